@@ -1,1 +1,34 @@
-//! Pure values.
+//! Handover's pure core: addresses, inventory, assemblies, claims, plans, and the ports [`Host`] and [`Launcher`].
+//!
+//! Nothing here does I/O. Choosing and planning are functions of values, so that they can be tested with snapshots and
+//! properties and printed before anything is done.
+
+mod address;
+mod assembly;
+mod claim;
+mod fingerprint;
+mod ids;
+mod inventory;
+mod machine;
+mod names;
+pub mod plan;
+mod ports;
+mod refusal;
+mod step;
+
+pub use address::{Address, AddressError};
+pub use assembly::{Assembly, Member, no_such_function};
+pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Role};
+pub use fingerprint::{AsFound, Fingerprint, PowerControl};
+pub use ids::{Class, Id, Kind};
+pub use inventory::{Bar, Function, Group, Inventory, VfioSupport, is_vfio};
+pub use machine::{
+    Availability, DiskFormat, Exit, GuestFunction, GuestSlot, KernelBoot, MachineDisk,
+    MachineHandle, MachineSpec, Presence,
+};
+pub use names::{
+    check_device_name, check_image_name, check_instance_name, format_size, parse_size,
+};
+pub use ports::{Capacity, Holder, Host, HostError, LaunchError, Launcher};
+pub use refusal::{Code, Refusal};
+pub use step::{Lock, NodeAccess, Observed, Step, restoring};

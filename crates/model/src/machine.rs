@@ -1,0 +1,166 @@
+//! What a launcher is asked to start, and how a running machine is known again.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Address, Assembly, ClaimedMember};
+
+/// A machine to be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSpec {
+    /// The instance's id; also the machine's SMBIOS uuid.
+    pub id: Uuid,
+    /// Its name, for the process list.
+    pub name: String,
+    /// The user that the VMM runs as: each machine its own.
+    pub uid: u32,
+    /// Number of virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// The kernel to start directly; firmware boots the disk where there is none.
+    pub kernel: Option<KernelBoot>,
+    /// The root disk.
+    pub disk: Option<MachineDisk>,
+    /// The devices handed over, one guest slot each.
+    pub slots: Vec<GuestSlot>,
+}
+
+/// A kernel that the VMM loads itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBoot {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initial ramdisk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+/// Formats of disk images. The format is always explicit, never probed: a guest could write another's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// A plain byte image.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// The word that QEMU uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// A root disk: a copy-on-write layer of the machine's own over an imported image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineDisk {
+    /// The imported image, never written.
+    pub base: PathBuf,
+    /// Its format.
+    pub format: DiskFormat,
+    /// The size that the guest sees, where it is larger than the image.
+    pub size: Option<u64>,
+}
+
+/// One slot of the guest: the functions of one assembly kept together, behind a root port of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSlot {
+    /// The functions in it.
+    pub functions: Vec<GuestFunction>,
+}
+
+/// A function in a guest slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestFunction {
+    /// The host's function.
+    pub host: Address,
+    /// The function number in the guest.
+    pub function: u8,
+}
+
+impl GuestSlot {
+    /// Places functions of one slot: with their own numbers where function 0 is among them, else counted from 0,
+    /// for a slot without function 0 is not found by the guest (PCI 3.0, 3.2.2.3.4).
+    #[must_use]
+    pub fn place(addresses: impl IntoIterator<Item = Address>) -> Self {
+        let mut addresses: Vec<Address> = addresses.into_iter().collect();
+        addresses.sort();
+        let one_slot = addresses.windows(2).all(|pair| pair[0].same_slot(pair[1]));
+        let keep = one_slot && addresses.first().is_some_and(|first| first.function() == 0);
+        let functions = addresses
+            .into_iter()
+            .zip(0u8..8)
+            .map(|(host, turn)| GuestFunction {
+                host,
+                function: if keep { host.function() } else { turn },
+            })
+            .collect();
+        Self { functions }
+    }
+
+    /// The slot for the guests of an assembly.
+    #[must_use]
+    pub fn for_assembly(assembly: &Assembly) -> Self {
+        Self::place(assembly.guests().map(|member| member.address))
+    }
+
+    /// The slot for the guests of a claim.
+    #[must_use]
+    pub fn for_members<'a>(members: impl IntoIterator<Item = &'a ClaimedMember>) -> Self {
+        Self::place(members.into_iter().map(|member| member.address))
+    }
+}
+
+/// How a machine is known: a process id alone can be somebody else's tomorrow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineHandle {
+    /// The instance's id.
+    pub id: Uuid,
+    /// Process id of the VMM.
+    pub pid: u32,
+    /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_time: u64,
+    /// The boot that it runs in.
+    pub boot_id: String,
+}
+
+/// Whether a machine's VMM is there. Unknown is never taken for dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It runs.
+    Running(MachineHandle),
+    /// It is provably gone: its lock is free, or this is another boot.
+    Gone,
+    /// It cannot be told; it says why.
+    Unknown(String),
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The VMM's exit status, where it is known: after a restart of the daemon it is not.
+    pub code: Option<i32>,
+}
+
+/// Whether a kind of VMM can be used here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Availability {
+    /// Whether it can be used.
+    pub available: bool,
+    /// Its version.
+    pub version: Option<String>,
+    /// `kvm` or `tcg`.
+    pub accelerator: Option<String>,
+    /// Why it cannot be used, and what to do.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,245 @@
+//! The ports: what the engine needs of a host and of a launcher. Plain synchronous traits, so that the engine runs
+//! whole on the real kernel, on the lab's, and on the simulation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    Address, AsFound, Availability, Exit, Inventory, Lock, MachineHandle, MachineSpec, NodeAccess,
+    Observed, Presence, Step,
+};
+
+/// The kernel's side of a hand-over.
+pub trait Host: Send + Sync {
+    /// This boot's id (`/proc/sys/kernel/random/boot_id`).
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn boot_id(&self) -> Result<String, HostError>;
+
+    /// A snapshot of the hardware, at listing depth: wakes and locks nothing.
+    ///
+    /// # Errors
+    /// Where not even the list of functions can be read; a single bad attribute becomes a note.
+    fn inventory(&self) -> Result<Inventory, HostError>;
+
+    /// What must be put back later, read under a deadline since some of it takes the device's lock.
+    ///
+    /// # Errors
+    /// Where a function is gone, or its lock is not given in time.
+    fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError>;
+
+    /// Owner and mode of the vfio group nodes that exist now, by group number.
+    ///
+    /// # Errors
+    /// Where a node is there and cannot be read.
+    fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError>;
+
+    /// Who uses these functions now: open device nodes and mappings, mounted block devices, network interfaces that
+    /// carry the default route.
+    ///
+    /// # Errors
+    /// Where processes cannot be looked at at all.
+    fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError>;
+
+    /// What the host shows of a step now.
+    ///
+    /// # Errors
+    /// Where it cannot be read in time.
+    fn observe(&self, step: &Step) -> Result<Observed, HostError>;
+
+    /// Makes the change, in a worker process, under the step's lock, within its deadline, and checks the result.
+    ///
+    /// # Errors
+    /// As [`HostError`] tells; after [`HostError::Deadline`] the worker may still be inside the kernel.
+    fn perform(&self, step: &Step) -> Result<(), HostError>;
+
+    /// Whether a worker, perhaps one of a daemon that is dead, still holds this lock.
+    ///
+    /// # Errors
+    /// Where the lock cannot be looked at.
+    fn is_locked(&self, lock: &Lock) -> Result<bool, HostError>;
+
+    /// What the host has to give to machines.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn capacity(&self) -> Result<Capacity, HostError>;
+}
+
+/// How machines are started.
+pub trait Launcher: Send + Sync {
+    /// The name on the wire: `qemu`, `cloud-hypervisor`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can be used here, and if not, why.
+    fn availability(&self) -> Availability;
+
+    /// Makes the machine's directory and its disk layer. Done twice, it is done once.
+    ///
+    /// # Errors
+    /// As [`LaunchError`] tells.
+    fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError>;
+
+    /// Removes what `create_files` made. Nothing there is no error.
+    ///
+    /// # Errors
+    /// As [`LaunchError`] tells.
+    fn remove_files(&self, id: Uuid) -> Result<(), LaunchError>;
+
+    /// Starts the VMM with the guest not yet running, checks that it has every device, then lets the guest run.
+    ///
+    /// # Errors
+    /// As [`LaunchError`] tells; a VMM that was started is then gone again.
+    fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError>;
+
+    /// Looks for the machine's VMM, started by us or by an earlier daemon.
+    fn find(&self, id: Uuid) -> Presence;
+
+    /// Asks the guest to shut down, and ends the VMM after `grace`. Returns when it is provably gone.
+    ///
+    /// # Errors
+    /// Where it does not go.
+    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError>;
+
+    /// Ends the VMM at once. Returns when it is provably gone; no machine there is no error.
+    ///
+    /// # Errors
+    /// Where it does not go.
+    fn kill(&self, id: Uuid) -> Result<(), LaunchError>;
+
+    /// Waits until the machine is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be watched.
+    fn wait(&self, handle: &MachineHandle) -> Result<Exit, LaunchError>;
+
+    /// The file to which the guest's serial console is written.
+    fn console(&self, id: Uuid) -> PathBuf;
+}
+
+/// Somebody who uses a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The function that is used.
+    pub address: Address,
+    /// The process, where it is one.
+    pub pid: Option<u32>,
+    /// The user for a person: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `default route`.
+    pub user: String,
+    /// By what it is held: a path such as `/dev/nvidia0`, or an interface.
+    pub by: String,
+}
+
+/// What a host has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Online CPUs.
+    pub cpus: u32,
+    /// Memory in bytes (`MemTotal`).
+    pub memory: u64,
+    /// Memory that could be had now (`MemAvailable`).
+    pub memory_available: u64,
+}
+
+/// What went wrong with the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case", tag = "error")]
+pub enum HostError {
+    /// The function is not there any more.
+    #[error("{address} is gone from the host")]
+    Gone {
+        /// The function.
+        address: Address,
+    },
+    /// A file of the kernel's refused.
+    #[error("cannot {action} {path}: {reason}")]
+    File {
+        /// What was tried: `read`, `write "vfio-pci" to`, ...
+        action: String,
+        /// The path.
+        path: String,
+        /// The kernel's words.
+        reason: String,
+        /// The kernel's error number.
+        errno: Option<i32>,
+    },
+    /// The step was made and its result is not what it should be.
+    #[error("{step}: the kernel accepted it, but shows {found}")]
+    Check {
+        /// The step in words.
+        step: String,
+        /// What the host shows.
+        found: String,
+    },
+    /// The step did not end in time. Its worker may still be inside the kernel.
+    #[error("{step} did not end within {seconds} s; the kernel still holds the worker")]
+    Deadline {
+        /// The step in words.
+        step: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// A worker of an earlier step still holds the device.
+    #[error("{step} has to wait: an earlier step is still inside the kernel (lock {lock})")]
+    Locked {
+        /// The step in words.
+        step: String,
+        /// The lock.
+        lock: String,
+    },
+    /// A worker could not be had or died.
+    #[error("the worker for {step} failed: {reason}")]
+    Worker {
+        /// The step in words.
+        step: String,
+        /// How.
+        reason: String,
+    },
+}
+
+/// What went wrong with a launcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case", tag = "error")]
+pub enum LaunchError {
+    /// The VMM is not there or cannot be used.
+    #[error("{reason}")]
+    Unavailable {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A file of the machine's could not be made or removed.
+    #[error("cannot {action} {path}: {reason}")]
+    File {
+        /// What was tried.
+        action: String,
+        /// The path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The VMM ended or refused while starting.
+    #[error("the machine did not start: {reason}")]
+    Start {
+        /// The VMM's words.
+        reason: String,
+    },
+    /// The VMM did not do in time what was asked.
+    #[error("the machine did not {action} within {seconds} s")]
+    Deadline {
+        /// What was asked.
+        action: String,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The VMM's monitor broke off or said something unexpected.
+    #[error("the machine's monitor: {reason}")]
+    Monitor {
+        /// What happened.
+        reason: String,
+    },
+}

@@ -1,0 +1,138 @@
+//! Why something is refused: a stable code, what failed, why, and what to do.
+
+use serde::{Deserialize, Serialize};
+
+/// A refusal that a person or a program sees. Nothing on the host has been changed when one is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Code,
+    /// What failed and why, in a sentence or two.
+    pub message: String,
+    /// What to do about it; a command where there is one.
+    pub remedy: String,
+}
+
+impl Refusal {
+    /// A refusal with its code, what failed and why, and what to do.
+    pub fn new(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { code, message: message.into(), remedy: remedy.into() }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $exit:literal;)*) => {
+        /// The stable codes of public errors, the same in every face.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as it is on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// The exit status of the command line that goes with it.
+            #[must_use]
+            pub const fn exit_status(self) -> u8 {
+                match self { $(Self::$name => $exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request cannot be read: malformed JSON, a missing or unknown field.
+    InvalidRequest = "invalid_request", 400, 2;
+    /// A name breaks the rules for names.
+    InvalidName = "invalid_name", 400, 2;
+    /// A text is no PCI address.
+    InvalidPciAddress = "invalid_pci_address", 400, 2;
+    /// A text is no size.
+    InvalidSize = "invalid_size", 400, 2;
+    /// An image cannot be accepted: wrong format, a backing file, not below a configured directory.
+    InvalidImage = "invalid_image", 400, 2;
+    /// The token is missing or wrong.
+    Unauthorized = "unauthorized", 401, 4;
+    /// The request came from a web page or by a foreign host name.
+    Forbidden = "forbidden", 403, 4;
+    /// No such registered device, instance, image or claim.
+    NotFound = "not_found", 404, 3;
+    /// No PCI function at that address.
+    DeviceNotFound = "device_not_found", 404, 3;
+    /// A name or device is registered already.
+    Conflict = "conflict", 409, 5;
+    /// An instance of that name exists.
+    NameConflict = "name_conflict", 409, 5;
+    /// It exists already.
+    AlreadyExists = "already_exists", 409, 5;
+    /// Something uses the device.
+    InUse = "in_use", 409, 6;
+    /// The state of the instance does not allow this now.
+    InvalidState = "invalid_state", 409, 6;
+    /// The function can never be handed over: a bridge, or part of the host's fabric.
+    NotAssignable = "not_assignable", 409, 7;
+    /// The kernel has no IOMMU switched on, or the function is in no IOMMU group.
+    NoIommu = "no_iommu", 409, 7;
+    /// VFIO is not available in this kernel.
+    VfioMissing = "vfio_missing", 409, 7;
+    /// The VMM is not installed or not usable.
+    HypervisorMissing = "hypervisor_missing", 409, 7;
+    /// The image is not ready.
+    ImageNotReady = "image_not_ready", 409, 6;
+    /// The host has not enough of a resource.
+    InsufficientResources = "insufficient_resources", 409, 8;
+    /// The device at that address is not the one that was registered.
+    FingerprintChanged = "fingerprint_changed", 409, 6;
+    /// The device missed a deadline or failed its check, and waits for a person.
+    DeviceWedged = "device_wedged", 409, 9;
+    /// A step on the host failed; what had been done was undone.
+    StepFailed = "step_failed", 500, 9;
+    /// A step on the host failed, and so did undoing something: see the details.
+    UndoFailed = "undo_failed", 500, 9;
+    /// The machine could not be started.
+    LaunchFailed = "launch_failed", 500, 9;
+    /// Handover's own state cannot be used: damaged, or written by a newer version.
+    StateUnusable = "state_unusable", 503, 12;
+    /// Another Handover has this host's state open.
+    StateLocked = "state_locked", 503, 12;
+    /// The daemon does not answer.
+    DaemonUnreachable = "daemon_unreachable", 503, 13;
+    /// Part of a compatible interface that Handover does not have.
+    NotImplemented = "not_implemented", 501, 14;
+    /// Anything unforeseen; the daemon's log has more.
+    Internal = "internal", 500, 1;
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_the_same_text_everywhere() {
+        for code in Code::ALL {
+            let json = serde_json::to_string(code).unwrap();
+            assert_eq!(json, format!("{:?}", code.as_str()));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The REST interface: wire types and the client.

@@ -1,0 +1,2 @@
+//! The `handover` executable.
+fn main() {}

@@ -1,0 +1,115 @@
+//! What the engine tells while it works.
+
+use model::Step;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A place in the journal: just after a commit, or between the host's change and the commit of its outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JournalEvent {
+    /// An operation was recorded and begins.
+    Opened {
+        /// The instance that it is about.
+        instance: Uuid,
+        /// `create`, `start`, `stop`, `delete`.
+        operation: String,
+    },
+    /// The intent of a step is recorded; the host is not yet touched.
+    Intended {
+        /// The instance that it is about.
+        instance: Uuid,
+        /// What will be done.
+        action: Action,
+    },
+    /// The host is changed; the outcome is not yet recorded.
+    Performed {
+        /// The instance that it is about.
+        instance: Uuid,
+        /// What was done.
+        action: Action,
+    },
+    /// The outcome of a step is recorded.
+    Recorded {
+        /// The instance that it is about.
+        instance: Uuid,
+        /// What was done.
+        action: Action,
+    },
+    /// An operation is recorded as ended.
+    Closed {
+        /// The instance that it is about.
+        instance: Uuid,
+        /// `create`, `start`, `stop`, `delete`.
+        operation: String,
+        /// `done`, `undone` or `failed`.
+        outcome: String,
+    },
+}
+
+/// What is done to the host: a step on a device, or one of a machine's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "port", rename_all = "snake_case")]
+pub enum Action {
+    /// A step on a device, by the host.
+    Device(Step),
+    /// A step of a machine, by the launcher.
+    Machine(MachineStep),
+}
+
+/// A change that the launcher makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineStep {
+    /// Make the machine's directory and disk layer.
+    CreateFiles,
+    /// Start the VMM.
+    Launch,
+    /// End the VMM.
+    End,
+    /// Remove the machine's files.
+    RemoveFiles,
+}
+
+impl JournalEvent {
+    /// The event in words, for progress.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Opened { operation, .. } => format!("{operation}: begins"),
+            Self::Intended { action, .. } => action.describe(),
+            Self::Performed { action, .. } => format!("{}: made", action.describe()),
+            Self::Recorded { action, .. } => format!("{}: done", action.describe()),
+            Self::Closed { operation, outcome, .. } => format!("{operation}: {outcome}"),
+        }
+    }
+}
+
+impl Action {
+    /// The action in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Device(step) => step.describe(),
+            Self::Machine(MachineStep::CreateFiles) => "make the machine's files".into(),
+            Self::Machine(MachineStep::Launch) => "start the machine".into(),
+            Self::Machine(MachineStep::End) => "end the machine".into(),
+            Self::Machine(MachineStep::RemoveFiles) => "remove the machine's files".into(),
+        }
+    }
+}
+
+/// Is told of every boundary of the journal, in the thread that works. It feeds progress and event streams; the crash
+/// tests end the process in it.
+pub trait Observer: Send + Sync {
+    /// A boundary was reached.
+    fn reached(&self, event: &JournalEvent);
+}
+
+/// An observer that does nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn reached(&self, _event: &JournalEvent) {}
+}

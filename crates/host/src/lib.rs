@@ -1,0 +1,1 @@
+//! Linux: reads sysfs, procfs and devfs under one root; performs steps in worker processes.

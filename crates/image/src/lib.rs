@@ -1,0 +1,1 @@
+//! Disk images and kernel bundles, from untrusted files to root disks.

@@ -1,0 +1,1 @@
+//! A host and a launcher in memory, with the kernel's rules and seeded faults.

@@ -50,23 +50,24 @@ pub fn prepare(
 /// The steps that bring one function onto its vfio driver.
 fn bind(address: Address, vfio: &str, found: &AsFound) -> Vec<Step> {
     let mut steps = Vec::new();
-    let already = found.driver.as_deref().is_some_and(|driver| is_vfio(driver, vfio));
-    if !already {
-        if found.driver_override.as_deref() != Some(vfio) {
-            steps.push(Step::SetOverride {
-                address,
-                from: found.driver_override.clone(),
-                to: Some(vfio.into()),
-            });
-        }
-        if let Some(driver) = &found.driver {
-            steps.push(Step::Unbind { address, driver: driver.clone() });
-        }
-        steps.push(Step::Bind { address, driver: vfio.into() });
+    // Awake while claimed: D3cold and resume failures lose devices (kernel-facts, Reset). Once before the unbind, so
+    // that whatever follows has the way back recorded, and once after the bind, for vfio-pci sets it to auto.
+    let awake = found.power.map(|from| Step::SetPower { address, from, to: PowerControl::On });
+    steps.extend(awake.clone());
+    if found.driver.as_deref().is_some_and(|driver| is_vfio(driver, vfio)) {
+        return steps;
     }
-    // Awake while claimed: D3cold and resume failures lose devices (kernel-facts, Reset).
-    if let Some(from) = found.power {
-        steps.push(Step::SetPower { address, from, to: PowerControl::On });
+    if found.driver_override.as_deref() != Some(vfio) {
+        steps.push(Step::SetOverride {
+            address,
+            from: found.driver_override.clone(),
+            to: Some(vfio.into()),
+        });
     }
+    if let Some(driver) = &found.driver {
+        steps.push(Step::Unbind { address, driver: driver.clone() });
+    }
+    steps.push(Step::Bind { address, driver: vfio.into() });
+    steps.extend(awake);
     steps
 }

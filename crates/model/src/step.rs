@@ -216,5 +216,6 @@ pub fn restoring(done: &[Step]) -> Vec<Step> {
         let turn = step.address().and_then(|a| order.iter().position(|other| *other == a));
         (grant, turn, step.restoring_rank())
     });
+    steps.dedup();
     steps
 }

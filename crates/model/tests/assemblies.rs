@@ -1,0 +1,338 @@
+//! Which functions go together, what stands in the way, and the steps that follow.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use model::{
+    Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
+    GuestSlot, Id, Inventory, NodeAccess, PowerControl, Role, Step, VfioSupport, plan, restoring,
+};
+use proptest::prelude::*;
+
+fn at(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+/// One line of a host: address, ids, class, group, driver ("-" for none).
+fn function(line: &str) -> Function {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [address, ids, class, group, driver] = words[..] else { panic!("{line}") };
+    let (vendor, device) = ids.split_once(':').unwrap();
+    Function {
+        address: at(address),
+        vendor: vendor.parse().unwrap(),
+        device: device.parse().unwrap(),
+        subsystem_vendor: None,
+        subsystem_device: None,
+        class: class.parse::<Class>().unwrap(),
+        revision: 0,
+        vendor_name: None,
+        device_name: None,
+        driver: (driver != "-").then(|| driver.into()),
+        vfio_driver: "vfio-pci".into(),
+        iommu_group: group.parse().ok(),
+        numa_node: None,
+        bridge: None,
+        boot_vga: false,
+        physical_function: None,
+        total_vfs: None,
+        virtual_functions: Vec::new(),
+        bars: Vec::new(),
+        reset_methods: Vec::new(),
+        interfaces: Vec::new(),
+        block_devices: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn host(lines: &[&str]) -> Inventory {
+    let mut inventory = Inventory {
+        vfio: VfioSupport {
+            iommu: true,
+            vfio_pci: true,
+            type1: true,
+            iommufd: false,
+            unsafe_noiommu: false,
+        },
+        ..Inventory::default()
+    };
+    for line in lines {
+        let function = function(line);
+        if let Some(group) = function.iommu_group {
+            let group = inventory
+                .groups
+                .entry(group)
+                .or_insert_with(|| Group { members: Vec::new(), domain_type: None });
+            group.members.push(function.address);
+        }
+        inventory.functions.insert(function.address, function);
+    }
+    inventory
+}
+
+/// A desktop: a GPU card whose audio function is in another group, two drives in one group, a chipset.
+fn desktop() -> Inventory {
+    host(&[
+        "0000:00:01.0 8086:1901 060400 1 pcieport",
+        "0000:00:1f.0 8086:a305 060100 9 lpc_ich",
+        "0000:00:1f.3 8086:a348 040300 9 snd_hda_intel",
+        "0000:01:00.0 10de:2204 030000 1 nouveau",
+        "0000:01:00.1 10de:1aef 040300 2 snd_hda_intel",
+        "0000:02:00.0 144d:a808 010802 3 nvme",
+        "0000:03:00.0 144d:a808 010802 3 nvme",
+        "0000:04:00.0 8086:1521 020000 4 igb",
+        "0000:04:00.1 8086:1521 020000 5 igb",
+        "0000:05:00.0 10de:22a3 068000 6 -",
+        "0000:06:00.0 10de:2330 030200 6 nvidia",
+        "0000:07:00.0 1234:1111 038000 - -",
+    ])
+}
+
+fn shown(inventory: &Inventory, head: &str) -> String {
+    let assembly = Assembly::of(inventory, at(head)).unwrap();
+    let members = assembly.members.iter();
+    members
+        .map(|m| format!("{} {} ({})", m.address, m.role.as_str(), m.reason))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_gpu_comes_with_its_audio_though_it_is_in_another_group() {
+    insta::assert_snapshot!(shown(&desktop(), "0000:01:00.0"), @r"
+    0000:00:01.0 bystander (in IOMMU group 1, on pcieport, which leaves DMA alone)
+    0000:01:00.0 guest (asked for)
+    0000:01:00.1 guest (audio function of the same card)
+    ");
+}
+
+#[test]
+fn a_drive_holds_the_other_drive_of_its_group() {
+    insta::assert_snapshot!(shown(&desktop(), "0000:02:00.0"), @r"
+    0000:02:00.0 guest (asked for)
+    0000:03:00.0 held (in IOMMU group 3 with 0000:02:00.0)
+    ");
+}
+
+#[test]
+fn a_port_of_a_nic_has_no_companions() {
+    insta::assert_snapshot!(shown(&desktop(), "0000:04:00.0"), @"0000:04:00.0 guest (asked for)");
+}
+
+#[test]
+fn an_nvswitch_is_held_even_without_a_driver() {
+    insta::assert_snapshot!(shown(&desktop(), "0000:06:00.0"), @r"
+    0000:05:00.0 held (in IOMMU group 6 with 0000:06:00.0)
+    0000:06:00.0 guest (asked for)
+    ");
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let reasons = |inventory: &Inventory, head: &str| {
+        Assembly::of(inventory, at(head))
+            .unwrap()
+            .obstacles(inventory)
+            .into_iter()
+            .map(|refusal| refusal.code)
+            .collect::<Vec<_>>()
+    };
+    let desktop = desktop();
+    assert_eq!(reasons(&desktop, "0000:01:00.0"), []);
+    assert_eq!(reasons(&desktop, "0000:00:01.0"), [Code::NotAssignable]);
+    assert_eq!(reasons(&desktop, "0000:00:1f.3"), [Code::NotAssignable]);
+    assert_eq!(reasons(&desktop, "0000:07:00.0"), [Code::NoIommu]);
+    let mut bare = desktop.clone();
+    bare.vfio = VfioSupport::default();
+    assert_eq!(reasons(&bare, "0000:01:00.0"), [Code::NoIommu, Code::VfioMissing]);
+    let mut parted = desktop;
+    parted.functions.get_mut(&at("0000:04:00.0")).unwrap().virtual_functions =
+        vec![at("0000:04:10.0")];
+    assert_eq!(reasons(&parted, "0000:04:00.0"), [Code::InUse]);
+    assert!(Assembly::of(&parted, at("0000:09:00.0")).is_none());
+}
+
+#[test]
+fn functions_of_one_slot_keep_their_numbers_and_function_0_is_always_there() {
+    let place = |addresses: &[&str]| {
+        GuestSlot::place(addresses.iter().map(|a| at(a)))
+            .functions
+            .into_iter()
+            .map(|f| (f.host.to_string(), f.function))
+            .collect::<Vec<_>>()
+    };
+    let both = place(&["0000:01:00.2", "0000:01:00.0"]);
+    assert_eq!(both, [("0000:01:00.0".into(), 0), ("0000:01:00.2".into(), 2)]);
+    assert_eq!(place(&["0000:01:00.1"]), [("0000:01:00.1".into(), 0)]);
+}
+
+fn found(inventory: &Inventory, members: &[ClaimedMember]) -> Vec<AsFound> {
+    members
+        .iter()
+        .map(|member| AsFound {
+            address: member.address,
+            driver: inventory.function(member.address).unwrap().driver.clone(),
+            driver_override: None,
+            power: Some(PowerControl::Auto),
+            fingerprint: member.fingerprint.clone(),
+        })
+        .collect()
+}
+
+fn claimed(inventory: &Inventory, head: &str) -> Vec<ClaimedMember> {
+    let assembly = Assembly::of(inventory, at(head)).unwrap();
+    let members = assembly.members.into_iter();
+    members
+        .map(|member| ClaimedMember {
+            address: member.address,
+            role: member.role,
+            fingerprint: Fingerprint {
+                vendor: Id(0x10de),
+                device: Id(0x2204),
+                subsystem_vendor: None,
+                subsystem_device: None,
+                serial: None,
+                slot_path: member.address.to_string(),
+            },
+            as_found: None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_plan_of_a_gpu_and_the_way_back() {
+    let inventory = desktop();
+    let members = claimed(&inventory, "0000:01:00.0");
+    let found = found(&inventory, &members);
+    let steps = plan::prepare(&inventory, &members, &found, &BTreeMap::new(), 1_900_000_000);
+    let words = |steps: &[Step]| steps.iter().map(Step::describe).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(words(&steps), @r"
+    load vfio_iommu_type1
+    load vfio_pci
+    set power control of 0000:01:00.0 to on
+    reserve 0000:01:00.0 for vfio-pci
+    take 0000:01:00.0 from nouveau
+    bind 0000:01:00.0 to vfio-pci
+    set power control of 0000:01:00.0 to on
+    set power control of 0000:01:00.1 to on
+    reserve 0000:01:00.1 for vfio-pci
+    take 0000:01:00.1 from snd_hda_intel
+    bind 0000:01:00.1 to vfio-pci
+    set power control of 0000:01:00.1 to on
+    let uid 1900000000 open IOMMU group 1
+    let uid 1900000000 open IOMMU group 2
+    ");
+    insta::assert_snapshot!(words(&restoring(&steps)), @r"
+    let uid 0 open IOMMU group 2
+    let uid 0 open IOMMU group 1
+    clear the reservation of 0000:01:00.1
+    take 0000:01:00.1 from vfio-pci
+    give 0000:01:00.1 back to snd_hda_intel
+    set power control of 0000:01:00.1 to auto
+    clear the reservation of 0000:01:00.0
+    take 0000:01:00.0 from vfio-pci
+    give 0000:01:00.0 back to nouveau
+    set power control of 0000:01:00.0 to auto
+    ");
+}
+
+#[test]
+fn a_function_that_is_on_vfio_already_stays_there() {
+    let mut inventory = desktop();
+    inventory.functions.get_mut(&at("0000:04:00.0")).unwrap().driver = Some("vfio-pci".into());
+    let members = claimed(&inventory, "0000:04:00.0");
+    let found = found(&inventory, &members);
+    let node = NodeAccess { uid: 0, gid: 107, mode: 0o660 };
+    let nodes = BTreeMap::from([(4, node)]);
+    let steps = plan::prepare(&inventory, &members, &found, &nodes, 77);
+    assert!(
+        !steps.iter().any(|s| matches!(s, Step::Unbind { .. } | Step::Bind { .. })),
+        "{steps:?}"
+    );
+    let back = restoring(&steps);
+    assert!(
+        back.iter().any(|s| matches!(s, Step::GrantGroup { to, .. } if *to == node)),
+        "{back:?}"
+    );
+}
+
+/// A tiny kernel for one function: what a list of steps makes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    driver: Option<String>,
+    driver_override: Option<String>,
+    power: PowerControl,
+}
+
+fn apply(mut now: Shown, step: &Step) -> Shown {
+    match step {
+        Step::SetOverride { to, .. } => now.driver_override = to.clone(),
+        Step::Unbind { driver, .. } => {
+            assert_eq!(now.driver.as_ref(), Some(driver), "unbind of another driver");
+            now.driver = None;
+            now.power = PowerControl::On;
+        }
+        Step::Bind { driver, .. } | Step::Return { driver, .. } => {
+            assert_eq!(now.driver, None, "bind while bound");
+            let named = now.driver_override.as_ref().is_none_or(|name| name == driver);
+            assert!(named, "the override names another driver");
+            now.driver = Some(driver.clone());
+            now.power = PowerControl::Auto;
+        }
+        Step::SetPower { to, .. } => now.power = *to,
+        Step::LoadModule { .. } | Step::GrantGroup { .. } => {}
+    }
+    now
+}
+
+proptest! {
+    /// However far a plan came, the restoring steps bring back exactly what was found.
+    #[test]
+    fn restoring_any_prefix_of_a_plan_gives_back_what_was_found(
+        driver in proptest::option::of("(e1000e|nvme|vfio-pci)"),
+        own_override: bool,
+        power in prop_oneof![Just(PowerControl::Auto), Just(PowerControl::On)],
+        cut in 0usize..12,
+    ) {
+        let mut inventory = desktop();
+        inventory.functions.get_mut(&at("0000:04:00.0")).unwrap().driver = driver.clone();
+        let members = claimed(&inventory, "0000:04:00.0");
+        let mut found = found(&inventory, &members);
+        let driver_override = driver.clone().filter(|_| own_override);
+        for found in &mut found {
+            found.power = Some(power);
+            found.driver_override = driver_override.clone();
+        }
+        let before = Shown { driver, driver_override, power };
+        let mut steps = plan::prepare(&inventory, &members, &found, &BTreeMap::new(), 1);
+        steps.truncate(cut);
+        let there = steps.iter().fold(before.clone(), apply);
+        let back = restoring(&steps).iter().fold(there, apply);
+        prop_assert_eq!(back, before);
+    }
+
+    #[test]
+    fn every_taken_member_of_a_group_is_taken_together(groups in proptest::collection::vec(0u32..4, 12)) {
+        let mut inventory = desktop();
+        for (function, group) in inventory.functions.values_mut().zip(&groups) {
+            function.iommu_group = Some(*group);
+        }
+        inventory.groups.clear();
+        for function in inventory.functions.values() {
+            let group = function.iommu_group.unwrap();
+            inventory.groups.entry(group)
+                .or_insert_with(|| Group { members: Vec::new(), domain_type: None })
+                .members.push(function.address);
+        }
+        for head in inventory.functions.keys() {
+            let assembly = Assembly::of(&inventory, *head).unwrap();
+            let has = |address: Address| assembly.members.iter().any(|m| m.address == address);
+            for member in &assembly.members {
+                if member.role == Role::Guest {
+                    let group = inventory.function(member.address).unwrap().iommu_group.unwrap();
+                    prop_assert!(inventory.groups[&group].members.iter().all(|other| has(*other)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `docs/errors.md`: the table of public error codes, from `model::Code`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use model::Code;
+
+const HEAD: &str = "\
+# Errors
+
+Every refusal has a stable code, the same in every interface, a sentence that says what failed and why, and one that says
+what to do. Over REST the body is `{\"code\", \"message\", \"details\": {\"remedy\"}}`; on the command line the code sets the exit
+status. Where a hand-over is refused, nothing on the host has been changed.
+
+This table is made from the code: `cargo xtask docs`.
+
+| code | HTTP | exit | meaning |
+|---|---|---|---|
+";
+
+/// Writes the table, or with `check` compares it with the one in the repository.
+pub fn write(check: bool) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors.md");
+    let text = table();
+    if check {
+        let now = std::fs::read_to_string(&path).context("reading docs/errors.md")?;
+        ensure!(now == text, "docs/errors.md is out of date; run: cargo xtask docs");
+        return Ok(());
+    }
+    std::fs::write(&path, text).context("writing docs/errors.md")
+}
+
+fn table() -> String {
+    let mut text = HEAD.to_owned();
+    for code in Code::ALL {
+        let (http, exit) = (code.http_status(), code.exit_status());
+        let _ = writeln!(text, "| `{code}` | {http} | {exit} | {} |", code.meaning());
+    }
+    text
+}

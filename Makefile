@@ -1,0 +1,38 @@
+# What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
+# C compiler to begin with.
+.PHONY: help setup build release demo test test-fast bench clean-lab
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo       see it work: an emulated host, a GPU, a NIC and an NVMe drive handed to a machine and taken back
+demo: setup build
+	@scripts/demo
+
+## make setup      install what is missing on this machine; says what, asks for root only for that
+setup:
+	@scripts/setup
+
+## make build      build handover and the lab, for development
+build:
+	cargo build --locked -p cli -p lab
+
+## make release    build the executable that is shipped
+release:
+	cargo build --locked --release -p cli
+
+## make test-fast  format, lints, dependencies, all tests but the lab's
+test-fast:
+	@scripts/test-fast
+
+## make test       the gate: test-fast and the lab's tests on a real kernel
+test: setup test-fast
+	@scripts/test-lab
+
+## make bench      the figures, side by side in one run
+bench: setup
+	@scripts/bench
+
+## make clean-lab  forget the lab's images (they are built again when needed)
+clean-lab:
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/handover-lab"

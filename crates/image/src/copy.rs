@@ -1,0 +1,116 @@
+//! Copying a part while its SHA-256 is computed: by reflink where the filesystem has it, else without its holes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom as From, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use crate::ImageError;
+
+/// Enough to be fast, little enough to keep the daemon small.
+const BUFFER: usize = 256 * 1024;
+
+/// A part that lies in the store.
+pub struct Copied {
+    /// The file, open for reading.
+    pub file: File,
+    /// The SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Its length.
+    pub length: u64,
+}
+
+/// Copies `source` to the new file `to`, and puts it on the disk.
+pub fn copy(mut source: File, from: &Path, to: &Path) -> Result<Copied, ImageError> {
+    let mut target = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(to)
+        .map_err(|error| ImageError::io("create", to, error))?;
+    let cloned = ioctl_ficlone(&target, &source).is_ok();
+    let (sha256, length) = if cloned {
+        transfer(&mut target, to, None)?
+    } else {
+        transfer(&mut source, from, Some((&mut target, to)))?
+    };
+    target.sync_all().map_err(|error| ImageError::io("write", to, error))?;
+    Ok(Copied { file: target, sha256, length })
+}
+
+/// Hashes a file that is in its place already.
+pub fn hash(mut file: File, path: &Path) -> Result<Copied, ImageError> {
+    let (sha256, length) = transfer(&mut file, path, None)?;
+    file.sync_all().map_err(|error| ImageError::io("write", path, error))?;
+    Ok(Copied { file, sha256, length })
+}
+
+/// Reads all of a file, hashes it, and writes its data, not its holes, to `target`.
+fn transfer(
+    source: &mut File,
+    from: &Path,
+    mut target: Option<(&mut File, &Path)>,
+) -> Result<([u8; 32], u64), ImageError> {
+    let reading = |error: std::io::Error| ImageError::io("read", from, error);
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut at = 0;
+    // The file may grow or shrink meanwhile: what counts is what was read, and the copy is checked afterwards.
+    let length = source.metadata().map_err(reading)?.len();
+    while at < length {
+        let (data, end) = next_data(source, at, length);
+        hash_zeros(&mut digest, &mut buffer, data - at);
+        source.seek(From::Start(data)).map_err(reading)?;
+        if let Some((file, to)) = &mut target {
+            file.seek(From::Start(data)).map_err(|error| ImageError::io("write", *to, error))?;
+        }
+        at = data;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(BUFFER).min(BUFFER);
+            let chunk = buffer.get_mut(..most).unwrap_or_default();
+            let count = source.read(chunk).map_err(reading)?;
+            let Some(chunk) = chunk.get(..count).filter(|chunk| !chunk.is_empty()) else {
+                return Err(reading(std::io::ErrorKind::UnexpectedEof.into()));
+            };
+            digest.update(chunk);
+            if let Some((file, to)) = &mut target {
+                file.write_all(chunk).map_err(|error| ImageError::io("write", *to, error))?;
+            }
+            at += chunk.len() as u64;
+        }
+    }
+    if let Some((file, to)) = target {
+        file.set_len(length).map_err(|error| ImageError::io("write", to, error))?;
+    }
+    Ok((digest.finalize().into(), length))
+}
+
+/// Where the next data begins and ends; all is data where the filesystem knows no holes.
+fn next_data(file: &File, at: u64, length: u64) -> (u64, u64) {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(data) if data < length => {
+            let end = seek(file, SeekFrom::Hole(data)).unwrap_or(length);
+            (data.max(at), end.clamp(data.max(at), length))
+        }
+        // ENXIO: only a hole is left.
+        Ok(_) | Err(Errno::NXIO) => (length, length),
+        Err(_) => (at, length),
+    }
+}
+
+/// A hole reads as zeros, and is hashed as what it reads as.
+fn hash_zeros(digest: &mut Sha256, buffer: &mut [u8], mut count: u64) {
+    if count > 0 {
+        buffer.fill(0);
+    }
+    while count > 0 {
+        let chunk = buffer.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+        digest.update(buffer.get(..chunk).unwrap_or_default());
+        count -= chunk as u64;
+    }
+}

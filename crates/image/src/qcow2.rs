@@ -1,0 +1,246 @@
+//! The header of a qcow2 image, read by hand: the few fields that decide whether it may be attached to a machine.
+//!
+//! The layout is QEMU's `docs/interop/qcow2.rst`, "Header". QEMU reads the rest of the file itself, as the machine's
+//! own user; what must not happen is that the header makes it open another file of the host.
+
+/// Everything that is looked at lies in these bytes: version 3's header with its one optional field.
+pub const HEADER_LENGTH: usize = 112;
+
+/// Larger than any disk that is meant; it keeps sums of sizes far from overflow.
+const LARGEST_DISK: u64 = 1 << 50;
+
+/// Bits of `incompatible_features`; a reader must refuse the bits that it does not know.
+mod incompatible {
+    pub const DIRTY: u64 = 1 << 0;
+    pub const CORRUPT: u64 = 1 << 1;
+    pub const EXTERNAL_DATA: u64 = 1 << 2;
+    pub const COMPRESSION_TYPE: u64 = 1 << 3;
+    pub const EXTENDED_L2: u64 = 1 << 4;
+    pub const KNOWN: u64 = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
+}
+
+/// What a header says of an acceptable image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The size that a guest sees.
+    pub virtual_size: u64,
+}
+
+/// Why a header is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    #[error("it does not begin with a qcow2 header")]
+    NotQcow2,
+    #[error("it ends within its header")]
+    Short,
+    #[error("it is of qcow2 version {0}; versions 2 and 3 are known")]
+    Version(u32),
+    #[error("it has a backing file, which would be another file of this host")]
+    BackingFile,
+    #[error("it keeps its data in an external file, which would be another file of this host")]
+    ExternalData,
+    #[error("it is encrypted")]
+    Encrypted,
+    #[error("it is marked as corrupt")]
+    Corrupt,
+    #[error("it needs features of qcow2 that are not known here (incompatible bits {0:#x})")]
+    UnknownFeatures(u64),
+    #[error("its virtual size of {0} bytes makes no sense")]
+    Size(u64),
+    #[error("its header makes no sense: {0}")]
+    Nonsense(&'static str),
+}
+
+impl HeaderError {
+    /// What to do about it.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::BackingFile | Self::ExternalData => {
+                "make one file of it: qemu-img convert -O qcow2 IMAGE FLAT.qcow2"
+            }
+            Self::Encrypted => "decrypt it first: qemu-img convert -O qcow2, with the secret",
+            Self::Corrupt => "repair it: qemu-img check -r all IMAGE",
+            Self::NotQcow2 => "say which format it has; a plain byte image is `raw`",
+            Self::UnknownFeatures(_) | Self::Version(_) => {
+                "convert it: qemu-img convert -O qcow2 -o compat=1.1 IMAGE NEW.qcow2"
+            }
+            Self::Short | Self::Size(_) | Self::Nonsense(_) => {
+                "look at it with `qemu-img info` and `qemu-img check`; it may be cut off"
+            }
+        }
+    }
+}
+
+/// Reads a header and decides whether the image stands alone.
+pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
+    let fields = Fields(bytes);
+    if !bytes.starts_with(b"QFI\xfb") {
+        return Err(HeaderError::NotQcow2);
+    }
+    let version = fields.u32(4)?;
+    if version != 2 && version != 3 {
+        return Err(HeaderError::Version(version));
+    }
+    if fields.u64(8)? != 0 || fields.u32(16)? != 0 {
+        return Err(HeaderError::BackingFile);
+    }
+    let cluster_bits = fields.u32(20)?;
+    if !(9..=21).contains(&cluster_bits) {
+        return Err(HeaderError::Nonsense("its cluster size is not between 512 bytes and 2 MiB"));
+    }
+    let virtual_size = fields.u64(24)?;
+    if virtual_size == 0 || virtual_size > LARGEST_DISK {
+        return Err(HeaderError::Size(virtual_size));
+    }
+    if fields.u32(32)? != 0 {
+        return Err(HeaderError::Encrypted);
+    }
+    let cluster = 1u64 << cluster_bits;
+    if !fields.u64(40)?.is_multiple_of(cluster) || !fields.u64(48)?.is_multiple_of(cluster) {
+        return Err(HeaderError::Nonsense("its tables do not begin on a cluster"));
+    }
+    if version == 3 {
+        read_version_3(&fields, cluster)?;
+    }
+    Ok(Header { virtual_size })
+}
+
+/// The fields that only version 3 has.
+fn read_version_3(fields: &Fields<'_>, cluster: u64) -> Result<(), HeaderError> {
+    let features = fields.u64(72)?;
+    let unknown = features & !incompatible::KNOWN;
+    if unknown != 0 {
+        return Err(HeaderError::UnknownFeatures(unknown));
+    }
+    if features & incompatible::EXTERNAL_DATA != 0 {
+        return Err(HeaderError::ExternalData);
+    }
+    if features & incompatible::CORRUPT != 0 {
+        return Err(HeaderError::Corrupt);
+    }
+    let length = u64::from(fields.u32(100)?);
+    if length < 104 || length > cluster || !length.is_multiple_of(8) {
+        return Err(HeaderError::Nonsense("the length of its header is impossible"));
+    }
+    if features & incompatible::COMPRESSION_TYPE != 0 && (length < 112 || fields.u8(104)? > 1) {
+        return Err(HeaderError::Nonsense("its compression is neither zlib nor zstd"));
+    }
+    Ok(())
+}
+
+/// Big-endian numbers at fixed places.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn at<const N: usize>(&self, offset: usize) -> Result<[u8; N], HeaderError> {
+        self.0
+            .get(offset..)
+            .and_then(|rest| rest.first_chunk::<N>())
+            .copied()
+            .ok_or(HeaderError::Short)
+    }
+
+    fn u8(&self, offset: usize) -> Result<u8, HeaderError> {
+        self.at::<1>(offset).map(|[byte]| byte)
+    }
+
+    fn u32(&self, offset: usize) -> Result<u32, HeaderError> {
+        self.at(offset).map(u32::from_be_bytes)
+    }
+
+    fn u64(&self, offset: usize) -> Result<u64, HeaderError> {
+        self.at(offset).map(u64::from_be_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An acceptable header of version 3, 64 KiB clusters, 1 GiB.
+    fn header() -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_LENGTH];
+        bytes[..4].copy_from_slice(b"QFI\xfb");
+        put(&mut bytes, 4, &3u32.to_be_bytes());
+        put(&mut bytes, 20, &16u32.to_be_bytes());
+        put(&mut bytes, 24, &(1u64 << 30).to_be_bytes());
+        put(&mut bytes, 40, &0x30000u64.to_be_bytes());
+        put(&mut bytes, 48, &0x10000u64.to_be_bytes());
+        put(&mut bytes, 100, &112u32.to_be_bytes());
+        bytes
+    }
+
+    fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
+        bytes[offset..offset + value.len()].copy_from_slice(value);
+    }
+
+    fn with(offset: usize, value: &[u8]) -> Result<Header, HeaderError> {
+        let mut bytes = header();
+        put(&mut bytes, offset, value);
+        read(&bytes)
+    }
+
+    #[test]
+    fn a_plain_image_is_taken_in_both_versions() {
+        assert_eq!(read(&header()).unwrap().virtual_size, 1 << 30);
+        let mut old = header();
+        put(&mut old, 4, &2u32.to_be_bytes());
+        assert_eq!(read(&old[..72]).unwrap().virtual_size, 1 << 30);
+    }
+
+    #[test]
+    fn what_would_open_another_file_is_refused() {
+        assert_eq!(with(8, &8192u64.to_be_bytes()), Err(HeaderError::BackingFile));
+        assert_eq!(with(16, &7u32.to_be_bytes()), Err(HeaderError::BackingFile));
+        assert_eq!(with(72, &4u64.to_be_bytes()), Err(HeaderError::ExternalData));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        assert_eq!(
+            with(72, &(1u64 << 40).to_be_bytes()),
+            Err(HeaderError::UnknownFeatures(1 << 40))
+        );
+        assert_eq!(with(72, &2u64.to_be_bytes()), Err(HeaderError::Corrupt));
+        assert_eq!(with(32, &2u32.to_be_bytes()), Err(HeaderError::Encrypted));
+        assert_eq!(with(24, &u64::MAX.to_be_bytes()), Err(HeaderError::Size(u64::MAX)));
+        assert_eq!(with(24, &0u64.to_be_bytes()), Err(HeaderError::Size(0)));
+        assert_eq!(with(4, &4u32.to_be_bytes()), Err(HeaderError::Version(4)));
+        assert_eq!(with(0, b"KDMV"), Err(HeaderError::NotQcow2));
+        assert!(with(20, &63u32.to_be_bytes()).is_err());
+        assert_eq!(read(&header()[..90]), Err(HeaderError::Short));
+    }
+
+    #[test]
+    fn a_dirty_image_and_zstd_are_fine() {
+        assert!(with(72, &1u64.to_be_bytes()).is_ok());
+        let mut zstd = header();
+        put(&mut zstd, 72, &8u64.to_be_bytes());
+        zstd[104] = 1;
+        assert!(read(&zstd).is_ok());
+        zstd[104] = 2;
+        assert!(read(&zstd).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn no_change_of_a_good_header_panics_or_lets_a_backing_file_in(
+            changes in proptest::collection::vec((0..HEADER_LENGTH, any::<u8>()), 0..12),
+        ) {
+            let mut bytes = header();
+            for (offset, value) in changes {
+                bytes[offset] = value;
+            }
+            if let Ok(header) = read(&bytes) {
+                prop_assert!(bytes[8..20].iter().all(|byte| *byte == 0));
+                prop_assert!(header.virtual_size <= LARGEST_DISK);
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The store: one directory for each image, named by its id.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use model::DiskFormat;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::copy::{Copied, copy, hash};
+use crate::{ImageError, Source, kernel, qcow2};
+
+/// What an image that is not yet complete is called.
+const UNFINISHED: &str = "unfinished-";
+
+/// The images of a host.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+    import_dirs: Vec<PathBuf>,
+}
+
+/// What an image is made of: a disk, a kernel with perhaps an initial ramdisk, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// A disk and its format.
+    pub disk: Option<(Source, DiskFormat)>,
+    /// A kernel.
+    pub kernel: Option<Source>,
+    /// An initial ramdisk for the kernel.
+    pub initrd: Option<Source>,
+}
+
+/// What an import found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// `sha256:` and 64 hex digits. Of an image with one part it is that file's own SHA-256; of several parts, that of
+    /// the lines `disk HEX`, `kernel HEX`, `initrd HEX`.
+    pub digest: String,
+    /// The length of all parts.
+    pub size_bytes: u64,
+    /// The size of the disk that a guest sees.
+    pub disk_virtual_size: Option<u64>,
+}
+
+/// Where the parts of an image lie, if it has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The disk.
+    pub disk: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial ramdisk.
+    pub initrd: PathBuf,
+}
+
+impl Store {
+    /// The store in `dir`, which takes files from below `import_dirs`. Nothing is made before the first import.
+    #[must_use]
+    pub const fn new(dir: PathBuf, import_dirs: Vec<PathBuf>) -> Self {
+        Self { dir, import_dirs }
+    }
+
+    /// Takes an image into the store: copied, checked and on the disk when it returns. An image with the same id is
+    /// replaced, for an import that was cut off may be made again.
+    ///
+    /// # Errors
+    /// As [`ImageError`] tells; nothing is left of the attempt.
+    pub fn import(&self, id: Uuid, parts: Parts) -> Result<Imported, ImageError> {
+        let result = parts.expect_bootable().and_then(|()| self.import_into(id, &parts));
+        discard_staged(&parts);
+        let cleared = remove_tree(&self.unfinished(id));
+        result.and_then(|imported| cleared.map(|()| imported))
+    }
+
+    /// Where the parts of an image lie.
+    #[must_use]
+    pub fn paths(&self, id: Uuid) -> Files {
+        Files::below(&self.image_dir(id))
+    }
+
+    /// Removes an image. That it is not there is no error.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be removed.
+    pub fn remove(&self, id: Uuid) -> Result<(), ImageError> {
+        remove_tree(&self.image_dir(id))
+    }
+
+    /// Removes what a crash left: unfinished imports, and images that `known` does not have. To be called when no
+    /// import runs.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or something cannot be removed.
+    pub fn sweep(&self, known: &BTreeSet<Uuid>) -> Result<(), ImageError> {
+        let reading = |error| ImageError::io("read", &self.dir, error);
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(reading)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(reading)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let unknown = || name.parse::<Uuid>().is_ok_and(|id| !known.contains(&id));
+            if name.starts_with(UNFINISHED) || unknown() {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn image_dir(&self, id: Uuid) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    fn unfinished(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{UNFINISHED}{id}"))
+    }
+
+    /// Copies and checks all parts, then gives the directory its name.
+    fn import_into(&self, id: Uuid, parts: &Parts) -> Result<Imported, ImageError> {
+        let unfinished = self.unfinished(id);
+        remove_tree(&unfinished)?;
+        make_dir(&self.dir)?;
+        make_dir(&unfinished)?;
+        let files = Files::below(&unfinished);
+        let mut taken = Vec::new();
+        let mut disk_virtual_size = None;
+        if let Some((source, format)) = &parts.disk {
+            let check = |file: &File| check_disk(file, *format);
+            let (copied, size) = self.take("disk", source, &files.disk, check)?;
+            disk_virtual_size = Some(size);
+            taken.push(("disk", copied));
+        }
+        if let Some(source) = &parts.kernel {
+            let (copied, ()) = self.take("kernel", source, &files.kernel, check_kernel)?;
+            taken.push(("kernel", copied));
+        }
+        if let Some(source) = &parts.initrd {
+            let (copied, ()) = self.take("initrd", source, &files.initrd, check_initrd)?;
+            taken.push(("initrd", copied));
+        }
+        sync_dir(&unfinished)?;
+        let finished = self.image_dir(id);
+        remove_tree(&finished)?;
+        fs::rename(&unfinished, &finished)
+            .map_err(|error| ImageError::io("name", &finished, error))?;
+        sync_dir(&self.dir)?;
+        Ok(Imported {
+            digest: digest(&taken),
+            size_bytes: taken.iter().map(|(_, copied)| copied.length).sum(),
+            disk_virtual_size,
+        })
+    }
+
+    /// Takes one part. A wrong file is refused before it is copied; what counts is the check of the copy, which
+    /// nobody else can change.
+    fn take<T>(
+        &self,
+        part: &'static str,
+        source: &Source,
+        to: &Path,
+        check: impl Fn(&File) -> Result<T, ImageError>,
+    ) -> Result<(Copied, T), ImageError> {
+        let file = source.open(&self.import_dirs)?;
+        expect_content(&file, part, source.path())?;
+        check(&file)?;
+        // A staged file needs no copy where it lies on the store's filesystem.
+        let moved = matches!(source, Source::Staged(_)) && fs::rename(source.path(), to).is_ok();
+        let copied = if moved { hash(file, to)? } else { copy(file, source.path(), to)? };
+        // VMMs run as users of their own, and all read the same base.
+        fs::set_permissions(to, Permissions::from_mode(0o644))
+            .map_err(|error| ImageError::io("set the mode of", to, error))?;
+        let found = check(&copied.file)?;
+        Ok((copied, found))
+    }
+}
+
+impl Parts {
+    fn expect_bootable(&self) -> Result<(), ImageError> {
+        match (&self.disk, &self.kernel, &self.initrd) {
+            (None, None, None) => Err(ImageError::Empty),
+            (_, None, Some(_)) => Err(ImageError::InitrdAlone),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Files {
+    fn below(dir: &Path) -> Self {
+        Self { disk: dir.join("disk"), kernel: dir.join("kernel"), initrd: dir.join("initrd") }
+    }
+}
+
+/// Checks a disk and finds its virtual size.
+fn check_disk(file: &File, format: DiskFormat) -> Result<u64, ImageError> {
+    match format {
+        DiskFormat::Raw => {
+            let length = file
+                .metadata()
+                .map_err(|error| ImageError::io("look at", "the disk", error))?
+                .len();
+            // QEMU shows a raw image in whole sectors.
+            length.checked_next_multiple_of(512).ok_or_else(|| ImageError::Rejected {
+                part: "disk",
+                problem: "its size makes no sense".into(),
+                remedy: "check the file".into(),
+            })
+        }
+        DiskFormat::Qcow2 => {
+            let mut header = [0; qcow2::HEADER_LENGTH];
+            let length = read_start(file, &mut header)
+                .map_err(|error| ImageError::io("read", "the disk", error))?;
+            let header = header.get(..length).unwrap_or_default();
+            qcow2::read(header).map(|header| header.virtual_size).map_err(|error| {
+                ImageError::Rejected {
+                    part: "disk",
+                    remedy: error.remedy().into(),
+                    problem: error.to_string(),
+                }
+            })
+        }
+    }
+}
+
+/// Checks that a kernel is one that a VMM can start.
+fn check_kernel(file: &File) -> Result<(), ImageError> {
+    kernel::check(file).map_err(|error| ImageError::Rejected {
+        part: "kernel",
+        remedy: error.remedy().into(),
+        problem: error.to_string(),
+    })
+}
+
+/// An initial ramdisk can be anything that its kernel unpacks.
+#[expect(clippy::unnecessary_wraps, reason = "one of several checks")]
+const fn check_initrd(_: &File) -> Result<(), ImageError> {
+    Ok(())
+}
+
+/// An empty file is no part of an image.
+fn expect_content(file: &File, part: &'static str, path: &Path) -> Result<(), ImageError> {
+    let length = file.metadata().map_err(|error| ImageError::io("look at", path, error))?.len();
+    if length > 0 {
+        return Ok(());
+    }
+    Err(ImageError::Rejected {
+        part,
+        problem: "the file is empty".into(),
+        remedy: "check whether its download or upload was cut off".into(),
+    })
+}
+
+/// Reads as much of the beginning as there is.
+fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+/// The digest over the parts.
+fn digest(parts: &[(&'static str, Copied)]) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    if let [(_, only)] = parts {
+        return format!("sha256:{}", hex(&only.sha256));
+    }
+    let mut digest = Sha256::new();
+    for (part, copied) in parts {
+        digest.update(format!("{part} {}\n", hex(&copied.sha256)));
+    }
+    format!("sha256:{}", hex(&digest.finalize()))
+}
+
+/// Makes a directory that VMMs of other users can pass through, whatever the umask.
+fn make_dir(path: &Path) -> Result<(), ImageError> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .map_err(|error| ImageError::io("make", path, error))
+}
+
+fn sync_dir(path: &Path) -> Result<(), ImageError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| ImageError::io("write", path, error))
+}
+
+/// Removes a directory with all in it. Nothing there is no error.
+fn remove_tree(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ImageError::io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes staged files that were not moved: they were copied, or refused. A face that died cleans up its own at
+/// start, so a failure here loses nothing.
+fn discard_staged(parts: &Parts) {
+    let sources =
+        parts.disk.iter().map(|(source, _)| source).chain(&parts.kernel).chain(&parts.initrd);
+    for source in sources {
+        if let Source::Staged(path) = source {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

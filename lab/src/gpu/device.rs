@@ -1,7 +1,8 @@
 //! The whole function: configuration space, BARs, presence and interrupts together. Knows nothing of the wire.
 
 use super::{
-    bars::Bars, config_space::ConfigSpace, faults::Presence, server::Interrupts, settings::Settings,
+    bars::Bars, config_space::ConfigSpace, faults::Presence, interrupts::Interrupts,
+    settings::Settings,
 };
 use std::time::Instant;
 

@@ -4,17 +4,10 @@
 
 use super::{device::Device, settings::Settings};
 use anyhow::{Context, Result};
-use std::{
-    fs::File,
-    io::{self, Write},
-    os::unix::fs::FileTypeExt,
-    path::Path,
-    time::Instant,
-};
+use std::{fs::File, io, os::unix::fs::FileTypeExt, path::Path, time::Instant};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_AUTOMASKED, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE,
-    VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD,
-    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
+    VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
     VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info,
 };
@@ -47,42 +40,6 @@ impl Listening {
     /// Waits for the one client, and serves it until it disconnects.
     pub fn serve(mut self) -> Result<()> {
         self.server.run(&mut self.device).context("the connection to QEMU broke")
-    }
-}
-
-/// Where interrupts go: event file descriptors that the client gave us. There is one of each kind.
-#[derive(Debug, Default)]
-pub struct Interrupts {
-    line: Option<File>,
-    message: Option<File>,
-}
-
-impl Interrupts {
-    /// Raises an interrupt, by message or by the line. An interrupt that nobody asked for goes nowhere.
-    pub fn raise(&mut self, by_message: bool) {
-        let to = if by_message { &mut self.message } else { &mut self.line };
-        if let Some(event) = to {
-            // A counter that is full has an interrupt pending already.
-            let _ = event.write(&1u64.to_ne_bytes());
-        }
-    }
-
-    /// `VFIO_DEVICE_SET_IRQS`: gives, or with a count of 0 takes away, the descriptor of the first vector. Masking
-    /// is left to the client.
-    fn set(&mut self, index: u32, flags: u32, start: u32, count: u32, fds: Vec<File>) {
-        let to = match index {
-            VFIO_PCI_INTX_IRQ_INDEX => &mut self.line,
-            VFIO_PCI_MSI_IRQ_INDEX => &mut self.message,
-            _ => return,
-        };
-        if flags & VFIO_IRQ_SET_ACTION_TRIGGER == 0 || start != 0 {
-            return;
-        }
-        if flags & VFIO_IRQ_SET_DATA_EVENTFD != 0
-            || flags & VFIO_IRQ_SET_DATA_NONE != 0 && count == 0
-        {
-            *to = fds.into_iter().next();
-        }
     }
 }
 
@@ -181,6 +138,9 @@ mod tests {
         settings::Bar,
     };
     use std::{io::Read, os::fd::AsRawFd, thread};
+    use vfio_bindings::bindings::vfio::{
+        VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
+    };
     use vfio_user::Client;
 
     const CONFIG: u32 = VFIO_PCI_CONFIG_REGION_INDEX;

@@ -1,2 +1,19 @@
-//! The lab: a passthrough host with real VFIO, emulated, for a machine without a GPU, an IOMMU or KVM.
-fn main() {}
+//! `lab`: the lab's commands. All that they do is in the library.
+
+mod cli;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            // As `env` and `timeout` do it: a failure of ours, not of the command.
+            ExitCode::from(125)
+        }
+    }
+}

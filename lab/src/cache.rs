@@ -1,0 +1,186 @@
+//! Where built things live: one folder per thing, named by a hash of all that went into it.
+//!
+//! An entry is built in a temporary folder and renamed into place, so that it is whole or absent, and
+//! two labs that start at once build it once: the second waits for the first one's lock.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+/// The lab's folder in the user's cache directory.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens the cache in `$XDG_CACHE_HOME`, or else `~/.cache`, and creates what is missing.
+    pub fn open() -> Result<Self> {
+        let base = match std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()) {
+            Some(dir) => PathBuf::from(dir),
+            None => PathBuf::from(
+                std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?,
+            )
+            .join(".cache"),
+        };
+        let root = base.join("handover-lab");
+        for dir in ["locks", "tmp"] {
+            fs::create_dir_all(root.join(dir))
+                .with_context(|| format!("cannot create the cache in {}", root.display()))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The cache's own folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the entry lies, whether it exists or not.
+    pub fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.kind).join(key.hash())
+    }
+
+    /// The entry, if it is built.
+    pub fn find(&self, key: &Key) -> Option<PathBuf> {
+        let path = self.path(key);
+        path.is_dir().then_some(path)
+    }
+
+    /// The entry, built by `build` in an empty folder if it is missing.
+    pub fn entry(&self, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        if let Some(path) = self.find(key) {
+            return Ok(path);
+        }
+        let _lock = self.lock(key.kind)?;
+        let path = self.path(key);
+        if path.is_dir() {
+            return Ok(path);
+        }
+        let work = tempfile::Builder::new()
+            .prefix(&format!("{}-", key.kind))
+            .tempdir_in(self.root.join("tmp"))?;
+        build(work.path()).with_context(|| format!("while building the lab's {}", key.kind))?;
+        fs::create_dir_all(self.root.join(key.kind))?;
+        fs::rename(work.keep(), &path)?;
+        Ok(path)
+    }
+
+    /// Holds the lock of this name until the returned file is dropped.
+    pub fn lock(&self, name: &str) -> Result<File> {
+        let path = self.root.join("locks").join(name);
+        let file =
+            File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            eprintln!("lab: another lab is building its {name}; waiting for it");
+            flock(&file, FlockOperation::LockExclusive)?;
+        }
+        Ok(file)
+    }
+}
+
+/// What an entry is made from: its kind, and a hash over all its inputs.
+#[derive(Debug, Clone)]
+pub struct Key {
+    kind: &'static str,
+    hasher: Sha256,
+}
+
+impl Key {
+    /// A key for an entry of this kind, with no inputs yet.
+    pub fn new(kind: &'static str) -> Self {
+        Self { kind, hasher: Sha256::new() }
+    }
+
+    /// Adds a text, delimited so that two inputs never read as one.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        self.hasher.update((text.len() as u64).to_le_bytes());
+        self.hasher.update(text.as_bytes());
+        self
+    }
+
+    /// Adds another entry: its folder's name is a hash of its own inputs.
+    #[must_use]
+    pub fn part(self, entry: &Path) -> Self {
+        let name = entry.file_name().map(|n| n.to_string_lossy().into_owned());
+        self.text(&name.unwrap_or_default())
+    }
+
+    /// Adds a file's content, or that of all files below a folder, with their names.
+    pub fn source(self, path: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        list_files(path, &mut files)?;
+        files.sort();
+        files.into_iter().try_fold(self, |key, file| {
+            let data =
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
+            let mut key = key.text(&name);
+            key.hasher.update((data.len() as u64).to_le_bytes());
+            key.hasher.update(&data);
+            Ok(key)
+        })
+    }
+
+    fn hash(&self) -> String {
+        let digest = self.hasher.clone().finalize();
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        into.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        let entry = entry?;
+        // An editor's backup or a hidden file is no source.
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            list_files(&entry.path(), into)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_do_not_run_together() {
+        assert_ne!(
+            Key::new("k").text("ab").text("c").hash(),
+            Key::new("k").text("a").text("bc").hash()
+        );
+    }
+
+    #[test]
+    fn a_changed_source_changes_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "1").unwrap();
+        let before = Key::new("k").source(dir.path()).unwrap().hash();
+        fs::write(dir.path().join("a"), "2").unwrap();
+        assert_ne!(before, Key::new("k").source(dir.path()).unwrap().hash());
+    }
+
+    #[test]
+    fn an_entry_whose_build_fails_is_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["locks", "tmp"] {
+            fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        let cache = Cache { root: dir.path().to_owned() };
+        let key = Key::new("thing").text("x");
+        assert!(cache.entry(&key, |_| anyhow::bail!("no")).is_err());
+        assert!(cache.find(&key).is_none());
+        let made = cache.entry(&key, |work| Ok(fs::write(work.join("f"), "y")?)).unwrap();
+        assert_eq!(fs::read_to_string(made.join("f")).unwrap(), "y");
+    }
+}

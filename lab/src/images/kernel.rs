@@ -1,0 +1,131 @@
+//! The kernel of L1 and of its guests: Debian's own (stock), or the small one that the lab builds (slim).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Builder, erofs, slim, stock};
+use crate::{cache::Key, process::run, progress, tree::Tree};
+
+/// Which kernel a lab shall boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The slim one if it is built, else the stock one.
+    #[default]
+    Auto,
+    /// The one built by `lab build --slim`.
+    Slim,
+    /// Debian's.
+    Stock,
+}
+
+impl FromStr for Choice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "slim" => Ok(Self::Slim),
+            "stock" => Ok(Self::Stock),
+            _ => bail!("no such kernel: {text} (auto, slim, stock)"),
+        }
+    }
+}
+
+/// A kernel in the cache.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// Its cache entry.
+    pub entry: PathBuf,
+    /// `uname -r`.
+    pub version: String,
+    /// Whether it is the slim one.
+    pub slim: bool,
+}
+
+impl Kernel {
+    /// Reads what [`Self::describe`] left in a cache entry.
+    pub fn open(entry: PathBuf, slim: bool) -> Result<Self> {
+        let version = fs::read_to_string(entry.join("version"))
+            .with_context(|| format!("{} is no kernel", entry.display()))?;
+        Ok(Self { entry, version, slim })
+    }
+
+    /// Marks a folder that is being built as a kernel of this version.
+    pub fn describe(work: &Path, version: &str) -> Result<()> {
+        Ok(fs::write(work.join("version"), version)?)
+    }
+
+    /// The ELF file: QEMU starts it by its PVH entry, which saves the emulated machine the work of
+    /// unpacking a compressed kernel.
+    pub fn vmlinux(&self) -> PathBuf {
+        self.entry.join("vmlinux")
+    }
+
+    /// The folder which has `lib/modules/<version>` below it.
+    pub fn modules_base(&self) -> PathBuf {
+        self.entry.join("modules")
+    }
+
+    /// The folder of the modules.
+    pub fn modules(&self) -> PathBuf {
+        self.modules_base().join("lib/modules").join(&self.version)
+    }
+}
+
+/// The kernel that was chosen.
+pub fn ready(builder: &Builder, tools: &Tree, choice: Choice) -> Result<Kernel> {
+    match choice {
+        Choice::Stock => stock::ready(builder, tools),
+        Choice::Slim => match slim::find(builder)? {
+            Some(kernel) => Ok(kernel),
+            None => bail!("the slim kernel is not built: `cargo lab build --slim` (some minutes)"),
+        },
+        Choice::Auto => match slim::find(builder)? {
+            Some(kernel) => Ok(kernel),
+            None => stock::ready(builder, tools),
+        },
+    }
+}
+
+/// The image with all that depends on the kernel: its modules, and the kernel and a disk for guests.
+pub fn image(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
+    let key = Key::new("modules").text("2").part(&kernel.entry);
+    let entry = builder.cache.entry(&key, |work| {
+        progress::step("writing the image of the kernel's modules", || {
+            let tree = work.join("tree");
+            let guest = tree.join("opt/lab/guest");
+            fs::create_dir_all(&guest)?;
+            fs::create_dir_all(tree.join("usr/lib/modules"))?;
+            fs::copy(kernel.vmlinux(), guest.join("vmlinux"))?;
+            run(tools
+                .command("qemu-img")?
+                .args(["create", "-q", "-f", "qcow2"])
+                .arg(guest.join("disk.qcow2"))
+                .arg("64M"))?;
+            hard_link_tree(&kernel.modules(), &tree.join("usr/lib/modules").join(&kernel.version))?;
+            erofs::write(tools, &tree, &work.join("modules.erofs"))?;
+            Ok(fs::remove_dir_all(tree)?)
+        })
+    })?;
+    Ok(entry.join("modules.erofs"))
+}
+
+/// A second tree of the same files, without their data being copied.
+pub fn hard_link_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            hard_link_tree(&entry.path(), &target)?;
+        } else {
+            fs::hard_link(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! L1's userland: Debian's packages, unpacked, without their maintainer scripts, and the few files that
+//! those would have made.
+
+use std::{fs, os::unix::fs::symlink, path::Path, path::PathBuf};
+
+use anyhow::Result;
+
+use super::{Builder, erofs};
+use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
+
+/// What makes L1 a host on which a person can work, and the tools with which its images are made.
+pub const SET: Set = Set {
+    name: "userland",
+    wanted: &[
+        "bash",
+        "bsdutils",
+        "busybox-static",
+        "coreutils",
+        "curl",
+        "dash",
+        "diffutils",
+        "e2fsprogs",
+        "erofs-utils",
+        "findutils",
+        "gawk",
+        "grep",
+        "gzip",
+        "hostname",
+        "iproute2",
+        "iputils-ping",
+        "jq",
+        "kmod",
+        "less",
+        "libc-bin",
+        "mount",
+        "ncurses-base",
+        "passwd",
+        "pci.ids",
+        "pciutils",
+        "procps",
+        "psmisc",
+        "qemu-system-x86",
+        "qemu-utils",
+        "sed",
+        "socat",
+        "sqlite3",
+        "strace",
+        "tar",
+        "util-linux",
+        "xz-utils",
+        "zstd",
+    ],
+    only: None,
+};
+
+/// The unpacked tree and its image.
+pub fn ready(builder: &Builder) -> Result<(Tree, PathBuf)> {
+    let key = builder.packages.key(&SET, Key::new("userland").text("2"))?;
+    let entry = builder.cache.entry(&key, |work| {
+        let tree = Tree::new(work.join("tree"));
+        builder.packages.unpack(&SET, tree.root())?;
+        complete(tree.root())?;
+        link_applets(&tree)?;
+        progress::step("writing the userland's image", || {
+            erofs::write(&tree, tree.root(), &work.join("root.erofs"))
+        })
+    })?;
+    Ok((Tree::new(entry.join("tree")), entry.join("root.erofs")))
+}
+
+/// The files that the packages' scripts make on a real machine.
+fn complete(root: &Path) -> Result<()> {
+    for dir in [
+        "dev",
+        "etc",
+        "host",
+        "lab",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr/local/bin",
+    ] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    for dir in ["var/lib", "var/tmp", "var/log", "etc/modprobe.d"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    // Ids as Debian's base-passwd and QEMU's own package give them.
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    )?;
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkvm:x:104:\nhandover:x:990:\nnogroup:x:65534:\n",
+    )?;
+    fs::write(root.join("etc/hostname"), "l1\n")?;
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost l1\n::1 localhost\n")?;
+    for (link, target) in [
+        ("var/run", "/run"),
+        ("var/lock", "/run/lock"),
+        ("usr/bin/sh", "dash"),
+        ("usr/bin/awk", "gawk"),
+        ("usr/bin/pager", "less"),
+        ("usr/local/bin/handover", "/lab/bin/handover"),
+    ] {
+        let link = root.join(link);
+        if !link.exists() && link.symlink_metadata().is_err() {
+            symlink(target, link)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives busybox's commands to those names that no package has.
+fn link_applets(tree: &Tree) -> Result<()> {
+    let applets = run(tree.command("busybox")?.arg("--list")).or_else(|_| {
+        // The static busybox needs no dynamic linker, and some versions of that one refuse it.
+        run(&mut std::process::Command::new(tree.root().join("usr/bin/busybox")).arg("--list"))
+    })?;
+    for applet in applets.lines() {
+        let taken = ["usr/bin", "usr/sbin"]
+            .iter()
+            .any(|dir| tree.root().join(dir).join(applet).symlink_metadata().is_ok());
+        if !taken {
+            symlink("busybox", tree.root().join("usr/bin").join(applet))?;
+        }
+    }
+    Ok(())
+}

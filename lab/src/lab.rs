@@ -1,0 +1,319 @@
+//! A running L1, for programs: boot it once, run many commands in it.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Pid;
+
+use crate::{
+    agent::{Client, Session, Start, client::Event},
+    folder::{self, Folder},
+    images::{Choice, Images},
+    machine::{Machine, argv::Plan},
+    process::last_lines,
+    progress,
+    topology::Topology,
+};
+
+/// How long a command may take if its caller does not say.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a lab shall be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The topology's name, or a path to one.
+    pub topology: String,
+    /// Which kernel.
+    pub kernel: Choice,
+    /// A folder that L1 sees as `/host`.
+    pub share: Option<PathBuf>,
+    /// The `handover` program; if not given, the one that was built beside this program, if there is one.
+    pub handover: Option<PathBuf>,
+    /// How long L1 may take to boot.
+    pub boot_deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            topology: "workstation".to_owned(),
+            kernel: Choice::Auto,
+            share: None,
+            handover: None,
+            boot_deadline: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What a command in L1 left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status; 128 and more: ended by a signal.
+    pub status: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Its stdout, or an error with all that it said, if it failed.
+    pub fn success(self) -> Result<String> {
+        ensure!(
+            self.status == 0,
+            "the command failed with status {}:\n{}{}",
+            self.status,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self.stdout)
+    }
+}
+
+/// A running L1. It ends when this is dropped, or when the program ends, however it does.
+#[derive(Debug)]
+pub struct Lab {
+    // The fields are dropped in this order: the machine before its folder.
+    agent: Client,
+    machine: Machine,
+    folder: Folder,
+}
+
+impl Lab {
+    /// Boots this topology and waits until commands can run. Builds missing images first.
+    pub fn boot(topology: &str) -> Result<Self> {
+        Self::start(&Options { topology: topology.to_owned(), ..Options::default() })
+    }
+
+    /// Boots what the options say.
+    pub fn start(options: &Options) -> Result<Self> {
+        let topology = Topology::load(&options.topology)?;
+        let images = Images::ready(options.kernel)?;
+        let folder = Folder::make("run")?;
+        fill(&folder.path().join("inside"), options.handover.as_deref())?;
+        let share = options
+            .share
+            .as_ref()
+            .map(|s| s.canonicalize().with_context(|| format!("no folder {}", s.display())));
+        let share = share.transpose()?;
+        let plan = Plan {
+            topology: &topology,
+            images: &images,
+            folder: folder.path(),
+            share: share.as_deref(),
+        };
+        let start = Instant::now();
+        let (machine, stream) = Machine::start(&plan)?;
+        match Client::connect(stream, start + options.boot_deadline) {
+            Ok(agent) => {
+                let kernel = &images.kernel.version;
+                progress::note(format_args!(
+                    "L1 ({}, {kernel}) is up in {}",
+                    options.topology,
+                    progress::seconds(start.elapsed())
+                ));
+                Ok(Self { agent, machine, folder })
+            }
+            Err(error) => {
+                let lost = Lost { folder: &folder, ended: machine.ended() };
+                Err(error.context(lost.explain()))
+            }
+        }
+    }
+
+    /// Runs a bash script as root and returns what it wrote, within two minutes.
+    pub fn exec(&self, script: &str) -> Result<Output> {
+        self.exec_within(script, PATIENCE)
+    }
+
+    /// Runs a bash script as root and returns what it wrote. After the deadline it is killed, with all that it started.
+    pub fn exec_within(&self, script: &str, deadline: Duration) -> Result<Output> {
+        let mut session = self.agent.start(&Start::script(script))?;
+        session.input().end()?;
+        self.collect(&mut session, deadline).with_context(|| format!("in L1: {script}"))
+    }
+
+    /// Runs a bash script as root and returns its stdout; that it fails is an error.
+    pub fn sh(&self, script: &str) -> Result<String> {
+        self.exec(script)?.success().with_context(|| format!("in L1: {script}"))
+    }
+
+    /// Opens a session with a program or a socket in L1.
+    pub fn open(&self, start: &Start) -> Result<Session> {
+        self.agent.start(start)
+    }
+
+    /// Copies a file into L1, executable if the original is.
+    pub fn put(&self, from: &Path, to: &str) -> Result<()> {
+        let mut file =
+            File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        let script =
+            format!("set -e; mkdir -p \"$(dirname '{to}')\"; cat > '{to}'; chmod {mode:o} '{to}'");
+        let mut session = self.agent.start(&Start::script(&script))?;
+        session.input().copy(&mut file)?;
+        self.collect(&mut session, PATIENCE)?
+            .success()
+            .with_context(|| format!("cannot write {to} in L1"))?;
+        Ok(())
+    }
+
+    /// A file's content from L1.
+    pub fn get(&self, from: &str) -> Result<Vec<u8>> {
+        let mut session = self
+            .agent
+            .start(&Start::Run { argv: vec!["cat".to_owned(), from.to_owned()], env: vec![] })?;
+        let (status, stdout, stderr) = self.gather(&mut session, PATIENCE)?;
+        ensure!(status == 0, "cannot read {from} in L1: {}", String::from_utf8_lossy(&stderr));
+        Ok(stdout)
+    }
+
+    /// Makes an address in L1 (`127.0.0.1:8080`, or a unix socket's path) reachable on this host's loopback, and
+    /// returns the port here. A `port` of 0 takes a free one.
+    pub fn forward(&self, port: u16, address: &str) -> Result<u16> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .with_context(|| format!("cannot listen on port {port} of this host's loopback"))?;
+        let port = listener.local_addr()?.port();
+        let (agent, address) = (self.agent.clone(), address.to_owned());
+        thread::Builder::new().name(format!("forward {port}")).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (agent, address) = (agent.clone(), address.clone());
+                thread::spawn(move || connect(&agent, &address, &stream));
+            }
+        })?;
+        Ok(port)
+    }
+
+    /// The agent, for a relay.
+    pub fn agent(&self) -> &Client {
+        &self.agent
+    }
+
+    /// The lab's own folder: logs, disks, sockets.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// QEMU's process.
+    pub fn pid(&self) -> Pid {
+        self.machine.pid()
+    }
+
+    /// How L1 ended, if it did.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.machine.ended()
+    }
+
+    /// Why L1 is gone or silent, as far as its console tells; keeps the logs.
+    pub fn explain(&self) -> String {
+        Lost { folder: &self.folder, ended: self.ended() }.explain()
+    }
+
+    fn collect(&self, session: &mut Session, deadline: Duration) -> Result<Output> {
+        let (status, stdout, stderr) = self.gather(session, deadline)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    fn gather(&self, session: &mut Session, deadline: Duration) -> Result<(i32, Vec<u8>, Vec<u8>)> {
+        let at = Instant::now() + deadline;
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        loop {
+            match session.next(Some(at))? {
+                Event::Output(data) => stdout.extend(data),
+                Event::Error(data) => stderr.extend(data),
+                Event::Exit(status) => return Ok((status, stdout, stderr)),
+                Event::Timeout => bail!(
+                    "not done in {}; so far it said:\n{}{}",
+                    progress::seconds(deadline),
+                    String::from_utf8_lossy(&stdout),
+                    String::from_utf8_lossy(&stderr)
+                ),
+                Event::Gone => bail!("{}", self.explain()),
+            }
+        }
+    }
+}
+
+/// A machine that is gone or silent.
+struct Lost<'a> {
+    folder: &'a Folder,
+    ended: Option<ExitStatus>,
+}
+
+impl Lost<'_> {
+    fn explain(&self) -> String {
+        let what = match self.ended {
+            Some(status) => format!("L1 has ended ({status})"),
+            None => "L1 does not answer".to_owned(),
+        };
+        let read = |name: &str| {
+            let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+            last_lines(&String::from_utf8_lossy(&bytes), 40)
+        };
+        let kept = match self.folder.keep_logs() {
+            Ok(path) => format!("logs: {}", path.display()),
+            Err(error) => format!("the logs could not be kept: {error:#}"),
+        };
+        format!(
+            "{what}; {kept}\n--- console\n{}\n--- QEMU\n{}",
+            read("console.log"),
+            read("qemu.log")
+        )
+    }
+}
+
+/// Copies what L1 sees as `/lab`: the agent, and the program under test. Copies, for a build may replace the
+/// originals while the lab runs.
+fn fill(inside: &Path, handover: Option<&Path>) -> Result<()> {
+    let bin = inside.join("bin");
+    fs::create_dir_all(&bin)?;
+    fs::copy(
+        folder::beside("lab")
+            .context("the lab's own program is not built: `cargo build -p lab`")?,
+        bin.join("lab"),
+    )?;
+    let handover = match handover {
+        Some(path) => Some(path.to_owned()),
+        None => folder::beside("handover"),
+    };
+    match handover {
+        Some(path) => {
+            fs::copy(&path, bin.join("handover"))
+                .with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+        None => progress::note("no `handover` program is built: L1 has none"),
+    }
+    Ok(())
+}
+
+fn connect(agent: &Client, address: &str, stream: &TcpStream) {
+    let Ok(mut session) = agent.start(&Start::Connect(address.to_owned())) else { return };
+    let input = session.input();
+    let Ok(mut from) = stream.try_clone() else { return };
+    thread::spawn(move || {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if input.write(buffer.get(..count).unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+        let _ = input.end();
+    });
+    let mut to = stream;
+    while let Ok(Event::Output(data)) = session.next(None) {
+        if std::io::Write::write_all(&mut to, &data).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}

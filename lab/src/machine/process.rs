@@ -1,0 +1,150 @@
+//! QEMU as a child process, with the servers of its GPUs.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::{UnixListener, UnixStream},
+    process::{Child, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::argv::Plan;
+use crate::{gpu::Listening, process::last_lines};
+
+/// A running QEMU.
+#[derive(Debug)]
+pub struct Machine {
+    pid: Pid,
+    /// How it ended, once it did.
+    ended: Arc<Mutex<Option<ExitStatus>>>,
+    keeper: Option<thread::JoinHandle<()>>,
+}
+
+impl Machine {
+    /// Starts L1 and returns it with the connection to its agent's port.
+    pub fn start(plan: &Plan) -> Result<(Self, UnixStream)> {
+        for drive in &plan.topology.drive {
+            File::create(plan.drive(&drive.id))?.set_len(bytes(&drive.size)?)?;
+        }
+        for gpu in &plan.topology.gpu {
+            let server = Listening::on(&plan.gpu(gpu), &gpu.settings)?;
+            let id = gpu.id.clone();
+            thread::Builder::new().name(id.clone()).spawn(move || {
+                if let Err(error) = server.serve() {
+                    eprintln!("lab: the emulated GPU {id}: {error:#}");
+                }
+            })?;
+        }
+        let listener =
+            UnixListener::bind(plan.agent()).context("cannot make the agent's socket")?;
+        listener.set_nonblocking(true)?;
+        let machine = Self::spawn(plan)?;
+        let agent = machine.accept(&listener, plan)?;
+        Ok((machine, agent))
+    }
+
+    /// QEMU ends with the thread that started it (`exit-with-parent` is `PR_SET_PDEATHSIG`, which goes by thread), and
+    /// a test's thread may be gone while others still use the machine: a thread of its own starts it and waits for it.
+    fn spawn(plan: &Plan) -> Result<Self> {
+        let mut command = plan.images.tools.qemu()?;
+        let log = File::create(plan.folder.join("qemu.log"))?;
+        command
+            .args(plan.argv())
+            .current_dir(plan.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // Not in our process group: a terminal's Ctrl-C is for the command that runs in L1, or for us.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        fs::write(plan.folder.join("command"), format!("{command:?}\n"))?;
+        let ended = Arc::new(Mutex::new(None));
+        let set = Arc::clone(&ended);
+        let (tell, started) = mpsc::channel();
+        let keeper = thread::Builder::new().name("qemu".to_owned()).spawn(move || {
+            let mut child = match command.spawn() {
+                Ok(child) => child,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            let _ = tell.send(Ok(child.id()));
+            let status = wait(&mut child);
+            *set.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        })?;
+        let pid = pid(&started)?;
+        Ok(Self { pid, ended, keeper: Some(keeper) })
+    }
+
+    fn accept(&self, listener: &UnixListener, plan: &Plan) -> Result<UnixStream> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(status) = self.ended() {
+                let log = fs::read_to_string(plan.folder.join("qemu.log")).unwrap_or_default();
+                bail!("QEMU ended at once ({status}):\n{}", last_lines(&log, 20));
+            }
+            if Instant::now() > deadline {
+                bail!("QEMU did not connect to the agent's socket");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How the machine ended, if it did.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// QEMU's process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Nothing in it is worth a shutdown. Until the keeper has waited, the process id cannot be another's.
+        if self.ended().is_none() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    child.wait().ok()
+}
+
+fn pid(started: &Receiver<std::io::Result<u32>>) -> Result<Pid> {
+    let id = started
+        .recv()
+        .context("the thread that starts QEMU is gone")?
+        .context("cannot start QEMU")?;
+    i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("QEMU has no process id"))
+}
+
+/// A size as QEMU writes it.
+fn bytes(size: &str) -> Result<u64> {
+    let (digits, shift) = match size.chars().last() {
+        Some('K') => (&size[..size.len() - 1], 10),
+        Some('M') => (&size[..size.len() - 1], 20),
+        Some('G') => (&size[..size.len() - 1], 30),
+        _ => (size, 0),
+    };
+    let number: u64 = digits.parse().with_context(|| format!("{size} is no size"))?;
+    number.checked_mul(1 << shift).with_context(|| format!("{size} is too large"))
+}

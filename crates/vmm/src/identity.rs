@@ -1,0 +1,239 @@
+//! How a machine is known, by whichever daemon looks: a lock and a record in its directory below the run directory.
+//!
+//! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. A
+//! free lock is thus proof that it is gone; since a VMM that was taken over by its guest could unlock, the recorded
+//! process must be gone as well. A held lock without a record is a launcher at work, or something that we do not
+//! understand: never taken for dead.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use model::{MachineHandle, Presence};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::process::Proc;
+
+/// How often, and how long between, a lock or a record is looked for that is about to come.
+const LOOKS: u32 = 40;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// A machine's directory below the run directory. Only root reaches it.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    dir: PathBuf,
+    id: Uuid,
+}
+
+/// What the launcher records of the process that becomes the VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which process.
+    #[serde(flatten)]
+    pub handle: MachineHandle,
+    /// Its control group, where it has its own.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl RunDir {
+    /// The directory of machine `id` below `run_dir`.
+    pub fn of(run_dir: &Path, id: Uuid) -> Self {
+        Self { dir: run_dir.join("machines").join(id.to_string()), id }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The monitor's socket.
+    pub fn monitor(&self) -> PathBuf {
+        self.dir.join("monitor")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.dir.join("pid")
+    }
+
+    /// Makes the directory.
+    pub fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
+    }
+
+    /// Takes the lock for a new VMM, or `None` where one holds it. It is open for reading only: a VMM must not be able
+    /// to change what is in the file.
+    pub fn take(&self) -> io::Result<Option<File>> {
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = openat(CWD, self.lock_file(), flags, Mode::RUSR | Mode::WUSR)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file.into())),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a VMM, or its launcher, holds the lock. Looking is shared, so that two who look see not each other.
+    pub fn is_held(&self) -> io::Result<bool> {
+        let file = match File::open(self.lock_file()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what the launcher reads from its standard input, which is the lock.
+    pub fn write_order(&self, order: &[u8]) -> io::Result<()> {
+        OpenOptions::new().write(true).truncate(true).open(self.lock_file())?.write_all(order)
+    }
+
+    /// The record; `None` where there is none or it cannot be understood.
+    pub fn record(&self) -> io::Result<Option<Record>> {
+        match fs::read(self.record_file()) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn write_record(&self, record: &Record) -> io::Result<()> {
+        let new = self.dir.join("pid.new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&new)?.write_all(&serde_json::to_vec(record)?)?;
+        fs::rename(&new, self.record_file())
+    }
+
+    /// Forgets an earlier VMM. To be called with the lock taken.
+    pub fn clear(&self) -> io::Result<()> {
+        for file in [self.record_file(), self.monitor()] {
+            remove_file(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lock, waiting a little for those who only look.
+    pub fn take_patiently(&self) -> io::Result<Option<File>> {
+        for _ in 0..LOOKS {
+            if let Some(lock) = self.take()? {
+                return Ok(Some(lock));
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        Ok(None)
+    }
+
+    /// Whether the machine is there.
+    pub fn presence(&self, proc: &Proc) -> Presence {
+        for look in 0..LOOKS {
+            if look > 0 {
+                thread::sleep(BETWEEN_LOOKS);
+            }
+            match self.look(proc) {
+                Ok(Some(presence)) => return presence,
+                // A launcher writes its record a moment after it got the lock.
+                Ok(None) => {}
+                Err(error) => {
+                    let dir = self.dir.display();
+                    return Presence::Unknown(format!("cannot look into {dir}: {error}"));
+                }
+            }
+        }
+        Presence::Unknown(format!(
+            "something holds {} and no living process is recorded for it; `fuser -v` on it names who",
+            self.lock_file().display()
+        ))
+    }
+
+    /// One look; `None` where it may tell more a moment later.
+    fn look(&self, proc: &Proc) -> io::Result<Option<Presence>> {
+        // The lock first: a VMM that ends between the two looks is found gone.
+        let held = self.is_held()?;
+        if let Some(Record { handle, .. }) = self.record()?
+            && handle.id == self.id
+            && proc.lives(&handle)?
+        {
+            return Ok(Some(Presence::Running(handle)));
+        }
+        Ok((!held).then_some(Presence::Gone))
+    }
+}
+
+/// Removes a file. Nothing there is no error.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_record(proc: &Proc, id: Uuid) -> Record {
+        let start_time = proc.stat("self").unwrap().unwrap().start_time;
+        let boot_id = proc.boot_id().unwrap();
+        Record {
+            handle: MachineHandle { id, pid: std::process::id(), start_time, boot_id },
+            cgroup: None,
+        }
+    }
+
+    #[test]
+    fn a_free_lock_is_gone_and_a_held_one_needs_its_process() {
+        let top = tempfile::tempdir().unwrap();
+        let proc = Proc::below(Path::new("/"));
+        let id = Uuid::from_u128(1);
+        let run = RunDir::of(top.path(), id);
+        assert_eq!(run.presence(&proc), Presence::Gone, "no directory at all");
+        run.prepare().unwrap();
+        let lock = run.take().unwrap().unwrap();
+        assert!(run.take().unwrap().is_none(), "nobody else gets it");
+        assert!(matches!(run.presence(&proc), Presence::Unknown(_)), "held by nobody known");
+        let record = own_record(&proc, id);
+        run.write_record(&record).unwrap();
+        assert_eq!(run.presence(&proc), Presence::Running(record.handle.clone()));
+        drop(lock);
+        assert_eq!(
+            run.presence(&proc),
+            Presence::Running(record.handle.clone()),
+            "a VMM that unlocked is not gone while its process lives"
+        );
+        let mut stale = record;
+        stale.handle.start_time += 1;
+        run.write_record(&stale).unwrap();
+        assert_eq!(run.presence(&proc), Presence::Gone, "the pid is somebody else's now");
+    }
+
+    #[test]
+    fn a_record_of_another_boot_or_machine_or_of_garbage_counts_for_nothing() {
+        let top = tempfile::tempdir().unwrap();
+        let proc = Proc::below(Path::new("/"));
+        let run = RunDir::of(top.path(), Uuid::from_u128(1));
+        run.prepare().unwrap();
+        let mut earlier = own_record(&proc, Uuid::from_u128(1));
+        earlier.handle.boot_id = "another".into();
+        for record in [earlier, own_record(&proc, Uuid::from_u128(2))] {
+            run.write_record(&record).unwrap();
+            assert_eq!(run.presence(&proc), Presence::Gone);
+        }
+        fs::write(run.record_file(), b"\xff{").unwrap();
+        assert_eq!(run.presence(&proc), Presence::Gone);
+    }
+}

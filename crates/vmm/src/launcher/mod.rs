@@ -1,0 +1,219 @@
+//! The process that becomes the VMM: `handover` executing itself as `handover launch`.
+//!
+//! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the open file
+//! description goes on to the VMM, which so holds the lock for as long as it lives. Everything that the VMM must not be
+//! able to do itself is done here, in order: session, control group, limits, the monitor's socket, the record; then the
+//! privileges are given up and the VMM is executed.
+
+mod cgroup;
+
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use model::MachineHandle;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::identity::{Record, RunDir};
+use crate::process::Proc;
+
+pub(crate) use cgroup::remove as remove_cgroup;
+
+/// More than any order needs.
+const MOST_ORDER_BYTES: u64 = 1 << 20;
+
+/// A VMM with many devices has an event descriptor for each of their interrupts.
+const OPEN_FILES: u64 = 16 * 1024;
+
+/// What the daemon wants started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The machine.
+    pub id: Uuid,
+    /// The root of sysfs, procfs and devfs.
+    pub root: PathBuf,
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// The user and group that the VMM runs as.
+    pub uid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// How much memory it may lock: VFIO pins all of the guest's.
+    pub memlock: u64,
+    /// The VMM.
+    pub program: PathBuf,
+    /// Its arguments; those for the monitor come before them.
+    pub args: Vec<String>,
+}
+
+/// Why a machine was not launched. It ends in the machine's log, where the daemon reads it.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("there is no order on standard input; the daemon starts this command, not a person")]
+    NoOrder(#[source] serde_json::Error),
+    #[error("a machine never runs as root")]
+    Root,
+    #[error("cannot {0}: {1}")]
+    Step(&'static str, #[source] io::Error),
+}
+
+/// Carries out the order on standard input and becomes the VMM. To be called first thing in a process, before any other
+/// thread is started: users and groups are set for the calling thread.
+#[must_use]
+pub fn main() -> ExitCode {
+    let failure = match read_order() {
+        Ok(order) => carry_out(&order),
+        Err(failure) => failure,
+    };
+    eprintln!("handover launch: {failure}");
+    ExitCode::from(126)
+}
+
+fn read_order() -> Result<Order, Failure> {
+    let mut text = Vec::new();
+    step("read the order", io::stdin().lock().take(MOST_ORDER_BYTES).read_to_end(&mut text))?;
+    serde_json::from_slice(&text).map_err(Failure::NoOrder)
+}
+
+/// Does not return unless something fails.
+fn carry_out(order: &Order) -> Failure {
+    match prepare(order) {
+        Err(failure) => failure,
+        Ok((_lock, monitor)) => {
+            let mut vmm = Command::new(&order.program);
+            vmm.env_clear().args(monitor_args(monitor.as_raw_fd())).args(&order.args);
+            Failure::Step("execute the VMM", vmm.exec())
+        }
+    }
+}
+
+/// All that is done before the VMM is executed. The lock and the monitor are the two descriptors that it inherits beside
+/// the standard ones.
+fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
+    if order.uid == 0 {
+        return Err(Failure::Root);
+    }
+    close_fds::set_fds_cloexec(3, &[]);
+    let lock = keep_lock(&order.root)?;
+    step("begin a session", rustix::process::setsid().map_err(Into::into))?;
+    step("enter the root directory", std::env::set_current_dir(&order.root))?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let cgroup = cgroup::enter(&order.root, order.id)
+        .inspect_err(|why| eprintln!("handover launch: no control group of its own: {why}"))
+        .ok();
+    step("raise the limit of locked memory", set_limit(Resource::Memlock, order.memlock))?;
+    step("raise the limit of open files", set_limit(Resource::Nofile, OPEN_FILES))?;
+    let run = RunDir::of(&order.run_dir, order.id);
+    let monitor = step("open the monitor's socket", open_monitor(&run.monitor()))?;
+    step("record the process", record(order, &run, cgroup))?;
+    step("give up privileges", give_up_privileges(order))?;
+    Ok((lock, monitor))
+}
+
+/// Keeps the lock in a descriptor that survives the execution, and reads from nothing.
+fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
+    // `dup` does not set close-on-exec.
+    let lock = step("keep the lock", rustix::io::dup(io::stdin().as_fd()).map_err(Into::into))?;
+    let null = root.join("dev/null");
+    let null = rustix::fs::open(null, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(rustix::stdio::dup2_stdin);
+    step("read from nothing", null.map_err(Into::into))?;
+    Ok(lock)
+}
+
+/// The monitor's socket is made here, in a directory that the VMM's user cannot enter: only root can speak to it.
+fn open_monitor(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    fcntl_setfd(&listener, FdFlags::empty())?;
+    Ok(listener)
+}
+
+/// QEMU's arguments for a monitor on an inherited socket.
+fn monitor_args(fd: i32) -> [String; 4] {
+    [
+        "-chardev".into(),
+        format!("socket,id=monitor,fd={fd},server=on,wait=off"),
+        "-mon".into(),
+        "chardev=monitor,mode=control".into(),
+    ]
+}
+
+/// Executing changes neither the pid nor the start time: this is the VMM's record.
+fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()> {
+    let proc = Proc::below(&order.root);
+    let stat = proc.stat("self")?.ok_or(io::ErrorKind::NotFound)?;
+    let handle = MachineHandle {
+        id: order.id,
+        pid: std::process::id(),
+        start_time: stat.start_time,
+        boot_id: proc.boot_id()?,
+    };
+    run.write_record(&Record { handle, cgroup })
+}
+
+/// Raises a limit, soft and hard, unless it is as high already.
+fn set_limit(resource: Resource, least: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(resource);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= least);
+    if enough(limit.current) {
+        return Ok(());
+    }
+    let maximum = if enough(limit.maximum) { limit.maximum } else { Some(least) };
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(least), maximum })?)
+}
+
+/// Takes the machine's user and groups for good. Leaving uid 0 drops all capabilities (capabilities(7)).
+fn give_up_privileges(order: &Order) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let (uid, gid) = (Uid::from_raw(order.uid), Gid::from_raw(order.uid));
+    if rustix::process::getuid() == uid && rustix::process::geteuid() == uid {
+        return Ok(());
+    }
+    let groups: Vec<Gid> = order.groups.iter().copied().map(Gid::from_raw).collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}
+
+fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| Failure::Step(what, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monitor_is_an_inherited_socket() {
+        assert_eq!(
+            monitor_args(4).join(" "),
+            "-chardev socket,id=monitor,fd=4,server=on,wait=off -mon chardev=monitor,mode=control"
+        );
+    }
+
+    #[test]
+    fn an_order_survives_its_text() {
+        let order = Order {
+            id: Uuid::from_u128(1),
+            root: "/".into(),
+            run_dir: "/run/handover".into(),
+            uid: 1_900_000_000,
+            groups: vec![108],
+            memlock: 1 << 31,
+            program: "qemu-system-x86_64".into(),
+            args: vec!["-name".into(), "guest=a,,b".into()],
+        };
+        let text = serde_json::to_vec(&order).unwrap();
+        assert_eq!(serde_json::from_slice::<Order>(&text).unwrap(), order);
+    }
+}

@@ -1,0 +1,253 @@
+//! QEMU's command line for a machine: a pure function, held by golden files.
+//!
+//! Whatever can be is given as JSON, where no comma or equals sign in a name can begin another option; where QEMU takes
+//! no JSON, commas are doubled, which is its way of quoting them.
+
+use std::path::{Path, PathBuf};
+
+use model::{GuestSlot, MachineSpec};
+use serde_json::{Value, json};
+
+use super::binary::Accelerator;
+
+const MIB: u64 = 1 << 20;
+
+/// What the command line depends on beside the machine itself.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The root of sysfs.
+    pub root: &'a Path,
+    /// How the guest's instructions are executed.
+    pub accelerator: Accelerator,
+    /// The machine's own disk layer.
+    pub disk: PathBuf,
+    /// Where the serial console goes.
+    pub console: PathBuf,
+    /// Size of the guest's 64-bit window for device memory, where the default is too small.
+    pub mmio_window: Option<u64>,
+}
+
+/// A path that QEMU cannot be told.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not UTF-8, and QEMU's options are", .0.display())]
+pub struct NotUtf8(PathBuf);
+
+/// The identifiers of all devices that the machine must have when it is started.
+pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
+    let functions = spec.slots.iter().enumerate().flat_map(|(slot, functions)| {
+        functions.functions.iter().map(move |function| function_id(slot, function.function))
+    });
+    spec.disk.iter().map(|_| DISK.to_owned()).chain(functions).collect()
+}
+
+/// The command line without the program and the monitor.
+pub fn arguments(spec: &MachineSpec, place: &Place<'_>) -> Result<Vec<String>, NotUtf8> {
+    let mut line = Line::default();
+    base(&mut line, spec, place);
+    console(&mut line, place)?;
+    kernel(&mut line, spec)?;
+    let mut ports = Ports::default();
+    random(&mut line, &mut ports);
+    disk(&mut line, &mut ports, spec, place)?;
+    for (number, slot) in spec.slots.iter().enumerate() {
+        devices(&mut ports, number, slot, place)?;
+    }
+    ports.finish(&mut line);
+    Ok(line.0)
+}
+
+const DISK: &str = "disk0";
+
+/// `hd1f0`: the first function of the second slot that was handed over.
+fn function_id(slot: usize, function: u8) -> String {
+    format!("hd{slot}f{function}")
+}
+
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn flag(&mut self, name: &str) {
+        self.0.push(name.into());
+    }
+
+    fn option(&mut self, name: &str, value: impl ToString) {
+        self.0.extend([name.into(), value.to_string()]);
+    }
+}
+
+/// The machine without its devices, not yet running.
+fn base(line: &mut Line, spec: &MachineSpec, place: &Place<'_>) {
+    let (accelerator, cpu) = match place.accelerator {
+        Accelerator::Kvm { .. } => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg", "max"),
+    };
+    line.option("-name", format!("guest={},debug-threads=on", doubled(&spec.name)));
+    line.option("-uuid", spec.id);
+    line.option("-machine", format!("q35,accel={accelerator},vmport=off,dump-guest-core=off"));
+    line.option("-cpu", cpu);
+    line.option("-smp", spec.vcpus);
+    line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
+    if let Some(size) = place.mmio_window {
+        line.option("-global", format!("q35-pcihost.pci-hole64-size={}M", size.div_ceil(MIB)));
+    }
+    line.flag("-nodefaults");
+    line.flag("-no-user-config");
+    line.option("-display", "none");
+    line.option(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
+    line.flag("-S");
+}
+
+fn console(line: &mut Line, place: &Place<'_>) -> Result<(), NotUtf8> {
+    let path = doubled(text(&place.console)?);
+    line.option("-chardev", format!("file,id=console,path={path},append=on"));
+    line.option("-serial", "chardev:console");
+    Ok(())
+}
+
+fn kernel(line: &mut Line, spec: &MachineSpec) -> Result<(), NotUtf8> {
+    let Some(boot) = &spec.kernel else { return Ok(()) };
+    line.option("-kernel", text(&boot.kernel)?);
+    if let Some(initrd) = &boot.initrd {
+        line.option("-initrd", text(initrd)?);
+    }
+    if !boot.cmdline.is_empty() {
+        line.option("-append", &boot.cmdline);
+    }
+    Ok(())
+}
+
+/// Entropy for the guest from QEMU's own generator, which needs no file.
+fn random(line: &mut Line, ports: &mut Ports) {
+    line.option("-object", json!({"qom-type": "rng-builtin", "id": "rng"}));
+    let bus = ports.port("rng-port");
+    ports.device(json!({"driver": "virtio-rng-pci", "id": "rng0", "rng": "rng", "bus": bus}));
+}
+
+/// The machine's own layer over the image. Every format is named, so that QEMU probes nothing and follows no name that
+/// stands in a header.
+fn disk(
+    line: &mut Line,
+    ports: &mut Ports,
+    spec: &MachineSpec,
+    place: &Place<'_>,
+) -> Result<(), NotUtf8> {
+    let Some(disk) = &spec.disk else { return Ok(()) };
+    line.option(
+        "-blockdev",
+        json!({
+            "node-name": DISK,
+            "driver": "qcow2",
+            "discard": "unmap",
+            "file": {"driver": "file", "filename": text(&place.disk)?},
+            "backing": {
+                "driver": disk.format.as_str(),
+                "read-only": true,
+                "file": {"driver": "file", "filename": text(&disk.base)?, "read-only": true},
+            },
+        }),
+    );
+    if spec.kernel.is_none() {
+        // The firmware boots this disk or nothing: no network card or drive that was handed over.
+        line.option("-boot", "strict=on");
+    }
+    let bus = ports.port("disk-port");
+    ports.device(json!({
+        "driver": "virtio-blk-pci", "id": DISK, "drive": DISK, "bus": bus, "bootindex": 1,
+    }));
+    Ok(())
+}
+
+/// The functions of one assembly, kept together in one slot behind a root port of their own.
+fn devices(
+    ports: &mut Ports,
+    number: usize,
+    slot: &GuestSlot,
+    place: &Place<'_>,
+) -> Result<(), NotUtf8> {
+    let bus = ports.port(&format!("hd{number}"));
+    let several = slot.functions.len() > 1;
+    for function in &slot.functions {
+        let mut device = json!({
+            "driver": "vfio-pci",
+            "id": function_id(number, function.function),
+            "bus": bus,
+            "addr": format!("0.{:x}", function.function),
+        });
+        if function.function == 0 && several {
+            insert(&mut device, "multifunction", json!(true));
+        }
+        // QEMU before 8.0 reads no domain of more than four digits, but any path.
+        if function.host.domain() > 0xffff {
+            let path = place.root.join("sys/bus/pci/devices").join(function.host.to_string());
+            insert(&mut device, "sysfsdev", json!(text(&path)?));
+        } else {
+            insert(&mut device, "host", json!(function.host.to_string()));
+        }
+        ports.device(device);
+    }
+    Ok(())
+}
+
+fn insert(device: &mut Value, key: &str, value: Value) {
+    if let Some(fields) = device.as_object_mut() {
+        fields.insert(key.into(), value);
+    }
+}
+
+/// The root ports and what is behind them. Eight ports share one slot of the root complex, which has 30 to spare.
+#[derive(Default)]
+struct Ports {
+    names: Vec<String>,
+    devices: Vec<Value>,
+}
+
+impl Ports {
+    /// A new port; its bus has its name.
+    fn port(&mut self, name: &str) -> String {
+        self.names.push(name.into());
+        name.into()
+    }
+
+    fn device(&mut self, device: Value) {
+        self.devices.push(device);
+    }
+
+    /// Puts all of it on the command line, the ports first.
+    fn finish(self, line: &mut Line) {
+        let count = self.names.len();
+        for (number, name) in self.names.into_iter().enumerate() {
+            let (slot, function) = (1 + number / 8, number % 8);
+            let mut port = json!({
+                "driver": "pcie-root-port",
+                "id": name,
+                "bus": "pcie.0",
+                "addr": format!("{slot:x}.{function:x}"),
+                "chassis": number + 1,
+                "port": number,
+            });
+            if function == 0 && number + 1 < count {
+                insert(&mut port, "multifunction", json!(true));
+            }
+            line.option("-device", port);
+        }
+        for device in self.devices {
+            line.option("-device", device);
+        }
+    }
+}
+
+/// Doubles commas: QEMU's way of quoting them in options.
+fn doubled(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+fn text(path: &Path) -> Result<&str, NotUtf8> {
+    path.to_str().ok_or_else(|| NotUtf8(path.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! QEMU's command lines, as they are: `snapshots/` beside this file holds them.
+
+use super::*;
+use model::{Address, DiskFormat, KernelBoot, MachineDisk};
+use uuid::Uuid;
+
+fn machine() -> MachineSpec {
+    MachineSpec {
+        id: Uuid::from_u128(0x6d61_6368_696e_6500_8000_0000_0000_0001),
+        name: "trial".into(),
+        uid: 1_900_000_000,
+        vcpus: 2,
+        memory: 1 << 30,
+        kernel: None,
+        disk: None,
+        slots: Vec::new(),
+    }
+}
+
+fn kernel() -> Option<KernelBoot> {
+    Some(KernelBoot {
+        kernel: "/var/lib/handover/images/1/kernel".into(),
+        initrd: Some("/var/lib/handover/images/1/initrd".into()),
+        cmdline: "console=ttyS0 root=LABEL=a,b quiet".into(),
+    })
+}
+
+fn root_disk(format: DiskFormat) -> Option<MachineDisk> {
+    Some(MachineDisk { base: "/var/lib/handover/images/2/disk".into(), format, size: None })
+}
+
+fn slot(addresses: &[&str]) -> GuestSlot {
+    GuestSlot::place(addresses.iter().map(|text| text.parse::<Address>().unwrap()))
+}
+
+fn place() -> Place<'static> {
+    Place {
+        root: Path::new("/"),
+        accelerator: Accelerator::Tcg,
+        disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
+        console: "/var/lib/handover/machines/1/console.log".into(),
+        mmio_window: None,
+    }
+}
+
+/// One option a line, as a person reads it.
+fn shown(spec: &MachineSpec, place: &Place<'_>) -> String {
+    let mut text = String::new();
+    for argument in arguments(spec, place).unwrap() {
+        let joint = if argument.starts_with('-') { "\n" } else { " " };
+        text += joint;
+        text += &argument;
+    }
+    text
+}
+
+#[test]
+fn kernel_bundle_without_devices() {
+    let spec = MachineSpec { kernel: kernel(), ..machine() };
+    insta::assert_snapshot!(shown(&spec, &place()));
+}
+
+#[test]
+fn disk_image_with_kvm() {
+    let spec = MachineSpec { disk: root_disk(DiskFormat::Qcow2), ..machine() };
+    let place = Place { accelerator: Accelerator::Kvm { group: None }, ..place() };
+    insta::assert_snapshot!(shown(&spec, &place));
+}
+
+#[test]
+fn gpu_with_audio_nic_and_nvme() {
+    let spec = MachineSpec {
+        kernel: kernel(),
+        disk: root_disk(DiskFormat::Raw),
+        slots: vec![
+            slot(&["0000:01:00.0", "0000:01:00.1"]),
+            slot(&["0000:02:00.0"]),
+            slot(&["0000:03:00.0"]),
+        ],
+        ..machine()
+    };
+    let place = Place { mmio_window: Some(1 << 40), ..place() };
+    insta::assert_snapshot!(shown(&spec, &place));
+}
+
+#[test]
+fn a_domain_of_more_than_four_digits_goes_by_path() {
+    let spec = MachineSpec { slots: vec![slot(&["10000:e1:00.0"])], ..machine() };
+    insta::assert_snapshot!(shown(&spec, &place()));
+}
+
+#[test]
+fn ten_slots_share_two_slots_of_the_root_complex() {
+    let slots = (1..=10).map(|bus| slot(&[&format!("0000:{bus:02x}:00.0")])).collect();
+    let spec = MachineSpec { slots, ..machine() };
+    let text = shown(&spec, &place());
+    let ports: Vec<&str> = text.lines().filter(|line| line.contains("pcie-root-port")).collect();
+    insta::assert_snapshot!(ports.join("\n"));
+}
+
+#[test]
+fn odd_characters_begin_no_option() {
+    let spec = MachineSpec {
+        name: "a,process=b\"=c d".into(),
+        disk: Some(MachineDisk {
+            base: "/srv/a,b\"c/disk".into(),
+            format: DiskFormat::Raw,
+            size: None,
+        }),
+        kernel: kernel(),
+        ..machine()
+    };
+    let place = Place { console: "/srv/x,mux=on/console.log".into(), ..place() };
+    insta::assert_snapshot!(shown(&spec, &place));
+}
+
+#[test]
+fn a_path_that_is_no_text_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let kernel = std::ffi::OsStr::from_bytes(b"/srv/\xff").into();
+    let boot = KernelBoot { kernel, initrd: None, cmdline: String::new() };
+    let spec = MachineSpec { kernel: Some(boot), ..machine() };
+    assert!(arguments(&spec, &place()).is_err());
+}
+
+#[test]
+fn every_device_has_the_name_that_is_looked_for() {
+    let spec = MachineSpec {
+        disk: root_disk(DiskFormat::Raw),
+        slots: vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"])],
+        ..machine()
+    };
+    let ids = device_ids(&spec);
+    assert_eq!(ids, ["disk0", "hd0f0", "hd0f1", "hd1f0"]);
+    let text = shown(&spec, &place());
+    for id in ids {
+        assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id}");
+    }
+}

@@ -1,0 +1,89 @@
+//! What QEMU's last words mean, and what to do about it.
+
+/// How much of the log is read: the last words.
+const LAST_LINES: usize = 3;
+
+/// Parts of QEMU's messages, and what a person is to do. The first that matches counts.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "is not viable",
+        "a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members",
+    ),
+    ("error binding group", "another driver or VMM uses a device of that IOMMU group"),
+    (
+        "failed to open /dev/vfio/",
+        "another VMM has the IOMMU group open, or the machine's user may not open it: `fuser -v` on that file names who",
+    ),
+    (
+        "Cannot allocate memory",
+        "VFIO pins all of the guest's memory: the limit of locked memory or the host's free memory is too small",
+    ),
+    (
+        "cannot set up guest memory",
+        "the host has not enough free memory for the machine; ask for less, or stop another",
+    ),
+    (
+        "Could not access KVM",
+        "the machine's user may not open /dev/kvm, or the module kvm is not loaded",
+    ),
+    (
+        "failed to initialize kvm",
+        "the machine's user may not open /dev/kvm, or the module kvm is not loaded",
+    ),
+    (
+        "Failed to get \"write\" lock",
+        "another process uses the machine's disk; `fuser -v` on it names who",
+    ),
+    (
+        "phys-bits too low",
+        "the devices' BARs do not fit into the processor's addresses; give the machine fewer devices",
+    ),
+    ("PVH ELF Note", "the kernel cannot be started directly; import the distribution's vmlinuz"),
+    (
+        "Permission denied",
+        "the machine's user cannot reach that file: every directory above it must let others pass (chmod o+x)",
+    ),
+    ("No such file or directory", "the file is not there any more"),
+];
+
+/// The reason in a log: the last lines, and what they mean where that is known.
+pub fn reason(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
+    let words: Vec<&str> = last.iter().map(|line| without_program(line)).collect();
+    let words = words.join("; ");
+    if words.is_empty() {
+        return "QEMU ended without a word".into();
+    }
+    match MEANINGS.iter().find(|(part, _)| words.contains(part)) {
+        Some((_, meaning)) => format!("{words} ({meaning})"),
+        None => words,
+    }
+}
+
+/// The line without `qemu-system-x86_64: ` and without the option that it quotes, which can be longer than the message.
+fn without_program(line: &str) -> &str {
+    let line = line.strip_prefix("qemu-system-x86_64: ").unwrap_or(line);
+    match line.rsplit_once("}: ") {
+        Some((option, message)) if option.starts_with('-') => message,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_message_gets_its_meaning() {
+        let log = "qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
+                   group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
+        insta::assert_snapshot!(reason(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
+    }
+
+    #[test]
+    fn unknown_words_are_passed_on_and_silence_is_named() {
+        assert_eq!(reason("a\nb\nc\n\nd\n"), "b; c; d");
+        assert_eq!(reason("\n"), "QEMU ended without a word");
+    }
+}

@@ -1,0 +1,223 @@
+//! QEMU's monitor protocol, as little of it as is needed: one command after another over a socket, each with a
+//! deadline. Events that come between are not for us: the machine's end is seen by its pidfd.
+//!
+//! The peer is a VMM that its guest may have taken over. So an answer has a largest length, and no answer is trusted
+//! for more than it says.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+/// No answer to a command of ours is nearly that long.
+const MOST_ANSWER_BYTES: usize = 1 << 20;
+
+/// What goes wrong with a monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it did not answer `{0}` in time")]
+    Deadline(String),
+    #[error("its answer to `{0}` cannot be read: {1}")]
+    Malformed(String, String),
+    #[error("it refused `{0}`: {1}")]
+    Refused(String, String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A connection to a monitor that takes commands.
+#[derive(Debug)]
+pub struct Monitor {
+    stream: UnixStream,
+    received: Vec<u8>,
+    commands: u64,
+}
+
+impl Monitor {
+    /// Waits for the greeting and begins to speak.
+    pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, MonitorError> {
+        let mut monitor = Self { stream, received: Vec::new(), commands: 0 };
+        let greeting = monitor.receive("the greeting", deadline)?;
+        if greeting.get("QMP").is_none() {
+            return Err(malformed("the greeting", "it is not a QMP monitor"));
+        }
+        monitor.execute("qmp_capabilities", json!({}), deadline)?;
+        Ok(monitor)
+    }
+
+    /// Gives a command and waits for its answer.
+    pub fn execute(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        deadline: Instant,
+    ) -> Result<Value, MonitorError> {
+        self.commands += 1;
+        let id = self.commands;
+        let message = json!({"execute": command, "arguments": arguments, "id": id});
+        self.stream.set_write_timeout(Some(left(command, deadline)?))?;
+        self.stream
+            .write_all(format!("{message}\r\n").as_bytes())
+            .map_err(|error| failed(command, error))?;
+        loop {
+            let mut answer = self.receive(command, deadline)?;
+            // Events carry no id; a late answer to an earlier command carries another.
+            if answer.get("id").and_then(Value::as_u64) != Some(id) {
+                continue;
+            }
+            if let Some(error) = answer.get("error") {
+                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
+                return Err(MonitorError::Refused(command.into(), reason.into()));
+            }
+            return answer
+                .get_mut("return")
+                .map(Value::take)
+                .ok_or_else(|| malformed(command, "it has neither `return` nor `error`"));
+        }
+    }
+
+    /// The next message: a line with a JSON object.
+    fn receive(&mut self, command: &str, deadline: Instant) -> Result<Value, MonitorError> {
+        loop {
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map_err(|error| malformed(command, &error.to_string()));
+            }
+            if self.received.len() > MOST_ANSWER_BYTES {
+                return Err(malformed(command, "it is too long"));
+            }
+            self.stream.set_read_timeout(Some(left(command, deadline)?))?;
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(MonitorError::Closed),
+                Ok(count) => self.received.extend(chunk.iter().take(count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(command, error)),
+            }
+        }
+    }
+}
+
+/// The time that is left; a timeout of zero would mean none at all.
+fn left(command: &str, deadline: Instant) -> Result<std::time::Duration, MonitorError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(MonitorError::Deadline(command.into())) } else { Ok(left) }
+}
+
+fn failed(command: &str, error: io::Error) -> MonitorError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            MonitorError::Deadline(command.into())
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => MonitorError::Closed,
+        _ => error.into(),
+    }
+}
+
+fn malformed(command: &str, problem: &str) -> MonitorError {
+    MonitorError::Malformed(command.into(), problem.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::thread;
+    use std::time::Duration;
+
+    const GREETING: &str = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    /// A monitor that greets, then answers each command by what `answer` makes of its name and id, and closes when that
+    /// is nothing.
+    fn monitor(
+        answer: impl Fn(&str, u64) -> Option<String> + Send + 'static,
+    ) -> Result<Monitor, MonitorError> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
+            let mut theirs = theirs;
+            let _ = theirs.write_all(GREETING.as_bytes());
+            while let Some(Ok(line)) = lines.next() {
+                let message: Value = serde_json::from_str(&line).unwrap();
+                let command = message["execute"].as_str().unwrap();
+                match answer(command, message["id"].as_u64().unwrap()) {
+                    Some(text) => drop(theirs.write_all(text.as_bytes())),
+                    None => return,
+                }
+            }
+        });
+        Monitor::begin(ours, soon())
+    }
+
+    fn fine(id: u64) -> String {
+        format!("{{\"return\": {{}}, \"id\": {id}}}\r\n")
+    }
+
+    #[test]
+    fn events_and_late_answers_between_are_passed_over() {
+        let mut monitor = monitor(|_, id| {
+            let event = "{\"event\": \"RESUME\", \"timestamp\": {\"seconds\": 1}}\r\n";
+            let late = fine(id.wrapping_sub(1));
+            Some(format!(
+                "{event}{late}{event}{{\"return\": {{\"turn\": {id}}}, \"id\": {id}}}\r\n"
+            ))
+        })
+        .unwrap();
+        for turn in 2..5 {
+            assert_eq!(monitor.execute("stop", json!({}), soon()).unwrap()["turn"], turn);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_passed_on_in_its_own_words() {
+        let mut monitor = monitor(|command, id| match command {
+            "qmp_capabilities" => Some(fine(id)),
+            _ => Some(format!(
+                "{{\"error\": {{\"class\": \"GenericError\", \"desc\": \"no\"}}, \"id\": {id}}}\n"
+            )),
+        })
+        .unwrap();
+        let error = monitor.execute("cont", json!({}), soon()).unwrap_err();
+        assert_eq!(error.to_string(), "it refused `cont`: no");
+    }
+
+    #[test]
+    fn an_end_garbage_and_an_endless_answer_are_told_apart() {
+        assert!(matches!(monitor(|_, _| None), Err(MonitorError::Closed)));
+        let garbage = monitor(|_, _| Some("what?\n".into()));
+        assert!(matches!(garbage, Err(MonitorError::Malformed(..))));
+        let endless = monitor(|_, _| Some("x".repeat(MOST_ANSWER_BYTES + 8192)));
+        assert!(
+            matches!(endless, Err(MonitorError::Malformed(_, why)) if why.contains("too long"))
+        );
+        let empty = monitor(|_, id| Some(format!("{{\"id\": {id}}}\n")));
+        assert!(matches!(empty, Err(MonitorError::Malformed(..))));
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline() {
+        let mut monitor = monitor(|command, id| match command {
+            "qmp_capabilities" => Some(fine(id)),
+            _ => Some(String::new()),
+        })
+        .unwrap();
+        let soon = Instant::now() + Duration::from_millis(20);
+        let error = monitor.execute("query-status", json!({}), soon).unwrap_err();
+        assert_eq!(error.to_string(), "it did not answer `query-status` in time");
+    }
+
+    #[test]
+    fn what_is_no_monitor_is_not_spoken_to() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"hello\": 1}\n").unwrap();
+        assert!(matches!(Monitor::begin(ours, soon()), Err(MonitorError::Malformed(..))));
+    }
+}

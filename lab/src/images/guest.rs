@@ -28,7 +28,7 @@ const MODULES: &[&str] = &[
 /// The folder with the guest's `initrd.gz`.
 pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
     let scripts = sources().join("guest");
-    let key = Key::new("guest").text("1").part(&kernel.entry).source(&scripts)?;
+    let key = Key::new("guest").text(&MODULES.join(" ")).part(&kernel.entry).source(&scripts)?;
     builder.cache.entry(&key, |work| {
         let mut gzip = Command::new("gzip")
             .args(["-1", "-n"])

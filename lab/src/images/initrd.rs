@@ -12,9 +12,18 @@ use anyhow::Result;
 use super::{Builder, Kernel, sources};
 use crate::{cache::Key, cpio::Archive, process::run, tree::Tree};
 
-/// What the first stage needs before it has a modprobe: the disks, their file system, the shares.
-const BOOT_MODULES: &[&str] =
-    &["virtio_pci", "virtio_blk", "erofs", "overlay", "9p", "9pnet_virtio", "virtio_console"];
+/// What the first stage needs before it has a modprobe: the disks, their file system, the shares; and first of all an
+/// IOMMU whose driver is a module, for the devices behind it wait for that one.
+const BOOT_MODULES: &[&str] = &[
+    "virtio_iommu",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "erofs",
+    "overlay",
+    "9p",
+    "9pnet_virtio",
+];
 
 /// The initrd for this kernel.
 pub fn ready(
@@ -26,7 +35,7 @@ pub fn ready(
 ) -> Result<PathBuf> {
     let scripts = sources().join("l1");
     let key = Key::new("initrd")
-        .text("2")
+        .text(&BOOT_MODULES.join(" "))
         .part(&kernel.entry)
         .part(layer)
         .part(guest)

@@ -118,10 +118,9 @@ fn complete(root: &Path) -> Result<()> {
 
 /// Gives busybox's commands to those names that no package has.
 fn link_applets(tree: &Tree) -> Result<()> {
-    let applets = run(tree.command("busybox")?.arg("--list")).or_else(|_| {
-        // The static busybox needs no dynamic linker, and some versions of that one refuse it.
-        run(&mut std::process::Command::new(tree.root().join("usr/bin/busybox")).arg("--list"))
-    })?;
+    // Static: it needs no dynamic linker.
+    let busybox = tree.root().join("usr/bin/busybox");
+    let applets = run(std::process::Command::new(busybox).arg("--list"))?;
     for applet in applets.lines() {
         let taken = ["usr/bin", "usr/sbin"]
             .iter()

@@ -55,7 +55,9 @@ impl Plan<'_> {
     fn machine(&self) -> Vec<String> {
         let topology = self.topology;
         let mut argv = words(&["-name", "l1", "-nodefaults", "-display", "none", "-no-reboot"]);
-        argv.extend(words(&["-cpu", &topology.cpu, "-smp", &topology.cpus.to_string()]));
+        // A socket for each memory node: the kernel doubts one that has parts in two.
+        let processors = format!("{},sockets={}", topology.cpus, topology.numa.len().max(1));
+        argv.extend(words(&["-cpu", &topology.cpu, "-smp", &processors]));
         // One thread for each processor, and room for the translated code of a whole kernel and a guest.
         argv.extend(words(&["-accel", "tcg,thread=multi,tb-size=512"]));
         // The memory is a shared file: a GPU's server does its DMA on it.

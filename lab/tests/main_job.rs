@@ -1,0 +1,116 @@
+//! The main job on a real kernel: a GPU with its audio, a NIC and an NVMe drive go to a machine, work there, and come back.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use serde_json::json;
+use support::{AUDIO, GPU, Host, NIC, NVME, wanted};
+
+/// One line of the guest's report, by its beginning.
+fn line<'a>(report: &'a str, begins: &str) -> &'a str {
+    let found = report
+        .lines()
+        .find_map(|line| line.split_once("GUEST ").filter(|(_, l)| l.starts_with(begins)));
+    found.unwrap_or_else(|| panic!("the guest does not say {begins:?}:\n{report}")).1
+}
+
+/// The guest's report says that every device is there, of the right size, and works.
+fn devices_work_in_the_guest(report: &str) {
+    let gpu = report.lines().find(|line| line.contains("10de:2204 class=030000")).unwrap();
+    let audio = report.lines().find(|line| line.contains("10de:1aef class=040300")).unwrap();
+    let slot = |line: &str| {
+        let word = line.split("GUEST pci ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        word.rsplit_once('.')
+            .map(|(slot, function)| (slot.to_owned(), function.to_owned()))
+            .unwrap()
+    };
+    assert_eq!(slot(gpu).0, slot(audio).0, "the card's functions are in different slots");
+    assert_eq!((slot(gpu).1.as_str(), slot(audio).1.as_str()), ("0", "1"));
+    for size in ["bar0=16M", "bar1=256M", "bar3=32M"] {
+        assert!(gpu.contains(size), "{size}: {gpu}");
+    }
+    let id = line(report, "gpu ");
+    assert!(
+        id.contains("pattern=0xC0FFEE42") && id.to_lowercase().contains("id=0xb72000a1"),
+        "{id}"
+    );
+    for check in ["gpu", "nvme", "nic"] {
+        line(report, &format!("check {check} ok"));
+    }
+    line(report, "done rc=0");
+}
+
+#[test]
+fn devices_go_to_a_machine_and_come_back() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("workstation");
+    let all = [GPU, AUDIO, NIC, NVME];
+    host.serve("");
+    let before = (host.snapshot(), host.drivers(&all));
+    for (name, address) in [("l4-gpu", GPU), ("nic", NIC), ("drive", NVME)] {
+        host.register(name, address);
+    }
+    host.import_guest(
+        "guest",
+        "handover.run=gpu,nvme,nic handover.stay=1 handover.marker=from-the-guest",
+    );
+
+    let machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic", "drive"]);
+    let instance = host.create("/instances", &machine);
+    assert_eq!(instance["state"], "Running", "{instance:#}");
+    assert!(host.drivers(&all).values().all(|driver| driver == "vfio-pci"));
+    assert_eq!(host.get("/devices/l4-gpu")["attached_to"], instance["id"]);
+    assert_eq!(host.get("/resources")["gpu"]["used_slots"], 1);
+    devices_work_in_the_guest(&host.guest_report("ml-training"));
+    a_machine_is_a_stranger(&host);
+    the_daemon_can_die_meanwhile(&host, &instance["id"]);
+    stop_and_start(&host);
+
+    host.ask("DELETE", "/instances/ml-training", None).expect(204);
+    assert_eq!((host.snapshot(), host.drivers(&all)), before);
+    let written = host.sh("head -c 512 /dev/nvme0n1");
+    assert!(written.starts_with("from-the-guest"), "the host reads {written:?} from the drive");
+    assert!(host.sh("lspci -k -s 01:00.0").contains("Kernel driver in use: labgpu"));
+    host.ask("DELETE", "/devices/l4-gpu", None).expect(204);
+}
+
+/// A user, a cgroup and limits of its own, and no way to more.
+fn a_machine_is_a_stranger(host: &Host) {
+    let status = host.sh("cat /proc/$(pgrep -f qemu-system)/status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(field("Uid:").iter().all(|uid| uid == "1900000000"), "{status}");
+    assert_eq!(field("NoNewPrivs:"), ["1"]);
+    assert_eq!(field("CapEff:"), ["0000000000000000"]);
+    assert_eq!(field("Seccomp:"), ["2"]);
+    let limits = host.sh("grep 'Max locked memory' /proc/$(pgrep -f qemu-system)/limits");
+    let bytes: u64 = limits.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(bytes >= 256 << 20, "{limits}");
+    let cgroup = host.sh("cat /proc/$(pgrep -f qemu-system)/cgroup");
+    assert!(cgroup.contains("handover-"), "{cgroup}");
+}
+
+/// The daemon is killed and started again: the machine is not disturbed, and is managed again.
+fn the_daemon_can_die_meanwhile(host: &Host, id: &serde_json::Value) {
+    let pid = host.sh("pgrep -f qemu-system");
+    host.kill_daemon();
+    assert_eq!(host.sh("pgrep -f qemu-system"), pid, "the machine died with the daemon");
+    host.serve("");
+    let instance = host.get("/instances/ml-training");
+    assert_eq!((&instance["state"], &instance["id"]), (&json!("Running"), id));
+    assert_eq!(host.sh("pgrep -f qemu-system"), pid);
+}
+
+/// Stopped, the devices stay with the instance; started, the guest finds them again.
+fn stop_and_start(host: &Host) {
+    let stopped = host.ask("POST", "/instances/ml-training/stop", None).expect(200);
+    assert_eq!(stopped["state"], "Stopped");
+    assert_eq!(host.sh("pgrep -c qemu-system || true").trim(), "0");
+    host.ask("DELETE", "/devices/l4-gpu", None).refused(409, "in_use");
+    let started = host.ask("POST", "/instances/ml-training/start", None).expect(200);
+    assert_eq!(started["state"], "Running");
+}

@@ -1,0 +1,193 @@
+//! What the lab's tests share: an L1 with a daemon in it, asked over REST as any client would.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use lab::{Lab, Options};
+use serde_json::{Value, json};
+
+/// The functions of the `workstation` topology that the tests hand over.
+pub const GPU: &str = "0000:01:00.0";
+/// The GPU's audio function.
+pub const AUDIO: &str = "0000:01:00.1";
+/// The e1000e.
+pub const NIC: &str = "0000:03:00.0";
+/// The NVMe drive.
+pub const NVME: &str = "0000:04:00.0";
+
+/// How the daemon is started in L1.
+const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-dir /opt/lab/guest";
+
+/// An emulated host with Handover on it.
+pub struct Host {
+    /// L1.
+    pub lab: Lab,
+}
+
+/// What the daemon answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status; 0 where the connection broke off.
+    pub status: u16,
+    /// The body; `null` where it was none or no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of an answer that must be this status.
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self.body
+    }
+
+    /// Checks a refusal: its status, its code, and that it helps.
+    pub fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:#?}");
+        let message = self.body["message"].as_str().unwrap();
+        assert!(message.len() > 20, "that helps nobody: {message}");
+    }
+}
+
+/// Whether the lab's tests run; says why where they do not.
+pub fn wanted() -> bool {
+    let wanted = std::env::var_os("HANDOVER_LAB").is_some();
+    if !wanted {
+        println!("SKIPPED: the lab's tests run with HANDOVER_LAB=1 (make test sets it)");
+    }
+    wanted
+}
+
+impl Host {
+    /// Boots a topology.
+    pub fn boot(topology: &str) -> Self {
+        let options = Options { topology: topology.into(), ..Options::default() };
+        Self { lab: Lab::start(&options).unwrap() }
+    }
+
+    /// Runs a script in L1; it must succeed.
+    pub fn sh(&self, script: &str) -> String {
+        self.lab.sh(script).unwrap()
+    }
+
+    /// Starts the daemon, with these variables in its environment, and waits until it answers (or has ended).
+    pub fn serve(&self, environment: &str) {
+        self.sh(&format!(
+            "{environment} setsid {SERVE} >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid
+             for i in $(seq 300); do
+                 curl -sf localhost:8080/health >/dev/null && exit 0
+                 kill -0 $(</tmp/handover.pid) 2>/dev/null || exit 0
+                 sleep 0.05
+             done
+             cat /tmp/handover.log; exit 1"
+        ));
+    }
+
+    /// Kills the daemon as the kernel would for lack of memory, and waits until it is gone.
+    pub fn kill_daemon(&self) {
+        self.sh("kill -9 $(</tmp/handover.pid) 2>/dev/null; while kill -0 $(</tmp/handover.pid) 2>/dev/null; do sleep 0.02; done; true");
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> String {
+        self.sh("tail -n 60 /tmp/handover.log || true")
+    }
+
+    /// Asks the daemon.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let data = body.map_or(String::new(), |body| format!("-d '{body}'"));
+        self.raw(&format!("-X {method} {data} 'localhost:8080{path}'"))
+    }
+
+    /// Asks the daemon with curl's own arguments.
+    pub fn raw(&self, arguments: &str) -> Answer {
+        let script = format!("curl -s -m 180 -w '\\n%{{http_code}}' {arguments} || true");
+        let text = self.lab.exec_within(&script, Duration::from_secs(200)).unwrap().stdout;
+        let (body, status) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim()));
+        Answer {
+            status: status.parse().unwrap_or(0),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        }
+    }
+
+    /// `GET` of a path that must be there.
+    pub fn get(&self, path: &str) -> Value {
+        self.ask("GET", path, None).expect(200)
+    }
+
+    /// `POST` that must answer 201.
+    pub fn create(&self, path: &str, body: &Value) -> Value {
+        self.ask("POST", path, Some(body)).expect(201)
+    }
+
+    /// Registers a device under a name.
+    pub fn register(&self, name: &str, address: &str) {
+        self.create("/devices", &json!({ "name": name, "pci_address": address }));
+    }
+
+    /// Imports the lab's guest, with words for its command line.
+    pub fn import_guest(&self, name: &str, words: &str) {
+        let body = json!({
+            "name": name,
+            "kernel": "/opt/lab/guest/vmlinux",
+            "initrd": "/opt/lab/guest/initrd.gz",
+            "cmdline": format!("console=ttyS0 quiet panic=-1 {words}"),
+        });
+        self.ask("POST", "/images", Some(&body)).expect(202);
+        let status = |host: &Self| host.get(&format!("/images/{name}"))["status"].clone();
+        self.wait("the image", 60, || match status(self).as_str() {
+            Some("ready") => true,
+            Some("failed") => panic!("{:#}", self.get(&format!("/images/{name}"))),
+            _ => false,
+        });
+    }
+
+    /// What `POST /instances` gets.
+    pub fn machine(name: &str, image: &str, devices: &[&str]) -> Value {
+        json!({ "name": name, "image": image, "size": "256MB", "vcpus": 1, "devices": devices })
+    }
+
+    /// What the guest said for programs, once it has said `GUEST done`.
+    pub fn guest_report(&self, instance: &str) -> String {
+        self.sh(&format!(
+            "timeout 110 curl -sN 'localhost:8080/instances/{instance}/logs?source=app&follow=true' |
+             sed -u 's/^data: //; /GUEST done/q' | grep -a GUEST || true"
+        ))
+    }
+
+    /// Everything of the host that a hand-over changes: drivers, overrides, power, device nodes, machines and their
+    /// files, cgroups.
+    pub fn snapshot(&self) -> String {
+        self.sh(
+            r#"cd /sys/bus/pci/devices; for d in *; do
+                 driver=$(basename "$(readlink $d/driver)"); echo "$d ${driver:--} $(cat $d/driver_override) $(cat $d/power/control)"
+               done
+               ls -ln /dev/vfio | awk 'NR > 1 { print $1, $3, $4, $NF }'
+               pgrep -a qemu; ls /var/lib/handover/machines /run/handover/machines 2>/dev/null
+               find /sys/fs/cgroup -name '*handover*' | sort; true"#,
+        )
+    }
+
+    /// The drivers of these functions.
+    pub fn drivers(&self, addresses: &[&str]) -> BTreeMap<String, String> {
+        let one = |address: &&str| {
+            let link = format!("/sys/bus/pci/devices/{address}/driver");
+            let driver = self.sh(&format!("basename \"$(readlink {link})\""));
+            ((*address).to_owned(), driver.trim().to_owned())
+        };
+        addresses.iter().map(one).collect()
+    }
+
+    /// Waits until something holds.
+    pub fn wait(&self, what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while !holds() {
+            assert!(
+                Instant::now() < until,
+                "{what} did not come within {seconds} s:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

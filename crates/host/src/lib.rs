@@ -1,1 +1,19 @@
 //! Linux: reads sysfs, procfs and devfs under one root; performs steps in worker processes.
+//!
+//! [`LinuxHost`] is the real [`model::Host`]. What it reads for a listing ([`inventory`]) neither wakes nor locks a
+//! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline.
+
+mod capacity;
+mod found;
+mod holders;
+pub mod inventory;
+mod linux_host;
+mod place;
+mod problem;
+mod root;
+mod step;
+mod sys;
+pub mod worker;
+
+pub use linux_host::{HostConfig, LinuxHost};
+pub use root::{Dir, OWN_EXECUTABLE, Root};

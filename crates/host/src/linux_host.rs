@@ -1,0 +1,233 @@
+//! The real host: [`model::Host`] on Linux.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{
+    Address, AsFound, Capacity, Holder, Host, HostError, Inventory, Lock, NodeAccess, Observed,
+    Step,
+};
+use rustix::fd::OwnedFd;
+
+use crate::inventory::{self, Catalogs};
+use crate::root::Root;
+use crate::worker::{
+    Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
+    lock_name,
+};
+use crate::{capacity, found, holders, problem, step};
+
+const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
+
+/// How long reading may wait for the lock of a device.
+const READING: Duration = Duration::from_secs(10);
+
+/// How a host is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Where `sys`, `proc` and `dev` are; `/`.
+    pub root: PathBuf,
+    /// Where lock files go, in `locks/`; a directory of root's that is empty after a boot, such as `/run/handover`.
+    pub run_dir: PathBuf,
+    /// How workers are started and how many are kept.
+    pub workers: PoolConfig,
+    /// A deadline for every step shorter than its own, for tests.
+    pub longest_step: Option<Duration>,
+}
+
+impl HostConfig {
+    /// The running system, with workers that are this executable itself.
+    #[must_use]
+    pub fn this_host(run_dir: PathBuf) -> Self {
+        let workers = PoolConfig::new(WorkerCommand::this_executable());
+        Self { root: "/".into(), run_dir, workers, longest_step: None }
+    }
+}
+
+/// A Linux host, the running one or a recording of one.
+#[derive(Debug)]
+pub struct LinuxHost {
+    root: Root,
+    catalogs: Catalogs,
+    working: Option<Working>,
+}
+
+/// What is needed for changing a host.
+#[derive(Debug)]
+struct Working {
+    locks: Locks,
+    pool: WorkerPool,
+    longest_step: Option<Duration>,
+}
+
+impl LinuxHost {
+    /// A host that can be changed, by worker processes; the spare ones are started now.
+    ///
+    /// # Errors
+    /// Where the root cannot be opened or no worker can be started.
+    pub fn new(config: HostConfig) -> std::io::Result<Self> {
+        let root = Root::open(&config.root)?;
+        let pool = WorkerPool::new(config.workers);
+        pool.warm()?;
+        let locks = Locks::new(config.run_dir.join("locks"));
+        let working = Working { locks, pool, longest_step: config.longest_step };
+        Ok(Self { root, catalogs: Catalogs::default(), working: Some(working) })
+    }
+
+    /// A host that is only read, without workers: everything is read in this process, without a deadline.
+    ///
+    /// # Errors
+    /// Where the root cannot be opened.
+    pub fn reader(root: &Path) -> std::io::Result<Self> {
+        let root = Root::open(root)?;
+        Ok(Self { root, catalogs: Catalogs::default(), working: None })
+    }
+
+    /// The root that everything is read under.
+    #[must_use]
+    pub const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Workers that missed a deadline and have not come back.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Missed> {
+        self.working.as_ref().map(|working| working.pool.missed()).unwrap_or_default()
+    }
+
+    /// Has a worker do nothing: what a worker costs.
+    ///
+    /// # Errors
+    /// Where there is no worker or it fails.
+    pub fn round_trip(&self) -> Result<(), HostError> {
+        let working = self.working(&Job::Nothing)?;
+        working.pool.round_trip().map_err(|failure| HostError::Worker {
+            step: Job::Nothing.describe(),
+            reason: failure.to_string(),
+        })
+    }
+
+    fn working(&self, job: &Job) -> Result<&Working, HostError> {
+        self.working.as_ref().ok_or_else(|| HostError::Worker {
+            step: job.describe(),
+            reason: format!("{} is only read here", self.root.path().display()),
+        })
+    }
+
+    /// Gives a job to a worker, with the lock.
+    fn call(&self, job: Job, lock: OwnedFd, patience: Duration) -> Result<Answer, HostError> {
+        let working = self.working(&job)?;
+        let step = job.describe();
+        let locks = working.locks.dir().to_owned();
+        let request = Request { root: self.root.path().to_owned(), locks, job };
+        match working.pool.call(&request, Some(lock), patience) {
+            Ok(outcome) => outcome,
+            Err(Failure::Deadline { .. }) => {
+                Err(HostError::Deadline { step, seconds: patience.as_secs() })
+            }
+            Err(Failure::Died(reason)) => Err(HostError::Worker { step, reason }),
+        }
+    }
+
+    /// Reads under the function's lock, in a worker: not while a step is open on it.
+    fn read_locked(&self, job: Job, address: Address) -> Result<Answer, HostError> {
+        let working = self.working(&job)?;
+        let lock = Lock::Function(address);
+        let (_turn, held) = working.enter(&job, &lock, READING)?;
+        self.call(job, held, READING)
+    }
+}
+
+impl Working {
+    /// Waits for this process's own work under a lock, then takes it; an error where another process has it.
+    fn enter(
+        &self,
+        job: &Job,
+        lock: &Lock,
+        patience: Duration,
+    ) -> Result<(Turn<'_>, OwnedFd), HostError> {
+        let locked = || HostError::Locked { step: job.describe(), lock: lock_name(lock) };
+        let turn = self.locks.turn(lock, patience).ok_or_else(locked)?;
+        let held = self.locks.take(lock).map_err(|error| HostError::Worker {
+            step: job.describe(),
+            reason: format!("its lock in {} cannot be had: {error}", self.locks.dir().display()),
+        })?;
+        Ok((turn, held.ok_or_else(locked)?))
+    }
+}
+
+impl Host for LinuxHost {
+    fn boot_id(&self) -> Result<String, HostError> {
+        self.root.text(BOOT_ID).map_err(|errno| problem::file(&self.root, "read", BOOT_ID, errno))
+    }
+
+    fn inventory(&self) -> Result<Inventory, HostError> {
+        inventory::read(&self.root, &self.catalogs)
+    }
+
+    fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
+        let recall = |address: Address| {
+            if self.working.is_none() {
+                return found::read(&self.root, address);
+            }
+            match self.read_locked(Job::Recall(address), address)? {
+                Answer::Found(found) => Ok(found),
+                other => Err(confused(&Job::Recall(address), &other)),
+            }
+        };
+        addresses.iter().copied().map(recall).collect()
+    }
+
+    fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
+        step::nodes(&self.root, groups)
+    }
+
+    fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
+        holders::find(&self.root, addresses)
+    }
+
+    fn observe(&self, step: &Step) -> Result<Observed, HostError> {
+        let Some(address) = step.address() else { return step::observe(&self.root, step) };
+        if self.working.is_none() || !step::observing_can_block(step) {
+            return step::observe(&self.root, step);
+        }
+        let job = Job::Observe(step.clone());
+        match self.read_locked(job.clone(), address)? {
+            Answer::Observed(observed) => Ok(observed),
+            other => Err(confused(&job, &other)),
+        }
+    }
+
+    fn perform(&self, step: &Step) -> Result<(), HostError> {
+        let job = Job::Perform(step.clone());
+        let working = self.working(&job)?;
+        let own = step.deadline();
+        let patience = working.longest_step.map_or(own, |longest| longest.min(own));
+        let (_turn, held) = working.enter(&job, &step.lock(), patience)?;
+        // Nobody works on it, so what is seen holds: no worker is needed for what is done already.
+        if !step::observing_can_block(step) && step::observe(&self.root, step)? == Observed::After {
+            return Ok(());
+        }
+        self.call(job, held, patience).map(drop)
+    }
+
+    fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
+        let Some(working) = &self.working else { return Ok(false) };
+        working.locks.is_held(lock).map_err(|error| HostError::File {
+            action: "look at".into(),
+            path: format!("{}/{}.lock", working.locks.dir().display(), lock_name(lock)),
+            reason: error.to_string(),
+            errno: error.raw_os_error(),
+        })
+    }
+
+    fn capacity(&self) -> Result<Capacity, HostError> {
+        capacity::read(&self.root)
+    }
+}
+
+/// A worker that answers another question than was asked.
+fn confused(job: &Job, answer: &Answer) -> HostError {
+    HostError::Worker { step: job.describe(), reason: format!("it answered {answer:?}") }
+}

@@ -1,0 +1,119 @@
+//! Giving a function back to the driver it was found with.
+
+use std::time::{Duration, Instant};
+
+use model::{Address, HostError, Lock};
+use rustix::io::Errno;
+
+use super::{bind, bound_now, check_name, module, write};
+use crate::inventory::DEVICES;
+use crate::place::Place;
+use crate::root::Root;
+use crate::worker::Locks;
+use crate::{found, problem};
+
+/// How long another removal or rescan may take before this one.
+const HOST_LOCK: Duration = Duration::from_secs(30);
+/// How long a function may take to come back.
+const REAPPEARING: Duration = Duration::from_secs(20);
+/// How long its driver may take to begin with it.
+const PROBING: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Gives an unbound function back: by a probe; else by the driver's name; else by removing and finding it again.
+pub fn give_back(
+    root: &Root,
+    locks: &Locks,
+    address: Address,
+    driver: &str,
+) -> Result<(), HostError> {
+    check_name(root, "driver", driver)?;
+    bind::probe(root, address)?;
+    if bound_now(root, address)?.is_some() {
+        return Ok(());
+    }
+    if !root.exists(&format!("sys/bus/pci/drivers/{driver}")) {
+        module::load_for(root, address);
+        if bound_now(root, address)?.is_some() {
+            return Ok(());
+        }
+    }
+    let Err(refusal) = bind::by_name(root, address, driver) else { return Ok(()) };
+    let dir = super::function(root, address)?.ok_or(HostError::Gone { address })?;
+    // A virtual function is not found by a rescan: its physical function would have to make it again.
+    if !rescan_may_help(&refusal) || dir.exists("physfn") {
+        return Err(refusal);
+    }
+    tracing::warn!(%address, %refusal, "removing a function and looking for it again");
+    remove_and_rescan(root, locks, address)?;
+    match bound_now(root, address)? {
+        Some(_) => Ok(()),
+        None => Err(refusal),
+    }
+}
+
+/// A busy group, a missing driver, an override that is in the way: none gets better by losing the function.
+fn rescan_may_help(refusal: &HostError) -> bool {
+    let HostError::File { errno: Some(errno), .. } = refusal else { return false };
+    ![Errno::BUSY, Errno::NOENT, Errno::NODEV, Errno::ACCESS, Errno::PERM, Errno::ROFS]
+        .map(Errno::raw_os_error)
+        .contains(errno)
+}
+
+/// Removes a function and has its bus scanned. The kernel takes one lock for all removals and rescans
+/// (`pci_rescan_remove_lock`), and so do we.
+fn remove_and_rescan(root: &Root, locks: &Locks, address: Address) -> Result<(), HostError> {
+    let path = format!("{DEVICES}/{address}");
+    let _host = match locks.wait_for(&Lock::Host, HOST_LOCK) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            return Err(HostError::Locked {
+                step: format!("remove and rescan {address}"),
+                lock: crate::worker::lock_name(&Lock::Host),
+            });
+        }
+        Err(error) => {
+            return Err(HostError::Worker {
+                step: format!("remove and rescan {address}"),
+                reason: format!("the host's lock cannot be had: {error}"),
+            });
+        }
+    };
+    let link = root.link(&path).map_err(|errno| problem::file(root, "read", &path, errno))?;
+    let dir = super::function(root, address)?.ok_or(HostError::Gone { address })?;
+    let reserved = found::driver_override(&dir).ok().flatten();
+    drop(dir);
+    write(root, address, &format!("{path}/remove"), "1")?;
+    write(root, address, &rescan_file(root, address, &link), "1")?;
+    if !wait(REAPPEARING, || root.exists(&path)) {
+        return Err(HostError::Gone { address });
+    }
+    wait(PROBING, || bound_now(root, address).is_ok_and(|driver| driver.is_some()));
+    // The link is made before the driver's probe; reading this waits for the device's lock, so for its end.
+    let _ = root.text(&format!("{path}/driver_override"));
+    // The override went with the function.
+    reserved.map_or(Ok(()), |driver| super::reserve::set(root, address, Some(&driver)))
+}
+
+fn wait(patience: Duration, done: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + patience;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The file that scans the bus of a function and no more of the host than it must.
+fn rescan_file(root: &Root, address: Address, link: &str) -> String {
+    let bus = format!("{:04x}:{:02x}", address.domain(), address.bus());
+    let near = match Place::of_link(link).bridge {
+        Some(bridge) => format!("{DEVICES}/{bridge}/rescan"),
+        None => format!("sys/class/pci_bus/{bus}/rescan"),
+    };
+    if root.exists(&near) { near } else { "sys/bus/pci/rescan".into() }
+}

@@ -1,0 +1,66 @@
+//! Taking a function from its driver. The kernel waits, unkillably, for as long as the driver likes.
+
+use std::time::Duration;
+
+use model::{Address, HostError, is_vfio};
+use rustix::io::Errno;
+
+use super::check_name;
+use crate::root::Root;
+use crate::{holders, problem};
+
+/// How often the NVIDIA driver is asked to let nobody else in, and how long between.
+const TRIES: u32 = 5;
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// Unbinds a function, unless its driver would wait for somebody.
+pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
+    check_name(root, "driver", driver)?;
+    let path = format!("sys/bus/pci/drivers/{driver}/unbind");
+    if is_vfio(driver, driver) || driver.ends_with("vfio-pci") {
+        refuse_while_open(root, address, &path)?;
+    }
+    let lock = format!("proc/driver/nvidia/gpus/{address}/unbindLock");
+    if root.exists(&lock) {
+        lock_nvidia(root, address, &lock)?;
+    }
+    let written = super::write(root, address, &path, &address.to_string());
+    if written.is_err() && root.exists(&lock) {
+        let _ = root.write(&lock, "0");
+    }
+    written
+}
+
+/// vfio-pci's `remove` waits until nobody has the device open, and asks QEMU to eject it
+/// (`vfio_unregister_group_dev`): not by us.
+fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
+    let users = holders::of_vfio(root, address)?;
+    let Some(user) = users.first() else { return Ok(()) };
+    let reason = format!("{} has {} open; end it first", user.user, user.by);
+    let action = format!("write \"{address}\" to");
+    Err(problem::because(root, action, path, Errno::BUSY, reason))
+}
+
+/// Keeps new users out of an NVIDIA GPU. The driver answers 1 only when it has none; otherwise an unbind would wait for
+/// the last to go, which may be never.
+fn lock_nvidia(root: &Root, address: Address, lock: &str) -> Result<(), HostError> {
+    for turn in 0..TRIES {
+        if turn > 0 {
+            std::thread::sleep(BETWEEN);
+        }
+        if root.write(lock, "1").is_ok() && root.text(lock).is_ok_and(|text| text == "1") {
+            return Ok(());
+        }
+    }
+    let _ = root.write(lock, "0");
+    let users = holders::find(root, &[address])?;
+    let users: Vec<_> = users.iter().take(3).map(|holder| holder.user.as_str()).collect();
+    let reason = if users.is_empty() {
+        "the NVIDIA driver says that the GPU is in use, and no process shows by whom: look for \
+         `nvidia-smi` on other terminals and containers, and nvidia-persistenced"
+            .to_owned()
+    } else {
+        format!("the NVIDIA driver says that the GPU is in use, by {}", users.join(", "))
+    };
+    Err(problem::because(root, "write \"1\" to", lock, Errno::BUSY, reason))
+}

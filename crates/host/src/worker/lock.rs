@@ -1,0 +1,131 @@
+//! Lock files, one for each device and one for the host, below the run directory.
+//!
+//! `flock` belongs to the open file description (flock(2)), which goes along to the worker: the lock is held for as
+//! long as anybody has it open, even when the daemon that took it is dead.
+
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::Lock;
+use rustix::fd::OwnedFd;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+/// The lock files of one run directory.
+#[derive(Debug)]
+pub struct Locks {
+    dir: PathBuf,
+    /// What this process works on. Its own steps wait for one another; only a stuck or foreign worker is an error.
+    busy: Mutex<BTreeSet<Lock>>,
+    freed: Condvar,
+}
+
+/// This process's turn with a lock, until dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    locks: &'a Locks,
+    lock: Lock,
+}
+
+/// The name of a lock: that of its file, without the ending.
+#[must_use]
+pub fn lock_name(lock: &Lock) -> String {
+    match lock {
+        Lock::Function(address) => address.to_string(),
+        Lock::Host => "host".into(),
+    }
+}
+
+impl Locks {
+    /// Locks in a directory, which is made when the first lock is taken.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, busy: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Waits until no other thread of this process works under this lock; `None` after `patience`.
+    pub fn turn(&self, lock: &Lock, patience: Duration) -> Option<Turn<'_>> {
+        let until = Instant::now() + patience;
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        while busy.contains(lock) {
+            let left = until.checked_duration_since(Instant::now())?;
+            busy = self.freed.wait_timeout(busy, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        busy.insert(lock.clone());
+        Some(Turn { locks: self, lock: lock.clone() })
+    }
+
+    /// Takes a lock; `None` where another process has it.
+    ///
+    /// # Errors
+    /// Where its file cannot be made or opened.
+    pub fn take(&self, lock: &Lock) -> io::Result<Option<OwnedFd>> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(self.file(lock))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file.into())),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Takes a lock, waiting for whoever has it.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn wait_for(&self, lock: &Lock, patience: Duration) -> io::Result<Option<OwnedFd>> {
+        let until = Instant::now() + patience;
+        loop {
+            let taken = self.take(lock)?;
+            if taken.is_some() || Instant::now() >= until {
+                return Ok(taken);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether anybody has a lock: a thread of this process, or a worker of any daemon, dead or alive.
+    ///
+    /// # Errors
+    /// Where its file cannot be opened.
+    pub fn is_held(&self, lock: &Lock) -> io::Result<bool> {
+        // Held over the look, so that no step of ours finds the lock taken by this question.
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.contains(lock) {
+            return Ok(true);
+        }
+        if !self.file(lock).try_exists()? {
+            return Ok(false);
+        }
+        Ok(self.take(lock)?.is_none())
+    }
+
+    fn file(&self, lock: &Lock) -> PathBuf {
+        self.dir.join(format!("{}.lock", lock_name(lock)))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.locks.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.lock);
+        self.locks.freed.notify_all();
+    }
+}

@@ -220,8 +220,8 @@ fn holes_stay_holes_and_count_as_zeros() {
     let place = Place::new();
     let path = place.imports().join("sparse.img");
     let file = File::create(&path).unwrap();
-    file.set_len(64 << 20).unwrap();
-    file.write_all_at(b"in the middle", 20 << 20).unwrap();
+    file.set_len(8 << 20).unwrap();
+    file.write_all_at(b"in the middle", 3 << 20).unwrap();
     file.sync_all().unwrap();
     let sparse = place.import_disk("sparse.img", DiskFormat::Raw).unwrap();
     let copy = place.store.paths(Uuid::from_u128(1)).disk;
@@ -252,5 +252,40 @@ fn removing_and_sweeping_can_be_done_twice_and_spare_what_is_known() {
     for _ in 0..2 {
         place.store.remove(known).unwrap();
         assert!(!place.store.paths(known).disk.exists());
+    }
+}
+
+/// The real tool's images: each with its options, and what is to be found wrong with it.
+#[test]
+fn what_qemu_img_makes_is_understood() {
+    if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: needs qemu-utils");
+        return;
+    }
+    let place = Place::new();
+    let make = |name: &str, options: &[&str]| {
+        let mut create = std::process::Command::new("qemu-img");
+        create.args(["create", "-q", "-f", "qcow2"]).args(options).arg(name).arg("3G");
+        assert!(create.current_dir(place.imports()).status().unwrap().success(), "{name}");
+    };
+    place.put("base.img", &[0; 512]);
+    make("plain", &[]);
+    make("old", &["-o", "compat=0.10"]);
+    make("zstd", &["-o", "compression_type=zstd,extended_l2=on"]);
+    make("backed", &["-b", "base.img", "-F", "raw"]);
+    make("external", &["-o", "data_file=data,data_file_raw=on"]);
+    make(
+        "secret",
+        &["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s"],
+    );
+    for name in ["plain", "old", "zstd"] {
+        let imported = place.import_disk(name, DiskFormat::Qcow2).unwrap();
+        assert_eq!(imported.disk_virtual_size, Some(3 << 30), "{name}");
+    }
+    for (name, problem) in
+        [("backed", "backing file"), ("external", "external file"), ("secret", "encrypted")]
+    {
+        let error = place.import_disk(name, DiskFormat::Qcow2).unwrap_err().to_string();
+        assert!(error.contains(problem), "{name}: {error}");
     }
 }

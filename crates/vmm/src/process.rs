@@ -199,6 +199,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "reaped through the pidfd")]
     fn a_child_tells_its_exit_status_to_all_who_wait() {
         let child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let watch = Watch::of_child(&here(), Uuid::nil(), child.id()).unwrap();
@@ -209,6 +210,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "reaped through the pidfd")]
     fn a_killed_child_is_told_from_one_that_still_runs() {
         let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         let watch = Watch::of_child(&here(), Uuid::nil(), child.id()).unwrap();

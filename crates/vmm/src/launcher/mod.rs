@@ -2,7 +2,7 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the open file
 //! description goes on to the VMM, which so holds the lock for as long as it lives. Everything that the VMM must not be
-//! able to do itself is done here, in order: session, control group, limits, the monitor's socket, the record; then the
+//! able to do itself is done here, in order: session, limits, the monitor's socket, control group, the record; then the
 //! privileges are given up and the VMM is executed.
 
 mod cgroup;
@@ -46,8 +46,8 @@ pub(crate) struct Order {
     pub uid: u32,
     /// Its supplementary groups.
     pub groups: Vec<u32>,
-    /// How much memory it may lock: VFIO pins all of the guest's.
-    pub memlock: u64,
+    /// How much memory it may lock, where it is given devices: VFIO pins all of the guest's.
+    pub memlock: Option<u64>,
     /// The VMM.
     pub program: PathBuf,
     /// Its arguments; those for the monitor come before them.
@@ -106,13 +106,17 @@ fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
     step("begin a session", rustix::process::setsid().map_err(Into::into))?;
     step("enter the root directory", std::env::set_current_dir(&order.root))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    if let Some(memlock) = order.memlock {
+        step("raise the limit of locked memory", set_limit(Resource::Memlock, memlock))?;
+    }
+    if let Err(error) = set_limit(Resource::Nofile, OPEN_FILES) {
+        eprintln!("handover launch: the limit of open files stays: {error}");
+    }
+    let run = RunDir::of(&order.run_dir, order.id);
+    let monitor = step("open the monitor's socket", open_monitor(&run.monitor()))?;
     let cgroup = cgroup::enter(&order.root, order.id)
         .inspect_err(|why| eprintln!("handover launch: no control group of its own: {why}"))
         .ok();
-    step("raise the limit of locked memory", set_limit(Resource::Memlock, order.memlock))?;
-    step("raise the limit of open files", set_limit(Resource::Nofile, OPEN_FILES))?;
-    let run = RunDir::of(&order.run_dir, order.id);
-    let monitor = step("open the monitor's socket", open_monitor(&run.monitor()))?;
     step("record the process", record(order, &run, cgroup))?;
     step("give up privileges", give_up_privileges(order))?;
     Ok((lock, monitor))
@@ -209,7 +213,7 @@ mod tests {
             run_dir: "/run/handover".into(),
             uid: 1_900_000_000,
             groups: vec![108],
-            memlock: 1 << 31,
+            memlock: Some(1 << 31),
             program: "qemu-system-x86_64".into(),
             args: vec!["-name".into(), "guest=a,,b".into()],
         };

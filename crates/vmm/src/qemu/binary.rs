@@ -157,7 +157,9 @@ fn number(version: &str) -> Option<(u32, u32)> {
 
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| is_executable(path))
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_absolute() && is_executable(path))
 }
 
 fn is_executable(path: &Path) -> bool {

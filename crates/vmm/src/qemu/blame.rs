@@ -15,6 +15,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "another VMM has the IOMMU group open, or the machine's user may not open it: `fuser -v` on that file names who",
     ),
     (
+        "Could not open '/dev/vfio/",
+        "another VMM has the IOMMU group open, or the machine's user may not open it: `fuser -v` on that file names who",
+    ),
+    (
         "Cannot allocate memory",
         "VFIO pins all of the guest's memory: the limit of locked memory or the host's free memory is too small",
     ),

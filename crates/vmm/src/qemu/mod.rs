@@ -55,6 +55,19 @@ pub struct Config {
     pub root: PathBuf,
 }
 
+impl Config {
+    /// The same with absolute paths: the VMM works in another directory.
+    fn absolute(mut self) -> Self {
+        let paths = [&mut self.run_dir, &mut self.state_dir, &mut self.root];
+        for path in paths.into_iter().chain(&mut self.binary) {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+        self
+    }
+}
+
 /// Starts machines by QEMU.
 #[derive(Debug)]
 pub struct Qemu {
@@ -68,6 +81,7 @@ impl Qemu {
     /// A launcher with this configuration. Nothing is looked for before it is needed.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let config = config.absolute();
         let finder = Finder::new(config.binary.clone());
         let proc = Proc::below(&config.root);
         Self { config, finder, proc, watches: Mutex::default() }
@@ -259,9 +273,13 @@ impl Launcher for Qemu {
     }
 
     fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError> {
-        if let Presence::Running(handle) = self.find(spec.id) {
-            let reason = format!("its VMM runs already, as process {}", handle.pid);
-            return Err(LaunchError::Start { reason });
+        match self.find(spec.id) {
+            Presence::Gone => {}
+            Presence::Unknown(reason) => return Err(LaunchError::Start { reason }),
+            Presence::Running(handle) => {
+                let reason = format!("its VMM runs already, as process {}", handle.pid);
+                return Err(LaunchError::Start { reason });
+            }
         }
         let order = self.order(spec)?;
         let watch = Arc::new(self.spawn(spec, &order)?);
@@ -325,13 +343,13 @@ impl Launcher for Qemu {
     }
 }
 
-/// VFIO pins all of the guest's memory, counted for the process (vfio_iommu_type1) or the user (iommufd).
-fn memlock(spec: &MachineSpec) -> u64 {
+/// VFIO pins all of the guest's memory, counted for the process (vfio_iommu_type1) or the user (iommufd). A machine
+/// without devices pins nothing.
+fn memlock(spec: &MachineSpec) -> Option<u64> {
     let functions: usize = spec.slots.iter().map(|slot| slot.functions.len()).sum();
-    let functions = u64::try_from(functions).unwrap_or(u64::MAX);
-    spec.memory
-        .saturating_add(MEMLOCK_MARGIN)
-        .saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION))
+    let functions = u64::try_from(functions).ok().filter(|functions| *functions > 0)?;
+    let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));
+    Some(spec.memory.saturating_add(margin))
 }
 
 fn deadline(action: &str, time: Duration) -> LaunchError {

@@ -69,7 +69,11 @@ fn steps(words: &[&str]) -> ExitCode {
         let start = Instant::now();
         let done = host.perform(&step);
         let took = start.elapsed();
-        println!("{}: {before:?} -> {done:?} in {took:?} -> {:?}", step.describe(), host.observe(&step));
+        println!(
+            "{}: {before:?} -> {done:?} in {took:?} -> {:?}",
+            step.describe(),
+            host.observe(&step)
+        );
         if done.is_err() {
             code = ExitCode::FAILURE;
         }

@@ -75,7 +75,7 @@ impl std::ops::Deref for Root {
 
 impl Dir {
     fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = flags | OFlags::CLOEXEC;
         if self.resolve.is_empty() {
             rustix::fs::openat(&self.fd, path, flags, Mode::empty())
         } else {
@@ -103,7 +103,7 @@ impl Dir {
     /// The kernel's; `EFBIG` where the file is longer.
     pub fn bytes(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
         // A FIFO or a device in a recording must not stop the reader.
-        let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let mut bytes = Vec::with_capacity(4096.min(limit) + 1);
         while bytes.len() <= limit {
             let filled = bytes.len();
@@ -219,7 +219,8 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn write(&self, path: &str, value: &str) -> Result<()> {
-        let file = self.open(path, OFlags::WRONLY)?;
+        // As a shell's `>` opens it; the kernel's own files have no length to be cut.
+        let file = self.open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY)?;
         // Not tried again after a signal: the kernel may have done it.
         match rustix::io::write(&file, value.as_bytes())? {
             written if written == value.len() => Ok(()),
@@ -255,15 +256,19 @@ mod tests {
         std::fs::write(outside.path().join("secret"), "secret").unwrap();
         let inside = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(inside.path().join("sys/a")).unwrap();
+        std::fs::write(inside.path().join("sys/a/inside"), "inside\n").unwrap();
         symlink(outside.path(), inside.path().join("sys/absolute")).unwrap();
         symlink("../../../../../../../../etc", inside.path().join("sys/upwards")).unwrap();
-        symlink("../../..", inside.path().join("sys/a/up")).unwrap();
+        symlink("../../../sys", inside.path().join("sys/a/up")).unwrap();
         let root = Root::open(inside.path()).unwrap();
         assert!(root.text("sys/absolute/secret").is_err());
         assert!(root.text("sys/upwards/passwd").is_err());
         assert!(root.text("../../../../../../etc/passwd").is_err());
-        assert!(root.dir("sys/a").unwrap().text("up/etc/passwd").is_err());
+        assert!(root.dir("sys/a").unwrap().text("up/a/inside").is_err());
         assert_eq!(root.link_name("sys/upwards").unwrap(), "etc");
+        symlink("/sys/a", inside.path().join("sys/same")).unwrap();
+        assert_eq!(root.text("sys/same/inside").unwrap(), "inside");
+        assert_eq!(root.text("sys/a/up/a/inside").unwrap(), "inside");
     }
 
     #[test]

@@ -1,0 +1,172 @@
+//! Who uses a device, on a made-up host and on the one that the test runs on.
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use fake::Fake;
+use host::LinuxHost;
+use model::{Address, Host};
+
+/// Every holder as `function by user`.
+fn holders(fake: &Fake, addresses: &[&str]) -> Vec<String> {
+    let addresses: Vec<Address> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    let holders = LinuxHost::reader(fake.root()).unwrap().holders(&addresses).unwrap();
+    holders.iter().map(|h| format!("{} {}: {}", h.address, h.by, h.user)).collect()
+}
+
+fn process(fake: &Fake, pid: u32, name: &str, cgroup: &str) {
+    fake.file(&format!("proc/{pid}/comm"), format!("{name}\n"));
+    fake.file(&format!("proc/{pid}/cgroup"), format!("0::{cgroup}\n"));
+    fake.file(&format!("proc/{pid}/maps"), "");
+}
+
+/// A device with a node below a function: `class` and the place below the function's directory.
+fn node(fake: &Fake, function: &str, place: &str, class: &str, number: &str) {
+    let path = format!("sys/bus/pci/devices/{function}/{place}");
+    fake.file(&format!("{path}/dev"), format!("{number}\n"));
+    fake.link(&format!("{path}/subsystem"), &format!("/sys/class/{class}"));
+}
+
+#[test]
+fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
+    let fake = Fake::new();
+    let (gpu, audio, other) = ("0000:01:00.0", "0000:01:00.1", "0000:02:00.0");
+    fake.function("0000:00:01.0", "8086:1901", "060400").driver("pcieport").group(1);
+    fake.function("0000:00:01.0/0000:01:00.0", "10de:20b0", "030200").group(2).driver("nvidia");
+    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef", "040300").group(2);
+    fake.function("0000:02:00.0", "10de:20b0", "030200").group(3).driver("nvidia");
+    for (function, minor) in [(gpu, 1), (other, 0)] {
+        fake.file(
+            &format!("proc/driver/nvidia/gpus/{function}/information"),
+            format!("Model: \t A100\nDevice Minor: \t {minor}\n"),
+        );
+    }
+    node(&fake, gpu, "drm/card1", "drm", "226:1");
+    node(&fake, audio, "sound/card0/pcmC0D3p", "sound", "116:2");
+    node(&fake, audio, "sound/card0/input5/event5", "input", "13:69");
+    process(&fake, 10, "systemd-logind", "/system.slice/systemd-logind.service");
+    fake.link("proc/10/fd/3", "/dev/input/event5").link("proc/10/fd/4", "socket:[77]");
+    process(&fake, 11, "python3", "/user.slice/user-1000.slice/session-2.scope");
+    fake.link("proc/11/fd/3", "/dev/nvidia1").link("proc/11/fd/4", "/dev/nvidia1");
+    process(&fake, 12, "Xorg", "/");
+    fake.file(
+        "proc/12/maps",
+        "7f00-7f01 rw-s 0 00:06 5 /dev/nvidia1\n7f02-7f03 r--p 0 08:01 9 /lib/x\n",
+    );
+    fake.link("proc/12/fd/9", "/dev/dri/card1");
+    process(
+        &fake,
+        13,
+        "pipewire",
+        "/user.slice/user-1000.slice/user@1000.service/pipewire.service",
+    );
+    fake.link("proc/13/fd/9", "/dev/snd/pcmC0D3p");
+    process(&fake, 14, "other", "/");
+    fake.link("proc/14/fd/9", "/dev/nvidia0");
+    assert_eq!(
+        holders(&fake, &[gpu, audio]),
+        [
+            "0000:01:00.0 /dev/nvidia1: python3 (pid 11, session-2.scope)",
+            "0000:01:00.0 /dev/dri/card1: Xorg (pid 12)",
+            "0000:01:00.0 /dev/nvidia1: Xorg (pid 12)",
+            "0000:01:00.1 /dev/snd/pcmC0D3p: pipewire (pid 13, pipewire.service)",
+        ]
+    );
+    assert_eq!(holders(&fake, &["0000:00:01.0"]), [""; 0]);
+}
+
+#[test]
+fn a_function_on_vfio_is_held_by_the_machine_that_has_its_group() {
+    let fake = Fake::new();
+    fake.function("0000:00:02.0", "8086:10d3", "020000").group(12).driver("vfio-pci");
+    fake.file("sys/class/vfio/12/dev", "241:3\n");
+    node(&fake, "0000:00:02.0", "vfio-dev/vfio0", "vfio-dev", "511:0");
+    process(&fake, 20, "qemu-system-x86", "/machine.slice/machine-qemu.scope");
+    fake.link("proc/20/fd/30", "/dev/vfio/12");
+    process(&fake, 21, "cloud-hyperviso", "/");
+    fake.link("proc/21/fd/30", "/dev/vfio/devices/vfio0");
+    assert_eq!(
+        holders(&fake, &["0000:00:02.0"]),
+        [
+            "0000:00:02.0 /dev/vfio/12: qemu-system-x86 (pid 20, machine-qemu.scope)",
+            "0000:00:02.0 /dev/vfio/devices/vfio0: cloud-hyperviso (pid 21)",
+        ]
+    );
+}
+
+#[test]
+fn a_disk_is_held_by_mounts_swap_and_what_is_built_on_it() {
+    let fake = Fake::new();
+    let nvme = "0000:00:03.0";
+    fake.function(nvme, "1b36:0010", "010802").group(3).driver("nvme");
+    node(&fake, nvme, "nvme/nvme0", "nvme", "240:0");
+    node(&fake, nvme, "nvme/nvme0/nvme0n1", "block", "259:0");
+    for part in 1..=4 {
+        let place = format!("nvme/nvme0/nvme0n1/nvme0n1p{part}");
+        node(&fake, nvme, &place, "block", &format!("259:{part}"));
+    }
+    let p4 = format!("sys/bus/pci/devices/{nvme}/nvme/nvme0/nvme0n1/nvme0n1p4");
+    fake.link(&format!("{p4}/holders/dm-0"), "/sys/devices/virtual/block/dm-0");
+    fake.file("sys/class/block/dm-0/dm/name", "vg0-root\n");
+    // A second namespace with several paths: its head is elsewhere.
+    fake.file(&format!("sys/bus/pci/devices/{nvme}/nvme/nvme0/nvme0c0n2/size"), "1\n");
+    fake.file("sys/class/block/nvme0n2/dev", "259:9\n");
+    fake.link("sys/class/block/nvme0n2/subsystem", "/sys/class/block");
+    fake.file(
+        "proc/self/mountinfo",
+        "22 1 259:1 / /boot\\040efi rw - vfat /dev/nvme0n1p1 rw\n\
+         23 1 0:31 / /data rw shared:1 - btrfs /dev/nvme0n1p2 rw\n\
+         24 1 259:9 / /second rw - ext4 /dev/nvme0n2 rw\n\
+         25 1 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n",
+    );
+    fake.file("proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1p3 partition 1 0 -2\n");
+    let mut found = holders(&fake, &[nvme]);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "0000:00:03.0 /dev/nvme0n1p1: mounted at /boot efi",
+            "0000:00:03.0 /dev/nvme0n1p2: mounted at /data",
+            "0000:00:03.0 /dev/nvme0n1p3: swap space",
+            "0000:00:03.0 /dev/nvme0n1p4: part of vg0-root (dm-0, device mapper)",
+            "0000:00:03.0 /dev/nvme0n2: mounted at /second",
+        ]
+    );
+}
+
+#[test]
+fn a_nic_is_held_by_the_default_route_also_over_a_bridge() {
+    let fake = Fake::new();
+    for (slot, interface) in [("02", "eth0"), ("03", "eth1"), ("04", "eth2")] {
+        let entry = fake.function(&format!("0000:00:{slot}.0"), "8086:10d3", "020000");
+        entry.with(&format!("net/{interface}/mtu"), "1500\n");
+    }
+    fake.link("sys/class/net/eth0/upper_bond0", "../bond0");
+    fake.link("sys/class/net/bond0/upper_br0", "../br0");
+    fake.file(
+        "proc/net/route",
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n\
+         br0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\n\
+         eth2\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\n",
+    );
+    let any = "0".repeat(32);
+    fake.file("proc/net/ipv6_route", format!("{any} 00 {any} 00 fe80 1 0 0 00450003     eth1\n"));
+    assert_eq!(
+        holders(&fake, &["0000:00:02.0", "0000:00:03.0", "0000:00:04.0"]),
+        [
+            "0000:00:02.0 eth0: the host's default route, over br0",
+            "0000:00:03.0 eth1: the host's default route",
+        ]
+    );
+}
+
+#[test]
+fn the_running_host_can_be_asked() {
+    let host = LinuxHost::reader(std::path::Path::new("/")).unwrap();
+    let Ok(inventory) = host.inventory() else { return };
+    let all: Vec<Address> = inventory.functions.keys().copied().collect();
+    // Whatever this machine is: it must end, and name only functions that were asked for.
+    for holder in host.holders(&all).unwrap() {
+        assert!(all.contains(&holder.address), "{holder:?}");
+    }
+}

@@ -1,0 +1,206 @@
+//! What a listing reads of a made-up host.
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use fake::Fake;
+use host::LinuxHost;
+use model::{Address, Host, Inventory};
+use proptest::prelude::*;
+
+fn read(fake: &Fake) -> Inventory {
+    LinuxHost::reader(fake.root()).unwrap().inventory().unwrap()
+}
+
+/// A GPU with audio behind a root port, a NIC with VFs, an NVMe drive with two namespaces, a SATA controller, and a
+/// drive in a VMD domain.
+fn workstation() -> Fake {
+    let fake = Fake::new();
+    fake.function("0000:00:01.0", "8086:1901", "060400").driver("pcieport").group(1);
+    fake.function("0000:00:01.0/0000:01:00.0", "10de:20b0:10de:1450", "030200")
+        .group(1)
+        .driver("nvidia")
+        .with("boot_vga", "1\n")
+        .with("numa_node", "1\n")
+        .with("reset_method", "flr bus\n")
+        .with(
+            "resource",
+            "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200\n\
+             0x0000380000000000 0x0000380fffffffff 0x000000000014220c\n",
+        );
+    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef:10de:1450", "040300").group(1);
+    fake.function("0000:00:02.0", "8086:10c9:8086:a03c", "020000")
+        .group(2)
+        .driver("igb")
+        .with("sriov_totalvfs", "7\n")
+        .link("virtfn0", "../0000:00:10.0")
+        .link("virtfn10", "../0000:00:10.2")
+        .link("virtfn2", "../0000:00:10.1")
+        .with("net/enp0s2/mtu", "1500\n");
+    for function in 0..3 {
+        fake.function(&format!("0000:00:10.{function}"), "8086:10ca:8086:a03c", "020000")
+            .group(10 + function)
+            .link("physfn", "../0000:00:02.0");
+    }
+    fake.function("0000:00:03.0", "1b36:0010:1af4:1100", "010802")
+        .group(3)
+        .driver("nvme")
+        .with("nvme/nvme0/nvme0n1/size", "1\n")
+        .with("nvme/nvme0/nvme0c0n2/size", "1\n")
+        .with("nvme/nvme0/hwmon1/name", "nvme\n");
+    fake.function("0000:00:1f.2", "8086:2922", "010601")
+        .group(4)
+        .driver("ahci")
+        .with("ata1/host0/target0:0:0/0:0:0:0/block/sda/size", "1\n");
+    fake.function("0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0", "1b36:0010", "010802");
+    fake.link("sys/class/iommu/dmar0", "../../devices/virtual/iommu/dmar0");
+    fake.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "N\n");
+    let modules = "lib/modules/6.1.0-test";
+    fake.file(
+        &format!("{modules}/modules.dep"),
+        "kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz\n",
+    );
+    fake.file(&format!("{modules}/modules.builtin"), "kernel/drivers/vfio/vfio_iommu_type1.ko\n");
+    fake.file(
+        &format!("{modules}/modules.alias"),
+        "alias pci:v000010DEd*sv*sd*bc03sc*i* nvidia\n\
+         alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n\
+         alias vfio_pci:v000010DEd000020B0sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n",
+    );
+    fake.file(
+        "usr/share/misc/pci.ids",
+        "10de  NVIDIA Corporation\n\t20b0  GA100 [A100 SXM4 40GB]\n8086  Intel Corporation\n",
+    );
+    fake
+}
+
+#[test]
+fn a_whole_host_is_read() {
+    insta::assert_json_snapshot!(read(&workstation()));
+}
+
+#[test]
+fn a_host_without_anything_is_no_error_but_one_without_a_bus_is() {
+    let fake = Fake::new();
+    assert_eq!(read(&fake), Inventory::default());
+    std::fs::remove_dir(fake.path("sys/bus/pci/devices")).unwrap();
+    let error = LinuxHost::reader(fake.root()).unwrap().inventory().unwrap_err().to_string();
+    assert!(error.contains("sys/bus/pci/devices: No such file"), "{error}");
+}
+
+#[test]
+fn nothing_that_locks_or_wakes_is_touched() {
+    let fake = workstation();
+    let gpu = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    for name in ["uevent", "config", "sriov_numvfs", "driver_override", "power_state"] {
+        let path = fake.path(&format!("{gpu}/{name}"));
+        let _ = std::fs::remove_file(&path);
+        std::fs::create_dir(&path).unwrap();
+    }
+    let gpu: Address = "0000:01:00.0".parse().unwrap();
+    assert_eq!(read(&fake).function(gpu).unwrap().notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_module_index_that_changed_is_read_again() {
+    let fake = workstation();
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    assert!(host.inventory().unwrap().vfio.vfio_pci);
+    fake.file("lib/modules/6.1.0-test/modules.dep", "kernel/none.ko:\n");
+    assert!(!host.inventory().unwrap().vfio.vfio_pci);
+    fake.file("sys/module/vfio_pci/refcnt", "0\n");
+    assert!(host.inventory().unwrap().vfio.vfio_pci);
+}
+
+#[test]
+fn what_must_be_put_back_is_read() {
+    let fake = workstation();
+    let gpu = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    fake.file(&format!("{gpu}/power/control"), "auto\n");
+    let mut config = vec![0; 4096];
+    config[0x100..0x10c].copy_from_slice(&[3, 0, 1, 0, 1, 0, 0, 0, 0xff, 0x22, 0x11, 0]);
+    fake.file(&format!("{gpu}/config"), config);
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    let address = "0000:01:00.0".parse().unwrap();
+    insta::assert_json_snapshot!(host.as_found(&[address]).unwrap());
+    let gone = "0000:7f:00.0".parse().unwrap();
+    let error = host.as_found(&[address, gone]).unwrap_err();
+    assert_eq!(error, model::HostError::Gone { address: gone });
+}
+
+#[test]
+fn capacity_is_read() {
+    let fake = Fake::new();
+    fake.file("sys/devices/system/cpu/online", "0-2,7\n");
+    fake.file("proc/meminfo", "MemTotal:   1024 kB\nMemFree: 1 kB\nMemAvailable:    512 kB\n");
+    let capacity = LinuxHost::reader(fake.root()).unwrap().capacity().unwrap();
+    let expected = model::Capacity { cpus: 4, memory: 1 << 20, memory_available: 512 << 10 };
+    assert_eq!(capacity, expected);
+}
+
+/// The attributes that a listing reads.
+const ATTRIBUTES: [&str; 11] = [
+    "vendor",
+    "device",
+    "subsystem_vendor",
+    "subsystem_device",
+    "class",
+    "revision",
+    "numa_node",
+    "boot_vga",
+    "resource",
+    "reset_method",
+    "sriov_totalvfs",
+];
+
+/// What an attribute can turn out to be.
+#[derive(Clone, Debug)]
+enum Odd {
+    Missing,
+    Bytes(Vec<u8>),
+    Directory,
+    Fifo,
+    Dangling,
+}
+
+fn odd() -> impl Strategy<Value = Odd> {
+    prop_oneof![
+        Just(Odd::Missing),
+        proptest::collection::vec(any::<u8>(), 0..80).prop_map(Odd::Bytes),
+        "(0x)?[0-9a-f]{0,20}( 0x[0-9a-f]{0,17}){0,3}\n".prop_map(|t| Odd::Bytes(t.into_bytes())),
+        Just(Odd::Bytes(vec![b'9'; 70_000])),
+        Just(Odd::Directory),
+        Just(Odd::Fifo),
+        Just(Odd::Dangling),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_attribute_loses_a_function(odds in proptest::collection::vec(odd(), ATTRIBUTES.len()), links in proptest::collection::vec("[^/\0]{1,20}", 4)) {
+        let fake = workstation();
+        let before = read(&fake);
+        let gpu = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+        for (name, odd) in ATTRIBUTES.iter().zip(odds) {
+            let path = format!("{gpu}/{name}");
+            let _ = std::fs::remove_file(fake.path(&path));
+            match odd {
+                Odd::Missing => {}
+                Odd::Bytes(bytes) => { fake.file(&path, bytes); }
+                Odd::Directory => std::fs::create_dir(fake.path(&path)).unwrap(),
+                Odd::Fifo => { fake.fifo(&path); }
+                Odd::Dangling => { fake.link(&path, "nowhere"); }
+            }
+        }
+        for (name, target) in ["driver", "iommu_group", "physfn", "virtfn0"].iter().zip(links) {
+            fake.link(&format!("{gpu}/{name}"), &format!("../{target}"));
+        }
+        let after = read(&fake);
+        prop_assert!(before.functions.keys().eq(after.functions.keys()));
+        let address: Address = "0000:01:00.0".parse().unwrap();
+        for (other, function) in before.functions.iter().filter(|(other, _)| **other != address) {
+            prop_assert_eq!(function, &after.functions[other]);
+        }
+    }
+}

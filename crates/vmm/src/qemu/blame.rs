@@ -3,6 +3,9 @@
 /// How much of the log is read: the last words.
 const LAST_LINES: usize = 3;
 
+/// How much of them is shown.
+const MOST_CHARACTERS: usize = 1000;
+
 /// Parts of QEMU's messages, and what a person is to do. The first that matches counts.
 const MEANINGS: &[(&str, &str)] = &[
     (
@@ -47,6 +50,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "Permission denied",
         "the machine's user cannot reach that file: every directory above it must let others pass (chmod o+x)",
     ),
+    ("no such host device", "the device is gone from the host; `handover ls` shows what is there"),
     ("No such file or directory", "the file is not there any more"),
 ];
 
@@ -55,7 +59,7 @@ pub fn reason(log: &str) -> String {
     let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
     let words: Vec<&str> = last.iter().map(|line| without_program(line)).collect();
-    let words = words.join("; ");
+    let words = printable(&words.join("; "));
     if words.is_empty() {
         return "QEMU ended without a word".into();
     }
@@ -63,6 +67,11 @@ pub fn reason(log: &str) -> String {
         Some((_, meaning)) => format!("{words} ({meaning})"),
         None => words,
     }
+}
+
+/// What a VMM says goes to terminals: without control characters, and not endless.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(MOST_CHARACTERS).collect()
 }
 
 /// The line without `qemu-system-x86_64: ` and without the option that it quotes, which can be longer than the message.
@@ -83,6 +92,12 @@ mod tests {
         let log = "qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
                    group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
         insta::assert_snapshot!(reason(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
+    }
+
+    #[test]
+    fn what_a_vmm_says_cannot_steer_a_terminal() {
+        assert_eq!(reason("\u{1b}[2Jbad\u{7}\n"), "[2Jbad");
+        assert_eq!(reason(&"x".repeat(5000)).len(), MOST_CHARACTERS);
     }
 
     #[test]

@@ -123,7 +123,9 @@ fn explain(error: MonitorError, watch: &Watch, files: &Files, patience: Duration
         MonitorError::Deadline(_) => {
             LaunchError::Deadline { action: "start".into(), seconds: patience.as_secs() }
         }
-        MonitorError::Refused(_, reason) => LaunchError::Start { reason },
-        error => LaunchError::Monitor { reason: error.to_string() },
+        MonitorError::Refused(_, reason) => {
+            LaunchError::Start { reason: blame::printable(&reason) }
+        }
+        error => LaunchError::Monitor { reason: blame::printable(&error.to_string()) },
     }
 }

@@ -6,14 +6,13 @@ mod blame;
 mod bring_up;
 mod files;
 mod qmp;
+mod start;
 mod window;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,11 +20,10 @@ use model::{Availability, Exit, LaunchError, Launcher, MachineHandle, MachineSpe
 use uuid::Uuid;
 
 use crate::identity::RunDir;
-use crate::launcher::{self, Order};
+use crate::launcher;
 use crate::process::{Proc, Watch};
-use argv::{Place, arguments};
 use binary::{Accelerator, Finder};
-use files::{Files, expect_reachable};
+use files::Files;
 
 /// How long QEMU may take to end when it is asked to, with the guest no longer running.
 const QUIT: Duration = Duration::from_secs(10);
@@ -35,10 +33,6 @@ const DIE: Duration = Duration::from_secs(120);
 
 /// How long one command to the monitor may take.
 const COMMAND: Duration = Duration::from_secs(10);
-
-/// What VFIO pins beside the guest's memory: QEMU's own, and the device memory that is mapped.
-const MEMLOCK_MARGIN: u64 = 1 << 30;
-const MEMLOCK_FUNCTION: u64 = 64 << 20;
 
 /// How QEMU is set up.
 #[derive(Clone, Debug)]
@@ -101,11 +95,15 @@ impl Qemu {
 
     /// The watch over a machine's VMM: the one that started it, or a new one where it was started by an earlier daemon.
     fn watch(&self, id: Uuid) -> Result<Option<Arc<Watch>>, LaunchError> {
-        if let Some(watch) = self.watches().get(&id) {
-            return Ok(Some(Arc::clone(watch)));
+        let known = self.watches().get(&id).cloned();
+        if let Some(watch) = &known
+            && watch.wait(Some(Duration::ZERO)).map_err(watching)?.is_none()
+        {
+            return Ok(known);
         }
         match self.run_dir(id).presence(&self.proc) {
-            Presence::Gone => Ok(None),
+            // One that has ended still tells how.
+            Presence::Gone => Ok(known),
             Presence::Unknown(reason) => Err(LaunchError::Monitor { reason }),
             Presence::Running(handle) => self.adopt(&handle),
         }
@@ -119,86 +117,6 @@ impl Qemu {
             self.watches().insert(handle.id, Arc::clone(&watch));
             watch
         }))
-    }
-
-    /// Orders for the launcher.
-    fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
-        let binary = self.finder.find().map_err(|reason| LaunchError::Unavailable { reason })?;
-        let files = self.files(spec.id);
-        let accelerator = Accelerator::here(&self.config.root);
-        let place = Place {
-            root: &self.config.root,
-            accelerator,
-            disk: files.disk(),
-            console: files.console(),
-            mmio_window: window::needed(&self.config.root, spec),
-        };
-        let own = spec.disk.as_ref().map(|disk| &disk.base);
-        let boot = spec.kernel.as_ref();
-        let boot = boot.iter().flat_map(|boot| boot.initrd.iter().chain([&boot.kernel]));
-        for file in own.into_iter().chain(boot).chain([&place.console]) {
-            expect_reachable(file, spec.uid)?;
-        }
-        let args = arguments(spec, &place)
-            .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
-        let group = match accelerator {
-            Accelerator::Kvm { group } => group,
-            Accelerator::Tcg => None,
-        };
-        Ok(Order {
-            id: spec.id,
-            root: self.config.root.clone(),
-            run_dir: self.config.run_dir.clone(),
-            uid: spec.uid,
-            groups: group.into_iter().collect(),
-            memlock: memlock(spec),
-            program: binary.path,
-            args,
-        })
-    }
-
-    /// Takes the machine's lock, writes the order into it, and starts the launcher with it.
-    fn spawn(&self, spec: &MachineSpec, order: &Order) -> Result<Watch, LaunchError> {
-        let run = self.run_dir(spec.id);
-        let at = run.path().to_owned();
-        let failed = |action: &'static str| {
-            let at = &at;
-            move |error: io::Error| LaunchError::File {
-                action: action.into(),
-                path: at.display().to_string(),
-                reason: error.to_string(),
-            }
-        };
-        run.prepare().map_err(failed("make"))?;
-        let Some(lock) = run.take_patiently().map_err(failed("lock"))? else {
-            let reason = "something holds its lock: an earlier VMM is not yet gone".into();
-            return Err(LaunchError::Start { reason });
-        };
-        let text = serde_json::to_vec(order)
-            .map_err(|error| failed("write the order in")(error.into()))?;
-        run.clear().and_then(|()| run.write_order(&text)).map_err(failed("write the order in"))?;
-        let log = self.files(spec.id).open_log()?;
-        self.start_launcher(spec.id, lock, log).map_err(|error| LaunchError::Start {
-            reason: format!("the launcher cannot be run: {error}"),
-        })
-    }
-
-    /// The lock becomes the launcher's standard input and is closed here: no other child can inherit it, and the VMM
-    /// alone holds it.
-    fn start_launcher(&self, id: Uuid, lock: File, log: File) -> io::Result<Watch> {
-        let (program, arguments) =
-            self.config.launcher.split_first().ok_or(io::ErrorKind::NotFound)?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::from(lock))
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .spawn()?;
-        Watch::of_child(&self.proc, id, child.id()).inspect_err(|_| {
-            let _ = child.kill();
-            let _ = child.wait();
-        })
     }
 
     /// Kills a VMM and returns when it is provably gone.
@@ -288,11 +206,12 @@ impl Launcher for Qemu {
             bring_up::bring_up(spec, &watch, &self.run_dir(spec.id), &self.files(spec.id));
         match started {
             Ok(()) => Ok(watch.handle().clone()),
-            Err(error) => {
-                self.end(&watch)?;
-                self.watches().remove(&spec.id);
-                Err(error)
-            }
+            Err(error) => match self.end(&watch) {
+                Ok(_) => Err(error),
+                Err(then) => {
+                    Err(LaunchError::Start { reason: format!("{error}; and then: {then}") })
+                }
+            },
         }
     }
 
@@ -341,15 +260,6 @@ impl Launcher for Qemu {
     fn console(&self, id: Uuid) -> PathBuf {
         self.files(id).console()
     }
-}
-
-/// VFIO pins all of the guest's memory, counted for the process (vfio_iommu_type1) or the user (iommufd). A machine
-/// without devices pins nothing.
-fn memlock(spec: &MachineSpec) -> Option<u64> {
-    let functions: usize = spec.slots.iter().map(|slot| slot.functions.len()).sum();
-    let functions = u64::try_from(functions).ok().filter(|functions| *functions > 0)?;
-    let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));
-    Some(spec.memory.saturating_add(margin))
 }
 
 fn deadline(action: &str, time: Duration) -> LaunchError {

@@ -1,1 +1,16 @@
 //! A host and a launcher in memory, with the kernel's rules and seeded faults.
+//!
+//! Both are shared by `Arc` and outlive an engine, as the kernel and the machines outlive a daemon: a second engine
+//! opened on the same state sees what the first one left.
+
+mod build;
+mod fault;
+mod host;
+mod kernel;
+mod launcher;
+
+pub use build::{Card, workstation};
+pub use fault::{Fault, When};
+pub use host::{SimHost, Snapshot};
+pub use kernel::FunctionState;
+pub use launcher::SimLauncher;

@@ -1,0 +1,217 @@
+//! Machines in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::{
+    Address, Availability, Exit, Host, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+};
+use uuid::Uuid;
+
+use crate::SimHost;
+
+/// A launcher of machines that only exist in memory. They survive the engine, and hold their groups.
+pub struct SimLauncher {
+    host: Arc<SimHost>,
+    inside: Mutex<Inside>,
+    gone: Condvar,
+}
+
+#[derive(Default)]
+struct Inside {
+    running: BTreeMap<Uuid, MachineHandle>,
+    exits: BTreeMap<(Uuid, u32), Exit>,
+    files: BTreeSet<Uuid>,
+    started: u32,
+    refusal: Option<String>,
+    unknown: BTreeSet<Uuid>,
+    missing: Option<String>,
+}
+
+impl SimLauncher {
+    /// A launcher on a host.
+    #[must_use]
+    pub fn new(host: Arc<SimHost>) -> Self {
+        Self { host, inside: Mutex::default(), gone: Condvar::new() }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next launch fail.
+    pub fn refuse_next(&self, reason: &str) {
+        self.inside().refusal = Some(reason.into());
+    }
+
+    /// Makes the VMM be missing, or there again.
+    pub fn set_missing(&self, reason: Option<&str>) {
+        self.inside().missing = reason.map(Into::into);
+    }
+
+    /// Makes it impossible to tell whether a machine runs, or possible again.
+    pub fn set_unknown(&self, id: Uuid, unknown: bool) {
+        let mut inside = self.inside();
+        if unknown {
+            inside.unknown.insert(id);
+        } else {
+            inside.unknown.remove(&id);
+        }
+    }
+
+    /// The guest shuts itself down.
+    pub fn exit(&self, id: Uuid, code: i32) {
+        self.end(id, Some(code));
+    }
+
+    /// All machines go down with the host.
+    pub fn reboot(&self) {
+        for id in self.running() {
+            self.end(id, None);
+        }
+    }
+
+    /// The machines that run.
+    #[must_use]
+    pub fn running(&self) -> Vec<Uuid> {
+        self.inside().running.keys().copied().collect()
+    }
+
+    /// The machines that have files.
+    #[must_use]
+    pub fn files(&self) -> Vec<Uuid> {
+        self.inside().files.iter().copied().collect()
+    }
+
+    fn end(&self, id: Uuid, code: Option<i32>) -> Exit {
+        let mut inside = self.inside();
+        let exit = Exit { code };
+        if let Some(handle) = inside.running.remove(&id) {
+            inside.exits.insert((id, handle.pid), exit);
+        }
+        self.host.inside().kernel.users.retain(|_, user| *user != id);
+        self.gone.notify_all();
+        exit
+    }
+
+    /// What QEMU and the kernel check when a machine opens its groups.
+    fn open_groups(&self, spec: &MachineSpec) -> Result<(), String> {
+        let mut host = self.host.inside();
+        let addresses: Vec<Address> =
+            spec.slots.iter().flat_map(|slot| &slot.functions).map(|f| f.host).collect();
+        let kernel = &mut host.kernel;
+        let mut groups = BTreeSet::new();
+        for address in &addresses {
+            if !kernel.is_on_vfio(*address) {
+                return Err(format!("vfio {address}: no vfio driver has it"));
+            }
+            groups.extend(kernel.group_of(*address));
+        }
+        for group in groups {
+            if kernel.users.contains_key(&group) {
+                return Err(format!("could not open /dev/vfio/{group}: Device or resource busy"));
+            }
+            if kernel.nodes.get(&group).is_none_or(|node| node.uid != spec.uid) {
+                return Err(format!("could not open /dev/vfio/{group}: Permission denied"));
+            }
+            let members = kernel.hardware.groups.get(&group).map(|group| group.members.clone());
+            let viable = members.unwrap_or_default().into_iter().all(|member| {
+                let driver = kernel.functions.get(&member).and_then(|s| s.driver.as_deref());
+                kernel.is_on_vfio(member) || driver.is_none_or(|driver| driver == "pcieport")
+            });
+            if !viable {
+                return Err(format!("group {group} is not viable"));
+            }
+            kernel.users.insert(group, spec.id);
+        }
+        Ok(())
+    }
+}
+
+impl Launcher for SimLauncher {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn availability(&self) -> Availability {
+        let reason = self.inside().missing.clone();
+        Availability {
+            available: reason.is_none(),
+            version: Some("simulated".into()),
+            accelerator: None,
+            reason,
+        }
+    }
+
+    fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        self.inside().files.insert(spec.id);
+        Ok(())
+    }
+
+    fn remove_files(&self, id: Uuid) -> Result<(), LaunchError> {
+        self.inside().files.remove(&id);
+        Ok(())
+    }
+
+    fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError> {
+        let mut inside = self.inside();
+        if let Some(reason) = inside.refusal.take() {
+            return Err(LaunchError::Start { reason });
+        }
+        if inside.running.contains_key(&spec.id) {
+            return Err(LaunchError::Start { reason: "it runs already".into() });
+        }
+        if !inside.files.contains(&spec.id) {
+            return Err(LaunchError::Start { reason: "it has no files".into() });
+        }
+        let boot_id = self
+            .host
+            .boot_id()
+            .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
+        if let Err(reason) = self.open_groups(spec) {
+            self.host.inside().kernel.users.retain(|_, user| *user != spec.id);
+            return Err(LaunchError::Start { reason });
+        }
+        inside.started += 1;
+        let pid = 1000 + inside.started;
+        let handle =
+            MachineHandle { id: spec.id, pid, start_time: u64::from(inside.started), boot_id };
+        inside.running.insert(spec.id, handle.clone());
+        Ok(handle)
+    }
+
+    fn find(&self, id: Uuid) -> Presence {
+        let inside = self.inside();
+        if inside.unknown.contains(&id) {
+            return Presence::Unknown("the simulation says so".into());
+        }
+        inside.running.get(&id).cloned().map_or(Presence::Gone, Presence::Running)
+    }
+
+    fn shut_down(&self, id: Uuid, _grace: Duration) -> Result<Exit, LaunchError> {
+        self.kill(id).map(|()| Exit { code: Some(0) })
+    }
+
+    fn kill(&self, id: Uuid) -> Result<(), LaunchError> {
+        if self.inside().unknown.contains(&id) {
+            return Err(LaunchError::Deadline { action: "end".into(), seconds: 10 });
+        }
+        self.end(id, Some(0));
+        Ok(())
+    }
+
+    fn wait(&self, handle: &MachineHandle) -> Result<Exit, LaunchError> {
+        let mut inside = self.inside();
+        while inside.running.get(&handle.id) == Some(handle) {
+            inside = self.gone.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+        let exit = inside.exits.get(&(handle.id, handle.pid)).copied();
+        Ok(exit.unwrap_or(Exit { code: None }))
+    }
+
+    fn console(&self, id: Uuid) -> PathBuf {
+        PathBuf::from(format!("{id}.log"))
+    }
+}

@@ -1,1 +1,40 @@
-//! The REST interface: wire types and the client.
+//! The REST interface: the types on the wire, and a client.
+//!
+//! Names and shapes are those of hypeman's API, so that its clients work unchanged. Where Handover says more, the fields
+//! are additional: a client that does not know them ignores them.
+
+mod capabilities;
+mod device;
+mod error;
+mod image;
+mod instance;
+mod resources;
+
+#[cfg(feature = "client")]
+pub mod client;
+
+pub use capabilities::{
+    Capabilities, DefaultRuntime, HostPlatform, ImagePlatforms, NetworkModel, Runtime, Server,
+};
+pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
+pub use error::{ErrorBody, ErrorDetails};
+pub use image::{Image, ImportImage};
+pub use instance::{
+    CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest, WaitOutcome,
+};
+pub use resources::{
+    Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Labels on devices, images and instances.
+pub type Tags = std::collections::BTreeMap<String, String>;
+
+/// The answer of `GET /health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// Always `ok`: a daemon that cannot use its state does not answer at all.
+    pub status: String,
+}

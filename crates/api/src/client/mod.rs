@@ -1,0 +1,272 @@
+//! A small client: one connection for each request, over a unix socket or plain HTTP.
+
+mod connection;
+mod stream;
+mod upload;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Either, Full, channel::Channel};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use model::{Code, Refusal};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ErrorBody;
+
+pub use stream::Lines;
+pub use upload::{FilePart, Upload};
+
+/// The largest answer that is read into memory.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// What must be encoded in one segment of a path.
+const SEGMENT: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'/').add(b'<').add(b'>').add(b'?');
+
+/// Encodes a name for use as one segment of a path.
+#[must_use]
+pub fn segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+/// Encodes a value for use in a query.
+#[must_use]
+pub fn query_value(value: &str) -> String {
+    utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Where a daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// `host:port`, over plain HTTP.
+    Tcp(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = Refusal;
+
+    fn from_str(url: &str) -> Result<Self, Refusal> {
+        if let Some(path) = url.strip_prefix("unix://") {
+            if path.starts_with('/') {
+                return Ok(Self::Unix(path.into()));
+            }
+        } else if let Some(rest) = url.strip_prefix("http://") {
+            let authority = rest.trim_end_matches('/');
+            if !authority.is_empty() && !authority.contains(['/', '?', '#', '@']) {
+                let port =
+                    authority.rsplit_once(':').is_some_and(|(_, p)| p.parse::<u16>().is_ok());
+                let suffix = if port { "" } else { ":80" };
+                return Ok(Self::Tcp(format!("{authority}{suffix}")));
+            }
+        }
+        Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("{url:?} is not where a daemon can be"),
+            "write it like unix:///run/handover/handover.sock or http://127.0.0.1:8080",
+        ))
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(authority) => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+/// A client of one daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    token: Option<String>,
+}
+
+type Body = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
+
+impl Client {
+    /// A client of the daemon at `endpoint`. Nothing is connected before the first request.
+    #[must_use]
+    pub const fn new(endpoint: Endpoint, token: Option<String>) -> Self {
+        Self { endpoint, token }
+    }
+
+    /// Where the daemon is.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    /// The daemon's refusal; `daemon_unreachable` where there is none.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        self.json(Method::GET, path, None::<&()>).await
+    }
+
+    /// `POST` of a JSON body, or of none.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Refusal> {
+        self.json(Method::POST, path, body).await
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete(&self, path: &str) -> Result<(), Refusal> {
+        let request = self.request(Method::DELETE, path)?;
+        let response = self.send(request, Either::Left(Full::default())).await?;
+        whole(response).await.map(drop)
+    }
+
+    /// `POST` of files, read while they are sent.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); `invalid_request` where a file cannot be read.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        upload: Upload,
+    ) -> Result<T, Refusal> {
+        let mut request = self.request(Method::POST, path)?;
+        let sending = upload.start().await?;
+        set_header(&mut request, header::CONTENT_TYPE, &sending.content_type)?;
+        let response = self.send(request, Either::Right(sending.body)).await?;
+        read(&whole(response).await?)
+    }
+
+    /// The `data` of a stream of server-sent events.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn lines(&self, path: &str) -> Result<Lines, Refusal> {
+        let mut request = self.request(Method::GET, path)?;
+        set_header(&mut request, header::ACCEPT, "text/event-stream")?;
+        let response = self.send(request, Either::Left(Full::default())).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(Lines::of(response.into_body()));
+        }
+        Err(refused(response.status(), &collect(response).await?))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Refusal> {
+        let mut request = self.request(method, path)?;
+        let body = match body {
+            Some(body) => {
+                set_header(&mut request, header::CONTENT_TYPE, "application/json")?;
+                let text = serde_json::to_vec(body).map_err(|error| odd(error.to_string()))?;
+                Full::from(text)
+            }
+            None => Full::default(),
+        };
+        let response = self.send(request, Either::Left(body)).await?;
+        read(&whole(response).await?)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<Request<()>, Refusal> {
+        let host = match &self.endpoint {
+            Endpoint::Unix(_) => "localhost",
+            Endpoint::Tcp(authority) => authority,
+        };
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|error| odd(format!("{path:?}: {error}")))?;
+        set_header(&mut request, header::HOST, host)?;
+        if let Some(token) = &self.token {
+            set_header(&mut request, header::AUTHORIZATION, &format!("Bearer {token}"))?;
+        }
+        Ok(request)
+    }
+
+    async fn send(&self, request: Request<()>, body: Body) -> Result<Response<Incoming>, Refusal> {
+        let request = request.map(|()| body);
+        connection::exchange(&self.endpoint, request).await
+    }
+}
+
+fn set_header(
+    request: &mut Request<()>,
+    name: header::HeaderName,
+    value: &str,
+) -> Result<(), Refusal> {
+    let value = value.parse().map_err(|_| odd(format!("{name} cannot be sent in a header")))?;
+    request.headers_mut().insert(name, value);
+    Ok(())
+}
+
+/// The body of an answer that is a success, else the daemon's refusal.
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Refusal> {
+    let status = response.status();
+    let body = collect(response).await?;
+    if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Bytes, Refusal> {
+    let limited = http_body_util::Limited::new(response.into_body(), LARGEST_ANSWER);
+    let body = limited.collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| odd(format!("the answer broke off: {error}")))
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Refusal {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => body.into(),
+        Err(_) => odd(format!("it answers {status} without saying why; is it Handover?")),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // An answer without a body reads as null.
+    let body = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(body).map_err(|error| odd(format!("its answer cannot be read: {error}")))
+}
+
+fn odd(problem: String) -> Refusal {
+    Refusal::new(
+        Code::Internal,
+        format!("talking to the daemon failed: {problem}"),
+        "see the daemon's log; `handover --version` and the daemon's version may differ",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        let unix: Endpoint = "unix:///run/handover/handover.sock".parse().unwrap();
+        assert_eq!(unix, Endpoint::Unix("/run/handover/handover.sock".into()));
+        assert_eq!("http://[::1]/".parse(), Ok(Endpoint::Tcp("[::1]:80".into())));
+        assert_eq!("http://localhost:8080".parse(), Ok(Endpoint::Tcp("localhost:8080".into())));
+        for wrong in ["", "unix://relative", "https://x", "http://", "http://u@h", "localhost:80"] {
+            assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_become_one_segment() {
+        assert_eq!(segment("docker.io/library/nginx:1"), "docker.io%2Flibrary%2Fnginx:1");
+    }
+}

@@ -1,0 +1,57 @@
+//! Images on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Tags;
+
+/// What imports an image from files below the daemon's `--image-dir` directories: a disk, a kernel bundle, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ImportImage {
+    /// The image's name.
+    pub name: String,
+    /// A disk image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
+    /// The disk's format, `raw` or `qcow2`: always said, never guessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// A kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// An initial ramdisk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
+}
+
+/// An image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Image {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 over its parts, `sha256:...`, once ready.
+    pub digest: String,
+    /// `pending`, `pulling`, `converting`, `ready` or `failed`.
+    pub status: String,
+    /// Bytes on disk, once known.
+    pub size_bytes: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was imported (RFC 3339).
+    pub created_at: String,
+    /// Labels.
+    pub tags: Tags,
+    /// `raw` or `qcow2`; `null` where it has no disk.
+    pub disk_format: Option<String>,
+    /// Whether it boots a kernel of its own.
+    pub has_kernel: bool,
+    /// The kernel's command line.
+    pub cmdline: Option<String>,
+}

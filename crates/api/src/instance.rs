@@ -1,0 +1,149 @@
+//! Instances on the wire.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Tags;
+
+/// What creates an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateInstance {
+    /// Its name.
+    pub name: String,
+    /// The image's name.
+    pub image: String,
+    /// Memory, such as `4GB`; `1GB` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Virtual CPUs; 2 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    /// Size of the root disk, where it is to be larger than the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay_size: Option<String>,
+    /// Registered devices, by id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<String>>,
+    /// `qemu`, the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
+    /// Words appended to the kernel's command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// Without it, or not enabled, the machine has no network but the NICs among its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRequest>,
+    /// A vGPU by profile: not implemented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuRequest>,
+    /// Environment: container images only, which are not implemented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Command: container images only, which are not implemented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Entry point: container images only, which are not implemented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Volumes: not implemented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    pub volumes: Option<Vec<serde_json::Value>>,
+}
+
+/// What network is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkRequest {
+    /// Whether the machine is to have a virtual network card.
+    #[serde(default)]
+    pub enabled: Option<bool>,
+}
+
+/// What vGPU is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GpuRequest {
+    /// The profile's name.
+    #[serde(default)]
+    pub profile: Option<String>,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Instance {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The image's name.
+    pub image: String,
+    /// `Created`, `Initializing`, `Running`, `Paused`, `Shutdown`, `Stopped`, `Standby` or `Unknown`.
+    pub state: String,
+    /// What went wrong, where something did.
+    pub state_error: Option<String>,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory, as `CreateInstance` takes it.
+    pub size: String,
+    /// Size of the root disk, where one was asked for.
+    pub overlay_size: Option<String>,
+    /// Its network.
+    pub network: Network,
+    /// Its vGPU, where it has one.
+    pub gpu: Option<Gpu>,
+    /// Labels.
+    pub tags: Tags,
+    /// How its VMM ended.
+    pub exit_code: Option<i32>,
+    /// When it was created (RFC 3339).
+    pub created_at: String,
+    /// When it was last started.
+    pub started_at: Option<String>,
+    /// When it last stopped.
+    pub stopped_at: Option<String>,
+    /// The VMM's name.
+    pub hypervisor: String,
+    /// Its devices, by id.
+    pub devices: Vec<String>,
+    /// Words appended to the kernel's command line.
+    pub cmdline: Option<String>,
+    /// The VMM's process, while it runs.
+    pub pid: Option<u32>,
+}
+
+/// The network of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Network {
+    /// Whether it has a virtual network card. A NIC that was handed over is a device and does not count.
+    pub enabled: bool,
+}
+
+/// The vGPU of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Gpu {
+    /// Its profile.
+    pub profile: Option<String>,
+    /// The mediated device.
+    pub mdev_uuid: Option<String>,
+}
+
+/// The answer of `GET /instances/{id}/wait`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaitOutcome {
+    /// The state when the wait ended.
+    pub state: String,
+    /// What went wrong, where something did.
+    pub state_error: Option<String>,
+    /// Whether the time was over before the state was reached.
+    pub timed_out: bool,
+}

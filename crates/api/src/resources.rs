@@ -1,0 +1,112 @@
+//! What the host has and what is given away, on the wire.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `GET /resources`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resources {
+    /// Virtual CPUs.
+    pub cpu: Resource,
+    /// Memory in bytes.
+    pub memory: Resource,
+    /// Disk below the state directory, in bytes.
+    pub disk: Resource,
+    /// Network bandwidth: not managed, all zero.
+    pub network: Resource,
+    /// What the disk is used for.
+    pub disk_breakdown: DiskBreakdown,
+    /// What each instance has.
+    pub allocations: Vec<Allocation>,
+    /// GPUs; `null` where none is registered.
+    pub gpu: Option<GpuResources>,
+}
+
+/// One kind of resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Resource {
+    /// `cpu`, `memory`, `disk` or `network`.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// What the host has.
+    pub capacity: u64,
+    /// How much of it may be given away.
+    pub effective_limit: u64,
+    /// What is given to instances.
+    pub allocated: u64,
+    /// What could still be given.
+    pub available: u64,
+    /// `effective_limit` over `capacity`.
+    pub oversub_ratio: f64,
+    /// How the capacity is known: `detected`.
+    pub source: Option<String>,
+}
+
+/// What the disk below the state directory is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DiskBreakdown {
+    /// Images.
+    pub images_bytes: u64,
+    /// Layers of container images: not implemented, zero.
+    pub oci_cache_bytes: u64,
+    /// The machines' own disk layers.
+    pub overlays_bytes: u64,
+    /// Volumes: not implemented, zero.
+    pub volumes_bytes: u64,
+}
+
+/// What one instance has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Allocation {
+    /// The instance's id.
+    pub instance_id: String,
+    /// Its name.
+    pub instance_name: String,
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// Size of its root disk, where one was asked for.
+    pub disk_bytes: u64,
+}
+
+/// The registered GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GpuResources {
+    /// `passthrough`.
+    pub mode: String,
+    /// How many there are.
+    pub total_slots: u64,
+    /// How many of them instances have. A GPU that is on vfio-pci for another reason is not counted.
+    pub used_slots: u64,
+    /// vGPU profiles: not implemented, empty.
+    pub profiles: Vec<GpuProfile>,
+    /// Each of them.
+    pub devices: Vec<GpuDevice>,
+}
+
+/// A vGPU profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GpuProfile {
+    /// Its name.
+    pub name: String,
+    /// Its memory.
+    pub framebuffer_mb: u64,
+    /// How many could still be had.
+    pub available: u64,
+}
+
+/// A registered GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GpuDevice {
+    /// Its name.
+    pub name: String,
+    /// Whether no instance has it.
+    pub available: bool,
+}

@@ -1,9 +1,13 @@
 //! The project's own chores; `cargo xtask --help` lists them.
 
-mod errors;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use host::{HostConfig, LinuxHost};
+use model::Address;
+use xtask::{contract, errors};
 
 #[derive(Parser)]
 #[command(about = "Handover's own chores")]
@@ -20,10 +24,25 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Drive a free function of this host through a hand-over and back, checking each step; needs root
+    Contract {
+        /// The function, on its native driver
+        address: Address,
+    },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().chore {
-        Chore::Docs { check } => errors::write(check),
+fn main() -> Result<ExitCode> {
+    // The workers of the host are this executable, started again.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "worker") {
+        return Ok(host::worker::main());
     }
+    match Arguments::parse().chore {
+        Chore::Docs { check } => errors::write(check)?,
+        Chore::Contract { address } => {
+            let run_dir = PathBuf::from("/run/handover-contract");
+            contract::check(&LinuxHost::new(HostConfig::this_host(run_dir))?, address)?;
+            println!("{address}: the contract holds");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

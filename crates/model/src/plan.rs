@@ -50,7 +50,7 @@ pub fn prepare(
 /// The steps that bring one function onto its vfio driver.
 fn bind(address: Address, vfio: &str, found: &AsFound) -> Vec<Step> {
     let mut steps = Vec::new();
-    // Awake while claimed: D3cold and resume failures lose devices (kernel-facts, Reset). Once before the unbind, so
+    // Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset). Once before the unbind, so
     // that whatever follows has the way back recorded, and once after the bind, for vfio-pci sets it to auto.
     let awake = found.power.map(|from| Step::SetPower { address, from, to: PowerControl::On });
     steps.extend(awake.clone());

@@ -97,7 +97,14 @@ impl Kernel {
             (Step::SetOverride { from, to, .. }, Some(Some(state))) => {
                 compare(&state.driver_override, from, to)
             }
-            (Step::SetPower { from, to, .. }, Some(Some(state))) => compare(&state.power, from, to),
+            // Drivers set it too when they bind: what is not as it shall be is as it was.
+            (Step::SetPower { to, .. }, Some(Some(state))) => {
+                if state.power == *to {
+                    Observed::After
+                } else {
+                    Observed::Before
+                }
+            }
             (Step::Unbind { driver, .. }, Some(Some(state))) => {
                 compare(&state.driver, &Some(driver.clone()), &None)
             }
@@ -109,7 +116,36 @@ impl Kernel {
     }
 
     pub(crate) fn perform(&mut self, step: &Step) -> Result<(), HostError> {
-        let result = match step {
+        let unexpected = |found| HostError::Check { step: step.describe(), found };
+        match (self.observe(step), step) {
+            (Observed::Before, _) => {}
+            (Observed::After, _) => return Ok(()),
+            (Observed::Other(found), _) => return Err(unexpected(found)),
+            (Observed::Absent, Step::GrantGroup { .. } | Step::LoadModule { .. }) => {
+                return Err(unexpected("no such node".into()));
+            }
+            (Observed::Absent, _) => {
+                return Err(step.address().map_or_else(
+                    || unexpected("nothing".into()),
+                    |address| HostError::Gone { address },
+                ));
+            }
+        }
+        self.make(step).map_err(|(errno, words)| HostError::File {
+            action: step.describe(),
+            path: "sysfs".into(),
+            reason: words.into(),
+            errno: Some(errno),
+        })?;
+        // `drivers_probe` reports success even when nothing bound, so the result is what counts.
+        match self.observe(step) {
+            Observed::After => Ok(()),
+            other => Err(unexpected(format!("{other:?}"))),
+        }
+    }
+
+    fn make(&mut self, step: &Step) -> Result<(), Errno> {
+        match step {
             Step::LoadModule { module } => {
                 self.modules.insert(module.clone());
                 Ok(())
@@ -128,17 +164,6 @@ impl Kernel {
                 }
                 None => Err(ENOENT),
             },
-        };
-        result.map_err(|(errno, words)| HostError::File {
-            action: step.describe(),
-            path: "sysfs".into(),
-            reason: words.into(),
-            errno: Some(errno),
-        })?;
-        // `drivers_probe` reports success even when nothing bound, so the result is what counts.
-        match self.observe(step) {
-            Observed::After => Ok(()),
-            other => Err(HostError::Check { step: step.describe(), found: format!("{other:?}") }),
         }
     }
 

@@ -1,0 +1,23 @@
+//! The contract of a host, on a real kernel: the same checks that the simulation passes.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+
+use support::{GPU, Host, NIC, NVME, wanted};
+
+#[test]
+fn the_kernel_does_what_the_simulation_does() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("workstation");
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
+    host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
+    for address in [NIC, NVME, GPU] {
+        let before = host.snapshot();
+        println!("{}", host.sh(&format!("xtask contract {address} 2>&1")));
+        assert_eq!(host.snapshot(), before, "{address}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What every `Host` must do, simulated or real: the same checks run on `sim` in the tests and on a kernel in the lab.
+//!
+//! They drive one function through a hand-over and back by single steps, look at the host before and after each, and end
+//! with the host as it was found.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use model::{
+    Address, Assembly, Claim, ClaimState, ClaimedMember, Host, HostError, Inventory, Lock,
+    NodeAccess, Observed, Owner, Step, plan, restoring,
+};
+
+/// A user that exists nowhere.
+const STRANGER: u32 = 1_900_000_999;
+
+/// Runs the whole contract on the assembly of `head`, which must be free and on a native driver.
+pub fn check(host: &dyn Host, head: Address) -> Result<()> {
+    let inventory = host.inventory()?;
+    let claim = claim(host, &inventory, head)?;
+    let found: Vec<_> = claim.members.iter().filter_map(|m| m.as_found.clone()).collect();
+    absent_functions_are_absent(host, &inventory)?;
+    let nodes = BTreeMap::<u32, NodeAccess>::new();
+    let steps = plan::prepare(&inventory, &claim.members, &found, &nodes, STRANGER);
+    foreign_values_are_not_overwritten(host, head)?;
+    for step in &steps {
+        perform(host, step)?;
+    }
+    prepared(host, &inventory, &claim)?;
+    for step in restoring(&steps) {
+        perform(host, &step)?;
+    }
+    let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
+    let back = host.as_found(&addresses)?;
+    ensure!(back == found, "the host is not as it was found: {found:?} is now {back:?}");
+    ensure!(host.inventory()? == inventory, "the inventory changed: bindings, groups or nodes");
+    Ok(())
+}
+
+/// A claim on the assembly as it is found.
+fn claim(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Claim> {
+    let assembly = Assembly::of(inventory, head).context("no such function")?;
+    let obstacles = assembly.obstacles(inventory);
+    ensure!(obstacles.is_empty(), "it cannot be handed over: {obstacles:?}");
+    let holders = host.holders(&assembly.taken().map(|m| m.address).collect::<Vec<_>>())?;
+    ensure!(holders.is_empty(), "it is in use: {holders:?}");
+    let mut members = Vec::new();
+    for member in &assembly.members {
+        let found = host.as_found(&[member.address])?;
+        let found = found.into_iter().next().context("as_found says nothing of it")?;
+        members.push(ClaimedMember {
+            address: member.address,
+            role: member.role,
+            fingerprint: found.fingerprint.clone(),
+            as_found: Some(found),
+        });
+    }
+    Ok(Claim {
+        id: uuid::Uuid::nil(),
+        owner: Owner { kind: "contract".into(), id: "1".into() },
+        head,
+        members,
+        state: ClaimState::Reserved,
+        boot_id: Some(host.boot_id()?),
+    })
+}
+
+/// Makes one step, and checks what the host shows before and after it, and that a second time does nothing.
+fn perform(host: &dyn Host, step: &Step) -> Result<()> {
+    let words = step.describe();
+    match host.observe(step)? {
+        Observed::Before | Observed::After => {}
+        other => bail!("before \"{words}\" the host shows {other:?}"),
+    }
+    host.perform(step).with_context(|| words.clone())?;
+    ensure!(host.observe(step)? == Observed::After, "\"{words}\" has no effect");
+    host.perform(step).with_context(|| format!("\"{words}\" a second time"))?;
+    ensure!(host.observe(step)? == Observed::After, "\"{words}\" a second time undoes it");
+    ensure!(!host.is_locked(&step.lock())?, "\"{words}\" leaves its lock held");
+    Ok(())
+}
+
+fn prepared(host: &dyn Host, before: &Inventory, claim: &Claim) -> Result<()> {
+    let now = host.inventory()?;
+    for member in claim.members.iter().filter(|member| claim.holds(member.address)) {
+        let function = now.function(member.address).context("it vanished")?;
+        ensure!(function.on_vfio(), "{} is on {:?}", member.address, function.driver);
+        let group = function.iommu_group.context("it has no group")?;
+        let nodes = host.group_nodes(&[group])?;
+        let node = nodes.get(&group).context("its group has no node")?;
+        ensure!(node.uid == STRANGER && node.mode == 0o600, "the node is {node:?}");
+    }
+    ensure!(now.functions.len() == before.functions.len(), "functions came or went");
+    Ok(())
+}
+
+/// A step whose starting point is not what the host shows is refused, and changes nothing.
+fn foreign_values_are_not_overwritten(host: &dyn Host, address: Address) -> Result<()> {
+    let before = host.as_found(&[address])?;
+    let foreign = [
+        Step::SetOverride { address, from: Some("somebody".into()), to: Some("vfio-pci".into()) },
+        Step::Unbind { address, driver: "no-such-driver".into() },
+        Step::Bind { address, driver: "vfio-pci".into() },
+    ];
+    for step in foreign {
+        let words = step.describe();
+        ensure!(
+            matches!(host.observe(&step)?, Observed::Other(_)),
+            "\"{words}\" is not told from a change of somebody else's"
+        );
+        ensure!(host.perform(&step).is_err(), "\"{words}\" overwrites somebody else's change");
+    }
+    ensure!(host.as_found(&[address])? == before, "a refused step changed something");
+    Ok(())
+}
+
+/// A function that is not there is told as such, whatever is asked of it.
+fn absent_functions_are_absent(host: &dyn Host, inventory: &Inventory) -> Result<()> {
+    let absent = (0..=u8::MAX)
+        .rev()
+        .filter_map(|bus| Address::new(0, bus, 0x1f, 7))
+        .find(|address| inventory.function(*address).is_none())
+        .context("every address is taken")?;
+    let step = Step::Unbind { address: absent, driver: "nvme".into() };
+    ensure!(host.observe(&step)? == Observed::Absent, "an absent function is not Absent");
+    let gone = HostError::Gone { address: absent };
+    ensure!(host.perform(&step).err() == Some(gone.clone()), "a step on an absent function");
+    ensure!(host.as_found(&[absent]).err() == Some(gone), "as_found of an absent function");
+    ensure!(!host.is_locked(&Lock::Function(absent))?, "an absent function is locked");
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The project's own chores: documents made from the code, the contract of a host, benchmarks.
+
+pub mod contract;
+pub mod errors;

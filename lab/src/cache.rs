@@ -62,6 +62,7 @@ impl Cache {
         if path.is_dir() {
             return Ok(path);
         }
+        self.sweep(key.kind);
         let work = tempfile::Builder::new()
             .prefix(&format!("{}-", key.kind))
             .tempdir_in(self.root.join("tmp"))?;
@@ -69,6 +70,16 @@ impl Cache {
         fs::create_dir_all(self.root.join(key.kind))?;
         fs::rename(work.keep(), &path)?;
         Ok(path)
+    }
+
+    /// Removes what a lab that was killed left of its building; called with the kind's lock held.
+    fn sweep(&self, kind: &str) {
+        let prefix = format!("{kind}-");
+        for entry in fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Holds the lock of this name until the returned file is dropped.
@@ -85,6 +96,9 @@ impl Cache {
 }
 
 /// What an entry is made from: its kind, and a hash over all its inputs.
+///
+/// The code that builds it is no input of its own: where that changes, so must the version text in the key, or what
+/// is cached stays in use.
 #[derive(Debug, Clone)]
 pub struct Key {
     kind: &'static str,

@@ -116,6 +116,8 @@ pub fn serve(options: &Options, forwards: &[Forward]) -> Result<()> {
             Err(RecvTimeoutError::Timeout) => {}
         }
     };
+    // The socket last: that it is gone tells `down` that all else is.
+    drop(lab);
     let _ = fs::remove_file(&path);
     result
 }

@@ -55,7 +55,7 @@ pub fn shell(agent: &Client) -> Result<ExitCode> {
     let size = tcgetwinsize(io::stdin())?;
     let script = format!("stty rows {} cols {}; exec bash -l", size.ws_row, size.ws_col);
     // socat gives the shell a terminal of its own in L1, which needs no unsafe code here.
-    let argv = ["socat", "STDIO", "EXEC:bash /run/lab-shell,pty,setsid,ctty,stderr,sane"];
+    let argv = ["socat", "-d0", "STDIO", "EXEC:bash /run/lab-shell,pty,setsid,ctty,stderr,sane"];
     let prepare = format!("printf '%s\\n' '{script}' >/run/lab-shell; exec \"$@\"");
     let mut full = vec!["bash".to_owned(), "-c".to_owned(), prepare, "shell".to_owned()];
     full.extend(argv.map(str::to_owned));

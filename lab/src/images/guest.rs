@@ -21,8 +21,9 @@ const MODULES: &[&str] = &[
     "e1000e",
     "igb",
     "igbvf",
-    "snd_hda_intel",
     "af_packet",
+    "evdev",
+    "button",
 ];
 
 /// The folder with the guest's `initrd.gz`.

@@ -76,9 +76,7 @@ fn build(toolchain: &Tree, work: &Path) -> Result<()> {
     let status = toolchain
         .script(
             work,
-            &format!(
-                "nice -n 15 make -s -C source O=/build/tree -j{jobs} vmlinux bzImage modules 2>&1"
-            ),
+            &format!("nice -n 15 make -s -C source O=/build/tree -j{jobs} vmlinux modules 2>&1"),
         )?
         .stdin(Stdio::null())
         .stdout(log)

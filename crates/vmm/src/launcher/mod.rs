@@ -146,8 +146,8 @@ fn monitor_args(fd: i32) -> [String; 4] {
     [
         "-chardev".into(),
         format!("socket,id=monitor,fd={fd},server=on,wait=off"),
-        "-mon".into(),
-        "chardev=monitor,mode=control".into(),
+        "-qmp".into(),
+        "chardev:monitor".into(),
     ]
 }
 
@@ -201,7 +201,7 @@ mod tests {
     fn the_monitor_is_an_inherited_socket() {
         assert_eq!(
             monitor_args(4).join(" "),
-            "-chardev socket,id=monitor,fd=4,server=on,wait=off -mon chardev=monitor,mode=control"
+            "-chardev socket,id=monitor,fd=4,server=on,wait=off -qmp chardev:monitor"
         );
     }
 

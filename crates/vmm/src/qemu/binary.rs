@@ -84,14 +84,22 @@ impl Finder {
         Self { configured, known: Mutex::new(None) }
     }
 
+    /// Where QEMU is. Asking it for its version takes time that a start does not have.
+    pub fn path(&self) -> Result<PathBuf, String> {
+        let missing = |what: String| format!("{what}; apt install qemu-system-x86");
+        match &self.configured {
+            Some(path) if is_executable(path) => Ok(path.clone()),
+            Some(path) => {
+                Err(missing(format!("QEMU is missing: {} is no program", path.display())))
+            }
+            None => on_path(EMULATOR)
+                .ok_or_else(|| missing(format!("QEMU is missing: {EMULATOR} is not on PATH"))),
+        }
+    }
+
     /// The QEMU to be used, or why there is none, and what to do.
     pub fn find(&self) -> Result<Binary, String> {
-        let path = match &self.configured {
-            Some(path) => path.clone(),
-            None => on_path(EMULATOR).ok_or(format!(
-                "QEMU is missing: {EMULATOR} is not on PATH; apt install qemu-system-x86"
-            ))?,
-        };
+        let path = self.path()?;
         let modified =
             fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(|error| {
                 format!(

@@ -56,7 +56,9 @@ const MEANINGS: &[(&str, &str)] = &[
 
 /// The reason in a log: the last lines, and what they mean where that is known.
 pub fn reason(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines = log.lines().map(str::trim);
+    let lines: Vec<&str> =
+        lines.filter(|line| !line.is_empty() && !line.contains(": warning: ")).collect();
     let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
     let words: Vec<&str> = last.iter().map(|line| without_program(line)).collect();
     let words = printable(&words.join("; "));
@@ -89,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_known_message_gets_its_meaning() {
-        let log = "qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
+        let log = "qemu-system-x86_64: -cpu host: warning: something else\n\
+                   qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
                    group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
         insta::assert_snapshot!(reason(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
     }

@@ -21,7 +21,7 @@ const MEMLOCK_FUNCTION: u64 = 64 << 20;
 impl Qemu {
     /// Orders for the launcher.
     pub(super) fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
-        let binary = self.finder.find().map_err(|reason| LaunchError::Unavailable { reason })?;
+        let program = self.finder.path().map_err(|reason| LaunchError::Unavailable { reason })?;
         let files = self.files(spec.id);
         let accelerator = Accelerator::here(&self.config.root);
         let place = Place {
@@ -50,7 +50,7 @@ impl Qemu {
             uid: spec.uid,
             groups: group.into_iter().collect(),
             memlock: memlock(spec),
-            program: binary.path,
+            program,
             args,
         })
     }

@@ -180,7 +180,7 @@ fn devices(
         if function.function == 0 && several {
             insert(&mut device, "multifunction", json!(true));
         }
-        // QEMU before 8.0 reads no domain of more than four digits, but any path.
+        // QEMU 7.2 takes no domain of more than four digits here, but any path.
         if function.host.domain() > 0xffff {
             let path = place.root.join("sys/bus/pci/devices").join(function.host.to_string());
             insert(&mut device, "sysfsdev", json!(text(&path)?));

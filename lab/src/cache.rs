@@ -6,11 +6,15 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
+
+/// An entry that was of no use for so long goes when another of its kind is built.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The lab's folder in the user's cache directory.
 #[derive(Debug, Clone)]
@@ -49,7 +53,9 @@ impl Cache {
     /// The entry, if it is built.
     pub fn find(&self, key: &Key) -> Option<PathBuf> {
         let path = self.path(key);
-        path.is_dir().then_some(path)
+        // Its time tells when it was last of use.
+        File::open(&path).and_then(|dir| dir.set_modified(SystemTime::now())).ok()?;
+        Some(path)
     }
 
     /// The entry, built by `build` in an empty folder if it is missing.
@@ -69,7 +75,18 @@ impl Cache {
         build(work.path()).with_context(|| format!("while building the lab's {}", key.kind))?;
         fs::create_dir_all(self.root.join(key.kind))?;
         fs::rename(work.keep(), &path)?;
+        self.expire(key.kind);
         Ok(path)
+    }
+
+    /// Removes entries of this kind that were of no use for long. A lab that runs has its files open.
+    fn expire(&self, kind: &str) {
+        for entry in fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten() {
+            let age = entry.metadata().and_then(|m| m.modified()).map(|time| time.elapsed());
+            if age.is_ok_and(|age| age.is_ok_and(|age| age > LIFETIME)) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Removes what a lab that was killed left of its building; called with the kind's lock held.
@@ -184,13 +201,29 @@ mod tests {
         assert_ne!(before, Key::new("k").source(dir.path()).unwrap().hash());
     }
 
+    fn empty(dir: &Path) -> Cache {
+        for sub in ["locks", "tmp"] {
+            fs::create_dir(dir.join(sub)).unwrap();
+        }
+        Cache { root: dir.to_owned() }
+    }
+
+    #[test]
+    fn an_entry_of_no_use_for_long_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = empty(dir.path());
+        let old = Key::new("thing").text("old");
+        let path = cache.entry(&old, |_| Ok(())).unwrap();
+        let long_ago = SystemTime::now() - 2 * LIFETIME;
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        cache.entry(&Key::new("thing").text("new"), |_| Ok(())).unwrap();
+        assert!(!path.exists());
+    }
+
     #[test]
     fn an_entry_whose_build_fails_is_absent() {
         let dir = tempfile::tempdir().unwrap();
-        for sub in ["locks", "tmp"] {
-            fs::create_dir(dir.path().join(sub)).unwrap();
-        }
-        let cache = Cache { root: dir.path().to_owned() };
+        let cache = empty(dir.path());
         let key = Key::new("thing").text("x");
         assert!(cache.entry(&key, |_| anyhow::bail!("no")).is_err());
         assert!(cache.find(&key).is_none());

@@ -26,7 +26,6 @@ const LEFT_OUT: &[&str] = &[
     "drivers/hwmon",
     "drivers/iio",
     "drivers/infiniband",
-    "drivers/input",
     "drivers/isdn",
     "drivers/media",
     "drivers/mtd",

@@ -1,1 +1,7 @@
-//! The faces of the daemon: REST.
+//! The faces of the daemon. They parse, authenticate and render; what is done, the engine does.
+
+mod observer;
+pub mod rest;
+pub mod serve;
+
+pub use observer::Boundaries;

@@ -1,0 +1,63 @@
+//! The parts of hypeman's API that Handover does not have: each says so by name.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::any;
+
+use super::question::Key;
+use super::{Face, Problem};
+
+/// Paths and what they would be.
+const ABSENT: [(&str, &str); 31] = [
+    ("/instances/{key}/standby", "standby"),
+    ("/instances/{key}/restore", "restore"),
+    ("/instances/{key}/fork", "fork"),
+    ("/instances/{key}/exec", "exec"),
+    ("/instances/{key}/cp", "cp"),
+    ("/instances/{key}/stat", "stat of files in a guest"),
+    ("/instances/{key}/stats", "statistics of instances yet"),
+    ("/instances/{key}/auto-standby/status", "standby"),
+    ("/instances/{key}/snapshots", "snapshots"),
+    ("/instances/{key}/snapshots/{*rest}", "snapshots"),
+    ("/instances/{key}/snapshot-schedule", "snapshots"),
+    ("/instances/{key}/volumes/{*rest}", "volumes"),
+    ("/instances/{key}/devices/{*rest}", "hot-plug of devices yet"),
+    ("/volumes", "volumes"),
+    ("/volumes/{*rest}", "volumes"),
+    ("/ingresses", "ingresses"),
+    ("/ingresses/{*rest}", "ingresses"),
+    ("/builds", "builds"),
+    ("/builds/{*rest}", "builds"),
+    ("/builders", "builders"),
+    ("/builders/{*rest}", "builders"),
+    ("/snapshots", "snapshots"),
+    ("/snapshots/{*rest}", "snapshots"),
+    ("/pushes", "pushes of images"),
+    ("/pushes/{*rest}", "pushes of images"),
+    ("/resources/memory/reclaim", "reclaiming of memory"),
+    ("/devices/{key}/bind", "binding without an instance yet"),
+    ("/devices/{key}/unbind", "unbinding without an instance yet"),
+    ("/devices/{key}/reset", "reset on request yet"),
+    ("/topology", "topology yet"),
+    ("/doctor", "doctor yet"),
+];
+
+/// Routes that answer 501.
+pub fn routes() -> Router<Face> {
+    ABSENT.into_iter().fold(Router::new(), |router, (path, what)| {
+        router.route(path, any(move |_: Request| async move { absent(what) }))
+    })
+}
+
+fn absent(what: &str) -> Problem {
+    Problem::not_implemented(what, "GET /openapi.json lists what it has")
+}
+
+/// `POST /images/{name}/tag` is the only `POST` below `/images/`.
+pub async fn tag(Key(path): Key) -> Problem {
+    if path.ends_with("/tag") {
+        return absent("tagging of images");
+    }
+    Problem::invalid("an image cannot be posted to", "import one by POST /images")
+        .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
+}

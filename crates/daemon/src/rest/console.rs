@@ -1,0 +1,164 @@
+//! A guest's console file, read as lines.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+/// How much is read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Where a line is broken that has no end.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// The most that is searched for the last lines.
+const LONGEST_TAIL: u64 = 4 << 20;
+
+/// A console that is read from some point on.
+pub struct Console {
+    path: PathBuf,
+    file: Option<File>,
+    offset: u64,
+    partial: Vec<u8>,
+}
+
+impl Console {
+    /// The console in this file, beginning `tail` lines before its end. It need not be there yet.
+    pub fn open(path: PathBuf, tail: u64) -> io::Result<Self> {
+        let mut console = Self { path, file: None, offset: 0, partial: Vec::new() };
+        if console.is_open()? {
+            console.offset = console.last_lines(tail)?;
+        }
+        Ok(console)
+    }
+
+    /// The lines that were written since; at most some, so that more may be waiting: `None` where there are none.
+    pub fn lines(&mut self) -> io::Result<Option<Vec<String>>> {
+        if !self.is_open()? {
+            return Ok(None);
+        }
+        let Some(file) = &self.file else { return Ok(None) };
+        if file.metadata()?.len() < self.offset {
+            // Begun anew, by a machine that was started again.
+            self.offset = 0;
+            self.partial.clear();
+        }
+        let mut chunk = vec![0; CHUNK];
+        let read = file.read_at(&mut chunk, self.offset)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.offset += read as u64;
+        self.partial.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        let mut lines = Vec::new();
+        while let Some(end) = self.line_end() {
+            let line: Vec<u8> = self.partial.drain(..end).collect();
+            lines.push(text(&line));
+        }
+        Ok(Some(lines))
+    }
+
+    /// What is left without an end of line.
+    pub fn rest(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.partial);
+        (!rest.is_empty()).then(|| text(&rest))
+    }
+
+    fn line_end(&self) -> Option<usize> {
+        let end = self.partial.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        end.or_else(|| (self.partial.len() > LONGEST_LINE).then_some(LONGEST_LINE))
+    }
+
+    /// Opens the file if it is there. The machine's user owns its directory: a link or a pipe in its place would make
+    /// root read what that user may not, or wait for ever.
+    fn is_open(&mut self) -> io::Result<bool> {
+        if self.file.is_none() {
+            self.file = open_plain(&self.path)?;
+        }
+        Ok(self.file.is_some())
+    }
+
+    /// Where the last lines begin.
+    fn last_lines(&self, count: u64) -> io::Result<u64> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let length = file.metadata()?.len();
+        let lowest = length.saturating_sub(LONGEST_TAIL);
+        let mut found = 0;
+        let mut end = length;
+        while end > lowest {
+            let begin = end.saturating_sub(CHUNK as u64).max(lowest);
+            let mut chunk = vec![0; usize::try_from(end - begin).unwrap_or(CHUNK)];
+            file.read_exact_at(&mut chunk, begin)?;
+            for (index, byte) in chunk.iter().enumerate().rev() {
+                let at = begin + index as u64;
+                // An end of line at the very end ends the last line, and begins none.
+                if *byte == b'\n' && at + 1 < length {
+                    found += 1;
+                    if found == count {
+                        return Ok(at + 1);
+                    }
+                }
+            }
+            end = begin;
+        }
+        Ok(if count == 0 { length } else { lowest })
+    }
+}
+
+fn open_plain(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::other("it is not a plain file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(console: &mut Console) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Some(lines) = console.lines().unwrap() {
+            all.extend(lines);
+        }
+        all
+    }
+
+    #[test]
+    fn the_last_lines_then_what_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        let mut early = Console::open(path.clone(), 10).unwrap();
+        assert_eq!(early.lines().unwrap(), None);
+        std::fs::write(&path, "one\r\ntwo\nthree\nfo").unwrap();
+        let mut console = Console::open(path.clone(), 2).unwrap();
+        assert_eq!(all(&mut console), ["three"]);
+        assert_eq!(all(&mut early), ["one", "two", "three"]);
+        std::fs::write(&path, "one\r\ntwo\nthree\nfour\n").unwrap();
+        assert_eq!(all(&mut console), ["four"]);
+        assert_eq!(console.rest(), None);
+        // Begun anew.
+        std::fs::write(&path, "again").unwrap();
+        assert_eq!(all(&mut console), [""; 0]);
+        assert_eq!(console.rest().as_deref(), Some("again"));
+        assert_eq!(all(&mut Console::open(path, 0).unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(Console::open(path, 10).is_err());
+    }
+}

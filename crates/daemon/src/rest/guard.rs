@@ -1,0 +1,204 @@
+//! Who may ask: what stands before the routes of each listener.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
+use model::Code;
+use subtle::ConstantTimeEq;
+use tokio::net::{TcpListener, UnixListener};
+use tracing::info;
+
+use super::Problem;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A process on this host, as the kernel knows it.
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its process id, where the kernel tells it.
+        pid: Option<i32>,
+    },
+    /// Somebody by TCP.
+    Network(SocketAddr),
+    /// The kernel does not tell.
+    Unknown,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Process { uid, pid: Some(pid) } => write!(f, "uid {uid}, pid {pid}"),
+            Self::Process { uid, pid: None } => write!(f, "uid {uid}"),
+            Self::Network(address) => write!(f, "{address}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        stream.io().peer_cred().map_or(Self::Unknown, |credentials| Self::Process {
+            uid: credentials.uid(),
+            pid: credentials.pid(),
+        })
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self::Network(*stream.remote_addr())
+    }
+}
+
+/// What a listener asks of requests.
+#[derive(Clone)]
+pub enum Guard {
+    /// A unix socket: who could open it may ask.
+    Socket,
+    /// TCP.
+    Network(Arc<Network>),
+}
+
+/// What is asked of requests by TCP.
+pub struct Network {
+    /// The token; `None` with `--no-auth`.
+    pub token: Option<String>,
+    /// Where the daemon listens.
+    pub address: IpAddr,
+    /// Names by which it may be called, beside `localhost`.
+    pub names: Vec<String>,
+}
+
+/// The middleware: refuses strangers, and logs who changes something.
+pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let peer = peer.map_or(Peer::Unknown, |ConnectInfo(peer)| peer.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match guard.admits(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    if !matches!(method, Method::GET | Method::HEAD) {
+        info!(%method, path, %peer, status = response.status().as_u16(), "asked");
+    }
+    response
+}
+
+impl Guard {
+    fn admits(&self, request: &Request) -> Result<(), Problem> {
+        let Self::Network(network) = self else { return Ok(()) };
+        network.refuse_web_pages(request)?;
+        // Whether it answers is no secret: monitors ask without a token, as they do with hypeman.
+        if request.uri().path() == "/health" {
+            return Ok(());
+        }
+        network.check_token(request.headers())
+    }
+}
+
+impl Network {
+    /// No page in a browser can speak to us: it would send an `Origin`, or, with a name of its own made to point here
+    /// (DNS rebinding), that name as `Host`.
+    fn refuse_web_pages(&self, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        if headers.contains_key(header::ORIGIN) {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "the request has an Origin: it comes from a web page",
+                "ask without a browser, such as with curl or `handover`",
+            ));
+        }
+        let mut hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(Some(host)), None) => host,
+            _ => "",
+        };
+        let target = request.uri().authority().map(|authority| authority.as_str());
+        if [Some(host), target].into_iter().flatten().all(|name| self.is_ours(name)) {
+            return Ok(());
+        }
+        let host: String = host.chars().take(200).collect();
+        Err(Problem::new(
+            Code::Forbidden,
+            format!("the request asks for the host {host:?}, which this daemon is not"),
+            "ask by its address or as localhost, or start it with --host-name NAME",
+        ))
+    }
+
+    /// Whether a `Host` names this daemon. The port is not looked at: it differs behind a forwarded one.
+    fn is_ours(&self, host: &str) -> bool {
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+        };
+        if let Ok(address) = name.parse::<IpAddr>() {
+            // A browser can be sent to an address only by that address, which is then its Origin.
+            return address.is_loopback()
+                || address == self.address
+                || self.address.is_unspecified();
+        }
+        let known = self.names.iter().map(String::as_str).chain(["localhost"]);
+        known.into_iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let Some(given) = given.and_then(bearer) else {
+            return Err(Problem::new(
+                Code::Unauthorized,
+                "the request has no token",
+                "send it as `Authorization: Bearer TOKEN`; `handover` takes --token-file",
+            ));
+        };
+        if bool::from(given.ct_eq(token.as_bytes())) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::Unauthorized,
+            "the token is wrong",
+            "send the token that is in the daemon's --token-file",
+        ))
+    }
+}
+
+/// The token of an `Authorization` header; its scheme is a word in any case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_ours() {
+        let network =
+            Network { token: None, address: [127, 0, 0, 1].into(), names: vec!["hv1".into()] };
+        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "HV1:8080"] {
+            assert!(network.is_ours(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "localhost.evil.example", "10.0.0.1", "127.0.0.1.nip.io:80"]
+        {
+            assert!(!network.is_ours(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_after_its_scheme() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer  abc "), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bear"), None);
+    }
+}

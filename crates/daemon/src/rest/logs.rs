@@ -1,0 +1,122 @@
+//! `/instances/{key}/logs`: a guest's console as server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use api::ErrorBody;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use engine::InstanceState;
+use futures_util::{Stream, stream};
+use tracing::warn;
+
+use super::console::Console;
+use super::question::{Key, Query};
+use super::{Face, Problem};
+
+/// How often a console is looked at for more.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// After how many looks without a line it is asked whether the machine still runs.
+const LOOKS: u32 = 10;
+
+/// How many lines there are by default.
+const TAIL: u64 = 100;
+
+/// Read the guest's console: server-sent events, each with a line as a JSON string
+#[utoipa::path(get, path = "/instances/{key}/logs", tag = "instances",
+    params(("key" = String, Path, description = "id or name"),
+        ("source" = Option<String>, Query, description = "`app`, the guest's console"),
+        ("tail" = Option<u64>, Query, description = "how many of the last lines; 100 by default"),
+        ("follow" = Option<bool>, Query, description = "whether to go on until the machine ends")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = "default", body = ErrorBody)))]
+pub async fn stream(
+    State(face): State<Face>,
+    Key(key): Key,
+    query: Query,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    if let Some(source) = query.get("source").filter(|source| *source != "app") {
+        return Err(Problem::not_implemented(
+            &format!("log source {source:?}"),
+            "ask for source=app, the guest's console",
+        ));
+    }
+    let follow = query.flag("follow")?;
+    let tail = match query.get("tail") {
+        None => TAIL,
+        Some(text) => text.parse().map_err(|_| {
+            Problem::invalid(format!("tail cannot be {text:?}"), "write a number of lines")
+        })?,
+    };
+    let wanted = key.clone();
+    let path = face.ask(move |engine| engine.console(&wanted)).await?;
+    let console = tokio::task::spawn_blocking(move || Console::open(path, tail)).await;
+    let console = console
+        .map_err(|error| Problem::unforeseen(&error))?
+        .map_err(|error| Problem::unforeseen(&format!("the console cannot be read: {error}")))?;
+    let reader = Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0 };
+    let events = stream::unfold(reader, |mut reader| async move {
+        let line = reader.next().await?;
+        // hypeman's clients read each event's data as JSON.
+        let data = serde_json::Value::String(line).to_string();
+        Some((Ok(Event::default().data(data)), reader))
+    });
+    // A follower that has gone is only noticed by writing to it.
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
+}
+
+/// Reads a console to its end, and beyond.
+struct Reader {
+    face: Face,
+    key: String,
+    follow: bool,
+    console: Console,
+    ready: VecDeque<String>,
+    looks: u32,
+}
+
+impl Reader {
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
+            }
+            match self.console.lines() {
+                Ok(Some(lines)) => {
+                    self.looks = 0;
+                    self.ready.extend(lines);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(%error, "a console cannot be read any further");
+                    return None;
+                }
+            }
+            if !self.follow {
+                return self.console.rest();
+            }
+            self.looks += 1;
+            if self.looks.is_multiple_of(LOOKS) && !self.may_write().await {
+                // What was written just before the end is still to be read.
+                self.follow = false;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.face.stopped() => return None,
+            }
+        }
+    }
+
+    /// Whether the machine is there and may write more.
+    async fn may_write(&self) -> bool {
+        let key = self.key.clone();
+        let instance = self.face.ask(move |engine| engine.instance(&key)).await;
+        instance.is_ok_and(|instance| {
+            !matches!(instance.state, InstanceState::Stopped | InstanceState::Shutdown)
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! The REST interface over an [`Engine`].
+
+mod absent;
+mod body;
+mod claims;
+mod console;
+mod devices;
+mod events;
+pub mod guard;
+mod host;
+mod images;
+mod instances;
+mod logs;
+mod openapi;
+mod problem;
+mod question;
+mod render;
+mod upload;
+mod wait;
+
+use axum::Router;
+use axum::routing::{get, post};
+use engine::{Engine, JournalEvent};
+use model::Refusal;
+use tokio::sync::{broadcast, watch};
+
+pub use openapi::document as openapi;
+pub use problem::Problem;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Face {
+    engine: Engine,
+    events: broadcast::Sender<JournalEvent>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Face {
+    /// A face of `engine`. Streams end and waits are cut short when `stopping` becomes true.
+    #[must_use]
+    pub const fn new(
+        engine: Engine,
+        events: broadcast::Sender<JournalEvent>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { engine, events, stopping }
+    }
+
+    /// Asks the engine, off the threads that serve connections: its methods block.
+    async fn ask<T, F>(&self, question: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Engine) -> Result<T, Refusal> + Send + 'static,
+    {
+        let engine = self.engine.clone();
+        match tokio::task::spawn_blocking(move || question(&engine)).await {
+            Ok(answer) => answer.map_err(Problem::from),
+            Err(error) => Err(Problem::unforeseen(&error)),
+        }
+    }
+
+    /// Returns when the daemon is asked to end.
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // An error means that the sender is gone, and with it the daemon.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// All routes, without the guard that a listener puts before them.
+pub fn router(face: Face) -> Router {
+    let instance = Router::new()
+        .route("/", get(instances::show).delete(instances::delete))
+        .route("/stop", post(instances::stop))
+        .route("/start", post(instances::start))
+        .route("/logs", get(logs::stream))
+        .route("/wait", get(wait::wait));
+    Router::new()
+        .route("/health", get(host::health))
+        .route("/resources", get(host::resources))
+        .route("/capabilities", get(host::capabilities))
+        .route("/inventory", get(host::inventory))
+        .route("/openapi.json", get(openapi::serve))
+        .route("/claims", get(claims::list))
+        .route("/events", get(events::stream))
+        .route("/devices", get(devices::list).post(devices::create))
+        .route("/devices/available", get(devices::available))
+        .route("/devices/{key}", get(devices::show).delete(devices::delete))
+        .route("/devices/{key}/clear", post(devices::clear))
+        .route("/images", get(images::list).post(images::import))
+        .route("/images/{*name}", get(images::show).delete(images::delete).post(absent::tag))
+        .route("/instances", get(instances::list).post(instances::create))
+        .nest("/instances/{key}", instance)
+        .merge(absent::routes())
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .with_state(face)
+}

@@ -1,0 +1,36 @@
+//! The OpenAPI document, made from the handlers.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{claims, devices, events, host, images, instances, logs, wait};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Handover",
+        description = "Gives PCI devices to virtual machines, and takes them back. The part of hypeman's API about devices, \
+            images, instances and resources, and a little more.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    paths(
+        host::health, host::resources, host::capabilities, host::inventory, claims::list, events::stream,
+        devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
+        images::list, images::import, images::show, images::delete,
+        instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,
+        logs::stream, wait::wait
+    ),
+    tags((name = "host"), (name = "devices"), (name = "images"), (name = "instances"))
+)]
+struct Document;
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// The document, for `/openapi.json`.
+pub async fn serve() -> Json<utoipa::openapi::OpenApi> {
+    Json(document())
+}

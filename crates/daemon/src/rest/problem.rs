@@ -1,0 +1,85 @@
+//! Refusals as answers.
+
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use model::{Code, Refusal};
+use tracing::{error, info};
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    refusal: Box<Refusal>,
+}
+
+impl Problem {
+    /// A problem with its code, what failed and why, and what to do.
+    pub fn new(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Refusal::new(code, message, remedy).into()
+    }
+
+    /// A request that cannot be read.
+    pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, message, remedy)
+    }
+
+    /// A part of the interface that Handover does not have.
+    pub fn not_implemented(what: &str, remedy: impl Into<String>) -> Self {
+        Self::new(Code::NotImplemented, format!("Handover has no {what}"), remedy)
+    }
+
+    /// Something that is no caller's fault.
+    pub fn unforeseen(error: &dyn std::fmt::Display) -> Self {
+        error!(%error, "unforeseen");
+        Self::new(
+            Code::Internal,
+            format!("something unforeseen happened: {error}"),
+            "see the daemon's log: journalctl -u handover",
+        )
+    }
+
+    /// The same with a status that says more than the code's own.
+    #[must_use]
+    pub const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.code.http_status());
+        Self {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            refusal: Box::new(refusal),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        info!(code = %self.refusal.code, "refused: {}", self.refusal);
+        (self.status, Json(api::ErrorBody::from(*self.refusal))).into_response()
+    }
+}
+
+/// No route has this path.
+pub async fn no_such_path(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(
+        Code::NotFound,
+        format!("there is nothing at {path}"),
+        "GET /openapi.json lists every path",
+    )
+}
+
+/// The path has no such method.
+pub async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::invalid(
+        format!("{path} cannot be asked with {method}"),
+        "GET /openapi.json lists every path and its methods",
+    )
+    .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

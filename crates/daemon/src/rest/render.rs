@@ -1,0 +1,108 @@
+//! The engine's values as the wire shows them.
+
+use api::DeviceType;
+use engine::{AvailableDevice, Device, Image, ImageStatus, Instance, InstanceState};
+use model::{Kind, format_size};
+
+/// The words for an instance's state.
+const STATES: [(InstanceState, &str); 8] = [
+    (InstanceState::Created, "Created"),
+    (InstanceState::Initializing, "Initializing"),
+    (InstanceState::Running, "Running"),
+    (InstanceState::Paused, "Paused"),
+    (InstanceState::Shutdown, "Shutdown"),
+    (InstanceState::Stopped, "Stopped"),
+    (InstanceState::Standby, "Standby"),
+    (InstanceState::Unknown, "Unknown"),
+];
+
+/// The word for a state.
+pub fn state_word(state: InstanceState) -> &'static str {
+    STATES.iter().find(|(known, _)| *known == state).map_or("Unknown", |(_, word)| word)
+}
+
+/// The state that a word means.
+pub fn state_of(word: &str) -> Option<InstanceState> {
+    STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
+}
+
+/// All words, for a message.
+pub fn state_words() -> String {
+    STATES.map(|(_, word)| word).join(", ")
+}
+
+pub fn available(device: AvailableDevice) -> api::AvailableDevice {
+    api::AvailableDevice {
+        pci_address: device.address.to_string(),
+        vendor_id: device.vendor.to_string(),
+        device_id: device.device.to_string(),
+        vendor_name: device.vendor_name,
+        device_name: device.device_name,
+        iommu_group: device.iommu_group,
+        current_driver: device.driver,
+        kind: device.kind.as_str().to_owned(),
+    }
+}
+
+pub fn device(device: Device) -> api::Device {
+    let gpu = device.kind == Kind::Gpu;
+    api::Device {
+        id: device.id.to_string(),
+        name: device.name,
+        device_type: if gpu { DeviceType::Gpu } else { DeviceType::Pci },
+        pci_address: device.address.to_string(),
+        vendor_id: device.vendor.to_string(),
+        device_id: device.device.to_string(),
+        iommu_group: device.iommu_group,
+        bound_to_vfio: device.bound_to_vfio,
+        attached_to: device.attached_to.map(|id| id.to_string()),
+        created_at: device.created_at.to_string(),
+        tags: device.tags,
+        kind: device.kind.as_str().to_owned(),
+    }
+}
+
+pub fn image(image: Image) -> api::Image {
+    let status = match image.status {
+        ImageStatus::Pending => "pending",
+        ImageStatus::Converting => "converting",
+        ImageStatus::Ready => "ready",
+        ImageStatus::Failed => "failed",
+    };
+    api::Image {
+        name: image.name,
+        digest: image.digest,
+        status: status.to_owned(),
+        size_bytes: image.size_bytes,
+        error: image.error,
+        created_at: image.created_at.to_string(),
+        tags: image.tags,
+        disk_format: image.disk_format.map(|format| format.as_str().to_owned()),
+        has_kernel: image.has_kernel,
+        cmdline: image.cmdline,
+    }
+}
+
+pub fn instance(instance: Instance) -> api::Instance {
+    api::Instance {
+        id: instance.id.to_string(),
+        name: instance.name,
+        image: instance.image,
+        state: state_word(instance.state).to_owned(),
+        state_error: instance.state_error,
+        vcpus: instance.vcpus,
+        size: format_size(instance.memory),
+        overlay_size: instance.overlay_size.map(format_size),
+        network: api::Network { enabled: false },
+        gpu: None,
+        tags: instance.tags,
+        exit_code: instance.exit_code,
+        created_at: instance.created_at.to_string(),
+        started_at: instance.started_at.map(|at| at.to_string()),
+        stopped_at: instance.stopped_at.map(|at| at.to_string()),
+        hypervisor: instance.hypervisor,
+        devices: instance.devices.iter().map(ToString::to_string).collect(),
+        cmdline: instance.cmdline,
+        pid: instance.pid,
+    }
+}

@@ -1,0 +1,167 @@
+//! Images received as `multipart/form-data`, streamed to the engine's staging directory.
+
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use engine::{ImageSource, ImportImage};
+use model::Code;
+use multer::{Field, Multipart};
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
+
+use super::images::disk_format;
+use super::{Face, Problem};
+
+/// The longest text field.
+const LONGEST_TEXT: u64 = 64 << 10;
+
+/// What stays free on the disk for the journal.
+const RESERVE: u64 = 64 << 20;
+
+/// A received file; it is removed again unless an import has taken it over.
+struct Staged(Option<PathBuf>);
+
+impl Staged {
+    /// The file for the import.
+    fn source(&self) -> Option<ImageSource> {
+        self.0.clone().map(ImageSource::Staged)
+    }
+
+    /// Leaves the file to the engine.
+    fn hand_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Gone already where the import has taken it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The fields of the form.
+#[derive(Default)]
+struct Form {
+    name: Option<String>,
+    format: Option<String>,
+    cmdline: Option<String>,
+    disk: Option<Staged>,
+    kernel: Option<Staged>,
+    initrd: Option<Staged>,
+}
+
+/// Receives the form and imports what it brings.
+pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<engine::Image, Problem> {
+    let staging = face.engine.staging_dir();
+    let mut form = Form::default();
+    let mut parts = Multipart::new(body.into_data_stream(), boundary);
+    while let Some(field) = parts.next_field().await.map_err(|error| unreadable(&error))? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match name.as_str() {
+            "name" => form.name = Some(text(field).await?),
+            "format" => form.format = Some(text(field).await?),
+            "cmdline" => form.cmdline = Some(text(field).await?),
+            "disk" => form.disk = Some(stage(&staging, field).await?),
+            "kernel" => form.kernel = Some(stage(&staging, field).await?),
+            "initrd" => form.initrd = Some(stage(&staging, field).await?),
+            other => {
+                return Err(Problem::invalid(
+                    format!("the form has a field {other:?}, which an image has not"),
+                    "its fields are name, format, cmdline, and the files disk, kernel, initrd",
+                ));
+            }
+        }
+    }
+    form.import(face).await
+}
+
+impl Form {
+    async fn import(self, face: &Face) -> Result<engine::Image, Problem> {
+        let name = self.name.ok_or_else(|| {
+            Problem::invalid("the form has no name for the image", "add a text field `name`")
+        })?;
+        let disk = match &self.disk {
+            Some(disk) => {
+                let format = disk_format(self.format.as_deref())?;
+                disk.source().map(|source| (source, format))
+            }
+            None => None,
+        };
+        let source = |file: &Option<Staged>| file.as_ref().and_then(Staged::source);
+        let request = ImportImage {
+            name,
+            disk,
+            kernel: source(&self.kernel),
+            initrd: source(&self.initrd),
+            cmdline: self.cmdline,
+            tags: api::Tags::new(),
+        };
+        let image = face.ask(move |engine| engine.import_image(request)).await?;
+        for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
+            file.hand_over();
+        }
+        Ok(image)
+    }
+}
+
+fn unreadable(error: &multer::Error) -> Problem {
+    Problem::invalid(
+        format!("the form cannot be read: {error}"),
+        "send it as multipart/form-data; `handover image import` does",
+    )
+}
+
+async fn text(mut field: Field<'_>) -> Result<String, Problem> {
+    let mut value = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| unreadable(&error))? {
+        value.extend_from_slice(&chunk);
+        if value.len() as u64 > LONGEST_TEXT {
+            return Err(Problem::invalid("a text field is longer than 64 KiB", "shorten it"));
+        }
+    }
+    String::from_utf8(value)
+        .map_err(|_| Problem::invalid("a text field is not UTF-8", "send it as UTF-8"))
+}
+
+/// Writes a file as it comes.
+async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> {
+    let limit = free(staging)?.saturating_sub(RESERVE);
+    let path = staging.join(format!("upload-{}", Uuid::new_v4()));
+    let failed = |error: std::io::Error| {
+        Problem::unforeseen(&format!("cannot write to {}: {error}", staging.display()))
+    };
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(&path).await.map_err(failed)?;
+    let staged = Staged(Some(path));
+    let mut written = 0u64;
+    while let Some(chunk) = field.chunk().await.map_err(|error| unreadable(&error))? {
+        written += chunk.len() as u64;
+        if written > limit {
+            return Err(full(staging, limit));
+        }
+        file.write_all(&chunk).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    Ok(staged)
+}
+
+/// Bytes that are free where uploads go.
+fn free(staging: &Path) -> Result<u64, Problem> {
+    let stat = rustix::fs::statvfs(staging).map_err(|error| {
+        Problem::unforeseen(&format!("cannot look at {}: {error}", staging.display()))
+    })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn full(staging: &Path, limit: u64) -> Problem {
+    Problem::new(
+        Code::InsufficientResources,
+        format!("the file is larger than what is free in {}: {limit} bytes", staging.display()),
+        "remove images that nobody needs (`handover image list`), or put the state directory on a larger disk",
+    )
+}

@@ -1,0 +1,93 @@
+//! `/instances/{key}/wait`: until an instance is in a state.
+
+use std::time::Duration;
+
+use api::{ErrorBody, WaitOutcome};
+use axum::Json;
+use axum::extract::State;
+use model::Code;
+
+use super::question::{Key, Query};
+use super::{Face, Problem, instances, render};
+
+const DEFAULT: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Wait until an instance is in a state
+#[utoipa::path(get, path = "/instances/{key}/wait", tag = "instances",
+    params(("key" = String, Path, description = "id or name"),
+        ("state" = String, Query, description = "the state"),
+        ("timeout" = Option<String>, Query, description = "such as `30s` or `2m`; 60s by default, 5m at most")),
+    responses((status = 200, body = WaitOutcome), (status = "default", body = ErrorBody)))]
+pub async fn wait(
+    State(face): State<Face>,
+    Key(key): Key,
+    query: Query,
+) -> Result<Json<WaitOutcome>, Problem> {
+    let word = query.get("state").ok_or_else(|| {
+        Problem::invalid("it is not said which state to wait for", "add ?state=Running")
+    })?;
+    let state = instances::state_of(word)?;
+    let timeout = match query.get("timeout") {
+        Some(text) => duration(text)?.min(LONGEST),
+        None => DEFAULT,
+    };
+    let waited = face.ask(move |engine| engine.wait_instance(&key, state, timeout));
+    let instance = tokio::select! {
+        instance = waited => instance?,
+        () = face.stopped() => {
+            return Err(Problem::new(Code::DaemonUnreachable, "the daemon is stopping", "wait again when it is back"));
+        }
+    };
+    Ok(Json(WaitOutcome {
+        state: render::state_word(instance.state).to_owned(),
+        state_error: instance.state_error,
+        timed_out: instance.state != state,
+    }))
+}
+
+/// Reads a duration as Go writes it: `90s`, `1m30s`, `500ms`, `1.5h`.
+fn duration(text: &str) -> Result<Duration, Problem> {
+    let fail = || {
+        Problem::invalid(format!("{text:?} is no length of time"), "write it like 30s, 2m or 1m30s")
+    };
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, next) = after.split_at(end);
+        let number: f64 = number.parse().map_err(|_| fail())?;
+        let seconds = match unit {
+            "ns" => number / 1e9,
+            "us" | "µs" => number / 1e6,
+            "ms" => number / 1e3,
+            "s" => number,
+            "m" => number * 60.0,
+            "h" => number * 3600.0,
+            _ => return Err(fail()),
+        };
+        let part = Duration::try_from_secs_f64(seconds).map_err(|_| fail())?;
+        total = total.saturating_add(part);
+        rest = next;
+    }
+    if text.is_empty() { Err(fail()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, millis) in
+            [("60s", 60_000), ("1m30s", 90_000), ("500ms", 500), ("1.5h", 5_400_000)]
+        {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for text in ["60", "s", "-1s", "1x", "1.2.3s", "99999999999999999999999h", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `handover serve`: opens the engine, recovers, listens, and ends without disturbing a machine.
+
+mod notify;
+mod secret;
+mod socket;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use engine::{Config, Engine, RecoveryReport};
+use model::{Code, Host, Launcher, Refusal};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::Boundaries;
+use crate::rest::guard::{Guard, Network, Peer, check};
+use crate::rest::{Face, router};
+
+/// How long requests that are being served may take to end.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The stack of a thread that works for the engine.
+const STACK: usize = 1 << 20;
+
+/// How the daemon is served.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The unix socket.
+    pub socket: PathBuf,
+    /// An address to listen on by TCP, too.
+    pub listen: Option<SocketAddr>,
+    /// The file with the token for TCP.
+    pub token_file: Option<PathBuf>,
+    /// Whether TCP needs no token: on loopback only.
+    pub no_auth: bool,
+    /// Names by which the host may be called, beside `localhost` and its address.
+    pub host_names: Vec<String>,
+}
+
+/// Serves until SIGTERM or SIGINT. Machines go on running.
+///
+/// # Errors
+/// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
+pub fn run(
+    options: Options,
+    config: Config,
+    host: Arc<dyn Host>,
+    launchers: Vec<Arc<dyn Launcher>>,
+) -> Result<(), Refusal> {
+    let network = network(&options)?;
+    let boundaries = Arc::new(Boundaries::from_environment());
+    let events = boundaries.events();
+    let engine = Engine::open(config, host, launchers, boundaries)?;
+    tell(&engine.recover()?);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build()
+        .map_err(|error| cannot("start", &error))?;
+    let (stop, stopping) = watch::channel(false);
+    let app = router(Face::new(engine, events, stopping.clone()));
+    let served = runtime.block_on(serve(&options, network, app, stop, stopping));
+    // A question that still blocks, such as a hand-over, must not hold up the end: the journal finishes it at the next
+    // start.
+    runtime.shutdown_background();
+    served
+}
+
+/// What TCP asks for; `None` where it is not listened on.
+fn network(options: &Options) -> Result<Option<Network>, Refusal> {
+    let Some(address) = options.listen else { return Ok(None) };
+    let token = match (&options.token_file, options.no_auth) {
+        (Some(file), false) => Some(secret::read(file)?),
+        (None, true) if address.ip().is_loopback() => {
+            warn!("--no-auth: everybody on this host can hand its devices over at {address}");
+            None
+        }
+        (None, true) => {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!(
+                    "--no-auth is for loopback only, and {address} can be reached from outside"
+                ),
+                "listen on 127.0.0.1, or make a token: (umask 077; head -c 32 /dev/urandom | base64 > FILE), and give --token-file FILE",
+            ));
+        }
+        (Some(_), true) => {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "--token-file and --no-auth exclude each other",
+                "leave one of them out",
+            ));
+        }
+        (None, false) => {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "--listen needs a token: who can ask this daemon is as good as root",
+                "make one: (umask 077; head -c 32 /dev/urandom | base64 > FILE), and give --token-file FILE",
+            ));
+        }
+    };
+    if !address.ip().is_loopback() {
+        warn!("{address} is plain HTTP: who listens on the wire learns the token");
+    }
+    let names = options.host_names.clone();
+    Ok(Some(Network { token, address: address.ip(), names }))
+}
+
+fn tell(report: &RecoveryReport) {
+    for operation in &report.finished {
+        info!("recovered, finished: {operation}");
+    }
+    for operation in &report.undone {
+        info!("recovered, undone: {operation}");
+    }
+    for id in &report.adopted {
+        info!(instance = %id, "found running, managed again");
+    }
+    for note in &report.notes {
+        warn!("recovery: {note}");
+    }
+}
+
+async fn serve(
+    options: &Options,
+    network: Option<Network>,
+    app: Router,
+    stop: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), Refusal> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
+    let tcp = match (options.listen, network) {
+        (Some(address), Some(network)) => {
+            let listener = TcpListener::bind(address).await.map_err(|e| taken(address, &e))?;
+            Some((listener, network))
+        }
+        _ => None,
+    };
+    let unix = socket::bind(&options.socket)?;
+    info!("listening on {}", options.socket.display());
+    let mut served = tokio::task::JoinSet::new();
+    served.spawn(serve_unix(unix, app.clone(), stopping.clone()));
+    if let Some((listener, network)) = tcp {
+        if let Ok(address) = listener.local_addr() {
+            info!("listening on http://{address}");
+        }
+        served.spawn(serve_tcp(listener, network, app, stopping));
+    }
+    notify::tell("READY=1");
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    info!("ending; machines go on running");
+    notify::tell("STOPPING=1");
+    socket::remove(&options.socket);
+    // The receivers live in the tasks: it cannot fail while they do.
+    let _ = stop.send(true);
+    if tokio::time::timeout(GRACE, served.join_all()).await.is_err() {
+        warn!("not everything ended in time; the next start finishes or undoes what was begun");
+    }
+    Ok(())
+}
+
+async fn serve_unix(listener: UnixListener, app: Router, stopping: watch::Receiver<bool>) {
+    let app = app.layer(from_fn_with_state(Guard::Socket, check));
+    let service = app.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
+    if let Err(error) = served {
+        warn!(%error, "the socket broke");
+    }
+}
+
+async fn serve_tcp(
+    listener: TcpListener,
+    network: Network,
+    app: Router,
+    stopping: watch::Receiver<bool>,
+) {
+    let app = app.layer(from_fn_with_state(Guard::Network(Arc::new(network)), check));
+    let service = app.into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
+    if let Err(error) = served {
+        warn!(%error, "the listener broke");
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the daemon.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn cannot(what: &str, error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        Code::Internal,
+        format!("the daemon cannot {what}: {error}"),
+        "look at the host's limits and its log: journalctl -b",
+    )
+}
+
+fn taken(address: SocketAddr, error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        Code::InUse,
+        format!("the daemon cannot listen on {address}: {error}"),
+        format!("choose another port, or see who has it: ss -ltnp 'sport = :{}'", address.port()),
+    )
+}

@@ -5,112 +5,242 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Availability, Claim, Code, Host, Inventory, Launcher, Refusal};
+use model::{Availability, Claim, Host, Inventory, Launcher, Refusal};
 
+use crate::core::{Core, held};
+use crate::store::StoredClaim;
 use crate::{
     AvailableDevice, AvailableFilter, Config, CreateInstance, Device, Image, ImportImage, Instance,
     InstanceState, Observer, Operation, RecoveryReport, RegisterDevice, Resources,
 };
 
-/// Everything that must survive a crash, behind one handle. Cloning it is cheap; all methods block.
+/// Everything that must survive a crash, behind one handle. Cloning it is cheap; its methods block.
 #[derive(Clone)]
 pub struct Engine {
-    #[allow(dead_code)]
-    inner: Arc<(Config, Arc<dyn Host>, Vec<Arc<dyn Launcher>>, Arc<dyn Observer>)>,
+    core: Arc<Core>,
 }
 
-fn soon<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(Code::Internal, "this part of the engine is being written", "wait"))
-}
-
-#[allow(missing_docs, unused_variables, clippy::missing_errors_doc)]
+/// Every method refuses with `state_unusable` where the store fails, besides what it says itself.
 impl Engine {
+    /// Opens the state, or makes it.
+    ///
+    /// # Errors
+    /// `state_unusable` where it is damaged or of a newer version, `state_locked` where another process has it.
     pub fn open(
         config: Config,
         host: Arc<dyn Host>,
         launchers: Vec<Arc<dyn Launcher>>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Refusal> {
-        Ok(Self { inner: Arc::new((config, host, launchers, observer)) })
+        Ok(Self { core: Core::new(config, host, launchers, observer)? })
     }
+
+    /// Finishes or undoes what an earlier daemon left open, and finds its machines. Once, before anything is served.
+    ///
+    /// # Errors
+    /// Where the store or the host cannot be read; what cannot be undone is in the report.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
-        soon()
+        self.core.recover()
     }
+
+    /// Limits how long recovery waits for a worker of a dead daemon: 90 s by default, and never longer than the
+    /// worker's step may take.
+    pub fn limit_patience(&self, most: Duration) {
+        *held(&self.core.patience) = most;
+    }
+
+    /// The functions that could be handed over now.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
     pub fn available(&self, filter: &AvailableFilter) -> Result<Vec<AvailableDevice>, Refusal> {
-        soon()
+        self.core.available(filter)
     }
+
+    /// Registers a device.
+    ///
+    /// # Errors
+    /// `invalid_pci_address`, `invalid_name`, `device_not_found`, `not_assignable`, `no_iommu`, `conflict`.
     pub fn register_device(&self, request: RegisterDevice) -> Result<Device, Refusal> {
-        soon()
+        self.core.register(request)
     }
+
+    /// The registered devices that have all these labels.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
     pub fn devices(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Device>, Refusal> {
-        soon()
+        self.core.devices(tags)
     }
+
+    /// A registered device by id, name or address.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub fn device(&self, key: &str) -> Result<Device, Refusal> {
-        soon()
+        self.core.device(key)
     }
+
+    /// Takes back a registration.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`.
     pub fn delete_device(&self, key: &str) -> Result<(), Refusal> {
-        soon()
+        self.core.delete_device(key)
     }
+
+    /// A person says that a wedged device is well again; what was left of its hand-over is undone now.
+    ///
+    /// # Errors
+    /// `not_found`; `device_wedged` or `undo_failed` where it still cannot be given back.
     pub fn clear_device(&self, key: &str) -> Result<Device, Refusal> {
-        soon()
+        self.core.clear(key)
     }
+
+    /// Where a face puts files that it receives for an import.
+    #[must_use]
     pub fn staging_dir(&self) -> PathBuf {
-        self.inner.0.state_dir.join("staging")
+        self.core.staging_dir()
     }
+
+    /// Accepts an image, and imports it in the background.
+    ///
+    /// # Errors
+    /// `invalid_name`, `invalid_request`, `already_exists`.
     pub fn import_image(&self, request: ImportImage) -> Result<Image, Refusal> {
-        soon()
+        self.core.import(request)
     }
+
+    /// All images.
+    ///
+    /// # Errors
+    /// As all methods.
     pub fn images(&self) -> Result<Vec<Image>, Refusal> {
-        soon()
+        self.core.all_images()
     }
+
+    /// An image by name.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub fn image(&self, name: &str) -> Result<Image, Refusal> {
-        soon()
+        self.core.image(name).map(|stored| stored.image)
     }
+
+    /// Deletes an image.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`.
     pub fn delete_image(&self, name: &str) -> Result<(), Refusal> {
-        soon()
+        self.core.delete_image(name)
     }
+
+    /// Creates an instance and returns when it runs.
+    ///
+    /// # Errors
+    /// Any; what had been done is undone then, and the error says so where it could not be.
     pub fn create_instance(&self, request: CreateInstance) -> Result<Instance, Refusal> {
-        soon()
+        self.core.create(request).map(|row| row.instance)
     }
+
+    /// The instances that have all these labels.
+    ///
+    /// # Errors
+    /// As all methods.
     pub fn instances(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Instance>, Refusal> {
-        soon()
+        self.core.instances(tags)
     }
+
+    /// An instance by id or name.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub fn instance(&self, key: &str) -> Result<Instance, Refusal> {
-        soon()
+        self.core.stored_instance(key).map(|row| row.instance)
     }
+
+    /// Starts a stopped instance and returns when it runs.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`, and all that creating can refuse.
     pub fn start_instance(&self, key: &str) -> Result<Instance, Refusal> {
-        soon()
+        self.core.start(key).map(|row| row.instance)
     }
+
+    /// Stops an instance; its devices stay its own.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`, `undo_failed` where its machine does not end.
     pub fn stop_instance(&self, key: &str) -> Result<Instance, Refusal> {
-        soon()
+        self.core.stop(key).map(|row| row.instance)
     }
+
+    /// Deletes an instance and gives its devices back.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`, `device_wedged`, `undo_failed`: then it is still there and can be deleted again.
     pub fn delete_instance(&self, key: &str) -> Result<(), Refusal> {
-        soon()
+        self.core.delete(key)
     }
+
+    /// Waits until an instance is in a state; gives it as it is then, or when the time is over.
+    ///
+    /// # Errors
+    /// `not_found`, also where it is deleted meanwhile.
     pub fn wait_instance(
         &self,
         key: &str,
         state: InstanceState,
         timeout: Duration,
     ) -> Result<Instance, Refusal> {
-        soon()
+        self.core.wait(key, state, timeout)
     }
+
+    /// The file to which an instance's serial console is written.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub fn console(&self, key: &str) -> Result<PathBuf, Refusal> {
-        soon()
+        self.core.console(key)
     }
+
+    /// What the host has and what is given away.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
     pub fn resources(&self) -> Result<Resources, Refusal> {
-        soon()
+        self.core.resources()
     }
+
+    /// The hardware as it is now.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
-        soon()
+        self.core.inventory()
     }
+
+    /// The launchers, and whether they can be used here.
+    #[must_use]
     pub fn hypervisors(&self) -> Vec<(&'static str, Availability)> {
-        self.inner.2.iter().map(|launcher| (launcher.name(), launcher.availability())).collect()
+        let launchers = self.core.launchers.iter();
+        launchers.map(|launcher| (launcher.name(), launcher.availability())).collect()
     }
+
+    /// All claims.
+    ///
+    /// # Errors
+    /// As all methods.
     pub fn claims(&self) -> Result<Vec<Claim>, Refusal> {
-        soon()
+        let claims = self.core.store.read(StoredClaim::all)?;
+        Ok(claims.into_iter().map(|stored| stored.claim).collect())
     }
+
+    /// The latest operations with their steps, latest first.
+    ///
+    /// # Errors
+    /// As all methods.
     pub fn journal(&self, limit: u32) -> Result<Vec<Operation>, Refusal> {
-        soon()
+        self.core.store.read(|from| Operation::latest(from, limit))
     }
 }

@@ -1,8 +1,20 @@
 //! Claims, journal, store, recovery, images and instances: everything that must survive a crash.
 
+mod choose;
+mod core;
+mod devices;
 mod engine;
+mod images;
+mod instances;
 mod observer;
+mod perform;
+mod recover;
+mod refusals;
+mod resources;
+mod store;
 mod types;
+mod undo;
+mod watch;
 
 pub use engine::Engine;
 pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};

@@ -1,0 +1,161 @@
+//! What all parts of the engine share.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use model::{Host, Launcher, Refusal};
+use rusqlite::Transaction;
+use uuid::Uuid;
+
+use crate::refusals;
+use crate::store::{Durability, OpenOperation, Store, StoredInstance};
+use crate::{Config, JournalEvent, Observer};
+
+/// The inside of an [`Engine`](crate::Engine).
+pub struct Core {
+    /// Itself, for threads that may outlive it.
+    pub me: Weak<Self>,
+    pub config: Config,
+    pub host: Arc<dyn Host>,
+    pub launchers: Vec<Arc<dyn Launcher>>,
+    pub observer: Arc<dyn Observer>,
+    pub store: Store,
+    pub images: image::Store,
+    /// This boot.
+    pub boot: String,
+    /// Held from the last look at the claims to the commit of a new one, and nowhere else.
+    pub choosing: Mutex<()>,
+    /// The most that recovery waits for a worker of a dead daemon.
+    pub patience: Mutex<Duration>,
+    busy: Mutex<BTreeSet<Uuid>>,
+    freed: Condvar,
+    changes: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// The right to work on an instance, until dropped.
+pub struct Turn<'a> {
+    core: &'a Core,
+    instance: Uuid,
+}
+
+impl Core {
+    pub fn new(
+        config: Config,
+        host: Arc<dyn Host>,
+        launchers: Vec<Arc<dyn Launcher>>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, Refusal> {
+        let store = Store::open(&config.state_dir)?;
+        let boot = host.boot_id().map_err(|error| refusals::unreadable(&error))?;
+        let images = image::Store::new(config.state_dir.join("images"), config.image_dirs.clone());
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            config,
+            host,
+            launchers,
+            observer,
+            store,
+            images,
+            boot,
+            choosing: Mutex::default(),
+            patience: Mutex::new(Duration::from_secs(90)),
+            busy: Mutex::default(),
+            freed: Condvar::new(),
+            changes: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Waits until nobody else works on the instance.
+    pub fn turn(&self, instance: Uuid) -> Turn<'_> {
+        let mut busy = held(&self.busy);
+        while !busy.insert(instance) {
+            busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn { core: self, instance }
+    }
+
+    /// Tells those who wait for an instance's state.
+    pub fn notify(&self) {
+        *held(&self.changes) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until something changed since `seen`, or `until`; gives what to compare with the next time.
+    pub fn wait_for_change(&self, seen: u64, until: Instant) -> u64 {
+        let mut changes = held(&self.changes);
+        while *changes == seen {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            changes =
+                self.changed.wait_timeout(changes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *changes
+    }
+
+    pub fn reached(&self, event: &JournalEvent) {
+        self.observer.reached(event);
+    }
+
+    /// Records an operation, with what else must be recorded together with it.
+    pub fn open_operation(
+        &self,
+        kind: &str,
+        instance: Uuid,
+        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<OpenOperation, Refusal> {
+        let operation = self.store.write(Durability::Power, |tx| {
+            together(tx)?;
+            OpenOperation::open(tx, kind, instance, &self.boot)
+        })?;
+        self.reached(&JournalEvent::Opened { instance, operation: kind.into() });
+        self.notify();
+        Ok(operation)
+    }
+
+    /// Records an operation's end, with what else becomes true with it.
+    pub fn close_operation(
+        &self,
+        operation: &OpenOperation,
+        outcome: &str,
+        error: Option<&str>,
+        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), Refusal> {
+        self.store.write(Durability::Power, |tx| {
+            together(tx)?;
+            operation.close(tx, outcome, error)
+        })?;
+        self.reached(&JournalEvent::Closed {
+            instance: operation.instance,
+            operation: operation.kind.clone(),
+            outcome: outcome.into(),
+        });
+        self.notify();
+        Ok(())
+    }
+
+    pub fn save(&self, row: &StoredInstance) -> Result<(), Refusal> {
+        self.store.write(Durability::Power, |tx| row.update(tx))?;
+        self.notify();
+        Ok(())
+    }
+
+    pub fn stored_instance(&self, key: &str) -> Result<StoredInstance, Refusal> {
+        self.store
+            .read(|from| StoredInstance::by_key(from, key))?
+            .ok_or_else(|| refusals::no_such("instance", key, "handover instance ls"))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        held(&self.core.busy).remove(&self.instance);
+        self.core.freed.notify_all();
+    }
+}
+
+/// A lock, also after a thread died with it: what it guards is only ever whole.
+pub fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,254 @@
+//! Creating an instance: all of it, or nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{Code, Refusal, check_instance_name};
+use uuid::Uuid;
+
+use super::bring_up::interrupted;
+use super::{host_memory, too_large};
+use crate::choose::taken;
+use crate::core::{Core, held};
+use crate::refusals::{self, with_failed_undo};
+use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
+use crate::{Action, CreateInstance, ImageStatus, Instance, InstanceState, MachineStep};
+
+const DEFAULT_MEMORY: u64 = 1 << 30;
+const LEAST_MEMORY: u64 = 1 << 20;
+const DEFAULT_VCPUS: u32 = 2;
+const MOST_VCPUS: u32 = 1024;
+
+impl Core {
+    pub fn create(&self, request: CreateInstance) -> Result<StoredInstance, Refusal> {
+        let id = Uuid::new_v4();
+        let image = self.check(&request)?;
+        let devices = self.asked_devices(&request.devices)?;
+        let claims = self.choose(id, &devices)?;
+        let _turn = self.turn(id);
+        let mut row = self.row(id, request, &image, &devices);
+        let operation = self.reserve(&mut row, &claims)?;
+        match self.bring_up(&operation, &row) {
+            Ok(handle) => {
+                self.is_up(&operation, &mut row, handle)?;
+                Ok(row)
+            }
+            Err(cause) => {
+                self.undo_create(&operation, &cause, Duration::ZERO)
+                    .map_err(|undo| with_failed_undo(&cause, &undo))?;
+                Err(cause)
+            }
+        }
+    }
+
+    /// Everything that can be refused without looking at devices.
+    fn check(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
+        check_instance_name(&request.name)?;
+        let vcpus = request.vcpus.unwrap_or(DEFAULT_VCPUS);
+        if !(1..=MOST_VCPUS).contains(&vcpus) {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("a machine cannot have {vcpus} virtual CPUs"),
+                format!("ask for 1 to {MOST_VCPUS}"),
+            ));
+        }
+        let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
+        if memory < LEAST_MEMORY {
+            return Err(Refusal::new(
+                Code::InvalidSize,
+                format!("a machine cannot have {memory} bytes of memory"),
+                "ask for 1MB or more, such as 1GB",
+            ));
+        }
+        self.usable_launcher(request.hypervisor.as_deref().unwrap_or("qemu"))?;
+        let there = host_memory(self)?;
+        if memory > there {
+            return Err(too_large(memory, there));
+        }
+        let (image, taken) = self.store.read(|from| {
+            let image = StoredImage::by_name(from, &request.image)?;
+            Ok((image, StoredInstance::by_key(from, &request.name)?.is_some()))
+        })?;
+        if taken {
+            return Err(name_taken(&request.name));
+        }
+        let image =
+            image.ok_or_else(|| refusals::no_such("image", &request.image, "handover image ls"))?;
+        expect_usable(&image, request.overlay_size)?;
+        Ok(image)
+    }
+
+    fn asked_devices(&self, keys: &[String]) -> Result<Vec<StoredDevice>, Refusal> {
+        let mut seen = BTreeSet::new();
+        let mut devices = Vec::new();
+        for key in keys {
+            let device = self.stored_device(key)?;
+            if !seen.insert(device.id) {
+                return Err(Refusal::new(
+                    Code::InvalidRequest,
+                    format!("the device {:?} is asked for twice", device.name),
+                    "name each device once",
+                ));
+            }
+            devices.push(device);
+        }
+        Ok(devices)
+    }
+
+    fn row(
+        &self,
+        id: Uuid,
+        request: CreateInstance,
+        image: &StoredImage,
+        devices: &[StoredDevice],
+    ) -> StoredInstance {
+        StoredInstance {
+            image_id: image.id,
+            machine: None,
+            instance: Instance {
+                id,
+                name: request.name,
+                image: request.image,
+                state: InstanceState::Initializing,
+                state_error: None,
+                vcpus: request.vcpus.unwrap_or(DEFAULT_VCPUS),
+                memory: request.memory.unwrap_or(DEFAULT_MEMORY),
+                overlay_size: request.overlay_size,
+                hypervisor: request.hypervisor.unwrap_or_else(|| "qemu".into()),
+                uid: self.config.machine_uids.start,
+                cmdline: request.cmdline,
+                devices: devices.iter().map(|device| device.id).collect(),
+                pid: None,
+                exit_code: None,
+                created_at: Timestamp::now(),
+                started_at: None,
+                stopped_at: None,
+                tags: request.tags,
+            },
+        }
+    }
+
+    /// Looks at name, image, users and claims once more, and commits: from here on nobody else can have them.
+    fn reserve(
+        &self,
+        row: &mut StoredInstance,
+        claims: &[StoredClaim],
+    ) -> Result<OpenOperation, Refusal> {
+        let _choosing = held(&self.choosing);
+        for claim in claims {
+            self.expect_available(&taken(&claim.claim))?;
+        }
+        let (taken, image, devices, uids) = self.store.read(|from| {
+            Ok((
+                StoredInstance::by_key(from, &row.instance.name)?.is_some(),
+                StoredImage::by_name(from, &row.instance.image)?,
+                StoredDevice::all(from)?,
+                StoredInstance::uids(from)?,
+            ))
+        })?;
+        if taken {
+            return Err(name_taken(&row.instance.name));
+        }
+        if image.is_none_or(|image| image.id != row.image_id) {
+            return Err(refusals::no_such("image", &row.instance.image, "handover image ls"));
+        }
+        for id in &row.instance.devices {
+            if !devices.iter().any(|device| device.id == *id) {
+                return Err(refusals::no_such("device", &id.to_string(), "handover device ls"));
+            }
+        }
+        let free = self.config.machine_uids.clone().find(|uid| !uids.contains(uid));
+        row.instance.uid = free.ok_or_else(|| {
+            Refusal::new(
+                Code::InsufficientResources,
+                "each machine has a user of its own, and all users of the configured range are taken",
+                "delete an instance, or configure a larger range",
+            )
+        })?;
+        self.open_operation("create", row.instance.id, |tx| {
+            row.insert(tx)?;
+            claims.iter().try_for_each(|claim| claim.insert(tx))
+        })
+    }
+
+    /// Undoes a create that failed or was cut off: nothing of it is left.
+    pub fn undo_create(
+        &self,
+        operation: &OpenOperation,
+        cause: &Refusal,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let id = operation.instance;
+        let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
+            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let mut outcome = match self.bring_down(operation, &row, None, patience) {
+            Ok(outcome) => outcome,
+            Err(undo) => {
+                self.give_up(operation, &mut row, &undo)?;
+                return Err(undo);
+            }
+        };
+        let made = self.store.read(|from| operation.machine_steps(from))?;
+        let files = Action::Machine(MachineStep::CreateFiles);
+        if made.iter().any(|recorded| recorded.action == files) {
+            let launcher = self.launcher(&row.instance.hypervisor)?;
+            let removed =
+                self.machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id));
+            if let Err(error) = removed {
+                outcome.notes.push(error.to_string());
+            }
+        }
+        let undo = outcome.refusal();
+        let error = undo
+            .as_ref()
+            .map_or_else(|| cause.message.clone(), |undo| with_failed_undo(cause, undo).message);
+        let ended = if undo.is_some() { "failed" } else { "undone" };
+        self.close_operation(operation, ended, Some(&error), |tx| {
+            StoredClaim::release_instance(tx, id)?;
+            StoredInstance::delete(tx, id)
+        })?;
+        undo.map_or(Ok(outcome.notes), Err)
+    }
+
+    /// The same at recovery.
+    pub fn recover_create(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        self.undo_create(operation, &interrupted("create"), patience)
+    }
+}
+
+fn name_taken(name: &str) -> Refusal {
+    Refusal::new(
+        Code::NameConflict,
+        format!("an instance named {name:?} exists"),
+        format!("choose another name, or `handover instance delete {name}`"),
+    )
+}
+
+fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusal> {
+    let name = &image.image.name;
+    if image.image.status != ImageStatus::Ready {
+        let why = image.image.error.as_deref().unwrap_or("it is still being imported");
+        return Err(Refusal::new(
+            Code::ImageNotReady,
+            format!("the image {name:?} cannot be used: {why}"),
+            format!("`handover image show {name}` tells how far it is"),
+        ));
+    }
+    match (overlay, image.virtual_size) {
+        (Some(asked), Some(least)) if asked < least => Err(Refusal::new(
+            Code::InvalidSize,
+            format!(
+                "the disk of the image {name:?} has {least} bytes, more than the {asked} asked for"
+            ),
+            format!("ask for {least} bytes or more, or leave overlay_size out"),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,97 @@
+//! Starting an instance again: its devices are still its own.
+
+use std::time::Duration;
+
+use model::{ClaimState, Refusal};
+
+use super::bring_up::interrupted;
+use super::{host_memory, too_large, wrong_state};
+use crate::InstanceState;
+use crate::choose::taken;
+use crate::core::Core;
+use crate::refusals::{self, with_failed_undo};
+use crate::store::{OpenOperation, StoredClaim, StoredInstance};
+
+impl Core {
+    pub fn start(&self, key: &str) -> Result<StoredInstance, Refusal> {
+        let id = self.stored_instance(key)?.instance.id;
+        let _turn = self.turn(id);
+        let mut row = self.stored_instance(&id.to_string())?;
+        self.settle(&mut row)?;
+        if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
+            return Err(wrong_state(&row, "started", "stop it first"));
+        }
+        self.check_start(&row)?;
+        row.instance.state = InstanceState::Initializing;
+        row.instance.state_error = None;
+        let operation = self.open_operation("start", id, |tx| row.update(tx))?;
+        match self.bring_up(&operation, &row) {
+            Ok(handle) => {
+                self.is_up(&operation, &mut row, handle)?;
+                Ok(row)
+            }
+            Err(cause) => {
+                self.undo_start(&operation, &cause, Duration::ZERO)
+                    .map_err(|undo| with_failed_undo(&cause, &undo))?;
+                Err(cause)
+            }
+        }
+    }
+
+    fn check_start(&self, row: &StoredInstance) -> Result<(), Refusal> {
+        self.usable_launcher(&row.instance.hypervisor)?;
+        let there = host_memory(self)?;
+        if row.instance.memory > there {
+            return Err(too_large(row.instance.memory, there));
+        }
+        let id = row.instance.id;
+        for claim in self.store.read(|from| StoredClaim::of_instance(from, id))? {
+            if claim.claim.state == ClaimState::Wedged {
+                let head = claim.claim.head;
+                return Err(refusals::wedged(&format!("{head} could not be given back earlier")));
+            }
+            self.expect_healthy(&taken(&claim.claim))?;
+            self.expect_no_holder(&taken(&claim.claim))?;
+        }
+        Ok(())
+    }
+
+    /// Undoes a start that failed or was cut off: the instance is stopped, its devices as they were before.
+    pub fn undo_start(
+        &self,
+        operation: &OpenOperation,
+        cause: &Refusal,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let id = operation.instance;
+        let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
+            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let outcome = match self.bring_down(operation, &row, Some(operation.id), patience) {
+            Ok(outcome) => outcome,
+            Err(undo) => {
+                self.give_up(operation, &mut row, &undo)?;
+                return Err(undo);
+            }
+        };
+        let undo = outcome.refusal();
+        let error = undo
+            .as_ref()
+            .map_or_else(|| cause.message.clone(), |undo| with_failed_undo(cause, undo).message);
+        row.ended(InstanceState::Stopped, model::Exit { code: None });
+        row.instance.state_error = Some(error.clone());
+        let ended = if undo.is_some() { "failed" } else { "undone" };
+        self.close_operation(operation, ended, Some(&error), |tx| row.update(tx))?;
+        undo.map_or(Ok(outcome.notes), Err)
+    }
+
+    /// The same at recovery.
+    pub fn recover_start(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        self.undo_start(operation, &interrupted("start"), patience)
+    }
+}

@@ -1,0 +1,62 @@
+//! Stopping an instance. Its devices stay its own, on vfio.
+
+use model::{Exit, Presence, Refusal};
+
+use super::{not_ended, unknown, wrong_state};
+use crate::core::Core;
+use crate::store::{OpenOperation, StoredInstance};
+use crate::{InstanceState, MachineStep};
+
+impl Core {
+    pub fn stop(&self, key: &str) -> Result<StoredInstance, Refusal> {
+        let id = self.stored_instance(key)?.instance.id;
+        let _turn = self.turn(id);
+        let mut row = self.stored_instance(&id.to_string())?;
+        self.settle(&mut row)?;
+        match row.instance.state {
+            InstanceState::Running | InstanceState::Paused => {}
+            InstanceState::Shutdown => {
+                row.instance.state = InstanceState::Stopped;
+                self.save(&row)?;
+                return Ok(row);
+            }
+            _ => return Err(wrong_state(&row, "stopped", "it does not run")),
+        }
+        let operation = self.open_operation("stop", id, |_| Ok(()))?;
+        self.finish_stop(&operation)?;
+        self.stored_instance(&id.to_string())
+    }
+
+    /// Stops, or finishes a stop that was cut off.
+    pub fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
+        let id = operation.instance;
+        let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
+            self.close_operation(operation, "done", None, |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let exit = match self.shut_down(operation, &row) {
+            Ok(exit) => exit,
+            Err(cause) => {
+                self.give_up(operation, &mut row, &cause)?;
+                return Err(cause);
+            }
+        };
+        row.ended(InstanceState::Stopped, exit);
+        self.close_operation(operation, "done", None, |tx| row.update(tx))?;
+        Ok(Vec::new())
+    }
+
+    fn shut_down(&self, operation: &OpenOperation, row: &StoredInstance) -> Result<Exit, Refusal> {
+        let id = row.instance.id;
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        match launcher.find(id) {
+            Presence::Gone => Ok(Exit { code: row.instance.exit_code }),
+            Presence::Unknown(why) => Err(unknown(&row.instance.name, &why)),
+            Presence::Running(_) => self
+                .machine(operation, MachineStep::End, || {
+                    launcher.shut_down(id, self.config.shutdown_grace)
+                })
+                .map_err(not_ended),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One step: its intent recorded, the host changed, the outcome recorded.
+
+use model::{HostError, LaunchError, Observed, Refusal, Step};
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::refusals;
+use crate::store::{Durability, OpenOperation};
+use crate::{Action, JournalEvent, MachineStep};
+
+/// Why a step was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The host's side failed.
+    #[error("{0}")]
+    Host(#[from] HostError),
+    /// The launcher's side failed.
+    #[error("{0}")]
+    Launch(#[from] LaunchError),
+    /// Somebody else changed the device since it was looked at.
+    #[error("cannot {step}: something else changed it meanwhile, it shows {found}")]
+    Foreign {
+        /// The step in words.
+        step: String,
+        /// What the host shows.
+        found: String,
+    },
+    /// The journal cannot be written.
+    #[error("{0}")]
+    Store(#[from] Refusal),
+}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Host(error) => refusals::step_failed(&error),
+            StepError::Launch(error) => refusals::launch_failed(&error),
+            StepError::Store(refusal) => refusal,
+            StepError::Foreign { .. } => Self::new(
+                model::Code::StepFailed,
+                error.to_string(),
+                "see which other tool manages the device (driverctl, libvirt, udev rules), and try again",
+            ),
+        }
+    }
+}
+
+impl Core {
+    /// Makes a device's step, unless it is made already. What was so before our intent was recorded is not ours to
+    /// undo.
+    pub fn make(
+        &self,
+        operation: &OpenOperation,
+        claim: Uuid,
+        step: &Step,
+    ) -> Result<(), StepError> {
+        let instance = operation.instance;
+        let action = Action::Device(step.clone());
+        match self.host.observe(step)? {
+            Observed::After => {
+                self.store.write(Durability::Process, |tx| {
+                    operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
+                })?;
+                self.reached(&JournalEvent::Recorded { instance, action });
+                return Ok(());
+            }
+            // Drivers set power/control themselves when they bind.
+            Observed::Other(found) if !matches!(step, Step::SetPower { .. }) => {
+                return Err(StepError::Foreign { step: step.describe(), found });
+            }
+            _ => {}
+        }
+        self.journaled(operation, Some(claim), action, false, || Ok(self.host.perform(step)?))
+    }
+
+    /// Makes a restoring step that was found to be necessary.
+    pub fn restore(
+        &self,
+        operation: &OpenOperation,
+        claim: Uuid,
+        step: &Step,
+    ) -> Result<(), StepError> {
+        let action = Action::Device(step.clone());
+        self.journaled(operation, Some(claim), action, true, || Ok(self.host.perform(step)?))
+    }
+
+    /// Makes a machine's step.
+    pub fn machine<T>(
+        &self,
+        operation: &OpenOperation,
+        step: MachineStep,
+        make: impl FnOnce() -> Result<T, LaunchError>,
+    ) -> Result<T, StepError> {
+        self.journaled(operation, None, Action::Machine(step), false, || Ok(make()?))
+    }
+
+    fn journaled<T>(
+        &self,
+        operation: &OpenOperation,
+        claim: Option<Uuid>,
+        action: Action,
+        restoring: bool,
+        make: impl FnOnce() -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let instance = operation.instance;
+        let seq = self.store.write(Durability::Process, |tx| {
+            operation.add_step(tx, claim, &action, restoring, "intended", &self.boot)
+        })?;
+        self.reached(&JournalEvent::Intended { instance, action: action.clone() });
+        let result = make();
+        let failure = result.as_ref().err().map(ToString::to_string);
+        if failure.is_none() {
+            self.reached(&JournalEvent::Performed { instance, action: action.clone() });
+        }
+        let state = if failure.is_none() { "done" } else { "failed" };
+        self.store.write(Durability::Process, |tx| {
+            operation.set_step(tx, seq, state, failure.as_deref())
+        })?;
+        self.reached(&JournalEvent::Recorded { instance, action });
+        result
+    }
+}

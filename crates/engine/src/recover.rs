@@ -1,0 +1,154 @@
+//! Recovery: what the journal left open is finished or undone, by what the host really shows.
+
+use model::{ClaimState, Code, Exit, Lock, Presence, Refusal};
+
+use crate::choose::taken;
+use crate::core::{Core, held};
+use crate::refusals;
+use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredImage, StoredInstance};
+use crate::{InstanceState, RecoveryReport};
+
+impl Core {
+    /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
+    pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
+        let mut report = RecoveryReport::default();
+        self.store.write(Durability::Power, |tx| {
+            Recorded::void_other_boots(tx, &self.boot)?;
+            StoredClaim::forget_other_boots(tx, &self.boot)
+        })?;
+        for operation in self.store.read(OpenOperation::all)? {
+            let _turn = self.turn(operation.instance);
+            self.recover_operation(&operation, &mut report)?;
+        }
+        self.retry_wedged(&mut report)?;
+        for row in self.store.read(StoredInstance::all)? {
+            let _turn = self.turn(row.instance.id);
+            self.find_machine(row, &mut report)?;
+        }
+        self.recover_images(&mut report)?;
+        Ok(report)
+    }
+
+    fn recover_operation(
+        &self,
+        operation: &OpenOperation,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        let id = operation.instance;
+        let row = self.store.read(|from| StoredInstance::by_id(from, id))?;
+        let name = row.map_or_else(|| id.to_string(), |row| row.instance.name);
+        let patience = *held(&self.patience);
+        let (result, list) = match operation.kind.as_str() {
+            "create" => (self.recover_create(operation, patience), &mut report.undone),
+            "start" => (self.recover_start(operation, patience), &mut report.undone),
+            "stop" => (self.finish_stop(operation), &mut report.finished),
+            "delete" => (self.finish_delete(operation, patience), &mut report.finished),
+            // A retry of something wedged: it is made anew.
+            _ => {
+                let closed = self.close_operation(operation, "failed", None, |_| Ok(()));
+                return closed;
+            }
+        };
+        match result {
+            Ok(notes) => {
+                list.push(format!("{} of {name}", operation.kind));
+                report.notes.extend(notes);
+                Ok(())
+            }
+            Err(refusal) if refusal.code == Code::StateUnusable => Err(refusal),
+            Err(refusal) => {
+                report.notes.push(format!(
+                    "{} of {name}: {}. {}",
+                    operation.kind, refusal.message, refusal.remedy
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Devices that could not be given back, and that nothing holds in the kernel any more, are given back now.
+    fn retry_wedged(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        for claim in self.store.read(StoredClaim::all)? {
+            if claim.claim.state != ClaimState::Wedged {
+                continue;
+            }
+            let head = claim.claim.head;
+            let mut locked = false;
+            for address in taken(&claim.claim) {
+                let held = self.host.is_locked(&Lock::Function(address));
+                locked |= held.map_err(|error| refusals::unreadable(&error))?;
+            }
+            if locked {
+                report.notes.push(format!("{head} waits for a worker that is inside the kernel"));
+                continue;
+            }
+            match self.retry(claim) {
+                Ok(notes) => report.notes.extend(notes),
+                Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
+                Err(refusal) => report.notes.push(format!("{head}: {}", refusal.message)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the machine of an instance that is said to run.
+    fn find_machine(
+        &self,
+        mut row: StoredInstance,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        if matches!(
+            row.instance.state,
+            InstanceState::Created | InstanceState::Stopped | InstanceState::Shutdown
+        ) {
+            return Ok(());
+        }
+        let id = row.instance.id;
+        // A machine does not outlive its boot.
+        if row.machine.as_ref().is_some_and(|machine| machine.boot_id != self.boot) {
+            row.ended(InstanceState::Stopped, Exit { code: None });
+            row.instance.state_error = Some("the host was restarted".into());
+            return self.save(&row);
+        }
+        match self.launcher(&row.instance.hypervisor)?.find(id) {
+            Presence::Running(handle) => {
+                row.instance.state = InstanceState::Running;
+                row.instance.state_error = None;
+                row.instance.pid = Some(handle.pid);
+                row.machine = Some(handle.clone());
+                self.save(&row)?;
+                self.watch(&row.instance.hypervisor, handle)?;
+                report.adopted.push(id);
+                Ok(())
+            }
+            Presence::Gone => {
+                row.ended(InstanceState::Shutdown, Exit { code: None });
+                self.save(&row)
+            }
+            Presence::Unknown(why) => {
+                report.notes.push(format!(
+                    "it cannot be told whether {:?} runs ({why}); its devices are not touched",
+                    row.instance.name
+                ));
+                row.instance.state = InstanceState::Unknown;
+                row.instance.state_error = Some(why);
+                self.save(&row)
+            }
+        }
+    }
+
+    fn recover_images(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        let known = self.store.write(Durability::Power, |tx| {
+            StoredImage::fail_unfinished(
+                tx,
+                "the daemon ended during the import; import it again",
+            )?;
+            StoredImage::all(tx)
+        })?;
+        let known = known.into_iter().map(|stored| stored.id).collect();
+        if let Err(error) = self.images.sweep(&known) {
+            report.notes.push(error.to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Refusals that several parts of the engine give, and how errors of the ports become them.
+
+use model::{Code, HostError, LaunchError, Refusal};
+
+/// There is no such thing of ours.
+pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
+    Refusal::new(
+        Code::NotFound,
+        format!("there is no {what} {key:?}"),
+        format!("`{listing}` shows what there is"),
+    )
+}
+
+/// The host could not be looked at.
+pub fn unreadable(error: &HostError) -> Refusal {
+    match error {
+        HostError::Gone { address } => model::no_such_function(*address),
+        HostError::Deadline { .. } | HostError::Locked { .. } => wedged(&error.to_string()),
+        _ => Refusal::new(
+            Code::Internal,
+            error.to_string(),
+            "run as root, and see the daemon's log and `dmesg`",
+        ),
+    }
+}
+
+/// A step on the host failed.
+pub fn step_failed(error: &HostError) -> Refusal {
+    match error {
+        HostError::Deadline { .. } | HostError::Locked { .. } => wedged(&error.to_string()),
+        _ => Refusal::new(
+            Code::StepFailed,
+            error.to_string(),
+            "see `dmesg` for the kernel's words; what had been done was undone",
+        ),
+    }
+}
+
+/// A device does not answer.
+pub fn wedged(reason: &str) -> Refusal {
+    Refusal::new(
+        Code::DeviceWedged,
+        reason,
+        "end what uses the device, or restart the host; then `handover device clear NAME`",
+    )
+}
+
+/// A launcher failed.
+pub fn launch_failed(error: &LaunchError) -> Refusal {
+    match error {
+        LaunchError::Unavailable { reason } => Refusal::new(
+            Code::HypervisorMissing,
+            reason,
+            "install it; `handover doctor` shows what is missing",
+        ),
+        _ => Refusal::new(
+            Code::LaunchFailed,
+            error.to_string(),
+            "the machine's log has the hypervisor's words: `handover instance logs NAME`",
+        ),
+    }
+}
+
+/// What one refusal says, with what then could not be undone.
+pub fn with_failed_undo(cause: &Refusal, undo: &Refusal) -> Refusal {
+    Refusal::new(
+        undo.code,
+        format!("{}; and undoing it failed: {}", cause.message, undo.message),
+        undo.remedy.clone(),
+    )
+}

@@ -1,0 +1,107 @@
+//! Images.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{json, signed, text, to_json, to_word, word};
+use crate::{Image, ImageStatus};
+
+/// An image as it is kept.
+#[derive(Clone, Debug)]
+pub struct StoredImage {
+    pub id: Uuid,
+    pub image: Image,
+    pub has_initrd: bool,
+    pub virtual_size: Option<u64>,
+}
+
+impl StoredImage {
+    pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
+        let image = &self.image;
+        to.execute(
+            "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                self.id.to_string(),
+                image.name,
+                to_word(&image.status)?,
+                image.digest,
+                image.disk_format.map(|format| format.as_str()),
+                image.has_kernel,
+                self.has_initrd,
+                image.cmdline,
+                to_json(&image.tags)?,
+                image.created_at.to_string(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Writes what an import changes.
+    pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
+        let image = &self.image;
+        to.execute(
+            "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ? WHERE id = ?",
+            params![
+                to_word(&image.status)?,
+                image.digest,
+                image.size_bytes.map(signed),
+                self.virtual_size.map(signed),
+                image.error,
+                self.id.to_string(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached("SELECT * FROM images ORDER BY created_at, name")?
+            .query_map([], Self::read)?
+            .collect()
+    }
+
+    pub fn by_name(from: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+        from.query_row("SELECT * FROM images WHERE name = ?", [name], Self::read).optional()
+    }
+
+    pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
+        from.execute("DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop)
+    }
+
+    /// What an interrupted daemon left half-way will not go on by itself.
+    pub fn fail_unfinished(to: &Connection, error: &str) -> rusqlite::Result<()> {
+        to.execute(
+            "UPDATE images SET status = ?, error = ? WHERE status IN (?, ?)",
+            params![
+                to_word(&ImageStatus::Failed)?,
+                error,
+                to_word(&ImageStatus::Pending)?,
+                to_word(&ImageStatus::Converting)?,
+            ],
+        )
+        .map(drop)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let unsigned = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let format: Option<String> = row.get("disk_format")?;
+        let disk_format = if format.is_some() { Some(word(row, "disk_format")?) } else { None };
+        Ok(Self {
+            id: text(row, "id")?,
+            has_initrd: row.get("has_initrd")?,
+            virtual_size: unsigned(row.get("virtual_size")?),
+            image: Image {
+                name: row.get("name")?,
+                digest: row.get("digest")?,
+                status: word(row, "status")?,
+                size_bytes: unsigned(row.get("size_bytes")?),
+                disk_format,
+                has_kernel: row.get("has_kernel")?,
+                cmdline: row.get("cmdline")?,
+                error: row.get("error")?,
+                created_at: text(row, "created_at")?,
+                tags: json(row, "tags")?,
+            },
+        })
+    }
+}

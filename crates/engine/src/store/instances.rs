@@ -1,0 +1,130 @@
+//! Instances.
+
+use std::collections::BTreeSet;
+
+use model::MachineHandle;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{json, optional_text, signed, text, to_json, to_word, word};
+use crate::Instance;
+
+const SELECT: &str = "SELECT instances.*, images.name AS image_name FROM instances
+     JOIN images ON images.id = instances.image";
+
+/// An instance as it is kept.
+#[derive(Clone, Debug)]
+pub struct StoredInstance {
+    pub instance: Instance,
+    pub image_id: Uuid,
+    /// Its VMM, while it runs.
+    pub machine: Option<MachineHandle>,
+}
+
+impl StoredInstance {
+    pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
+        let instance = &self.instance;
+        to.execute(
+            "INSERT INTO instances (id, name, image, state, vcpus, memory, overlay_size, hypervisor, uid, cmdline,
+             devices, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                instance.id.to_string(),
+                instance.name,
+                self.image_id.to_string(),
+                to_word(&instance.state)?,
+                instance.vcpus,
+                signed(instance.memory),
+                instance.overlay_size.map(signed),
+                instance.hypervisor,
+                instance.uid,
+                instance.cmdline,
+                to_json(&instance.devices)?,
+                instance.created_at.to_string(),
+                to_json(&instance.tags)?,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Writes what changes in the life of an instance.
+    pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
+        let instance = &self.instance;
+        to.execute(
+            "UPDATE instances SET state = ?, state_error = ?, machine = ?, exit_code = ?, started_at = ?,
+             stopped_at = ? WHERE id = ?",
+            params![
+                to_word(&instance.state)?,
+                instance.state_error,
+                self.machine.as_ref().map(to_json).transpose()?,
+                instance.exit_code,
+                instance.started_at.map(|at| at.to_string()),
+                instance.stopped_at.map(|at| at.to_string()),
+                instance.id.to_string(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached(&format!("{SELECT} ORDER BY instances.created_at, instances.name"))?
+            .query_map([], Self::read)?
+            .collect()
+    }
+
+    pub fn by_id(from: &Connection, id: Uuid) -> rusqlite::Result<Option<Self>> {
+        from.query_row(&format!("{SELECT} WHERE instances.id = ?"), [id.to_string()], Self::read)
+            .optional()
+    }
+
+    /// By id or name; a name cannot look like an id of another, for ids are random.
+    pub fn by_key(from: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
+        let by_id = key.parse().map_or(Ok(None), |id| Self::by_id(from, id))?;
+        if by_id.is_some() {
+            return Ok(by_id);
+        }
+        from.query_row(&format!("{SELECT} WHERE instances.name = ?"), [key], Self::read).optional()
+    }
+
+    pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
+        from.execute("DELETE FROM instances WHERE id = ?", [id.to_string()]).map(drop)
+    }
+
+    /// The users that machines have.
+    pub fn uids(from: &Connection) -> rusqlite::Result<BTreeSet<u32>> {
+        from.prepare_cached("SELECT uid FROM instances")?.query_map([], |row| row.get(0))?.collect()
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let unsigned = |value: i64| u64::try_from(value).unwrap_or_default();
+        let machine: Option<MachineHandle> =
+            if row.get_ref("machine")?.as_str_or_null().is_ok_and(|text| text.is_some()) {
+                Some(json(row, "machine")?)
+            } else {
+                None
+            };
+        Ok(Self {
+            image_id: text(row, "image")?,
+            instance: Instance {
+                id: text(row, "id")?,
+                name: row.get("name")?,
+                image: row.get("image_name")?,
+                state: word(row, "state")?,
+                state_error: row.get("state_error")?,
+                vcpus: row.get("vcpus")?,
+                memory: unsigned(row.get("memory")?),
+                overlay_size: row.get::<_, Option<i64>>("overlay_size")?.map(unsigned),
+                hypervisor: row.get("hypervisor")?,
+                uid: row.get("uid")?,
+                cmdline: row.get("cmdline")?,
+                devices: json(row, "devices")?,
+                pid: machine.as_ref().map(|machine| machine.pid),
+                exit_code: row.get("exit_code")?,
+                created_at: text(row, "created_at")?,
+                started_at: optional_text(row, "started_at")?,
+                stopped_at: optional_text(row, "stopped_at")?,
+                tags: json(row, "tags")?,
+            },
+            machine,
+        })
+    }
+}

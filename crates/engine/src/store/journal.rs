@@ -1,0 +1,200 @@
+//! The journal: operations and their steps.
+
+use jiff::Timestamp;
+use model::Step;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use super::{json, optional_text, text, to_json};
+use crate::{Action, Operation, OperationStep};
+
+/// An operation that is under way, or was when the daemon died.
+#[derive(Clone, Debug)]
+pub struct OpenOperation {
+    pub id: i64,
+    pub kind: String,
+    pub instance: Uuid,
+}
+
+/// A step that changed something, or may have, and was not undone.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub action: Action,
+}
+
+/// States of steps whose effect may be on the host.
+const OUTSTANDING: &str = "state IN ('intended', 'done', 'failed') AND restoring = 0";
+
+impl OpenOperation {
+    pub fn open(to: &Connection, kind: &str, instance: Uuid, boot: &str) -> rusqlite::Result<Self> {
+        to.execute(
+            "INSERT INTO operations (kind, instance, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
+            params![kind, instance.to_string(), boot, Timestamp::now().to_string()],
+        )?;
+        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), instance })
+    }
+
+    /// Ends it: `done`, `undone` or `failed`.
+    pub fn close(
+        &self,
+        to: &Connection,
+        outcome: &str,
+        error: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        to.execute(
+            "UPDATE operations SET state = ?, ended_at = ?, error = ? WHERE id = ?",
+            params![outcome, Timestamp::now().to_string(), error, self.id],
+        )
+        .map(drop)
+    }
+
+    /// All that are open, oldest first.
+    pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached("SELECT * FROM operations WHERE state = 'open' ORDER BY id")?
+            .query_map([], |row| {
+                Ok(Self {
+                    id: row.get("id")?,
+                    kind: row.get("kind")?,
+                    instance: text(row, "instance")?,
+                })
+            })?
+            .collect()
+    }
+
+    /// Adds a step and returns its number in the operation.
+    pub fn add_step(
+        &self,
+        to: &Connection,
+        claim: Option<Uuid>,
+        action: &Action,
+        restoring: bool,
+        state: &str,
+        boot: &str,
+    ) -> rusqlite::Result<i64> {
+        to.prepare_cached(
+            "INSERT INTO steps (operation, seq, claim, restoring, action, state, boot_id, at)
+             VALUES (?1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM steps WHERE operation = ?1), ?2, ?3, ?4, ?5, ?6, ?7)
+             RETURNING seq",
+        )?
+        .query_row(
+            params![
+                self.id,
+                claim.map(|id| id.to_string()),
+                restoring,
+                to_json(action)?,
+                state,
+                boot,
+                Timestamp::now().to_string(),
+            ],
+            |row| row.get(0),
+        )
+    }
+
+    pub fn set_step(
+        &self,
+        to: &Connection,
+        seq: i64,
+        state: &str,
+        error: Option<&str>,
+    ) -> rusqlite::Result<()> {
+        to.prepare_cached("UPDATE steps SET state = ?, error = ? WHERE operation = ? AND seq = ?")?
+            .execute(params![state, error, self.id, seq])
+            .map(drop)
+    }
+
+    /// The machine's steps of this operation that may have had an effect.
+    pub fn machine_steps(&self, from: &Connection) -> rusqlite::Result<Vec<Recorded>> {
+        from.prepare_cached(&format!(
+            "SELECT action FROM steps WHERE operation = ? AND claim IS NULL AND {OUTSTANDING} ORDER BY seq"
+        ))?
+        .query_map([self.id], Recorded::read)?
+        .collect()
+    }
+}
+
+impl Recorded {
+    /// What is outstanding of a claim in this boot: what its operations did and nobody undid.
+    pub fn of_claim(
+        from: &Connection,
+        claim: Uuid,
+        operation: Option<i64>,
+        boot: &str,
+    ) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached(&format!(
+            "SELECT action FROM steps WHERE claim = ?1 AND boot_id = ?2 AND (?3 IS NULL OR operation = ?3)
+             AND {OUTSTANDING} ORDER BY operation, seq"
+        ))?
+        .query_map(params![claim.to_string(), boot, operation], Self::read)?
+        .collect()
+    }
+
+    /// Marks what is outstanding of a claim as undone.
+    pub fn mark_undone(
+        to: &Connection,
+        claim: Uuid,
+        operation: Option<i64>,
+    ) -> rusqlite::Result<()> {
+        to.execute(
+            &format!(
+                "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND (?2 IS NULL OR operation = ?2) AND {OUTSTANDING}"
+            ),
+            params![claim.to_string(), operation],
+        )
+        .map(drop)
+    }
+
+    /// What an earlier boot's steps did to devices went with it. A machine's files did not.
+    pub fn void_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
+        to.execute(
+            &format!("UPDATE steps SET state = 'void' WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"),
+            [boot],
+        )
+        .map(drop)
+    }
+
+    /// The device's step that it is.
+    pub fn step(&self) -> Option<&Step> {
+        match &self.action {
+            Action::Device(step) => Some(step),
+            Action::Machine(_) => None,
+        }
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { action: json(row, "action")? })
+    }
+}
+
+impl Operation {
+    /// The latest operations, latest first.
+    pub(crate) fn latest(from: &Connection, limit: u32) -> rusqlite::Result<Vec<Self>> {
+        let mut operations: Vec<Self> = from
+            .prepare_cached("SELECT * FROM operations ORDER BY id DESC LIMIT ?")?
+            .query_map([limit], |row| {
+                Ok(Self {
+                    id: row.get("id")?,
+                    kind: row.get("kind")?,
+                    instance: text(row, "instance")?,
+                    state: row.get("state")?,
+                    started_at: text(row, "started_at")?,
+                    ended_at: optional_text(row, "ended_at")?,
+                    error: row.get("error")?,
+                    steps: Vec::new(),
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        for operation in &mut operations {
+            operation.steps = from
+                .prepare_cached("SELECT * FROM steps WHERE operation = ? ORDER BY seq")?
+                .query_map([operation.id], |row| {
+                    Ok(OperationStep {
+                        action: json(row, "action")?,
+                        state: row.get("state")?,
+                        error: row.get("error")?,
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+        }
+        Ok(operations)
+    }
+}

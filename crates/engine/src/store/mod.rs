@@ -1,0 +1,205 @@
+//! The store: one SQLite file, one writer.
+
+mod claims;
+mod devices;
+mod health;
+mod images;
+mod instances;
+mod journal;
+mod lock;
+mod schema;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::{Code, Refusal};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, Transaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use claims::StoredClaim;
+pub use devices::StoredDevice;
+pub use health::Health;
+pub use images::StoredImage;
+pub use instances::StoredInstance;
+pub use journal::{OpenOperation, Recorded};
+
+use lock::StoreLock;
+
+/// How surely a commit must last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Over a loss of power: what is acknowledged to somebody.
+    Power,
+    /// Over the death of the process: steps, whose effects a loss of power takes with it.
+    Process,
+}
+
+/// The open store of a host.
+pub struct Store {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    // Held until everything else is closed.
+    _lock: StoreLock,
+}
+
+impl Store {
+    /// Opens or makes `state.db`, and takes the store's lock.
+    ///
+    /// # Errors
+    /// `state_locked`, `state_unusable`.
+    pub fn open(state_dir: &Path) -> Result<Self, Refusal> {
+        std::fs::create_dir_all(state_dir)
+            .map_err(|error| unusable(state_dir, &format!("it cannot be made: {error}")))?;
+        let lock = StoreLock::take(state_dir)?;
+        let path = state_dir.join("state.db");
+        let mut connection = Connection::open(&path).map_err(|error| broken(&path, &error))?;
+        prepare(&mut connection, &path)?;
+        Ok(Self { connection: Mutex::new(connection), path, _lock: lock })
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn read<T>(
+        &self,
+        reading: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        reading(&self.connection()).map_err(|error| broken(&self.path, &error))
+    }
+
+    /// Writes all of it or nothing.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn write<T>(
+        &self,
+        durability: Durability,
+        writing: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        let mut connection = self.connection();
+        let level = if durability == Durability::Power { "FULL" } else { "NORMAL" };
+        let commit = || {
+            connection.pragma_update(None, "synchronous", level)?;
+            let transaction = connection.transaction()?;
+            let result = writing(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        commit().map_err(|error| broken(&self.path, &error))
+    }
+}
+
+/// Checks the file before anything relies on it, and brings it to our version.
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
+    let failed = |error: rusqlite::Error| broken(path, &error);
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
+    let check: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if check != "ok" {
+        return Err(unusable(path, &format!("it is damaged: {check}")));
+    }
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > schema::MIGRATIONS.len() {
+        let ours = schema::MIGRATIONS.len();
+        return Err(Refusal::new(
+            Code::StateUnusable,
+            format!(
+                "{} was written by a newer version of Handover (its format is {version}, ours is {ours})",
+                path.display()
+            ),
+            "install that version again; no device was touched",
+        ));
+    }
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    for (applied, migration) in schema::MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(migration).map_err(failed)?;
+        transaction
+            .pragma_update(None, "user_version", signed(applied as u64 + 1))
+            .map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn broken(path: &Path, error: &rusqlite::Error) -> Refusal {
+    unusable(path, &error.to_string())
+}
+
+fn unusable(path: &Path, problem: &str) -> Refusal {
+    Refusal::new(
+        Code::StateUnusable,
+        format!("{} cannot be used: {problem}", path.display()),
+        format!(
+            "check the disk; put back a copy of the file, or move it away and give devices back by hand. \
+             `sqlite3 {} .recover` saves what can be read",
+            path.display()
+        ),
+    )
+}
+
+/// Reads a column that holds a word or number in its text form.
+fn text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: T::Err| unreadable(column, &error))
+}
+
+/// Reads a column that may be null and else holds a text form.
+fn optional_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse().map_err(|error: T::Err| unreadable(column, &error))).transpose()
+}
+
+/// Reads a column of JSON.
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
+}
+
+/// Reads a column that holds one word of an enumeration.
+fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_value(text.into()).map_err(|error| unreadable(column, &error))
+}
+
+/// A value as JSON, for a column.
+fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// A word of an enumeration, for a column.
+fn to_word<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    to_json(value).map(|text| text.trim_matches('"').to_owned())
+}
+
+fn unreadable(column: &str, error: &dyn Display) -> rusqlite::Error {
+    let text = format!("column {column}: {error}");
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, text.into())
+}
+
+/// A size or count as SQLite has it.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,91 @@
+//! The tables, and how older files become newer ones. Readable with `sqlite3` while the daemon runs.
+
+/// What each version adds to the one before it. `PRAGMA user_version` is the number of those that were applied.
+pub const MIGRATIONS: &[&str] = &["
+CREATE TABLE devices (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    address TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE images (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size_bytes INTEGER,
+    virtual_size INTEGER,
+    disk_format TEXT,
+    has_kernel INTEGER NOT NULL,
+    has_initrd INTEGER NOT NULL,
+    cmdline TEXT,
+    error TEXT,
+    tags TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE instances (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL REFERENCES images (id),
+    state TEXT NOT NULL,
+    state_error TEXT,
+    vcpus INTEGER NOT NULL,
+    memory INTEGER NOT NULL,
+    overlay_size INTEGER,
+    hypervisor TEXT NOT NULL,
+    uid INTEGER NOT NULL UNIQUE,
+    cmdline TEXT,
+    devices TEXT NOT NULL,
+    machine TEXT,
+    exit_code INTEGER,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    stopped_at TEXT,
+    tags TEXT NOT NULL
+) STRICT;
+CREATE TABLE claims (
+    id TEXT PRIMARY KEY,
+    owner_kind TEXT NOT NULL,
+    owner_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    head TEXT NOT NULL,
+    state TEXT NOT NULL,
+    boot_id TEXT,
+    members TEXT NOT NULL
+) STRICT;
+CREATE INDEX claims_by_owner ON claims (owner_kind, owner_id);
+CREATE TABLE operations (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    state TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    error TEXT
+) STRICT;
+CREATE INDEX operations_open ON operations (state) WHERE state = 'open';
+CREATE TABLE steps (
+    operation INTEGER NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    claim TEXT,
+    restoring INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    at TEXT NOT NULL,
+    error TEXT,
+    PRIMARY KEY (operation, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX steps_by_claim ON steps (claim);
+CREATE TABLE health (
+    address TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL
+) STRICT;
+"];

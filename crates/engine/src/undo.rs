@@ -1,0 +1,227 @@
+//! Giving devices back: compare and restore.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use model::{Address, ClaimState, Code, HostError, Observed, Refusal, Step, restoring};
+
+use crate::core::Core;
+use crate::perform::StepError;
+use crate::refusals;
+use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
+
+/// What restoring a claim came to.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// What was left alone because somebody else changed it since, in words.
+    pub notes: Vec<String>,
+    /// Functions that could not be given back.
+    pub failed: Vec<Failed>,
+}
+
+/// A function that could not be given back.
+#[derive(Debug)]
+pub struct Failed {
+    pub address: Address,
+    pub reason: String,
+    /// Whether the kernel may still be at it.
+    pub stuck: bool,
+}
+
+impl Restored {
+    /// Adds what another claim came to.
+    pub fn and(&mut self, other: Self) {
+        self.notes.extend(other.notes);
+        self.failed.extend(other.failed);
+    }
+
+    /// The refusal that says what could not be undone.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.failed.is_empty() {
+            return None;
+        }
+        let reasons: Vec<&str> = self.failed.iter().map(|failed| failed.reason.as_str()).collect();
+        let reasons = reasons.join("; ");
+        Some(if self.failed.iter().any(|failed| failed.stuck) {
+            refusals::wedged(&reasons)
+        } else {
+            Refusal::new(
+                Code::UndoFailed,
+                reasons,
+                "see `dmesg`; mend it, then `handover device clear NAME` tries again",
+            )
+        })
+    }
+}
+
+/// One restoring under way.
+struct Restoring<'a> {
+    core: &'a Core,
+    operation: &'a OpenOperation,
+    claim: &'a StoredClaim,
+    outcome: Restored,
+    /// Functions on which nothing more is done.
+    left: Vec<Address>,
+}
+
+impl Core {
+    /// Undoes what is outstanding of a claim: of one operation, or all of it. Functions are restored one by one, so
+    /// that one that cannot be does not keep the others.
+    pub fn restore_claim(
+        &self,
+        operation: &OpenOperation,
+        claim: &mut StoredClaim,
+        of: Option<i64>,
+        patience: Duration,
+    ) -> Result<Restored, Refusal> {
+        let id = claim.claim.id;
+        let recorded = self.store.read(|from| Recorded::of_claim(from, id, of, &self.boot))?;
+        let mut work = Restoring {
+            core: self,
+            operation,
+            claim,
+            outcome: Restored::default(),
+            left: Vec::new(),
+        };
+        work.wait_for_workers(&recorded, patience)?;
+        let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
+        let steps = restoring(&done);
+        for (turn, step) in steps.iter().enumerate() {
+            let rest = steps.get(turn + 1..).unwrap_or_default();
+            work.step(step, rest)?;
+        }
+        let outcome = work.outcome;
+        self.store.write(Durability::Power, |tx| {
+            if outcome.failed.is_empty() {
+                Recorded::mark_undone(tx, id, of)?;
+                let rest = Recorded::of_claim(tx, id, None, &self.boot)?;
+                if rest.is_empty() {
+                    claim.claim.state = ClaimState::Reserved;
+                    claim.claim.boot_id = None;
+                }
+            } else {
+                claim.claim.state = ClaimState::Wedged;
+                claim.claim.boot_id = Some(self.boot.clone());
+            }
+            for failed in outcome.failed.iter().filter(|failed| failed.stuck) {
+                Health::wedge(tx, failed.address, &failed.reason)?;
+            }
+            claim.update(tx)
+        })?;
+        for note in &outcome.notes {
+            tracing::warn!(claim = %id, "{note}");
+        }
+        Ok(outcome)
+    }
+}
+
+impl Restoring<'_> {
+    /// A worker, perhaps of a dead daemon, may still be inside the kernel: nothing is done on its device before it is
+    /// out, or its deadline has passed.
+    fn wait_for_workers(
+        &mut self,
+        recorded: &[Recorded],
+        patience: Duration,
+    ) -> Result<(), Refusal> {
+        let mut latest: BTreeMap<Address, &Recorded> = BTreeMap::new();
+        for recorded in recorded {
+            if let Some(address) = recorded.step().and_then(Step::address) {
+                latest.insert(address, recorded);
+            }
+        }
+        for (address, recorded) in latest {
+            let Some(step) = recorded.step() else { continue };
+            let until = Instant::now() + patience.min(step.deadline());
+            loop {
+                let locked = self.core.host.is_locked(&step.lock());
+                if !locked.map_err(|error| refusals::unreadable(&error))? {
+                    break;
+                }
+                if Instant::now() >= until {
+                    let reason = format!(
+                        "{} did not end in time; the kernel still works on {address}",
+                        step.describe()
+                    );
+                    self.fail(address, reason, true);
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
+    /// One restoring step; `rest` are those that follow.
+    fn step(&mut self, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
+        let Some(address) = step.address() else { return Ok(()) };
+        if self.left.contains(&address) {
+            return Ok(());
+        }
+        match self.core.host.observe(step) {
+            Ok(Observed::After) => Ok(()),
+            Ok(Observed::Before) => self.perform(address, step),
+            // Drivers set power/control themselves when they bind; that is no other tool's doing.
+            Ok(Observed::Other(_)) if matches!(step, Step::SetPower { .. }) => {
+                self.perform(address, step)
+            }
+            Ok(Observed::Other(found)) => {
+                if !self.is_given_back(step, rest) {
+                    self.leave(address, &format!("something else changed it since: {found}"));
+                }
+                Ok(())
+            }
+            // The node goes with the group's last vfio function.
+            Ok(Observed::Absent) if matches!(step, Step::GrantGroup { .. }) => Ok(()),
+            Ok(Observed::Absent) => {
+                self.leave(address, "it is not on the bus any more");
+                Ok(())
+            }
+            Err(error) => {
+                self.fail_with(address, error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether an earlier attempt had already given the function back to its own driver, so that taking it from vfio
+    /// is done.
+    fn is_given_back(&self, step: &Step, rest: &[Step]) -> bool {
+        matches!(step, Step::Unbind { .. })
+            && rest.iter().any(|later| {
+                matches!(later, Step::Return { .. })
+                    && later.address() == step.address()
+                    && self.core.host.observe(later) == Ok(Observed::After)
+            })
+    }
+
+    fn perform(&mut self, address: Address, step: &Step) -> Result<(), Refusal> {
+        match self.core.restore(self.operation, self.claim.claim.id, step) {
+            Ok(()) => Ok(()),
+            Err(StepError::Host(error)) => {
+                self.fail_with(address, error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn leave(&mut self, address: Address, why: &str) {
+        self.outcome.notes.push(format!("{address} is left alone: {why}"));
+        self.left.push(address);
+    }
+
+    fn fail_with(&mut self, address: Address, error: HostError) {
+        match error {
+            HostError::Gone { .. } => self.leave(address, "it is not on the bus any more"),
+            HostError::Deadline { .. } | HostError::Locked { .. } => {
+                self.fail(address, error.to_string(), true);
+            }
+            _ => self.fail(address, error.to_string(), false),
+        }
+    }
+
+    fn fail(&mut self, address: Address, reason: String, stuck: bool) {
+        self.left.push(address);
+        self.outcome.failed.push(Failed { address, reason, stuck });
+    }
+}

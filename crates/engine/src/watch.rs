@@ -1,0 +1,69 @@
+//! Watching machines: a thread for each, which sleeps until its machine is gone.
+
+use std::time::Duration;
+
+use model::{Exit, LaunchError, Launcher, MachineHandle, Presence, Refusal};
+
+use crate::InstanceState;
+use crate::core::Core;
+use crate::store::StoredInstance;
+
+/// How long to wait before a machine that could not be watched is looked at again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+impl Core {
+    /// Watches a machine. The thread holds nothing of the engine's while it waits.
+    pub fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<(), Refusal> {
+        let launcher = self.launcher(hypervisor)?.clone();
+        let core = self.me.clone();
+        let watching = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            loop {
+                let result = launcher.wait(&handle);
+                let Some(core) = core.upgrade() else { return };
+                match core.machine_ended(launcher.as_ref(), &handle, result) {
+                    Ok(true) => return,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(machine = %handle.id, "cannot record its end: {error}");
+                        return;
+                    }
+                }
+                drop(core);
+                std::thread::sleep(AGAIN);
+            }
+        });
+        if let Err(error) = watching {
+            tracing::error!("cannot watch a machine: {error}");
+        }
+        Ok(())
+    }
+
+    /// Records that a machine is gone, unless an operation did. `false`: it runs, and has to be watched again.
+    fn machine_ended(
+        &self,
+        launcher: &dyn Launcher,
+        handle: &MachineHandle,
+        result: Result<Exit, LaunchError>,
+    ) -> Result<bool, Refusal> {
+        let _turn = self.turn(handle.id);
+        let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, handle.id))? else {
+            return Ok(true);
+        };
+        if row.machine.as_ref() != Some(handle) || row.instance.state != InstanceState::Running {
+            return Ok(true);
+        }
+        match result {
+            Ok(exit) => row.ended(InstanceState::Shutdown, exit),
+            Err(error) => match launcher.find(handle.id) {
+                Presence::Running(_) => return Ok(false),
+                Presence::Gone => row.ended(InstanceState::Shutdown, Exit { code: None }),
+                Presence::Unknown(why) => {
+                    row.instance.state = InstanceState::Unknown;
+                    row.instance.state_error = Some(format!("{error}; {why}"));
+                }
+            },
+        }
+        self.save(&row)?;
+        Ok(true)
+    }
+}

@@ -115,13 +115,18 @@ impl LinuxHost {
         })
     }
 
-    /// Gives a job to a worker, with the lock.
-    fn call(&self, job: Job, lock: OwnedFd, patience: Duration) -> Result<Answer, HostError> {
+    /// Gives a job to a worker, with the lock that it needs.
+    fn call(
+        &self,
+        job: Job,
+        lock: Option<OwnedFd>,
+        patience: Duration,
+    ) -> Result<Answer, HostError> {
         let working = self.working(&job)?;
         let step = job.describe();
         let locks = working.locks.dir().to_owned();
         let request = Request { root: self.root.path().to_owned(), locks, job };
-        match working.pool.call(&request, Some(lock), patience) {
+        match working.pool.call(&request, lock, patience) {
             Ok(outcome) => outcome,
             Err(Failure::Deadline { .. }) => {
                 Err(HostError::Deadline { step, seconds: patience.as_secs() })
@@ -135,7 +140,7 @@ impl LinuxHost {
         let working = self.working(&job)?;
         let lock = Lock::Function(address);
         let (_turn, held) = working.enter(&job, &lock, READING)?;
-        self.call(job, held, READING)
+        self.call(job, Some(held), READING)
     }
 }
 
@@ -184,7 +189,15 @@ impl Host for LinuxHost {
     }
 
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
-        holders::find(&self.root, addresses)
+        if self.working.is_none() {
+            return holders::find(&self.root, addresses);
+        }
+        // In a worker, for reading what a process has mapped can wait for as long as that process is in the kernel.
+        let job = Job::FindHolders(addresses.to_vec());
+        match self.call(job.clone(), None, READING)? {
+            Answer::Held(holders) => Ok(holders),
+            other => Err(confused(&job, &other)),
+        }
     }
 
     fn observe(&self, step: &Step) -> Result<Observed, HostError> {
@@ -209,7 +222,7 @@ impl Host for LinuxHost {
         if !step::observing_can_block(step) && step::observe(&self.root, step)? == Observed::After {
             return Ok(());
         }
-        self.call(job, held, patience).map(drop)
+        self.call(job, Some(held), patience).map(drop)
     }
 
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {

@@ -214,6 +214,13 @@ impl Dir {
         self.open(path, OFlags::PATH)
     }
 
+    /// Whether somebody has a block device for himself. It is open for an instant, and nothing is read.
+    #[must_use]
+    pub fn is_claimed(&self, path: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
+        self.open(path.trim_start_matches('/'), flags).is_err_and(|errno| errno == Errno::BUSY)
+    }
+
     /// Writes a value to a file of the kernel's, in one write. It can block for as long as the kernel likes.
     ///
     /// # Errors

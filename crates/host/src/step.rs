@@ -22,7 +22,7 @@ use crate::{found, problem};
 pub use group::nodes;
 
 /// How long the result of a change may take to show. Most show at once; a driver that asks for asynchronous probing
-/// (NVMe does) and udev's own changes do not.
+/// (NVMe does) begins in its own time.
 const SETTLING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -81,7 +81,7 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
         match now {
             Observed::After => return Ok(()),
             Observed::Absent => return Err(absent(step)),
-            Observed::Before | Observed::Other(_) if Instant::now() < until => {
+            Observed::Before if Instant::now() < until => {
                 std::thread::sleep(LOOK_AGAIN);
             }
             Observed::Other(found) => return Err(unexpected(step, found)),

@@ -176,7 +176,7 @@ fn odd() -> impl Strategy<Value = Odd> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn no_attribute_loses_a_function(odds in proptest::collection::vec(odd(), ATTRIBUTES.len()), links in proptest::collection::vec("[^/\0]{1,20}", 4)) {
         let fake = workstation();

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         trial("what_somebody_else_changed_is_left_alone", what_somebody_else_changed_is_left_alone),
         trial("a_bind_that_does_not_take_is_an_error", a_bind_that_does_not_take_is_an_error),
         trial("an_open_vfio_device_is_not_unbound", an_open_vfio_device_is_not_unbound),
+        trial("an_nvidia_gpu_in_use_is_not_unbound", an_nvidia_gpu_in_use_is_not_unbound),
         trial("a_function_that_is_gone_is_told", a_function_that_is_gone_is_told),
         trial("a_reader_changes_nothing", a_reader_changes_nothing),
         trial("names_lead_no_path_astray", names_lead_no_path_astray),
@@ -326,6 +327,27 @@ fn an_open_vfio_device_is_not_unbound() {
     assert!(error.contains(why), "{error}");
     let written = std::fs::read(fake.path("sys/bus/pci/drivers/vfio-pci/unbind")).unwrap();
     assert_eq!(written, b"");
+}
+
+fn an_nvidia_gpu_in_use_is_not_unbound() {
+    let fake = machine();
+    let gpu = "0000:00:04.0";
+    fake.function(gpu, "10de:20b0", "030200").group(4).driver("nvidia");
+    fake.animate(&["nvidia"], "nvidia");
+    let card = format!("proc/driver/nvidia/gpus/{gpu}");
+    fake.file(&format!("{card}/information"), "Device Minor: \t 0\n");
+    fake.file("proc/99/comm", "nvidia-persiste\n").file("proc/99/maps", "");
+    fake.link("proc/99/fd/3", "/dev/nvidia0");
+    // A lock that cannot be written, as one that stays 0 while the GPU is in use.
+    std::fs::create_dir(fake.path(&format!("{card}/unbindLock"))).unwrap();
+    let host = open(&fake);
+    let error = host.perform(&unbind(gpu, "nvidia")).unwrap_err().to_string();
+    assert!(error.contains("GPU is in use, by nvidia-persiste (pid 99)"), "{error}");
+    assert_eq!(host.observe(&unbind(gpu, "nvidia")).unwrap(), Observed::Before);
+    std::fs::remove_dir(fake.path(&format!("{card}/unbindLock"))).unwrap();
+    fake.file(&format!("{card}/unbindLock"), "0\n");
+    host.perform(&unbind(gpu, "nvidia")).unwrap();
+    assert_eq!(std::fs::read_to_string(fake.path(&format!("{card}/unbindLock"))).unwrap(), "1");
 }
 
 fn a_function_that_is_gone_is_told() {

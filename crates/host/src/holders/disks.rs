@@ -29,7 +29,23 @@ pub fn holders(root: &Root, address: Address, below: &Below) -> Vec<Holder> {
             holders.push(holder(built(root, upper), &disk.name));
         }
     }
+    let claimed = unexplained(root, &below.disks, &holders);
+    holders.extend(
+        claimed.into_iter().map(|name| holder("the kernel (ZFS, btrfs, ...)".into(), name)),
+    );
     holders
+}
+
+/// The disks that are in use by something that shows nowhere: pools of ZFS and the further disks of btrfs take a disk
+/// for themselves (`bd_prepare_to_claim` in block/bdev.c), which an exclusive open (open(2), `O_EXCL`) finds out.
+fn unexplained<'a>(root: &Root, disks: &'a [Disk], known: &[Holder]) -> Vec<&'a str> {
+    let claimed = |name: &&str| {
+        let device = format!("/dev/{name}");
+        // A whole disk is taken with its partitions, whose names begin with its own.
+        let explained = known.iter().any(|holder| holder.by.starts_with(&device));
+        root.is_host() && !explained && root.is_claimed(&device)
+    };
+    disks.iter().map(|disk| disk.name.as_str()).filter(claimed).collect()
 }
 
 /// A block device that is built on others, for a person.

@@ -18,21 +18,21 @@ pub fn bind(root: &Root, address: Address, driver: &str) -> Result<(), HostError
     if !root.exists(&path) {
         return Err(module::no_driver(root, driver, &path));
     }
-    probe(root, address)?;
-    if bound_now(root, address)?.is_some() {
+    if probe(root, address)?.is_some() {
         return Ok(());
     }
     // drivers_probe hides why a driver refused; asking for it by name tells.
     by_name(root, address, driver)
 }
 
-/// Lets the kernel look for a driver. It reports success when there is none, too.
-pub fn probe(root: &Root, address: Address) -> Result<(), HostError> {
+/// Lets the kernel look for a driver, and tells which one took the function.
+///
+/// What the kernel says is no help: success where there is no driver, and EINVAL for whatever a driver's probe failed
+/// with (seen on 7.3, with a group that a machine had open).
+pub fn probe(root: &Root, address: Address) -> Result<Option<String>, HostError> {
     match write(root, address, PROBE, &address.to_string()) {
-        Err(HostError::File { errno: Some(errno), .. }) if errno == Errno::AGAIN.raw_os_error() => {
-            Ok(())
-        }
-        other => other,
+        Err(gone @ HostError::Gone { .. }) => Err(gone),
+        _ => bound_now(root, address),
     }
 }
 

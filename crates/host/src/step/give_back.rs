@@ -17,7 +17,7 @@ const HOST_LOCK: Duration = Duration::from_secs(30);
 /// How long a function may take to come back.
 const REAPPEARING: Duration = Duration::from_secs(20);
 /// How long its driver may take to begin with it.
-const PROBING: Duration = Duration::from_secs(5);
+const PROBING: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Gives an unbound function back: by a probe; else by the driver's name; else by removing and finding it again.
@@ -28,8 +28,7 @@ pub fn give_back(
     driver: &str,
 ) -> Result<(), HostError> {
     check_name(root, "driver", driver)?;
-    bind::probe(root, address)?;
-    if bound_now(root, address)?.is_some() {
+    if bind::probe(root, address)?.is_some() {
         return Ok(());
     }
     if !root.exists(&format!("sys/bus/pci/drivers/{driver}")) {
@@ -46,7 +45,7 @@ pub fn give_back(
     }
     tracing::warn!(%address, %refusal, "removing a function and looking for it again");
     remove_and_rescan(root, locks, address)?;
-    match bound_now(root, address)? {
+    match bind::probe(root, address)? {
         Some(_) => Ok(()),
         None => Err(refusal),
     }

@@ -20,3 +20,14 @@ pub fn ignore_ending_signals() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Closes what was inherited beside input, output and errors: a worker outlives its daemon, and must not keep sockets
+/// or files open that somebody gave to the daemon without `FD_CLOEXEC`.
+///
+/// Call it before anything is opened.
+pub fn close_inherited() {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the caller has opened nothing yet, so no value of this process owns a descriptor from 3 on.
+    // By number: not every C library has the function. A kernel without it (before 5.9) leaves them open.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+}

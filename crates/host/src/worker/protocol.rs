@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
-use model::{Address, AsFound, HostError, Observed, Step};
+use model::{Address, AsFound, Holder, HostError, Observed, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -40,6 +40,8 @@ pub enum Job {
     Observe(Step),
     /// Read what must be put back later.
     Recall(Address),
+    /// Look for who uses these functions.
+    FindHolders(Vec<Address>),
 }
 
 impl Job {
@@ -50,6 +52,10 @@ impl Job {
             Self::Perform(step) => step.describe(),
             Self::Observe(step) => format!("see whether to {}", step.describe()),
             Self::Recall(address) => format!("record how {address} was found"),
+            Self::FindHolders(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
+                format!("look for who uses {}", addresses.join(", "))
+            }
         }
     }
 }
@@ -64,6 +70,8 @@ pub enum Answer {
     Observed(Observed),
     /// What must be put back later.
     Found(AsFound),
+    /// Who uses the functions.
+    Held(Vec<Holder>),
 }
 
 /// How a job ended.

@@ -8,7 +8,10 @@ use rustix::io::Errno;
 use super::protocol::{self, Answer, Job, Outcome, Request};
 use crate::root::Root;
 use crate::worker::Locks;
-use crate::{found, problem, step, sys};
+use crate::{found, holders, problem, step, sys};
+
+/// So many holders as an answer has room for, and more than a person reads.
+const MOST_HOLDERS: usize = 64;
 
 /// The body of `handover worker`: call it before anything else is set up, and end with what it returns.
 ///
@@ -16,6 +19,7 @@ use crate::{found, problem, step, sys};
 /// a service.
 #[must_use]
 pub fn main() -> ExitCode {
+    sys::close_inherited();
     let prepared = sys::ignore_ending_signals();
     // It is no group leader, having just been started; where it is one (a person typed the command), nothing is lost.
     let _ = rustix::process::setsid();
@@ -68,5 +72,10 @@ fn work(request: &Request) -> Outcome {
         }
         Job::Observe(step) => step::observe(&root, step).map(Answer::Observed),
         Job::Recall(address) => found::read(&root, *address).map(Answer::Found),
+        Job::FindHolders(addresses) => {
+            let mut holders = holders::find(&root, addresses)?;
+            holders.truncate(MOST_HOLDERS);
+            Ok(Answer::Held(holders))
+        }
     }
 }

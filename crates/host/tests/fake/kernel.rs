@@ -58,6 +58,7 @@ pub fn set_driver(root: &Path, address: &str, driver: Option<&str>) {
     fs::create_dir_all(root.join(format!("sys/bus/pci/drivers/{driver}"))).unwrap();
     let depth = fs::read_link(&device).unwrap().components().count();
     let up = "../".repeat(depth - 2);
-    symlink(format!("{up}bus/pci/drivers/{driver}"), device.join("new")).unwrap();
-    fs::rename(device.join("new"), device.join("driver")).unwrap();
+    let new = device.join(format!("new-{:?}", thread::current().id()));
+    symlink(format!("{up}bus/pci/drivers/{driver}"), &new).unwrap();
+    fs::rename(new, device.join("driver")).unwrap();
 }

@@ -1,0 +1,113 @@
+//! The daemon is killed at every boundary of the journal, and again while it recovers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use engine::{Engine, InstanceState};
+use model::ClaimState;
+use support::{Rig, wish};
+
+const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
+
+/// What the host, the machines and the records say must agree, whatever happened.
+fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
+    let instances = engine.instances(&BTreeMap::new()).unwrap();
+    let running = rig.launcher.running();
+    for instance in &instances {
+        assert_eq!(
+            running.contains(&instance.id),
+            instance.state == InstanceState::Running,
+            "{why}: {instance:?}"
+        );
+    }
+    for id in running.iter().chain(&rig.launcher.files()) {
+        assert!(instances.iter().any(|i| i.id == *id), "{why}: {id} is nobody's");
+    }
+    let claims = engine.claims().unwrap();
+    for claim in &claims {
+        assert!(
+            instances.iter().any(|instance| instance.id.to_string() == claim.owner.id),
+            "{why}: a claim of nobody: {claim:?}"
+        );
+        assert_ne!(claim.state, ClaimState::Wedged, "{why}");
+    }
+    assert!(engine.journal(5).unwrap().iter().all(|op| op.state != "open"), "{why}");
+    if claims.iter().all(|claim| claim.state == ClaimState::Reserved) {
+        assert_eq!(rig.host.snapshot(), rig.before, "{why}");
+    }
+}
+
+/// The way back to an empty host, and once around again.
+fn assert_usable(rig: &Rig, engine: &Engine, why: &str) {
+    for instance in engine.instances(&BTreeMap::new()).unwrap() {
+        engine.delete_instance(&instance.name).unwrap();
+    }
+    rig.assert_untouched(why);
+    engine.create_instance(wish("vm", DEVICES)).unwrap();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched(why);
+}
+
+fn life(engine: &Engine) {
+    engine.create_instance(wish("vm", DEVICES)).unwrap();
+    engine.stop_instance("vm").unwrap();
+    engine.start_instance("vm").unwrap();
+    engine.delete_instance("vm").unwrap();
+}
+
+#[test]
+fn killed_at_any_boundary_of_a_life_nothing_leaks() {
+    let mut boundary = 0;
+    loop {
+        let rig = Rig::ready();
+        if rig.killed_at(boundary, life) {
+            break;
+        }
+        let why = format!("killed at boundary {boundary}");
+        let (engine, _) = rig.open_recovered();
+        assert_consistent(&rig, &engine, &why);
+        assert_usable(&rig, &engine, &why);
+        boundary += 1;
+    }
+    assert!(boundary > 100, "only {boundary} boundaries");
+}
+
+#[test]
+fn killed_again_at_any_boundary_of_recovery_the_next_one_completes() {
+    for first in (5..).step_by(17) {
+        for second in (0..).step_by(2) {
+            let rig = Rig::ready();
+            if rig.killed_at(first, life) {
+                return;
+            }
+            let why = format!("killed at boundary {first}, and {second} of recovery");
+            let lived = rig.killed_at(second, |engine| drop(engine.recover().unwrap()));
+            let (engine, _) = rig.open_recovered();
+            assert_consistent(&rig, &engine, &why);
+            if lived {
+                assert_usable(&rig, &engine, &why);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_boundary_with_a_restart_of_the_host_before_recovery() {
+    for boundary in (0..).step_by(3) {
+        let rig = Rig::ready();
+        if rig.killed_at(boundary, life) {
+            break;
+        }
+        rig.host.reboot();
+        rig.launcher.reboot();
+        let why = format!("killed at boundary {boundary}, then restarted");
+        let (engine, _) = rig.open_recovered();
+        assert_eq!(rig.host.snapshot(), rig.before, "{why}");
+        assert_consistent(&rig, &engine, &why);
+        assert_usable(&rig, &engine, &why);
+    }
+}

@@ -1,0 +1,177 @@
+//! A simulated host with an engine on it, which can be killed and opened again.
+
+#![allow(dead_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use engine::{
+    Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer,
+    RecoveryReport, RegisterDevice,
+};
+use model::{Code, DiskFormat, Inventory, Refusal};
+use sim::{SimHost, SimLauncher, Snapshot};
+
+pub const GPU: &str = "0000:01:00.0";
+pub const GPU_AUDIO: &str = "0000:01:00.1";
+pub const AMD: &str = "0000:02:00.0";
+pub const NIC: &str = "0000:03:00.0";
+pub const NVME: &str = "0000:04:00.0";
+
+/// The daemon dies here.
+struct Crash;
+
+/// Dies at a boundary of the journal.
+pub struct Killer {
+    left: AtomicI64,
+}
+
+impl Killer {
+    pub fn never() -> Arc<Self> {
+        Self::after(i64::MAX)
+    }
+
+    pub fn after(boundaries: i64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(boundaries) })
+    }
+}
+
+impl Observer for Killer {
+    fn reached(&self, _event: &JournalEvent) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            std::panic::resume_unwind(Box::new(Crash));
+        }
+    }
+}
+
+pub struct Rig {
+    pub host: Arc<SimHost>,
+    pub launcher: Arc<SimLauncher>,
+    pub dir: tempfile::TempDir,
+    pub before: Snapshot,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::on(sim::workstation())
+    }
+
+    pub fn on(inventory: Inventory) -> Self {
+        let host = Arc::new(SimHost::new(inventory));
+        let launcher = Arc::new(SimLauncher::new(host.clone()));
+        let before = host.snapshot();
+        Self { host, launcher, dir: tempfile::tempdir().unwrap(), before }
+    }
+
+    /// With an image and the usual devices registered.
+    pub fn ready() -> Self {
+        let rig = Self::new();
+        let engine = rig.open();
+        rig.import(&engine, "debian");
+        for (name, address) in [("gpu", GPU), ("amd", AMD), ("nic", NIC), ("nvme", NVME)] {
+            register(&engine, name, address).unwrap();
+        }
+        drop(engine);
+        rig
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            state_dir: self.dir.path().join("state"),
+            image_dirs: vec![self.dir.path().to_owned()],
+            machine_uids: 200_000..200_100,
+            shutdown_grace: Duration::from_secs(1),
+        }
+    }
+
+    pub fn open_with(&self, observer: Arc<dyn Observer>) -> Result<Engine, Refusal> {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let engine = Engine::open(
+                self.config(),
+                self.host.clone(),
+                vec![self.launcher.clone()],
+                observer.clone(),
+            );
+            // A thread of the engine that died may still be on its way out.
+            match engine {
+                Err(refusal) if refusal.code == Code::StateLocked && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(engine) => {
+                    engine.limit_patience(Duration::from_millis(50));
+                    return Ok(engine);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    pub fn open(&self) -> Engine {
+        self.open_with(Killer::never()).unwrap()
+    }
+
+    pub fn open_recovered(&self) -> (Engine, RecoveryReport) {
+        let engine = self.open();
+        let report = engine.recover().unwrap();
+        (engine, report)
+    }
+
+    /// Does something with an engine that is killed at the n-th boundary. Whether it lived.
+    pub fn killed_at(&self, boundary: i64, work: impl FnOnce(&Engine)) -> bool {
+        let killer = Killer::after(boundary);
+        let engine = self.open_with(killer).unwrap();
+        match catch_unwind(AssertUnwindSafe(|| work(&engine))) {
+            Ok(()) => true,
+            Err(cause) if cause.is::<Crash>() => false,
+            Err(cause) => std::panic::resume_unwind(cause),
+        }
+    }
+
+    pub fn import(&self, engine: &Engine, name: &str) {
+        let disk = PathBuf::from(format!("{name}.raw"));
+        std::fs::write(self.dir.path().join(&disk), vec![7; 4096]).unwrap();
+        let request = ImportImage {
+            name: name.into(),
+            disk: Some((ImageSource::Path(disk), DiskFormat::Raw)),
+            ..ImportImage::default()
+        };
+        engine.import_image(request).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let image = engine.image(name).unwrap();
+            match image.status {
+                ImageStatus::Ready => return,
+                ImageStatus::Failed => panic!("{:?}", image.error),
+                _ => assert!(Instant::now() < until, "the import does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn assert_untouched(&self, why: &str) {
+        assert_eq!(self.host.snapshot(), self.before, "{why}");
+        assert!(self.launcher.running().is_empty(), "{why}: a machine runs");
+        assert!(self.launcher.files().is_empty(), "{why}: files are left");
+    }
+}
+
+pub fn register(engine: &Engine, name: &str, address: &str) -> Result<engine::Device, Refusal> {
+    engine.register_device(RegisterDevice {
+        address: address.into(),
+        name: Some(name.into()),
+        ..RegisterDevice::default()
+    })
+}
+
+pub fn wish(name: &str, devices: &[&str]) -> CreateInstance {
+    CreateInstance {
+        name: name.into(),
+        image: "debian".into(),
+        devices: devices.iter().map(ToString::to_string).collect(),
+        ..CreateInstance::default()
+    }
+}

@@ -59,7 +59,8 @@ fn ping() {
     println!("{:?} for a round trip", start.elapsed() / 1000);
 }
 
-/// Makes steps one after another and says what is seen before and after each.
+/// Makes steps one after another, and writes a line of JSON for each: what was seen before, the result, what was seen
+/// after, and how long it took.
 fn steps(words: &[&str]) -> ExitCode {
     let host = this_host();
     let mut code = ExitCode::SUCCESS;
@@ -67,16 +68,19 @@ fn steps(words: &[&str]) -> ExitCode {
         let step: Step = serde_json::from_str(word).unwrap();
         let before = host.observe(&step);
         let start = Instant::now();
-        let done = host.perform(&step);
+        let result = host.perform(&step);
         let took = start.elapsed();
-        println!(
-            "{}: {before:?} -> {done:?} in {took:?} -> {:?}",
-            step.describe(),
-            host.observe(&step)
-        );
-        if done.is_err() {
+        if result.is_err() {
             code = ExitCode::FAILURE;
         }
+        let line = serde_json::json!({
+            "step": step.describe(),
+            "before": before,
+            "result": result,
+            "after": host.observe(&step),
+            "ms": took.as_millis(),
+        });
+        println!("{line}");
     }
     code
 }

@@ -84,8 +84,7 @@ impl Core {
             left: Vec::new(),
         };
         work.wait_for_workers(&recorded, patience)?;
-        let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
-        let steps = restoring(&done);
+        let steps = restoring(&earliest(recorded.iter().filter_map(Recorded::step)));
         for (turn, step) in steps.iter().enumerate() {
             let rest = steps.get(turn + 1..).unwrap_or_default();
             work.step(step, rest)?;
@@ -113,6 +112,22 @@ impl Core {
         }
         Ok(outcome)
     }
+}
+
+/// Of several changes of the same thing, made by several operations, the earliest: it knows how it was found.
+fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
+    let mut kept: Vec<Step> = Vec::new();
+    for step in done {
+        let same = |other: &Step| {
+            step.address().is_some()
+                && step.address() == other.address()
+                && std::mem::discriminant(step) == std::mem::discriminant(other)
+        };
+        if !kept.iter().any(same) {
+            kept.push(step.clone());
+        }
+    }
+    kept
 }
 
 impl Restoring<'_> {

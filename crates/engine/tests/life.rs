@@ -226,3 +226,41 @@ fn labels_filter() {
     assert_eq!(engine.instances(&BTreeMap::new()).unwrap().len(), 2);
     assert!(engine.devices(&tags).unwrap().is_empty());
 }
+
+#[test]
+fn of_many_who_want_one_device_one_gets_it() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|turn| {
+                let engine = engine.clone();
+                scope.spawn(move || engine.create_instance(wish(&format!("vm{turn}"), &["gpu"])))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for refusal in results.into_iter().filter_map(Result::err) {
+        assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    }
+    assert_eq!(engine.claims().unwrap().len(), 1);
+}
+
+#[test]
+fn instances_with_other_devices_are_created_side_by_side() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    std::thread::scope(|scope| {
+        for name in ["gpu", "amd", "nic", "nvme"] {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    engine.create_instance(wish(name, &[name])).unwrap();
+                    engine.delete_instance(name).unwrap();
+                }
+            });
+        }
+    });
+    rig.assert_untouched("after all");
+}

@@ -1,0 +1,222 @@
+//! The host does not do as it is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use engine::InstanceState;
+use model::{Address, ClaimState, Code, Step};
+use sim::{Fault, When};
+use support::{AMD, GPU, GPU_AUDIO, NIC, Rig, wish};
+
+const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
+
+fn unbinding(address: &str) -> When {
+    let wanted: Address = address.parse().unwrap();
+    When::Step(Box::new(
+        move |step| matches!(step, Step::Unbind { address, .. } if *address == wanted),
+    ))
+}
+
+#[test]
+fn a_step_that_fails_undoes_the_whole_create() {
+    for nth in 0.. {
+        let rig = Rig::ready();
+        let (engine, _) = rig.open_recovered();
+        rig.host.fault(When::Nth(nth), Fault::Refuse);
+        let Err(refusal) = engine.create_instance(wish("vm", DEVICES)) else {
+            assert!(nth > 20, "{nth}");
+            return;
+        };
+        assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
+        rig.assert_untouched(&format!("step {nth} failed"));
+        assert!(engine.claims().unwrap().is_empty());
+        engine.create_instance(wish("vm", DEVICES)).unwrap();
+        engine.delete_instance("vm").unwrap();
+        rig.assert_untouched("after delete");
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_start_undoes_the_whole_create() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.launcher.refuse_next("vfio: failed to set up container");
+    let refusal = engine.create_instance(wish("vm", DEVICES)).unwrap_err();
+    assert_eq!(refusal.code, Code::LaunchFailed);
+    assert!(refusal.message.contains("failed to set up container"));
+    rig.assert_untouched("the launch failed");
+    assert_eq!(engine.journal(1).unwrap()[0].state, "undone");
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_instance_stopped() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", DEVICES)).unwrap();
+    engine.stop_instance("vm").unwrap();
+    let stopped = rig.host.snapshot();
+    rig.launcher.refuse_next("no");
+    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::LaunchFailed);
+    let instance = engine.instance("vm").unwrap();
+    assert_eq!(instance.state, InstanceState::Stopped);
+    assert!(instance.state_error.unwrap().contains("did not start"));
+    assert_eq!(rig.host.snapshot(), stopped);
+    engine.start_instance("vm").unwrap();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+}
+
+#[test]
+fn a_driver_that_never_lets_go_wedges_its_device_only() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.fault(unbinding(NIC), Fault::Hang);
+    let refusal = engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+    assert_eq!(refusal.code, Code::DeviceWedged, "{refusal}");
+    assert!(refusal.message.contains(NIC), "{refusal}");
+    let now = rig.host.snapshot();
+    for address in [GPU, GPU_AUDIO] {
+        let address: Address = address.parse().unwrap();
+        assert_eq!(now.functions[&address], rig.before.functions[&address], "it was given back");
+    }
+    assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty(), "the name is free");
+    let claims = engine.claims().unwrap();
+    assert_eq!(claims.len(), 1);
+    assert_eq!((claims[0].state, claims[0].owner.kind.as_str()), (ClaimState::Wedged, "undo"));
+
+    // Never chosen, while others go on.
+    let again = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    assert_eq!(again.code, Code::DeviceWedged);
+    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.delete_instance("vm").unwrap();
+
+    // The worker is still inside the kernel: neither a person nor recovery can do anything yet.
+    assert_eq!(engine.clear_device("nic").unwrap_err().code, Code::DeviceWedged);
+    drop(engine);
+    let (engine, report) = rig.open_recovered();
+    assert_eq!(report.notes.len(), 1, "{report:?}");
+    assert_eq!(engine.claims().unwrap().len(), 1);
+
+    rig.host.release();
+    engine.clear_device("nic").unwrap();
+    rig.assert_untouched("after clearing");
+    assert!(engine.claims().unwrap().is_empty());
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+}
+
+#[test]
+fn recovery_gives_back_what_came_free_but_does_not_trust_it() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.fault(unbinding(NIC), Fault::Hang);
+    engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    drop(engine);
+    rig.host.release();
+    let (engine, _) = rig.open_recovered();
+    rig.assert_untouched("after recovery");
+    assert!(engine.claims().unwrap().is_empty());
+    let refusal = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    assert_eq!(refusal.code, Code::DeviceWedged, "a person has to clear it");
+    engine.clear_device("nic").unwrap();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+}
+
+#[test]
+fn a_delete_that_hangs_can_be_repeated() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    rig.host.fault(unbinding(GPU), Fault::Hang);
+    assert_eq!(engine.delete_instance("vm").unwrap_err().code, Code::DeviceWedged);
+    let instance = engine.instance("vm").unwrap();
+    assert_eq!(instance.state, InstanceState::Stopped);
+    assert!(instance.state_error.is_some());
+    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::DeviceWedged);
+    rig.host.release();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+    engine.clear_device("gpu").unwrap();
+    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+}
+
+#[test]
+fn a_daemon_killed_while_a_worker_hangs_wedges_the_device_at_recovery() {
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        rig.host.fault(unbinding(NIC), Fault::Hang);
+        let lived = rig.killed_at(boundary, |engine| {
+            engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+        });
+        if lived {
+            break;
+        }
+        rig.open_recovered();
+        rig.host.clear_faults();
+        rig.host.release();
+        let (engine, _) = rig.open_recovered();
+        rig.assert_untouched(&format!("killed at boundary {boundary}"));
+        assert!(engine.claims().unwrap().is_empty());
+        engine.clear_device("nic").unwrap();
+        engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    }
+}
+
+#[test]
+fn what_another_tool_changed_is_left_alone_and_reported() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    engine.stop_instance("vm").unwrap();
+    let nic: Address = NIC.parse().unwrap();
+    rig.host.change(nic, |state| state.driver_override = Some("pci-stub".into()));
+    let foreign = rig.host.snapshot().functions[&nic].clone();
+    engine.delete_instance("vm").unwrap();
+    let now = rig.host.snapshot();
+    assert_eq!(now.functions[&nic], foreign, "it is as the other tool left it");
+    let gpu: Address = GPU.parse().unwrap();
+    assert_eq!(now.functions[&gpu], rig.before.functions[&gpu]);
+    let operation = engine.journal(1).unwrap().remove(0);
+    assert!(operation.error.unwrap().contains("left alone"));
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn what_was_given_back_by_hand_is_no_trouble() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["amd"])).unwrap();
+    engine.stop_instance("vm").unwrap();
+    let address: Address = AMD.parse().unwrap();
+    let vfio: String = "vfio-pci".into();
+    for step in [
+        Step::SetOverride { address, from: Some(vfio.clone()), to: None },
+        Step::Unbind { address, driver: vfio },
+        Step::Return { address, driver: "amdgpu".into() },
+    ] {
+        rig.host.meddle(&step).unwrap();
+    }
+    engine.start_instance("vm").unwrap();
+    engine.stop_instance("vm").unwrap();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+}
+
+#[test]
+fn a_device_that_falls_off_the_bus_does_not_keep_the_others() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    rig.host.fault(unbinding(NIC), Fault::Lose);
+    engine.delete_instance("vm").unwrap();
+    let operation = engine.journal(1).unwrap().remove(0);
+    assert!(operation.error.unwrap().contains("not on the bus"));
+    let gpu: Address = GPU.parse().unwrap();
+    assert_eq!(rig.host.snapshot().functions[&gpu], rig.before.functions[&gpu]);
+    assert_eq!(engine.device("nic").unwrap().iommu_group, None);
+    engine.delete_device("nic").unwrap();
+}

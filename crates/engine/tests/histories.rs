@@ -1,0 +1,164 @@
+//! Random histories with faults, crashes and restarts of the host. proptest prints the history that fails, and keeps
+//! its seed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::{Engine, InstanceState};
+use model::{ClaimState, Code};
+use proptest::prelude::*;
+use sim::{Fault, When};
+use support::{Rig, wish};
+
+const DEVICES: [&str; 4] = ["gpu", "amd", "nic", "nvme"];
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Create(usize, Vec<usize>),
+    Start(usize),
+    Stop(usize),
+    Delete(usize),
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Do(Verb),
+    /// The daemon is killed so many boundaries into the verb, and so many into the recovery after it.
+    Crash(Verb, i64, i64),
+    Fault(u64, bool),
+    Release,
+    GuestExits(usize),
+    RefuseLaunch,
+    Restart,
+    Reboot,
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        4 => (0..3usize, proptest::collection::vec(0..4usize, 0..3)).prop_map(|(n, d)| Verb::Create(n, d)),
+        1 => (0..3usize).prop_map(Verb::Start),
+        1 => (0..3usize).prop_map(Verb::Stop),
+        2 => (0..3usize).prop_map(Verb::Delete),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => verb().prop_map(Event::Do),
+        4 => (verb(), 0..60i64, 0..40i64).prop_map(|(v, n, m)| Event::Crash(v, n, m)),
+        2 => (0..20u64, any::<bool>()).prop_map(|(n, hang)| Event::Fault(n, hang)),
+        1 => Just(Event::Release),
+        1 => (0..3usize).prop_map(Event::GuestExits),
+        1 => Just(Event::RefuseLaunch),
+        1 => Just(Event::Restart),
+        1 => Just(Event::Reboot),
+    ]
+}
+
+/// Any refusal is right, except that the state is lost.
+fn act(engine: &Engine, verb: &Verb) {
+    let result = match verb {
+        Verb::Create(name, devices) => {
+            let devices: BTreeSet<&str> = devices.iter().map(|index| DEVICES[*index]).collect();
+            let devices: Vec<&str> = devices.into_iter().collect();
+            engine.create_instance(wish(NAMES[*name], &devices)).map(drop)
+        }
+        Verb::Start(name) => engine.start_instance(NAMES[*name]).map(drop),
+        Verb::Stop(name) => engine.stop_instance(NAMES[*name]).map(drop),
+        Verb::Delete(name) => engine.delete_instance(NAMES[*name]),
+    };
+    if let Err(refusal) = result {
+        assert_ne!(refusal.code, Code::StateUnusable, "{refusal}");
+        assert_ne!(refusal.code, Code::Internal, "{refusal}");
+    }
+}
+
+/// No function is given twice, nothing is claimed by nobody, and a machine runs where one is said to run.
+fn check(rig: &Rig, engine: &Engine) {
+    let instances = engine.instances(&BTreeMap::new()).unwrap();
+    let running = rig.launcher.running();
+    for id in &running {
+        assert!(instances.iter().any(|instance| instance.id == *id), "{id} is nobody's");
+    }
+    for instance in instances.iter().filter(|i| i.state == InstanceState::Stopped) {
+        assert!(!running.contains(&instance.id), "{instance:?}");
+    }
+    let mut given = BTreeSet::new();
+    for claim in engine.claims().unwrap() {
+        for member in claim.members.iter().filter(|member| claim.holds(member.address)) {
+            assert!(given.insert(member.address), "{} is given twice", member.address);
+        }
+        let owned = instances.iter().any(|instance| instance.id.to_string() == claim.owner.id);
+        assert!(owned || claim.state == ClaimState::Wedged, "a claim of nobody: {claim:?}");
+    }
+    let now = rig.host.snapshot();
+    for (address, state) in &now.functions {
+        assert!(
+            given.contains(address) || *state == rig.before.functions[address],
+            "{address} is nobody's and not as it was found: {state:?}"
+        );
+    }
+}
+
+fn play(events: &[Event]) {
+    let rig = Rig::ready();
+    let (mut engine, _) = rig.open_recovered();
+    for event in events {
+        match event {
+            Event::Do(verb) => act(&engine, verb),
+            Event::Crash(verb, boundary, again) => {
+                drop(engine);
+                rig.killed_at(*boundary, |engine| act(engine, verb));
+                rig.killed_at(*again, |engine| drop(engine.recover().unwrap()));
+                engine = rig.open_recovered().0;
+            }
+            Event::Fault(nth, hang) => {
+                rig.host.fault(When::Nth(*nth), if *hang { Fault::Hang } else { Fault::Refuse });
+            }
+            Event::Release => rig.host.release(),
+            Event::GuestExits(name) => {
+                if let Ok(instance) = engine.instance(NAMES[*name]) {
+                    rig.launcher.exit(instance.id, 0);
+                }
+            }
+            Event::RefuseLaunch => rig.launcher.refuse_next("a fault"),
+            Event::Restart => {
+                drop(engine);
+                engine = rig.open_recovered().0;
+            }
+            Event::Reboot => {
+                drop(engine);
+                rig.host.reboot();
+                rig.launcher.reboot();
+                engine = rig.open_recovered().0;
+            }
+        }
+        check(&rig, &engine);
+    }
+    // Once all is well again, everything can be given back.
+    rig.host.clear_faults();
+    rig.host.release();
+    drop(engine);
+    let (engine, _) = rig.open_recovered();
+    for device in DEVICES {
+        engine.clear_device(device).unwrap();
+    }
+    for instance in engine.instances(&BTreeMap::new()).unwrap() {
+        engine.delete_instance(&instance.name).unwrap();
+    }
+    rig.assert_untouched("at the end");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_ends_well(events in proptest::collection::vec(event(), 1..14)) {
+        play(&events);
+    }
+}

@@ -1,0 +1,176 @@
+//! Every refusal has its code, and leaves the host as it was.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use engine::{CreateInstance, Engine, ImageSource, ImportImage, RegisterDevice};
+use model::{Address, Code, DiskFormat, Holder, Refusal};
+use sim::Card;
+use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
+
+fn refused(rig: &Rig, engine: &Engine, wish: CreateInstance, code: Code) -> Refusal {
+    let before = rig.host.snapshot();
+    let (claims, instances) =
+        (engine.claims().unwrap(), engine.instances(&BTreeMap::new()).unwrap());
+    let performed = rig.host.performed();
+    let refusal = engine.create_instance(wish).unwrap_err();
+    assert_eq!(refusal.code, code, "{refusal:?}");
+    assert!(!refusal.message.is_empty() && !refusal.remedy.is_empty());
+    assert_eq!(rig.host.snapshot(), before);
+    assert_eq!(rig.host.performed(), performed, "nothing was even tried");
+    assert_eq!(engine.claims().unwrap(), claims);
+    assert_eq!(engine.instances(&BTreeMap::new()).unwrap(), instances);
+    refusal
+}
+
+#[test]
+fn bad_requests_change_nothing() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("taken", &["nic"])).unwrap();
+    let vm = || wish("vm", &["gpu"]);
+    let large = CreateInstance { memory: Some(1 << 50), ..vm() };
+    let none = CreateInstance { vcpus: Some(0), ..vm() };
+    let many = CreateInstance { vcpus: Some(1025), ..vm() };
+    let image = CreateInstance { image: "missing".into(), ..vm() };
+    let unheard = CreateInstance { hypervisor: Some("bochs".into()), ..vm() };
+    let tight = CreateInstance { overlay_size: Some(1), ..vm() };
+    let no_memory = CreateInstance { memory: Some(0), ..vm() };
+    for (wish, code) in [
+        (wish("Bad Name", &["gpu"]), Code::InvalidName),
+        (wish("taken", &["gpu"]), Code::NameConflict),
+        (wish("vm", &["gpu", "nothing"]), Code::NotFound),
+        (wish("vm", &["gpu", GPU]), Code::InvalidRequest),
+        (large, Code::InsufficientResources),
+        (none, Code::InvalidRequest),
+        (many, Code::InvalidRequest),
+        (image, Code::NotFound),
+        (unheard, Code::InvalidRequest),
+        (tight, Code::InvalidSize),
+        (no_memory, Code::InvalidSize),
+    ] {
+        refused(&rig, &engine, wish, code);
+    }
+    let in_use = refused(&rig, &engine, wish("vm", &["gpu", "nic"]), Code::InUse);
+    assert!(in_use.message.contains("\"taken\""), "it names who has it: {in_use}");
+    register(&engine, "gpu-audio", GPU_AUDIO).unwrap();
+    refused(&rig, &engine, wish("vm", &["gpu", "gpu-audio"]), Code::Conflict);
+    rig.launcher.set_missing(Some("qemu-system-x86_64 is not installed"));
+    let missing = refused(&rig, &engine, wish("vm", &["gpu"]), Code::HypervisorMissing);
+    assert!(missing.message.contains("qemu-system-x86_64"));
+}
+
+#[test]
+fn a_device_that_somebody_uses_is_not_taken() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.hold(Holder {
+        address: GPU_AUDIO.parse().unwrap(),
+        pid: Some(4711),
+        user: "pipewire (pid 4711)".into(),
+        by: "/dev/snd/pcmC1D3p".into(),
+    });
+    let refusal = refused(&rig, &engine, wish("vm", &["gpu"]), Code::InUse);
+    assert!(refusal.message.contains("pid 4711"), "{refusal}");
+}
+
+#[test]
+fn another_card_is_not_the_one_that_was_registered() {
+    let rig = Rig::new();
+    rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-01");
+    let (engine, _) = rig.open_recovered();
+    rig.import(&engine, "debian");
+    register(&engine, "gpu", GPU).unwrap();
+    rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-02");
+    refused(&rig, &engine, wish("vm", &["gpu"]), Code::FingerprintChanged);
+}
+
+#[test]
+fn registering_names_what_is_wrong() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let code = |name: &str, address: &str| register(&engine, name, address).unwrap_err().code;
+    assert_eq!(code("x1", "a2:00"), Code::InvalidPciAddress);
+    assert_eq!(code("x1", "0000:7f:00.0"), Code::DeviceNotFound);
+    assert_eq!(code("x1", "0000:00:01.0"), Code::NotAssignable);
+    assert_eq!(code("../x", GPU_AUDIO), Code::InvalidName);
+    assert_eq!(code("gpu", GPU_AUDIO), Code::Conflict);
+    assert_eq!(code("gpu2", GPU), Code::Conflict);
+    let request = RegisterDevice { address: GPU_AUDIO.into(), ..RegisterDevice::default() };
+    assert_eq!(engine.register_device(request).unwrap().name, "pci-0000-01-00-1");
+
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    assert_eq!(engine.delete_device("nic").unwrap_err().code, Code::InUse);
+    assert_eq!(engine.delete_device("nothing").unwrap_err().code, Code::NotFound);
+    engine.delete_device(GPU).unwrap();
+    assert_eq!(engine.device("gpu").unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn without_an_iommu_nothing_can_be_registered() {
+    let address: Address = NIC.parse().unwrap();
+    let card = Card::new(address, (0x8086, 0x10d3), 0x02_0000, 0, Some("e1000e"));
+    let rig = Rig::on(Card::inventory(&[card.without_iommu()]));
+    let (engine, _) = rig.open_recovered();
+    assert_eq!(register(&engine, "nic", NIC).unwrap_err().code, Code::NoIommu);
+    assert!(engine.available(&engine::AvailableFilter::All).unwrap().is_empty());
+}
+
+#[test]
+fn without_vfio_nothing_is_touched() {
+    let mut inventory = sim::workstation();
+    inventory.vfio.vfio_pci = false;
+    let rig = Rig::on(inventory);
+    let (engine, _) = rig.open_recovered();
+    rig.import(&engine, "debian");
+    register(&engine, "gpu", GPU).unwrap();
+    refused(&rig, &engine, wish("vm", &["gpu"]), Code::VfioMissing);
+}
+
+#[test]
+fn images_are_refused_kept_and_replaced() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let import = |name: &str, path: &str| {
+        engine.import_image(ImportImage {
+            name: name.into(),
+            disk: Some((ImageSource::Path(path.into()), DiskFormat::Raw)),
+            ..ImportImage::default()
+        })
+    };
+    let empty = ImportImage { name: "empty".into(), ..ImportImage::default() };
+    assert_eq!(engine.import_image(empty).unwrap_err().code, Code::InvalidRequest);
+    assert_eq!(import("../x", "debian.raw").unwrap_err().code, Code::InvalidName);
+    assert_eq!(import("debian", "debian.raw").unwrap_err().code, Code::AlreadyExists);
+    import("gone", "nowhere.raw").unwrap();
+    let failed = loop {
+        let image = engine.image("gone").unwrap();
+        if image.status == engine::ImageStatus::Failed {
+            break image;
+        }
+    };
+    assert!(failed.error.unwrap().contains("nowhere.raw"));
+    let unready = CreateInstance { image: "gone".into(), ..wish("vm", &["gpu"]) };
+    refused(&rig, &engine, unready, Code::ImageNotReady);
+    // The name of a failed import can be used again.
+    rig.import(&engine, "gone");
+    engine.create_instance(CreateInstance { image: "gone".into(), ..wish("vm", &[]) }).unwrap();
+    assert_eq!(engine.delete_image("gone").unwrap_err().code, Code::InUse);
+    engine.delete_instance("vm").unwrap();
+    engine.delete_image("gone").unwrap();
+    assert_eq!(engine.image("gone").unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn verbs_in_the_wrong_state() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &[])).unwrap();
+    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::InvalidState);
+    engine.stop_instance("vm").unwrap();
+    assert_eq!(engine.stop_instance("vm").unwrap_err().code, Code::InvalidState);
+    assert_eq!(engine.delete_instance("nothing").unwrap_err().code, Code::NotFound);
+}

@@ -1,0 +1,72 @@
+//! State that cannot be used is said, and no device is touched.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use engine::{Engine, Silent};
+use model::{Code, Refusal};
+use support::{Rig, wish};
+
+fn opened(rig: &Rig) -> Result<Engine, Refusal> {
+    Engine::open(rig.config(), rig.host.clone(), vec![rig.launcher.clone()], Arc::new(Silent))
+}
+
+#[test]
+fn one_engine_at_a_time_and_the_other_learns_who() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    let refusal = opened(&rig).err().unwrap();
+    assert_eq!(refusal.code, Code::StateLocked);
+    assert!(refusal.message.contains(&std::process::id().to_string()), "{refusal}");
+    drop(engine);
+    opened(&rig).unwrap();
+}
+
+#[test]
+fn a_newer_schema_is_not_touched() {
+    let rig = Rig::ready();
+    let file = rig.config().state_dir.join("state.db");
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    drop(connection);
+    let refusal = opened(&rig).err().unwrap();
+    assert_eq!(refusal.code, Code::StateUnusable);
+    assert!(refusal.message.contains("written by a newer version"), "{refusal}");
+    rig.assert_untouched("a newer schema");
+}
+
+#[test]
+fn a_damaged_file_is_said_to_be_damaged() {
+    let rig = Rig::ready();
+    let path = rig.config().state_dir.join("state.db");
+    let length = std::fs::metadata(&path).unwrap().len();
+    for (what, at, bytes) in
+        [("the header", 0, &[0u8; 100][..]), ("a table", length / 2 / 4096 * 4096, &[0x5a; 4096])]
+    {
+        let whole = std::fs::read(&path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+        let refusal = opened(&rig).err().expect(what);
+        assert_eq!(refusal.code, Code::StateUnusable, "{what}: {refusal}");
+        std::fs::write(&path, whole).unwrap();
+    }
+    opened(&rig).unwrap();
+}
+
+#[test]
+fn the_file_can_be_read_beside_the_daemon() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    let connection = rusqlite::Connection::open(rig.config().state_dir.join("state.db")).unwrap();
+    let count = |table: &str| -> i64 {
+        let count = format!("SELECT COUNT(*) FROM {table}");
+        connection.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("instances"), count("claims"), count("devices")), (1, 1, 4));
+    assert!(count("steps") > 5);
+}

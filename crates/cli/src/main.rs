@@ -1,2 +1,12 @@
 //! The `handover` executable.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Handover starts itself again for what must be a process of its own; nothing else is set up before that.
+    match std::env::args_os().nth(1) {
+        Some(part) if part == "worker" => host::worker::main(),
+        Some(part) if part == "launch" => vmm::launcher::main(),
+        _ => cli::run(),
+    }
+}

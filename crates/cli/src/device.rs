@@ -1,0 +1,160 @@
+//! `handover device`: what may be handed over.
+
+use api::client::segment;
+use api::{AvailableDevice, CreateDevice, Device as Registered};
+use clap::{Args, Subcommand};
+
+use crate::connection::{Connection, tag, tag_query};
+use crate::failure::{Done, Failure};
+use crate::output;
+use crate::table::Table;
+
+/// Register devices that may be handed over
+#[derive(Debug, Args)]
+pub struct Device {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List what could be registered: GPUs, or more with --type
+    Available {
+        /// all, gpu, accelerator, nic, nvme, storage, audio, usb or other
+        #[arg(long = "type", value_name = "KIND")]
+        kind: Option<String>,
+    },
+    /// List the registered devices
+    List {
+        /// Only those with this label (may be repeated)
+        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
+    },
+    /// Register a device
+    #[command(visible_alias = "register")]
+    Add {
+        /// Its PCI address, as `handover ls` shows it
+        address: String,
+        /// A name for it; by default made from the address
+        #[arg(long)]
+        name: Option<String>,
+        /// A label (may be repeated)
+        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
+    },
+    /// Show a registered device
+    Show {
+        /// Its name or id
+        device: String,
+    },
+    /// Take a device off the register; the hardware is not touched
+    Rm {
+        /// Its name or id
+        device: String,
+    },
+    /// Say that a wedged device has been looked at, and put back what is left of its hand-over
+    Clear {
+        /// Its name or id
+        device: String,
+    },
+}
+
+impl Device {
+    pub fn run(self) -> Done {
+        let Self { connection, command } = self;
+        match command {
+            Command::Available { kind } => available(&connection, kind.as_deref()),
+            Command::List { tags } => list(&connection, &tags),
+            Command::Add { address, name, tags } => {
+                let what = Failure::to(format!("register {address}"));
+                let tags = (!tags.is_empty()).then(|| tags.into_iter().collect());
+                let body = CreateDevice { pci_address: address, name, tags };
+                let device = connection
+                    .talk(async |client| client.post("/devices", Some(&body)).await)
+                    .map_err(what)?;
+                show(&connection, &device)
+            }
+            Command::Show { device } => {
+                let path = format!("/devices/{}", segment(&device));
+                let shown = connection
+                    .talk(async |client| client.get(&path).await)
+                    .map_err(Failure::to(format!("show the device {device}")))?;
+                show(&connection, &shown)
+            }
+            Command::Rm { device } => {
+                let path = format!("/devices/{}", segment(&device));
+                connection
+                    .talk(async |client| client.delete(&path).await)
+                    .map_err(Failure::to(format!("remove the device {device}")))
+            }
+            Command::Clear { device } => {
+                let path = format!("/devices/{}/clear", segment(&device));
+                let shown = connection
+                    .talk(async |client| client.post(&path, None::<&()>).await)
+                    .map_err(Failure::to(format!("clear the device {device}")))?;
+                show(&connection, &shown)
+            }
+        }
+    }
+}
+
+fn available(connection: &Connection, kind: Option<&str>) -> Done {
+    let path = match kind {
+        Some(kind) => format!("/devices/available?type={}", api::client::query_value(kind)),
+        None => "/devices/available".to_owned(),
+    };
+    let devices: Vec<AvailableDevice> = connection
+        .talk(async |client| client.get(&path).await)
+        .map_err(Failure::to("list what could be registered"))?;
+    if connection.json() {
+        return output::json(&devices);
+    }
+    let mut table = Table::new(&["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"]);
+    for device in devices {
+        let name = format!("{} {}", device.vendor_name, device.device_name);
+        let group = device.iommu_group.to_string();
+        let driver = device.current_driver.unwrap_or_default();
+        table.row([device.pci_address, device.kind, name, group, driver]);
+    }
+    output::line(table.render().trim_end())
+}
+
+fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
+    let path = format!("/devices{}", tag_query(tags));
+    let devices: Vec<Registered> = connection
+        .talk(async |client| client.get(&path).await)
+        .map_err(Failure::to("list the devices"))?;
+    if connection.json() {
+        return output::json(&devices);
+    }
+    let mut table = Table::new(&["NAME", "ADDRESS", "KIND", "ON VFIO", "ATTACHED TO", "TAGS"]);
+    for device in devices {
+        let on_vfio = if device.bound_to_vfio { "yes" } else { "no" }.to_owned();
+        let attached = device.attached_to.unwrap_or_default();
+        let tags = output::tags(&device.tags);
+        table.row([device.name, device.pci_address, device.kind, on_vfio, attached, tags]);
+    }
+    output::line(table.render().trim_end())
+}
+
+fn show(connection: &Connection, device: &Registered) -> Done {
+    if connection.json() {
+        return output::json(device);
+    }
+    let group = device.iommu_group.map_or_else(|| "none".to_owned(), |group| group.to_string());
+    let fields = [
+        ("name", device.name.clone()),
+        ("id", device.id.clone()),
+        ("address", device.pci_address.clone()),
+        ("kind", device.kind.clone()),
+        ("ids", format!("{}:{}", device.vendor_id, device.device_id)),
+        ("IOMMU group", group),
+        ("on vfio", if device.bound_to_vfio { "yes" } else { "no" }.to_owned()),
+        ("attached to", device.attached_to.clone().unwrap_or_else(|| "no instance".to_owned())),
+        ("registered", device.created_at.clone()),
+        ("tags", output::tags(&device.tags)),
+    ];
+    output::fields(&fields)
+}

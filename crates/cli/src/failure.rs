@@ -1,0 +1,75 @@
+//! How a command fails: what failed, why, and what to do; with an exit status.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use model::{Code, Refusal};
+
+/// A command that failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something was refused.
+    Refused {
+        /// What was tried, such as `register 0000:01:00.0`.
+        what: String,
+        /// Why, and what to do.
+        refusal: Refusal,
+    },
+    /// Nobody reads what is printed any more.
+    Closed,
+}
+
+/// What commands give.
+pub type Done = Result<(), Failure>;
+
+impl Failure {
+    /// Makes failures of one command.
+    pub fn to(what: impl Into<String>) -> impl FnOnce(Refusal) -> Self {
+        let what = what.into();
+        move |refusal| Self::Refused { what, refusal }
+    }
+
+    /// Prints the failure, and gives its exit status.
+    pub fn report(self) -> ExitCode {
+        let Self::Refused { what, refusal } = self else { return ExitCode::SUCCESS };
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let bold = Style::new().bold();
+        let mut text = format!("{red}error:{red:#} cannot {what} ({})\n", refusal.code);
+        let _ = writeln!(text, "  {bold}why:{bold:#} {}", refusal.message);
+        if !refusal.remedy.is_empty() {
+            let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", refusal.remedy);
+        }
+        // Where standard error is closed, the exit status still tells.
+        let _ = anstream::stderr().write_all(text.as_bytes());
+        ExitCode::from(refusal.code.exit_status())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        Self::Refused {
+            what: "print".to_owned(),
+            refusal: Refusal::new(Code::Internal, error.to_string(), "see where the output goes"),
+        }
+    }
+}
+
+/// The table of exit statuses, for help and the manual.
+pub fn exit_statuses() -> String {
+    let mut codes: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
+    for code in Code::ALL {
+        codes.entry(code.exit_status()).or_default().push(code.as_str());
+    }
+    let mut text =
+        "Exit status, and the codes of errors that it stands for:\n    0  done".to_owned();
+    for (status, codes) in codes {
+        let _ = write!(text, "\n{status:>5}  {}", codes.join(", "));
+    }
+    text
+}

@@ -1,0 +1,160 @@
+//! `handover image`: what machines boot.
+
+use std::path::PathBuf;
+
+use api::Image as Imported;
+use api::client::{FilePart, Upload, segment};
+use clap::{Args, Subcommand, ValueEnum};
+use model::{Code, Refusal};
+
+use crate::connection::Connection;
+use crate::failure::{Done, Failure};
+use crate::output;
+use crate::table::Table;
+
+/// Import disk images and kernels
+#[derive(Debug, Args)]
+pub struct Image {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Import an image: a disk, a kernel, or both
+    Import(Import),
+    /// List the images
+    List,
+    /// Show an image
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove an image
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Import {
+    /// Its name
+    name: String,
+    /// A disk image
+    #[arg(long, value_name = "FILE", requires = "format", required_unless_present = "kernel")]
+    disk: Option<PathBuf>,
+    /// The disk's format; it is never guessed
+    #[arg(long, requires = "disk")]
+    format: Option<Format>,
+    /// A kernel, which the machine boots directly
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The kernel's initial ramdisk
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "WORDS", requires = "kernel", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Raw,
+    Qcow2,
+}
+
+impl Image {
+    pub fn run(self) -> Done {
+        let Self { connection, command } = self;
+        match command {
+            Command::Import(import) => {
+                let what = Failure::to(format!("import the image {}", import.name));
+                let image = connection.talk(async |client| import.send(&client).await);
+                show(&connection, &image.map_err(what)?)
+            }
+            Command::List => list(&connection),
+            Command::Show { name } => {
+                let path = format!("/images/{}", segment(&name));
+                let image = connection
+                    .talk(async |client| client.get(&path).await)
+                    .map_err(Failure::to(format!("show the image {name}")))?;
+                show(&connection, &image)
+            }
+            Command::Rm { name } => {
+                let path = format!("/images/{}", segment(&name));
+                connection
+                    .talk(async |client| client.delete(&path).await)
+                    .map_err(Failure::to(format!("remove the image {name}")))
+            }
+        }
+    }
+}
+
+impl Import {
+    /// Uploads the files, and waits until the image is ready.
+    async fn send(self, client: &api::client::Client) -> Result<Imported, Refusal> {
+        let mut upload = Upload::default();
+        upload.fields.push(("name", self.name.clone()));
+        let format = self.format.map(|format| match format {
+            Format::Raw => "raw".to_owned(),
+            Format::Qcow2 => "qcow2".to_owned(),
+        });
+        upload.fields.extend(format.map(|format| ("format", format)));
+        upload.fields.extend(self.cmdline.map(|words| ("cmdline", words)));
+        let files = [("disk", self.disk), ("kernel", self.kernel), ("initrd", self.initrd)];
+        let parts =
+            files.into_iter().filter_map(|(field, path)| Some(FilePart { field, path: path? }));
+        upload.files.extend(parts);
+        let mut image: Imported = client.upload("/images", upload).await?;
+        let path = format!("/images/{}", segment(&self.name));
+        while !matches!(image.status.as_str(), "ready" | "failed") {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            image = client.get(&path).await?;
+        }
+        if image.status == "failed" {
+            return Err(Refusal::new(
+                Code::InvalidImage,
+                image.error.unwrap_or_else(|| "it failed without saying why".to_owned()),
+                format!("handover image rm {}, then import it again from a mended file", self.name),
+            ));
+        }
+        Ok(image)
+    }
+}
+
+fn list(connection: &Connection) -> Done {
+    let images: Vec<Imported> = connection
+        .talk(async |client| client.get("/images").await)
+        .map_err(Failure::to("list the images"))?;
+    if connection.json() {
+        return output::json(&images);
+    }
+    let mut table = Table::new(&["NAME", "STATUS", "DISK", "KERNEL", "SIZE"]);
+    for image in images {
+        let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
+        let size = image.size_bytes.map(output::bytes).unwrap_or_default();
+        table.row([image.name, image.status, image.disk_format.unwrap_or_default(), kernel, size]);
+    }
+    output::line(table.render().trim_end())
+}
+
+fn show(connection: &Connection, image: &Imported) -> Done {
+    if connection.json() {
+        return output::json(image);
+    }
+    output::fields(&[
+        ("name", image.name.clone()),
+        ("status", image.status.clone()),
+        ("error", image.error.clone().unwrap_or_default()),
+        ("digest", image.digest.clone()),
+        ("disk", image.disk_format.clone().unwrap_or_default()),
+        ("kernel", if image.has_kernel { "yes" } else { "" }.to_owned()),
+        ("command line", image.cmdline.clone().unwrap_or_default()),
+        ("size", image.size_bytes.map(output::bytes).unwrap_or_default()),
+        ("imported", image.created_at.clone()),
+        ("tags", output::tags(&image.tags)),
+    ])
+}

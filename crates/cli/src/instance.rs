@@ -1,0 +1,249 @@
+//! `handover instance`: machines.
+
+use api::client::{Client, query_value, segment};
+use api::{CreateInstance, Instance as Machine, WaitOutcome};
+use clap::{Args, Subcommand};
+use model::{Code, Refusal};
+
+use crate::connection::{Connection, tag, tag_query};
+use crate::failure::{Done, Failure};
+use crate::output;
+use crate::progress::Progress;
+use crate::table::Table;
+
+/// Run machines with devices of this host
+#[derive(Debug, Args)]
+pub struct Instance {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create an instance, hand its devices over, and start it
+    Create(Create),
+    /// List the instances
+    List {
+        /// Only those with this label (may be repeated)
+        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
+    },
+    /// Show an instance
+    Show {
+        /// Its name or id
+        instance: String,
+    },
+    /// Start an instance's machine again
+    Start {
+        /// Its name or id
+        instance: String,
+    },
+    /// Stop an instance's machine; it keeps its devices
+    Stop {
+        /// Its name or id
+        instance: String,
+    },
+    /// Delete an instance; its devices go back to the drivers that they had
+    Rm {
+        /// Its name or id
+        instance: String,
+    },
+    /// Show what the guest writes to its console
+    Logs {
+        /// Its name or id
+        instance: String,
+        /// Go on until the machine ends
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the last lines to begin with
+        #[arg(long, default_value_t = 100, value_name = "LINES")]
+        tail: u64,
+    },
+    /// Wait until an instance is in a state
+    Wait {
+        /// Its name or id
+        instance: String,
+        /// The state
+        #[arg(long, default_value = "Running")]
+        state: String,
+        /// How long at most, such as 30s or 2m
+        #[arg(long, default_value = "60s")]
+        timeout: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// Its name
+    name: String,
+    /// The image that it boots
+    #[arg(long)]
+    image: String,
+    /// Its memory
+    #[arg(long, default_value = "1GB")]
+    size: String,
+    /// Its virtual CPUs
+    #[arg(long, default_value_t = 2)]
+    vcpus: u32,
+    /// A registered device, by name or id (may be repeated)
+    #[arg(long = "device", value_name = "DEVICE")]
+    devices: Vec<String>,
+    /// The size of its disk, where it is to be larger than the image
+    #[arg(long, value_name = "SIZE")]
+    disk_size: Option<String>,
+    /// Words to add to the kernel's command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// The program that runs it
+    #[arg(long)]
+    hypervisor: Option<String>,
+    /// A label (may be repeated)
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
+    /// Do not show what is done meanwhile
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Instance {
+    pub fn run(self) -> Done {
+        let Self { connection, command } = self;
+        match command {
+            Command::Create(create) => {
+                let what = Failure::to(format!("create the instance {}", create.name));
+                let created = connection.talk(async |client| create.send(&client).await);
+                show(&connection, &created.map_err(what)?)
+            }
+            Command::List { tags } => list(&connection, &tags),
+            Command::Show { instance } => {
+                let path = format!("/instances/{}", segment(&instance));
+                let shown = connection
+                    .talk(async |client| client.get(&path).await)
+                    .map_err(Failure::to(format!("show the instance {instance}")))?;
+                show(&connection, &shown)
+            }
+            Command::Start { instance } => switch(&connection, &instance, "start"),
+            Command::Stop { instance } => switch(&connection, &instance, "stop"),
+            Command::Rm { instance } => {
+                let path = format!("/instances/{}", segment(&instance));
+                connection
+                    .talk(async |client| client.delete(&path).await)
+                    .map_err(Failure::to(format!("delete the instance {instance}")))
+            }
+            Command::Logs { instance, follow, tail } => logs(&connection, &instance, follow, tail),
+            Command::Wait { instance, state, timeout } => {
+                wait(&connection, &instance, &state, &timeout)
+            }
+        }
+    }
+}
+
+impl Create {
+    async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let progress = Progress::of(client, "create", self.quiet).await;
+        let body = CreateInstance {
+            name: self.name,
+            image: self.image,
+            size: Some(self.size),
+            vcpus: Some(self.vcpus),
+            overlay_size: self.disk_size,
+            devices: Some(self.devices),
+            hypervisor: self.hypervisor,
+            tags: (!self.tags.is_empty()).then(|| self.tags.into_iter().collect()),
+            cmdline: self.cmdline,
+            ..CreateInstance::default()
+        };
+        let created = client.post("/instances", Some(&body)).await;
+        progress.end().await;
+        created
+    }
+}
+
+fn switch(connection: &Connection, instance: &str, verb: &str) -> Done {
+    let path = format!("/instances/{}/{verb}", segment(instance));
+    let machine = connection
+        .talk(async |client| client.post(&path, None::<&()>).await)
+        .map_err(Failure::to(format!("{verb} the instance {instance}")))?;
+    show(connection, &machine)
+}
+
+fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
+    let path = format!("/instances{}", tag_query(tags));
+    let machines: Vec<Machine> = connection
+        .talk(async |client| client.get(&path).await)
+        .map_err(Failure::to("list the instances"))?;
+    if connection.json() {
+        return output::json(&machines);
+    }
+    let mut table = Table::new(&["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "DEVICES", "TAGS"]);
+    for machine in machines {
+        let devices = machine.devices.len().to_string();
+        let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
+        table.row([machine.name, machine.state, machine.image, vcpus, machine.size, devices, tags]);
+    }
+    output::line(table.render().trim_end())
+}
+
+fn show(connection: &Connection, machine: &Machine) -> Done {
+    if connection.json() {
+        return output::json(machine);
+    }
+    output::fields(&[
+        ("name", machine.name.clone()),
+        ("id", machine.id.clone()),
+        ("state", machine.state.clone()),
+        ("problem", machine.state_error.clone().unwrap_or_default()),
+        ("image", machine.image.clone()),
+        ("vcpus", machine.vcpus.to_string()),
+        ("size", machine.size.clone()),
+        ("disk size", machine.overlay_size.clone().unwrap_or_default()),
+        ("devices", machine.devices.join(" ")),
+        ("hypervisor", machine.hypervisor.clone()),
+        ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),
+        ("exit code", machine.exit_code.map(|code| code.to_string()).unwrap_or_default()),
+        ("created", machine.created_at.clone()),
+        ("started", machine.started_at.clone().unwrap_or_default()),
+        ("stopped", machine.stopped_at.clone().unwrap_or_default()),
+        ("tags", output::tags(&machine.tags)),
+    ])
+}
+
+fn logs(connection: &Connection, instance: &str, follow: bool, tail: u64) -> Done {
+    let what = format!("read the console of {instance}");
+    let key = segment(instance);
+    let path = format!("/instances/{key}/logs?source=app&tail={tail}&follow={follow}");
+    let printed = connection.talk(async |client| {
+        let mut lines = client.lines(&path).await?;
+        while let Some(data) = lines.next().await? {
+            let line: String = serde_json::from_str(&data).unwrap_or(data);
+            if let Err(failure) = output::guest_line(&line) {
+                return Ok(Err(failure));
+            }
+        }
+        Ok(Ok(()))
+    });
+    printed.map_err(Failure::to(what))?
+}
+
+fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> Done {
+    let what = format!("wait until {instance} is {state}");
+    let (key, state, time) = (segment(instance), query_value(state), query_value(timeout));
+    let path = format!("/instances/{key}/wait?state={state}&timeout={time}");
+    let outcome: WaitOutcome = connection
+        .talk(async |client| client.get(&path).await)
+        .map_err(Failure::to(what.clone()))?;
+    if connection.json() {
+        output::json(&outcome)?;
+    }
+    if !outcome.timed_out {
+        return if connection.json() { Ok(()) } else { output::line(&outcome.state) };
+    }
+    let problem = outcome.state_error.map(|error| format!(": {error}")).unwrap_or_default();
+    Err(Failure::to(what)(Refusal::new(
+        Code::InvalidState,
+        format!("after {timeout} it is {}{problem}", outcome.state),
+        format!("handover instance show {instance}; handover instance logs {instance}"),
+    )))
+}

@@ -1,0 +1,76 @@
+//! The command line: parses arguments, asks the daemon or the host, prints.
+
+mod connection;
+mod device;
+mod failure;
+mod generate;
+mod image;
+mod instance;
+mod ls;
+mod output;
+mod progress;
+mod resources;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Hands this host's PCI devices to virtual machines, and takes them back
+#[derive(Debug, Parser)]
+#[command(name = "handover", version, disable_help_subcommand = false)]
+struct Handover {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Ls(ls::Ls),
+    Device(device::Device),
+    Instance(instance::Instance),
+    Image(image::Image),
+    Resources(resources::Resources),
+    Completions(generate::Completions),
+    Man(generate::Man),
+}
+
+/// Prints in JSON
+#[derive(Debug, Clone, Copy, Args)]
+struct Json {
+    /// Print JSON, as it is on the wire
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// The command as clap knows it, with the table of exit statuses.
+#[must_use]
+pub fn command() -> clap::Command {
+    Handover::command().after_long_help(failure::exit_statuses())
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = command().get_matches();
+    let parsed = match Handover::from_arg_matches(&matches) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    let done = match parsed.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Ls(ls) => ls.run(),
+        Command::Device(device) => device.run(),
+        Command::Instance(instance) => instance.run(),
+        Command::Image(image) => image.run(),
+        Command::Resources(resources) => resources.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

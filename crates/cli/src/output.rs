@@ -1,0 +1,79 @@
+//! What commands print.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::Done;
+
+/// Prints a value as JSON.
+pub fn json(value: &impl Serialize) -> Done {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Prints a line.
+pub fn line(text: &str) -> Done {
+    writeln!(anstream::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// Prints a line that a guest wrote. On a terminal its control characters are left out: they could make a terminal do
+/// things.
+pub fn guest_line(text: &str) -> Done {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        let plain: String = text.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        writeln!(out, "{plain}")?;
+    } else {
+        writeln!(out, "{text}")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints named values, one on a line; those without a value are left out.
+pub fn fields(fields: &[(&str, String)]) -> Done {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut out = anstream::stdout().lock();
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "{name:width$}  {value}")?;
+    }
+    Ok(())
+}
+
+/// Bytes for a person.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    let mut tenths = count.saturating_mul(10);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if tenths.is_multiple_of(10) || tenths >= 1000 {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
+/// Labels for a person.
+pub fn tags(tags: &api::Tags) -> String {
+    let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_for_a_person() {
+        let shown = [0, 1023, 1024, 1536, 5 << 30, 300 << 30, u64::MAX].map(bytes);
+        assert_eq!(shown[..6], ["0 B", "1023 B", "1 KB", "1.5 KB", "5 GB", "300 GB"]);
+    }
+}

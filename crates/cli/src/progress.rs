@@ -1,0 +1,63 @@
+//! What the daemon does meanwhile, shown while it is done.
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::Style;
+use api::client::{Client, Lines};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// An event of the journal, as far as progress needs it.
+#[derive(Deserialize)]
+struct Event {
+    event: String,
+    instance: String,
+    operation: Option<String>,
+    words: String,
+}
+
+/// The progress of one operation, printed to a terminal.
+pub struct Progress(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+
+impl Progress {
+    /// Begins to listen, where standard error is a terminal. Without events there is no progress, and no error.
+    pub async fn of(client: &Client, operation: &'static str, quiet: bool) -> Self {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let Ok(lines) = client.lines("/events").await else { return Self(None) };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = follow(lines, operation) => {}
+                _ = stopped => {}
+            }
+        });
+        Self(Some((stop, task)))
+    }
+
+    /// Ends it.
+    pub async fn end(self) {
+        if let Self(Some((stop, task))) = self {
+            // Both fail only where it has ended by itself.
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+}
+
+/// Prints the steps of the first such operation that begins: it is the one that was just asked for.
+async fn follow(mut lines: Lines, operation: &str) {
+    let mut instance = None;
+    let dim = Style::new().dimmed();
+    while let Ok(Some(data)) = lines.next().await {
+        let Ok(event) = serde_json::from_str::<Event>(&data) else { continue };
+        if instance.is_none() && event.operation.as_deref() == Some(operation) {
+            instance = Some(event.instance.clone());
+        }
+        if instance.as_deref() == Some(event.instance.as_str()) && event.event == "intended" {
+            let _ = writeln!(anstream::stderr(), "{dim}· {}{dim:#}", event.words);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `handover resources`: what the host has and what is given away.
+
+use api::{Resource, Resources as Answer};
+use clap::Args;
+
+use crate::connection::Connection;
+use crate::failure::{Done, Failure};
+use crate::output;
+use crate::table::Table;
+
+/// Show what the host has and what is given to instances
+#[derive(Debug, Args)]
+pub struct Resources {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Resources {
+    pub fn run(self) -> Done {
+        let answer: Answer = self
+            .connection
+            .talk(async |client| client.get("/resources").await)
+            .map_err(Failure::to("show the resources"))?;
+        if self.connection.json() {
+            return output::json(&answer);
+        }
+        output::line(render(&answer).trim_end())
+    }
+}
+
+fn render(answer: &Answer) -> String {
+    let mut table = Table::new(&["RESOURCE", "HAS", "GIVEN", "FREE"]);
+    let plain = |count: u64| count.to_string();
+    let mut row = |resource: &Resource, show: &dyn Fn(u64) -> String| {
+        let shown = [resource.capacity, resource.allocated, resource.available].map(show);
+        table.row([resource.resource_type.clone()].into_iter().chain(shown));
+    };
+    row(&answer.cpu, &plain);
+    row(&answer.memory, &output::bytes);
+    row(&answer.disk, &output::bytes);
+    if let Some(gpu) = &answer.gpu {
+        let free = gpu.total_slots.saturating_sub(gpu.used_slots);
+        let shown = [gpu.total_slots, gpu.used_slots, free].map(plain);
+        table.row(["gpu".to_owned()].into_iter().chain(shown));
+    }
+    table.render()
+}

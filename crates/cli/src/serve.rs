@@ -1,0 +1,141 @@
+//! `handover serve`: the daemon.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use daemon::serve::{Options, run};
+use engine::Config;
+use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
+use model::{Code, Launcher, Refusal};
+use tracing_subscriber::EnvFilter;
+use vmm::qemu::{self, Qemu};
+
+use crate::failure::{Done, Failure};
+
+/// How long a guest may take to shut down.
+const SHUTDOWN: Duration = Duration::from_secs(60);
+
+/// Run the daemon
+///
+/// It listens on a unix socket, which root and the group handover may open: who can is as good as root. When it ends,
+/// machines go on running; the next start manages them again, and finishes or undoes what was begun.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The socket; RUN_DIR/handover.sock by default
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Listen by TCP, too: plain HTTP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// The file with the token that TCP asks for; only its owner may read it
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Ask for no token by TCP: on loopback only
+    #[arg(long, requires = "listen")]
+    no_auth: bool,
+
+    /// A name by which this host is called over TCP (may be repeated)
+    #[arg(long = "host-name", value_name = "NAME")]
+    host_names: Vec<String>,
+
+    /// Where the journal, images and machines' disks are
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
+    state_dir: PathBuf,
+
+    /// Where sockets and locks are: empty after a boot
+    #[arg(long, value_name = "DIR", default_value = "/run/handover")]
+    run_dir: PathBuf,
+
+    /// A directory from below which images may be imported by path (may be repeated)
+    #[arg(long = "image-dir", value_name = "DIR")]
+    image_dirs: Vec<PathBuf>,
+
+    /// The users that machines run as, one each
+    // Unused in systemd's table of user ids (UIDS-GIDS), which ends its own ranges at 1879048191.
+    #[arg(long, value_name = "START-END", default_value = "1900000000-1900000999", value_parser = uids)]
+    machine_uids: Range<u32>,
+
+    /// QEMU, where it is not the one on PATH
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+
+    /// How much is logged, such as debug or engine=debug
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    /// The root of sysfs, procfs and devfs
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+/// Reads `START-END`, both within.
+fn uids(text: &str) -> Result<Range<u32>, String> {
+    let numbers = text.split_once('-').and_then(|(start, end)| {
+        Some((start.parse::<u32>().ok()?, end.parse::<u32>().ok()?.checked_add(1)?))
+    });
+    match numbers {
+        Some((0, _)) => Err("0 is root: a machine never runs as root".to_owned()),
+        Some((start, end)) if start < end => Ok(start..end),
+        _ => Err("write it like 1900000000-1900000999".to_owned()),
+    }
+}
+
+impl Serve {
+    pub fn run(self) -> Done {
+        let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|_| EnvFilter::new("info"));
+        let journald = std::env::var_os("JOURNAL_STREAM").is_some();
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+        // journald has the time of each line.
+        if journald {
+            log.without_time().init()
+        } else {
+            log.init()
+        }
+        self.serve().map_err(Failure::to("serve"))
+    }
+
+    fn serve(self) -> Result<(), Refusal> {
+        let config =
+            HostConfig { root: self.root.clone(), ..HostConfig::this_host(self.run_dir.clone()) };
+        let host = LinuxHost::new(config).map_err(|error| {
+            Refusal::new(
+                Code::Internal,
+                format!("the host cannot be worked on: {error}"),
+                "run as root, on Linux with sysfs and procfs",
+            )
+        })?;
+        let qemu = Qemu::new(qemu::Config {
+            run_dir: self.run_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            binary: self.qemu,
+            launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
+            root: self.root,
+        });
+        let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(qemu)];
+        let options = Options {
+            socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),
+            listen: self.listen,
+            token_file: self.token_file,
+            no_auth: self.no_auth,
+            host_names: self.host_names,
+        };
+        let config = Config {
+            state_dir: self.state_dir,
+            image_dirs: self.image_dirs,
+            machine_uids: self.machine_uids,
+            shutdown_grace: SHUTDOWN,
+        };
+        run(options, config, Arc::new(host), launchers)
+    }
+}

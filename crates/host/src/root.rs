@@ -118,14 +118,25 @@ impl Dir {
         Err(Errno::FBIG)
     }
 
-    /// Reads an attribute, without the white space around it.
+    /// Reads a file, without the white space around its text.
     ///
     /// # Errors
-    /// The kernel's; `EILSEQ` where it is not UTF-8.
+    /// The kernel's; `EILSEQ` where it is not UTF-8, `EFBIG` over 64 KiB.
     pub fn text(&self, path: &str) -> Result<String> {
-        let bytes = self.bytes(path, ATTRIBUTE_LIMIT)?;
-        let text = String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)?;
-        Ok(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
+        tidy(&self.bytes(path, ATTRIBUTE_LIMIT)?)
+    }
+
+    /// Reads an attribute of sysfs as [`text`](Self::text) does, in one read: the kernel gives the whole of it, a page
+    /// at most (Documentation/filesystems/sysfs.rst). A listing makes thousands of these.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text), `EFBIG` over a page.
+    pub fn attribute(&self, path: &str) -> Result<String> {
+        const PAGE: usize = 4096;
+        let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let mut page = [0; PAGE + 1];
+        let read = retry(|| rustix::io::read(&file, &mut page))?;
+        page.get(..read).filter(|bytes| bytes.len() <= PAGE).ok_or(Errno::FBIG).and_then(tidy)
     }
 
     /// Where a symbolic link points, without following it.
@@ -240,6 +251,12 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The text of a file without the white space around it.
+fn tidy(bytes: &[u8]) -> Result<String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Errno::ILSEQ)?;
+    Ok(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
 }
 
 /// Makes a call again that a signal interrupted.

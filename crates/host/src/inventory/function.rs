@@ -140,7 +140,7 @@ impl<'a> Attributes<'a> {
         if !self.has(name) {
             return None;
         }
-        let read = self.dir.text(name);
+        let read = self.dir.attribute(name);
         read.inspect_err(|errno| notes.push(unreadable(name, *errno))).ok()
     }
 

@@ -16,7 +16,7 @@ pub fn read(root: &Root) -> BTreeMap<u32, Group> {
         // Members that are not PCI functions (platform devices, mdevs) are none of ours.
         let members = root.names(&format!("{GROUPS}/{name}/devices")).unwrap_or_default();
         let members = members.iter().filter_map(|name| name.parse().ok()).collect();
-        let domain_type = root.text(&format!("{GROUPS}/{name}/type")).ok();
+        let domain_type = root.attribute(&format!("{GROUPS}/{name}/type")).ok();
         let domain_type = domain_type.filter(|text| !text.is_empty());
         groups.insert(number, Group { members, domain_type });
     }

@@ -1,0 +1,57 @@
+//! The simulated launcher, with consoles that are files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Availability, Exit, LaunchError, Launcher, MachineHandle, MachineSpec, Presence};
+use sim::SimLauncher;
+use uuid::Uuid;
+
+pub struct Recorded {
+    pub inner: Arc<SimLauncher>,
+    pub dir: PathBuf,
+}
+
+impl Launcher for Recorded {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn availability(&self) -> Availability {
+        self.inner.availability()
+    }
+
+    fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        self.inner.create_files(spec)
+    }
+
+    fn remove_files(&self, id: Uuid) -> Result<(), LaunchError> {
+        self.inner.remove_files(id)
+    }
+
+    fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError> {
+        std::fs::write(self.console(spec.id), "GUEST one\r\nGUEST \"two\"\nlogin: ").unwrap();
+        self.inner.launch(spec)
+    }
+
+    fn find(&self, id: Uuid) -> Presence {
+        self.inner.find(id)
+    }
+
+    fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
+        self.inner.shut_down(id, grace)
+    }
+
+    fn kill(&self, id: Uuid) -> Result<(), LaunchError> {
+        self.inner.kill(id)
+    }
+
+    fn wait(&self, handle: &MachineHandle) -> Result<Exit, LaunchError> {
+        self.inner.wait(handle)
+    }
+
+    fn console(&self, id: Uuid) -> PathBuf {
+        self.dir.join(self.inner.console(id))
+    }
+}

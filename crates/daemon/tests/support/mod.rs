@@ -1,0 +1,180 @@
+//! A daemon on a simulated host, served as in earnest: over a unix socket and TCP.
+#![allow(dead_code)]
+
+mod launcher;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daemon::serve::{Options, run};
+use engine::Config;
+use model::Inventory;
+use serde_json::Value;
+use sim::{SimHost, SimLauncher, Snapshot};
+
+pub use launcher::Recorded;
+
+/// The GPUs, NIC and drive of `sim::workstation`.
+pub const GPU: &str = "0000:01:00.0";
+pub const NIC: &str = "0000:03:00.0";
+pub const BRIDGE: &str = "0000:00:01.0";
+
+/// A daemon, and what it works on.
+pub struct Daemon {
+    pub host: Arc<SimHost>,
+    pub launcher: Arc<SimLauncher>,
+    pub dir: tempfile::TempDir,
+    pub address: SocketAddr,
+    pub token: Option<&'static str>,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    fn read(mut stream: impl Read) -> Self {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head: head.to_lowercase(), body: body.to_owned() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The body of an answer that must be this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// Checks a refusal; its message, for more checks.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        let body = self.json();
+        assert_eq!(body["code"], code, "{body:#}");
+        let message = body["message"].as_str().unwrap().to_owned();
+        assert!(message.len() > 20, "that helps nobody: {message}");
+        assert!(body["details"]["remedy"].as_str().unwrap().len() > 5, "{body:#}");
+        message
+    }
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        Self::on(sim::workstation(), None)
+    }
+
+    pub fn on(inventory: Inventory, token: Option<&'static str>) -> Self {
+        let host = Arc::new(SimHost::new(inventory));
+        let launcher = Arc::new(SimLauncher::new(host.clone()));
+        let dir = tempfile::tempdir().unwrap();
+        // The port is free again for the daemon; nobody else on this host asks for this very one meanwhile.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let token_file = token.map(|token| private_file(dir.path().join("token"), token));
+        let daemon = Self { host, launcher, dir, address, token };
+        let options = Options {
+            socket: daemon.socket(),
+            listen: Some(address),
+            no_auth: token_file.is_none(),
+            token_file,
+            host_names: vec!["hv1".into()],
+        };
+        let config = Config {
+            state_dir: daemon.dir.path().join("state"),
+            image_dirs: vec![daemon.dir.path().to_owned()],
+            machine_uids: 200_000..200_100,
+            shutdown_grace: Duration::from_secs(1),
+        };
+        let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
+        let launcher = Recorded { inner: daemon.launcher.clone(), dir };
+        std::thread::spawn(move || run(options, config, host, vec![Arc::new(launcher)]).unwrap());
+        let until = Instant::now() + Duration::from_secs(20);
+        while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()
+        {
+            assert!(Instant::now() < until, "the daemon does not come up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        daemon
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/handover.sock")
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.host.snapshot()
+    }
+
+    /// Sends a request as it stands, by TCP.
+    pub fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(stream)
+    }
+
+    /// A request by the unix socket.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        let length = body.len();
+        // The content type of `curl -d`.
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(stream)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &body.to_string())
+    }
+
+    /// Imports a disk image by path, and waits until it is ready.
+    pub fn import(&self, name: &str) {
+        let file = self.dir.path().join("disk.raw");
+        std::fs::write(&file, vec![7; 4096]).unwrap();
+        let body = serde_json::json!({ "name": name, "disk": file, "format": "raw" });
+        self.post("/images", &body).expect(202);
+        self.until_ready(name);
+    }
+
+    pub fn until_ready(&self, name: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.get(&format!("/images/{name}")).expect(200)["status"] != "ready" {
+            assert!(Instant::now() < until, "{name} does not get ready");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn register(&self, name: &str, address: &str) {
+        let body = serde_json::json!({ "name": name, "pci_address": address });
+        self.post("/devices", &body).expect(201);
+    }
+}
+
+fn private_file(path: PathBuf, text: &str) -> PathBuf {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    path
+}

@@ -78,7 +78,7 @@ fn devices_go_to_a_machine_and_come_back() {
 
 /// A user, a cgroup and limits of its own, and no way to more.
 fn a_machine_is_a_stranger(host: &Host) {
-    let status = host.sh("cat /proc/$(pgrep -f qemu-system)/status");
+    let status = host.sh("cat /proc/$(pgrep -x qemu-system-x86)/status");
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
@@ -87,29 +87,29 @@ fn a_machine_is_a_stranger(host: &Host) {
     assert_eq!(field("NoNewPrivs:"), ["1"]);
     assert_eq!(field("CapEff:"), ["0000000000000000"]);
     assert_eq!(field("Seccomp:"), ["2"]);
-    let limits = host.sh("grep 'Max locked memory' /proc/$(pgrep -f qemu-system)/limits");
+    let limits = host.sh("grep 'Max locked memory' /proc/$(pgrep -x qemu-system-x86)/limits");
     let bytes: u64 = limits.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(bytes >= 256 << 20, "{limits}");
-    let cgroup = host.sh("cat /proc/$(pgrep -f qemu-system)/cgroup");
+    let cgroup = host.sh("cat /proc/$(pgrep -x qemu-system-x86)/cgroup");
     assert!(cgroup.contains("handover-"), "{cgroup}");
 }
 
 /// The daemon is killed and started again: the machine is not disturbed, and is managed again.
 fn the_daemon_can_die_meanwhile(host: &Host, id: &serde_json::Value) {
-    let pid = host.sh("pgrep -f qemu-system");
+    let pid = host.sh("pgrep -x qemu-system-x86");
     host.kill_daemon();
-    assert_eq!(host.sh("pgrep -f qemu-system"), pid, "the machine died with the daemon");
+    assert_eq!(host.sh("pgrep -x qemu-system-x86"), pid, "the machine died with the daemon");
     host.serve("");
     let instance = host.get("/instances/ml-training");
     assert_eq!((&instance["state"], &instance["id"]), (&json!("Running"), id));
-    assert_eq!(host.sh("pgrep -f qemu-system"), pid);
+    assert_eq!(host.sh("pgrep -x qemu-system-x86"), pid);
 }
 
 /// Stopped, the devices stay with the instance; started, the guest finds them again.
 fn stop_and_start(host: &Host) {
     let stopped = host.ask("POST", "/instances/ml-training/stop", None).expect(200);
     assert_eq!(stopped["state"], "Stopped");
-    assert_eq!(host.sh("pgrep -c qemu-system || true").trim(), "0");
+    assert_eq!(host.sh("pgrep -xc qemu-system-x86 || true").trim(), "0");
     host.ask("DELETE", "/devices/l4-gpu", None).refused(409, "in_use");
     let started = host.ask("POST", "/instances/ml-training/start", None).expect(200);
     assert_eq!(started["state"], "Running");

@@ -1,4 +1,5 @@
 //! The project's own chores: documents made from the code, the contract of a host, benchmarks.
 
+pub mod bench;
 pub mod contract;
 pub mod errors;

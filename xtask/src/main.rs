@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use host::{HostConfig, LinuxHost};
 use model::Address;
-use xtask::{contract, errors};
+use xtask::{bench, contract, errors};
 
 #[derive(Parser)]
 #[command(about = "Handover's own chores")]
@@ -29,6 +29,12 @@ enum Chore {
         /// The function, on its native driver
         address: Address,
     },
+    /// Measure our own part of a create, and the daemon at rest
+    Bench {
+        /// The executable whose daemon is measured
+        #[arg(long, default_value = "target/release/handover")]
+        handover: PathBuf,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -43,6 +49,7 @@ fn main() -> Result<ExitCode> {
             contract::check(&LinuxHost::new(HostConfig::this_host(run_dir))?, address)?;
             println!("{address}: the contract holds");
         }
+        Chore::Bench { handover } => bench::run(&handover)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -168,8 +168,8 @@ pub enum HostError {
         /// The kernel's error number.
         errno: Option<i32>,
     },
-    /// The step was made and its result is not what it should be.
-    #[error("{step}: the kernel accepted it, but shows {found}")]
+    /// The host does not show what it should, before the step or after it.
+    #[error("cannot {step}: the host shows {found}")]
     Check {
         /// The step in words.
         step: String,

@@ -151,7 +151,7 @@ impl Host {
     pub fn guest_report(&self, instance: &str) -> String {
         self.sh(&format!(
             "timeout 110 curl -sN 'localhost:8080/instances/{instance}/logs?source=app&follow=true' |
-             sed -u 's/^data: //; /GUEST done/q' | grep -a GUEST || true"
+             sed -un 's/^data: //p; /GUEST done/q' | jq -r . | grep -a GUEST || true"
         ))
     }
 
@@ -163,7 +163,7 @@ impl Host {
                  driver=$(basename "$(readlink $d/driver)"); echo "$d ${driver:--} $(cat $d/driver_override) $(cat $d/power/control)"
                done
                ls -ln /dev/vfio | awk 'NR > 1 { print $1, $3, $4, $NF }'
-               pgrep -a qemu; ls /var/lib/handover/machines /run/handover/machines 2>/dev/null
+               pgrep -xa qemu-system-x86; find /var/lib/handover/machines /run/handover/machines -mindepth 1 2>/dev/null
                find /sys/fs/cgroup -name '*handover*' | sort; true"#,
         )
     }

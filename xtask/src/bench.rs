@@ -1,0 +1,38 @@
+//! What is our own of a create and of a daemon, on this machine, with the limit beside each figure.
+
+mod daemon;
+mod engine;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+/// Measures and prints everything. `handover` is the executable whose daemon is measured.
+pub fn run(handover: &Path) -> Result<()> {
+    println!("{}", engine::create()?);
+    println!("{}", daemon::start(handover)?);
+    Ok(())
+}
+
+/// One figure with its goal and its limit.
+struct Figure {
+    what: &'static str,
+    goal: &'static str,
+    limit: String,
+    times: Vec<Duration>,
+}
+
+impl Figure {
+    fn line(mut self) -> String {
+        self.times.sort();
+        let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let middle = ms(self.times.get(self.times.len() / 2));
+        let (least, most) = (ms(self.times.first()), ms(self.times.last()));
+        let mut text = format!("{}: median {middle:.2} ms (goal: {})", self.what, self.goal);
+        let _ = write!(text, "\n    of {} runs, {least:.2} to {most:.2} ms", self.times.len());
+        let _ = write!(text, "\n    limit: {}", self.limit);
+        text
+    }
+}

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use engine::{Engine, InstanceState};
-use model::ClaimState;
+use model::{ClaimState, Step};
 use support::{Rig, wish};
 
 const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
@@ -110,4 +110,47 @@ fn killed_at_any_boundary_with_a_restart_of_the_host_before_recovery() {
         assert_consistent(&rig, &engine, &why);
         assert_usable(&rig, &engine, &why);
     }
+}
+
+#[test]
+fn devices_of_a_machine_that_cannot_be_proven_gone_are_not_touched() {
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        rig.killed_at(boundary, |engine| drop(engine.create_instance(wish("vm", DEVICES))));
+        let Some(id) = rig.launcher.running().first().copied() else { continue };
+        let during = rig.host.snapshot();
+        rig.launcher.set_unknown(id, true);
+        let (engine, report) = rig.open_recovered();
+        assert!(!report.notes.is_empty());
+        assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Unknown);
+        assert_eq!(rig.host.snapshot(), during);
+        rig.launcher.set_unknown(id, false);
+        engine.delete_instance("vm").unwrap();
+        rig.assert_untouched("after delete");
+        return;
+    }
+}
+
+#[test]
+fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    drop(engine);
+    rig.host.reboot();
+    rig.launcher.reboot();
+    let address = support::NIC.parse().unwrap();
+    let vfio: String = "vfio-pci".into();
+    for step in [
+        Step::LoadModule { module: "vfio_pci".into() },
+        Step::SetOverride { address, from: None, to: Some(vfio.clone()) },
+        Step::Unbind { address, driver: "e1000e".into() },
+        Step::Bind { address, driver: vfio },
+    ] {
+        rig.host.meddle(&step).unwrap();
+    }
+    let foreign = rig.host.snapshot();
+    let (engine, _) = rig.open_recovered();
+    engine.delete_instance("vm").unwrap();
+    assert_eq!(rig.host.snapshot(), foreign);
 }

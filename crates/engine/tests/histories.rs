@@ -154,8 +154,15 @@ fn play(events: &[Event]) {
     assert!(engine.claims().unwrap().is_empty());
 }
 
+/// Few by default, for each history opens the store many times; `PROPTEST_CASES=1000` searches longer.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };
+    ProptestConfig { cases, ..asked }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_history_ends_well(events in proptest::collection::vec(event(), 1..14)) {

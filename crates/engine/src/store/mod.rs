@@ -10,6 +10,8 @@ mod lock;
 mod schema;
 
 use std::fmt::Display;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,6 +59,9 @@ impl Store {
         let lock = StoreLock::take(state_dir)?;
         let path = state_dir.join("state.db");
         let mut connection = Connection::open(&path).map_err(|error| broken(&path, &error))?;
+        // Command lines and labels are nobody else's business; SQLite gives its other files the same mode.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .map_err(|error| unusable(&path, &format!("its mode cannot be set: {error}")))?;
         prepare(&mut connection, &path)?;
         Ok(Self { connection: Mutex::new(connection), path, _lock: lock })
     }

@@ -122,18 +122,24 @@ fn devices_have_their_native_drivers_and_groups() {
 fn a_guest_with_kvm_gets_a_nic_by_hand() {
     let Some(lab) = workstation() else { return };
     let _turn = drivers();
-    let console = lab
-        .sh("set -e; modprobe vfio-pci; d=/sys/bus/pci/devices/0000:03:00.0
-            echo vfio-pci >$d/driver_override; echo 0000:03:00.0 >$d/driver/unbind
-            echo 0000:03:00.0 >/sys/bus/pci/drivers_probe
-            timeout 100 qemu-system-x86_64 -machine q35 -accel kvm -cpu host -m 256 -nodefaults -display none -no-reboot \
-                -serial stdio -kernel /opt/lab/guest/vmlinux -initrd /opt/lab/guest/initrd.gz \
-                -append 'console=ttyS0 quiet panic=-1 rdinit=/init handover.run=nic' \
-                -device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=0000:03:00.0,bus=rp1 </dev/null
+    lab.sh("set -e; modprobe vfio-pci; d=/sys/bus/pci/devices/0000:03:00.0
+        echo vfio-pci >$d/driver_override; echo 0000:03:00.0 >$d/driver/unbind
+        echo 0000:03:00.0 >/sys/bus/pci/drivers_probe")
+        .unwrap();
+    let guest = lab.exec_within(
+        "qemu-system-x86_64 -machine q35 -accel kvm -cpu host -m 256 -nodefaults -display none -no-reboot \
+            -serial stdio -kernel /opt/lab/guest/vmlinux -initrd /opt/lab/guest/initrd.gz \
+            -append 'console=ttyS0 quiet panic=-1 rdinit=/init handover.run=nic' \
+            -device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=0000:03:00.0,bus=rp1 </dev/null",
+        Duration::from_secs(300),
+    );
+    let driver = lab
+        .sh("set -e; d=/sys/bus/pci/devices/0000:03:00.0
             echo >$d/driver_override; echo 0000:03:00.0 >$d/driver/unbind
             echo 0000:03:00.0 >/sys/bus/pci/drivers_probe; readlink $d/driver")
         .unwrap();
+    assert!(driver.trim_end().ends_with("/e1000e"), "{driver}");
+    let console = guest.unwrap().success().unwrap();
     assert!(console.contains("GUEST check nic ok"), "{console}");
     assert!(console.contains("GUEST done rc=0"), "{console}");
-    assert!(console.trim_end().ends_with("/e1000e"), "{console}");
 }

@@ -27,6 +27,7 @@ enum Command {
         kind: Option<String>,
     },
     /// List the registered devices
+    #[command(visible_alias = "ls")]
     List {
         /// Only those with this label (may be repeated)
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
@@ -50,6 +51,7 @@ enum Command {
         device: String,
     },
     /// Take a device off the register; the hardware is not touched
+    #[command(visible_alias = "delete")]
     Rm {
         /// Its name or id
         device: String,

@@ -26,6 +26,7 @@ enum Command {
     /// Import an image: a disk, a kernel, or both
     Import(Import),
     /// List the images
+    #[command(visible_alias = "ls")]
     List,
     /// Show an image
     Show {
@@ -33,6 +34,7 @@ enum Command {
         name: String,
     },
     /// Remove an image
+    #[command(visible_alias = "delete")]
     Rm {
         /// Its name
         name: String,

@@ -25,6 +25,7 @@ enum Command {
     /// Create an instance, hand its devices over, and start it
     Create(Create),
     /// List the instances
+    #[command(visible_alias = "ls")]
     List {
         /// Only those with this label (may be repeated)
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
@@ -46,6 +47,7 @@ enum Command {
         instance: String,
     },
     /// Delete an instance; its devices go back to the drivers that they had
+    #[command(visible_alias = "delete")]
     Rm {
         /// Its name or id
         instance: String,

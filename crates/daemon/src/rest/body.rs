@@ -1,15 +1,18 @@
 //! JSON bodies.
 
-use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
 
 /// The largest JSON body.
 const LARGEST: usize = 1 << 20;
+
+/// How much of a larger one is read and thrown away: a client that is still sending would not see why it is refused.
+const PATIENCE: usize = 16 << 20;
 
 /// A body that is read as JSON whatever its Content-Type says: `curl -d` sends a form's.
 pub struct JsonBody(Bytes);
@@ -18,16 +21,24 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        match to_bytes(request.into_body(), LARGEST).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) => {
-                let problem = Problem::invalid(
-                    format!("the body cannot be read: {error}"),
-                    "send at most 1 MiB of JSON",
-                );
-                Err(problem.with_status(StatusCode::PAYLOAD_TOO_LARGE))
+        let mut stream = request.into_body().into_data_stream();
+        let (mut body, mut received) = (BytesMut::new(), 0);
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| {
+                Problem::invalid(format!("the body cannot be read: {error}"), "send it again")
+            })?;
+            received += chunk.len();
+            if received <= LARGEST {
+                body.extend_from_slice(&chunk);
+            } else if received > PATIENCE {
+                break;
             }
         }
+        if received > LARGEST {
+            let problem = Problem::invalid("the body is larger than 1 MiB", "send less");
+            return Err(problem.with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        Ok(Self(body.freeze()))
     }
 }
 

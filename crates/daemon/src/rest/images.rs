@@ -59,7 +59,7 @@ pub async fn import(
 }
 
 async fn import_by_path(face: &Face, wanted: ImportImage) -> Result<engine::Image, Problem> {
-    if wanted.disk.is_none() && wanted.kernel.is_none() {
+    if wanted.disk.is_none() && wanted.kernel.is_none() && wanted.initrd.is_none() {
         return pull(face, wanted.name).await;
     }
     let path = |path: String| ImageSource::Path(PathBuf::from(path));

@@ -26,6 +26,7 @@ use tokio::sync::{broadcast, watch};
 
 pub use openapi::document as openapi;
 pub use problem::Problem;
+pub(crate) use upload::discard_leftovers;
 
 /// What the handlers share.
 #[derive(Clone)]

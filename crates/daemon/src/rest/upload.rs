@@ -1,13 +1,16 @@
 //! Images received as `multipart/form-data`, streamed to the engine's staging directory.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::body::Body;
 use engine::{ImageSource, ImportImage};
-use model::Code;
+use model::{Code, DiskFormat};
 use multer::{Field, Multipart};
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::images::disk_format;
@@ -15,6 +18,12 @@ use super::{Face, Problem};
 
 /// The longest text field.
 const LONGEST_TEXT: u64 = 64 << 10;
+
+/// How long the rest of a refused form is read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the names of uploads begin with.
+const PREFIX: &str = "upload-";
 
 /// What stays free on the disk for the journal.
 const RESERVE: u64 = 64 << 20;
@@ -47,7 +56,7 @@ impl Drop for Staged {
 #[derive(Default)]
 struct Form {
     name: Option<String>,
-    format: Option<String>,
+    format: Option<DiskFormat>,
     cmdline: Option<String>,
     disk: Option<Staged>,
     kernel: Option<Staged>,
@@ -57,36 +66,55 @@ struct Form {
 /// Receives the form and imports what it brings.
 pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<engine::Image, Problem> {
     let staging = face.engine.staging_dir();
-    let mut form = Form::default();
+    make_private(&staging)?;
     let mut parts = Multipart::new(body.into_data_stream(), boundary);
-    while let Some(field) = parts.next_field().await.map_err(|error| unreadable(&error))? {
-        let name = field.name().unwrap_or_default().to_owned();
-        match name.as_str() {
-            "name" => form.name = Some(text(field).await?),
-            "format" => form.format = Some(text(field).await?),
-            "cmdline" => form.cmdline = Some(text(field).await?),
-            "disk" => form.disk = Some(stage(&staging, field).await?),
-            "kernel" => form.kernel = Some(stage(&staging, field).await?),
-            "initrd" => form.initrd = Some(stage(&staging, field).await?),
-            other => {
-                return Err(Problem::invalid(
-                    format!("the form has a field {other:?}, which an image has not"),
-                    "its fields are name, format, cmdline, and the files disk, kernel, initrd",
-                ));
-            }
+    match Form::receive(&mut parts, &staging).await {
+        Ok(form) => form.import(face).await,
+        Err(problem) => {
+            // A client that is still sending would not see why it is refused.
+            let _ = tokio::time::timeout(PATIENCE, discard(&mut parts)).await;
+            Err(problem)
         }
     }
-    form.import(face).await
+}
+
+/// Reads the rest of a form and throws it away.
+async fn discard(parts: &mut Multipart<'_>) {
+    while let Ok(Some(mut field)) = parts.next_field().await {
+        while let Ok(Some(_)) = field.chunk().await {}
+    }
 }
 
 impl Form {
+    async fn receive(parts: &mut Multipart<'_>, staging: &Path) -> Result<Self, Problem> {
+        let mut form = Self::default();
+        while let Some(field) = parts.next_field().await.map_err(|error| unreadable(&error))? {
+            let name = field.name().unwrap_or_default().to_owned();
+            match name.as_str() {
+                "name" => form.name = Some(text(field).await?),
+                "format" => form.format = Some(disk_format(Some(&text(field).await?))?),
+                "cmdline" => form.cmdline = Some(text(field).await?),
+                "disk" => form.disk = Some(stage(staging, field).await?),
+                "kernel" => form.kernel = Some(stage(staging, field).await?),
+                "initrd" => form.initrd = Some(stage(staging, field).await?),
+                other => {
+                    return Err(Problem::invalid(
+                        format!("the form has a field {other:?}, which an image has not"),
+                        "its fields are name, format, cmdline, and the files disk, kernel, initrd",
+                    ));
+                }
+            }
+        }
+        Ok(form)
+    }
+
     async fn import(self, face: &Face) -> Result<engine::Image, Problem> {
         let name = self.name.ok_or_else(|| {
             Problem::invalid("the form has no name for the image", "add a text field `name`")
         })?;
         let disk = match &self.disk {
             Some(disk) => {
-                let format = disk_format(self.format.as_deref())?;
+                let format = self.format.map_or_else(|| disk_format(None), Ok)?;
                 disk.source().map(|source| (source, format))
             }
             None => None,
@@ -130,7 +158,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
 /// Writes a file as it comes.
 async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> {
     let limit = free(staging)?.saturating_sub(RESERVE);
-    let path = staging.join(format!("upload-{}", Uuid::new_v4()));
+    let path = staging.join(format!("{PREFIX}{}", Uuid::new_v4()));
     let failed = |error: std::io::Error| {
         Problem::unforeseen(&format!("cannot write to {}: {error}", staging.display()))
     };
@@ -148,6 +176,26 @@ async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> 
     }
     file.flush().await.map_err(failed)?;
     Ok(staged)
+}
+
+/// Makes the directory for uploads, for the daemon alone.
+fn make_private(staging: &Path) -> Result<(), Problem> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(staging).map_err(|error| {
+        Problem::unforeseen(&format!("cannot make {}: {error}", staging.display()))
+    })
+}
+
+/// Removes what a daemon left that was killed while it received. To be called while nothing is being received.
+pub fn discard_leftovers(staging: &Path) {
+    let Ok(entries) = std::fs::read_dir(staging) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            warn!(%error, "cannot remove {}", entry.path().display());
+        }
+    }
 }
 
 /// Bytes that are free where uploads go.

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::Boundaries;
 use crate::rest::guard::{Guard, Network, Peer, check};
-use crate::rest::{Face, router};
+use crate::rest::{Face, discard_leftovers, router};
 
 /// How long requests that are being served may take to end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -58,6 +58,7 @@ pub fn run(
     let events = boundaries.events();
     let engine = Engine::open(config, host, launchers, boundaries)?;
     tell(&engine.recover()?);
+    discard_leftovers(&engine.staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -158,9 +158,19 @@ impl Daemon {
     }
 
     pub fn until_ready(&self, name: &str) {
+        let image = self.until_done(name);
+        assert_eq!(image["status"], "ready", "{image:#}");
+    }
+
+    /// The image when its import has ended.
+    pub fn until_done(&self, name: &str) -> Value {
         let until = Instant::now() + Duration::from_secs(20);
-        while self.get(&format!("/images/{name}")).expect(200)["status"] != "ready" {
-            assert!(Instant::now() < until, "{name} does not get ready");
+        loop {
+            let image = self.get(&format!("/images/{name}")).expect(200);
+            if image["status"] == "ready" || image["status"] == "failed" {
+                return image;
+            }
+            assert!(Instant::now() < until, "the import of {name} does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,0 +1,129 @@
+//! Who may ask: tokens, names, origins; and what the client of the command line makes of it.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+use api::client::{Client, Endpoint, FilePart, Upload};
+use model::Code;
+use serde_json::{Value, json};
+use support::{Daemon, GPU};
+
+const TOKEN: &str = "a-token-of-the-tests";
+
+fn with(daemon: &Daemon, headers: &str) -> support::Answer {
+    daemon.raw(&format!("GET /devices HTTP/1.1\r\nConnection: close\r\n{headers}\r\n"))
+}
+
+#[test]
+fn by_tcp_a_token_is_needed_and_web_pages_are_refused() {
+    let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
+    let right = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(with(&daemon, &format!("Host: localhost:80\r\n{right}")).status, 200);
+    assert_eq!(with(&daemon, &format!("Host: [::1]\r\n{right}")).status, 200);
+    assert_eq!(with(&daemon, &format!("Host: HV1:8080\r\n{right}")).status, 200);
+    for wrong in ["", "Authorization: Bearer x\r\n", "Authorization: Basic eDp5\r\n"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("Authorization: Bearer {TOKEN}x\r\n")])
+    {
+        let answer = with(&daemon, &format!("Host: localhost\r\n{wrong}"));
+        answer.refused(401, "unauthorized");
+    }
+    for host in ["evil.example", "localhost.evil.example", "10.1.2.3", ""] {
+        with(&daemon, &format!("Host: {host}\r\n{right}")).refused(403, "forbidden");
+    }
+    for origin in ["http://localhost", "null"] {
+        let headers = format!("Host: localhost\r\nOrigin: {origin}\r\n{right}");
+        with(&daemon, &headers).refused(403, "forbidden");
+    }
+    let health = |host| {
+        daemon.raw(&format!("GET /health HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n\r\n"))
+    };
+    assert_eq!(health("127.0.0.1").expect(200), json!({ "status": "ok" }));
+    health("evil.example").refused(403, "forbidden");
+    // By the socket, who may open it may ask.
+    assert_eq!(daemon.get("/devices").expect(200), json!([]));
+}
+
+#[test]
+fn without_a_token_web_pages_are_still_refused() {
+    let daemon = Daemon::start();
+    assert_eq!(with(&daemon, "Host: 127.0.0.1:1\r\n").status, 200);
+    with(&daemon, "Host: evil.example\r\n").refused(403, "forbidden");
+    with(&daemon, "Host: localhost\r\nOrigin: http://localhost\r\n").refused(403, "forbidden");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_group() {
+    let daemon = Daemon::start();
+    let metadata = std::fs::metadata(daemon.socket()).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o660);
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn the_client_asks_by_socket_and_by_tcp() {
+    let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
+    let tcp: Endpoint = format!("http://{}", daemon.address).parse().unwrap();
+    let body = json!({ "pci_address": GPU, "name": "gpu" });
+    block_on(async {
+        let client = Client::new(Endpoint::Unix(daemon.socket()), None);
+        let made: api::Device = client.post("/devices", Some(&body)).await.unwrap();
+        let named = Client::new(tcp.clone(), Some(TOKEN.into()));
+        let seen: api::Device = named.get("/devices/gpu").await.unwrap();
+        assert_eq!(seen, made);
+        let stranger = Client::new(tcp.clone(), None);
+        let refusal = stranger.get::<Value>("/devices").await.unwrap_err();
+        assert_eq!(refusal.code, Code::Unauthorized);
+        client.delete("/devices/gpu").await.unwrap();
+        let gone = client.delete("/devices/gpu").await.unwrap_err();
+        assert_eq!(gone.code, Code::NotFound);
+        let nobody = Client::new(Endpoint::Unix(daemon.dir.path().join("none")), None);
+        let refusal = nobody.get::<Value>("/health").await.unwrap_err();
+        assert_eq!(refusal.code, Code::DaemonUnreachable);
+        assert!(refusal.message.contains("none") && refusal.remedy.contains("handover serve"));
+    });
+}
+
+#[test]
+fn files_are_uploaded_and_followed_by_events() {
+    let daemon = Daemon::start();
+    let disk = daemon.dir.path().join("large.raw");
+    std::fs::write(&disk, vec![7; 5 << 20]).unwrap();
+    let upload = |format: &str, path: &std::path::Path| Upload {
+        fields: vec![("name", "uploaded".into()), ("format", format.into())],
+        files: vec![FilePart { field: "disk", path: path.to_owned() }],
+    };
+    block_on(async {
+        let client = Client::new(Endpoint::Unix(daemon.socket()), None);
+        let wrong = client.upload::<api::Image>("/images", upload("vmdk", &disk)).await;
+        let wrong = wrong.unwrap_err();
+        assert_eq!(wrong.code, Code::InvalidRequest, "{wrong:?}");
+        let missing = client.upload::<api::Image>("/images", upload("raw", "/none".as_ref())).await;
+        assert_eq!(missing.unwrap_err().code, Code::InvalidRequest);
+        client.upload::<api::Image>("/images", upload("raw", &disk)).await.unwrap();
+    });
+    daemon.until_ready("uploaded");
+    let image = daemon.get("/images/uploaded").expect(200);
+    assert_eq!((&image["disk_format"], &image["status"]), (&json!("raw"), &json!("ready")));
+    let staging = std::fs::read_dir(daemon.dir.path().join("state/staging")).unwrap();
+    assert_eq!(staging.count(), 0, "uploads were left behind");
+
+    block_on(async {
+        let client = Client::new(Endpoint::Unix(daemon.socket()), None);
+        let mut events = client.lines("/events").await.unwrap();
+        let body = json!({ "name": "vm", "image": "uploaded" });
+        client.post::<api::Instance>("/instances", Some(&body)).await.unwrap();
+        let first: Value = serde_json::from_str(&events.next().await.unwrap().unwrap()).unwrap();
+        assert_eq!((&first["event"], &first["operation"]), (&json!("opened"), &json!("create")));
+        let second: Value = serde_json::from_str(&events.next().await.unwrap().unwrap()).unwrap();
+        assert_eq!(second["event"], "intended");
+        assert!(second["words"].as_str().unwrap().len() > 5, "{second}");
+    });
+}

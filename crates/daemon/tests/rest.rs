@@ -1,0 +1,215 @@
+//! The REST interface over real sockets, on a simulated host: what it answers, what it refuses, and that a refusal
+//! changes nothing.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{BRIDGE, Daemon, GPU, NIC};
+
+#[test]
+fn a_device_goes_to_an_instance_and_comes_back() {
+    let daemon = Daemon::start();
+    let before = daemon.snapshot();
+    let available = daemon.get("/devices/available").expect(200);
+    let gpu = available.as_array().unwrap().iter().find(|one| one["pci_address"] == GPU).unwrap();
+    assert_eq!((&gpu["vendor_id"], &gpu["current_driver"]), (&json!("10de"), &json!("nvidia")));
+    let nics = daemon.get("/devices/available?type=nic").expect(200);
+    assert_eq!(nics[0]["pci_address"], NIC);
+    daemon.import("debian");
+    let device = daemon.post("/devices", &json!({ "pci_address": GPU })).expect(201);
+    assert_eq!((&device["name"], &device["type"]), (&json!("pci-0000-01-00-0"), &json!("gpu")));
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["pci-0000-01-00-0"] });
+    let instance = daemon.post("/instances", &body).expect(201);
+    assert_eq!((&instance["state"], &instance["size"]), (&json!("Running"), &json!("1GB")));
+    assert_eq!((&instance["vcpus"], &instance["devices"][0]), (&json!(2), &device["id"]));
+    assert_eq!(daemon.get("/claims").expect(200)[0]["state"], "prepared");
+    let function = &daemon.get("/inventory").expect(200)["functions"][GPU];
+    assert_eq!(function["driver"], "vfio-pci");
+    let used = &daemon.get("/resources").expect(200)["gpu"];
+    assert_eq!((&used["total_slots"], &used["used_slots"]), (&json!(1), &json!(1)));
+    daemon.ask("DELETE", "/instances/vm", "").expect(204);
+    assert_eq!(daemon.snapshot(), before);
+}
+
+#[test]
+fn bad_devices_are_refused_and_change_nothing() {
+    let daemon = Daemon::start();
+    daemon.register("gpu", GPU);
+    let before = daemon.snapshot();
+    let post = |body: Value| daemon.post("/devices", &body);
+    post(json!({ "pci_address": "0000:77:00.0" })).refused(404, "device_not_found");
+    post(json!({ "pci_address": "gpu number one" })).refused(400, "invalid_pci_address");
+    post(json!({ "pci_address": BRIDGE })).refused(409, "not_assignable");
+    post(json!({ "pci_address": GPU, "name": "again" })).refused(409, "conflict");
+    post(json!({ "pci_address": NIC, "name": "gpu" })).refused(409, "conflict");
+    post(json!({ "pci_address": NIC, "name": "../x" })).refused(400, "invalid_name");
+    post(json!({ "name": "x" })).refused(400, "invalid_request");
+    let cut = daemon.ask("POST", "/devices", "{\"pci_address\": ");
+    assert!(cut.refused(400, "invalid_request").contains("line 1 column 16"));
+    daemon.ask("POST", "/devices", "").refused(400, "invalid_request");
+    let large = format!("{{\"pci_address\": \"{}\"}}", "x".repeat(3 << 20));
+    daemon.ask("POST", "/devices", &large).refused(413, "invalid_request");
+    daemon.get("/devices/none").refused(404, "not_found");
+    daemon.get("/devices/%FF").refused(400, "invalid_request");
+    daemon.get("/devices/available?type=toaster").refused(400, "invalid_request");
+    daemon.ask("DELETE", "/devices/none", "").refused(404, "not_found");
+    assert_eq!(daemon.snapshot(), before);
+}
+
+#[test]
+fn bad_instances_are_refused_and_change_nothing() {
+    let daemon = Daemon::start();
+    daemon.register("gpu", GPU);
+    daemon.import("debian");
+    let before = daemon.snapshot();
+    let post = |changes: Value| {
+        let mut body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        daemon.post("/instances", &body)
+    };
+    post(json!({ "name": "Bad_Name" })).refused(400, "invalid_name");
+    post(json!({ "image": "none" })).refused(404, "not_found");
+    post(json!({ "devices": ["none"] })).refused(404, "not_found");
+    post(json!({ "size": "900TB" })).refused(409, "insufficient_resources");
+    post(json!({ "size": "much" })).refused(400, "invalid_size");
+    post(json!({ "vcpus": "two" })).refused(400, "invalid_request");
+    for (field, value) in [("network", json!({ "enabled": true })), ("ttl", json!("1h"))]
+        .into_iter()
+        .chain([("gpu", json!({ "profile": "L40S-1Q" })), ("volumes", json!([{ "id": "v" }]))])
+    {
+        post(json!({ field: value })).refused(501, "not_implemented");
+    }
+    let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");
+    assert!(words.contains("container images"), "{words}");
+    post(json!({ "cmd": ["true"] })).refused(400, "invalid_request");
+    daemon
+        .launcher
+        .set_missing(Some("there is no qemu-system-x86_64; apt install qemu-system-x86"));
+    post(json!({})).refused(409, "hypervisor_missing");
+    daemon.launcher.set_missing(None);
+    assert_eq!(daemon.snapshot(), before);
+
+    // What asks for nothing, or is not known, is taken.
+    post(json!({ "network": { "enabled": false }, "env": {}, "ttl": "0s", "gpu": {}, "new": 1 }))
+        .expect(201);
+    post(json!({})).refused(409, "name_conflict");
+    post(json!({ "name": "other" })).refused(409, "in_use");
+    daemon.ask("DELETE", "/devices/gpu", "").refused(409, "in_use");
+    daemon.get("/instances?state=Lost").refused(400, "invalid_request");
+    daemon.get("/instances/vm/wait").refused(400, "invalid_request");
+    daemon.get("/instances/vm/wait?state=Running&timeout=soon").refused(400, "invalid_request");
+    let waited = daemon.get("/instances/vm/wait?state=Stopped&timeout=50ms").expect(200);
+    assert_eq!((&waited["state"], &waited["timed_out"]), (&json!("Running"), &json!(true)));
+}
+
+#[test]
+fn a_host_that_cannot_hand_over_says_why() {
+    let mut inventory = sim::workstation();
+    inventory.vfio.iommu = false;
+    let daemon = Daemon::on(inventory, None);
+    let body = json!({ "pci_address": GPU });
+    let message = daemon.post("/devices", &body).refused(409, "no_iommu");
+    assert!(message.contains("intel_iommu=on"), "{message}");
+    assert_eq!(daemon.get("/devices/available?type=all").expect(200), json!([]));
+
+    let mut inventory = sim::workstation();
+    inventory.vfio.vfio_pci = false;
+    let daemon = Daemon::on(inventory, None);
+    daemon.import("debian");
+    // It can be mended before the device is handed over, so it may be registered.
+    daemon.register("gpu", GPU);
+    let before = daemon.snapshot();
+    let machine = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    let message = daemon.post("/instances", &machine).refused(409, "vfio_missing");
+    assert!(message.contains("modprobe"), "{message}");
+    assert_eq!(daemon.snapshot(), before);
+}
+
+#[test]
+fn what_is_not_there_says_so() {
+    let daemon = Daemon::start();
+    daemon.get("/nothing").refused(404, "not_found");
+    daemon.get("/instances/x/y/z").refused(404, "not_found");
+    daemon.ask("PUT", "/devices", "{}").refused(405, "invalid_request");
+    daemon.ask("PATCH", "/instances/vm", "{}").refused(405, "invalid_request");
+    for path in ["/volumes", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"] {
+        daemon.ask("POST", path, "{}").refused(501, "not_implemented");
+    }
+    daemon.get("/instances/vm/stats").refused(501, "not_implemented");
+}
+
+#[test]
+fn images_are_imported_by_path_or_refused() {
+    let daemon = Daemon::start();
+    daemon.import("docker.io/library/debian:13");
+    let by_slash = daemon.get("/images/docker.io/library/debian:13").expect(200);
+    let encoded = daemon.get("/images/docker.io%2Flibrary%2Fdebian:13").expect(200);
+    assert_eq!(by_slash, encoded);
+    let post = |body: Value| daemon.post("/images", &body);
+    post(json!({ "name": "docker.io/library/debian:13" })).expect(202);
+    post(json!({ "name": "nginx" })).refused(501, "not_implemented");
+    let disk = daemon.dir.path().join("disk.raw");
+    post(json!({ "name": "x", "disk": disk })).refused(400, "invalid_request");
+    post(json!({ "name": "x", "disk": disk, "format": "vmdk" })).refused(400, "invalid_request");
+    post(json!({ "name": "../x", "disk": disk, "format": "raw" })).refused(400, "invalid_name");
+    let outside = json!({ "name": "x", "disk": "/etc/hostname", "format": "raw" });
+    post(outside).expect(202);
+    let failed = daemon.until_done("x");
+    assert_eq!(failed["status"], "failed");
+    assert!(failed["error"].as_str().unwrap().contains("not below a directory"), "{failed:#}");
+    post(json!({ "name": "y", "initrd": disk })).refused(400, "invalid_image");
+    daemon.ask("DELETE", "/images/docker.io%2Flibrary%2Fdebian:13", "").expect(204);
+    daemon.get("/images/docker.io/library/debian:13").refused(404, "not_found");
+}
+
+#[test]
+fn the_console_is_read_as_json_strings() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    let logs = daemon.get("/instances/vm/logs?source=app");
+    assert!(logs.head.contains("content-type: text/event-stream"), "{}", logs.head);
+    let data: Vec<&str> =
+        logs.body.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(data, [r#""GUEST one""#, r#""GUEST \"two\"""#, r#""login: ""#]);
+    let last = daemon.get("/instances/vm/logs?tail=2").body;
+    assert!(!last.contains("GUEST one") && last.contains("two"), "{last}");
+    daemon.get("/instances/vm/logs?tail=many").refused(400, "invalid_request");
+    daemon.get("/instances/vm/logs?follow=perhaps").refused(400, "invalid_request");
+    daemon.get("/instances/vm/logs?source=vmm").refused(501, "not_implemented");
+    daemon.get("/instances/none/logs").refused(404, "not_found");
+    // A follower is let go when the machine has stopped.
+    daemon.post("/instances/vm/stop", &json!({})).expect(200);
+    assert!(daemon.get("/instances/vm/logs?follow=true").body.contains("login"));
+}
+
+#[test]
+fn the_openapi_document_is_the_one_in_git() {
+    let daemon = Daemon::start();
+    let document = daemon.get("/openapi.json").expect(200);
+    assert_eq!(document["openapi"].as_str().unwrap().split('.').next(), Some("3"));
+    references_resolve(&document, &document);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi.json");
+    let text = format!("{document:#}\n");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(golden == text, "the interface changed; if it should, run this test with UPDATE=1");
+}
+
+/// Each `$ref` points to something.
+fn references_resolve(document: &Value, part: &Value) {
+    match part {
+        Value::Object(fields) => {
+            if let Some(target) = fields.get("$ref").and_then(Value::as_str) {
+                let target = target.strip_prefix('#').unwrap();
+                assert!(document.pointer(target).is_some(), "{target} is nowhere");
+            }
+            fields.values().for_each(|value| references_resolve(document, value));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references_resolve(document, value)),
+        _ => {}
+    }
+}

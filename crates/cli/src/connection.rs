@@ -17,12 +17,19 @@ pub struct Connection {
         long,
         global = true,
         env = "HANDOVER_URL",
+        hide_env_values = true,
         default_value = "unix:///run/handover/handover.sock"
     )]
     url: String,
 
     /// The file with the token, for http
-    #[arg(long, global = true, env = "HANDOVER_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "HANDOVER_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     token_file: Option<PathBuf>,
 
     #[command(flatten)]

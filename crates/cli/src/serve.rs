@@ -67,7 +67,13 @@ pub struct Serve {
     qemu: Option<PathBuf>,
 
     /// How much is logged, such as debug or engine=debug
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        hide_env_values = true,
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     log: String,
 
     /// The root of sysfs, procfs and devfs

@@ -98,3 +98,49 @@ fn short(name: &str) -> String {
     }
     name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{Holder, Inventory};
+
+    use super::super::rows::Wanted;
+    use super::*;
+
+    fn shown(inventory: &Inventory, holders: &[Holder], all: bool) -> String {
+        let listing = Listing::of(inventory, holders, &Wanted { all, kind: None, filters: &[] });
+        anstream::adapter::strip_str(&render(&listing)).to_string()
+    }
+
+    #[test]
+    fn assemblies_with_what_goes_with_them() {
+        let mut inventory = sim::workstation();
+        let address = "0000:04:00.0".parse().unwrap();
+        inventory.functions.get_mut(&address).unwrap().driver = Some("vfio-pci".into());
+        let user = "default route".to_owned();
+        let nic = "0000:03:00.0".parse().unwrap();
+        let holder = Holder { address: nic, pid: None, user, by: "eth0".into() };
+        snapbox::assert_data_eq!(
+            shown(&inventory, &[holder], false),
+            snapbox::file!["tests/workstation.txt"]
+        );
+    }
+
+    #[test]
+    fn an_obstacle_of_the_host_is_said_once() {
+        let mut inventory = sim::workstation();
+        inventory.vfio.iommu = false;
+        let text = shown(&inventory, &[], true);
+        assert_eq!(text.matches("intel_iommu=on").count(), 1, "{text}");
+        assert!(text.contains("not possible, see [1]"), "{text}");
+    }
+
+    #[test]
+    fn filters_find_an_assembly_by_any_of_its_members() {
+        let inventory = sim::workstation();
+        let filters = ["01:00.1".to_owned()];
+        let wanted = Wanted { all: false, kind: None, filters: &filters };
+        let listing = Listing::of(&inventory, &[], &wanted);
+        assert_eq!(listing.assemblies.len(), 1);
+        assert_eq!(listing.assemblies[0].address.to_string(), "0000:01:00.0");
+    }
+}

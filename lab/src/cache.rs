@@ -75,6 +75,8 @@ impl Cache {
         build(work.path()).with_context(|| format!("while building the lab's {}", key.kind))?;
         fs::create_dir_all(self.root.join(key.kind))?;
         fs::rename(work.keep(), &path)?;
+        // Unpacking a package can give the folder that package's age; `find` makes it new.
+        let path = self.find(key).context("what was built is gone")?;
         self.expire(key.kind);
         Ok(path)
     }
@@ -213,9 +215,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = empty(dir.path());
         let old = Key::new("thing").text("old");
-        let path = cache.entry(&old, |_| Ok(())).unwrap();
         let long_ago = SystemTime::now() - 2 * LIFETIME;
-        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        let age = |dir: &Path| File::open(dir).unwrap().set_modified(long_ago).unwrap();
+        let path = cache.entry(&old, |work| Ok(age(work))).unwrap();
+        assert!(path.exists(), "an old time in what was built is not its age");
+        age(&path);
         cache.entry(&Key::new("thing").text("new"), |_| Ok(())).unwrap();
         assert!(!path.exists());
     }

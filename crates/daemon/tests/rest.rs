@@ -158,7 +158,7 @@ fn images_are_imported_by_path_or_refused() {
     let failed = daemon.until_done("x");
     assert_eq!(failed["status"], "failed");
     assert!(failed["error"].as_str().unwrap().contains("not below a directory"), "{failed:#}");
-    post(json!({ "name": "y", "initrd": disk })).refused(400, "invalid_image");
+    post(json!({ "name": "y", "initrd": disk })).refused(400, "invalid_request");
     daemon.ask("DELETE", "/images/docker.io%2Flibrary%2Fdebian:13", "").expect(204);
     daemon.get("/images/docker.io/library/debian:13").refused(404, "not_found");
 }

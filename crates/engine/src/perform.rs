@@ -57,7 +57,8 @@ impl Core {
         let instance = operation.instance;
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
-            Observed::After => {
+            // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
+            Observed::After if !matches!(step, Step::SetPower { .. }) => {
                 self.store.write(Durability::Process, |tx| {
                     operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
                 })?;

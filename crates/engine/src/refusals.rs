@@ -51,7 +51,7 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         LaunchError::Unavailable { reason } => Refusal::new(
             Code::HypervisorMissing,
             reason,
-            "install it; `handover doctor` shows what is missing",
+            "install it, for QEMU: apt install qemu-system-x86 qemu-utils",
         ),
         _ => Refusal::new(
             Code::LaunchFailed,

@@ -42,7 +42,7 @@ impl Core {
         Err(Refusal::new(
             Code::HypervisorMissing,
             format!("{name} cannot be used: {reason}"),
-            "install it, or mend what is named; `handover doctor` checks again",
+            "install it, or mend what is named; for QEMU: apt install qemu-system-x86 qemu-utils",
         ))
     }
 

@@ -12,6 +12,7 @@ pub struct Device {
     config: ConfigSpace,
     bars: Bars,
     presence: Presence,
+    has_doorbell: bool,
     used: bool,
     /// Where interrupts go.
     pub interrupts: Interrupts,
@@ -24,6 +25,8 @@ impl Device {
             config: ConfigSpace::new(settings),
             bars: Bars::new(settings),
             presence: Presence::new(settings),
+            // At the doorbell's offset HD audio has its global control register: its driver must not ring.
+            has_doorbell: settings.class >> 16 == 0x03,
             used: false,
             interrupts: Interrupts::default(),
         }
@@ -63,6 +66,7 @@ impl Device {
         if self.presence.answers(now)
             && self.config.memory_enabled()
             && self.bars.write(bar, offset, data)
+            && self.has_doorbell
         {
             self.interrupts.raise(self.config.msi_enabled());
         }

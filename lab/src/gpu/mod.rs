@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `0x000` | read | the id register, [`Settings::boot0`] |
 //! | `0x004` | read | how many resets the function has seen since the server started; a reset does not clear it |
-//! | `0x008` | read, write | the doorbell: a write of any value raises an interrupt; reads how often that happened since the last reset |
+//! | `0x008` | read, write | the doorbell: a write of any value raises an interrupt (of a display function); reads how often that happened since the last reset |
 //! | from `0x1000` | read, write | scratch memory, cleared by a reset |
 //!
 //! What QEMU's `vfio-user-pci` makes of it (seen with 11.1):

@@ -16,6 +16,7 @@ pub struct Connection {
     #[arg(
         long,
         global = true,
+        help_heading = "The daemon",
         env = "HANDOVER_URL",
         hide_env_values = true,
         default_value = "unix:///run/handover/handover.sock"
@@ -26,6 +27,7 @@ pub struct Connection {
     #[arg(
         long,
         global = true,
+        help_heading = "The daemon",
         env = "HANDOVER_TOKEN_FILE",
         hide_env_values = true,
         value_name = "FILE"

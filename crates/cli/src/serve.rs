@@ -16,9 +16,6 @@ use vmm::qemu::{self, Qemu};
 
 use crate::failure::{Done, Failure};
 
-/// How long a guest may take to shut down.
-const SHUTDOWN: Duration = Duration::from_secs(60);
-
 /// Run the daemon
 ///
 /// It listens on a unix socket, which root and the group handover may open: who can is as good as root. When it ends,
@@ -61,6 +58,11 @@ pub struct Serve {
     // Unused in systemd's table of user ids (UIDS-GIDS), which ends its own ranges at 1879048191.
     #[arg(long, value_name = "START-END", default_value = "1900000000-1900000999", value_parser = uids)]
     machine_uids: Range<u32>,
+
+    /// How long a guest may take to shut down before its machine is ended
+    // Less than the minute after which HTTP clients commonly give up on an answer.
+    #[arg(long, value_name = "SECONDS", default_value = "45")]
+    shutdown_grace: u64,
 
     /// QEMU, where it is not the one on PATH
     #[arg(long, value_name = "PATH")]
@@ -140,7 +142,7 @@ impl Serve {
             state_dir: self.state_dir,
             image_dirs: self.image_dirs,
             machine_uids: self.machine_uids,
-            shutdown_grace: SHUTDOWN,
+            shutdown_grace: Duration::from_secs(self.shutdown_grace),
         };
         run(options, config, Arc::new(host), launchers)
     }

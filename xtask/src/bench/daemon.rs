@@ -39,7 +39,8 @@ impl Daemon {
 
     fn answers(&self) -> bool {
         let Ok(mut stream) = UnixStream::connect(self.folder.join("socket")) else { return false };
-        let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let asked = stream
+            .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("200 OK")
     }

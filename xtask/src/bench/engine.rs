@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use engine::{Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, RegisterDevice, Silent};
+use engine::{
+    Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, RegisterDevice, Silent,
+};
 use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
-    Address, AsFound, Capacity, Holder, Host, HostError, Inventory, Lock, NodeAccess, Observed, Step,
+    Address, AsFound, Capacity, Holder, Host, HostError, Inventory, Lock, NodeAccess, Observed,
+    Step,
 };
 use sim::{SimHost, SimLauncher};
 
@@ -113,7 +116,8 @@ pub fn create() -> Result<String> {
         times.push(began.elapsed());
         engine.delete_instance("bench")?;
     }
-    let limit = format!("one synchronous write to this disk takes {:.2} ms", synchronous_write(&folder.0)?);
+    let limit =
+        format!("one synchronous write to this disk takes {:.2} ms", synchronous_write(&folder.0)?);
     let figure = Figure {
         what: "our own part of a create (GPU and audio)",
         goal: "under 20 ms",

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::{Code, Refusal};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, Transaction};
+use rusqlite::{Connection, ErrorCode, Row, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -110,7 +110,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     let check: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if check != "ok" {
-        return Err(unusable(path, &format!("it is damaged: {check}")));
+        return Err(unusable(path, &format!("it is damaged: {check}; no device is touched")));
     }
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
@@ -141,7 +141,12 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
 }
 
 fn broken(path: &Path, error: &rusqlite::Error) -> Refusal {
-    unusable(path, &error.to_string())
+    let damaged = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    );
+    let what = if damaged { "it is damaged: " } else { "" };
+    unusable(path, &format!("{what}{error}; no device is touched"))
 }
 
 fn unusable(path: &Path, problem: &str) -> Refusal {

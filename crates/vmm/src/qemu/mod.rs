@@ -25,6 +25,9 @@ use crate::process::{Proc, Watch};
 use binary::{Accelerator, Finder};
 use files::Files;
 
+/// When the power button is pressed again, and then after twice the time: a guest that still boots misses a press.
+const PRESS_AGAIN: Duration = Duration::from_secs(3);
+
 /// How long QEMU may take to end when it is asked to, with the guest no longer running.
 const QUIT: Duration = Duration::from_secs(10);
 
@@ -222,16 +225,30 @@ impl Launcher for Qemu {
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
         let Some(watch) = self.watch(id)? else { return Ok(Exit { code: None }) };
         let run = self.run_dir(id);
-        for (command, patience) in [("system_powerdown", grace), ("quit", QUIT)] {
+        let ask = |command| {
             let asked = bring_up::ask(&run, command, Instant::now() + COMMAND);
             if let Err(error) = &asked {
                 tracing::debug!(machine = %id, command, %error, "the monitor did not take it");
             }
             // A VMM that ends does not always answer.
-            let patience = if asked.is_ok() { patience } else { patience.min(COMMAND) };
+            asked.is_ok()
+        };
+        let until = Instant::now() + grace;
+        let mut pause = PRESS_AGAIN;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let heard = ask("system_powerdown");
+            let patience = left.min(if heard { pause } else { COMMAND });
             if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
                 return self.settle(watch.handle()).map(|()| exit);
             }
+            if !heard {
+                break;
+            }
+            pause *= 2;
+        }
+        let patience = if ask("quit") { QUIT } else { QUIT.min(COMMAND) };
+        if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
+            return self.settle(watch.handle()).map(|()| exit);
         }
         self.end(&watch)
     }

@@ -1,5 +1,4 @@
 //! What the lab's tests share: an L1 with a daemon in it, asked over REST as any client would.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

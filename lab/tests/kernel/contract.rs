@@ -1,11 +1,8 @@
 //! The contract of a host, on a real kernel: the same checks that the simulation passes.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod support;
 
 use std::path::Path;
 
-use support::{GPU, Host, NIC, NVME, wanted};
+use crate::support::{GPU, Host, NIC, NVME, wanted};
 
 #[test]
 fn the_kernel_does_what_the_simulation_does() {

@@ -1,10 +1,7 @@
 //! The main job on a real kernel: a GPU with its audio, a NIC and an NVMe drive go to a machine, work there, and come back.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
+use crate::support::{AUDIO, GPU, Host, NIC, NVME, wanted};
 use serde_json::json;
-use support::{AUDIO, GPU, Host, NIC, NVME, wanted};
 
 /// One line of the guest's report, by its beginning.
 fn line<'a>(report: &'a str, begins: &str) -> &'a str {

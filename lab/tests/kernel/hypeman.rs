@@ -1,11 +1,8 @@
 //! The public client of the REST interface, unmodified, against the daemon on a real kernel.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod support;
 
 use std::process::Command;
 
-use support::{GPU, Host, wanted};
+use crate::support::{GPU, Host, wanted};
 
 #[test]
 fn the_public_client_drives_devices_and_instances() {

@@ -1,10 +1,7 @@
 //! Bad input, on a real kernel: each has its code and a sentence that helps, and nothing on the host changes.
-#![allow(clippy::unwrap_used, clippy::panic)]
 
-mod support;
-
+use crate::support::{GPU, Host, NIC, wanted};
 use serde_json::json;
-use support::{GPU, Host, NIC, wanted};
 
 #[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {

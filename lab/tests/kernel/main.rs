@@ -1,0 +1,9 @@
+//! Handover on a real kernel, in the lab. One program, so that two emulated hosts can be used at a time all the while.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
+
+mod contract;
+mod crashes;
+mod hypeman;
+mod main_job;
+mod refusals;
+mod support;

@@ -20,6 +20,9 @@ use crate::{capacity, found, holders, problem, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
+/// How long a lock may stay with a process that is being started.
+const STARTING: Duration = Duration::from_secs(1);
+
 /// How long reading may wait for the lock of a device.
 const READING: Duration = Duration::from_secs(10);
 
@@ -154,7 +157,8 @@ impl Working {
     ) -> Result<(Turn<'_>, OwnedFd), HostError> {
         let locked = || HostError::Locked { step: job.describe(), lock: lock_name(lock) };
         let turn = self.locks.turn(lock, patience).ok_or_else(locked)?;
-        let held = self.locks.take(lock).map_err(|error| HostError::Worker {
+        // A process that another thread starts has all open files, this lock too, until it executes its program.
+        let held = self.locks.wait_for(lock, STARTING).map_err(|error| HostError::Worker {
             step: job.describe(),
             reason: format!("its lock in {} cannot be had: {error}", self.locks.dir().display()),
         })?;

@@ -72,7 +72,16 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
         Observed::After => return Ok(()),
         Observed::Before => {}
         Observed::Other(found) => return Err(unexpected(step, found)),
-        Observed::Absent => return Err(absent(step)),
+        Observed::Absent => match step {
+            Step::Return { address, .. } => {
+                give_back::find_again(root, locks, *address)?;
+                // It may have found its driver by itself.
+                if observe(root, step)? == Observed::After {
+                    return Ok(());
+                }
+            }
+            _ => return Err(absent(step)),
+        },
     }
     change(root, locks, step)?;
     let until = Instant::now() + SETTLING;

@@ -112,6 +112,18 @@ fn a_gpu_whose_driver_fails_once_is_removed_and_found_again() {
 }
 
 #[test]
+fn a_function_whose_worker_died_between_remove_and_rescan_is_found_again() {
+    let Some((lab, _turn)) = workstation() else { return };
+    let found = format!("{HOST} found {NIC}");
+    let before = lab.sh(&found).unwrap();
+    lab.sh(&format!("echo 1 > /sys/bus/pci/devices/{NIC}/remove")).unwrap();
+    let words = fails(lab, &on("unbind", NIC, "e1000e"));
+    assert!(words.contains("gone"), "{words}");
+    must(lab, &on("return", NIC, "e1000e"));
+    assert_eq!(lab.sh(&found).unwrap(), before);
+}
+
+#[test]
 fn a_worker_inside_the_kernel_outlives_its_daemon_and_keeps_the_lock() {
     let Some((lab, _turn)) = workstation() else { return };
     let unbind = on("unbind", GPU, "labgpu");

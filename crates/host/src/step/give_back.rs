@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{Address, HostError, Lock};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::{bind, bound_now, check_name, module, write};
@@ -59,25 +60,38 @@ fn rescan_may_help(refusal: &HostError) -> bool {
         .contains(errno)
 }
 
+/// Looks for a function that is not on its bus: a worker may have died between removing it and finding it again.
+pub fn find_again(root: &Root, locks: &Locks, address: Address) -> Result<(), HostError> {
+    let bus = bus_rescan(address);
+    if !root.exists(&bus) {
+        return Err(HostError::Gone { address });
+    }
+    let _host = lock_host(locks, &format!("look for {address} again"))?;
+    write(root, address, &bus, "1")?;
+    let path = format!("{DEVICES}/{address}");
+    if wait(PROBING, || root.exists(&path)) { Ok(()) } else { Err(HostError::Gone { address }) }
+}
+
+/// Takes the lock for what the kernel does one at a time on a whole host.
+fn lock_host(locks: &Locks, step: &str) -> Result<OwnedFd, HostError> {
+    match locks.wait_for(&Lock::Host, HOST_LOCK) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(HostError::Locked {
+            step: step.into(),
+            lock: crate::worker::lock_name(&Lock::Host),
+        }),
+        Err(error) => Err(HostError::Worker {
+            step: step.into(),
+            reason: format!("the host's lock cannot be had: {error}"),
+        }),
+    }
+}
+
 /// Removes a function and has its bus scanned. The kernel takes one lock for all removals and rescans
 /// (`pci_rescan_remove_lock`), and so do we.
 fn remove_and_rescan(root: &Root, locks: &Locks, address: Address) -> Result<(), HostError> {
     let path = format!("{DEVICES}/{address}");
-    let _host = match locks.wait_for(&Lock::Host, HOST_LOCK) {
-        Ok(Some(lock)) => lock,
-        Ok(None) => {
-            return Err(HostError::Locked {
-                step: format!("remove and rescan {address}"),
-                lock: crate::worker::lock_name(&Lock::Host),
-            });
-        }
-        Err(error) => {
-            return Err(HostError::Worker {
-                step: format!("remove and rescan {address}"),
-                reason: format!("the host's lock cannot be had: {error}"),
-            });
-        }
-    };
+    let _host = lock_host(locks, &format!("remove and rescan {address}"))?;
     let link = root.link(&path).map_err(|errno| problem::file(root, "read", &path, errno))?;
     let dir = super::function(root, address)?.ok_or(HostError::Gone { address })?;
     let reserved = found::driver_override(&dir).ok().flatten();
@@ -109,10 +123,14 @@ fn wait(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// The file that scans the bus of a function and no more of the host than it must.
 fn rescan_file(root: &Root, address: Address, link: &str) -> String {
-    let bus = format!("{:04x}:{:02x}", address.domain(), address.bus());
     let near = match Place::of_link(link).bridge {
         Some(bridge) => format!("{DEVICES}/{bridge}/rescan"),
-        None => format!("sys/class/pci_bus/{bus}/rescan"),
+        None => bus_rescan(address),
     };
     if root.exists(&near) { near } else { "sys/bus/pci/rescan".into() }
+}
+
+/// The file that scans a bus, which stays when what was on it has been removed.
+fn bus_rescan(address: Address) -> String {
+    format!("sys/class/pci_bus/{:04x}:{:02x}/rescan", address.domain(), address.bus())
 }

@@ -280,10 +280,11 @@ fn digest(parts: &[(&'static str, Copied)]) -> String {
     format!("sha256:{}", hex(&digest.finalize()))
 }
 
-/// Makes a directory that VMMs of other users can pass through, whatever the umask.
+/// Makes a directory that VMMs of other users can pass through but nobody else can list, whatever the umask: images are
+/// found by their id only.
 fn make_dir(path: &Path) -> Result<(), ImageError> {
     fs::create_dir_all(path)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o711)))
         .map_err(|error| ImageError::io("make", path, error))
 }
 

@@ -89,7 +89,7 @@ fn a_raw_disk_is_taken_by_relative_and_absolute_path() {
     assert_eq!(fs::metadata(&files.disk).unwrap().permissions().mode() & 0o777, 0o644);
     assert_eq!(
         fs::metadata(files.disk.parent().unwrap()).unwrap().permissions().mode() & 0o777,
-        0o755
+        0o711
     );
     assert!(path.exists(), "a file below an import directory is left there");
 }

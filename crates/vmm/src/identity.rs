@@ -37,7 +37,7 @@ pub struct Record {
     /// Which process.
     #[serde(flatten)]
     pub handle: MachineHandle,
-    /// Its control group, where it has its own.
+    /// Where its own control group is, if it could be made.
     pub cgroup: Option<PathBuf>,
 }
 

@@ -41,7 +41,7 @@ impl Console {
         }
         let Some(file) = &self.file else { return Ok(None) };
         if file.metadata()?.len() < self.offset {
-            // Begun anew, by a machine that was started again.
+            // Begun anew: it had become too long, and was emptied.
             self.offset = 0;
             self.partial.clear();
         }
@@ -90,7 +90,11 @@ impl Console {
         while end > lowest {
             let begin = end.saturating_sub(CHUNK as u64).max(lowest);
             let mut chunk = vec![0; usize::try_from(end - begin).unwrap_or(CHUNK)];
-            file.read_exact_at(&mut chunk, begin)?;
+            match file.read_exact_at(&mut chunk, begin) {
+                // Emptied meanwhile, since it had become too long.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                read => read?,
+            }
             for (index, byte) in chunk.iter().enumerate().rev() {
                 let at = begin + index as u64;
                 // An end of line at the very end ends the last line, and begins none.

@@ -1,4 +1,5 @@
-//! A control group of the machine's own, beside the daemon's: what ends the daemon's group leaves the machine alone.
+//! A control group of the machine's own, below the daemon's, which is what systemd delegates (`Delegate=yes`). With
+//! `KillMode=process` a restart of the daemon leaves it alone.
 
 use std::fs;
 use std::io;
@@ -14,8 +15,8 @@ use uuid::Uuid;
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
-/// Moves this process into a new group for the machine, and says where it is.
-pub fn enter(root: &Path, id: Uuid) -> Result<PathBuf, String> {
+/// Where the group for a machine is that this process starts.
+pub fn place(root: &Path, id: Uuid) -> Result<PathBuf, String> {
     let read = |name: &str| {
         fs::read_to_string(root.join(name)).map_err(|error| format!("cannot read {name}: {error}"))
     };
@@ -23,14 +24,15 @@ pub fn enter(root: &Path, id: Uuid) -> Result<PathBuf, String> {
         .ok_or("no unified hierarchy (cgroup2) is mounted")?;
     let own = own_group(&read("proc/self/cgroup")?)
         .ok_or("this process is in no group of the unified hierarchy")?;
-    let below = |path: &str| root.join(path.trim_start_matches('/'));
-    // A group with processes in it can have no children that use controllers (cgroup-v2.rst, "No Internal Process
-    // Constraint"), the root excepted; hence beside and not below.
-    let parent = Path::new(&own).parent().unwrap_or_else(|| Path::new("/"));
-    let group = below(&mount)
-        .join(parent.to_string_lossy().trim_start_matches('/'))
-        .join(format!("handover-{id}"));
-    match fs::create_dir(&group) {
+    let below = |path: &str| path.trim_start_matches('/').to_owned();
+    Ok(root.join(below(&mount)).join(below(&own)).join(format!("handover-{id}")))
+}
+
+/// Moves this process into a group, which is made where it is not there. That the daemon's group has processes of its
+/// own does not matter while it gives no controllers to those below it (cgroup-v2.rst, "No Internal Process
+/// Constraint").
+pub fn enter(group: &Path) -> Result<(), String> {
+    match fs::create_dir(group) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(format!("cannot make {}: {error}", group.display()));
         }
@@ -38,8 +40,7 @@ pub fn enter(root: &Path, id: Uuid) -> Result<PathBuf, String> {
     }
     // 0 stands for the writer itself.
     fs::write(group.join("cgroup.procs"), "0")
-        .map_err(|error| format!("cannot enter {}: {error}", group.display()))?;
-    Ok(group)
+        .map_err(|error| format!("cannot enter {}: {error}", group.display()))
 }
 
 /// Removes a group whose processes have ended. Nothing there is no error.
@@ -90,5 +91,22 @@ mod tests {
         let text = "8:pids:/a\n0::/system.slice/handover.service\n";
         assert_eq!(own_group(text).as_deref(), Some("/system.slice/handover.service"));
         assert_eq!(own_group("8:pids:/a\n"), None);
+    }
+
+    #[test]
+    fn a_machines_group_is_below_the_daemons() {
+        let root = tempfile::tempdir().unwrap();
+        let proc = root.path().join("proc/self");
+        fs::create_dir_all(&proc).unwrap();
+        let mountinfo = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        fs::write(proc.join("mountinfo"), mountinfo).unwrap();
+        let name = "handover-00000000-0000-0000-0000-000000000000";
+        for (own, below) in
+            [("/", ""), ("/system.slice/handover.service", "system.slice/handover.service")]
+        {
+            fs::write(proc.join("cgroup"), format!("0::{own}\n")).unwrap();
+            let group = root.path().join("sys/fs/cgroup").join(below).join(name);
+            assert_eq!(place(root.path(), Uuid::nil()), Ok(group));
+        }
     }
 }

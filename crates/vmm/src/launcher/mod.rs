@@ -2,7 +2,7 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the open file
 //! description goes on to the VMM, which so holds the lock for as long as it lives. Everything that the VMM must not be
-//! able to do itself is done here, in order: session, limits, the monitor's socket, control group, the record; then the
+//! able to do itself is done here, in order: session, limits, the monitor's socket, the record, control group; then the
 //! privileges are given up and the VMM is executed.
 
 mod cgroup;
@@ -114,10 +114,12 @@ fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
     }
     let run = RunDir::of(&order.run_dir, order.id);
     let monitor = step("open the monitor's socket", open_monitor(&run.monitor()))?;
-    let cgroup = cgroup::enter(&order.root, order.id)
-        .inspect_err(|why| eprintln!("handover launch: no control group of its own: {why}"))
-        .ok();
-    step("record the process", record(order, &run, cgroup))?;
+    let cgroup = cgroup::place(&order.root, order.id);
+    // Recorded before it is made, so that it is removed whenever this ends.
+    step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
+    if let Err(why) = cgroup.and_then(|cgroup| cgroup::enter(&cgroup)) {
+        eprintln!("handover launch: no control group of its own: {why}");
+    }
     step("give up privileges", give_up_privileges(order))?;
     Ok((lock, monitor))
 }

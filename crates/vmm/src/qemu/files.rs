@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::identity::remove_file;
 
+/// How long the console and the log may get. The guest decides what is in them, and the journal is on the same disk.
+const LONGEST: u64 = 64 << 20;
+
 /// How much of QEMU's log is looked at: its end.
 const LOG_END: u64 = 8 * 1024;
 
@@ -107,6 +110,20 @@ impl Files {
         let log = options.open(&path).map_err(failed("open", &path))?;
         log.set_len(0).map_err(failed("empty", &path))?;
         Ok(log)
+    }
+
+    /// Empties the console and the log where they have become too long; to be called again and again while the machine
+    /// runs. Whoever writes to them appends, and so goes on at their new end.
+    pub fn bound(&self) -> io::Result<()> {
+        for path in [self.console(), self.log()] {
+            match fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(metadata) if metadata.len() <= LONGEST => {}
+                Ok(_) => OpenOptions::new().write(true).open(&path)?.set_len(0)?,
+            }
+        }
+        Ok(())
     }
 
     /// The end of the log.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use model::{Availability, Exit, LaunchError, Launcher, MachineHandle, MachineSpec, Presence};
 use uuid::Uuid;
 
-use crate::identity::RunDir;
+use crate::identity::{Record, RunDir};
 use crate::launcher;
 use crate::process::{Proc, Watch};
 use binary::{Accelerator, Finder};
@@ -33,6 +33,9 @@ const QUIT: Duration = Duration::from_secs(10);
 
 /// How long a killed QEMU may take: the kernel closes devices, resets them and unpins the guest's memory.
 const DIE: Duration = Duration::from_secs(120);
+
+/// How often a machine's console and log are looked at, whether they have become too long.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// How long one command to the monitor may take.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -142,10 +145,7 @@ impl Qemu {
                 return Ok(());
             };
             if let Some(_lock) = run.take().map_err(watching)? {
-                if let Some(Err(error)) = record.cgroup.as_deref().map(launcher::remove_cgroup) {
-                    tracing::warn!(machine = %handle.id, %error, "its control group cannot be removed");
-                }
-                return run.clear().map_err(watching);
+                return forget(&run, Some(&record)).map_err(watching);
             }
             if Instant::now() > until {
                 return Err(deadline("let go of its lock", QUIT));
@@ -190,6 +190,8 @@ impl Launcher for Qemu {
         }
         self.watches().remove(&id);
         self.files(id).remove()?;
+        // A machine that ended while no daemon watched it has left its control group.
+        run.record().and_then(|record| forget(&run, record.as_ref())).map_err(watching)?;
         remove_tree(run.path())
     }
 
@@ -270,13 +272,31 @@ impl Launcher for Qemu {
                 None => return Ok(Exit { code: None }),
             },
         };
-        let exit = watch.wait(None).map_err(watching)?.unwrap_or(Exit { code: None });
-        self.settle(handle).map(|()| exit)
+        let files = self.files(handle.id);
+        // The first look is at once: what an earlier run or an earlier daemon left is bounded, too.
+        loop {
+            if let Err(error) = files.bound() {
+                tracing::warn!(machine = %handle.id, %error, "its console cannot be kept short");
+            }
+            if let Some(exit) = watch.wait(Some(BETWEEN_LOOKS)).map_err(watching)? {
+                return self.settle(handle).map(|()| exit);
+            }
+        }
     }
 
     fn console(&self, id: Uuid) -> PathBuf {
         self.files(id).console()
     }
+}
+
+/// Clears what is left of a VMM that is gone: its control group, wherever an earlier daemon was when it made it, and its
+/// record. To be called with the lock taken, or with the machine gone for good.
+fn forget(run: &RunDir, record: Option<&Record>) -> io::Result<()> {
+    let cgroup = record.and_then(|record| record.cgroup.as_deref());
+    if let Some(Err(error)) = cgroup.map(launcher::remove_cgroup) {
+        tracing::warn!(machine = %run.path().display(), %error, "its control group cannot be removed");
+    }
+    run.clear()
 }
 
 fn deadline(action: &str, time: Duration) -> LaunchError {

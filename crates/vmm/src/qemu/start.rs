@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::argv::{Place, arguments};
 use super::binary::Accelerator;
 use super::files::expect_reachable;
-use super::{Qemu, window};
+use super::{Qemu, forget, window};
 use crate::launcher::Order;
 use crate::process::Watch;
 
@@ -74,7 +74,10 @@ impl Qemu {
         };
         let text = serde_json::to_vec(order)
             .map_err(|error| failed("write the order in")(error.into()))?;
-        run.clear().and_then(|()| run.write_order(&text)).map_err(failed("write the order in"))?;
+        run.record()
+            .and_then(|earlier| forget(&run, earlier.as_ref()))
+            .and_then(|()| run.write_order(&text))
+            .map_err(failed("write the order in"))?;
         let log = self.files(spec.id).open_log()?;
         self.start_launcher(spec.id, lock, log).map_err(|error| LaunchError::Start {
             reason: format!("the launcher cannot be run: {error}"),

@@ -1,10 +1,12 @@
 //! What a launcher promises, with the fake QEMU.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use model::{
@@ -40,6 +42,8 @@ pub fn all() -> Vec<Trial> {
         a_directory_in_the_way_is_named,
         a_qemu_that_is_there_is_available,
         the_launcher_takes_no_orders_from_a_person,
+        a_console_that_is_too_long_is_emptied,
+        a_control_group_is_removed_after_an_end_that_nobody_saw,
     ]
 }
 
@@ -328,4 +332,55 @@ fn the_launcher_takes_no_orders_from_a_person() {
         "memlock": null, "program": "/bin/true", "args": [],
     });
     assert!(launch(&order.to_string()).contains("never runs as root"));
+}
+
+fn eventually(what: &str, done: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn a_console_that_is_too_long_is_emptied() {
+    let bench = Bench::new();
+    let spec = machine("good");
+    let handle = bench.start_by_a_daemon_that_ends(&spec);
+    let qemu = bench.restarted();
+    let console = qemu.console(spec.id);
+    let guest = File::options().append(true).open(&console).unwrap();
+    let length = || fs::metadata(&console).unwrap().len();
+    guest.set_len(65 << 20).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| qemu.wait(&handle).unwrap());
+        eventually("it is emptied when it is found", || length() == 0);
+        (&guest).write_all(b"login: ").unwrap();
+        assert_eq!(fs::read(&console).unwrap(), b"login: ", "the guest writes at the new end");
+        guest.set_len(65 << 20).unwrap();
+        eventually("it is emptied while the machine runs", || length() == 0);
+        guest.set_len(64 << 20).unwrap();
+        qemu.shut_down(spec.id, Duration::from_secs(30)).unwrap();
+    });
+    assert_eq!(length(), 64 << 20, "what is not too long is left alone");
+}
+
+fn a_control_group_is_removed_after_an_end_that_nobody_saw() {
+    let bench = Bench::new();
+    let (spec, handle) = started(&bench, "good");
+    let record = bench.path().join(format!("run/machines/{}/pid", spec.id));
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    let Some(group) = record["cgroup"].as_str().map(Path::new).filter(|group| group.exists())
+    else {
+        eprintln!("SKIPPED: no control groups can be made here");
+        return;
+    };
+    let own = fs::read_to_string(group.join("cgroup.procs")).unwrap();
+    assert_eq!(own.trim(), handle.pid.to_string());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(handle.pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let qemu = bench.restarted();
+    eventually("it ends", || qemu.find(spec.id) == Presence::Gone);
+    assert!(group.exists());
+    qemu.remove_files(spec.id).unwrap();
+    assert!(!group.exists());
 }

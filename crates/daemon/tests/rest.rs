@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use support::{BRIDGE, Daemon, GPU, NIC};
 
@@ -161,6 +165,30 @@ fn images_are_imported_by_path_or_refused() {
     post(json!({ "name": "y", "initrd": disk })).refused(400, "invalid_request");
     daemon.ask("DELETE", "/images/docker.io%2Flibrary%2Fdebian:13", "").expect(204);
     daemon.get("/images/docker.io/library/debian:13").refused(404, "not_found");
+}
+
+#[test]
+fn waits_of_clients_that_have_gone_hold_up_nobody() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    // More in sum than tokio has threads for what blocks, and not more at once than there are file descriptors.
+    for _ in 0..3 {
+        let waiting: Vec<UnixStream> = std::iter::repeat_with(|| {
+            let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+            let path = "/instances/vm/wait?state=Stopped&timeout=300s";
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .take(200)
+        .collect();
+        // Needs no such thread, and comes after them.
+        daemon.get("/health").expect(200);
+        drop(waiting);
+    }
+    let began = Instant::now();
+    daemon.get("/instances").expect(200);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `/instances/{key}/wait`: until an instance is in a state.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{ErrorBody, WaitOutcome};
 use axum::Json;
 use axum::extract::State;
+use engine::{Instance, InstanceState};
 use model::Code;
 
 use super::question::{Key, Query};
@@ -12,6 +13,9 @@ use super::{Face, Problem, instances, render};
 
 const DEFAULT: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// How long the engine is asked to wait at once. Each question holds a thread to its end, also when its client has gone.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// Wait until an instance is in a state
 #[utoipa::path(get, path = "/instances/{key}/wait", tag = "instances",
@@ -32,9 +36,8 @@ pub async fn wait(
         Some(text) => duration(text)?.min(LONGEST),
         None => DEFAULT,
     };
-    let waited = face.ask(move |engine| engine.wait_instance(&key, state, timeout));
     let instance = tokio::select! {
-        instance = waited => instance?,
+        instance = until(&face, key, state, timeout) => instance?,
         () = face.stopped() => {
             return Err(Problem::new(Code::DaemonUnreachable, "the daemon is stopping", "wait again when it is back"));
         }
@@ -44,6 +47,24 @@ pub async fn wait(
         state_error: instance.state_error,
         timed_out: instance.state != state,
     }))
+}
+
+/// The instance when it is in that state, or when the time is over. Dropped when the client goes, it asks no further.
+async fn until(
+    face: &Face,
+    key: String,
+    state: InstanceState,
+    timeout: Duration,
+) -> Result<Instance, Problem> {
+    let end = Instant::now() + timeout;
+    loop {
+        let key = key.clone();
+        let slice = end.saturating_duration_since(Instant::now()).min(SLICE);
+        let instance = face.ask(move |engine| engine.wait_instance(&key, state, slice)).await?;
+        if instance.state == state || Instant::now() >= end {
+            return Ok(instance);
+        }
+    }
 }
 
 /// Reads a duration as Go writes it: `90s`, `1m30s`, `500ms`, `1.5h`.

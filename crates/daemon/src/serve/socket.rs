@@ -89,7 +89,8 @@ fn refuse_living(path: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The number of the group, where this host has it.
+/// The number of the group, where this host has it. Read from the file and not asked of NSS, which loads libraries and
+/// can wait for the network: the group is a local one. The socket is this host's, whatever `--root` is.
 fn group() -> Option<u32> {
     let groups = fs::read_to_string("/etc/group").ok()?;
     groups.lines().find_map(|line| {

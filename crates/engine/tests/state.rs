@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::os::unix::fs::FileExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 
 use engine::{Engine, Silent};
@@ -69,4 +70,16 @@ fn the_file_can_be_read_beside_the_daemon() {
     };
     assert_eq!((count("instances"), count("claims"), count("devices")), (1, 1, 4));
     assert!(count("steps") > 5);
+}
+
+#[test]
+fn nobody_else_can_take_the_lock() {
+    let rig = Rig::new();
+    let lock = rig.config().state_dir.join("lock");
+    let mode = || std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777;
+    drop(opened(&rig).unwrap());
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(&lock, Permissions::from_mode(0o666)).unwrap();
+    drop(opened(&rig).unwrap());
+    assert_eq!(mode(), 0o600, "also one that an earlier version made");
 }

@@ -1,11 +1,15 @@
 //! One store, one process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use model::{Code, Refusal};
 use rustix::fs::{FlockOperation, flock};
+
+/// Who can open the file can take the lock, and keep the daemon from starting.
+const OURS_ALONE: u32 = 0o600;
 
 /// The lock on the store, until dropped. The file carries the pid of the process that has it.
 pub struct StoreLock {
@@ -31,8 +35,10 @@ impl StoreLock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(OURS_ALONE)
             .open(&path)
             .map_err(failed)?;
+        file.set_permissions(Permissions::from_mode(OURS_ALONE)).map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             file.read_to_string(&mut pid).map_err(failed)?;

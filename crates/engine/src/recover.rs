@@ -6,7 +6,7 @@ use crate::choose::taken;
 use crate::core::{Core, held};
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredImage, StoredInstance};
-use crate::{InstanceState, RecoveryReport};
+use crate::{InstanceState, Operation, RecoveryReport};
 
 impl Core {
     /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
@@ -26,6 +26,7 @@ impl Core {
             self.find_machine(row, &mut report)?;
         }
         self.recover_images(&mut report)?;
+        self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
         Ok(report)
     }
 

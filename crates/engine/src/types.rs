@@ -287,7 +287,7 @@ pub struct RecoveryReport {
 pub struct Operation {
     /// Its number; later ones are greater.
     pub id: i64,
-    /// `create`, `start`, `stop`, `delete`, `clear`.
+    /// `create`, `start`, `stop`, `delete`; `restore`: a further try to give back what was wedged.
     pub kind: String,
     /// The instance that it is about.
     pub instance: Uuid,

@@ -25,8 +25,19 @@ pub struct Recorded {
 /// States of steps whose effect may be on the host.
 const OUTSTANDING: &str = "state IN ('intended', 'done', 'failed') AND restoring = 0";
 
+/// How many of the latest operations are kept, and for how long.
+const KEPT_OPERATIONS: u32 = 10_000;
+const KEPT_DAYS: u32 = 30;
+
 impl OpenOperation {
+    /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
+    /// and recovery must not go back to it.
     pub fn open(to: &Connection, kind: &str, instance: Uuid, boot: &str) -> rusqlite::Result<Self> {
+        to.execute(
+            "UPDATE operations SET state = 'failed', ended_at = ?, error = 'its end could not be recorded'
+             WHERE instance = ? AND state = 'open'",
+            params![Timestamp::now().to_string(), instance.to_string()],
+        )?;
         to.execute(
             "INSERT INTO operations (kind, instance, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
             params![kind, instance.to_string(), boot, Timestamp::now().to_string()],
@@ -166,6 +177,22 @@ impl Recorded {
 }
 
 impl Operation {
+    /// Forgets operations that ended long ago, or long before the latest. Those stay that a claim still needs for its
+    /// way back.
+    pub(crate) fn prune(from: &Connection) -> rusqlite::Result<()> {
+        from.execute(
+            &format!(
+                "DELETE FROM operations WHERE state <> 'open'
+                 AND (ended_at < date('now', '-{KEPT_DAYS} days')
+                      OR id <= (SELECT id FROM operations ORDER BY id DESC LIMIT 1 OFFSET {KEPT_OPERATIONS}))
+                 AND id NOT IN (SELECT operation FROM steps
+                                WHERE claim IN (SELECT id FROM claims) AND {OUTSTANDING})"
+            ),
+            [],
+        )
+        .map(drop)
+    }
+
     /// The latest operations, latest first.
     pub(crate) fn latest(from: &Connection, limit: u32) -> rusqlite::Result<Vec<Self>> {
         let mut operations: Vec<Self> = from

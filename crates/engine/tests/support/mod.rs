@@ -152,6 +152,11 @@ impl Rig {
         }
     }
 
+    /// A second connection to the state, beside the engine's.
+    pub fn sqlite(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.config().state_dir.join("state.db")).unwrap()
+    }
+
     pub fn assert_untouched(&self, why: &str) {
         assert_eq!(self.host.snapshot(), self.before, "{why}");
         assert!(self.launcher.running().is_empty(), "{why}: a machine runs");

@@ -1,0 +1,80 @@
+//! The journal over failed commits and over the years.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use engine::{Engine, InstanceState};
+use model::{Code, Refusal};
+use support::{Rig, wish};
+
+/// Does something while the end of no operation can be recorded.
+fn on_a_full_disk(rig: &Rig, work: impl FnOnce() -> Result<(), Refusal>) {
+    let beside = rig.sqlite();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON operations
+        BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    beside.execute_batch(full).unwrap();
+    assert_eq!(work().unwrap_err().code, Code::StateUnusable);
+    beside.execute_batch("DROP TRIGGER full").unwrap();
+}
+
+fn assert_survives_a_restart(rig: &Rig, engine: Engine) {
+    let id = engine.start_instance("vm").unwrap().id;
+    let during = rig.host.snapshot();
+    drop(engine);
+    let (engine, report) = rig.open_recovered();
+    assert_eq!(report.adopted, [id], "{report:?}");
+    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Running);
+    assert_eq!(rig.launcher.running(), [id]);
+    assert_eq!(rig.host.snapshot(), during);
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+}
+
+#[test]
+fn a_stop_that_could_not_be_recorded_does_not_stop_a_later_start() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    on_a_full_disk(&rig, || engine.stop_instance("vm").map(drop));
+    engine.wait_instance("vm", InstanceState::Shutdown, Duration::from_secs(20)).unwrap();
+    assert_survives_a_restart(&rig, engine);
+}
+
+#[test]
+fn a_delete_that_could_not_be_recorded_does_not_delete_what_was_started_later() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    on_a_full_disk(&rig, || engine.delete_instance("vm"));
+    engine.wait_instance("vm", InstanceState::Shutdown, Duration::from_secs(20)).unwrap();
+    assert_survives_a_restart(&rig, engine);
+}
+
+#[test]
+fn old_operations_are_forgotten_unless_a_claim_needs_them() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    drop(engine);
+    let many = "UPDATE operations SET ended_at = '2020-01-01T00:00:00Z';
+        WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10010)
+        INSERT INTO operations (kind, instance, state, boot_id, started_at, ended_at)
+        SELECT 'stop', '00000000-0000-0000-0000-000000000001', 'done', '',
+            strftime('%Y-%m-%dT%H:%M:%SZ'), strftime('%Y-%m-%dT%H:%M:%SZ') FROM numbers";
+    rig.sqlite().execute_batch(many).unwrap();
+    let (engine, _) = rig.open_recovered();
+    let journal = engine.journal(u32::MAX).unwrap();
+    assert_eq!(journal.len(), 10_001);
+    assert_eq!(journal.last().unwrap().kind, "create", "the claim's way back is kept");
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+    drop(engine);
+    rig.sqlite().execute("UPDATE operations SET ended_at = '2020-01-01T00:00:00Z'", []).unwrap();
+    let (engine, _) = rig.open_recovered();
+    assert!(engine.journal(1).unwrap().is_empty());
+    let steps = "SELECT COUNT(*) FROM steps";
+    assert_eq!(rig.sqlite().query_row(steps, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}

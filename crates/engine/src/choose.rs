@@ -23,8 +23,9 @@ impl Core {
         let mut chosen: Vec<StoredClaim> = Vec::new();
         for (position, device) in (0..).zip(devices) {
             let assembly = self.whole_assembly(&inventory, device.address)?;
+            let members: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
             let taken: Vec<Address> = assembly.taken().map(|member| member.address).collect();
-            if let Some(other) = chosen.iter().find(|other| overlap(&taken, &other.claim)) {
+            if let Some(other) = chosen.iter().find(|other| overlap(&members, &other.claim)) {
                 return Err(Refusal::new(
                     Code::Conflict,
                     format!(
@@ -34,7 +35,7 @@ impl Core {
                     "ask for one of them only",
                 ));
             }
-            self.expect_available(&taken)?;
+            self.expect_available(&members)?;
             self.expect_no_holder(&taken)?;
             chosen.push(self.claim(instance, device, &assembly, position)?);
         }
@@ -59,20 +60,20 @@ impl Core {
         }
     }
 
-    /// Refuses functions that are claimed, or that wait for a person.
-    pub fn expect_available(&self, taken: &[Address]) -> Result<(), Refusal> {
-        self.expect_healthy(taken)?;
+    /// Refuses an assembly of which something is claimed, or waits for a person.
+    pub fn expect_available(&self, members: &[Address]) -> Result<(), Refusal> {
+        self.expect_healthy(members)?;
         let claims = self.store.read(StoredClaim::all)?;
-        match claims.iter().find(|claim| overlap(taken, &claim.claim)) {
+        match claims.iter().find(|claim| overlap(members, &claim.claim)) {
             Some(claim) => Err(self.claimed(claim)?),
             None => Ok(()),
         }
     }
 
     /// Refuses functions that wait for a person.
-    pub fn expect_healthy(&self, taken: &[Address]) -> Result<(), Refusal> {
+    pub fn expect_healthy(&self, functions: &[Address]) -> Result<(), Refusal> {
         let health = self.store.read(Health::all)?;
-        let Some(health) = health.iter().find(|health| taken.contains(&health.address)) else {
+        let Some(health) = health.iter().find(|health| functions.contains(&health.address)) else {
             return Ok(());
         };
         let Health { address, reason } = health;
@@ -96,7 +97,8 @@ impl Core {
 
     /// Refuses functions that somebody else uses.
     pub fn expect_no_holder(&self, taken: &[Address]) -> Result<(), Refusal> {
-        let holders = self.host.holders(taken).map_err(|error| refusals::unreadable(&error))?;
+        let holders = self.host.holders(taken);
+        let holders = holders.map_err(|error| refusals::users_unknown(taken, &error))?;
         let Some(holder) = holders.first() else { return Ok(()) };
         Err(Refusal::new(
             Code::InUse,
@@ -172,9 +174,14 @@ pub fn changed(address: Address) -> Refusal {
     )
 }
 
-/// Whether a claim excludes one of these functions.
-pub fn overlap(taken: &[Address], claim: &Claim) -> bool {
-    taken.iter().any(|address| claim.holds(*address))
+/// Whether an assembly of these members shares one with a claim.
+pub fn overlap(members: &[Address], claim: &Claim) -> bool {
+    members.iter().any(|address| claim.covers(*address))
+}
+
+/// All functions of a claim.
+pub fn members(claim: &Claim) -> Vec<Address> {
+    claim.members.iter().map(|member| member.address).collect()
 }
 
 /// The functions that a claim takes from the host.

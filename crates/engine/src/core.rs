@@ -77,6 +77,12 @@ impl Core {
         Turn { core: self, instance }
     }
 
+    /// How long a restoring waits for this daemon's own workers. Those that missed their deadline are not waited for,
+    /// but a fork in another thread has a worker's lock open for a moment longer.
+    pub fn moment(&self) -> Duration {
+        Duration::from_secs(1).min(*held(&self.patience))
+    }
+
     /// Tells those who wait for an instance's state.
     pub fn notify(&self) {
         *held(&self.changes) += 1;

@@ -1,7 +1,6 @@
 //! Registrations: which assemblies may be handed over, by name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
@@ -33,9 +32,9 @@ impl Core {
             };
             let (true, Some(group)) = (wanted, function.iommu_group) else { continue };
             let Some(assembly) = Assembly::of(&inventory, function.address) else { continue };
-            let taken: Vec<Address> = assembly.taken().map(|member| member.address).collect();
-            let claimed = claims.iter().any(|claim| overlap(&taken, &claim.claim));
-            let wedged = health.iter().any(|health| taken.contains(&health.address));
+            let members: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
+            let claimed = claims.iter().any(|claim| overlap(&members, &claim.claim));
+            let wedged = health.iter().any(|health| members.contains(&health.address));
             if claimed || wedged || !assembly.obstacles(&inventory).is_empty() {
                 continue;
             }
@@ -169,7 +168,8 @@ impl Core {
         }
         let functions: Vec<Address> = functions.into_iter().collect();
         for claim in claims {
-            if claim.claim.state == ClaimState::Wedged && overlap(&functions, &claim.claim) {
+            let concerned = functions.iter().any(|address| claim.claim.holds(*address));
+            if concerned && claim.claim.state == ClaimState::Wedged {
                 self.retry(claim)?;
             }
         }
@@ -193,7 +193,7 @@ impl Core {
             return Ok(Vec::new());
         };
         let operation = self.open_operation("restore", owner, |_| Ok(()))?;
-        let outcome = self.restore_claim(&operation, &mut claim, None, Duration::ZERO)?;
+        let outcome = self.restore_claim(&operation, &mut claim, None, self.moment())?;
         if let Some(refusal) = outcome.refusal() {
             self.close_operation(&operation, "failed", Some(&refusal.message), |_| Ok(()))?;
             return Err(refusal);

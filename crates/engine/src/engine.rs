@@ -43,8 +43,8 @@ impl Engine {
         self.core.recover()
     }
 
-    /// Limits how long recovery waits for a worker of a dead daemon: 90 s by default, and never longer than the
-    /// worker's step may take.
+    /// Limits how long recovery waits for a worker of a dead daemon: 90 s by default, for all of a claim's
+    /// devices together.
     pub fn limit_patience(&self, most: Duration) {
         *held(&self.core.patience) = most;
     }

@@ -1,6 +1,6 @@
 //! Refusals that several parts of the engine give, and how errors of the ports become them.
 
-use model::{Code, HostError, LaunchError, Refusal};
+use model::{Address, Code, HostError, LaunchError, Refusal};
 
 /// There is no such thing of ours.
 pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
@@ -22,6 +22,18 @@ pub fn unreadable(error: &HostError) -> Refusal {
             "run as root, and see the daemon's log and `dmesg`",
         ),
     }
+}
+
+/// It cannot be told who uses these functions. No device is to blame for a process that does not answer.
+pub fn users_unknown(functions: &[Address], error: &HostError) -> Refusal {
+    let HostError::Deadline { .. } = error else { return unreadable(error) };
+    let functions: Vec<String> = functions.iter().map(ToString::to_string).collect();
+    Refusal::new(
+        Code::StepFailed,
+        format!("it could not be found out in time who uses {}: {error}", functions.join(", ")),
+        "a process keeps the kernel from looking at it: see `ps -eo pid,stat,wchan,args | grep ' D'`, \
+         end it, and try again",
+    )
 }
 
 /// A step on the host failed.
@@ -56,7 +68,7 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         _ => Refusal::new(
             Code::LaunchFailed,
             error.to_string(),
-            "the machine's log has the hypervisor's words: `handover instance logs NAME`",
+            "the message has the hypervisor's last words; of vfio, `dmesg` tells more",
         ),
     }
 }

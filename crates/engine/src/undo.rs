@@ -1,9 +1,9 @@
 //! Giving devices back: compare and restore.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use model::{Address, ClaimState, Code, HostError, Observed, Refusal, Step, restoring};
+use model::{Address, ClaimState, Code, HostError, Lock, Observed, Refusal, Step, restoring};
 
 use crate::core::Core;
 use crate::perform::StepError;
@@ -132,30 +132,20 @@ fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
 
 impl Restoring<'_> {
     /// A worker, perhaps of a dead daemon, may still be inside the kernel: nothing is done on its device before it is
-    /// out, or its deadline has passed.
+    /// out, or patience is over. It may be inside any step, also a restoring one: all of them are waited for alike.
     fn wait_for_workers(
         &mut self,
         recorded: &[Recorded],
         patience: Duration,
     ) -> Result<(), Refusal> {
-        let mut latest: BTreeMap<Address, &Recorded> = BTreeMap::new();
-        for recorded in recorded {
-            if let Some(address) = recorded.step().and_then(Step::address) {
-                latest.insert(address, recorded);
-            }
-        }
-        for (address, recorded) in latest {
-            let Some(step) = recorded.step() else { continue };
-            let until = Instant::now() + patience.min(step.deadline());
-            loop {
-                let locked = self.core.host.is_locked(&step.lock());
-                if !locked.map_err(|error| refusals::unreadable(&error))? {
-                    break;
-                }
+        let functions: BTreeSet<Address> =
+            recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
+        let until = Instant::now() + patience;
+        for address in functions {
+            while self.is_locked(address)? {
                 if Instant::now() >= until {
                     let reason = format!(
-                        "{} did not end in time; the kernel still works on {address}",
-                        step.describe()
+                        "an earlier step did not end in time; the kernel still works on {address}"
                     );
                     self.fail(address, reason, true);
                     break;
@@ -164,6 +154,11 @@ impl Restoring<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_locked(&self, address: Address) -> Result<bool, Refusal> {
+        let locked = self.core.host.is_locked(&Lock::Function(address));
+        locked.map_err(|error| refusals::unreadable(&error))
     }
 
     /// One restoring step; `rest` are those that follow.
@@ -178,6 +173,14 @@ impl Restoring<'_> {
             // Drivers set power/control themselves when they bind; that is no other tool's doing.
             Ok(Observed::Other(_)) if matches!(step, Step::SetPower { .. }) => {
                 self.perform(address, step)
+            }
+            // Nothing follows from a group's access, and its node goes with the group's last vfio function.
+            Ok(Observed::Other(found)) if matches!(step, Step::GrantGroup { .. }) => {
+                let not_done = step.describe();
+                let note =
+                    format!("not done: {not_done}; something else changed it since: {found}");
+                self.outcome.notes.push(note);
+                Ok(())
             }
             Ok(Observed::Other(found)) => {
                 if !self.is_given_back(step, rest) {

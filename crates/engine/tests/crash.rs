@@ -154,3 +154,21 @@ fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
     engine.delete_instance("vm").unwrap();
     assert_eq!(rig.host.snapshot(), foreign);
 }
+
+#[test]
+fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        rig.killed_at(boundary, |engine| drop(engine.create_instance(wish("vm", &[]))));
+        if rig.launcher.files().is_empty() {
+            continue;
+        }
+        rig.host.reboot();
+        rig.launcher.reboot();
+        rig.sqlite().execute("DELETE FROM steps", []).unwrap();
+        let (engine, _) = rig.open_recovered();
+        rig.assert_untouched("after recovery");
+        assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty());
+        return;
+    }
+}

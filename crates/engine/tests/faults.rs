@@ -5,10 +5,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use engine::InstanceState;
-use model::{Address, ClaimState, Code, Step};
-use sim::{Fault, When};
+use engine::{Action, InstanceState, JournalEvent, Observer};
+use model::{Address, ClaimState, Code, Holder, NodeAccess, Step};
+use sim::{Fault, SimHost, When};
 use support::{AMD, GPU, GPU_AUDIO, NIC, Rig, wish};
 
 const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
@@ -47,6 +49,7 @@ fn a_machine_that_does_not_start_undoes_the_whole_create() {
     let refusal = engine.create_instance(wish("vm", DEVICES)).unwrap_err();
     assert_eq!(refusal.code, Code::LaunchFailed);
     assert!(refusal.message.contains("failed to set up container"));
+    assert!(!refusal.remedy.contains("instance logs"), "the instance is gone: {refusal:?}");
     rig.assert_untouched("the launch failed");
     assert_eq!(engine.journal(1).unwrap()[0].state, "undone");
 }
@@ -219,4 +222,83 @@ fn a_device_that_falls_off_the_bus_does_not_keep_the_others() {
     assert_eq!(rig.host.snapshot().functions[&gpu], rig.before.functions[&gpu]);
     assert_eq!(engine.device("nic").unwrap().iommu_group, None);
     engine.delete_device("nic").unwrap();
+}
+
+#[test]
+fn a_group_that_somebody_else_opened_up_is_given_back_all_the_same() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let uid = engine.create_instance(wish("vm", &["nic"])).unwrap().uid;
+    let (ours, theirs) =
+        (NodeAccess { uid, gid: 0, mode: 0o600 }, NodeAccess { uid: 0, gid: 0, mode: 0o666 });
+    let address = NIC.parse().unwrap();
+    rig.host.meddle(&Step::GrantGroup { address, group: 4, from: ours, to: theirs }).unwrap();
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
+    let operation = engine.journal(1).unwrap().remove(0);
+    assert!(operation.error.unwrap().contains("IOMMU group 4"), "it is reported");
+}
+
+#[test]
+fn a_worker_that_is_about_to_end_is_waited_for() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.limit_patience(Duration::from_secs(60));
+    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    rig.host.fault(unbinding(NIC), Fault::Hang);
+    assert_eq!(engine.delete_instance("vm").unwrap_err().code, Code::DeviceWedged);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            rig.host.release();
+        });
+        engine.delete_instance("vm").unwrap();
+    });
+    rig.assert_untouched("after delete");
+}
+
+/// Somebody begins to use the NIC once the first group is granted.
+struct Latecomer(Arc<SimHost>);
+
+impl Observer for Latecomer {
+    fn reached(&self, event: &JournalEvent) {
+        let JournalEvent::Recorded { action, .. } = event else { return };
+        if matches!(action, Action::Device(Step::GrantGroup { .. })) {
+            self.0.hold(Holder {
+                address: NIC.parse().unwrap(),
+                pid: Some(4711),
+                user: "dpdk (pid 4711)".into(),
+                by: "/dev/uio0".into(),
+            });
+        }
+    }
+}
+
+#[test]
+fn a_device_that_somebody_began_to_use_meanwhile_is_not_taken() {
+    let rig = Rig::ready();
+    let engine = rig.open_with(Arc::new(Latecomer(rig.host.clone()))).unwrap();
+    engine.recover().unwrap();
+    let refusal = engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    assert!(refusal.message.contains("pid 4711"), "{refusal}");
+    rig.assert_untouched("the NIC is in use");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.launcher.refuse_next("no");
+    rig.launcher.refuse_next_removal("Input/output error");
+    let refusal = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    assert_eq!(refusal.code, Code::UndoFailed, "{refusal}");
+    assert!(refusal.message.contains("Input/output error"), "{refusal}");
+    assert_eq!(rig.host.snapshot(), rig.before, "the devices went back");
+    let instance = engine.instance("vm").unwrap();
+    assert_eq!(instance.state, InstanceState::Stopped);
+    assert!(instance.state_error.unwrap().contains("Input/output error"));
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after delete");
 }

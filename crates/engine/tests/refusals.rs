@@ -38,6 +38,7 @@ fn bad_requests_change_nothing() {
     let image = CreateInstance { image: "missing".into(), ..vm() };
     let unheard = CreateInstance { hypervisor: Some("bochs".into()), ..vm() };
     let tight = CreateInstance { overlay_size: Some(1), ..vm() };
+    let vast = CreateInstance { overlay_size: Some((16 << 40) + 1), ..vm() };
     let no_memory = CreateInstance { memory: Some(0), ..vm() };
     for (wish, code) in [
         (wish("Bad Name", &["gpu"]), Code::InvalidName),
@@ -50,6 +51,7 @@ fn bad_requests_change_nothing() {
         (image, Code::NotFound),
         (unheard, Code::InvalidRequest),
         (tight, Code::InvalidSize),
+        (vast, Code::InvalidSize),
         (no_memory, Code::InvalidSize),
     ] {
         refused(&rig, &engine, wish, code);
@@ -173,4 +175,40 @@ fn verbs_in_the_wrong_state() {
     engine.stop_instance("vm").unwrap();
     assert_eq!(engine.stop_instance("vm").unwrap_err().code, Code::InvalidState);
     assert_eq!(engine.delete_instance("nothing").unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn functions_of_one_group_go_to_one_instance_also_without_drivers() {
+    let drive =
+        |address: &str| Card::new(address.parse().unwrap(), (0x1b36, 0x0010), 0x01_0802, 7, None);
+    let rig = Rig::on(Card::inventory(&[drive("0000:04:00.0"), drive("0000:05:00.0")]));
+    let (engine, _) = rig.open_recovered();
+    rig.import(&engine, "debian");
+    register(&engine, "one", "0000:04:00.0").unwrap();
+    register(&engine, "two", "0000:05:00.0").unwrap();
+    refused(&rig, &engine, wish("both", &["one", "two"]), Code::Conflict);
+    let results = std::thread::scope(|scope| {
+        let threads = ["one", "two"].map(|name| {
+            let engine = engine.clone();
+            scope.spawn(move || engine.create_instance(wish(name, &[name])))
+        });
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let refusals: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert_eq!(refusals.len(), 1, "{results:?}");
+    assert_eq!(refusals[0].code, Code::InUse);
+    let left = if results[0].is_ok() { "two" } else { "one" };
+    refused(&rig, &engine, wish("late", &[left]), Code::InUse);
+    assert!(engine.available(&engine::AvailableFilter::All).unwrap().is_empty());
+}
+
+#[test]
+fn a_process_that_cannot_be_looked_at_is_not_told_as_a_broken_device() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.hide_holders(true);
+    let refusal = refused(&rig, &engine, wish("vm", &["gpu"]), Code::StepFailed);
+    assert!(refusal.message.contains("who uses") && refusal.message.contains(GPU), "{refusal}");
+    rig.host.hide_holders(false);
+    engine.create_instance(wish("vm", &["gpu"])).unwrap();
 }

@@ -106,7 +106,14 @@ impl Claim {
         self.members.iter().filter(|member| member.role == Role::Guest)
     }
 
-    /// Whether the claim holds a function in a way that excludes others.
+    /// Whether a function belongs to the claimed assembly, in whatever role. Assemblies that share a member share a
+    /// group, and so exclude each other.
+    #[must_use]
+    pub fn covers(&self, address: Address) -> bool {
+        self.members.iter().any(|member| member.address == address)
+    }
+
+    /// Whether the claim takes a function from the host.
     #[must_use]
     pub fn holds(&self, address: Address) -> bool {
         self.members

@@ -33,6 +33,7 @@ pub(crate) struct Inside {
     /// Workers that are inside the kernel, and what they are at.
     stuck: BTreeMap<Lock, Step>,
     holders: Vec<Holder>,
+    holders_hidden: bool,
     capacity: Capacity,
     performed: u64,
 }
@@ -49,6 +50,7 @@ impl SimHost {
             faults: Faults::default(),
             stuck: BTreeMap::new(),
             holders: Vec::new(),
+            holders_hidden: false,
             capacity,
             performed: 0,
         };
@@ -126,6 +128,11 @@ impl SimHost {
     pub fn hold(&self, holder: Holder) {
         self.inside().holders.push(holder);
     }
+
+    /// Makes it impossible to find out in time who uses functions, or possible again.
+    pub fn hide_holders(&self, hidden: bool) {
+        self.inside().holders_hidden = hidden;
+    }
 }
 
 impl Inside {
@@ -197,6 +204,10 @@ impl Host for SimHost {
 
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
         let inside = self.inside();
+        if inside.holders_hidden {
+            let step = "reading /proc/4711/maps".into();
+            return Err(HostError::Deadline { step, seconds: 10 });
+        }
         let of = |holder: &&Holder| addresses.contains(&holder.address);
         Ok(inside.holders.iter().filter(of).cloned().collect())
     }

@@ -26,6 +26,7 @@ struct Inside {
     files: BTreeSet<Uuid>,
     started: u32,
     refusal: Option<String>,
+    removal_refusal: Option<String>,
     unknown: BTreeSet<Uuid>,
     missing: Option<String>,
 }
@@ -44,6 +45,11 @@ impl SimLauncher {
     /// Lets the next launch fail.
     pub fn refuse_next(&self, reason: &str) {
         self.inside().refusal = Some(reason.into());
+    }
+
+    /// Lets the next removal of files fail.
+    pub fn refuse_next_removal(&self, reason: &str) {
+        self.inside().removal_refusal = Some(reason.into());
     }
 
     /// Makes the VMM be missing, or there again.
@@ -151,7 +157,12 @@ impl Launcher for SimLauncher {
     }
 
     fn remove_files(&self, id: Uuid) -> Result<(), LaunchError> {
-        self.inside().files.remove(&id);
+        let mut inside = self.inside();
+        if let Some(reason) = inside.removal_refusal.take() {
+            let path = format!("machines/{id}");
+            return Err(LaunchError::File { action: "remove".into(), path, reason });
+        }
+        inside.files.remove(&id);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::{Address, ClaimState, Code, MachineHandle, Refusal, plan};
 
 use super::not_ended;
-use crate::choose::changed;
+use crate::choose::{changed, taken};
 use crate::core::Core;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, StoredClaim, StoredImage, StoredInstance};
@@ -70,6 +70,8 @@ impl Core {
         let inventory = self.inventory()?;
         if claim.claim.state == ClaimState::Reserved {
             self.expect_same_assembly(&inventory, &claim.claim)?;
+            // The devices before this one took their time.
+            self.expect_no_holder(&taken(&claim.claim))?;
         }
         let members = &claim.claim.members;
         let addresses: Vec<Address> = members.iter().map(|member| member.address).collect();

@@ -9,16 +9,17 @@ use uuid::Uuid;
 
 use super::bring_up::interrupted;
 use super::{host_memory, too_large};
-use crate::choose::taken;
+use crate::choose::members;
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
-use crate::{Action, CreateInstance, ImageStatus, Instance, InstanceState, MachineStep};
+use crate::{CreateInstance, ImageStatus, Instance, InstanceState};
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
 const LEAST_MEMORY: u64 = 1 << 20;
 const DEFAULT_VCPUS: u32 = 2;
 const MOST_VCPUS: u32 = 1024;
+const MOST_DISK: u64 = 16 << 40;
 
 impl Core {
     pub fn create(&self, request: CreateInstance) -> Result<StoredInstance, Refusal> {
@@ -35,7 +36,7 @@ impl Core {
                 Ok(row)
             }
             Err(cause) => {
-                self.undo_create(&operation, &cause, Duration::ZERO)
+                self.undo_create(&operation, &cause, self.moment())
                     .map_err(|undo| with_failed_undo(&cause, &undo))?;
                 Err(cause)
             }
@@ -137,7 +138,7 @@ impl Core {
     ) -> Result<OpenOperation, Refusal> {
         let _choosing = held(&self.choosing);
         for claim in claims {
-            self.expect_available(&taken(&claim.claim))?;
+            self.expect_available(&members(&claim.claim))?;
         }
         let (taken, image, devices, uids) = self.store.read(|from| {
             Ok((
@@ -172,7 +173,8 @@ impl Core {
         })
     }
 
-    /// Undoes a create that failed or was cut off: nothing of it is left.
+    /// Undoes a create that failed or was cut off: nothing of it is left. Where its files cannot be removed, the
+    /// instance stays, so that it can be deleted.
     pub fn undo_create(
         &self,
         operation: &OpenOperation,
@@ -184,22 +186,17 @@ impl Core {
             self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());
         };
-        let mut outcome = match self.bring_down(operation, &row, None, patience) {
+        let outcome = match self.bring_down(operation, &row, None, patience) {
             Ok(outcome) => outcome,
             Err(undo) => {
                 self.give_up(operation, &mut row, &undo)?;
                 return Err(undo);
             }
         };
-        let made = self.store.read(|from| operation.machine_steps(from))?;
-        let files = Action::Machine(MachineStep::CreateFiles);
-        if made.iter().any(|recorded| recorded.action == files) {
-            let launcher = self.launcher(&row.instance.hypervisor)?;
-            let removed =
-                self.machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id));
-            if let Err(error) = removed {
-                outcome.notes.push(error.to_string());
-            }
+        // Also where no step tells of files: a loss of power can take the record of the step and leave the files.
+        if let Err(undo) = self.remove_files(operation, &row) {
+            self.stay(operation, &mut row, &with_failed_undo(cause, &undo))?;
+            return Err(undo);
         }
         let undo = outcome.refusal();
         let error = undo
@@ -242,6 +239,11 @@ fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusa
         ));
     }
     match (overlay, image.virtual_size) {
+        (Some(asked), _) if asked > MOST_DISK => Err(Refusal::new(
+            Code::InvalidSize,
+            format!("a disk cannot have {}", model::format_size(asked)),
+            format!("ask for {} or less", model::format_size(MOST_DISK)),
+        )),
         (Some(asked), Some(least)) if asked < least => Err(Refusal::new(
             Code::InvalidSize,
             format!(

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use model::{Exit, Refusal};
+use model::{Code, Exit, Refusal};
 
 use super::not_ended;
 use crate::core::Core;
+use crate::perform::StepError;
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 use crate::{InstanceState, MachineStep};
 
@@ -16,7 +17,7 @@ impl Core {
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         let operation = self.open_operation("delete", id, |_| Ok(()))?;
-        self.finish_delete(&operation, Duration::ZERO).map(drop)
+        self.finish_delete(&operation, self.moment()).map(drop)
     }
 
     /// Deletes, or finishes a delete that was cut off.
@@ -37,13 +38,12 @@ impl Core {
         }
         let outcome = self.restore_claims(operation, &row, None, patience)?;
         if let Some(refusal) = outcome.refusal() {
-            return self.stay(operation, &mut row, refusal);
+            self.stay(operation, &mut row, &refusal)?;
+            return Err(refusal);
         }
-        let launcher = self.launcher(&row.instance.hypervisor)?;
-        let removed =
-            self.machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id));
-        if let Err(error) = removed {
-            return self.stay(operation, &mut row, error.into());
+        if let Err(refusal) = self.remove_files(operation, &row) {
+            self.stay(operation, &mut row, &refusal)?;
+            return Err(refusal);
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
         self.close_operation(operation, "done", notes.as_deref(), |tx| {
@@ -53,16 +53,40 @@ impl Core {
         Ok(outcome.notes)
     }
 
-    /// Something could not be given back: the instance stays, stopped, so that it can be deleted again.
-    fn stay(
+    /// Removes the machine's files, where there are any.
+    pub(super) fn remove_files(
+        &self,
+        operation: &OpenOperation,
+        row: &StoredInstance,
+    ) -> Result<(), Refusal> {
+        let id = row.instance.id;
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        self.machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id))
+            .map_err(not_removed)
+    }
+
+    /// Records that something could not be given back or removed: the instance stays, stopped, so that it can be
+    /// deleted again.
+    pub(super) fn stay(
         &self,
         operation: &OpenOperation,
         row: &mut StoredInstance,
-        refusal: Refusal,
-    ) -> Result<Vec<String>, Refusal> {
+        refusal: &Refusal,
+    ) -> Result<(), Refusal> {
         row.ended(InstanceState::Stopped, Exit { code: row.instance.exit_code });
         row.instance.state_error = Some(refusal.message.clone());
-        self.close_operation(operation, "failed", Some(&refusal.message), |tx| row.update(tx))?;
-        Err(refusal)
+        self.close_operation(operation, "failed", Some(&refusal.message), |tx| row.update(tx))
+    }
+}
+
+/// The machine is gone and its files are not.
+fn not_removed(error: StepError) -> Refusal {
+    match error {
+        StepError::Launch(error) => Refusal::new(
+            Code::UndoFailed,
+            format!("the machine's files cannot be removed: {error}"),
+            "mend it, then delete the instance",
+        ),
+        other => other.into(),
     }
 }

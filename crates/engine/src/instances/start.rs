@@ -31,7 +31,7 @@ impl Core {
                 Ok(row)
             }
             Err(cause) => {
-                self.undo_start(&operation, &cause, Duration::ZERO)
+                self.undo_start(&operation, &cause, self.moment())
                     .map_err(|undo| with_failed_undo(&cause, &undo))?;
                 Err(cause)
             }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use model::Code;
 use subtle::ConstantTimeEq;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tracing::info;
 
 use super::Problem;
@@ -49,12 +49,6 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
             uid: credentials.uid(),
             pid: credentials.pid(),
         })
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Network(*stream.remote_addr())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `handover serve`: opens the engine, recovers, listens, and ends without disturbing a machine.
 
+mod crowd;
 mod notify;
 mod secret;
 mod socket;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 use crate::Boundaries;
 use crate::rest::guard::{Guard, Network, Peer, check};
 use crate::rest::{Face, discard_leftovers, router};
+use crowd::Limited;
 
 /// How long requests that are being served may take to end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -54,6 +56,7 @@ pub fn run(
     launchers: Vec<Arc<dyn Launcher>>,
 ) -> Result<(), Refusal> {
     let network = network(&options)?;
+    crowd::raise_open_files();
     let boundaries = Arc::new(Boundaries::from_environment());
     let events = boundaries.events();
     let engine = Engine::open(config, host, launchers, boundaries)?;
@@ -153,7 +156,7 @@ async fn serve(
         if let Ok(address) = listener.local_addr() {
             info!("listening on http://{address}");
         }
-        served.spawn(serve_tcp(listener, network, app, stopping));
+        served.spawn(serve_tcp(Limited::new(listener), network, app, stopping));
     }
     notify::tell("READY=1");
 
@@ -182,7 +185,7 @@ async fn serve_unix(listener: UnixListener, app: Router, stopping: watch::Receiv
 }
 
 async fn serve_tcp(
-    listener: TcpListener,
+    listener: Limited,
     network: Network,
     app: Router,
     stopping: watch::Receiver<bool>,

@@ -190,12 +190,24 @@ impl Restoring<'_> {
             }
             // The node goes with the group's last vfio function.
             Ok(Observed::Absent) if matches!(step, Step::GrantGroup { .. }) => Ok(()),
-            Ok(Observed::Absent) => {
-                self.leave(address, "it is not on the bus any more");
-                Ok(())
-            }
+            Ok(Observed::Absent) => self.look_again(address, step, rest),
             Err(error) => {
                 self.fail_with(address, error);
+                Ok(())
+            }
+        }
+    }
+
+    /// A function that is not on its bus: a worker may have died between removing it and finding it again, and giving
+    /// it back finds it. What follows then sees that there is no more to do.
+    fn look_again(&mut self, address: Address, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
+        let back = std::iter::once(step)
+            .chain(rest)
+            .find(|later| matches!(later, Step::Return { .. }) && later.address() == Some(address));
+        match back {
+            Some(back) => self.perform(address, back),
+            None => {
+                self.leave(address, "it is not on the bus any more");
                 Ok(())
             }
         }

@@ -302,3 +302,13 @@ fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
     engine.delete_instance("vm").unwrap();
     rig.assert_untouched("after delete");
 }
+
+#[test]
+fn a_function_that_was_lost_between_remove_and_rescan_is_found_again() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    rig.host.remove(GPU.parse().unwrap());
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("the function is back with its driver");
+}

@@ -111,6 +111,13 @@ impl SimHost {
         }
     }
 
+    /// Somebody removes a function from its bus (`echo 1 > remove`); a rescan finds it again.
+    pub fn remove(&self, address: Address) {
+        let mut inside = self.inside();
+        inside.kernel.functions.remove(&address);
+        inside.kernel.removed.insert(address);
+    }
+
     /// Another tool performs a step: drivers, power and nodes follow.
     ///
     /// # Errors

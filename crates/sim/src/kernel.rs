@@ -26,6 +26,8 @@ pub(crate) struct Kernel {
     /// Which machine has a group open.
     pub(crate) users: BTreeMap<u32, Uuid>,
     pub(crate) serials: BTreeMap<Address, String>,
+    /// Functions that were removed, and that a rescan finds again.
+    pub(crate) removed: BTreeSet<Address>,
 }
 
 /// An errno with its words, before the path is known.
@@ -54,6 +56,7 @@ impl Kernel {
             modules: BTreeSet::new(),
             users: BTreeMap::new(),
             serials: BTreeMap::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -123,6 +126,12 @@ impl Kernel {
             (Observed::Other(found), _) => return Err(unexpected(found)),
             (Observed::Absent, Step::GrantGroup { .. } | Step::LoadModule { .. }) => {
                 return Err(unexpected("no such node".into()));
+            }
+            (Observed::Absent, Step::Return { address, .. }) if self.removed.remove(address) => {
+                // As the kernel makes it: a new device, without override.
+                let power = PowerControl::On;
+                let found = FunctionState { driver: None, driver_override: None, power };
+                self.functions.insert(*address, found);
             }
             (Observed::Absent, _) => {
                 return Err(step.address().map_or_else(

@@ -6,6 +6,7 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use api::client::{Client, Endpoint, FilePart, Upload};
@@ -148,4 +149,24 @@ fn strangers_who_say_nothing_do_not_take_all_connections() {
     let mut answer = String::new();
     last.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_refusal_does_not_cut_off_a_client_that_still_writes() {
+    let daemon = Daemon::start();
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    let mut ask = |path: &str, status: &str| {
+        write!(stream, "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n")
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        write!(stream, "{{\"name\": \"vol\"").unwrap();
+        let mut answer = [0; 2048];
+        let read = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:?}");
+    };
+    // All on one connection.
+    ask("/volumes", "501");
+    ask("/no/such/path", "404");
+    ask("/health", "405");
 }

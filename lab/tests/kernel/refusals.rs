@@ -28,6 +28,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     without_qemu(&host);
     assert_eq!(host.snapshot(), before);
 
+    without_vfio(&host);
+    assert_eq!(host.snapshot(), before);
+
     tokens(&host);
     state_that_cannot_be_used(&host);
     assert_eq!(host.snapshot(), before);
@@ -87,6 +90,19 @@ fn without_qemu(host: &Host) {
     let machine = Host::machine("vm", "guest", &["gpu"]);
     host.ask("POST", "/instances", Some(&machine)).refused(409, "hypervisor_missing");
     host.sh("mv /tmp/away/qemu-system-x86_64 /usr/bin/");
+}
+
+/// A kernel without vfio-pci, as a cloud's trimmed one.
+fn without_vfio(host: &Host) {
+    host.kill_daemon();
+    host.sh(
+        "modprobe -r vfio-pci
+         for file in $(find -L /lib/modules/$(uname -r) -name 'vfio-pci.ko*'); do mv $file /tmp/away/; done
+         depmod",
+    );
+    host.serve("");
+    let machine = Host::machine("vm", "guest", &["gpu"]);
+    host.ask("POST", "/instances", Some(&machine)).refused(409, "vfio_missing");
 }
 
 fn tokens(host: &Host) {

@@ -15,6 +15,7 @@ mod openapi;
 mod problem;
 mod question;
 mod render;
+pub mod small;
 mod upload;
 mod wait;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine, RecoveryReport};
 use model::{Code, Host, Launcher, Refusal};
 use tokio::net::{TcpListener, UnixListener};
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::Boundaries;
 use crate::rest::guard::{Guard, Network, Peer, check};
+use crate::rest::small::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
 use crowd::Limited;
 
@@ -176,7 +177,7 @@ async fn serve(
 }
 
 async fn serve_unix(listener: UnixListener, app: Router, stopping: watch::Receiver<bool>) {
-    let app = app.layer(from_fn_with_state(Guard::Socket, check));
+    let app = app.layer(from_fn_with_state(Guard::Socket, check)).layer(from_fn(read_ahead));
     let service = app.into_make_service_with_connect_info::<Peer>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
     if let Err(error) = served {
@@ -190,7 +191,8 @@ async fn serve_tcp(
     app: Router,
     stopping: watch::Receiver<bool>,
 ) {
-    let app = app.layer(from_fn_with_state(Guard::Network(Arc::new(network)), check));
+    let guard = Guard::Network(Arc::new(network));
+    let app = app.layer(from_fn_with_state(guard, check)).layer(from_fn(read_ahead));
     let service = app.into_make_service_with_connect_info::<Peer>();
     let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
     if let Err(error) = served {

@@ -2,9 +2,9 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use model::{GuestSlot, Launcher, MachineHandle, MachineSpec};
 use tempfile::TempDir;
@@ -144,9 +144,15 @@ pub fn machine_with_device(name: &str) -> Option<MachineSpec> {
     raised.status.success().then(|| MachineSpec { slots, ..machine(name) })
 }
 
+/// Written by another program: a process that another thread forks meanwhile has our open files for a moment, and what
+/// is open for writing cannot be executed (ETXTBSY, execve(2)).
 fn executable(path: &Path, bytes: &[u8]) {
-    let mut options = fs::OpenOptions::new();
-    options.create_new(true).write(true).mode(0o755);
-    options.open(path).unwrap().write_all(bytes).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(writer.wait().unwrap().success());
 }

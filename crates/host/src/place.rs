@@ -5,8 +5,8 @@ use model::Address;
 /// The place of a function: `../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0` is behind the bridge `02.0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The bridge just above; `None` on a root bus.
-    pub bridge: Option<Address>,
+    /// The bridges above it, from the root bus down; empty on a root bus.
+    pub bridges: Vec<Address>,
     /// The device and function numbers from the root bus down, which survive bus renumbering: `02.0/00.0`.
     pub slot_path: String,
 }
@@ -20,9 +20,10 @@ impl Place {
             // `pci10000:e0` is a root bus. VMD has one below an endpoint: its functions are behind no bridge there.
             if part.starts_with("pci") {
                 above = None;
+                place.bridges.clear();
             }
             let Ok(address) = part.parse::<Address>() else { continue };
-            place.bridge = above.replace(address);
+            place.bridges.extend(above.replace(address));
             if !place.slot_path.is_empty() {
                 place.slot_path.push('/');
             }
@@ -40,7 +41,7 @@ mod tests {
     fn a_bridge_is_the_next_function_above_on_the_same_root_bus() {
         let at = |target: &str| {
             let place = Place::of_link(target);
-            (place.bridge.map(|bridge| bridge.to_string()), place.slot_path)
+            (place.bridges.last().map(|bridge| bridge.to_string()), place.slot_path)
         };
         assert_eq!(at("../../../devices/pci0000:00/0000:00:1f.2"), (None, "1f.2".into()));
         assert_eq!(

@@ -180,12 +180,12 @@ fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
 /// What stands in the way of taking one member from the host.
 fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
     let address = function.address;
-    if !function.virtual_functions.is_empty() {
+    if !function.virtual_functions().is_empty() {
         return Some(Refusal::new(
             Code::InUse,
             format!(
                 "{address} has {} virtual functions: a device as a whole and its parts exclude each other",
-                function.virtual_functions.len()
+                function.virtual_functions().len()
             ),
             format!(
                 "hand over one of its VFs, or remove them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs"

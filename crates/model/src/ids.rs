@@ -37,7 +37,16 @@ pub enum Kind {
     Other,
 }
 
+impl Id {
+    /// What the bus answers for a function that is not there; stands for an id that cannot be read.
+    pub const NONE: Self = Self(0xffff);
+}
+
 impl Class {
+    /// "Device does not fit in any defined class" (PCI Code and ID Assignment Specification); stands for a class that
+    /// cannot be read.
+    pub const NONE: Self = Self(0xff_ffff);
+
     /// Base class and subclass, `0300` for VGA.
     #[must_use]
     pub const fn prefix(self) -> u32 {
@@ -137,6 +146,20 @@ macro_rules! hex_text {
                 parse_hex(text.trim(), $width)
                     .and_then($make)
                     .ok_or_else(|| format!("{text:?} is not {}", $what))
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "pattern": concat!("^[0-9a-f]{", $width, "}$"),
+                })
             }
         }
 

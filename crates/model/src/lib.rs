@@ -6,6 +6,7 @@
 mod address;
 mod assembly;
 mod claim;
+pub mod doctor;
 mod fingerprint;
 mod ids;
 mod inventory;
@@ -21,7 +22,11 @@ pub use assembly::{Assembly, Member, no_such_function};
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Role};
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use ids::{Class, Id, Kind};
-pub use inventory::{Bar, Function, Group, Inventory, VfioSupport, is_vfio};
+pub use inventory::{
+    Acs, Bar, Detail, Function, Group, Inventory, Link, Mdev, MdevType, Nodes, NumaNode, PortType,
+    Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType, VgpuTypes,
+    VirtualFunctions, is_vfio,
+};
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, KernelBoot, MachineDisk,
     MachineHandle, MachineSpec, Presence,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use model::{
     Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
-    GuestSlot, Id, Inventory, NodeAccess, PowerControl, Role, Step, VfioSupport, plan, restoring,
+    GuestSlot, Id, Inventory, NodeAccess, PowerControl, Role, Step, VfioSupport, VirtualFunctions,
+    plan, restoring,
 };
 use proptest::prelude::*;
 
@@ -19,29 +20,12 @@ fn function(line: &str) -> Function {
     let [address, ids, class, group, driver] = words[..] else { panic!("{line}") };
     let (vendor, device) = ids.split_once(':').unwrap();
     Function {
-        address: at(address),
         vendor: vendor.parse().unwrap(),
         device: device.parse().unwrap(),
-        subsystem_vendor: None,
-        subsystem_device: None,
         class: class.parse::<Class>().unwrap(),
-        revision: 0,
-        vendor_name: None,
-        device_name: None,
         driver: (driver != "-").then(|| driver.into()),
-        vfio_driver: "vfio-pci".into(),
         iommu_group: group.parse().ok(),
-        numa_node: None,
-        bridge: None,
-        boot_vga: false,
-        physical_function: None,
-        total_vfs: None,
-        virtual_functions: Vec::new(),
-        bars: Vec::new(),
-        reset_methods: Vec::new(),
-        interfaces: Vec::new(),
-        block_devices: Vec::new(),
-        notes: Vec::new(),
+        ..Function::unknown(at(address))
     }
 }
 
@@ -146,8 +130,8 @@ fn what_stands_in_the_way_is_named() {
     bare.vfio = VfioSupport::default();
     assert_eq!(reasons(&bare, "0000:01:00.0"), [Code::NoIommu, Code::VfioMissing]);
     let mut parted = desktop;
-    parted.functions.get_mut(&at("0000:04:00.0")).unwrap().virtual_functions =
-        vec![at("0000:04:10.0")];
+    parted.functions.get_mut(&at("0000:04:00.0")).unwrap().sriov =
+        Some(VirtualFunctions { total: 4, present: vec![at("0000:04:10.0")], autoprobe: None });
     assert_eq!(reasons(&parted, "0000:04:00.0"), [Code::InUse]);
     assert!(Assembly::of(&parted, at("0000:09:00.0")).is_none());
 }

@@ -34,29 +34,14 @@ impl Card {
 
     fn function(&self) -> Function {
         Function {
-            address: self.address,
             vendor: Id(self.ids.0),
             device: Id(self.ids.1),
-            subsystem_vendor: None,
-            subsystem_device: None,
             class: Class(self.class),
-            revision: 0,
-            vendor_name: None,
-            device_name: None,
             driver: self.driver.clone(),
-            vfio_driver: "vfio-pci".into(),
             iommu_group: self.group,
-            numa_node: None,
-            bridge: None,
-            boot_vga: false,
-            physical_function: None,
-            total_vfs: None,
-            virtual_functions: Vec::new(),
-            bars: Vec::new(),
             reset_methods: vec!["flr".into()],
-            interfaces: Vec::new(),
-            block_devices: Vec::new(),
-            notes: Vec::new(),
+            resettable: true,
+            ..Function::unknown(self.address)
         }
     }
 

@@ -36,6 +36,7 @@ fn bar(index: u8, line: &str) -> Option<Option<Bar>> {
     }
     Some(Some(Bar {
         index,
+        start,
         size: end.checked_sub(start)?.checked_add(1)?,
         io,
         is_64bit: flags & IORESOURCE_MEM_64 != 0,

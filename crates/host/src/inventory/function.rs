@@ -2,19 +2,13 @@
 
 use std::str::FromStr;
 
-use model::{Address, Class, Function, Id};
+use model::{Address, Class, Function, Id, VirtualFunctions};
 use rustix::io::Errno;
 
 use super::{bars, below};
 use crate::place::Place;
 use crate::problem::words;
 use crate::root::{self, Dir};
-
-/// What the bus itself answers for a function that is not there; stands for an id that cannot be read.
-const NO_ID: Id = Id(0xffff);
-
-/// "Device does not fit in any defined class" (PCI Code and ID Assignment Specification, class ffh).
-const NO_CLASS: Class = Class(0xff_ffff);
 
 /// Reads a function. What is wrong with it is in its notes.
 pub fn read(address: Address, link: &str, dir: root::Result<Dir>) -> Function {
@@ -28,31 +22,7 @@ pub fn read(address: Address, link: &str, dir: root::Result<Dir>) -> Function {
 }
 
 fn empty(address: Address, place: &Place) -> Function {
-    Function {
-        address,
-        vendor: NO_ID,
-        device: NO_ID,
-        subsystem_vendor: None,
-        subsystem_device: None,
-        class: NO_CLASS,
-        revision: 0,
-        vendor_name: None,
-        device_name: None,
-        driver: None,
-        vfio_driver: "vfio-pci".into(),
-        iommu_group: None,
-        numa_node: None,
-        bridge: place.bridge,
-        boot_vga: false,
-        physical_function: None,
-        total_vfs: None,
-        virtual_functions: Vec::new(),
-        bars: Vec::new(),
-        reset_methods: Vec::new(),
-        interfaces: Vec::new(),
-        block_devices: Vec::new(),
-        notes: Vec::new(),
-    }
+    Function { path: place.bridges.clone(), ..Function::unknown(address) }
 }
 
 /// The attributes of one function. Those that are not in its directory are not there, which is no fault; those that
@@ -77,9 +47,12 @@ impl<'a> Attributes<'a> {
         function.driver = self.link("driver", &mut notes);
         function.iommu_group = self.link_to("iommu_group", &mut notes);
         function.physical_function = self.link_to("physfn", &mut notes);
-        function.virtual_functions = self.virtual_functions(&mut notes);
-        function.total_vfs =
-            self.value("sriov_totalvfs", &mut notes).filter(|most: &u16| *most > 0);
+        let total = self.value("sriov_totalvfs", &mut notes).filter(|most: &u16| *most > 0);
+        function.sriov = total.map(|total| VirtualFunctions {
+            total,
+            present: self.virtual_functions(&mut notes),
+            autoprobe: self.value("sriov_drivers_autoprobe", &mut notes).map(|on: u8| on != 0),
+        });
         let node: Option<i32> = self.value("numa_node", &mut notes);
         function.numa_node = node.and_then(|node| u32::try_from(node).ok());
         function.boot_vga = self.value("boot_vga", &mut notes) == Some(1u8);
@@ -93,8 +66,9 @@ impl<'a> Attributes<'a> {
         if let Some(text) = self.text("reset_method", &mut notes) {
             function.reset_methods = text.split_ascii_whitespace().map(str::to_owned).collect();
         }
-        function.interfaces = below::interfaces(self.dir, &self.present);
-        function.block_devices = below::block_devices(self.dir, function.class.kind());
+        function.resettable = self.has("reset");
+        function.nodes.interfaces = below::interfaces(self.dir, &self.present);
+        function.nodes.block_devices = below::block_devices(self.dir, function.class.kind());
         function.notes = notes;
     }
 
@@ -107,9 +81,9 @@ impl<'a> Attributes<'a> {
         for name in ["vendor", "device", "class"] {
             must(name, notes);
         }
-        function.vendor = self.value("vendor", notes).unwrap_or(NO_ID);
-        function.device = self.value("device", notes).unwrap_or(NO_ID);
-        function.class = self.value("class", notes).unwrap_or(NO_CLASS);
+        function.vendor = self.value("vendor", notes).unwrap_or(Id::NONE);
+        function.device = self.value("device", notes).unwrap_or(Id::NONE);
+        function.class = self.value("class", notes).unwrap_or(Class::NONE);
         // 0000 stands for "has none" (bridges, old devices).
         let subsystem = |id: &Id| id.0 != 0;
         function.subsystem_vendor = self.value("subsystem_vendor", notes).filter(subsystem);

@@ -123,7 +123,7 @@ fn wait(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// The file that scans the bus of a function and no more of the host than it must.
 fn rescan_file(root: &Root, address: Address, link: &str) -> String {
-    let near = match Place::of_link(link).bridge {
+    let near = match Place::of_link(link).bridges.last().copied() {
         Some(bridge) => format!("{DEVICES}/{bridge}/rescan"),
         None => bus_rescan(address),
     };

@@ -1,0 +1,207 @@
+//! The host around its devices, as far as hand-overs depend on it. Facts only; what they mean is said by the checks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Facts about a host. What could not be read is `None` or missing, and named in `unseen`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// The kernel's release: `6.1.0-31-amd64`.
+    pub kernel: Option<String>,
+    /// The kernel's command line.
+    pub cmdline: Option<String>,
+    /// The distribution: `ID` and `VERSION_ID` of `/etc/os-release`, such as `debian 12`.
+    pub distribution: Option<String>,
+    /// The processors.
+    pub cpu: Cpu,
+    /// What the firmware tells of its IOMMU.
+    pub firmware: FirmwareTables,
+    /// The IOMMUs that the kernel runs (`/sys/class/iommu`).
+    pub iommus: Vec<IommuDevice>,
+    /// Whether interrupts are remapped (`IR-` in `/proc/interrupts`); `None` where it cannot be told.
+    pub interrupt_remapping: Option<bool>,
+    /// `allow_unsafe_interrupts` of vfio_iommu_type1.
+    pub unsafe_interrupts: Option<bool>,
+    /// Whether the running system is itself a virtual machine (`hypervisor` among the processor's flags).
+    pub virtual_machine: bool,
+    /// Modules that matter to hand-overs, by name with underscores.
+    pub modules: BTreeMap<String, Module>,
+    /// How the system is booted.
+    pub boot_loader: BootLoader,
+    /// What makes its initial ramdisk.
+    pub initramfs: InitramfsTool,
+    /// Framebuffers of the firmware's that lie in the host's address space (`BOOTFB`, `efifb`, `simple-framebuffer`).
+    pub framebuffers: Vec<Framebuffer>,
+    /// Running programs that are known to use GPUs: display servers, remote desktops, NVIDIA's daemons, monitors.
+    pub processes: Vec<Process>,
+    /// Huge pages, one entry for each size.
+    pub huge_pages: Vec<HugePages>,
+    /// The locked memory that this process may have, in bytes; `None` is no limit.
+    pub memlock_limit: Option<u64>,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// `/dev/kvm`, `/dev/vfio/vfio`, `/dev/iommu` and the nodes of groups, by path.
+    pub nodes: BTreeMap<String, NodeFacts>,
+    /// Security modules.
+    pub security: Security,
+    /// OVMF firmware images that were found.
+    pub ovmf: Vec<String>,
+    /// Programs that machines are made with, by name: `qemu-system-x86_64`, `libvirtd`, `podman`, `cloud-hypervisor`.
+    pub tools: BTreeMap<String, Tool>,
+    /// What could not be seen, and why: `/proc/iomem shows addresses to root only`.
+    pub unseen: Vec<String>,
+}
+
+/// The processors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// `GenuineIntel`, `AuthenticAMD`, ...
+    pub vendor: String,
+    /// `model name`.
+    pub model: String,
+    /// Virtualization extensions: `vmx` or `svm`.
+    pub virtualization: Option<String>,
+    /// Bits of a physical address.
+    pub physical_bits: Option<u8>,
+}
+
+/// ACPI tables about the IOMMU (`/sys/firmware/acpi/tables`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirmwareTables {
+    /// Whether the tables could be listed at all.
+    pub seen: bool,
+    /// Intel's `DMAR`.
+    pub dmar: bool,
+    /// AMD's `IVRS`.
+    pub ivrs: bool,
+    /// Virtio's `VIOT`.
+    pub viot: bool,
+    /// Arm's `IORT`.
+    pub iort: bool,
+    /// Whether it is UEFI (`/sys/firmware/efi`).
+    pub uefi: bool,
+}
+
+/// One IOMMU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IommuDevice {
+    /// `dmar0`, `ivhd0`, ...
+    pub name: String,
+    /// How many bits of address it translates, where that is told.
+    pub address_bits: Option<u8>,
+}
+
+/// A kernel module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// It is loaded or built in.
+    pub loaded: bool,
+    /// It can be loaded (it is below `/lib/modules`).
+    pub available: bool,
+    /// The lines that forbid it or replace it, as `file:line: text` (`blacklist x`, `install x /bin/false`), and
+    /// `module_blacklist=` of the command line.
+    pub blacklisted: Vec<String>,
+    /// Its version, where it tells one (`/sys/module/x/version`).
+    pub version: Option<String>,
+}
+
+/// How a system is booted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootLoader {
+    /// GRUB with `/etc/default/grub`, updated by `update-grub`.
+    GrubDebian,
+    /// GRUB of Fedora and its kin: `grubby`.
+    GrubFedora,
+    /// GRUB with `/etc/default/grub` and `grub-mkconfig` (Arch and others).
+    Grub,
+    /// systemd-boot with `/etc/kernel/cmdline`.
+    SystemdBoot,
+    /// Proxmox's own tool: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
+    Proxmox,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+/// What makes an initial ramdisk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitramfsTool {
+    /// Debian's: `update-initramfs -u -k all`.
+    InitramfsTools,
+    /// `dracut --force --regenerate-all`.
+    Dracut,
+    /// Arch's: `mkinitcpio -P`.
+    Mkinitcpio,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+/// A framebuffer of the firmware's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Framebuffer {
+    /// Its name in `/proc/iomem`: `BOOTFB`, `efifb`, `simple-framebuffer`, `vesafb`.
+    pub name: String,
+    /// Its first address.
+    pub start: u64,
+    /// Its last address.
+    pub end: u64,
+}
+
+/// A running program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its name (`comm`).
+    pub name: String,
+    /// The systemd unit that it runs in.
+    pub unit: Option<String>,
+}
+
+/// Huge pages of one size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HugePages {
+    /// Size of a page in bytes.
+    pub size: u64,
+    /// How many there are.
+    pub total: u64,
+    /// How many are free.
+    pub free: u64,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// Security modules that could be in the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Security {
+    /// The active ones (`/sys/kernel/security/lsm`).
+    pub modules: Vec<String>,
+    /// Whether SELinux enforces.
+    pub selinux_enforcing: Option<bool>,
+    /// Whether AppArmor has a profile for libvirt's machines (`/etc/apparmor.d/libvirt`).
+    pub apparmor_libvirt: bool,
+    /// Kernel lockdown: `none`, `integrity`, `confidentiality`.
+    pub lockdown: Option<String>,
+}
+
+/// A program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Where it is.
+    pub path: String,
+    /// What it says of its version: `10.0.2`.
+    pub version: Option<String>,
+}

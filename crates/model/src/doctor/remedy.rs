@@ -1,0 +1,1 @@
+//! The same remedy on different systems: kernel options, module options and the initial ramdisk.

@@ -1,0 +1,202 @@
+//! One PCI function.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Detail, Mdev};
+use crate::{Address, Class, Id, Kind};
+
+/// One PCI function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Function {
+    /// Where it is now. Addresses can change between boots.
+    pub address: Address,
+    /// Vendor id.
+    pub vendor: Id,
+    /// Device id.
+    pub device: Id,
+    /// Subsystem vendor id, where the function has one.
+    pub subsystem_vendor: Option<Id>,
+    /// Subsystem id, where the function has one.
+    pub subsystem_device: Option<Id>,
+    /// Class code.
+    pub class: Class,
+    /// Revision.
+    pub revision: u8,
+    /// The vendor's name in the system's `pci.ids`.
+    pub vendor_name: Option<String>,
+    /// The device's name in the system's `pci.ids`.
+    pub device_name: Option<String>,
+    /// The driver that is bound to it.
+    pub driver: Option<String>,
+    /// The vfio driver that fits best: the `vfio_pci:` alias with the fewest wildcards, else `vfio-pci`.
+    pub vfio_driver: String,
+    /// The number of its IOMMU group. Group numbers change between boots.
+    pub iommu_group: Option<u32>,
+    /// The NUMA node, where the firmware tells it.
+    pub numa_node: Option<u32>,
+    /// The bridges that it sits behind, from the root bus down; empty on a root bus.
+    pub path: Vec<Address>,
+    /// Whether the firmware's console ran on it (`boot_vga`).
+    pub boot_vga: bool,
+    /// Single Root I/O Virtualization, where it is a physical function.
+    pub sriov: Option<VirtualFunctions>,
+    /// For a virtual function: its physical function.
+    pub physical_function: Option<Address>,
+    /// Base address registers that have a size.
+    pub bars: Vec<Bar>,
+    /// What the kernel would use to reset it, in its order (`reset_method`, Linux 5.15).
+    pub reset_methods: Vec<String>,
+    /// Whether the kernel has any way to reset it (its `reset` attribute is there).
+    pub resettable: bool,
+    /// What the kernel knows of its power without waking it.
+    pub power: Power,
+    /// What its driver made of it for programs.
+    pub nodes: Nodes,
+    /// The mediated devices that it is the parent of.
+    pub mdevs: Vec<Mdev>,
+    /// What only detail tells; `None` in a listing.
+    pub detail: Option<Box<Detail>>,
+    /// What could not be read, in words for a person.
+    pub notes: Vec<String>,
+}
+
+/// The virtual functions of a physical function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VirtualFunctions {
+    /// How many there could be (`sriov_totalvfs`).
+    pub total: u16,
+    /// Those that are there (`virtfnN`), in their order.
+    pub present: Vec<Address>,
+    /// Whether new ones are given to a driver by themselves (`sriov_drivers_autoprobe`).
+    pub autoprobe: Option<bool>,
+}
+
+/// One base address register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Bar {
+    /// 0 to 5; 6 is the expansion ROM.
+    pub index: u8,
+    /// Where it is in the host's address space; 0 where the reader may not know (not root) or it has no place.
+    pub start: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Whether it decodes I/O ports instead of memory.
+    pub io: bool,
+    /// Whether it is a 64-bit memory BAR.
+    pub is_64bit: bool,
+    /// Whether it is prefetchable.
+    pub prefetchable: bool,
+}
+
+/// A function's power, as the kernel remembers it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Power {
+    /// The PCI power state: `D0`, `D3hot`, `D3cold`, `unknown` (`power_state`, Linux 5.11).
+    pub state: Option<String>,
+    /// Runtime power management: `active`, `suspended`, ... (`power/runtime_status`).
+    pub runtime_status: Option<String>,
+    /// `on` keeps it awake, `auto` lets it sleep (`power/control`).
+    pub control: Option<String>,
+    /// Whether it may be cut off from power (`d3cold_allowed`).
+    pub d3cold_allowed: Option<bool>,
+}
+
+/// What programs use of a function: device nodes and interfaces that its driver made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Nodes {
+    /// Direct Rendering Manager nodes: `card0`, `renderD128`, below `/dev/dri`.
+    pub drm: Vec<String>,
+    /// The number N of `/dev/nvidiaN` (`/proc/driver/nvidia/gpus/*/information`).
+    pub nvidia_minor: Option<u32>,
+    /// Network interfaces.
+    pub interfaces: Vec<String>,
+    /// Block devices: whole disks and namespaces.
+    pub block_devices: Vec<String>,
+    /// The VFIO group's node, `/dev/vfio/12`, where it is there.
+    pub vfio_group: Option<String>,
+    /// The VFIO device's own node, `/dev/vfio/devices/vfio3`, where it is there.
+    pub vfio_device: Option<String>,
+}
+
+impl Function {
+    /// A function of which nothing is known but its place.
+    #[must_use]
+    pub fn unknown(address: Address) -> Self {
+        Self {
+            address,
+            vendor: Id::NONE,
+            device: Id::NONE,
+            subsystem_vendor: None,
+            subsystem_device: None,
+            class: Class::NONE,
+            revision: 0,
+            vendor_name: None,
+            device_name: None,
+            driver: None,
+            vfio_driver: "vfio-pci".into(),
+            iommu_group: None,
+            numa_node: None,
+            path: Vec::new(),
+            boot_vga: false,
+            sriov: None,
+            physical_function: None,
+            bars: Vec::new(),
+            reset_methods: Vec::new(),
+            resettable: false,
+            power: Power::default(),
+            nodes: Nodes::default(),
+            mdevs: Vec::new(),
+            detail: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// What the function does.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.class.kind()
+    }
+
+    /// The bridge just above it; `None` on a root bus.
+    #[must_use]
+    pub fn bridge(&self) -> Option<Address> {
+        self.path.last().copied()
+    }
+
+    /// Its virtual functions that are there.
+    #[must_use]
+    pub fn virtual_functions(&self) -> &[Address] {
+        self.sriov.as_ref().map_or(&[], |sriov| &sriov.present)
+    }
+
+    /// Whether it is bound to a vfio driver (vfio-pci or a variant of it).
+    #[must_use]
+    pub fn on_vfio(&self) -> bool {
+        self.driver.as_deref().is_some_and(|driver| is_vfio(driver, &self.vfio_driver))
+    }
+
+    /// A name for a person: the names of `pci.ids`, or the hex ids where it has none.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match (&self.vendor_name, &self.device_name) {
+            (Some(vendor), Some(device)) => format!("{vendor} {device}"),
+            (Some(vendor), None) => format!("{vendor} {}", self.device),
+            _ => format!("{}:{}", self.vendor, self.device),
+        }
+    }
+}
+
+/// Whether `driver` is a vfio driver: vfio-pci itself, the best variant for a function, or one named like a variant
+/// (`mlx5_vfio_pci`, `nvgrace_gpu_vfio_pci`; sysfs shows them with `-` or `_`).
+#[must_use]
+pub fn is_vfio(driver: &str, best: &str) -> bool {
+    driver == "vfio-pci"
+        || driver == best
+        || driver.ends_with("vfio-pci")
+        || driver.ends_with("vfio_pci")
+}

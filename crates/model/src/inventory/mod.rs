@@ -1,0 +1,100 @@
+//! One immutable snapshot of the host's hardware.
+//!
+//! It is read in one of two depths. A *listing* wakes and locks no device. *Detail* adds what only configuration space,
+//! the vendor's driver or the device's lock can tell; it is read in a worker with a deadline, and only of devices that
+//! are awake. What must be put back after a hand-over is in neither, but in [`AsFound`](crate::AsFound), read just
+//! before the first step.
+
+mod detail;
+mod function;
+mod parts;
+mod reset;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
+pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
+pub use parts::{Mdev, MdevType, VgpuType, VgpuTypes};
+pub use reset::{ResetDomain, ResetReach};
+
+use crate::Address;
+
+/// The hardware of one host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Inventory {
+    /// Every PCI function, by address.
+    pub functions: BTreeMap<Address, Function>,
+    /// Every IOMMU group, by number.
+    pub groups: BTreeMap<u32, Group>,
+    /// Every NUMA node, by number. A host that tells of none has none here.
+    pub numa_nodes: BTreeMap<u32, NumaNode>,
+    /// What the kernel offers for handing devices over.
+    pub vfio: VfioSupport,
+}
+
+/// One IOMMU group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Group {
+    /// The functions in it.
+    pub members: Vec<Address>,
+    /// The kernel's domain type: `DMA`, `DMA-FQ`, `identity`, ...
+    pub domain_type: Option<String>,
+}
+
+/// One NUMA node (Documentation/ABI/stable/sysfs-devices-node).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NumaNode {
+    /// Its processors as the kernel lists them: `0-15,32-47`.
+    pub cpus: String,
+    /// The sockets (`physical_package_id`) that these processors are in.
+    pub sockets: Vec<u32>,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The distance to each node in the order of their numbers; to itself it is 10.
+    pub distances: Vec<u32>,
+}
+
+/// What the running kernel offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VfioSupport {
+    /// Whether an IOMMU is there and on (`/sys/class/iommu` is not empty).
+    pub iommu: bool,
+    /// Whether vfio-pci is loaded, built in, or can be loaded.
+    pub vfio_pci: bool,
+    /// Whether `/dev/vfio/vfio` (type1 containers) can be had.
+    pub type1: bool,
+    /// Whether `/dev/iommu` and per-device nodes can be had.
+    pub iommufd: bool,
+    /// Whether noiommu mode is switched on: it gives no isolation at all, and is always refused.
+    pub unsafe_noiommu: bool,
+}
+
+impl Inventory {
+    /// The function at an address.
+    #[must_use]
+    pub fn function(&self, address: Address) -> Option<&Function> {
+        self.functions.get(&address)
+    }
+
+    /// The other functions of the same slot.
+    pub fn slot_siblings(&self, address: Address) -> impl Iterator<Item = &Function> {
+        let first = Address::new(address.domain(), address.bus(), address.device(), 0);
+        let from = first.unwrap_or(address);
+        self.functions
+            .range(from..)
+            .take_while(move |(other, _)| other.same_slot(address))
+            .map(|(_, function)| function)
+            .filter(move |function| function.address != address)
+    }
+
+    /// The functions that sit somewhere below a bridge.
+    pub fn below(&self, bridge: Address) -> impl Iterator<Item = &Function> {
+        self.functions.values().filter(move |function| function.path.contains(&bridge))
+    }
+}

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod resources;
 mod serve;
+mod source;
 mod table;
 
 use std::process::ExitCode;

@@ -3,13 +3,11 @@
 mod rows;
 mod show;
 
-use std::path::PathBuf;
-
 use clap::Args;
-use host::LinuxHost;
-use model::{Code, Host, Kind, Refusal};
+use model::{Host, Kind, Refusal};
 
 use crate::failure::{Done, Failure};
+use crate::source::Source;
 use crate::{Json, output};
 use rows::{Listing, Wanted};
 
@@ -28,9 +26,8 @@ pub struct Ls {
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<Kind>,
 
-    /// Where the host's sys and proc are, such as in a recording
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    #[command(flatten)]
+    source: Source,
 
     #[command(flatten)]
     output: Json,
@@ -46,15 +43,8 @@ impl Ls {
     }
 
     fn listing(&self) -> Result<Listing, Refusal> {
-        let unreadable = |reason: String| {
-            Refusal::new(
-                Code::Internal,
-                format!("{} cannot be read: {reason}", self.root.display()),
-                "--root is the directory that has the host's sys and proc in it",
-            )
-        };
-        let host = LinuxHost::reader(&self.root).map_err(|error| unreadable(error.to_string()))?;
-        let inventory = host.inventory().map_err(|error| unreadable(error.to_string()))?;
+        let host = self.source.open()?;
+        let inventory = self.source.inventory(&host)?;
         let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
         let addresses: Vec<_> = inventory.functions.keys().copied().collect();
         // Who uses a device is told as far as this user may see it.

@@ -1,0 +1,36 @@
+//! Where a reading command reads: this host, another tree, or a recording.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use host::LinuxHost;
+use model::{Code, Inventory, Refusal};
+
+/// What every reading command takes.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Where the host's sys and proc are, such as in a recording
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+impl Source {
+    /// The host that is read.
+    pub fn open(&self) -> Result<LinuxHost, Refusal> {
+        LinuxHost::reader(&self.root).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Its inventory, at listing depth.
+    pub fn inventory(&self, host: &LinuxHost) -> Result<Inventory, Refusal> {
+        model::Host::inventory(host).map_err(|error| self.unreadable(&error))
+    }
+
+    /// The refusal of a root that cannot be read.
+    pub fn unreadable(&self, reason: &dyn std::fmt::Display) -> Refusal {
+        Refusal::new(
+            Code::Internal,
+            format!("{} cannot be read: {reason}", self.root.display()),
+            "--root is the directory that has the host's sys and proc in it",
+        )
+    }
+}

@@ -13,6 +13,7 @@ mod problem;
 mod root;
 mod step;
 mod sys;
+pub mod uevent;
 pub mod worker;
 
 pub use linux_host::{HostConfig, LinuxHost};

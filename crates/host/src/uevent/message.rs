@@ -1,0 +1,156 @@
+//! One message: `ACTION@DEVPATH`, then `KEY=VALUE` for each property, each ended by a zero byte (`kobject_uevent_env` in
+//! lib/kobject_uevent.c).
+
+use model::Address;
+
+/// One message of the kernel's about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uevent {
+    /// `add`, `remove`, `bind`, `unbind`, `change`, `move`, ... (`kobject_actions` in lib/kobject_uevent.c).
+    pub action: String,
+    /// Where the object is below `/sys`, with a slash before it: `/devices/pci0000:00/0000:00:02.0/net/eth0`.
+    pub path: String,
+    /// Where it was before a `move`, such as a network interface under its old name.
+    pub old_path: Option<String>,
+    /// What it is: `pci`, `net`, `block`, `vfio-dev`, ...
+    pub subsystem: String,
+}
+
+impl Uevent {
+    /// Reads a message. `None` where it is none of the kernel's: any bytes will do.
+    #[must_use]
+    pub fn parse(message: &[u8]) -> Option<Self> {
+        let mut lines = message.split(|byte| *byte == 0).map(std::str::from_utf8);
+        let (action, path) = lines.next()?.ok()?.split_once('@')?;
+        let right = |byte: u8| byte.is_ascii_lowercase();
+        if action.is_empty() || !action.bytes().all(right) || !path.starts_with('/') {
+            return None;
+        }
+        let mut event = Self {
+            action: action.to_owned(),
+            path: path.to_owned(),
+            old_path: None,
+            subsystem: String::new(),
+        };
+        // A property that is not UTF-8, such as a partition's label, spoils only itself.
+        for (key, value) in lines.filter_map(|line| line.ok()?.split_once('=')) {
+            match key {
+                "SUBSYSTEM" => event.subsystem = value.to_owned(),
+                "DEVPATH_OLD" => event.old_path = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        (!event.subsystem.is_empty()).then_some(event)
+    }
+
+    /// The PCI function that the object is, or that it belongs to: the last one on its way. A drive behind VMD is below
+    /// two functions, and is the second.
+    #[must_use]
+    pub fn function(&self) -> Option<Address> {
+        last_address(&self.path)
+    }
+
+    /// The function that the object belonged to before a `move`, where it was another.
+    #[must_use]
+    pub fn old_function(&self) -> Option<Address> {
+        self.old_path.as_deref().and_then(last_address)
+    }
+
+    /// The object's own name: the last component of its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// The last PCI address among the components of a path.
+fn last_address(path: &str) -> Option<Address> {
+    // `0000:00:02.0:pcie001` is a port's service, not a function: the address must be the whole component.
+    path.rsplit('/').find_map(|part| part.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(lines: &[&str]) -> Vec<u8> {
+        lines.iter().flat_map(|line| line.bytes().chain([0])).collect()
+    }
+
+    #[test]
+    fn a_message_is_read() {
+        let bytes = message(&[
+            "move@/devices/pci0000:00/0000:00:02.0/0000:03:00.0/net/lan0",
+            "ACTION=move",
+            "DEVPATH=/devices/pci0000:00/0000:00:02.0/0000:03:00.0/net/lan0",
+            "SUBSYSTEM=net",
+            "DEVPATH_OLD=/devices/pci0000:00/0000:00:02.0/0000:03:00.0/net/eth0",
+            "INTERFACE=lan0",
+            "SEQNUM=2174",
+        ]);
+        let event = Uevent::parse(&bytes).unwrap();
+        let nic = "0000:03:00.0".parse().ok();
+        assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("move", "net"));
+        assert_eq!((event.name(), event.function(), event.old_function()), ("lan0", nic, nic));
+    }
+
+    #[test]
+    fn the_function_is_the_last_on_the_way() {
+        let of = |path: &str| {
+            let bytes = message(&[&format!("add@{path}"), "SUBSYSTEM=x"]);
+            Uevent::parse(&bytes).unwrap().function().map(|address| address.to_string())
+        };
+        let drive = "/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0";
+        assert_eq!(of(drive).as_deref(), Some("10000:e1:00.0"));
+        assert_eq!(of(&format!("{drive}/nvme/nvme0")).as_deref(), Some("10000:e1:00.0"));
+        assert_eq!(
+            of("/devices/pci0000:00/0000:00:1c.0/0000:00:1c.0:pcie001").as_deref(),
+            Some("0000:00:1c.0")
+        );
+        assert_eq!(of("/devices/virtual/vfio/12"), None);
+        assert_eq!(of("/bus/pci/drivers/vfio-pci"), None);
+    }
+
+    #[test]
+    fn what_is_no_message_of_the_kernels_is_dropped() {
+        // udevd sends `libudev` and a binary header to its own group.
+        let mut udev = b"libudev\0\xfe\xed\xca\xfe".to_vec();
+        udev.extend(message(&["ACTION=add", "SUBSYSTEM=pci"]));
+        for bytes in [
+            udev,
+            Vec::new(),
+            message(&["add@relative", "SUBSYSTEM=pci"]),
+            message(&["@/devices/x", "SUBSYSTEM=pci"]),
+            message(&["Add it@/devices/x", "SUBSYSTEM=pci"]),
+            message(&["add@/devices/x", "ACTION=add"]),
+        ] {
+            assert_eq!(Uevent::parse(&bytes), None, "{:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn one_odd_property_spoils_only_itself() {
+        let mut bytes = message(&["change@/devices/pci0000:00/0000:00:02.0"]);
+        bytes.extend(b"ID_LABEL=\xff\xfe\0=\0NOTHING\0");
+        bytes.extend(message(&["SUBSYSTEM=pci"]));
+        assert_eq!(Uevent::parse(&bytes).unwrap().subsystem, "pci");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(event) = Uevent::parse(&bytes) {
+                let _ = (event.function(), event.old_function(), event.name().len());
+            }
+        }
+
+        #[test]
+        fn nothing_like_a_message_panics(text in "[a-z]{0,6}@?/(devices|[0-9a-f:./]{0,30}|\0|=|SUBSYSTEM=|.){0,12}") {
+            if let Some(event) = Uevent::parse(text.as_bytes()) {
+                let _ = (event.function(), event.old_function(), event.name().len());
+                prop_assert!(event.path.starts_with('/') && !event.subsystem.is_empty());
+            }
+        }
+    }
+}

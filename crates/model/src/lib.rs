@@ -5,6 +5,7 @@
 
 mod address;
 mod assembly;
+pub mod catalog;
 mod claim;
 pub mod doctor;
 mod fingerprint;
@@ -16,6 +17,7 @@ pub mod plan;
 mod ports;
 mod refusal;
 mod step;
+pub mod topology;
 
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, no_such_function};
@@ -23,9 +25,9 @@ pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Role};
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
-    Acs, Bar, Detail, Function, Group, Inventory, Link, Mdev, MdevType, Nodes, NumaNode, PortType,
-    Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType, VgpuTypes,
-    VirtualFunctions, is_vfio,
+    Acs, Bar, Change, Detail, Function, Group, Inventory, Link, Mdev, MdevType, Node, Nodes,
+    NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType,
+    VgpuTypes, VirtualFunctions, What, is_vfio,
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, KernelBoot, MachineDisk,

@@ -5,6 +5,7 @@
 //! are awake. What must be put back after a hand-over is in neither, but in [`AsFound`](crate::AsFound), read just
 //! before the first step.
 
+mod change;
 mod detail;
 mod function;
 mod parts;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use change::{Change, Node, What};
 pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
 pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
 pub use parts::{Mdev, MdevType, VgpuType, VgpuTypes};

@@ -1,0 +1,237 @@
+//! What is different between two looks at a function, for those who follow a host.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Function, Mdev, Nodes};
+use crate::Address;
+
+/// Something that happened to a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Change {
+    /// The function.
+    pub address: Address,
+    /// Its name for a person.
+    pub name: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can happen to a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum What {
+    /// It is there now.
+    Appeared {
+        /// For a virtual function: its physical function.
+        physical_function: Option<Address>,
+    },
+    /// It is there no more.
+    Gone,
+    /// Another driver is bound to it, or one where none was, or none where one was.
+    Driver {
+        /// The driver that was bound.
+        before: Option<String>,
+        /// The driver that is bound.
+        after: Option<String>,
+    },
+    /// It is in another IOMMU group.
+    Group {
+        /// The group that it was in.
+        before: Option<u32>,
+        /// The group that it is in.
+        after: Option<u32>,
+    },
+    /// It has more or fewer virtual functions.
+    VirtualFunctions {
+        /// How many there were.
+        before: usize,
+        /// How many there are.
+        after: usize,
+    },
+    /// Its driver made something of it that programs can use.
+    NodeAppeared {
+        /// What it is.
+        node: Node,
+        /// Its name: `eth0`, `renderD128`, `/dev/vfio/12`.
+        name: String,
+    },
+    /// What programs could use of it is there no more.
+    NodeGone {
+        /// What it was.
+        node: Node,
+        /// Its name.
+        name: String,
+    },
+    /// A mediated device was made of it.
+    MdevAppeared {
+        /// Its name.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        uuid: Uuid,
+        /// Its type's id.
+        type_id: Option<String>,
+    },
+    /// A mediated device was removed.
+    MdevGone {
+        /// Its name.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        uuid: Uuid,
+    },
+}
+
+/// What programs use of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Node {
+    /// A network interface.
+    Interface,
+    /// A disk or a namespace.
+    BlockDevice,
+    /// A node of the Direct Rendering Manager.
+    Drm,
+    /// A node of NVIDIA's driver.
+    Nvidia,
+    /// The node of a VFIO group.
+    VfioGroup,
+    /// The node of a VFIO device.
+    VfioDevice,
+}
+
+impl Change {
+    /// What happened to a function between two looks at it. What only detail tells is not compared, nor what changes
+    /// without anybody doing something, such as power.
+    #[must_use]
+    pub fn between(before: Option<&Function>, after: Option<&Function>) -> Vec<Self> {
+        let mut changes = Vec::new();
+        let identity = |f: &Function| (f.vendor, f.device, f.subsystem_vendor, f.subsystem_device);
+        match (before, after) {
+            (Some(before), Some(after)) if identity(before) == identity(after) => {
+                differences(before, after, &mut changes);
+            }
+            (before, after) => {
+                if let Some(before) = before {
+                    changes.push(Self::of(before, What::Gone));
+                }
+                if let Some(after) = after {
+                    let what = What::Appeared { physical_function: after.physical_function };
+                    changes.push(Self::of(after, what));
+                    // What it came with is told too, so that who follows knows all of it.
+                    let bare = Function {
+                        iommu_group: after.iommu_group,
+                        physical_function: after.physical_function,
+                        ..Function::unknown(after.address)
+                    };
+                    differences(&bare, after, &mut changes);
+                }
+            }
+        }
+        changes
+    }
+
+    fn of(function: &Function, what: What) -> Self {
+        Self { address: function.address, name: function.title(), what }
+    }
+}
+
+/// The changes of one and the same device.
+fn differences(before: &Function, after: &Function, changes: &mut Vec<Change>) {
+    let mut push = |what| changes.push(Change::of(after, what));
+    if before.iommu_group != after.iommu_group {
+        push(What::Group { before: before.iommu_group, after: after.iommu_group });
+    }
+    let (old, new) = (nodes(&before.nodes), nodes(&after.nodes));
+    for (node, name) in missing(&old, &new) {
+        push(What::NodeGone { node, name });
+    }
+    for uuid in mdevs(&before.mdevs).difference(&mdevs(&after.mdevs)) {
+        push(What::MdevGone { uuid: *uuid });
+    }
+    if before.driver != after.driver {
+        push(What::Driver { before: before.driver.clone(), after: after.driver.clone() });
+    }
+    for (node, name) in missing(&new, &old) {
+        push(What::NodeAppeared { node, name });
+    }
+    let known = mdevs(&before.mdevs);
+    for mdev in after.mdevs.iter().filter(|mdev| !known.contains(&mdev.uuid)) {
+        push(What::MdevAppeared { uuid: mdev.uuid, type_id: mdev.type_id.clone() });
+    }
+    let (old, new) = (before.virtual_functions().len(), after.virtual_functions().len());
+    if old != new {
+        push(What::VirtualFunctions { before: old, after: new });
+    }
+}
+
+/// Those of `these` that are not among `others`.
+fn missing(these: &[(Node, String)], others: &[(Node, String)]) -> Vec<(Node, String)> {
+    these.iter().filter(|node| !others.contains(node)).cloned().collect()
+}
+
+fn nodes(nodes: &Nodes) -> Vec<(Node, String)> {
+    let named =
+        |node, names: &[String]| names.iter().map(|name| (node, name.clone())).collect::<Vec<_>>();
+    let mut all = named(Node::Interface, &nodes.interfaces);
+    all.extend(named(Node::BlockDevice, &nodes.block_devices));
+    all.extend(named(Node::Drm, &nodes.drm));
+    all.extend(nodes.nvidia_minor.map(|minor| (Node::Nvidia, format!("/dev/nvidia{minor}"))));
+    all.extend(nodes.vfio_group.clone().map(|node| (Node::VfioGroup, node)));
+    all.extend(nodes.vfio_device.clone().map(|node| (Node::VfioDevice, node)));
+    all
+}
+
+fn mdevs(mdevs: &[Mdev]) -> BTreeSet<Uuid> {
+    mdevs.iter().map(|mdev| mdev.uuid).collect()
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Appeared { physical_function: None } => f.write_str("appeared"),
+            Self::Appeared { physical_function: Some(parent) } => {
+                write!(f, "appeared, a virtual function of {parent}")
+            }
+            Self::Gone => f.write_str("gone"),
+            Self::Driver { before: None, after: Some(after) } => write!(f, "bound to {after}"),
+            Self::Driver { before, after } => {
+                let name = |driver: &Option<String>| driver.clone().unwrap_or("none".into());
+                write!(f, "driver {} -> {}", name(before), name(after))
+            }
+            Self::Group { before, after } => {
+                let name = |group: &Option<u32>| group.map_or("none".into(), |g| g.to_string());
+                write!(f, "IOMMU group {} -> {}", name(before), name(after))
+            }
+            Self::VirtualFunctions { before, after } => {
+                write!(f, "virtual functions {before} -> {after}")
+            }
+            Self::NodeAppeared { node, name } => write!(f, "{node} {name} appeared"),
+            Self::NodeGone { node, name } => write!(f, "{node} {name} gone"),
+            Self::MdevAppeared { uuid, type_id: Some(id) } => {
+                write!(f, "mediated device {uuid} of type {id} appeared")
+            }
+            Self::MdevAppeared { uuid, type_id: None } => {
+                write!(f, "mediated device {uuid} appeared")
+            }
+            Self::MdevGone { uuid } => write!(f, "mediated device {uuid} gone"),
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interface => "network interface",
+            Self::BlockDevice => "block device",
+            Self::Drm => "display node",
+            Self::Nvidia => "node",
+            Self::VfioGroup => "VFIO group",
+            Self::VfioDevice => "VFIO device",
+        })
+    }
+}

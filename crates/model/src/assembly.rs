@@ -51,10 +51,11 @@ impl Assembly {
             .iter()
             .filter_map(|member| inventory.function(member.address)?.iommu_group)
             .collect();
+        let mut known: BTreeSet<Address> = members.iter().map(|member| member.address).collect();
         for number in groups {
             let Some(group) = inventory.groups.get(&number) else { continue };
             for address in &group.members {
-                if members.iter().any(|member| member.address == *address) {
+                if !known.insert(*address) {
                     continue;
                 }
                 let Some(other) = inventory.function(*address) else { continue };
@@ -63,6 +64,34 @@ impl Assembly {
         }
         members.sort_by_key(|member| member.address);
         Some(Self { head, members })
+    }
+
+    /// The assemblies of a whole host, by the address of their heads: each function is taken in one of them. Display
+    /// functions come first when heads are chosen, so that an audio function goes with its card; a bridge is nobody's
+    /// first choice.
+    #[must_use]
+    pub fn all(inventory: &Inventory) -> Vec<Self> {
+        let mut candidates: Vec<(usize, Address)> = inventory
+            .functions
+            .values()
+            .map(|function| {
+                let rank = Kind::ALL.iter().position(|kind| *kind == function.kind());
+                (rank.unwrap_or(Kind::ALL.len()), function.address)
+            })
+            .collect();
+        candidates.sort_unstable();
+        let mut taken = BTreeSet::new();
+        let mut assemblies = Vec::new();
+        for (_, head) in candidates {
+            if taken.contains(&head) {
+                continue;
+            }
+            let Some(assembly) = Self::of(inventory, head) else { continue };
+            taken.extend(assembly.taken().map(|member| member.address));
+            assemblies.push(assembly);
+        }
+        assemblies.sort_by_key(|assembly| assembly.head);
+        assemblies
     }
 
     /// The members that go into the machine.

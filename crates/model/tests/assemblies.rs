@@ -320,3 +320,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_whole_host_is_taken_in_assemblies_with_gpus_first() {
+    let inventory = desktop();
+    let all = Assembly::all(&inventory);
+    assert!(all.is_sorted_by_key(|assembly| assembly.head));
+    let heads: Vec<String> = all.iter().map(|assembly| assembly.head.to_string()).collect();
+    // The audio function, the second drive and the NVSwitch go with others.
+    assert!(heads.contains(&"0000:01:00.0".into()) && !heads.contains(&"0000:01:00.1".into()));
+    assert!(heads.contains(&"0000:02:00.0".into()) && !heads.contains(&"0000:03:00.0".into()));
+    assert!(heads.contains(&"0000:06:00.0".into()) && !heads.contains(&"0000:05:00.0".into()));
+    let mut taken: Vec<Address> =
+        all.iter().flat_map(|assembly| assembly.taken().map(|member| member.address)).collect();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken.len(), inventory.functions.len(), "each function is taken");
+}

@@ -1,0 +1,122 @@
+//! How far two functions are from each other: what their peer-to-peer traffic has to pass.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Function, Inventory};
+
+/// How far apart two functions are, nearest first. It is told from the shape of the tree alone, so that a listing and
+/// detail give the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distance {
+    /// Functions of one device: of one slot, or a physical function and its virtual functions.
+    SameSlot,
+    /// Below one switch: traffic between them need not reach the root port.
+    SameSwitch,
+    /// Below one root port, and no switch joins them before it.
+    SameRootPort,
+    /// Below different root ports of one root bus: traffic passes the host bridge.
+    SameRootComplex,
+    /// On different root buses of one NUMA node.
+    SameNode,
+    /// On different NUMA nodes: traffic passes the link between processors.
+    Across,
+    /// The firmware does not tell their NUMA nodes, and nothing nearer joins them.
+    Unknown,
+}
+
+impl Distance {
+    /// Every distance, nearest first.
+    pub const ALL: [Self; 7] = [
+        Self::SameSlot,
+        Self::SameSwitch,
+        Self::SameRootPort,
+        Self::SameRootComplex,
+        Self::SameNode,
+        Self::Across,
+        Self::Unknown,
+    ];
+
+    /// The distance between two functions of a host.
+    #[must_use]
+    pub fn between(inventory: &Inventory, a: &Function, b: &Function) -> Self {
+        let (a, b) = (whole_device(inventory, a), whole_device(inventory, b));
+        if a.address.same_slot(b.address) {
+            return Self::SameSlot;
+        }
+        let shared = a.path.iter().zip(&b.path).take_while(|(one, two)| one == two).count();
+        match shared {
+            0 if root_bus(a) == root_bus(b) => Self::SameRootComplex,
+            0 => between_nodes(inventory, a.numa_node, b.numa_node),
+            1 => Self::SameRootPort,
+            _ => Self::SameSwitch,
+        }
+    }
+
+    /// The word for a matrix.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::SameSlot => "slot",
+            Self::SameSwitch => "switch",
+            Self::SameRootPort => "port",
+            Self::SameRootComplex => "root",
+            Self::SameNode => "node",
+            Self::Across => "across",
+            Self::Unknown => "?",
+        }
+    }
+
+    /// What it means, for a legend.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::SameSlot => "same slot: functions of one device",
+            Self::SameSwitch => "same switch: traffic need not reach the root port",
+            Self::SameRootPort => "same root port",
+            Self::SameRootComplex => {
+                "same root complex: different root ports of one root bus, through the host bridge"
+            }
+            Self::SameNode => "same NUMA node: different root buses",
+            Self::Across => "across NUMA nodes: through the link between processors",
+            Self::Unknown => "unknown: the firmware does not tell the NUMA nodes",
+        }
+    }
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::SameSlot => "same slot",
+            Self::SameSwitch => "same switch",
+            Self::SameRootPort => "same root port",
+            Self::SameRootComplex => "same root complex",
+            Self::SameNode => "same node",
+            Self::Across => "across nodes",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A virtual function is as far from everything as its physical function, whose link it shares.
+fn whole_device<'a>(inventory: &'a Inventory, function: &'a Function) -> &'a Function {
+    function.physical_function.and_then(|physical| inventory.function(physical)).unwrap_or(function)
+}
+
+/// The domain and number of the root bus that a function is behind. Each VMD domain has one of its own.
+pub(super) fn root_bus(function: &Function) -> (u32, u8) {
+    let outermost = function.path.first().copied().unwrap_or(function.address);
+    (outermost.domain(), outermost.bus())
+}
+
+fn between_nodes(inventory: &Inventory, a: Option<u32>, b: Option<u32>) -> Distance {
+    match (a, b) {
+        (Some(a), Some(b)) if a == b => Distance::SameNode,
+        (Some(_), Some(_)) => Distance::Across,
+        // A host without NUMA says -1 for every function.
+        _ if inventory.numa_nodes.len() == 1 => Distance::SameNode,
+        _ => Distance::Unknown,
+    }
+}

@@ -1,0 +1,318 @@
+//! The tree: NUMA nodes, root buses, ports, switches, devices.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::distance::root_bus;
+use crate::{Address, Assembly, Function, Inventory, Kind, Link, PortType};
+
+/// A domain has 256 buses (PCI Express Base Specification, 2.2.4.1), so no real path of bridges is longer. What claims
+/// to be deeper is shown on its root bus.
+const DEEPEST: usize = 256;
+
+/// The tree of a whole host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// By number; what is on no known node comes last.
+    pub nodes: Vec<TopologyNode>,
+}
+
+/// A NUMA node with the root buses at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyNode {
+    /// Its number; `None` for what the firmware does not place.
+    pub node: Option<u32>,
+    /// The sockets that its processors are in.
+    pub sockets: Vec<u32>,
+    /// Its processors as the kernel lists them: `0-15,32-47`.
+    pub cpus: String,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The kernel's distance to each node, in the order of their numbers.
+    pub distances: Vec<u32>,
+    /// By domain and bus.
+    pub root_buses: Vec<RootBus>,
+}
+
+/// A root bus: what one host bridge is at the head of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootBus {
+    /// Its domain and number: `0000:00`.
+    pub bus: String,
+    /// What is on it.
+    pub children: Vec<Place>,
+}
+
+/// One function in its place. Virtual functions are folded into their physical function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where it is.
+    pub address: Address,
+    /// Its part in the tree.
+    pub part: Part,
+    /// What it does.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The driver that is bound to it.
+    pub driver: Option<String>,
+    /// Its IOMMU group.
+    pub iommu_group: Option<u32>,
+    /// Its link, in detail only.
+    pub link: Option<Link>,
+    /// The head of the assembly that it is taken with.
+    pub assembly: Option<Address>,
+    /// Whether it is the host's own business (host bridges, sensors, idle ports), of no interest for a hand-over.
+    pub clutter: bool,
+    /// How many virtual functions it could have; 0 where it has no SR-IOV.
+    pub possible_vfs: u16,
+    /// Its virtual functions that are there.
+    pub virtual_functions: Vec<Address>,
+    /// How many mediated devices it is the parent of.
+    pub mdevs: usize,
+    /// What is behind it, where it is a bridge.
+    pub children: Vec<Self>,
+}
+
+/// What a function is in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// A port of the root complex.
+    RootPort,
+    /// The side of a switch that faces the processor.
+    SwitchUpstream,
+    /// A side of a switch that faces devices.
+    SwitchDownstream,
+    /// Another bridge, such as one to conventional PCI.
+    Bridge,
+    /// No bridge.
+    Device,
+}
+
+impl Topology {
+    /// The tree of a host. Takes any inventory: a function whose bridges are not there hangs on what is left of its
+    /// path.
+    #[must_use]
+    pub fn of(inventory: &Inventory) -> Self {
+        let plan = Plan::of(inventory);
+        let mut buses: BTreeMap<(u32, u8), Vec<Place>> = BTreeMap::new();
+        for address in plan.children.get(&None).into_iter().flatten() {
+            let Some(function) = inventory.function(*address) else { continue };
+            buses.entry(root_bus(function)).or_default().push(plan.place(function, None));
+        }
+        let node_of = nodes_of_buses(inventory);
+        let mut nodes: BTreeMap<u32, TopologyNode> =
+            inventory.numa_nodes.keys().map(|number| (*number, node(inventory, *number))).collect();
+        let mut homeless = TopologyNode::default();
+        for (key, children) in buses {
+            let bus = RootBus { bus: format!("{:04x}:{:02x}", key.0, key.1), children };
+            match node_of.get(&key) {
+                Some(number) => nodes
+                    .entry(*number)
+                    .or_insert_with(|| node(inventory, *number))
+                    .root_buses
+                    .push(bus),
+                None => homeless.root_buses.push(bus),
+            }
+        }
+        let mut nodes: Vec<TopologyNode> = nodes.into_values().collect();
+        if !homeless.root_buses.is_empty() {
+            nodes.push(homeless);
+        }
+        Self { nodes }
+    }
+
+    /// Every place, parents before what is behind them.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        let mut open: Vec<&Place> = Vec::new();
+        let buses = self.nodes.iter().flat_map(|node| &node.root_buses);
+        open.extend(buses.flat_map(|bus| &bus.children));
+        open.reverse();
+        std::iter::from_fn(move || {
+            let place = open.pop()?;
+            open.extend(place.children.iter().rev());
+            Some(place)
+        })
+    }
+
+    /// The same tree with only the places that are wanted, and the bridges that lead to them.
+    #[must_use]
+    pub fn keeping(mut self, wanted: &dyn Fn(&Place) -> bool) -> Self {
+        fn prune(places: &mut Vec<Place>, wanted: &dyn Fn(&Place) -> bool) {
+            places.retain_mut(|place| {
+                let itself = wanted(place);
+                prune(&mut place.children, wanted);
+                itself || !place.children.is_empty()
+            });
+        }
+        for node in &mut self.nodes {
+            for bus in &mut node.root_buses {
+                prune(&mut bus.children, wanted);
+            }
+            node.root_buses.retain(|bus| !bus.children.is_empty());
+        }
+        self
+    }
+}
+
+impl Place {
+    /// Whether distances from it are worth telling: GPUs, accelerators, NICs, NVMe drives and NVSwitches.
+    #[must_use]
+    pub const fn is_end(&self) -> bool {
+        matches!(self.kind, Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Nvme)
+    }
+}
+
+/// What hangs on what.
+struct Plan<'a> {
+    inventory: &'a Inventory,
+    /// By the bridge that they are behind; `None` is a root bus.
+    children: HashMap<Option<Address>, Vec<Address>>,
+    virtual_functions: HashMap<Address, Vec<Address>>,
+    assemblies: HashMap<Address, Address>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(inventory: &'a Inventory) -> Self {
+        let mut assemblies = HashMap::new();
+        for assembly in Assembly::all(inventory) {
+            for member in assembly.taken() {
+                assemblies.entry(member.address).or_insert(assembly.head);
+            }
+        }
+        let mut plan = Self {
+            inventory,
+            children: HashMap::new(),
+            virtual_functions: HashMap::new(),
+            assemblies,
+        };
+        for function in inventory.functions.values() {
+            if let Some(physical) = folded_into(inventory, function) {
+                plan.virtual_functions.entry(physical).or_default().push(function.address);
+            } else {
+                let above = parent(inventory, function);
+                plan.children.entry(above).or_default().push(function.address);
+            }
+        }
+        plan
+    }
+
+    fn place(&self, function: &Function, above: Option<Part>) -> Place {
+        let behind = self.children.get(&Some(function.address)).map_or(&[][..], Vec::as_slice);
+        let behind = behind.iter().filter_map(|address| self.inventory.function(*address));
+        let part = part(function, above, behind.clone().any(|f| f.kind() == Kind::Bridge));
+        let children: Vec<Place> = behind.map(|child| self.place(child, Some(part))).collect();
+        let virtual_functions =
+            self.virtual_functions.get(&function.address).cloned().unwrap_or_default();
+        Place {
+            address: function.address,
+            part,
+            kind: function.kind(),
+            name: function.title(),
+            driver: function.driver.clone(),
+            iommu_group: function.iommu_group,
+            link: function.detail.as_ref().and_then(|detail| detail.link.clone()),
+            assembly: self.assemblies.get(&function.address).copied(),
+            clutter: is_clutter(function, &children),
+            possible_vfs: function.sriov.as_ref().map_or(0, |sriov| sriov.total),
+            virtual_functions,
+            mdevs: function.mdevs.len(),
+            children,
+        }
+    }
+}
+
+/// The physical function that a virtual one is shown in.
+fn folded_into(inventory: &Inventory, function: &Function) -> Option<Address> {
+    let physical = inventory.function(function.physical_function?)?;
+    physical.physical_function.is_none().then_some(physical.address)
+}
+
+/// The nearest bridge above that is there. Its own path must be shorter, so that a tree it is whatever was read.
+fn parent(inventory: &Inventory, function: &Function) -> Option<Address> {
+    if function.path.len() > DEEPEST {
+        return None;
+    }
+    let nearer = |bridge: &&Address| {
+        inventory.function(**bridge).is_some_and(|bridge| {
+            bridge.path.len() < function.path.len() && folded_into(inventory, bridge).is_none()
+        })
+    };
+    function.path.iter().rev().find(nearer).copied()
+}
+
+fn part(function: &Function, above: Option<Part>, has_bridges: bool) -> Part {
+    if function.kind() != Kind::Bridge {
+        return Part::Device;
+    }
+    match function.detail.as_ref().and_then(|detail| detail.port_type) {
+        Some(PortType::RootPort) => return Part::RootPort,
+        Some(PortType::SwitchUpstream) => return Part::SwitchUpstream,
+        Some(PortType::SwitchDownstream) => return Part::SwitchDownstream,
+        Some(_) => return Part::Bridge,
+        None => {}
+    }
+    // Without configuration space the shape tells: a switch is a bridge with bridges behind it.
+    match above {
+        None => Part::RootPort,
+        Some(Part::SwitchUpstream) => Part::SwitchDownstream,
+        Some(Part::RootPort | Part::SwitchDownstream) if has_bridges => Part::SwitchUpstream,
+        Some(_) => Part::Bridge,
+    }
+}
+
+fn is_clutter(function: &Function, children: &[Place]) -> bool {
+    match function.kind() {
+        Kind::Bridge => children.iter().all(|child| child.clutter),
+        Kind::Other => {
+            // An NVSwitch (0680) is a device. System peripherals (08xx), the rest of the bridges (06xx) and
+            // "non-essential instrumentation" (13xx) are the host's wherever they are.
+            let base = function.class.0 >> 16;
+            let host = matches!(base, 0x06 | 0x08 | 0x13) || function.path.is_empty();
+            host && function.class.prefix() != 0x0680
+        }
+        _ => false,
+    }
+}
+
+/// The NUMA node of each root bus: that of the first function on or behind it that has one. All have the same, for a
+/// device's node is inherited from its bus (`set_dev_node` in drivers/pci/probe.c).
+fn nodes_of_buses(inventory: &Inventory) -> HashMap<(u32, u8), u32> {
+    let mut nodes = HashMap::new();
+    let only = match inventory.numa_nodes.len() {
+        1 => inventory.numa_nodes.keys().next().copied(),
+        _ => None,
+    };
+    let mut unknown = HashSet::new();
+    for function in inventory.functions.values() {
+        let bus = root_bus(function);
+        match function.numa_node {
+            Some(node) => {
+                nodes.entry(bus).or_insert(node);
+            }
+            None => {
+                unknown.insert(bus);
+            }
+        }
+    }
+    for bus in unknown {
+        if let Some(only) = only {
+            nodes.entry(bus).or_insert(only);
+        }
+    }
+    nodes
+}
+
+fn node(inventory: &Inventory, number: u32) -> TopologyNode {
+    let known = inventory.numa_nodes.get(&number).cloned().unwrap_or_default();
+    TopologyNode {
+        node: Some(number),
+        sockets: known.sockets,
+        cpus: known.cpus,
+        memory: known.memory,
+        distances: known.distances,
+        root_buses: Vec::new(),
+    }
+}

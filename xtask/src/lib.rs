@@ -3,3 +3,4 @@
 pub mod bench;
 pub mod contract;
 pub mod errors;
+pub mod tree;

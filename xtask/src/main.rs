@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use host::{HostConfig, LinuxHost};
 use model::Address;
+use xtask::tree::{self, Crowd, Shape};
 use xtask::{bench, contract, errors};
 
 #[derive(Parser)]
@@ -29,6 +30,20 @@ enum Chore {
         /// The function, on its native driver
         address: Address,
     },
+    /// Write a generated host as a tree of files, for trying `--root` with any size
+    Tree {
+        /// Where; made if it is not there
+        folder: PathBuf,
+        /// How many PCI functions
+        #[arg(long, default_value_t = 500)]
+        functions: usize,
+        /// How many processes
+        #[arg(long, default_value_t = 0)]
+        processes: usize,
+        /// How many files each process has open
+        #[arg(long, default_value_t = 50)]
+        files: usize,
+    },
     /// Measure our own part of a create, and the daemon at rest
     Bench {
         /// The executable whose daemon is measured
@@ -48,6 +63,10 @@ fn main() -> Result<ExitCode> {
             let run_dir = PathBuf::from("/run/handover-contract");
             contract::check(&LinuxHost::new(HostConfig::this_host(run_dir))?, address)?;
             println!("{address}: the contract holds");
+        }
+        Chore::Tree { folder, functions, processes, files } => {
+            std::fs::create_dir_all(&folder)?;
+            tree::write(&folder, Shape { functions, crowd: Crowd { processes, files } })?;
         }
         Chore::Bench { handover } => bench::run(&handover)?,
     }

@@ -1,0 +1,149 @@
+//! Generated hosts of any size, as trees of files: for figures, and for showing that size does no harm.
+//!
+//! Each root port has one card behind it: in turn a GPU with its audio function, a NIC with two ports, and an NVMe
+//! drive. Every function has the attributes that a real one has, so that other programs can read the tree as well.
+
+mod card;
+mod processes;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+pub use processes::Crowd;
+
+/// Root ports on one root bus: 30 devices of 8 functions.
+const PORTS: usize = 240;
+
+/// What a generated host has.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many PCI functions.
+    pub functions: usize,
+    /// Processes with open files; none where nobody runs.
+    pub crowd: Crowd,
+}
+
+/// A host that is being written.
+struct Tree<'a> {
+    top: &'a Path,
+    left: usize,
+    next: card::Numbers,
+}
+
+/// Writes a host below `top`, which has to be there and empty.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write(top: &Path, shape: Shape) -> Result<()> {
+    let mut tree = Tree { top, left: shape.functions, next: card::Numbers::default() };
+    for folder in [
+        "sys/bus/pci/devices",
+        "sys/bus/pci/drivers",
+        "sys/bus/pci/slots",
+        "sys/class/net",
+        "sys/class/drm",
+        "sys/class/block",
+        "sys/class/nvme",
+        "sys/class/iommu",
+        "sys/dev/char",
+        "sys/dev/block",
+        "sys/kernel/iommu_groups",
+        "sys/module",
+        "proc",
+    ] {
+        fs::create_dir_all(top.join(folder))?;
+    }
+    for driver in ["pcieport", "nvidia", "snd_hda_intel", "mlx5_core", "nvme"] {
+        tree.folder(&format!("sys/bus/pci/drivers/{driver}"))?;
+        tree.folder(&format!("sys/module/{driver}"))?;
+        tree.link(
+            &format!("sys/bus/pci/drivers/{driver}/module"),
+            &format!("../../../../module/{driver}"),
+        )?;
+    }
+    tree.link("sys/class/iommu/dmar0", "../../devices/virtual/iommu/dmar0")?;
+    tree.folder("sys/devices/virtual/iommu/dmar0")?;
+    tree.machine()?;
+    let mut domain = 0;
+    while tree.left > 0 {
+        for port in 0..PORTS {
+            if tree.left == 0 {
+                break;
+            }
+            tree.port(domain, port)?;
+        }
+        domain += 1;
+    }
+    processes::write(top, shape.crowd).context("writing the processes")
+}
+
+impl Tree<'_> {
+    fn path(&self, path: &str) -> PathBuf {
+        self.top.join(path)
+    }
+
+    fn folder(&self, path: &str) -> Result<()> {
+        let path = self.path(path);
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())
+    }
+
+    fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        let path = self.path(path);
+        fs::write(&path, content).with_context(|| path.display().to_string())
+    }
+
+    fn link(&self, path: &str, target: &str) -> Result<()> {
+        let path = self.path(path);
+        symlink(target, &path).with_context(|| path.display().to_string())
+    }
+
+    /// Two sockets, two NUMA nodes, VFIO loaded: what is there once.
+    fn machine(&self) -> Result<()> {
+        let release = "6.12.0-generated";
+        self.folder("proc/sys/kernel/random")?;
+        self.file("proc/sys/kernel/osrelease", format!("{release}\n"))?;
+        self.file("proc/sys/kernel/random/boot_id", "52b61884-5ccc-4957-b573-cea8a3c2394b\n")?;
+        self.folder("proc/self")?;
+        self.file("proc/self/mountinfo", "21 1 0:19 / / rw shared:1 - ext4 /dev/sda1 rw\n")?;
+        self.file("proc/swaps", "Filename Type Size Used Priority\n")?;
+        self.file("proc/cmdline", "root=/dev/sda1 intel_iommu=on\n")?;
+        self.file("proc/cpuinfo", "processor : 0\nvendor_id : GenuineIntel\nflags : fpu vmx\n")?;
+        self.file("proc/meminfo", "MemTotal: 16384000 kB\nMemAvailable: 8192000 kB\n")?;
+        for module in ["vfio", "vfio_pci", "vfio_iommu_type1", "iommufd"] {
+            self.folder(&format!("sys/module/{module}/parameters"))?;
+        }
+        let noiommu = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+        self.file(noiommu, "N\n")?;
+        self.folder("sys/devices/system/cpu")?;
+        self.folder("sys/devices/system/node")?;
+        for file in ["online", "possible", "present"] {
+            self.file(&format!("sys/devices/system/cpu/{file}"), "0-7\n")?;
+            self.file(&format!("sys/devices/system/node/{file}"), "0-1\n")?;
+        }
+        for cpu in 0..8 {
+            let (socket, mask) = (cpu / 4, 1 << cpu);
+            let at = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+            self.folder(&at)?;
+            self.file(&format!("{at}/physical_package_id"), format!("{socket}\n"))?;
+            self.file(&format!("{at}/core_id"), format!("{}\n", cpu % 4))?;
+            self.file(&format!("{at}/thread_siblings"), format!("{mask:02x}\n"))?;
+            self.file(&format!("{at}/core_siblings"), format!("{:02x}\n", 0xf << (socket * 4)))?;
+        }
+        for node in 0..2 {
+            let at = format!("sys/devices/system/node/node{node}");
+            self.folder(&at)?;
+            self.file(&format!("{at}/cpulist"), format!("{}-{}\n", node * 4, node * 4 + 3))?;
+            self.file(&format!("{at}/cpumap"), format!("{:02x}\n", 0xf << (node * 4)))?;
+            self.file(&format!("{at}/distance"), ["10 21\n", "21 10\n"].get(node).unwrap_or(&""))?;
+            let total = format!("Node {node} MemTotal:        8192000 kB\n");
+            self.file(&format!("{at}/meminfo"), total)?;
+            for cpu in node * 4..node * 4 + 4 {
+                self.link(&format!("{at}/cpu{cpu}"), &format!("../../cpu/cpu{cpu}"))?;
+            }
+        }
+        Ok(())
+    }
+}

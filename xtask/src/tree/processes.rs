@@ -1,0 +1,51 @@
+//! Processes with open files, some of them devices of the host.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::Result;
+
+/// How many processes there are, and how many files each has open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Crowd {
+    /// Processes.
+    pub processes: usize,
+    /// Open files of each.
+    pub files: usize,
+}
+
+/// One process in ten holds the render node of the first card.
+const HOLDS: usize = 10;
+
+/// Mappings of an ordinary program: its libraries.
+const MAPPINGS: usize = 60;
+
+pub fn write(top: &Path, crowd: Crowd) -> Result<()> {
+    let mut maps = String::new();
+    for library in 0..MAPPINGS {
+        let from = 0x7f00_0000_0000_u64 + (library as u64) * 0x1_0000;
+        maps += &format!(
+            "{from:x}-{:x} r-xp 00000000 08:01 {library} /usr/lib/lib{library}.so\n",
+            from + 0x8000
+        );
+    }
+    for number in 0..crowd.processes {
+        let process = top.join(format!("proc/{}", 1000 + number));
+        let files = process.join("fd");
+        fs::create_dir_all(&files)?;
+        fs::write(process.join("comm"), "worker\n")?;
+        fs::write(process.join("cgroup"), "0::/system.slice/work.service\n")?;
+        fs::write(process.join("maps"), &maps)?;
+        for file in 0..crowd.files {
+            let target = match file {
+                0..3 => "/dev/null".to_owned(),
+                3 if number % HOLDS == 0 => "/dev/dri/renderD128".to_owned(),
+                _ if file % 2 == 0 => format!("socket:[{}]", 10_000 + number * 100 + file),
+                _ => format!("/var/log/work/{number}-{file}.log"),
+            };
+            symlink(target, files.join(file.to_string()))?;
+        }
+    }
+    Ok(())
+}

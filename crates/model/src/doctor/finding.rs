@@ -51,6 +51,20 @@ pub struct Remedy {
     pub reboot: bool,
 }
 
+impl Remedy {
+    /// This remedy, and another one after it.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        if !self.words.is_empty() && !other.words.is_empty() {
+            self.words += "; ";
+        }
+        self.words += &other.words;
+        self.commands.extend(other.commands);
+        self.reboot |= other.reboot;
+        self
+    }
+}
+
 /// All that the doctor found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

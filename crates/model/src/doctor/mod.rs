@@ -7,13 +7,13 @@
 mod devices;
 mod finding;
 mod platform;
-mod remedy;
+pub mod remedy;
 mod rules;
 
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
     BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice, Module,
-    NodeFacts, Platform, Process, Security, Tool,
+    NodeFacts, Platform, Process, Security, Tool, version,
 };
 
 use crate::{Address, Holder, Inventory};

@@ -29,6 +29,9 @@ pub struct Platform {
     pub modules: BTreeMap<String, Module>,
     /// How the system is booted.
     pub boot_loader: BootLoader,
+    /// Where systemd-boot's entries are that have the command line themselves, such as `/boot/loader/entries`; `None`
+    /// where `/etc/kernel/cmdline` has it.
+    pub loader_entries: Option<String>,
     /// What makes its initial ramdisk.
     pub initramfs: InitramfsTool,
     /// Framebuffers of the firmware's that lie in the host's address space (`BOOTFB`, `efifb`, `simple-framebuffer`).
@@ -37,7 +40,7 @@ pub struct Platform {
     pub processes: Vec<Process>,
     /// Huge pages, one entry for each size.
     pub huge_pages: Vec<HugePages>,
-    /// The locked memory that this process may have, in bytes; `None` is no limit.
+    /// The locked memory that this process may have, in bytes; `u64::MAX` is no limit.
     pub memlock_limit: Option<u64>,
     /// Memory in bytes.
     pub memory: u64,
@@ -51,6 +54,28 @@ pub struct Platform {
     pub tools: BTreeMap<String, Tool>,
     /// What could not be seen, and why: `/proc/iomem shows addresses to root only`.
     pub unseen: Vec<String>,
+}
+
+impl Platform {
+    /// The words of the kernel's command line, up to the `--` behind which init's begin.
+    pub fn cmdline_words(&self) -> impl Iterator<Item = &str> {
+        let line = self.cmdline.as_deref().unwrap_or_default();
+        line.split_whitespace().take_while(|word| *word != "--")
+    }
+
+    /// The kernel's version as numbers, `(6, 12)` of `6.12.9-amd64`.
+    #[must_use]
+    pub fn kernel_version(&self) -> Option<(u32, u32)> {
+        version(self.kernel.as_deref()?)
+    }
+}
+
+/// The first two numbers of a version, `(9, 2)` of `9.2.0` and of `9.2-rc1`.
+#[must_use]
+pub fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let major = numbers.next()?.ok()?;
+    Some((major, numbers.next().and_then(Result::ok).unwrap_or(0)))
 }
 
 /// The processors.
@@ -118,6 +143,8 @@ pub enum BootLoader {
     Grub,
     /// systemd-boot with `/etc/kernel/cmdline`.
     SystemdBoot,
+    /// An image-based Fedora: `rpm-ostree kargs`.
+    Ostree,
     /// Proxmox's own tool: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
     Proxmox,
     /// Not known.

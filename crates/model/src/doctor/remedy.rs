@@ -1,1 +1,0 @@
-//! The same remedy on different systems: kernel options, module options and the initial ramdisk.

@@ -1,0 +1,90 @@
+//! Options of kernel modules, and which of them are loaded.
+
+use std::collections::BTreeSet;
+
+use super::super::{Platform, Remedy};
+use super::shell::{append_line, edit, module_pattern, quoted};
+use super::{MODPROBE_FILE, with_initramfs, without_kernel_option};
+
+/// The files that only an administrator writes (modprobe.d(5)).
+const MODPROBE_FILES: &str = "/etc/modprobe.d/*.conf";
+const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
+
+/// Sets an option of a module for when it is loaded next: `module_option(p, "vfio-pci", "disable_idle_d3=1")`.
+#[must_use]
+pub fn module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
+    let line = format!("options {module} {option}");
+    let words = format!("load {module} with {option}");
+    with_initramfs(platform, words, vec![append_line(MODPROBE_FILE, &line)])
+}
+
+/// Takes an option of a module away: from modprobe's files, and from the kernel's command line where it is there.
+#[must_use]
+pub fn without_module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
+    let line = format!("^[[:space:]]*options[[:space:]]+{}", module_pattern(module));
+    let take = format!("/{line}[[:space:]]/s/[[:space:]]+{option}(=[^[:space:]]*)?//g");
+    // A line without an option is an error to modprobe.
+    let empty = format!("/{line}[[:space:]]*$/d");
+    let words = format!("load {module} without {option}");
+    let edited = with_initramfs(platform, words, vec![edit(MODPROBE_FILES, &[take, empty])]);
+    let on_cmdline = format!("{module}.{option}");
+    let named = |word: &str| word.replace('-', "_").starts_with(&on_cmdline.replace('-', "_"));
+    match platform.cmdline_words().find(|word| named(word)) {
+        Some(word) => {
+            let name = word.split_once('=').map_or(word, |(name, _)| name);
+            edited.and(without_kernel_option(platform, name))
+        }
+        None => edited,
+    }
+}
+
+/// Loads modules now and at every boot.
+#[must_use]
+pub fn load_at_boot(modules: &[&str]) -> Remedy {
+    let mut commands: Vec<String> =
+        modules.iter().map(|module| append_line(MODULES_LOAD_FILE, module)).collect();
+    commands.push(format!("modprobe -a {}", modules.join(" ")));
+    let words = format!("load {} now and at every boot", modules.join(", "));
+    Remedy { words, commands, reboot: false }
+}
+
+/// Lets a module be loaded again. `lines` are what forbids it, as in [`Module::blacklisted`]: a line of modprobe's
+/// configuration as `file:line: text`, or an option of the kernel's command line.
+///
+/// [`Module::blacklisted`]: super::super::Module::blacklisted
+#[must_use]
+pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remedy {
+    let mut commands = Vec::new();
+    let files: BTreeSet<&str> =
+        lines.iter().filter_map(|line| line.split_once(':')).map(|(file, _)| file).collect();
+    for file in files.into_iter().filter(|file| file.starts_with('/')) {
+        let mine = file.rsplit('/').next().map(|name| format!("/etc/modprobe.d/{name}"));
+        let mine = mine.unwrap_or_else(|| MODPROBE_FILE.to_owned());
+        if mine != file {
+            // A file in /etc/modprobe.d replaces the packages' file of the same name (modprobe.d(5)).
+            commands.push(format!("[ -f {0} ] || cp {1} {0}", quoted(&mine), quoted(file)));
+        }
+        let forbids = format!(
+            "/^[[:space:]]*(blacklist|install)[[:space:]]+{}([[:space:]]|$)/s/^/# /",
+            module_pattern(module)
+        );
+        commands.push(edit(&quoted(&mine), &[forbids]));
+    }
+    let words = format!("let {module} be loaded: turn the lines that forbid it into comments");
+    let remedy = with_initramfs(platform, words, commands);
+    let on_cmdline = lines.iter().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        (name.ends_with("module_blacklist") || name == "modprobe.blacklist")
+            .then_some((name, value))
+    });
+    match on_cmdline {
+        // Another module in the same list may be forbidden with good reason.
+        Some((name, value)) if value.contains(',') => remedy.and(Remedy {
+            words: format!("take {module} out of {name}={value} on the kernel's command line"),
+            commands: Vec::new(),
+            reboot: true,
+        }),
+        Some((name, _)) => remedy.and(without_kernel_option(platform, name)),
+        None => remedy,
+    }
+}

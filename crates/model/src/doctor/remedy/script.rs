@@ -1,0 +1,105 @@
+//! All remedies as one script to read, change and run.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::super::{Finding, Severity, Verdict};
+use super::is_rebuild;
+
+const HEAD: &str = "#!/bin/sh
+# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
+# What only would be nice to have is a comment: remove the marks of what you want.
+set -eu
+if [ \"$(id -u)\" -ne 0 ]; then
+    echo 'run this script as root' >&2
+    exit 1
+fi
+";
+
+/// A POSIX shell script of the remedies' commands. Each command is given once, and what rebuilds boot loaders and
+/// initial ramdisks comes after all edits. Remedies of mere notes are comments.
+#[must_use]
+pub fn script(verdict: &Verdict) -> String {
+    let mut script = Script { text: HEAD.to_owned(), ..Script::default() };
+    for finding in &verdict.findings {
+        script.add(finding);
+    }
+    script.finish()
+}
+
+#[derive(Default)]
+struct Script<'a> {
+    text: String,
+    given: BTreeSet<&'a str>,
+    rebuilds: Vec<&'a str>,
+    optional_rebuilds: Vec<&'a str>,
+    reboot: bool,
+}
+
+impl<'a> Script<'a> {
+    fn add(&mut self, finding: &'a Finding) {
+        let Some(remedy) = &finding.remedy else { return };
+        let wanted = finding.severity >= Severity::Warning;
+        let _ = writeln!(
+            self.text,
+            "\n# {}{}: {}",
+            finding.check,
+            subject(finding),
+            comment(&finding.read)
+        );
+        let _ = writeln!(
+            self.text,
+            "# {}{}",
+            if wanted { "" } else { "Optional: " },
+            comment(&remedy.words)
+        );
+        if remedy.commands.is_empty() {
+            self.text += "# No command does that.\n";
+        }
+        self.reboot |= wanted && remedy.reboot;
+        for command in remedy.commands.iter().map(String::as_str) {
+            if is_rebuild(command) {
+                let list = if wanted { &mut self.rebuilds } else { &mut self.optional_rebuilds };
+                if !list.contains(&command) {
+                    list.push(command);
+                }
+            } else if !wanted {
+                for line in command.lines() {
+                    let _ = writeln!(self.text, "#   {line}");
+                }
+            } else if self.given.insert(command) {
+                self.text += command;
+                self.text.push('\n');
+            }
+        }
+    }
+
+    fn finish(mut self) -> String {
+        let optional = self.optional_rebuilds.iter().filter(|one| !self.rebuilds.contains(one));
+        let optional: Vec<&str> = optional.copied().collect();
+        if !self.rebuilds.is_empty() || !optional.is_empty() {
+            self.text += "\n# Make what was edited take effect.\n";
+        }
+        for rebuild in &self.rebuilds {
+            let _ = writeln!(self.text, "{rebuild}");
+        }
+        for line in optional.iter().flat_map(|rebuild| rebuild.lines()) {
+            let _ = writeln!(self.text, "#   {line}");
+        }
+        self.text += if self.reboot {
+            "\necho 'Done. Start this host again for all of it to take effect.'\n"
+        } else {
+            "\necho 'Done. See what handover doctor says now.'\n"
+        };
+        self.text
+    }
+}
+
+fn subject(finding: &Finding) -> String {
+    finding.address.map(|address| format!(" ({address})")).unwrap_or_default()
+}
+
+/// Text that stays within one comment, whatever was read from the host.
+fn comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,172 @@
+//! The catalog: which functions of a host are which resource, as a devices file tells it.
+//!
+//! The file's form is ironcore's (`vendors`, `devices`, each with `id`, `name`, `type`); reading it is the engine's.
+//! Where several lines fit one function, the most exact one has it: one that names addresses, then one with a subsystem or
+//! revision, then a device id, then a class code. Among equally exact lines the last has it, as in the original.
+
+mod reason;
+mod suggest;
+mod survey;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use reason::{Reason, Seen, Unmatched};
+pub use survey::{Found, FoundState, Resource, Survey};
+
+use crate::{Address, Class, Function, Id, Inventory};
+
+/// What a devices file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// Its lines, in the order of the file.
+    pub lines: Vec<Line>,
+}
+
+/// One device of a devices file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The number of the line in the file on which its `id` is.
+    pub number: u32,
+    /// The vendor's id.
+    pub vendor: Id,
+    /// The vendor's name, `nvidia`.
+    pub vendor_name: String,
+    /// The device's name, `ga100gl.rev.a1`.
+    pub name: String,
+    /// What it is to those who ask for it, `gpu`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Which functions of the vendor it means.
+    #[serde(flatten)]
+    pub pattern: Pattern,
+}
+
+/// Which functions of a vendor a line means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// The device's `id`.
+    pub id: ClassOrDevice,
+    /// Only with this subsystem vendor.
+    pub subsystem_vendor: Option<Id>,
+    /// Only with this subsystem id.
+    pub subsystem_device: Option<Id>,
+    /// Only of this revision.
+    pub revision: Option<u8>,
+    /// Only at these addresses; empty for all.
+    pub addresses: Vec<Address>,
+    /// Not at these addresses.
+    pub exclude: Vec<Address>,
+}
+
+/// What the `id` of a device stands for, told by its number of digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassOrDevice {
+    /// Six digits: the class code as sysfs shows it.
+    Class(Class),
+    /// Four digits: the device id.
+    Device(Id),
+}
+
+impl Line {
+    /// The name of its resource: `gpu.nvidia/ga100gl.rev.a1`.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        format!("{}.{}/{}", self.kind, self.vendor_name, self.name)
+    }
+
+    /// Whether it means this function. Whether the function counts, and whether another line has it, is not asked here.
+    #[must_use]
+    pub fn fits(&self, function: &Function) -> bool {
+        self.vendor == function.vendor && self.pattern.fits(function)
+    }
+}
+
+impl Pattern {
+    /// The plain pattern that most lines have.
+    #[must_use]
+    pub const fn of(id: ClassOrDevice) -> Self {
+        Self {
+            id,
+            subsystem_vendor: None,
+            subsystem_device: None,
+            revision: None,
+            addresses: Vec::new(),
+            exclude: Vec::new(),
+        }
+    }
+
+    fn fits(&self, function: &Function) -> bool {
+        self.fits_id(function) && self.fits_variant(function) && self.fits_place(function.address)
+    }
+
+    fn fits_id(&self, function: &Function) -> bool {
+        match self.id {
+            ClassOrDevice::Class(class) => class == function.class,
+            ClassOrDevice::Device(device) => device == function.device,
+        }
+    }
+
+    fn fits_variant(&self, function: &Function) -> bool {
+        let same = |wanted: Option<Id>, is| wanted.is_none() || wanted == is;
+        same(self.subsystem_vendor, function.subsystem_vendor)
+            && same(self.subsystem_device, function.subsystem_device)
+            && self.revision.is_none_or(|revision| revision == function.revision)
+    }
+
+    fn fits_place(&self, address: Address) -> bool {
+        (self.addresses.is_empty() || self.addresses.contains(&address))
+            && !self.exclude.contains(&address)
+    }
+
+    /// Whether it tells variants of one device from each other.
+    #[must_use]
+    pub const fn tells_variants(&self) -> bool {
+        self.subsystem_vendor.is_some()
+            || self.subsystem_device.is_some()
+            || self.revision.is_some()
+    }
+
+    /// The higher, the more exact: what decides between two lines that fit the same function.
+    fn exactness(&self) -> (bool, u8, bool) {
+        let variant = u8::from(self.subsystem_vendor.is_some())
+            + u8::from(self.subsystem_device.is_some())
+            + u8::from(self.revision.is_some());
+        let by_device = matches!(self.id, ClassOrDevice::Device(_));
+        (!self.addresses.is_empty(), variant, by_device)
+    }
+}
+
+impl Catalog {
+    /// The functions of each resource on a host, by the resource's name. A resource of which there is none has an empty
+    /// list.
+    #[must_use]
+    pub fn resources(&self, inventory: &Inventory) -> BTreeMap<String, Vec<Address>> {
+        let mut resources: BTreeMap<String, Vec<Address>> =
+            self.lines.iter().map(|line| (line.resource(), Vec::new())).collect();
+        for (address, index) in self.assign(inventory) {
+            let line = self.lines.get(index).map(Line::resource).unwrap_or_default();
+            resources.entry(line).or_default().push(address);
+        }
+        resources
+    }
+
+    /// Which line has which function.
+    fn assign(&self, inventory: &Inventory) -> BTreeMap<Address, usize> {
+        let countable = inventory.functions.values().filter(|function| counts(function));
+        countable.filter_map(|function| Some((function.address, self.line_of(function)?))).collect()
+    }
+
+    fn line_of(&self, function: &Function) -> Option<usize> {
+        let fitting = self.lines.iter().enumerate().filter(|(_, line)| line.fits(function));
+        // `max_by_key` gives the last of equals.
+        fitting.max_by_key(|(_, line)| line.pattern.exactness()).map(|(index, _)| index)
+    }
+}
+
+/// Whether a function can be a device of a resource: a physical function with VFs cannot, its VFs are instead.
+fn counts(function: &Function) -> bool {
+    function.virtual_functions().is_empty()
+}

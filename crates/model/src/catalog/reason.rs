@@ -1,0 +1,257 @@
+//! Why a line of a catalog comes to nothing on a host, and what is there instead.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Catalog, ClassOrDevice, Line, counts};
+use crate::{Address, Class, Function, Id, Inventory};
+
+/// How much of what is there instead is told.
+const MOST_TOLD: usize = 6;
+
+/// A line that no function came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmatched {
+    /// Its number in the file.
+    pub line: u32,
+    /// The resource that it names.
+    pub resource: String,
+    /// Why.
+    pub reason: Reason,
+    /// What is there instead, nearest first: not all where it is much.
+    pub instead: Vec<Seen>,
+}
+
+/// Why a line comes to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "because")]
+pub enum Reason {
+    /// Nothing of the vendor is here.
+    NoVendor {
+        /// The vendor.
+        vendor: Id,
+    },
+    /// The vendor is here, with nothing of this class.
+    NoClass {
+        /// The class.
+        class: Class,
+    },
+    /// The vendor is here, without this device.
+    NoDevice {
+        /// The device.
+        device: Id,
+    },
+    /// The device is here, with another subsystem or revision.
+    OtherVariant,
+    /// The device is here, at other addresses than those listed, or only at excluded ones.
+    OtherPlace,
+    /// All that it means are physical functions that have virtual functions, which are what can be handed over.
+    HasVirtualFunctions,
+    /// Other lines fit the same functions, and are more exact or come later.
+    Shadowed {
+        /// Their numbers.
+        lines: Vec<u32>,
+    },
+}
+
+/// A kind of function that this host has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Vendor id.
+    pub vendor: Id,
+    /// Device id.
+    pub device: Id,
+    /// Class code.
+    pub class: Class,
+    /// Subsystem vendor and subsystem id.
+    pub subsystem: Option<(Id, Id)>,
+    /// Revision.
+    pub revision: u8,
+    /// Its name for a person.
+    pub name: String,
+    /// Where there is one.
+    pub address: Address,
+    /// How many of it there are.
+    pub count: usize,
+}
+
+impl Catalog {
+    /// Why the line at `index` comes to nothing.
+    pub(super) fn unmatched(&self, inventory: &Inventory, index: usize) -> Option<Unmatched> {
+        let line = self.lines.get(index)?;
+        let all = || inventory.functions.values();
+        let of_vendor = || all().filter(|function| function.vendor == line.vendor);
+        let (reason, instead) = if of_vendor().next().is_none() {
+            let same_id = all().filter(|function| line.pattern.fits_id(function));
+            // A class fits many vendors' functions: no help. A device id of another vendor's may be a slip.
+            let helps = matches!(line.pattern.id, ClassOrDevice::Device(_));
+            (Reason::NoVendor { vendor: line.vendor }, seen(same_id.filter(|_| helps)))
+        } else {
+            self.missing(line, of_vendor)
+        };
+        Some(Unmatched { line: line.number, resource: line.resource(), reason, instead })
+    }
+
+    fn missing<'a, I>(&self, line: &Line, of_vendor: impl Fn() -> I) -> (Reason, Vec<Seen>)
+    where
+        I: Iterator<Item = &'a Function>,
+    {
+        let pattern = &line.pattern;
+        let by_id = || of_vendor().filter(|function| pattern.fits_id(function));
+        let by_variant = || by_id().filter(|function| pattern.fits_variant(function));
+        let by_place = || by_variant().filter(|function| pattern.fits_place(function.address));
+        if by_id().next().is_none() {
+            return match pattern.id {
+                ClassOrDevice::Class(class) => {
+                    let near = |function: &Function| class.0 >> 16 == function.class.0 >> 16;
+                    (Reason::NoClass { class }, nearest(of_vendor(), near))
+                }
+                ClassOrDevice::Device(device) => {
+                    // `0302` is often meant for the class 0302xx.
+                    let near = |function: &Function| function.class.prefix() == u32::from(device.0);
+                    (Reason::NoDevice { device }, nearest(of_vendor(), near))
+                }
+            };
+        }
+        if by_variant().next().is_none() {
+            return (Reason::OtherVariant, seen(by_id()));
+        }
+        if by_place().next().is_none() {
+            return (Reason::OtherPlace, seen(by_variant()));
+        }
+        let Some(first) = by_place().find(|function| counts(function)) else {
+            let pfs: Vec<Address> = by_place().map(|function| function.address).collect();
+            let parent = |function: &Function| function.physical_function;
+            let vfs = of_vendor().filter(|f| parent(f).is_some_and(|pf| pfs.contains(&pf)));
+            return (Reason::HasVirtualFunctions, seen(vfs));
+        };
+        let others = by_place().filter(|function| counts(function));
+        let mut lines: Vec<u32> = others
+            .filter_map(|function| Some(self.lines.get(self.line_of(function)?)?.number))
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        (Reason::Shadowed { lines }, seen(std::iter::once(first)))
+    }
+}
+
+impl Seen {
+    fn of(function: &Function) -> Self {
+        Self {
+            vendor: function.vendor,
+            device: function.device,
+            class: function.class,
+            subsystem: function.subsystem_vendor.zip(function.subsystem_device),
+            revision: function.revision,
+            name: function.title(),
+            address: function.address,
+            count: 1,
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        (self.vendor, self.device, self.class) == (other.vendor, other.device, other.class)
+            && (self.subsystem, self.revision) == (other.subsystem, other.revision)
+    }
+}
+
+/// What differs, each once, in the order of the host.
+fn seen<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<Seen> {
+    let mut kinds: Vec<Seen> = Vec::new();
+    for function in functions {
+        let one = Seen::of(function);
+        if let Some(known) = kinds.iter_mut().find(|known| known.same_as(&one)) {
+            known.count += 1;
+        } else if kinds.len() < MOST_TOLD {
+            kinds.push(one);
+        }
+    }
+    kinds
+}
+
+/// Those that are near first; of the others, only what can be handed over is told.
+fn nearest<'a>(
+    functions: impl Iterator<Item = &'a Function>,
+    near: impl Fn(&Function) -> bool,
+) -> Vec<Seen> {
+    let (near, far): (Vec<_>, Vec<_>) = functions.partition(|function| near(function));
+    let far = far.into_iter().filter(|function| function.kind() != crate::Kind::Bridge);
+    seen(near.into_iter().chain(far))
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVendor { vendor } => write!(f, "this host has nothing of vendor {vendor}"),
+            Self::NoClass { class } => {
+                write!(f, "this host has nothing of the vendor's with class {class}")
+            }
+            Self::NoDevice { device } => {
+                write!(f, "this host has no device {device} of the vendor's")
+            }
+            Self::OtherVariant => {
+                f.write_str("the device is here, but with another subsystem or revision")
+            }
+            Self::OtherPlace => f.write_str(
+                "the device is here, but not at an address that `addresses` and `exclude` leave",
+            ),
+            Self::HasVirtualFunctions => f.write_str(
+                "the device is here and has virtual functions: these are handed over, not the whole",
+            ),
+            Self::Shadowed { lines } => {
+                let lines: Vec<String> = lines.iter().map(u32::to_string).collect();
+                let (s, fit) = if lines.len() == 1 { ("", "fits") } else { ("s", "fit") };
+                let lines = lines.join(", ");
+                write!(
+                    f,
+                    "line{s} {lines} {fit} the same devices; the more exact line, then the later one, has them"
+                )
+            }
+        }
+    }
+}
+
+impl Unmatched {
+    /// What to write instead, where something is at hand.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let Some(first) = self.instead.first() else {
+            return "remove the line, or leave it where the file serves several hosts".into();
+        };
+        let Seen { vendor, device, class, revision, .. } = first;
+        match &self.reason {
+            Reason::NoVendor { .. } => {
+                format!("device {device} is one of vendor {vendor} here: move the line to that vendor")
+            }
+            Reason::NoClass { class: wanted } if wanted.0 >> 16 == class.0 >> 16 => {
+                format!("{} has class {class}: write id: \"0x{class}\"", first.address)
+            }
+            Reason::NoDevice { device: wanted } if class.prefix() == u32::from(wanted.0) => format!(
+                "four digits are a device id; for the class of {} write id: \"0x{class}\"",
+                first.address
+            ),
+            Reason::NoClass { .. } | Reason::NoDevice { .. } => {
+                "use one of the ids below, or leave the line where the file serves several hosts".into()
+            }
+            Reason::OtherVariant => first.subsystem.map_or_else(
+                || format!("it has no subsystem; its revision is {revision:02x}"),
+                |(vendor, device)| {
+                    format!(
+                        "{} has subsystem {vendor}:{device}, revision {revision:02x}: write that, or leave it out",
+                        first.address
+                    )
+                },
+            ),
+            Reason::OtherPlace => {
+                format!("{} is one; addresses can change between boots", first.address)
+            }
+            Reason::HasVirtualFunctions => {
+                format!("write id: \"0x{device}\" for its virtual functions, or remove these")
+            }
+            Reason::Shadowed { .. } => {
+                "remove one of the lines, or make one of them more exact".into()
+            }
+        }
+    }
+}

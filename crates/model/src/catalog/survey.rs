@@ -1,0 +1,155 @@
+//! A catalog against a host: what there is of each resource, and what can be had of it now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Catalog, Line, Unmatched};
+use crate::{Address, Assembly, Holder, Inventory, Refusal};
+
+/// What a catalog finds on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// Every resource of the catalog, by name.
+    pub resources: Vec<Resource>,
+    /// The lines that no function came to, each with why.
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// One resource on a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// `gpu.nvidia/ga100gl.rev.a1`.
+    pub name: String,
+    /// The numbers of its lines in the file.
+    pub lines: Vec<u32>,
+    /// How many there are.
+    pub count: usize,
+    /// How many could be handed over now, all at the same time.
+    pub available: usize,
+    /// Each of them, by address.
+    pub devices: Vec<Found>,
+}
+
+/// One device of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Where it is.
+    pub address: Address,
+    /// Its name for a person.
+    pub name: String,
+    /// The number of the line that has it.
+    pub line: u32,
+    /// Whether it could be handed over now.
+    pub state: FoundState,
+    /// Who uses it, or something that goes with it.
+    pub used_by: Vec<String>,
+    /// Why it cannot be handed over.
+    pub obstacles: Vec<Refusal>,
+}
+
+/// Whether a device of a resource could be handed over now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum FoundState {
+    /// Nothing stands in the way.
+    Free,
+    /// Somebody uses it.
+    InUse,
+    /// It goes only together with a device that was counted before it.
+    With {
+        /// That device.
+        address: Address,
+    },
+    /// It cannot be handed over.
+    Impossible,
+}
+
+impl Catalog {
+    /// What this catalog finds on a host, whose devices are held by `holders`.
+    #[must_use]
+    pub fn survey(&self, inventory: &Inventory, holders: &[Holder]) -> Survey {
+        let assigned = self.assign(inventory);
+        let mut users: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
+        for holder in holders {
+            users.entry(holder.address).or_default().push(holder);
+        }
+        let mut resources: BTreeMap<String, Resource> = BTreeMap::new();
+        for line in &self.lines {
+            let name = line.resource();
+            let resource = resources.entry(name).or_insert_with_key(|name| Resource::empty(name));
+            resource.lines.push(line.number);
+        }
+        let mut given = BTreeMap::new();
+        for (address, index) in &assigned {
+            let Some(line) = self.lines.get(*index) else { continue };
+            let Some(found) = Found::of(inventory, *address, line, &users, &mut given) else {
+                continue;
+            };
+            if let Some(resource) = resources.get_mut(&line.resource()) {
+                resource.count += 1;
+                resource.available += usize::from(found.state == FoundState::Free);
+                resource.devices.push(found);
+            }
+        }
+        let used: BTreeSet<usize> = assigned.values().copied().collect();
+        let unused = (0..self.lines.len()).filter(|index| !used.contains(index));
+        let unmatched = unused.filter_map(|index| self.unmatched(inventory, index)).collect();
+        Survey { resources: resources.into_values().collect(), unmatched }
+    }
+}
+
+impl Survey {
+    /// Whether a line came to nothing.
+    #[must_use]
+    pub fn has_warnings(&self) -> bool {
+        !self.unmatched.is_empty()
+    }
+}
+
+impl Resource {
+    fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            lines: Vec::new(),
+            count: 0,
+            available: 0,
+            devices: Vec::new(),
+        }
+    }
+}
+
+impl Found {
+    /// `given` has the members of the assemblies that were counted as free before, with the device that they go with.
+    fn of(
+        inventory: &Inventory,
+        address: Address,
+        line: &Line,
+        users: &BTreeMap<Address, Vec<&Holder>>,
+        given: &mut BTreeMap<Address, Address>,
+    ) -> Option<Self> {
+        let function = inventory.function(address)?;
+        let assembly = Assembly::of(inventory, address)?;
+        let obstacles = assembly.obstacles(inventory);
+        let taken: Vec<Address> = assembly.taken().map(|member| member.address).collect();
+        let mut used_by: Vec<String> = taken
+            .iter()
+            .filter_map(|member| users.get(member))
+            .flatten()
+            .map(|holder| format!("{} by {}", holder.user, holder.by))
+            .collect();
+        used_by.dedup();
+        let state = if !obstacles.is_empty() {
+            FoundState::Impossible
+        } else if !used_by.is_empty() {
+            FoundState::InUse
+        } else if let Some(first) = taken.iter().find_map(|member| given.get(member)) {
+            FoundState::With { address: *first }
+        } else {
+            given.extend(taken.iter().map(|member| (*member, address)));
+            FoundState::Free
+        };
+        let (name, line) = (function.title(), line.number);
+        Some(Self { address, name, line, state, used_by, obstacles })
+    }
+}

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod engine;
+pub mod listing;
 
 use std::fmt::Write as _;
 use std::path::Path;

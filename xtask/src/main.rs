@@ -44,6 +44,12 @@ enum Chore {
         #[arg(long, default_value_t = 50)]
         files: usize,
     },
+    /// Measure a listing beside lspci, lstopo and a bare loop, on generated trees and on this machine
+    BenchListing {
+        /// The executable that lists
+        #[arg(long, default_value = "target/release/handover")]
+        handover: PathBuf,
+    },
     /// Measure our own part of a create, and the daemon at rest
     Bench {
         /// The executable whose daemon is measured
@@ -66,8 +72,9 @@ fn main() -> Result<ExitCode> {
         }
         Chore::Tree { folder, functions, processes, files } => {
             std::fs::create_dir_all(&folder)?;
-            tree::write(&folder, Shape { functions, crowd: Crowd { processes, files } })?;
+            tree::write(&folder, Shape { functions, whole: true, crowd: Crowd { processes, files } })?;
         }
+        Chore::BenchListing { handover } => print!("{}", bench::listing::run(&handover)?),
         Chore::Bench { handover } => bench::run(&handover)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -22,6 +22,8 @@ const PORTS: usize = 240;
 pub struct Shape {
     /// How many PCI functions.
     pub functions: usize,
+    /// Whether functions also have the attributes that Handover does not read but other programs do.
+    pub whole: bool,
     /// Processes with open files; none where nobody runs.
     pub crowd: Crowd,
 }
@@ -29,6 +31,7 @@ pub struct Shape {
 /// A host that is being written.
 struct Tree<'a> {
     top: &'a Path,
+    whole: bool,
     left: usize,
     next: card::Numbers,
 }
@@ -38,7 +41,7 @@ struct Tree<'a> {
 /// # Errors
 /// Where a file cannot be written.
 pub fn write(top: &Path, shape: Shape) -> Result<()> {
-    let mut tree = Tree { top, left: shape.functions, next: card::Numbers::default() };
+    let mut tree = Tree { top, whole: shape.whole, left: shape.functions, next: card::Numbers::default() };
     for folder in [
         "sys/bus/pci/devices",
         "sys/bus/pci/drivers",

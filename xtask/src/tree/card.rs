@@ -120,19 +120,9 @@ impl Tree<'_> {
             ("class", format!("0x{class:06x}\n")),
             ("revision", "0xa1\n".into()),
             ("modalias", modalias(kind)),
-            ("uevent", uevent(kind, address)),
             ("resource", resources(resource)),
             ("numa_node", format!("{node}\n")),
-            ("irq", "16\n".into()),
-            ("enable", "1\n".into()),
             ("driver_override", "(null)\n".into()),
-            ("local_cpus", format!("{:02x}\n", 0xf << (node * 4))),
-            ("local_cpulist", format!("{}-{}\n", node * 4, node * 4 + 3)),
-            ("dma_mask_bits", "64\n".into()),
-            ("consistent_dma_mask_bits", "64\n".into()),
-            ("msi_bus", "1\n".into()),
-            ("broken_parity_status", "0\n".into()),
-            ("ari_enabled", "0\n".into()),
             ("power_state", "D0\n".into()),
             ("d3cold_allowed", "1\n".into()),
             ("current_link_speed", "16.0 GT/s PCIe\n".into()),
@@ -146,7 +136,9 @@ impl Tree<'_> {
         ] {
             self.file(&format!("{at}/{name}"), text)?;
         }
-        self.file(&format!("{at}/config"), config(kind))?;
+        if self.whole {
+            self.rest(at, address, kind, node)?;
+        }
         self.link(&format!("{at}/driver"), &format!("{up}bus/pci/drivers/{driver}"))?;
         self.link(&format!("{at}/subsystem"), &format!("{up}bus/pci"))?;
         let group = self.next.group;
@@ -159,6 +151,25 @@ impl Tree<'_> {
         self.link(&format!("{at}/iommu_group"), &format!("{up}kernel/iommu_groups/{group}"))?;
         self.link(&format!("sys/bus/pci/devices/{address}"), &format!("../../../{there}"))?;
         Ok(true)
+    }
+
+    /// What other programs read.
+    fn rest(&self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<()> {
+        for (name, text) in [
+            ("uevent", uevent(kind, address)),
+            ("irq", "16\n".into()),
+            ("enable", "1\n".into()),
+            ("local_cpus", format!("{:02x}\n", 0xf << (node * 4))),
+            ("local_cpulist", format!("{}-{}\n", node * 4, node * 4 + 3)),
+            ("dma_mask_bits", "64\n".into()),
+            ("consistent_dma_mask_bits", "64\n".into()),
+            ("msi_bus", "1\n".into()),
+            ("broken_parity_status", "0\n".into()),
+            ("ari_enabled", "0\n".into()),
+        ] {
+            self.file(&format!("{at}/{name}"), text)?;
+        }
+        self.file(&format!("{at}/config"), config(kind))
     }
 
     /// What a driver makes for programs, with the links to it in its class and by its number.

@@ -1,0 +1,158 @@
+//! What a listing costs: beside `lspci` and `lstopo`, and beside a bare loop that only opens and reads.
+//!
+//! All read the same trees, in turns, so that whatever else the machine does hits each of them alike.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::tree::{self, Crowd, Shape};
+
+/// How many rounds are run on a tree of so many functions.
+const ROUNDS: [(usize, usize); 3] = [(50, 31), (500, 21), (10_000, 7)];
+
+/// The processes of the trees that have some.
+const CROWD: Crowd = Crowd { processes: 500, files: 50 };
+
+/// Where the system's names of devices are, which the limit reads as well.
+const NAMES: &str = "usr/share/misc/pci.ids";
+
+/// A program that is measured.
+struct Rival {
+    name: &'static str,
+    command: Command,
+    times: Vec<Duration>,
+}
+
+/// Measures on generated trees and on this machine, and says it in a table.
+///
+/// # Errors
+/// Where a tree cannot be written, the limit cannot be compiled or a program fails.
+pub fn run(handover: &Path) -> Result<String> {
+    let folder = tempfile::tempdir().context("a folder for the trees")?;
+    let limit = compile(folder.path())?;
+    let mut text = String::from("handover ls --json, beside others on the same tree (medians, ms)\n");
+    let heading = ["functions", "handover", "limit", "lspci", "lstopo", "our ratios to them"];
+    let _ = writeln!(text, "{}", row(heading.map(str::to_owned)));
+    for (functions, rounds) in ROUNDS {
+        for crowd in [Crowd::default(), CROWD] {
+            let top = folder.path().join("tree");
+            std::fs::create_dir(&top)?;
+            tree::write(&top, Shape { functions, whole: true, crowd })?;
+            copy_names(&top)?;
+            let what = match crowd.processes {
+                0 => functions.to_string(),
+                _ => format!("{functions} + holders"),
+            };
+            text += &compare(handover, &limit, &top, what, rounds)?;
+            std::fs::remove_dir_all(&top)?;
+        }
+    }
+    text += &compare(handover, &limit, Path::new("/"), "this machine".into(), 31)?;
+    text += "goals: at most 1.5 times the limit, a third of lspci and a tenth of lstopo from 500 functions on; 5 ms at 50\n";
+    Ok(text)
+}
+
+/// One row: each program in turn, `rounds` times.
+fn compare(
+    handover: &Path,
+    limit: &Path,
+    top: &Path,
+    what: String,
+    rounds: usize,
+) -> Result<String> {
+    let mut rivals = rivals(handover, limit, top);
+    // The first round only brings the tree into memory.
+    for round in 0..=rounds {
+        for rival in &mut rivals {
+            let time = rival.run()?;
+            if round > 0 {
+                rival.times.extend(time);
+            }
+        }
+    }
+    let medians: Vec<Option<f64>> = rivals.iter_mut().map(Rival::median).collect();
+    let cell = |time: &Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.1}"));
+    let ours = medians.first().copied().flatten().unwrap_or_default();
+    let ratios: Vec<String> = rivals
+        .iter()
+        .zip(&medians)
+        .skip(1)
+        .filter_map(|(rival, median)| Some(format!("{:.2} {}", ours / (*median)?, rival.name)))
+        .collect();
+    let mut cells: Vec<String> = vec![what];
+    cells.extend(medians.iter().map(cell));
+    cells.push(ratios.join(", "));
+    Ok(row(cells) + "\n")
+}
+
+fn row(cells: impl IntoIterator<Item = String>) -> String {
+    let widths = [18, 10, 10, 10, 10, 0];
+    let cells = cells.into_iter().zip(widths);
+    cells.map(|(cell, width)| format!("{cell:<width$}")).collect()
+}
+
+fn rivals(handover: &Path, limit: &Path, top: &Path) -> Vec<Rival> {
+    let mut ours = Command::new(handover);
+    ours.args(["ls", "--all", "--json", "--root"]).arg(top);
+    let mut bare = Command::new(limit);
+    bare.arg(top);
+    if top.join("proc/1000").exists() || top == Path::new("/") {
+        bare.arg("holders");
+    }
+    let mut lspci = Command::new("lspci");
+    let path = top.join("sys/bus/pci");
+    lspci.args(["-A", "linux-sysfs", "-Dvmmnnk", "-O"]);
+    lspci.arg(format!("sysfs.path={}", path.display()));
+    let mut lstopo = Command::new("lstopo-no-graphics");
+    lstopo.args(["--whole-io", "--of", "xml"]);
+    if top != Path::new("/") {
+        lstopo.env("HWLOC_FSROOT", top).env("HWLOC_COMPONENTS", "linux,stop");
+    }
+    [("handover", ours), ("limit", bare), ("lspci", lspci), ("lstopo", lstopo)]
+        .map(|(name, command)| Rival { name, command, times: Vec::new() })
+        .into()
+}
+
+impl Rival {
+    /// One run, from the start of the process to its end; `None` where the program is not on this machine.
+    fn run(&mut self) -> Result<Option<Duration>> {
+        self.command.stdin(Stdio::null()).stdout(File::create("/dev/null")?).stderr(Stdio::null());
+        let begin = Instant::now();
+        let status = match self.command.status() {
+            Ok(status) => status,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context(self.name),
+        };
+        let time = begin.elapsed();
+        ensure!(status.success(), "{} failed: {status}", self.name);
+        Ok(Some(time))
+    }
+
+    fn median(&mut self) -> Option<f64> {
+        self.times.sort();
+        self.times.get(self.times.len() / 2).map(|time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// Names are looked up in the same file by all.
+fn copy_names(top: &Path) -> Result<()> {
+    let to = top.join(NAMES);
+    std::fs::create_dir_all(to.parent().context("a folder")?)?;
+    if let Err(error) = std::fs::copy(Path::new("/").join(NAMES), to) {
+        println!("(no names of devices: /{NAMES}: {error})");
+    }
+    Ok(())
+}
+
+fn compile(folder: &Path) -> Result<PathBuf> {
+    let limit = folder.join("limit");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/limit.c");
+    let status = Command::new("cc").args(["-O2", "-o"]).arg(&limit).arg(source).status();
+    ensure!(status.context("cc")?.success(), "bench/limit.c does not compile");
+    Ok(limit)
+}

@@ -1,5 +1,6 @@
 //! Claims, journal, store, recovery, images and instances: everything that must survive a crash.
 
+pub mod catalog;
 mod choose;
 mod core;
 mod devices;

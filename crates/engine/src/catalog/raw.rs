@@ -1,0 +1,38 @@
+//! The devices file as it is written: every value with its place, nothing believed yet.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// A text with its place. A number is kept as it is written, so that `id: 0x10de` needs no quotes.
+pub type Text = Spanned<String>;
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub vendors: Option<Vec<Spanned<Vendor>>>,
+}
+
+/// One of `vendors`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vendor {
+    pub id: Option<Text>,
+    pub name: Option<Text>,
+    pub devices: Option<Vec<Spanned<Device>>>,
+}
+
+/// One of `devices`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Device {
+    pub id: Option<Text>,
+    pub name: Option<Text>,
+    pub r#type: Option<Text>,
+    pub subsystem_vendor: Option<Text>,
+    pub subsystem_device: Option<Text>,
+    pub revision: Option<Text>,
+    pub subsystem: Option<Text>,
+    pub addresses: Option<Vec<Text>>,
+    pub exclude: Option<Vec<Text>>,
+}

@@ -1,17 +1,30 @@
 //! What commands print.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde::Serialize;
 
 use crate::failure::Done;
 
-/// Prints a value as JSON.
+/// Prints a value as JSON: indented on a terminal, in one line for a program.
 pub fn json(value: &impl Serialize) -> Done {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
+    let terminal = io::stdout().is_terminal();
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = if terminal {
+        serde_json::to_writer_pretty(&mut out, value)
+    } else {
+        serde_json::to_writer(&mut out, value)
+    };
+    written.map_err(io::Error::from)?;
     writeln!(out)?;
+    out.flush()?;
     Ok(())
+}
+
+/// How many characters a line of the terminal has; `None` where the output goes elsewhere.
+pub fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// Prints a line.

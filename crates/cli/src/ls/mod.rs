@@ -1,22 +1,26 @@
 //! `handover ls`: what this host has, read from the host itself; no daemon is needed.
 
+pub mod filter;
 mod rows;
-mod show;
+mod text;
 
 use clap::Args;
-use model::{Host, Kind, Refusal};
+use model::{Host, Kind};
 
 use crate::failure::{Done, Failure};
 use crate::source::Source;
 use crate::{Json, output};
+use filter::Filter;
 use rows::{Listing, Wanted};
 
 /// List what could be handed over, with all that goes with it, and what stands in the way
 #[derive(Debug, Args)]
+#[command(after_long_help = filter::HELP)]
 pub struct Ls {
-    /// Only what has this in its address, name, ids or driver (may be several)
+    /// Only assemblies with a function that is meant: an address or the beginning of one, ids, a kind, key:value, or
+    /// free text; all must hold
     #[arg(value_name = "FILTER")]
-    filters: Vec<String>,
+    filters: Vec<Filter>,
 
     /// Everything, bridges too
     #[arg(short, long)]
@@ -35,20 +39,23 @@ pub struct Ls {
 
 impl Ls {
     pub fn run(self) -> Done {
-        let listing = self.listing().map_err(Failure::to("list the host's devices"))?;
-        if self.output.json {
-            return output::json(&listing);
-        }
-        output::line(show::render(&listing).trim_end())
+        let host = self.source.open().map_err(Failure::to("list the host's devices"))?;
+        self.print(&host)
     }
 
-    fn listing(&self) -> Result<Listing, Refusal> {
-        let host = self.source.open()?;
-        let inventory = self.source.inventory(&host)?;
-        let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
+    /// Reads the host and prints what is there now.
+    fn print(&self, host: &impl Host) -> Done {
+        let failed = || Failure::to("list the host's devices");
+        let inventory =
+            host.inventory().map_err(|error| failed()(self.source.unreadable(&error)))?;
         let addresses: Vec<_> = inventory.functions.keys().copied().collect();
         // Who uses a device is told as far as this user may see it.
         let holders = host.holders(&addresses).unwrap_or_default();
-        Ok(Listing::of(&inventory, &holders, &wanted))
+        let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
+        let listing = Listing::of(&inventory, &holders, &wanted);
+        if self.output.json {
+            return output::json(&listing);
+        }
+        output::line(text::render(&listing, output::width()).trim_end())
     }
 }

@@ -1,33 +1,41 @@
 //! What is listed: assemblies with their members and their state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Address, Assembly, Code, Function, Holder, Inventory, Kind, Member, Refusal, Role};
+use model::{
+    Address, Assembly, Class, Code, Function, Holder, Id, Inventory, Kind, Member, Refusal, Role,
+};
 use serde::Serialize;
 
+use super::filter::Filter;
+
 /// What a person wants to see.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     /// Also what can never be handed over.
     pub all: bool,
     /// Only this kind.
     pub kind: Option<Kind>,
-    /// Only what has all of these in its texts.
-    pub filters: &'a [String],
+    /// Only assemblies with a function for which all of these hold.
+    pub filters: &'a [Filter],
 }
 
 /// The listing.
 #[derive(Debug, Serialize)]
-pub struct Listing {
+pub struct Listing<'a> {
     /// Its assemblies, by address.
-    pub assemblies: Vec<Row>,
+    pub assemblies: Vec<Row<'a>>,
     /// How many were left out that can never be handed over.
     #[serde(skip)]
     pub hidden: usize,
+    /// Whether the host has more than one NUMA node.
+    #[serde(skip)]
+    pub numa: bool,
 }
 
-/// One assembly.
+/// One assembly, or the function that it is named by.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct Row<'a> {
     /// The function that it is named by.
     pub address: Address,
     /// What that does.
@@ -35,13 +43,25 @@ pub struct Row {
     /// Its name.
     pub name: String,
     /// Vendor id.
-    pub vendor_id: String,
+    pub vendor_id: Id,
     /// Device id.
-    pub device_id: String,
+    pub device_id: Id,
+    /// Subsystem vendor id.
+    pub subsystem_vendor_id: Option<Id>,
+    /// Subsystem id.
+    pub subsystem_device_id: Option<Id>,
+    /// Class code.
+    pub class: Class,
+    /// Revision.
+    pub revision: u8,
     /// Its IOMMU group.
     pub iommu_group: Option<u32>,
+    /// Its NUMA node.
+    pub numa_node: Option<u32>,
     /// The driver bound to it.
-    pub driver: Option<String>,
+    pub driver: Option<&'a str>,
+    /// The physical function, where it is a virtual one.
+    pub physical_function: Option<Address>,
     /// Whether it can be had.
     pub state: State,
     /// Who uses it, in words.
@@ -49,7 +69,7 @@ pub struct Row {
     /// Why it cannot be handed over.
     pub obstacles: Vec<Refusal>,
     /// What goes with it.
-    pub members: Vec<MemberRow>,
+    pub members: Vec<MemberRow<'a>>,
 }
 
 /// Whether an assembly can be had.
@@ -60,7 +80,7 @@ pub enum State {
     Free,
     /// Something uses it.
     InUse,
-    /// It is on a vfio driver.
+    /// It is on a vfio driver, and nothing uses it.
     OnVfio,
     /// It cannot be handed over.
     Impossible,
@@ -68,7 +88,7 @@ pub enum State {
 
 /// One more function of an assembly.
 #[derive(Debug, Serialize)]
-pub struct MemberRow {
+pub struct MemberRow<'a> {
     /// Where it is.
     pub address: Address,
     /// What it does.
@@ -78,72 +98,78 @@ pub struct MemberRow {
     /// Its IOMMU group.
     pub iommu_group: Option<u32>,
     /// The driver bound to it.
-    pub driver: Option<String>,
+    pub driver: Option<&'a str>,
     /// Its part in the hand-over.
     pub role: Role,
     /// Why it is a member.
     pub reason: String,
 }
 
-impl Listing {
-    /// The assemblies of a host: each function is in one of them, and GPUs are taken first, so that an audio function is
-    /// listed under its card.
-    pub fn of(inventory: &Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> Self {
-        let mut heads: Vec<&Function> = inventory.functions.values().collect();
-        heads.sort_by_key(|function| {
-            let rank = Kind::ALL.iter().position(|kind| *kind == function.kind());
-            (rank, function.address)
-        });
-        let mut listed = BTreeSet::new();
-        let mut listing = Self { assemblies: Vec::new(), hidden: 0 };
-        for head in heads {
-            if listed.contains(&head.address) {
+impl<'a> Listing<'a> {
+    /// The assemblies of a host that are wanted.
+    pub fn of(inventory: &'a Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> Self {
+        let mut users: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
+        for holder in holders {
+            users.entry(holder.address).or_default().push(holder);
+        }
+        let nodes: BTreeSet<u32> =
+            inventory.functions.values().filter_map(|function| function.numa_node).collect();
+        let numa = inventory.numa_nodes.len() > 1 || nodes.len() > 1;
+        let mut listing = Self { assemblies: Vec::new(), hidden: 0, numa };
+        for assembly in Assembly::all(inventory) {
+            let Some(head) = inventory.function(assembly.head) else { continue };
+            if !wanted.includes(inventory, head, &assembly) {
                 continue;
             }
-            let Some(assembly) = Assembly::of(inventory, head.address) else { continue };
-            listed.extend(assembly.taken().map(|member| member.address));
-            let row = Row::of(inventory, holders, head, &assembly);
-            let never = row.obstacles.iter().any(|reason| reason.code == Code::NotAssignable);
-            if !wanted.matches(&row) {
-                continue;
-            }
-            if never && !wanted.all && wanted.kind != Some(Kind::Bridge) {
-                listing.hidden += 1;
-            } else {
+            let row = Row::of(inventory, &users, head, assembly);
+            if wanted.shows(&row) {
                 listing.assemblies.push(row);
+            } else {
+                listing.hidden += 1;
             }
         }
-        listing.assemblies.sort_by_key(|row| row.address);
         listing
     }
 }
 
-impl Row {
-    fn of(inventory: &Inventory, holders: &[Holder], head: &Function, assembly: &Assembly) -> Self {
+impl<'a> Row<'a> {
+    fn of(
+        inventory: &'a Inventory,
+        users: &BTreeMap<Address, Vec<&Holder>>,
+        head: &'a Function,
+        assembly: Assembly,
+    ) -> Self {
         let obstacles = assembly.obstacles(inventory);
-        let taken: BTreeSet<Address> = assembly.taken().map(|member| member.address).collect();
-        let users = holders.iter().filter(|holder| taken.contains(&holder.address));
-        let mut used_by: Vec<String> =
-            users.map(|holder| format!("{} by {}", holder.user, holder.by)).collect();
-        used_by.dedup();
+        let holders = assembly.taken().filter_map(|member| users.get(&member.address)).flatten();
+        let mut said = BTreeSet::new();
+        let used_by: Vec<String> = holders
+            .filter(|holder| said.insert((&holder.user, &holder.by)))
+            .map(|holder| format!("{} by {}", holder.user, holder.by))
+            .collect();
         let state = if !obstacles.is_empty() {
             State::Impossible
-        } else if head.on_vfio() {
-            State::OnVfio
         } else if !used_by.is_empty() {
             State::InUse
+        } else if head.on_vfio() {
+            State::OnVfio
         } else {
             State::Free
         };
-        let others = assembly.members.iter().filter(|member| member.address != head.address);
+        let others = assembly.members.into_iter().filter(|member| member.address != head.address);
         Self {
             address: head.address,
             kind: head.kind(),
             name: head.title(),
-            vendor_id: head.vendor.to_string(),
-            device_id: head.device.to_string(),
+            vendor_id: head.vendor,
+            device_id: head.device,
+            subsystem_vendor_id: head.subsystem_vendor,
+            subsystem_device_id: head.subsystem_device,
+            class: head.class,
+            revision: head.revision,
             iommu_group: head.iommu_group,
-            driver: head.driver.clone(),
+            numa_node: head.numa_node,
+            driver: head.driver.as_deref(),
+            physical_function: head.physical_function,
             state,
             used_by,
             obstacles,
@@ -152,38 +178,37 @@ impl Row {
     }
 }
 
-impl MemberRow {
-    fn of(inventory: &Inventory, member: &Member) -> Option<Self> {
+impl<'a> MemberRow<'a> {
+    fn of(inventory: &'a Inventory, member: Member) -> Option<Self> {
         let function = inventory.function(member.address)?;
         Some(Self {
             address: member.address,
             kind: function.kind(),
             name: function.title(),
             iommu_group: function.iommu_group,
-            driver: function.driver.clone(),
+            driver: function.driver.as_deref(),
             role: member.role,
-            reason: member.reason.clone(),
+            reason: member.reason,
         })
     }
 }
 
 impl Wanted<'_> {
-    fn matches(&self, row: &Row) -> bool {
-        if self.kind.is_some_and(|kind| kind != row.kind) {
+    /// Whether an assembly has a function that is meant. Bystanders do not count: they have rows of their own.
+    fn includes(&self, inventory: &Inventory, head: &Function, assembly: &Assembly) -> bool {
+        if self.kind.is_some_and(|kind| kind != head.kind()) {
             return false;
         }
-        let mut text = format!(
-            "{} {}:{} {} {}",
-            row.address,
-            row.vendor_id,
-            row.device_id,
-            row.name,
-            row.driver.as_deref().unwrap_or_default()
-        );
-        for member in &row.members {
-            text.push_str(&format!(" {} {}", member.address, member.name));
-        }
-        let text = text.to_lowercase();
-        self.filters.iter().all(|filter| text.contains(&filter.to_lowercase()))
+        self.filters.is_empty()
+            || assembly
+                .taken()
+                .filter_map(|member| inventory.function(member.address))
+                .any(|function| Filter::all_match(self.filters, function))
+    }
+
+    /// Whether a row is shown, and not only counted: what can never be handed over is shown where it is asked for.
+    fn shows(&self, row: &Row<'_>) -> bool {
+        let never = row.obstacles.iter().any(|reason| reason.code == Code::NotAssignable);
+        !never || self.all || self.kind == Some(Kind::Bridge)
     }
 }

@@ -1,0 +1,210 @@
+//! The listing for people.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use model::{Kind, Refusal, Role};
+
+use super::rows::{Listing, Row, State};
+use crate::table::Table;
+
+/// So many users of a device are named.
+const USERS: usize = 3;
+
+/// The listing as text: a row for each assembly with its members under it, then what stands in the way, each said once.
+pub fn render(listing: &Listing<'_>, width: Option<usize>) -> String {
+    let mut headings = vec!["ADDRESS", "KIND", "NAME", "GROUP", "NODE", "DRIVER", "STATE"];
+    headings.retain(|heading| listing.numa || *heading != "NODE");
+    let mut obstacles = Obstacles::default();
+    let mut table = Table::new(&headings);
+    for row in &listing.assemblies {
+        add(&mut table, row, listing.numa, &mut obstacles);
+    }
+    let mut text = table.render_within(width, 2);
+    obstacles.explain(&mut text);
+    if listing.hidden > 0 {
+        let functions = if listing.hidden == 1 { "function" } else { "functions" };
+        let _ = write!(
+            text,
+            "\n{} {functions} of the host itself not shown (`handover ls --all` shows them)\n",
+            listing.hidden
+        );
+    }
+    text
+}
+
+fn add<'a>(table: &mut Table, row: &'a Row<'_>, numa: bool, obstacles: &mut Obstacles<'a>) {
+    let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let node = |node: String| numa.then_some(node);
+    let place = [row.address.to_string(), row.kind.to_string(), row.name.clone()];
+    table.row(
+        place
+            .into_iter()
+            .chain([number(row.iommu_group)])
+            .chain(node(number(row.numa_node)))
+            .chain([text(row.driver), state(row, obstacles)]),
+    );
+    if row.kind == Kind::Bridge {
+        // What shares its group is in rows of its own.
+        return;
+    }
+    let last = row.members.len().saturating_sub(1);
+    for (index, member) in row.members.iter().enumerate() {
+        let branch = if index == last { "└" } else { "├" };
+        let role = match member.role {
+            Role::Guest => "goes with it",
+            Role::Held => "held back with it",
+            Role::Bystander => "stays",
+        };
+        let address = format!("{branch} {}", member.address);
+        table.row(
+            [address, member.kind.to_string(), member.name.clone(), number(member.iommu_group)]
+                .into_iter()
+                .chain(node(" ".into()))
+                .chain([text(member.driver), format!("{role}: {}", member.reason)]),
+        );
+    }
+}
+
+fn state<'a>(row: &'a Row<'_>, obstacles: &mut Obstacles<'a>) -> String {
+    match row.state {
+        State::Free => "free".to_owned(),
+        State::OnVfio => "on vfio".to_owned(),
+        State::InUse => {
+            let named: Vec<&str> = row.used_by.iter().take(USERS).map(String::as_str).collect();
+            let more = row.used_by.len() - named.len();
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            format!("in use: {}{more}", named.join("; "))
+        }
+        State::Impossible => {
+            let numbers: String =
+                row.obstacles.iter().map(|refusal| obstacles.number(refusal)).collect();
+            format!("not possible, see{numbers}")
+        }
+    }
+}
+
+/// What stands in the way, each numbered once.
+#[derive(Default)]
+struct Obstacles<'a> {
+    numbers: HashMap<(&'a str, &'a str), usize>,
+    in_order: Vec<&'a Refusal>,
+}
+
+impl<'a> Obstacles<'a> {
+    fn number(&mut self, refusal: &'a Refusal) -> String {
+        let next = self.in_order.len() + 1;
+        let key = (refusal.message.as_str(), refusal.remedy.as_str());
+        let number = *self.numbers.entry(key).or_insert(next);
+        if number == next {
+            self.in_order.push(refusal);
+        }
+        format!(" [{number}]")
+    }
+
+    fn explain(&self, text: &mut String) {
+        let (bold, red) = (Style::new().bold(), Style::new().fg_color(Some(AnsiColor::Red.into())));
+        for (index, refusal) in self.in_order.iter().enumerate() {
+            let number = index + 1;
+            let Refusal { code, message, remedy } = refusal;
+            let _ = write!(
+                text,
+                "\n{red}[{number}]{red:#} {message} ({code})\n    {bold}what to do:{bold:#} {remedy}\n",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Holder, Inventory, NumaNode};
+
+    use super::super::filter::Filter;
+    use super::super::rows::Wanted;
+    use super::*;
+
+    fn shown(inventory: &Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> String {
+        let listing = Listing::of(inventory, holders, wanted);
+        anstream::adapter::strip_str(&render(&listing, None)).to_string()
+    }
+
+    /// The workstation with a drive on vfio and the default route by its NIC.
+    fn busy() -> (Inventory, Vec<Holder>) {
+        let mut inventory = sim::workstation();
+        let address = "0000:04:00.0".parse().unwrap();
+        inventory.functions.get_mut(&address).unwrap().driver = Some("vfio-pci".into());
+        let user = "default route".to_owned();
+        let nic = "0000:03:00.0".parse().unwrap();
+        (inventory, vec![Holder { address: nic, pid: None, user, by: "eth0".into() }])
+    }
+
+    #[test]
+    fn assemblies_with_what_goes_with_them() {
+        let (inventory, holders) = busy();
+        snapbox::assert_data_eq!(
+            shown(&inventory, &holders, &Wanted::default()),
+            snapbox::file!["tests/workstation.txt"]
+        );
+    }
+
+    #[test]
+    fn as_json_with_all_that_a_program_asks_for() {
+        let (inventory, holders) = busy();
+        let listing = Listing::of(&inventory, &holders, &Wanted::default());
+        snapbox::assert_data_eq!(
+            serde_json::to_string_pretty(&listing).unwrap() + "\n",
+            snapbox::file!["tests/workstation.json"]
+        );
+    }
+
+    #[test]
+    fn nodes_are_shown_where_there_are_several() {
+        let (mut inventory, holders) = busy();
+        inventory.numa_nodes = (0..2).map(|node| (node, NumaNode::default())).collect();
+        for function in inventory.functions.values_mut() {
+            function.numa_node = Some(u32::from(function.address.bus() / 2).min(1));
+        }
+        snapbox::assert_data_eq!(
+            shown(&inventory, &holders, &Wanted { all: true, ..Wanted::default() }),
+            snapbox::file!["tests/numa.txt"]
+        );
+    }
+
+    #[test]
+    fn an_obstacle_of_the_host_is_said_once() {
+        let mut inventory = sim::workstation();
+        inventory.vfio.iommu = false;
+        let text = shown(&inventory, &[], &Wanted { all: true, ..Wanted::default() });
+        assert_eq!(text.matches("intel_iommu=on").count(), 1, "{text}");
+        assert!(text.contains("not possible, see [1]"), "{text}");
+    }
+
+    #[test]
+    fn filters_find_an_assembly_by_any_function_that_it_takes() {
+        let inventory = sim::workstation();
+        let heads = |filters: &[&str]| {
+            let filters: Vec<Filter> = filters.iter().map(|text| text.parse().unwrap()).collect();
+            let wanted = Wanted { filters: &filters, ..Wanted::default() };
+            let listing = Listing::of(&inventory, &[], &wanted);
+            listing.assemblies.iter().map(|row| row.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(heads(&["01:00.1"]), ["0000:01:00.0"]);
+        assert_eq!(heads(&["audio", "group:3"]), ["0000:02:00.0"]);
+        // The root port stays with the host, so it does not bring in the card behind it.
+        assert!(heads(&["driver:pcieport"]).is_empty());
+    }
+
+    #[test]
+    fn many_users_are_counted() {
+        let (inventory, holders) = busy();
+        let holders: Vec<Holder> = (0..500)
+            .map(|number| Holder { by: format!("eth{number}"), ..holders[0].clone() })
+            .collect();
+        let text = shown(&inventory, &holders, &Wanted::default());
+        assert!(
+            text.contains("by eth0; default route by eth1; default route by eth2; and 497 more")
+        );
+    }
+}

@@ -7,14 +7,17 @@
 mod devices;
 mod finding;
 mod platform;
+mod programs;
 pub mod remedy;
 mod rules;
 
+pub use devices::CHECKS as DEVICE_CHECKS;
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
     BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice, Module,
     NodeFacts, Platform, Process, Security, Tool, version,
 };
+pub use programs::{Purpose, full_name, purpose};
 
 use crate::{Address, Holder, Inventory};
 

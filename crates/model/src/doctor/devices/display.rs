@@ -1,0 +1,133 @@
+//! The host's console: a GPU that the firmware and the kernel draw on.
+
+use super::{Case, Finding, Severity, mended};
+use crate::doctor::{Framebuffer, Platform, Remedy, remedy};
+use crate::{Bar, Function, Kind};
+
+/// Whether the host's console runs on the GPU.
+pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
+    let Some(gpu) = case.taken().find(|function| function.boot_vga) else {
+        let gpu = case.head.kind() == Kind::Gpu && case.head.physical_function.is_none();
+        return if gpu {
+            vec![case.says(
+                "boot-vga",
+                Severity::Good,
+                "boot_vga is not set",
+                "the host's console is elsewhere",
+            )]
+        } else {
+            Vec::new()
+        };
+    };
+    let address = gpu.address;
+    let others = case.patient.inventory.functions.values();
+    let another = others
+        .filter(|other| other.kind() == Kind::Gpu && other.physical_function.is_none())
+        .any(|other| !other.address.same_slot(address));
+    let (meaning, words) = if another {
+        (
+            "the firmware set it up as the primary display: the host's console goes dark when it is handed over",
+            "choose another GPU as the primary display in the firmware's setup",
+        )
+    } else {
+        (
+            "it is the host's only display: after the hand-over the host can be reached by network or serial line only",
+            "make sure that the host can be reached without a display, such as by ssh, before it is handed over",
+        )
+    };
+    let finding =
+        case.says("boot-vga", Severity::Note, format!("{address} has boot_vga set"), meaning);
+    vec![mended(finding, words, Vec::new())]
+}
+
+/// Whether a framebuffer of the firmware's lies on a BAR.
+pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
+    let platform = case.patient.platform;
+    let mut findings = Vec::new();
+    for function in case.taken() {
+        for (bar, framebuffer) in on_bars(function, platform) {
+            findings.push(framebuffer_on_bar(case, function, bar, framebuffer));
+        }
+    }
+    let known = case.taken().flat_map(|f| &f.bars).any(|bar| bar.start != 0);
+    if findings.is_empty() && known && case.head.kind() == Kind::Gpu {
+        let read = "no framebuffer of the firmware's in /proc/iomem lies on its BARs";
+        findings.push(case.says(
+            "boot-framebuffer",
+            Severity::Good,
+            read,
+            "its BARs can be reserved",
+        ));
+    }
+    findings
+}
+
+fn on_bars<'a>(
+    function: &'a Function,
+    platform: &'a Platform,
+) -> impl Iterator<Item = (&'a Bar, &'a Framebuffer)> {
+    let bars = function.bars.iter().filter(|bar| !bar.io && bar.start != 0 && bar.size != 0);
+    bars.flat_map(move |bar| {
+        let end = bar.start.saturating_add(bar.size - 1);
+        let overlaps = move |f: &&Framebuffer| f.start <= end && f.end >= bar.start;
+        platform.framebuffers.iter().filter(overlaps).map(move |framebuffer| (bar, framebuffer))
+    })
+}
+
+/// Since Linux 6.0 vfio-pci sends the console away when it binds to a VGA function (`vfio_pci_vga_init` calls
+/// `aperture_remove_conflicting_pci_devices`); other display classes keep it, and reports of kernels as new as 6.18
+/// show that it can stay (siderolabs/talos issue 14356).
+fn framebuffer_on_bar(
+    case: &Case<'_>,
+    function: &Function,
+    bar: &Bar,
+    framebuffer: &Framebuffer,
+) -> Finding {
+    let platform = case.patient.platform;
+    let vga = function.class.prefix() == 0x0300;
+    let sent_away = vga && platform.kernel_version().is_some_and(|version| version >= (6, 0));
+    let read = format!(
+        "{} at {:#x}-{:#x} (/proc/iomem) lies on BAR {} of {}",
+        framebuffer.name, framebuffer.start, framebuffer.end, bar.index, function.address
+    );
+    let (severity, meaning) = if sent_away {
+        (
+            Severity::Warning,
+            "vfio-pci sends the console away when it takes the device; where it stays, the machine starts and finds a \
+             dead device (\"can't reserve BAR\" in the kernel's log)",
+        )
+    } else {
+        (
+            Severity::Impossible,
+            "vfio-pci can bind, but the machine gets a dead device: \"can't reserve BAR\" in the kernel's log",
+        )
+    };
+    let finding = case.says("boot-framebuffer", severity, read, meaning);
+    Finding { remedy: Some(without_framebuffer(platform, framebuffer)), ..finding }
+}
+
+/// How the kernel is told to leave the firmware's framebuffer alone. `sysfb_init` makes the device that all drivers of
+/// firmware framebuffers bind to: in arch/x86/kernel/sysfb.c since Linux 3.11, in drivers/firmware/sysfb.c since 5.15.
+/// `video=efifb:off` only keeps efifb away, not simpledrm, which newer kernels use instead; so it is for old ones.
+fn without_framebuffer(platform: &Platform, framebuffer: &Framebuffer) -> Remedy {
+    let old = platform.kernel_version().is_some_and(|version| version < (5, 15));
+    let option = if old && framebuffer.name == "efifb" {
+        "video=efifb:off"
+    } else {
+        "initcall_blacklist=sysfb_init"
+    };
+    let set = platform
+        .cmdline
+        .as_deref()
+        .is_some_and(|line| line.split_whitespace().any(|word| word == option));
+    if set {
+        return Remedy {
+            words: format!(
+                "{option} is on the kernel's command line and did not help: choose another GPU as the primary display \
+                 in the firmware's setup"
+            ),
+            ..Remedy::default()
+        };
+    }
+    remedy::kernel_option(platform, option)
+}

@@ -1,0 +1,144 @@
+//! Who uses the devices of the assembly, and what to stop.
+
+use std::collections::BTreeSet;
+
+use super::{Case, Finding, Severity, about, mended};
+use crate::doctor::{Purpose, purpose};
+use crate::{Address, Holder, Kind};
+
+/// Who holds members of the assembly: one finding for each user.
+pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
+    let taken: BTreeSet<Address> = case.taken().map(|function| function.address).collect();
+    let mut users: Vec<(&Holder, Vec<&str>)> = Vec::new();
+    for holder in case.patient.holders.iter().filter(|holder| taken.contains(&holder.address)) {
+        let same = |other: &Holder| other.address == holder.address && other.user == holder.user;
+        match users.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, by)) => by.push(&holder.by),
+            None => users.push((holder, vec![&holder.by])),
+        }
+    }
+    if users.is_empty() {
+        let meaning = "nothing has to be stopped before the hand-over";
+        return vec![case.says(
+            "holder",
+            Severity::Good,
+            "no program, mount or route uses it",
+            meaning,
+        )];
+    }
+    users.into_iter().map(|(holder, by)| told(case, holder, &by)).collect()
+}
+
+fn told(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
+    let user = User::of(holder);
+    let check = match purpose(user.name) {
+        Some(Purpose::Display) => "display-server",
+        Some(Purpose::RemoteDesktop) => "remote-desktop",
+        Some(Purpose::Persistence) => "nvidia-persistenced",
+        Some(Purpose::Monitor) => "dcgm",
+        Some(Purpose::Fabric | Purpose::VgpuManager) | None => "holder",
+    };
+    let read = format!("{} is used by {} ({})", holder.address, holder.user, super::listed(by));
+    let meaning = match check {
+        "display-server" => {
+            "the desktop draws with it; taken away under it, the session would end or hang"
+        }
+        "remote-desktop" => "a remote desktop draws or encodes with it",
+        "nvidia-persistenced" => {
+            "the daemon keeps the GPU open, so that its driver can never let it go"
+        }
+        "dcgm" => "a monitor of GPUs keeps the GPU open, so that its driver can never let it go",
+        _ => "it cannot be handed over while it is in use",
+    };
+    let (words, commands) = cure(case, check, holder, &user);
+    mended(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
+}
+
+/// What to stop. Where stopping it would take more than this device from the host, there are words and no command.
+fn cure(case: &Case<'_>, check: &str, holder: &Holder, user: &User<'_>) -> (String, Vec<String>) {
+    let address = holder.address;
+    match check {
+        "nvidia-persistenced" => (
+            "tell the daemon to let go of this GPU only; the others keep their state".into(),
+            vec![format!("nvidia-smi -i {address} -pm 0")],
+        ),
+        "dcgm" => (
+            format!(
+                "stop the monitor while the GPU is handed over{}; it can run again afterwards, and then leaves the GPU alone",
+                user.unit.map_or_else(String::new, |unit| format!(": systemctl stop {unit}"))
+            ),
+            user.stop(),
+        ),
+        "display-server" => (
+            format!(
+                "end the sessions that draw with it (systemctl stop display-manager.service ends them all), or reserve the \
+                 GPU for the next boot, so that the desktop never takes it: see native-driver in `handover doctor --for \
+                 {address}`"
+            ),
+            Vec::new(),
+        ),
+        "remote-desktop" => (user.stop_words(), user.stop()),
+        _ if user.pid.is_some() => (user.stop_words(), user.stop()),
+        _ => (not_a_program(case, holder), Vec::new()),
+    }
+}
+
+/// A mount, a volume or a route. No commands: to unmount the wrong disk can cost more than a hand-over is worth.
+fn not_a_program(case: &Case<'_>, holder: &Holder) -> String {
+    if let Some(place) = holder.user.strip_prefix("mounted at ") {
+        return match place {
+            "/" | "/boot" | "/boot/efi" | "/usr" | "/var" => {
+                "the host itself runs from it; hand over another drive".into()
+            }
+            place => format!(
+                "umount {place}, and remove it from /etc/fstab for as long as a machine has the drive"
+            ),
+        };
+    }
+    let kind = case.patient.inventory.function(holder.address).map(crate::Function::kind);
+    if kind == Some(Kind::Nic) {
+        return "move the host's default route to another interface first; the host is reached over this one".into();
+    }
+    "take it out of what it is part of first (swapoff, vgreduce, mdadm, zpool), or hand over another drive".into()
+}
+
+/// A user in parts.
+struct User<'a> {
+    name: &'a str,
+    pid: Option<u32>,
+    unit: Option<&'a str>,
+}
+
+impl<'a> User<'a> {
+    /// Takes apart what a [`Holder`] tells a person: `qemu-system-x86 (pid 4711, libvirtd.service)`.
+    fn of(holder: &'a Holder) -> Self {
+        let (name, rest) = holder.user.split_once(" (pid ").unwrap_or((&holder.user, ""));
+        let unit =
+            rest.strip_suffix(')').and_then(|rest| rest.split_once(", ")).map(|(_, unit)| unit);
+        Self { name, pid: holder.pid, unit }
+    }
+
+    /// The system's service that it runs in. A scope is a session or a machine, and a service of a user's session is not
+    /// `systemctl`'s to stop: only names that are the system's alone are told as a command.
+    fn service(&self) -> Option<&'a str> {
+        let plain = |unit: &&str| {
+            let sound = |c: char| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c);
+            unit.ends_with(".service") && !unit.starts_with("user@") && unit.chars().all(sound)
+        };
+        self.unit.filter(plain).map(|unit| unit.trim())
+    }
+
+    fn stop_words(&self) -> String {
+        match (self.service(), self.pid) {
+            (Some(unit), _) => {
+                format!("stop the service {unit} for as long as a machine has the device")
+            }
+            (None, Some(pid)) => format!("end {} in its own way, or by `kill {pid}`", self.name),
+            (None, None) => format!("end {}", self.name),
+        }
+    }
+
+    fn stop(&self) -> Vec<String> {
+        self.service().map(|unit| format!("systemctl stop '{unit}'")).into_iter().collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! Checks of single devices: one file for each subject.
+//!
+//! Every check looks at a [`Case`]: one assembly, because that is what is handed over. Asked for one function, the
+//! doctor tells all that concerns its assembly, also what is good. Asked for the whole host, it looks at the assemblies
+//! that people hand over, and tells only what is worth their time (see [`overview`]).
+
+mod bars;
+mod catalog;
+mod display;
+mod drivers;
+mod fabric;
+mod holders;
+mod isolation;
+mod link;
+mod overview;
+mod power;
+mod reset;
+mod reset_bugs;
+mod sriov;
+mod unreadable;
+mod vgpu;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::CHECKS;
+
+use super::{Finding, Patient, Remedy, Severity};
+use crate::{Address, Assembly, Function, Kind, no_such_function};
+
+/// A check: a function of one case. It says what is good as well as what is not.
+type Check = fn(&Case<'_>) -> Vec<Finding>;
+
+/// Every check of a case but the first, whether it can go at all, in the order in which a person would look.
+const EVERY: &[Check] = &[
+    isolation::group,
+    holders::in_use,
+    display::boot_vga,
+    display::boot_framebuffer,
+    drivers::native,
+    drivers::reserved,
+    drivers::variant,
+    reset::way,
+    reset_bugs::known,
+    power::asleep,
+    link::narrow,
+    bars::window,
+    bars::resizable,
+    sriov::parts,
+    vgpu::mechanism,
+    fabric::joined,
+    unreadable::notes,
+];
+
+/// Every check of devices, or of one.
+pub fn all(patient: Patient<'_>, only: Option<Address>) -> Vec<Finding> {
+    match only {
+        Some(address) => match Case::of(patient, address) {
+            Some(case) => case.examine(),
+            None => vec![not_there(address)],
+        },
+        None => overview::all(patient),
+    }
+}
+
+/// One assembly on one host.
+struct Case<'a> {
+    patient: Patient<'a>,
+    assembly: Assembly,
+    head: &'a Function,
+}
+
+impl<'a> Case<'a> {
+    /// The case of a function's assembly; `None` where there is no such function.
+    fn of(patient: Patient<'a>, address: Address) -> Option<Self> {
+        let head = patient.inventory.function(address)?;
+        let assembly = Assembly::of(patient.inventory, address)?;
+        Some(Self { patient, assembly, head })
+    }
+
+    fn examine(&self) -> Vec<Finding> {
+        let assignable = isolation::assignable(self);
+        // What is part of the host itself has nothing else to be examined for.
+        if matches!(self.head.class.prefix(), 0x0600 | 0x0601) || self.head.kind() == Kind::Bridge {
+            return assignable;
+        }
+        let rest = EVERY.iter().flat_map(|check| check(self));
+        assignable.into_iter().chain(rest).collect()
+    }
+
+    /// Whether nothing in the assembly itself is in the way; what the host lacks is another matter.
+    fn can_go(&self) -> bool {
+        isolation::obstacles(self).next().is_none()
+    }
+
+    /// The functions that the hand-over takes from the host.
+    fn taken(&self) -> impl Iterator<Item = &'a Function> {
+        let inventory = self.patient.inventory;
+        self.assembly.taken().filter_map(move |member| inventory.function(member.address))
+    }
+
+    /// The functions that go into the machine.
+    fn guests(&self) -> impl Iterator<Item = &'a Function> {
+        let inventory = self.patient.inventory;
+        self.assembly.guests().filter_map(move |member| inventory.function(member.address))
+    }
+
+    /// A finding about the case's own function.
+    fn says(
+        &self,
+        check: &str,
+        severity: Severity,
+        read: impl Into<String>,
+        meaning: impl Into<String>,
+    ) -> Finding {
+        about(self.head.address, check, severity, read, meaning)
+    }
+}
+
+/// A finding about a function, without a remedy.
+fn about(
+    address: Address,
+    check: &str,
+    severity: Severity,
+    read: impl Into<String>,
+    meaning: impl Into<String>,
+) -> Finding {
+    Finding {
+        check: check.into(),
+        severity,
+        address: Some(address),
+        read: read.into(),
+        meaning: meaning.into(),
+        remedy: None,
+    }
+}
+
+/// The same finding with a remedy.
+fn mended(finding: Finding, words: impl Into<String>, commands: Vec<String>) -> Finding {
+    let remedy = Remedy { words: words.into(), commands, reboot: false };
+    Finding { remedy: Some(remedy), ..finding }
+}
+
+/// The finding about an address where nothing is.
+fn not_there(address: Address) -> Finding {
+    let refusal = no_such_function(address);
+    let meaning = "nothing can be handed over there";
+    let finding = about(address, "assignable", Severity::Impossible, refusal.message, meaning);
+    mended(finding, refusal.remedy, Vec::new())
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let mut words: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match words.pop() {
+        None => String::new(),
+        Some(last) if words.is_empty() => last,
+        Some(last) => format!("{} and {last}", words.join(", ")),
+    }
+}

@@ -1,0 +1,115 @@
+//! The whole host: which assemblies are looked at, and what of the findings is worth a person's time.
+
+use std::collections::BTreeMap;
+
+use super::{Case, Finding, Patient, Severity, catalog, fabric, listed};
+use crate::doctor::remedy::is_rebuild;
+use crate::{Address, Assembly, Function, Kind};
+
+/// Makers of the small display controllers in a server's management processor (ASPEED, Matrox): nobody hands them over.
+const MANAGEMENT_DISPLAYS: [u16; 2] = [0x1a03, 0x102b];
+
+/// Every check of every assembly that is worth it.
+pub fn all(patient: Patient<'_>) -> Vec<Finding> {
+    let cases = cases(patient);
+    let findings = cases.iter().flat_map(|case| {
+        let told = case.examine().into_iter().filter_map(|finding| worth_telling(case, finding));
+        told.map(|finding| (case.head.address, finding)).collect::<Vec<_>>()
+    });
+    let mut findings = merge_alike(findings.collect());
+    findings.extend(fabric::switches(patient));
+    findings
+}
+
+/// One case for each assembly that people hand over.
+fn cases(patient: Patient<'_>) -> Vec<Case<'_>> {
+    let assemblies = Assembly::all(patient.inventory).into_iter();
+    assemblies
+        .filter_map(|assembly| {
+            let head = patient.inventory.function(assembly.head)?;
+            wanted(head).then_some(Case { patient, assembly, head })
+        })
+        .collect()
+}
+
+/// GPUs, accelerators, network cards and drives. Virtual functions are told of at their physical function.
+fn wanted(function: &Function) -> bool {
+    matches!(function.kind(), Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Nvme)
+        && function.physical_function.is_none()
+        && !MANAGEMENT_DISPLAYS.contains(&function.vendor.0)
+}
+
+/// What of a finding is told in an overview. That one device cannot be handed over is no obstacle for the host, and that
+/// its own network card and disk are in use is as it should be.
+fn worth_telling(case: &Case<'_>, finding: Finding) -> Option<Finding> {
+    let precious = matches!(case.head.kind(), Kind::Gpu | Kind::Accelerator);
+    if finding.severity == Severity::Good || !catalog::in_overview(&finding.check, precious) {
+        return None;
+    }
+    let shared = finding.check == "group-isolation";
+    // What the chipset holds together nobody can move.
+    if shared && !precious && case.head.path.is_empty() {
+        return None;
+    }
+    let severity = match finding.severity {
+        // A device that is in parts is meant to be.
+        Severity::Impossible if catalog::is_split(&finding.check) => return None,
+        Severity::Impossible if catalog::is_use(&finding.check) => Severity::Note,
+        Severity::Impossible => Severity::Warning,
+        Severity::Warning if shared && !precious => Severity::Note,
+        other => other,
+    };
+    Some(Finding { severity, ..finding })
+}
+
+/// Findings that say the same of several devices become one, so that eight equal GPUs do not fill the screen.
+fn merge_alike(findings: Vec<(Address, Finding)>) -> Vec<Finding> {
+    let mut order: Vec<Vec<(Address, Finding)>> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for (head, finding) in findings {
+        let place = *places.entry(likeness(head, &finding)).or_insert(order.len());
+        match order.get_mut(place) {
+            Some(alike) => alike.push((head, finding)),
+            None => order.push(vec![(head, finding)]),
+        }
+    }
+    order.into_iter().filter_map(merged).collect()
+}
+
+/// What a finding says, without which slot it is about.
+fn likeness(head: Address, finding: &Finding) -> String {
+    let own = head.to_string();
+    let slot = own.split_once('.').map_or(own.as_str(), |(slot, _)| slot);
+    let words = finding.remedy.as_ref().map_or("", |remedy| remedy.words.as_str());
+    let text =
+        [finding.check.as_str(), finding.read.as_str(), finding.meaning.as_str(), words].join("\n");
+    format!("{:?}\n{}", finding.severity, text.replace(slot, "@"))
+}
+
+fn merged(alike: Vec<(Address, Finding)>) -> Option<Finding> {
+    let mut findings = alike.into_iter();
+    let (head, mut first) = findings.next()?;
+    let mut others = Vec::new();
+    for (other, finding) in findings {
+        // One check can say the same twice of one assembly, of two of its members.
+        if other != head && !others.contains(&other) {
+            others.push(other);
+        }
+        if let (Some(remedy), Some(more)) = (&mut first.remedy, finding.remedy) {
+            for command in more.commands {
+                if !remedy.commands.contains(&command) {
+                    remedy.commands.push(command);
+                }
+            }
+        }
+    }
+    if !others.is_empty() {
+        first.read = format!("{}; the same of {}", first.read, listed(&others));
+        if let Some(remedy) = first.remedy.as_mut().filter(|remedy| !remedy.commands.is_empty()) {
+            remedy.words += "; the commands do it for all of them";
+            // What rebuilds the initial ramdisk comes after all that goes into it.
+            remedy.commands.sort_by_key(|command| is_rebuild(command));
+        }
+    }
+    Some(first)
+}

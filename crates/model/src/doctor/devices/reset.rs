@@ -1,0 +1,81 @@
+//! Whether and how far the kernel can reset the devices that go into a machine.
+
+use super::reset_bugs::fails;
+use super::{Case, Finding, Severity, about, listed, mended};
+use crate::{Address, Function, Kind, ResetDomain, ResetReach};
+
+/// How each device can be reset between two machines, or before it goes back to the host.
+pub fn way(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = case
+        .guests()
+        .filter(|function| resets_matter(function))
+        .filter_map(|function| told(case, function))
+        .collect();
+    if findings.is_empty() && !case.guests().any(fails) {
+        let methods: Vec<String> = case
+            .guests()
+            .filter_map(|function| {
+                Some(format!("{}: {}", function.address, function.reset_methods.first()?))
+            })
+            .collect();
+        if !methods.is_empty() {
+            let meaning = "a machine finds the device as after power-on, and so does the next one";
+            findings.push(case.says("reset", Severity::Good, methods.join(", "), meaning));
+        }
+    }
+    findings
+}
+
+/// A VF is reset by its own FLR, which the specification demands; an audio function goes with its GPU.
+fn resets_matter(function: &Function) -> bool {
+    function.physical_function.is_none() && function.kind() != Kind::Audio
+}
+
+fn told(case: &Case<'_>, function: &Function) -> Option<Finding> {
+    let domain = ResetDomain::of(case.patient.inventory, function);
+    let address = function.address;
+    match domain.reach {
+        ResetReach::Function => None,
+        ResetReach::Bus => reaches_others(case, function, &domain),
+        ResetReach::None => {
+            let read = format!("{address} has no reset method");
+            let meaning = "a machine finds it as the one before left it, memory and all, and it may not start a second \
+                           time before the host is rebooted";
+            let finding = about(address, "reset", Severity::Warning, read, meaning);
+            let words = "give it to machines that may see each other's data only, and plan for a reboot of the host \
+                         between two of them";
+            Some(mended(finding, words, Vec::new()))
+        }
+        ResetReach::Unknown => {
+            let read = format!(
+                "{address} can be reset, but the kernel does not tell how (reset_method, Linux 5.15)"
+            );
+            let meaning = "whether the reset reaches other devices cannot be told";
+            Some(about(address, "reset", Severity::Note, read, meaning))
+        }
+    }
+}
+
+/// vfio makes a bus reset only when all that it hits belongs to the same user (`vfio_pci_dev_set_resettable` in
+/// drivers/vfio/pci/vfio_pci_core.c).
+fn reaches_others(case: &Case<'_>, function: &Function, domain: &ResetDomain) -> Option<Finding> {
+    let inventory = case.patient.inventory;
+    let outside: Vec<Address> = domain
+        .functions
+        .iter()
+        .copied()
+        .filter(|hit| case.taken().all(|member| member.address != *hit))
+        .filter(|hit| inventory.function(*hit).is_some_and(|other| other.kind() != Kind::Bridge))
+        .collect();
+    if outside.is_empty() {
+        return None;
+    }
+    let address = function.address;
+    let bridge = function.bridge().map_or_else(String::new, |bridge| format!(" below {bridge}"));
+    let read = format!("{address} can be reset only with all{bridge}: also {}", listed(&outside));
+    let meaning = "they are not part of the hand-over, so vfio will not reset the device: a machine finds it as the one \
+                   before left it";
+    let finding = about(address, "reset", Severity::Warning, read, meaning);
+    let words = "hand these over to the same machine, or move the card to a slot of its own";
+    Some(mended(finding, words, Vec::new()))
+}

@@ -1,0 +1,351 @@
+//! Checks of what stands in the way of one device.
+
+use super::{CARD, GPU, Host, ISOLATING, at, bar, card};
+use crate::doctor::{Framebuffer, Module, Severity};
+use crate::{Acs, PortType, Power};
+
+use Severity::{Good, Impossible, Note, Unseen, Warning};
+
+#[test]
+fn a_group_is_shared_because_of_the_root_port_without_acs() {
+    let shared = |acs: Option<Acs>| {
+        Host::new(&[
+            "0000:00:1c.0 8086:a110 060400 5 pcieport",
+            "0000:02:00.0 144d:a808 010802 5 nvme below 0000:00:1c.0",
+            "0000:00:1c.4 8086:a114 060400 5 pcieport",
+            "0000:03:00.0 8086:1521 020000 5 igb below 0000:00:1c.4",
+        ])
+        .port("0000:00:1c.0", PortType::RootPort, acs)
+        .port("0000:00:1c.4", PortType::RootPort, Some(ISOLATING))
+    };
+    let finding = shared(None).one("group-isolation", "0000:03:00.0");
+    assert_eq!(finding.severity, Warning);
+    assert_eq!(finding.read, "IOMMU group 5 is shared with 0000:02:00.0 (nvme on nvme)");
+    assert!(
+        finding.meaning.ends_with("the reason: root port 0000:00:1c.0 has no ACS"),
+        "{finding:?}"
+    );
+    assert!(finding.remedy.unwrap().words.contains("handover topo"));
+
+    let off =
+        shared(Some(Acs { supported: 0x1d, enabled: 0 })).one("group-isolation", "0000:03:00.0");
+    assert!(off.meaning.contains("has ACS, which is not switched on"), "{off:?}");
+    let part =
+        shared(Some(Acs { supported: 0x0f, enabled: 0x0f })).one("group-isolation", "0000:03:00.0");
+    assert!(part.meaning.contains("only a part of ACS"), "{part:?}");
+}
+
+#[test]
+fn a_group_of_its_own_is_good_also_with_the_cards_own_functions_in_it() {
+    let finding = card().one("group-isolation", GPU);
+    assert_eq!(
+        (finding.severity, finding.read.as_str()),
+        (Good, "IOMMU group 12 has no other device in it")
+    );
+}
+
+#[test]
+fn functions_of_one_device_and_unread_bridges_are_reasons_too() {
+    let nic = Host::new(&[
+        "0000:04:00.0 8086:1521 020000 7 igb below 0000:00:02.0",
+        "0000:04:00.1 8086:1521 020000 7 igb below 0000:00:02.0",
+    ]);
+    let finding = nic.one("group-isolation", "0000:04:00.0");
+    assert!(finding.meaning.contains("functions of one device"), "{finding:?}");
+
+    let unread = Host::new(&[
+        "0000:00:02.0 8086:1905 060400 7 pcieport",
+        "0000:04:00.0 8086:1521 020000 7 igb below 0000:00:02.0",
+        "0000:05:00.0 144d:a808 010802 7 nvme below 0000:00:02.0",
+    ]);
+    let finding = unread.one("group-isolation", "0000:04:00.0");
+    assert!(finding.meaning.contains("run the doctor as root"), "{finding:?}");
+}
+
+#[test]
+fn what_is_part_of_the_host_cannot_go() {
+    let chipset = Host::new(&[
+        "0000:00:1f.0 8086:a305 060100 9 lpc_ich",
+        "0000:00:1f.6 8086:15bb 020000 9 e1000e",
+    ]);
+    let finding = chipset.one("assignable", "0000:00:1f.6");
+    assert_eq!(finding.severity, Impossible);
+    assert!(finding.read.contains("0000:00:1f.0, a bridge of the host itself"), "{finding:?}");
+    assert_eq!(card().worst("assignable", GPU), Some(Good));
+    assert_eq!(card().worst("assignable", "0000:09:00.0"), Some(Impossible), "there is nothing");
+    // A chipset's network card is nobody's trouble unless somebody wants it.
+    assert_eq!(chipset.overview("assignable"), []);
+    assert_eq!(chipset.overview("group-isolation"), []);
+    let words = chipset.one("group-isolation", "0000:00:1f.6").remedy.unwrap().words;
+    assert!(words.contains("hand over another device"), "{words}");
+}
+
+#[test]
+fn a_bridge_is_examined_for_nothing_else() {
+    let findings = card().examine(Some("0000:00:01.0"));
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!((findings[0].check.as_str(), findings[0].severity), ("assignable", Impossible));
+}
+
+#[test]
+fn that_the_host_has_no_iommu_is_not_said_again_of_each_device() {
+    let mut host = card();
+    host.inventory.vfio = crate::VfioSupport::default();
+    assert_eq!(host.worst("assignable", GPU), Some(Good));
+    let left_out = card().with(GPU, |gpu| gpu.iommu_group = None);
+    assert_eq!(left_out.worst("assignable", GPU), Some(Impossible), "this one is the device's own");
+}
+
+#[test]
+fn the_hosts_console_runs_on_the_gpu() {
+    let console = card().with(GPU, |gpu| gpu.boot_vga = true);
+    let only = console.one("boot-vga", GPU);
+    assert_eq!(only.severity, Note);
+    assert!(only.meaning.contains("only display") && only.remedy.unwrap().words.contains("ssh"));
+
+    let mut lines = CARD.to_vec();
+    lines.push("0000:00:02.0 8086:3e98 030000 2 i915");
+    let two = Host::new(&lines).with(GPU, |gpu| gpu.boot_vga = true).one("boot-vga", GPU);
+    assert!(two.remedy.unwrap().words.contains("choose another GPU"), "{:?}", two.meaning);
+    assert_eq!(card().worst("boot-vga", GPU), Some(Good));
+}
+
+fn with_framebuffer(name: &str, start: u64) -> Host {
+    let end = start + 0x2f_ffff;
+    card()
+        .with(GPU, |gpu| {
+            gpu.bars = vec![bar(0, 0xd000_0000, 1 << 24), bar(1, 0xc000_0000, 1 << 28)]
+        })
+        .on(|platform| platform.framebuffers = vec![Framebuffer { name: name.into(), start, end }])
+}
+
+#[test]
+fn a_framebuffer_on_a_bar_stops_the_hand_over_later() {
+    let kernel = |version: &str| {
+        with_framebuffer("BOOTFB", 0xc000_0000)
+            .on(|platform| platform.kernel = Some(version.into()))
+    };
+    let finding = kernel("5.10.0-33-amd64").one("boot-framebuffer", GPU);
+    assert_eq!(finding.severity, Impossible);
+    assert_eq!(
+        finding.read,
+        "BOOTFB at 0xc0000000-0xc02fffff (/proc/iomem) lies on BAR 1 of 0000:01:00.0"
+    );
+    assert_eq!(
+        kernel("6.12.48").worst("boot-framebuffer", GPU),
+        Some(Warning),
+        "vfio-pci sends it away"
+    );
+    let other_class = kernel("6.18.1").with(GPU, |gpu| gpu.class = "038000".parse().unwrap());
+    assert_eq!(
+        other_class.worst("boot-framebuffer", GPU),
+        Some(Impossible),
+        "not from other displays"
+    );
+    assert_eq!(with_framebuffer("BOOTFB", 0xe000_0000).worst("boot-framebuffer", GPU), Some(Good));
+    assert_eq!(card().worst("boot-framebuffer", GPU), None, "without root, addresses are hidden");
+}
+
+#[test]
+fn the_remedy_for_a_framebuffer_depends_on_the_kernel_and_on_what_was_tried() {
+    for (kernel, name, option) in [
+        ("6.12.48", "BOOTFB", "initcall_blacklist=sysfb_init"),
+        ("5.15.0", "efifb", "initcall_blacklist=sysfb_init"),
+        ("5.10.0", "efifb", "video=efifb:off"),
+        ("5.10.0", "vesafb", "initcall_blacklist=sysfb_init"),
+    ] {
+        let host = with_framebuffer(name, 0xc000_0000)
+            .on(|platform| platform.kernel = Some(kernel.into()));
+        let words = host.one("boot-framebuffer", GPU).remedy.unwrap().words;
+        assert!(words.contains(option), "{kernel} {name}: {words}");
+        let tried = host.on(|platform| platform.cmdline = Some(format!("quiet {option}")));
+        let words = tried.one("boot-framebuffer", GPU).remedy.unwrap().words;
+        assert!(words.contains("did not help"), "{words}");
+    }
+}
+
+#[test]
+fn each_holder_is_named_with_what_to_stop() {
+    for (user, by, check, words, commands) in [
+        (
+            "qemu-system-x86 (pid 7, machine-qemu.scope)",
+            "/dev/vfio/12",
+            "holder",
+            "kill 7",
+            &[][..],
+        ),
+        (
+            "ollama (pid 7, ollama.service)",
+            "/dev/nvidia0",
+            "holder",
+            "ollama.service",
+            &["systemctl stop 'ollama.service'"],
+        ),
+        (
+            "gnome-shell (pid 7, user@1000.service)",
+            "/dev/dri/card0",
+            "display-server",
+            "display-manager",
+            &[],
+        ),
+        ("Xorg (pid 7, lightdm.service)", "/dev/dri/card0", "display-server", "next boot", &[]),
+        ("gnome-remote-de (pid 7)", "/dev/dri/renderD128", "remote-desktop", "kill 7", &[]),
+        (
+            "nvidia-persiste (pid 7, nvidia-persistenced.service)",
+            "/dev/nvidia0",
+            "nvidia-persistenced",
+            "this GPU only",
+            &["nvidia-smi -i 0000:01:00.0 -pm 0"],
+        ),
+        (
+            "nv-hostengine (pid 7, nvidia-dcgm.service)",
+            "/dev/nvidia0",
+            "dcgm",
+            "monitor",
+            &["systemctl stop 'nvidia-dcgm.service'"],
+        ),
+    ] {
+        let finding = card().held(GPU, 7, user, by).one(check, GPU);
+        assert_eq!(finding.severity, Impossible, "{user}");
+        assert_eq!(finding.read, format!("{GPU} is used by {user} ({by})"));
+        let remedy = finding.remedy.unwrap();
+        assert!(remedy.words.contains(words), "{user}: {}", remedy.words);
+        assert_eq!(remedy.commands, commands, "{user}");
+    }
+    assert_eq!(card().worst("holder", GPU), Some(Good));
+}
+
+#[test]
+fn a_unit_with_a_hostile_name_becomes_no_command() {
+    let user = "x (pid 7, a';reboot;'.service)";
+    let finding = card().held(GPU, 7, user, "/dev/dri/card0").one("holder", GPU);
+    assert_eq!(finding.remedy.unwrap().commands, Vec::<String>::new());
+}
+
+#[test]
+fn mounts_and_routes_are_holders_without_commands() {
+    let host =
+        Host::new(&["0000:02:00.0 144d:a808 010802 3 nvme", "0000:03:00.0 8086:1521 020000 4 igb"]);
+    for (address, user, words) in [
+        ("0000:02:00.0", "mounted at /srv", "umount /srv"),
+        ("0000:02:00.0", "mounted at /", "the host itself runs from it"),
+        ("0000:02:00.0", "part of the RAID md0", "take it out"),
+        ("0000:03:00.0", "the host's default route", "another interface"),
+    ] {
+        let held = host.clone().held(address, 0, user, "it");
+        let finding = held.one("holder", address);
+        let remedy = finding.remedy.unwrap();
+        assert!(
+            remedy.words.contains(words) && remedy.commands.is_empty(),
+            "{user}: {}",
+            remedy.words
+        );
+        assert_eq!(
+            held.overview("holder"),
+            [],
+            "the host's own disk and network are as they should be"
+        );
+    }
+}
+
+#[test]
+fn a_native_driver_is_kept_off_by_address_from_the_next_boot_on() {
+    let finding = card().one("native-driver", GPU);
+    assert_eq!(finding.severity, Note);
+    assert_eq!(finding.read, "0000:01:00.0 is on nouveau and 0000:01:00.1 is on snd_hda_intel");
+    let remedy = finding.remedy.unwrap();
+    let commands = remedy.commands.join("\n");
+    assert!(commands.contains("0000:01:00.0") && commands.contains("0000:01:00.1"), "{commands}");
+    assert!(!commands.contains("vfio-pci.ids") && remedy.reboot);
+
+    let free = Host::new(&["0000:01:00.0 10de:2684 030000 12 vfio-pci"]);
+    assert_eq!(free.worst("native-driver", GPU), Some(Good));
+}
+
+#[test]
+fn what_the_host_itself_needs_is_never_reserved() {
+    let host = Host::new(&[
+        "0000:04:00.0 1002:67df 030000 15 amdgpu",
+        "0000:07:00.0 c0a9:540a 010802 15 nvme",
+    ]);
+    let reserve = |host: &Host| host.one("native-driver", "0000:04:00.0").remedy.unwrap();
+    assert!(!reserve(&host).commands.is_empty());
+    let root = host.held("0000:07:00.0", 0, "mounted at /", "/dev/nvme0n1p2");
+    assert_eq!(reserve(&root).commands, Vec::<String>::new());
+    assert!(reserve(&root).words.contains("0000:07:00.0"), "{:?}", reserve(&root));
+}
+
+#[test]
+fn a_device_in_parts_stays_on_the_driver_that_splits_it() {
+    let split = card().with(GPU, |gpu| gpu.sriov = super::virtual_functions(4, &["0000:01:00.4"]));
+    assert_eq!(split.worst("native-driver", GPU), None);
+}
+
+#[test]
+fn what_another_tool_has_set_is_told() {
+    let over = |driver: &str, set: Option<&str>| {
+        let line = format!("0000:01:00.0 10de:2684 030000 12 {driver}");
+        let set = set.map(String::from);
+        Host::new(&[&line]).detailed(GPU, |detail| detail.driver_override = set)
+    };
+    assert_eq!(over("nouveau", None).worst("driver-override", GPU), None);
+    assert_eq!(over("vfio-pci", Some("vfio-pci")).worst("driver-override", GPU), Some(Note));
+    assert_eq!(over("nouveau", Some("nouveau")).worst("driver-override", GPU), Some(Warning));
+    assert!(over("pci-stub", None).one("driver-override", GPU).read.contains("pci-stub"));
+    let by_id =
+        over("vfio-pci", None).on(|p| p.cmdline = Some("quiet vfio-pci.ids=10DE:2684,1:2".into()));
+    let finding = by_id.one("driver-override", GPU);
+    assert!(finding.meaning.contains("every device with this id") && finding.remedy.is_some());
+}
+
+#[test]
+fn a_variant_of_vfio_is_used_unless_the_device_is_on_the_plain_one() {
+    let nic = |driver: &str| {
+        let line = format!("0000:03:00.2 15b3:101e 020000 4 {driver}");
+        Host::new(&[&line]).with("0000:03:00.2", |vf| vf.vfio_driver = "mlx5-vfio-pci".into())
+    };
+    let plain = nic("vfio-pci").one("vfio-variant", "0000:03:00.2");
+    assert_eq!(plain.severity, Warning);
+    let free = nic("mlx5_core").one("vfio-variant", "0000:03:00.2");
+    assert!(free.severity == Good && free.meaning.contains("loads the module"), "{free:?}");
+    let module = Module { loaded: true, available: true, ..Module::default() };
+    let loaded = nic("mlx5_core").on(|p| drop(p.modules.insert("mlx5_vfio_pci".into(), module)));
+    assert!(loaded.one("vfio-variant", "0000:03:00.2").meaning.contains("is loaded"));
+    assert_eq!(card().worst("vfio-variant", GPU), None);
+}
+
+#[test]
+fn a_sleeping_device_is_told_of_and_not_woken() {
+    let power = |state: &str, status: &str| Power {
+        state: Some(state.into()),
+        runtime_status: Some(status.into()),
+        ..Power::default()
+    };
+    let cold = card().with(GPU, |gpu| gpu.power = power("D3cold", "suspended")).one("power", GPU);
+    assert!(cold.severity == Note && cold.read.contains("cut off from power"), "{cold:?}");
+    assert_eq!(
+        cold.remedy.unwrap().commands,
+        ["echo on > /sys/bus/pci/devices/0000:01:00.0/power/control"]
+    );
+    assert_eq!(
+        card().with(GPU, |gpu| gpu.power = power("D3hot", "suspended")).worst("power", GPU),
+        Some(Note)
+    );
+    assert_eq!(
+        card().with(GPU, |gpu| gpu.power = power("D0", "active")).worst("power", GPU),
+        Some(Good)
+    );
+    let idle = Host::new(&["0000:01:00.0 10de:2684 030000 12 vfio-pci"]);
+    assert_eq!(
+        idle.with(GPU, |gpu| gpu.power = power("D3hot", "suspended")).worst("power", GPU),
+        None
+    );
+}
+
+#[test]
+fn what_could_not_be_read_is_said() {
+    let host = card().with("0000:01:00.1", |audio| audio.notes = vec!["resource: garbage".into()]);
+    let finding = host.one("unreadable", GPU);
+    assert_eq!((finding.severity, finding.address), (Unseen, Some(at("0000:01:00.1"))));
+    assert_eq!(card().worst("unreadable", GPU), None);
+}

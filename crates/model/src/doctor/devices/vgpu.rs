@@ -1,0 +1,165 @@
+//! By which mechanism a GPU is split: mediated devices, NVIDIA's vendor-specific VFIO on virtual functions, or none.
+//!
+//! It is told for each function, never for the host: one host can have GPUs of both kinds.
+
+use super::{Case, Finding, Severity, listed, mended};
+use crate::{Function, Kind};
+
+const NVIDIA: u16 = 0x10de;
+
+/// The module of NVIDIA's vGPU software on the host.
+const NVIDIA_VGPU: &str = "nvidia_vgpu_vfio";
+
+/// How the assembly's GPU, or the virtual function of one, is split.
+pub fn mechanism(case: &Case<'_>) -> Vec<Finding> {
+    let head = case.head;
+    if head.physical_function.is_some() {
+        return of_virtual_function(case).into_iter().collect();
+    }
+    let mut findings: Vec<Finding> = mediated(case).into_iter().collect();
+    findings.extend(of_virtual_functions(case));
+    findings
+}
+
+/// Mediated devices: types that the function offers, and devices that are there.
+fn mediated(case: &Case<'_>) -> Option<Finding> {
+    let head = case.head;
+    let types = head.detail.as_deref().map_or(0, |detail| detail.mdev_types.len());
+    if !head.mdevs.is_empty() {
+        let names: Vec<String> = head.mdevs.iter().map(|mdev| mdev.uuid.to_string()).collect();
+        let read = format!("{} is the parent of {} mediated devices", head.address, names.len());
+        let meaning = "each can be handed over by itself; the device as a whole cannot, as long as they are there";
+        let finding = case.says("vgpu", Severity::Impossible, read, meaning);
+        let words = format!(
+            "hand one of them over ({}), or remove them when no machine has them: echo 1 > \
+             /sys/bus/mdev/devices/UUID/remove",
+            listed(names)
+        );
+        return Some(mended(finding, words, Vec::new()));
+    }
+    (types > 0).then(|| {
+        let read = format!("{} offers {types} types of mediated devices", head.address);
+        case.says("vgpu", Severity::Good, read, "it can be split by mediated devices (mdev)")
+    })
+}
+
+/// The virtual functions of an NVIDIA GPU, each by itself.
+fn of_virtual_functions(case: &Case<'_>) -> Option<Finding> {
+    let inventory = case.patient.inventory;
+    let head = case.head;
+    if head.vendor.0 != NVIDIA || head.kind() != Kind::Gpu {
+        return None;
+    }
+    let all: Vec<&Function> = head
+        .virtual_functions()
+        .iter()
+        .filter_map(|address| inventory.function(*address))
+        .collect();
+    let read: Vec<&&Function> = all.iter().filter(|function| function.detail.is_some()).collect();
+    if read.is_empty() {
+        return None;
+    }
+    let vendor = read.iter().filter(|function| has_vendor_vfio(function)).count();
+    let taken = read.iter().filter(|function| current(function).is_some()).count();
+    let mediated = read.iter().filter(|function| has_types(function)).count();
+    let none =
+        read.iter().filter(|function| !has_vendor_vfio(function) && !has_types(function)).count();
+    let mut words = Vec::new();
+    if vendor > 0 {
+        words
+            .push(format!("{vendor} with NVIDIA's vendor-specific VFIO ({taken} in use as vGPUs)"));
+    }
+    if mediated > 0 {
+        words.push(format!("{mediated} with mediated devices"));
+    }
+    if none > 0 {
+        words.push(format!("{none} without a vGPU mechanism"));
+    }
+    let read = format!("{} has {} virtual functions: {}", head.address, read.len(), listed(words));
+    if none == 0 {
+        return Some(case.says("vgpu", Severity::Good, read, "vGPUs can be made of them"));
+    }
+    Some(without_mechanism(case, read))
+}
+
+fn of_virtual_function(case: &Case<'_>) -> Option<Finding> {
+    let head = case.head;
+    if head.vendor.0 != NVIDIA || head.kind() != Kind::Gpu {
+        return None;
+    }
+    let detail = head.detail.as_deref()?;
+    let address = head.address;
+    if let Some(types) = &detail.vgpu {
+        let (read, meaning) = match types.current {
+            Some(id) => (
+                format!("nvidia/current_vgpu_type of {address} is {id}"),
+                "it is a vGPU, and stays on NVIDIA's driver in the hand-over (vendor-specific VFIO)",
+            ),
+            None => (
+                format!("{address} can become one of {} types of vGPU", types.creatable.len()),
+                "a type is chosen first, then it is handed over (vendor-specific VFIO)",
+            ),
+        };
+        let full = types.current.is_none() && types.creatable.is_empty();
+        return Some(if full {
+            let meaning = "the GPU has no room for another vGPU, or only for sizes that it was not split into";
+            case.says("vgpu", Severity::Warning, read, meaning)
+        } else {
+            case.says("vgpu", Severity::Good, read, meaning)
+        });
+    }
+    if has_types(head) {
+        let read =
+            format!("{address} offers {} types of mediated devices", detail.mdev_types.len());
+        return Some(case.says(
+            "vgpu",
+            Severity::Good,
+            read,
+            "it is split by mediated devices (mdev)",
+        ));
+    }
+    let read =
+        format!("{address} has neither nvidia/creatable_vgpu_types nor mdev_supported_types");
+    Some(without_mechanism(case, read))
+}
+
+/// A virtual function of NVIDIA's that can become no vGPU.
+fn without_mechanism(case: &Case<'_>, read: String) -> Finding {
+    let modules = &case.patient.platform.modules;
+    let meaning = "no vGPU can be made of what has none: NVIDIA's vGPU software on the host is not there, or does not serve it";
+    let finding = case.says("vgpu", Severity::Warning, read, meaning);
+    match modules.get(NVIDIA_VGPU) {
+        Some(module) if module.available && !module.loaded => mended(
+            finding,
+            "load the vGPU module and start its manager",
+            vec![
+                "modprobe nvidia-vgpu-vfio".into(),
+                "systemctl restart nvidia-vgpu-mgr.service".into(),
+            ],
+        ),
+        Some(module) if module.loaded => mended(
+            finding,
+            "the module is loaded: `journalctl -u nvidia-vgpu-mgr` says why it serves no types (licence, MIG mode, an \
+             unsupported GPU)",
+            Vec::new(),
+        ),
+        _ => mended(
+            finding,
+            "install NVIDIA's vGPU driver for the host; its driver for graphics and computing does not have it",
+            Vec::new(),
+        ),
+    }
+}
+
+fn has_vendor_vfio(function: &Function) -> bool {
+    function.detail.as_deref().is_some_and(|detail| detail.vgpu.is_some())
+}
+
+fn current(function: &Function) -> Option<u32> {
+    function.detail.as_deref()?.vgpu.as_ref()?.current
+}
+
+fn has_types(function: &Function) -> bool {
+    !function.mdevs.is_empty()
+        || function.detail.as_deref().is_some_and(|detail| !detail.mdev_types.is_empty())
+}

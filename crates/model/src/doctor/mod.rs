@@ -11,7 +11,6 @@ mod programs;
 pub mod remedy;
 mod rules;
 
-pub use devices::CHECKS as DEVICE_CHECKS;
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
     BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice, Module,

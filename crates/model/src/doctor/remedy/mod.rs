@@ -12,7 +12,9 @@ mod script;
 mod shell;
 
 pub use boot::{kernel_option, without_kernel_option};
-pub use modules::{load_at_boot, module_option, unblacklist, without_module_option};
+pub use modules::{
+    load_at_boot, memlock_for_group, module_option, unblacklist, without_module_option,
+};
 pub use packages::{Package, install};
 pub use reserve::reserve_at_boot;
 pub use script::script;

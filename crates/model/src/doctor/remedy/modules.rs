@@ -48,6 +48,16 @@ pub fn load_at_boot(modules: &[&str]) -> Remedy {
     Remedy { words, commands, reboot: false }
 }
 
+/// Lets members of a group lock as much memory as their machines have.
+#[must_use]
+pub fn memlock_for_group(group: &str) -> Remedy {
+    let line = format!("@{group} - memlock unlimited");
+    let words =
+        format!("let the group {group} lock memory, from the next login on (limits.conf(5))");
+    let file = "/etc/security/limits.d/handover.conf";
+    Remedy { words, commands: vec![append_line(file, &line)], reboot: false }
+}
+
 /// Lets a module be loaded again. `lines` are what forbids it, as in [`Module::blacklisted`]: a line of modprobe's
 /// configuration as `file:line: text`, or an option of the kernel's command line.
 ///

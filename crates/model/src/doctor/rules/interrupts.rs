@@ -1,0 +1,66 @@
+//! Whether a device in a machine could forge the host's interrupts.
+
+use super::super::remedy::{without_kernel_option, without_module_option};
+use super::super::{Finding, Patient, Remedy};
+use super::{good, impossible, iommu, warning};
+
+/// Options that switch remapping off.
+const OFF: [&str; 3] = ["nointremap", "intremap=off", "noapic"];
+
+pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
+    let platform = patient.platform;
+    let Some(remapped) = platform.interrupt_remapping.filter(|_| iommu::is_on(patient)) else {
+        return Vec::new();
+    };
+    if remapped {
+        let meaning = "a device can raise its own interrupts only";
+        return vec![good("/proc/interrupts has chips named IR-", meaning)];
+    }
+    let off = platform.cmdline_words().find(|word| OFF.contains(word));
+    let read = match off {
+        Some(option) => {
+            format!("/proc/interrupts has no chip named IR-; /proc/cmdline has {option}")
+        }
+        None => "/proc/interrupts has no chip named IR-".to_owned(),
+    };
+    let remedy = match off {
+        Some(option) => without_kernel_option(platform, option),
+        None if platform.virtual_machine => Remedy::words(
+            "give this machine an IOMMU that remaps interrupts (QEMU: -device intel-iommu,intremap=on and kernel-irqchip=split)",
+        ),
+        None => Remedy::words(
+            "switch on x2APIC or interrupt remapping beside VT-d or AMD-Vi in the firmware's setup; see `dmesg | grep -i remapping`",
+        ),
+    };
+    // The kernel refuses such devices (vfio_iommu_type1_attach_group: "No interrupt remapping support").
+    if platform.unsafe_interrupts == Some(true) {
+        let meaning = "a machine with a device can send any interrupt to the host";
+        return vec![warning(read, meaning).mended(remedy)];
+    }
+    let meaning =
+        "a device could raise any interrupt of the host's, so vfio refuses to hand it over";
+    vec![impossible(read, meaning).mended(remedy)]
+}
+
+pub fn allowed_unsafe(patient: Patient<'_>) -> Vec<Finding> {
+    let platform = patient.platform;
+    const PARAMETER: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
+    match platform.unsafe_interrupts {
+        None => Vec::new(),
+        Some(false) => {
+            let meaning = "vfio takes devices only where interrupts are remapped";
+            vec![good(format!("{PARAMETER} is N"), meaning)]
+        }
+        Some(true) => {
+            let meaning = "vfio takes devices also where interrupts are not remapped: a machine could then send any \
+                           interrupt to the host";
+            let now = format!("echo N > {PARAMETER}");
+            let remedy = Remedy::now("switch it off now", &[&now]).and(without_module_option(
+                platform,
+                "vfio_iommu_type1",
+                "allow_unsafe_interrupts",
+            ));
+            vec![warning(format!("{PARAMETER} is Y"), meaning).mended(remedy)]
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Who may open VFIO's device nodes.
+
+use super::super::{Finding, Patient, Platform, Remedy};
+use super::{good, warning};
+
+/// The container's node gives nothing away without a group's node: the kernel makes it with this mode
+/// (`vfio_dev` in drivers/vfio/container.c).
+const CONTAINER: &str = "/dev/vfio/vfio";
+
+pub fn vfio(patient: Patient<'_>) -> Vec<Finding> {
+    let Platform { nodes, modules, .. } = patient.platform;
+    let groups =
+        || nodes.iter().filter(|(path, _)| path.starts_with("/dev/vfio/") && *path != CONTAINER);
+    let open: Vec<(&str, u32)> = groups()
+        .filter(|(_, facts)| facts.mode & 0o006 != 0)
+        .map(|(path, facts)| (path.as_str(), facts.mode))
+        .collect();
+    if !open.is_empty() {
+        return open.into_iter().map(|(path, mode)| open_to_all(path, mode)).collect();
+    }
+    let type1 = modules.get("vfio_iommu_type1").is_some_and(|module| module.loaded);
+    if type1 && !nodes.is_empty() && !nodes.contains_key(CONTAINER) {
+        let read = format!("vfio_iommu_type1 is loaded, but there is no {CONTAINER}");
+        let meaning = "machines cannot use vfio: /dev is not kept by devtmpfs or udev";
+        let remedy = Remedy::words("mount devtmpfs at /dev, or let systemd-udevd run");
+        return vec![warning(read, meaning).mended(remedy)];
+    }
+    let count = groups().count();
+    if count == 0 && !nodes.contains_key(CONTAINER) {
+        return Vec::new();
+    }
+    let read = format!("{count} groups' nodes below /dev/vfio, none open to everybody");
+    vec![good(read, "only those whom a node belongs to can use its devices")]
+}
+
+fn open_to_all(path: &str, mode: u32) -> Finding {
+    let meaning = "every user of this host can use the devices of the group, and with them the device's memory";
+    let close = format!("[ ! -e {path} ] || chmod o= {path}");
+    let words =
+        "close it now; and take away the udev rule that opens it (grep -r vfio /etc/udev/rules.d)";
+    warning(format!("{path} has mode {mode:o}"), meaning).mended(Remedy::now(words, &[&close]))
+}

@@ -1,0 +1,62 @@
+//! Whether machines run on the processor itself.
+
+use super::super::remedy::load_at_boot;
+use super::super::{Finding, Patient, Platform, Remedy};
+use super::{good, warning};
+
+const SLOW: &str = "machines run on an emulated processor, many times slower; devices can be handed over all the same";
+
+pub fn extensions(patient: Patient<'_>) -> Vec<Finding> {
+    let Platform { cpu, virtual_machine, .. } = patient.platform;
+    // Arm's /proc/cpuinfo tells nothing of them; the check of KVM does.
+    if cpu.vendor.is_empty() {
+        return Vec::new();
+    }
+    if let Some(extensions) = &cpu.virtualization {
+        let read = format!("{extensions} is among the flags in /proc/cpuinfo ({})", cpu.model);
+        return vec![good(read, "machines run on the processor itself")];
+    }
+    let remedy = if *virtual_machine {
+        "let the host of this machine pass virtualization on (nested virtualization: CPU model host-passthrough)"
+    } else if cpu.vendor == "AuthenticAMD" {
+        "switch on SVM in the firmware's setup"
+    } else {
+        "switch on Intel Virtualization Technology (VT-x) in the firmware's setup"
+    };
+    let read = format!("neither vmx nor svm is among the flags in /proc/cpuinfo ({})", cpu.model);
+    vec![warning(read, SLOW).mended(Remedy::words(remedy))]
+}
+
+pub fn kvm(patient: Patient<'_>) -> Vec<Finding> {
+    let Platform { cpu, nodes, modules, unseen, .. } = patient.platform;
+    let extensions = cpu.virtualization.as_deref();
+    if let Some(node) = nodes.get("/dev/kvm") {
+        let read = format!("/dev/kvm is there, with mode {:o}", node.mode);
+        return vec![good(read, "machines can use KVM")];
+    }
+    let unseen = unseen.iter().any(|what| what.starts_with("device nodes"));
+    if unseen || (extensions.is_none() && !cpu.vendor.is_empty()) {
+        return Vec::new();
+    }
+    let name = match extensions {
+        Some("svm") => "kvm_amd",
+        Some(_) => "kvm_intel",
+        None => "kvm",
+    };
+    let module = modules.get(name);
+    let read = if module.is_some_and(|module| module.loaded) {
+        format!("{name} is loaded, but there is no /dev/kvm")
+    } else {
+        format!("there is no /dev/kvm; {name} is not loaded")
+    };
+    let remedy = if module.is_some_and(|module| module.available && !module.loaded) {
+        load_at_boot(&[name])
+    } else if module.is_some_and(|module| module.loaded) {
+        Remedy::words(
+            "see what `dmesg | grep -i kvm` says: the firmware may have virtualization locked",
+        )
+    } else {
+        Remedy::words("boot a kernel that has CONFIG_KVM")
+    };
+    vec![warning(read, SLOW).mended(remedy)]
+}

@@ -1,0 +1,64 @@
+//! Security modules that could be in the way.
+
+use super::super::{Finding, Patient, Platform, Remedy};
+use super::{good, note};
+
+pub fn selinux(patient: Patient<'_>) -> Vec<Finding> {
+    let Platform { security, tools, .. } = patient.platform;
+    match security.selinux_enforcing {
+        None => Vec::new(),
+        Some(false) => {
+            vec![good("/sys/fs/selinux/enforce is 0: SELinux only reports", "it is not in the way")]
+        }
+        Some(true) if tools.contains_key("podman") => {
+            let meaning = "containers may not open device nodes, /dev/vfio among them, so machines in pods get no devices; \
+                           libvirt labels its machines' devices itself";
+            let remedy = Remedy::now(
+                "let containers use devices (SELinux boolean of container-selinux)",
+                &["setsebool -P container_use_devices on"],
+            );
+            vec![
+                note("/sys/fs/selinux/enforce is 1: SELinux enforces; podman is here", meaning)
+                    .mended(remedy),
+            ]
+        }
+        Some(true) => {
+            let meaning =
+                "libvirt labels its machines' devices itself; nothing else here needs a rule";
+            vec![good("/sys/fs/selinux/enforce is 1: SELinux enforces", meaning)]
+        }
+    }
+}
+
+pub fn apparmor(patient: Patient<'_>) -> Vec<Finding> {
+    let Platform { security, .. } = patient.platform;
+    if !security.modules.iter().any(|name| name == "apparmor") {
+        return Vec::new();
+    }
+    if !security.apparmor_libvirt {
+        let read = "/sys/kernel/security/lsm has apparmor; there is no /etc/apparmor.d/libvirt";
+        return vec![good(read, "it confines no machine")];
+    }
+    let read = "/sys/kernel/security/lsm has apparmor; /etc/apparmor.d/libvirt is there";
+    let meaning = "libvirt's machines may open only what its virt-aa-helper finds in their XML: devices that are added by \
+                   qemu:commandline are refused; Handover's own machines are not confined by it";
+    let remedy = Remedy::words(
+        "give devices by <hostdev>; else allow more in /etc/apparmor.d/local/abstractions/libvirt-qemu",
+    );
+    vec![note(read, meaning).mended(remedy)]
+}
+
+pub fn lockdown(patient: Patient<'_>) -> Vec<Finding> {
+    let Some(mode) = patient.platform.security.lockdown.as_deref() else { return Vec::new() };
+    let read = format!("/sys/kernel/security/lockdown is {mode}");
+    if mode == "none" {
+        return vec![good(read, "the kernel lets root do everything")];
+    }
+    // `LOCKDOWN_PCI_ACCESS` and `LOCKDOWN_MODULE_SIGNATURE` in include/linux/security.h.
+    let meaning = "VFIO works; setpci and programs that write to configuration space or BARs by sysfs do not, and modules \
+                   without a known signature (NVIDIA's own, vendor-reset) are refused";
+    let remedy = Remedy::words(
+        "sign such modules with a key that the firmware knows (mokutil --import), or switch off Secure Boot",
+    );
+    vec![note(read, meaning).mended(remedy)]
+}

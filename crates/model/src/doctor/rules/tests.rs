@@ -1,0 +1,366 @@
+//! Each check fires on a host that it is about, and is content with a good one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::super::{
+    BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice, Module,
+    NodeFacts, Patient, Platform, Process, Security, Severity, Tool, Verdict, examine, remedy,
+};
+use super::*;
+use crate::{Address, Bar, Class, Function, Group, Id, Inventory};
+
+/// A host, to be made worse.
+struct Host {
+    inventory: Inventory,
+    platform: Platform,
+}
+
+impl Host {
+    /// An Intel server with Debian 12, GRUB and a GPU, where all is as it should be.
+    fn good() -> Self {
+        let address = Address::new(0, 1, 0, 0).unwrap();
+        let mut gpu = Function::unknown(address);
+        (gpu.vendor, gpu.device, gpu.class) = (Id(0x10de), Id(0x20b0), Class(0x03_0200));
+        gpu.iommu_group = Some(1);
+        let group = Group { members: vec![address], domain_type: Some("identity".into()) };
+        let mut inventory = Inventory::default();
+        inventory.functions.insert(address, gpu);
+        inventory.groups.insert(1, group);
+        inventory.vfio.iommu = true;
+        let mut host = Self { inventory, platform: platform() };
+        host.loaded("vfio_pci");
+        host.loaded("vfio_iommu_type1");
+        host.loaded("kvm_intel");
+        host
+    }
+
+    fn loaded(&mut self, module: &str) {
+        let entry = self.platform.modules.entry(module.into()).or_default();
+        (entry.loaded, entry.available) = (true, true);
+    }
+
+    fn cmdline(&mut self, option: &str) {
+        let line = self.platform.cmdline.get_or_insert_default();
+        *line = format!("{line} {option}");
+    }
+
+    fn runs(&mut self, name: &str) {
+        let unit = Some(format!("{name}.service"));
+        self.platform.processes.push(Process { pid: 812, name: name.into(), unit });
+    }
+
+    fn without_iommu(&mut self) {
+        self.inventory.groups.clear();
+        self.inventory.vfio.iommu = false;
+        self.platform.iommus.clear();
+        self.platform.cmdline = Some("root=/dev/sda1 quiet".into());
+    }
+
+    fn gpu(&mut self) -> &mut Function {
+        self.inventory.functions.values_mut().next().unwrap()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        all(Patient { inventory: &self.inventory, holders: &[], platform: &self.platform })
+    }
+
+    /// The worst that a check found.
+    fn worst(&self, check: &str) -> Option<Severity> {
+        let findings = self.findings();
+        findings.iter().filter(|one| one.check == check).map(|one| one.severity).max()
+    }
+
+    /// What mends the worst that a check found.
+    fn remedy(&self, check: &str) -> Remedy {
+        let findings = self.findings().into_iter().filter(|one| one.check == check);
+        findings.max_by_key(|one| one.severity).unwrap().remedy.unwrap()
+    }
+}
+
+fn platform() -> Platform {
+    let node = |mode| NodeFacts { mode, uid: 0, gid: 0 };
+    let tool =
+        |path: &str, version: &str| Tool { path: path.into(), version: Some(version.into()) };
+    Platform {
+        kernel: Some("6.12.9-amd64".into()),
+        cmdline: Some("root=/dev/sda1 quiet intel_iommu=on iommu=pt".into()),
+        distribution: Some("debian 12".into()),
+        cpu: Cpu {
+            vendor: "GenuineIntel".into(),
+            model: "Xeon".into(),
+            virtualization: Some("vmx".into()),
+            physical_bits: Some(46),
+        },
+        firmware: FirmwareTables { seen: true, dmar: true, uefi: true, ..Default::default() },
+        iommus: vec![IommuDevice { name: "dmar0".into(), address_bits: Some(48) }],
+        interrupt_remapping: Some(true),
+        unsafe_interrupts: Some(false),
+        boot_loader: BootLoader::GrubDebian,
+        initramfs: InitramfsTool::InitramfsTools,
+        huge_pages: vec![HugePages { size: 2 << 20, total: 1024, free: 1024 }],
+        memlock_limit: Some(u64::MAX),
+        memory: 64 << 30,
+        nodes: BTreeMap::from([
+            ("/dev/kvm".into(), node(0o660)),
+            ("/dev/vfio/vfio".into(), node(0o666)),
+            ("/dev/vfio/1".into(), node(0o600)),
+        ]),
+        security: Security { lockdown: Some("none".into()), ..Default::default() },
+        ovmf: vec!["/usr/share/OVMF/OVMF_CODE_4M.fd".into()],
+        tools: BTreeMap::from([
+            ("qemu-system-x86_64".into(), tool("/usr/bin/qemu-system-x86_64", "9.2.0")),
+            ("libvirtd".into(), tool("/usr/sbin/libvirtd", "9.0.0")),
+        ]),
+        ..Platform::default()
+    }
+}
+
+/// A check, how bad it finds a host, and what makes the host so.
+type Case = (&'static str, Severity, fn(&mut Host));
+
+const CASES: &[Case] = &[
+    ("virtualization", Severity::Warning, |host| host.platform.cpu.virtualization = None),
+    ("kvm", Severity::Warning, |host| drop(host.platform.nodes.remove("/dev/kvm"))),
+    ("iommu", Severity::Impossible, Host::without_iommu),
+    ("iommu", Severity::Impossible, |host| {
+        host.without_iommu();
+        host.platform.firmware.dmar = false;
+    }),
+    ("iommu", Severity::Impossible, |host| {
+        host.without_iommu();
+        host.cmdline("iommu=off");
+    }),
+    ("iommu-mode", Severity::Note, |host| {
+        host.inventory.groups.get_mut(&1).unwrap().domain_type = Some("DMA-FQ".into());
+    }),
+    ("interrupt-remapping", Severity::Impossible, |host| {
+        host.platform.interrupt_remapping = Some(false);
+    }),
+    ("interrupt-remapping", Severity::Warning, |host| {
+        host.platform.interrupt_remapping = Some(false);
+        host.platform.unsafe_interrupts = Some(true);
+    }),
+    ("unsafe-interrupts", Severity::Warning, |host| {
+        host.platform.unsafe_interrupts = Some(true);
+    }),
+    ("acs-override", Severity::Warning, |host| host.cmdline("pcie_acs_override=downstream")),
+    ("noiommu", Severity::Impossible, |host| host.inventory.vfio.unsafe_noiommu = true),
+    ("vfio-modules", Severity::Impossible, |host| drop(host.platform.modules.remove("vfio_pci"))),
+    ("vfio-modules", Severity::Impossible, |host| {
+        host.platform.modules.remove("vfio_iommu_type1");
+    }),
+    ("vfio-forbidden", Severity::Impossible, |host| {
+        let line = "/etc/modprobe.d/no.conf:1: install vfio-pci /bin/false".to_owned();
+        let module = Module { available: true, blacklisted: vec![line], ..Default::default() };
+        host.platform.modules.insert("vfio_pci".into(), module);
+    }),
+    ("vfio-forbidden", Severity::Note, |host| {
+        let line = "/etc/modprobe.d/no.conf:1: blacklist vfio-pci".to_owned();
+        let module = Module { available: true, blacklisted: vec![line], ..Default::default() };
+        host.platform.modules.insert("vfio_pci".into(), module);
+    }),
+    ("vfio-nodes", Severity::Warning, |host| {
+        host.platform.nodes.get_mut("/dev/vfio/1").unwrap().mode = 0o666;
+    }),
+    ("vfio-nodes", Severity::Warning, |host| {
+        host.platform.nodes.retain(|path, _| !path.starts_with("/dev/vfio"));
+    }),
+    ("hugepages", Severity::Note, |host| host.platform.huge_pages[0].total = 0),
+    ("memlock", Severity::Note, |host| host.platform.memlock_limit = Some(8 << 20)),
+    ("large-bars", Severity::Warning, |host| {
+        let size = 128 << 30;
+        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
+        host.gpu().bars.push(bar);
+        host.platform.kernel = Some("6.1.0-31-amd64".into());
+    }),
+    ("large-bars", Severity::Warning, |host| {
+        let size = 32 << 30;
+        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
+        host.gpu().bars.push(bar);
+        let qemu = host.platform.tools.get_mut("qemu-system-x86_64").unwrap();
+        qemu.version = Some("9.1.3".into());
+    }),
+    ("selinux", Severity::Note, |host| {
+        host.platform.security.selinux_enforcing = Some(true);
+        host.platform.tools.insert("podman".into(), Tool::default());
+    }),
+    ("apparmor", Severity::Note, |host| {
+        host.platform.security.modules = vec!["lockdown".into(), "apparmor".into()];
+        host.platform.security.apparmor_libvirt = true;
+    }),
+    ("lockdown", Severity::Note, |host| {
+        host.platform.security.lockdown = Some("integrity".into());
+    }),
+    ("gpu-programs", Severity::Note, |host| host.runs("Xorg")),
+    ("gpu-programs", Severity::Note, |host| host.runs("nvidia-persistenced")),
+    ("vgpu-manager", Severity::Warning, |host| {
+        let module = Module { available: true, ..Default::default() };
+        host.platform.modules.insert("nvidia_vgpu_vfio".into(), module);
+    }),
+    ("fabric-manager", Severity::Warning, |host| host.gpu().class = Class(0x06_8000)),
+    ("qemu", Severity::Warning, |host| host.platform.tools.clear()),
+    ("ovmf", Severity::Warning, |host| host.platform.ovmf.clear()),
+    ("ovmf", Severity::Note, |host| {
+        host.platform.ovmf.clear();
+        host.gpu().class = Class(0x02_0000);
+    }),
+    ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
+];
+
+#[test]
+fn each_check_fires_where_it_should() {
+    for (check, severity, make) in CASES {
+        let mut host = Host::good();
+        make(&mut host);
+        assert_eq!(host.worst(check), Some(*severity), "{check}: {:#?}", host.findings());
+    }
+}
+
+#[test]
+fn a_good_host_is_good_in_every_check() {
+    let host = Host::good();
+    for finding in host.findings() {
+        assert_eq!(finding.severity, Severity::Good, "{finding:#?}");
+        assert_eq!(finding.remedy, None, "{finding:#?}");
+    }
+}
+
+/// A program that is not there is nothing bad where only some want it.
+const NEVER_BAD: [&str; 3] = ["libvirt", "podman", "cloud-hypervisor"];
+
+#[test]
+fn no_check_is_left_out_here() {
+    let tried: BTreeSet<&str> = CASES.iter().map(|(check, ..)| *check).chain(NEVER_BAD).collect();
+    let known: BTreeSet<&str> = checks().map(|(name, _)| name).collect();
+    assert_eq!(tried, known);
+}
+
+#[test]
+fn a_manager_that_runs_is_good() {
+    let mut host = Host::good();
+    host.gpu().class = Class(0x06_8000);
+    host.runs("nv-fabricmanager");
+    host.loaded("nvidia_vgpu_vfio");
+    assert_eq!(host.worst("fabric-manager"), Some(Severity::Good));
+    assert_eq!(host.worst("vgpu-manager"), Some(Severity::Good));
+}
+
+#[test]
+fn the_option_for_the_iommu_is_intels_only() {
+    let mut host = Host::good();
+    host.without_iommu();
+    let remedy = host.remedy("iommu");
+    assert!(remedy.reboot && remedy.commands[0].contains("intel_iommu=on"), "{remedy:?}");
+    assert_eq!(remedy.commands.last().unwrap(), "update-grub");
+    host.platform.cpu.vendor = "AuthenticAMD".into();
+    host.platform.firmware = FirmwareTables { seen: true, ivrs: true, ..Default::default() };
+    assert!(host.remedy("iommu").commands.is_empty());
+    host.cmdline("amd_iommu=off");
+    assert!(host.remedy("iommu").words.contains("without amd_iommu=off"));
+}
+
+#[test]
+fn no_remedy_advises_an_option_that_does_not_exist() {
+    for (_, _, make) in CASES {
+        let mut host = Host::good();
+        host.platform.cpu.vendor = "AuthenticAMD".into();
+        make(&mut host);
+        let told = format!("{:?}", host.findings());
+        assert!(!told.contains("amd_iommu=on"), "{told}");
+    }
+}
+
+#[test]
+fn a_script_gives_each_command_once_and_rebuilds_last() {
+    let mut host = Host::good();
+    host.without_iommu();
+    host.cmdline("pcie_acs_override=downstream");
+    host.platform.unsafe_interrupts = Some(true);
+    host.inventory.groups.insert(1, Group::default());
+    let verdict = Verdict::new(host.findings());
+    let script = remedy::script(&verdict);
+    let lines: Vec<&str> = script.lines().collect();
+    let at = |wanted: &str| {
+        let places: Vec<usize> =
+            (0..lines.len()).filter(|number| lines[*number] == wanted).collect();
+        assert_eq!(places.len(), 1, "{wanted} in {script}");
+        places[0]
+    };
+    let edits = lines.iter().rposition(|line| line.contains("/etc/default/grub")).unwrap();
+    assert!(at("update-grub") > edits && at("update-initramfs -u -k all") > edits, "{script}");
+    assert!(lines.last().unwrap().contains("Start this host again"), "{script}");
+}
+
+#[test]
+fn what_is_only_nice_to_have_is_a_comment_in_a_script() {
+    let mut host = Host::good();
+    host.platform.memlock_limit = Some(8 << 20);
+    let script = remedy::script(&Verdict::new(host.findings()));
+    let commands = script.lines().filter(|line| line.contains("limits.d"));
+    let commands: Vec<&str> = commands.collect();
+    assert!(!commands.is_empty() && commands.iter().all(|line| line.starts_with('#')), "{script}");
+}
+
+#[test]
+fn text_that_was_read_stays_in_its_comment() {
+    let mut finding = warning("a line\nrm -rf /", "").mended(Remedy::words("see\nreboot"));
+    finding.check = "made-up".into();
+    let script = remedy::script(&Verdict::new(vec![finding]));
+    assert!(!script.lines().any(|line| line == "rm -rf /" || line == "reboot"), "{script}");
+}
+
+prop_compose! {
+    fn any_platform()(
+        texts in proptest::collection::vec("[ -~]{0,40}", 8),
+        numbers in proptest::collection::vec(any::<u64>(), 4),
+        flags in proptest::collection::vec(any::<bool>(), 10),
+        loader in 0..7_usize,
+        tool in 0..4_usize,
+    ) -> Platform {
+        let loaders = [
+            BootLoader::GrubDebian, BootLoader::GrubFedora, BootLoader::Grub, BootLoader::SystemdBoot,
+            BootLoader::Proxmox, BootLoader::Ostree, BootLoader::Unknown,
+        ];
+        let tools = [
+            InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio,
+            InitramfsTool::Unknown,
+        ];
+        let text = |n: usize| texts[n].clone();
+        let module = Module { loaded: flags[0], available: flags[1], blacklisted: vec![text(0)], version: None };
+        let framebuffer = Framebuffer { name: text(1), start: numbers[0], end: numbers[1] };
+        Platform {
+            kernel: Some(text(2)),
+            cmdline: Some(text(3)),
+            cpu: Cpu { vendor: text(4), ..Default::default() },
+            firmware: FirmwareTables { dmar: flags[2], ivrs: flags[3], ..Default::default() },
+            interrupt_remapping: Some(flags[4]),
+            unsafe_interrupts: Some(flags[5]),
+            modules: BTreeMap::from([("vfio_pci".into(), module)]),
+            boot_loader: loaders[loader],
+            loader_entries: flags[6].then(|| text(5)),
+            initramfs: tools[tool],
+            framebuffers: vec![framebuffer],
+            huge_pages: vec![HugePages { size: numbers[2], total: numbers[3], free: 0 }],
+            memlock_limit: flags[7].then_some(numbers[0]),
+            memory: numbers[1],
+            tools: BTreeMap::from([("qemu-kvm".into(), Tool { path: text(6), version: Some(text(7)) })]),
+            unseen: vec![text(0)],
+            ..Platform::default()
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_host_makes_the_doctor_panic(platform in any_platform()) {
+        let host = Host { platform, ..Host::good() };
+        let patient = Patient { inventory: &host.inventory, holders: &[], platform: &host.platform };
+        let verdict = examine(patient, None);
+        let script = remedy::script(&verdict);
+        prop_assert!(script.starts_with("#!/bin/sh\n"));
+        let sorted = verdict.findings.is_sorted_by_key(|one| std::cmp::Reverse(one.severity));
+        prop_assert!(sorted);
+    }
+}

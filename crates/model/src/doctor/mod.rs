@@ -39,3 +39,9 @@ pub fn examine(patient: Patient<'_>, only: Option<Address>) -> Verdict {
     findings.extend(devices::all(patient, only));
     Verdict::new(findings)
 }
+
+/// Every check: its stable name, and what it looks for; those of the host, then those of single devices.
+#[must_use]
+pub fn checks() -> [Vec<(&'static str, &'static str)>; 2] {
+    [rules::checks().collect(), devices::CHECKS.to_vec()]
+}

@@ -11,8 +11,10 @@ mod output;
 mod progress;
 mod resources;
 mod serve;
+mod show;
 mod source;
 mod table;
+mod topo;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ struct Handover {
 enum Command {
     Serve(serve::Serve),
     Ls(ls::Ls),
+    Show(show::Show),
+    Topo(topo::Topo),
     Device(device::Device),
     Instance(instance::Instance),
     Image(image::Image),
@@ -63,6 +67,8 @@ pub fn run() -> ExitCode {
     let done = match parsed.command {
         Command::Serve(serve) => serve.run(),
         Command::Ls(ls) => ls.run(),
+        Command::Show(show) => show.run(),
+        Command::Topo(topo) => topo.run(),
         Command::Device(device) => device.run(),
         Command::Instance(instance) => instance.run(),
         Command::Image(image) => image.run(),

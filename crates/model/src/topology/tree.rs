@@ -176,8 +176,16 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn of(inventory: &'a Inventory) -> Self {
-        let mut assemblies = HashMap::new();
-        for assembly in Assembly::all(inventory) {
+        let mut all = Assembly::all(inventory);
+        all.sort_by_key(|assembly| {
+            let kind = inventory.function(assembly.head).map(Function::kind);
+            Kind::ALL.iter().position(|other| Some(*other) == kind)
+        });
+        // Whoever heads an assembly is shown as its head, also where another assembly would take it; others go with the
+        // first that takes them, in the order that heads are chosen.
+        let mut assemblies: HashMap<Address, Address> =
+            all.iter().map(|assembly| (assembly.head, assembly.head)).collect();
+        for assembly in &all {
             for member in assembly.taken() {
                 assemblies.entry(member.address).or_insert(assembly.head);
             }

@@ -1,0 +1,332 @@
+//! The sheet of a function for people, in sections.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use model::{Bar, Function, PortType, ResetReach, Role};
+
+use super::sheet::{Bridge, Sheet};
+use crate::output::bytes;
+use crate::table::plain;
+use crate::topo::link;
+
+/// So many of a long list are shown.
+const SHOWN: usize = 16;
+
+/// The sheet as text.
+pub fn render(sheet: &Sheet<'_>) -> String {
+    let function = sheet.function;
+    let bold = Style::new().bold();
+    let mut text = format!("{bold}{}  {}{bold:#}\n", function.address, plain(sheet.name.clone()));
+    let sections = [
+        identity(sheet),
+        place(sheet),
+        driver(function),
+        isolation(sheet),
+        reset(sheet),
+        power(function),
+        memory(function),
+        partitions(function),
+        programs(sheet),
+    ];
+    for section in sections {
+        section.write(&mut text);
+    }
+    verdict(sheet, &mut text);
+    notes(function, &mut text);
+    text
+}
+
+/// A heading, and labelled lines under it. What has no value is left out.
+struct Section {
+    title: &'static str,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Section {
+    const fn new(title: &'static str) -> Self {
+        Self { title, lines: Vec::new() }
+    }
+
+    fn add(mut self, label: &'static str, value: impl Into<String>) -> Self {
+        self.lines.push((label, plain(value.into())));
+        self
+    }
+
+    fn maybe(self, label: &'static str, value: Option<String>) -> Self {
+        match value {
+            Some(value) => self.add(label, value),
+            None => self,
+        }
+    }
+
+    /// Each value in a line of its own, the label before the first.
+    fn each(mut self, label: &'static str, values: impl IntoIterator<Item = String>) -> Self {
+        let values: Vec<String> = values.into_iter().collect();
+        let more = values.len().saturating_sub(SHOWN);
+        for (index, value) in values.into_iter().take(SHOWN).enumerate() {
+            self = self.add(if index == 0 { label } else { "" }, value);
+        }
+        if more > 0 {
+            self = self.add("", format!("and {more} more"));
+        }
+        self
+    }
+
+    fn write(&self, text: &mut String) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let bold = Style::new().bold();
+        let _ = writeln!(text, "\n{bold}{}{bold:#}", self.title);
+        for (label, value) in &self.lines {
+            let _ = writeln!(text, "  {label:<18}{value}");
+        }
+    }
+}
+
+fn identity(sheet: &Sheet<'_>) -> Section {
+    let function = sheet.function;
+    let subsystem = function.subsystem_vendor.map(|vendor| match function.subsystem_device {
+        Some(device) => format!("{vendor}:{device}"),
+        None => vendor.to_string(),
+    });
+    let detail = function.detail.as_deref();
+    let capabilities = detail.map(|detail| detail.capabilities.join(", "));
+    Section::new("What it is")
+        .add("kind", format!("{}, class {}", sheet.kind, function.class))
+        .add(
+            "id",
+            format!("{}:{}, revision {:02x}", function.vendor, function.device, function.revision),
+        )
+        .maybe("subsystem", subsystem)
+        .maybe("serial number", detail.and_then(|detail| detail.serial.clone()))
+        .maybe("capabilities", capabilities.filter(|text| !text.is_empty()))
+        .maybe("virtual of", function.physical_function.map(|physical| physical.to_string()))
+        .maybe("console", function.boot_vga.then(|| "the firmware's console ran on it".into()))
+}
+
+fn place(sheet: &Sheet<'_>) -> Section {
+    let function = sheet.function;
+    let node = function.numa_node.map(|number| match sheet.numa_node {
+        Some(node) if !node.cpus.is_empty() => {
+            format!("{number}, CPUs {}, {}", node.cpus, bytes(node.memory))
+        }
+        _ => number.to_string(),
+    });
+    let own = function.detail.as_ref().and_then(|detail| detail.link.as_ref());
+    let port = sheet.bridges.last().and_then(|bridge| bridge.link);
+    Section::new("Where it is")
+        .each("behind", sheet.bridges.iter().map(bridge))
+        .maybe("link", own.map(|own| link::with_reason(own, port)))
+        .maybe("NUMA node", node)
+}
+
+fn bridge(bridge: &Bridge<'_>) -> String {
+    let mut text = bridge.address.to_string();
+    let port = bridge.port_type.and_then(|port| match port {
+        PortType::RootPort => Some("root port"),
+        PortType::SwitchUpstream => Some("switch, upstream"),
+        PortType::SwitchDownstream => Some("switch, downstream"),
+        PortType::PcieToPci | PortType::PciToPcie => Some("bridge to another kind of PCI"),
+        _ => None,
+    });
+    for part in [port, bridge.name.as_deref()].into_iter().flatten() {
+        let _ = write!(text, "  {part}");
+    }
+    if let Some(present) = bridge.link {
+        let _ = write!(text, ", {}", link::text(present));
+    }
+    if bridge.isolates == Some(false) {
+        text.push_str(", does not isolate (ACS is off)");
+    }
+    text
+}
+
+fn driver(function: &Function) -> Section {
+    let detail = function.detail.as_deref();
+    let candidates = detail.map(|detail| detail.candidate_drivers.join(", "));
+    Section::new("Driver")
+        .add("bound", function.driver.as_deref().unwrap_or("none"))
+        .maybe("candidates", candidates.filter(|text| !text.is_empty()))
+        .add("for a hand-over", function.vfio_driver.clone())
+        .maybe("override", detail.and_then(|detail| detail.driver_override.clone()))
+}
+
+fn isolation(sheet: &Sheet<'_>) -> Section {
+    let number = sheet.function.iommu_group.map_or_else(|| "none".into(), |g| g.to_string());
+    let kind = sheet.group.and_then(|group| group.domain_type.as_ref());
+    let others = sheet.group.map_or(0, |group| group.members.len().saturating_sub(1));
+    let others = match others {
+        0 => "alone in it".to_owned(),
+        1 => "with 1 other function".to_owned(),
+        _ => format!("with {others} other functions"),
+    };
+    let group = match (sheet.group, kind) {
+        (None, _) => number,
+        (Some(_), Some(kind)) => format!("{number}, {kind}, {others}"),
+        (Some(_), None) => format!("{number}, {others}"),
+    };
+    let members = sheet.members.iter().map(|row| {
+        let role = match row.member.role {
+            Role::Guest => "guest    ",
+            Role::Held => "held     ",
+            Role::Bystander => "bystander",
+        };
+        format!("{}  {role}  {} ({})", row.member.address, row.name, row.member.reason)
+    });
+    Section::new("What goes with it").add("IOMMU group", group).each("assembly", members)
+}
+
+fn reset(sheet: &Sheet<'_>) -> Section {
+    let function = sheet.function;
+    let detail = function.detail.as_deref();
+    let others: Vec<String> = sheet
+        .reset_domain
+        .functions
+        .iter()
+        .filter(|address| **address != function.address)
+        .map(ToString::to_string)
+        .collect();
+    let reach = match sheet.reset_domain.reach {
+        ResetReach::Function => "this function alone".to_owned(),
+        ResetReach::Bus if others.is_empty() => "the bus, with nothing else on it".into(),
+        ResetReach::Bus => format!("the bus, with {}", others.join(", ")),
+        ResetReach::None => "the kernel knows no way to reset it".into(),
+        ResetReach::Unknown => "the kernel does not tell how (before Linux 5.15)".into(),
+    };
+    let methods = function.reset_methods.join(", ");
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    Section::new("Reset")
+        .add("hits", reach)
+        .maybe("methods", (!methods.is_empty()).then_some(methods))
+        .maybe("function level", detail.and_then(|detail| detail.flr).map(yes))
+        .maybe("by power", detail.and_then(|detail| detail.pm_reset).map(yes))
+}
+
+fn power(function: &Function) -> Section {
+    let power = &function.power;
+    let d3cold = power.d3cold_allowed.map(|allowed| if allowed { "allowed" } else { "forbidden" });
+    Section::new("Power")
+        .maybe("state", power.state.clone())
+        .maybe("runtime", power.runtime_status.clone())
+        .maybe("control", power.control.clone())
+        .maybe("D3cold", d3cold.map(str::to_owned))
+}
+
+fn memory(function: &Function) -> Section {
+    let resizable = function.detail.iter().flat_map(|detail| &detail.resizable_bars);
+    let bars = function.bars.iter().map(|bar| {
+        let larger = resizable.clone().find(|other| other.index == bar.index);
+        let larger = larger.filter(|other| other.largest > bar.size);
+        let larger = larger.map(|other| format!(", resizable to {}", bytes(other.largest)));
+        format!("{}{}", self::bar(bar), larger.unwrap_or_default())
+    });
+    Section::new("Memory").each("BARs", bars)
+}
+
+fn bar(bar: &Bar) -> String {
+    let name = if bar.index == 6 { "ROM".to_owned() } else { bar.index.to_string() };
+    let kind = match (bar.io, bar.is_64bit) {
+        (true, _) => "I/O ports",
+        (_, true) => "64-bit",
+        _ => "32-bit",
+    };
+    let prefetchable = if bar.prefetchable { ", prefetchable" } else { "" };
+    let place = if bar.start == 0 { String::new() } else { format!(" at {:#x}", bar.start) };
+    format!("{name}: {}, {kind}{prefetchable}{place}", bytes(bar.size))
+}
+
+fn partitions(function: &Function) -> Section {
+    let detail = function.detail.as_deref();
+    let vfs = function.sriov.as_ref().map(|sriov| {
+        let probed = match sriov.autoprobe {
+            Some(true) => ", new ones get a driver",
+            Some(false) => ", new ones get no driver",
+            None => "",
+        };
+        format!("{} of {} there{probed}", sriov.present.len(), sriov.total)
+    });
+    let types = detail.map_or(&[][..], |detail| &detail.mdev_types);
+    let types = types.iter().map(|kind| {
+        let name = kind.name.as_deref().unwrap_or("without a name");
+        let left = kind.available.map_or_else(|| "?".into(), |left| left.to_string());
+        format!("{}  {name}, {left} more could be made", kind.id)
+    });
+    let mdevs = function.mdevs.iter().map(|mdev| {
+        let group = mdev.iommu_group.map(|group| format!(", IOMMU group {group}"));
+        let kind = mdev.type_id.as_deref().unwrap_or("of unknown type");
+        format!("{}  {kind}{}", mdev.uuid, group.unwrap_or_default())
+    });
+    let vgpu = detail.and_then(|detail| detail.vgpu.as_ref());
+    let current = vgpu.map(|vgpu| match vgpu.current {
+        Some(current) => format!("type {current}"),
+        None => "none yet".to_owned(),
+    });
+    let creatable = vgpu.map_or(&[][..], |vgpu| &vgpu.creatable);
+    Section::new("Parts that can be handed over by themselves")
+        .maybe("SR-IOV", vfs)
+        .each("VFs", function.virtual_functions().iter().map(ToString::to_string))
+        .each("mdevs", mdevs)
+        .each("mdev types", types)
+        .maybe("vGPU", current)
+        .each("vGPU types", creatable.iter().map(|kind| format!("{}  {}", kind.id, kind.name)))
+}
+
+fn programs(sheet: &Sheet<'_>) -> Section {
+    let nodes = &sheet.function.nodes;
+    let list = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+    let drm: Vec<String> = nodes.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
+    let vfio: Vec<String> = nodes.vfio_group.iter().chain(&nodes.vfio_device).cloned().collect();
+    let own = sheet.function.address;
+    let holders = sheet.holders.iter().map(|holder| {
+        let whose =
+            if holder.address == own { String::new() } else { format!(" ({})", holder.address) };
+        format!("{} by {}{whose}", holder.user, holder.by)
+    });
+    Section::new("What programs see")
+        .maybe("network", list(&nodes.interfaces))
+        .maybe("disks", list(&nodes.block_devices))
+        .maybe("display", list(&drm))
+        .maybe("NVIDIA", nodes.nvidia_minor.map(|minor| format!("/dev/nvidia{minor}")))
+        .maybe("VFIO", list(&vfio))
+        .each("used by", holders)
+}
+
+fn verdict(sheet: &Sheet<'_>, text: &mut String) {
+    let colour = |colour: AnsiColor| Style::new().bold().fg_color(Some(colour.into()));
+    let bold = Style::new().bold();
+    let _ = writeln!(text, "\n{bold}Can it be handed over?{bold:#}");
+    if !sheet.obstacles.is_empty() {
+        let red = colour(AnsiColor::Red);
+        let _ = writeln!(text, "  {red}no{red:#}");
+        for refusal in &sheet.obstacles {
+            let _ = writeln!(text, "  - {} ({})", refusal.message, refusal.code);
+            let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", refusal.remedy);
+        }
+    } else if sheet.holders.is_empty() {
+        let green = colour(AnsiColor::Green);
+        let _ = writeln!(text, "  {green}yes{green:#}");
+    } else {
+        let yellow = colour(AnsiColor::Yellow);
+        let _ = writeln!(text, "  {yellow}not while it is in use{yellow:#}");
+        for holder in sheet.holders.iter().take(SHOWN) {
+            let _ = writeln!(text, "  - {} by {}", holder.user, holder.by);
+        }
+        let _ = writeln!(text, "    {bold}what to do:{bold:#} stop what uses it, then look again");
+    }
+    let address = sheet.function.address;
+    let _ =
+        writeln!(text, "  `handover doctor --for {address}` looks at the rest of the host too.");
+}
+
+fn notes(function: &Function, text: &mut String) {
+    if function.notes.is_empty() {
+        return;
+    }
+    let bold = Style::new().bold();
+    let _ = writeln!(text, "\n{bold}What could not be read{bold:#}");
+    for note in &function.notes {
+        let _ = writeln!(text, "  - {}", plain(note.clone()));
+    }
+}

@@ -1,0 +1,71 @@
+//! Distances as a matrix.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anstyle::Style;
+use model::topology::Distance;
+
+use super::picture::Picture;
+use crate::table::{plain, short};
+
+/// So much of what a device is stands beside its row.
+const WHAT: usize = 40;
+
+/// With less of it beside its row, nobody knows what it is.
+const LEAST_WHAT: usize = 12;
+
+/// Whether it is shown: where it was asked for, or is small.
+pub fn is_told(picture: &Picture, width: Option<usize>) -> bool {
+    let fits = width.is_none_or(|width| least_width(picture) + LEAST_WHAT <= width);
+    !picture.distances.is_empty() && (picture.asked || fits)
+}
+
+/// The matrix with its legend.
+pub fn render(picture: &Picture, width: Option<usize>) -> String {
+    let table = picture.distance_table();
+    let (number, place, wide) = sizes(picture);
+    let names: Vec<String> = picture.ends.iter().map(|end| plain(end.what.clone())).collect();
+    let rest = least_width(picture);
+    let room = width.map_or(WHAT, |width| width.saturating_sub(rest).min(WHAT));
+    let what = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(room);
+    let bold = Style::new().bold();
+    let mut text = format!("{bold}Distances{bold:#}\n{:1$}", "", number + place + what + 6);
+    for index in 1..=picture.ends.len() {
+        let _ = write!(text, "{:wide$}  ", format!("[{index}]"));
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    let mut used = BTreeSet::new();
+    for (index, (end, name)) in picture.ends.iter().zip(&names).enumerate() {
+        let own = format!("[{}]", index + 1);
+        let address = end.address.to_string();
+        let _ = write!(text, "{own:number$}  {address:place$}  {:what$}  ", short(name, what));
+        for other in &picture.ends {
+            let distance = table.get(&(end.address, other.address));
+            used.extend(distance.copied());
+            let _ = write!(text, "{:wide$}  ", distance.map_or("-", |distance| distance.short()));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    for distance in used {
+        let _ = write!(text, "\n{:wide$}  {}", distance.short(), distance.meaning());
+    }
+    text.push('\n');
+    text
+}
+
+/// The widths of the columns: a row's number, an address, a distance.
+fn sizes(picture: &Picture) -> (usize, usize, usize) {
+    let number = picture.ends.len().to_string().len() + 2;
+    let place = picture.ends.iter().map(|end| end.address.to_string().len()).max().unwrap_or(0);
+    let wide = Distance::ALL.iter().map(|distance| distance.short().len()).max().unwrap_or(0);
+    (number, place, wide)
+}
+
+/// The width of all but what the devices are.
+fn least_width(picture: &Picture) -> usize {
+    let (number, place, wide) = sizes(picture);
+    number + place + 6 + (wide + 2) * picture.ends.len()
+}

@@ -1,0 +1,226 @@
+//! Where everything goes: cards for slots, boxes for bridges with several things behind them, columns for NUMA nodes.
+
+use model::topology::{Part, Place, RootBus, TopologyNode};
+
+/// The width of a card.
+pub const CARD: u32 = 248;
+/// Between cards, and between boxes.
+pub const GAP: u32 = 12;
+/// Inside a box.
+pub const PAD: u32 = 12;
+/// The height of a line in a card.
+pub const LINE: u32 = 16;
+/// The height of a box's heading.
+pub const HEADING: u32 = 26;
+/// The height of a node's heading.
+pub const NODE_HEADING: u32 = 34;
+/// Boxes in boxes beyond this depth are laid flat: their cards say what they are behind.
+const DEEPEST: u32 = 4;
+
+/// Something with a place on the page.
+#[derive(Debug)]
+pub struct Item<'a> {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub what: What<'a>,
+}
+
+/// What is drawn.
+#[derive(Debug)]
+pub enum What<'a> {
+    /// The functions of one slot; the first is the one that it is named by.
+    Card { functions: Vec<&'a Place>, behind: Vec<&'a Place> },
+    /// Several things behind one bridge, or on one root bus.
+    Box { title: Title<'a>, behind: Vec<&'a Place>, inner: Vec<Item<'a>> },
+}
+
+/// What a box stands for.
+#[derive(Debug)]
+pub enum Title<'a> {
+    Bridge(&'a Place),
+    RootBus(&'a RootBus),
+}
+
+/// A NUMA node as a column.
+#[derive(Debug)]
+pub struct Column<'a> {
+    pub node: &'a TopologyNode,
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub items: Vec<Item<'a>>,
+}
+
+/// All columns, and the size of what they take.
+pub fn columns(nodes: &[TopologyNode], left: u32, top: u32) -> (Vec<Column<'_>>, u32, u32) {
+    let contents: Vec<(&TopologyNode, Vec<Item<'_>>)> =
+        nodes.iter().map(|node| (node, of_node(node))).collect();
+    let deepest = contents.iter().map(|(_, items)| depth(items)).max().unwrap_or(0);
+    let cards = if nodes.len() > 1 { 3 } else { 4 };
+    // A host with few devices gets a narrow picture.
+    let most = contents.iter().map(|(_, items)| widest(items)).max().unwrap_or(1);
+    let inside = across(most.clamp(1, cards)) + deepest * 2 * PAD;
+    let (mut x, mut y, mut row_height, mut right) = (left, top, 0, left);
+    let mut columns = Vec::new();
+    for (index, (node, mut items)) in contents.into_iter().enumerate() {
+        if index > 0 && index % 2 == 0 {
+            (x, y, row_height) = (left, y + row_height + 2 * GAP, 0);
+        }
+        let height = NODE_HEADING + flow(&mut items, x + PAD, y + NODE_HEADING, inside) + PAD;
+        let width = inside + 2 * PAD;
+        columns.push(Column { node, x, y, width, height, items });
+        x += width + 2 * GAP;
+        right = right.max(x - 2 * GAP);
+        row_height = row_height.max(height);
+    }
+    same_height(&mut columns);
+    (columns, right, y + row_height)
+}
+
+/// Columns beside each other end at one line.
+fn same_height(columns: &mut [Column<'_>]) {
+    for pair in columns.chunks_mut(2) {
+        let height = pair.iter().map(|column| column.height).max().unwrap_or(0);
+        pair.iter_mut().for_each(|column| column.height = height);
+    }
+}
+
+fn of_node(node: &TopologyNode) -> Vec<Item<'_>> {
+    let single = node.root_buses.len() == 1;
+    let mut items = Vec::new();
+    for bus in &node.root_buses {
+        let inner = of_places(&bus.children, 0);
+        if single || inner.len() < 2 {
+            items.extend(inner);
+        } else {
+            items.push(Item::new(What::Box {
+                title: Title::RootBus(bus),
+                behind: Vec::new(),
+                inner,
+            }));
+        }
+    }
+    items
+}
+
+fn of_places(places: &[Place], depth: u32) -> Vec<Item<'_>> {
+    let mut items: Vec<Item<'_>> = Vec::new();
+    for place in places {
+        if place.part == Part::Device {
+            if let Some(functions) = items.last_mut().and_then(|item| item.slot_of(place)) {
+                functions.push(place);
+            } else {
+                let what = What::Card { functions: vec![place], behind: Vec::new() };
+                items.push(Item::new(what));
+            }
+            continue;
+        }
+        let mut inner = of_places(&place.children, depth + 1);
+        if inner.is_empty() {
+            let what = What::Card { functions: vec![place], behind: Vec::new() };
+            items.push(Item::new(what));
+        } else if inner.len() == 1 || depth >= DEEPEST {
+            inner.iter_mut().for_each(|item| item.put_behind(place));
+            items.extend(inner);
+        } else {
+            let title = Title::Bridge(place);
+            items.push(Item::new(What::Box { title, behind: Vec::new(), inner }));
+        }
+    }
+    items
+}
+
+impl<'a> Item<'a> {
+    const fn new(what: What<'a>) -> Self {
+        Self { x: 0, y: 0, width: 0, height: 0, what }
+    }
+
+    /// The functions of this card, where it is of the same slot.
+    fn slot_of(&mut self, place: &Place) -> Option<&mut Vec<&'a Place>> {
+        let What::Card { functions, .. } = &mut self.what else { return None };
+        let same = functions.first().is_some_and(|first| {
+            first.part == Part::Device && first.address.same_slot(place.address)
+        });
+        same.then_some(functions)
+    }
+
+    fn put_behind(&mut self, bridge: &'a Place) {
+        let (What::Card { behind, .. } | What::Box { behind, .. }) = &mut self.what;
+        behind.insert(0, bridge);
+    }
+
+    const fn is_card(&self) -> bool {
+        matches!(self.what, What::Card { .. })
+    }
+}
+
+/// The width of cards beside each other.
+const fn across(cards: u32) -> u32 {
+    cards * CARD + cards.saturating_sub(1) * GAP
+}
+
+fn depth(items: &[Item<'_>]) -> u32 {
+    let inner = items.iter().map(|item| match &item.what {
+        What::Card { .. } => 0,
+        What::Box { inner, .. } => 1 + depth(inner),
+    });
+    inner.max().unwrap_or(0)
+}
+
+/// The most cards that could stand in one row.
+fn widest(items: &[Item<'_>]) -> u32 {
+    let (mut most, mut run) = (0, 0);
+    for item in items {
+        match &item.what {
+            What::Card { .. } => run += 1,
+            What::Box { inner, .. } => (most, run) = (most.max(run).max(widest(inner)), 0),
+        }
+    }
+    most.max(run)
+}
+
+/// Puts items into rows of a width: cards beside each other, boxes below each other. Gives the height that they take.
+fn flow(items: &mut [Item<'_>], left: u32, top: u32, width: u32) -> u32 {
+    let columns = ((width + GAP) / (CARD + GAP)).max(1);
+    let (mut y, mut column, mut row): (u32, u32, u32) = (top, 0, 0);
+    let mut in_row = Vec::new();
+    for index in 0..items.len() {
+        let card = items.get(index).is_some_and(Item::is_card);
+        if column > 0 && (!card || column == columns) {
+            level(items, &in_row, row);
+            in_row.clear();
+            (y, column, row) = (y + row + GAP, 0, 0);
+        }
+        let Some(item) = items.get_mut(index) else { continue };
+        (item.x, item.y) = (left + column * (CARD + GAP), y);
+        match &mut item.what {
+            What::Card { functions, behind } => {
+                (item.width, item.height) = (CARD, super::card::height(functions, behind));
+                (column, row) = (column + 1, row.max(item.height));
+                in_row.push(index);
+            }
+            What::Box { inner, .. } => {
+                let height = flow(inner, left + PAD, y + HEADING, width.saturating_sub(2 * PAD));
+                (item.width, item.height) = (width, HEADING + height + PAD);
+                y += item.height + GAP;
+            }
+        }
+    }
+    level(items, &in_row, row);
+    if column > 0 {
+        y += row + GAP;
+    }
+    (y - top).saturating_sub(GAP)
+}
+
+/// Cards in one row have one height.
+fn level(items: &mut [Item<'_>], row: &[usize], height: u32) {
+    for index in row {
+        if let Some(item) = items.get_mut(*index) {
+            item.height = height;
+        }
+    }
+}

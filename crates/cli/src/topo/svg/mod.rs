@@ -1,0 +1,182 @@
+//! The tree as a picture for a report: SVG without scripts or outside parts, readable on light and on dark.
+
+mod card;
+mod layout;
+
+use std::fmt::Write as _;
+
+use model::Kind;
+use model::topology::{Part, Place};
+
+use super::picture::Picture;
+use super::{link, text};
+use crate::table::short;
+use layout::{Column, GAP, HEADING, Item, PAD, Title, What};
+
+/// Colours in the style sheet; they come again where there are more groups.
+const COLOURS: usize = 8;
+/// Around everything.
+const MARGIN: u32 = 24;
+/// The least width, so that the legend fits.
+const LEAST: u32 = 620;
+
+/// The picture.
+pub fn render(picture: &Picture) -> String {
+    let top = MARGIN + 40;
+    let (columns, right, bottom) = layout::columns(&picture.topology.nodes, MARGIN, top);
+    let width = (right + MARGIN).max(LEAST);
+    let legend = legend(picture, bottom + 2 * GAP, width - 2 * MARGIN);
+    let height = bottom + 2 * GAP + legend.1 + MARGIN;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" role=\"img\" aria-label=\"PCI devices of this host\">\n<style>\n{}</style>\n",
+        include_str!("style.css")
+    );
+    let _ = writeln!(svg, r#"<rect class="page" width="{width}" height="{height}"/>"#);
+    let baseline = MARGIN + 20;
+    let _ = writeln!(svg, r#"<text class="title" x="{MARGIN}" y="{baseline}">PCI devices</text>"#);
+    let summary = escape(&summary(picture));
+    let beside = MARGIN + 150;
+    let _ = writeln!(svg, r#"<text class="faint" x="{beside}" y="{baseline}">{summary}</text>"#);
+    for column in &columns {
+        node(&mut svg, picture, column);
+    }
+    svg.push_str(&legend.0);
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// How many there are of each kind.
+fn summary(picture: &Picture) -> String {
+    let devices = || picture.topology.places().filter(|place| place.part == Part::Device);
+    let counts = Kind::ALL.into_iter().filter_map(|kind| {
+        let count = devices().filter(|place| place.kind == kind).count();
+        (count > 0).then(|| format!("{count} × {}", card::kind(kind)))
+    });
+    counts.collect::<Vec<_>>().join(" · ")
+}
+
+fn node(svg: &mut String, picture: &Picture, column: &Column<'_>) {
+    let Column { x, y, width, height, .. } = column;
+    let _ = writeln!(
+        svg,
+        r#"<rect class="node" x="{x}" y="{y}" width="{width}" height="{height}" rx="10"/>"#
+    );
+    let heading = text::heading(column.node, picture.topology.nodes.len() > 1);
+    heading_text(svg, "node-name", x + PAD, y + 22, *width, &heading);
+    for item in &column.items {
+        draw(svg, picture, item);
+    }
+}
+
+fn draw(svg: &mut String, picture: &Picture, item: &Item<'_>) {
+    let colour = |place: &Place| {
+        let number = place.iommu_group.and_then(|group| picture.colours.get(&group));
+        number.map_or_else(|| "plain".to_owned(), |number| format!("c{}", number % COLOURS))
+    };
+    match &item.what {
+        What::Card { functions, behind } => card::draw(svg, item, functions, behind, &colour),
+        What::Box { title, behind, inner } => {
+            let Item { x, y, width, height, .. } = item;
+            let _ = writeln!(
+                svg,
+                r#"<rect class="box" x="{x}" y="{y}" width="{width}" height="{height}" rx="8"/>"#
+            );
+            heading_text(
+                svg,
+                "box-name",
+                x + PAD,
+                y + HEADING - 9,
+                *width,
+                &box_name(title, behind),
+            );
+            for item in inner {
+                draw(svg, picture, item);
+            }
+        }
+    }
+}
+
+fn box_name(title: &Title<'_>, behind: &[&Place]) -> String {
+    let place = match title {
+        Title::RootBus(bus) => return format!("Root bus {}", bus.bus),
+        Title::Bridge(place) => place,
+    };
+    let word = match place.part {
+        Part::RootPort => "Root port",
+        Part::Bridge => "Bridge",
+        _ => "Switch",
+    };
+    let mut name = format!("{word} {}", place.address);
+    if let Some(present) = &place.link {
+        let _ = write!(name, " · {}", link::text(present));
+    }
+    if let Some(port) = behind.first() {
+        let _ = write!(name, " · behind {}", port.address);
+    }
+    name
+}
+
+fn heading_text(svg: &mut String, class: &str, x: u32, y: u32, width: u32, heading: &str) {
+    // Letters of the headings are about 8 wide.
+    let most = usize::try_from(width.saturating_sub(2 * PAD) / 8).unwrap_or(usize::MAX);
+    let heading = escape(&short(heading, most));
+    let _ = writeln!(svg, r#"<text class="{class}" x="{x}" y="{y}">{heading}</text>"#);
+}
+
+/// What the signs mean, and how high that is.
+fn legend(picture: &Picture, top: u32, width: u32) -> (String, u32) {
+    let mut lines = vec![
+        "gN is the IOMMU group: functions with the same colour share a group, and can only be handed over together; grey is alone in its group.",
+        "A card is a slot; \"+ .1\" is another function of it. Orange is a link that is slower or narrower than the device can do.",
+    ];
+    if picture.hidden > 0 {
+        lines.push("The host's own functions and idle ports are not shown.");
+    }
+    // Small letters are about 6 wide.
+    let most = usize::try_from(width / 6).unwrap_or(usize::MAX);
+    let mut svg = String::new();
+    let mut baseline = top + 12;
+    for line in lines {
+        for part in wrap(line, most) {
+            let part = escape(&part);
+            let _ =
+                writeln!(svg, r#"<text class="faint" x="{MARGIN}" y="{baseline}">{part}</text>"#);
+            baseline += 16;
+        }
+    }
+    (svg, baseline - top - 12)
+}
+
+fn wrap(text: &str, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > most {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// A text as XML has it. Characters that XML 1.0 forbids are left out.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => {}
+            other if other.is_control() => {}
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,150 @@
+//! What the tree looks like, on hosts of different size.
+#![allow(clippy::panic)]
+
+mod hosts;
+
+use model::{Address, Class, Detail, Function, Inventory, Link};
+use proptest::prelude::*;
+
+use super::picture::Picture;
+use super::*;
+use crate::table::plain;
+
+fn picture(inventory: &Inventory) -> Picture {
+    Picture::of(inventory, false, &[], false)
+}
+
+fn shown(picture: &Picture, width: Option<usize>) -> String {
+    anstream::adapter::strip_str(&text::render(picture, width)).to_string()
+}
+
+#[test]
+fn a_workstation() {
+    let host = picture(&hosts::workstation());
+    snapbox::assert_data_eq!(shown(&host, None), snapbox::file!["golden/workstation.txt"]);
+}
+
+#[test]
+fn a_server_with_switches() {
+    let host = picture(&hosts::server());
+    snapbox::assert_data_eq!(shown(&host, None), snapbox::file!["golden/server.txt"]);
+    snapbox::assert_data_eq!(shown(&host, Some(100)), snapbox::file!["golden/server-100.txt"]);
+    assert!(shown(&host, Some(100)).lines().all(|line| line.chars().count() <= 100));
+}
+
+#[test]
+fn eight_gpus_and_six_nvswitches() {
+    let host = picture(&hosts::hgx());
+    snapbox::assert_data_eq!(shown(&host, None), snapbox::file!["golden/hgx.txt"]);
+    assert!(host.distances.is_empty(), "24 devices are too many to tell of unasked");
+    let asked = Picture::of(&hosts::hgx(), false, &[], true);
+    assert_eq!(asked.distances.len(), 24 * 23 / 2);
+}
+
+#[test]
+fn the_pictures_are_those_in_git() {
+    let pictures = [
+        (hosts::workstation(), snapbox::file!["golden/workstation.svg"]),
+        (hosts::server(), snapbox::file!["golden/server.svg"]),
+        (hosts::hgx(), snapbox::file!["golden/hgx.svg"]),
+    ];
+    for (inventory, golden) in pictures {
+        let text = svg::render(&picture(&inventory));
+        roxmltree::Document::parse(&text).unwrap();
+        snapbox::assert_data_eq!(text, golden.raw());
+    }
+}
+
+#[test]
+fn json_has_a_stable_shape() {
+    let text = serde_json::to_string_pretty(&picture(&hosts::workstation())).unwrap() + "\n";
+    snapbox::assert_data_eq!(text, snapbox::file!["golden/workstation.json"]);
+}
+
+#[test]
+fn a_filter_leaves_the_way_to_what_is_meant_and_its_assembly() {
+    let filters = ["01:00.0".parse().unwrap()];
+    let host = Picture::of(&hosts::workstation(), false, &filters, false);
+    let places: Vec<String> =
+        host.topology.places().map(|place| place.address.to_string()).collect();
+    assert_eq!(places, ["0000:00:01.0", "0000:01:00.0", "0000:01:00.1"]);
+    let filters = ["0000:25:00.3".parse().unwrap()];
+    let host = Picture::of(&hosts::server(), false, &filters, false);
+    assert!(host.topology.places().any(|place| place.virtual_functions.len() == 7));
+}
+
+#[test]
+fn the_host_s_own_functions_are_folded_away_unless_asked_for() {
+    let some = picture(&hosts::workstation());
+    let all = Picture::of(&hosts::workstation(), true, &[], false);
+    let bus =
+        |picture: &Picture| picture.topology.places().any(|place| place.name.contains("SMBus"));
+    assert!(!bus(&some) && bus(&all) && some.hidden == 2 && all.hidden == 0);
+}
+
+#[test]
+fn names_cannot_break_out_of_the_picture_or_steer_the_terminal() {
+    let mut inventory = hosts::workstation();
+    let hostile = "</text><script>alert(1)</script>\u{1b}[2J\u{0}\u{ffff}\"&";
+    for function in inventory.functions.values_mut() {
+        function.device_name = Some(hostile.into());
+        function.driver = Some(hostile.into());
+    }
+    let host = picture(&inventory);
+    let text = svg::render(&host);
+    let document = roxmltree::Document::parse(&text).unwrap();
+    assert!(!document.descendants().any(|node| node.has_tag_name("script")));
+    assert!(!text::render(&host, None).contains("[2J\u{0}"));
+    assert_eq!(plain("\u{1b}[2J".into()), "[2J");
+    assert!(!text::render(&host, None).contains("\u{1b}[2J"));
+}
+
+/// Functions with any texts, paths, groups and links.
+fn anything() -> impl Strategy<Value = Inventory> {
+    let address = (0u8..3, 0u8..3, 0u8..3)
+        .prop_map(|(bus, device, function)| Address::new(0, bus, device, function).unwrap());
+    let link = prop::option::of(any::<(u16, u8, u16, u8)>().prop_map(
+        |(speed, width, max_speed, max_width)| Link { speed, width, max_speed, max_width },
+    ));
+    let function = (
+        address.clone(),
+        prop::collection::vec(address.clone(), 0..8),
+        prop::option::of(address),
+        prop::option::of(any::<u32>()),
+        prop::sample::select(vec![
+            0x06_0400, 0x03_0000, 0x02_0000, 0x06_8000, 0x06_0000, 0x04_0300,
+        ]),
+        any::<String>(),
+        link,
+    );
+    let function =
+        function.prop_map(|(address, path, physical_function, number, class, text, link)| {
+            Function {
+                class: Class(class),
+                path,
+                physical_function,
+                numa_node: number.map(|number| number % 3),
+                iommu_group: number,
+                vendor_name: Some(text.clone()),
+                device_name: Some(text.clone()),
+                driver: Some(text),
+                detail: Some(Box::new(Detail { link, ..Detail::default() })),
+                ..Function::unknown(address)
+            }
+        });
+    prop::collection::vec(function, 0..24).prop_map(|functions| Inventory {
+        functions: functions.into_iter().map(|function| (function.address, function)).collect(),
+        ..Inventory::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_inventory_makes_a_renderer_panic(inventory in anything(), width in 0usize..120, all: bool) {
+        let picture = Picture::of(&inventory, all, &[], true);
+        text::render(&picture, Some(width));
+        serde_json::to_string(&picture).unwrap();
+        let text = svg::render(&picture);
+        prop_assert!(roxmltree::Document::parse(&text).is_ok(), "{}", text);
+    }
+}

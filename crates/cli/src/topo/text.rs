@@ -1,0 +1,211 @@
+//! The tree for a terminal.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use model::topology::{Part, Place, RootBus, TopologyNode};
+
+use super::picture::Picture;
+use super::{link, matrix};
+use crate::output::bytes;
+use crate::table::{plain, short};
+
+/// Colours of groups; they come again where there are more groups.
+const COLOURS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Yellow,
+    AnsiColor::Magenta,
+    AnsiColor::Green,
+    AnsiColor::Blue,
+    AnsiColor::Red,
+];
+
+/// A name is not made shorter than this.
+const LEAST_NAME: usize = 16;
+
+/// A line of the tree.
+enum Line {
+    /// A heading.
+    Heading(String),
+    /// A function: its place with lines before it, then columns.
+    Function { cells: [String; COLUMNS], more: String, colour: Option<usize>, bridge: bool },
+}
+
+/// Place, kind, name, link, group, driver.
+const COLUMNS: usize = 6;
+const NAME: usize = 2;
+const GROUP: usize = 4;
+
+/// The tree, and the distances under it.
+pub fn render(picture: &Picture, width: Option<usize>) -> String {
+    let mut lines = Vec::new();
+    let several = picture.topology.nodes.len() > 1;
+    for node in &picture.topology.nodes {
+        lines.push(Line::Heading(heading(node, several)));
+        let last = node.root_buses.len().saturating_sub(1);
+        for (index, bus) in node.root_buses.iter().enumerate() {
+            root_bus(picture, bus, index == last, &mut lines);
+        }
+    }
+    let mut text = align(&lines, width);
+    if picture.hidden > 0 {
+        let functions = if picture.hidden == 1 { "function" } else { "functions" };
+        let _ = writeln!(
+            text,
+            "\n{} {functions} of the host itself not shown (`handover topo --all` shows them)",
+            picture.hidden
+        );
+    }
+    if matrix::is_told(picture, width) {
+        let _ = write!(text, "\n{}", matrix::render(picture, width));
+    } else if picture.ends.len() > 1 {
+        text.push_str("\n`handover topo --distances` tells how far apart the devices are\n");
+    }
+    text
+}
+
+/// A NUMA node in words.
+pub fn heading(node: &TopologyNode, several: bool) -> String {
+    let mut text = match node.node {
+        Some(number) => format!("NUMA node {number}"),
+        None if several => "On no known NUMA node".to_owned(),
+        None => "Host without NUMA nodes".to_owned(),
+    };
+    if !node.sockets.is_empty() {
+        let sockets: Vec<String> = node.sockets.iter().map(u32::to_string).collect();
+        let word = if sockets.len() == 1 { "socket" } else { "sockets" };
+        let _ = write!(text, " · {word} {}", sockets.join(", "));
+    }
+    if !node.cpus.is_empty() {
+        let _ = write!(text, " · CPUs {}", plain(node.cpus.clone()));
+    }
+    if node.memory > 0 {
+        let _ = write!(text, " · {}", bytes(node.memory));
+    }
+    text
+}
+
+fn root_bus(picture: &Picture, bus: &RootBus, last: bool, lines: &mut Vec<Line>) {
+    let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+    lines.push(Line::Heading(format!("{branch}root bus {}", plain(bus.bus.clone()))));
+    children(picture, &bus.children, below, lines);
+}
+
+fn children(picture: &Picture, places: &[Place], before: &str, lines: &mut Vec<Line>) {
+    let last = places.len().saturating_sub(1);
+    for (index, place) in places.iter().enumerate() {
+        let (branch, below) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        lines.push(function(picture, place, format!("{before}{branch}{}", place.address)));
+        children(picture, &place.children, &format!("{before}{below}"), lines);
+    }
+}
+
+fn function(picture: &Picture, place: &Place, left: String) -> Line {
+    let what = match place.part {
+        Part::RootPort => "root port".to_owned(),
+        Part::SwitchUpstream => "switch".to_owned(),
+        Part::SwitchDownstream => "port".to_owned(),
+        Part::Bridge => "bridge".to_owned(),
+        Part::Device => place.kind.to_string(),
+    };
+    let link = place.link.as_ref().map(link::text).unwrap_or_default();
+    let group = place.iommu_group.map(|group| format!("g{group}")).unwrap_or_default();
+    let driver = plain(place.driver.clone().unwrap_or_default());
+    let bridge = place.part != Part::Device;
+    let colour = place.iommu_group.and_then(|group| picture.colours.get(&group)).copied();
+    let name = plain(place.name.clone());
+    Line::Function {
+        cells: [left, what, name, link, group, driver],
+        more: extras(place).join(", "),
+        colour: colour.filter(|_| !bridge),
+        bridge,
+    }
+}
+
+/// What else is worth a word: virtual functions, mediated devices, the assembly that it goes with.
+pub fn extras(place: &Place) -> Vec<String> {
+    let mut extras = Vec::new();
+    match (place.virtual_functions.len(), place.possible_vfs) {
+        (0, _) => {}
+        (1, _) => extras.push("1 VF".to_owned()),
+        (count, _) => extras.push(format!("{count} VFs")),
+    }
+    if place.mdevs > 0 {
+        extras.push(format!("{} mdevs", place.mdevs));
+    }
+    let elsewhere = |head: &model::Address| *head != place.address;
+    if let Some(head) = place.assembly.filter(elsewhere) {
+        extras.push(format!("goes with {head}"));
+    }
+    extras
+}
+
+/// Puts columns under each other; on a terminal names give way first.
+fn align(lines: &[Line], width: Option<usize>) -> String {
+    let mut widths = [0; COLUMNS];
+    let mut more = 0;
+    for line in lines {
+        let Line::Function { cells, more: extra, .. } = line else { continue };
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+        more = more.max(extra.chars().count());
+    }
+    if let Some(width) = width {
+        let needed = widths.iter().sum::<usize>() + 2 * COLUMNS + more;
+        let name = widths[NAME];
+        widths[NAME] = name.saturating_sub(needed.saturating_sub(width)).max(LEAST_NAME.min(name));
+    }
+    let bold = Style::new().bold();
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Line::Heading(heading) => {
+                let heading = short(heading, width.unwrap_or(usize::MAX));
+                let _ = writeln!(text, "{bold}{heading}{bold:#}");
+            }
+            Line::Function { cells, more, colour, bridge } => {
+                let style = style(*colour, *bridge);
+                write_function(&mut text, (cells, more), &widths, width, style);
+            }
+        }
+    }
+    text
+}
+
+/// The style of a line, and that of its group.
+fn style(colour: Option<usize>, bridge: bool) -> (Style, Style) {
+    let line = if bridge { Style::new().dimmed() } else { Style::new() };
+    let colour = colour.and_then(|number| COLOURS.get(number % COLOURS.len()));
+    let group = colour.map_or(line, |colour| Style::new().bold().fg_color(Some((*colour).into())));
+    (line, group)
+}
+
+/// One line; on a terminal it ends where the terminal does.
+fn write_function(
+    text: &mut String,
+    line: (&[String; COLUMNS], &str),
+    widths: &[usize; COLUMNS],
+    most: Option<usize>,
+    (plain, group): (Style, Style),
+) {
+    let (cells, more) = line;
+    let mut left = most.unwrap_or(usize::MAX);
+    let last = cells.iter().rposition(|cell| !cell.is_empty()).unwrap_or(0);
+    let columns = cells.iter().map(String::as_str).zip(widths.iter().copied());
+    let columns = columns.take(if more.is_empty() { last + 1 } else { COLUMNS });
+    let extra = (!more.is_empty()).then_some((more, more.chars().count()));
+    for (index, (cell, width)) in columns.chain(extra).enumerate() {
+        let style = if index == GROUP { group } else { plain };
+        let cell = short(cell, width.min(left));
+        let ends = if more.is_empty() { index == last } else { index == COLUMNS };
+        if ends {
+            let _ = write!(text, "{style}{cell}{style:#}");
+        } else {
+            let padded = (width + 2).min(left);
+            let _ = write!(text, "{style}{cell:padded$}{style:#}");
+            left -= padded;
+        }
+    }
+    text.push('\n');
+}

@@ -7,31 +7,48 @@
 //! What cannot be read or understood becomes a note of its function; no single attribute stops a listing.
 
 mod bars;
-mod below;
 mod function;
 mod groups;
+mod mdevs;
+mod modalias;
 mod modules;
 mod names;
+mod numa;
 mod vfio;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use model::{Address, HostError, Inventory};
+use model::{Address, Function, HostError, Inventory, VirtualFunctions};
 use rustix::io::Errno;
 
-use crate::problem;
-use crate::root::Root;
+use crate::nodes::{self, Nodes};
+use crate::place::Place;
+use crate::problem::{self, words};
+use crate::root::{Dir, Root};
+use crate::spread;
 
-pub(crate) use below::namespace;
+pub(crate) use function::{senseless, unreadable};
+pub(crate) use modalias::Modalias;
 pub(crate) use modules::module_present;
 
 /// Where the functions' links are.
 pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 
+/// How much of a listing is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// What assemblies and their state need, and no more: identity, names, driver, group, NUMA node, virtual functions.
+    /// Everything else is left empty.
+    Rows,
+    /// All of it.
+    Listing,
+}
+
 /// What is read from large files of the distribution's, kept as long as these do not change.
 #[derive(Debug, Default)]
 pub struct Catalogs {
-    modules: Mutex<modules::Catalog>,
+    pub(crate) modules: Mutex<modules::Catalog>,
     names: Mutex<names::Catalog>,
 }
 
@@ -39,31 +56,113 @@ pub struct Catalogs {
 ///
 /// # Errors
 /// Where not even the list of functions can be read.
-pub fn read(root: &Root, catalogs: &Catalogs) -> Result<Inventory, HostError> {
-    let listed =
-        root.names(DEVICES).map_err(|errno| problem::file(root, "list", DEVICES, errno))?;
-    let mut inventory = Inventory { groups: groups::read(root), ..Inventory::default() };
-    for name in listed {
-        let Ok(address) = name.parse::<Address>() else { continue };
-        // Gone since the directory was listed: hot-unplugged.
-        let Ok(link) = root.link(&format!("{DEVICES}/{name}")) else { continue };
-        let dir = root.dir(&format!("{DEVICES}/{name}"));
-        if dir.as_ref().is_err_and(|errno| *errno == Errno::NOENT && vanished(root, &name)) {
-            continue;
+pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory, HostError> {
+    let refused = |errno| problem::file(root, "list", DEVICES, errno);
+    let bus = root.dir(DEVICES).map_err(refused)?;
+    let listed = bus.names(".").map_err(refused)?;
+    let found = spread::map(&listed, |name| on_bus(root, &bus, name, scope));
+    let mut functions: BTreeMap<Address, Function> =
+        found.into_iter().flatten().map(|function| (function.address, function)).collect();
+    virtual_functions(root, &mut functions);
+    let groups = match scope {
+        Scope::Rows => groups::of(&functions),
+        Scope::Listing => groups::read(root, &functions),
+    };
+    if scope == Scope::Listing {
+        give_nodes(&mut functions, &nodes::read(root));
+        for (parent, mdevs) in mdevs::read(root) {
+            functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
         }
-        inventory.functions.insert(address, function::read(address, &link, dir));
     }
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
-    inventory.vfio = vfio::read(root, &modules);
-    for function in inventory.functions.values_mut() {
-        function.vfio_driver = modules.vfio_driver(root, function);
+    if scope == Scope::Listing {
+        modules.choose_drivers(root, functions.values_mut());
     }
+    let vfio = vfio::read(root, &mut modules);
+    drop(modules);
     let mut names = catalogs.names.lock().unwrap_or_else(PoisonError::into_inner);
-    names.name(root, inventory.functions.values_mut());
-    Ok(inventory)
+    names.name(root, functions.values_mut());
+    drop(names);
+    Ok(Inventory { functions, groups, numa_nodes: numa::read(root), vfio })
 }
 
-fn vanished(root: &Root, name: &str) -> bool {
-    root.link(&format!("{DEVICES}/{name}")).is_err()
+/// One function's own attributes, as [`on_bus`] reads them.
+fn function(root: &Root, name: &str, scope: Scope) -> Option<Function> {
+    on_bus(root, &root.dir(DEVICES).ok()?, name, scope)
+}
+
+/// One function's own attributes; `None` where it is not there, or was unplugged while it was read.
+fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> {
+    let address = name.parse::<Address>().ok()?;
+    let link = match scope {
+        Scope::Rows => None,
+        Scope::Listing => Some(bus.link(name).ok()?),
+    };
+    let mut function = match root.dir(&format!("{DEVICES}/{name}")) {
+        Ok(dir) => function::read(address, &dir, scope),
+        Err(Errno::NOENT) if bus.link(name).is_err() => return None,
+        Err(errno) => {
+            let mut function = Function::unknown(address);
+            function.notes.push(format!("it cannot be looked into: {}", words(errno)));
+            function
+        }
+    };
+    if !function.notes.is_empty() && bus.link(name).is_err() {
+        return None;
+    }
+    if let Some(link) = link {
+        function.path = Place::of_link(&link).bridges;
+    }
+    Some(function)
+}
+
+/// Tells physical functions of their virtual functions, as these tell it. Their addresses are in the order of their
+/// numbers (PCI Express Base Specification, 9.3.3.9: VF stride).
+fn virtual_functions(root: &Root, functions: &mut BTreeMap<Address, Function>) {
+    let pairs: Vec<(Address, Address)> = functions
+        .values()
+        .filter_map(|function| Some((function.physical_function?, function.address)))
+        .collect();
+    for (physical, address) in pairs {
+        let Some(function) = functions.get_mut(&physical) else { continue };
+        let sriov = function.sriov.get_or_insert_with(|| VirtualFunctions {
+            total: total_vfs(root, physical),
+            ..VirtualFunctions::default()
+        });
+        sriov.present.push(address);
+    }
+}
+
+fn total_vfs(root: &Root, physical: Address) -> u16 {
+    let text = root.attribute(&format!("{DEVICES}/{physical}/sriov_totalvfs"));
+    text.ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Tells functions of what their drivers made.
+fn give_nodes(functions: &mut BTreeMap<Address, Function>, nodes: &Nodes) {
+    for node in &nodes.characters {
+        let Some(function) = functions.get_mut(&node.address) else { continue };
+        let known = &mut function.nodes;
+        match node.dir {
+            "dri/" => known.drm.push(node.name.clone()),
+            "vfio/devices/" => known.vfio_device = Some(node.path()),
+            _ if node.is_nvidia() => known.nvidia_minor = Some(node.number.1),
+            _ => {}
+        }
+    }
+    for disk in nodes.disks.iter().filter(|disk| !disk.partition) {
+        let Some(function) = functions.get_mut(&disk.address) else { continue };
+        function.nodes.block_devices.push(disk.name.clone());
+    }
+    for interface in &nodes.interfaces {
+        let Some(function) = functions.get_mut(&interface.address) else { continue };
+        function.nodes.interfaces.push(interface.name.clone());
+    }
+    for function in functions.values_mut() {
+        let group = function.iommu_group.filter(|group| nodes.vfio_groups.contains_key(group));
+        function.nodes.vfio_group = group.map(|group| format!("/dev/vfio/{group}"));
+        function.nodes.drm.sort_unstable();
+        function.nodes.block_devices.sort_unstable();
+    }
 }

@@ -4,13 +4,16 @@
 //! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline.
 
 mod capacity;
+mod detail;
 mod found;
 mod holders;
 pub mod inventory;
 mod linux_host;
+mod nodes;
 mod place;
 mod problem;
 mod root;
+mod spread;
 mod step;
 mod sys;
 pub mod uevent;

@@ -10,13 +10,13 @@ use model::{
 };
 use rustix::fd::OwnedFd;
 
-use crate::inventory::{self, Catalogs};
+use crate::inventory::{self, Catalogs, Scope};
 use crate::root::Root;
 use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, found, holders, problem, step};
+use crate::{capacity, detail, found, holders, problem, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -85,6 +85,51 @@ impl LinuxHost {
     pub fn reader(root: &Path) -> std::io::Result<Self> {
         let root = Root::open(root)?;
         Ok(Self { root, catalogs: Catalogs::default(), working: None })
+    }
+
+    /// What a list of devices shows, and who uses them, read side by side in this process: all that assemblies and
+    /// their state need ([`Scope::Rows`]), and no more. Whoever may not look at other processes sees no holders.
+    ///
+    /// # Errors
+    /// Where not even the list of functions can be read.
+    pub fn overview(&self) -> Result<(Inventory, Vec<Holder>), HostError> {
+        let (inventory, uses) = std::thread::scope(|scope| {
+            let uses = scope.spawn(|| holders::Uses::read(&self.root));
+            let inventory = inventory::read(&self.root, &self.catalogs, Scope::Rows);
+            (inventory, uses.join())
+        });
+        let inventory = inventory?;
+        let Ok(Ok(uses)) = uses else { return Ok((inventory, Vec::new())) };
+        let groups = &inventory.groups;
+        let groups = groups.iter().map(|(number, group)| (*number, group.members.clone()));
+        let holders = uses.holders(&self.root, &groups.collect());
+        Ok((inventory, holders))
+    }
+
+    /// The inventory with detail of all functions, or of these. On the running system workers read it, with a deadline:
+    /// a function whose driver hangs has a note, and stops nobody. What sleeps is not woken.
+    ///
+    /// # Errors
+    /// Where not even the list of functions can be read.
+    pub fn detail(&self, only: Option<&[Address]>) -> Result<Inventory, HostError> {
+        let mut inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
+        let all = || inventory.functions.keys().copied().collect();
+        let wanted: Vec<Address> = only.map_or_else(all, <[Address]>::to_vec);
+        let own;
+        let reader = match &self.working {
+            Some(working) => detail::Reader::Workers {
+                pool: &working.pool,
+                root: self.root.path(),
+                locks: Some(&working.locks),
+            },
+            None if self.root.is_host() => {
+                own = WorkerPool::new(PoolConfig::new(WorkerCommand::this_executable()));
+                detail::Reader::Workers { pool: &own, root: self.root.path(), locks: None }
+            }
+            None => detail::Reader::Here(&self.root),
+        };
+        detail::complete(&mut inventory, &wanted, reader, &self.root, &self.catalogs);
+        Ok(inventory)
     }
 
     /// The root that everything is read under.
@@ -172,7 +217,7 @@ impl Host for LinuxHost {
     }
 
     fn inventory(&self) -> Result<Inventory, HostError> {
-        inventory::read(&self.root, &self.catalogs)
+        inventory::read(&self.root, &self.catalogs, Scope::Listing)
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {

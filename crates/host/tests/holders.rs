@@ -20,20 +20,19 @@ fn process(fake: &Fake, pid: u32, name: &str, cgroup: &str) {
     fake.file(&format!("proc/{pid}/maps"), "");
 }
 
-/// A device with a node below a function: `class` and the place below the function's directory.
-fn node(fake: &Fake, function: &str, place: &str, class: &str, number: &str) {
-    let path = format!("sys/bus/pci/devices/{function}/{place}");
-    fake.file(&format!("{path}/dev"), format!("{number}\n"));
-    fake.link(&format!("{path}/subsystem"), &format!("/sys/class/{class}"));
-}
-
 #[test]
 fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
     let fake = Fake::new();
     let (gpu, audio, other) = ("0000:01:00.0", "0000:01:00.1", "0000:02:00.0");
     fake.function("0000:00:01.0", "8086:1901", "060400").driver("pcieport").group(1);
-    fake.function("0000:00:01.0/0000:01:00.0", "10de:20b0", "030200").group(2).driver("nvidia");
-    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef", "040300").group(2);
+    fake.function("0000:00:01.0/0000:01:00.0", "10de:20b0", "030200")
+        .group(2)
+        .driver("nvidia")
+        .node("drm/card1", "char", "226:1");
+    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef", "040300")
+        .group(2)
+        .node("sound/card0/pcmC0D3p", "char", "116:2")
+        .node("sound/card0/input5/event5", "char", "13:69");
     fake.function("0000:02:00.0", "10de:20b0", "030200").group(3).driver("nvidia");
     for (function, minor) in [(gpu, 1), (other, 0)] {
         fake.file(
@@ -41,9 +40,6 @@ fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
             format!("Model: \t A100\nDevice Minor: \t {minor}\n"),
         );
     }
-    node(&fake, gpu, "drm/card1", "drm", "226:1");
-    node(&fake, audio, "sound/card0/pcmC0D3p", "sound", "116:2");
-    node(&fake, audio, "sound/card0/input5/event5", "input", "13:69");
     process(&fake, 10, "systemd-logind", "/system.slice/systemd-logind.service");
     fake.link("proc/10/fd/3", "/dev/input/event5").link("proc/10/fd/4", "socket:[77]");
     process(&fake, 11, "python3", "/user.slice/user-1000.slice/session-2.scope");
@@ -78,9 +74,9 @@ fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
 #[test]
 fn a_function_on_vfio_is_held_by_the_machine_that_has_its_group() {
     let fake = Fake::new();
-    fake.function("0000:00:02.0", "8086:10d3", "020000").group(12).driver("vfio-pci");
-    fake.file("sys/class/vfio/12/dev", "241:3\n");
-    node(&fake, "0000:00:02.0", "vfio-dev/vfio0", "vfio-dev", "511:0");
+    let nic = fake.function("0000:00:02.0", "8086:10d3", "020000");
+    nic.group(12).driver("vfio-pci").node("vfio-dev/vfio0", "char", "511:0");
+    fake.virtual_device("virtual/vfio/12", "char", "241:3");
     process(&fake, 20, "qemu-system-x86", "/machine.slice/machine-qemu.scope");
     fake.link("proc/20/fd/30", "/dev/vfio/12");
     process(&fake, 21, "cloud-hyperviso", "/");
@@ -98,20 +94,18 @@ fn a_function_on_vfio_is_held_by_the_machine_that_has_its_group() {
 fn a_disk_is_held_by_mounts_swap_and_what_is_built_on_it() {
     let fake = Fake::new();
     let nvme = "0000:00:03.0";
-    fake.function(nvme, "1b36:0010", "010802").group(3).driver("nvme");
-    node(&fake, nvme, "nvme/nvme0", "nvme", "240:0");
-    node(&fake, nvme, "nvme/nvme0/nvme0n1", "block", "259:0");
+    let drive = fake.function(nvme, "1b36:0010", "010802");
+    drive.group(3).driver("nvme").node("nvme/nvme0", "char", "240:0");
+    drive.disk("nvme/nvme0/nvme0n1", "259:0");
     for part in 1..=4 {
-        let place = format!("nvme/nvme0/nvme0n1/nvme0n1p{part}");
-        node(&fake, nvme, &place, "block", &format!("259:{part}"));
+        drive.disk(&format!("nvme/nvme0/nvme0n1/nvme0n1p{part}"), &format!("259:{part}"));
     }
+    // A second namespace with several paths: its head is elsewhere.
+    drive.hidden("nvme/nvme0/nvme0c0n2");
+    fake.virtual_device("virtual/nvme-subsystem/nvme-subsys0/nvme0n2", "block", "259:9");
     let p4 = format!("sys/bus/pci/devices/{nvme}/nvme/nvme0/nvme0n1/nvme0n1p4");
     fake.link(&format!("{p4}/holders/dm-0"), "/sys/devices/virtual/block/dm-0");
     fake.file("sys/class/block/dm-0/dm/name", "vg0-root\n");
-    // A second namespace with several paths: its head is elsewhere.
-    fake.file(&format!("sys/bus/pci/devices/{nvme}/nvme/nvme0/nvme0c0n2/size"), "1\n");
-    fake.file("sys/class/block/nvme0n2/dev", "259:9\n");
-    fake.link("sys/class/block/nvme0n2/subsystem", "/sys/class/block");
     fake.file(
         "proc/self/mountinfo",
         "22 1 259:1 / /boot\\040efi rw - vfat /dev/nvme0n1p1 rw\n\
@@ -139,7 +133,7 @@ fn a_nic_is_held_by_the_default_route_also_over_a_bridge() {
     let fake = Fake::new();
     for (slot, interface) in [("02", "eth0"), ("03", "eth1"), ("04", "eth2")] {
         let entry = fake.function(&format!("0000:00:{slot}.0"), "8086:10d3", "020000");
-        entry.with(&format!("net/{interface}/mtu"), "1500\n");
+        entry.interface(&format!("net/{interface}"));
     }
     fake.link("sys/class/net/eth0/upper_bond0", "../bond0");
     fake.link("sys/class/net/bond0/upper_br0", "../br0");

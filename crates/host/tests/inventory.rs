@@ -23,12 +23,30 @@ fn workstation() -> Fake {
         .with("boot_vga", "1\n")
         .with("numa_node", "1\n")
         .with("reset_method", "flr bus\n")
+        .with("power_state", "D0\n")
+        .with("power/runtime_status", "active\n")
+        .with("d3cold_allowed", "1\n")
+        .node("drm/renderD128", "char", "226:128")
+        .node("drm/card1", "char", "226:1")
         .with(
             "resource",
             "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200\n\
              0x0000380000000000 0x0000380fffffffff 0x000000000014220c\n",
         );
-    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef:10de:1450", "040300").group(1);
+    fake.file(
+        "proc/driver/nvidia/gpus/0000:01:00.0/information",
+        "Model: \t A100\nDevice Minor: \t 1\n",
+    );
+    let mdev = "4b20d080-1b54-4048-85b3-a6a62d165c01";
+    let gpu = "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    fake.link(&format!("sys/bus/mdev/devices/{mdev}"), &format!("{gpu}/{mdev}"));
+    let mdev = format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/{mdev}");
+    fake.link(&format!("{mdev}/mdev_type"), "../mdev_supported_types/nvidia-474");
+    fake.link(&format!("{mdev}/iommu_group"), "../../../../../kernel/iommu_groups/40");
+    fake.file("sys/kernel/iommu_groups/40/type", "unknown\n");
+    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef:10de:1450", "040300")
+        .group(1)
+        .node("sound/card0/pcmC0D3p", "char", "116:2");
     fake.function("0000:00:02.0", "8086:10c9:8086:a03c", "020000")
         .group(2)
         .driver("igb")
@@ -36,7 +54,7 @@ fn workstation() -> Fake {
         .link("virtfn0", "../0000:00:10.0")
         .link("virtfn10", "../0000:00:10.2")
         .link("virtfn2", "../0000:00:10.1")
-        .with("net/enp0s2/mtu", "1500\n");
+        .interface("net/enp0s2");
     for function in 0..3 {
         fake.function(&format!("0000:00:10.{function}"), "8086:10ca:8086:a03c", "020000")
             .group(10 + function)
@@ -45,14 +63,31 @@ fn workstation() -> Fake {
     fake.function("0000:00:03.0", "1b36:0010:1af4:1100", "010802")
         .group(3)
         .driver("nvme")
-        .with("nvme/nvme0/nvme0n1/size", "1\n")
-        .with("nvme/nvme0/nvme0c0n2/size", "1\n")
+        .disk("nvme/nvme0/nvme0n1", "259:0")
+        .disk("nvme/nvme0/nvme0n1/nvme0n1p1", "259:1")
+        .hidden("nvme/nvme0/nvme0c0n2")
         .with("nvme/nvme0/hwmon1/name", "nvme\n");
     fake.function("0000:00:1f.2", "8086:2922", "010601")
         .group(4)
         .driver("ahci")
-        .with("ata1/host0/target0:0:0/0:0:0:0/block/sda/size", "1\n");
+        .disk("ata1/host0/target0:0:0/0:0:0:0/block/sda", "8:0");
     fake.function("0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0", "1b36:0010", "010802");
+    fake.virtual_device("virtual/nvme-subsystem/nvme-subsys0/nvme0n2", "block", "259:9");
+    fake.function("0000:00:04.0", "8086:10d3", "020000")
+        .group(20)
+        .driver("vfio-pci")
+        .node("vfio-dev/vfio0", "char", "511:0");
+    fake.virtual_device("virtual/vfio/20", "char", "241:0");
+    for (node, cpus, socket) in [(0, "0-1", 0), (1, "2-3", 1)] {
+        let path = format!("sys/devices/system/node/node{node}");
+        fake.file(&format!("{path}/cpulist"), format!("{cpus}\n"));
+        fake.file(&format!("{path}/distance"), if node == 0 { "10 21\n" } else { "21 10\n" });
+        fake.file(&format!("{path}/meminfo"), format!("Node {node} MemTotal:  4096 kB\n"));
+        for cpu in [node * 2, node * 2 + 1] {
+            let path = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+            fake.file(&format!("{path}/physical_package_id"), format!("{socket}\n"));
+        }
+    }
     fake.link("sys/class/iommu/dmar0", "../../devices/virtual/iommu/dmar0");
     fake.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "N\n");
     let modules = "lib/modules/6.1.0-test";
@@ -80,6 +115,45 @@ fn a_whole_host_is_read() {
 }
 
 #[test]
+fn ids_are_read_one_by_one_where_the_modalias_is_missing_or_garbage() {
+    let fake = workstation();
+    let gpu: Address = "0000:01:00.0".parse().unwrap();
+    let before = read(&fake).function(gpu).unwrap().clone();
+    let modalias = fake.path("sys/bus/pci/devices/0000:01:00.0/modalias");
+    std::fs::write(&modalias, "garbage\n").unwrap();
+    let mut function = read(&fake).function(gpu).unwrap().clone();
+    assert_eq!(std::mem::take(&mut function.notes), ["its modalias makes no sense: \"garbage\""]);
+    assert_eq!(function, before);
+    std::fs::remove_file(&modalias).unwrap();
+    assert_eq!(read(&fake).function(gpu), Some(&before));
+}
+
+#[test]
+fn an_overview_has_all_that_assemblies_and_their_state_need() {
+    let fake = workstation();
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    let (rows, holders) = host.overview().unwrap();
+    let listing = host.inventory().unwrap();
+    assert_eq!(holders, host.holders(&listing.functions.keys().copied().collect::<Vec<_>>()).unwrap());
+    assert_eq!((&rows.vfio, &rows.numa_nodes), (&listing.vfio, &listing.numa_nodes));
+    for (address, function) in &listing.functions {
+        let row = rows.function(*address).unwrap();
+        let of = |f: &model::Function| {
+            (f.title(), f.subsystem_device, f.class, f.revision, f.driver.clone(), f.on_vfio())
+        };
+        assert_eq!(of(row), of(function));
+        let place = |f: &model::Function| (f.iommu_group, f.numa_node, f.physical_function);
+        assert_eq!(place(row), place(function));
+        assert_eq!(row.virtual_functions(), function.virtual_functions());
+        let assembly = |inventory| {
+            let assembly = model::Assembly::of(inventory, *address).unwrap();
+            (assembly.obstacles(inventory), assembly)
+        };
+        assert_eq!(assembly(&rows), assembly(&listing));
+    }
+}
+
+#[test]
 fn a_host_without_anything_is_no_error_but_one_without_a_bus_is() {
     let fake = Fake::new();
     assert_eq!(read(&fake), Inventory::default());
@@ -92,7 +166,7 @@ fn a_host_without_anything_is_no_error_but_one_without_a_bus_is() {
 fn nothing_that_locks_or_wakes_is_touched() {
     let fake = workstation();
     let gpu = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
-    for name in ["uevent", "config", "sriov_numvfs", "driver_override", "power_state"] {
+    for name in ["uevent", "config", "sriov_numvfs", "driver_override"] {
         let path = fake.path(&format!("{gpu}/{name}"));
         let _ = std::fs::remove_file(&path);
         std::fs::create_dir(&path).unwrap();
@@ -107,6 +181,7 @@ fn a_module_index_that_changed_is_read_again() {
     let host = LinuxHost::reader(fake.root()).unwrap();
     assert!(host.inventory().unwrap().vfio.vfio_pci);
     fake.file("lib/modules/6.1.0-test/modules.dep", "kernel/none.ko:\n");
+    std::fs::remove_dir_all(fake.path("sys/bus/pci/drivers/vfio-pci")).unwrap();
     assert!(!host.inventory().unwrap().vfio.vfio_pci);
     fake.file("sys/module/vfio_pci/refcnt", "0\n");
     assert!(host.inventory().unwrap().vfio.vfio_pci);
@@ -139,7 +214,12 @@ fn capacity_is_read() {
 }
 
 /// The attributes that a listing reads.
-const ATTRIBUTES: [&str; 11] = [
+const ATTRIBUTES: [&str; 16] = [
+    "modalias",
+    "power_state",
+    "power/runtime_status",
+    "d3cold_allowed",
+    "reset",
     "vendor",
     "device",
     "subsystem_vendor",

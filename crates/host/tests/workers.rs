@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("worker") => return host::worker::main(),
         Some("daemon") => return daemon(&words),
+        Some("stubborn") => return stubborn(),
         _ => {}
     }
     let trial = |name: &str, test: fn()| {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         trial("a_function_that_is_gone_is_told", a_function_that_is_gone_is_told),
         trial("a_reader_changes_nothing", a_reader_changes_nothing),
         trial("names_lead_no_path_astray", names_lead_no_path_astray),
+        trial("a_device_that_hangs_hides_no_other", a_device_that_hangs_hides_no_other),
     ];
     // One after another: some look at, and kill, this process's children.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -319,7 +321,8 @@ fn an_open_vfio_device_is_not_unbound() {
     let fake = machine();
     fake::kernel::set_driver(fake.root(), NIC, Some("vfio-pci"));
     fake.file("sys/bus/pci/drivers/vfio-pci/unbind", "");
-    fake.file("sys/class/vfio/2/dev", "241:2\n").file("proc/4711/comm", "qemu-system-x86\n");
+    fake.virtual_device("virtual/vfio/2", "char", "241:2");
+    fake.file("proc/4711/comm", "qemu-system-x86\n");
     fake.file("proc/4711/cgroup", "0::/system.slice/libvirtd.service\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/2");
     let error = open(&fake).perform(&unbind(NIC, "vfio-pci")).unwrap_err().to_string();
@@ -377,4 +380,54 @@ fn names_lead_no_path_astray() {
         let error = host.perform(&step).unwrap_err().to_string();
         assert!(error.contains("cannot be the name of a driver"), "{error}");
     }
+}
+
+/// A worker that hangs when it is asked about the disk, as one whose read of `config` never returns.
+fn stubborn() -> ExitCode {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+    let (ours, its) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let stdin = std::io::stdin();
+    let executable = std::env::current_exe().unwrap();
+    let mut worker = Command::new(executable).arg("worker").stdin(Stdio::from(its)).spawn().unwrap();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let (_, received) = rustix::net::recv(&stdin, &mut bytes, RecvFlags::empty()).unwrap();
+        let request = &bytes[..received];
+        if request.is_empty() {
+            break;
+        }
+        if String::from_utf8_lossy(request).contains(DISK) {
+            // Until the test is over.
+            while rustix::net::recv(&stdin, &mut bytes, RecvFlags::empty()).unwrap().1 > 0 {}
+            break;
+        }
+        rustix::net::send(&ours, request, SendFlags::empty()).unwrap();
+        let (_, received) = rustix::net::recv(&ours, &mut bytes, RecvFlags::empty()).unwrap();
+        rustix::net::send(&stdin, &bytes[..received], SendFlags::empty()).unwrap();
+    }
+    drop(ours);
+    worker.wait().unwrap();
+    ExitCode::SUCCESS
+}
+
+fn a_device_that_hangs_hides_no_other() {
+    let fake = machine();
+    let mut config = config(&fake);
+    config.workers.command.args = vec!["stubborn".into()];
+    let host = LinuxHost::new(config).unwrap();
+    let inventory = host.detail(None).unwrap();
+    let notes = |address: &str| inventory.function(address.parse().unwrap()).unwrap().notes.clone();
+    assert_eq!(notes(NIC), [""; 0]);
+    assert_eq!(
+        notes(DISK),
+        ["its detail could not be read within 2 s: its driver holds it"]
+    );
+    // A listing needs nothing of it.
+    assert!(host.inventory().unwrap().functions.values().all(|function| function.notes.is_empty()));
 }

@@ -1,51 +1,65 @@
 //! Disks in use by the kernel: mounted, swapped on, or part of something larger.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use model::{Address, Holder};
 
-use super::below::{Below, Disk, device_number};
+use crate::nodes::{Disk, Number, device_number};
 use crate::root::Root;
 
 /// Mount tables of hosts with many containers are long.
 const LIMIT: usize = 16 << 20;
 
-/// Who uses the disks below a function.
-pub fn holders(root: &Root, address: Address, below: &Below) -> Vec<Holder> {
-    if below.disks.is_empty() {
+/// Who uses these disks.
+pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
+    if disks.is_empty() {
         return Vec::new();
     }
-    let holder =
-        |user: String, name: &str| Holder { address, pid: None, user, by: format!("/dev/{name}") };
-    let mounts = mounts(root);
-    let swaps = root.text("proc/swaps").unwrap_or_default();
+    let mounts = Mounts::read(root);
+    let swaps = swaps(root);
     let mut holders = Vec::new();
-    for disk in &below.disks {
-        let here = mounts.iter().filter(|mount| mount.is_of(disk));
-        holders.extend(here.map(|m| holder(format!("mounted at {}", m.at), &disk.name)));
-        let device = format!("/dev/{}", disk.name);
-        if swaps.lines().any(|line| line.split_whitespace().next() == Some(&device)) {
-            holders.push(holder("swap space".into(), &disk.name));
+    for disk in disks {
+        let mut used_as = |user: String| {
+            holders.push(Holder { address: disk.address, pid: None, user, by: disk.path() });
+        };
+        for at in mounts.of(disk) {
+            used_as(format!("mounted at {at}"));
         }
-        for upper in &disk.built_on {
-            holders.push(holder(built(root, upper), &disk.name));
+        if swaps.contains(&disk.path()) {
+            used_as("swap space".into());
+        }
+        // Device mapper, RAID and others say what they took (`bd_link_disk_holder` in block/holder.c).
+        let above = root.names(&format!("sys/class/block/{}/holders", disk.name));
+        for upper in above.unwrap_or_default() {
+            used_as(built(root, &upper));
         }
     }
-    let claimed = unexplained(root, &below.disks, &holders);
-    holders.extend(
-        claimed.into_iter().map(|name| holder("the kernel (ZFS, btrfs, ...)".into(), name)),
-    );
+    let unexplained = unexplained(root, disks, &holders);
+    holders.extend(unexplained);
     holders
 }
 
 /// The disks that are in use by something that shows nowhere: pools of ZFS and the further disks of btrfs take a disk
 /// for themselves (`bd_prepare_to_claim` in block/bdev.c), which an exclusive open (open(2), `O_EXCL`) finds out.
-fn unexplained<'a>(root: &Root, disks: &'a [Disk], known: &[Holder]) -> Vec<&'a str> {
-    let claimed = |name: &&str| {
-        let device = format!("/dev/{name}");
+fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
+    let mut explained: BTreeMap<Address, Vec<&str>> = BTreeMap::new();
+    for holder in known {
+        explained.entry(holder.address).or_default().push(&holder.by);
+    }
+    let claimed = |disk: &&Disk| {
+        let path = disk.path();
         // A whole disk is taken with its partitions, whose names begin with its own.
-        let explained = known.iter().any(|holder| holder.by.starts_with(&device));
-        root.is_host() && !explained && root.is_claimed(&device)
+        let known = explained.get(&disk.address).map(Vec::as_slice).unwrap_or_default();
+        !known.iter().any(|by| by.starts_with(&path)) && root.is_claimed(&path)
     };
-    disks.iter().map(|disk| disk.name.as_str()).filter(claimed).collect()
+    let user = "the kernel (ZFS, btrfs, ...)";
+    let holder = |disk: &Disk| Holder {
+        address: disk.address,
+        pid: None,
+        user: user.into(),
+        by: disk.path(),
+    };
+    disks.iter().filter(claimed).map(holder).collect()
 }
 
 /// A block device that is built on others, for a person.
@@ -57,37 +71,84 @@ fn built(root: &Root, name: &str) -> String {
     }
 }
 
-struct Mount {
-    number: Option<(u32, u32)>,
-    source: String,
-    at: String,
-}
-
-impl Mount {
-    /// By number; file systems of several devices (btrfs) have a number of their own and name one of the devices.
-    fn is_of(&self, disk: &Disk) -> bool {
-        self.number == Some(disk.number) || self.source == format!("/dev/{}", disk.name)
-    }
+fn swaps(root: &Root) -> BTreeSet<String> {
+    let table = root.text("proc/swaps").unwrap_or_default();
+    table.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// The mounts of our own mount namespace (proc_pid_mountinfo(5)).
-fn mounts(root: &Root) -> Vec<Mount> {
-    let table = root.bytes("proc/self/mountinfo", LIMIT).unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
-    let mut mounts: Vec<Mount> = Vec::new();
-    for line in table.lines() {
-        let mut fields = line.split(' ');
-        let (Some(number), Some(at)) = (fields.nth(2), fields.nth(1)) else { continue };
-        let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1));
-        let source = unescape(source.unwrap_or_default());
-        mounts.push(Mount { number: device_number(number), source, at: unescape(at) });
+#[derive(Debug, Default)]
+struct Mounts {
+    /// Where things are mounted, in the table's order.
+    places: Vec<String>,
+    by_number: HashMap<Number, Vec<usize>>,
+    by_source: HashMap<String, Vec<usize>>,
+}
+
+impl Mounts {
+    fn read(root: &Root) -> Self {
+        let table = root.bytes("proc/self/mountinfo", LIMIT).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&table))
     }
-    mounts
+
+    fn parse(table: &str) -> Self {
+        let mut mounts = Self::default();
+        for line in table.lines() {
+            let mut fields = line.split(' ');
+            let (Some(number), Some(at)) = (fields.nth(2), fields.nth(1)) else { continue };
+            let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1));
+            let index = mounts.places.len();
+            mounts.places.push(unescape(at));
+            if let Some(number) = device_number(number) {
+                mounts.by_number.entry(number).or_default().push(index);
+            }
+            if let Some(source) = source.filter(|source| source.starts_with("/dev/")) {
+                mounts.by_source.entry(unescape(source)).or_default().push(index);
+            }
+        }
+        mounts
+    }
+
+    /// By number; file systems of several devices (btrfs) have a number of their own and name one of the devices.
+    fn of(&self, disk: &Disk) -> impl Iterator<Item = &String> {
+        let by_number = self.by_number.get(&disk.number);
+        let by_source = self.by_source.get(&disk.path());
+        let both: BTreeSet<usize> =
+            by_number.into_iter().chain(by_source).flatten().copied().collect();
+        both.into_iter().filter_map(|index| self.places.get(index))
+    }
 }
 
 /// Undoes the kernel's `\040` for a space, `\011`, `\012` and `\134`.
 fn unescape(text: &str) -> String {
+    if !text.contains('\\') {
+        return text.to_owned();
+    }
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_mount_is_found_by_number_or_by_source_and_told_once() {
+        let table = "22 1 259:1 / /boot\\040efi rw - vfat /dev/nvme0n1p1 rw\n\
+                     23 1 0:31 / /data rw shared:1 - btrfs /dev/nvme0n1p1 rw\nnonsense\n";
+        let mounts = Mounts::parse(table);
+        let address = "0000:00:03.0".parse().unwrap();
+        let (name, number) = ("nvme0n1p1".into(), (259, 1));
+        let disk = Disk { address, name, number, partition: true };
+        assert_eq!(mounts.of(&disk).collect::<Vec<_>>(), ["/boot efi", "/data"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_table_panics(table in "([0-9]{0,3} |[0-9]{0,3}:[0-9]{0,3} |/dev/sda |/\\\\040x |- |\n|.){0,40}") {
+            let _ = Mounts::parse(&table);
+        }
+    }
 }

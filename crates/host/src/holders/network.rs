@@ -2,21 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use model::{Address, Holder};
+use model::Holder;
 
+use crate::nodes::Interface;
 use crate::root::Root;
 
 /// A VLAN on a bridge on a bond on an interface.
 const DEPTH: usize = 4;
 
-/// The default routes over the interfaces below a function, or over what is built on them.
-pub fn holders(root: &Root, address: Address, interfaces: &[String]) -> Vec<Holder> {
+/// The default routes over these interfaces, or over what is built on them.
+pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
     if interfaces.is_empty() {
         return Vec::new();
     }
     let routed = default_routes(root);
+    if routed.is_empty() {
+        return Vec::new();
+    }
     let mut holders = Vec::new();
-    for interface in interfaces {
+    for Interface { address, name: interface } in interfaces {
         let mut stack = BTreeSet::from([interface.clone()]);
         above(root, interface, DEPTH, &mut stack);
         for name in stack.intersection(&routed) {
@@ -25,7 +29,7 @@ pub fn holders(root: &Root, address: Address, interfaces: &[String]) -> Vec<Hold
             } else {
                 format!("the host's default route, over {name}")
             };
-            holders.push(Holder { address, pid: None, user, by: interface.clone() });
+            holders.push(Holder { address: *address, pid: None, user, by: interface.clone() });
         }
     }
     holders

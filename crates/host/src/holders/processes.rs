@@ -1,63 +1,116 @@
 //! Processes that have a device node open or mapped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use model::{Address, Holder, HostError};
+use memchr::{memchr, memmem};
+use model::HostError;
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
-use super::below::Node;
-use crate::problem;
+use crate::nodes::{Nodes, Number};
 use crate::root::{Dir, Root};
+use crate::{problem, spread};
 
 /// The largest table of mappings that is looked through.
 const MAPS: usize = 8 << 20;
 
-/// The processes that have one of these nodes open or mapped, each named once for a node.
-pub fn holders(root: &Root, targets: &[(Address, Node)]) -> Result<Vec<Holder>, HostError> {
-    if targets.is_empty() {
+/// Something that can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// The character device with this index in [`Nodes`].
+    Character(usize),
+    /// The disk with this index in [`Nodes`].
+    Disk(usize),
+    /// The node of this VFIO group.
+    VfioGroup(u32),
+}
+
+/// What is looked for, by number and by path.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    by_number: HashMap<(bool, Number), Vec<What>>,
+    by_path: HashMap<String, Vec<What>>,
+    /// Whether any of it can be mapped. Disks are, too, by programs that then have them open.
+    mappable: bool,
+}
+
+/// A process that has something open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, number and unit, for a person.
+    pub user: String,
+    /// What it has open or mapped.
+    pub nodes: BTreeSet<What>,
+}
+
+impl Lookup {
+    /// Looks for all of these.
+    pub fn of(nodes: &Nodes) -> Self {
+        let mut lookup = Self::default();
+        for (index, node) in nodes.characters.iter().enumerate() {
+            lookup.add(false, node.number, node.path(), What::Character(index));
+        }
+        for (group, number) in &nodes.vfio_groups {
+            lookup.add(false, *number, format!("/dev/vfio/{group}"), What::VfioGroup(*group));
+        }
+        for (index, disk) in nodes.disks.iter().enumerate() {
+            lookup.add(true, disk.number, disk.path(), What::Disk(index));
+        }
+        lookup
+    }
+
+    fn add(&mut self, block: bool, number: Number, path: String, what: What) {
+        self.by_number.entry((block, number)).or_default().push(what);
+        self.by_path.entry(path).or_default().push(what);
+        self.mappable |= !block;
+    }
+}
+
+/// The processes that have something of this open or mapped, by their numbers.
+pub fn look(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
+    if lookup.by_path.is_empty() {
         return Ok(Vec::new());
     }
     let names = root.names("proc").map_err(|e| problem::file(root, "list", "proc", e))?;
-    let mut holders = Vec::new();
-    for name in names {
-        let Ok(pid) = name.parse::<u32>() else { continue };
-        // Ended since the directory was listed.
-        let Ok(process) = root.dir(&format!("proc/{pid}")) else { continue };
-        let mut hits = BTreeSet::new();
-        open_files(root, &process, targets, &mut hits);
-        mappings(&process, targets, &mut hits);
-        if hits.is_empty() {
-            continue;
-        }
-        let user = name_of(&process, pid);
-        for (address, node) in hits.iter().filter_map(|hit| targets.get(*hit)) {
-            let (address, by) = (*address, node.path.clone());
-            holders.push(Holder { address, pid: Some(pid), user: user.clone(), by });
-        }
-    }
-    Ok(holders)
+    let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    Ok(spread::map(&pids, |pid| process(root, lookup, *pid)).into_iter().flatten().collect())
 }
 
-fn open_files(root: &Root, process: &Dir, targets: &[(Address, Node)], hits: &mut BTreeSet<usize>) {
+fn process(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
+    // Ended since the directory was listed.
+    let process = root.dir(&format!("proc/{pid}")).ok()?;
+    let mut nodes = BTreeSet::new();
+    open_files(root, &process, lookup, &mut nodes);
+    if lookup.mappable {
+        mappings(&process, lookup, &mut nodes);
+    }
+    (!nodes.is_empty()).then(|| Hit { pid, user: name_of(&process, pid), nodes })
+}
+
+fn open_files(root: &Root, process: &Dir, lookup: &Lookup, found: &mut BTreeSet<What>) {
     let Ok(files) = process.dir("fd") else { return };
     for name in files.names(".").unwrap_or_default() {
-        let Ok(link) = files.link(&name) else { continue };
-        // Sockets, pipes and anonymous inodes have no path.
-        if !link.starts_with('/') {
-            continue;
-        }
-        let path = link.strip_suffix(" (deleted)").unwrap_or(&link);
-        let number = if root.is_host() { device_of(&files, &name) } else { None };
-        hits.extend(matching(targets, |node| match number {
-            Some((block, number)) => node.block == block && node.number == number,
-            None => node.path == path,
-        }));
+        let hits = if root.is_host() {
+            // By number, for in a container a device can have any path.
+            let hits = device_of(&files, &name).and_then(|device| lookup.by_number.get(&device));
+            if hits.is_some() {
+                // A recording is made of what was read, and has no numbers but those of paths.
+                let _ = files.link(&name);
+            }
+            hits
+        } else {
+            let link = files.link(&name).unwrap_or_default();
+            let path = link.strip_suffix(" (deleted)").unwrap_or(&link);
+            lookup.by_path.get(path)
+        };
+        found.extend(hits.into_iter().flatten());
     }
 }
 
-/// The device number of an open file, if it is a device. In a container it can have any path. It never waits for a
-/// file server (`AT_STATX_DONT_SYNC`).
-fn device_of(files: &Dir, name: &str) -> Option<(bool, (u32, u32))> {
+/// The device number of an open file, if it is a device. It never waits for a file server (`AT_STATX_DONT_SYNC`).
+fn device_of(files: &Dir, name: &str) -> Option<(bool, Number)> {
     let stat = statx(files, name, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).ok()?;
     let block = match FileType::from_raw_mode(stat.stx_mode.into()) {
         FileType::CharacterDevice => false,
@@ -68,25 +121,17 @@ fn device_of(files: &Dir, name: &str) -> Option<(bool, (u32, u32))> {
 }
 
 /// A mapping keeps a device in use after its file is closed.
-fn mappings(process: &Dir, targets: &[(Address, Node)], hits: &mut BTreeSet<usize>) {
+fn mappings(process: &Dir, lookup: &Lookup, found: &mut BTreeSet<What>) {
     let Ok(maps) = process.bytes("maps", MAPS) else { return };
-    for line in maps.split(|byte| *byte == b'\n') {
-        // address perms offset dev inode path
-        let Some(at) = line.iter().position(|byte| *byte == b'/') else { continue };
-        let Some(path) = line.get(at..).and_then(|path| std::str::from_utf8(path).ok()) else {
-            continue;
-        };
-        if path.starts_with("/dev/") {
-            hits.extend(matching(targets, |node| node.path == path));
-        }
-    }
+    found.extend(mapped(&maps).filter_map(|path| lookup.by_path.get(path)).flatten());
 }
 
-fn matching<'a>(
-    targets: &'a [(Address, Node)],
-    same: impl Fn(&Node) -> bool + 'a,
-) -> impl Iterator<Item = usize> + 'a {
-    targets.iter().enumerate().filter(move |(_, (_, node))| same(node)).map(|(index, _)| index)
+/// The paths below `/dev` in a table of mappings: `address perms offset dev inode path`.
+fn mapped(maps: &[u8]) -> impl Iterator<Item = &str> {
+    memmem::find_iter(maps, b" /dev/").filter_map(|at| {
+        let rest = maps.get(at + 1..)?;
+        std::str::from_utf8(rest.get(..memchr(b'\n', rest).unwrap_or(rest.len()))?).ok()
+    })
 }
 
 /// `qemu-system-x86 (pid 4711, libvirtd.service)`.
@@ -99,7 +144,7 @@ fn name_of(process: &Dir, pid: u32) -> String {
 }
 
 /// The systemd unit in a process's control group: the innermost service or scope.
-fn unit(cgroup: &str) -> Option<&str> {
+pub fn unit(cgroup: &str) -> Option<&str> {
     let unified = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
     let named = || cgroup.lines().find_map(|line| line.split_once(":name=systemd:").map(|p| p.1));
     let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
@@ -109,6 +154,23 @@ fn unit(cgroup: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_paths_of_devices_are_taken_from_a_table_of_mappings() {
+        let maps = b"7f00-7f01 rw-s 0 00:06 5 /dev/nvidia1\n7f02-7f03 r--p 0 08:01 9 /lib/dev/x\n\
+                     7f04-7f05 rw-p 0 00:00 0\n7f06-7f07 rw-s 0 00:06 7 /dev/dri/card0";
+        assert_eq!(mapped(maps).collect::<Vec<_>>(), ["/dev/nvidia1", "/dev/dri/card0"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_table_panics(table in proptest::collection::vec(any::<u8>(), 0..200), text in "( /dev/|[0-9a-f]-|\n|.){0,30}") {
+            let _ = mapped(&table).count();
+            let _ = mapped(text.as_bytes()).count();
+            let _ = unit(&text);
+        }
+    }
 
     #[test]
     fn the_innermost_unit_is_named() {

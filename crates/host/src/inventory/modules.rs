@@ -1,9 +1,11 @@
 //! The running kernel's modules: which can be had, and which vfio driver fits a function best.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use memchr::memmem;
 use model::Function;
 
+use super::modalias::Modalias;
 use crate::root::Root;
 
 /// The modules that matter to a hand-over.
@@ -16,12 +18,14 @@ const PLACES: [&str; 3] =
 /// `modules.alias` and `modules.dep` of a large distribution kernel have 2 MiB.
 const LIMIT: usize = 32 << 20;
 
-/// What the module files say, and which state of them.
+/// What the module files say, as far as it was asked for, and which state of them.
 #[derive(Debug, Default)]
 pub struct Catalog {
     stamp: Option<Stamp>,
-    available: BTreeSet<&'static str>,
-    aliases: Vec<Alias>,
+    available: Option<BTreeSet<&'static str>>,
+    vfio_aliases: Option<Vec<Alias>>,
+    vfio_drivers: HashMap<Modalias, String>,
+    candidates: BTreeMap<Modalias, Vec<String>>,
 }
 
 /// A state of the module files: the directory, and when `modules.alias` and `modules.dep` were written.
@@ -50,7 +54,7 @@ pub fn module_present(root: &Root, module: &str) -> bool {
 }
 
 impl Catalog {
-    /// Reads the files again if they have changed.
+    /// Forgets what was read if the files have changed.
     pub fn refresh(&mut self, root: &Root) {
         let Some(place) = directory(root) else {
             *self = Self::default();
@@ -60,35 +64,89 @@ impl Catalog {
             let stat = root.stat(&format!("{place}/{name}")).ok()?;
             Some((stat.st_mtime, u64::try_from(stat.st_size).unwrap_or_default()))
         };
-        let stamp = (place.clone(), [state("modules.alias"), state("modules.dep")]);
-        if self.stamp.as_ref() == Some(&stamp) {
-            return;
+        let states = [state("modules.alias"), state("modules.dep")];
+        let stamp = Some((place, states));
+        if self.stamp != stamp {
+            *self = Self { stamp, ..Self::default() };
         }
-        let read = |name: &str| root.bytes(&format!("{place}/{name}"), LIMIT).unwrap_or_default();
-        let mut available = BTreeSet::new();
-        for file in ["modules.builtin", "modules.dep"] {
-            for name in lines(&read(file)).filter_map(module_of) {
-                available.extend(OURS.iter().find(|ours| **ours == name));
-            }
-        }
-        let aliases = lines(&read("modules.alias")).filter_map(Alias::read).collect();
-        *self = Self { stamp: Some(stamp), available, aliases };
     }
 
     /// Whether a module is loaded, built in, or can be loaded.
-    pub fn can_have(&self, root: &Root, module: &str) -> bool {
-        self.available.contains(module) || root.exists(&format!("sys/module/{module}"))
+    pub fn can_have(&mut self, root: &Root, module: &str) -> bool {
+        if root.exists(&format!("sys/module/{module}")) {
+            return true;
+        }
+        let files = || [self.file(root, "modules.builtin"), self.file(root, "modules.dep")];
+        if self.available.is_none() {
+            self.available = Some(files().iter().flat_map(|bytes| ours(bytes)).collect());
+        }
+        self.available.as_ref().is_some_and(|available| available.contains(module))
     }
 
-    /// The vfio driver for a function: that of the alias with the fewest wildcards, as libvirt chooses.
-    pub fn vfio_driver(&self, root: &Root, function: &Function) -> String {
-        let modalias = modalias(function);
-        let matching = self.aliases.iter().filter(|alias| matches(&alias.pattern, &modalias));
-        let best = matching.min_by_key(|alias| alias.pattern.matches('*').count());
-        match best.map(|alias| alias.module.as_str()) {
-            None | Some("vfio_pci") => "vfio-pci".into(),
-            Some(module) => driver_of(root, module),
+    /// Chooses the vfio driver of each function: that of the alias with the fewest wildcards, as libvirt chooses.
+    pub fn choose_drivers<'a>(
+        &mut self,
+        root: &Root,
+        functions: impl Iterator<Item = &'a mut Function>,
+    ) {
+        if self.vfio_aliases.is_none() {
+            let bytes = self.file(root, "modules.alias");
+            let aliases = aliases(&bytes, b"alias vfio_pci:").map(|(pattern, module)| Alias {
+                pattern: pattern.to_owned(),
+                module: module.replace('-', "_"),
+            });
+            self.vfio_aliases = Some(aliases.collect());
         }
+        let aliases = self.vfio_aliases.as_deref().unwrap_or_default();
+        for function in functions {
+            let modalias = Modalias::of(function);
+            let chosen = self.vfio_drivers.entry(modalias);
+            function.vfio_driver =
+                chosen.or_insert_with(|| vfio_driver(root, aliases, modalias)).clone();
+        }
+    }
+
+    /// Looks up the modules that have a driver for functions, those of vfio left out.
+    pub fn candidates<'a>(
+        &mut self,
+        root: &Root,
+        functions: impl Iterator<Item = &'a Function>,
+    ) -> &BTreeMap<Modalias, Vec<String>> {
+        let mut wanted: Vec<Modalias> = functions
+            .map(Modalias::of)
+            .filter(|modalias| !self.candidates.contains_key(modalias))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if !wanted.is_empty() {
+            let bytes = self.file(root, "modules.alias");
+            self.candidates.extend(drivers_for(&bytes, &wanted));
+        }
+        &self.candidates
+    }
+
+    fn file(&self, root: &Root, name: &str) -> Vec<u8> {
+        let Some((place, _)) = &self.stamp else { return Vec::new() };
+        root.bytes(&format!("{place}/{name}"), LIMIT).unwrap_or_default()
+    }
+}
+
+/// Those of our modules that a list of modules has.
+fn ours(bytes: &[u8]) -> impl Iterator<Item = &'static str> {
+    let named = |line: &[u8]| memmem::find(line, b"vfio").or(memmem::find(line, b"iommufd"));
+    lines(bytes).filter(move |line| named(line).is_some()).filter_map(|line| {
+        let name = module_of(line)?;
+        OURS.into_iter().find(|ours| **ours == name)
+    })
+}
+
+fn vfio_driver(root: &Root, aliases: &[Alias], modalias: Modalias) -> String {
+    let text = modalias.to_string();
+    let matching = aliases.iter().filter(|alias| matches(&alias.pattern, &text));
+    let best = matching.min_by_key(|alias| alias.pattern.matches('*').count());
+    match best.map(|alias| alias.module.as_str()) {
+        None | Some("vfio_pci") => "vfio-pci".into(),
+        Some(module) => driver_of(root, module),
     }
 }
 
@@ -100,43 +158,57 @@ fn driver_of(root: &Root, module: &str) -> String {
     driver.unwrap_or(module).to_owned()
 }
 
-impl Alias {
-    fn read(line: &[u8]) -> Option<Self> {
-        let rest = line.strip_prefix(b"alias vfio_pci:")?;
-        let (pattern, module) = std::str::from_utf8(rest).ok()?.split_once(' ')?;
-        Some(Self { pattern: pattern.to_owned(), module: module.trim().replace('-', "_") })
+/// For each function the modules that say they have a driver for it, by name.
+fn drivers_for(bytes: &[u8], wanted: &[Modalias]) -> BTreeMap<Modalias, Vec<String>> {
+    let mut found: BTreeMap<Modalias, Vec<String>> = BTreeMap::new();
+    // The file has twenty thousand lines of PCI, most of them for one vendor: only that vendor's functions are tried.
+    let mut vendors: HashMap<String, Vec<(String, Modalias)>> = HashMap::new();
+    for modalias in wanted {
+        let entry = (modalias.to_string(), *modalias);
+        vendors.entry(format!("v{:08X}", modalias.vendor.0)).or_default().push(entry);
+        found.entry(*modalias).or_default();
     }
+    let all: Vec<_> = vendors.values().flatten().cloned().collect();
+    for (pattern, module) in aliases(bytes, b"alias pci:") {
+        let vendor = pattern.get(..9).filter(|vendor| !vendor.contains('*'));
+        let tried = match vendor {
+            Some(vendor) => vendors.get(vendor).map(Vec::as_slice).unwrap_or_default(),
+            None => &all,
+        };
+        for (_, modalias) in tried.iter().filter(|(text, _)| matches(pattern, text)) {
+            let modules = found.entry(*modalias).or_default();
+            modules.push(module.replace('-', "_"));
+        }
+    }
+    for modules in found.values_mut() {
+        modules.sort_unstable();
+        modules.dedup();
+    }
+    found
 }
 
-/// A function's modalias without its `pci:` (`pci_uevent` in drivers/pci/pci-driver.c).
-fn modalias(function: &Function) -> String {
-    let Function { vendor, device, class, .. } = function;
-    let id = |id: Option<model::Id>| id.map_or(0, |id| id.0);
-    format!(
-        "v{:08X}d{:08X}sv{:08X}sd{:08X}bc{:02X}sc{:02X}i{:02X}",
-        vendor.0,
-        device.0,
-        id(function.subsystem_vendor),
-        id(function.subsystem_device),
-        class.0 >> 16 & 0xff,
-        class.0 >> 8 & 0xff,
-        class.0 & 0xff,
-    )
+/// The patterns and modules of the lines that begin like this.
+fn aliases<'a>(bytes: &'a [u8], start: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let ends = memmem::find_iter(bytes, start).map(move |at| (at, at + start.len()));
+    ends.filter_map(|(at, from)| {
+        let begins = at == 0 || bytes.get(at - 1) == Some(&b'\n');
+        let rest = bytes.get(from..).filter(|_| begins)?;
+        let line = rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?;
+        let (pattern, module) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        Some((pattern, module.trim()))
+    })
 }
 
 /// Whether a text matches a pattern in which `*` stands for any text; module aliases of PCI have no other wildcard.
-fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = rest.get(at + part.len()..).unwrap_or_default();
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some(at) = text.find(part) else { return false };
+        text = text.get(at + part.len()..).unwrap_or_default();
     }
-    rest.ends_with(last)
+    text.ends_with(last)
 }
 
 /// The directory of the running kernel's modules.
@@ -150,7 +222,12 @@ fn directory(root: &Root) -> Option<String> {
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| *byte == b'\n')
+    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    ends.scan(0, |start, end| {
+        let line = bytes.get(*start..end).unwrap_or_default();
+        *start = end + 1;
+        Some(line)
+    })
 }
 
 /// The module that a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...` is about.
@@ -163,6 +240,7 @@ fn module_of(line: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_star_stands_for_any_text() {
@@ -181,5 +259,49 @@ mod tests {
         assert_eq!(name("kernel/drivers/vfio/pci/vfio-pci.ko.zst: a.ko").unwrap(), "vfio_pci");
         assert_eq!(name("kernel/drivers/vfio/vfio.ko").unwrap(), "vfio");
         assert_eq!(name("nonsense"), None);
+    }
+
+    #[test]
+    fn every_line_is_seen_once() {
+        let seen: Vec<_> = lines(b"a\n\nbc").collect();
+        assert_eq!(seen, [b"a".as_slice(), b"", b"bc"]);
+        assert_eq!(lines(b"").count(), 1);
+    }
+
+    #[test]
+    fn modules_say_what_they_drive() {
+        let file = b"# Aliases\n\
+            alias pci:v000010DEd*sv*sd*bc03sc02i00* nvidia\n\
+            alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n\
+            alias pci:v*d*sv*sd*bc03sc*i* any-display\n\
+            alias pci:v00008086d*sv*sd*bc03sc*i* i915\n\
+            alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n\
+            alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n";
+        let gpu = Modalias::read("pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00").unwrap();
+        let found = drivers_for(file, &[gpu]);
+        assert_eq!(found[&gpu], ["any_display", "nouveau", "nvidia"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "(alias (vfio_)?pci:[v*d0-9A-F]{0,20} ?[a-z]{0,4}\n|.|\n){0,9}") {
+            let gpu = Modalias::read("pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00");
+            for file in [bytes.as_slice(), text.as_bytes()] {
+                let _ = drivers_for(file, gpu.as_slice());
+                let _ = ours(file).count();
+                let _ = aliases(file, b"alias vfio_pci:").count();
+            }
+        }
+
+        #[test]
+        fn a_pattern_made_from_a_text_matches_it(text in "[a-c]{0,12}", cuts in proptest::collection::vec(0usize..12, 0..4)) {
+            let mut pattern = text.clone();
+            for cut in cuts {
+                let at = cut.min(pattern.len());
+                let end = (at + 2).min(pattern.len());
+                pattern.replace_range(at..end, "*");
+            }
+            prop_assert!(matches(&pattern, &text), "{} {}", pattern, text);
+        }
     }
 }

@@ -16,7 +16,7 @@ const LIMIT: usize = 32 << 20;
 /// The names that were looked up, and in which state of which file.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    stamp: Option<(&'static str, i64, i64)>,
+    stamp: Option<(&'static str, i64, u64)>,
     looked_up: BTreeSet<(Id, Id)>,
     vendors: BTreeMap<Id, String>,
     devices: BTreeMap<(Id, Id), String>,
@@ -28,7 +28,7 @@ impl Catalog {
         let functions: Vec<_> = functions.collect();
         let stamp = PLACES.iter().find_map(|place| {
             let stat = root.stat(place).ok()?;
-            Some((*place, stat.st_mtime, stat.st_size))
+            Some((*place, stat.st_mtime, u64::try_from(stat.st_size).unwrap_or_default()))
         });
         if stamp != self.stamp {
             *self = Self { stamp, ..Self::default() };
@@ -52,7 +52,11 @@ impl Catalog {
     fn look_up(&mut self, ids: &[u8], wanted: &BTreeSet<(Id, Id)>) {
         let vendors: BTreeSet<Id> = wanted.iter().map(|(vendor, _)| *vendor).collect();
         let mut vendor = None;
-        for line in ids.split(|byte| *byte == b'\n') {
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let (line, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
             match line {
                 [b'C', b' ', ..] => break,
                 [b'\t', b'\t', ..] | [b'#', ..] | [] => {}
@@ -87,6 +91,7 @@ fn entry(line: &[u8]) -> Option<(Id, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn keeps_what_is_wanted_and_no_more() {
@@ -99,5 +104,15 @@ mod tests {
         assert_eq!(catalog.vendors, BTreeMap::from([(Id(0x10de), "NVIDIA Corporation".into())]));
         let name = "GA100 [A100 SXM4 40GB]".to_owned();
         assert_eq!(catalog.devices, BTreeMap::from([((Id(0x10de), Id(0x20b0)), name)]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "([0-9a-f]{0,5} |\t|\n|C |.){0,30}") {
+            let wanted = BTreeSet::from([(Id(0), Id(0)), (Id(0x10de), Id(0x20b0))]);
+            for file in [bytes.as_slice(), text.as_bytes()] {
+                Catalog::default().look_up(file, &wanted);
+            }
+        }
     }
 }

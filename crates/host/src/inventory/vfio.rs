@@ -6,7 +6,7 @@ use super::modules::Catalog;
 use crate::root::Root;
 
 /// Reads what the kernel offers.
-pub fn read(root: &Root, modules: &Catalog) -> VfioSupport {
+pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {
     let noiommu = root.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
     VfioSupport {
         iommu: root.names("sys/class/iommu").is_ok_and(|units| !units.is_empty()),

@@ -14,6 +14,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::detail::{Question, Reading};
+
 /// The largest message; below the kernel's default for a socket's buffer (`net.core.wmem_default`, 208 KiB).
 const LIMIT: usize = 64 << 10;
 
@@ -42,6 +44,8 @@ pub enum Job {
     Recall(Address),
     /// Look for who uses these functions.
     FindHolders(Vec<Address>),
+    /// Read the detail of these functions.
+    ReadDetail(Vec<Question>),
 }
 
 impl Job {
@@ -53,11 +57,18 @@ impl Job {
             Self::Observe(step) => format!("see whether to {}", step.describe()),
             Self::Recall(address) => format!("record how {address} was found"),
             Self::FindHolders(addresses) => {
-                let addresses: Vec<_> = addresses.iter().map(Address::to_string).collect();
-                format!("look for who uses {}", addresses.join(", "))
+                format!("look for who uses {}", listed(addresses.iter().copied()))
+            }
+            Self::ReadDetail(questions) => {
+                let addresses = questions.iter().map(|question| question.address);
+                format!("read the detail of {}", listed(addresses))
             }
         }
     }
+}
+
+fn listed(addresses: impl Iterator<Item = Address>) -> String {
+    addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// What a worker answers.
@@ -72,6 +83,8 @@ pub enum Answer {
     Found(AsFound),
     /// Who uses the functions.
     Held(Vec<Holder>),
+    /// Their detail.
+    Detail(Vec<Reading>),
 }
 
 /// How a job ended.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::protocol::{self, Answer, Job, Outcome, Request};
 use crate::root::Root;
 use crate::worker::Locks;
-use crate::{found, holders, problem, step, sys};
+use crate::{detail, found, holders, problem, step, sys};
 
 /// So many holders as an answer has room for, and more than a person reads.
 const MOST_HOLDERS: usize = 64;
@@ -76,6 +76,10 @@ fn work(request: &Request) -> Outcome {
             let mut holders = holders::find(&root, addresses)?;
             holders.truncate(MOST_HOLDERS);
             Ok(Answer::Held(holders))
+        }
+        Job::ReadDetail(questions) => {
+            let read = |question: &_| detail::read(&root, *question);
+            Ok(Answer::Detail(questions.iter().map(read).collect()))
         }
     }
 }

@@ -67,6 +67,17 @@ impl Fake {
         self
     }
 
+    /// Adds a device that hangs below no function: where it is below `sys/devices`.
+    pub fn virtual_device(&self, place: &str, kind: &str, number: &str) -> &Self {
+        self.file(&format!("sys/devices/{place}/dev"), format!("{number}\n"));
+        self.link(&format!("sys/dev/{kind}/{number}"), &format!("../../devices/{place}"));
+        let name = place.rsplit('/').next().unwrap();
+        if kind == "block" {
+            self.link(&format!("sys/class/block/{name}"), &format!("../../devices/{place}"));
+        }
+        self
+    }
+
     /// Adds a function below `pci0000:00/...`, `place` being the addresses from the root bus down.
     pub fn function(&self, place: &str, ids: &str, class: &str) -> Entry<'_> {
         let address = place.rsplit('/').next().unwrap().to_owned();
@@ -76,10 +87,20 @@ impl Fake {
         let entry = Entry { host: self, path, address };
         let ids: Vec<&str> = ids.split(':').collect();
         let names = ["vendor", "device", "subsystem_vendor", "subsystem_device"];
-        for (name, id) in names.iter().zip(ids) {
+        for (name, id) in names.iter().zip(&ids) {
             entry.with(name, &format!("0x{id}\n"));
         }
         entry.with("class", &format!("0x{class}\n"));
+        let id = |index: usize| ids.get(index).unwrap_or(&"0").to_uppercase();
+        let (base, sub, interface) = (&class[..2], &class[2..4], &class[4..]);
+        let modalias = format!(
+            "pci:v{:0>8}d{:0>8}sv{:0>8}sd{:0>8}bc{base}sc{sub}i{interface}\n",
+            id(0),
+            id(1),
+            id(2),
+            id(3)
+        );
+        entry.with("modalias", &modalias);
         entry.with("revision", "0x01\n").with("numa_node", "-1\n");
         entry.with("driver_override", "(null)\n").with("power/control", "on\n");
         entry.with("resource", &"0x0 0x0 0x0\n".repeat(17));
@@ -88,6 +109,40 @@ impl Fake {
 }
 
 impl Entry<'_> {
+    /// Adds a device with a node: its place below the function, whether it is a block device, and its number.
+    pub fn node(&self, place: &str, kind: &str, number: &str) -> &Self {
+        self.with(&format!("{place}/dev"), &format!("{number}\n"));
+        let target = format!("../../{}/{place}", self.path.trim_start_matches("sys/"));
+        self.host.link(&format!("sys/dev/{kind}/{number}"), &target);
+        self
+    }
+
+    /// Adds a disk, namespace or partition.
+    pub fn disk(&self, place: &str, number: &str) -> &Self {
+        let name = place.rsplit('/').next().unwrap();
+        let target = format!("../../{}/{place}", self.path.trim_start_matches("sys/"));
+        self.host.link(&format!("sys/class/block/{name}"), &target);
+        self.node(place, "block", number)
+    }
+
+    /// Adds one of several paths to a namespace: a disk without a node.
+    pub fn hidden(&self, place: &str) -> &Self {
+        let name = place.rsplit('/').next().unwrap();
+        self.with(&format!("{place}/size"), "1\n");
+        let target = format!("../../{}/{place}", self.path.trim_start_matches("sys/"));
+        self.host.link(&format!("sys/class/block/{name}"), &target);
+        self
+    }
+
+    /// Adds a network interface.
+    pub fn interface(&self, place: &str) -> &Self {
+        let name = place.rsplit('/').next().unwrap();
+        self.with(&format!("{place}/mtu"), "1500\n");
+        let target = format!("../../{}/{place}", self.path.trim_start_matches("sys/"));
+        self.host.link(&format!("sys/class/net/{name}"), &target);
+        self
+    }
+
     /// Sets an attribute.
     pub fn with(&self, name: &str, content: &str) -> &Self {
         self.host.file(&format!("{}/{name}", self.path), content);

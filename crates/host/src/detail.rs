@@ -1,0 +1,120 @@
+//! Reads what only detail tells of a function: from configuration space, which wakes it, and from attributes that
+//! wait for its lock or ask its driver. A driver that hangs holds that lock for ever, so on the running system this is
+//! done by a worker, with a deadline; and only of functions that are awake.
+
+mod config;
+mod link;
+mod names;
+mod partitions;
+mod reader;
+mod registers;
+
+use model::{Address, Detail, Function};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::found;
+use crate::inventory::{DEVICES, senseless, unreadable};
+use crate::problem::words;
+use crate::root::{Dir, Root};
+pub use config::{Config, WHOLE};
+pub use reader::{Reader, complete};
+pub use registers::serial_number;
+
+/// A function whose detail is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Where it is.
+    pub address: Address,
+    /// Whether what could wake it may be read.
+    pub awake: bool,
+}
+
+/// What was read of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Where it is.
+    pub address: Address,
+    /// What it tells.
+    pub detail: Detail,
+    /// What could not be read.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing that could wake a function is read; `None` where it is awake.
+pub fn asleep(function: &Function) -> Option<String> {
+    let status = function.power.runtime_status.as_deref();
+    let status = status.filter(|s| matches!(*s, "suspended" | "suspending" | "resuming"));
+    let state = function.power.state.as_deref().filter(|state| *state == "D3cold");
+    let words = state.or(status)?;
+    Some(format!("it sleeps ({words}): what would wake it was not read"))
+}
+
+/// Reads it. It can wait for as long as the function's driver likes.
+pub fn read(root: &Root, question: Question) -> Reading {
+    let Question { address, awake } = question;
+    let mut reading = Reading { address, detail: Detail::default(), notes: Vec::new() };
+    match root.dir(&format!("{DEVICES}/{address}")) {
+        Ok(dir) => fill(&dir, awake, &mut reading),
+        Err(errno) => reading.notes.push(format!("it cannot be looked into: {}", words(errno))),
+    }
+    reading
+}
+
+fn fill(dir: &Dir, awake: bool, reading: &mut Reading) {
+    let Reading { detail, notes, .. } = reading;
+    match found::driver_override(dir) {
+        Ok(set) => detail.driver_override = set,
+        Err(Errno::NOENT) => {}
+        Err(errno) => notes.push(unreadable("driver_override", errno)),
+    }
+    match dir.attribute("sriov_numvfs").map(|text| text.parse().map_err(|_| text)) {
+        Ok(Ok(enabled)) => detail.enabled_vfs = Some(enabled),
+        Ok(Err(text)) => notes.push(senseless("sriov_numvfs", &text)),
+        Err(Errno::NOENT) => {}
+        Err(errno) => notes.push(unreadable("sriov_numvfs", errno)),
+    }
+    detail.mdev_types = partitions::mdev_types(dir);
+    detail.vgpu = partitions::vgpu(dir);
+    if !awake {
+        return;
+    }
+    match dir.bytes("config", WHOLE) {
+        Ok(bytes) => configuration(dir, Config::new(&bytes), detail, notes),
+        Err(Errno::NOENT) => {}
+        Err(errno) => notes.push(unreadable("config", errno)),
+    }
+}
+
+fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut Vec<String>) {
+    if config.is_gone() {
+        notes.push("its configuration space answers all ones: it does not respond any more".into());
+        return;
+    }
+    if config.is_header_only() {
+        notes.push(
+            "configuration space: only its first 64 bytes may be read without root".into(),
+        );
+        detail.link = link::of_attributes(dir);
+        return;
+    }
+    registers::fill(config, detail);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sleeps_is_not_woken() {
+        let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
+        assert_eq!(asleep(&function), None);
+        function.power.runtime_status = Some("active".into());
+        function.power.state = Some("D0".into());
+        assert_eq!(asleep(&function), None);
+        function.power.runtime_status = Some("suspended".into());
+        assert!(asleep(&function).unwrap().contains("suspended"));
+        function.power.state = Some("D3cold".into());
+        assert!(asleep(&function).unwrap().contains("D3cold"));
+    }
+}

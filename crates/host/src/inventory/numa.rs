@@ -1,0 +1,89 @@
+//! NUMA nodes (Documentation/ABI/stable/sysfs-devices-node).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::NumaNode;
+
+use crate::root::Root;
+
+const NODES: &str = "sys/devices/system/node";
+const CPUS: &str = "sys/devices/system/cpu";
+
+/// More processors than any kernel has (`CONFIG_NR_CPUS` is 8192 at most): where garbage ends.
+const MOST_CPUS: u32 = 1 << 16;
+
+/// Every NUMA node.
+pub fn read(root: &Root) -> BTreeMap<u32, NumaNode> {
+    let mut nodes = BTreeMap::new();
+    for name in root.names(NODES).unwrap_or_default() {
+        let Some(number) = name.strip_prefix("node").and_then(|n| n.parse::<u32>().ok()) else {
+            continue;
+        };
+        let text = |file: &str| root.attribute(&format!("{NODES}/{name}/{file}")).ok();
+        let cpus = text("cpulist").unwrap_or_default();
+        let distances = text("distance").unwrap_or_default();
+        let node = NumaNode {
+            sockets: sockets(root, list(&cpus)),
+            cpus,
+            memory: text("meminfo").as_deref().and_then(memory).unwrap_or_default(),
+            distances: distances.split_ascii_whitespace().map_while(|d| d.parse().ok()).collect(),
+        };
+        nodes.insert(number, node);
+    }
+    nodes
+}
+
+/// `Node 0 MemTotal:  1024 kB`.
+fn memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.split_once("MemTotal:").map(|(_, n)| n))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The sockets of some processors. All processors of a socket are done with the first of them.
+fn sockets(root: &Root, mut cpus: BTreeSet<u32>) -> Vec<u32> {
+    let mut sockets = BTreeSet::new();
+    while let Some(cpu) = cpus.pop_first() {
+        let text = |file: &str| root.attribute(&format!("{CPUS}/cpu{cpu}/topology/{file}")).ok();
+        // A processor that is offline has no topology.
+        let Some(socket) = text("physical_package_id").and_then(|id| id.parse().ok()) else {
+            continue;
+        };
+        sockets.insert(socket);
+        let siblings = text("package_cpus_list").or_else(|| text("core_siblings_list"));
+        for sibling in list(&siblings.unwrap_or_default()) {
+            cpus.remove(&sibling);
+        }
+    }
+    sockets.into_iter().collect()
+}
+
+/// The numbers of a list such as `0-3,8`; what is no number is left out.
+fn list(text: &str) -> BTreeSet<u32> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let last: u32 = last.trim().parse().ok()?;
+        Some(first.trim().parse::<u32>().ok()?..=last.min(MOST_CPUS))
+    };
+    text.split(',').filter_map(range).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors_are_read_and_garbage_ends() {
+        assert_eq!(list("0-2,8, 10\n"), BTreeSet::from([0, 1, 2, 8, 10]));
+        assert_eq!(list("5-1,x,-,3"), BTreeSet::from([3]));
+        assert_eq!(list(""), BTreeSet::new());
+        assert!(list("0-4294967295").len() <= 1 + MOST_CPUS as usize);
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        let text = "Node 1 MemTotal:       2048 kB\nNode 1 MemFree:  4 kB";
+        assert_eq!(memory(text), Some(2 << 20));
+        assert_eq!(memory("Node 1 MemTotal: 99999999999999999999 kB"), None);
+        assert_eq!(memory("nonsense"), None);
+    }
+}

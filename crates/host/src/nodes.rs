@@ -1,0 +1,251 @@
+//! Device nodes, disks and network interfaces of a host, each with the PCI function that it hangs below.
+//!
+//! The kernel keeps a link for every device node in `/sys/dev/char` and `/sys/dev/block` (Documentation/ABI/stable/
+//! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. So one directory and one link
+//! a node tell all of a host, and no directory below a function needs to be looked into.
+
+mod place;
+
+use std::collections::{BTreeMap, HashMap};
+
+use model::Address;
+
+use crate::root::Root;
+use place::Place;
+pub use place::{address_of, below};
+
+/// Major and minor number.
+pub type Number = (u32, u32);
+
+/// The character device major of `/dev/nvidia0` and its siblings (Documentation/admin-guide/devices.txt).
+const NVIDIA: u32 = 195;
+
+/// Where NVIDIA's driver tells of its GPUs: its numbering is in no class of sysfs.
+const NVIDIA_GPUS: &str = "proc/driver/nvidia/gpus";
+
+/// Everything that can be opened or configured of a host's functions.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// Character devices.
+    pub characters: Vec<Character>,
+    /// Disks, namespaces and partitions.
+    pub disks: Vec<Disk>,
+    /// Network interfaces.
+    pub interfaces: Vec<Interface>,
+    /// The nodes `/dev/vfio/N` of VFIO groups.
+    pub vfio_groups: BTreeMap<u32, Number>,
+}
+
+/// A character device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Character {
+    /// The function that it hangs below.
+    pub address: Address,
+    /// Its name in sysfs.
+    pub name: String,
+    /// Its number.
+    pub number: Number,
+    /// The directory of `/dev` that it is in, with a `/` at its end; empty for `/dev` itself.
+    pub dir: &'static str,
+}
+
+/// A block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The function that it hangs below.
+    pub address: Address,
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub number: Number,
+    /// Whether it is a part of another.
+    pub partition: bool,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The function that it hangs below.
+    pub address: Address,
+    /// Its name.
+    pub name: String,
+}
+
+impl Character {
+    /// Whether it is a `/dev/nvidiaN`.
+    pub fn is_nvidia(&self) -> bool {
+        self.number.0 == NVIDIA
+    }
+
+    /// Whether it is a `/dev/vfio/devices/vfioN`.
+    pub fn is_vfio(&self) -> bool {
+        self.dir == "vfio/devices/"
+    }
+
+    /// Where it usually is, as a process sees it.
+    pub fn path(&self) -> String {
+        let Self { number: (major, minor), dir, .. } = self;
+        match *major {
+            // USB_DEVICE_MAJOR: 128 devices a bus (drivers/usb/core/devio.c).
+            189 => format!("/dev/bus/usb/{:03}/{:03}", minor / 128 + 1, minor % 128 + 1),
+            _ => format!("/dev/{dir}{}", self.name.replace('!', "/")),
+        }
+    }
+}
+
+impl Disk {
+    /// Where it is; a `!` in sysfs stands for a `/`.
+    pub fn path(&self) -> String {
+        format!("/dev/{}", self.name.replace('!', "/"))
+    }
+}
+
+/// Looks at all nodes of a host. What is not there or cannot be read is left out.
+pub fn read(root: &Root) -> Nodes {
+    let mut nodes = Nodes::default();
+    characters(root, &mut nodes);
+    nvidia(root, &mut nodes.characters);
+    nodes.disks = disks(root);
+    for (name, target) in links(root, "sys/class/net") {
+        let Some((address, _)) = below(&target) else { continue };
+        nodes.interfaces.push(Interface { address, name });
+    }
+    nodes
+}
+
+/// The links in a directory and where they point; none where there is no such directory.
+fn links(root: &Root, path: &str) -> Vec<(String, String)> {
+    let Ok(dir) = root.dir(path) else { return Vec::new() };
+    let names = dir.names(".").unwrap_or_default().into_iter();
+    names.filter_map(|name| dir.link(&name).ok().map(|target| (name, target))).collect()
+}
+
+fn characters(root: &Root, nodes: &mut Nodes) {
+    for (entry, target) in links(root, "sys/dev/char") {
+        let Some(number) = device_number(&entry) else { continue };
+        let Some((address, rest)) = below(&target) else {
+            let group = target.rsplit_once("/virtual/vfio/").and_then(|(_, n)| n.parse().ok());
+            nodes.vfio_groups.extend(group.map(|group: u32| (group, number)));
+            continue;
+        };
+        let place = Place::of(rest);
+        // Whoever reads an input device (a card's jack detection, say) can lose it at any time.
+        if place.is_input() {
+            continue;
+        }
+        let (name, dir) = (place.name.to_owned(), place.dir());
+        nodes.characters.push(Character { address, name, number, dir });
+    }
+}
+
+fn nvidia(root: &Root, characters: &mut Vec<Character>) {
+    for gpu in root.names(NVIDIA_GPUS).unwrap_or_default() {
+        let Ok(address) = gpu.parse::<Address>() else { continue };
+        let Some(minor) = nvidia_minor(root, address) else { continue };
+        let (name, number) = (format!("nvidia{minor}"), (NVIDIA, minor));
+        characters.push(Character { address, name, number, dir: "" });
+    }
+}
+
+/// The number of a GPU's `/dev/nvidiaN`. NVIDIA's driver answers from what it has in memory: this file wakes no GPU.
+pub fn nvidia_minor(root: &Root, address: Address) -> Option<u32> {
+    let text = root.text(&format!("{NVIDIA_GPUS}/{address}/information")).ok()?;
+    let minor = text.lines().find_map(|line| line.strip_prefix("Device Minor:"))?;
+    minor.trim().parse().ok()
+}
+
+fn disks(root: &Root) -> Vec<Disk> {
+    let mut disks = Vec::new();
+    // By the name of the whole namespace: it and its partitions.
+    let mut heads: HashMap<String, Vec<(String, Number, bool)>> = HashMap::new();
+    for (entry, target) in links(root, "sys/dev/block") {
+        let Some(number) = device_number(&entry) else { continue };
+        if let Some((address, rest)) = below(&target) {
+            let place = Place::of(rest);
+            let (name, partition) = (place.name.to_owned(), place.is_partition());
+            disks.push(Disk { address, name, number, partition });
+        } else if let Some((_, rest)) = target.rsplit_once("/nvme-subsystem/") {
+            let place = Place::of(rest);
+            let (name, partition) = (place.name.to_owned(), place.is_partition());
+            let head = if partition { place.parent } else { place.name };
+            heads.entry(head.to_owned()).or_default().push((name, number, partition));
+        }
+    }
+    if !heads.is_empty() {
+        disks.extend(behind_paths(root, &heads));
+    }
+    disks
+}
+
+/// The namespaces that are reached over several controllers: each path is a hidden disk below its function, and what
+/// is mounted is the head, in another place (drivers/nvme/host/multipath.c).
+fn behind_paths(root: &Root, heads: &HashMap<String, Vec<(String, Number, bool)>>) -> Vec<Disk> {
+    const DIR: &str = "sys/class/block";
+    let mut disks = Vec::new();
+    for path in root.names(DIR).unwrap_or_default() {
+        let Some(head) = namespace(&path).filter(|head| *head != path) else { continue };
+        let Some(parts) = heads.get(&head) else { continue };
+        let Ok(target) = root.link(&format!("{DIR}/{path}")) else { continue };
+        let Some((address, _)) = below(&target) else { continue };
+        for (name, number, partition) in parts {
+            let (name, number, partition) = (name.clone(), *number, *partition);
+            disks.push(Disk { address, name, number, partition });
+        }
+    }
+    // Two paths over one function show the same head.
+    disks.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
+    disks.dedup();
+    disks
+}
+
+/// The functions over which a namespace is reached that has several paths.
+pub fn paths(root: &Root, head: &str) -> Vec<Address> {
+    let heads = HashMap::from([(head.to_owned(), vec![(head.to_owned(), (0, 0), false)])]);
+    behind_paths(root, &heads).into_iter().map(|disk| disk.address).collect()
+}
+
+/// The block device of a namespace: `nvme0n1`, or for one path of several, `nvme0c1n1`, its head `nvme0n1`
+/// (`nvme_mpath_set_disk_name` in drivers/nvme/host/multipath.c).
+pub fn namespace(name: &str) -> Option<String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (front, space) = name.strip_prefix("nvme")?.split_once('n')?;
+    let (subsystem, path) = front.split_once('c').unwrap_or((front, "0"));
+    let right = digits(subsystem) && digits(path) && digits(space);
+    right.then(|| format!("nvme{subsystem}n{space}"))
+}
+
+/// `226:0`.
+pub fn device_number(text: &str) -> Option<Number> {
+    let (major, minor) = text.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_namespace_names_its_head() {
+        assert_eq!(namespace("nvme0n1").as_deref(), Some("nvme0n1"));
+        assert_eq!(namespace("nvme3c1n2").as_deref(), Some("nvme3n2"));
+        for other in ["nvme0", "hwmon1", "ng0n1", "nvmexn1", "nvme0n1p1", "nvme0n"] {
+            assert_eq!(namespace(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_where_udev_puts_it() {
+        let path = |rest: &str, number| {
+            let place = Place::of(rest);
+            let address = "0000:01:00.0".parse().unwrap();
+            let (name, dir) = (place.name.to_owned(), place.dir());
+            Character { address, name, number, dir }.path()
+        };
+        assert_eq!(path("drm/renderD128", (226, 128)), "/dev/dri/renderD128");
+        assert_eq!(path("sound/card0/pcmC0D3p", (116, 2)), "/dev/snd/pcmC0D3p");
+        assert_eq!(path("vfio-dev/vfio3", (511, 3)), "/dev/vfio/devices/vfio3");
+        assert_eq!(path("infiniband_verbs/uverbs0", (231, 192)), "/dev/infiniband/uverbs0");
+        assert_eq!(path("usb2/2-1", (189, 129)), "/dev/bus/usb/002/002");
+        assert_eq!(path("nvme/nvme0", (240, 0)), "/dev/nvme0");
+    }
+}

@@ -80,8 +80,12 @@ pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remed
         );
         commands.push(edit(&quoted(&mine), &[forbids]));
     }
-    let words = format!("let {module} be loaded: turn the lines that forbid it into comments");
-    let remedy = with_initramfs(platform, words, commands);
+    let remedy = if commands.is_empty() {
+        Remedy::default()
+    } else {
+        let words = format!("let {module} be loaded: turn the lines that forbid it into comments");
+        with_initramfs(platform, words, commands)
+    };
     let on_cmdline = lines.iter().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         (name.ends_with("module_blacklist") || name == "modprobe.blacklist")

@@ -62,6 +62,11 @@ impl Host {
         self.inventory.functions.values_mut().next().unwrap()
     }
 
+    fn bar(&mut self, size: u64) {
+        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
+        self.gpu().bars.push(bar);
+    }
+
     fn findings(&self) -> Vec<Finding> {
         all(Patient { inventory: &self.inventory, holders: &[], platform: &self.platform })
     }
@@ -170,15 +175,11 @@ const CASES: &[Case] = &[
     ("hugepages", Severity::Note, |host| host.platform.huge_pages[0].total = 0),
     ("memlock", Severity::Note, |host| host.platform.memlock_limit = Some(8 << 20)),
     ("large-bars", Severity::Warning, |host| {
-        let size = 128 << 30;
-        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
-        host.gpu().bars.push(bar);
+        host.bar(128 << 30);
         host.platform.kernel = Some("6.1.0-31-amd64".into());
     }),
     ("large-bars", Severity::Warning, |host| {
-        let size = 32 << 30;
-        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
-        host.gpu().bars.push(bar);
+        host.bar(32 << 30);
         let qemu = host.platform.tools.get_mut("qemu-system-x86_64").unwrap();
         qemu.version = Some("9.1.3".into());
     }),
@@ -201,10 +202,10 @@ const CASES: &[Case] = &[
     }),
     ("fabric-manager", Severity::Warning, |host| host.gpu().class = Class(0x06_8000)),
     ("qemu", Severity::Warning, |host| host.platform.tools.clear()),
-    ("ovmf", Severity::Warning, |host| host.platform.ovmf.clear()),
-    ("ovmf", Severity::Note, |host| {
+    ("ovmf", Severity::Note, |host| host.platform.ovmf.clear()),
+    ("ovmf", Severity::Warning, |host| {
         host.platform.ovmf.clear();
-        host.gpu().class = Class(0x02_0000);
+        host.bar(256 << 20);
     }),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
 ];

@@ -7,6 +7,9 @@ use crate::Kind;
 
 const QEMUS: [&str; 3] = ["qemu-system-x86_64", "qemu-kvm", "qemu-system-aarch64"];
 
+/// A display function with less memory is the console of a server's management controller.
+const OF_A_GPU: u64 = 256 << 20;
+
 /// The version of the QEMU that is there.
 pub fn qemu_version(platform: &Platform) -> Option<&str> {
     let tool = QEMUS.into_iter().find_map(|name| platform.tools.get(name))?;
@@ -33,7 +36,10 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
         return vec![good(format!("{path} is there"), "machines can boot with UEFI")];
     }
     let read = "no OVMF image in the places where distributions put it";
-    let gpu = patient.inventory.functions.values().any(|function| function.kind() == Kind::Gpu);
+    let mut functions = patient.inventory.functions.values();
+    let gpu = functions.any(|function| {
+        function.kind() == Kind::Gpu && function.bars.iter().any(|bar| bar.size >= OF_A_GPU)
+    });
     let finding = if gpu {
         let meaning = "machines can only boot with SeaBIOS: GPUs with large BARs and their firmware want UEFI";
         warning(read, meaning)

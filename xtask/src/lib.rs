@@ -3,4 +3,6 @@
 pub mod bench;
 pub mod contract;
 pub mod errors;
+#[cfg(feature = "docs")]
+pub mod schema;
 pub mod tree;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use host::{HostConfig, LinuxHost};
 use model::Address;
 use xtask::tree::{self, Crowd, Shape};
-use xtask::{bench, contract, errors};
+use xtask::{bench, contract};
 
 #[derive(Parser)]
 #[command(about = "Handover's own chores")]
@@ -19,11 +19,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Write the documents that are made from the code (docs/errors.md)
+    /// Write the documents that are made from the code (docs/errors.md, docs/inventory.schema.json)
+    #[cfg(feature = "docs")]
     Docs {
         /// Only say whether they are up to date
         #[arg(long)]
         check: bool,
+    },
+    /// Print the inventory in detail, as docs/inventory.schema.json describes it
+    Inventory {
+        /// The directory that has the host's sys and proc in it
+        #[arg(default_value = "/")]
+        root: PathBuf,
     },
     /// Drive a free function of this host through a hand-over and back, checking each step; needs root
     Contract {
@@ -64,7 +71,15 @@ fn main() -> Result<ExitCode> {
         return Ok(host::worker::main());
     }
     match Arguments::parse().chore {
-        Chore::Docs { check } => errors::write(check)?,
+        #[cfg(feature = "docs")]
+        Chore::Docs { check } => {
+            xtask::errors::write(check)?;
+            xtask::schema::write(check)?;
+        }
+        Chore::Inventory { root } => {
+            let inventory = LinuxHost::reader(&root)?.detail(None)?;
+            println!("{}", serde_json::to_string_pretty(&inventory)?);
+        }
         Chore::Contract { address } => {
             let run_dir = PathBuf::from("/run/handover-contract");
             contract::check(&LinuxHost::new(HostConfig::this_host(run_dir))?, address)?;

@@ -72,6 +72,8 @@ codes! {
     InvalidSize = "invalid_size", 400, 2;
     /// An image cannot be accepted: wrong format, a backing file, not below a configured directory.
     InvalidImage = "invalid_image", 400, 2;
+    /// A devices file cannot be used: it cannot be read, or what it says is wrong.
+    InvalidCatalog = "invalid_catalog", 400, 2;
     /// The token is missing or wrong.
     Unauthorized = "unauthorized", 401, 4;
     /// The request came from a web page or by a foreign host name.

@@ -120,21 +120,24 @@ impl Resource {
 }
 
 impl Found {
-    /// `given` has the members of the assemblies that were counted as free before, with the device that they go with.
+    /// `given` has the IOMMU groups of the devices that were counted as free before: a group has one owner, also where
+    /// another function in it has no driver and so stays behind.
     fn of(
         inventory: &Inventory,
         address: Address,
         line: &Line,
         users: &BTreeMap<Address, Vec<&Holder>>,
-        given: &mut BTreeMap<Address, Address>,
+        given: &mut BTreeMap<u32, Address>,
     ) -> Option<Self> {
         let function = inventory.function(address)?;
         let assembly = Assembly::of(inventory, address)?;
         let obstacles = assembly.obstacles(inventory);
-        let taken: Vec<Address> = assembly.taken().map(|member| member.address).collect();
-        let mut used_by: Vec<String> = taken
-            .iter()
-            .filter_map(|member| users.get(member))
+        let group = |member: Address| inventory.function(member)?.iommu_group;
+        let groups: Vec<u32> =
+            assembly.taken().filter_map(|member| group(member.address)).collect();
+        let mut used_by: Vec<String> = assembly
+            .taken()
+            .filter_map(|member| users.get(&member.address))
             .flatten()
             .map(|holder| format!("{} by {}", holder.user, holder.by))
             .collect();
@@ -143,10 +146,10 @@ impl Found {
             FoundState::Impossible
         } else if !used_by.is_empty() {
             FoundState::InUse
-        } else if let Some(first) = taken.iter().find_map(|member| given.get(member)) {
+        } else if let Some(first) = groups.iter().find_map(|group| given.get(group)) {
             FoundState::With { address: *first }
         } else {
-            given.extend(taken.iter().map(|member| (*member, address)));
+            given.extend(groups.iter().map(|group| (*group, address)));
             FoundState::Free
         };
         let (name, line) = (function.title(), line.number);

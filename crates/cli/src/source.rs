@@ -27,8 +27,7 @@ impl Source {
 
     /// Its inventory with detail of all functions, or of these.
     pub fn detail(&self, host: &LinuxHost, only: Option<&[Address]>) -> Result<Inventory, Refusal> {
-        let _ = only;
-        self.inventory(host)
+        host.detail(only).map_err(|error| self.unreadable(&error))
     }
 
     /// The refusal of a root that cannot be read.

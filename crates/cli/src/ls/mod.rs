@@ -5,13 +5,17 @@ mod rows;
 mod text;
 
 use clap::Args;
-use model::{Host, Kind};
+use host::LinuxHost;
+use model::{Holder, Host, Inventory, Kind, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::source::Source;
 use crate::{Json, output};
 use filter::Filter;
 use rows::{Listing, Wanted};
+
+/// What is tried, for errors.
+const WHAT: &str = "list the host's devices";
 
 /// List what could be handed over, with all that goes with it, and what stands in the way
 #[derive(Debug, Args)]
@@ -39,23 +43,30 @@ pub struct Ls {
 
 impl Ls {
     pub fn run(self) -> Done {
-        let host = self.source.open().map_err(Failure::to("list the host's devices"))?;
+        let host = self.source.open().map_err(Failure::to(WHAT))?;
         self.print(&host)
     }
 
     /// Reads the host and prints what is there now.
-    fn print(&self, host: &impl Host) -> Done {
-        let failed = || Failure::to("list the host's devices");
-        let inventory =
-            host.inventory().map_err(|error| failed()(self.source.unreadable(&error)))?;
-        let addresses: Vec<_> = inventory.functions.keys().copied().collect();
-        // Who uses a device is told as far as this user may see it.
-        let holders = host.holders(&addresses).unwrap_or_default();
+    fn print(&self, host: &LinuxHost) -> Done {
+        let (inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
         let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
         let listing = Listing::of(&inventory, &holders, &wanted);
         if self.output.json {
             return output::json(&listing);
         }
         output::line(text::render(&listing, output::width()).trim_end())
+    }
+
+    /// What the rows need, and who uses what, as far as this user may see it.
+    fn read(&self, host: &LinuxHost) -> Result<(Inventory, Vec<Holder>), Refusal> {
+        // Free text can be the name of an interface or a disk, which rows do not need.
+        if self.filters.iter().any(|filter| matches!(filter, Filter::Text(_))) {
+            let inventory = self.source.inventory(host)?;
+            let addresses: Vec<_> = inventory.functions.keys().copied().collect();
+            let holders = host.holders(&addresses).unwrap_or_default();
+            return Ok((inventory, holders));
+        }
+        host.overview().map_err(|error| self.source.unreadable(&error))
     }
 }

@@ -120,6 +120,7 @@ impl<'a> Obstacles<'a> {
 #[cfg(test)]
 mod tests {
     use model::{Holder, Inventory, NumaNode};
+    use proptest::prelude::*;
 
     use super::super::filter::Filter;
     use super::super::rows::Wanted;
@@ -206,5 +207,19 @@ mod tests {
         assert!(
             text.contains("by eth0; default route by eth1; default route by eth2; and 497 more")
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_inventory_makes_the_listing_panic(
+            inventory in crate::topo::tests::anything::inventory(),
+            width in prop::option::of(0usize..200),
+        ) {
+            let listing = Listing::of(&inventory, &[], &Wanted { all: true, ..Wanted::default() });
+            let heads: Vec<_> = listing.assemblies.iter().map(|row| row.address).collect();
+            prop_assert!(heads.is_sorted());
+            render(&listing, width);
+            serde_json::to_string(&listing).unwrap();
+        }
     }
 }

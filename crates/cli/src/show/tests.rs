@@ -5,6 +5,8 @@ use model::{
     VgpuType, VgpuTypes, VirtualFunctions,
 };
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn at(text: &str) -> Address {
@@ -130,4 +132,16 @@ fn a_function_of_which_nothing_is_known_has_a_sheet() {
     let mut inventory = Inventory::default();
     inventory.functions.insert(address, model::Function::unknown(address));
     assert!(shown(&inventory, "00:1f.0", &[]).contains("ffff:ffff"));
+}
+
+proptest! {
+    #[test]
+    fn no_inventory_makes_a_sheet_panic(inventory in crate::topo::tests::anything::inventory()) {
+        for function in inventory.functions.values() {
+            let sheet = Sheet::of(&inventory, function, &[]);
+            text::render(&sheet);
+            serde_json::to_string(&sheet).unwrap();
+            prop_assert!(find::find(&inventory, &function.address.to_string()).is_ok());
+        }
+    }
 }

@@ -135,7 +135,7 @@ fn bridge(bridge: &Bridge<'_>) -> String {
         let _ = write!(text, "  {part}");
     }
     if let Some(present) = bridge.link {
-        let _ = write!(text, ", {}", link::text(present));
+        let _ = write!(text, ", {}", link::now(present));
     }
     if bridge.isolates == Some(false) {
         text.push_str(", does not isolate (ACS is off)");

@@ -17,7 +17,12 @@ pub fn text(link: &Link) -> String {
     }
 }
 
-/// The same, with what keeps it slow where the port above it does.
+/// What it does now: of a port it tells more about the card than about the port what could be.
+pub fn now(link: &Link) -> String {
+    text(&Link { max_speed: link.speed, max_width: link.width, ..*link })
+}
+
+/// The same as [`text`], with what keeps it slow where the port above it does.
 pub fn with_reason(link: &Link, port: Option<&Link>) -> String {
     let text = text(link);
     match port {

@@ -5,7 +5,7 @@ mod matrix;
 mod picture;
 mod svg;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod text;
 
 use std::path::{Path, PathBuf};

@@ -108,10 +108,11 @@ fn function(picture: &Picture, place: &Place, left: String) -> Line {
         Part::Bridge => "bridge".to_owned(),
         Part::Device => place.kind.to_string(),
     };
-    let link = place.link.as_ref().map(link::text).unwrap_or_default();
+    let bridge = place.part != Part::Device;
+    let words = if bridge { link::now } else { link::text };
+    let link = place.link.as_ref().map(words).unwrap_or_default();
     let group = place.iommu_group.map(|group| format!("g{group}")).unwrap_or_default();
     let driver = plain(place.driver.clone().unwrap_or_default());
-    let bridge = place.part != Part::Device;
     let colour = place.iommu_group.and_then(|group| picture.colours.get(&group)).copied();
     let name = plain(place.name.clone());
     Line::Function {

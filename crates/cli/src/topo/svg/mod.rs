@@ -109,7 +109,7 @@ fn box_name(title: &Title<'_>, behind: &[&Place]) -> String {
     };
     let mut name = format!("{word} {}", place.address);
     if let Some(present) = &place.link {
-        let _ = write!(name, " · {}", link::text(present));
+        let _ = write!(name, " · {}", link::now(present));
     }
     if let Some(port) = behind.first() {
         let _ = write!(name, " · behind {}", port.address);

@@ -1,9 +1,10 @@
 //! What the tree looks like, on hosts of different size.
 #![allow(clippy::panic)]
 
+pub mod anything;
 mod hosts;
 
-use model::{Address, Class, Detail, Function, Inventory, Link};
+use model::Inventory;
 use proptest::prelude::*;
 
 use super::picture::Picture;
@@ -99,48 +100,9 @@ fn names_cannot_break_out_of_the_picture_or_steer_the_terminal() {
     assert!(!text::render(&host, None).contains("\u{1b}[2J"));
 }
 
-/// Functions with any texts, paths, groups and links.
-fn anything() -> impl Strategy<Value = Inventory> {
-    let address = (0u8..3, 0u8..3, 0u8..3)
-        .prop_map(|(bus, device, function)| Address::new(0, bus, device, function).unwrap());
-    let link = prop::option::of(any::<(u16, u8, u16, u8)>().prop_map(
-        |(speed, width, max_speed, max_width)| Link { speed, width, max_speed, max_width },
-    ));
-    let function = (
-        address.clone(),
-        prop::collection::vec(address.clone(), 0..8),
-        prop::option::of(address),
-        prop::option::of(any::<u32>()),
-        prop::sample::select(vec![
-            0x06_0400, 0x03_0000, 0x02_0000, 0x06_8000, 0x06_0000, 0x04_0300,
-        ]),
-        any::<String>(),
-        link,
-    );
-    let function =
-        function.prop_map(|(address, path, physical_function, number, class, text, link)| {
-            Function {
-                class: Class(class),
-                path,
-                physical_function,
-                numa_node: number.map(|number| number % 3),
-                iommu_group: number,
-                vendor_name: Some(text.clone()),
-                device_name: Some(text.clone()),
-                driver: Some(text),
-                detail: Some(Box::new(Detail { link, ..Detail::default() })),
-                ..Function::unknown(address)
-            }
-        });
-    prop::collection::vec(function, 0..24).prop_map(|functions| Inventory {
-        functions: functions.into_iter().map(|function| (function.address, function)).collect(),
-        ..Inventory::default()
-    })
-}
-
 proptest! {
     #[test]
-    fn no_inventory_makes_a_renderer_panic(inventory in anything(), width in 0usize..120, all: bool) {
+    fn no_inventory_makes_a_renderer_panic(inventory in anything::inventory(), width in 0usize..120, all: bool) {
         let picture = Picture::of(&inventory, all, &[], true);
         text::render(&picture, Some(width));
         serde_json::to_string(&picture).unwrap();

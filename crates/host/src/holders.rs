@@ -12,6 +12,7 @@ use model::{Address, Holder, HostError};
 use crate::inventory::DEVICES;
 use crate::nodes::{self, Nodes};
 use crate::root::Root;
+pub(crate) use processes::unit;
 use processes::{Hit, Lookup, What};
 
 /// The functions of each IOMMU group.

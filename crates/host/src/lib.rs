@@ -11,6 +11,7 @@ pub mod inventory;
 mod linux_host;
 mod nodes;
 mod place;
+pub mod platform;
 mod problem;
 mod root;
 mod spread;

@@ -16,7 +16,7 @@ use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, detail, found, holders, problem, step};
+use crate::{capacity, detail, found, holders, platform, problem, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -136,6 +136,12 @@ impl LinuxHost {
     #[must_use]
     pub const fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// The host around its devices: what the doctor looks at besides the inventory.
+    #[must_use]
+    pub fn platform(&self) -> model::doctor::Platform {
+        platform::read(&self.root)
     }
 
     /// Workers that missed a deadline and have not come back.

@@ -1,0 +1,73 @@
+//! Reads the host around its devices: a [`model::doctor::Platform`], facts for the doctor's checks.
+//!
+//! Everything is read under the root, so that a recording has it too. What cannot be read is left out and named in
+//! [`Platform::unseen`]; nothing here fails. Programs are run for their versions on the running host only; in a recording
+//! the file [`TOOLS_FILE`] tells these.
+
+mod boot;
+mod cpu;
+mod iommu;
+mod memory;
+mod modules;
+mod nodes;
+mod processes;
+mod security;
+mod tools;
+
+use model::doctor::Platform;
+use rustix::io::Errno;
+
+use crate::problem;
+use crate::root::Root;
+
+pub use modules::MODULES;
+pub use tools::{TOOLS_FILE, tools_text};
+
+/// What is read of long files of procfs: `/proc/interrupts` of a large server has megabytes.
+const LONG: usize = 16 << 20;
+
+/// Reads the facts.
+pub(crate) fn read(root: &Root) -> Platform {
+    let mut platform = Platform {
+        kernel: root.text("proc/sys/kernel/osrelease").ok(),
+        cmdline: root.text("proc/cmdline").ok(),
+        distribution: distribution(root),
+        ..Platform::default()
+    };
+    if platform.cmdline.is_none() {
+        platform.unseen.push("the kernel's command line (/proc/cmdline cannot be read)".into());
+    }
+    cpu::read(root, &mut platform);
+    iommu::read(root, &mut platform);
+    boot::read(root, &mut platform);
+    modules::read(root, &mut platform);
+    memory::read(root, &mut platform);
+    platform.processes = processes::read(root);
+    nodes::read(root, &mut platform);
+    security::read(root, &mut platform);
+    platform.ovmf = tools::ovmf(root);
+    platform.tools = tools::read(root);
+    platform
+}
+
+/// `ID` and `VERSION_ID` (os-release(5)).
+fn distribution(root: &Root) -> Option<String> {
+    let files = ["etc/os-release", "usr/lib/os-release"];
+    let text = files.iter().find_map(|file| root.text(file).ok())?;
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(line.trim().trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
+    };
+    let name = value("ID")?;
+    Some(value("VERSION_ID").map_or(name.clone(), |version| format!("{name} {version}")))
+}
+
+/// The text of a file that can be longer than an attribute, also where not all of it is UTF-8.
+fn long_text(root: &Root, path: &str) -> Result<String, Errno> {
+    root.bytes(path, LONG).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What was not seen, and why.
+fn unseen(what: &str, path: &str, errno: Errno) -> String {
+    format!("{what} (/{path}: {})", problem::words(errno))
+}

@@ -1,0 +1,24 @@
+//! Running programs that are known to use GPUs.
+
+use model::doctor::{Process, full_name};
+
+use crate::holders;
+use crate::root::Root;
+
+/// Reads them, by their numbers.
+pub fn read(root: &Root) -> Vec<Process> {
+    let names = root.names("proc").unwrap_or_default();
+    let mut processes: Vec<Process> = names
+        .iter()
+        .filter_map(|name| {
+            let pid = name.parse().ok()?;
+            // Gone since the directory was listed, or not ours to see.
+            let name = full_name(&root.text(&format!("proc/{pid}/comm")).ok()?)?;
+            let group = root.text(&format!("proc/{pid}/cgroup")).unwrap_or_default();
+            let unit = holders::unit(&group).map(str::to_owned);
+            Some(Process { pid, name: name.to_owned(), unit })
+        })
+        .collect();
+    processes.sort_unstable_by_key(|process| process.pid);
+    processes
+}

@@ -1,0 +1,33 @@
+//! Security modules that could be in the way.
+
+use model::doctor::{Platform, Security};
+
+use super::unseen;
+use crate::root::Root;
+
+const ACTIVE: &str = "sys/kernel/security/lsm";
+
+/// Reads what is active.
+pub fn read(root: &Root, platform: &mut Platform) {
+    let active = root.text(ACTIVE);
+    if let Err(errno) = &active {
+        platform.unseen.push(unseen("which security modules are active", ACTIVE, *errno));
+    }
+    let enforce = root.text("sys/fs/selinux/enforce").ok();
+    let lockdown = root.text("sys/kernel/security/lockdown").ok();
+    platform.security = Security {
+        modules: active
+            .unwrap_or_default()
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        selinux_enforcing: enforce.map(|text| text == "1"),
+        apparmor_libvirt: root.exists("etc/apparmor.d/libvirt"),
+        // `none [integrity] confidentiality`
+        lockdown: lockdown.as_deref().and_then(|text| {
+            let chosen = text.split_once('[')?.1.split_once(']')?.0;
+            Some(chosen.to_owned())
+        }),
+    };
+}

@@ -1,0 +1,178 @@
+//! Programs that machines are made with, and their firmware.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use model::doctor::Tool;
+
+use crate::root::Root;
+
+/// What a recording says of the host's programs; a line has a name, a path and a version, with tabs between.
+pub const TOOLS_FILE: &str = "handover/tools";
+
+const NAMES: [&str; 7] = [
+    "qemu-system-x86_64",
+    "qemu-system-aarch64",
+    "qemu-kvm",
+    "libvirtd",
+    "virtqemud",
+    "podman",
+    "cloud-hypervisor",
+];
+
+const PLACES: [&str; 7] = [
+    "usr/bin",
+    "usr/sbin",
+    "usr/local/bin",
+    "usr/local/sbin",
+    "usr/libexec",
+    "usr/lib",
+    "usr/lib/qemu",
+];
+
+/// Where distributions put the code part of OVMF and of its kin for Arm.
+const OVMF: [&str; 12] = [
+    "usr/share/OVMF/OVMF_CODE_4M.fd",
+    "usr/share/OVMF/OVMF_CODE.fd",
+    "usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2",
+    "usr/share/edk2/x64/OVMF_CODE.4m.fd",
+    "usr/share/edk2-ovmf/x64/OVMF_CODE.fd",
+    "usr/share/pve-edk2-firmware/OVMF_CODE_4M.fd",
+    "usr/share/pve-edk2-firmware/OVMF_CODE.fd",
+    "usr/share/qemu/ovmf-x86_64-code.bin",
+    "usr/share/qemu/ovmf-x86_64-4m-code.bin",
+    "usr/share/AAVMF/AAVMF_CODE.fd",
+    "usr/share/edk2/aarch64/QEMU_EFI.fd",
+];
+
+/// How long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Firmware images for machines.
+pub fn ovmf(root: &Root) -> Vec<String> {
+    let there = OVMF.into_iter().filter(|path| root.exists(path));
+    there.map(|path| format!("/{path}")).collect()
+}
+
+/// The programs that are there. They are asked for their versions on the running host only.
+pub fn read(root: &Root) -> BTreeMap<String, Tool> {
+    if let Ok(text) = root.text(TOOLS_FILE) {
+        return recorded(&text);
+    }
+    let found = NAMES.into_iter().filter_map(|name| {
+        let path = PLACES.iter().map(|place| format!("{place}/{name}"));
+        let path = path.into_iter().find(|path| root.exists(path))?;
+        Some((name.to_owned(), Tool { path: format!("/{path}"), version: None }))
+    });
+    let mut tools: BTreeMap<String, Tool> = found.collect();
+    if root.is_host() {
+        std::thread::scope(|scope| {
+            for tool in tools.values_mut() {
+                scope.spawn(|| tool.version = ask(&root.shown(&tool.path), PATIENCE));
+            }
+        });
+    }
+    tools
+}
+
+/// The programs as the text of [`TOOLS_FILE`].
+#[must_use]
+pub fn tools_text(tools: &BTreeMap<String, Tool>) -> String {
+    let mut text = String::new();
+    for (name, Tool { path, version }) in tools {
+        let _ = writeln!(text, "{name}\t{path}\t{}", version.as_deref().unwrap_or_default());
+    }
+    text
+}
+
+fn recorded(text: &str) -> BTreeMap<String, Tool> {
+    let tools = text.lines().filter_map(|line| {
+        let mut parts = line.split('\t');
+        let (name, path) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let version = parts.next().filter(|version| !version.is_empty()).map(str::to_owned);
+        Some((name, Tool { path, version }))
+    });
+    tools.collect()
+}
+
+/// Has a program say its version. It gets nothing to read, and is ended after a while.
+fn ask(path: &str, patience: Duration) -> Option<String> {
+    let mut child = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let end = Instant::now() + patience;
+    // What it says fits into a pipe, so it need not be read before it ends.
+    while child.try_wait().ok()?.is_none() {
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = Vec::new();
+    child.stdout.take()?.take(4096).read_to_end(&mut said).ok()?;
+    version(&String::from_utf8_lossy(&said))
+}
+
+/// The version in what a program says: the first word that begins with a digit, `v` before it or not.
+fn version(said: &str) -> Option<String> {
+    let words = said.split(|c: char| c.is_whitespace() || c == '(' || c == ')');
+    let mut plain = words.map(|word| word.strip_prefix('v').unwrap_or(word));
+    let found = plain.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(found.trim_end_matches([',', ';']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_in_what_programs_say() {
+        let said = [
+            ("QEMU emulator version 7.2.17 (Debian 1:7.2+dfsg-7+deb12u14)\nCopyright", "7.2.17"),
+            ("libvirtd (libvirt) 9.0.0", "9.0.0"),
+            ("podman version 4.3.1", "4.3.1"),
+            ("cloud-hypervisor v40.0", "40.0"),
+        ];
+        for (text, right) in said {
+            assert_eq!(version(text).as_deref(), Some(right), "{text}");
+        }
+        assert_eq!(version("no idea"), None);
+        assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join("slow");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(ask(program.to_str().unwrap(), Duration::from_millis(50)), None);
+        assert_eq!(ask("/nowhere", Duration::from_millis(50)), None);
+    }
+
+    #[test]
+    fn a_recording_tells_what_the_host_had() {
+        let tool = |path: &str, version: Option<&str>| Tool {
+            path: path.into(),
+            version: version.map(str::to_owned),
+        };
+        let tools = BTreeMap::from([
+            ("libvirtd".to_owned(), tool("/usr/sbin/libvirtd", None)),
+            ("podman".to_owned(), tool("/usr/bin/podman", Some("4.3.1"))),
+        ]);
+        assert_eq!(recorded(&tools_text(&tools)), tools);
+        assert_eq!(recorded("nonsense\n"), BTreeMap::new());
+    }
+}

@@ -14,6 +14,7 @@ mod modalias;
 mod modules;
 mod names;
 mod numa;
+pub(crate) mod one;
 mod vfio;
 
 use std::collections::BTreeMap;

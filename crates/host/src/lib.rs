@@ -9,6 +9,7 @@ mod found;
 mod holders;
 pub mod inventory;
 mod linux_host;
+mod live;
 mod nodes;
 mod place;
 pub mod platform;
@@ -21,4 +22,5 @@ pub mod uevent;
 pub mod worker;
 
 pub use linux_host::{HostConfig, LinuxHost};
+pub use live::{Follower, Live};
 pub use root::{Dir, OWN_EXECUTABLE, Root};

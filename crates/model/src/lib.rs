@@ -9,6 +9,7 @@ pub mod catalog;
 mod claim;
 pub mod doctor;
 mod fingerprint;
+mod following;
 mod ids;
 mod inventory;
 mod machine;
@@ -23,6 +24,7 @@ pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, no_such_function};
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Role};
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
+pub use following::Following;
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
     Acs, Bar, Change, Detail, Function, Group, Inventory, Link, Mdev, MdevType, Node, Nodes,

@@ -14,6 +14,10 @@ pub struct Uevent {
     pub old_path: Option<String>,
     /// What it is: `pci`, `net`, `block`, `vfio-dev`, ...
     pub subsystem: String,
+    /// The kind within its subsystem, where it has kinds: `disk`, `partition`.
+    pub kind: Option<String>,
+    /// Major and minor number, where it has a device node.
+    pub number: Option<(u32, u32)>,
 }
 
 impl Uevent {
@@ -31,15 +35,22 @@ impl Uevent {
             path: path.to_owned(),
             old_path: None,
             subsystem: String::new(),
+            kind: None,
+            number: None,
         };
+        let (mut major, mut minor) = (None, None);
         // A property that is not UTF-8, such as a partition's label, spoils only itself.
         for (key, value) in lines.filter_map(|line| line.ok()?.split_once('=')) {
             match key {
                 "SUBSYSTEM" => event.subsystem = value.to_owned(),
                 "DEVPATH_OLD" => event.old_path = Some(value.to_owned()),
+                "DEVTYPE" => event.kind = Some(value.to_owned()),
+                "MAJOR" => major = value.parse().ok(),
+                "MINOR" => minor = value.parse().ok(),
                 _ => {}
             }
         }
+        event.number = major.zip(minor);
         (!event.subsystem.is_empty()).then_some(event)
     }
 
@@ -47,26 +58,26 @@ impl Uevent {
     /// two functions, and is the second.
     #[must_use]
     pub fn function(&self) -> Option<Address> {
-        last_address(&self.path)
-    }
-
-    /// The function that the object belonged to before a `move`, where it was another.
-    #[must_use]
-    pub fn old_function(&self) -> Option<Address> {
-        self.old_path.as_deref().and_then(last_address)
+        // `0000:00:02.0:pcie001` is a port's service, not a function: the address must be the whole component.
+        self.path.rsplit('/').find_map(|part| part.parse().ok())
     }
 
     /// The object's own name: the last component of its path.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.path.rsplit('/').next().unwrap_or_default()
+        last(&self.path)
+    }
+
+    /// The name that the object had before a `move`.
+    #[must_use]
+    pub fn old_name(&self) -> Option<&str> {
+        self.old_path.as_deref().map(last)
     }
 }
 
-/// The last PCI address among the components of a path.
-fn last_address(path: &str) -> Option<Address> {
-    // `0000:00:02.0:pcie001` is a port's service, not a function: the address must be the whole component.
-    path.rsplit('/').find_map(|part| part.parse().ok())
+/// The last component of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -92,7 +103,22 @@ mod tests {
         let event = Uevent::parse(&bytes).unwrap();
         let nic = "0000:03:00.0".parse().ok();
         assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("move", "net"));
-        assert_eq!((event.name(), event.function(), event.old_function()), ("lan0", nic, nic));
+        assert_eq!((event.name(), event.old_name()), ("lan0", Some("eth0")));
+        assert_eq!((event.function(), event.number, event.kind), (nic, None, None));
+    }
+
+    #[test]
+    fn a_device_node_has_its_number_and_kind() {
+        let drive = "add@/devices/pci0000:00/0000:04:00.0/nvme/nvme0/nvme0n1";
+        let read = |lines: &[&str]| {
+            let lines = [&[drive, "SUBSYSTEM=block"], lines].concat();
+            let event = Uevent::parse(&message(&lines)).unwrap();
+            (event.number, event.kind)
+        };
+        let disk = Some("disk".to_owned());
+        assert_eq!(read(&["MAJOR=259", "MINOR=0", "DEVTYPE=disk"]), (Some((259, 0)), disk));
+        assert_eq!(read(&["MAJOR=259"]), (None, None));
+        assert_eq!(read(&["MAJOR=-1", "MINOR=99999999999"]), (None, None));
     }
 
     #[test]
@@ -141,14 +167,14 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Some(event) = Uevent::parse(&bytes) {
-                let _ = (event.function(), event.old_function(), event.name().len());
+                let _ = (event.function(), event.old_name(), event.name().len());
             }
         }
 
         #[test]
         fn nothing_like_a_message_panics(text in "[a-z]{0,6}@?/(devices|[0-9a-f:./]{0,30}|\0|=|SUBSYSTEM=|.){0,12}") {
             if let Some(event) = Uevent::parse(text.as_bytes()) {
-                let _ = (event.function(), event.old_function(), event.name().len());
+                let _ = (event.function(), event.old_name(), event.name().len());
                 prop_assert!(event.path.starts_with('/') && !event.subsystem.is_empty());
             }
         }

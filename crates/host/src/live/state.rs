@@ -1,0 +1,310 @@
+//! What is known of a host, and what is read again of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::{Arc, Weak};
+
+use model::{Address, Change, Function, Inventory, Node};
+use uuid::Uuid;
+
+use super::owners::Owners;
+use super::subject::Subject;
+use crate::inventory::{Catalogs, one};
+use crate::nodes;
+use crate::root::Root;
+use crate::uevent::Uevent;
+
+/// What is known of a host.
+#[derive(Debug)]
+pub struct State {
+    inventory: Inventory,
+    owners: Owners,
+    /// The groups that have a node below `/dev/vfio`.
+    vfio_groups: BTreeSet<u32>,
+    /// The copy that somebody looks at. It is his: nobody here keeps it, or takes the time to free it.
+    shared: Weak<Inventory>,
+}
+
+impl State {
+    pub fn new(inventory: Inventory) -> Self {
+        let owners = Owners::of(&inventory);
+        let with_node = |f: &Function| f.nodes.vfio_group.as_ref().and(f.iommu_group);
+        let vfio_groups = inventory.functions.values().filter_map(with_node).collect();
+        Self { inventory, owners, vfio_groups, shared: Weak::new() }
+    }
+
+    pub fn snapshot(&mut self) -> Arc<Inventory> {
+        self.shared.upgrade().unwrap_or_else(|| {
+            let copy = Arc::new(self.inventory.clone());
+            self.shared = Arc::downgrade(&copy);
+            copy
+        })
+    }
+
+    /// Takes another inventory, and tells what is different.
+    pub fn replace(&mut self, inventory: Inventory) -> Vec<Change> {
+        let old = mem::replace(self, Self::new(inventory)).inventory.functions;
+        let new = &self.inventory.functions;
+        let addresses: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
+        let changes = addresses.iter().map(|at| Change::between(old.get(at), new.get(at)));
+        changes.flatten().collect()
+    }
+
+    /// Reads again what these uevents are about, and tells what is different.
+    pub fn apply(&mut self, root: &Root, catalogs: &Catalogs, events: &[Uevent]) -> Vec<Change> {
+        let mut reading = Reading {
+            root,
+            catalogs,
+            state: self,
+            changes: Vec::new(),
+            parents: BTreeMap::new(),
+            numa: false,
+            support: false,
+        };
+        for subject in events.iter().flat_map(Subject::of) {
+            reading.look(subject);
+        }
+        reading.finish()
+    }
+}
+
+/// A reading of some parts of a host.
+struct Reading<'a> {
+    root: &'a Root,
+    catalogs: &'a Catalogs,
+    state: &'a mut State,
+    changes: Vec<Change>,
+    /// Physical functions whose virtual functions came or went, as they were before.
+    parents: BTreeMap<Address, Function>,
+    numa: bool,
+    support: bool,
+}
+
+impl Reading<'_> {
+    /// Reads something again. An object's links are in place before its `add`, and away before its `remove`
+    /// (`device_add` and `device_del` in drivers/base/core.c).
+    fn look(&mut self, subject: Subject) {
+        self.state.shared = Weak::new();
+        match subject {
+            Subject::Function { address, went } => {
+                if went {
+                    self.put(address, None);
+                }
+                let found = one::function(self.root, self.catalogs, address);
+                self.put(address, found);
+            }
+            Subject::Node { node, name, link } => {
+                let target = self.target(&link, &name);
+                let owner = target.and_then(|target| Some(nodes::below(&target)?.0));
+                self.give(node, &name, owner.as_slice());
+            }
+            Subject::Namespace { name, link } => {
+                let there = self.target(&link, &name).is_some();
+                let owners = if there { nodes::paths(self.root, &name) } else { Vec::new() };
+                self.give(Node::BlockDevice, &name, &owners);
+            }
+            Subject::Mdev(uuid) => self.mdev(uuid),
+            Subject::VfioGroup { group, link } => self.vfio_group(group, &link),
+            Subject::Numa => self.numa = true,
+            Subject::Support => self.support = true,
+        }
+    }
+
+    /// What is read once for many uevents.
+    fn finish(mut self) -> Vec<Change> {
+        let inventory = &mut self.state.inventory;
+        for (address, before) in mem::take(&mut self.parents) {
+            let after = inventory.functions.get(&address);
+            self.changes
+                .extend(after.into_iter().flat_map(|f| Change::between(Some(&before), Some(f))));
+        }
+        if self.numa {
+            inventory.numa_nodes = one::numa_nodes(self.root);
+        }
+        if self.support {
+            inventory.vfio = one::vfio_support(self.root, self.catalogs);
+        }
+        self.changes
+    }
+
+    /// Takes a function as it was just read, or that it is not there.
+    fn put(&mut self, address: Address, found: Option<Function>) {
+        let old = self.state.inventory.functions.remove(&address);
+        let new = found.map(|mut new| {
+            self.complete(&mut new, old.as_ref());
+            new
+        });
+        self.changes.extend(Change::between(old.as_ref(), new.as_ref()));
+        if let (Some(old), None) = (&old, &new) {
+            self.state.owners.forget(old);
+        }
+        let parent = |f: &Option<Function>| f.as_ref().and_then(|f| f.physical_function);
+        let group = |f: &Option<Function>| f.as_ref().and_then(|f| f.iommu_group);
+        let (parents, groups) = ([parent(&old), parent(&new)], [group(&old), group(&new)]);
+        let mdevs = old.into_iter().flat_map(|old| old.mdevs);
+        let lost: Vec<u32> = mdevs.filter_map(|mdev| mdev.iommu_group).collect();
+        self.state.inventory.functions.extend(new.map(|new| (address, new)));
+        for parent in parents.into_iter().flatten() {
+            self.adopt(parent, address);
+        }
+        for group in groups.into_iter().flatten().chain(lost) {
+            self.regroup(group, address);
+        }
+    }
+
+    /// Tells a function that was just read what other objects tell of it. They have uevents of their own, which come
+    /// after their function's.
+    fn complete(&self, new: &mut Function, old: Option<&Function>) {
+        let minor = new.nodes.nvidia_minor;
+        if let Some(old) = old {
+            new.nodes.clone_from(&old.nodes);
+            new.mdevs.clone_from(&old.mdevs);
+        }
+        new.nodes.nvidia_minor = minor;
+        let group = new.iommu_group.filter(|group| self.state.vfio_groups.contains(group));
+        new.nodes.vfio_group = group.map(group_path);
+        let children: Vec<Address> = match old {
+            Some(old) => old.virtual_functions().to_vec(),
+            None if new.physical_function.is_some() => Vec::new(),
+            None => {
+                let all = self.state.inventory.functions.values();
+                let children = all.filter(|f| f.physical_function == Some(new.address));
+                children.map(|f| f.address).collect()
+            }
+        };
+        if !children.is_empty() {
+            one::virtual_functions(self.root, new).present = children;
+        }
+    }
+
+    /// Tells a physical function of a virtual one that came or went.
+    fn adopt(&mut self, parent: Address, child: Address) {
+        let functions = &mut self.state.inventory.functions;
+        let is_child = functions.get(&child).is_some_and(|f| f.physical_function == Some(parent));
+        let Some(function) = functions.get_mut(&parent) else { return };
+        self.parents.entry(parent).or_insert_with(|| function.clone());
+        let sriov = one::virtual_functions(self.root, function);
+        sriov.present.retain(|other| *other != child);
+        if is_child {
+            let place = sriov.present.partition_point(|other| *other < child);
+            sriov.present.insert(place, child);
+        } else if sriov.present.is_empty() && sriov.total == 0 {
+            function.sriov = None;
+        }
+    }
+
+    /// Reads a group again, with a function that may have come or gone.
+    fn regroup(&mut self, number: u32, address: Address) {
+        let inventory = &mut self.state.inventory;
+        let member = inventory.function(address).is_some_and(|f| f.iommu_group == Some(number));
+        let kind = one::group_type(self.root, number);
+        let group = inventory.groups.entry(number).or_default();
+        match (group.members.binary_search(&address), member) {
+            (Err(place), true) => group.members.insert(place, address),
+            (Ok(place), false) => {
+                group.members.remove(place);
+            }
+            _ => {}
+        }
+        match kind {
+            Some(kind) => group.domain_type = kind,
+            None if group.members.is_empty() => {
+                inventory.groups.remove(&number);
+            }
+            None => group.domain_type = None,
+        }
+    }
+
+    /// Where the link of an object points; nowhere where the link is away, or another object's by now.
+    fn target(&self, link: &str, name: &str) -> Option<String> {
+        let target = self.root.link(link).ok()?;
+        (target.rsplit('/').next() == Some(name)).then_some(target)
+    }
+
+    /// Gives a node to its functions, and takes it from those that had it.
+    fn give(&mut self, node: Node, name: &str, to: &[Address]) {
+        let functions = &self.state.inventory.functions;
+        let to: Vec<_> = to.iter().copied().filter(|at| functions.contains_key(at)).collect();
+        let from = self.state.owners.give(node, name, &to);
+        for address in from.iter().filter(|address| !to.contains(address)) {
+            self.edit(*address, |function| set(function, node, name, false));
+        }
+        for address in to.iter().filter(|address| !from.contains(address)) {
+            self.edit(*address, |function| set(function, node, name, true));
+        }
+    }
+
+    fn mdev(&mut self, uuid: Uuid) {
+        let found = one::mdev(self.root, uuid);
+        let found = found.filter(|(at, _)| self.state.inventory.functions.contains_key(at));
+        let parent = found.as_ref().map(|(parent, _)| *parent);
+        let old = self.state.owners.give_mdev(uuid, parent);
+        let mut groups = Vec::from_iter(found.as_ref().and_then(|(_, mdev)| mdev.iommu_group));
+        let mut found = found.map(|(_, mdev)| mdev);
+        let parents = BTreeSet::from_iter(old.into_iter().chain(parent));
+        for address in &parents {
+            let mdev = found.take_if(|_| parent == Some(*address));
+            self.edit(*address, |function| {
+                let gone = function.mdevs.extract_if(.., |other| other.uuid == uuid);
+                groups.extend(gone.filter_map(|mdev| mdev.iommu_group));
+                let place = function.mdevs.partition_point(|other| other.uuid < uuid);
+                function.mdevs.splice(place..place, mdev);
+            });
+        }
+        for (address, group) in
+            parents.first().iter().flat_map(|at| groups.iter().map(move |g| (**at, *g)))
+        {
+            self.regroup(group, address);
+        }
+    }
+
+    fn vfio_group(&mut self, number: u32, link: &str) {
+        let there = self.target(link, &number.to_string()).is_some();
+        if there {
+            self.state.vfio_groups.insert(number);
+        } else {
+            self.state.vfio_groups.remove(&number);
+        }
+        let group = self.state.inventory.groups.get(&number);
+        for address in group.map(|group| group.members.clone()).unwrap_or_default() {
+            self.edit(address, |function| {
+                function.nodes.vfio_group = there.then(|| group_path(number));
+            });
+        }
+    }
+
+    /// Changes a function, and notes what changed.
+    fn edit(&mut self, address: Address, change: impl FnOnce(&mut Function)) {
+        let Some(function) = self.state.inventory.functions.get_mut(&address) else { return };
+        let before = function.clone();
+        change(function);
+        self.changes.extend(Change::between(Some(&before), Some(function)));
+    }
+}
+
+/// Tells a function that it has a node, or has it no more.
+fn set(function: &mut Function, node: Node, name: &str, there: bool) {
+    let nodes = &mut function.nodes;
+    let names = match node {
+        Node::Interface => &mut nodes.interfaces,
+        Node::BlockDevice => &mut nodes.block_devices,
+        Node::Drm => &mut nodes.drm,
+        Node::VfioDevice => {
+            nodes.vfio_device = there.then(|| format!("/dev/vfio/devices/{name}"));
+            return;
+        }
+        // These are read with their function, and with their group.
+        Node::Nvidia | Node::VfioGroup => return,
+    };
+    match (names.binary_search_by(|other| other.as_str().cmp(name)), there) {
+        (Err(place), true) => names.insert(place, name.to_owned()),
+        (Ok(place), false) => {
+            names.remove(place);
+        }
+        _ => {}
+    }
+}
+
+fn group_path(number: u32) -> String {
+    format!("/dev/vfio/{number}")
+}

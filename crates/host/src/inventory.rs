@@ -31,7 +31,7 @@ use crate::spread;
 
 pub(crate) use function::{senseless, unreadable};
 pub(crate) use modalias::Modalias;
-pub(crate) use modules::module_present;
+pub(crate) use modules::{matches, module_present};
 
 /// Where the functions' links are.
 pub(crate) const DEVICES: &str = "sys/bus/pci/devices";

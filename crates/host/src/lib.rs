@@ -14,6 +14,7 @@ mod nodes;
 mod place;
 pub mod platform;
 mod problem;
+pub mod record;
 mod root;
 mod spread;
 mod step;
@@ -23,4 +24,4 @@ pub mod worker;
 
 pub use linux_host::{HostConfig, LinuxHost};
 pub use live::{Follower, Live};
-pub use root::{Dir, OWN_EXECUTABLE, Root};
+pub use root::{Dir, FileKind, OWN_EXECUTABLE, Root, Status};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
@@ -11,7 +12,7 @@ use model::{
 use rustix::fd::OwnedFd;
 
 use crate::inventory::{self, Catalogs, Scope};
-use crate::root::Root;
+use crate::root::{Root, Trace};
 use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
@@ -87,6 +88,12 @@ impl LinuxHost {
         Ok(Self { root, catalogs: Catalogs::default(), working: None })
     }
 
+    /// A host that is only read, in this process; what is read is noted.
+    pub(crate) fn recorder(root: &Path) -> std::io::Result<(Self, Arc<Trace>)> {
+        let (root, trace) = Root::open(root)?.traced()?;
+        Ok((Self { root, catalogs: Catalogs::default(), working: None }, trace))
+    }
+
     /// What a list of devices shows, and who uses them, read side by side in this process: all that assemblies and
     /// their state need ([`Scope::Rows`]), and no more. Whoever may not look at other processes sees no holders.
     ///
@@ -122,7 +129,7 @@ impl LinuxHost {
                 root: self.root.path(),
                 locks: Some(&working.locks),
             },
-            None if self.root.is_host() => {
+            None if self.root.is_host() && !self.root.is_traced() => {
                 own = WorkerPool::new(PoolConfig::new(WorkerCommand::this_executable()));
                 detail::Reader::Workers { pool: &own, root: self.root.path(), locks: None }
             }

@@ -4,10 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use memchr::{memchr, memmem};
 use model::HostError;
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
 use crate::nodes::{Nodes, Number};
-use crate::root::{Dir, Root};
+use crate::root::{Dir, FileKind, Root};
 use crate::{problem, spread};
 
 /// The largest table of mappings that is looked through.
@@ -111,13 +110,8 @@ fn open_files(root: &Root, process: &Dir, lookup: &Lookup, found: &mut BTreeSet<
 
 /// The device number of an open file, if it is a device. It never waits for a file server (`AT_STATX_DONT_SYNC`).
 fn device_of(files: &Dir, name: &str) -> Option<(bool, Number)> {
-    let stat = statx(files, name, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).ok()?;
-    let block = match FileType::from_raw_mode(stat.stx_mode.into()) {
-        FileType::CharacterDevice => false,
-        FileType::BlockDevice => true,
-        _ => return None,
-    };
-    Some((block, (stat.stx_rdev_major, stat.stx_rdev_minor)))
+    let (kind, number) = files.device(name)?;
+    Some((kind == FileKind::Block, number))
 }
 
 /// A mapping keeps a device in use after its file is closed.

@@ -62,7 +62,7 @@ impl Catalog {
         };
         let state = |name: &str| {
             let stat = root.stat(&format!("{place}/{name}")).ok()?;
-            Some((stat.st_mtime, u64::try_from(stat.st_size).unwrap_or_default()))
+            Some((stat.modified, stat.size))
         };
         let states = [state("modules.alias"), state("modules.dep")];
         let stamp = Some((place, states));

@@ -28,7 +28,7 @@ impl Catalog {
         let functions: Vec<_> = functions.collect();
         let stamp = PLACES.iter().find_map(|place| {
             let stat = root.stat(place).ok()?;
-            Some((*place, stat.st_mtime, u64::try_from(stat.st_size).unwrap_or_default()))
+            Some((*place, stat.modified, stat.size))
         });
         if stamp != self.stamp {
             *self = Self { stamp, ..Self::default() };

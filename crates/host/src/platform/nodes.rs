@@ -18,7 +18,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     let groups = groups.map(|name| format!("dev/vfio/{name}"));
     for path in FIXED.into_iter().map(str::to_owned).chain(groups) {
         let Ok(stat) = root.stat(&path) else { continue };
-        let facts = NodeFacts { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid };
+        let facts = NodeFacts { mode: stat.mode, uid: stat.uid, gid: stat.gid };
         platform.nodes.insert(format!("/{path}"), facts);
     }
 }

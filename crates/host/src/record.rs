@@ -1,0 +1,240 @@
+//! Recordings: everything that was read of a host, in one file, to look at elsewhere.
+//!
+//! A recording is made by reading the host in all ways that there are and noting what is read, so that it has exactly
+//! what the readers need. It is a tar archive compressed by gzip, whose paths are those of the host; besides these it has
+//! a directory `handover` with what no file of the host's says.
+
+mod condense;
+mod disguise;
+mod entries;
+mod pack;
+mod unpack;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+
+use model::doctor::Platform;
+use model::{Address, Holder, Host, HostError, Inventory};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::linux_host::LinuxHost;
+use crate::platform;
+use crate::root::Trace;
+use condense::{Interest, condense};
+use disguise::Disguise;
+pub use disguise::Private;
+pub(crate) use entries::{Entries, Entry, Kind};
+pub use unpack::Damage;
+pub(crate) use unpack::unpack;
+
+/// The format of recordings that this version writes, and the newest that it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Where a recording says what it is.
+const FACTS: &str = "handover/recording.json";
+/// What could not be read, and the number of the error.
+const ERRORS: &str = "handover/errors";
+/// Block devices that somebody had for himself.
+const CLAIMED: &str = "handover/claimed";
+
+const HOST_NAME: &str = "proc/sys/kernel/hostname";
+
+/// What a recording says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The format.
+    pub format: u32,
+    /// The version of Handover that made it.
+    pub handover: String,
+    /// When it was made, in UTC.
+    pub recorded: String,
+    /// Whether it was made by root, who may read everything.
+    pub as_root: bool,
+    /// Whether serial numbers and names were replaced.
+    pub replaced: bool,
+}
+
+/// A recording, ready to be written.
+#[derive(Debug)]
+pub struct Recording {
+    entries: Entries,
+    facts: Facts,
+    /// What is in it.
+    pub contents: Contents,
+}
+
+/// What is in a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// How many functions.
+    pub functions: usize,
+    /// How many IOMMU groups.
+    pub groups: usize,
+    /// How many processes, that hold a device or matter otherwise.
+    pub processes: usize,
+    /// How many files were read.
+    pub files: usize,
+    /// How many different values of each kind were replaced.
+    pub replaced: BTreeMap<Private, usize>,
+    /// What could not be read for want of rights, by its name: `config` of 20 functions.
+    pub forbidden: BTreeMap<String, usize>,
+    /// Functions whose driver did not answer; their detail is not in the recording.
+    pub silent: Vec<Address>,
+}
+
+/// Why no recording could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The root cannot be opened.
+    #[error("{path} cannot be read: {source}")]
+    Root {
+        /// The root.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The host cannot be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// What is private cannot be told from the rest.
+    #[error("what is private cannot be found: {0}")]
+    Disguise(#[from] regex::Error),
+}
+
+impl Recording {
+    /// Records the host under a root. `keep_serials` leaves private values as they are.
+    ///
+    /// # Errors
+    /// Where the root cannot be read at all.
+    pub fn make(root: &Path, keep_serials: bool) -> Result<Self, RecordError> {
+        let unopened = |source| RecordError::Root { path: root.display().to_string(), source };
+        let silent = silent(root)?;
+        let (host, trace) = LinuxHost::recorder(root).map_err(unopened)?;
+        let (inventory, holders) = read_all(&host, &silent)?;
+        let around = host.platform();
+        let mut entries = trace.take();
+        let text = platform::tools_text(&around.tools);
+        let kind = Kind::File(Some(text.into_bytes()));
+        entries
+            .files
+            .insert(platform::TOOLS_FILE.into(), Entry { kind, mode: 0o644, ..Entry::default() });
+        name_open_devices(&mut entries, &trace);
+        let processes = processes(&holders, &around);
+        let modules = around.modules.keys().cloned().collect();
+        let interest = Interest { inventory: &inventory, processes: &processes, modules };
+        condense(&mut entries, &interest);
+        let replaced;
+        (entries, replaced) = if keep_serials {
+            (entries, BTreeMap::new())
+        } else {
+            let host_name = trace.unnoted().text(HOST_NAME).ok();
+            Disguise::new(key(), host_name.as_deref())?.wear(entries)
+        };
+        let contents = Contents {
+            functions: inventory.functions.len(),
+            groups: inventory.groups.len(),
+            processes: processes.len(),
+            files: entries.files.values().filter(|entry| entry.content().is_some()).count(),
+            replaced,
+            forbidden: forbidden(&entries),
+            silent,
+        };
+        let facts = Facts {
+            format: FORMAT,
+            handover: env!("CARGO_PKG_VERSION").into(),
+            recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            as_root: rustix::process::geteuid().is_root(),
+            replaced: !keep_serials,
+        };
+        Ok(Self { entries, facts, contents })
+    }
+
+    /// The day on which it was made: `2026-11-21`, in UTC.
+    #[must_use]
+    pub fn day(&self) -> &str {
+        self.facts.recorded.split('T').next().unwrap_or_default()
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write(&self, into: impl Write) -> std::io::Result<()> {
+        pack::pack(&self.entries, &self.facts, into).map(drop)
+    }
+}
+
+/// Reads the host in every way that there is.
+fn read_all(host: &LinuxHost, silent: &[Address]) -> Result<(Inventory, Vec<Holder>), RecordError> {
+    let inventory = host.inventory()?;
+    let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
+    let answering: Vec<Address> =
+        addresses.iter().copied().filter(|address| !silent.contains(address)).collect();
+    host.overview()?;
+    host.detail(Some(&answering))?;
+    let holders = host.holders(&addresses)?;
+    let groups: Vec<u32> = inventory.groups.keys().copied().collect();
+    // These say what they lack where they are used.
+    let _ = host.group_nodes(&groups);
+    let _ = host.capacity();
+    let _ = host.boot_id();
+    Ok((inventory, holders))
+}
+
+/// The functions whose drivers do not answer. On the running system they are found by workers, so that this process
+/// never waits for them.
+fn silent(root: &Path) -> Result<Vec<Address>, RecordError> {
+    if root != Path::new("/") {
+        return Ok(Vec::new());
+    }
+    let unopened = |source| RecordError::Root { path: root.display().to_string(), source };
+    let inventory = LinuxHost::reader(root).map_err(unopened)?.detail(None)?;
+    let silent = inventory.functions.values().filter(|function| function.detail.is_none());
+    Ok(silent.map(|function| function.address).collect())
+}
+
+fn processes(holders: &[Holder], platform: &Platform) -> BTreeSet<u32> {
+    let holding = holders.iter().filter_map(|holder| holder.pid);
+    holding.chain(platform.processes.iter().map(|process| process.pid)).collect()
+}
+
+/// Lets open devices have the paths that the kernel gives them: in a container they can have others, and a recording has
+/// no device numbers of open files.
+fn name_open_devices(entries: &mut Entries, trace: &Trace) {
+    for (file, (block, (major, minor))) in std::mem::take(&mut entries.open_devices) {
+        let class = if block { "block" } else { "char" };
+        let Ok(uevent) = trace.unnoted().text(&format!("sys/dev/{class}/{major}:{minor}/uevent"))
+        else {
+            continue;
+        };
+        let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+        if let (Some(name), Some(entry)) = (name, entries.files.get_mut(&file)) {
+            entry.kind = Kind::Link(format!("/dev/{name}"));
+        }
+    }
+}
+
+/// What could not be read for want of rights, by the last part of its path.
+fn forbidden(entries: &Entries) -> BTreeMap<String, usize> {
+    let mut forbidden = BTreeMap::new();
+    for (path, entry) in &entries.files {
+        if matches!(entry.error, Some(Errno::ACCESS | Errno::PERM)) {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            *forbidden.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    forbidden
+}
+
+/// A key that nobody knows.
+fn key() -> [u8; 32] {
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut key = [0; 32];
+    for (byte, random) in key.iter_mut().zip(first.as_bytes().iter().chain(second.as_bytes())) {
+        *byte = *random;
+    }
+    key
+}

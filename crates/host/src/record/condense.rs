@@ -1,0 +1,191 @@
+//! Leaves out of a recording what says nothing of the host's devices: most lines of the distribution's large files, and
+//! processes that have nothing to do with them.
+
+use std::collections::BTreeSet;
+
+use model::Inventory;
+
+use super::entries::{Entries, Kind};
+use crate::inventory::{Modalias, matches};
+
+/// What decides what stays.
+#[derive(Debug)]
+pub struct Interest<'a> {
+    /// The functions.
+    pub inventory: &'a Inventory,
+    /// The processes that hold a device, or that matter to the doctor.
+    pub processes: &'a BTreeSet<u32>,
+    /// The modules that matter to the doctor.
+    pub modules: BTreeSet<String>,
+}
+
+/// Condenses a recording.
+pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
+    processes(entries, interest.processes);
+    let functions = interest.inventory.functions.values();
+    let modaliases: BTreeSet<String> = functions.map(|f| Modalias::of(f).to_string()).collect();
+    let mut modules = interest.modules.clone();
+    edit(entries, "/modules.alias", |text| aliases(text, &modaliases, &mut modules));
+    edit(entries, "/modules.dep", |text| lines(text, |line| module_stays(line, &modules)));
+    edit(entries, "/modules.builtin", |text| lines(text, |line| module_stays(line, &modules)));
+    edit(entries, "/pci.ids", |text| names(text, interest.inventory));
+    edit(entries, "/net/route", routes);
+    edit(entries, "/net/ipv6_route", |text| lines(text, |line| line.starts_with(&"0".repeat(32))));
+    edit(entries, "/mountinfo", |text| lines(text, |line| line.contains(" /dev/")));
+    edit(entries, "/maps", |text| lines(text, |line| line.contains(" /dev/")));
+}
+
+/// Changes the text of the files whose paths end so.
+fn edit(entries: &mut Entries, end: &str, mut change: impl FnMut(&str) -> String) {
+    for (path, entry) in &mut entries.files {
+        if let Kind::File(Some(content)) = &mut entry.kind
+            && path.ends_with(end)
+        {
+            *content = change(&String::from_utf8_lossy(content)).into_bytes();
+        }
+    }
+}
+
+/// Leaves out all processes but these, and of their open files all but devices.
+fn processes(entries: &mut Entries, wanted: &BTreeSet<u32>) {
+    let own = entries.files.get("proc/self").and_then(|entry| entry.target());
+    let stays = |path: &str| {
+        let Some(rest) = path.strip_prefix("proc/") else { return true };
+        let mut names = rest.split('/');
+        let pid = names.next().unwrap_or_default();
+        let Ok(number) = pid.parse::<u32>() else { return true };
+        match (names.next(), names.next()) {
+            // Only its tables of mounts and routes and its limits are read.
+            _ if own.as_deref() == Some(pid) && !wanted.contains(&number) => {
+                !rest.contains("/fd") && !rest.ends_with("/maps")
+            }
+            _ => wanted.contains(&number),
+        }
+    };
+    entries.files.retain(|path, _| stays(path));
+    entries.open_devices.retain(|path, _| stays(path));
+    entries.files.retain(|path, entry| match &entry.kind {
+        Kind::Link(target) if is_open_file(path) => target.starts_with("/dev/"),
+        _ => true,
+    });
+}
+
+/// `proc/4711/fd/3`.
+fn is_open_file(path: &str) -> bool {
+    path.starts_with("proc/") && path.contains("/fd/")
+}
+
+fn lines(text: &str, stays: impl Fn(&str) -> bool) -> String {
+    text.lines().filter(|line| stays(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The aliases of the host's functions; their modules are of interest from then on.
+fn aliases(text: &str, functions: &BTreeSet<String>, modules: &mut BTreeSet<String>) -> String {
+    let mut kept = String::new();
+    for line in text.lines() {
+        let Some((kind, rest)) = line.split_once(':') else { continue };
+        let Some((pattern, module)) = rest.split_once(' ') else { continue };
+        if matches!(kind, "alias pci" | "alias vfio_pci")
+            && functions.iter().any(|function| matches(pattern, function))
+        {
+            modules.insert(module.trim().replace('-', "_"));
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Whether a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...` is about a module of interest.
+fn module_stays(line: &str, modules: &BTreeSet<String>) -> bool {
+    let path = line.split(':').next().unwrap_or_default();
+    let name = path.rsplit('/').next().and_then(|file| file.split_once(".ko"));
+    let name = name.map(|(name, _)| name.replace('-', "_")).unwrap_or_default();
+    modules.contains(&name) || name.contains("vfio") || name.contains("iommu")
+}
+
+/// The names of the host's vendors, devices and classes.
+fn names(text: &str, inventory: &Inventory) -> String {
+    let functions = || inventory.functions.values();
+    let mut ids: BTreeSet<(String, String)> = BTreeSet::new();
+    for function in functions() {
+        ids.insert((function.vendor.to_string(), function.device.to_string()));
+        if let (Some(vendor), Some(device)) = (function.subsystem_vendor, function.subsystem_device)
+        {
+            ids.insert((vendor.to_string(), device.to_string()));
+        }
+    }
+    let (mut vendor, mut device, mut class) = (None, false, false);
+    text.lines()
+        .filter(|line| {
+            if line.starts_with("C ") {
+                (vendor, device, class) = (None, false, true);
+                return true;
+            }
+            if class {
+                return !line.starts_with('#') && !line.is_empty();
+            }
+            let id = |text: &str| text.get(..4).map(str::to_ascii_lowercase);
+            if line.starts_with("\t\t") {
+                return device;
+            }
+            if let Some(rest) = line.strip_prefix('\t') {
+                let (Some(of), Some(own)) = (&vendor, id(rest)) else { return false };
+                device = ids.contains(&(String::clone(of), own));
+                return device;
+            }
+            (vendor, device) = (None, false);
+            let Some(own) = id(line).filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit())) else {
+                return false;
+            };
+            let known = ids.iter().any(|(vendor, _)| *vendor == own);
+            vendor = known.then_some(own);
+            known
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// The default routes, without the addresses of gateways.
+fn routes(text: &str) -> String {
+    let mut kept = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut fields: Vec<&str> = line.split_whitespace().collect();
+        if number > 0 {
+            if fields.get(1).is_none_or(|to| *to != "00000000") {
+                continue;
+            }
+            if let Some(gateway) = fields.get_mut(2) {
+                *gateway = "00000000";
+            }
+        }
+        kept.push_str(&fields.join("\t"));
+        kept.push('\n');
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_lose_their_gateways() {
+        let text = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t0102A8C0\t0003\n\
+                    eth0\t0002A8C0\t00000000\t0001\n";
+        let kept = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t00000000\t0003\n";
+        assert_eq!(routes(text), kept);
+    }
+
+    #[test]
+    fn the_aliases_of_the_hosts_functions_stay() {
+        let text = "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\nalias usb:v1 x\n\
+                    alias pci:v00008086d*sv*sd*bc*sc*i* other\n";
+        let function = "v000010DEd00002204sv000010DEsd00001455bc03sc00i00";
+        let mut modules = BTreeSet::new();
+        let kept = aliases(text, &BTreeSet::from([function.to_owned()]), &mut modules);
+        assert_eq!(kept, "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n");
+        assert!(module_stays("kernel/drivers/gpu/drm/nouveau/nouveau.ko.xz: a.ko", &modules));
+        assert!(!module_stays("kernel/drivers/other.ko.xz:", &modules));
+    }
+}

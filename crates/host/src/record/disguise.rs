@@ -1,0 +1,327 @@
+//! Replaces what tells one machine or person from others: serial numbers, hardware addresses, UUIDs, names. The same
+//! value has the same replacement in the whole recording, and others have others; the key that decides is thrown away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::bytes::{Captures, Regex};
+use sha2::{Digest, Sha256};
+
+use super::entries::{Entries, Entry, Kind};
+use crate::detail::Config;
+
+/// `PCI_EXT_CAP_ID_DSN` in include/uapi/linux/pci_regs.h.
+const SERIAL_NUMBER: u16 = 0x03;
+
+/// What is replaced, in words for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Private {
+    /// A serial number.
+    Serial,
+    /// A hardware address.
+    HardwareAddress,
+    /// A UUID of a file system, a partition, a GPU, ...
+    Uuid,
+    /// A World Wide Name or the like.
+    WorldWideName,
+    /// The host's name.
+    HostName,
+    /// A user's name in a path.
+    UserName,
+}
+
+impl Private {
+    /// Its name; and that of several.
+    #[must_use]
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Serial => ("serial number", "serial numbers"),
+            Self::HardwareAddress => ("MAC address", "MAC addresses"),
+            Self::Uuid => ("UUID", "UUIDs"),
+            Self::WorldWideName => ("world wide name", "world wide names"),
+            Self::HostName => ("host name", "host names"),
+            Self::UserName => ("user name", "user names"),
+        }
+    }
+}
+
+/// What is private by its form, wherever it is. The names say what it is.
+const FORMS: &str = r"(?x-u)
+    (?P<uuid> \b [0-9a-fA-F]{8} - [0-9a-fA-F]{4} - [0-9a-fA-F]{4} - [0-9a-fA-F]{4} - [0-9a-fA-F]{12} \b )
+  | (?P<mac> \b [0-9a-fA-F]{2} (?: : [0-9a-fA-F]{2} ){5,19} \b )
+  | \b (?: en | wl | ww ) x (?P<name> [0-9a-f]{12} ) \b
+  | (?: UUID= | /by-uuid/ | /by-partuuid/ ) (?P<volume> [^\s,\x22/]+ )
+  | (?: \b wwn-0x | \b naa \. | \b eui \. | \b nvme \. [0-9a-f]{4} - | /by-id/ | \b t10 \. ) (?P<wwn> [^\s,/]+ )
+  | (?: /home/ | /media/ ) (?P<user> [^/\s,:]+ )
+  | (?P<id> \b [0-9a-f]{32} \b )
+  | (?P<bare> \b [0-9a-f]{12} \b )
+";
+
+/// Files of text that people wrote or named, in which a word can be the host's name.
+const FREE_TEXT: [&str; 9] = [
+    "cmdline",
+    "mountinfo",
+    "mounts",
+    "swaps",
+    "dm/name",
+    "dm/uuid",
+    "cgroup",
+    "hostname",
+    "domainname",
+];
+
+/// Files whose whole content is a serial number.
+const SERIALS: [&str; 6] = [
+    "/serial",
+    "/product_serial",
+    "/board_serial",
+    "/chassis_serial",
+    "/serial_number",
+    "/vpd_pg80",
+];
+
+/// Serial numbers shorter than this are replaced only where they are the whole of a file: elsewhere they could be
+/// anything.
+const SHORTEST: usize = 6;
+
+/// Replaces what is private.
+pub struct Disguise {
+    key: [u8; 32],
+    forms: Regex,
+    /// Hardware addresses, as twelve digits.
+    addresses: BTreeSet<String>,
+    /// Texts that are replaced wherever they are.
+    literals: BTreeMap<Vec<u8>, String>,
+    words: Option<Regex>,
+    made: BTreeMap<(Private, String), String>,
+    used: BTreeSet<String>,
+}
+
+impl Disguise {
+    /// A disguise for one recording.
+    ///
+    /// # Errors
+    /// Never, unless the forms above are wrong.
+    pub fn new(key: [u8; 32], host_name: Option<&str>) -> Result<Self, regex::Error> {
+        let name = host_name.filter(|name| !name.is_empty() && *name != "localhost");
+        let words = |name: &str| {
+            // Debian's installer names volume groups after the host, and device mapper doubles their dashes.
+            let short = name.split('.').next().unwrap_or(name);
+            let forms = [name, short].map(regex::escape);
+            let doubled = regex::escape(&short.replace('-', "--"));
+            Regex::new(&format!(r"(?-u)\b(?:{}|{}|{doubled})\b", forms[0], forms[1]))
+        };
+        Ok(Self {
+            key,
+            forms: Regex::new(FORMS)?,
+            addresses: BTreeSet::new(),
+            literals: BTreeMap::new(),
+            words: name.map(words).transpose()?,
+            made: BTreeMap::new(),
+            used: BTreeSet::new(),
+        })
+    }
+
+    /// Replaces everything private in a recording; how many different values of each kind.
+    pub fn wear(mut self, entries: Entries) -> (Entries, BTreeMap<Private, usize>) {
+        self.learn(&entries);
+        let mut disguised = Entries::default();
+        for (path, entry) in entries.files {
+            let kind = match entry.kind {
+                Kind::File(Some(content)) => Kind::File(Some(self.content(&path, content))),
+                Kind::Link(target) => Kind::Link(self.text(target.as_str(), is_free(&path))),
+                other => other,
+            };
+            let path = self.text(&path, false);
+            disguised.files.insert(path, Entry { kind, ..entry });
+        }
+        disguised.claimed = entries.claimed.iter().map(|path| self.text(path, true)).collect();
+        let mut counts = BTreeMap::new();
+        for (private, _) in self.made.keys() {
+            *counts.entry(*private).or_default() += 1;
+        }
+        (disguised, counts)
+    }
+
+    /// Learns what is private only because of where it is.
+    fn learn(&mut self, entries: &Entries) {
+        let mut serials = BTreeSet::new();
+        for (path, entry) in &entries.files {
+            let Some(content) = entry.content() else { continue };
+            if SERIALS.iter().any(|end| path.ends_with(end)) {
+                serials
+                    .extend(std::str::from_utf8(content).ok().map(|text| text.trim().to_owned()));
+            }
+            if path.ends_with("/address")
+                && let Ok(text) = std::str::from_utf8(content)
+            {
+                self.addresses.insert(text.trim().replace(':', "").to_ascii_lowercase());
+            }
+        }
+        for serial in serials.into_iter().filter(|serial| serial.len() >= SHORTEST) {
+            let fake = self.fake(Private::Serial, &serial);
+            // World wide names of NVMe have the serial number as hexadecimal digits.
+            self.literals.insert(hex(&serial).into_bytes(), hex(&fake));
+            self.literals.insert(serial.into_bytes(), fake);
+        }
+    }
+
+    fn content(&mut self, path: &str, content: Vec<u8>) -> Vec<u8> {
+        if path.ends_with("/config") && path.starts_with("sys/") {
+            return self.configuration(content);
+        }
+        if SERIALS.iter().any(|end| path.ends_with(end)) {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            let serial = text.trim();
+            return text.replace(serial, &self.fake(Private::Serial, serial)).into_bytes();
+        }
+        self.bytes(content, is_free(path))
+    }
+
+    fn text(&mut self, text: &str, free: bool) -> String {
+        let bytes = self.bytes(text.as_bytes().to_vec(), free);
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn bytes(&mut self, mut bytes: Vec<u8>, free: bool) -> Vec<u8> {
+        let literals: Vec<_> = self.literals.iter().map(|(a, b)| (a.clone(), b.clone())).collect();
+        for (literal, fake) in literals {
+            bytes = replace(&bytes, &literal, fake.as_bytes());
+        }
+        let forms = self.forms.clone();
+        bytes = forms.replace_all(&bytes, |found: &Captures<'_>| self.form(found)).into_owned();
+        if let Some(words) = self.words.clone().filter(|_| free) {
+            let name = |found: &Captures<'_>| self.fake(Private::HostName, &matched(found, 0));
+            bytes = words.replace_all(&bytes, name).into_owned();
+        }
+        bytes
+    }
+
+    /// The replacement of something found by its form.
+    fn form(&mut self, found: &Captures<'_>) -> Vec<u8> {
+        let whole = matched(found, 0);
+        let kinds = [
+            ("uuid", Private::Uuid),
+            ("mac", Private::HardwareAddress),
+            ("name", Private::HardwareAddress),
+            ("volume", Private::Uuid),
+            ("wwn", Private::WorldWideName),
+            ("user", Private::UserName),
+            ("id", Private::Uuid),
+            ("bare", Private::HardwareAddress),
+        ];
+        let hit = kinds.into_iter().find_map(|(name, private)| {
+            let part = found.name(name)?;
+            Some((name, private, String::from_utf8_lossy(part.as_bytes()).into_owned()))
+        });
+        let Some((name, private, part)) = hit else { return whole.into_bytes() };
+        let fake = match name {
+            "mac" if part.len() == 17 => {
+                let plain = self.fake(private, &part.replace(':', "").to_ascii_lowercase());
+                let pairs: Vec<&str> =
+                    (0..6).filter_map(|pair| plain.get(pair * 2..pair * 2 + 2)).collect();
+                pairs.join(":")
+            }
+            "bare" if !self.addresses.contains(&part) => return whole.into_bytes(),
+            _ => self.fake(private, &part),
+        };
+        let keep = whole.len().saturating_sub(part.len());
+        [whole.get(..keep).unwrap_or_default(), &fake].concat().into_bytes()
+    }
+
+    /// A device serial number in configuration space (PCI Express Base Specification, 7.9.3).
+    fn configuration(&mut self, mut config: Vec<u8>) -> Vec<u8> {
+        let at = Config::new(&config).extended_capability(SERIAL_NUMBER);
+        if let Some(number) = at.and_then(|at| config.get_mut(at + 4..at + 12)) {
+            let plain = hex_of(number);
+            let fake = self.fake(Private::Serial, &plain);
+            for (index, byte) in number.iter_mut().enumerate() {
+                let pair = fake.get(index * 2..index * 2 + 2).unwrap_or("00");
+                *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+            }
+        }
+        config
+    }
+
+    /// The replacement of a value: letters for letters, digits for digits, and the same for the same.
+    fn fake(&mut self, private: Private, value: &str) -> String {
+        // All zeros and all ones mean that there is none.
+        let none = |digit: char| value.chars().all(|c| c == digit || !c.is_ascii_alphanumeric());
+        if value.is_empty() || none('0') || none('f') || none('F') {
+            return value.to_owned();
+        }
+        let known = (private, value.to_owned());
+        if let Some(fake) = self.made.get(&known) {
+            return fake.clone();
+        }
+        let hexadecimal =
+            value.chars().all(|c| c.is_ascii_hexdigit() || !c.is_ascii_alphanumeric());
+        let mut fake = value.to_owned();
+        // The next try, where another value has this replacement already, or it is the value itself.
+        for attempt in 0..64u8 {
+            fake = self.draw(private, value, hexadecimal, attempt);
+            if fake != value && !self.used.contains(&fake) {
+                break;
+            }
+        }
+        self.used.insert(fake.clone());
+        self.made.insert(known, fake.clone());
+        fake
+    }
+
+    fn draw(&self, private: Private, value: &str, hexadecimal: bool, attempt: u8) -> String {
+        let block = |index: usize| {
+            let digest =
+                Sha256::new().chain_update(self.key).chain_update([private as u8, attempt]);
+            let index = u64::try_from(index).unwrap_or(u64::MAX).to_le_bytes();
+            digest.chain_update(index).chain_update(value).finalize()
+        };
+        let pick = |random: u8, from: &[u8]| {
+            from.get(usize::from(random) % from.len().max(1)).copied().map_or('x', char::from)
+        };
+        let mut random = (0..).flat_map(|index| block(index).to_vec());
+        let replace = |c: char| {
+            let random = random.next().unwrap_or_default();
+            match c {
+                'a'..='f' if hexadecimal => pick(random, b"abcdef"),
+                'A'..='F' if hexadecimal => pick(random, b"ABCDEF"),
+                '0'..='9' => pick(random, b"0123456789"),
+                'a'..='z' => pick(random, b"abcdefghijklmnopqrstuvwxyz"),
+                'A'..='Z' => pick(random, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+                c if c.is_alphanumeric() => 'x',
+                other => other,
+            }
+        };
+        value.chars().map(replace).collect()
+    }
+}
+
+fn is_free(path: &str) -> bool {
+    FREE_TEXT.iter().any(|end| path.ends_with(end))
+        || path.starts_with("etc/")
+        || path.starts_with("boot/")
+}
+
+fn matched(found: &Captures<'_>, group: usize) -> String {
+    let bytes = found.get(group).map(|found| found.as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn hex(text: &str) -> String {
+    hex_of(text.as_bytes())
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut done = Vec::with_capacity(bytes.len());
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(bytes, what) {
+        done.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        done.extend_from_slice(with);
+        from = at + what.len();
+    }
+    done.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    done
+}

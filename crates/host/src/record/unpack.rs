@@ -1,0 +1,394 @@
+//! Reads a recording. It came from somebody else: nothing in it is believed, and everything is bounded.
+
+use std::io::{self, Read};
+
+use flate2::read::MultiGzDecoder;
+use rustix::io::Errno;
+use tar::{Archive, EntryType, Header};
+
+use super::entries::{Entries, Entry, Kind};
+use super::{CLAIMED, ERRORS, FACTS, FORMAT, Facts};
+use crate::root::components;
+
+/// What is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Files.
+    pub entries: usize,
+    /// Bytes of the archive after decompression.
+    pub bytes: u64,
+    /// Bytes of one file.
+    pub file: u64,
+    /// Names in a path.
+    pub depth: usize,
+}
+
+/// A host with 10,000 functions has about 700,000 files below them, of which each takes 512 bytes.
+const LIMITS: Limits = Limits { entries: 2_000_000, bytes: 2 << 30, file: 64 << 20, depth: 64 };
+
+/// The longest path, as the kernel's (`PATH_MAX` in include/uapi/linux/limits.h).
+const LONGEST_PATH: u64 = 4096;
+
+/// What is wrong with a file that should be a recording.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// It is no archive that is compressed by gzip, or it is cut off.
+    #[error("it is no good recording: {reason} (after {entries} files)")]
+    Archive {
+        /// What the reader of archives says.
+        reason: String,
+        /// How many files were read before.
+        entries: usize,
+    },
+    /// It is too large.
+    #[error("it is too large for a recording: more than {limit} {what} (at {path})")]
+    TooLarge {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much is accepted.
+        limit: u64,
+        /// Where that was seen.
+        path: String,
+    },
+    /// A path or a kind of file that no recording has.
+    #[error("{path}: {reason}")]
+    Odd {
+        /// The path in the archive.
+        path: String,
+        /// What is odd about it.
+        reason: String,
+    },
+    /// It was made by a newer version.
+    #[error("it has format {format}, and this version reads {FORMAT}: use a newer handover")]
+    Newer {
+        /// Its format.
+        format: u32,
+    },
+}
+
+/// Reads an archive.
+///
+/// # Errors
+/// Where it is damaged, or larger than a recording ever is.
+pub fn unpack(archive: impl Read) -> Result<Entries, Damage> {
+    unpack_within(archive, LIMITS)
+}
+
+/// Reads an archive within limits.
+pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Entries, Damage> {
+    // One byte more, so that its end is not taken for the archive's.
+    let stream = MultiGzDecoder::new(archive).take(limits.bytes + 1);
+    let mut unpacking = Unpacking { entries: Entries::default(), limits, names: Names::default() };
+    let mut archive = Archive::new(stream);
+    let broken =
+        |error: io::Error, count| Damage::Archive { reason: error.to_string(), entries: count };
+    // Raw, for else names of any length would be read into memory.
+    for entry in archive.entries().map_err(|e| broken(e, 0))?.raw(true) {
+        let read = entry.map_err(|error| broken(error, unpacking.entries.files.len()))?;
+        unpacking.entry(read)?;
+    }
+    if archive.into_inner().limit() == 0 {
+        return Err(unpacking.too_large("bytes", limits.bytes, "its end"));
+    }
+    unpacking.finish()
+}
+
+struct Unpacking {
+    entries: Entries,
+    limits: Limits,
+    names: Names,
+}
+
+/// What extended headers say of the next file.
+#[derive(Debug, Default)]
+struct Names {
+    path: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+}
+
+impl Unpacking {
+    fn too_large(&self, what: &'static str, limit: u64, path: &str) -> Damage {
+        Damage::TooLarge { what, limit, path: path.to_owned() }
+    }
+
+    fn entry<R: Read>(&mut self, mut read: tar::Entry<'_, R>) -> Result<(), Damage> {
+        let kind = read.header().entry_type();
+        let plain = String::from_utf8_lossy(&read.path_bytes()).into_owned();
+        match kind {
+            EntryType::GNULongName => {
+                self.names.path = Some(self.name(&mut read, &plain)?);
+                return Ok(());
+            }
+            EntryType::GNULongLink => {
+                self.names.target = Some(self.name(&mut read, &plain)?);
+                return Ok(());
+            }
+            EntryType::XHeader => return self.extended(&mut read, &plain),
+            EntryType::XGlobalHeader => return Ok(()),
+            _ => {}
+        }
+        let Names { path, target } = std::mem::take(&mut self.names);
+        let path = path.unwrap_or_else(|| read.path_bytes().into_owned());
+        let path = self.path(path)?;
+        let target = target.or_else(|| read.link_name_bytes().map(|name| name.into_owned()));
+        let kind = self.kind(&path, target, &mut read)?;
+        let entry = attributes(&path, kind, read.header())?;
+        if path.is_empty() {
+            return Ok(());
+        }
+        if self.entries.files.len() >= self.limits.entries {
+            let limit = u64::try_from(self.limits.entries).unwrap_or(u64::MAX);
+            return Err(self.too_large("files", limit, &path));
+        }
+        if let Some(known) = self.entries.files.get(&path)
+            && known.kind != entry.kind
+        {
+            return Err(Damage::Odd { path, reason: "it is there twice".into() });
+        }
+        self.entries.files.insert(path, entry);
+        Ok(())
+    }
+
+    /// A path or a target that is too long for a header.
+    fn name(&self, read: &mut impl Read, path: &str) -> Result<Vec<u8>, Damage> {
+        let mut name = self.content(read, path, LONGEST_PATH)?;
+        while name.last() == Some(&0) {
+            name.pop();
+        }
+        Ok(name)
+    }
+
+    /// An extended header as of POSIX, which bsdtar writes.
+    fn extended(&mut self, read: &mut impl Read, path: &str) -> Result<(), Damage> {
+        let bytes = self.content(read, path, 4 * LONGEST_PATH)?;
+        for extension in tar::PaxExtensions::new(&bytes) {
+            let odd = |e: io::Error| Damage::Odd { path: path.to_owned(), reason: e.to_string() };
+            let extension = extension.map_err(odd)?;
+            match extension.key_bytes() {
+                b"path" => self.names.path = Some(extension.value_bytes().to_vec()),
+                b"linkpath" => self.names.target = Some(extension.value_bytes().to_vec()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self, read: &mut impl Read, path: &str, limit: u64) -> Result<Vec<u8>, Damage> {
+        let mut bytes = Vec::new();
+        read.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Damage::Archive {
+            reason: format!("{path}: {error}"),
+            entries: self.entries.files.len(),
+        })?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+            return Err(self.too_large("bytes in one file", limit, path));
+        }
+        Ok(bytes)
+    }
+
+    /// A path below the root, without detours.
+    fn path(&self, bytes: Vec<u8>) -> Result<String, Damage> {
+        let odd =
+            |path: &str, reason: &str| Damage::Odd { path: path.into(), reason: reason.into() };
+        let path = String::from_utf8(bytes).map_err(|error| {
+            odd(&String::from_utf8_lossy(error.as_bytes()), "its name is not UTF-8")
+        })?;
+        if path.starts_with('/') {
+            return Err(odd(&path, "a recording has no absolute paths"));
+        }
+        let names: Vec<&str> = components(&path).collect();
+        if names.contains(&"..") {
+            return Err(odd(&path, "a recording has no paths with .."));
+        }
+        let longest = usize::try_from(LONGEST_PATH).unwrap_or(usize::MAX);
+        if names.len() > self.limits.depth || path.len() > longest || path.contains('\0') {
+            return Err(odd(&path, "its path is too deep, too long or has a zero in it"));
+        }
+        Ok(names.join("/"))
+    }
+
+    fn kind<R: Read>(
+        &self,
+        path: &str,
+        target: Option<Vec<u8>>,
+        read: &mut tar::Entry<'_, R>,
+    ) -> Result<Kind, Damage> {
+        let odd = |reason: &str| Damage::Odd { path: path.to_owned(), reason: reason.to_owned() };
+        Ok(match read.header().entry_type() {
+            EntryType::Directory => Kind::Directory,
+            EntryType::Regular | EntryType::Continuous => {
+                Kind::File(Some(self.content(read, path, self.limits.file)?))
+            }
+            EntryType::Symlink => {
+                let target = String::from_utf8(target.unwrap_or_default());
+                Kind::Link(target.map_err(|_| odd("where it leads is not UTF-8"))?)
+            }
+            kind @ (EntryType::Char | EntryType::Block) => {
+                let header = read.header();
+                let number = (header.device_major(), header.device_minor());
+                let (Ok(Some(major)), Ok(Some(minor))) = number else {
+                    return Err(odd("it is a device without a number"));
+                };
+                Kind::Device { block: kind == EntryType::Block, number: (major, minor) }
+            }
+            EntryType::Fifo => Kind::Other,
+            other => return Err(odd(&format!("a recording has no files of the kind {other:?}"))),
+        })
+    }
+
+    /// Puts in place what is said in files of our own.
+    fn finish(self) -> Result<Entries, Damage> {
+        let mut entries = self.entries;
+        if let Some(facts) = entries.text(FACTS) {
+            let odd =
+                |e: serde_json::Error| Damage::Odd { path: FACTS.into(), reason: e.to_string() };
+            let facts: Facts = serde_json::from_str(facts).map_err(odd)?;
+            if facts.format > FORMAT {
+                return Err(Damage::Newer { format: facts.format });
+            }
+        }
+        let claimed = entries.text(CLAIMED).unwrap_or_default();
+        entries.claimed = claimed.lines().map(str::to_owned).collect();
+        for line in entries.text(ERRORS).unwrap_or_default().to_owned().lines() {
+            let (number, path) = line.split_once(' ').unwrap_or_default();
+            let errno = number.parse().ok().filter(|number| (1..4096).contains(number));
+            let Some(errno) = errno.map(Errno::from_raw_os_error) else {
+                let reason = format!("{line:?} is no error of a file");
+                return Err(Damage::Odd { path: ERRORS.into(), reason });
+            };
+            if let Some(entry) = entries.files.get_mut(path) {
+                entry.error = Some(errno);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// The entry of a file. What nobody may read was not read when the recording was made.
+fn attributes(path: &str, kind: Kind, header: &Header) -> Result<Entry, Damage> {
+    let odd = |e: io::Error| Damage::Odd { path: path.to_owned(), reason: e.to_string() };
+    let number = |n: io::Result<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(odd);
+    let mode = header.mode().map_err(odd)? & 0o7777;
+    let (uid, gid) = (number(header.uid())?, number(header.gid())?);
+    let kind = match kind {
+        Kind::File(Some(content)) if content.is_empty() && mode == 0 => Kind::File(None),
+        other => other,
+    };
+    Ok(Entry { kind, mode, uid, gid, error: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use tar::Builder;
+
+    /// An archive of files whose names are written as they are.
+    fn archive(files: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, kind, text) in files {
+            let mut header = Header::new_gnu();
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mode(0o644);
+            let content = if kind.is_symlink() || kind.is_hard_link() {
+                header.set_link_name_literal(text).unwrap();
+                ""
+            } else {
+                text
+            };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.append(&header, content.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn said(bytes: &[u8]) -> String {
+        unpack(bytes).unwrap_err().to_string()
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+
+    #[test]
+    fn what_no_recording_has_is_refused() {
+        let hostile = [
+            ("/etc/passwd", FILE, "x", "absolute"),
+            ("sys/../../etc/passwd", FILE, "x", ".."),
+            ("sys/link", EntryType::Link, "sys/other", "kind Link"),
+            ("sys/odd", EntryType::new(b'S'), "", "kind GNUSparse"),
+        ];
+        for (path, kind, text, reason) in hostile {
+            let said = said(&archive(&[(path, kind, text)]));
+            assert!(said.starts_with(path) && said.contains(reason), "{said}");
+        }
+        let twice = [("sys/a", FILE, "1"), ("sys/a", EntryType::Symlink, "b")];
+        assert_eq!(said(&archive(&twice)), "sys/a: it is there twice");
+        let deep = "a/".repeat(49);
+        let deep = [(deep.as_str(), EntryType::Directory, "")];
+        let shallow = Limits { depth: 48, ..LIMITS };
+        let refused = unpack_within(archive(&deep).as_slice(), shallow).unwrap_err();
+        assert!(refused.to_string().contains("too deep"), "{refused}");
+    }
+
+    #[test]
+    fn a_link_out_leads_nowhere() {
+        let bytes =
+            archive(&[("sys/out", EntryType::Symlink, "/etc"), ("sys/out/passwd", FILE, "x")]);
+        let entries = unpack(bytes.as_slice()).unwrap();
+        assert_eq!(entries.files["sys/out"].kind, Kind::Link("/etc".into()));
+        assert!(!entries.files.contains_key("etc/passwd"));
+    }
+
+    #[test]
+    fn bombs_are_refused_before_they_explode() {
+        let zeros = "0".repeat(1 << 20);
+        let bomb = archive(&[("sys/a", FILE, &zeros), ("sys/b", FILE, &zeros)]);
+        assert!(bomb.len() < 20_000);
+        let refused = |limits| unpack_within(bomb.as_slice(), limits).unwrap_err().to_string();
+        let file = refused(Limits { file: 1000, ..LIMITS });
+        assert!(file.contains("more than 1000 bytes in one file (at sys/a)"), "{file}");
+        let files = refused(Limits { entries: 1, ..LIMITS });
+        assert!(files.contains("more than 1 files (at sys/b)"), "{files}");
+        let bytes = refused(Limits { bytes: 1 << 20, ..LIMITS });
+        assert!(bytes.contains("recording"), "{bytes}");
+    }
+
+    #[test]
+    fn what_is_damaged_says_so() {
+        let good = archive(&[("sys/a", FILE, &"text ".repeat(500)), ("sys/b", FILE, "x")]);
+        assert!(unpack(good.as_slice()).is_ok());
+        assert!(said(&good[..good.len() / 2]).contains("no good recording"));
+        assert!(said(b"plain text").contains("no good recording"));
+        let errors = archive(&[("handover/errors", FILE, "many sys/a\n")]);
+        assert!(said(&errors).contains("is no error of a file"));
+        let facts = r#"{"format":99,"handover":"9","recorded":"","as_root":true,"replaced":true}"#;
+        let newer = archive(&[("handover/recording.json", FILE, facts)]);
+        assert!(said(&newer).contains("use a newer handover"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = unpack(bytes.as_slice());
+        }
+
+        #[test]
+        fn no_damage_panics(at in 0usize..3000, by: u8) {
+            let mut bytes = Vec::new();
+            MultiGzDecoder::new(
+                archive(&[("sys/a", FILE, "text"), ("sys/b", EntryType::Symlink, "a")]).as_slice(),
+            )
+            .read_to_end(&mut bytes)
+            .unwrap();
+            let at = at % bytes.len();
+            bytes[at] = by;
+            let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
+            io::Write::write_all(&mut zipped, &bytes).unwrap();
+            let _ = unpack(zipped.finish().unwrap().as_slice());
+        }
+    }
+}

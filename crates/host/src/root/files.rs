@@ -1,0 +1,192 @@
+//! A directory of a file system, held open.
+
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+use rustix::buffer::spare_capacity;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, readlinkat_raw, statx,
+};
+use rustix::io::Errno;
+
+use super::{FileKind, Result, Status};
+
+/// So much of a directory is listed at once.
+const LISTING: usize = 16 << 10;
+
+/// Files of which more may be read are told by their length.
+const LARGE: usize = 64 << 10;
+
+/// The longest target of a link (`PATH_MAX`).
+const LINK: usize = 4096;
+
+/// A directory; what is read through it belongs to one and the same device.
+#[derive(Debug)]
+pub struct Files {
+    fd: OwnedFd,
+    resolve: ResolveFlags,
+}
+
+impl Files {
+    /// Opens the root of a host.
+    pub fn open_root(path: &Path, host: bool) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        let resolve = if host { ResolveFlags::empty() } else { ResolveFlags::IN_ROOT };
+        Ok(Self { fd, resolve })
+    }
+
+    /// Another handle of the same directory.
+    pub fn again(&self) -> std::io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, resolve: self.resolve })
+    }
+
+    /// Whether it is the running system's.
+    const fn is_host(&self) -> bool {
+        self.resolve.is_empty()
+    }
+
+    fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.is_host() {
+            rustix::fs::openat(&self.fd, path, flags, Mode::empty())
+        } else {
+            rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), self.resolve)
+        }
+    }
+
+    pub fn dir(&self, path: &str) -> Result<Self> {
+        let fd = self.open(path, OFlags::PATH | OFlags::DIRECTORY)?;
+        let resolve = if self.is_host() {
+            ResolveFlags::empty()
+        } else {
+            ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS
+        };
+        Ok(Self { fd, resolve })
+    }
+
+    pub fn bytes(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
+        let file = self.readable(path)?;
+        // Large files have their length in sight; the kernel's own have none, or a page.
+        let length = if limit > LARGE { rustix::fs::fstat(&file)?.st_size } else { 0 };
+        let length = usize::try_from(length).unwrap_or_default().saturating_add(1);
+        let mut bytes = Vec::with_capacity(length.clamp(4096, limit.max(4096)) + 1);
+        while bytes.len() <= limit {
+            if bytes.len() == bytes.capacity() {
+                bytes.reserve(bytes.len());
+            }
+            if retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)))? == 0 {
+                return Ok(bytes);
+            }
+        }
+        Err(Errno::FBIG)
+    }
+
+    /// Reads once; how much was read.
+    pub fn start(&self, path: &str, into: &mut [u8]) -> Result<usize> {
+        let file = self.readable(path)?;
+        retry(|| rustix::io::read(&file, &mut *into))
+    }
+
+    fn readable(&self, path: &str) -> Result<OwnedFd> {
+        // A FIFO or a device in another host's tree must not stop the reader.
+        self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    }
+
+    pub fn link(&self, path: &str) -> Result<String> {
+        // A name alone leads nowhere: nothing is followed on the way to it.
+        if self.is_host() || !path.contains('/') {
+            return read_link(&self.fd, path);
+        }
+        let link = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        read_link(&link, "").map_err(|errno| match errno {
+            // What the kernel says of a descriptor that is no link, where of a path it says EINVAL.
+            Errno::NOENT => Errno::INVAL,
+            other => other,
+        })
+    }
+
+    /// The names in a directory, in no order; of all files or of the real directories.
+    pub fn names(&self, path: &str, directories_only: bool) -> Result<Vec<String>> {
+        let dir = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        let mut buffer = [const { MaybeUninit::uninit() }; LISTING];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            if directories_only && entry.file_type() != FileType::Directory {
+                continue;
+            }
+            if let Ok(name) = entry.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    pub fn status(&self, path: &str, follow: bool) -> Result<Status> {
+        let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+        Ok(Status::from(&rustix::fs::fstat(self.open(path, flags)?)?))
+    }
+
+    pub fn exists(&self, path: &str) -> bool {
+        self.open(path, OFlags::PATH).is_ok()
+    }
+
+    /// It never waits for a file server (`AT_STATX_DONT_SYNC`). A link in another host's tree leads to no device.
+    pub fn device(&self, path: &str) -> Option<(FileKind, (u32, u32))> {
+        if !self.is_host() {
+            return None;
+        }
+        let stat = statx(&self.fd, path, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).ok()?;
+        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::CharacterDevice => FileKind::Character,
+            FileType::BlockDevice => FileKind::Block,
+            _ => return None,
+        };
+        Some((kind, (stat.stx_rdev_major, stat.stx_rdev_minor)))
+    }
+
+    pub fn is_claimed(&self, path: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
+        // Nodes in another host's tree would be this host's devices.
+        self.is_host() && self.open(path, flags).is_err_and(|errno| errno == Errno::BUSY)
+    }
+
+    pub fn write(&self, path: &str, value: &str) -> Result<()> {
+        // As a shell's `>` opens it; the kernel's own files have no length to be cut.
+        let file = self.open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY)?;
+        // Not tried again after a signal: the kernel may have done it.
+        match rustix::io::write(&file, value.as_bytes())? {
+            written if written == value.len() => Ok(()),
+            _ => Err(Errno::IO),
+        }
+    }
+}
+
+impl AsFd for Files {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Reads a link into one string of the right size.
+fn read_link(dir: impl AsFd, path: &str) -> Result<String> {
+    let mut buffer = [const { MaybeUninit::uninit() }; LINK];
+    let (target, _) = readlinkat_raw(dir, path, &mut buffer)?;
+    std::str::from_utf8(target).map(str::to_owned).map_err(|_| Errno::ILSEQ)
+}
+
+/// Makes a call again that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What is read under a root, noted for a recording.
+//!
+//! A path is noted as it really is: with every link on the way, so that reading the recording takes the same way. What is
+//! only listed is noted without its content.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::memory::components;
+use super::{Dir, FileKind, Result, Status};
+use crate::record::{Entries, Entry, Kind};
+
+/// As many links are followed as the kernel follows (path_resolution(7)).
+const LINKS: u32 = 40;
+
+/// What was read, and where from.
+#[derive(Debug)]
+pub struct Trace {
+    source: Dir,
+    seen: Mutex<Entries>,
+}
+
+impl Trace {
+    pub(super) fn new(source: Dir) -> Self {
+        Self { source, seen: Mutex::default() }
+    }
+
+    /// Everything that was noted until now.
+    pub fn take(&self) -> Entries {
+        std::mem::take(&mut *self.seen())
+    }
+
+    /// Reads a file for the recording itself, without noting it.
+    pub fn unnoted(&self) -> &Dir {
+        &self.source
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Entries> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A path was looked at.
+    pub(super) fn looked(&self, path: &str, error: Option<&Errno>) {
+        self.note_error(path, error.copied());
+    }
+
+    /// A link was read.
+    pub(super) fn read_link(&self, path: &str, error: Option<&Errno>) {
+        let mut seen = self.seen();
+        if let Ok(path) = self.walk(&mut seen, path, false)
+            && error.is_some_and(|errno| *errno != Errno::INVAL)
+        {
+            fail(&mut seen, &path, error.copied());
+        }
+    }
+
+    /// A file was read.
+    pub(super) fn read(&self, path: &str, content: Result<&[u8]>) {
+        let content = match content {
+            Ok(content) => content,
+            Err(errno) => return self.note_error(path, Some(errno)),
+        };
+        let mut seen = self.seen();
+        let Ok(path) = self.walk(&mut seen, path, true) else { return };
+        if let Some(entry) = seen.files.get_mut(&path) {
+            let known = match &entry.kind {
+                Kind::File(Some(known)) => known.len(),
+                _ => 0,
+            };
+            // A file that was read twice had one reader that wanted more of it.
+            if content.len() >= known {
+                entry.kind = Kind::File(Some(content.to_vec()));
+            }
+            entry.error = None;
+        }
+    }
+
+    /// A directory was listed.
+    pub(super) fn listed(&self, path: &str, names: Result<&[String]>) {
+        let names = match names {
+            Ok(names) => names,
+            Err(errno) => return self.note_error(path, Some(errno)),
+        };
+        let mut seen = self.seen();
+        let Ok(path) = self.walk(&mut seen, path, true) else { return };
+        for name in names {
+            // It may have vanished since.
+            let _ = self.look(&mut seen, &join(&path, name));
+        }
+    }
+
+    /// An open file is a device.
+    pub(super) fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32)) {
+        let mut seen = self.seen();
+        if let Ok(path) = self.walk(&mut seen, path, false) {
+            seen.open_devices.insert(path, (kind == FileKind::Block, number));
+        }
+    }
+
+    /// Somebody has a disk for himself.
+    pub(super) fn claimed(&self, path: &str) {
+        let path: Vec<&str> = components(path).collect();
+        self.seen().claimed.insert(path.join("/"));
+    }
+
+    /// A text of our own.
+    pub(super) fn own(&self, path: &str, text: &str) {
+        let path: Vec<&str> = components(path).collect();
+        let kind = Kind::File(Some(text.as_bytes().to_vec()));
+        self.seen().files.insert(path.join("/"), Entry { kind, mode: 0o644, ..Entry::default() });
+    }
+
+    fn note_error(&self, path: &str, error: Option<Errno>) {
+        let mut seen = self.seen();
+        if let Ok(path) = self.walk(&mut seen, path, true) {
+            fail(&mut seen, &path, error);
+        }
+    }
+
+    /// Notes everything on the way to a path; where the path really is.
+    fn walk(&self, seen: &mut Entries, path: &str, follow: bool) -> Result<String> {
+        let mut at = String::new();
+        let mut ahead: Vec<String> = components(path).rev().map(str::to_owned).collect();
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            if name == ".." {
+                at.truncate(at.rfind('/').unwrap_or(0));
+                continue;
+            }
+            let next = join(&at, &name);
+            let target = match self.look(seen, &next) {
+                Ok(()) => seen.files.get(&next).and_then(Entry::target),
+                Err(errno) => {
+                    // The directory can be seen, but not what is in it.
+                    fail(seen, &at, Some(errno));
+                    return Err(errno);
+                }
+            };
+            match target {
+                Some(target) if follow || !ahead.is_empty() => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    if target.starts_with('/') {
+                        at.clear();
+                    }
+                    ahead.extend(components(&target).rev().map(str::to_owned));
+                }
+                _ => at = next,
+            }
+        }
+        Ok(at)
+    }
+
+    /// Notes one file, in whose path there is no link, if it is not known yet.
+    fn look(&self, seen: &mut Entries, path: &str) -> Result<()> {
+        if seen.files.contains_key(path) {
+            return Ok(());
+        }
+        let Status { kind, mode, uid, gid, number, .. } = self.source.status(path, false)?;
+        let kind = match kind {
+            FileKind::Directory => Kind::Directory,
+            FileKind::Link => Kind::Link(self.source.link(path)?),
+            FileKind::File => Kind::File(None),
+            FileKind::Character => Kind::Device { block: false, number },
+            FileKind::Block => Kind::Device { block: true, number },
+            FileKind::Other => Kind::Other,
+        };
+        seen.files.insert(path.to_owned(), Entry { kind, mode, uid, gid, error: None });
+        Ok(())
+    }
+}
+
+/// Notes an error of what is there. What is not there needs no note, and what leads out of another host's tree
+/// (`EXDEV`) is said by the links themselves.
+fn fail(seen: &mut Entries, path: &str, error: Option<Errno>) {
+    let Some(errno) = error else { return };
+    if matches!(errno, Errno::NOENT | Errno::XDEV | Errno::NOTDIR) {
+        return;
+    }
+    if let Some(entry) = seen.files.get_mut(path)
+        && !matches!(entry.kind, Kind::File(Some(_)))
+    {
+        entry.error = Some(errno);
+    }
+}
+
+fn join(at: &str, name: &str) -> String {
+    if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") }
+}

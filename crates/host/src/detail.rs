@@ -92,9 +92,7 @@ fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut
         return;
     }
     if config.is_header_only() {
-        notes.push(
-            "configuration space: only its first 64 bytes may be read without root".into(),
-        );
+        notes.push("configuration space: only its first 64 bytes may be read without root".into());
         detail.link = link::of_attributes(dir);
         return;
     }

@@ -6,13 +6,13 @@ mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use processes::unit;
 
 use model::{Address, Holder, HostError};
 
 use crate::inventory::DEVICES;
 use crate::nodes::{self, Nodes};
 use crate::root::Root;
-pub(crate) use processes::unit;
 use processes::{Hit, Lookup, What};
 
 /// The functions of each IOMMU group.

@@ -147,7 +147,7 @@ fn give_nodes(functions: &mut BTreeMap<Address, Function>, nodes: &Nodes) {
         let known = &mut function.nodes;
         match node.dir {
             "dri/" => known.drm.push(node.name.clone()),
-            "vfio/devices/" => known.vfio_device = Some(node.path()),
+            _ if node.is_vfio() => known.vfio_device = Some(node.path()),
             _ if node.is_nvidia() => known.nvidia_minor = Some(node.number.1),
             _ => {}
         }

@@ -9,6 +9,7 @@ mod place;
 use std::collections::{BTreeMap, HashMap};
 
 use model::Address;
+use uuid::Uuid;
 
 use crate::root::Root;
 use place::Place;
@@ -47,6 +48,8 @@ pub struct Character {
     pub number: Number,
     /// The directory of `/dev` that it is in, with a `/` at its end; empty for `/dev` itself.
     pub dir: &'static str,
+    /// Whether it belongs to a mediated device of the function.
+    pub of_mdev: bool,
 }
 
 /// A block device.
@@ -77,9 +80,9 @@ impl Character {
         self.number.0 == NVIDIA
     }
 
-    /// Whether it is a `/dev/vfio/devices/vfioN`.
+    /// Whether it is the function's own `/dev/vfio/devices/vfioN`.
     pub fn is_vfio(&self) -> bool {
-        self.dir == "vfio/devices/"
+        self.dir == "vfio/devices/" && !self.of_mdev
     }
 
     /// Where it usually is, as a process sees it.
@@ -134,7 +137,8 @@ fn characters(root: &Root, nodes: &mut Nodes) {
             continue;
         }
         let (name, dir) = (place.name.to_owned(), place.dir());
-        nodes.characters.push(Character { address, name, number, dir });
+        let of_mdev = rest.split('/').next().is_some_and(|first| first.parse::<Uuid>().is_ok());
+        nodes.characters.push(Character { address, name, number, dir, of_mdev });
     }
 }
 
@@ -143,7 +147,7 @@ fn nvidia(root: &Root, characters: &mut Vec<Character>) {
         let Ok(address) = gpu.parse::<Address>() else { continue };
         let Some(minor) = nvidia_minor(root, address) else { continue };
         let (name, number) = (format!("nvidia{minor}"), (NVIDIA, minor));
-        characters.push(Character { address, name, number, dir: "" });
+        characters.push(Character { address, name, number, dir: "", of_mdev: false });
     }
 }
 
@@ -239,7 +243,7 @@ mod tests {
             let place = Place::of(rest);
             let address = "0000:01:00.0".parse().unwrap();
             let (name, dir) = (place.name.to_owned(), place.dir());
-            Character { address, name, number, dir }.path()
+            Character { address, name, number, dir, of_mdev: false }.path()
         };
         assert_eq!(path("drm/renderD128", (226, 128)), "/dev/dri/renderD128");
         assert_eq!(path("sound/card0/pcmC0D3p", (116, 2)), "/dev/snd/pcmC0D3p");

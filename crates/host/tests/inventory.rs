@@ -33,20 +33,12 @@ fn workstation() -> Fake {
             "0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200\n\
              0x0000380000000000 0x0000380fffffffff 0x000000000014220c\n",
         );
-    fake.file(
-        "proc/driver/nvidia/gpus/0000:01:00.0/information",
-        "Model: \t A100\nDevice Minor: \t 1\n",
+    what_nvidia_made(&fake);
+    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef:10de:1450", "040300").group(1).node(
+        "sound/card0/pcmC0D3p",
+        "char",
+        "116:2",
     );
-    let mdev = "4b20d080-1b54-4048-85b3-a6a62d165c01";
-    let gpu = "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0";
-    fake.link(&format!("sys/bus/mdev/devices/{mdev}"), &format!("{gpu}/{mdev}"));
-    let mdev = format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/{mdev}");
-    fake.link(&format!("{mdev}/mdev_type"), "../mdev_supported_types/nvidia-474");
-    fake.link(&format!("{mdev}/iommu_group"), "../../../../../kernel/iommu_groups/40");
-    fake.file("sys/kernel/iommu_groups/40/type", "unknown\n");
-    fake.function("0000:00:01.0/0000:01:00.1", "10de:1aef:10de:1450", "040300")
-        .group(1)
-        .node("sound/card0/pcmC0D3p", "char", "116:2");
     fake.function("0000:00:02.0", "8086:10c9:8086:a03c", "020000")
         .group(2)
         .driver("igb")
@@ -73,11 +65,36 @@ fn workstation() -> Fake {
         .disk("ata1/host0/target0:0:0/0:0:0:0/block/sda", "8:0");
     fake.function("0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0", "1b36:0010", "010802");
     fake.virtual_device("virtual/nvme-subsystem/nvme-subsys0/nvme0n2", "block", "259:9");
-    fake.function("0000:00:04.0", "8086:10d3", "020000")
-        .group(20)
-        .driver("vfio-pci")
-        .node("vfio-dev/vfio0", "char", "511:0");
+    fake.function("0000:00:04.0", "8086:10d3", "020000").group(20).driver("vfio-pci").node(
+        "vfio-dev/vfio0",
+        "char",
+        "511:0",
+    );
     fake.virtual_device("virtual/vfio/20", "char", "241:0");
+    system(&fake);
+    fake
+}
+
+/// NVIDIA's own numbering, and a mediated device with its node.
+fn what_nvidia_made(fake: &Fake) {
+    fake.file(
+        "proc/driver/nvidia/gpus/0000:01:00.0/information",
+        "Model: \t A100\nDevice Minor: \t 1\n",
+    );
+    let mdev = "4b20d080-1b54-4048-85b3-a6a62d165c01";
+    let gpu = "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    fake.link(&format!("sys/bus/mdev/devices/{mdev}"), &format!("{gpu}/{mdev}"));
+    let mdev = format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/{mdev}");
+    fake.link(&format!("{mdev}/mdev_type"), "../mdev_supported_types/nvidia-474");
+    fake.link(&format!("{mdev}/iommu_group"), "../../../../../kernel/iommu_groups/40");
+    fake.file("sys/kernel/iommu_groups/40/type", "unknown\n");
+    fake.file(&format!("{mdev}/vfio-dev/vfio7/dev"), "511:7\n");
+    let node = format!("../..{}/vfio-dev/vfio7", mdev.trim_start_matches("sys"));
+    fake.link("sys/dev/char/511:7", &node);
+}
+
+/// NUMA nodes, an IOMMU, the kernel's modules, and names.
+fn system(fake: &Fake) {
     for (node, cpus, socket) in [(0, "0-1", 0), (1, "2-3", 1)] {
         let path = format!("sys/devices/system/node/node{node}");
         fake.file(&format!("{path}/cpulist"), format!("{cpus}\n"));
@@ -106,7 +123,6 @@ fn workstation() -> Fake {
         "usr/share/misc/pci.ids",
         "10de  NVIDIA Corporation\n\t20b0  GA100 [A100 SXM4 40GB]\n8086  Intel Corporation\n",
     );
-    fake
 }
 
 #[test]
@@ -134,7 +150,10 @@ fn an_overview_has_all_that_assemblies_and_their_state_need() {
     let host = LinuxHost::reader(fake.root()).unwrap();
     let (rows, holders) = host.overview().unwrap();
     let listing = host.inventory().unwrap();
-    assert_eq!(holders, host.holders(&listing.functions.keys().copied().collect::<Vec<_>>()).unwrap());
+    assert_eq!(
+        holders,
+        host.holders(&listing.functions.keys().copied().collect::<Vec<_>>()).unwrap()
+    );
     assert_eq!((&rows.vfio, &rows.numa_nodes), (&listing.vfio, &listing.numa_nodes));
     for (address, function) in &listing.functions {
         let row = rows.function(*address).unwrap();

@@ -394,7 +394,8 @@ fn stubborn() -> ExitCode {
     .unwrap();
     let stdin = std::io::stdin();
     let executable = std::env::current_exe().unwrap();
-    let mut worker = Command::new(executable).arg("worker").stdin(Stdio::from(its)).spawn().unwrap();
+    let mut worker =
+        Command::new(executable).arg("worker").stdin(Stdio::from(its)).spawn().unwrap();
     let mut bytes = vec![0; 64 << 10];
     loop {
         let (_, received) = rustix::net::recv(&stdin, &mut bytes, RecvFlags::empty()).unwrap();
@@ -424,10 +425,7 @@ fn a_device_that_hangs_hides_no_other() {
     let inventory = host.detail(None).unwrap();
     let notes = |address: &str| inventory.function(address.parse().unwrap()).unwrap().notes.clone();
     assert_eq!(notes(NIC), [""; 0]);
-    assert_eq!(
-        notes(DISK),
-        ["its detail could not be read within 2 s: its driver holds it"]
-    );
+    assert_eq!(notes(DISK), ["its detail could not be read within 2 s: its driver holds it"]);
     // A listing needs nothing of it.
     assert!(host.inventory().unwrap().functions.values().all(|function| function.notes.is_empty()));
 }

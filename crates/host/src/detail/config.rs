@@ -135,7 +135,10 @@ mod tests {
         let ids = |bytes: &[u8]| -> Vec<u16> {
             Config::new(bytes).capabilities().iter().map(|one| one.id).collect()
         };
-        assert_eq!(ids(&list(&[(0x40, [1, 0x50]), (0x50, [5, 0x60]), (0x60, [0x10, 0])])), [1, 5, 16]);
+        assert_eq!(
+            ids(&list(&[(0x40, [1, 0x50]), (0x50, [5, 0x60]), (0x60, [0x10, 0])])),
+            [1, 5, 16]
+        );
         assert_eq!(ids(&list(&[(0x40, [1, 0x50]), (0x50, [5, 0x40])])), [1, 5]);
         assert_eq!(ids(&list(&[(0x40, [1, 0x20])])), [1]);
         assert_eq!(ids(&list(&[(0x40, [0xff, 0x50])])), [0_u16; 0]);

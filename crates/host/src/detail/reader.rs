@@ -104,7 +104,8 @@ impl Reader<'_> {
             (Ok(readings), _) => readings,
             (Err(reason), [alone]) => vec![unread(*alone, reason)],
             (Err(_), several) => thread::scope(|scope| {
-                let alone = |question| scope.spawn(move || self.batch(std::slice::from_ref(question)));
+                let alone =
+                    |question| scope.spawn(move || self.batch(std::slice::from_ref(question)));
                 let asked: Vec<_> = several.iter().map(alone).collect();
                 asked.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
             }),
@@ -118,7 +119,9 @@ impl Reader<'_> {
         let request = Request { root: (*root).to_owned(), locks, job };
         match pool.call(&request, None, PATIENCE) {
             Ok(Ok(Answer::Detail(readings))) => Ok(readings),
-            Ok(Ok(other)) => Err(format!("its detail could not be read: a worker answered {other:?}")),
+            Ok(Ok(other)) => {
+                Err(format!("its detail could not be read: a worker answered {other:?}"))
+            }
             Ok(Err(error)) => Err(format!("its detail could not be read: {error}")),
             Err(Failure::Deadline { .. }) => Err(format!(
                 "its detail could not be read within {} s: its driver holds it",

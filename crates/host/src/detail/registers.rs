@@ -150,20 +150,20 @@ mod tests {
     #[test]
     fn a_gpu_tells_its_link_its_resets_and_its_bars() {
         let gpu = detail(&space(&[
-            (0x40, 0x0003_6001),                // PM
-            (0x44, 0x0000_0008),                // NO_SOFT_RESET
-            (0x60, 0x0002_7810),                // PCIe endpoint
-            (0x64, 1 << 28),                    // FLR
-            (0x6c, 0x0000_0104),                // x16, 16 GT/s
-            (0x70, 0x1081 << 16),               // x8, 2.5 GT/s
-            (0x78, 0x0000_0005),                // MSI
-            (0x100, 0x1400_0001 | 0x1_0000),    // AER
-            (0x140, 0x1600_0003 | 0x1_0000),    // DSN
+            (0x40, 0x0003_6001),             // PM
+            (0x44, 0x0000_0008),             // NO_SOFT_RESET
+            (0x60, 0x0002_7810),             // PCIe endpoint
+            (0x64, 1 << 28),                 // FLR
+            (0x6c, 0x0000_0104),             // x16, 16 GT/s
+            (0x70, 0x1081 << 16),            // x8, 2.5 GT/s
+            (0x78, 0x0000_0005),             // MSI
+            (0x100, 0x1400_0001 | 0x1_0000), // AER
+            (0x140, 0x1600_0003 | 0x1_0000), // DSN
             (0x144, 0xff00_0001),
             (0x148, 0x0011_22ff),
-            (0x160, 0x0001_0015),               // ReBAR
-            (0x164, 0x001f_fc00),               // 64 MiB to 64 GiB
-            (0x168, 1 | 1 << 5 | 8 << 8),       // BAR 1, one of them, 256 MiB
+            (0x160, 0x0001_0015),         // ReBAR
+            (0x164, 0x001f_fc00),         // 64 MiB to 64 GiB
+            (0x168, 1 | 1 << 5 | 8 << 8), // BAR 1, one of them, 256 MiB
         ]));
         assert_eq!(gpu.serial.as_deref(), Some("00-11-22-ff-ff-00-00-01"));
         assert_eq!(gpu.port_type, Some(PortType::Endpoint));

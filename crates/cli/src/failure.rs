@@ -20,7 +20,15 @@ pub enum Failure {
     },
     /// Nobody reads what is printed any more.
     Closed,
+    /// The command did what was asked, and the answer that it printed has an exit status of its own.
+    Answered(u8),
 }
+
+/// The exit status of an answer with warnings in it.
+pub const WARNINGS: u8 = 10;
+
+/// The exit status of an answer that a hand-over is not possible.
+pub const IMPOSSIBLE: u8 = 11;
 
 /// What commands give.
 pub type Done = Result<(), Failure>;
@@ -34,7 +42,11 @@ impl Failure {
 
     /// Prints the failure, and gives its exit status.
     pub fn report(self) -> ExitCode {
-        let Self::Refused { what, refusal } = self else { return ExitCode::SUCCESS };
+        let (what, refusal) = match self {
+            Self::Refused { what, refusal } => (what, refusal),
+            Self::Closed => return ExitCode::SUCCESS,
+            Self::Answered(status) => return ExitCode::from(status),
+        };
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let bold = Style::new().bold();
         let mut text = format!("{red}error:{red:#} cannot {what} ({})\n", refusal.code);
@@ -63,6 +75,8 @@ impl From<io::Error> for Failure {
 /// The table of exit statuses, for help and the manual.
 pub fn exit_statuses() -> String {
     let mut codes: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
+    codes.entry(WARNINGS).or_default().push("done, with warnings");
+    codes.entry(IMPOSSIBLE).or_default().push("done: a hand-over is not possible");
     for code in Code::ALL {
         codes.entry(code.exit_status()).or_default().push(code.as_str());
     }

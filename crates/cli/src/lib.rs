@@ -1,5 +1,6 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
+mod catalog;
 mod connection;
 mod device;
 mod failure;
@@ -32,6 +33,7 @@ struct Handover {
 enum Command {
     Serve(serve::Serve),
     Ls(ls::Ls),
+    Catalog(catalog::CatalogCommand),
     Show(show::Show),
     Topo(topo::Topo),
     Device(device::Device),
@@ -67,6 +69,7 @@ pub fn run() -> ExitCode {
     let done = match parsed.command {
         Command::Serve(serve) => serve.run(),
         Command::Ls(ls) => ls.run(),
+        Command::Catalog(catalog) => catalog.run(),
         Command::Show(show) => show.run(),
         Command::Topo(topo) => topo.run(),
         Command::Device(device) => device.run(),

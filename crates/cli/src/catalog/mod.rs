@@ -1,0 +1,132 @@
+//! `handover catalog`: a devices file against this host, and a first one for it.
+
+mod show;
+mod suggest;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use engine::catalog::CatalogError;
+use model::catalog::{Catalog, Survey};
+use model::{Code, Host, Refusal};
+
+use crate::failure::{self, Done, Failure};
+use crate::source::Source;
+use crate::{Json, output};
+
+/// Check or begin a devices file, which gives devices the names by which they are asked for
+#[derive(Debug, Args)]
+pub struct CatalogCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(Check),
+    Suggest(Suggest),
+}
+
+/// Show what a devices file finds on this host, and which of its lines find nothing
+///
+/// Ends with 0 where every line finds something, with 10 where one finds nothing, and with 2 where the file is wrong.
+#[derive(Debug, Args)]
+struct Check {
+    /// The devices file, in YAML or JSON (docs/catalog.md)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    source: Source,
+
+    #[command(flatten)]
+    output: Json,
+}
+
+/// Print a devices file for the GPUs, accelerators, network cards and NVMe drives of this host
+#[derive(Debug, Args)]
+struct Suggest {
+    #[command(flatten)]
+    source: Source,
+}
+
+impl CatalogCommand {
+    pub fn run(self) -> Done {
+        match self.command {
+            Command::Check(check) => check.run(),
+            Command::Suggest(suggest) => suggest.run(),
+        }
+    }
+}
+
+impl Check {
+    fn run(self) -> Done {
+        let file = self.file.display().to_string();
+        let catalog = engine::catalog::load(&self.file).map_err(|error| self.refused(&error))?;
+        let survey = self.survey(&catalog).map_err(Failure::to(format!("check {file}")))?;
+        if self.output.json {
+            output::json(&survey)?;
+        } else {
+            output::line(show::render(&file, &survey).trim_end())?;
+        }
+        if survey.has_warnings() { Err(Failure::Answered(failure::WARNINGS)) } else { Ok(()) }
+    }
+
+    fn survey(&self, catalog: &Catalog) -> Result<Survey, Refusal> {
+        let host = self.source.open()?;
+        let inventory = self.source.inventory(&host)?;
+        let addresses: Vec<_> = inventory.functions.keys().copied().collect();
+        // Who uses a device is told as far as this user may see it.
+        let holders = host.holders(&addresses).unwrap_or_default();
+        Ok(catalog.survey(&inventory, &holders))
+    }
+
+    fn refused(&self, error: &CatalogError) -> Failure {
+        if let CatalogError::Mistakes(mistakes) = error
+            && self.output.json
+        {
+            // The list goes where the answer would be; why it is no answer is said on standard error.
+            if let Err(failure) = output::json(mistakes) {
+                return failure;
+            }
+        }
+        Failure::to(format!("use {}", self.file.display()))(refusal(error))
+    }
+}
+
+impl Suggest {
+    fn run(self) -> Done {
+        let read = || {
+            let host = self.source.open()?;
+            self.source.inventory(&host)
+        };
+        let inventory = read().map_err(Failure::to("suggest a devices file"))?;
+        output::line(suggest::render(&inventory).trim_end())
+    }
+}
+
+fn refusal(error: &CatalogError) -> Refusal {
+    let (message, remedy) = match error {
+        CatalogError::File { source, .. } => (
+            format!("{error}: {source}"),
+            "name a file that you may read; `handover catalog suggest` prints one for this host"
+                .to_owned(),
+        ),
+        CatalogError::TooLarge { .. } => {
+            (error.to_string(), "name a devices file: this cannot be one".to_owned())
+        }
+        CatalogError::Mistakes(mistakes) => {
+            let count = mistakes.mistakes.len() + mistakes.more;
+            let s = if count == 1 { "" } else { "s" };
+            let message =
+                format!("it has {count} mistake{s}\n\n{}\n", indented(&mistakes.to_string()));
+            (message, "write what is said above; docs/catalog.md has the whole form".to_owned())
+        }
+    };
+    Refusal::new(Code::InvalidCatalog, message, remedy)
+}
+
+fn indented(text: &str) -> String {
+    let line = |line: &str| if line.is_empty() { String::new() } else { format!("    {line}") };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,128 @@
+//! What a catalog finds on a host, for people.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use model::Refusal;
+use model::catalog::{Found, FoundState, Resource, Seen, Survey, Unmatched};
+
+use crate::table::Table;
+
+/// How many addresses are told of a resource.
+const MOST_ADDRESSES: usize = 4;
+
+/// A table of the resources, then what cannot be handed over and why, then the lines that come to nothing.
+pub fn render(file: &str, survey: &Survey) -> String {
+    let mut table = Table::new(&["RESOURCE", "COUNT", "NOW", "ADDRESSES", "LINE"]);
+    for resource in &survey.resources {
+        table.row(row(resource));
+    }
+    let mut text = if survey.resources.is_empty() {
+        format!("{file} names no device\n")
+    } else {
+        table.render()
+    };
+    let waiting = survey.resources.iter().flat_map(|resource| &resource.devices);
+    let waiting: Vec<&Found> = waiting.filter(|found| found.state != FoundState::Free).collect();
+    if !waiting.is_empty() {
+        text.push_str(&not_now(&waiting));
+    }
+    for unmatched in &survey.unmatched {
+        warning(&mut text, file, unmatched);
+    }
+    text
+}
+
+fn row(resource: &Resource) -> [String; 5] {
+    let mut addresses: Vec<String> = resource
+        .devices
+        .iter()
+        .take(MOST_ADDRESSES)
+        .map(|found| found.address.to_string())
+        .collect();
+    if resource.devices.len() > MOST_ADDRESSES {
+        addresses.push(format!("and {} more", resource.devices.len() - MOST_ADDRESSES));
+    }
+    let lines: Vec<String> = resource.lines.iter().map(u32::to_string).collect();
+    [
+        resource.name.clone(),
+        resource.count.to_string(),
+        resource.available.to_string(),
+        addresses.join(" "),
+        lines.join(" "),
+    ]
+}
+
+/// What cannot be handed over now. What stands in the way of several is said once.
+fn not_now(waiting: &[&Found]) -> String {
+    let mut obstacles: Vec<&Refusal> = Vec::new();
+    let bold = Style::new().bold();
+    let mut text = format!("\n{bold}Not to be had now:{bold:#}\n");
+    for found in waiting {
+        let why = match &found.state {
+            FoundState::Free => continue,
+            FoundState::InUse => format!("in use: {}", found.used_by.join("; ")),
+            FoundState::With { address } => {
+                format!("goes only together with {address}, which is counted")
+            }
+            FoundState::Impossible => {
+                let numbers: Vec<String> = found
+                    .obstacles
+                    .iter()
+                    .map(|refusal| {
+                        let known = obstacles.iter().position(|other| *other == refusal);
+                        let number = known.unwrap_or_else(|| {
+                            obstacles.push(refusal);
+                            obstacles.len() - 1
+                        });
+                        format!("[{}]", number + 1)
+                    })
+                    .collect();
+                format!("not possible, see {}", numbers.join(" "))
+            }
+        };
+        let _ = writeln!(text, "  {}  {}: {why}", found.address, found.name);
+    }
+    let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
+    for (number, refusal) in obstacles.iter().enumerate() {
+        let (number, Refusal { code, message, remedy }) = (number + 1, refusal);
+        let _ = write!(
+            text,
+            "\n{red}[{number}]{red:#} {message} ({code})\n    {bold}what to do:{bold:#} {remedy}\n"
+        );
+    }
+    text
+}
+
+fn warning(text: &mut String, file: &str, unmatched: &Unmatched) {
+    let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    let bold = Style::new().bold();
+    let Unmatched { line, resource, reason, instead } = unmatched;
+    let _ = write!(
+        text,
+        "\n{yellow}warning:{yellow:#} {file}:{line}: no {resource}\n  {bold}why:{bold:#} {reason}\n"
+    );
+    let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", unmatched.remedy());
+    if !instead.is_empty() {
+        let _ = writeln!(text, "  {bold}this host has:{bold:#}");
+        for seen in instead {
+            let _ = writeln!(text, "    {}", one(seen));
+        }
+    }
+}
+
+fn one(seen: &Seen) -> String {
+    let Seen { vendor, device, class, revision, name, address, count, .. } = seen;
+    let mut text = format!("{vendor}:{device} class {class}");
+    if let Some((vendor, device)) = seen.subsystem {
+        let _ = write!(text, " subsystem {vendor}:{device}");
+    }
+    let _ = write!(text, " revision {revision:02x}  {address}");
+    if *count > 1 {
+        let _ = write!(text, " and {} more", count - 1);
+    }
+    if *name != format!("{vendor}:{device}") {
+        let _ = write!(text, "  {name}");
+    }
+    text
+}

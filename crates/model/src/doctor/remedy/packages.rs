@@ -1,6 +1,7 @@
 //! Packages, by the names that distributions give them.
 
 use super::super::{Platform, Remedy};
+use super::shell::quoted;
 
 /// Something that a package brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub fn install(platform: &Platform, package: Package) -> Remedy {
         Family::Arch => "pacman -S --needed --noconfirm",
         Family::Suse => "zypper --non-interactive install",
     };
-    Remedy { words, commands: vec![format!("{tool} {name}")], reboot: false }
+    Remedy { words, commands: vec![format!("{tool} {}", quoted(&name))], reboot: false }
 }
 
 fn family(platform: &Platform) -> Option<Family> {

@@ -65,7 +65,7 @@ impl<'a> Script<'a> {
                 }
             } else if !wanted {
                 for line in command.lines() {
-                    let _ = writeln!(self.text, "#   {line}");
+                    let _ = writeln!(self.text, "{}", format!("#   {line}").trim_end());
                 }
             } else if self.given.insert(command) {
                 self.text += command;

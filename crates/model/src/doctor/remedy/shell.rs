@@ -34,14 +34,17 @@ pub fn write_file(file: &str, mode: &str, text: &str) -> String {
     )
 }
 
-/// Runs sed on the files that are there.
+/// Runs sed on the files that are there: one file, or several by their names and patterns.
 pub fn edit(files: &str, expressions: &[String]) -> String {
     let expressions: Vec<String> =
         expressions.iter().map(|expression| format!("-e {}", quoted(expression))).collect();
-    format!(
-        "for file in {files}; do\n    [ ! -f \"$file\" ] || sed -E -i {} \"$file\"\ndone",
-        expressions.join(" ")
-    )
+    let expressions = expressions.join(" ");
+    if files.contains([' ', '*']) {
+        return format!(
+            "for file in {files}; do\n    [ ! -f \"$file\" ] || sed -E -i {expressions} \"$file\"\ndone"
+        );
+    }
+    format!("[ ! -f {files} ] || sed -E -i {expressions} {files}")
 }
 
 /// Text as a pattern of sed's and grep's extended regular expressions, between slashes.

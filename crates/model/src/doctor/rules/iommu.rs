@@ -89,7 +89,11 @@ pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
         let meaning = "the host's own devices reach memory directly, as fast as without an IOMMU";
         return vec![good("no IOMMU group is of type DMA", meaning)];
     }
-    let read = format!("{translated} of {} IOMMU groups are of type DMA", types.len());
+    let read = if translated == types.len() {
+        "the IOMMU groups are of type DMA".to_owned()
+    } else {
+        format!("{translated} of {} IOMMU groups are of type DMA", types.len())
+    };
     let meaning = "the host's own devices go through the IOMMU, which costs fast networks and drives some speed; \
                    devices in machines are kept apart either way";
     let finding = note(read, meaning);
@@ -128,7 +132,10 @@ fn units(platform: &Platform) -> String {
 }
 
 fn groups(inventory: &Inventory) -> String {
-    format!("/sys/kernel/iommu_groups has {} groups", inventory.groups.len())
+    match inventory.groups.len() {
+        1 => "/sys/kernel/iommu_groups has one group".to_owned(),
+        count => format!("/sys/kernel/iommu_groups has {count} groups"),
+    }
 }
 
 /// The firmware's tables about an IOMMU.

@@ -25,11 +25,14 @@ pub fn vfio(patient: Patient<'_>) -> Vec<Finding> {
         let remedy = Remedy::words("mount devtmpfs at /dev, or let systemd-udevd run");
         return vec![warning(read, meaning).mended(remedy)];
     }
-    let count = groups().count();
-    if count == 0 && !nodes.contains_key(CONTAINER) {
+    if nodes.keys().all(|path| !path.starts_with("/dev/vfio/")) {
         return Vec::new();
     }
-    let read = format!("{count} groups' nodes below /dev/vfio, none open to everybody");
+    let read = match groups().count() {
+        0 => "/dev/vfio has no group's node yet".to_owned(),
+        1 => "/dev/vfio has one group's node, not open to everybody".to_owned(),
+        count => format!("/dev/vfio has {count} groups' nodes, none open to everybody"),
+    };
     vec![good(read, "only those whom a node belongs to can use its devices")]
 }
 

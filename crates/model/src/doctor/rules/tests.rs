@@ -312,6 +312,16 @@ fn text_that_was_read_stays_in_its_comment() {
     assert!(!script.lines().any(|line| line == "rm -rf /" || line == "reboot"), "{script}");
 }
 
+#[test]
+fn what_was_read_is_never_a_command() {
+    let mut host = Host::good();
+    host.platform.modules.clear();
+    host.platform.distribution = Some("ubuntu 24.04".into());
+    host.platform.kernel = Some("6.8.0; reboot".into());
+    let remedy = host.remedy("vfio-modules");
+    assert_eq!(remedy.commands, ["apt-get install -y 'linux-modules-extra-6.8.0; reboot'"]);
+}
+
 prop_compose! {
     fn any_platform()(
         texts in proptest::collection::vec("[ -~]{0,40}", 8),

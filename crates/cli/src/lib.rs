@@ -3,6 +3,7 @@
 mod catalog;
 mod connection;
 mod device;
+mod doctor;
 mod failure;
 mod generate;
 mod image;
@@ -34,6 +35,7 @@ enum Command {
     Serve(serve::Serve),
     Ls(ls::Ls),
     Catalog(catalog::CatalogCommand),
+    Doctor(doctor::Doctor),
     Show(show::Show),
     Topo(topo::Topo),
     Device(device::Device),
@@ -70,6 +72,7 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Ls(ls) => ls.run(),
         Command::Catalog(catalog) => catalog.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Show(show) => show.run(),
         Command::Topo(topo) => topo.run(),
         Command::Device(device) => device.run(),

@@ -1,0 +1,150 @@
+//! The verdict for people: the worst first, a short block for each finding, and one last line.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use model::Address;
+use model::doctor::{Finding, Remedy, Severity, Verdict};
+
+/// The verdict as text. What is good is counted, unless `all` is asked for.
+pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
+    let mut text = String::new();
+    for severity in ORDER {
+        let of = |finding: &&Finding| finding.severity == severity;
+        let findings: Vec<&Finding> = verdict.findings.iter().filter(of).collect();
+        if findings.is_empty() || severity == Severity::Good && !all {
+            continue;
+        }
+        let (style, title) = (style(severity), title(severity));
+        let _ = writeln!(text, "{style}{title}{style:#}");
+        for finding in findings {
+            block(&mut text, finding);
+        }
+        text.push('\n');
+    }
+    conclusion(&mut text, verdict, all, only);
+    text
+}
+
+/// What belongs to a finding stands under it.
+const INDENT: &str = "    ";
+/// Longer lines of words are hard to read; commands stay whole.
+const WIDTH: usize = 100;
+
+/// The order of the groups: the worst first, what could not be seen after what was.
+const ORDER: [Severity; 5] =
+    [Severity::Impossible, Severity::Warning, Severity::Note, Severity::Unseen, Severity::Good];
+
+const fn title(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Impossible => "In the way",
+        Severity::Warning => "Warnings",
+        Severity::Note => "Good to know",
+        Severity::Unseen => "Not seen",
+        Severity::Good => "As it should be",
+    }
+}
+
+const fn mark(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Impossible => "✗",
+        Severity::Warning => "!",
+        Severity::Note => "i",
+        Severity::Unseen => "?",
+        Severity::Good => "✓",
+    }
+}
+
+fn style(severity: Severity) -> Style {
+    let color = match severity {
+        Severity::Impossible => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Note | Severity::Unseen => AnsiColor::Cyan,
+        Severity::Good => AnsiColor::Green,
+    };
+    Style::new().bold().fg_color(Some(color.into()))
+}
+
+fn block(text: &mut String, finding: &Finding) {
+    let (style, bold) = (style(finding.severity), Style::new().bold());
+    let mark = mark(finding.severity);
+    let _ = write!(text, "{style}{mark}{style:#} {bold}{}{bold:#}", finding.check);
+    if let Some(address) = finding.address {
+        let _ = write!(text, " {address}");
+    }
+    text.push_str(": ");
+    prose(text, &finding.read);
+    if finding.severity == Severity::Unseen && finding.remedy.is_none() {
+        return;
+    }
+    text.push_str(INDENT);
+    prose(text, &finding.meaning);
+    if let Some(remedy) = &finding.remedy {
+        prescribe(text, remedy);
+    }
+}
+
+/// Words of several lines, under each other. What was read from the host must not steer the terminal.
+fn prose(text: &mut String, words: &str) {
+    let styled = text.lines().last().unwrap_or_default();
+    let mut column = anstream::adapter::strip_str(styled).to_string().chars().count();
+    let mut first = true;
+    for word in words.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let length = word.chars().count();
+        if length == 0 {
+            continue;
+        }
+        if !first && column + 1 + length > WIDTH {
+            text.push('\n');
+            text.push_str(INDENT);
+            column = INDENT.len();
+        } else if !first {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+        first = false;
+    }
+    text.push('\n');
+}
+
+fn prescribe(text: &mut String, remedy: &Remedy) {
+    let bold = Style::new().bold();
+    let _ = write!(text, "{INDENT}{bold}what to do:{bold:#} ");
+    prose(text, &remedy.words);
+    // Files that are written are for a script, not for typing.
+    if remedy.commands.iter().any(|command| command.contains("<<'")) {
+        text.push_str(
+            "        handover doctor --fix-script   # has the files and commands for it\n",
+        );
+    } else {
+        for line in remedy.commands.iter().flat_map(|command| command.lines()) {
+            let _ = writeln!(text, "        {line}");
+        }
+    }
+    if remedy.reboot {
+        text.push_str("        then start this host again\n");
+    }
+}
+
+fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Address>) {
+    let count =
+        |severity| verdict.findings.iter().filter(|finding| finding.severity == severity).count();
+    let good = count(Severity::Good);
+    if good > 0 && !all {
+        let checks = if good == 1 { "check is" } else { "checks are" };
+        let _ = writeln!(text, "{good} {checks} as they should be (`--all` shows them)");
+    }
+    let worst = verdict.worst();
+    let unseen = if count(Severity::Unseen) > 0 { ", as far as could be seen" } else { "" };
+    let subject = only.map_or_else(|| "this host".to_owned(), |address| address.to_string());
+    let said = match worst {
+        Severity::Impossible if only.is_some() => format!("{subject} cannot be handed over yet"),
+        Severity::Impossible => "not everything can be handed over yet".to_owned(),
+        Severity::Warning => format!("{subject} is ready, with warnings{unseen}"),
+        _ => format!("{subject} is ready{unseen}"),
+    };
+    let style = style(worst);
+    let _ = writeln!(text, "{style}Verdict:{style:#} {said}");
+}

@@ -1,0 +1,322 @@
+//! The doctor on made-up hosts, from their files to what is printed; and its scripts, run below a prefix.
+#![allow(clippy::unwrap_used)]
+
+mod hosts;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hosts::Host;
+use model::doctor::{BootLoader, InitramfsTool, Platform, remedy};
+use model::{Address, Function, Id};
+use snapbox::{assert_data_eq, file};
+
+fn doctor(host: &Host, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.arg("doctor").args(arguments).arg("--root").arg(host.path());
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Compares what is printed for people, as JSON and as a script with the files in git.
+macro_rules! golden {
+    ($host:expr, $status:literal, $text:literal, $json:literal, $script:literal) => {{
+        let host: Host = $host;
+        let output = doctor(&host, &["--all"]);
+        assert_data_eq!(text(&output), file![$text].raw());
+        assert_eq!(output.status.code(), Some($status));
+        let json = doctor(&host, &["--json"]);
+        assert_data_eq!(pretty(&text(&json)), file![$json].raw());
+        assert_eq!(json.status.code(), Some($status));
+        let script = doctor(&host, &["--fix-script"]);
+        assert_data_eq!(text(&script), file![$script].raw());
+        assert_eq!(script.status.code(), Some(0));
+        is_shell(&text(&script));
+    }};
+}
+
+/// JSON that shows in a diff what changed.
+fn pretty(json: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    format!("{value:#}\n")
+}
+
+/// A shell can read it.
+fn is_shell(script: &str) {
+    let output = Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+    assert!(output.status.success(), "{}\n{script}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_debian_server_where_all_is_well() {
+    golden!(
+        hosts::debian(),
+        0,
+        "doctor/debian-good.txt",
+        "doctor/debian-good.json",
+        "doctor/debian-good.sh"
+    );
+}
+
+#[test]
+fn a_host_without_an_iommu() {
+    golden!(
+        hosts::debian_without_iommu(),
+        11,
+        "doctor/debian-no-iommu.txt",
+        "doctor/debian-no-iommu.json",
+        "doctor/debian-no-iommu.sh"
+    );
+}
+
+#[test]
+fn a_proxmox_host_with_shortcuts() {
+    golden!(
+        hosts::proxmox(),
+        10,
+        "doctor/proxmox-amd.txt",
+        "doctor/proxmox-amd.json",
+        "doctor/proxmox-amd.sh"
+    );
+}
+
+#[test]
+fn fedora_with_selinux_and_a_large_bar() {
+    golden!(
+        hosts::fedora(),
+        10,
+        "doctor/fedora-selinux.txt",
+        "doctor/fedora-selinux.json",
+        "doctor/fedora-selinux.sh"
+    );
+}
+
+#[test]
+fn a_laptop_with_arch() {
+    golden!(
+        hosts::arch(),
+        11,
+        "doctor/arch-laptop.txt",
+        "doctor/arch-laptop.json",
+        "doctor/arch-laptop.sh"
+    );
+}
+
+#[test]
+fn only_what_is_not_good_is_shown_unless_asked_for() {
+    let host = hosts::debian();
+    let said = text(&doctor(&host, &[]));
+    assert!(!said.contains("As it should be") && said.contains("as they should be"), "{said}");
+}
+
+#[test]
+fn an_address_where_nothing_is_is_an_error() {
+    let output = doctor(&hosts::debian(), &["--for", "0000:7f:00.0"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no PCI function at 0000:7f:00.0"));
+}
+
+/// A script as it runs below a prefix, with commands that only say that they were called. `id` says who runs it.
+fn run_below(prefix: &Path, script: &str, id: &str) -> Output {
+    let bin = prefix.join("stubs");
+    fs::create_dir_all(&bin).unwrap();
+    let stub = |name: &str, text: &str| {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    stub("id", &format!("echo {id}"));
+    let called = prefix.join("called").display().to_string();
+    for name in ["update-grub", "update-initramfs", "modprobe", "apt-get", "proxmox-boot-tool"] {
+        stub(name, &format!("echo {name} \"$@\" >> {called}"));
+    }
+    let mut script = script.to_owned();
+    for top in ["etc", "sys", "usr/lib/dracut"] {
+        for before in [" ", "'", "=", "\""] {
+            let below = format!("{before}{}/{top}/", prefix.display());
+            script = script.replace(&format!("{before}/{top}/"), &below);
+        }
+    }
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    Command::new("sh").args(["-c", &script]).env("PATH", path).output().unwrap()
+}
+
+#[test]
+fn the_script_does_the_same_when_it_is_run_twice() {
+    let host = hosts::debian_without_iommu();
+    let script = text(&doctor(&host, &["--fix-script"]));
+    let drop_in = host.path().join("etc/default/grub.d/handover.cfg");
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let output = run_below(host.path(), &script, "0");
+        assert!(output.status.success(), "{output:?}\n{script}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Start this host again"));
+        seen.push(fs::read_to_string(&drop_in).unwrap());
+    }
+    assert_eq!(seen[0], seen[1]);
+    let line = "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on\"\n";
+    assert_eq!(seen[0], line);
+    let called = fs::read_to_string(host.path().join("called")).unwrap();
+    assert_eq!(called.matches("update-grub").count(), 2, "{called}");
+}
+
+#[test]
+fn the_script_takes_options_off_the_command_line() {
+    let host = hosts::proxmox();
+    let script = text(&doctor(&host, &["--fix-script"]));
+    for _ in 0..2 {
+        let output = run_below(host.path(), &script, "0");
+        assert!(output.status.success(), "{output:?}\n{script}");
+        let line = fs::read_to_string(host.path().join("etc/kernel/cmdline")).unwrap();
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>(),
+            ["root=ZFS=rpool/ROOT/pve-1", "quiet"]
+        );
+        let options = fs::read_to_string(host.path().join("etc/modprobe.d/vfio.conf")).unwrap();
+        assert_eq!(options, "options vfio-pci disable_idle_d3=1\n");
+    }
+}
+
+#[test]
+fn the_script_refuses_to_run_without_root() {
+    let host = hosts::debian_without_iommu();
+    let script = text(&doctor(&host, &["--fix-script"]));
+    let output = run_below(host.path(), &script, "1000");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("as root"));
+    assert!(!host.path().join("etc/default/grub.d").exists());
+}
+
+/// Every boot loader's commands can be read by a shell, and edit what they should, once.
+#[test]
+fn options_are_added_once_and_taken_away_with_each_boot_loader() {
+    let entries = "title Arch\noptions root=/dev/sda1 quiet pcie_acs_override=downstream rw\n";
+    let grub =
+        "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet pcie_acs_override=downstream\"\nGRUB_TIMEOUT=5\n";
+    let cmdline = "root=/dev/sda1 pcie_acs_override=downstream,multifunction quiet\n";
+    let cases = [
+        (BootLoader::Grub, None, "etc/default/grub", grub),
+        (BootLoader::Proxmox, None, "etc/kernel/cmdline", cmdline),
+        (BootLoader::SystemdBoot, None, "etc/kernel/cmdline", cmdline),
+        (BootLoader::SystemdBoot, Some("/etc/entries"), "etc/entries/arch.conf", entries),
+    ];
+    for (boot_loader, entries, file, before) in cases {
+        let host = Host::new();
+        host.file(file, before);
+        let platform = Platform {
+            boot_loader,
+            loader_entries: entries.map(str::to_owned),
+            ..Platform::default()
+        };
+        let run = |remedy: &model::doctor::Remedy| {
+            let edits = remedy.commands.iter().filter(|command| !remedy::is_rebuild(command));
+            let edits: Vec<&str> = edits.map(String::as_str).collect();
+            assert!(!edits.is_empty(), "{remedy:?}");
+            let output = run_below(host.path(), &edits.join("\n"), "0");
+            assert!(output.status.success(), "{output:?}");
+            fs::read_to_string(host.path().join(file)).unwrap()
+        };
+        let add = remedy::kernel_option(&platform, "intel_iommu=on");
+        let once = run(&add);
+        assert_eq!(once.matches("intel_iommu=on").count(), 1, "{once}");
+        assert_eq!(run(&add), once);
+        let take = remedy::without_kernel_option(&platform, "pcie_acs_override");
+        let less = run(&take);
+        assert!(
+            !less.contains("acs") && less.contains("quiet") && less.contains("intel_iommu=on"),
+            "{less}"
+        );
+        assert_eq!(run(&take), less);
+        assert_eq!(less.lines().count(), once.lines().count());
+    }
+}
+
+fn gpu() -> Function {
+    let mut gpu = Function::unknown(Address::new(0, 1, 0, 0).unwrap());
+    (gpu.vendor, gpu.device) = (Id(0x10de), Id(0x20b0));
+    gpu
+}
+
+#[test]
+fn what_is_reserved_at_boot_is_only_what_is_still_the_same() {
+    let host = Host::new();
+    let platform = Platform { initramfs: InitramfsTool::InitramfsTools, ..Platform::default() };
+    let mut other = gpu();
+    other.address = Address::new(0, 2, 0, 0).unwrap();
+    let remedy = remedy::reserve_at_boot(&platform, &[&gpu(), &other]);
+    for _ in 0..2 {
+        let output = run_below(host.path(), &remedy.commands.join("\n"), "0");
+        assert!(output.status.success(), "{output:?}");
+    }
+    let list = fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
+    assert_eq!(list, "0000:01:00.0 0x10de 0x20b0 vfio-pci\n0000:02:00.0 0x10de 0x20b0 vfio-pci\n");
+    // Another card is at the second address now.
+    for (address, device) in [("0000:01:00.0", "0x20b0"), ("0000:02:00.0", "0x1af4")] {
+        let directory = format!("sys/bus/pci/devices/{address}");
+        host.file(&format!("{directory}/vendor"), "0x10de\n");
+        host.file(&format!("{directory}/device"), &format!("{device}\n"));
+        host.file(&format!("{directory}/driver_override"), "(null)\n");
+    }
+    host.file("sys/bus/pci/drivers_probe", "");
+    let init_top = host.path().join("etc/initramfs-tools/scripts/init-top/handover");
+    let output = run_below(host.path(), &fs::read_to_string(&init_top).unwrap(), "0");
+    assert!(output.status.success(), "{output:?}");
+    let read = |path: &str| fs::read_to_string(host.path().join(path)).unwrap();
+    assert_eq!(read("sys/bus/pci/devices/0000:01:00.0/driver_override"), "vfio-pci\n");
+    assert_eq!(read("sys/bus/pci/devices/0000:02:00.0/driver_override"), "(null)\n");
+    assert_eq!(read("sys/bus/pci/drivers_probe"), "0000:01:00.0\n");
+    assert!(read("called").lines().any(|line| line == "modprobe vfio-pci"));
+}
+
+#[test]
+fn every_tools_files_can_be_read_by_a_shell() {
+    for initramfs in
+        [InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio]
+    {
+        let platform = Platform { initramfs, ..Platform::default() };
+        let remedy = remedy::reserve_at_boot(&platform, &[&gpu()]);
+        is_shell(&remedy.commands.join("\n"));
+        for file in remedy.commands.iter().filter_map(|command| written(command)) {
+            let output = Command::new("bash").args(["-n", "-c", file]).output().unwrap();
+            assert!(output.status.success(), "{file}");
+        }
+        assert!(
+            remedy.reboot && remedy.commands.last().is_some_and(|last| remedy::is_rebuild(last))
+        );
+    }
+}
+
+/// The script that a command writes.
+fn written(command: &str) -> Option<&str> {
+    let text = command.split_once("<<'END_OF_FILE'\n")?.1.split_once("\nEND_OF_FILE")?.0;
+    text.starts_with("#!").then_some(text)
+}
+
+#[test]
+fn the_table_of_checks_in_the_documentation_is_complete() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/doctor.md");
+    let document = fs::read_to_string(&file).unwrap();
+    let mut wanted = document.clone();
+    let [host, devices] = model::doctor::checks();
+    for (title, checks) in [("host", host), ("devices", devices)] {
+        let (begin, end) =
+            (format!("<!-- checks of {title} -->\n"), format!("<!-- end of {title} -->"));
+        let rows: String = checks
+            .iter()
+            .map(|(name, looks_for)| format!("| `{name}` | {looks_for} |\n"))
+            .collect();
+        let from = wanted.find(&begin).unwrap() + begin.len();
+        let to = wanted.find(&end).unwrap();
+        wanted.replace_range(from..to, &format!("| check | looks for |\n|---|---|\n{rows}"));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&file, &wanted).unwrap();
+    } else {
+        assert!(document == wanted, "docs/doctor.md is not what the code says; run with UPDATE=1");
+    }
+}

@@ -1,0 +1,111 @@
+#!/bin/sh
+# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
+# What only would be nice to have is a comment: remove the marks of what you want.
+set -eu
+if [ "$(id -u)" -ne 0 ]; then
+    echo 'run this script as root' >&2
+    exit 1
+fi
+
+# iommu: no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups
+# switch on VT-d (Intel VT for Directed I/O) in the firmware's setup; boot with intel_iommu=on on the kernel's command line
+for file in /boot/loader/entries/*.conf; do
+    [ ! -f "$file" ] || sed -E -i -e '/^options[[:space:]]/{/(^|[[:space:]])intel_iommu=on([[:space:]]|$)/!s/[[:space:]]*$/ intel_iommu=on/}' "$file"
+done
+
+# ovmf: no OVMF image in the places where distributions put it
+# install OVMF
+pacman -S --needed --noconfirm edk2-ovmf
+
+# qemu: no qemu-system-x86_64 and no qemu-kvm in the usual places
+# install QEMU
+pacman -S --needed --noconfirm qemu-base
+
+# gpu-programs: Xorg (pid 812, gdm.service) runs
+# Optional: give machines a GPU that no screen is at; or boot without a desktop: systemctl set-default multi-user.target
+# No command does that.
+
+# gpu-programs: nvidia-persistenced (pid 903, nvidia-persistenced.service) runs
+# Optional: switch it off for one GPU at a time: nvidia-smi -i ADDRESS -pm 0
+# No command does that.
+
+# memlock: /proc/self/limits: 8MB of memory may be locked
+# Optional: let the group kvm lock memory, from the next login on (limits.conf(5))
+#   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf
+
+# native-driver (0000:01:00.0): 0000:01:00.0 is on nvidia
+# Optional: reserve 0000:01:00.0 by address from the next boot on (listed in /etc/handover/reserve; delete the line to undo)
+#   mkdir -p /etc/handover
+#   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve
+#   mkdir -p /etc/handover
+#   cat > /etc/handover/reserve.sh <<'END_OF_FILE'
+#   # Gives the functions listed in /etc/handover/reserve to their vfio drivers before other drivers are loaded.
+#   # A line there is ADDRESS VENDOR DEVICE DRIVER. A function whose ids are others now is left alone: addresses can change
+#   # between boots. Written by `handover doctor`; to undo, delete the line there and make the initial ramdisk again.
+#   functions=/sys/bus/pci/devices
+#   while read -r address vendor device driver; do
+#       case $address in '' | '#'*) continue ;; esac
+#       [ -e "$functions/$address/driver_override" ] || continue
+#       read -r have_vendor < "$functions/$address/vendor" || continue
+#       read -r have_device < "$functions/$address/device" || continue
+#       [ "$have_vendor $have_device" = "$vendor $device" ] || continue
+#       echo "$driver" > "$functions/$address/driver_override" || continue
+#       modprobe "$driver" || continue
+#       [ -e "$functions/$address/driver" ] || echo "$address" > /sys/bus/pci/drivers_probe || continue
+#   done < /etc/handover/reserve
+#   END_OF_FILE
+#   chmod 644 /etc/handover/reserve.sh
+#   mkdir -p /etc/handover
+#   cat > /etc/handover/handover-reserve.service <<'END_OF_FILE'
+#   [Unit]
+#   Description=Reserve PCI functions for virtual machines
+#   DefaultDependencies=no
+#   Before=systemd-udevd.service systemd-modules-load.service sysinit.target
+#
+#   [Service]
+#   Type=oneshot
+#   ExecStart=/usr/bin/sh /etc/handover/reserve.sh
+#   END_OF_FILE
+#   chmod 644 /etc/handover/handover-reserve.service
+#   mkdir -p /etc/initcpio/install
+#   cat > /etc/initcpio/install/handover <<'END_OF_FILE'
+#   #!/bin/bash
+#   # Puts Handover's list of reserved functions into the initial ramdisk, for busybox's init and for systemd's.
+#   build() {
+#       while read -r address vendor device driver; do
+#           case $address in '' | '#'*) continue ;; esac
+#           add_module "$driver"
+#       done < /etc/handover/reserve
+#       add_file /etc/handover/reserve
+#       add_file /etc/handover/reserve.sh
+#       add_file /etc/handover/handover-reserve.service /usr/lib/systemd/system/handover-reserve.service
+#       add_symlink /usr/lib/systemd/system/sysinit.target.wants/handover-reserve.service ../handover-reserve.service
+#       add_runscript
+#   }
+#   help() {
+#       echo "Reserves the functions in /etc/handover/reserve for virtual machines."
+#   }
+#   END_OF_FILE
+#   chmod 644 /etc/initcpio/install/handover
+#   mkdir -p /etc/initcpio/hooks
+#   cat > /etc/initcpio/hooks/handover <<'END_OF_FILE'
+#   #!/usr/bin/ash
+#   run_earlyhook() {
+#       . /etc/handover/reserve.sh
+#   }
+#   END_OF_FILE
+#   chmod 644 /etc/initcpio/hooks/handover
+#   mkdir -p /etc/mkinitcpio.conf.d
+#   cat > /etc/mkinitcpio.conf.d/handover.conf <<'END_OF_FILE'
+#   # Handover's hook, just behind the first one, which is base: before udev's or systemd's.
+#   case " ${HOOKS[*]} " in
+#       *" handover "*) ;;
+#       *) HOOKS=("${HOOKS[0]}" handover "${HOOKS[@]:1}") ;;
+#   esac
+#   END_OF_FILE
+#   chmod 644 /etc/mkinitcpio.conf.d/handover.conf
+
+# Make what was edited take effect.
+#   mkinitcpio -P
+
+echo 'Done. Start this host again for all of it to take effect.'

@@ -81,7 +81,7 @@ fn lines(functions: &[&Place], behind: &[&Place]) -> Vec<(&'static str, String)>
     let small = |line: String| short(&line, SMALL).into_owned();
     let kind = if head.part == Part::Device { kind(head.kind) } else { "PORT" };
     let mut lines = vec![("kind", kind.to_owned())];
-    lines.extend(name(&head.name).into_iter().map(|line| ("name", line)));
+    lines.extend(name(head).into_iter().map(|line| ("name", line)));
     let driver = head.driver.as_deref().unwrap_or("no driver");
     lines.push(("mono", small(format!("{}  {driver}", head.address))));
     if let Some(present) = &head.link {
@@ -125,9 +125,13 @@ fn short_address(place: &Place) -> String {
     address.strip_prefix("0000:").map_or(address.clone(), str::to_owned)
 }
 
-/// A name in at most two lines: what stands in brackets at its end is the name that people know.
-fn name(full: &str) -> Vec<String> {
-    let known = full.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')).map(|(_, name)| name);
+/// A name in at most two lines: what stands in brackets at the end of a GPU's or a NIC's is the name that people know. Of
+/// a SATA controller it is only its mode.
+fn name(place: &Place) -> Vec<String> {
+    let full = place.name.as_str();
+    let branded = matches!(place.kind, Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Other);
+    let brackets = full.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
+    let known = brackets.map(|(_, name)| name).filter(|_| branded);
     let (mut first, mut second) = (String::new(), String::new());
     for word in known.unwrap_or(full).split_whitespace() {
         let room = first.chars().count() + 1 + word.chars().count() <= NAME;

@@ -25,9 +25,13 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
     };
     let remedy = match off {
         Some(option) => without_kernel_option(platform, option),
-        None if platform.virtual_machine => Remedy::words(
-            "give this machine an IOMMU that remaps interrupts (QEMU: -device intel-iommu,intremap=on and kernel-irqchip=split)",
-        ),
+        None if platform.virtual_machine => {
+            let iommu = if platform.firmware.ivrs { "amd-iommu" } else { "intel-iommu" };
+            Remedy::words(format!(
+                "give this machine an IOMMU that remaps interrupts (QEMU: -device {iommu},intremap=on and \
+                 kernel-irqchip=split)"
+            ))
+        }
         None => Remedy::words(
             "switch on x2APIC or interrupt remapping beside VT-d or AMD-Vi in the firmware's setup; see `dmesg | grep -i remapping`",
         ),

@@ -114,6 +114,16 @@ fn a_function_that_fell_off_the_bus_is_told() {
     );
 }
 
+/// A virtual function answers all ones where others have their ids.
+#[test]
+fn a_virtual_function_is_there() {
+    let fake = machine();
+    let express = [(0x00, 0xffff_ffff), (0x04, 0x0010_0000), (0x34, 0x40), (0x40, 0x0002_0010)];
+    fake.file(&at(GPU, "config"), space(4096, &express));
+    let (function, detail) = read(&fake, GPU);
+    assert_eq!((detail.capabilities, function.notes), (vec!["PCIe".to_owned()], vec![]));
+}
+
 #[test]
 fn partitions_that_could_be_made_are_read() {
     let fake = machine();

@@ -45,9 +45,10 @@ impl<'a> Config<'a> {
         self.bytes.len() <= 64
     }
 
-    /// Whether the bus answers all ones: nobody is there.
+    /// Whether the bus answers all ones: nobody is there. The ids alone do not tell, for a virtual function has all ones
+    /// in them (Single Root I/O Virtualization and Sharing Specification, 3.4.1.1).
     pub fn is_gone(self) -> bool {
-        self.word(0) == Some(u16::MAX)
+        self.dword(0) == Some(u32::MAX) && self.dword(4) == Some(u32::MAX)
     }
 
     /// A byte.

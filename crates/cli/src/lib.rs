@@ -17,6 +17,7 @@ mod show;
 mod source;
 mod table;
 mod topo;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Show(show::Show),
     Topo(topo::Topo),
+    Watch(watch::Watch),
     Device(device::Device),
     Instance(instance::Instance),
     Image(image::Image),
@@ -75,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(),
         Command::Show(show) => show.run(),
         Command::Topo(topo) => topo.run(),
+        Command::Watch(watch) => watch.run(),
         Command::Device(device) => device.run(),
         Command::Instance(instance) => instance.run(),
         Command::Image(image) => image.run(),

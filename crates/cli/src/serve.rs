@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use daemon::serve::{Options, run};
 use engine::Config;
-use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
-use model::{Code, Launcher, Refusal};
+use host::{Follower, HostConfig, LinuxHost, OWN_EXECUTABLE};
+use model::{Code, Following, Launcher, Refusal};
 use tracing_subscriber::EnvFilter;
 use vmm::qemu::{self, Qemu};
 
@@ -128,9 +128,10 @@ impl Serve {
             state_dir: self.state_dir.clone(),
             binary: self.qemu,
             launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
-            root: self.root,
+            root: self.root.clone(),
         });
         let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(qemu)];
+        let following = following(&self.root);
         let options = Options {
             socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),
             listen: self.listen,
@@ -144,6 +145,22 @@ impl Serve {
             machine_uids: self.machine_uids,
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
         };
-        run(options, config, Arc::new(host), launchers)
+        run(options, config, Arc::new(host), launchers, following)
+    }
+}
+
+/// The inventory that follows the kernel. Only the running system tells of itself, and not into every sandbox.
+fn following(root: &Path) -> Option<Arc<dyn Following>> {
+    if root != Path::new("/") {
+        return None;
+    }
+    match Follower::start() {
+        Ok(follower) => Some(Arc::new(follower)),
+        Err(error) => {
+            tracing::warn!(
+                "the host's devices are not followed, and are read for each question: {error}"
+            );
+            None
+        }
     }
 }

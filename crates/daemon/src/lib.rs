@@ -1,5 +1,6 @@
 //! The faces of the daemon. They parse, authenticate and render; what is done, the engine does.
 
+mod hardware;
 mod observer;
 pub mod rest;
 pub mod serve;

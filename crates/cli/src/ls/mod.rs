@@ -10,7 +10,7 @@ use model::{Holder, Host, Inventory, Kind, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::source::Source;
-use crate::{Json, output};
+use crate::{Json, output, watch};
 use filter::Filter;
 use rows::{Listing, Wanted};
 
@@ -34,6 +34,10 @@ pub struct Ls {
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<Kind>,
 
+    /// List again each time a device changes, until Ctrl-C
+    #[arg(short, long, conflicts_with = "root")]
+    watch: bool,
+
     #[command(flatten)]
     source: Source,
 
@@ -44,6 +48,9 @@ pub struct Ls {
 impl Ls {
     pub fn run(self) -> Done {
         let host = self.source.open().map_err(Failure::to(WHAT))?;
+        if self.watch {
+            return watch::at_each_change(!self.output.json, move || self.print(&host));
+        }
         self.print(&host)
     }
 

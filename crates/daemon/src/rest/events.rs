@@ -1,4 +1,4 @@
-//! `/events`: the journal's boundaries as they are reached.
+//! `/events`: the journal's boundaries as they are reached, and what happens to the host's devices.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -6,34 +6,68 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
+use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Face;
 
-/// Watch what is done to the host: server-sent events, each with a step of the journal as JSON and `words` for a person
+/// A change of the host's hardware among the events.
+#[derive(Serialize)]
+struct HardwareEvent {
+    event: &'static str,
+    #[serde(flatten)]
+    change: model::Change,
+}
+
+/// Watch what is done to the host, and what happens to it: server-sent events
+///
+/// Each is JSON with its kind in `event` and `words` for a person. `opened`, `intended`, `performed`, `recorded` and
+/// `closed` are steps of the journal; `hardware` is a device that came, went or changed, in `address`, `name` and `change`.
 #[utoipa::path(get, path = "/events", tag = "host",
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub async fn stream(
     State(face): State<Face>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let receiver = face.events.subscribe();
-    let events = stream::unfold((face, receiver), |(face, mut receiver)| async move {
+    let journal = face.events.subscribe();
+    let hardware = face.hardware.as_ref().map(|hardware| hardware.changes());
+    let state = (face, journal, hardware);
+    let events = stream::unfold(state, |(face, mut journal, mut hardware)| async move {
         loop {
-            let received = tokio::select! {
-                received = receiver.recv() => received,
+            let event = tokio::select! {
+                received = journal.recv() => match received {
+                    Ok(event) => told(&event, event.describe()),
+                    Err(RecvError::Lagged(_)) => continue,
+                    Err(RecvError::Closed) => return None,
+                },
+                change = next(&mut hardware) => {
+                    let words = format!("{} {}: {}", change.address, change.name, change.what);
+                    told(&HardwareEvent { event: "hardware", change }, words)
+                }
                 () = face.stopped() => return None,
             };
-            let event = match received {
-                Ok(event) => event,
-                Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return None,
-            };
-            let Ok(mut json) = serde_json::to_value(&event) else { continue };
-            if let Some(fields) = json.as_object_mut() {
-                fields.insert("words".to_owned(), event.describe().into());
-            }
-            return Some((Ok(Event::default().data(json.to_string())), (face, receiver)));
+            let Some(event) = event else { continue };
+            return Some((Ok(event), (face, journal, hardware)));
         }
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+/// The next change; never one where the hardware is not followed.
+async fn next(changes: &mut Option<Receiver<model::Change>>) -> model::Change {
+    while let Some(receiver) = changes {
+        match receiver.recv().await {
+            Ok(change) => return change,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *changes = None,
+        }
+    }
+    std::future::pending().await
+}
+
+/// An event with its words.
+fn told(event: &impl Serialize, words: String) -> Option<Event> {
+    let mut json = serde_json::to_value(event).ok()?;
+    json.as_object_mut()?.insert("words".to_owned(), words.into());
+    Some(Event::default().data(json.to_string()))
 }

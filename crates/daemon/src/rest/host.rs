@@ -1,14 +1,17 @@
 //! What the host is, has and can.
 
+use std::sync::Arc;
+
 use api::{
     Allocation, Capabilities, DefaultRuntime, DiskBreakdown, ErrorBody, GpuDevice, GpuResources,
     Health, HostPlatform, ImagePlatforms, NetworkModel, Resource, Resources, Runtime, Server,
 };
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use engine::{Engine, Instance, ResourceUse};
-use model::Inventory;
 
+use super::question::Query;
 use super::{Face, Problem};
 
 /// Say that the daemon answers
@@ -122,8 +125,18 @@ fn runtimes(engine: &Engine) -> Vec<Runtime> {
 }
 
 /// Show the host's hardware, as Handover sees it
+///
+/// It is kept true by what the kernel tells. What changes without a word of the kernel's, such as power, is as it was
+/// when its function last changed; with `fresh`, all of it is read now.
 #[utoipa::path(get, path = "/inventory", tag = "host",
+    params(("fresh" = Option<bool>, Query, description = "read everything again")),
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub async fn inventory(State(face): State<Face>) -> Result<Json<Inventory>, Problem> {
-    face.ask(Engine::inventory).await.map(Json)
+pub async fn inventory(State(face): State<Face>, query: Query) -> Result<Response, Problem> {
+    let fresh = query.flag("fresh")?;
+    let hardware = face.hardware.clone().filter(|_| !fresh);
+    let inventory = face.ask(move |engine| {
+        let known = hardware.and_then(|hardware| hardware.inventory());
+        known.map_or_else(|| engine.inventory().map(Arc::new), Ok)
+    });
+    Ok(Json(&*inventory.await?).into_response())
 }

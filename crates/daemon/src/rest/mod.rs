@@ -25,6 +25,8 @@ use engine::{Engine, JournalEvent};
 use model::Refusal;
 use tokio::sync::{broadcast, watch};
 
+use crate::hardware::Hardware;
+
 pub use openapi::document as openapi;
 pub use problem::Problem;
 pub(crate) use upload::discard_leftovers;
@@ -34,18 +36,20 @@ pub(crate) use upload::discard_leftovers;
 pub struct Face {
     engine: Engine,
     events: broadcast::Sender<JournalEvent>,
+    hardware: Option<Hardware>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Face {
     /// A face of `engine`. Streams end and waits are cut short when `stopping` becomes true.
     #[must_use]
-    pub const fn new(
+    pub(crate) const fn new(
         engine: Engine,
         events: broadcast::Sender<JournalEvent>,
+        hardware: Option<Hardware>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { engine, events, stopping }
+        Self { engine, events, hardware, stopping }
     }
 
     /// Asks the engine, off the threads that serve connections: its methods block.

@@ -13,13 +13,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine, RecoveryReport};
-use model::{Code, Host, Launcher, Refusal};
+use model::{Code, Following, Host, Launcher, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::Boundaries;
+use crate::hardware::{self, Hardware};
 use crate::rest::guard::{Guard, Network, Peer, check};
 use crate::rest::small::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
@@ -46,7 +47,8 @@ pub struct Options {
     pub host_names: Vec<String>,
 }
 
-/// Serves until SIGTERM or SIGINT. Machines go on running.
+/// Serves until SIGTERM or SIGINT. Machines go on running. Without `following` the host is read for each question, and
+/// nobody is told when its devices change.
 ///
 /// # Errors
 /// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
@@ -55,6 +57,7 @@ pub fn run(
     config: Config,
     host: Arc<dyn Host>,
     launchers: Vec<Arc<dyn Launcher>>,
+    following: Option<Arc<dyn Following>>,
 ) -> Result<(), Refusal> {
     let network = network(&options)?;
     crowd::raise_open_files();
@@ -70,7 +73,11 @@ pub fn run(
         .build()
         .map_err(|error| cannot("start", &error))?;
     let (stop, stopping) = watch::channel(false);
-    let app = router(Face::new(engine, events, stopping.clone()));
+    let hardware = following.map(Hardware::follow);
+    if let Some(hardware) = &hardware {
+        runtime.spawn(hardware::log(hardware.changes(), engine.clone()));
+    }
+    let app = router(Face::new(engine, events, hardware, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, stop, stopping));
     // A question that still blocks, such as a hand-over, must not hold up the end: the journal finishes it at the next
     // start.

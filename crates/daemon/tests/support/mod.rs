@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use daemon::serve::{Options, run};
 use engine::Config;
-use model::Inventory;
+use model::{Following, Inventory, Launcher};
 use serde_json::Value;
 use sim::{SimHost, SimLauncher, Snapshot};
 
@@ -80,6 +80,19 @@ impl Daemon {
     }
 
     pub fn on(inventory: Inventory, token: Option<&'static str>) -> Self {
+        Self::with(inventory, token, None)
+    }
+
+    /// A daemon on a host that tells what changes.
+    pub fn following(following: Arc<dyn Following>) -> Self {
+        Self::with(sim::workstation(), None, Some(following))
+    }
+
+    fn with(
+        inventory: Inventory,
+        token: Option<&'static str>,
+        following: Option<Arc<dyn Following>>,
+    ) -> Self {
         let host = Arc::new(SimHost::new(inventory));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let dir = tempfile::tempdir().unwrap();
@@ -102,7 +115,8 @@ impl Daemon {
         };
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };
-        std::thread::spawn(move || run(options, config, host, vec![Arc::new(launcher)]).unwrap());
+        let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(launcher)];
+        std::thread::spawn(move || run(options, config, host, launchers, following).unwrap());
         let until = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()
         {

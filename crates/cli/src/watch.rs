@@ -1,0 +1,239 @@
+//! `handover watch`: what changes about the host's devices, as the kernel tells of it; no daemon is needed.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use anstyle::Style;
+use clap::Args;
+use host::Follower;
+use jiff::{Timestamp, Zoned};
+use model::{Change, Code, Following, HostError, Inventory, Refusal};
+use serde::Serialize;
+
+use crate::Json;
+use crate::failure::{Done, Failure};
+use crate::ls::filter::{self, Filter};
+
+/// When nothing came for so long, a burst of changes is over.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// After so long it is shown what there is, though the burst goes on.
+const LONGEST_BURST: Duration = Duration::from_secs(1);
+
+/// Say what changes about the host's devices, as it happens
+///
+/// A line for each change: a device appears or goes, gets another driver or IOMMU group, virtual functions or mediated
+/// devices, its driver makes network interfaces, disks, display or VFIO nodes. It ends with Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_long_help = filter::HELP)]
+pub struct Watch {
+    /// Only functions that are meant, before or after the change: an address or the beginning of one, ids, a kind,
+    /// key:value, or free text; all must hold
+    #[arg(value_name = "FILTER")]
+    filters: Vec<Filter>,
+
+    #[command(flatten)]
+    output: Json,
+}
+
+/// A change in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: Timestamp,
+    #[serde(flatten)]
+    change: &'a Change,
+    words: String,
+}
+
+impl Watch {
+    pub fn run(self) -> Done {
+        until_interrupted(move || self.follow())
+    }
+
+    fn follow(&self) -> Done {
+        let follower = Follower::start().map_err(failed)?;
+        let mut known = follower.snapshot();
+        introduce(&known);
+        loop {
+            follower.wait(None).map_err(failed)?;
+            let changes = follower.catch_up().map_err(failed)?;
+            if changes.is_empty() {
+                continue;
+            }
+            let now = follower.snapshot();
+            for change in changes.iter().filter(|change| self.wants(change, &known, &now)) {
+                self.print(change)?;
+            }
+            known = now;
+        }
+    }
+
+    fn wants(&self, change: &Change, before: &Inventory, after: &Inventory) -> bool {
+        let functions = [before, after].map(|inventory| inventory.function(change.address));
+        self.filters.is_empty()
+            || functions.into_iter().flatten().any(|f| Filter::all_match(&self.filters, f))
+    }
+
+    fn print(&self, change: &Change) -> Done {
+        let now = Timestamp::now();
+        if self.output.json {
+            let line = Line { time: now, change, words: change.what.to_string() };
+            let mut text = serde_json::to_string(&line).map_err(io::Error::from)?;
+            text.push('\n');
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        } else {
+            let line = sentence(&now.to_zoned(jiff::tz::TimeZone::system()), change);
+            let mut out = anstream::stdout().lock();
+            writeln!(out, "{line}")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// `14:05:09.123  0000:01:00.0  NVIDIA Corporation GA100: bound to vfio-pci`.
+fn sentence(time: &Zoned, change: &Change) -> String {
+    let (dim, bold) = (Style::new().dimmed(), Style::new().bold());
+    let Change { address, name, what } = change;
+    let time = time.strftime("%H:%M:%S%.3f");
+    format!("{dim}{time}{dim:#}  {bold}{address}{bold:#}  {name}: {bold}{what}{bold:#}")
+}
+
+/// Says what is followed, beside the output.
+fn introduce(inventory: &Inventory) {
+    let (functions, groups) = (inventory.functions.len(), inventory.groups.len());
+    let text = format!("following {functions} PCI functions in {groups} IOMMU groups\n");
+    // Where standard error is closed, the changes still come.
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Shows something now and each time after a device changed, until Ctrl-C; with `pages`, on a terminal each time in place
+/// of the last, and elsewhere with a line between.
+pub fn at_each_change(pages: bool, mut show: impl FnMut() -> Done + Send + 'static) -> Done {
+    until_interrupted(move || {
+        let follower = Follower::start().map_err(failed)?;
+        let mut first = true;
+        loop {
+            if pages {
+                turn_page(first)?;
+            }
+            show()?;
+            first = false;
+            while follower.catch_up().map_err(failed)?.is_empty() {
+                follower.wait(None).map_err(failed)?;
+            }
+            settle(&follower)?;
+        }
+    })
+}
+
+/// Begins anew on a terminal.
+fn turn_page(first: bool) -> Done {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        // To the top left, and erase all (ECMA-48: CUP, ED).
+        out.write_all(b"\x1b[H\x1b[2J")?;
+    } else if !first {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Waits until a burst is over: a driver that binds makes several changes.
+fn settle(follower: &Follower) -> Done {
+    let end = Instant::now() + LONGEST_BURST;
+    while Instant::now() < end && follower.wait(Some(QUIET)).map_err(failed)? {
+        follower.catch_up().map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Does something that has no end, until Ctrl-C.
+fn until_interrupted(work: impl FnOnce() -> Done + Send + 'static) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let working = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            done = working => done.map_err(io::Error::from)?,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    });
+    // The work waits for the kernel; the process does not wait for it.
+    runtime.shutdown_background();
+    done
+}
+
+fn failed(error: HostError) -> Failure {
+    let remedy = "a sandbox or container may keep netlink from it: run it on the host itself";
+    Failure::to("follow the host's devices")(Refusal::new(
+        Code::Internal,
+        error.to_string(),
+        remedy,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Function, What};
+
+    fn change() -> Change {
+        let (before, after) = (None, Some("vfio-pci".to_owned()));
+        Change {
+            address: "0000:01:00.0".parse().unwrap(),
+            name: "NVIDIA Corporation GA100".into(),
+            what: What::Driver { before, after },
+        }
+    }
+
+    #[test]
+    fn a_line_for_a_person_and_one_for_a_program() {
+        let time: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let text = sentence(&time.to_zoned(jiff::tz::TimeZone::UTC), &change());
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(
+            plain,
+            "03:04:05.678  0000:01:00.0  NVIDIA Corporation GA100: bound to vfio-pci"
+        );
+        let line = Line { time, change: &change(), words: change().what.to_string() };
+        assert_eq!(
+            serde_json::to_value(&line).unwrap(),
+            serde_json::json!({
+                "time": "2026-01-02T03:04:05.678Z",
+                "address": "0000:01:00.0",
+                "name": "NVIDIA Corporation GA100",
+                "change": "driver",
+                "before": null,
+                "after": "vfio-pci",
+                "words": "bound to vfio-pci"
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_meant_before_or_after_is_told() {
+        let with_driver = |driver: &str| {
+            let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
+            function.driver = Some(driver.into());
+            Inventory {
+                functions: [(function.address, function)].into_iter().collect(),
+                ..Inventory::default()
+            }
+        };
+        let (before, after) = (with_driver("nvidia"), with_driver("vfio-pci"));
+        let wants = |filters: &[&str]| {
+            let filters = filters.iter().map(|text| text.parse().unwrap()).collect();
+            let watch = Watch { filters, output: Json { json: false } };
+            watch.wants(&change(), &before, &after)
+        };
+        assert!(wants(&[]) && wants(&["01:"]));
+        assert!(wants(&["driver:nvidia"]) && wants(&["driver:vfio-pci"]));
+        assert!(!wants(&["02:"]) && !wants(&["01:", "driver:nouveau"]));
+        let gone = Change { what: What::Gone, ..change() };
+        let watch =
+            Watch { filters: vec!["driver:nvidia".parse().unwrap()], output: Json { json: false } };
+        assert!(watch.wants(&gone, &before, &Inventory::default()));
+    }
+}

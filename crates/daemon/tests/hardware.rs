@@ -1,0 +1,143 @@
+//! What the daemon knows and tells of a host that says when its devices change.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use model::{Change, Following, HostError, Inventory, What};
+use serde_json::{Value, json};
+use support::{Daemon, GPU};
+
+/// A host that tells what it is told to tell.
+struct Told {
+    inventory: Mutex<Inventory>,
+    waiting: Mutex<Waiting>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    changes: Vec<Change>,
+    aloud: bool,
+    broken: bool,
+}
+
+impl Told {
+    fn new() -> Arc<Self> {
+        let inventory = Mutex::new(sim::workstation());
+        Arc::new(Self { inventory, waiting: Mutex::default(), woken: Condvar::new() })
+    }
+
+    /// The GPU gets another driver. `aloud`: those who wait are woken; else only who asks finds it.
+    fn bind(&self, driver: &str, aloud: bool) {
+        let address = GPU.parse().unwrap();
+        let mut inventory = self.inventory.lock().unwrap();
+        let function = inventory.functions.get_mut(&address).unwrap();
+        let before = function.driver.replace(driver.to_owned());
+        let what = What::Driver { before, after: Some(driver.to_owned()) };
+        let change = Change { address, name: function.title(), what };
+        let mut waiting = self.waiting.lock().unwrap();
+        waiting.changes.push(change);
+        waiting.aloud |= aloud;
+        self.woken.notify_all();
+    }
+
+    fn break_off(&self) {
+        let mut waiting = self.waiting.lock().unwrap();
+        (waiting.aloud, waiting.broken) = (true, true);
+        self.woken.notify_all();
+    }
+}
+
+impl Following for Told {
+    fn wait(&self, _limit: Option<Duration>) -> Result<bool, HostError> {
+        let waiting = self.waiting.lock().unwrap();
+        let mut waiting = self.woken.wait_while(waiting, |waiting| !waiting.aloud).unwrap();
+        waiting.aloud = false;
+        Ok(true)
+    }
+
+    fn catch_up(&self) -> Result<Vec<Change>, HostError> {
+        let mut waiting = self.waiting.lock().unwrap();
+        if waiting.broken {
+            let reason = "a made-up fault".to_owned();
+            return Err(HostError::Worker { step: "listen".into(), reason });
+        }
+        Ok(std::mem::take(&mut waiting.changes))
+    }
+
+    fn snapshot(&self) -> Arc<Inventory> {
+        Arc::new(self.inventory.lock().unwrap().clone())
+    }
+}
+
+fn driver(daemon: &Daemon, path: &str) -> Value {
+    daemon.get(path).expect(200)["functions"][GPU]["driver"].clone()
+}
+
+/// The events of the daemon from now on.
+fn events(daemon: &Daemon) -> impl Iterator<Item = Value> + use<> {
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    // It listens once it has answered.
+    assert!(lines.any(|line| line.is_empty()));
+    lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+}
+
+#[test]
+fn the_inventory_is_what_the_host_has_told_until_now() {
+    let told = Told::new();
+    let daemon = Daemon::following(told.clone());
+    assert_eq!(driver(&daemon, "/inventory"), "nvidia");
+    told.bind("vfio-pci", false);
+    assert_eq!(driver(&daemon, "/inventory"), "vfio-pci");
+    // The simulated host itself has not changed.
+    assert_eq!(driver(&daemon, "/inventory?fresh=true"), "nvidia");
+    daemon.get("/inventory?fresh=maybe").refused(400, "invalid_request");
+}
+
+#[test]
+fn changes_are_events_beside_those_of_the_journal() {
+    let told = Told::new();
+    let daemon = Daemon::following(told.clone());
+    daemon.register("gpu", GPU);
+    daemon.import("debian");
+    let mut events = events(&daemon);
+    told.bind("vfio-pci", true);
+    let event = events.next().unwrap();
+    let name = event["name"].as_str().unwrap();
+    assert_eq!(
+        event,
+        json!({
+            "event": "hardware", "address": GPU, "name": name,
+            "change": "driver", "before": "nvidia", "after": "vfio-pci",
+            "words": format!("{GPU} {name}: driver nvidia -> vfio-pci"),
+        })
+    );
+    // One that nobody was woken for comes with the next question.
+    told.bind("nouveau", false);
+    daemon.get("/inventory").expect(200);
+    assert_eq!(events.next().unwrap()["after"], "nouveau");
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    daemon.post("/instances", &body).expect(201);
+    let kinds: Vec<_> = events.take(2).map(|event| event["event"].clone()).collect();
+    assert_eq!(kinds, ["opened", "intended"]);
+}
+
+#[test]
+fn a_host_that_tells_no_more_is_read_for_each_question() {
+    let told = Told::new();
+    let daemon = Daemon::following(told.clone());
+    told.bind("vfio-pci", false);
+    told.break_off();
+    let until = Instant::now() + Duration::from_secs(10);
+    while driver(&daemon, "/inventory") != "nvidia" {
+        assert!(Instant::now() < until, "it believes what it heard last");
+    }
+}

@@ -40,9 +40,16 @@ impl Live {
         Ok(Self { root, catalogs, state: Mutex::new(State::new(inventory)) })
     }
 
-    /// Reads again what these uevents are about, and gives what changed.
+    /// Reads again what these uevents are about, and what is still [probed](Self::is_probing), and gives what changed.
     pub fn apply(&self, events: &[Uevent]) -> Vec<Change> {
         self.state().apply(&self.root, &self.catalogs, events)
+    }
+
+    /// Whether a driver may be probing a function: if that fails, the kernel says nothing. It has to be looked at again
+    /// soon, by [`apply`](Self::apply).
+    #[must_use]
+    pub fn is_probing(&self) -> bool {
+        self.state().is_probing()
     }
 
     /// Reads everything again, and gives what changed.

@@ -7,6 +7,7 @@ mod world;
 
 use std::sync::Arc;
 
+use host::uevent::Uevent;
 use host::{LinuxHost, Live, Root};
 use model::Host;
 use proptest::prelude::*;
@@ -106,6 +107,28 @@ fn after_lost_uevents_everything_is_read_again() {
 }
 
 #[test]
+fn a_probe_that_fails_is_noticed_without_a_word() {
+    let mut world = World::new();
+    let live = live(&world);
+    let address = "0000:00:02.0";
+    world.act(&Act::Add { slot: 0, group: 1 });
+    fake::kernel::set_driver(world.fake.root(), address, Some("native"));
+    let words = |events: &[Uevent]| -> Vec<String> {
+        live.apply(events).iter().map(|change| change.what.to_string()).collect()
+    };
+    assert_eq!(words(&world.events.split_off(0)), ["appeared", "bound to native"]);
+    assert!(live.is_probing());
+    assert_eq!(words(&[]), [""; 0]);
+    fake::kernel::set_driver(world.fake.root(), address, None);
+    assert_eq!(words(&[]), ["driver native -> none"]);
+    check(&world, &live);
+    assert!(!live.is_probing());
+    // One that succeeds has the last word.
+    told(&live, &mut world, &Act::Bind { slot: 0, native: true });
+    assert!(!live.is_probing());
+}
+
+#[test]
 fn an_uevent_about_nothing_changes_nothing() {
     let world = World::new();
     let live = live(&world);
@@ -115,7 +138,7 @@ fn an_uevent_about_nothing_changes_nothing() {
         "remove@/devices/virtual/vfio/99\0SUBSYSTEM=vfio\0MAJOR=1\0MINOR=2\0",
         "add@/devices/../../../../etc\0SUBSYSTEM=net\0",
     ] {
-        let event = host::uevent::Uevent::parse(message.as_bytes()).unwrap();
+        let event = Uevent::parse(message.as_bytes()).unwrap();
         assert_eq!(live.apply(&[event]), []);
     }
     check(&world, &live);

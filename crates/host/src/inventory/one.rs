@@ -24,6 +24,11 @@ pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Fu
     Some(function)
 }
 
+/// The driver that a function has, or that is probing it.
+pub fn driver(root: &Root, address: Address) -> Option<String> {
+    root.link_name(&format!("{}/{address}/driver", super::DEVICES)).ok()
+}
+
 /// The virtual functions of a physical function, to be changed as these tell it.
 pub fn virtual_functions<'a>(root: &Root, function: &'a mut Function) -> &'a mut VirtualFunctions {
     let address = function.address;

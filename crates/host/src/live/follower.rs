@@ -14,6 +14,9 @@ use crate::uevent::{Received, Socket, Uevent};
 /// So many uevents are applied at once: who waits for the outcome of a flood gets it in pieces.
 const BATCH: usize = 1024;
 
+/// How often a function is looked at while a driver may be probing it.
+const PROBE: Duration = Duration::from_millis(500);
+
 /// The inventory of the running system, and the socket on which the kernel tells what changes.
 #[derive(Debug)]
 pub struct Follower {
@@ -57,7 +60,10 @@ impl Follower {
 
 impl Following for Follower {
     fn wait(&self, limit: Option<Duration>) -> Result<bool, HostError> {
-        self.socket.wait(limit).map_err(|error| listening(&error))
+        let most = if self.live.is_probing() { Some(PROBE) } else { None };
+        let shortest = [limit, most].into_iter().flatten().min();
+        let came = self.socket.wait(shortest).map_err(|error| listening(&error))?;
+        Ok(came || (shortest != limit && shortest == most))
     }
 
     fn catch_up(&self) -> Result<Vec<Change>, HostError> {

@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use model::{Address, Change, Function, Inventory, Node};
 use uuid::Uuid;
 
 use super::owners::Owners;
-use super::subject::Subject;
+use super::subject::{Subject, Told};
 use crate::inventory::{Catalogs, one};
 use crate::nodes;
 use crate::root::Root;
 use crate::uevent::Uevent;
+
+/// How long a driver may be probing until it is taken to have the function, though the kernel did not say so.
+const LONGEST_PROBE: Duration = Duration::from_secs(120);
 
 /// What is known of a host.
 #[derive(Debug)]
@@ -21,6 +25,9 @@ pub struct State {
     owners: Owners,
     /// The groups that have a node below `/dev/vfio`.
     vfio_groups: BTreeSet<u32>,
+    /// Functions with a driver that may be probing, and since when. The link to the driver comes before the probe, and
+    /// goes without a word if that fails (`really_probe` in drivers/base/dd.c).
+    probing: BTreeMap<Address, Instant>,
     /// The copy that somebody looks at. It is his: nobody here keeps it, or takes the time to free it.
     shared: Weak<Inventory>,
 }
@@ -30,7 +37,12 @@ impl State {
         let owners = Owners::of(&inventory);
         let with_node = |f: &Function| f.nodes.vfio_group.as_ref().and(f.iommu_group);
         let vfio_groups = inventory.functions.values().filter_map(with_node).collect();
-        Self { inventory, owners, vfio_groups, shared: Weak::new() }
+        Self { inventory, owners, vfio_groups, probing: BTreeMap::new(), shared: Weak::new() }
+    }
+
+    /// Whether something can change of which the kernel says nothing.
+    pub fn is_probing(&self) -> bool {
+        !self.probing.is_empty()
     }
 
     pub fn snapshot(&mut self) -> Arc<Inventory> {
@@ -46,6 +58,13 @@ impl State {
         let old = mem::replace(self, Self::new(inventory)).inventory.functions;
         let new = &self.inventory.functions;
         let addresses: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
+        let driver = |f: Option<&Function>| f.and_then(|f| f.driver.clone());
+        let other_driver = |at: &&Address| {
+            let new = driver(new.get(at));
+            new.is_some() && new != driver(old.get(at))
+        };
+        let now = Instant::now();
+        self.probing = addresses.iter().filter(other_driver).map(|at| (*at, now)).collect();
         let changes = addresses.iter().map(|at| Change::between(old.get(at), new.get(at)));
         changes.flatten().collect()
     }
@@ -64,6 +83,7 @@ impl State {
         for subject in events.iter().flat_map(Subject::of) {
             reading.look(subject);
         }
+        reading.look_at_probes();
         reading.finish()
     }
 }
@@ -86,12 +106,17 @@ impl Reading<'_> {
     fn look(&mut self, subject: Subject) {
         self.state.shared = Weak::new();
         match subject {
-            Subject::Function { address, went } => {
-                if went {
+            Subject::Function { address, told } => {
+                if told != Told::Other {
+                    self.state.probing.remove(&address);
+                }
+                if told == Told::Went {
                     self.put(address, None);
                 }
-                let found = one::function(self.root, self.catalogs, address);
-                self.put(address, found);
+                let driver = self.read_function(address);
+                if told != Told::Settled && driver.is_some() {
+                    self.state.probing.insert(address, Instant::now());
+                }
             }
             Subject::Node { node, name, link } => {
                 let target = self.target(&link, &name);
@@ -107,6 +132,29 @@ impl Reading<'_> {
             Subject::VfioGroup { group, link } => self.vfio_group(group, &link),
             Subject::Numa => self.numa = true,
             Subject::Support => self.support = true,
+        }
+    }
+
+    /// Reads a function again. Its driver, if that is another than before.
+    fn read_function(&mut self, address: Address) -> Option<String> {
+        let driver = |f: Option<&Function>| f.and_then(|f| f.driver.clone());
+        let before = driver(self.state.inventory.function(address));
+        let found = one::function(self.root, self.catalogs, address);
+        let after = driver(found.as_ref()).filter(|after| Some(after) != before.as_ref());
+        self.put(address, found);
+        after
+    }
+
+    /// Looks whether drivers still have the functions that they may be probing.
+    fn look_at_probes(&mut self) {
+        self.state.probing.retain(|_, since| since.elapsed() < LONGEST_PROBE);
+        for address in self.state.probing.keys().copied().collect::<Vec<_>>() {
+            let known = self.state.inventory.function(address).and_then(|f| f.driver.as_ref());
+            if known != one::driver(self.root, address).as_ref() {
+                self.state.shared = Weak::new();
+                self.state.probing.remove(&address);
+                self.read_function(address);
+            }
         }
     }
 

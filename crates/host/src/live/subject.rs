@@ -12,8 +12,8 @@ pub enum Subject {
     Function {
         /// Where it is.
         address: Address,
-        /// Whether the kernel says that it went. What is there now came after that.
-        went: bool,
+        /// What the kernel says of it.
+        told: Told,
     },
     /// Something that a driver made of a function.
     Node {
@@ -46,6 +46,17 @@ pub enum Subject {
     Support,
 }
 
+/// What the kernel says of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It went. What is there now came after that.
+    Went,
+    /// A driver has it, or has it no more: probing is over.
+    Settled,
+    /// Something else: a driver that has it may still be probing.
+    Other,
+}
+
 impl Subject {
     /// What an uevent is about; of a network interface with a new name, of both names.
     pub fn of(event: &Uevent) -> Vec<Self> {
@@ -58,13 +69,17 @@ impl Subject {
         let interface =
             |name: &str| node(Node::Interface, name, Some(format!("sys/class/net/{name}")));
         match event.subsystem.as_str() {
-            "pci" => Vec::from_iter(
-                name.parse()
-                    .ok()
-                    .map(|address| Self::Function { address, went: event.action == "remove" }),
-            ),
+            "pci" => {
+                let told = match event.action.as_str() {
+                    "remove" => Told::Went,
+                    "bind" | "unbind" => Told::Settled,
+                    _ => Told::Other,
+                };
+                Vec::from_iter(name.parse().ok().map(|address| Self::Function { address, told }))
+            }
             "net" => event.old_name().into_iter().chain([name]).filter_map(interface).collect(),
             "drm" => Vec::from_iter(node(Node::Drm, name, number("sys/dev/char"))),
+            "vfio-dev" if of_mdev(&event.path) => Vec::new(),
             "vfio-dev" => Vec::from_iter(node(Node::VfioDevice, name, number("sys/dev/char"))),
             "block" if event.kind.as_deref() == Some("partition") => Vec::new(),
             "block" if event.path.contains("/nvme-subsystem/") => {
@@ -83,6 +98,11 @@ impl Subject {
             _ => Vec::new(),
         }
     }
+}
+
+/// Whether a VFIO device is a mediated one's, `.../UUID/vfio-dev/vfio3`, and not its parent's.
+fn of_mdev(path: &str) -> bool {
+    path.rsplit('/').nth(2).is_some_and(|parent| parent.parse::<Uuid>().is_ok())
 }
 
 #[cfg(test)]
@@ -105,8 +125,11 @@ mod tests {
             vec![Subject::Node { node, name: name.into(), link: link.into() }]
         };
         let number = ["MAJOR=226", "MINOR=128"];
-        assert_eq!(of("bind", card, "pci", &[]), [Subject::Function { address, went: false }]);
-        assert_eq!(of("remove", card, "pci", &[]), [Subject::Function { address, went: true }]);
+        for (action, told) in
+            [("add", Told::Other), ("bind", Told::Settled), ("remove", Told::Went)]
+        {
+            assert_eq!(of(action, card, "pci", &[]), [Subject::Function { address, told }]);
+        }
         assert_eq!(
             of("add", &format!("{card}/drm/renderD128"), "drm", &number),
             node(Node::Drm, "renderD128", "sys/dev/char/226:128")
@@ -149,6 +172,11 @@ mod tests {
             ("/usb1/1-1", "usb", &["MAJOR=189", "MINOR=1"]),
             ("/0000:00:01.0:pcie001", "pci_express", &[]),
             ("/mdev_supported_types/x", "mdev", &[]),
+            (
+                "/6f5ab6c4-6cb2-4b1a-b5b4-9c2cf5b1b2f0/vfio-dev/vfio3",
+                "vfio-dev",
+                &["MAJOR=511", "MINOR=3"],
+            ),
         ] {
             assert_eq!(of("add", &format!("{card}{path}"), subsystem, more), [], "{path}");
         }

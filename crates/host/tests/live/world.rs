@@ -313,10 +313,15 @@ impl World {
         }
         let group = self.fake.path(&format!("sys/kernel/iommu_groups/{}", 90 + slot));
         let path = format!("/devices/pci0000:00/{place}/{uuid}");
+        let node = format!("{path}/vfio-dev/vfio9{slot}");
+        let number = (511, 90 + u32::try_from(slot).unwrap());
         if fs::symlink_metadata(&link).is_ok() {
             fs::remove_file(link).unwrap();
             fs::remove_dir_all(self.fake.path(&format!("sys{path}"))).unwrap();
             fs::remove_dir_all(group).unwrap();
+            fs::remove_file(self.fake.path(&format!("sys/dev/char/{}:{}", number.0, number.1)))
+                .unwrap();
+            self.tell("remove", &node, "vfio-dev", Some(number));
             self.tell("unbind", &path, "mdev", None);
             self.tell("remove", &path, "mdev", None);
             return;
@@ -328,6 +333,10 @@ impl World {
         fs::create_dir_all(group).unwrap();
         let target = format!("../../../../kernel/iommu_groups/{}", 90 + slot);
         self.fake.link(&format!("sys{path}/iommu_group"), &target);
+        self.fake.file(&format!("sys{node}/dev"), "");
+        let link = format!("sys/dev/char/{}:{}", number.0, number.1);
+        self.fake.link(&link, &format!("../..{node}"));
+        self.tell("add", &node, "vfio-dev", Some(number));
         self.tell("bind", &path, "mdev", None);
     }
 

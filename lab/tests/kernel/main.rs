@@ -1,6 +1,7 @@
 //! Handover on a real kernel, in the lab. One program, so that two emulated hosts can be used at a time all the while.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
+mod agreement;
 mod contract;
 mod crashes;
 mod hypeman;

@@ -1,0 +1,110 @@
+//! The inventory agrees with what others read of the same host: lspci, and a small script that reads sysfs by itself.
+//!
+//! Each reader says what it knows as named texts for each function. What another reader says, ours must say too, and the
+//! same.
+
+mod lspci;
+mod ours;
+mod sysfs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::{Host, wanted};
+
+/// What a reader says: for each function named texts. A text that is not there is one that the reader does not know.
+pub type Facts = BTreeMap<String, BTreeMap<&'static str, String>>;
+
+/// What is said that there is none of.
+pub const NONE: &str = "none";
+
+/// Every way in which `ours` differs from what `other` says.
+fn differences(ours: &Facts, other: &Facts) -> Vec<String> {
+    let mut differences = Vec::new();
+    let addresses: BTreeSet<&String> = ours.keys().chain(other.keys()).collect();
+    for address in addresses {
+        let (Some(own), Some(theirs)) = (ours.get(address), other.get(address)) else {
+            differences.push(format!("{address}: only one of both has it"));
+            continue;
+        };
+        for (name, text) in theirs {
+            let own = own.get(name).map_or("(not told)", String::as_str);
+            if own != text {
+                differences.push(format!("{address}: {name} is {text}, ours is {own}"));
+            }
+        }
+    }
+    differences
+}
+
+/// How many texts were compared: a reader that knows nothing agrees with everything.
+fn texts(facts: &Facts) -> usize {
+    facts.values().map(BTreeMap::len).sum()
+}
+
+/// Every difference on this host.
+fn compare(host: &Host, what: &str) -> Vec<String> {
+    // lspci wakes what sleeps to read it; Handover does not, and has no detail then.
+    host.sh("for d in /sys/bus/pci/devices/*; do echo on >$d/power/control; done");
+    let ours = ours::read(host);
+    let mut all = Vec::new();
+    for (reader, other, least) in [
+        ("lspci", lspci::read(host), 8),
+        ("the script", sysfs::read(host), 12),
+        ("handover ls", ours::listed(host), 2),
+    ] {
+        assert!(other.len() > 10, "{what}: {reader} sees {} functions only", other.len());
+        assert!(texts(&other) > other.len() * least, "{what}: {reader} tells too little");
+        println!("{what}: {} texts of {reader}", texts(&other));
+        let differences = differences(&ours, &other);
+        all.extend(differences.into_iter().map(|text| format!("{what}, {reader}: {text}")));
+    }
+    all
+}
+
+fn boot(topology: &str) -> Host {
+    let host = Host::boot(topology);
+    // Cargo puts a test program into a folder below that of the programs.
+    let programs = std::env::current_exe().unwrap();
+    let programs = programs.ancestors().nth(2).unwrap();
+    host.lab.put(&programs.join("xtask"), "/usr/local/bin/xtask").unwrap();
+    host
+}
+
+#[test]
+fn the_inventory_agrees_with_other_readers() {
+    if !wanted() {
+        return;
+    }
+    let mut differences = Vec::new();
+    for topology in ["bare", "amd", "virtio-iommu"] {
+        differences.extend(compare(&boot(topology), topology));
+    }
+    let workstation = boot("workstation");
+    differences.extend(compare(&workstation, "workstation"));
+    workstation.sh(
+        "modprobe vfio-pci; cd /sys/bus/pci/devices/0000:03:00.0
+         echo vfio-pci >driver_override; echo 0000:03:00.0 >driver/unbind; echo 0000:03:00.0 >/sys/bus/pci/drivers_probe",
+    );
+    differences.extend(compare(&workstation, "workstation with a NIC on vfio-pci"));
+    drop(workstation);
+    let server = boot("server");
+    differences.extend(compare(&server, "server"));
+    server.sh(
+        "cd /sys/bus/pci/devices; pf=$(dirname $(grep -l 0x10c9 */device | head -1))
+         echo 7 >$pf/sriov_numvfs; for i in $(seq 100); do [ -e $pf/virtfn6/iommu_group ] && break; sleep 0.1; done
+         sleep 1",
+    );
+    differences.extend(compare(&server, "server with virtual functions"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn a_difference_is_noticed() {
+    let facts = |text: &str| {
+        Facts::from([("0000:01:00.0".to_owned(), BTreeMap::from([("driver", text.to_owned())]))])
+    };
+    assert!(differences(&facts("nvidia"), &facts("nvidia")).is_empty());
+    assert_eq!(differences(&facts(NONE), &facts("nvidia")).len(), 1);
+    assert_eq!(differences(&Facts::new(), &facts("nvidia")).len(), 1);
+    assert_eq!(differences(&facts("nvidia"), &Facts::new()).len(), 1);
+}

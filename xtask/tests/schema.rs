@@ -80,7 +80,7 @@ fn what_is_written_keeps_to_the_schema() {
     keeps_to(&schema, "the simulation's workstation", &sim::workstation());
     keeps_to(&schema, "a host with everything", &full());
     // The machine that the tests run on, whatever it is.
-    let host = LinuxHost::reader("/").unwrap().inventory().unwrap();
+    let host = LinuxHost::reader(Path::new("/")).unwrap().inventory().unwrap();
     keeps_to(&schema, "this machine", &host);
 }
 

@@ -221,6 +221,19 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
             ),
         ));
     }
+    if !function.mdevs.is_empty() {
+        return Some(Refusal::new(
+            Code::InUse,
+            format!(
+                "{address} is the parent of {} mediated devices: a device as a whole and its parts exclude each other",
+                function.mdevs.len()
+            ),
+            format!(
+                "remove them when nobody uses them: echo 1 > /sys/bus/mdev/devices/UUID/remove, for each; \
+                 `handover show {address}` lists them"
+            ),
+        ));
+    }
     // Host and ISA bridges (0600, 0601) carry the firmware's and the chipset's own business.
     let fabric = matches!(function.class.prefix(), 0x0600 | 0x0601);
     if !fabric {

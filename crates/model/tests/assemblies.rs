@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use model::{
     Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
-    GuestSlot, Id, Inventory, NodeAccess, PowerControl, Role, Step, VfioSupport, VirtualFunctions,
-    plan, restoring,
+    GuestSlot, Id, Inventory, Mdev, NodeAccess, PowerControl, Role, Step, VfioSupport,
+    VirtualFunctions, plan, restoring,
 };
 use proptest::prelude::*;
+use uuid::Uuid;
 
 fn at(text: &str) -> Address {
     text.parse().unwrap()
@@ -132,6 +133,10 @@ fn what_stands_in_the_way_is_named() {
     let mut parted = desktop;
     parted.functions.get_mut(&at("0000:04:00.0")).unwrap().sriov =
         Some(VirtualFunctions { total: 4, present: vec![at("0000:04:10.0")], autoprobe: None });
+    assert_eq!(reasons(&parted, "0000:04:00.0"), [Code::InUse]);
+    let function = parted.functions.get_mut(&at("0000:04:00.0")).unwrap();
+    function.sriov = None;
+    function.mdevs = vec![Mdev { uuid: Uuid::nil(), type_id: None, iommu_group: None }];
     assert_eq!(reasons(&parted, "0000:04:00.0"), [Code::InUse]);
     assert!(Assembly::of(&parted, at("0000:09:00.0")).is_none());
 }

@@ -87,7 +87,10 @@ fn main() -> Result<ExitCode> {
         }
         Chore::Tree { folder, functions, processes, files } => {
             std::fs::create_dir_all(&folder)?;
-            tree::write(&folder, Shape { functions, whole: true, crowd: Crowd { processes, files } })?;
+            tree::write(
+                &folder,
+                Shape { functions, whole: true, crowd: Crowd { processes, files } },
+            )?;
         }
         Chore::BenchListing { handover } => print!("{}", bench::listing::run(&handover)?),
         Chore::Bench { handover } => bench::run(&handover)?,

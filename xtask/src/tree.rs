@@ -41,7 +41,8 @@ struct Tree<'a> {
 /// # Errors
 /// Where a file cannot be written.
 pub fn write(top: &Path, shape: Shape) -> Result<()> {
-    let mut tree = Tree { top, whole: shape.whole, left: shape.functions, next: card::Numbers::default() };
+    let mut tree =
+        Tree { top, whole: shape.whole, left: shape.functions, next: card::Numbers::default() };
     for folder in [
         "sys/bus/pci/devices",
         "sys/bus/pci/drivers",

@@ -32,6 +32,7 @@ const CPUINFO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: 
 flags\t\t: fpu vmx hypervisor\naddress sizes\t: 46 bits physical, 48 bits virtual\n";
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of what the host shows")]
 fn a_host_is_read() {
     let tree = tree(&[
         ("proc/sys/kernel/osrelease", "6.1.0-31-amd64\n"),

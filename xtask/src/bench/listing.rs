@@ -35,7 +35,8 @@ struct Rival {
 pub fn run(handover: &Path) -> Result<String> {
     let folder = tempfile::tempdir().context("a folder for the trees")?;
     let limit = compile(folder.path())?;
-    let mut text = String::from("handover ls --json, beside others on the same tree (medians, ms)\n");
+    let mut text =
+        String::from("handover ls --json, beside others on the same tree (medians, ms)\n");
     let heading = ["functions", "handover", "limit", "lspci", "lstopo", "our ratios to them"];
     let _ = writeln!(text, "{}", row(heading.map(str::to_owned)));
     for (functions, rounds) in ROUNDS {

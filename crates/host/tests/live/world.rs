@@ -57,9 +57,12 @@ pub fn act() -> impl Strategy<Value = Act> {
 struct Present {
     group: u32,
     driver: Option<&'static str>,
-    /// What its driver made: where it is below the function, its subsystem, its number.
-    nodes: Vec<(String, &'static str, Option<(u32, u32)>)>,
+    /// What its driver made.
+    nodes: Vec<Node>,
 }
+
+/// Where something is below its function, its subsystem, its number.
+type Node = (String, &'static str, Option<(u32, u32)>);
 
 /// The host, and what the kernel has told and nobody has read.
 pub struct World {

@@ -11,6 +11,7 @@ mod instance;
 mod ls;
 mod output;
 mod progress;
+mod record;
 mod resources;
 mod serve;
 mod show;
@@ -37,6 +38,7 @@ enum Command {
     Ls(ls::Ls),
     Catalog(catalog::CatalogCommand),
     Doctor(doctor::Doctor),
+    Record(record::Record),
     Show(show::Show),
     Topo(topo::Topo),
     Watch(watch::Watch),
@@ -75,6 +77,7 @@ pub fn run() -> ExitCode {
         Command::Ls(ls) => ls.run(),
         Command::Catalog(catalog) => catalog.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Record(record) => record.run(),
         Command::Show(show) => show.run(),
         Command::Topo(topo) => topo.run(),
         Command::Watch(watch) => watch.run(),

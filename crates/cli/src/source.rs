@@ -9,8 +9,8 @@ use model::{Address, Code, Inventory, Refusal};
 /// What every reading command takes.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// Where the host's sys and proc are, such as in a recording
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    /// What is read: a recording, or the directory that has a host's sys and proc in it
+    #[arg(long, value_name = "DIR|FILE", default_value = "/")]
     pub root: PathBuf,
 }
 
@@ -35,7 +35,7 @@ impl Source {
         Refusal::new(
             Code::Internal,
             format!("{} cannot be read: {reason}", self.root.display()),
-            "--root is the directory that has the host's sys and proc in it",
+            "--root is a recording (handover record), or the directory that has a host's sys and proc in it",
         )
     }
 }

@@ -38,7 +38,7 @@ const FACTS: &str = "handover/recording.json";
 /// What could not be read, and the number of the error.
 const ERRORS: &str = "handover/errors";
 /// Block devices that somebody had for himself.
-const CLAIMED: &str = "handover/claimed";
+pub(crate) const CLAIMED: &str = "handover/claimed";
 
 const HOST_NAME: &str = "proc/sys/kernel/hostname";
 
@@ -163,7 +163,7 @@ impl Recording {
     /// # Errors
     /// The writer's.
     pub fn write(&self, into: impl Write) -> std::io::Result<()> {
-        pack::pack(&self.entries, &self.facts, into).map(drop)
+        pack::pack(&self.entries, &self.facts, into)?.flush()
     }
 }
 

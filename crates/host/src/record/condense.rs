@@ -122,8 +122,12 @@ fn names(text: &str, inventory: &Inventory) -> String {
                 (vendor, device, class) = (None, false, true);
                 return true;
             }
+            // Comments are between the devices of a vendor as well.
+            if line.starts_with('#') || line.is_empty() {
+                return false;
+            }
             if class {
-                return !line.starts_with('#') && !line.is_empty();
+                return true;
             }
             let id = |text: &str| text.get(..4).map(str::to_ascii_lowercase);
             if line.starts_with("\t\t") {

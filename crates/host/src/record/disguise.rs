@@ -2,6 +2,7 @@
 //! value has the same replacement in the whole recording, and others have others; the key that decides is thrown away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use regex::bytes::{Captures, Regex};
 use sha2::{Digest, Sha256};
@@ -79,6 +80,9 @@ const SERIALS: [&str; 6] = [
     "/vpd_pg80",
 ];
 
+/// The EFI partitions of a Proxmox host.
+const VOLUMES: &str = "/proxmox-boot-uuids";
+
 /// Serial numbers shorter than this are replaced only where they are the whole of a file: elsewhere they could be
 /// anything.
 const SHORTEST: usize = 6;
@@ -86,12 +90,12 @@ const SHORTEST: usize = 6;
 /// Replaces what is private.
 pub struct Disguise {
     key: [u8; 32],
-    forms: Regex,
+    forms: Arc<Regex>,
     /// Hardware addresses, as twelve digits.
     addresses: BTreeSet<String>,
     /// Texts that are replaced wherever they are.
-    literals: BTreeMap<Vec<u8>, String>,
-    words: Option<Regex>,
+    literals: Arc<BTreeMap<Vec<u8>, String>>,
+    words: Option<Arc<Regex>>,
     made: BTreeMap<(Private, String), String>,
     used: BTreeSet<String>,
 }
@@ -112,10 +116,10 @@ impl Disguise {
         };
         Ok(Self {
             key,
-            forms: Regex::new(FORMS)?,
+            forms: Arc::new(Regex::new(FORMS)?),
             addresses: BTreeSet::new(),
-            literals: BTreeMap::new(),
-            words: name.map(words).transpose()?,
+            literals: Arc::default(),
+            words: name.map(words).transpose()?.map(Arc::new),
             made: BTreeMap::new(),
             used: BTreeSet::new(),
         })
@@ -131,7 +135,7 @@ impl Disguise {
                 Kind::Link(target) => Kind::Link(self.text(target.as_str(), is_free(&path))),
                 other => other,
             };
-            let path = self.text(&path, false);
+            let path = if is_public(&path) { path } else { self.text(&path, false) };
             disguised.files.insert(path, Entry { kind, ..entry });
         }
         disguised.claimed = entries.claimed.iter().map(|path| self.text(path, true)).collect();
@@ -157,12 +161,14 @@ impl Disguise {
                 self.addresses.insert(text.trim().replace(':', "").to_ascii_lowercase());
             }
         }
+        let mut literals = BTreeMap::new();
         for serial in serials.into_iter().filter(|serial| serial.len() >= SHORTEST) {
             let fake = self.fake(Private::Serial, &serial);
             // World wide names of NVMe have the serial number as hexadecimal digits.
-            self.literals.insert(hex(&serial).into_bytes(), hex(&fake));
-            self.literals.insert(serial.into_bytes(), fake);
+            literals.insert(hex(&serial).into_bytes(), hex(&fake));
+            literals.insert(serial.into_bytes(), fake);
         }
+        self.literals = Arc::new(literals);
     }
 
     fn content(&mut self, path: &str, content: Vec<u8>) -> Vec<u8> {
@@ -174,7 +180,22 @@ impl Disguise {
             let serial = text.trim();
             return text.replace(serial, &self.fake(Private::Serial, serial)).into_bytes();
         }
+        if path.ends_with(VOLUMES) {
+            return self.volumes(&String::from_utf8_lossy(&content)).into_bytes();
+        }
         self.bytes(content, is_free(path))
+    }
+
+    /// Lines `1A2B-3C4D grub`: short UUIDs of FAT, which have no form of their own.
+    fn volumes(&mut self, text: &str) -> String {
+        let mut disguised = String::new();
+        for line in text.lines() {
+            let (uuid, rest) = line.split_at(line.find(char::is_whitespace).unwrap_or(line.len()));
+            disguised += &self.fake(Private::Uuid, uuid);
+            disguised.push_str(rest);
+            disguised.push('\n');
+        }
+        disguised
     }
 
     fn text(&mut self, text: &str, free: bool) -> String {
@@ -183,11 +204,12 @@ impl Disguise {
     }
 
     fn bytes(&mut self, mut bytes: Vec<u8>, free: bool) -> Vec<u8> {
-        let literals: Vec<_> = self.literals.iter().map(|(a, b)| (a.clone(), b.clone())).collect();
-        for (literal, fake) in literals {
-            bytes = replace(&bytes, &literal, fake.as_bytes());
+        for (literal, fake) in self.literals.iter() {
+            if memchr::memmem::find(&bytes, literal).is_some() {
+                bytes = replace(&bytes, literal, fake.as_bytes());
+            }
         }
-        let forms = self.forms.clone();
+        let forms = Arc::clone(&self.forms);
         bytes = forms.replace_all(&bytes, |found: &Captures<'_>| self.form(found)).into_owned();
         if let Some(words) = self.words.clone().filter(|_| free) {
             let name = |found: &Captures<'_>| self.fake(Private::HostName, &matched(found, 0));
@@ -295,6 +317,11 @@ impl Disguise {
     }
 }
 
+/// Names of EFI variables end with UUIDs that are the same everywhere.
+fn is_public(path: &str) -> bool {
+    path.starts_with("sys/firmware/efi/")
+}
+
 fn is_free(path: &str) -> bool {
     FREE_TEXT.iter().any(|end| path.ends_with(end))
         || path.starts_with("etc/")
@@ -324,4 +351,80 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     }
     done.extend_from_slice(bytes.get(from..).unwrap_or_default());
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disguised(files: &[(&str, &str)]) -> (BTreeMap<String, String>, BTreeMap<Private, usize>) {
+        let mut entries = Entries::default();
+        for (path, text) in files {
+            let kind = Kind::File(Some(text.as_bytes().to_vec()));
+            entries.files.insert((*path).to_owned(), Entry { kind, ..Entry::default() });
+        }
+        let (entries, counts) = Disguise::new([7; 32], Some("my-host")).unwrap().wear(entries);
+        let text = |entry: &Entry| String::from_utf8(entry.content().unwrap().to_vec()).unwrap();
+        (entries.files.iter().map(|(path, entry)| (path.clone(), text(entry))).collect(), counts)
+    }
+
+    #[test]
+    fn each_kind_is_replaced_and_keeps_its_form() {
+        let private = [
+            ("x/wwid", "eui.0025385b21404321"),
+            ("x/wwid", "naa.5002538e40a1b2c3"),
+            ("proc/cmdline", "root=/dev/disk/by-id/nvme-Samsung_SSD_S4EWNX0R123456"),
+            ("proc/cmdline", "root=UUID=1A2B-3C4D"),
+            ("proc/cmdline", "root=/dev/mapper/my--host-root"),
+            ("proc/cmdline", "init=/home/alice/init"),
+            ("x/serial", "S4EWNX0R123456"),
+            ("etc/kernel/proxmox-boot-uuids", "1A2B-3C4D grub\n"),
+            ("boot/id", "c0ffee00c0ffee11c0ffee22c0ffee33"),
+        ];
+        for (path, text) in private {
+            let (files, counts) = disguised(&[(path, text)]);
+            assert_ne!(files[path], text);
+            assert_eq!(files[path].len(), text.len(), "{}", files[path]);
+            assert_eq!(counts.values().sum::<usize>(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_private_stays() {
+        let public = [
+            ("proc/iomem", "380000000000-3800ffffffff : 0000:01:00.0\n"),
+            ("x/address", "00:00:00:00:00:00\n"),
+            ("proc/net/ipv6_route", "00000000000000000000000000000000 00 eth0\n"),
+            ("x/resource", "0x00000000fe000000 0x00000000feffffff 0x0000000000040200\n"),
+            ("sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", "x"),
+            ("x/uevent", "PCI_SLOT_NAME=0000:01:00.0\nmy-host\n"),
+        ];
+        for (path, text) in public {
+            let (files, counts) = disguised(&[(path, text)]);
+            assert_eq!(files.get(path).map(String::as_str), Some(text), "{path}");
+            assert_eq!(counts, BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_all_its_forms() {
+        let (files, counts) = disguised(&[
+            ("sys/class/net/enx525400aabb01/address", "52:54:00:AA:BB:01\n"),
+            ("x/other", "525400aabb01 525400aabb02"),
+        ]);
+        let (path, address) = files.iter().next().unwrap();
+        let plain = address.trim().replace(':', "");
+        assert_ne!(plain, "525400aabb01");
+        assert_eq!(*path, format!("sys/class/net/enx{plain}/address"));
+        assert_eq!(files["x/other"], format!("{plain} 525400aabb02"));
+        assert_eq!(counts, BTreeMap::from([(Private::HardwareAddress, 1)]));
+    }
+
+    #[test]
+    fn the_serial_number_of_a_drive_is_replaced_in_its_world_wide_name() {
+        let name = format!("nvme.1af4-{}-51454d55-00000001", hex("S4EWNX0R"));
+        let (files, _) = disguised(&[("x/serial", "S4EWNX0R\n"), ("x/wwid", &name)]);
+        assert!(!files["x/wwid"].contains(&hex("S4EWNX0R")));
+        assert!(files["x/wwid"].starts_with("nvme.1af4-"));
+    }
 }

@@ -11,6 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{FileKind, Result, Status};
+use crate::record::CLAIMED;
 
 /// So much of a directory is listed at once.
 const LISTING: usize = 16 << 10;
@@ -152,9 +153,13 @@ impl Files {
     }
 
     pub fn is_claimed(&self, path: &str) -> bool {
-        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
-        // Nodes in another host's tree would be this host's devices.
-        self.is_host() && self.open(path, flags).is_err_and(|errno| errno == Errno::BUSY)
+        if self.is_host() {
+            let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
+            return self.open(path, flags).is_err_and(|errno| errno == Errno::BUSY);
+        }
+        // Nodes in another host's tree would be this host's devices; a recording that was unpacked has a list.
+        let claimed = self.bytes(CLAIMED, 1 << 20).unwrap_or_default();
+        claimed.split(|byte| *byte == b'\n').any(|line| line == path.as_bytes())
     }
 
     pub fn write(&self, path: &str, value: &str) -> Result<()> {

@@ -1,0 +1,100 @@
+//! `handover record`: what it prints, and that every command reads what it wrote.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const HANDOVER: &str = env!("CARGO_BIN_EXE_handover");
+
+fn fixture(name: &str) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/recordings");
+    fixtures.join(format!("{name}.tar.gz"))
+}
+
+fn run(place: &Path, arguments: &[&str]) -> Output {
+    Command::new(HANDOVER).current_dir(place).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn it_says_what_it_contains() {
+    let place = tempfile::tempdir().unwrap();
+    let root = fixture("workstation-held");
+    let root = root.to_str().unwrap();
+    let text = said(&run(place.path(), &["record", "--root", root, "-o", "host.tar.gz"]));
+    snapbox::assert_data_eq!(text, snapbox::file!["record/contains.txt"]);
+    let file = place.path().join("host.tar.gz");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&file).unwrap();
+
+    let refused = run(place.path(), &["record", "--root", root, "-o", "host.tar.gz"]);
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    snapbox::assert_data_eq!(error, snapbox::file!["record/refused.txt"]);
+    assert_eq!(fs::read(&file).unwrap(), before);
+    said(&run(place.path(), &["record", "--force", "--root", root, "-o", "host.tar.gz"]));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing is left behind");
+
+    // The default name has the day in it.
+    said(&run(place.path(), &["record", "--root", root]));
+    let names = fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name());
+    let mut names = names.map(|name| name.into_string().unwrap());
+    assert!(names.any(|name| name.starts_with("handover-20") && name.ends_with(".tar.gz")));
+}
+
+#[test]
+fn standard_output_has_nothing_but_the_recording() {
+    let place = tempfile::tempdir().unwrap();
+    let root = fixture("bare");
+    let output = run(place.path(), &["record", "--root", root.to_str().unwrap(), "-o", "-"]);
+    assert!(output.stdout.starts_with(&[0x1f, 0x8b]));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("contains: "));
+}
+
+/// The recording, the tree that tar makes of it, and a recording of that tree are the same to all commands.
+#[test]
+fn a_recording_is_read_as_a_tree_is() {
+    for name in ["workstation", "server-vfs", "workstation-held", "workstation-mounted", "bare"] {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let archive = fs::File::open(fixture(name)).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            // Only root can make device nodes.
+            let kind = entry.header().entry_type();
+            if !kind.is_character_special() && !kind.is_block_special() {
+                entry.unpack_in(&tree).unwrap();
+            }
+        }
+        let again = ["record", "--keep-serials", "--root", "tree", "-o", "again.tar.gz"];
+        said(&run(place.path(), &again));
+        for command in [&["ls", "--all"][..], &["ls", "--json", "--all"], &["topo"]] {
+            let read = |root: &Path| {
+                let arguments = [command, &["--root", root.to_str().unwrap()]].concat();
+                said(&run(place.path(), &arguments))
+            };
+            let expected = read(&fixture(name));
+            assert_eq!(read(&tree), expected, "{name}: {command:?}");
+            assert_eq!(read(&place.path().join("again.tar.gz")), expected, "{name}: {command:?}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_recording_is_refused_with_a_reason() {
+    let place = tempfile::tempdir().unwrap();
+    let whole = fs::read(fixture("bare")).unwrap();
+    fs::write(place.path().join("cut.tar.gz"), &whole[..whole.len() / 2]).unwrap();
+    let output = run(place.path(), &["ls", "--root", "cut.tar.gz"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8(output.stderr).unwrap();
+    snapbox::assert_data_eq!(error, snapbox::file!["record/damaged.txt"]);
+}

@@ -3,6 +3,7 @@
 mod daemon;
 mod engine;
 pub mod listing;
+mod uevent;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,6 +15,7 @@ use anyhow::Result;
 pub fn run(handover: &Path) -> Result<()> {
     println!("{}", engine::create()?);
     println!("{}", daemon::start(handover)?);
+    println!("{}", uevent::applied()?);
     Ok(())
 }
 

@@ -8,3 +8,4 @@ mod hypeman;
 mod main_job;
 mod refusals;
 mod support;
+mod watching;

@@ -109,7 +109,9 @@ fn what_the_kernel_tells_is_said_and_kept() {
     assert!(words.contains(&format!("bound to {DRIVER}")), "{words:?}");
     agree(&host, "found again");
 
-    assert!(host.log().contains(&format!("{nic}")), "the log does not tell of it");
+    let log = host.log();
+    let tells = |line: &str| line.contains(nic) && line.ends_with(": gone");
+    assert!(log.lines().any(tells), "the log does not tell of it:\n{log}");
     host.sh("kill -INT $(</tmp/watch.pid); while kill -0 $(</tmp/watch.pid) 2>/dev/null; do sleep 0.05; done");
 }
 

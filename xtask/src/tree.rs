@@ -22,7 +22,7 @@ const PORTS: usize = 240;
 pub struct Shape {
     /// How many PCI functions.
     pub functions: usize,
-    /// Whether functions also have the attributes that Handover does not read but other programs do.
+    /// Whether functions also have the attributes that a list of rows does not need.
     pub whole: bool,
     /// Processes with open files; none where nobody runs.
     pub crowd: Crowd,

@@ -69,11 +69,11 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
         Scope::Rows => groups::of(&functions),
         Scope::Listing => groups::read(root, &functions),
     };
+    for (parent, mdevs) in mdevs::read(root) {
+        functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
+    }
     if scope == Scope::Listing {
         give_nodes(&mut functions, &nodes::read(root));
-        for (parent, mdevs) in mdevs::read(root) {
-            functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
-        }
     }
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);

@@ -110,7 +110,7 @@ impl Tree<'_> {
         }
         self.left -= 1;
         let Kind { vendor, device, class, driver, resource } = kind;
-        self.folder(&format!("{at}/power"))?;
+        self.folder(at)?;
         let up = "../".repeat(at.matches('/').count());
         for (name, text) in [
             ("vendor", format!("0x{vendor:04x}\n")),
@@ -122,17 +122,7 @@ impl Tree<'_> {
             ("modalias", modalias(kind)),
             ("resource", resources(resource)),
             ("numa_node", format!("{node}\n")),
-            ("driver_override", "(null)\n".into()),
-            ("power_state", "D0\n".into()),
-            ("d3cold_allowed", "1\n".into()),
-            ("current_link_speed", "16.0 GT/s PCIe\n".into()),
-            ("current_link_width", "16\n".into()),
-            ("max_link_speed", "16.0 GT/s PCIe\n".into()),
-            ("max_link_width", "16\n".into()),
             ("reset_method", "flr bus\n".into()),
-            ("reset", String::new()),
-            ("power/control", "on\n".into()),
-            ("power/runtime_status", "active\n".into()),
         ] {
             self.file(&format!("{at}/{name}"), text)?;
         }
@@ -153,8 +143,9 @@ impl Tree<'_> {
         Ok(true)
     }
 
-    /// What other programs read.
+    /// What a list of rows does not need, and what other programs read.
     fn rest(&self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<()> {
+        self.folder(&format!("{at}/power"))?;
         for (name, text) in [
             ("uevent", uevent(kind, address)),
             ("irq", "16\n".into()),
@@ -166,6 +157,16 @@ impl Tree<'_> {
             ("msi_bus", "1\n".into()),
             ("broken_parity_status", "0\n".into()),
             ("ari_enabled", "0\n".into()),
+            ("driver_override", "(null)\n".into()),
+            ("power_state", "D0\n".into()),
+            ("d3cold_allowed", "1\n".into()),
+            ("current_link_speed", "16.0 GT/s PCIe\n".into()),
+            ("current_link_width", "16\n".into()),
+            ("max_link_speed", "16.0 GT/s PCIe\n".into()),
+            ("max_link_width", "16\n".into()),
+            ("reset", String::new()),
+            ("power/control", "on\n".into()),
+            ("power/runtime_status", "active\n".into()),
         ] {
             self.file(&format!("{at}/{name}"), text)?;
         }

@@ -1,0 +1,55 @@
+//! What every reading command shows of each recorded host.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/recordings");
+
+/// A card in every topology of the lab.
+const CARD: &str = "0000:01:00.0";
+
+const COMMANDS: [(&str, &[&str]); 5] = [
+    ("ls", &["ls", "--all"]),
+    ("show", &["show", CARD]),
+    ("topo", &["topo", "--all"]),
+    ("doctor", &["doctor", "--all"]),
+    ("catalog", &["catalog", "suggest"]),
+];
+
+fn recordings() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(RECORDINGS).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// What is replaced in a recording is replaced anew each time that it is made.
+fn shown(recording: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(arguments)
+        .arg("--root")
+        .arg(recording)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let status = output.status.code().unwrap();
+    let place = recording.parent().unwrap().display().to_string();
+    let text = format!("{}{}[{status}]\n", text(output.stdout), text(output.stderr));
+    text.replace(&place, "recordings")
+}
+
+#[test]
+fn each_command_shows_what_it_showed_of_each_recorded_host() {
+    let recordings = recordings();
+    assert!(recordings.len() >= 11, "{recordings:?}");
+    for recording in recordings {
+        let name = recording.file_name().unwrap().to_str().unwrap().to_owned();
+        let host = name.split('.').next().unwrap();
+        for (command, arguments) in COMMANDS {
+            insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(format!("{host}-{command}"), shown(&recording, arguments));
+            });
+        }
+    }
+}

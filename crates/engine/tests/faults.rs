@@ -267,6 +267,8 @@ impl Observer for Latecomer {
             self.0.hold(Holder {
                 address: NIC.parse().unwrap(),
                 pid: Some(4711),
+                started: None,
+                program: None,
                 user: "dpdk (pid 4711)".into(),
                 by: "/dev/uio0".into(),
             });

@@ -72,6 +72,8 @@ fn a_device_that_somebody_uses_is_not_taken() {
     rig.host.hold(Holder {
         address: GPU_AUDIO.parse().unwrap(),
         pid: Some(4711),
+        started: None,
+        program: None,
         user: "pipewire (pid 4711)".into(),
         by: "/dev/snd/pcmC1D3p".into(),
     });

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, AsFound, Fingerprint};
+use crate::{Address, AsFound, Fingerprint, Mechanism, Partition};
 
 /// Who holds a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,41 +83,120 @@ pub struct ClaimedMember {
     pub as_found: Option<AsFound>,
 }
 
-/// A durable reservation of one assembly by one owner.
+/// One thing of a claim: an assembly, or a part of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The function that was asked for; the parent of a mediated device.
+    pub head: Address,
+    /// What it is, where it is a part of a device and not a device as a whole.
+    pub partition: Option<Partition>,
+    /// The functions that go with it; of a mediated device there are none.
+    pub members: Vec<ClaimedMember>,
+}
+
+/// A durable reservation of assemblies and parts of devices by one owner: all of them or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claim's id.
     pub id: Uuid,
     /// Who holds it.
     pub owner: Owner,
-    /// The function that was asked for.
-    pub head: Address,
-    /// The whole assembly.
-    pub members: Vec<ClaimedMember>,
+    /// What for, in the owner's words.
+    pub reason: Option<String>,
+    /// When it ends by itself, in seconds since 1970, where it was given for a time only.
+    pub expires: Option<u64>,
+    /// What it holds.
+    pub parts: Vec<Part>,
     /// How far it is.
     pub state: ClaimState,
     /// The boot in which it was last prepared: an earlier boot's bindings are gone.
     pub boot_id: Option<String>,
 }
 
-impl Claim {
+impl Part {
     /// The members that go into the machine, in the order of their addresses.
     pub fn guests(&self) -> impl Iterator<Item = &ClaimedMember> {
         self.members.iter().filter(|member| member.role == Role::Guest)
     }
 
-    /// Whether a function belongs to the claimed assembly, in whatever role. Assemblies that share a member share a
-    /// group, and so exclude each other.
-    #[must_use]
-    pub fn covers(&self, address: Address) -> bool {
-        self.members.iter().any(|member| member.address == address)
+    /// The functions that it takes from the host.
+    pub fn taken(&self) -> impl Iterator<Item = Address> {
+        let taken = self.members.iter().filter(|member| member.role != Role::Bystander);
+        taken.map(|member| member.address)
     }
 
-    /// Whether the claim takes a function from the host.
+    /// Whether the functions are moved to a vfio driver: a vGPU's stay on their vendor's.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        !matches!(
+            self.partition.as_ref().map(|partition| &partition.how),
+            Some(Mechanism::Mdev { .. } | Mechanism::Vgpu { .. })
+        )
+    }
+
+    /// Where two parts exclude each other: a function that both would have, or the parent of one that the other would
+    /// take from the host. Assemblies that share a bystander share a group, and so exclude each other too.
+    #[must_use]
+    pub fn conflict(&self, other: &Self) -> Option<Address> {
+        let shared = self.members.iter().map(|member| member.address);
+        let shared = shared.into_iter().find(|address| other.has(*address));
+        let mdev = |part: &Self| part.partition.as_ref().and_then(Partition::mdev);
+        let same = mdev(self).is_some() && mdev(self) == mdev(other);
+        shared
+            .or_else(|| other.pins().filter(|parent| self.taken().any(|own| own == *parent)))
+            .or_else(|| self.pins().filter(|parent| other.taken().any(|own| own == *parent)))
+            .or_else(|| same.then_some(self.head))
+    }
+
+    /// The device that it is a part of, which must stay as it is.
+    #[must_use]
+    pub fn pins(&self) -> Option<Address> {
+        self.partition.as_ref().map(|partition| partition.parent)
+    }
+
+    fn has(&self, address: Address) -> bool {
+        self.members.iter().any(|member| member.address == address)
+    }
+}
+
+impl Claim {
+    /// All functions of it, in whatever role.
+    pub fn members(&self) -> impl Iterator<Item = &ClaimedMember> {
+        self.parts.iter().flat_map(|part| &part.members)
+    }
+
+    /// The function that was asked for first, for messages.
+    #[must_use]
+    pub fn head(&self) -> Option<Address> {
+        self.parts.first().map(|part| part.head)
+    }
+
+    /// The functions that it takes from the host.
+    pub fn taken(&self) -> impl Iterator<Item = Address> {
+        self.parts.iter().flat_map(Part::taken)
+    }
+
+    /// Whether a function belongs to it, in whatever role.
+    #[must_use]
+    pub fn covers(&self, address: Address) -> bool {
+        self.parts.iter().any(|part| part.has(address))
+    }
+
+    /// Whether it takes a function from the host.
     #[must_use]
     pub fn holds(&self, address: Address) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.address == address && member.role != Role::Bystander)
+        self.taken().any(|taken| taken == address)
+    }
+
+    /// Whether it keeps a function as it is because something of it is claimed.
+    #[must_use]
+    pub fn pins(&self, address: Address) -> bool {
+        self.parts.iter().any(|part| part.pins() == Some(address))
+    }
+
+    /// Where two claims exclude each other.
+    #[must_use]
+    pub fn conflict(&self, part: &Part) -> Option<Address> {
+        self.parts.iter().find_map(|own| own.conflict(part))
     }
 }

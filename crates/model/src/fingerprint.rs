@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Id};
+use crate::{Address, Id, LinkBaseline};
 
 /// What stays the same of a device over resets and reboots. Addresses and group numbers do not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub struct AsFound {
     pub driver_override: Option<String>,
     /// Its `power/control`, if it could be read.
     pub power: Option<PowerControl>,
+    /// Its link while it was well: what it is compared with after a reset.
+    #[serde(default)]
+    pub link: Option<LinkBaseline>,
     /// What it is.
     pub fingerprint: Fingerprint,
 }

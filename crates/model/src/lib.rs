@@ -14,6 +14,7 @@ mod ids;
 mod inventory;
 mod machine;
 mod names;
+mod partition;
 pub mod plan;
 mod ports;
 mod refusal;
@@ -22,7 +23,7 @@ pub mod topology;
 
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, no_such_function};
-pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Role};
+pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;
 pub use ids::{Class, Id, Kind};
@@ -38,6 +39,7 @@ pub use machine::{
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
-pub use ports::{Capacity, Holder, Host, HostError, LaunchError, Launcher};
+pub use partition::{Mac, MacError, Mechanism, Partition, VfSettings};
+pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
 pub use refusal::{Code, Refusal};
-pub use step::{Lock, NodeAccess, Observed, Step, restoring};
+pub use step::{LinkBaseline, Lock, NodeAccess, Observed, Replay, Step, VfioNode, restoring};

@@ -1,58 +1,178 @@
-//! From an assembly as it was found to the ordered steps that prepare it. A plan is a value: it can be printed.
+//! From the parts of a claim as they were found to the ordered steps that prepare them. A plan is a value: it can be
+//! printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    Address, AsFound, ClaimedMember, Inventory, NodeAccess, PowerControl, Role, Step, is_vfio,
+    Address, AsFound, ClaimedMember, Function, Inventory, Mechanism, NodeAccess, Part, Partition,
+    PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode, is_vfio,
 };
 
-/// The steps that bring `members` onto their vfio drivers and let `uid` open their groups.
-///
-/// The override is written before the unbind: between the two, any other probe on the host could otherwise give the
-/// function back to its old driver. `nodes` tells who may open the group nodes that exist already.
+/// The steps that prepare a claim. The parts are independent of each other: they may be prepared at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What all parts need, first.
+    pub first: Vec<Step>,
+    /// The steps of each part, in the order of the claim's parts.
+    pub parts: Vec<Vec<Step>>,
+}
+
+impl Plan {
+    /// All steps, as they would be made one after another.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.first.iter().chain(self.parts.iter().flatten())
+    }
+}
+
+/// What was found on the host, and what is wanted besides the parts themselves.
+#[derive(Clone, Debug)]
+pub struct Given<'a> {
+    /// The hardware.
+    pub inventory: &'a Inventory,
+    /// Each function as it was found.
+    pub found: &'a [AsFound],
+    /// Who may open the group nodes that exist already.
+    pub nodes: &'a BTreeMap<u32, NodeAccess>,
+    /// What physical functions were told of virtual ones that get settings.
+    pub vf_settings: &'a BTreeMap<Address, VfSettings>,
+    /// Who shall be able to open what is prepared.
+    pub uid: u32,
+    /// Whether the functions' own VFIO nodes, for iommufd, shall be open to that user too.
+    pub device_nodes: bool,
+    /// Whether functions are reset once they are on vfio, which VFIO also does whenever they are opened.
+    pub reset: bool,
+}
+
+/// The steps that make `parts` usable by a machine of user `uid`.
 #[must_use]
-pub fn prepare(
-    inventory: &Inventory,
-    members: &[ClaimedMember],
-    found: &[AsFound],
-    nodes: &BTreeMap<u32, NodeAccess>,
-    uid: u32,
-) -> Vec<Step> {
-    let taken: Vec<_> = members
-        .iter()
-        .filter(|member| member.role != Role::Bystander)
-        .filter_map(|member| {
-            let function = inventory.function(member.address)?;
-            Some((function, found.iter().find(|found| found.address == member.address)?))
-        })
-        .collect();
-    let mut steps = vec![Step::LoadModule { module: "vfio_iommu_type1".into() }];
-    let drivers: BTreeSet<&str> = taken.iter().map(|(f, _)| f.vfio_driver.as_str()).collect();
-    steps.extend(drivers.iter().map(|d| Step::LoadModule { module: d.replace('-', "_") }));
-    for (function, found) in &taken {
-        steps.extend(bind(function.address, &function.vfio_driver, found));
+pub fn prepare(given: &Given<'_>, parts: &[Part]) -> Plan {
+    let mut modules = vec!["vfio_iommu_type1".to_owned()];
+    for (function, _) in parts.iter().filter(|part| part.is_bound()).flat_map(|p| given.taken(p)) {
+        let module = function.vfio_driver.replace('-', "_");
+        if !modules.contains(&module) {
+            modules.push(module);
+        }
     }
-    let mut granted = BTreeSet::new();
-    for (function, _) in &taken {
-        let Some(group) = function.iommu_group.filter(|group| granted.insert(*group)) else {
-            continue;
+    let all: BTreeSet<Address> = parts.iter().flat_map(Part::taken).collect();
+    Plan {
+        first: modules.into_iter().map(|module| Step::LoadModule { module }).collect(),
+        parts: parts.iter().map(|part| given.part(part, &all)).collect(),
+    }
+}
+
+impl Given<'_> {
+    fn taken(&self, part: &Part) -> Vec<(&Function, &AsFound)> {
+        let find = |member: &ClaimedMember| {
+            let function = self.inventory.function(member.address)?;
+            Some((function, self.found.iter().find(|found| found.address == member.address)?))
         };
-        steps.push(Step::GrantGroup {
-            address: function.address,
-            group,
-            from: nodes.get(&group).copied().unwrap_or(NodeAccess::KERNEL_DEFAULT),
-            to: NodeAccess { uid, gid: 0, mode: 0o600 },
-        });
+        part.members.iter().filter(|m| m.role != Role::Bystander).filter_map(find).collect()
     }
-    steps
+
+    fn part(&self, part: &Part, all: &BTreeSet<Address>) -> Vec<Step> {
+        let mut steps = self.make(part);
+        if part.is_bound() {
+            let taken = self.taken(part);
+            for (function, found) in &taken {
+                steps.extend(bind(function.address, &function.vfio_driver, found));
+            }
+            if self.reset {
+                steps.extend(self.resets(&taken, all));
+            }
+        }
+        steps.extend(self.grants(part));
+        steps
+    }
+
+    /// What makes the part of a device before it can be given to anybody.
+    fn make(&self, part: &Part) -> Vec<Step> {
+        let Some(Partition { parent, how }) = &part.partition else { return Vec::new() };
+        match how {
+            Mechanism::Vf { settings, .. } if settings.is_empty() => Vec::new(),
+            Mechanism::Vf { index, settings } => {
+                let address = part.head;
+                let found = self.vf_settings.get(&address).cloned().unwrap_or_default();
+                let from = found.only(settings);
+                let (parent, index, to) = (*parent, *index, settings.clone());
+                vec![Step::SetVf { address, parent, index, from, to }]
+            }
+            Mechanism::Mdev { existing: true, .. } => Vec::new(),
+            Mechanism::Mdev { uuid, type_id, attributes, .. } => {
+                let (address, uuid) = (*parent, *uuid);
+                let made = Step::CreateMdev { address, uuid, type_id: type_id.clone() };
+                let attribute = |(name, value): &(String, String)| {
+                    let (name, value) = (name.clone(), value.clone());
+                    Step::SetMdevAttribute { address, uuid, name, value }
+                };
+                std::iter::once(made).chain(attributes.iter().map(attribute)).collect()
+            }
+            Mechanism::Vgpu { function, type_id, .. } => {
+                let awake = self.found.iter().find(|found| found.address == *function);
+                let awake = awake.and_then(|found| keep_awake(*function, found));
+                let made = Step::SetVgpu { address: *function, from: 0, to: *type_id };
+                awake.into_iter().chain([made]).collect()
+            }
+        }
+    }
+
+    /// Resets of what can be reset without hitting anything outside the claim; a bus reset once for all that it hits.
+    fn resets(&self, taken: &[(&Function, &AsFound)], all: &BTreeSet<Address>) -> Vec<Step> {
+        let mut done: BTreeSet<Address> = BTreeSet::new();
+        let mut steps = Vec::new();
+        for (function, found) in taken {
+            let domain = ResetDomain::of(self.inventory, function).functions;
+            let ours = !domain.is_empty() && domain.iter().all(|address| all.contains(address));
+            if !ours || done.contains(&function.address) {
+                continue;
+            }
+            done.extend(&domain);
+            steps.push(Step::Reset { address: function.address, domain, link: found.link });
+        }
+        steps
+    }
+
+    /// Who may open the nodes of the part.
+    fn grants(&self, part: &Part) -> Vec<Step> {
+        let to = NodeAccess { uid: self.uid, gid: 0, mode: 0o600 };
+        if let Some(uuid) = part.partition.as_ref().and_then(Partition::mdev) {
+            let node = VfioNode::MdevGroup(uuid);
+            let from = NodeAccess::KERNEL_DEFAULT;
+            return vec![Step::GrantNode { address: part.head, node, from, to }];
+        }
+        let mut groups = BTreeSet::new();
+        let mut steps = Vec::new();
+        for (function, _) in self.taken(part) {
+            let Some(group) = function.iommu_group.filter(|group| groups.insert(*group)) else {
+                continue;
+            };
+            let from = self.nodes.get(&group).copied().unwrap_or(NodeAccess::KERNEL_DEFAULT);
+            steps.push(Step::GrantGroup { address: function.address, group, from, to });
+        }
+        if self.device_nodes && self.inventory.vfio.iommufd {
+            let (node, from) = (VfioNode::Device, NodeAccess::KERNEL_DEFAULT);
+            let guests = part.guests().map(|member| member.address);
+            steps.extend(guests.map(|address| Step::GrantNode { address, node, from, to }));
+        }
+        steps
+    }
+}
+
+/// Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset).
+fn keep_awake(address: Address, found: &AsFound) -> Option<Step> {
+    found.power.map(|from| Step::SetPower { address, from, to: PowerControl::On })
 }
 
 /// The steps that bring one function onto its vfio driver.
+///
+/// The override is written before the unbind: between the two, any other probe on the host could otherwise give the
+/// function back to its old driver.
 fn bind(address: Address, vfio: &str, found: &AsFound) -> Vec<Step> {
     let mut steps = Vec::new();
-    // Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset). Once before the unbind, so
-    // that whatever follows has the way back recorded, and once after the bind, for vfio-pci sets it to auto.
-    let awake = found.power.map(|from| Step::SetPower { address, from, to: PowerControl::On });
+    // Once before the unbind, so that whatever follows has the way back recorded, and once after the bind, for vfio-pci
+    // sets it to auto.
+    let awake = keep_awake(address, found);
     steps.extend(awake.clone());
     if found.driver.as_deref().is_some_and(|driver| is_vfio(driver, vfio)) {
         return steps;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Exit, Inventory, Lock, MachineHandle, MachineSpec, NodeAccess,
-    Observed, Presence, Step,
+    Address, AsFound, Availability, Exit, Inventory, LinkBaseline, Lock, MachineHandle,
+    MachineSpec, NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
@@ -26,6 +26,19 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where not even the list of functions can be read; a single bad attribute becomes a note.
     fn inventory(&self) -> Result<Inventory, HostError>;
+
+    /// An inventory with detail of these functions, read in workers with a deadline: what could not be read in time is a
+    /// note. What sleeps is not woken.
+    ///
+    /// # Errors
+    /// As [`inventory`](Self::inventory).
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError>;
+
+    /// What a physical function was told of one of its virtual functions.
+    ///
+    /// # Errors
+    /// Where its driver has no interface, or does not tell.
+    fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError>;
 
     /// What must be put back later, read under a deadline since some of it takes the device's lock.
     ///
@@ -45,6 +58,13 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where processes cannot be looked at at all.
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError>;
+
+    /// Whether a function answers and its link is as good as it was. In a worker: a device that is lost can hold who
+    /// reads it.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at in time.
+    fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError>;
 
     /// What the host shows of a step now.
     ///
@@ -122,6 +142,21 @@ pub trait Launcher: Send + Sync {
     fn console(&self, id: Uuid) -> PathBuf;
 }
 
+/// How a function does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checked {
+    /// It answers, and its link is as good as it was.
+    Well,
+    /// Its configuration space reads as ones: it is lost to the bus (PCI Express Base Specification, 2.3.2).
+    Silent,
+    /// Its link came up slower or narrower than it was.
+    Slower {
+        /// The link now.
+        now: LinkBaseline,
+    },
+}
+
 /// Somebody who uses a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -129,6 +164,12 @@ pub struct Holder {
     pub address: Address,
     /// The process, where it is one.
     pub pid: Option<u32>,
+    /// When that process started, in the kernel's ticks since the boot: with it, it is known again.
+    #[serde(default)]
+    pub started: Option<u64>,
+    /// The process's program (`/proc/PID/comm`).
+    #[serde(default)]
+    pub program: Option<String>,
     /// The user for a person: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `default route`.
     pub user: String,
     /// By what it is held: a path such as `/dev/nvidia0`, or an interface.

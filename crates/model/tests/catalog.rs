@@ -120,6 +120,8 @@ fn what_is_in_use_or_shares_a_group_is_not_to_be_had() {
     let holder = Holder {
         address: at("0000:01:00.0"),
         pid: Some(4711),
+        started: None,
+        program: None,
         user: "python3 (pid 4711)".into(),
         by: "/dev/nvidia0".into(),
     };

@@ -86,6 +86,8 @@ fn everything_of_a_gpu() {
     let holder = Holder {
         address: at("01:00.1"),
         pid: Some(4711),
+        started: None,
+        program: None,
         user: "pipewire (pid 4711, user@1000.service)".into(),
         by: "/dev/snd/controlC0".into(),
     };

@@ -83,7 +83,14 @@ impl Host {
     /// The host with somebody who uses a function.
     pub fn held(mut self, address: &str, pid: u32, user: &str, by: &str) -> Self {
         let pid = (pid != 0).then_some(pid);
-        self.holders.push(Holder { address: at(address), pid, user: user.into(), by: by.into() });
+        self.holders.push(Holder {
+            address: at(address),
+            pid,
+            started: None,
+            program: None,
+            user: user.into(),
+            by: by.into(),
+        });
         self
     }
 

@@ -161,7 +161,14 @@ fn host() -> impl Strategy<Value = Host> {
             }
             host.holders = holders
                 .into_iter()
-                .map(|(address, pid, user)| Holder { address, pid, user, by: "/dev/x".into() })
+                .map(|(address, pid, user)| Holder {
+                    address,
+                    pid,
+                    started: None,
+                    program: None,
+                    user,
+                    by: "/dev/x".into(),
+                })
                 .collect();
             host.platform.cpu.physical_bits = cpu;
             host.platform.iommus = vec![IommuDevice { name: "i".into(), address_bits: iommu }];

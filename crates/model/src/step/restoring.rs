@@ -1,0 +1,53 @@
+//! From what was done to the steps that put it back.
+
+use super::Step;
+use crate::Address;
+
+impl Step {
+    /// Where the step stands among the restoring steps of one function: access first, then the partition, then the
+    /// override, so that the probe that follows finds the function's own driver, power last because drivers set it when
+    /// they bind.
+    const fn restoring_rank(&self) -> u8 {
+        match self {
+            Self::GrantGroup { .. } | Self::GrantNode { .. } => 0,
+            Self::SetVgpu { .. } | Self::RemoveMdev { .. } | Self::SetMdevAttribute { .. } => 1,
+            Self::SetOverride { .. } => 2,
+            Self::Unbind { .. } => 3,
+            Self::Return { .. } | Self::Bind { .. } => 4,
+            Self::SetVf { .. } | Self::CreateMdev { .. } => 5,
+            Self::SetVfCount { .. } => 6,
+            Self::SetAutoprobe { .. } => 7,
+            Self::SetPersistence { .. } => 8,
+            Self::SetPower { .. } => 9,
+            Self::SetUnit { .. }
+            | Self::Reset { .. }
+            | Self::Evict { .. }
+            | Self::LoadModule { .. } => 10,
+        }
+    }
+}
+
+/// The steps that restore what `done` changed: the inverses, function by function in reverse order, each function's
+/// in restoring order (take back access, unmake the partition, clear the override, unbind, probe, power). Units are
+/// started again when all functions are back.
+#[must_use]
+pub fn restoring(done: &[Step]) -> Vec<Step> {
+    let mut order: Vec<Address> = Vec::new();
+    for address in done.iter().rev().filter_map(Step::address) {
+        if !order.contains(&address) {
+            order.push(address);
+        }
+    }
+    let mut steps: Vec<Step> = done.iter().filter_map(Step::inverse).collect();
+    steps.sort_by_key(|step| {
+        let stage = match step {
+            Step::GrantGroup { .. } | Step::GrantNode { .. } => 0,
+            Step::SetUnit { .. } => 2,
+            _ => 1,
+        };
+        let turn = step.address().and_then(|a| order.iter().position(|other| *other == a));
+        (stage, turn, step.restoring_rank())
+    });
+    steps.dedup();
+    steps
+}

@@ -38,9 +38,20 @@ impl Assembly {
     #[must_use]
     pub fn of(inventory: &Inventory, head: Address) -> Option<Self> {
         let function = inventory.function(head)?;
+        Some(Self::with(inventory, function, companions(inventory, function)))
+    }
+
+    /// The assembly of `head` without its companions in other groups (`--alone`).
+    #[must_use]
+    pub fn alone(inventory: &Inventory, head: Address) -> Option<Self> {
+        inventory.function(head).map(|function| Self::with(inventory, function, Vec::new()))
+    }
+
+    fn with(inventory: &Inventory, function: &Function, companions: Vec<&Function>) -> Self {
+        let head = function.address;
         let mut members =
             vec![Member { address: head, role: Role::Guest, reason: "asked for".into() }];
-        for companion in companions(inventory, function) {
+        for companion in companions {
             members.push(Member {
                 address: companion.address,
                 role: Role::Guest,
@@ -63,7 +74,7 @@ impl Assembly {
             }
         }
         members.sort_by_key(|member| member.address);
-        Some(Self { head, members })
+        Self { head, members }
     }
 
     /// The assemblies of a whole host, by the address of their heads: each function is taken in one of them. Display

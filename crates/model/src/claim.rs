@@ -83,6 +83,14 @@ pub struct ClaimedMember {
     pub as_found: Option<AsFound>,
 }
 
+impl ClaimedMember {
+    /// A member of which nothing is known but its place.
+    #[must_use]
+    pub const fn unknown(address: Address) -> Self {
+        Self { address, role: Role::Guest, fingerprint: Fingerprint::unknown(), as_found: None }
+    }
+}
+
 /// One thing of a claim: an assembly, or a part of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {

@@ -22,6 +22,19 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Of a device of which nothing is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            vendor: Id::NONE,
+            device: Id::NONE,
+            subsystem_vendor: None,
+            subsystem_device: None,
+            serial: None,
+            slot_path: String::new(),
+        }
+    }
+
     /// Whether `now` can be the same device: everything equal, a serial number only where both have one.
     #[must_use]
     pub fn matches(&self, now: &Self) -> bool {

@@ -6,6 +6,7 @@
 mod address;
 mod assembly;
 pub mod catalog;
+pub mod choose;
 mod claim;
 pub mod doctor;
 mod fingerprint;
@@ -33,7 +34,7 @@ pub use inventory::{
     VgpuTypes, VirtualFunctions, What, is_vfio,
 };
 pub use machine::{
-    Availability, DiskFormat, Exit, GuestFunction, GuestSlot, KernelBoot, MachineDisk,
+    Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
     MachineHandle, MachineSpec, Presence,
 };
 pub use names::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, Assembly, ClaimedMember};
+use crate::{Address, Assembly, Part, Partition};
 
 /// A machine to be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +78,32 @@ pub struct GuestSlot {
     pub functions: Vec<GuestFunction>,
 }
 
+/// What stands behind a function of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestSource {
+    /// A function of the host.
+    Function(Address),
+    /// A mediated device.
+    Mdev(Uuid),
+}
+
+impl GuestSource {
+    /// The host's function, where it is one.
+    #[must_use]
+    pub const fn function(self) -> Option<Address> {
+        match self {
+            Self::Function(address) => Some(address),
+            Self::Mdev(_) => None,
+        }
+    }
+}
+
 /// A function in a guest slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFunction {
-    /// The host's function.
-    pub host: Address,
+    /// What is behind it on the host.
+    pub source: GuestSource,
     /// The function number in the guest.
     pub function: u8,
 }
@@ -100,7 +121,7 @@ impl GuestSlot {
             .into_iter()
             .zip(0u8..8)
             .map(|(host, turn)| GuestFunction {
-                host,
+                source: GuestSource::Function(host),
                 function: if keep { host.function() } else { turn },
             })
             .collect();
@@ -113,10 +134,16 @@ impl GuestSlot {
         Self::place(assembly.guests().map(|member| member.address))
     }
 
-    /// The slot for the guests of a claim.
+    /// The slot for what a claim has of an assembly, or of a device.
     #[must_use]
-    pub fn for_members<'a>(members: impl IntoIterator<Item = &'a ClaimedMember>) -> Self {
-        Self::place(members.into_iter().map(|member| member.address))
+    pub fn for_part(part: &Part) -> Self {
+        match part.partition.as_ref().and_then(Partition::mdev) {
+            Some(uuid) => {
+                let source = GuestSource::Mdev(uuid);
+                Self { functions: vec![GuestFunction { source, function: 0 }] }
+            }
+            None => Self::place(part.guests().map(|member| member.address)),
+        }
     }
 }
 

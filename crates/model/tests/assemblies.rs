@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
-    GuestSlot, Id, Inventory, Mdev, NodeAccess, PowerControl, Role, Step, VfioSupport,
+    GuestSlot, Id, Inventory, Mdev, NodeAccess, Part, PowerControl, Role, Step, VfioSupport,
     VirtualFunctions, plan, restoring,
 };
 use proptest::prelude::*;
@@ -147,12 +147,42 @@ fn functions_of_one_slot_keep_their_numbers_and_function_0_is_always_there() {
         GuestSlot::place(addresses.iter().map(|a| at(a)))
             .functions
             .into_iter()
-            .map(|f| (f.host.to_string(), f.function))
+            .map(|f| (f.source.function().unwrap().to_string(), f.function))
             .collect::<Vec<_>>()
     };
     let both = place(&["0000:01:00.2", "0000:01:00.0"]);
     assert_eq!(both, [("0000:01:00.0".into(), 0), ("0000:01:00.2".into(), 2)]);
     assert_eq!(place(&["0000:01:00.1"]), [("0000:01:00.1".into(), 0)]);
+}
+
+fn planned(
+    inventory: &Inventory,
+    members: &[ClaimedMember],
+    nodes: &BTreeMap<u32, NodeAccess>,
+    uid: u32,
+) -> Vec<Step> {
+    planned_as(inventory, members, &found(inventory, members), nodes, uid)
+}
+
+fn planned_as(
+    inventory: &Inventory,
+    members: &[ClaimedMember],
+    found: &[AsFound],
+    nodes: &BTreeMap<u32, NodeAccess>,
+    uid: u32,
+) -> Vec<Step> {
+    let vf_settings = BTreeMap::new();
+    let given = plan::Given {
+        inventory,
+        found,
+        nodes,
+        vf_settings: &vf_settings,
+        uid,
+        device_nodes: false,
+        reset: false,
+    };
+    let part = Part { head: members[0].address, partition: None, members: members.to_vec() };
+    plan::prepare(&given, &[part]).steps().cloned().collect()
 }
 
 fn found(inventory: &Inventory, members: &[ClaimedMember]) -> Vec<AsFound> {
@@ -163,6 +193,7 @@ fn found(inventory: &Inventory, members: &[ClaimedMember]) -> Vec<AsFound> {
             driver: inventory.function(member.address).unwrap().driver.clone(),
             driver_override: None,
             power: Some(PowerControl::Auto),
+            link: None,
             fingerprint: member.fingerprint.clone(),
         })
         .collect()
@@ -192,8 +223,7 @@ fn claimed(inventory: &Inventory, head: &str) -> Vec<ClaimedMember> {
 fn the_plan_of_a_gpu_and_the_way_back() {
     let inventory = desktop();
     let members = claimed(&inventory, "0000:01:00.0");
-    let found = found(&inventory, &members);
-    let steps = plan::prepare(&inventory, &members, &found, &BTreeMap::new(), 1_900_000_000);
+    let steps = planned(&inventory, &members, &BTreeMap::new(), 1_900_000_000);
     let words = |steps: &[Step]| steps.iter().map(Step::describe).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(words(&steps), @r"
     load vfio_iommu_type1
@@ -230,10 +260,9 @@ fn a_function_that_is_on_vfio_already_stays_there() {
     let mut inventory = desktop();
     inventory.functions.get_mut(&at("0000:04:00.0")).unwrap().driver = Some("vfio-pci".into());
     let members = claimed(&inventory, "0000:04:00.0");
-    let found = found(&inventory, &members);
     let node = NodeAccess { uid: 0, gid: 107, mode: 0o660 };
     let nodes = BTreeMap::from([(4, node)]);
-    let steps = plan::prepare(&inventory, &members, &found, &nodes, 77);
+    let steps = planned(&inventory, &members, &nodes, 77);
     assert!(
         !steps.iter().any(|s| matches!(s, Step::Unbind { .. } | Step::Bind { .. })),
         "{steps:?}"
@@ -270,6 +299,7 @@ fn apply(mut now: Shown, step: &Step) -> Shown {
         }
         Step::SetPower { to, .. } => now.power = *to,
         Step::LoadModule { .. } | Step::GrantGroup { .. } => {}
+        other => panic!("no step of a hand-over of whole functions: {other:?}"),
     }
     now
 }
@@ -293,7 +323,7 @@ proptest! {
             found.driver_override = driver_override.clone();
         }
         let before = Shown { driver, driver_override, power };
-        let mut steps = plan::prepare(&inventory, &members, &found, &BTreeMap::new(), 1);
+        let mut steps = planned_as(&inventory, &members, &found, &BTreeMap::new(), 1);
         steps.truncate(cut);
         let there = steps.iter().fold(before.clone(), apply);
         let back = restoring(&steps).iter().fold(there, apply);

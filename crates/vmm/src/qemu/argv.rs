@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{GuestSlot, MachineSpec};
+use model::{GuestSlot, GuestSource, MachineSpec};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
@@ -182,12 +182,19 @@ fn devices(
         if function.function == 0 && several {
             insert(&mut device, "multifunction", json!(true));
         }
-        // QEMU 7.2 takes no domain of more than four digits here, but any path.
-        if function.host.domain() > 0xffff {
-            let path = place.root.join("sys/bus/pci/devices").join(function.host.to_string());
-            insert(&mut device, "sysfsdev", json!(text(&path)?));
-        } else {
-            insert(&mut device, "host", json!(function.host.to_string()));
+        match function.source {
+            // QEMU 7.2 takes no domain of more than four digits here, but any path.
+            GuestSource::Function(address) if address.domain() > 0xffff => {
+                let path = place.root.join("sys/bus/pci/devices").join(address.to_string());
+                insert(&mut device, "sysfsdev", json!(text(&path)?));
+            }
+            GuestSource::Function(address) => {
+                insert(&mut device, "host", json!(address.to_string()));
+            }
+            GuestSource::Mdev(uuid) => {
+                let path = place.root.join("sys/bus/mdev/devices").join(uuid.to_string());
+                insert(&mut device, "sysfsdev", json!(text(&path)?));
+            }
         }
         ports.device(device);
     }

@@ -15,8 +15,8 @@ const WIDE: u64 = 0x10_0000;
 /// The size of the window where the default is too small. A function that cannot be read is passed over: QEMU will say
 /// what is wrong with it.
 pub fn needed(root: &Path, spec: &MachineSpec) -> Option<u64> {
-    let addresses =
-        spec.slots.iter().flat_map(|slot| &slot.functions).map(|function| function.host);
+    let functions = spec.slots.iter().flat_map(|slot| &slot.functions);
+    let addresses = functions.filter_map(|function| function.source.function());
     let total: u64 = addresses.map(|address| wide_bars(root, address)).fold(0, u64::saturating_add);
     // Each BAR is aligned to its own size, so twice the sum is enough in any order.
     let window = total.checked_mul(2)?.checked_next_power_of_two()?;

@@ -1,0 +1,372 @@
+//! What would do for a wish, best first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::matching::assign;
+use super::{Chosen, Scene, Want, What};
+use crate::{Address, Assembly, Code, Function, Mechanism, Partition, Refusal, Role, VfSettings};
+
+/// Candidates of all wishes together, each once.
+#[derive(Default)]
+struct Pool {
+    all: Vec<Chosen>,
+}
+
+impl Pool {
+    fn add(&mut self, chosen: Chosen) -> usize {
+        self.all.push(chosen);
+        self.all.len() - 1
+    }
+}
+
+/// A wish that is met by any of several.
+struct Wish<'a> {
+    place: usize,
+    want: &'a Want,
+    likes: Vec<usize>,
+    /// Why what would fit cannot be had.
+    reasons: Vec<Refusal>,
+}
+
+impl Scene<'_> {
+    /// Meets all open wishes, or says why one cannot be met.
+    pub(super) fn fill(
+        &self,
+        open: &[(usize, &Want)],
+        named: &[Chosen],
+    ) -> Result<Vec<(usize, Chosen)>, Refusal> {
+        let mut pool = Pool::default();
+        let mut wishes = Vec::new();
+        for (place, want) in open {
+            wishes.push(self.wish(*place, want, named, &mut pool)?);
+        }
+        share(&mut wishes, &pool);
+        let mut dropped = BTreeSet::new();
+        loop {
+            let given = give(&wishes, &pool, &dropped)?;
+            let Some(one) = conflicting(&given, &pool) else {
+                return Ok(given
+                    .into_iter()
+                    .map(|(place, one)| (place, settled(open, place, &pool.all[one], self.id, one)))
+                    .collect());
+            };
+            dropped.insert(one);
+        }
+    }
+
+    fn wish<'a>(
+        &self,
+        place: usize,
+        want: &'a Want,
+        named: &[Chosen],
+        pool: &mut Pool,
+    ) -> Result<Wish<'a>, Refusal> {
+        let fitting = match &want.what {
+            What::Any(filter) => self.whole(|function| filter.fits(function), want.count),
+            What::Vf { of, .. } => self.vfs(self.parent(of.as_ref())?)?,
+            What::Profile { profile, of, .. } => {
+                self.profiles(profile, self.parent(of.as_ref())?, want.count)
+            }
+            What::Device(_) | What::Mdev(_) => Vec::new(),
+        };
+        let mut wish = Wish { place, want, likes: Vec::new(), reasons: Vec::new() };
+        for candidate in fitting {
+            if let Some(why) = self.why_not(&candidate) {
+                wish.reasons.push(why);
+            } else if !named.iter().any(|named| named.excludes(&candidate)) {
+                wish.likes.push(pool.add(candidate));
+            }
+        }
+        Ok(wish)
+    }
+
+    fn parent(&self, of: Option<&String>) -> Result<Option<Address>, Refusal> {
+        let Some(name) = of else { return Ok(None) };
+        let address = self.address(name)?;
+        if self.inventory.function(address).is_none() {
+            return Err(crate::no_such_function(address));
+        }
+        Ok(Some(address))
+    }
+
+    /// Assemblies whose head fits and that nothing on the host stands in the way of: those of the NUMA node that just has
+    /// enough first, there what is not used by a driver first.
+    fn whole(&self, fits: impl Fn(&Function) -> bool, count: u32) -> Vec<Chosen> {
+        let mut found: Vec<(&Function, Assembly)> = Vec::new();
+        for assembly in Assembly::all(self.inventory) {
+            let Some(head) = self.inventory.function(assembly.head) else { continue };
+            let assembly = if self.alone {
+                Assembly::alone(self.inventory, head.address)
+            } else {
+                Some(assembly)
+            };
+            let Some(assembly) = assembly else { continue };
+            if fits(head)
+                && head.physical_function.is_none()
+                && assembly.obstacles(self.inventory).is_empty()
+            {
+                found.push((head, assembly));
+            }
+        }
+        let mut on_node: BTreeMap<Option<u32>, usize> = BTreeMap::new();
+        for (head, _) in &found {
+            *on_node.entry(head.numa_node).or_default() += 1;
+        }
+        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+        found.sort_by_key(|(head, _)| {
+            let there = on_node.get(&head.numa_node).copied().unwrap_or_default();
+            // The smallest node that has enough, else the largest.
+            let enough = if there >= wanted { (0, there) } else { (1, usize::MAX - there) };
+            let idle = head.driver.is_none() || head.on_vfio();
+            (enough, head.numa_node, head.boot_vga, !idle, head.path.clone(), head.address)
+        });
+        found.iter().map(|(_, assembly)| Chosen::whole(assembly)).collect()
+    }
+
+    /// The virtual functions of a device, or of all.
+    fn vfs(&self, of: Option<Address>) -> Result<Vec<Chosen>, Refusal> {
+        let parents = self.inventory.functions.values();
+        let parents = parents.filter(|function| of.is_none_or(|of| of == function.address));
+        let mut found = Vec::new();
+        for parent in parents {
+            let Some(sriov) = &parent.sriov else { continue };
+            for (vf, index) in sriov.present.iter().zip(0u16..) {
+                let Some(assembly) = Assembly::of(self.inventory, *vf) else { continue };
+                if !assembly.obstacles(self.inventory).is_empty() {
+                    continue;
+                }
+                let how = Mechanism::Vf { index, settings: VfSettings::default() };
+                let partition = Some(Partition { parent: parent.address, how });
+                found.push(Chosen { partition, ..Chosen::whole(&assembly) });
+            }
+        }
+        match of.and_then(|of| self.inventory.function(of)) {
+            Some(parent) if found.is_empty() => Err(no_vfs(parent)),
+            _ => Ok(found),
+        }
+    }
+
+    /// Parts of a profile: what could be made of it now, on devices that have some of it already first, for some drivers
+    /// let one type only live on a device.
+    fn profiles(&self, profile: &str, of: Option<Address>, count: u32) -> Vec<Chosen> {
+        let mut found: Vec<(usize, Chosen)> = Vec::new();
+        for function in self.inventory.functions.values() {
+            let own = function.physical_function.unwrap_or(function.address);
+            if of.is_some_and(|of| of != own && of != function.address) {
+                continue;
+            }
+            let busy = function.mdevs.len();
+            let mdevs = self.mdevs(function, profile, count);
+            found.extend(mdevs.into_iter().map(|chosen| (usize::MAX - busy, chosen)));
+            let siblings = self.vgpus_on(own);
+            found
+                .extend(self.vgpu(function, profile).map(|chosen| (usize::MAX - siblings, chosen)));
+        }
+        found.sort_by_key(|(rank, chosen)| (*rank, chosen.head));
+        found.into_iter().map(|(_, chosen)| chosen).collect()
+    }
+
+    fn mdevs(&self, parent: &Function, profile: &str, count: u32) -> Vec<Chosen> {
+        let Some(detail) = &parent.detail else { return Vec::new() };
+        let matching = detail.mdev_types.iter().find(|kind| {
+            let name = kind.name.as_deref().unwrap_or_default();
+            kind.id == profile || named(name, profile)
+        });
+        let Some(kind) = matching else { return Vec::new() };
+        // What is reserved and not made yet is still counted as available by the parent.
+        let reserved = self.claims.iter().flat_map(|claim| &claim.parts).filter(|part| {
+            let uuid = part.partition.as_ref().and_then(Partition::mdev);
+            part.head == parent.address
+                && uuid.is_some_and(|uuid| !parent.mdevs.iter().any(|mdev| mdev.uuid == uuid))
+        });
+        let reserved = u32::try_from(reserved.count()).unwrap_or(u32::MAX);
+        let available = kind.available.unwrap_or(0).saturating_sub(reserved).min(count);
+        let how = Mechanism::Mdev {
+            uuid: Uuid::nil(),
+            type_id: kind.id.clone(),
+            existing: false,
+            attributes: Vec::new(),
+        };
+        let partition = Some(Partition { parent: parent.address, how });
+        let one = Chosen { head: parent.address, partition, members: Vec::new() };
+        vec![one; usize::try_from(available).unwrap_or_default()]
+    }
+
+    fn vgpu(&self, function: &Function, profile: &str) -> Option<Chosen> {
+        let parent = function.physical_function?;
+        let types = function.detail.as_ref()?.vgpu.as_ref()?;
+        let kind = types.creatable.iter().find(|kind| named(&kind.name, profile))?;
+        if types.current.is_some() {
+            return None;
+        }
+        let assembly = Assembly::of(self.inventory, function.address)?;
+        let how = Mechanism::Vgpu {
+            function: function.address,
+            type_id: kind.id,
+            name: kind.name.clone(),
+        };
+        // Its group's other members would have to leave their drivers, and a vGPU does not leave its own.
+        let alone = assembly
+            .members
+            .iter()
+            .all(|member| member.address == function.address || member.role == Role::Bystander);
+        alone.then(|| Chosen {
+            partition: Some(Partition { parent, how }),
+            ..Chosen::whole(&assembly)
+        })
+    }
+
+    fn vgpus_on(&self, parent: Address) -> usize {
+        let siblings = self.inventory.functions.values();
+        siblings
+            .filter(|function| function.physical_function == Some(parent))
+            .filter(|function| {
+                let vgpu = function.detail.as_ref().and_then(|detail| detail.vgpu.as_ref());
+                vgpu.is_some_and(|vgpu| vgpu.current.is_some())
+            })
+            .count()
+    }
+}
+
+/// Whether a profile's full name is meant: `NVIDIA L40S-1Q`, or without the vendor's name.
+fn named(name: &str, profile: &str) -> bool {
+    let last = name.rsplit(' ').next().unwrap_or_default();
+    !profile.is_empty()
+        && (name.eq_ignore_ascii_case(profile) || last.eq_ignore_ascii_case(profile))
+}
+
+/// The same thing can be a candidate of several wishes: each of them then likes the first of its kind.
+fn share(wishes: &mut [Wish<'_>], pool: &Pool) {
+    let mut seen: BTreeMap<(Address, Vec<Address>), usize> = BTreeMap::new();
+    for wish in wishes {
+        for like in &mut wish.likes {
+            let Some(chosen) = pool.all.get(*like) else { continue };
+            if chosen.members.is_empty() {
+                continue;
+            }
+            let key = (chosen.head, chosen.taken().collect());
+            *like = *seen.entry(key).or_insert(*like);
+        }
+    }
+}
+
+/// Gives each wish as many candidates as it asks for.
+fn give(
+    wishes: &[Wish<'_>],
+    pool: &Pool,
+    dropped: &BTreeSet<usize>,
+) -> Result<Vec<(usize, usize)>, Refusal> {
+    let mut likes = Vec::new();
+    let mut owner = Vec::new();
+    for (turn, wish) in wishes.iter().enumerate() {
+        let left: Vec<usize> =
+            wish.likes.iter().copied().filter(|like| !dropped.contains(like)).collect();
+        if left.len() < usize::try_from(wish.want.count).unwrap_or(usize::MAX) {
+            return Err(too_few(wish, left.len()));
+        }
+        for _ in 0..wish.want.count {
+            likes.push(left.clone());
+            owner.push(turn);
+        }
+    }
+    let mut given = Vec::new();
+    for (candidate, turn) in assign(&likes, pool.all.len()).into_iter().zip(owner) {
+        let Some(wish) = wishes.get(turn) else { continue };
+        match candidate {
+            Some(candidate) => given.push((wish.place, candidate)),
+            None => return Err(too_few(wish, wish.want.count.saturating_sub(1) as usize)),
+        }
+    }
+    Ok(given)
+}
+
+/// A candidate that excludes an earlier one.
+fn conflicting(given: &[(usize, usize)], pool: &Pool) -> Option<usize> {
+    let chosen = |at: usize| given.get(at).and_then(|(_, one)| pool.all.get(*one));
+    (0..given.len()).find_map(|late| {
+        let one = chosen(late)?;
+        let clash = (0..late).filter_map(chosen).any(|other| other.excludes(one));
+        clash.then(|| given.get(late).map(|(_, one)| *one)).flatten()
+    })
+}
+
+/// Fills in what the wish says of its part, and a name for a new mediated device: the claim's own id, changed in its last
+/// bytes, so that a person sees whose it is.
+fn settled(
+    open: &[(usize, &Want)],
+    place: usize,
+    chosen: &Chosen,
+    id: Uuid,
+    turn: usize,
+) -> Chosen {
+    let mut chosen = chosen.clone();
+    let want = open.iter().find(|(other, _)| *other == place).map(|(_, want)| &want.what);
+    let how = chosen.partition.as_mut().map(|partition| &mut partition.how);
+    match (how, want) {
+        (Some(Mechanism::Vf { settings, .. }), Some(What::Vf { settings: wanted, .. })) => {
+            *settings = wanted.clone();
+        }
+        (
+            Some(Mechanism::Mdev { uuid, attributes, .. }),
+            Some(What::Profile { attributes: wanted, .. }),
+        ) => {
+            let turn = u128::try_from(turn).unwrap_or_default() + 1;
+            *uuid = Uuid::from_u128(id.as_u128() ^ (turn & 0xffff));
+            attributes.clone_from(wanted);
+        }
+        _ => {}
+    }
+    chosen
+}
+
+fn no_vfs(parent: &Function) -> Refusal {
+    let address = parent.address;
+    match &parent.sriov {
+        None => Refusal::new(
+            Code::NotAssignable,
+            format!("{address} cannot have virtual functions: it has no SR-IOV"),
+            "`handover ls` shows what can; firmware may have it switched off",
+        ),
+        Some(sriov) if sriov.present.is_empty() => Refusal::new(
+            Code::InsufficientResources,
+            format!(
+                "{address} has no virtual functions now, of the {} that it could have",
+                sriov.total
+            ),
+            format!("handover sriov set {address} {}", sriov.total),
+        ),
+        Some(_) => Refusal::new(
+            Code::NotAssignable,
+            format!("none of the virtual functions of {address} can be handed over"),
+            format!("handover doctor --for {address}"),
+        ),
+    }
+}
+
+fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
+    let what = &wish.want.what;
+    let count = wish.want.count;
+    let have = match left {
+        0 => "none is free".to_owned(),
+        left => format!("{left} of {count} can be had"),
+    };
+    let why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
+    let shown: Vec<&str> = why.iter().copied().take(4).collect();
+    let more = why.len().saturating_sub(shown.len());
+    let mut message = format!("{what}: {have}");
+    if !shown.is_empty() {
+        message.push_str(&format!(" ({}", shown.join("; ")));
+        message.push_str(&if more > 0 { format!("; and {more} more)") } else { ")".into() });
+    } else if left == 0 {
+        message = format!("{what}: this host has none");
+    }
+    let remedy = match wish.reasons.first() {
+        Some(first) => first.remedy.clone(),
+        None => {
+            "`handover ls` shows what is there, `handover doctor` what stands in the way".into()
+        }
+    };
+    Refusal::new(Code::InsufficientResources, message, remedy)
+}

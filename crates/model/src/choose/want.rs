@@ -1,0 +1,309 @@
+//! What is asked for, and how a person writes it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
+
+/// One thing that a claim asks for, so many times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// How many.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// One device as a whole, by address or by the name that it is registered by.
+    Device(String),
+    /// Any device as a whole that fits.
+    Any(Filter),
+    /// Virtual functions that are there.
+    Vf {
+        /// Of this device, by address or name; of any where it is not said.
+        of: Option<String>,
+        /// What its physical function is told of it.
+        #[serde(default)]
+        settings: VfSettings,
+    },
+    /// A part of a device by its profile's name or id, `NVIDIA L40S-1Q`, `L40S-1Q`, `nvidia-474`: by whichever
+    /// mechanism the host has it.
+    Profile {
+        /// The profile.
+        profile: String,
+        /// Of this device, by address or name; of any where it is not said.
+        #[serde(default)]
+        of: Option<String>,
+        /// Attributes to write to a mediated device after it is made, in order.
+        #[serde(default)]
+        attributes: Vec<(String, String)>,
+    },
+    /// A mediated device that is there already.
+    Mdev(Uuid),
+}
+
+/// Which devices fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// What it does.
+    pub kind: Option<Kind>,
+    /// Vendor id.
+    pub vendor: Option<Id>,
+    /// Device id.
+    pub device: Option<Id>,
+    /// NUMA node.
+    pub node: Option<u32>,
+}
+
+impl Filter {
+    /// Whether a function fits.
+    #[must_use]
+    pub fn fits(&self, function: &Function) -> bool {
+        fn is<T: PartialEq>(wanted: Option<T>, there: T) -> bool {
+            wanted.is_none_or(|wanted| wanted == there)
+        }
+        is(self.kind, function.kind())
+            && is(self.vendor, function.vendor)
+            && is(self.device, function.device)
+            && (self.node.is_none() || self.node == function.numa_node)
+    }
+}
+
+impl FromStr for Want {
+    type Err = Refusal;
+
+    /// Reads `[COUNTx]WHAT[@DEVICE][,KEY=VALUE...]`; see [`GRAMMAR`].
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let mut words = text.split(',');
+        let head = words.next().unwrap_or_default();
+        let settings: Vec<(&str, &str)> = words
+            .map(|word| {
+                word.split_once('=').ok_or_else(|| wrong(text, "after a comma comes KEY=VALUE"))
+            })
+            .collect::<Result<_, _>>()?;
+        let (count, rest) = counted(head);
+        let (name, of) = match rest.split_once('@') {
+            Some((name, of)) if !of.is_empty() => (name, Some(of.to_owned())),
+            Some(_) => return Err(wrong(text, "nothing comes after @")),
+            None => (rest, None),
+        };
+        if count == 0 {
+            return Err(wrong(text, "none of it is asked for"));
+        }
+        Ok(Self { count, what: what(text, name, of, &settings)? })
+    }
+}
+
+/// How a wish is written, for help and errors.
+pub const GRAMMAR: &str = "\
+  0000:01:00.0            this device, with all that goes with it
+  gpu0                    the device registered by that name
+  gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
+  10de:20b0, 2x10de:20b0  any device of that vendor and device id
+  gpu,node=0              any GPU on NUMA node 0
+  vf@0000:03:00.0         a virtual function of that NIC
+  4xvf@nic0,vlan=100      four, on VLAN 100 (mac, vlan, qos, trust, spoofchk, min_tx_rate, max_tx_rate)
+  profile=L40S-1Q         a vGPU of that profile, by mdev or by NVIDIA's vendor VFIO (@DEVICE chooses the GPU)
+  mdev=UUID               a mediated device that is there";
+
+/// A count in front: `2x...`.
+fn counted(text: &str) -> (u32, &str) {
+    let counted = text.split_once('x').and_then(|(count, rest)| {
+        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        Some((digits.then(|| count.parse().ok()).flatten()?, rest))
+    });
+    counted.filter(|(_, rest)| !rest.is_empty()).unwrap_or((1, text))
+}
+
+fn what(
+    text: &str,
+    name: &str,
+    of: Option<String>,
+    settings: &[(&str, &str)],
+) -> Result<What, Refusal> {
+    if let Some(profile) = name.strip_prefix("profile=") {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let attributes = settings.iter().map(own).collect();
+        return Ok(What::Profile { profile: profile.into(), of, attributes });
+    }
+    if name == "vf" {
+        return Ok(What::Vf { of, settings: vf_settings(text, settings)? });
+    }
+    if of.is_some() {
+        return Err(wrong(text, "only `vf` and `profile=` are parts of a device"));
+    }
+    if let Some(uuid) = name.strip_prefix("mdev=") {
+        no_settings(text, settings)?;
+        return uuid.parse().map(What::Mdev).map_err(|_| wrong(text, "after mdev= comes a UUID"));
+    }
+    if let Some(filter) = filter(name) {
+        return Ok(What::Any(Filter { node: node(text, settings)?, ..filter }));
+    }
+    no_settings(text, settings)?;
+    if name.is_empty() {
+        return Err(wrong(text, "nothing is asked for"));
+    }
+    // An address has colons too: it is read where it is looked up.
+    Ok(What::Device(name.into()))
+}
+
+/// A kind, or a vendor and device id.
+fn filter(name: &str) -> Option<Filter> {
+    if let Ok(kind) = name.parse() {
+        return Some(Filter { kind: Some(kind), ..Filter::default() });
+    }
+    let (vendor, device) = name.split_once(':')?;
+    let four = |text: &str| (text.len() == 4).then(|| text.parse().ok()).flatten();
+    Some(Filter { vendor: Some(four(vendor)?), device: Some(four(device)?), ..Filter::default() })
+}
+
+fn node(text: &str, settings: &[(&str, &str)]) -> Result<Option<u32>, Refusal> {
+    match settings {
+        [] => Ok(None),
+        [("node", value)] => {
+            value.parse().map(Some).map_err(|_| wrong(text, "after node= comes a number"))
+        }
+        _ => Err(wrong(text, "a device can be asked for with node= only")),
+    }
+}
+
+fn no_settings(text: &str, settings: &[(&str, &str)]) -> Result<(), Refusal> {
+    if settings.is_empty() { Ok(()) } else { Err(wrong(text, "a named device has no settings")) }
+}
+
+fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refusal> {
+    let mut read = VfSettings::default();
+    for (key, value) in settings {
+        let bad = || wrong(text, &format!("{value:?} is no value for {key}"));
+        let switch = || match *value {
+            "on" => Ok(Some(true)),
+            "off" => Ok(Some(false)),
+            _ => Err(bad()),
+        };
+        match *key {
+            "mac" => read.mac = Some(value.parse().map_err(|_| bad())?),
+            "vlan" => {
+                let vlan = value.parse().ok().filter(|vlan| *vlan < 4095);
+                read.vlan = Some(vlan.ok_or_else(bad)?);
+            }
+            "qos" => read.qos = Some(value.parse().ok().filter(|qos| *qos < 8).ok_or_else(bad)?),
+            "trust" => read.trust = switch()?,
+            "spoofchk" => read.spoof_check = switch()?,
+            "min_tx_rate" => read.min_rate = Some(value.parse().map_err(|_| bad())?),
+            "max_tx_rate" => read.max_rate = Some(value.parse().map_err(|_| bad())?),
+            _ => return Err(wrong(text, &format!("a virtual function has no {key}"))),
+        }
+    }
+    Ok(read)
+}
+
+fn wrong(text: &str, why: &str) -> Refusal {
+    Refusal::new(
+        Code::InvalidRequest,
+        format!("{text:?} cannot be asked for: {why}"),
+        format!("write it like one of these:\n{GRAMMAR}"),
+    )
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of =
+            |of: &Option<String>| of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();
+        match self {
+            Self::Device(name) => f.write_str(name),
+            Self::Any(filter) => {
+                let kind = filter.kind.map_or("device", |kind| kind.as_str());
+                write!(f, "{kind}")?;
+                if let (Some(vendor), Some(device)) = (filter.vendor, filter.device) {
+                    write!(f, " {vendor}:{device}")?;
+                }
+                filter.node.map_or(Ok(()), |node| write!(f, " on NUMA node {node}"))
+            }
+            Self::Vf { of: parent, .. } => write!(f, "virtual function{}", of(parent)),
+            Self::Profile { profile, of: parent, .. } => write!(f, "{profile}{}", of(parent)),
+            Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+        }
+    }
+}
+
+impl Want {
+    /// One device as a whole.
+    #[must_use]
+    pub fn device(address: Address) -> Self {
+        Self { count: 1, what: What::Device(address.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (u32, What) {
+        let want: Want = text.parse().unwrap();
+        (want.count, want.what)
+    }
+
+    #[test]
+    fn what_a_person_writes() {
+        assert_eq!(read("0000:01:00.0"), (1, What::Device("0000:01:00.0".into())));
+        assert_eq!(read("gpu0"), (1, What::Device("gpu0".into())));
+        let gpu = Filter { kind: Some(Kind::Gpu), ..Filter::default() };
+        assert_eq!(read("2xgpu"), (2, What::Any(gpu)));
+        assert_eq!(read("gpu,node=1"), (1, What::Any(Filter { node: Some(1), ..gpu })));
+        let ids =
+            Filter { vendor: Some(Id(0x10de)), device: Some(Id(0x20b0)), ..Filter::default() };
+        assert_eq!(read("3x10de:20b0"), (3, What::Any(ids)));
+        let (count, what) = read("4xvf@nic0,mac=52:54:00:00:00:01,vlan=100,trust=on");
+        let What::Vf { of, settings } = what else { panic!("{what:?}") };
+        assert_eq!((count, of.as_deref()), (4, Some("nic0")));
+        assert_eq!(settings.to_string(), "mac 52:54:00:00:00:01 vlan 100 trust on");
+        let profile = What::Profile {
+            profile: "NVIDIA L40S-1Q".into(),
+            of: Some("0000:41:00.0".into()),
+            attributes: Vec::new(),
+        };
+        assert_eq!(read("profile=NVIDIA L40S-1Q@0000:41:00.0"), (1, profile));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_grammar() {
+        for text in [
+            "",
+            "0xgpu",
+            "gpu@",
+            "gpu@nic",
+            "vf@nic,vlan=5000",
+            "vf,colour=red",
+            "gpu,x",
+            "mdev=1",
+            "gpu0,node=1",
+        ] {
+            let refusal = text.parse::<Want>().unwrap_err();
+            assert_eq!(refusal.code, Code::InvalidRequest, "{text}");
+            assert!(refusal.remedy.contains("4xvf@nic0"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn json_and_text_mean_the_same() {
+        for text in ["2xgpu,node=0", "vf@nic0,vlan=7", "profile=nvidia-474", "gpu0"] {
+            let want: Want = text.parse().unwrap();
+            let json = serde_json::to_string(&want).unwrap();
+            assert_eq!(serde_json::from_str::<Want>(&json).unwrap(), want, "{json}");
+        }
+    }
+}

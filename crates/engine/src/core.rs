@@ -34,10 +34,10 @@ pub struct Core {
     changed: Condvar,
 }
 
-/// The right to work on an instance, until dropped.
+/// The right to work on an instance or claim, until dropped.
 pub struct Turn<'a> {
     core: &'a Core,
-    instance: Uuid,
+    subject: Uuid,
 }
 
 impl Core {
@@ -68,13 +68,13 @@ impl Core {
         }))
     }
 
-    /// Waits until nobody else works on the instance.
-    pub fn turn(&self, instance: Uuid) -> Turn<'_> {
+    /// Waits until nobody else works on the instance or claim.
+    pub fn turn(&self, subject: Uuid) -> Turn<'_> {
         let mut busy = held(&self.busy);
-        while !busy.insert(instance) {
+        while !busy.insert(subject) {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
-        Turn { core: self, instance }
+        Turn { core: self, subject }
     }
 
     /// How long a restoring waits for this daemon's own workers. Those that missed their deadline are not waited for,
@@ -108,14 +108,14 @@ impl Core {
     pub fn open_operation(
         &self,
         kind: &str,
-        instance: Uuid,
+        subject: Uuid,
         together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
         let operation = self.store.write(Durability::Power, |tx| {
             together(tx)?;
-            OpenOperation::open(tx, kind, instance, &self.boot)
+            OpenOperation::open(tx, kind, subject, &self.boot)
         })?;
-        self.reached(&JournalEvent::Opened { instance, operation: kind.into() });
+        self.reached(&JournalEvent::Opened { subject, operation: kind.into() });
         self.notify();
         Ok(operation)
     }
@@ -133,7 +133,7 @@ impl Core {
             operation.close(tx, outcome, error)
         })?;
         self.reached(&JournalEvent::Closed {
-            instance: operation.instance,
+            subject: operation.subject,
             operation: operation.kind.clone(),
             outcome: outcome.into(),
         });
@@ -156,7 +156,7 @@ impl Core {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        held(&self.core.busy).remove(&self.instance);
+        held(&self.core.busy).remove(&self.subject);
         self.core.freed.notify_all();
     }
 }

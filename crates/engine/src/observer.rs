@@ -10,37 +10,37 @@ use uuid::Uuid;
 pub enum JournalEvent {
     /// An operation was recorded and begins.
     Opened {
-        /// The instance that it is about.
-        instance: Uuid,
-        /// `create`, `start`, `stop`, `delete`.
+        /// The instance or claim that it is about.
+        subject: Uuid,
+        /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim; ...
         operation: String,
     },
     /// The intent of a step is recorded; the host is not yet touched.
     Intended {
-        /// The instance that it is about.
-        instance: Uuid,
+        /// The instance or claim that it is about.
+        subject: Uuid,
         /// What will be done.
         action: Action,
     },
     /// The host is changed; the outcome is not yet recorded.
     Performed {
-        /// The instance that it is about.
-        instance: Uuid,
+        /// The instance or claim that it is about.
+        subject: Uuid,
         /// What was done.
         action: Action,
     },
     /// The outcome of a step is recorded.
     Recorded {
-        /// The instance that it is about.
-        instance: Uuid,
+        /// The instance or claim that it is about.
+        subject: Uuid,
         /// What was done.
         action: Action,
     },
     /// An operation is recorded as ended.
     Closed {
-        /// The instance that it is about.
-        instance: Uuid,
-        /// `create`, `start`, `stop`, `delete`.
+        /// The instance or claim that it is about.
+        subject: Uuid,
+        /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim; ...
         operation: String,
         /// `done`, `undone` or `failed`.
         outcome: String,

@@ -54,7 +54,7 @@ impl Core {
         claim: Uuid,
         step: &Step,
     ) -> Result<(), StepError> {
-        let instance = operation.instance;
+        let subject = operation.subject;
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
             // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
@@ -62,7 +62,7 @@ impl Core {
                 self.store.write(Durability::Process, |tx| {
                     operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
                 })?;
-                self.reached(&JournalEvent::Recorded { instance, action });
+                self.reached(&JournalEvent::Recorded { subject, action });
                 return Ok(());
             }
             // Drivers set power/control themselves when they bind.
@@ -103,21 +103,21 @@ impl Core {
         restoring: bool,
         make: impl FnOnce() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let instance = operation.instance;
+        let subject = operation.subject;
         let seq = self.store.write(Durability::Process, |tx| {
             operation.add_step(tx, claim, &action, restoring, "intended", &self.boot)
         })?;
-        self.reached(&JournalEvent::Intended { instance, action: action.clone() });
+        self.reached(&JournalEvent::Intended { subject, action: action.clone() });
         let result = make();
         let failure = result.as_ref().err().map(ToString::to_string);
         if failure.is_none() {
-            self.reached(&JournalEvent::Performed { instance, action: action.clone() });
+            self.reached(&JournalEvent::Performed { subject, action: action.clone() });
         }
         let state = if failure.is_none() { "done" } else { "failed" };
         self.store.write(Durability::Process, |tx| {
             operation.set_step(tx, seq, state, failure.as_deref())
         })?;
-        self.reached(&JournalEvent::Recorded { instance, action });
+        self.reached(&JournalEvent::Recorded { subject, action });
         result
     }
 }

@@ -17,7 +17,7 @@ impl Core {
             StoredClaim::forget_other_boots(tx, &self.boot)
         })?;
         for operation in self.store.read(OpenOperation::all)? {
-            let _turn = self.turn(operation.instance);
+            let _turn = self.turn(operation.subject);
             self.recover_operation(&operation, &mut report)?;
         }
         self.retry_wedged(&mut report)?;
@@ -35,7 +35,7 @@ impl Core {
         operation: &OpenOperation,
         report: &mut RecoveryReport,
     ) -> Result<(), Refusal> {
-        let id = operation.instance;
+        let id = operation.subject;
         let row = self.store.read(|from| StoredInstance::by_id(from, id))?;
         let name = row.map_or_else(|| id.to_string(), |row| row.instance.name);
         let patience = *held(&self.patience);

@@ -287,10 +287,11 @@ pub struct RecoveryReport {
 pub struct Operation {
     /// Its number; later ones are greater.
     pub id: i64,
-    /// `create`, `start`, `stop`, `delete`; `restore`: a further try to give back what was wedged.
+    /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim;
+    /// `restore`: a further try to give back what was wedged; `vf-count`: a change of configuration.
     pub kind: String,
-    /// The instance that it is about.
-    pub instance: Uuid,
+    /// The instance or claim that it is about.
+    pub subject: Uuid,
     /// `open`, `done`, `undone`, `failed`.
     pub state: String,
     /// When it began.

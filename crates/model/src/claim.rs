@@ -15,10 +15,13 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The kind of owner that an instance is.
+    pub const INSTANCE: &'static str = "instance";
+
     /// The owner of an instance's claims.
     #[must_use]
     pub fn instance(id: Uuid) -> Self {
-        Self { kind: "instance".into(), id: id.to_string() }
+        Self { kind: Self::INSTANCE.into(), id: id.to_string() }
     }
 }
 

@@ -181,7 +181,7 @@ impl Core {
         cause: &Refusal,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        let id = operation.instance;
+        let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
             self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());

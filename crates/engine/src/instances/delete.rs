@@ -26,7 +26,7 @@ impl Core {
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        let id = operation.instance;
+        let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
             self.close_operation(operation, "done", None, |_| Ok(()))?;
             return Ok(Vec::new());

@@ -29,7 +29,7 @@ impl Core {
 
     /// Stops, or finishes a stop that was cut off.
     pub fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
-        let id = operation.instance;
+        let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
             self.close_operation(operation, "done", None, |_| Ok(()))?;
             return Ok(Vec::new());

@@ -1,40 +1,48 @@
 //! Claims.
 
+use jiff::Timestamp;
+use model::choose::Want;
 use model::{Claim, ClaimState, Owner};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, text, to_json, word};
+use super::{json, optional_text, text, to_json, word};
 
-/// The owner of a claim whose instance is gone, but whose devices could not be given back.
+/// The owner of a claim whose own owner is gone, but whose devices could not be given back.
 const WAITING: &str = "undo";
 
 /// A claim as it is kept.
 #[derive(Clone, Debug)]
 pub struct StoredClaim {
     pub claim: Claim,
-    /// The registration it was made by.
-    pub device: Uuid,
+    /// The registration it was made by, where an instance asked for one.
+    pub device: Option<Uuid>,
     /// Its turn among the owner's claims.
     pub position: u32,
+    /// What was asked for.
+    pub wants: Vec<Want>,
+    pub created_at: Timestamp,
 }
 
 impl StoredClaim {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
         to.execute(
-            "INSERT INTO claims (id, owner_kind, owner_id, position, device, head, state, boot_id, members)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO claims (id, owner_kind, owner_id, position, device, reason, expires, wants, state, boot_id,
+             parts, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 claim.id.to_string(),
                 claim.owner.kind,
                 claim.owner.id,
                 self.position,
-                self.device.to_string(),
-                claim.head.to_string(),
+                self.device.map(|id| id.to_string()),
+                claim.reason,
+                claim.expires.map(super::signed),
+                to_json(&self.wants)?,
                 claim.state.as_str(),
                 claim.boot_id,
-                to_json(&claim.members)?,
+                to_json(&claim.parts)?,
+                self.created_at.to_string(),
             ],
         )?;
         Ok(())
@@ -43,31 +51,41 @@ impl StoredClaim {
     /// Writes what changes in the life of a claim.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
-        to.execute(
-            "UPDATE claims SET state = ?, boot_id = ?, members = ? WHERE id = ?",
-            params![
-                claim.state.as_str(),
-                claim.boot_id,
-                to_json(&claim.members)?,
-                claim.id.to_string()
-            ],
-        )?;
-        Ok(())
+        to.prepare_cached(
+            "UPDATE claims SET state = ?, boot_id = ?, parts = ?, expires = ? WHERE id = ?",
+        )?
+        .execute(params![
+            claim.state.as_str(),
+            claim.boot_id,
+            to_json(&claim.parts)?,
+            claim.expires.map(super::signed),
+            claim.id.to_string()
+        ])
+        .map(drop)
     }
 
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
-        from.prepare_cached("SELECT * FROM claims ORDER BY owner_id, position")?
+        from.prepare_cached("SELECT * FROM claims ORDER BY owner_kind, owner_id, position")?
             .query_map([], Self::read)?
             .collect()
     }
 
-    pub fn of_instance(from: &Connection, instance: Uuid) -> rusqlite::Result<Vec<Self>> {
-        let owner = Owner::instance(instance);
+    pub fn by_id(from: &Connection, id: Uuid) -> rusqlite::Result<Option<Self>> {
+        from.prepare_cached("SELECT * FROM claims WHERE id = ?")?
+            .query_row([id.to_string()], Self::read)
+            .optional()
+    }
+
+    pub fn of_owner(from: &Connection, owner: &Owner) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached(
             "SELECT * FROM claims WHERE owner_kind = ? AND owner_id = ? ORDER BY position",
         )?
-        .query_map([owner.kind, owner.id], Self::read)?
+        .query_map([&owner.kind, &owner.id], Self::read)?
         .collect()
+    }
+
+    pub fn of_instance(from: &Connection, instance: Uuid) -> rusqlite::Result<Vec<Self>> {
+        Self::of_owner(from, &Owner::instance(instance))
     }
 
     /// Removes an instance's claims. A wedged one stays until its devices are given back, with an owner that says so.
@@ -80,6 +98,19 @@ impl StoredClaim {
         to.execute(
             "DELETE FROM claims WHERE owner_kind = ? AND owner_id = ?",
             [owner.kind, owner.id],
+        )
+        .map(drop)
+    }
+
+    /// Removes a claim; a wedged one stays as [`release_instance`](Self::release_instance) says.
+    pub fn release(to: &Connection, id: Uuid) -> rusqlite::Result<()> {
+        to.execute(
+            "UPDATE claims SET owner_kind = ? WHERE id = ? AND state = ?",
+            params![WAITING, id.to_string(), ClaimState::Wedged.as_str()],
+        )?;
+        to.execute(
+            "DELETE FROM claims WHERE id = ? AND owner_kind <> ?",
+            params![id.to_string(), WAITING],
         )
         .map(drop)
     }
@@ -103,18 +134,28 @@ impl StoredClaim {
 
     /// The instance that has the claim, while it is there.
     pub fn instance(&self) -> Option<Uuid> {
-        (self.claim.owner.kind != WAITING).then(|| self.claim.owner.id.parse().ok()).flatten()
+        let owner = &self.claim.owner;
+        (owner.kind == Owner::INSTANCE).then(|| owner.id.parse().ok()).flatten()
+    }
+
+    /// Whether it only waits for its devices to be given back.
+    pub fn is_orphan(&self) -> bool {
+        self.claim.owner.kind == WAITING
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let expires: Option<i64> = row.get("expires")?;
         Ok(Self {
-            device: text(row, "device")?,
+            device: optional_text(row, "device")?,
             position: row.get("position")?,
+            wants: json(row, "wants")?,
+            created_at: text(row, "created_at")?,
             claim: Claim {
                 id: text(row, "id")?,
                 owner: Owner { kind: row.get("owner_kind")?, id: row.get("owner_id")? },
-                head: text(row, "head")?,
-                members: json(row, "members")?,
+                reason: row.get("reason")?,
+                expires: expires.and_then(|at| u64::try_from(at).ok()),
+                parts: json(row, "parts")?,
                 state: word(row, "state")?,
                 boot_id: row.get("boot_id")?,
             },

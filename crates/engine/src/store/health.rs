@@ -4,29 +4,43 @@ use jiff::Timestamp;
 use model::Address;
 use rusqlite::{Connection, params};
 
-use super::text;
+use super::{text, to_word, word};
+use crate::HealthState;
 
 /// Why a function is not chosen.
 #[derive(Clone, Debug)]
 pub struct Health {
     pub address: Address,
+    pub state: HealthState,
     pub reason: String,
+    pub since: Timestamp,
 }
 
 impl Health {
-    /// Marks a function as wedged. The first reason stays.
-    pub fn wedge(to: &Connection, address: Address, reason: &str) -> rusqlite::Result<()> {
+    /// Marks a function. The first reason stays, but what is gone for good outlasts a missed deadline.
+    pub fn mark(
+        to: &Connection,
+        address: Address,
+        state: HealthState,
+        reason: &str,
+    ) -> rusqlite::Result<()> {
         to.execute(
-            "INSERT INTO health (address, state, reason, since) VALUES (?, 'wedged', ?, ?) ON CONFLICT DO NOTHING",
-            params![address.to_string(), reason, Timestamp::now().to_string()],
+            "INSERT INTO health (address, state, reason, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET state = ?2, reason = ?3 WHERE state = 'wedged' AND ?2 = 'quarantined'",
+            params![address.to_string(), to_word(&state)?, reason, Timestamp::now().to_string()],
         )
         .map(drop)
     }
 
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
-        from.prepare_cached("SELECT * FROM health")?
+        from.prepare_cached("SELECT * FROM health ORDER BY address")?
             .query_map([], |row| {
-                Ok(Self { address: text(row, "address")?, reason: row.get("reason")? })
+                Ok(Self {
+                    address: text(row, "address")?,
+                    state: word(row, "state")?,
+                    reason: row.get("reason")?,
+                    since: text(row, "since")?,
+                })
             })?
             .collect()
     }

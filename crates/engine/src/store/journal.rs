@@ -13,7 +13,7 @@ use crate::{Action, Operation, OperationStep};
 pub struct OpenOperation {
     pub id: i64,
     pub kind: String,
-    pub instance: Uuid,
+    pub subject: Uuid,
 }
 
 /// A step that changed something, or may have, and was not undone.
@@ -32,17 +32,17 @@ const KEPT_DAYS: u32 = 30;
 impl OpenOperation {
     /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
     /// and recovery must not go back to it.
-    pub fn open(to: &Connection, kind: &str, instance: Uuid, boot: &str) -> rusqlite::Result<Self> {
+    pub fn open(to: &Connection, kind: &str, subject: Uuid, boot: &str) -> rusqlite::Result<Self> {
         to.execute(
             "UPDATE operations SET state = 'failed', ended_at = ?, error = 'its end could not be recorded'
-             WHERE instance = ? AND state = 'open'",
-            params![Timestamp::now().to_string(), instance.to_string()],
+             WHERE subject = ? AND state = 'open'",
+            params![Timestamp::now().to_string(), subject.to_string()],
         )?;
         to.execute(
-            "INSERT INTO operations (kind, instance, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
-            params![kind, instance.to_string(), boot, Timestamp::now().to_string()],
+            "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
+            params![kind, subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
-        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), instance })
+        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), subject })
     }
 
     /// Ends it: `done`, `undone` or `failed`.
@@ -66,7 +66,7 @@ impl OpenOperation {
                 Ok(Self {
                     id: row.get("id")?,
                     kind: row.get("kind")?,
-                    instance: text(row, "instance")?,
+                    subject: text(row, "subject")?,
                 })
             })?
             .collect()
@@ -201,7 +201,7 @@ impl Operation {
                 Ok(Self {
                     id: row.get("id")?,
                     kind: row.get("kind")?,
-                    instance: text(row, "instance")?,
+                    subject: text(row, "subject")?,
                     state: row.get("state")?,
                     started_at: text(row, "started_at")?,
                     ended_at: optional_text(row, "ended_at")?,

@@ -8,6 +8,7 @@ mod instances;
 mod journal;
 mod lock;
 mod schema;
+mod vf_counts;
 
 use std::fmt::Display;
 use std::fs::Permissions;
@@ -28,6 +29,7 @@ pub use health::Health;
 pub use images::StoredImage;
 pub use instances::StoredInstance;
 pub use journal::{OpenOperation, Recorded};
+pub use vf_counts::VfCount;
 
 use lock::StoreLock;
 

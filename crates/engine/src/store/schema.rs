@@ -88,4 +88,35 @@ CREATE TABLE health (
     reason TEXT NOT NULL,
     since TEXT NOT NULL
 ) STRICT;
+", "
+CREATE TABLE new_claims (
+    id TEXT PRIMARY KEY,
+    owner_kind TEXT NOT NULL,
+    owner_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    device TEXT,
+    reason TEXT,
+    expires INTEGER,
+    wants TEXT NOT NULL,
+    state TEXT NOT NULL,
+    boot_id TEXT,
+    parts TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+INSERT INTO new_claims
+    SELECT id, owner_kind, owner_id, position, device, NULL, NULL,
+           json_array(json_object('count', 1, 'device', head)), state, boot_id,
+           json_array(json_object('head', head, 'partition', NULL, 'members', json(members))),
+           strftime('%Y-%m-%dT%H:%M:%SZ', 'now')
+    FROM claims;
+DROP TABLE claims;
+ALTER TABLE new_claims RENAME TO claims;
+CREATE INDEX claims_by_owner ON claims (owner_kind, owner_id);
+ALTER TABLE operations RENAME COLUMN instance TO subject;
+CREATE TABLE vf_counts (
+    address TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    autoprobe INTEGER NOT NULL
+) STRICT;
 "];

@@ -1,0 +1,51 @@
+//! How many virtual functions physical functions shall have: configuration, restored at each boot.
+
+use model::{Address, Fingerprint};
+use rusqlite::{Connection, Row, params};
+
+use super::{json, text, to_json};
+
+/// One physical function's configuration.
+#[derive(Clone, Debug)]
+pub struct VfCount {
+    pub address: Address,
+    /// What it was when it was configured: another card at its address is not touched.
+    pub fingerprint: Fingerprint,
+    pub count: u16,
+    /// Whether new virtual functions are given to drivers.
+    pub autoprobe: bool,
+}
+
+impl VfCount {
+    pub fn put(&self, to: &Connection) -> rusqlite::Result<()> {
+        to.execute(
+            "INSERT OR REPLACE INTO vf_counts (address, fingerprint, count, autoprobe) VALUES (?, ?, ?, ?)",
+            params![
+                self.address.to_string(),
+                to_json(&self.fingerprint)?,
+                self.count,
+                self.autoprobe
+            ],
+        )
+        .map(drop)
+    }
+
+    pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached("SELECT * FROM vf_counts ORDER BY address")?
+            .query_map([], Self::read)?
+            .collect()
+    }
+
+    pub fn delete(from: &Connection, address: Address) -> rusqlite::Result<()> {
+        from.execute("DELETE FROM vf_counts WHERE address = ?", [address.to_string()]).map(drop)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            address: text(row, "address")?,
+            fingerprint: json(row, "fingerprint")?,
+            count: row.get("count")?,
+            autoprobe: row.get("autoprobe")?,
+        })
+    }
+}

@@ -74,6 +74,12 @@ pub struct Device {
     pub bound_to_vfio: bool,
     /// The id of the instance that has it.
     pub attached_to: Option<String>,
+    /// `free`, `claimed`, `foreign`, `wedged`, `quarantined` or `absent`.
+    #[serde(default)]
+    pub state: String,
+    /// Why it is not free.
+    #[serde(default)]
+    pub state_reason: Option<String>,
     /// When it was registered (RFC 3339).
     pub created_at: String,
     /// Labels.

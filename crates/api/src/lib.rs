@@ -4,6 +4,7 @@
 //! are additional: a client that does not know them ignores them.
 
 mod capabilities;
+mod claim;
 mod device;
 mod error;
 mod image;
@@ -15,6 +16,10 @@ pub mod client;
 
 pub use capabilities::{
     Capabilities, DefaultRuntime, HostPlatform, ImagePlatforms, NetworkModel, Runtime, Server,
+};
+pub use claim::{
+    Attach, Claim, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, RenewClaim,
+    Report, SetVfs, VfConfiguration, Wish,
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};

@@ -1,6 +1,8 @@
 //! The faces of the daemon. They parse, authenticate and render; what is done, the engine does.
 
+pub mod door;
 mod hardware;
+mod leases;
 mod observer;
 pub mod rest;
 pub mod serve;

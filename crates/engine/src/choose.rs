@@ -1,166 +1,284 @@
-//! Which assemblies a request gets, or the reason why it cannot have them. Nothing here changes anything.
+//! Which assemblies and parts of devices a request gets, or the reason why it cannot have them. Nothing here changes
+//! anything.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::choose::{Chosen, Held, Scene, Want, What, choose, needs_detail};
 use model::{
-    Address, Assembly, Claim, ClaimState, ClaimedMember, Code, Inventory, Owner, Refusal, Role,
+    Address, Assembly, Claim, ClaimState, ClaimedMember, Code, HostError, Inventory, Owner, Part,
+    Refusal,
 };
 use uuid::Uuid;
 
+use crate::claims::drive_out;
 use crate::core::Core;
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 
+/// What a claim is made of, before it is one.
+pub struct Asked {
+    pub owner: Owner,
+    pub reason: Option<String>,
+    pub expires: Option<u64>,
+    pub wants: Vec<Want>,
+}
+
 impl Core {
-    /// The claims that would give these devices to an instance.
-    pub fn choose(
+    /// The claims that would give these devices to an instance, one for each, and one for what else it wants.
+    pub fn choose_for_instance(
         &self,
         instance: Uuid,
         devices: &[StoredDevice],
+        more: &[Want],
     ) -> Result<Vec<StoredClaim>, Refusal> {
-        if devices.is_empty() {
+        let named = devices.iter().map(|device| Want::device(device.address));
+        let wants: Vec<Want> = named.chain(more.iter().cloned()).collect();
+        if wants.is_empty() {
             return Ok(Vec::new());
         }
-        let inventory = self.inventory()?;
-        let mut chosen: Vec<StoredClaim> = Vec::new();
-        for (position, device) in (0..).zip(devices) {
-            let assembly = self.whole_assembly(&inventory, device.address)?;
-            let members: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
-            let taken: Vec<Address> = assembly.taken().map(|member| member.address).collect();
-            if let Some(other) = chosen.iter().find(|other| overlap(&members, &other.claim)) {
-                return Err(Refusal::new(
-                    Code::Conflict,
-                    format!(
-                        "{} and {} go together: whoever gets one gets the other",
-                        device.address, other.claim.head
-                    ),
-                    "ask for one of them only",
-                ));
+        let id = Uuid::new_v4();
+        let (inventory, chosen) = self.choose(id, &wants, false, false)?;
+        let mut claims = Vec::new();
+        for (position, chosen) in (0u32..).zip(chosen) {
+            let turn = usize::try_from(position).unwrap_or(usize::MAX);
+            let device = devices.get(turn);
+            if let Some(device) = device {
+                self.expect_registered(device)?;
             }
-            self.expect_available(&members)?;
-            self.expect_no_holder(&taken)?;
-            chosen.push(self.claim(instance, device, &assembly, position)?);
+            let asked = Asked {
+                owner: Owner::instance(instance),
+                reason: None,
+                expires: None,
+                wants: wants.get(turn).cloned().into_iter().collect(),
+            };
+            let mut claim = self.claim_of(Uuid::new_v4(), asked, vec![chosen], &inventory)?;
+            claim.device = device.map(|device| device.id);
+            claim.position = position;
+            claims.push(claim);
         }
-        Ok(chosen)
+        Ok(claims)
+    }
+
+    /// What is wanted, chosen among what nobody has and nobody uses.
+    pub fn choose(
+        &self,
+        id: Uuid,
+        wants: &[Want],
+        alone: bool,
+        evict: bool,
+    ) -> Result<(Inventory, Vec<Chosen>), Refusal> {
+        let names: BTreeMap<String, Address> = self
+            .store
+            .read(StoredDevice::all)?
+            .into_iter()
+            .flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)])
+            .collect();
+        let mut inventory = self.inventory()?;
+        let detailed = needs_detail(&inventory, wants, &names);
+        if !detailed.is_empty() {
+            let unreadable = |error: HostError| refusals::unreadable(&error);
+            inventory = self.host.detail(&detailed).map_err(unreadable)?;
+        }
+        let claims = self.held_by_claims()?;
+        let mut barred = self.unwell()?;
+        // Who uses what is asked only of what would be taken: it costs a look at all processes.
+        loop {
+            let scene = Scene {
+                inventory: &inventory,
+                claims: &claims,
+                barred: &barred,
+                names: &names,
+                id,
+                alone,
+            };
+            let chosen = choose(&scene, wants)?;
+            let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
+            let used = self.users(&taken, evict)?;
+            if used.is_empty() {
+                return Ok((inventory, chosen));
+            }
+            barred.extend(used);
+        }
+    }
+
+    /// All claims, with what is said to others who want the same.
+    fn held_by_claims(&self) -> Result<Vec<Held>, Refusal> {
+        let (claims, instances) =
+            self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
+        Ok(claims
+            .into_iter()
+            .map(|claim| Held { why: claimed(&claim, &instances), claim: claim.claim })
+            .collect())
+    }
+
+    /// The functions that wait for a person.
+    fn unwell(&self) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+        let health = self.store.read(Health::all)?;
+        Ok(health.into_iter().map(|health| (health.address, refusals::unwell(&health))).collect())
+    }
+
+    /// Those of these functions that somebody uses who is not asked to let go.
+    fn users(&self, taken: &[Address], evict: bool) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+        if taken.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let holders = self.host.holders(taken);
+        let holders = holders.map_err(|error| refusals::users_unknown(taken, &error))?;
+        let others = holders.iter().filter(|holder| !drive_out::would_go(holder, evict));
+        Ok(others.map(|holder| (holder.address, refusals::used(holder))).collect())
     }
 
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
     }
 
-    /// The assembly of a function that nothing on the host stands in the way of.
-    pub fn whole_assembly(
+    /// A claim with the fingerprints of what was chosen.
+    pub fn claim_of(
         &self,
+        id: Uuid,
+        asked: Asked,
+        chosen: Vec<Chosen>,
         inventory: &Inventory,
-        head: Address,
-    ) -> Result<Assembly, Refusal> {
-        let assembly =
-            Assembly::of(inventory, head).ok_or_else(|| model::no_such_function(head))?;
-        match assembly.obstacles(inventory).into_iter().next() {
-            Some(obstacle) => Err(obstacle),
-            None => Ok(assembly),
-        }
-    }
-
-    /// Refuses an assembly of which something is claimed, or waits for a person.
-    pub fn expect_available(&self, members: &[Address]) -> Result<(), Refusal> {
-        self.expect_healthy(members)?;
-        let claims = self.store.read(StoredClaim::all)?;
-        match claims.iter().find(|claim| overlap(members, &claim.claim)) {
-            Some(claim) => Err(self.claimed(claim)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses functions that wait for a person.
-    pub fn expect_healthy(&self, functions: &[Address]) -> Result<(), Refusal> {
-        let health = self.store.read(Health::all)?;
-        let Some(health) = health.iter().find(|health| functions.contains(&health.address)) else {
-            return Ok(());
-        };
-        let Health { address, reason } = health;
-        Err(refusals::wedged(&format!("{address} waits for a person: {reason}")))
-    }
-
-    fn claimed(&self, claim: &StoredClaim) -> Result<Refusal, Refusal> {
-        let head = claim.claim.head;
-        if claim.claim.state == ClaimState::Wedged {
-            return Ok(refusals::wedged(&format!("{head} could not be given back to the host")));
-        }
-        let id = claim.instance().unwrap_or_default();
-        let owner = self.store.read(|from| StoredInstance::by_id(from, id))?;
-        let name = owner.map_or_else(|| claim.claim.owner.id.clone(), |row| row.instance.name);
-        Ok(Refusal::new(
-            Code::InUse,
-            format!("{head} is attached to the instance {name:?}"),
-            format!("handover instance delete {name}"),
-        ))
-    }
-
-    /// Refuses functions that somebody else uses.
-    pub fn expect_no_holder(&self, taken: &[Address]) -> Result<(), Refusal> {
-        let holders = self.host.holders(taken);
-        let holders = holders.map_err(|error| refusals::users_unknown(taken, &error))?;
-        let Some(holder) = holders.first() else { return Ok(()) };
-        Err(Refusal::new(
-            Code::InUse,
-            format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
-            "stop it first, and try again",
-        ))
-    }
-
-    fn claim(
-        &self,
-        instance: Uuid,
-        device: &StoredDevice,
-        assembly: &Assembly,
-        position: u32,
     ) -> Result<StoredClaim, Refusal> {
-        let addresses: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
-        let found = self.host.as_found(&addresses).map_err(|error| refusals::unreadable(&error))?;
-        let mut members = Vec::new();
-        for (member, found) in assembly.members.iter().zip(found) {
-            if member.address == device.address && !device.fingerprint.matches(&found.fingerprint) {
-                return Err(changed(device.address));
-            }
-            members.push(ClaimedMember {
-                address: member.address,
-                role: member.role,
-                fingerprint: found.fingerprint,
-                as_found: None,
-            });
-        }
+        let parts = chosen
+            .into_iter()
+            .map(|chosen| self.part(chosen, inventory))
+            .collect::<Result<_, _>>()?;
         Ok(StoredClaim {
-            device: device.id,
-            position,
+            device: None,
+            position: 0,
+            wants: asked.wants,
+            created_at: Timestamp::now(),
             claim: Claim {
-                id: Uuid::new_v4(),
-                owner: Owner::instance(instance),
-                head: device.address,
-                members,
+                id,
+                owner: asked.owner,
+                reason: asked.reason,
+                expires: asked.expires,
+                parts,
                 state: ClaimState::Reserved,
                 boot_id: None,
             },
         })
     }
 
-    /// Refuses a claim that does not cover its assembly any more: groups and drivers can change over a restart.
+    fn part(&self, chosen: Chosen, inventory: &Inventory) -> Result<Part, Refusal> {
+        let addresses: Vec<Address> = chosen.members.iter().map(|(address, _)| *address).collect();
+        let unreadable = |error: HostError| refusals::unreadable(&error);
+        let found = self.host.as_found(&addresses).map_err(unreadable)?;
+        let registered = self.store.read(StoredDevice::all)?;
+        for found in &found {
+            let same = registered.iter().find(|device| device.address == found.address);
+            if same.is_some_and(|device| !device.fingerprint.matches(&found.fingerprint)) {
+                return Err(changed(found.address));
+            }
+        }
+        if inventory.function(chosen.head).is_none() {
+            return Err(model::no_such_function(chosen.head));
+        }
+        let member = |((address, role), found): ((Address, model::Role), model::AsFound)| {
+            ClaimedMember { address, role, fingerprint: found.fingerprint, as_found: None }
+        };
+        Ok(Part {
+            head: chosen.head,
+            partition: chosen.partition,
+            members: chosen.members.into_iter().zip(found).map(member).collect(),
+        })
+    }
+
+    /// Refuses a registration that was taken back meanwhile.
+    fn expect_registered(&self, device: &StoredDevice) -> Result<(), Refusal> {
+        let all = self.store.read(StoredDevice::all)?;
+        if all.iter().any(|other| other.id == device.id) {
+            return Ok(());
+        }
+        Err(refusals::no_such("device", &device.name, "handover device ls"))
+    }
+
+    /// Refuses a claim of which something is claimed by others by now, or waits for a person.
+    pub fn expect_available(&self, claim: &Claim) -> Result<(), Refusal> {
+        self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
+        let others = self.held_by_claims()?;
+        let clash = others.into_iter().find(|other| {
+            other.claim.id != claim.id
+                && claim.parts.iter().any(|part| other.claim.conflict(part).is_some())
+        });
+        clash.map_or(Ok(()), |other| Err(other.why))
+    }
+
+    /// Refuses functions that wait for a person.
+    pub fn expect_healthy(&self, functions: &[Address]) -> Result<(), Refusal> {
+        let unwell = self.unwell()?;
+        let found = functions.iter().find_map(|address| unwell.get(address).cloned());
+        found.map_or(Ok(()), Err)
+    }
+
+    /// Refuses functions that somebody else uses.
+    pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
+        let first = self.users(taken, evict)?.into_values().next();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Refuses a claim that does not cover its assemblies any more: groups and drivers can change over a restart.
     pub fn expect_same_assembly(
         &self,
         inventory: &Inventory,
         claim: &Claim,
     ) -> Result<(), Refusal> {
-        let assembly = self.whole_assembly(inventory, claim.head)?;
-        let Some(new) = assembly.taken().find(|member| !claim.holds(member.address)) else {
-            return Ok(());
-        };
-        Err(Refusal::new(
-            Code::InvalidState,
-            format!(
-                "{} now goes together with {} ({}), which this instance does not have",
-                claim.head, new.address, new.reason
-            ),
-            "delete the instance and create it again",
-        ))
+        for part in claim.parts.iter().filter(|part| part.is_bound()) {
+            let head = part.head;
+            // One that was claimed alone stays alone.
+            let alone = Assembly::alone(inventory, head);
+            let alone = alone.ok_or_else(|| model::no_such_function(head))?;
+            if let Some(obstacle) = alone.obstacles(inventory).into_iter().next() {
+                return Err(obstacle);
+            }
+            let companions: Vec<Address> = part.guests().map(|member| member.address).collect();
+            let groups =
+                companions.iter().filter_map(|address| Assembly::alone(inventory, *address));
+            let mut needed = groups.flat_map(|assembly| assembly.members).filter(|member| {
+                member.role != model::Role::Bystander && !claim.holds(member.address)
+            });
+            if let Some(new) = needed.next() {
+                return Err(Refusal::new(
+                    Code::InvalidState,
+                    format!(
+                        "{head} now goes together with {} ({}), which this claim does not have",
+                        new.address, new.reason
+                    ),
+                    "release it and claim it again; an instance: delete it and create it again",
+                ));
+            }
+        }
+        Ok(())
     }
+}
+
+/// What is said to others who want what a claim has.
+fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
+    let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
+    if claim.claim.state == ClaimState::Wedged {
+        return refusals::wedged(&format!("{head} could not be given back to the host"));
+    }
+    let owner = claim.instance();
+    let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
+    if let Some(row) = owner {
+        let name = &row.instance.name;
+        return Refusal::new(
+            Code::InUse,
+            format!("{head} is attached to the instance {name:?}"),
+            format!("handover instance delete {name}"),
+        );
+    }
+    let owner = &claim.claim.owner;
+    Refusal::new(
+        Code::InUse,
+        format!("{head} is claimed by {owner}"),
+        format!(
+            "`handover claims` shows who has what; `handover release {}` gives it back",
+            claim.claim.id
+        ),
+    )
 }
 
 /// The refusal for another device at a known address.
@@ -174,18 +292,8 @@ pub fn changed(address: Address) -> Refusal {
     )
 }
 
-/// Whether an assembly of these members shares one with a claim.
-pub fn overlap(members: &[Address], claim: &Claim) -> bool {
-    members.iter().any(|address| claim.covers(*address))
-}
-
-/// All functions of a claim.
-pub fn members(claim: &Claim) -> Vec<Address> {
-    claim.members.iter().map(|member| member.address).collect()
-}
-
-/// The functions that a claim takes from the host.
-pub fn taken(claim: &Claim) -> Vec<Address> {
-    let taken = claim.members.iter().filter(|member| member.role != Role::Bystander);
-    taken.map(|member| member.address).collect()
+/// What an instance's vGPU is asked for as.
+pub fn profile(name: &str) -> Want {
+    let what = What::Profile { profile: name.into(), of: None, attributes: Vec::new() };
+    Want { count: 1, what }
 }

@@ -1,6 +1,7 @@
 //! What all parts of the engine share.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredInstance};
-use crate::{Config, JournalEvent, Observer};
+use crate::{Config, JournalEvent, Observer, RecoveryReport};
 
 /// The inside of an [`Engine`](crate::Engine).
 pub struct Core {
@@ -28,7 +29,13 @@ pub struct Core {
     pub choosing: Mutex<()>,
     /// The most that recovery waits for a worker of a dead daemon.
     pub patience: Mutex<Duration>,
+    /// Whether the daemon ends: what is under way is undone.
+    stopping: AtomicBool,
+    /// What the last look at everything found.
+    pub last_report: Mutex<Option<RecoveryReport>>,
     busy: Mutex<BTreeSet<Uuid>>,
+    /// Those of the busy ones that shall give up.
+    cancelled: Mutex<BTreeSet<Uuid>>,
     freed: Condvar,
     changes: Mutex<u64>,
     changed: Condvar,
@@ -61,7 +68,10 @@ impl Core {
             boot,
             choosing: Mutex::default(),
             patience: Mutex::new(Duration::from_secs(90)),
+            stopping: AtomicBool::new(false),
+            last_report: Mutex::default(),
             busy: Mutex::default(),
+            cancelled: Mutex::default(),
             freed: Condvar::new(),
             changes: Mutex::default(),
             changed: Condvar::new(),
@@ -74,7 +84,29 @@ impl Core {
         while !busy.insert(subject) {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
+        held(&self.cancelled).remove(&subject);
         Turn { core: self, subject }
+    }
+
+    /// The turn, where nobody has it.
+    pub fn try_turn(&self, subject: Uuid) -> Option<Turn<'_>> {
+        held(&self.busy).insert(subject).then_some(Turn { core: self, subject })
+    }
+
+    /// Asks whoever prepares a claim now to give up.
+    pub fn cancel(&self, subject: Uuid) {
+        if held(&self.busy).contains(&subject) {
+            held(&self.cancelled).insert(subject);
+        }
+    }
+
+    /// Asks all that is under way to give up, for the daemon ends.
+    pub fn give_all_up(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cancelled(&self, subject: Uuid) -> bool {
+        self.stopping.load(Ordering::Relaxed) || held(&self.cancelled).contains(&subject)
     }
 
     /// How long a restoring waits for this daemon's own workers. Those that missed their deadline are not waited for,
@@ -111,7 +143,18 @@ impl Core {
         subject: Uuid,
         together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
-        let operation = self.store.write(Durability::Power, |tx| {
+        self.open_operation_as(Durability::Power, kind, subject, together)
+    }
+
+    /// Records an operation; one that is acknowledged only when it has ended need not outlast a loss of power before.
+    pub fn open_operation_as(
+        &self,
+        durability: Durability,
+        kind: &str,
+        subject: Uuid,
+        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<OpenOperation, Refusal> {
+        let operation = self.store.write(durability, |tx| {
             together(tx)?;
             OpenOperation::open(tx, kind, subject, &self.boot)
         })?;

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::{
-    Address, Assembly, ClaimState, Code, Inventory, Kind, Lock, Refusal, check_device_name,
+    Address, Assembly, Checked, Claim, ClaimState, Code, Holder, Inventory, Kind, Refusal,
+    check_device_name,
 };
 use uuid::Uuid;
 
-use crate::choose::{overlap, taken};
 use crate::core::{Core, held};
 use crate::instances::has_tags;
 use crate::refusals;
 use crate::store::{Durability, Health, StoredClaim, StoredDevice};
-use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
+use crate::{AvailableDevice, AvailableFilter, Device, DeviceState, HealthState, RegisterDevice};
 
 impl Core {
     /// The functions that can be handed over and are not handed over yet.
@@ -33,7 +33,7 @@ impl Core {
             let (true, Some(group)) = (wanted, function.iommu_group) else { continue };
             let Some(assembly) = Assembly::of(&inventory, function.address) else { continue };
             let members: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
-            let claimed = claims.iter().any(|claim| overlap(&members, &claim.claim));
+            let claimed = claims.iter().any(|claim| concerns(&claim.claim, &members));
             let wedged = health.iter().any(|health| members.contains(&health.address));
             if claimed || wedged || !assembly.obstacles(&inventory).is_empty() {
                 continue;
@@ -93,24 +93,38 @@ impl Core {
             }
         }
         self.store.write(Durability::Power, |tx| device.insert(tx))?;
-        Ok(show(device, &inventory, &[]))
+        Ok(show(device, &Sight::of(inventory)))
     }
 
     pub fn devices(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Device>, Refusal> {
-        let inventory = self.inventory()?;
-        let (devices, claims) =
-            self.store.read(|from| Ok((StoredDevice::all(from)?, StoredClaim::all(from)?)))?;
-        Ok(devices
-            .into_iter()
-            .filter(|device| has_tags(&device.tags, tags))
-            .map(|device| show(device, &inventory, &claims))
-            .collect())
+        let devices = self.store.read(StoredDevice::all)?;
+        let devices: Vec<StoredDevice> =
+            devices.into_iter().filter(|device| has_tags(&device.tags, tags)).collect();
+        let sight = self.sight(&devices)?;
+        Ok(devices.into_iter().map(|device| show(device, &sight)).collect())
     }
 
     pub fn device(&self, key: &str) -> Result<Device, Refusal> {
         let device = self.stored_device(key)?;
-        let claims = self.store.read(StoredClaim::all)?;
-        Ok(show(device, &self.inventory()?, &claims))
+        let sight = self.sight(std::slice::from_ref(&device))?;
+        Ok(show(device, &sight))
+    }
+
+    /// What the states of devices are told from.
+    fn sight(&self, devices: &[StoredDevice]) -> Result<Sight, Refusal> {
+        let mut sight = Sight::of(self.inventory()?);
+        (sight.claims, sight.health) =
+            self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
+        let assemblies = devices.iter().filter_map(|d| Assembly::of(&sight.inventory, d.address));
+        let all: BTreeSet<Address> = assemblies
+            .flat_map(|assembly| assembly.taken().map(|member| member.address).collect::<Vec<_>>())
+            .collect();
+        // Who cannot be told to use a device is no reason not to show the devices.
+        if !all.is_empty() {
+            let all: Vec<Address> = all.into_iter().collect();
+            sight.holders = self.host.holders(&all).unwrap_or_default();
+        }
+        Ok(sight)
     }
 
     /// A registration by id, name or address.
@@ -133,7 +147,7 @@ impl Core {
         let _choosing = held(&self.choosing);
         let device = self.stored_device(key)?;
         let claims = self.store.read(StoredClaim::all)?;
-        if let Some(claim) = claims.iter().find(|claim| claim.device == device.id) {
+        if let Some(claim) = claims.iter().find(|claim| claim.device == Some(device.id)) {
             let owner = &claim.claim.owner;
             return Err(Refusal::new(
                 Code::InUse,
@@ -147,22 +161,27 @@ impl Core {
         self.store.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
     }
 
-    /// A person says that a wedged device is well again: what was left is given back now.
-    pub fn clear(&self, key: &str) -> Result<Device, Refusal> {
-        let device = self.stored_device(key)?;
+    /// A person says that a device is well again: what was left of its hand-over is undone now.
+    pub fn clear(&self, key: &str) -> Result<(), Refusal> {
+        let address = self.address_of(key)?;
         let claims = self.store.read(StoredClaim::all)?;
-        let mut functions = BTreeSet::from([device.address]);
-        if let Some(assembly) = Assembly::of(&self.inventory()?, device.address) {
+        let mut functions = BTreeSet::from([address]);
+        if let Some(assembly) = Assembly::of(&self.inventory()?, address) {
             functions.extend(assembly.taken().map(|member| member.address));
         }
-        for claim in claims.iter().filter(|claim| claim.device == device.id) {
-            functions.extend(taken(&claim.claim));
+        for claim in claims.iter().filter(|claim| claim.claim.covers(address)) {
+            functions.extend(claim.claim.taken());
         }
         for address in &functions {
-            let locked = self.host.is_locked(&Lock::Function(*address));
-            if locked.map_err(|error| refusals::unreadable(&error))? {
+            if self.any_locked([*address])? {
                 return Err(refusals::wedged(&format!(
                     "an earlier step on {address} is still inside the kernel"
+                )));
+            }
+            // A card that is pulled out and put back can be another one; one that is gone answers to nobody.
+            if self.host.check(*address, None) == Ok(Checked::Silent) {
+                return Err(refusals::wedged(&format!(
+                    "{address} still does not answer: its configuration space reads as ones"
                 )));
             }
         }
@@ -175,15 +194,22 @@ impl Core {
         }
         self.store.write(Durability::Power, |tx| {
             functions.iter().try_for_each(|address| Health::clear(tx, *address))
-        })?;
-        self.device(&device.id.to_string())
+        })
+    }
+
+    /// A function by its address, or by the id or name of its registration.
+    pub fn address_of(&self, key: &str) -> Result<Address, Refusal> {
+        match key.parse() {
+            Ok(address) => Ok(address),
+            Err(_) => self.stored_device(key).map(|device| device.address),
+        }
     }
 
     /// Tries again to give a wedged claim's devices back.
     pub fn retry(&self, claim: StoredClaim) -> Result<Vec<String>, Refusal> {
         let id = claim.claim.id;
-        let owner = claim.claim.owner.id.parse().unwrap_or_default();
-        let _turn = self.turn(owner);
+        let subject = claim.subject();
+        let _turn = self.turn(subject);
         // It may have been given back while we waited for our turn.
         let claims = self.store.read(StoredClaim::all)?;
         let Some(mut claim) = claims
@@ -192,14 +218,14 @@ impl Core {
         else {
             return Ok(Vec::new());
         };
-        let operation = self.open_operation("restore", owner, |_| Ok(()))?;
+        let operation = self.open_operation("restore", subject, |_| Ok(()))?;
         let outcome = self.restore_claim(&operation, &mut claim, None, self.moment())?;
         if let Some(refusal) = outcome.refusal() {
             self.close_operation(&operation, "failed", Some(&refusal.message), |_| Ok(()))?;
             return Err(refusal);
         }
         self.close_operation(&operation, "done", None, |tx| {
-            if claim.instance().is_none() { StoredClaim::delete(tx, id) } else { Ok(()) }
+            if claim.is_orphan() { StoredClaim::delete(tx, id) } else { Ok(()) }
         })?;
         Ok(outcome.notes)
     }
@@ -217,9 +243,54 @@ fn registered(other: &StoredDevice) -> Refusal {
     )
 }
 
-fn show(device: StoredDevice, inventory: &Inventory, claims: &[StoredClaim]) -> Device {
-    let function = inventory.function(device.address);
-    let attached = claims.iter().find(|claim| claim.device == device.id);
+/// What the states of devices are told from.
+struct Sight {
+    inventory: Inventory,
+    claims: Vec<StoredClaim>,
+    health: Vec<Health>,
+    holders: Vec<Holder>,
+}
+
+impl Sight {
+    const fn of(inventory: Inventory) -> Self {
+        Self { inventory, claims: Vec::new(), health: Vec::new(), holders: Vec::new() }
+    }
+
+    /// How a device is, and why it is not free.
+    fn state(&self, device: &StoredDevice) -> (DeviceState, Option<String>) {
+        let assembly = Assembly::of(&self.inventory, device.address);
+        let mut functions = vec![device.address];
+        functions.extend(assembly.iter().flat_map(|all| all.taken().map(|member| member.address)));
+        if let Some(health) = self.health.iter().find(|h| functions.contains(&h.address)) {
+            let state = match health.state {
+                HealthState::Wedged => DeviceState::Wedged,
+                HealthState::Quarantined => DeviceState::Quarantined,
+            };
+            return (state, Some(format!("{} (since {})", health.reason, health.since)));
+        }
+        if assembly.is_none() {
+            return (DeviceState::Absent, Some("it is not on the host now".into()));
+        }
+        let claim = self.claims.iter().find(|claim| concerns(&claim.claim, &functions));
+        if let Some(claim) = claim {
+            return (DeviceState::Claimed, Some(format!("by {}", claim.claim.owner)));
+        }
+        if let Some(holder) = self.holders.iter().find(|h| functions.contains(&h.address)) {
+            return (DeviceState::Foreign, Some(format!("{} ({})", holder.user, holder.by)));
+        }
+        (DeviceState::Free, None)
+    }
+}
+
+/// Whether a claim has one of these functions, or a part of one.
+fn concerns(claim: &Claim, functions: &[Address]) -> bool {
+    functions.iter().any(|address| claim.covers(*address) || claim.pins(*address))
+}
+
+fn show(device: StoredDevice, sight: &Sight) -> Device {
+    let function = sight.inventory.function(device.address);
+    let attached = sight.claims.iter().find(|claim| claim.device == Some(device.id));
+    let (state, state_reason) = sight.state(&device);
     Device {
         id: device.id,
         name: device.name,
@@ -230,6 +301,8 @@ fn show(device: StoredDevice, inventory: &Inventory, claims: &[StoredClaim]) -> 
         iommu_group: function.and_then(|function| function.iommu_group),
         bound_to_vfio: function.is_some_and(model::Function::on_vfio),
         attached_to: attached.and_then(StoredClaim::instance),
+        state,
+        state_reason,
         created_at: device.created_at,
         tags: device.tags,
     }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Availability, Claim, Host, Inventory, Launcher, Refusal};
+use model::plan::Plan;
+use model::{Availability, Claim, Host, Inventory, Launcher, Owner, Refusal};
 
+use crate::claims::Access;
 use crate::core::{Core, held};
-use crate::store::StoredClaim;
 use crate::{
-    AvailableDevice, AvailableFilter, Config, CreateInstance, Device, Image, ImportImage, Instance,
-    InstanceState, Observer, Operation, RecoveryReport, RegisterDevice, Resources,
+    AvailableDevice, AvailableFilter, ClaimRequest, Claimed, Config, CreateInstance, Device, Image,
+    ImportImage, Instance, InstanceState, Observer, Operation, RecoveryReport, RegisterDevice,
+    Resources, VfConfiguration,
 };
 
 /// Everything that must survive a crash, behind one handle. Cloning it is cheap; its methods block.
@@ -89,12 +91,113 @@ impl Engine {
         self.core.delete_device(key)
     }
 
-    /// A person says that a wedged device is well again; what was left of its hand-over is undone now.
+    /// A person says that a wedged or quarantined device is well again, by its address or registration; what was left
+    /// of its hand-over is undone now.
     ///
     /// # Errors
     /// `not_found`; `device_wedged` or `undo_failed` where it still cannot be given back.
-    pub fn clear_device(&self, key: &str) -> Result<Device, Refusal> {
+    pub fn clear_device(&self, key: &str) -> Result<(), Refusal> {
         self.core.clear(key)
+    }
+
+    /// Sets how many virtual functions a device has, now and at each boot, and whether they are given to drivers.
+    ///
+    /// # Errors
+    /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` where the kernel refuses, and then it is as it
+    /// was.
+    pub fn set_vf_count(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
+        self.core.set_vf_count(key, count, autoprobe)
+    }
+
+    /// How many virtual functions devices shall have.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub fn vf_configurations(&self) -> Result<Vec<VfConfiguration>, Refusal> {
+        self.core.vf_configurations()
+    }
+
+    /// Claims devices and parts of devices: all that is asked for, or nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be had; what had been done is undone then, and the error says so where it could not be.
+    pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
+        self.core.claim(request)
+    }
+
+    /// What a request would get, and the steps that would be made for it. Nothing is kept, nothing is done.
+    ///
+    /// # Errors
+    /// Why it could not be had.
+    pub fn dry_run(&self, request: &ClaimRequest) -> Result<(Claim, Plan), Refusal> {
+        self.core.dry_run(request).map(|(stored, plan)| (stored.claim, plan))
+    }
+
+    /// A claim by its id, or by its owner `KIND/ID` who has no other.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` where the owner has several.
+    pub fn find_claim(&self, key: &str) -> Result<Claim, Refusal> {
+        self.core.stored_claim(key).map(|stored| stored.claim)
+    }
+
+    /// Prepares a reserved claim for user `uid`; a prepared one is left as it is.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim); it is reserved then as before.
+    pub fn prepare_claim(&self, key: &str, access: &Access) -> Result<Claim, Refusal> {
+        self.core.prepare_claim(key, access).map(|stored| stored.claim)
+    }
+
+    /// Gives the host back what a claim took, and keeps the reservation.
+    ///
+    /// # Errors
+    /// `in_use` while a machine has it; `device_wedged` or `undo_failed` where it cannot be given back.
+    pub fn unprepare_claim(&self, key: &str) -> Result<Claim, Refusal> {
+        self.core.unprepare(key).map(|stored| stored.claim)
+    }
+
+    /// Releases a claim; `owner`, where it is given, must be the claim's.
+    ///
+    /// # Errors
+    /// As [`unprepare_claim`](Self::unprepare_claim); `forbidden` where it is another's.
+    pub fn release_claim(&self, key: &str, owner: Option<&Owner>) -> Result<(), Refusal> {
+        self.core.release(key, owner)
+    }
+
+    /// Prolongs a claim from now on; without a lease it lasts until it is released.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn renew_claim(&self, key: &str, lease: Option<Duration>) -> Result<Claim, Refusal> {
+        self.core.renew(key, lease).map(|stored| stored.claim)
+    }
+
+    /// Releases the claims whose lease is over; gives the reasons why some could not be, and how long until the next.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub fn release_expired(&self) -> Result<(Vec<Refusal>, Option<Duration>), Refusal> {
+        Ok((self.core.release_expired()?, self.core.next_expiry()?))
+    }
+
+    /// Compares claims, machines and host again, mends what can be mended and tells the rest.
+    ///
+    /// # Errors
+    /// Where the store or the host cannot be read.
+    pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
+        self.core.reconcile()
+    }
+
+    /// What the last look at everything found; `None` before the first.
+    #[must_use]
+    pub fn last_report(&self) -> Option<RecoveryReport> {
+        held(&self.core.last_report).clone()
+    }
+
+    /// Asks all that is being prepared to give up, for the daemon ends: what had been done is undone.
+    pub fn give_up(&self) {
+        self.core.give_all_up();
     }
 
     /// Where a face puts files that it receives for an import.
@@ -232,8 +335,7 @@ impl Engine {
     /// # Errors
     /// As all methods.
     pub fn claims(&self) -> Result<Vec<Claim>, Refusal> {
-        let claims = self.core.store.read(StoredClaim::all)?;
-        Ok(claims.into_iter().map(|stored| stored.claim).collect())
+        self.core.claims()
     }
 
     /// The latest operations with their steps, latest first.

@@ -2,6 +2,8 @@
 
 pub mod catalog;
 mod choose;
+mod claims;
+mod compare;
 mod core;
 mod devices;
 mod engine;
@@ -15,12 +17,15 @@ mod resources;
 mod store;
 mod types;
 mod undo;
+mod vf_counts;
 mod watch;
 
+pub use claims::Access;
 pub use engine::Engine;
 pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};
 pub use types::{
-    AvailableDevice, AvailableFilter, Config, CreateInstance, Device, Image, ImageSource,
-    ImageStatus, ImportImage, Instance, InstanceState, Operation, OperationStep, RecoveryReport,
-    RegisterDevice, ResourceUse, Resources,
+    AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
+    Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
+    InstanceState, Operation, OperationStep, RecoveryReport, RegisterDevice, ResourceUse,
+    Resources, VfConfiguration,
 };

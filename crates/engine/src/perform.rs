@@ -30,6 +30,11 @@ pub enum StepError {
     Store(#[from] Refusal),
 }
 
+/// Whether what a step sets is also set by the kernel's drivers by themselves, so that another value is nobody's doing.
+pub const fn is_also_set_by_drivers(step: &Step) -> bool {
+    matches!(step, Step::SetPower { .. })
+}
+
 impl From<StepError> for Refusal {
     fn from(error: StepError) -> Self {
         match error {
@@ -58,7 +63,7 @@ impl Core {
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
             // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
-            Observed::After if !matches!(step, Step::SetPower { .. }) => {
+            Observed::After if !is_also_set_by_drivers(step) => {
                 self.store.write(Durability::Process, |tx| {
                     operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
                 })?;
@@ -66,7 +71,7 @@ impl Core {
                 return Ok(());
             }
             // Drivers set power/control themselves when they bind.
-            Observed::Other(found) if !matches!(step, Step::SetPower { .. }) => {
+            Observed::Other(found) if !is_also_set_by_drivers(step) => {
                 return Err(StepError::Foreign { step: step.describe(), found });
             }
             _ => {}

@@ -1,10 +1,11 @@
 //! Recovery: what the journal left open is finished or undone, by what the host really shows.
 
-use model::{ClaimState, Code, Exit, Lock, Presence, Refusal};
+use model::{ClaimState, Code, Exit, Presence, Refusal};
+use uuid::Uuid;
 
-use crate::choose::taken;
 use crate::core::{Core, held};
-use crate::refusals;
+use crate::instances::interrupted;
+
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredImage, StoredInstance};
 use crate::{InstanceState, Operation, RecoveryReport};
 
@@ -20,14 +21,34 @@ impl Core {
             let _turn = self.turn(operation.subject);
             self.recover_operation(&operation, &mut report)?;
         }
-        self.retry_wedged(&mut report)?;
-        for row in self.store.read(StoredInstance::all)? {
-            let _turn = self.turn(row.instance.id);
-            self.find_machine(row, &mut report)?;
-        }
+        self.restore_vf_counts(&mut report)?;
+        self.compare(&mut report)?;
         self.recover_images(&mut report)?;
         self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
+        *held(&self.last_report) = Some(report.clone());
         Ok(report)
+    }
+
+    /// Compares records and host again while the daemon works. What is being worked on is left to those who do.
+    pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
+        let mut report = RecoveryReport::default();
+        self.compare(&mut report)?;
+        *held(&self.last_report) = Some(report.clone());
+        Ok(report)
+    }
+
+    fn compare(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        self.retry_wedged(report)?;
+        for row in self.store.read(StoredInstance::all)? {
+            let Some(_turn) = self.try_turn(row.instance.id) else { continue };
+            // It may have changed before we had the turn.
+            let id = row.instance.id;
+            let Some(row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
+                continue;
+            };
+            self.find_machine(row, report)?;
+        }
+        self.compare_claims(report)
     }
 
     fn recover_operation(
@@ -36,14 +57,23 @@ impl Core {
         report: &mut RecoveryReport,
     ) -> Result<(), Refusal> {
         let id = operation.subject;
-        let row = self.store.read(|from| StoredInstance::by_id(from, id))?;
-        let name = row.map_or_else(|| id.to_string(), |row| row.instance.name);
+        let name = self.name_of(id)?;
         let patience = *held(&self.patience);
         let (result, list) = match operation.kind.as_str() {
             "create" => (self.recover_create(operation, patience), &mut report.undone),
             "start" => (self.recover_start(operation, patience), &mut report.undone),
             "stop" => (self.finish_stop(operation), &mut report.finished),
             "delete" => (self.finish_delete(operation, patience), &mut report.finished),
+            "claim" => {
+                (self.undo_claim(operation, &interrupted("claim"), patience), &mut report.undone)
+            }
+            "prepare" => (
+                self.undo_prepare(operation, &interrupted("prepare"), patience),
+                &mut report.undone,
+            ),
+            "unprepare" => (self.finish_unprepare(operation, patience), &mut report.finished),
+            "release" => (self.finish_release(operation, patience), &mut report.finished),
+            "vf-count" => (self.recover_vf_count(operation, patience), &mut report.undone),
             // A retry of something wedged: it is made anew.
             _ => {
                 let closed = self.close_operation(operation, "failed", None, |_| Ok(()));
@@ -67,19 +97,23 @@ impl Core {
         }
     }
 
+    /// An instance's name, or a claim's owner, for a person.
+    fn name_of(&self, subject: Uuid) -> Result<String, Refusal> {
+        let (row, claim) = self.store.read(|from| {
+            Ok((StoredInstance::by_id(from, subject)?, StoredClaim::by_id(from, subject)?))
+        })?;
+        let claim = claim.map(|claim| claim.claim.owner.to_string());
+        Ok(row.map(|row| row.instance.name).or(claim).unwrap_or_else(|| subject.to_string()))
+    }
+
     /// Devices that could not be given back, and that nothing holds in the kernel any more, are given back now.
     fn retry_wedged(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         for claim in self.store.read(StoredClaim::all)? {
             if claim.claim.state != ClaimState::Wedged {
                 continue;
             }
-            let head = claim.claim.head;
-            let mut locked = false;
-            for address in taken(&claim.claim) {
-                let held = self.host.is_locked(&Lock::Function(address));
-                locked |= held.map_err(|error| refusals::unreadable(&error))?;
-            }
-            if locked {
+            let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
+            if self.any_locked(claim.claim.taken())? {
                 report.notes.push(format!("{head} waits for a worker that is inside the kernel"));
                 continue;
             }

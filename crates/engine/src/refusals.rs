@@ -1,6 +1,9 @@
 //! Refusals that several parts of the engine give, and how errors of the ports become them.
 
-use model::{Address, Code, HostError, LaunchError, Refusal};
+use model::{Address, Code, Holder, HostError, LaunchError, Refusal};
+
+use crate::HealthState;
+use crate::store::Health;
 
 /// There is no such thing of ours.
 pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
@@ -48,12 +51,42 @@ pub fn step_failed(error: &HostError) -> Refusal {
     }
 }
 
+/// A function waits for a person.
+pub fn unwell(health: &Health) -> Refusal {
+    let Health { address, reason, .. } = health;
+    let what = format!("{address} waits for a person: {reason}");
+    match health.state {
+        HealthState::Wedged => wedged(&what),
+        HealthState::Quarantined => Refusal::new(
+            Code::DeviceWedged,
+            what,
+            format!(
+                "cut the machine's power and see whether it comes back (`lspci -s {address}`); then \
+                 `handover device clear {address}`"
+            ),
+        ),
+    }
+}
+
+/// Somebody uses a function.
+pub fn used(holder: &Holder) -> Refusal {
+    let remedy = match holder.pid {
+        Some(_) => "stop it first, or let Handover ask it to end with --evict",
+        None => "stop it first, and try again",
+    };
+    Refusal::new(
+        Code::InUse,
+        format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
+        remedy,
+    )
+}
+
 /// A device does not answer.
 pub fn wedged(reason: &str) -> Refusal {
     Refusal::new(
         Code::DeviceWedged,
         reason,
-        "end what uses the device, or restart the host; then `handover device clear NAME`",
+        "end what uses the device, or restart the host; then `handover device clear ADDRESS`",
     )
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use model::{Address, DiskFormat, Id, Kind};
+use model::choose::Want;
+use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -87,6 +88,10 @@ pub struct Device {
     pub bound_to_vfio: bool,
     /// The instance that has it.
     pub attached_to: Option<Uuid>,
+    /// How it is for those who ask for it.
+    pub state: DeviceState,
+    /// Why it is not free.
+    pub state_reason: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// Labels.
@@ -100,6 +105,67 @@ pub enum ImageSource {
     Path(PathBuf),
     /// A file that a face has received into `Engine::staging_dir`; the import takes it over.
     Staged(PathBuf),
+}
+
+/// How far a claim is to be brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimStep {
+    /// Nobody else can have it; the host is as it was.
+    Reserve,
+    /// A machine can use it.
+    #[default]
+    Prepare,
+}
+
+/// What makes a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// Who asks. The same words from the same owner are the same claim.
+    pub owner: Owner,
+    /// What is asked for: all of it or nothing.
+    pub wants: Vec<Want>,
+    /// What for, in the owner's words.
+    pub reason: Option<String>,
+    /// For how long; until it is released, where it is not said.
+    pub lease: Option<std::time::Duration>,
+    /// How far it is to be brought.
+    pub step: ClaimStep,
+    /// The user who may open what is prepared; root by default.
+    pub uid: Option<u32>,
+    /// Whether a display function comes without its companions in other IOMMU groups.
+    pub alone: bool,
+    /// Whether functions are reset once they are on vfio.
+    pub reset: bool,
+    /// Whether processes that use a function are asked to end.
+    pub evict: bool,
+}
+
+impl ClaimRequest {
+    /// A claim of `wants` for `owner`, prepared for root, until it is released.
+    #[must_use]
+    pub const fn new(owner: Owner, wants: Vec<Want>) -> Self {
+        Self {
+            owner,
+            wants,
+            reason: None,
+            lease: None,
+            step: ClaimStep::Prepare,
+            uid: None,
+            alone: false,
+            reset: false,
+            evict: false,
+        }
+    }
+}
+
+/// A claim as its owner gets it.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The claim.
+    pub claim: Claim,
+    /// Whether it was made now; else it was there already.
+    pub new: bool,
 }
 
 /// What imports an image: a disk, a kernel bundle, or both.
@@ -173,6 +239,8 @@ pub struct CreateInstance {
     pub overlay_size: Option<u64>,
     /// Registered devices, by id or name.
     pub devices: Vec<String>,
+    /// A vGPU of this profile, besides.
+    pub gpu_profile: Option<String>,
     /// `qemu` by default.
     pub hypervisor: Option<String>,
     /// Words appended to the kernel's command line.
@@ -269,6 +337,45 @@ pub struct Resources {
     pub gpus: Vec<(String, bool)>,
 }
 
+/// Why a function is not chosen before a person has looked at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// A step on it missed its deadline; the kernel may still be at it.
+    Wedged,
+    /// It failed its check: it does not answer any more.
+    Quarantined,
+}
+
+/// How a device is for those who ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    /// It can be claimed.
+    Free,
+    /// A claim has it, or a part of it.
+    Claimed,
+    /// Something that is not ours uses it.
+    Foreign,
+    /// See [`HealthState::Wedged`].
+    Wedged,
+    /// See [`HealthState::Quarantined`].
+    Quarantined,
+    /// It is not on the host now.
+    Absent,
+}
+
+/// How many virtual functions a device shall have at each boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfConfiguration {
+    /// The physical function.
+    pub address: Address,
+    /// How many.
+    pub count: u16,
+    /// Whether they are given to drivers by themselves.
+    pub autoprobe: bool,
+}
+
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoveryReport {
@@ -276,6 +383,8 @@ pub struct RecoveryReport {
     pub finished: Vec<String>,
     /// Operations that were undone.
     pub undone: Vec<String>,
+    /// Devices whose configuration was restored.
+    pub restored: Vec<String>,
     /// Machines that were found running and are managed again.
     pub adopted: Vec<Uuid>,
     /// What was left alone or could not be done, for a person.

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use model::{Address, ClaimState, Code, HostError, Lock, Observed, Refusal, Step, restoring};
+use model::{
+    Address, Checked, ClaimState, Code, HostError, Lock, Observed, Refusal, Step, restoring,
+};
 
+use crate::HealthState;
 use crate::core::Core;
-use crate::perform::StepError;
+use crate::perform::{StepError, is_also_set_by_drivers};
 use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
 
@@ -24,8 +27,8 @@ pub struct Restored {
 pub struct Failed {
     pub address: Address,
     pub reason: String,
-    /// Whether the kernel may still be at it.
-    pub stuck: bool,
+    /// How its device is from now on, where it is not well: a person has to look at it.
+    pub health: Option<HealthState>,
 }
 
 impl Restored {
@@ -42,13 +45,13 @@ impl Restored {
         }
         let reasons: Vec<&str> = self.failed.iter().map(|failed| failed.reason.as_str()).collect();
         let reasons = reasons.join("; ");
-        Some(if self.failed.iter().any(|failed| failed.stuck) {
+        Some(if self.failed.iter().any(|failed| failed.health.is_some()) {
             refusals::wedged(&reasons)
         } else {
             Refusal::new(
                 Code::UndoFailed,
                 reasons,
-                "see `dmesg`; mend it, then `handover device clear NAME` tries again",
+                "see `dmesg`; mend it, then `handover device clear ADDRESS` tries again",
             )
         })
     }
@@ -84,6 +87,7 @@ impl Core {
             left: Vec::new(),
         };
         work.wait_for_workers(&recorded, patience)?;
+        work.look_at(&recorded);
         let steps = restoring(&earliest(recorded.iter().filter_map(Recorded::step)));
         for (turn, step) in steps.iter().enumerate() {
             let rest = steps.get(turn + 1..).unwrap_or_default();
@@ -102,8 +106,9 @@ impl Core {
                 claim.claim.state = ClaimState::Wedged;
                 claim.claim.boot_id = Some(self.boot.clone());
             }
-            for failed in outcome.failed.iter().filter(|failed| failed.stuck) {
-                Health::wedge(tx, failed.address, &failed.reason)?;
+            for failed in &outcome.failed {
+                let Some(health) = failed.health else { continue };
+                Health::mark(tx, failed.address, health, &failed.reason)?;
             }
             claim.update(tx)
         })?;
@@ -118,16 +123,16 @@ impl Core {
 fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
     let mut kept: Vec<Step> = Vec::new();
     for step in done {
-        let same = |other: &Step| {
-            step.address().is_some()
-                && step.address() == other.address()
-                && std::mem::discriminant(step) == std::mem::discriminant(other)
-        };
-        if !kept.iter().any(same) {
+        if !kept.iter().any(|other| step.changes_the_same(other)) {
             kept.push(step.clone());
         }
     }
     kept
+}
+
+/// Nodes go with what they are the node of, and nothing follows from who may open them.
+const fn is_grant(step: &Step) -> bool {
+    matches!(step, Step::GrantGroup { .. } | Step::GrantNode { .. })
 }
 
 impl Restoring<'_> {
@@ -147,13 +152,44 @@ impl Restoring<'_> {
                     let reason = format!(
                         "an earlier step did not end in time; the kernel still works on {address}"
                     );
-                    self.fail(address, reason, true);
+                    self.fail(address, reason, Some(HealthState::Wedged));
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
         Ok(())
+    }
+
+    /// Whether the functions on vfio still answer. One that is lost to its bus would only hold whoever touches it, and a
+    /// driver that gets it back could take the host down: it is kept from both, for a person.
+    fn look_at(&mut self, recorded: &[Recorded]) {
+        let bound = recorded.iter().filter_map(|recorded| match recorded.step() {
+            Some(Step::Bind { address, .. }) => Some(*address),
+            _ => None,
+        });
+        for address in bound.collect::<BTreeSet<_>>() {
+            if self.left.contains(&address) {
+                continue;
+            }
+            let baseline = self.claim.baseline(address);
+            match self.core.host.check(address, baseline) {
+                Ok(Checked::Silent) => {
+                    let reason = format!(
+                        "{address} does not answer any more: its configuration space reads as ones"
+                    );
+                    self.fail(address, reason, Some(HealthState::Quarantined));
+                }
+                Ok(Checked::Slower { now }) => self.outcome.notes.push(format!(
+                    "the link of {address} is slower than it was found: {}.{} GT/s x{} now",
+                    now.speed / 10,
+                    now.speed % 10,
+                    now.width
+                )),
+                // What cannot be looked at, the steps that follow will tell of.
+                Ok(Checked::Well) | Err(_) => {}
+            }
+        }
     }
 
     fn is_locked(&self, address: Address) -> Result<bool, Refusal> {
@@ -171,11 +207,8 @@ impl Restoring<'_> {
             Ok(Observed::After) => Ok(()),
             Ok(Observed::Before) => self.perform(address, step),
             // Drivers set power/control themselves when they bind; that is no other tool's doing.
-            Ok(Observed::Other(_)) if matches!(step, Step::SetPower { .. }) => {
-                self.perform(address, step)
-            }
-            // Nothing follows from a group's access, and its node goes with the group's last vfio function.
-            Ok(Observed::Other(found)) if matches!(step, Step::GrantGroup { .. }) => {
+            Ok(Observed::Other(_)) if is_also_set_by_drivers(step) => self.perform(address, step),
+            Ok(Observed::Other(found)) if is_grant(step) => {
                 let not_done = step.describe();
                 let note =
                     format!("not done: {not_done}; something else changed it since: {found}");
@@ -188,8 +221,7 @@ impl Restoring<'_> {
                 }
                 Ok(())
             }
-            // The node goes with the group's last vfio function.
-            Ok(Observed::Absent) if matches!(step, Step::GrantGroup { .. }) => Ok(()),
+            Ok(Observed::Absent) if is_grant(step) => Ok(()),
             Ok(Observed::Absent) => self.look_again(address, step, rest),
             Err(error) => {
                 self.fail_with(address, error);
@@ -244,14 +276,14 @@ impl Restoring<'_> {
         match error {
             HostError::Gone { .. } => self.leave(address, "it is not on the bus any more"),
             HostError::Deadline { .. } | HostError::Locked { .. } => {
-                self.fail(address, error.to_string(), true);
+                self.fail(address, error.to_string(), Some(HealthState::Wedged));
             }
-            _ => self.fail(address, error.to_string(), false),
+            _ => self.fail(address, error.to_string(), None),
         }
     }
 
-    fn fail(&mut self, address: Address, reason: String, stuck: bool) {
+    fn fail(&mut self, address: Address, reason: String, health: Option<HealthState>) {
         self.left.push(address);
-        self.outcome.failed.push(Failed { address, reason, stuck });
+        self.outcome.failed.push(Failed { address, reason, health });
     }
 }

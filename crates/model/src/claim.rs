@@ -1,9 +1,12 @@
 //! Durable reservations.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, AsFound, Fingerprint, Mechanism, Partition};
+use crate::{Address, AsFound, Code, Fingerprint, Mechanism, Partition, Refusal};
 
 /// Who holds a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +25,38 @@ impl Owner {
     #[must_use]
     pub fn instance(id: Uuid) -> Self {
         Self { kind: Self::INSTANCE.into(), id: id.to_string() }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.id)
+    }
+}
+
+impl FromStr for Owner {
+    type Err = Refusal;
+
+    /// Reads `KIND/ID`. A kind is one word in lower case, so that the two are told apart; an id is any short text.
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let right = |kind: &str, id: &str| {
+            let word =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            (1..=32).contains(&kind.len())
+                && kind.bytes().all(word)
+                && (1..=253).contains(&id.len())
+                && !id.chars().any(char::is_control)
+        };
+        text.split_once('/')
+            .filter(|(kind, id)| right(kind, id))
+            .map(|(kind, id)| Self { kind: kind.into(), id: id.into() })
+            .ok_or_else(|| {
+                Refusal::new(
+                    Code::InvalidRequest,
+                    format!("{text:?} is no owner"),
+                    "write it as KIND/ID, such as pod/web-1 or person/anna",
+                )
+            })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod assembly;
+mod attach;
 pub mod catalog;
 pub mod choose;
 mod claim;
@@ -24,6 +25,7 @@ pub mod topology;
 
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, no_such_function};
+pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;

@@ -138,7 +138,17 @@ mod tests {
         inventory.functions.get_mut(&address).unwrap().driver = Some("vfio-pci".into());
         let user = "default route".to_owned();
         let nic = "0000:03:00.0".parse().unwrap();
-        (inventory, vec![Holder { address: nic, pid: None, started: None, program: None, user, by: "eth0".into() }])
+        (
+            inventory,
+            vec![Holder {
+                address: nic,
+                pid: None,
+                started: None,
+                program: None,
+                user,
+                by: "eth0".into(),
+            }],
+        )
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 }
 
 impl JsonBody {
+    /// The body as a value, or the value that no body means.
+    pub fn read_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.0.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { self.read() }
+    }
+
     /// The body as a value. Unknown fields are ignored: clients of other versions send more.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.0.iter().all(u8::is_ascii_whitespace) {

@@ -1,15 +1,103 @@
 //! `/claims`: who holds what.
 
-use api::ErrorBody;
+use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, RenewClaim};
 use axum::Json;
 use axum::extract::State;
-use model::Claim;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 
+use super::body::JsonBody;
+use super::question::{Key, Query};
 use super::{Face, Problem};
+use crate::door;
 
 /// List the claims
-#[utoipa::path(get, path = "/claims", tag = "host",
-    responses((status = 200, body = Vec<Object>), (status = "default", body = ErrorBody)))]
-pub async fn list(State(face): State<Face>) -> Result<Json<Vec<Claim>>, Problem> {
-    face.ask(engine::Engine::claims).await.map(Json)
+#[utoipa::path(get, path = "/claims", tag = "claims",
+    responses((status = 200, body = Vec<api::Claim>), (status = "default", body = ErrorBody)))]
+pub async fn list(State(face): State<Face>) -> Result<Json<Vec<api::Claim>>, Problem> {
+    face.ask(door::claims).await.map(Json)
+}
+
+/// Claim devices or parts of devices: all that is asked for, or nothing; prepared for a machine, unless it is only to be
+/// reserved. Asked again by its owner with the same wants, it is the same claim (200)
+#[utoipa::path(post, path = "/claims", tag = "claims", request_body = CreateClaim,
+    params(("dry_run" = Option<bool>, Query, description = "only say what would be claimed and done (200)")),
+    responses((status = 201, body = api::Claim), (status = 200, body = PlannedClaim), (status = "default", body = ErrorBody)))]
+pub async fn create(
+    State(face): State<Face>,
+    query: Query,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let wanted: CreateClaim = body.read()?;
+    if query.flag("dry_run")? {
+        let planned = face.ask(move |engine| door::dry_run(engine, wanted)).await?;
+        return Ok(Json(planned).into_response());
+    }
+    let (claim, new) = face.ask(move |engine| door::claim(engine, wanted)).await?;
+    face.leases_changed();
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(claim)).into_response())
+}
+
+/// Show a claim
+#[utoipa::path(get, path = "/claims/{key}", tag = "claims",
+    params(("key" = String, Path, description = "id, or the owner `KIND/ID` who has no other (encode the slash)")),
+    responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
+pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<api::Claim>, Problem> {
+    face.ask(move |engine| door::show(engine, &key)).await.map(Json)
+}
+
+/// Prepare a reserved claim for a machine; a prepared one stays as it is
+#[utoipa::path(post, path = "/claims/{key}/prepare", tag = "claims", request_body = PrepareClaim,
+    params(("key" = String, Path, description = "id or owner")),
+    responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
+pub async fn prepare(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<api::Claim>, Problem> {
+    let wanted: PrepareClaim = body.read_or_default()?;
+    face.ask(move |engine| door::prepare(engine, &key, wanted)).await.map(Json)
+}
+
+/// Give the host back what a claim took, and keep the reservation
+#[utoipa::path(post, path = "/claims/{key}/unprepare", tag = "claims",
+    params(("key" = String, Path, description = "id or owner")),
+    responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
+pub async fn unprepare(
+    State(face): State<Face>,
+    Key(key): Key,
+) -> Result<Json<api::Claim>, Problem> {
+    face.ask(move |engine| door::unprepare(engine, &key)).await.map(Json)
+}
+
+/// Prolong a claim from now on
+#[utoipa::path(post, path = "/claims/{key}/renew", tag = "claims", request_body = RenewClaim,
+    params(("key" = String, Path, description = "id or owner")),
+    responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
+pub async fn renew(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<api::Claim>, Problem> {
+    let wanted: RenewClaim = body.read_or_default()?;
+    let seconds = wanted.lease_seconds;
+    let claim = face.ask(move |engine| door::renew(engine, &key, seconds)).await?;
+    face.leases_changed();
+    Ok(Json(claim))
+}
+
+/// Release a claim: the host gets back what it had
+#[utoipa::path(delete, path = "/claims/{key}", tag = "claims",
+    params(("key" = String, Path, description = "id or owner"),
+        ("owner" = Option<String>, Query, description = "only if it is this owner's")),
+    responses((status = 204), (status = "default", body = ErrorBody)))]
+pub async fn release(
+    State(face): State<Face>,
+    Key(key): Key,
+    query: Query,
+) -> Result<StatusCode, Problem> {
+    let owner = query.get("owner").map(str::to_owned);
+    face.ask(move |engine| door::release(engine, &key, owner.as_deref())).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

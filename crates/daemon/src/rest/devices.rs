@@ -77,11 +77,11 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Clear a wedged device: a person has looked at it, and what is left of its hand-over is undone
+/// Clear a wedged or quarantined device: a person has looked at it, and what is left of its hand-over is undone
 #[utoipa::path(post, path = "/devices/{key}/clear", tag = "devices",
-    params(("key" = String, Path, description = "id or name")),
-    responses((status = 200, body = Device), (status = "default", body = ErrorBody)))]
-pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<Json<Device>, Problem> {
-    let device = face.ask(move |engine| engine.clear_device(&key)).await?;
-    Ok(Json(render::device(device)))
+    params(("key" = String, Path, description = "address, id or name")),
+    responses((status = 204), (status = "default", body = ErrorBody)))]
+pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
+    face.ask(move |engine| engine.clear_device(&key)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -14,16 +14,20 @@ mod logs;
 mod openapi;
 mod problem;
 mod question;
+mod reconcile;
 mod render;
 pub mod small;
+mod sriov;
 mod upload;
 mod wait;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
 use model::Refusal;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::hardware::Hardware;
 
@@ -37,6 +41,7 @@ pub struct Face {
     engine: Engine,
     events: broadcast::Sender<JournalEvent>,
     hardware: Option<Hardware>,
+    leases: Arc<Notify>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -47,9 +52,15 @@ impl Face {
         engine: Engine,
         events: broadcast::Sender<JournalEvent>,
         hardware: Option<Hardware>,
+        leases: Arc<Notify>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { engine, events, hardware, stopping }
+        Self { engine, events, hardware, leases, stopping }
+    }
+
+    /// Tells the watcher of leases that there may be an earlier one.
+    fn leases_changed(&self) {
+        self.leases.notify_one();
     }
 
     /// Asks the engine, off the threads that serve connections: its methods block.
@@ -87,7 +98,14 @@ pub fn router(face: Face) -> Router {
         .route("/capabilities", get(host::capabilities))
         .route("/inventory", get(host::inventory))
         .route("/openapi.json", get(openapi::serve))
-        .route("/claims", get(claims::list))
+        .route("/claims", get(claims::list).post(claims::create))
+        .route("/claims/{key}", get(claims::show).delete(claims::release))
+        .route("/claims/{key}/prepare", post(claims::prepare))
+        .route("/claims/{key}/unprepare", post(claims::unprepare))
+        .route("/claims/{key}/renew", post(claims::renew))
+        .route("/sriov", get(sriov::list))
+        .route("/sriov/{key}", post(sriov::set))
+        .route("/reconcile", get(reconcile::last).post(reconcile::again))
         .route("/events", get(events::stream))
         .route("/devices", get(devices::list).post(devices::create))
         .route("/devices/available", get(devices::available))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{claims, devices, events, host, images, instances, logs, wait};
+use super::{claims, devices, events, host, images, instances, logs, reconcile, sriov, wait};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,13 +14,15 @@ use super::{claims, devices, events, host, images, instances, logs, wait};
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
-        host::health, host::resources, host::capabilities, host::inventory, claims::list, events::stream,
+        host::health, host::resources, host::capabilities, host::inventory, events::stream,
+        claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
+        sriov::list, sriov::set, reconcile::last, reconcile::again,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,
         logs::stream, wait::wait
     ),
-    tags((name = "host"), (name = "devices"), (name = "images"), (name = "instances"))
+    tags((name = "host"), (name = "claims"), (name = "devices"), (name = "images"), (name = "instances"))
 )]
 struct Document;
 

@@ -1,7 +1,7 @@
 //! The engine's values as the wire shows them.
 
 use api::DeviceType;
-use engine::{AvailableDevice, Device, Image, ImageStatus, Instance, InstanceState};
+use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, format_size};
 
 /// The words for an instance's state.
@@ -44,6 +44,18 @@ pub fn available(device: AvailableDevice) -> api::AvailableDevice {
     }
 }
 
+/// The word for how a device is.
+const fn state_of_device(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Free => "free",
+        DeviceState::Claimed => "claimed",
+        DeviceState::Foreign => "foreign",
+        DeviceState::Wedged => "wedged",
+        DeviceState::Quarantined => "quarantined",
+        DeviceState::Absent => "absent",
+    }
+}
+
 pub fn device(device: Device) -> api::Device {
     let gpu = device.kind == Kind::Gpu;
     api::Device {
@@ -56,6 +68,8 @@ pub fn device(device: Device) -> api::Device {
         iommu_group: device.iommu_group,
         bound_to_vfio: device.bound_to_vfio,
         attached_to: device.attached_to.map(|id| id.to_string()),
+        state: state_of_device(device.state).to_owned(),
+        state_reason: device.state_reason,
         created_at: device.created_at.to_string(),
         tags: device.tags,
         kind: device.kind.as_str().to_owned(),

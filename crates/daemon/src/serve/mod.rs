@@ -77,10 +77,12 @@ pub fn run(
     if let Some(hardware) = &hardware {
         runtime.spawn(hardware::log(hardware.changes(), engine.clone()));
     }
-    let app = router(Face::new(engine, events, hardware, stopping.clone()));
-    let served = runtime.block_on(serve(&options, network, app, stop, stopping));
-    // A question that still blocks, such as a hand-over, must not hold up the end: the journal finishes it at the next
-    // start.
+    let leases = Arc::new(tokio::sync::Notify::new());
+    runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
+    let app = router(Face::new(engine.clone(), events, hardware, leases, stopping.clone()));
+    let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));
+    // What is half-way is undone while there is time. A question that still blocks must not hold up the end: the journal
+    // finishes it at the next start.
     runtime.shutdown_background();
     served
 }
@@ -144,6 +146,7 @@ async fn serve(
     options: &Options,
     network: Option<Network>,
     app: Router,
+    engine: &Engine,
     stop: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), Refusal> {
@@ -175,6 +178,7 @@ async fn serve(
     info!("ending; machines go on running");
     notify::tell("STOPPING=1");
     socket::remove(&options.socket);
+    engine.give_up();
     // The receivers live in the tasks: it cannot fail while they do.
     let _ = stop.send(true);
     if tokio::time::timeout(GRACE, served.join_all()).await.is_err() {

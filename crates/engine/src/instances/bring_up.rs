@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Address, ClaimState, Code, MachineHandle, Refusal, plan};
+use model::{Code, MachineHandle, Refusal};
 
 use super::not_ended;
-use crate::choose::{changed, taken};
+use crate::claims::Access;
 use crate::core::Core;
 use crate::refusals;
-use crate::store::{Durability, OpenOperation, StoredClaim, StoredImage, StoredInstance};
+use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
 use crate::undo::Restored;
 use crate::{Action, InstanceState, MachineStep};
 
@@ -21,9 +21,7 @@ impl Core {
         row: &StoredInstance,
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
-        for claim in &mut claims {
-            self.prepare(operation, claim, row.instance.uid)?;
-        }
+        self.prepare_claims(operation, &mut claims, row.instance.uid)?;
         let spec = self.spec(row, &image, &claims);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
@@ -59,44 +57,31 @@ impl Core {
         Ok((image, claims))
     }
 
-    /// Brings a claim's assembly onto vfio.
-    fn prepare(
+    /// Prepares the claims of an instance, those of several at the same time.
+    fn prepare_claims(
         &self,
         operation: &OpenOperation,
-        claim: &mut StoredClaim,
+        claims: &mut [StoredClaim],
         uid: u32,
     ) -> Result<(), Refusal> {
-        let unreadable = |error| refusals::unreadable(&error);
-        let inventory = self.inventory()?;
-        if claim.claim.state == ClaimState::Reserved {
-            self.expect_same_assembly(&inventory, &claim.claim)?;
-            // The devices before this one took their time.
-            self.expect_no_holder(&taken(&claim.claim))?;
+        let access = Access::machine(uid);
+        let prepare = |claim: &mut StoredClaim| self.prepare(operation, claim, &access);
+        if let [only] = claims {
+            return prepare(only);
         }
-        let members = &claim.claim.members;
-        let addresses: Vec<Address> = members.iter().map(|member| member.address).collect();
-        let found = self.host.as_found(&addresses).map_err(unreadable)?;
-        for (member, found) in members.iter().zip(&found) {
-            if !member.fingerprint.matches(&found.fingerprint) {
-                return Err(changed(member.address));
+        let prepare = &prepare;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                claims.iter_mut().map(|claim| scope.spawn(move || prepare(claim))).collect();
+            let mut result = Ok(());
+            for thread in threads {
+                match thread.join() {
+                    Ok(done) => result = result.and(done),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
             }
-        }
-        let groups: Vec<u32> = addresses
-            .iter()
-            .filter_map(|address| inventory.function(*address)?.iommu_group)
-            .collect();
-        let nodes = self.host.group_nodes(&groups).map_err(unreadable)?;
-        for step in plan::prepare(&inventory, members, &found, &nodes, uid) {
-            self.make(operation, claim.claim.id, &step)?;
-        }
-        if claim.claim.state == ClaimState::Reserved {
-            for (member, found) in claim.claim.members.iter_mut().zip(found) {
-                member.as_found = Some(found);
-            }
-        }
-        claim.claim.state = ClaimState::Prepared;
-        claim.claim.boot_id = Some(self.boot.clone());
-        self.store.write(Durability::Power, |tx| claim.update(tx))
+            result
+        })
     }
 
     /// Ends what an operation may have started, and gives back what it took; all of the claims' steps, or only those
@@ -135,7 +120,7 @@ impl Core {
 }
 
 /// What is said of an operation that was cut off by the daemon's death.
-pub(super) fn interrupted(kind: &str) -> Refusal {
+pub fn interrupted(kind: &str) -> Refusal {
     Refusal::new(
         Code::StepFailed,
         format!("the daemon ended during {kind}; what had been done was undone"),

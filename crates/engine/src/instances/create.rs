@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::bring_up::interrupted;
 use super::{host_memory, too_large};
-use crate::choose::members;
+use crate::choose::profile;
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
@@ -26,7 +26,9 @@ impl Core {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
         let devices = self.asked_devices(&request.devices)?;
-        let claims = self.choose(id, &devices)?;
+        let profile = request.gpu_profile.as_deref().map(profile);
+        let more: Vec<_> = profile.into_iter().collect();
+        let claims = self.choose_for_instance(id, &devices, &more)?;
         let _turn = self.turn(id);
         let mut row = self.row(id, request, &image, &devices);
         let operation = self.reserve(&mut row, &claims)?;
@@ -138,7 +140,7 @@ impl Core {
     ) -> Result<OpenOperation, Refusal> {
         let _choosing = held(&self.choosing);
         for claim in claims {
-            self.expect_available(&members(&claim.claim))?;
+            self.expect_available(&claim.claim)?;
         }
         let (taken, image, devices, uids) = self.store.read(|from| {
             Ok((

@@ -74,7 +74,8 @@ impl Core {
             }),
             slots: claims
                 .iter()
-                .map(|claim| GuestSlot::for_members(claim.claim.guests()))
+                .flat_map(|claim| &claim.claim.parts)
+                .map(GuestSlot::for_part)
                 .collect(),
         }
     }
@@ -176,6 +177,7 @@ fn too_large(asked: u64, there: u64) -> Refusal {
     )
 }
 
+pub use bring_up::interrupted;
 pub use read::has_tags;
 
 pub(crate) fn host_memory(core: &Core) -> Result<u64, Refusal> {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use model::{ClaimState, Refusal};
+use model::{Address, ClaimState, Refusal};
 
 use super::bring_up::interrupted;
 use super::{host_memory, too_large, wrong_state};
 use crate::InstanceState;
-use crate::choose::taken;
 use crate::core::Core;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
@@ -46,12 +45,13 @@ impl Core {
         }
         let id = row.instance.id;
         for claim in self.store.read(|from| StoredClaim::of_instance(from, id))? {
+            let taken: Vec<Address> = claim.claim.taken().collect();
             if claim.claim.state == ClaimState::Wedged {
-                let head = claim.claim.head;
+                let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
                 return Err(refusals::wedged(&format!("{head} could not be given back earlier")));
             }
-            self.expect_healthy(&taken(&claim.claim))?;
-            self.expect_no_holder(&taken(&claim.claim))?;
+            self.expect_healthy(&taken)?;
+            self.expect_no_holder(&taken, false)?;
         }
         Ok(())
     }

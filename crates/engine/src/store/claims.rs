@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use model::choose::Want;
-use model::{Claim, ClaimState, Owner};
+use model::{Address, Claim, ClaimState, LinkBaseline, Owner};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
@@ -136,6 +136,17 @@ impl StoredClaim {
     pub fn instance(&self) -> Option<Uuid> {
         let owner = &self.claim.owner;
         (owner.kind == Owner::INSTANCE).then(|| owner.id.parse().ok()).flatten()
+    }
+
+    /// What its operations are about: the instance that has it, or the claim itself.
+    pub fn subject(&self) -> Uuid {
+        self.instance().unwrap_or(self.claim.id)
+    }
+
+    /// How the link of a function was when it was found.
+    pub fn baseline(&self, address: Address) -> Option<LinkBaseline> {
+        let member = self.claim.members().find(|member| member.address == address)?;
+        member.as_found.as_ref()?.link
     }
 
     /// Whether it only waits for its devices to be given back.

@@ -1,7 +1,8 @@
 //! The tables, and how older files become newer ones. Readable with `sqlite3` while the daemon runs.
 
 /// What each version adds to the one before it. `PRAGMA user_version` is the number of those that were applied.
-pub const MIGRATIONS: &[&str] = &["
+pub const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE devices (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -88,7 +89,8 @@ CREATE TABLE health (
     reason TEXT NOT NULL,
     since TEXT NOT NULL
 ) STRICT;
-", "
+",
+    "
 CREATE TABLE new_claims (
     id TEXT PRIMARY KEY,
     owner_kind TEXT NOT NULL,
@@ -119,4 +121,5 @@ CREATE TABLE vf_counts (
     count INTEGER NOT NULL,
     autoprobe INTEGER NOT NULL
 ) STRICT;
-"];
+",
+];

@@ -176,7 +176,7 @@ impl Scene<'_> {
         });
         let Some(kind) = matching else { return Vec::new() };
         // What is reserved and not made yet is still counted as available by the parent.
-        let reserved = self.claims.iter().flat_map(|claim| &claim.parts).filter(|part| {
+        let reserved = self.claims.iter().flat_map(|held| &held.claim.parts).filter(|part| {
             let uuid = part.partition.as_ref().and_then(Partition::mdev);
             part.head == parent.address
                 && uuid.is_some_and(|uuid| !parent.mdevs.iter().any(|mdev| mdev.uuid == uuid))

@@ -13,13 +13,22 @@ pub use want::{Filter, GRAMMAR, Want, What};
 
 use crate::{Address, Assembly, Claim, Code, Inventory, Mechanism, Partition, Refusal, Role};
 
+/// A claim that is there, and what is said to others who want the same.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The claim.
+    pub claim: Claim,
+    /// Why its things cannot be had, and what to do.
+    pub why: Refusal,
+}
+
 /// What is known of the host when something is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     /// The hardware, with detail of what parts are asked of.
     pub inventory: &'a Inventory,
     /// All claims there are.
-    pub claims: &'a [Claim],
+    pub claims: &'a [Held],
     /// Functions that cannot be had, and why: they wait for a person, or somebody uses them.
     pub barred: &'a BTreeMap<Address, Refusal>,
     /// Registered devices by name.
@@ -190,11 +199,8 @@ impl Scene<'_> {
     /// Why something cannot be had.
     fn why_not(&self, chosen: &Chosen) -> Option<Refusal> {
         let part = chosen.part();
-        let claimed = self.claims.iter().find_map(|claim| {
-            let address = claim.conflict(&part)?;
-            Some(claimed(address, claim))
-        });
-        claimed.or_else(|| {
+        let held = self.claims.iter().find(|held| held.claim.conflict(&part).is_some());
+        held.map(|held| held.why.clone()).or_else(|| {
             let pinned = chosen.partition.as_ref().map(|partition| partition.parent);
             let parent = pinned.filter(|parent| {
                 // A parent's own driver uses it; only one that waits for a person spoils its parts.
@@ -203,27 +209,6 @@ impl Scene<'_> {
             chosen.taken().chain(parent).find_map(|address| self.barred.get(&address).cloned())
         })
     }
-}
-
-/// The refusal for a function that another claim has.
-#[must_use]
-pub fn claimed(address: Address, claim: &Claim) -> Refusal {
-    let owner = &claim.owner;
-    if claim.state == crate::ClaimState::Wedged {
-        return Refusal::new(
-            Code::DeviceWedged,
-            format!("{address} could not be given back to the host"),
-            "end what uses the device, or restart the host; then `handover device clear ADDRESS`",
-        );
-    }
-    Refusal::new(
-        Code::InUse,
-        format!("{address} is claimed by {} {}", owner.kind, owner.id),
-        format!(
-            "`handover claims` shows the claims; `handover release {}` gives it back",
-            claim.id
-        ),
-    )
 }
 
 fn together(one: &Chosen, other: &Chosen) -> Refusal {

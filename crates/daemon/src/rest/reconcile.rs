@@ -1,0 +1,24 @@
+//! `/reconcile`: do claims, machines and host agree?
+
+use api::{ErrorBody, Report};
+use axum::Json;
+use axum::extract::State;
+
+use super::{Face, Problem};
+use crate::door;
+
+/// Show what the last look found: at the daemon's start, or on request since
+#[utoipa::path(get, path = "/reconcile", tag = "host",
+    responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
+pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
+    face.ask(|engine| Ok(engine.last_report().unwrap_or_default()))
+        .await
+        .map(|report| Json(door::report(report)))
+}
+
+/// Look again, mend what can be mended, and tell the rest
+#[utoipa::path(post, path = "/reconcile", tag = "host",
+    responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
+pub async fn again(State(face): State<Face>) -> Result<Json<Report>, Problem> {
+    face.ask(engine::Engine::reconcile).await.map(|report| Json(door::report(report)))
+}

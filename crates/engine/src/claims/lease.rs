@@ -1,0 +1,56 @@
+//! Claims for a time only.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use model::{Code, Refusal};
+
+use crate::core::Core;
+use crate::store::{Durability, StoredClaim};
+
+/// When a lease that begins now ends, in seconds since 1970.
+pub fn from_now(lease: Duration) -> u64 {
+    now().saturating_add(lease.as_secs())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl Core {
+    /// Prolongs a claim from now on; `None` makes it last until it is released.
+    pub fn renew(&self, key: &str, lease: Option<Duration>) -> Result<StoredClaim, Refusal> {
+        let id = self.stored_claim(key)?.claim.id;
+        let _turn = self.turn(id);
+        let mut claim = self.stored_claim(&id.to_string())?;
+        self.expect_not_an_instances(&claim)?;
+        claim.claim.expires = lease.map(from_now);
+        self.store.write(Durability::Power, |tx| claim.update(tx))?;
+        Ok(claim)
+    }
+
+    /// Releases the claims whose time is over, and says what could not be released. One that is in use stays until it is
+    /// not: a lease ends a reservation, it does not pull a device from under a machine.
+    pub fn release_expired(&self) -> Result<Vec<Refusal>, Refusal> {
+        let mut kept = Vec::new();
+        for claim in self.store.read(StoredClaim::all)? {
+            let over = claim.claim.expires.is_some_and(|at| at <= now());
+            if !over || claim.is_orphan() {
+                continue;
+            }
+            tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "its lease is over");
+            match self.release(&claim.claim.id.to_string(), None) {
+                Ok(()) => {}
+                Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
+                Err(refusal) => kept.push(refusal),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// How long until the next lease is over.
+    pub fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
+        let claims = self.store.read(StoredClaim::all)?;
+        let next = claims.iter().filter_map(|claim| claim.claim.expires).min();
+        Ok(next.map(|at| Duration::from_secs(at.saturating_sub(now()))))
+    }
+}

@@ -1,0 +1,205 @@
+//! Preparing: the claim's parts are brought to where a machine can use them, those that can at the same time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::plan::{Given, Plan};
+use model::{
+    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Refusal, Step,
+    VfSettings, plan,
+};
+
+use crate::ClaimRequest;
+use crate::choose::changed;
+use crate::core::Core;
+use crate::refusals::{self, with_failed_undo};
+use crate::store::{Durability, OpenOperation, StoredClaim};
+
+/// So many parts are prepared at the same time: each has a worker process of its own.
+const AT_ONCE: usize = 16;
+
+/// For whom a claim is prepared, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The user who may open its nodes.
+    pub uid: u32,
+    /// Whether the functions' own nodes, for iommufd, are opened to that user too.
+    pub device_nodes: bool,
+    /// Whether functions are reset when they are on vfio.
+    pub reset: bool,
+    /// Whether processes that use a function are asked to end.
+    pub evict: bool,
+}
+
+impl Access {
+    /// What a request says of it.
+    pub fn of(request: &ClaimRequest) -> Self {
+        let uid = request.uid.unwrap_or(0);
+        Self { uid, device_nodes: uid != 0, reset: request.reset, evict: request.evict }
+    }
+
+    /// A machine's of ours: it gets its nodes as they are, and VFIO resets what it opens.
+    pub const fn machine(uid: u32) -> Self {
+        Self { uid, device_nodes: false, reset: false, evict: false }
+    }
+}
+
+impl Core {
+    /// Prepares a claim that is there. `prepared` already, it is done.
+    pub fn prepare_claim(&self, key: &str, access: &Access) -> Result<StoredClaim, Refusal> {
+        let id = self.stored_claim(key)?.claim.id;
+        let _turn = self.turn(id);
+        let mut claim = self.stored_claim(&id.to_string())?;
+        self.expect_not_an_instances(&claim)?;
+        match claim.claim.state {
+            ClaimState::Prepared => return Ok(claim),
+            ClaimState::Wedged => {
+                return Err(refusals::wedged(&format!("{id} could not be given back earlier")));
+            }
+            ClaimState::Reserved => {}
+        }
+        let operation = self.begin("prepare", id)?;
+        match self.prepare(&operation, &mut claim, access) {
+            Ok(()) => {
+                self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
+                Ok(claim)
+            }
+            Err(cause) => match self.undo_prepare(&operation, &cause, self.moment()) {
+                Ok(_) => Err(cause),
+                Err(undo) => Err(with_failed_undo(&cause, &undo)),
+            },
+        }
+    }
+
+    /// Makes the steps of a claim's plan. The claim is `prepared` then, which the caller commits with the end of its
+    /// operation.
+    pub fn prepare(
+        &self,
+        operation: &OpenOperation,
+        claim: &mut StoredClaim,
+        access: &Access,
+    ) -> Result<(), Refusal> {
+        let id = claim.claim.id;
+        let inventory = self.inventory()?;
+        let taken: Vec<Address> = claim.claim.taken().collect();
+        self.expect_healthy(&taken)?;
+        if claim.claim.state == ClaimState::Reserved {
+            self.expect_same_assembly(&inventory, &claim.claim)?;
+            // Others may have come since it was reserved; the devices before this one took their time.
+            self.drive_out(operation, id, &taken, access.evict)?;
+        }
+        let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
+        self.make_all(operation, claim, &plan)?;
+        if claim.claim.state == ClaimState::Reserved {
+            for member in claim.claim.parts.iter_mut().flat_map(|part| &mut part.members) {
+                member.as_found =
+                    found.iter().find(|found| found.address == member.address).cloned();
+            }
+        }
+        claim.claim.state = ClaimState::Prepared;
+        claim.claim.boot_id = Some(self.boot.clone());
+        self.store.write(Durability::Process, |tx| claim.update(tx))
+    }
+
+    /// What would be done to prepare a claim, and how its functions are found now.
+    pub fn plan(
+        &self,
+        inventory: &Inventory,
+        claim: &Claim,
+        access: &Access,
+    ) -> Result<(Plan, Vec<AsFound>), Refusal> {
+        let unreadable = |error: HostError| refusals::unreadable(&error);
+        let members: Vec<Address> = claim.members().map(|member| member.address).collect();
+        let found = self.host.as_found(&members).map_err(unreadable)?;
+        for (member, found) in claim.members().zip(&found) {
+            if !member.fingerprint.matches(&found.fingerprint) {
+                return Err(changed(member.address));
+            }
+        }
+        let groups: Vec<u32> = members
+            .iter()
+            .filter_map(|address| inventory.function(*address)?.iommu_group)
+            .collect();
+        let nodes = self.host.group_nodes(&groups).map_err(unreadable)?;
+        let vf_settings = self.vf_settings(claim)?;
+        let given = Given {
+            inventory,
+            found: &found,
+            nodes: &nodes,
+            vf_settings: &vf_settings,
+            uid: access.uid,
+            device_nodes: access.device_nodes,
+            reset: access.reset,
+        };
+        Ok((plan::prepare(&given, &claim.parts), found))
+    }
+
+    /// What physical functions were told of those virtual ones that get settings.
+    fn vf_settings(&self, claim: &Claim) -> Result<BTreeMap<Address, VfSettings>, Refusal> {
+        let mut found = BTreeMap::new();
+        for part in &claim.parts {
+            let Some(partition) = &part.partition else { continue };
+            let Mechanism::Vf { index, settings } = &partition.how else { continue };
+            if !settings.is_empty() {
+                let told = self.host.vf_settings(partition.parent, *index);
+                found.insert(part.head, told.map_err(|error| refusals::unreadable(&error))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What all parts need first, then the parts at the same time: each is on devices of its own.
+    fn make_all(
+        &self,
+        operation: &OpenOperation,
+        claim: &StoredClaim,
+        plan: &Plan,
+    ) -> Result<(), Refusal> {
+        let id = claim.claim.id;
+        let go_on = AtomicBool::new(true);
+        let make = |steps: &[Step]| -> Result<(), Refusal> {
+            for step in steps {
+                if self.is_cancelled(id) {
+                    return Err(cancelled());
+                }
+                if !go_on.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                self.make(operation, id, step)
+                    .inspect_err(|_| go_on.store(false, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        make(&plan.first)?;
+        if let [only] = plan.parts.as_slice() {
+            return make(only);
+        }
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || -> Result<(), Refusal> {
+            while let Some(steps) = plan.parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                make(steps)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads = plan.parts.len().min(AT_ONCE);
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut result = Ok(());
+            for thread in threads {
+                match thread.join() {
+                    Ok(done) => result = result.and(done),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            result
+        })
+    }
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(
+        Code::StepFailed,
+        "it was given up half-way, by a release or because Handover ends; what had been done was undone",
+        "ask again if it is still wanted",
+    )
+}

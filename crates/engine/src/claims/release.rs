@@ -1,0 +1,174 @@
+//! Unpreparing and releasing: the host gets back what it had.
+
+use std::time::Duration;
+
+use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
+
+use crate::core::Core;
+use crate::refusals;
+use crate::store::{Durability, OpenOperation, StoredClaim};
+
+impl Core {
+    /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done.
+    pub fn unprepare(&self, key: &str) -> Result<StoredClaim, Refusal> {
+        let id = self.stored_claim(key)?.claim.id;
+        self.cancel(id);
+        let _turn = self.turn(id);
+        let claim = self.stored_claim(&id.to_string())?;
+        self.expect_not_an_instances(&claim)?;
+        if claim.claim.state == ClaimState::Reserved {
+            return Ok(claim);
+        }
+        self.expect_unused(&claim)?;
+        let operation = self.begin("unprepare", id)?;
+        self.finish_unprepare(&operation, self.moment())?;
+        self.stored_claim(&id.to_string())
+    }
+
+    /// Releases a claim, by its id or its owner's name. `owner`, where it is given, must be the claim's.
+    pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<(), Refusal> {
+        let id = self.stored_claim(key)?.claim.id;
+        self.cancel(id);
+        let _turn = self.turn(id);
+        let claim = self.stored_claim(&id.to_string())?;
+        self.expect_not_an_instances(&claim)?;
+        if let Some(other) = owner.filter(|owner| **owner != claim.claim.owner) {
+            return Err(Refusal::new(
+                Code::Forbidden,
+                format!("the claim {id} is {}'s and not {other}'s", claim.claim.owner),
+                "`handover claims` shows whose is whose",
+            ));
+        }
+        if claim.claim.state == ClaimState::Reserved {
+            self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
+            self.notify();
+            return Ok(());
+        }
+        self.expect_unused(&claim)?;
+        let operation = self.begin("release", id)?;
+        self.finish_release(&operation, self.moment()).map(drop)
+    }
+
+    /// Refuses while a machine has it open: it is not pulled from under anybody.
+    fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
+        if claim.claim.state != ClaimState::Prepared {
+            return Ok(());
+        }
+        let mut functions: Vec<Address> = claim.claim.taken().collect();
+        functions.extend(claim.claim.parts.iter().filter_map(model::Part::pins));
+        let holders = self.host.holders(&functions);
+        let holders = holders.map_err(|error| refusals::users_unknown(&functions, &error))?;
+        let mine = claim.claim.parts.iter().filter_map(|part| part.partition.as_ref());
+        let mine: Vec<String> =
+            mine.filter_map(|part| part.mdev().map(|uuid| uuid.to_string())).collect();
+        // Of a parent only who has one of our mediated devices counts: others have theirs.
+        let used = holders.iter().find(|holder| {
+            claim.claim.holds(holder.address) || mine.iter().any(|uuid| holder.by.contains(uuid))
+        });
+        match used {
+            None => Ok(()),
+            Some(holder) => Err(Refusal::new(
+                Code::InUse,
+                format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
+                "end that machine first: a device is not pulled from under it",
+            )),
+        }
+    }
+
+    pub(super) fn begin(&self, kind: &str, id: uuid::Uuid) -> Result<OpenOperation, Refusal> {
+        // It is acknowledged by the commit that ends it.
+        self.open_operation_as(Durability::Process, kind, id, |_| Ok(()))
+    }
+
+    /// Unprepares, or finishes an unprepare that was cut off.
+    pub fn finish_unprepare(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        self.give_back(operation, patience, |_, _| Ok(()))
+    }
+
+    /// Releases, or finishes a release that was cut off. What could not be given back stays, as nobody's.
+    pub fn finish_release(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        self.give_back(operation, patience, |tx, id| StoredClaim::release(tx, id))
+    }
+
+    /// Undoes a preparation that failed or was cut off.
+    pub fn undo_prepare(
+        &self,
+        operation: &OpenOperation,
+        cause: &Refusal,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let id = operation.subject;
+        let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
+            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let outcome = self.restore_claim(operation, &mut claim, Some(operation.id), patience)?;
+        let undo = outcome.refusal();
+        let ended = if undo.is_some() { "failed" } else { "undone" };
+        self.close_operation(operation, ended, Some(&cause.message), |_| Ok(()))?;
+        undo.map_or(Ok(outcome.notes), Err)
+    }
+
+    /// Undoes a claim that could not be prepared or was cut off: nothing of it is left.
+    pub fn undo_claim(
+        &self,
+        operation: &OpenOperation,
+        cause: &Refusal,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let id = operation.subject;
+        let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
+            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
+        let undo = outcome.refusal();
+        let ended = if undo.is_some() { "failed" } else { "undone" };
+        let release = |tx: &rusqlite::Transaction<'_>| StoredClaim::release(tx, id);
+        self.close_operation(operation, ended, Some(&cause.message), release)?;
+        undo.map_or(Ok(outcome.notes), Err)
+    }
+
+    fn give_back(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+        together: impl FnOnce(&rusqlite::Transaction<'_>, uuid::Uuid) -> rusqlite::Result<()>,
+    ) -> Result<Vec<String>, Refusal> {
+        let id = operation.subject;
+        let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
+            self.close_operation(operation, "done", None, |_| Ok(()))?;
+            return Ok(Vec::new());
+        };
+        let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
+        let failed = outcome.refusal();
+        let (ended, error) = match &failed {
+            Some(refusal) => ("failed", Some(refusal.message.clone())),
+            None => ("done", (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "))),
+        };
+        self.close_operation(operation, ended, error.as_deref(), |tx| together(tx, id))?;
+        failed.map_or(Ok(outcome.notes), Err)
+    }
+
+    /// Whether a worker is still inside the kernel at one of these functions.
+    pub fn any_locked(
+        &self,
+        functions: impl IntoIterator<Item = Address>,
+    ) -> Result<bool, Refusal> {
+        for address in functions {
+            let locked = self.host.is_locked(&Lock::Function(address));
+            if locked.map_err(|error| refusals::unreadable(&error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,133 @@
+//! Reserving: from here on nobody else can have what was chosen. The host is not touched.
+
+use model::plan::Plan;
+use model::{Code, Refusal};
+use uuid::Uuid;
+
+use super::Access;
+use crate::choose::Asked;
+use crate::core::{Core, held};
+use crate::refusals::with_failed_undo;
+use crate::store::{Durability, OpenOperation, StoredClaim};
+use crate::{ClaimRequest, ClaimStep, Claimed};
+
+/// More than this is a mistake, and would take long to choose.
+const MOST: u64 = 1024;
+
+impl Core {
+    /// Claims what is asked for: all of it or nothing. Asked again by the same owner, it is the same claim.
+    pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
+        check(request)?;
+        if let Some(mine) = self.same_claim(request)? {
+            return self.claim_again(mine, request);
+        }
+        let id = Uuid::new_v4();
+        let _turn = self.turn(id);
+        let mut claim = self.chosen_claim(id, request)?;
+        let operation = {
+            let _choosing = held(&self.choosing);
+            if let Some(mine) = self.same_claim(request)? {
+                return self.claim_again(mine, request);
+            }
+            self.expect_available(&claim.claim)?;
+            self.record(&mut claim, request)?
+        };
+        let Some(operation) = operation else {
+            return Ok(Claimed { claim: claim.claim, new: true });
+        };
+        match self.prepare(&operation, &mut claim, &Access::of(request)) {
+            Ok(()) => {
+                self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
+                Ok(Claimed { claim: claim.claim, new: true })
+            }
+            Err(cause) => match self.undo_claim(&operation, &cause, self.moment()) {
+                Ok(_) => Err(cause),
+                Err(undo) => Err(with_failed_undo(&cause, &undo)),
+            },
+        }
+    }
+
+    /// The claim is there already: it is brought as far as was asked for now.
+    fn claim_again(&self, mine: StoredClaim, request: &ClaimRequest) -> Result<Claimed, Refusal> {
+        if request.step == ClaimStep::Reserve {
+            return Ok(Claimed { claim: mine.claim, new: false });
+        }
+        let id = mine.claim.id.to_string();
+        let claim = self.prepare_claim(&id, &Access::of(request))?;
+        Ok(Claimed { claim: claim.claim, new: false })
+    }
+
+    /// What a request would get, and what would be done for it. Nothing is kept.
+    pub fn dry_run(&self, request: &ClaimRequest) -> Result<(StoredClaim, Plan), Refusal> {
+        check(request)?;
+        let claim = match self.same_claim(request)? {
+            Some(mine) => mine,
+            None => self.chosen_claim(Uuid::new_v4(), request)?,
+        };
+        let inventory = self.inventory()?;
+        let access = Access::of(request);
+        let plan = self.plan(&inventory, &claim.claim, &access)?.0;
+        Ok((claim, plan))
+    }
+
+    fn chosen_claim(&self, id: Uuid, request: &ClaimRequest) -> Result<StoredClaim, Refusal> {
+        let (inventory, chosen) = self.choose(id, &request.wants, request.alone, request.evict)?;
+        let asked = Asked {
+            owner: request.owner.clone(),
+            reason: request.reason.clone(),
+            expires: request.lease.map(super::lease::from_now),
+            wants: request.wants.clone(),
+        };
+        self.claim_of(id, asked, chosen, &inventory)
+    }
+
+    /// Commits a claim. One that is to be prepared too is acknowledged by the commit that ends its preparation.
+    fn record(
+        &self,
+        claim: &mut StoredClaim,
+        request: &ClaimRequest,
+    ) -> Result<Option<OpenOperation>, Refusal> {
+        let id = claim.claim.id;
+        let others = self.store.read(|from| StoredClaim::of_owner(from, &request.owner))?;
+        claim.position = others.iter().map(|other| other.position + 1).max().unwrap_or(0);
+        if request.step == ClaimStep::Prepare {
+            let open = |tx: &rusqlite::Transaction<'_>| claim.insert(tx);
+            return self.open_operation_as(Durability::Process, "claim", id, open).map(Some);
+        }
+        self.store.write(Durability::Power, |tx| claim.insert(tx))?;
+        self.notify();
+        Ok(None)
+    }
+
+    /// The owner's claim that was made with the same words.
+    fn same_claim(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
+        let mine = self.store.read(|from| StoredClaim::of_owner(from, &request.owner))?;
+        Ok(mine.into_iter().find(|claim| claim.wants == request.wants))
+    }
+}
+
+fn check(request: &ClaimRequest) -> Result<(), Refusal> {
+    let many: u64 = request.wants.iter().map(|want| u64::from(want.count)).sum();
+    if many > MOST {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("{many} things are asked for at once"),
+            format!("ask for at most {MOST}"),
+        ));
+    }
+    if request.owner.kind == model::Owner::INSTANCE || request.owner.kind == "undo" {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("an owner of kind {:?} is one of Handover's own", request.owner.kind),
+            "choose another kind, such as person, pod or job",
+        ));
+    }
+    if request.reason.as_ref().is_some_and(|reason| reason.len() > 1000) {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            "the reason has more than 1000 bytes",
+            "say it in fewer words",
+        ));
+    }
+    Ok(())
+}

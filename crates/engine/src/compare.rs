@@ -1,0 +1,67 @@
+//! Do the claims say what the host shows? Differences are told, not mended: another tool, or a person, made them.
+
+use std::collections::BTreeSet;
+
+use model::{Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
+
+use crate::RecoveryReport;
+use crate::core::Core;
+use crate::store::StoredClaim;
+
+impl Core {
+    /// Tells of prepared claims whose functions are not as they were prepared, and of mediated devices of claims that are no
+    /// more.
+    pub fn compare_claims(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        let claims = self.store.read(StoredClaim::all)?;
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let inventory = self.inventory()?;
+        for stored in &claims {
+            let claim = &stored.claim;
+            // One that is being worked on is between two states.
+            let Some(_turn) = self.try_turn(stored.subject()) else { continue };
+            let now = self.store.read(|from| StoredClaim::by_id(from, claim.id))?;
+            if now.is_none_or(|now| now.claim.state != ClaimState::Prepared) {
+                continue;
+            }
+            for part in &claim.parts {
+                report.notes.extend(differences(&inventory, claim, part));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What of a prepared part is not as it was prepared.
+fn differences(inventory: &Inventory, claim: &Claim, part: &Part) -> Vec<String> {
+    let owner = &claim.owner;
+    let mut notes = Vec::new();
+    for address in part.taken().collect::<BTreeSet<_>>() {
+        let Some(function) = inventory.function(address) else {
+            notes.push(format!("{address}, which {owner} has, is gone from the host"));
+            continue;
+        };
+        if part.is_bound() && !function.on_vfio() {
+            let driver = function.driver.as_deref().unwrap_or("no driver");
+            notes.push(format!(
+                "{address}, which {owner} has, is on {driver} and not on vfio any more"
+            ));
+        }
+    }
+    let mdev = part.partition.as_ref().and_then(|partition| match partition.how {
+        Mechanism::Mdev { uuid, .. } => Some((partition.parent, uuid)),
+        Mechanism::Vf { .. } | Mechanism::Vgpu { .. } => None,
+    });
+    if let Some((parent, uuid)) = mdev {
+        let there = inventory
+            .function(parent)
+            .is_some_and(|function| function.mdevs.iter().any(|mdev| mdev.uuid == uuid));
+        if !there {
+            notes.push(format!(
+                "the mediated device {uuid}, which {owner} has, is gone from {parent}"
+            ));
+        }
+    }
+    notes
+}

@@ -1,6 +1,8 @@
-//! Small inventories to simulate.
+//! Hosts to simulate.
 
-use model::{Address, Class, Function, Group, Id, Inventory, VfioSupport};
+use model::{Address, Class, Function, Group, Id, Inventory, Kind, VfioSupport, VgpuType};
+
+use crate::hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 
 /// One function of a simulated host.
 #[derive(Clone, Debug)]
@@ -10,6 +12,8 @@ pub struct Card {
     class: u32,
     group: Option<u32>,
     driver: Option<String>,
+    path: Vec<Address>,
+    resets: Vec<String>,
 }
 
 impl Card {
@@ -22,7 +26,23 @@ impl Card {
         group: u32,
         driver: Option<&str>,
     ) -> Self {
-        Self { address, ids, class, group: Some(group), driver: driver.map(Into::into) }
+        let (group, driver) = (Some(group), driver.map(Into::into));
+        let resets = vec!["flr".into()];
+        Self { address, ids, class, group, driver, path: Vec::new(), resets }
+    }
+
+    /// The same, behind these bridges, from the root down.
+    #[must_use]
+    pub fn below(mut self, path: &[Address]) -> Self {
+        self.path = path.to_vec();
+        self
+    }
+
+    /// The same, with these reset methods.
+    #[must_use]
+    pub fn reset_by(mut self, methods: &[&str]) -> Self {
+        self.resets = methods.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// The same, not covered by the IOMMU.
@@ -39,8 +59,9 @@ impl Card {
             class: Class(self.class),
             driver: self.driver.clone(),
             iommu_group: self.group,
-            reset_methods: vec!["flr".into()],
-            resettable: true,
+            path: self.path.clone(),
+            resettable: !self.resets.is_empty(),
+            reset_methods: self.resets.clone(),
             ..Function::unknown(self.address)
         }
     }
@@ -91,4 +112,113 @@ pub fn workstation() -> Inventory {
         })
         .collect();
     Card::inventory(&cards)
+}
+
+/// The hardware of these cards, each device with a serial number, and the nodes of iommufd.
+fn hardware(cards: &[Card]) -> Hardware {
+    let mut hardware = Hardware::from(Card::inventory(cards));
+    hardware.inventory.vfio.iommufd = true;
+    let devices = hardware.inventory.functions.values();
+    hardware.serials = devices
+        .filter(|function| function.kind() != Kind::Bridge)
+        .map(|function| {
+            let address = function.address;
+            let serial =
+                format!("00-00-00-ff-fe-00-{:02x}-{:02x}", address.bus(), address.device());
+            (address, serial)
+        })
+        .collect();
+    hardware
+}
+
+/// A server with what can be divided: a NIC of 8 virtual functions (`0000:01:00.0`, which netlink can tell what they may
+/// do), an NVMe drive of 4 (`0000:02:00.0`), a GPU with mediated devices (`0000:03:00.0`), a GPU of 16 virtual
+/// functions that can be made vGPUs (`0000:04:00.0`), and a GPU with its audio function that nvidia-persistenced keeps
+/// awake (`0000:05:00.0`). There are no virtual functions yet.
+#[must_use]
+pub fn server() -> Hardware {
+    let cards = [
+        (1, 0, (0x8086, 0x1592), 0x02_0000, Some("ice")),
+        (2, 0, (0x144d, 0xa824), 0x01_0802, Some("nvme")),
+        (3, 0, (0x10de, 0x20f1), 0x03_0200, Some("nvidia")),
+        (4, 0, (0x10de, 0x26b9), 0x03_0200, Some("nvidia")),
+        (5, 0, (0x10de, 0x2204), 0x03_0000, Some("nvidia")),
+        (5, 1, (0x10de, 0x1aef), 0x04_0300, Some("snd_hda_intel")),
+    ];
+    let cards: Vec<Card> = cards
+        .into_iter()
+        .filter_map(|(bus, function, ids, class, driver)| {
+            let address = Address::new(0, bus, 0, function)?;
+            Some(Card::new(address, ids, class, bus.into(), driver))
+        })
+        .collect();
+    let mut hardware = hardware(&cards);
+    let at = |bus| Address::new(0, bus, 0, 0);
+    let nic = PhysicalFunction { ethernet: true, ..PhysicalFunction::new(8, 0x1889, "iavf") };
+    let nvme = PhysicalFunction::new(4, 0xa824, "nvme");
+    let l40s =
+        PhysicalFunction { vgpus: Some(l40s()), ..PhysicalFunction::new(16, 0x26b9, "nvidia") };
+    hardware.physical.extend(
+        [(at(1), nic), (at(2), nvme), (at(4), l40s)].into_iter().filter_map(|(a, p)| Some((a?, p))),
+    );
+    hardware.parents.extend(at(3).map(|address| (address, a100())));
+    hardware.persistent.extend(at(5));
+    hardware.units.insert("nvidia-persistenced.service".into(), true);
+    hardware
+}
+
+/// A GPU of 40 units of memory, as mediated devices.
+fn a100() -> MdevParent {
+    let kinds = [("nvidia-468", "GRID A100-4C", 4), ("nvidia-470", "GRID A100-10C", 10)];
+    let kinds = kinds.into_iter().chain([("nvidia-472", "GRID A100-40C", 40)]);
+    let kind =
+        |(id, name, cost): (&str, &str, u32)| MdevKind { id: id.into(), name: name.into(), cost };
+    MdevParent {
+        capacity: 40,
+        types: kinds.map(kind).collect(),
+        uniform: false,
+        attributes: vec!["nvidia/vgpu_params".into()],
+    }
+}
+
+/// A GPU of 48 units of memory, as vGPUs.
+fn l40s() -> VgpuBoard {
+    let kinds = [(1155, "NVIDIA L40S-4Q", 4), (1157, "NVIDIA L40S-8Q", 8)];
+    let kinds = kinds.into_iter().chain([(1161, "NVIDIA L40S-48Q", 48)]);
+    let kind = |(id, name, cost): (u32, &str, u32)| (VgpuType { id, name: name.into() }, cost);
+    VgpuBoard { capacity: 48, types: kinds.map(kind).collect(), uniform: false, slow_release: 5 }
+}
+
+/// Eight GPUs behind two switches. Two and two are behind one port, have no reset but the bus's, and so are reset
+/// together: `0000:11:00.0` with `0000:11:01.0`, `12`, `21`, and `0000:22:00.0` with `0000:22:01.0`. Each has its own group.
+#[must_use]
+pub fn gpus() -> Hardware {
+    let mut cards = Vec::new();
+    let mut group = 0;
+    let mut next = || {
+        group += 1;
+        group
+    };
+    let ids = (0x10de, 0x20b0);
+    for switch in 0u8..2 {
+        let first = 0x10 * (switch + 1);
+        let place = |bus, device| Address::new(0, bus, device, 0);
+        let (Some(root), Some(upstream)) = (place(0, switch + 1), place(first - 1, 0)) else {
+            continue;
+        };
+        let port = |address, group| {
+            Card::new(address, (0x1000, 0xc010), 0x06_0400, group, Some("pcieport")).reset_by(&[])
+        };
+        cards.push(port(root, next()));
+        cards.push(port(upstream, next()).below(&[root]));
+        for pair in 0..2 {
+            let Some(down) = place(first, pair) else { continue };
+            cards.push(port(down, next()).below(&[root, upstream]));
+            for gpu in (0..2).filter_map(|device| place(first + 1 + pair, device)) {
+                let card = Card::new(gpu, ids, 0x03_0200, next(), Some("nvidia"));
+                cards.push(card.below(&[root, upstream, down]).reset_by(&["bus"]));
+            }
+        }
+    }
+    hardware(&cards)
 }

@@ -2,15 +2,30 @@
 
 use model::Step;
 
+use crate::kernel::{EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOMEM, ENOSPC, Errno};
+
 /// A fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The kernel refuses with EIO; nothing changes.
     Refuse,
+    /// The kernel refuses with one of the errors that it has for this kind of step, picked by this number; nothing
+    /// changes.
+    Error(u64),
     /// The worker stays inside the kernel and its lock held until `SimHost::release`, which lets the step happen.
     Hang,
     /// The function disappears from the bus.
     Lose,
+    /// The step happens, and an error is reported all the same.
+    DoneAfterAll,
+    /// The kernel reports success, and nothing happened. The check that follows tells.
+    Ignored,
+    /// So many virtual functions fewer than asked for appear. Other steps are refused.
+    Fewer(u16),
+    /// The function does not answer any more after its reset. Other steps are refused.
+    NeverBack,
+    /// The function's link is slower after its reset. Other steps are refused.
+    SlowerLink,
 }
 
 /// Which step a fault hits. It hits once.
@@ -47,4 +62,34 @@ impl Faults {
         }
         hit.map(|index| self.0.remove(index).1)
     }
+}
+
+/// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
+const fn errors(step: &Step) -> &'static [Errno] {
+    match step {
+        Step::LoadModule { .. } => &[ENOENT, ENOMEM],
+        Step::SetOverride { .. } => &[ENOMEM, ENODEV],
+        Step::Unbind { .. } => &[ENODEV],
+        // A driver's probe fails with what it likes; these were seen.
+        Step::Bind { .. } | Step::Return { .. } => &[EBUSY, EINVAL, ENODEV, EIO, EAGAIN],
+        Step::SetPower { .. } => &[EIO],
+        Step::GrantGroup { .. } | Step::GrantNode { .. } => &[ENOENT],
+        Step::Evict { .. } => &[ENOENT],
+        Step::SetPersistence { .. } | Step::SetUnit { .. } => &[EIO],
+        Step::Reset { .. } => &[EIO, EAGAIN],
+        Step::SetVfCount { .. } => &[EBUSY, ENOMEM, EIO, ENOSPC],
+        Step::SetAutoprobe { .. } => &[EIO],
+        Step::SetVf { .. } => &[EINVAL, EBUSY, EIO],
+        Step::CreateMdev { .. } => &[ENOSPC, EINVAL, EEXIST, EIO],
+        Step::RemoveMdev { .. } => &[EAGAIN, EBUSY],
+        Step::SetMdevAttribute { .. } => &[EINVAL],
+        Step::SetVgpu { .. } => &[EBUSY, EINVAL, EIO],
+    }
+}
+
+/// One of the errors for a kind of step.
+pub(crate) fn error(step: &Step, pick: u64) -> Errno {
+    let errors = errors(step);
+    let length = u64::try_from(errors.len()).unwrap_or(1);
+    usize::try_from(pick % length).ok().and_then(|index| errors.get(index).copied()).unwrap_or(EIO)
 }

@@ -110,7 +110,7 @@ impl SimLauncher {
         let kernel = &mut host.kernel;
         let mut groups = BTreeSet::new();
         for address in &addresses {
-            if !kernel.is_on_vfio(*address) {
+            if !kernel.is_offered(*address) {
                 return Err(format!("vfio {address}: no vfio driver has it"));
             }
             groups.extend(kernel.group_of(*address));
@@ -122,10 +122,10 @@ impl SimLauncher {
             if kernel.nodes.get(&group).is_none_or(|node| node.uid != spec.uid) {
                 return Err(format!("could not open /dev/vfio/{group}: Permission denied"));
             }
-            let members = kernel.hardware.groups.get(&group).map(|group| group.members.clone());
+            let members = kernel.known.groups.get(&group).map(|group| group.members.clone());
             let viable = members.unwrap_or_default().into_iter().all(|member| {
                 let driver = kernel.functions.get(&member).and_then(|s| s.driver.as_deref());
-                kernel.is_on_vfio(member) || driver.is_none_or(|driver| driver == "pcieport")
+                kernel.is_offered(member) || driver.is_none_or(|driver| driver == "pcieport")
             });
             if !viable {
                 return Err(format!("group {group} is not viable"));

@@ -5,12 +5,17 @@
 
 mod build;
 mod fault;
+mod hardware;
 mod host;
 mod kernel;
 mod launcher;
+mod port;
+mod turns;
+mod world;
 
-pub use build::{Card, workstation};
+pub use build::{Card, gpus, server, workstation};
 pub use fault::{Fault, When};
+pub use hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
 pub use host::{SimHost, Snapshot};
-pub use kernel::FunctionState;
+pub use kernel::{FunctionState, MdevState, ResetDone};
 pub use launcher::SimLauncher;

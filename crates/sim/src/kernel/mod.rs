@@ -1,0 +1,254 @@
+//! The kernel's rules as far as hand-overs meet them: one boot of it. What can change is here, by kind in the files
+//! beside.
+
+mod drivers;
+mod errno;
+mod listing;
+mod mdev;
+mod netlink;
+mod nodes;
+mod observe;
+mod perform;
+mod reset;
+mod sriov;
+mod users;
+mod vgpu;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Address, Inventory, Kind, LinkBaseline, NodeAccess, PowerControl, VfSettings, is_vfio,
+};
+use uuid::Uuid;
+
+use crate::hardware::Hardware;
+
+pub(crate) use errno::*;
+pub(crate) use users::Use;
+
+/// The link of every device at boot: sixteen lanes of 16 GT/s.
+const LINK: LinkBaseline = LinkBaseline { speed: 160, width: 16 };
+
+/// What changes of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionState {
+    /// The driver that is bound.
+    pub driver: Option<String>,
+    /// `driver_override`.
+    pub driver_override: Option<String>,
+    /// `power/control`.
+    pub power: PowerControl,
+    /// Persistence mode, while NVIDIA's driver has a GPU.
+    pub persistence: Option<bool>,
+    /// `sriov_drivers_autoprobe` of a physical function.
+    pub autoprobe: Option<bool>,
+    /// What its physical function was told of a virtual one.
+    pub settings: Option<VfSettings>,
+    /// `nvidia/current_vgpu_type`, while the vendor's driver has a virtual function that has it.
+    pub vgpu: Option<u32>,
+}
+
+/// A mediated device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MdevState {
+    /// Its parent.
+    pub parent: Address,
+    /// Its type's id.
+    pub type_id: String,
+    /// The attributes that were written.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A reset that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetDone {
+    /// All functions that it hit.
+    pub hit: Vec<Address>,
+    /// Machines that had one of them open.
+    pub disturbed: BTreeSet<Uuid>,
+}
+
+/// What a reset comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    #[default]
+    Well,
+    Silent,
+    Slower,
+}
+
+/// The simulated kernel: one boot.
+pub(crate) struct Kernel {
+    pub(crate) hardware: Hardware,
+    /// What is known of each function that can be there, virtual ones among them; its driver is the one that knows it.
+    pub(crate) known: Inventory,
+    /// The functions that are there.
+    pub(crate) functions: BTreeMap<Address, FunctionState>,
+    pub(crate) vf_counts: BTreeMap<Address, u16>,
+    pub(crate) mdevs: BTreeMap<Uuid, MdevState>,
+    /// Their IOMMU groups.
+    pub(crate) mdev_groups: BTreeMap<Uuid, u32>,
+    pub(crate) nodes: BTreeMap<u32, NodeAccess>,
+    pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
+    pub(crate) units: BTreeMap<String, bool>,
+    pub(crate) modules: BTreeSet<String>,
+    pub(crate) holders: Vec<Use>,
+    /// Which machine has a group open.
+    pub(crate) users: BTreeMap<u32, Uuid>,
+    pub(crate) serials: BTreeMap<Address, String>,
+    /// Functions that were removed, and that a rescan finds again.
+    pub(crate) removed: BTreeSet<Address>,
+    /// Functions that do not answer.
+    pub(crate) silent: BTreeSet<Address>,
+    pub(crate) links: BTreeMap<Address, LinkBaseline>,
+    pub(crate) resets: Vec<ResetDone>,
+    /// What the next reset comes to.
+    pub(crate) outcome: Outcome,
+    /// How many virtual functions fewer than asked for appear next.
+    pub(crate) fewer: u16,
+    /// How often freeing a vGPU is still refused.
+    pub(crate) releasing: BTreeMap<Address, u32>,
+    /// Counts releases, so that they differ.
+    pub(crate) released: u64,
+    pub(crate) seed: u64,
+}
+
+impl Kernel {
+    pub(crate) fn boot(hardware: Hardware, seed: u64) -> Self {
+        let mut kernel = Self {
+            known: hardware.inventory.clone(),
+            functions: BTreeMap::new(),
+            vf_counts: BTreeMap::new(),
+            mdevs: BTreeMap::new(),
+            mdev_groups: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            device_nodes: BTreeMap::new(),
+            units: hardware.units.clone(),
+            modules: BTreeSet::new(),
+            holders: Vec::new(),
+            users: BTreeMap::new(),
+            serials: hardware.serials.clone(),
+            removed: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            links: BTreeMap::new(),
+            resets: Vec::new(),
+            outcome: Outcome::Well,
+            fewer: 0,
+            releasing: BTreeMap::new(),
+            released: 0,
+            seed,
+            hardware,
+        };
+        let addresses: Vec<Address> = kernel.known.functions.keys().copied().collect();
+        for address in addresses {
+            kernel.appear(address, PowerControl::Auto);
+            let driver = kernel.native(address);
+            if let Some(driver) = driver {
+                kernel.take(address, driver, PowerControl::Auto);
+            }
+        }
+        let physical: Vec<(Address, u16)> = kernel
+            .hardware
+            .physical
+            .iter()
+            .map(|(own, physical)| (*own, physical.at_boot))
+            .collect();
+        for (address, count) in physical {
+            // What the hardware does not give is not there after the boot.
+            let _ = kernel.write_vf_count(address, count);
+        }
+        for unit in kernel.units.clone().into_iter().filter_map(|(unit, on)| on.then_some(unit)) {
+            kernel.unit_started(&unit);
+        }
+        kernel
+    }
+
+    /// A function is there, without a driver.
+    fn appear(&mut self, address: Address, power: PowerControl) {
+        let physical = self.hardware.physical.contains_key(&address);
+        let told = self.physical_of(address).is_some_and(|(_, physical)| physical.ethernet);
+        let state = FunctionState {
+            driver: None,
+            driver_override: None,
+            power,
+            persistence: None,
+            autoprobe: physical.then_some(true),
+            settings: told.then(netlink::untold),
+            vgpu: None,
+        };
+        self.functions.insert(address, state);
+        let bridge = self.known.function(address).is_none_or(|f| f.kind() == Kind::Bridge);
+        if !bridge && !self.is_virtual(address) {
+            self.links.insert(address, LINK);
+        }
+    }
+
+    /// A function is not there any more, with all that depends on it.
+    pub(crate) fn lose(&mut self, address: Address) {
+        self.release_parts(address);
+        self.functions.remove(&address);
+        self.silent.remove(&address);
+        self.releasing.remove(&address);
+        self.holders.retain(|using| using.holder.address != address);
+        self.drop_nodes(address);
+    }
+
+    /// The function is plugged in, and the kernel finds it and gives it to its driver.
+    pub(crate) fn find(&mut self, address: Address) {
+        self.appear(address, PowerControl::On);
+        self.silent.remove(&address);
+        // A driver that does not take it shows as none.
+        let _ = self.probe(address);
+    }
+
+    pub(crate) fn state(&self, address: Address) -> Result<&FunctionState, Errno> {
+        self.functions.get(&address).ok_or(ENOENT)
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        address: Address,
+        change: impl FnOnce(&mut FunctionState),
+    ) -> Result<(), Errno> {
+        self.functions.get_mut(&address).map(change).ok_or(ENOENT)
+    }
+
+    /// The driver that knows a function.
+    pub(crate) fn native(&self, address: Address) -> Option<String> {
+        self.known.function(address)?.driver.clone()
+    }
+
+    /// Whether a function is with the driver that knows it.
+    pub(crate) fn is_native(&self, address: Address) -> bool {
+        let driver = self.functions.get(&address).and_then(|state| state.driver.clone());
+        driver.is_some() && driver == self.native(address)
+    }
+
+    pub(crate) fn group_of(&self, address: Address) -> Option<u32> {
+        self.known.function(address)?.iommu_group
+    }
+
+    pub(crate) fn is_on_vfio(&self, address: Address) -> bool {
+        let driver = self.functions.get(&address).and_then(|state| state.driver.as_deref());
+        driver.is_some_and(|driver| is_vfio(driver, "vfio-pci"))
+    }
+
+    /// Whether VFIO offers the function: it is on a vfio driver, or its vendor's driver made it a vGPU.
+    pub(crate) fn is_offered(&self, address: Address) -> bool {
+        let vgpu = self.functions.get(&address).and_then(|state| state.vgpu);
+        self.is_on_vfio(address) || vgpu.is_some_and(|current| current != 0)
+    }
+
+    /// Whether a machine has the function open.
+    pub(crate) fn is_open(&self, address: Address) -> bool {
+        let group = self.group_of(address);
+        self.is_offered(address) && group.is_some_and(|group| self.users.contains_key(&group))
+    }
+
+    /// The lowest number that no group has, as the kernel gives them out (`ida_alloc` in drivers/iommu/iommu.c).
+    fn free_group(&self) -> u32 {
+        let taken = self.known.groups.keys().chain(self.mdev_groups.values());
+        let taken: BTreeSet<u32> = taken.copied().collect();
+        (0..).find(|number| !taken.contains(number)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,191 @@
+//! The simulated host as the engine sees it.
+
+use std::collections::BTreeMap;
+
+use model::{
+    Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, Inventory,
+    LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,
+};
+
+use crate::fault::{self, Fault};
+use crate::host::{Inside, SimHost};
+use crate::kernel::{EIO, Errno, Outcome, refused};
+
+impl Inside {
+    fn found(&self, address: Address) -> Result<AsFound, HostError> {
+        self.expect_readable("driver_override", address)?;
+        let kernel = &self.kernel;
+        let gone = HostError::Gone { address };
+        let state = kernel.functions.get(&address).ok_or(gone.clone())?;
+        let function = kernel.known.function(address).ok_or(gone)?;
+        let link = kernel.links.get(&address).copied();
+        Ok(AsFound {
+            address,
+            driver: state.driver.clone(),
+            driver_override: state.driver_override.clone(),
+            power: Some(state.power),
+            link: link.filter(|_| !kernel.silent.contains(&address)),
+            fingerprint: Fingerprint {
+                vendor: function.vendor,
+                device: function.device,
+                subsystem_vendor: function.subsystem_vendor,
+                subsystem_device: function.subsystem_device,
+                serial: kernel.serials.get(&address).cloned(),
+                slot_path: format!("{:02x}.{}", address.device(), address.function()),
+            },
+        })
+    }
+
+    /// A step, with what goes wrong with it.
+    fn perform(&mut self, step: &Step) -> Result<(), HostError> {
+        let fault = self.faults.hit(step);
+        if let (Some(Fault::Lose), Some(address)) = (fault, step.address()) {
+            self.kernel.lose(address);
+            return Err(HostError::Gone { address });
+        }
+        match fault {
+            Some(Fault::Refuse) => Err(refused(step, EIO)),
+            Some(Fault::Error(pick)) => Err(refused(step, fault::error(step, pick))),
+            Some(Fault::Hang) => Err(self.hang(step)),
+            _ if self.kernel.blocks(step) => Err(self.hang(step)),
+            Some(Fault::DoneAfterAll) => {
+                self.kernel.perform(step)?;
+                Err(refused(step, EIO))
+            }
+            Some(Fault::Ignored) => {
+                if self.kernel.prepare(step)? {
+                    self.kernel.see(step)
+                } else {
+                    Ok(())
+                }
+            }
+            Some(Fault::Fewer(fewer)) if matches!(step, Step::SetVfCount { .. }) => {
+                self.kernel.fewer = fewer;
+                self.perform_oddly(step)
+            }
+            Some(Fault::NeverBack) if matches!(step, Step::Reset { .. }) => {
+                self.kernel.outcome = Outcome::Silent;
+                self.perform_oddly(step)
+            }
+            Some(Fault::SlowerLink) if matches!(step, Step::Reset { .. }) => {
+                self.kernel.outcome = Outcome::Slower;
+                self.perform_oddly(step)
+            }
+            Some(Fault::Fewer(_) | Fault::NeverBack | Fault::SlowerLink) => Err(refused(step, EIO)),
+            // A process that does not listen is not waited for by the kernel: the worker comes back.
+            _ if self.kernel.is_ignored(step) => {
+                let seconds = step.deadline().as_secs();
+                Err(HostError::Deadline { step: step.describe(), seconds })
+            }
+            Some(Fault::Lose) | None => self.kernel.perform(step),
+        }
+    }
+
+    /// What was to go wrong with this step goes wrong with no other.
+    fn perform_oddly(&mut self, step: &Step) -> Result<(), HostError> {
+        let result = self.kernel.perform(step);
+        self.kernel.fewer = 0;
+        self.kernel.outcome = Outcome::Well;
+        result
+    }
+}
+
+impl Host for SimHost {
+    fn boot_id(&self) -> Result<String, HostError> {
+        Ok(self.inside().boot.to_string())
+    }
+
+    fn inventory(&self) -> Result<Inventory, HostError> {
+        Ok(self.inside().kernel.listing())
+    }
+
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        let inside = self.inside();
+        let mut inventory = inside.kernel.listing();
+        for address in addresses {
+            let Some(function) = inventory.functions.get_mut(address) else { continue };
+            if inside.is_stuck(&Lock::Function(*address)) {
+                function.notes.push("it could not be read within 10 s".into());
+                continue;
+            }
+            function.detail = Some(Box::new(inside.kernel.detail(*address)));
+            if inside.kernel.silent.contains(address) {
+                let note = "its configuration space answers all ones: it does not respond any more";
+                function.notes.push(note.into());
+            }
+        }
+        Ok(inventory)
+    }
+
+    fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
+        let inside = self.inside();
+        inside.expect_readable("the virtual functions", parent)?;
+        inside.kernel.vf_settings(parent, index).map_err(|(errno, words): Errno| HostError::File {
+            action: format!("ask {parent} for its virtual function {index} by"),
+            path: "netlink".into(),
+            reason: words.into(),
+            errno: Some(errno),
+        })
+    }
+
+    fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
+        let inside = self.inside();
+        addresses.iter().map(|address| inside.found(*address)).collect()
+    }
+
+    fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
+        let mut nodes = self.inside().kernel.nodes.clone();
+        nodes.retain(|group, _| groups.contains(group));
+        Ok(nodes)
+    }
+
+    fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
+        let inside = self.inside();
+        if inside.holders_hidden {
+            let step = "reading /proc/4711/maps".into();
+            return Err(HostError::Deadline { step, seconds: 10 });
+        }
+        Ok(inside.kernel.holders_of(addresses))
+    }
+
+    fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
+        let inside = self.inside();
+        inside.expect_readable("the configuration space", address)?;
+        if !inside.kernel.functions.contains_key(&address) {
+            return Err(HostError::Gone { address });
+        }
+        Ok(inside.kernel.checked(address, link))
+    }
+
+    fn observe(&self, step: &Step) -> Result<Observed, HostError> {
+        let inside = self.inside();
+        inside.expect_free(step, [&step.lock()])?;
+        Ok(inside.kernel.observe(step))
+    }
+
+    fn perform(&self, step: &Step) -> Result<(), HostError> {
+        let (locks, made) = {
+            let inside = self.inside();
+            let locks = inside.locks(step);
+            inside.expect_free(step, &locks)?;
+            (locks, inside.kernel.observe(step) == Observed::After)
+        };
+        let _turn = self.turns.take(locks.iter().cloned().collect());
+        if !made {
+            self.take_time(step);
+        }
+        let mut inside = self.inside();
+        // A worker of another step may have stuck while this one waited for its turn.
+        inside.expect_free(step, &locks)?;
+        inside.performed += 1;
+        inside.perform(step)
+    }
+
+    fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
+        Ok(self.inside().is_stuck(lock) || self.turns.is_busy(lock))
+    }
+
+    fn capacity(&self) -> Result<Capacity, HostError> {
+        Ok(self.inside().capacity)
+    }
+}

@@ -1,0 +1,221 @@
+//! What happens to a host from outside: people, other tools, other programs, hardware.
+
+use std::collections::BTreeSet;
+
+use model::{Address, Holder, HostError, LinkBaseline, Step};
+use uuid::Uuid;
+
+use crate::fault::{Fault, When};
+use crate::host::SimHost;
+use crate::kernel::{Errno, FunctionState, Kernel, ResetDone, Use};
+
+/// Faults and restarts.
+impl SimHost {
+    /// Lets something go wrong.
+    pub fn fault(&self, when: When, fault: Fault) {
+        self.inside().faults.add(when, fault);
+    }
+
+    /// Takes back faults that have not hit yet.
+    pub fn clear_faults(&self) {
+        self.inside().faults.clear();
+    }
+
+    /// Lets the stuck workers out of the kernel: what they were at happens now.
+    pub fn release(&self) {
+        let mut inside = self.inside();
+        for (_, step) in std::mem::take(&mut inside.stuck) {
+            // Nobody waits for the outcome any more.
+            let _ = inside.kernel.perform(&step);
+        }
+    }
+
+    /// Starts the host anew: drivers, overrides, nodes, parts of devices, processes and workers are gone; the hardware
+    /// stays. Machines go with it: see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
+    pub fn reboot(&self) {
+        let mut inside = self.inside();
+        let serials = inside.kernel.serials.clone();
+        inside.kernel = Kernel::boot(inside.kernel.hardware.clone(), inside.kernel.seed);
+        inside.kernel.serials = serials;
+        for address in inside.pulled.clone() {
+            inside.kernel.lose(address);
+        }
+        inside.stuck.clear();
+        inside.boot = Uuid::new_v4();
+    }
+}
+
+/// Other tools.
+impl SimHost {
+    /// Another tool changes a function.
+    pub fn change(&self, address: Address, change: impl FnOnce(&mut FunctionState)) {
+        if let Some(state) = self.inside().kernel.functions.get_mut(&address) {
+            change(state);
+        }
+    }
+
+    /// Somebody removes a function from its bus (`echo 1 > remove`); a rescan finds it again.
+    pub fn remove(&self, address: Address) {
+        let mut inside = self.inside();
+        inside.kernel.lose(address);
+        inside.kernel.removed.insert(address);
+    }
+
+    /// Another tool performs a step: drivers, power and nodes follow.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn meddle(&self, step: &Step) -> Result<(), HostError> {
+        self.inside().kernel.perform(step)
+    }
+
+    /// Another tool writes `sriov_numvfs`.
+    ///
+    /// # Errors
+    /// The kernel's error number.
+    pub fn write_vf_count(&self, address: Address, count: u16) -> Result<(), i32> {
+        self.inside().kernel.write_vf_count(address, count).map_err(number)
+    }
+
+    /// Another tool writes `nvidia/current_vgpu_type`, once.
+    ///
+    /// # Errors
+    /// The kernel's error number.
+    pub fn write_vgpu(&self, address: Address, type_id: u32) -> Result<(), i32> {
+        self.inside().kernel.write_vgpu(address, type_id).map_err(number)
+    }
+
+    /// The resets since the host was started.
+    #[must_use]
+    pub fn resets(&self) -> Vec<ResetDone> {
+        self.inside().kernel.resets.clone()
+    }
+}
+
+fn number((errno, _): Errno) -> i32 {
+    errno
+}
+
+/// Other programs.
+impl SimHost {
+    /// Lets somebody use a function, who goes when asked to.
+    pub fn hold(&self, holder: Holder) {
+        self.inside().kernel.holders.push(Use { holder, stubborn: false });
+    }
+
+    /// Lets somebody use a function, who does not listen.
+    pub fn hold_stubbornly(&self, holder: Holder) {
+        self.inside().kernel.holders.push(Use { holder, stubborn: true });
+    }
+
+    /// A process ends by itself, with all that it used.
+    pub fn let_go(&self, pid: u32) {
+        let mut inside = self.inside();
+        inside.kernel.holders.retain(|using| using.holder.pid != Some(pid));
+        let machine = stray(pid);
+        inside.kernel.users.retain(|_, user| *user != machine);
+    }
+
+    /// A machine that nobody knows opens an IOMMU group, of functions or of a mediated device. Whether it could: not
+    /// where there is no node, or somebody else has it open.
+    pub fn open_group(&self, group: u32, pid: u32) -> bool {
+        let kernel = &mut self.inside().kernel;
+        if !kernel.nodes.contains_key(&group) || kernel.users.contains_key(&group) {
+            return false;
+        }
+        kernel.users.insert(group, stray(pid));
+        let functions = kernel.functions.keys().copied();
+        let mut used: BTreeSet<Address> =
+            functions.filter(|address| kernel.group_of(*address) == Some(group)).collect();
+        let of_group = |uuid: &Uuid| kernel.mdev_groups.get(uuid) == Some(&group);
+        let mdevs = kernel.mdevs.iter().filter(|(uuid, _)| of_group(uuid));
+        used.extend(mdevs.map(|(_, mdev)| mdev.parent));
+        for address in used {
+            let holder = Holder {
+                address,
+                pid: Some(pid),
+                started: Some(pid.into()),
+                program: Some("qemu-system-x86".into()),
+                user: format!("qemu-system-x86 (pid {pid})"),
+                by: format!("/dev/vfio/{group}"),
+            };
+            kernel.holders.push(Use { holder, stubborn: false });
+        }
+        true
+    }
+
+    /// Makes it impossible to find out in time who uses functions, or possible again.
+    pub fn hide_holders(&self, hidden: bool) {
+        self.inside().holders_hidden = hidden;
+    }
+}
+
+/// How a machine that nobody knows is known here.
+const fn stray(pid: u32) -> Uuid {
+    Uuid::from_u128(pid as u128)
+}
+
+/// Hardware.
+impl SimHost {
+    /// Puts another card, with this serial number, at an address.
+    pub fn replace_card(&self, address: Address, serial: &str) {
+        self.inside().kernel.serials.insert(address, serial.into());
+    }
+
+    /// Somebody pulls a function out, or it falls off the bus: it is gone with its parts until it is plugged in again.
+    pub fn pull(&self, address: Address) {
+        let mut inside = self.inside();
+        inside.kernel.lose(address);
+        inside.kernel.removed.remove(&address);
+        inside.pulled.insert(address);
+    }
+
+    /// A function that was pulled out is back: the same, or one with another serial number. The kernel gives it to its
+    /// driver.
+    pub fn plug(&self, address: Address, serial: Option<&str>) {
+        let mut inside = self.inside();
+        if let Some(serial) = serial {
+            inside.kernel.serials.insert(address, serial.into());
+        }
+        inside.pulled.remove(&address);
+        let known = inside.kernel.known.functions.contains_key(&address);
+        if known && !inside.kernel.functions.contains_key(&address) {
+            inside.kernel.find(address);
+        }
+    }
+
+    /// A function, and all that is below it or a part of it, does not answer any more: a link that was lost, or an
+    /// error that AER could not mend. It is listed as before.
+    pub fn lose_link(&self, address: Address) {
+        let kernel = &mut self.inside().kernel;
+        let below = kernel.known.below(address).map(|function| function.address);
+        let mut silent: BTreeSet<Address> =
+            below.chain(kernel.virtual_functions(address)).collect();
+        silent.insert(address);
+        silent.retain(|address| kernel.functions.contains_key(address));
+        kernel.silent.extend(silent);
+    }
+
+    /// What did not answer answers again.
+    pub fn regain_link(&self, address: Address) {
+        let kernel = &mut self.inside().kernel;
+        let back: BTreeSet<Address> = kernel
+            .known
+            .below(address)
+            .map(|function| function.address)
+            .chain(kernel.virtual_functions(address))
+            .chain([address])
+            .collect();
+        kernel.silent.retain(|address| !back.contains(address));
+    }
+
+    /// A link trains to another speed or width.
+    pub fn set_link(&self, address: Address, link: LinkBaseline) {
+        self.inside().kernel.links.insert(address, link);
+    }
+
+    /// Freeing this vGPU is refused so many times before it works.
+    pub fn slow_vgpu(&self, address: Address, times: u32) {
+        self.inside().kernel.releasing.insert(address, times);
+    }
+}

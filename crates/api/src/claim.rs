@@ -182,3 +182,26 @@ pub struct Report {
     /// What was left alone or could not be done, for a person.
     pub notes: Vec<String>,
 }
+
+/// What is brought back to its own drivers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RecoverDevices {
+    /// Addresses; all that is on vfio and nobody's, where there are none.
+    pub addresses: Vec<String>,
+}
+
+/// A device that was to be brought back, and how it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecoveredDevice {
+    /// Its address.
+    pub pci_address: String,
+    /// `well`, `restored` or `left`.
+    pub outcome: String,
+    /// Why it was left, and what to do.
+    pub reason: Option<String>,
+    /// The driver that it has now.
+    pub driver: Option<String>,
+}

@@ -9,6 +9,9 @@ use model::{Code, Refusal};
 
 use crate::Json;
 
+/// Where this host's daemon is usually.
+const HERE: &str = "unix:///run/handover/handover.sock";
+
 /// Where the daemon is, and how its answers are printed
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
@@ -19,7 +22,7 @@ pub struct Connection {
         help_heading = "The daemon",
         env = "HANDOVER_URL",
         hide_env_values = true,
-        default_value = "unix:///run/handover/handover.sock"
+        default_value = HERE
     )]
     url: String,
 
@@ -42,6 +45,11 @@ impl Connection {
     /// Whether JSON is wanted.
     pub const fn json(&self) -> bool {
         self.output.json
+    }
+
+    /// Whether the daemon would be the one of this host, at its usual place.
+    pub fn is_local(&self) -> bool {
+        self.url == HERE
     }
 
     /// The client.

@@ -56,9 +56,9 @@ enum Command {
         /// Its name or id
         device: String,
     },
-    /// Say that a wedged device has been looked at, and put back what is left of its hand-over
+    /// Say that a wedged or quarantined device has been looked at, and put back what is left of its hand-over
     Clear {
-        /// Its name or id
+        /// Its address, name or id
         device: String,
     },
 }
@@ -93,10 +93,9 @@ impl Device {
             }
             Command::Clear { device } => {
                 let path = format!("/devices/{}/clear", segment(&device));
-                let shown = connection
-                    .talk(async |client| client.post(&path, None::<&()>).await)
-                    .map_err(Failure::to(format!("clear the device {device}")))?;
-                show(&connection, &shown)
+                connection
+                    .talk(async |client| client.post_quietly(&path, None::<&()>).await)
+                    .map_err(Failure::to(format!("clear the device {device}")))
             }
         }
     }
@@ -131,12 +130,21 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     if connection.json() {
         return output::json(&devices);
     }
-    let mut table = Table::new(&["NAME", "ADDRESS", "KIND", "ON VFIO", "ATTACHED TO", "TAGS"]);
+    let mut table =
+        Table::new(&["NAME", "ADDRESS", "KIND", "STATE", "ON VFIO", "ATTACHED TO", "TAGS"]);
     for device in devices {
         let on_vfio = if device.bound_to_vfio { "yes" } else { "no" }.to_owned();
         let attached = device.attached_to.unwrap_or_default();
         let tags = output::tags(&device.tags);
-        table.row([device.name, device.pci_address, device.kind, on_vfio, attached, tags]);
+        table.row([
+            device.name,
+            device.pci_address,
+            device.kind,
+            device.state,
+            on_vfio,
+            attached,
+            tags,
+        ]);
     }
     output::line(table.render().trim_end())
 }
@@ -153,6 +161,8 @@ fn show(connection: &Connection, device: &Registered) -> Done {
         ("kind", device.kind.clone()),
         ("ids", format!("{}:{}", device.vendor_id, device.device_id)),
         ("IOMMU group", group),
+        ("state", device.state.clone()),
+        ("why", device.state_reason.clone().unwrap_or_default()),
         ("on vfio", if device.bound_to_vfio { "yes" } else { "no" }.to_owned()),
         ("attached to", device.attached_to.clone().unwrap_or_else(|| "no instance".to_owned())),
         ("registered", device.created_at.clone()),

@@ -1,9 +1,11 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
 mod catalog;
+mod claim;
 mod connection;
 mod device;
 mod doctor;
+mod door;
 mod failure;
 mod generate;
 mod image;
@@ -12,10 +14,12 @@ mod ls;
 mod output;
 mod progress;
 mod record;
+mod recover;
 mod resources;
 mod serve;
 mod show;
 mod source;
+mod sriov;
 mod table;
 mod topo;
 mod watch;
@@ -42,6 +46,15 @@ enum Command {
     Show(show::Show),
     Topo(topo::Topo),
     Watch(watch::Watch),
+    Claim(claim::Claim),
+    Claims(claim::Claims),
+    Prepare(claim::Prepare),
+    Unprepare(claim::Unprepare),
+    Release(claim::Release),
+    Renew(claim::Renew),
+    Sriov(sriov::Sriov),
+    Recover(recover::Recover),
+    Reconcile(recover::Reconcile),
     Device(device::Device),
     Instance(instance::Instance),
     Image(image::Image),
@@ -81,6 +94,15 @@ pub fn run() -> ExitCode {
         Command::Show(show) => show.run(),
         Command::Topo(topo) => topo.run(),
         Command::Watch(watch) => watch.run(),
+        Command::Claim(claim) => claim.run(),
+        Command::Claims(claims) => claims.run(),
+        Command::Prepare(prepare) => prepare.run(),
+        Command::Unprepare(unprepare) => unprepare.run(),
+        Command::Release(release) => release.run(),
+        Command::Renew(renew) => renew.run(),
+        Command::Sriov(sriov) => sriov.run(),
+        Command::Recover(recover) => recover.run(),
+        Command::Reconcile(reconcile) => reconcile.run(),
         Command::Device(device) => device.run(),
         Command::Instance(instance) => instance.run(),
         Command::Image(image) => image.run(),

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 #[derive(Deserialize)]
 struct Event {
     event: String,
-    instance: String,
+    subject: String,
     operation: Option<String>,
     words: String,
 }
@@ -49,14 +49,14 @@ impl Progress {
 
 /// Prints the steps of the first such operation that begins: it is the one that was just asked for.
 async fn follow(mut lines: Lines, operation: &str) {
-    let mut instance = None;
+    let mut subject = None;
     let dim = Style::new().dimmed();
     while let Ok(Some(data)) = lines.next().await {
         let Ok(event) = serde_json::from_str::<Event>(&data) else { continue };
-        if instance.is_none() && event.operation.as_deref() == Some(operation) {
-            instance = Some(event.instance.clone());
+        if subject.is_none() && event.operation.as_deref() == Some(operation) {
+            subject = Some(event.subject.clone());
         }
-        if instance.as_deref() == Some(event.instance.as_str()) && event.event == "intended" {
+        if subject.as_deref() == Some(event.subject.as_str()) && event.event == "intended" {
             let _ = writeln!(anstream::stderr(), "{dim}· {}{dim:#}", event.words);
         }
     }

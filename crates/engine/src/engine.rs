@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::plan::Plan;
-use model::{Availability, Claim, Host, Inventory, Launcher, Owner, Refusal};
+use model::{Address, Availability, Claim, Host, Inventory, Launcher, Owner, Refusal};
 
 use crate::claims::Access;
 use crate::core::{Core, held};
 use crate::{
     AvailableDevice, AvailableFilter, ClaimRequest, Claimed, Config, CreateInstance, Device, Image,
-    ImportImage, Instance, InstanceState, Observer, Operation, RecoveryReport, RegisterDevice,
-    Resources, VfConfiguration,
+    ImportImage, Instance, InstanceState, Observer, Operation, RecoveredDevice, RecoveryReport,
+    RegisterDevice, Resources, VfConfiguration,
 };
 
 /// Everything that must survive a crash, behind one handle. Cloning it is cheap; its methods block.
@@ -193,6 +193,15 @@ impl Engine {
     #[must_use]
     pub fn last_report(&self) -> Option<RecoveryReport> {
         held(&self.core.last_report).clone()
+    }
+
+    /// Brings these functions, or all, back to their own drivers, as far as no machine and no claim has them, and says
+    /// of each how it is then.
+    ///
+    /// # Errors
+    /// `device_not_found`; where the store or the host cannot be read.
+    pub fn recover_devices(&self, asked: &[Address]) -> Result<Vec<RecoveredDevice>, Refusal> {
+        self.core.recover_devices(asked)
     }
 
     /// Asks all that is being prepared to give up, for the daemon ends: what had been done is undone.

@@ -7,6 +7,7 @@ mod compare;
 mod core;
 mod devices;
 mod engine;
+mod give_back;
 mod images;
 mod instances;
 mod observer;
@@ -26,6 +27,6 @@ pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
-    InstanceState, Operation, OperationStep, RecoveryReport, RegisterDevice, ResourceUse,
-    Resources, VfConfiguration,
+    InstanceGpu, InstanceState, Operation, OperationStep, Recovered, RecoveredDevice,
+    RecoveryReport, RegisterDevice, ResourceUse, Resources, VfConfiguration,
 };

@@ -270,6 +270,15 @@ pub enum InstanceState {
     Unknown,
 }
 
+/// The vGPU of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceGpu {
+    /// Its profile, as it was asked for.
+    pub profile: String,
+    /// The mediated device, where it is one.
+    pub mdev: Option<Uuid>,
+}
+
 /// A virtual machine of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -297,6 +306,8 @@ pub struct Instance {
     pub cmdline: Option<String>,
     /// Its devices, by id.
     pub devices: Vec<Uuid>,
+    /// Its vGPU, where it has one.
+    pub gpu: Option<InstanceGpu>,
     /// The VMM's process, while it runs.
     pub pid: Option<u32>,
     /// How the VMM ended.
@@ -363,6 +374,31 @@ pub enum DeviceState {
     Quarantined,
     /// It is not on the host now.
     Absent,
+}
+
+/// What became of a device that was to be brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recovered {
+    /// It was well.
+    Well,
+    /// It was given back.
+    Restored,
+    /// It was not touched, or could not be given back.
+    Left,
+}
+
+/// A device that was to be brought back, and how it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredDevice {
+    /// The function.
+    pub address: Address,
+    /// What became of it.
+    pub outcome: Recovered,
+    /// Why it was left, and what to do.
+    pub reason: Option<String>,
+    /// The driver that it has now.
+    pub driver: Option<String>,
 }
 
 /// How many virtual functions a device shall have at each boot.

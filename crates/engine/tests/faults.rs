@@ -257,13 +257,12 @@ fn a_worker_that_is_about_to_end_is_waited_for() {
     rig.assert_untouched("after delete");
 }
 
-/// Somebody begins to use the NIC once the first group is granted.
+/// Somebody begins to use the NIC once it is reserved.
 struct Latecomer(Arc<SimHost>);
 
 impl Observer for Latecomer {
     fn reached(&self, event: &JournalEvent) {
-        let JournalEvent::Recorded { action, .. } = event else { return };
-        if matches!(action, Action::Device(Step::GrantGroup { .. })) {
+        if matches!(event, JournalEvent::Opened { .. }) {
             self.0.hold(Holder {
                 address: NIC.parse().unwrap(),
                 pid: Some(4711),

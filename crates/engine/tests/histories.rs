@@ -89,8 +89,8 @@ fn check(rig: &Rig, engine: &Engine) {
     }
     let mut given = BTreeSet::new();
     for claim in engine.claims().unwrap() {
-        for member in claim.members.iter().filter(|member| claim.holds(member.address)) {
-            assert!(given.insert(member.address), "{} is given twice", member.address);
+        for address in claim.taken() {
+            assert!(given.insert(address), "{address} is given twice");
         }
         let owned = instances.iter().any(|instance| instance.id.to_string() == claim.owner.id);
         assert!(owned || claim.state == ClaimState::Wedged, "a claim of nobody: {claim:?}");

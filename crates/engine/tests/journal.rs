@@ -61,7 +61,7 @@ fn old_operations_are_forgotten_unless_a_claim_needs_them() {
     drop(engine);
     let many = "UPDATE operations SET ended_at = '2020-01-01T00:00:00Z';
         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10010)
-        INSERT INTO operations (kind, instance, state, boot_id, started_at, ended_at)
+        INSERT INTO operations (kind, subject, state, boot_id, started_at, ended_at)
         SELECT 'stop', '00000000-0000-0000-0000-000000000001', 'done', '',
             strftime('%Y-%m-%dT%H:%M:%SZ'), strftime('%Y-%m-%dT%H:%M:%SZ') FROM numbers";
     rig.sqlite().execute_batch(many).unwrap();

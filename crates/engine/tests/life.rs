@@ -25,9 +25,9 @@ fn from_create_to_delete_the_devices_go_and_come_back() {
 
     let claims = engine.claims().unwrap();
     assert!(claims.iter().all(|claim| claim.state == ClaimState::Prepared));
-    let gpu = claims.iter().find(|claim| claim.head == GPU.parse().unwrap()).unwrap();
+    let gpu = claims.iter().find(|claim| claim.head() == Some(GPU.parse().unwrap())).unwrap();
     let roles: Vec<_> =
-        gpu.members.iter().map(|member| (member.address.to_string(), member.role)).collect();
+        gpu.members().map(|member| (member.address.to_string(), member.role)).collect();
     assert_eq!(
         roles,
         [
@@ -36,7 +36,7 @@ fn from_create_to_delete_the_devices_go_and_come_back() {
             (GPU_AUDIO.to_owned(), Role::Guest)
         ]
     );
-    assert!(gpu.members.iter().all(|member| member.as_found.is_some()));
+    assert!(gpu.members().all(|member| member.as_found.is_some()));
 
     let stopped = engine.stop_instance("vm").unwrap();
     assert_eq!((stopped.state, stopped.pid), (InstanceState::Stopped, None));

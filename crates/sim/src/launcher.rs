@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Address, Availability, Exit, Host, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+    Availability, Exit, GuestSource, Host, LaunchError, Launcher, MachineHandle, MachineSpec,
+    Presence,
 };
 use uuid::Uuid;
 
@@ -105,15 +106,21 @@ impl SimLauncher {
     /// What QEMU and the kernel check when a machine opens its groups.
     fn open_groups(&self, spec: &MachineSpec) -> Result<(), String> {
         let mut host = self.host.inside();
-        let addresses: Vec<Address> =
-            spec.slots.iter().flat_map(|slot| &slot.functions).map(|f| f.host).collect();
         let kernel = &mut host.kernel;
         let mut groups = BTreeSet::new();
-        for address in &addresses {
-            if !kernel.is_offered(*address) {
-                return Err(format!("vfio {address}: no vfio driver has it"));
+        for function in spec.slots.iter().flat_map(|slot| &slot.functions) {
+            match function.source {
+                GuestSource::Function(address) if kernel.is_offered(address) => {
+                    groups.extend(kernel.group_of(address));
+                }
+                GuestSource::Function(address) => {
+                    return Err(format!("vfio {address}: no vfio driver has it"));
+                }
+                GuestSource::Mdev(uuid) => match kernel.mdev_groups.get(&uuid) {
+                    Some(group) => drop(groups.insert(*group)),
+                    None => return Err(format!("vfio {uuid}: no such mediated device")),
+                },
             }
-            groups.extend(kernel.group_of(*address));
         }
         for group in groups {
             if kernel.users.contains_key(&group) {

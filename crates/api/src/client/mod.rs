@@ -125,6 +125,18 @@ impl Client {
         self.json(Method::POST, path, body).await
     }
 
+    /// `POST` where nothing comes back.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_quietly(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(), Refusal> {
+        self.exchange(Method::POST, path, body).await.map(drop)
+    }
+
     /// `DELETE`.
     ///
     /// # Errors
@@ -171,6 +183,15 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, Refusal> {
+        read(&self.exchange(method, path, body).await?)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Bytes, Refusal> {
         let mut request = self.request(method, path)?;
         let body = match body {
             Some(body) => {
@@ -181,7 +202,7 @@ impl Client {
             None => Full::default(),
         };
         let response = self.send(request, Either::Left(body)).await?;
-        read(&whole(response).await?)
+        whole(response).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request<()>, Refusal> {

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::{
-    Attach, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, Report,
-    VfConfiguration, Wish,
+    Attach, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, RecoverDevices,
+    RecoveredDevice, Report, VfConfiguration, Wish,
 };
-use engine::{Access, ClaimRequest, ClaimStep, Engine, RecoveryReport};
+use engine::{Access, ClaimRequest, ClaimStep, Engine, Recovered, RecoveryReport};
 use model::choose::Want;
-use model::{Attachment, Claim, ClaimState, Function, Inventory, Part, Partition, Refusal};
+use model::{
+    Address, Attachment, Claim, ClaimState, Code, Function, Inventory, Part, Partition, Refusal,
+};
 
 /// Makes a claim, or finds the same one of its owner. Whether it was made now.
 ///
@@ -98,6 +100,36 @@ pub fn vfs(engine: &Engine) -> Result<Vec<VfConfiguration>, Refusal> {
         autoprobe: one.autoprobe,
     };
     Ok(all.into_iter().map(show).collect())
+}
+
+/// Brings devices back to their own drivers.
+///
+/// # Errors
+/// `invalid_pci_address`, `device_not_found`; where the host cannot be read.
+pub fn recover(engine: &Engine, body: &RecoverDevices) -> Result<Vec<RecoveredDevice>, Refusal> {
+    let read = |text: &String| text.parse::<Address>().map_err(no_address);
+    let addresses: Vec<Address> = body.addresses.iter().map(read).collect::<Result<_, _>>()?;
+    let all = engine.recover_devices(&addresses)?;
+    let show = |one: engine::RecoveredDevice| RecoveredDevice {
+        pci_address: one.address.to_string(),
+        outcome: match one.outcome {
+            Recovered::Well => "well",
+            Recovered::Restored => "restored",
+            Recovered::Left => "left",
+        }
+        .to_owned(),
+        reason: one.reason,
+        driver: one.driver,
+    };
+    Ok(all.into_iter().map(show).collect())
+}
+
+fn no_address(error: model::AddressError) -> Refusal {
+    Refusal::new(
+        Code::InvalidPciAddress,
+        error.to_string(),
+        "write it as in 0000:a2:00.0; `handover ls` shows the addresses",
+    )
 }
 
 /// A report as the wire shows it.

@@ -69,12 +69,6 @@ fn accept(
             "leave `network` out or set its `enabled` to false, and give the machine a NIC or a VF of one among its `devices`",
         ));
     }
-    if wanted.gpu.and_then(|gpu| gpu.profile).is_some_and(|profile| !profile.is_empty()) {
-        return Err(Problem::not_implemented(
-            "vGPU profiles yet",
-            "leave `gpu` out, and give the machine a whole GPU among its `devices`",
-        ));
-    }
     if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
         return Err(Problem::not_implemented("volumes", "put the data on the image's disk"));
     }
@@ -105,6 +99,7 @@ fn accept(
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
         devices: wanted.devices.unwrap_or_default(),
+        gpu_profile: wanted.gpu.and_then(|gpu| gpu.profile).filter(|profile| !profile.is_empty()),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
         tags: wanted.tags.unwrap_or_default(),

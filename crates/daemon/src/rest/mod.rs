@@ -105,6 +105,7 @@ pub fn router(face: Face) -> Router {
         .route("/claims/{key}/renew", post(claims::renew))
         .route("/sriov", get(sriov::list))
         .route("/sriov/{key}", post(sriov::set))
+        .route("/recover", post(reconcile::devices))
         .route("/reconcile", get(reconcile::last).post(reconcile::again))
         .route("/events", get(events::stream))
         .route("/devices", get(devices::list).post(devices::create))

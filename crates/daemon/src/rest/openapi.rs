@@ -16,7 +16,7 @@ use super::{claims, devices, events, host, images, instances, logs, reconcile, s
     paths(
         host::health, host::resources, host::capabilities, host::inventory, events::stream,
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
-        sriov::list, sriov::set, reconcile::last, reconcile::again,
+        sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,

@@ -1,9 +1,10 @@
 //! `/reconcile`: do claims, machines and host agree?
 
-use api::{ErrorBody, Report};
+use api::{ErrorBody, RecoverDevices, RecoveredDevice, Report};
 use axum::Json;
 use axum::extract::State;
 
+use super::body::JsonBody;
 use super::{Face, Problem};
 use crate::door;
 
@@ -14,6 +15,17 @@ pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
     face.ask(|engine| Ok(engine.last_report().unwrap_or_default()))
         .await
         .map(|report| Json(door::report(report)))
+}
+
+/// Bring devices back to their own drivers that no machine and no claim has, and say how each is then
+#[utoipa::path(post, path = "/recover", tag = "devices", request_body = RecoverDevices,
+    responses((status = 200, body = Vec<RecoveredDevice>), (status = "default", body = ErrorBody)))]
+pub async fn devices(
+    State(face): State<Face>,
+    body: JsonBody,
+) -> Result<Json<Vec<RecoveredDevice>>, Problem> {
+    let wanted: RecoverDevices = body.read_or_default()?;
+    face.ask(move |engine| door::recover(engine, &wanted)).await.map(Json)
 }
 
 /// Look again, mend what can be mended, and tell the rest

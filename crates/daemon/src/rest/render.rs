@@ -108,7 +108,10 @@ pub fn instance(instance: Instance) -> api::Instance {
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
         network: api::Network { enabled: false },
-        gpu: None,
+        gpu: instance.gpu.map(|gpu| api::Gpu {
+            profile: Some(gpu.profile),
+            mdev_uuid: gpu.mdev.map(|uuid| uuid.to_string()),
+        }),
         tags: instance.tags,
         exit_code: instance.exit_code,
         created_at: instance.created_at.to_string(),

@@ -13,7 +13,7 @@ use crate::choose::profile;
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
-use crate::{CreateInstance, ImageStatus, Instance, InstanceState};
+use crate::{CreateInstance, ImageStatus, Instance, InstanceGpu, InstanceState};
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -26,11 +26,13 @@ impl Core {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
         let devices = self.asked_devices(&request.devices)?;
-        let profile = request.gpu_profile.as_deref().map(profile);
+        let profile_name = request.gpu_profile.clone();
+        let profile = profile_name.as_deref().map(profile);
         let more: Vec<_> = profile.into_iter().collect();
         let claims = self.choose_for_instance(id, &devices, &more)?;
         let _turn = self.turn(id);
         let mut row = self.row(id, request, &image, &devices);
+        row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
         match self.bring_up(&operation, &row) {
             Ok(handle) => {
@@ -122,6 +124,7 @@ impl Core {
                 uid: self.config.machine_uids.start,
                 cmdline: request.cmdline,
                 devices: devices.iter().map(|device| device.id).collect(),
+                gpu: None,
                 pid: None,
                 exit_code: None,
                 created_at: Timestamp::now(),
@@ -220,6 +223,14 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         self.undo_create(operation, &interrupted("create"), patience)
     }
+}
+
+/// The vGPU that an instance asked for, as it was chosen: the claim of no registered device.
+fn gpu(profile: Option<String>, claims: &[StoredClaim]) -> Option<InstanceGpu> {
+    let parts = claims.iter().filter(|claim| claim.device.is_none());
+    let mut parts = parts.flat_map(|claim| &claim.claim.parts);
+    let mdev = parts.find_map(|part| part.partition.as_ref()?.mdev());
+    profile.map(|profile| InstanceGpu { profile, mdev })
 }
 
 fn name_taken(name: &str) -> Refusal {

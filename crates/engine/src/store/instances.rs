@@ -6,7 +6,7 @@ use model::MachineHandle;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, optional_text, signed, text, to_json, to_word, word};
+use super::{json, optional_json, optional_text, signed, text, to_json, to_word, word};
 use crate::Instance;
 
 const SELECT: &str = "SELECT instances.*, images.name AS image_name FROM instances
@@ -26,7 +26,7 @@ impl StoredInstance {
         let instance = &self.instance;
         to.execute(
             "INSERT INTO instances (id, name, image, state, vcpus, memory, overlay_size, hypervisor, uid, cmdline,
-             devices, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             devices, gpu, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 instance.id.to_string(),
                 instance.name,
@@ -39,6 +39,7 @@ impl StoredInstance {
                 instance.uid,
                 instance.cmdline,
                 to_json(&instance.devices)?,
+                instance.gpu.as_ref().map(to_json).transpose()?,
                 instance.created_at.to_string(),
                 to_json(&instance.tags)?,
             ],
@@ -96,12 +97,7 @@ impl StoredInstance {
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let unsigned = |value: i64| u64::try_from(value).unwrap_or_default();
-        let machine: Option<MachineHandle> =
-            if row.get_ref("machine")?.as_str_or_null().is_ok_and(|text| text.is_some()) {
-                Some(json(row, "machine")?)
-            } else {
-                None
-            };
+        let machine: Option<MachineHandle> = optional_json(row, "machine")?;
         Ok(Self {
             image_id: text(row, "image")?,
             instance: Instance {
@@ -117,6 +113,7 @@ impl StoredInstance {
                 uid: row.get("uid")?,
                 cmdline: row.get("cmdline")?,
                 devices: json(row, "devices")?,
+                gpu: optional_json(row, "gpu")?,
                 pid: machine.as_ref().map(|machine| machine.pid),
                 exit_code: row.get("exit_code")?,
                 created_at: text(row, "created_at")?,

@@ -189,6 +189,13 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
     serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
 }
 
+/// Reads a column that may be null and else holds JSON.
+fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(column, &error)))
+        .transpose()
+}
+
 /// Reads a column that holds one word of an enumeration.
 fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;

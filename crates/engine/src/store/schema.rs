@@ -115,6 +115,7 @@ DROP TABLE claims;
 ALTER TABLE new_claims RENAME TO claims;
 CREATE INDEX claims_by_owner ON claims (owner_kind, owner_id);
 ALTER TABLE operations RENAME COLUMN instance TO subject;
+ALTER TABLE instances ADD COLUMN gpu TEXT;
 CREATE TABLE vf_counts (
     address TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,

@@ -1,0 +1,270 @@
+//! `handover claim` and its kin: devices and parts of devices, reserved and prepared for whoever uses them.
+
+mod print;
+
+use api::client::{query_value, segment};
+use api::{CreateClaim, PlannedClaim, PrepareClaim, RenewClaim, Wish};
+use clap::Args;
+
+use crate::connection::Connection;
+use crate::door::Door;
+use crate::failure::{Done, Failure};
+use crate::output;
+
+/// Claim devices or parts of devices, and prepare them for a virtual machine
+///
+/// All that is asked for, or nothing. Asked again by the same owner with the same words, it is the same claim. The answer
+/// says what QEMU, Cloud Hypervisor, libvirt and container tools need to use it.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("What can be asked for:\n{}", model::choose::GRAMMAR))]
+pub struct Claim {
+    #[command(flatten)]
+    door: Door,
+
+    /// What is wanted: an address, a registered name, 2xgpu, 10de:20b0, 4xvf@NIC, profile=L40S-1Q, mdev=UUID
+    #[arg(required = true, value_name = "WANT")]
+    wants: Vec<String>,
+
+    /// Who gets it; person/YOU by default
+    #[arg(long, value_name = "KIND/ID")]
+    owner: Option<String>,
+
+    /// What for
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// For how long, such as 90s, 30m, 8h or 2d; until it is released by default
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    lease: Option<u64>,
+
+    /// Only reserve it; `handover prepare` prepares it later
+    #[arg(long)]
+    reserve: bool,
+
+    /// Only say what would be claimed, and the steps that would be made
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    how: How,
+
+    /// Leave the companions of a GPU (audio, USB) that are in other IOMMU groups
+    #[arg(long)]
+    alone: bool,
+}
+
+/// How a claim is prepared
+#[derive(Debug, Clone, Copy, Args)]
+struct How {
+    /// The user who may open what is prepared; root by default
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+
+    /// Reset the functions once they are on vfio
+    #[arg(long)]
+    reset: bool,
+
+    /// Ask processes that use a function to end; none is killed
+    #[arg(long)]
+    evict: bool,
+}
+
+/// List the claims
+#[derive(Debug, Args)]
+pub struct Claims {
+    #[command(flatten)]
+    door: Door,
+}
+
+/// Prepare a reserved claim for a virtual machine
+#[derive(Debug, Args)]
+pub struct Prepare {
+    #[command(flatten)]
+    door: Door,
+    /// Its id, or its owner KIND/ID
+    claim: String,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Give the host back what a claim took, and keep the reservation
+#[derive(Debug, Args)]
+pub struct Unprepare {
+    #[command(flatten)]
+    door: Door,
+    /// Its id, or its owner KIND/ID
+    claim: String,
+}
+
+/// Release a claim: the host gets back what it had
+#[derive(Debug, Args)]
+pub struct Release {
+    #[command(flatten)]
+    door: Door,
+    /// Its id, or its owner KIND/ID
+    #[arg(required_unless_present = "owner")]
+    claim: Option<String>,
+    /// Only if it is this owner's
+    #[arg(long, value_name = "KIND/ID")]
+    owner: Option<String>,
+}
+
+/// Prolong a claim from now on
+#[derive(Debug, Args)]
+pub struct Renew {
+    #[command(flatten)]
+    door: Door,
+    /// Its id, or its owner KIND/ID
+    claim: String,
+    /// For how long, such as 90s, 30m, 8h or 2d; until it is released by default
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    lease: Option<u64>,
+}
+
+impl Claim {
+    pub fn run(self) -> Done {
+        let what = Failure::to(format!("claim {}", self.wants.join(", ")));
+        let body = CreateClaim {
+            owner: self.owner.unwrap_or_else(person),
+            wants: self.wants.into_iter().map(Wish::Words).collect(),
+            reason: self.reason,
+            lease_seconds: self.lease,
+            prepare: Some(!self.reserve),
+            uid: self.how.uid,
+            alone: self.alone,
+            reset: self.how.reset,
+            evict: self.how.evict,
+        };
+        let here = body.clone();
+        if self.dry_run {
+            let planned: PlannedClaim = self
+                .door
+                .ask(
+                    async |client| client.post("/claims?dry_run=true", Some(&body)).await,
+                    |engine| daemon::door::dry_run(engine, here),
+                )
+                .map_err(what)?;
+            return print::planned(&self.door.connection, &planned);
+        }
+        let claim = self
+            .door
+            .ask(
+                async |client| client.post("/claims", Some(&body)).await,
+                |engine| daemon::door::claim(engine, here).map(|(claim, _)| claim),
+            )
+            .map_err(what)?;
+        show(&self.door.connection, &claim)
+    }
+}
+
+impl Claims {
+    pub fn run(self) -> Done {
+        let claims: Vec<api::Claim> = self
+            .door
+            .ask(async |client| client.get("/claims").await, daemon::door::claims)
+            .map_err(Failure::to("list the claims"))?;
+        if self.door.connection.json() {
+            return output::json(&claims);
+        }
+        print::table(&claims)
+    }
+}
+
+impl Prepare {
+    pub fn run(self) -> Done {
+        let How { uid, reset, evict } = self.how;
+        let body = PrepareClaim { uid, reset, evict };
+        let path = format!("/claims/{}/prepare", segment(&self.claim));
+        let claim = self
+            .door
+            .ask(
+                async |client| client.post(&path, Some(&body)).await,
+                |engine| daemon::door::prepare(engine, &self.claim, body),
+            )
+            .map_err(Failure::to(format!("prepare the claim {}", self.claim)))?;
+        show(&self.door.connection, &claim)
+    }
+}
+
+impl Unprepare {
+    pub fn run(self) -> Done {
+        let path = format!("/claims/{}/unprepare", segment(&self.claim));
+        let claim = self
+            .door
+            .ask(
+                async |client| client.post(&path, None::<&()>).await,
+                |engine| daemon::door::unprepare(engine, &self.claim),
+            )
+            .map_err(Failure::to(format!("unprepare the claim {}", self.claim)))?;
+        show(&self.door.connection, &claim)
+    }
+}
+
+impl Release {
+    pub fn run(self) -> Done {
+        let Self { door, claim, owner } = self;
+        let Some(key) = claim.or_else(|| owner.clone()) else { return Ok(()) };
+        let query = owner.as_deref().map(|owner| format!("?owner={}", query_value(owner)));
+        let path = format!("/claims/{}{}", segment(&key), query.unwrap_or_default());
+        door.ask(
+            async |client| client.delete(&path).await,
+            |engine| daemon::door::release(engine, &key, owner.as_deref()),
+        )
+        .map_err(Failure::to(format!("release the claim {key}")))
+    }
+}
+
+impl Renew {
+    pub fn run(self) -> Done {
+        let path = format!("/claims/{}/renew", segment(&self.claim));
+        let body = RenewClaim { lease_seconds: self.lease };
+        let claim = self
+            .door
+            .ask(
+                async |client| client.post(&path, Some(&body)).await,
+                |engine| daemon::door::renew(engine, &self.claim, self.lease),
+            )
+            .map_err(Failure::to(format!("prolong the claim {}", self.claim)))?;
+        show(&self.door.connection, &claim)
+    }
+}
+
+fn show(connection: &Connection, claim: &api::Claim) -> Done {
+    if connection.json() { output::json(claim) } else { print::claim(claim) }
+}
+
+/// Who types: the person behind `sudo`, where it was used.
+fn person() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|key| std::env::var(key).ok().filter(|name| !name.is_empty()));
+    format!("person/{}", name.unwrap_or_else(|| "root".to_owned()))
+}
+
+/// Reads `90s`, `30m`, `8h`, `2d`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "write it like 90s, 30m, 8h or 2d".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text.get(..text.len() - 1).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    count.checked_mul(unit).filter(|all| (1..=10 * 365 * 86_400).contains(all)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn times_as_a_person_writes_them() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("8h"), Ok(28_800));
+        for wrong in ["", "h", "8", "0s", "-1h", "8w", "99999999999999999999d", "1.5h", "8ｈ"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Claims for a person.
+
+use api::{Claim, ClaimPart, PlannedClaim};
+
+use crate::connection::Connection;
+use crate::failure::Done;
+use crate::output;
+use crate::table::Table;
+
+/// All claims, one in a line.
+pub fn table(claims: &[Claim]) -> Done {
+    let mut table = Table::new(&["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"]);
+    for claim in claims {
+        let what: Vec<&str> = claim.parts.iter().map(name).collect();
+        let ends = claim.expires.map(when).unwrap_or_default();
+        let reason = claim.reason.clone().unwrap_or_default();
+        let [id, owner, state] = [&claim.id, &claim.owner, &claim.state].map(Clone::clone);
+        table.row([id, owner, state, what.join(" "), ends, reason]);
+    }
+    output::line(table.render().trim_end())
+}
+
+/// One claim, and how it is used.
+pub fn claim(claim: &Claim) -> Done {
+    output::fields(&[
+        ("claim", claim.id.clone()),
+        ("owner", claim.owner.clone()),
+        ("state", claim.state.clone()),
+        ("reason", claim.reason.clone().unwrap_or_default()),
+        ("ends", claim.expires.map(when).unwrap_or_default()),
+    ])?;
+    for part in &claim.parts {
+        let kind = part.partition.clone().unwrap_or_else(|| "device".to_owned());
+        output::line(&format!("\n{kind}"))?;
+        for member in &part.members {
+            output::line(&format!("  {}  {}", member.address, member.role))?;
+        }
+        if let Some(mdev) = &part.mdev {
+            output::line(&format!("  {mdev}"))?;
+        }
+    }
+    let Some(attach) = &claim.attach else { return Ok(()) };
+    list("\nnodes", &[&attach.groups[..], &attach.devices[..]].concat())?;
+    let qemu: Vec<String> = attach.qemu.iter().map(|json| format!("-device '{json}'")).collect();
+    list("\nQEMU", &qemu)?;
+    list("\nCloud Hypervisor (vm.add-device)", &attach.cloud_hypervisor)?;
+    list("\nlibvirt", &attach.libvirt)?;
+    list("\nContainer Device Interface", std::slice::from_ref(&attach.cdi))
+}
+
+/// What would be claimed and done.
+pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
+    if connection.json() {
+        return output::json(planned);
+    }
+    for part in &planned.claim.parts {
+        let kind = part.partition.clone().unwrap_or_else(|| "device".to_owned());
+        let members: Vec<String> = part
+            .members
+            .iter()
+            .map(|member| format!("{} ({})", member.address, member.role))
+            .collect();
+        output::line(&format!("{} {kind}: {}", part.head, members.join(", ")))?;
+    }
+    list("\nsteps", &planned.steps)
+}
+
+fn list(title: &str, lines: &[String]) -> Done {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    output::line(title)?;
+    lines.iter().try_for_each(|line| output::line(&format!("  {line}")))
+}
+
+fn name(part: &ClaimPart) -> &str {
+    part.mdev.as_deref().unwrap_or(&part.head)
+}
+
+/// A time in seconds since 1970, for a person.
+fn when(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    time.map_or_else(|| format!("@{seconds}"), |time| time.to_string())
+}

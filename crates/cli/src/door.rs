@@ -1,0 +1,96 @@
+//! Where claims are made: at the daemon, or here where none runs.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::client::Client;
+use clap::Args;
+use engine::{Config, Engine};
+use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
+use model::{Code, Launcher, Refusal};
+use vmm::qemu::{self, Qemu};
+
+use crate::connection::Connection;
+
+/// The daemon, and what is used where none runs
+#[derive(Debug, Clone, Args)]
+pub struct Door {
+    #[command(flatten)]
+    pub connection: Connection,
+
+    /// Where the journal is, where no daemon runs
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Without a daemon",
+        value_name = "DIR",
+        default_value = "/var/lib/handover"
+    )]
+    state_dir: PathBuf,
+
+    /// Where locks are, where no daemon runs
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Without a daemon",
+        value_name = "DIR",
+        default_value = "/run/handover"
+    )]
+    run_dir: PathBuf,
+}
+
+impl Door {
+    /// Asks the daemon; where none answers at its usual place, does it here, after what an earlier one left open.
+    pub fn ask<T, F>(
+        &self,
+        remote: impl FnOnce(Client) -> F,
+        here: impl FnOnce(&Engine) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        match self.connection.talk(remote) {
+            Err(refusal)
+                if refusal.code == Code::DaemonUnreachable && self.connection.is_local() =>
+            {
+                here(&self.engine()?)
+            }
+            answer => answer,
+        }
+    }
+
+    /// The engine, in this process: only one at a time has a host's state.
+    fn engine(&self) -> Result<Engine, Refusal> {
+        let host =
+            LinuxHost::new(HostConfig::this_host(self.run_dir.clone())).map_err(|error| {
+                Refusal::new(
+                    Code::Internal,
+                    format!("the host cannot be worked on: {error}"),
+                    "run as root, on Linux with sysfs and procfs",
+                )
+            })?;
+        let qemu = Qemu::new(qemu::Config {
+            run_dir: self.run_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            binary: None,
+            launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
+            root: "/".into(),
+        });
+        let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(qemu)];
+        let config = Config {
+            state_dir: self.state_dir.clone(),
+            image_dirs: Vec::new(),
+            // No machine is made here.
+            machine_uids: 0..0,
+            shutdown_grace: Duration::from_secs(45),
+        };
+        let boundaries = Arc::new(daemon::Boundaries::from_environment());
+        let engine = Engine::open(config, Arc::new(host), launchers, boundaries)?;
+        for note in engine.recover()?.notes {
+            eprintln!("recovery: {note}");
+        }
+        Ok(engine)
+    }
+}

@@ -1,0 +1,137 @@
+//! Bringing devices back that nobody of ours has and that are not with their own drivers: left on vfio by a script, reserved
+//! for a driver that never came, or wedged and well again. What a recovery script does, without its dangers.
+
+use model::{Address, Function, PowerControl, Refusal, Step};
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::refusals;
+use crate::store::{OpenOperation, StoredClaim};
+use crate::{Recovered, RecoveredDevice};
+
+impl Core {
+    /// Gives these functions, or all, back to their own drivers, as far as no machine and no claim has them; and says of
+    /// each how it is then.
+    pub fn recover_devices(&self, asked: &[Address]) -> Result<Vec<RecoveredDevice>, Refusal> {
+        let inventory = self.inventory()?;
+        let mut all = Vec::new();
+        for address in asked {
+            if inventory.function(*address).is_none() {
+                return Err(model::no_such_function(*address));
+            }
+        }
+        let displaced = |function: &Function| {
+            asked.is_empty() && function.on_vfio() || asked.contains(&function.address)
+        };
+        let unwell = self.unwell_functions()?;
+        let wanted: Vec<Address> = inventory
+            .functions
+            .values()
+            .filter(|function| {
+                displaced(function) || (asked.is_empty() && unwell.contains(&function.address))
+            })
+            .map(|function| function.address)
+            .collect();
+        let detailed = self.host.detail(&wanted).map_err(|error| refusals::unreadable(&error))?;
+        for address in wanted {
+            let Some(function) = detailed.function(address) else { continue };
+            let (outcome, reason) = match self.recover_device(function) {
+                Ok(outcome) => (outcome, None),
+                Err(refusal) => {
+                    (Recovered::Left, Some(format!("{}. {}", refusal.message, refusal.remedy)))
+                }
+            };
+            let now = self.inventory()?;
+            let driver = now.function(address).and_then(|function| function.driver.clone());
+            all.push(RecoveredDevice { address, outcome, reason, driver });
+        }
+        Ok(all)
+    }
+
+    fn recover_device(&self, function: &Function) -> Result<Recovered, Refusal> {
+        let address = function.address;
+        if self.store.read(StoredClaim::all)?.iter().any(|claim| {
+            claim.claim.covers(address) && claim.claim.state == model::ClaimState::Wedged
+        }) || self.unwell_functions()?.contains(&address)
+        {
+            self.clear(&address.to_string())?;
+            return Ok(Recovered::Restored);
+        }
+        let claims = self.store.read(StoredClaim::all)?;
+        if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
+            let owner = &claim.claim.owner;
+            return Err(Refusal::new(
+                model::Code::InUse,
+                format!("{address} is claimed by {owner}"),
+                format!("handover release {}", claim.claim.id),
+            ));
+        }
+        self.expect_no_holder(&[address], false)?;
+        let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
+        let Some(found) = found.into_iter().next() else {
+            return Err(model::no_such_function(address));
+        };
+        let steps = steps(function, found.driver_override);
+        if steps.is_empty() {
+            return Ok(Recovered::Well);
+        }
+        let subject = Uuid::new_v4();
+        let operation = self.open_operation("recover", subject, |_| Ok(()))?;
+        let result = self.walk_back(&operation, function, &steps);
+        let error = result.as_ref().err().map(|refusal| refusal.message.clone());
+        let ended = if error.is_none() { "done" } else { "failed" };
+        self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
+        result.map(|()| Recovered::Restored)
+    }
+
+    fn walk_back(
+        &self,
+        operation: &OpenOperation,
+        function: &Function,
+        steps: &[Step],
+    ) -> Result<(), Refusal> {
+        for step in steps {
+            // They are recorded as restoring: nobody wants them undone.
+            let made = self.restore(operation, operation.subject, step);
+            let Err(error) = made else { continue };
+            if matches!(step, Step::Return { .. }) && self.has_own_driver(function)? {
+                continue;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Whether some driver of its own has it, if not the one that was thought of.
+    fn has_own_driver(&self, function: &Function) -> Result<bool, Refusal> {
+        let now = self.inventory()?;
+        let now = now.function(function.address);
+        Ok(now.is_some_and(|now| now.driver.is_some() && !now.on_vfio()))
+    }
+
+    fn unwell_functions(&self) -> Result<Vec<Address>, Refusal> {
+        let health = self.store.read(crate::store::Health::all)?;
+        Ok(health.into_iter().map(|health| health.address).collect())
+    }
+}
+
+/// From what a function shows to the steps back to its own driver.
+fn steps(function: &Function, reserved: Option<String>) -> Vec<Step> {
+    let address = function.address;
+    let mut steps = Vec::new();
+    if reserved.is_some() {
+        steps.push(Step::SetOverride { address, from: reserved, to: None });
+    }
+    let on_vfio = function.on_vfio();
+    if let Some(driver) = function.driver.clone().filter(|_| on_vfio) {
+        steps.push(Step::Unbind { address, driver });
+    }
+    let candidates = function.detail.as_ref().map(|detail| detail.candidate_drivers.as_slice());
+    let own = candidates.unwrap_or_default().first();
+    if let Some(own) = own.filter(|_| on_vfio || function.driver.is_none()) {
+        // Modules are named with `_` where their drivers may have `-`: whichever driver binds is told afterwards.
+        steps.push(Step::Return { address, driver: own.clone() });
+        steps.push(Step::SetPower { address, from: PowerControl::On, to: PowerControl::Auto });
+    }
+    steps
+}

@@ -2,7 +2,9 @@
 
 use model::Step;
 
-use crate::kernel::{EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOMEM, ENOSPC, Errno};
+use crate::kernel::{
+    EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOMEM, ENOSPC, EPERM, Errno,
+};
 
 /// A fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ const fn errors(step: &Step) -> &'static [Errno] {
         Step::Bind { .. } | Step::Return { .. } => &[EBUSY, EINVAL, ENODEV, EIO, EAGAIN],
         Step::SetPower { .. } => &[EIO],
         Step::GrantGroup { .. } | Step::GrantNode { .. } => &[ENOENT],
-        Step::Evict { .. } => &[ENOENT],
+        Step::Evict { .. } => &[EPERM],
         Step::SetPersistence { .. } | Step::SetUnit { .. } => &[EIO],
         Step::Reset { .. } => &[EIO, EAGAIN],
         Step::SetVfCount { .. } => &[EBUSY, ENOMEM, EIO, ENOSPC],

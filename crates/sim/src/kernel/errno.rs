@@ -5,6 +5,7 @@ use model::{HostError, Step};
 /// An errno with its words, before the path is known.
 pub(crate) type Errno = (i32, &'static str);
 
+pub(crate) const EPERM: Errno = (1, "Operation not permitted");
 pub(crate) const ENOENT: Errno = (2, "No such file or directory");
 pub(crate) const EIO: Errno = (5, "Input/output error");
 pub(crate) const EAGAIN: Errno = (11, "Resource temporarily unavailable");

@@ -37,7 +37,11 @@ impl Kernel {
             Step::SetUnit { unit, to, .. } => told(self.units.get(unit)? == to),
             // It leaves nothing that shows.
             Step::Reset { .. } => Observed::Before,
-            Step::SetVfCount { from, to, .. } => compare(&self.vf_count(at)?, from, to),
+            Step::SetVfCount { from, to, .. } => match self.vf_count(at)? {
+                now if now == *to => Observed::After,
+                now if now == *from => Observed::Before,
+                now => Observed::Other(format!("{now} virtual functions")),
+            },
             Step::SetAutoprobe { to, .. } => told(state.autoprobe? == *to),
             Step::SetVf { parent, index, from, to, .. } => {
                 if self.virtual_functions(*parent).nth((*index).into()) != Some(at) {

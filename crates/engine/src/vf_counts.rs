@@ -132,7 +132,9 @@ impl Core {
             .read(|from| Recorded::of_claim(from, subject, Some(operation.id), &self.boot))?;
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
         let mut failed = None;
+        let inventory = self.inventory()?;
         for step in restoring(&done) {
+            let step = from_what_is_there(&inventory, step);
             let undone = match self.host.observe(&step) {
                 Ok(model::Observed::Before | model::Observed::Other(_)) => {
                     self.restore(operation, subject, &step).map_err(Refusal::from)
@@ -224,6 +226,13 @@ impl Core {
         self.close_operation(&operation, "done", None, |_| Ok(()))?;
         Ok(Some(format!("{} virtual functions of {address}", wanted.count)))
     }
+}
+
+/// Fewer virtual functions than asked for may have come: they go all the same.
+fn from_what_is_there(inventory: &Inventory, step: Step) -> Step {
+    let Step::SetVfCount { address, to, .. } = step else { return step };
+    let there = inventory.function(address).map_or(0, |f| f.virtual_functions().len());
+    Step::SetVfCount { address, from: u16::try_from(there).unwrap_or(u16::MAX), to }
 }
 
 /// What the operations on a device's configuration are about: an id of its own, made from its address.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Action, InstanceState, JournalEvent, Observer};
+use engine::{InstanceState, JournalEvent, Observer};
 use model::{Address, ClaimState, Code, Holder, NodeAccess, Step};
 use sim::{Fault, SimHost, When};
 use support::{AMD, GPU, GPU_AUDIO, NIC, Rig, wish};

@@ -186,7 +186,11 @@ impl Part {
     pub fn conflict(&self, other: &Self) -> Option<Address> {
         let shared = self.members.iter().map(|member| member.address);
         let shared = shared.into_iter().find(|address| other.has(*address));
-        let mdev = |part: &Self| part.partition.as_ref().and_then(Partition::mdev);
+        // One that is still to be named is another than any.
+        let mdev = |part: &Self| {
+            let uuid = part.partition.as_ref().and_then(Partition::mdev);
+            uuid.filter(|uuid| !uuid.is_nil())
+        };
         let same = mdev(self).is_some() && mdev(self) == mdev(other);
         shared
             .or_else(|| other.pins().filter(|parent| self.taken().any(|own| own == *parent)))

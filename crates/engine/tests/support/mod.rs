@@ -12,7 +12,7 @@ use engine::{
     Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer,
     RecoveryReport, RegisterDevice,
 };
-use model::{Code, DiskFormat, Inventory, Refusal};
+use model::{Code, DiskFormat, Refusal};
 use sim::{SimHost, SimLauncher, Snapshot};
 
 pub const GPU: &str = "0000:01:00.0";
@@ -59,8 +59,8 @@ impl Rig {
         Self::on(sim::workstation())
     }
 
-    pub fn on(inventory: Inventory) -> Self {
-        let host = Arc::new(SimHost::new(inventory));
+    pub fn on(hardware: impl Into<sim::Hardware>) -> Self {
+        let host = Arc::new(SimHost::new(hardware));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let before = host.snapshot();
         Self { host, launcher, dir: tempfile::tempdir().unwrap(), before }

@@ -1,0 +1,473 @@
+//! Claims by people and programs: what they get, that it is all or nothing, and that the host gets back what it had.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use engine::{Access, ClaimRequest, ClaimStep, DeviceState, Engine};
+use model::{Address, Attachment, Claim, ClaimState, Code, Holder, Mechanism, Owner, Step};
+use sim::{Fault, When};
+use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
+
+fn owner(id: &str) -> Owner {
+    Owner { kind: "job".into(), id: id.into() }
+}
+
+fn request(id: &str, wants: &[&str]) -> ClaimRequest {
+    ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
+}
+
+fn claim(engine: &Engine, id: &str, wants: &[&str]) -> Claim {
+    engine.claim(&request(id, wants)).unwrap().claim
+}
+
+fn refused(engine: &Engine, id: &str, wants: &[&str]) -> model::Refusal {
+    engine.claim(&request(id, wants)).unwrap_err()
+}
+
+fn at(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_claim_is_prepared_and_given_back_without_a_machine() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let made = engine.claim(&request("one", &[GPU])).unwrap();
+    assert!(made.new);
+    let claim = made.claim;
+    assert_eq!(claim.state, ClaimState::Prepared);
+    for address in [GPU, GPU_AUDIO] {
+        let state = &rig.host.snapshot().functions[&at(address)];
+        assert_eq!(state.driver.as_deref(), Some("vfio-pci"), "{address}");
+    }
+    let attach = Attachment::of(&claim);
+    assert_eq!(attach.qemu.len(), 2, "{attach:?}");
+    assert!(attach.qemu[0].contains("\"host\":\"0000:01:00.0\""), "{attach:?}");
+    assert!(attach.libvirt[1].contains("function='0x1'"), "{attach:?}");
+    assert_eq!(attach.cdi, format!("handover.dev/claim={}", claim.id));
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn the_same_words_of_the_same_owner_are_the_same_claim() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &["nic"]) };
+    let first = engine.claim(&reserve).unwrap();
+    rig.assert_untouched("reserved only");
+    let again = engine.claim(&reserve).unwrap();
+    assert_eq!((again.new, again.claim.id), (false, first.claim.id));
+    let prepared = engine.claim(&request("one", &["nic"])).unwrap();
+    assert_eq!((prepared.new, prepared.claim.state), (false, ClaimState::Prepared));
+    let again = engine.prepare_claim("job/one", &Access::default()).unwrap();
+    assert_eq!(again.state, ClaimState::Prepared);
+    assert_eq!(engine.unprepare_claim("job/one").unwrap().state, ClaimState::Reserved);
+    rig.assert_untouched("unprepared");
+    assert_eq!(engine.unprepare_claim("job/one").unwrap().state, ClaimState::Reserved);
+    assert_eq!(refused(&engine, "two", &[NIC]).code, Code::InUse);
+    engine.release_claim("job/one", Some(&owner("one"))).unwrap();
+    assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn all_or_nothing() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let refusal = refused(&engine, "one", &["3xgpu"]);
+    assert_eq!(refusal.code, Code::InsufficientResources);
+    assert!(refusal.message.contains("2 of 3"), "{refusal}");
+    rig.host.fault(
+        When::Step(Box::new(
+            |step| matches!(step, Step::Bind { address, .. } if *address == at(NIC)),
+        )),
+        Fault::Refuse,
+    );
+    let refusal = refused(&engine, "one", &["2xgpu", "nic"]);
+    assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
+    rig.assert_untouched("a step failed");
+    assert!(engine.claims().unwrap().is_empty());
+    assert_eq!(claim(&engine, "one", &["2xgpu", "nic"]).parts.len(), 3);
+}
+
+#[test]
+fn what_is_named_is_not_taken_by_a_filter() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let claim = claim(&engine, "one", &["gpu", GPU]);
+    let heads: Vec<String> = claim.parts.iter().map(|part| part.head.to_string()).collect();
+    assert_eq!(heads, ["0000:02:00.0", GPU]);
+}
+
+#[test]
+fn a_dry_run_tells_the_steps_and_does_none() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let (claim, plan) = engine.dry_run(&request("one", &[NIC])).unwrap();
+    assert_eq!(claim.parts[0].head, at(NIC));
+    let steps: Vec<String> = plan.steps().map(Step::describe).collect();
+    insta::assert_snapshot!(steps.join("\n"), @r"
+    load vfio_iommu_type1
+    load vfio_pci
+    set power control of 0000:03:00.0 to on
+    reserve 0000:03:00.0 for vfio-pci
+    take 0000:03:00.0 from e1000e
+    bind 0000:03:00.0 to vfio-pci
+    set power control of 0000:03:00.0 to on
+    let uid 0 open IOMMU group 4
+    ");
+    rig.assert_untouched("nothing was done");
+    assert!(engine.claims().unwrap().is_empty() && engine.journal(9).unwrap().is_empty());
+}
+
+#[test]
+fn a_claim_in_use_is_not_pulled_from_under_its_machine() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let made = claim(&engine, "one", &[NIC]);
+    assert!(rig.host.open_group(4, 4711));
+    let refusal = engine.release_claim(&made.id.to_string(), None).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    rig.host.let_go(4711);
+    engine.release_claim(&made.id.to_string(), None).unwrap();
+    rig.assert_untouched("after the release");
+}
+
+#[test]
+fn virtual_functions_are_configured_and_then_claimed() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let nic = "0000:01:00.0";
+    let refusal = refused(&engine, "one", &["vf@0000:01:00.0"]);
+    assert!(refusal.remedy.contains("sriov set 0000:01:00.0"), "{refusal:?}");
+    engine.set_vf_count(nic, 4, false).unwrap();
+    let before = rig.host.snapshot();
+    let made = claim(&engine, "one", &["2xvf@0000:01:00.0,vlan=100,trust=on"]);
+    for part in &made.parts {
+        let Mechanism::Vf { index, .. } = part.partition.as_ref().unwrap().how else { panic!() };
+        let told = rig.host.snapshot().functions[&part.head].settings.clone().unwrap();
+        assert_eq!((told.vlan, told.trust), (Some(100), Some(true)), "VF {index}");
+    }
+    // The device as a whole and its parts exclude each other, and its count is not changed while one is claimed.
+    assert_eq!(refused(&engine, "two", &[nic]).code, Code::InUse);
+    assert_eq!(engine.set_vf_count(nic, 8, false).unwrap_err().code, Code::InUse);
+    assert_eq!(claim(&engine, "two", &["2xvf@0000:01:00.0"]).parts.len(), 2);
+    let refusal = refused(&engine, "three", &["vf@0000:01:00.0"]);
+    assert_eq!(refusal.code, Code::InsufficientResources, "{refusal}");
+    engine.release_claim("job/one", None).unwrap();
+    engine.release_claim("job/two", None).unwrap();
+    assert_eq!(rig.host.snapshot(), before);
+    // The number is configuration: a new boot has it again.
+    drop(engine);
+    rig.host.reboot();
+    let (engine, report) = rig.open_recovered();
+    assert_eq!(report.restored, ["4 virtual functions of 0000:01:00.0"]);
+    assert_eq!(claim(&engine, "one", &["4xvf@0000:01:00.0"]).parts.len(), 4);
+    engine.release_claim("job/one", None).unwrap();
+    engine.set_vf_count(nic, 0, true).unwrap();
+    assert!(engine.vf_configurations().unwrap().is_empty());
+}
+
+#[test]
+fn fewer_virtual_functions_than_asked_for_are_no_success() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let counts = |step: &Step| matches!(step, Step::SetVfCount { .. });
+    rig.host.fault(When::Step(Box::new(counts)), Fault::Fewer(2));
+    let refusal = engine.set_vf_count("0000:01:00.0", 4, false).unwrap_err();
+    assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
+    rig.assert_untouched("fewer came");
+    assert!(engine.vf_configurations().unwrap().is_empty());
+}
+
+#[test]
+fn one_wish_finds_a_profile_by_either_mechanism() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    engine.set_vf_count("0000:04:00.0", 16, true).unwrap();
+    let before = rig.host.snapshot();
+    let mdevs = claim(&engine, "one", &["2xprofile=A100-10C"]);
+    assert!(mdevs.parts.iter().all(|part| part.head == at("0000:03:00.0")));
+    let vgpus = claim(&engine, "two", &["3xprofile=L40S-8Q"]);
+    assert_eq!(vgpus.parts.len(), 3);
+    let attach = Attachment::of(&vgpus);
+    assert_eq!((attach.qemu.len(), attach.cloud_hypervisor.len()), (3, 0), "vGPUs need QEMU");
+    assert!(Attachment::of(&mdevs).qemu[0].contains("sysfsdev"));
+    // 20 of 40 and 24 of 48 units are given away.
+    assert_eq!(refused(&engine, "three", &["profile=A100-40C"]).code, Code::InsufficientResources);
+    assert_eq!(refused(&engine, "three", &["profile=L40S-48Q"]).code, Code::InsufficientResources);
+    assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "parts are claimed");
+    // A reservation counts though nothing is made yet.
+    let reserve =
+        ClaimRequest { step: ClaimStep::Reserve, ..request("four", &["profile=A100-10C"]) };
+    engine.claim(&reserve).unwrap();
+    assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "it is reserved");
+    for owner in ["job/one", "job/two", "job/four"] {
+        engine.release_claim(owner, None).unwrap();
+    }
+    assert_eq!(rig.host.snapshot(), before);
+}
+
+#[test]
+fn mediated_devices_of_others_are_used_and_never_removed() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let uuid = uuid::Uuid::new_v4();
+    let address = at("0000:03:00.0");
+    rig.host.meddle(&Step::CreateMdev { address, uuid, type_id: "nvidia-468".into() }).unwrap();
+    let before = rig.host.snapshot();
+    let want = format!("mdev={uuid}");
+    claim(&engine, "one", &[&want]);
+    assert_eq!(refused(&engine, "two", &[&want]).code, Code::InUse);
+    engine.release_claim("job/one", None).unwrap();
+    assert_eq!(rig.host.snapshot(), before);
+}
+
+#[test]
+fn attributes_are_written_in_order() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let made = claim(&engine, "one", &["profile=A100-4C,nvidia/vgpu_params=frame_rate_limiter=0"]);
+    let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
+    let state = rig.host.snapshot();
+    assert_eq!(state.mdevs[&uuid].attributes["nvidia/vgpu_params"], "frame_rate_limiter=0");
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+}
+
+#[test]
+fn the_persistence_daemon_lets_go_of_one_gpu_and_has_it_again_afterwards() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    claim(&engine, "one", &["0000:05:00.0"]);
+    let units = rig.host.snapshot().units;
+    assert_eq!(units.get("nvidia-persistenced.service"), Some(&true), "the unit serves other GPUs");
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+}
+
+fn dpdk() -> Holder {
+    Holder {
+        address: at(NIC),
+        pid: Some(4711),
+        started: Some(1),
+        program: Some("dpdk".into()),
+        user: "dpdk (pid 4711)".into(),
+        by: "/dev/uio0".into(),
+    }
+}
+
+#[test]
+fn a_process_is_asked_to_go_only_where_the_owner_says_so() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    rig.host.hold(dpdk());
+    let refusal = refused(&engine, "one", &[NIC]);
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.message.contains("dpdk (pid 4711)") && refusal.remedy.contains("--evict"));
+    let evict = ClaimRequest { evict: true, ..request("one", &[NIC]) };
+    engine.claim(&evict).unwrap();
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+    rig.host.hold_stubbornly(dpdk());
+    let refusal = engine.claim(&evict).unwrap_err();
+    assert!(refusal.message.contains("dpdk (pid 4711)"), "{refusal}");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn a_bus_reset_is_made_once_and_only_where_all_that_it_hits_is_ours() {
+    let rig = Rig::on(sim::gpus());
+    let (engine, _) = rig.open_recovered();
+    let reset = |id, wants: &[&str]| ClaimRequest { reset: true, ..request(id, wants) };
+    engine.claim(&reset("one", &["0000:11:00.0"])).unwrap();
+    assert!(rig.host.resets().is_empty(), "its neighbour is somebody else's");
+    engine.release_claim("job/one", None).unwrap();
+    engine.claim(&reset("both", &["0000:11:00.0", "0000:11:01.0"])).unwrap();
+    let resets = rig.host.resets();
+    assert!(resets.iter().all(|reset| reset.disturbed.is_empty()), "{resets:?}");
+    assert!(!resets.is_empty() && resets.len() <= 2, "{resets:?}");
+    engine.release_claim("job/both", None).unwrap();
+    rig.assert_untouched("after the release");
+}
+
+#[test]
+fn a_device_that_is_lost_to_its_bus_is_quarantined_until_a_person_has_looked() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    register(&engine, "nic", NIC).unwrap();
+    claim(&engine, "one", &["nic"]);
+    rig.host.lose_link(at(NIC));
+    let refusal = engine.release_claim("job/one", None).unwrap_err();
+    assert_eq!(refusal.code, Code::DeviceWedged, "{refusal}");
+    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Quarantined);
+    assert_eq!(refused(&engine, "two", &[NIC]).code, Code::DeviceWedged);
+    assert_eq!(
+        engine.clear_device(NIC).unwrap_err().code,
+        Code::DeviceWedged,
+        "it is still silent"
+    );
+    rig.host.regain_link(at(NIC));
+    engine.clear_device(NIC).unwrap();
+    rig.assert_untouched("after the person");
+    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Free);
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn another_card_at_the_place_of_one_that_was_pulled_is_not_prepared() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    register(&engine, "nic", NIC).unwrap();
+    let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &["nic"]) };
+    rig.host.replace_card(at(NIC), "00-00-00-ff-fe-00-00-01");
+    engine.delete_device("nic").unwrap();
+    register(&engine, "nic", NIC).unwrap();
+    engine.claim(&reserve).unwrap();
+    rig.host.pull(at(NIC));
+    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Absent);
+    rig.host.plug(at(NIC), Some("00-00-00-ff-fe-00-00-02"));
+    let refusal = engine.prepare_claim("job/one", &Access::default()).unwrap_err();
+    assert_eq!(refusal.code, Code::FingerprintChanged, "{refusal}");
+}
+
+#[test]
+fn a_lease_ends_a_claim_but_not_a_machine() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let short = ClaimRequest { lease: Some(Duration::ZERO), ..request("one", &[NIC]) };
+    engine.claim(&short).unwrap();
+    assert!(rig.host.open_group(4, 4711));
+    let (kept, _) = engine.release_expired().unwrap();
+    assert_eq!(kept.len(), 1, "a machine has it");
+    rig.host.let_go(4711);
+    let (kept, next) = engine.release_expired().unwrap();
+    assert!(kept.is_empty() && next.is_none());
+    rig.assert_untouched("the lease is over");
+    let long = ClaimRequest { lease: Some(Duration::from_secs(3600)), ..request("one", &[NIC]) };
+    engine.claim(&long).unwrap();
+    assert!(engine.release_expired().unwrap().1.unwrap() > Duration::from_secs(3000));
+    engine.renew_claim("job/one", None).unwrap();
+    assert_eq!(engine.release_expired().unwrap().1, None);
+}
+
+#[test]
+fn a_claim_is_its_owners() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let made = claim(&engine, "one", &["nic"]);
+    let refusal = engine.release_claim(&made.id.to_string(), Some(&owner("two"))).unwrap_err();
+    assert_eq!(refusal.code, Code::Forbidden);
+    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    let claims = engine.claims().unwrap();
+    let its = claims.iter().find(|claim| claim.owner == Owner::instance(instance.id)).unwrap();
+    let refusal = engine.release_claim(&its.id.to_string(), None).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState, "{refusal}");
+    let forged = ClaimRequest::new(Owner::instance(instance.id), request("x", &["nvme"]).wants);
+    assert_eq!(engine.claim(&forged).unwrap_err().code, Code::InvalidRequest);
+    let refusal = engine.create_instance(wish("other", &["nic"])).unwrap_err();
+    assert!(refusal.message.contains("claimed by job/one"), "{refusal}");
+}
+
+#[test]
+fn an_instance_gets_a_vgpu_by_its_profile() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    rig.import(&engine, "debian");
+    let request = engine::CreateInstance { gpu_profile: Some("A100-4C".into()), ..wish("vm", &[]) };
+    let made = engine.create_instance(request).unwrap();
+    let gpu = made.gpu.unwrap();
+    let there = rig.host.snapshot().mdevs;
+    assert_eq!(there.keys().copied().collect::<Vec<_>>(), [gpu.mdev.unwrap()]);
+    engine.delete_instance("vm").unwrap();
+    rig.assert_untouched("after the delete");
+}
+
+#[test]
+fn eight_devices_take_about_as_long_as_one() {
+    let rig = Rig::on(sim::gpus());
+    let (engine, _) = rig.open_recovered();
+    let bind = Duration::from_millis(100);
+    rig.host.set_delay(move |step| match step {
+        Step::Bind { .. } => bind,
+        _ => Duration::ZERO,
+    });
+    let began = std::time::Instant::now();
+    claim(&engine, "all", &["8xgpu"]);
+    // One after another they would take eight times as long; the journal and a busy machine have room here.
+    assert!(began.elapsed() < bind * 5, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_preparation_that_is_given_up_is_undone() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let slow = Duration::from_millis(300);
+    rig.host.set_delay(
+        move |step| if matches!(step, Step::Unbind { .. }) { slow } else { Duration::ZERO },
+    );
+    let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &[NIC]) };
+    engine.claim(&reserve).unwrap();
+    std::thread::scope(|scope| {
+        let preparing = scope.spawn(|| engine.prepare_claim("job/one", &Access::default()));
+        std::thread::sleep(slow / 3);
+        engine.release_claim("job/one", None).unwrap();
+        let refusal = preparing.join().unwrap().unwrap_err();
+        assert!(refusal.message.contains("given up"), "{refusal}");
+    });
+    rig.assert_untouched("given up");
+    std::thread::scope(|scope| {
+        let preparing = scope.spawn(|| engine.claim(&request("two", &[NIC])));
+        std::thread::sleep(slow / 3);
+        engine.give_up();
+        assert!(preparing.join().unwrap().is_err());
+    });
+    rig.assert_untouched("the daemon ended");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn devices_that_a_script_left_on_vfio_are_brought_back() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let address = at(NIC);
+    for step in [
+        Step::LoadModule { module: "vfio_pci".into() },
+        Step::SetOverride { address, from: None, to: Some("vfio-pci".into()) },
+        Step::Unbind { address, driver: "e1000e".into() },
+        Step::Bind { address, driver: "vfio-pci".into() },
+    ] {
+        rig.host.meddle(&step).unwrap();
+    }
+    let made = claim(&engine, "one", &[GPU]);
+    assert!(rig.host.open_group(4, 4711));
+    let outcome = engine.recover_devices(&[]).unwrap();
+    let left: Vec<_> = outcome.iter().filter_map(|one| one.reason.as_deref()).collect();
+    assert_eq!(outcome.len(), 3, "the GPU, its audio function and the NIC");
+    assert!(left.iter().any(|why| why.contains("pid 4711")), "{left:?}");
+    assert!(left.iter().any(|why| why.contains("claimed by job/one")), "{left:?}");
+    rig.host.let_go(4711);
+    engine.release_claim(&made.id.to_string(), None).unwrap();
+    let outcome = engine.recover_devices(&[]).unwrap();
+    assert_eq!(outcome.len(), 1);
+    assert_eq!(outcome[0].driver.as_deref(), Some("e1000e"), "{outcome:?}");
+    rig.assert_untouched("recovered");
+}
+
+#[test]
+fn reconcile_tells_what_another_tool_did_to_a_claim() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    claim(&engine, "one", &[NIC]);
+    assert_eq!(engine.reconcile().unwrap().notes, Vec::<String>::new());
+    let address = at(NIC);
+    rig.host.meddle(&Step::Unbind { address, driver: "vfio-pci".into() }).unwrap();
+    let notes = engine.reconcile().unwrap().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("job/one") && notes[0].contains("no driver"), "{notes:?}");
+    assert_eq!(engine.last_report().unwrap().notes, notes);
+}

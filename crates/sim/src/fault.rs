@@ -1,6 +1,8 @@
 //! What goes wrong, and when.
 
-use model::Step;
+use std::collections::BTreeMap;
+
+use model::{Address, Step};
 
 use crate::kernel::{
     EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOMEM, ENOSPC, EPERM, Errno,
@@ -40,30 +42,111 @@ pub enum When {
 
 /// Faults that are still to come.
 #[derive(Default)]
-pub(crate) struct Faults(Vec<(When, Fault)>);
+pub(crate) struct Faults {
+    set: Vec<(When, Fault)>,
+    chance: Option<Chance>,
+}
+
+/// Faults that come as the dice fall.
+struct Chance {
+    seed: u64,
+    per_mille: u64,
+    of: Vec<Fault>,
+    /// How often each kind of step was made with each function: what hits a step does not depend on what is done
+    /// with other functions at the same time.
+    turns: BTreeMap<(String, Option<Address>), u64>,
+}
 
 impl Faults {
     pub(crate) fn add(&mut self, when: When, fault: Fault) {
-        self.0.push((when, fault));
+        self.set.push((when, fault));
+    }
+
+    pub(crate) fn dice(&mut self, seed: u64, per_mille: u16, of: &[Fault]) {
+        let (per_mille, of) = (per_mille.into(), of.to_vec());
+        self.chance = Some(Chance { seed, per_mille, of, turns: BTreeMap::new() });
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     /// Counts a step, and takes the fault that hits it.
     pub(crate) fn hit(&mut self, step: &Step) -> Option<Fault> {
-        let hit = self.0.iter().position(|(when, _)| match when {
+        let hit = self.set.iter().position(|(when, _)| match when {
             When::Nth(left) => *left == 0,
             When::Step(matches) => matches(step),
         });
-        for (when, _) in &mut self.0 {
+        for (when, _) in &mut self.set {
             if let When::Nth(left) = when {
                 *left = left.saturating_sub(1);
             }
         }
-        hit.map(|index| self.0.remove(index).1)
+        let chance = self.chance.as_mut().and_then(|chance| chance.hit(step));
+        hit.map(|index| self.set.remove(index).1).or(chance)
     }
+}
+
+impl Chance {
+    fn hit(&mut self, step: &Step) -> Option<Fault> {
+        let kind = format!("{step:?}").split(' ').next().unwrap_or_default().to_owned();
+        let bytes =
+            kind.bytes().chain(step.address().into_iter().flat_map(|a| a.to_string().into_bytes()));
+        let named = bytes.fold(self.seed, |sum, byte| scramble(sum, byte.into()));
+        let turn = self.turns.entry((kind, step.address())).or_default();
+        *turn += 1;
+        let thrown = scramble(named, *turn);
+        if thrown % 1000 >= self.per_mille {
+            return None;
+        }
+        let fitting: Vec<Fault> =
+            self.of.iter().copied().filter(|fault| fault.fits(step)).collect();
+        let picked = scramble(thrown, 1);
+        Some(match pick(&fitting, picked)? {
+            Fault::Error(_) => Fault::Error(picked >> 8),
+            Fault::Fewer(_) => Fault::Fewer(if picked & 0x100 == 0 { 1 } else { 3 }),
+            other => other,
+        })
+    }
+}
+
+impl Fault {
+    /// Every kind of fault.
+    pub const ALL: [Self; 9] = [
+        Self::Refuse,
+        Self::Error(0),
+        Self::Hang,
+        Self::Lose,
+        Self::DoneAfterAll,
+        Self::Ignored,
+        Self::Fewer(1),
+        Self::NeverBack,
+        Self::SlowerLink,
+    ];
+
+    /// Whether it can hit this step.
+    #[must_use]
+    pub const fn fits(self, step: &Step) -> bool {
+        match self {
+            Self::Refuse | Self::Error(_) | Self::Hang | Self::DoneAfterAll | Self::Ignored => true,
+            Self::Lose => step.address().is_some(),
+            Self::Fewer(_) => matches!(step, Step::SetVfCount { .. }),
+            Self::NeverBack | Self::SlowerLink => matches!(step, Step::Reset { .. }),
+        }
+    }
+}
+
+fn pick<T: Copy>(from: &[T], number: u64) -> Option<T> {
+    let length = u64::try_from(from.len()).ok().filter(|length| *length > 0)?;
+    usize::try_from(number % length).ok().and_then(|index| from.get(index).copied())
+}
+
+/// A number that looks like chance and is not (SplitMix64).
+pub(crate) const fn scramble(seed: u64, turn: u64) -> u64 {
+    let mut z = seed.wrapping_add(turn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
@@ -90,8 +173,6 @@ const fn errors(step: &Step) -> &'static [Errno] {
 }
 
 /// One of the errors for a kind of step.
-pub(crate) fn error(step: &Step, pick: u64) -> Errno {
-    let errors = errors(step);
-    let length = u64::try_from(errors.len()).unwrap_or(1);
-    usize::try_from(pick % length).ok().and_then(|index| errors.get(index).copied()).unwrap_or(EIO)
+pub(crate) fn error(step: &Step, number: u64) -> Errno {
+    pick(errors(step), number).unwrap_or(EIO)
 }

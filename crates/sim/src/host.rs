@@ -47,13 +47,21 @@ pub(crate) struct Inside {
     pub(crate) kernel: Kernel,
     pub(crate) boot: Uuid,
     pub(crate) faults: Faults,
-    /// Workers that are inside the kernel: what they hold, and what they are at.
-    pub(crate) stuck: Vec<(BTreeSet<Lock>, Step)>,
+    /// Workers that are inside the kernel.
+    pub(crate) stuck: Vec<Stuck>,
     pub(crate) holders_hidden: bool,
     /// Functions that were pulled out: a restart does not bring them back.
     pub(crate) pulled: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
     pub(crate) performed: u64,
+}
+
+/// A worker that is inside the kernel.
+pub(crate) struct Stuck {
+    locks: BTreeSet<Lock>,
+    step: Step,
+    /// Whether the kernel waits for somebody to go, and goes on by itself then.
+    waits: bool,
 }
 
 impl SimHost {
@@ -82,7 +90,10 @@ impl SimHost {
     }
 
     pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever looks sees what the kernel has done meanwhile.
+        inside.go_on(|stuck| stuck.waits);
+        inside
     }
 
     /// What a hand-over must put back.
@@ -147,7 +158,7 @@ impl Inside {
     }
 
     pub(crate) fn is_stuck(&self, lock: &Lock) -> bool {
-        self.stuck.iter().any(|(locks, _)| locks.contains(lock))
+        self.stuck.iter().any(|stuck| stuck.locks.contains(lock))
     }
 
     /// Whether no stuck worker has any of these.
@@ -173,8 +184,33 @@ impl Inside {
         Ok(())
     }
 
+    /// The worker does not come back.
     pub(crate) fn hang(&mut self, step: &Step) -> HostError {
-        self.stuck.push((self.locks(step), step.clone()));
+        self.stick(step, false)
+    }
+
+    /// The worker comes back when those are gone whom the kernel waits for.
+    pub(crate) fn wait_inside(&mut self, step: &Step) -> HostError {
+        self.stick(step, true)
+    }
+
+    fn stick(&mut self, step: &Step, waits: bool) -> HostError {
+        self.stuck.push(Stuck { locks: self.locks(step), step: step.clone(), waits });
         HostError::Deadline { step: step.describe(), seconds: step.deadline().as_secs() }
+    }
+
+    /// The workers of this kind come out of the kernel, and what they were at happens; but for those that have to wait
+    /// for somebody.
+    pub(crate) fn go_on(&mut self, which: impl Fn(&Stuck) -> bool) {
+        for mut stuck in std::mem::take(&mut self.stuck) {
+            let waits = self.kernel.waits(&stuck.step);
+            if waits || !which(&stuck) {
+                stuck.waits |= waits && which(&stuck);
+                self.stuck.push(stuck);
+                continue;
+            }
+            // Nobody waits for the outcome any more.
+            let _ = self.kernel.perform(&stuck.step);
+        }
     }
 }

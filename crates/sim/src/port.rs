@@ -47,7 +47,7 @@ impl Inside {
             Some(Fault::Refuse) => Err(refused(step, EIO)),
             Some(Fault::Error(pick)) => Err(refused(step, fault::error(step, pick))),
             Some(Fault::Hang) => Err(self.hang(step)),
-            _ if self.kernel.blocks(step) => Err(self.hang(step)),
+            _ if self.kernel.blocks(step) => Err(self.wait_inside(step)),
             Some(Fault::DoneAfterAll) => {
                 self.kernel.perform(step)?;
                 Err(refused(step, EIO))
@@ -72,11 +72,6 @@ impl Inside {
                 self.perform_oddly(step)
             }
             Some(Fault::Fewer(_) | Fault::NeverBack | Fault::SlowerLink) => Err(refused(step, EIO)),
-            // A process that does not listen is not waited for by the kernel: the worker comes back.
-            _ if self.kernel.is_ignored(step) => {
-                let seconds = step.deadline().as_secs();
-                Err(HostError::Deadline { step: step.describe(), seconds })
-            }
             Some(Fault::Lose) | None => self.kernel.perform(step),
         }
     }
@@ -160,7 +155,7 @@ impl Host for SimHost {
     fn observe(&self, step: &Step) -> Result<Observed, HostError> {
         let inside = self.inside();
         inside.expect_free(step, [&step.lock()])?;
-        Ok(inside.kernel.observe(step))
+        inside.kernel.observed(step)
     }
 
     fn perform(&self, step: &Step) -> Result<(), HostError> {
@@ -168,7 +163,7 @@ impl Host for SimHost {
             let inside = self.inside();
             let locks = inside.locks(step);
             inside.expect_free(step, &locks)?;
-            (locks, inside.kernel.observe(step) == Observed::After)
+            (locks, inside.kernel.observe(step) == Ok(Observed::After))
         };
         let _turn = self.turns.take(locks.iter().cloned().collect());
         if !made {

@@ -16,18 +16,21 @@ impl SimHost {
         self.inside().faults.add(when, fault);
     }
 
+    /// Lets so many of a thousand steps go wrong, with one of these faults. What hits a step follows from the seed, its
+    /// kind, its function and how often that was tried, whatever else goes on at the same time.
+    pub fn dice(&self, seed: u64, per_mille: u16, of: &[Fault]) {
+        self.inside().faults.dice(seed, per_mille, of);
+    }
+
     /// Takes back faults that have not hit yet.
     pub fn clear_faults(&self) {
         self.inside().faults.clear();
     }
 
-    /// Lets the stuck workers out of the kernel: what they were at happens now.
+    /// Lets the stuck workers out of the kernel: what they were at happens now, or, where the kernel has to wait for
+    /// somebody, when he is gone.
     pub fn release(&self) {
-        let mut inside = self.inside();
-        for (_, step) in std::mem::take(&mut inside.stuck) {
-            // Nobody waits for the outcome any more.
-            let _ = inside.kernel.perform(&step);
-        }
+        self.inside().go_on(|_| true);
     }
 
     /// Starts the host anew: drivers, overrides, nodes, parts of devices, processes and workers are gone; the hardware
@@ -66,7 +69,12 @@ impl SimHost {
     /// # Errors
     /// Where the kernel refuses it.
     pub fn meddle(&self, step: &Step) -> Result<(), HostError> {
-        self.inside().kernel.perform(step)
+        let mut inside = self.inside();
+        inside.expect_free(step, &inside.locks(step))?;
+        if inside.kernel.blocks(step) {
+            return Err(inside.wait_inside(step));
+        }
+        inside.kernel.perform(step)
     }
 
     /// Another tool writes `sriov_numvfs`.
@@ -83,6 +91,14 @@ impl SimHost {
     /// The kernel's error number.
     pub fn write_vgpu(&self, address: Address, type_id: u32) -> Result<(), i32> {
         self.inside().kernel.write_vgpu(address, type_id).map_err(number)
+    }
+
+    /// Another tool resets a function, and all that the reset hits with it.
+    ///
+    /// # Errors
+    /// The kernel's error number.
+    pub fn write_reset(&self, address: Address) -> Result<(), i32> {
+        self.inside().kernel.reset(address).map_err(number)
     }
 
     /// The resets since the host was started.

@@ -62,6 +62,9 @@ fn numbers_of_virtual_functions_change_one_at_a_time() {
 fn a_reset_has_its_whole_domain_to_itself() {
     let host = SimHost::new(gpus());
     let pair: Vec<Address> = gpu_addresses(&host).into_iter().take(2).collect();
+    for address in &pair {
+        host.perform(&Step::Unbind { address: *address, driver: "nvidia".into() }).unwrap();
+    }
     let reset = |address| Step::Reset { address, domain: pair.clone(), link: None };
     assert_eq!(at_once(&host, &[reset(pair[0]), reset(pair[1])]), 1);
 }

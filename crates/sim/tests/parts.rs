@@ -14,7 +14,7 @@ const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 const ERANGE: i32 = 34;
-const EOPNOTSUPP: i32 = 95;
+const ENODEV: i32 = 19;
 
 const TYPES: [(&str, u32); 3] = [("nvidia-468", 4), ("nvidia-470", 10), ("nvidia-472", 40)];
 const VGPUS: [(u32, u32); 3] = [(1155, 4), (1157, 8), (1161, 48)];
@@ -163,7 +163,7 @@ fn a_virtual_function_is_told_of_by_its_parent() {
     refused(&host, &Step::SetVf { address, parent: nic(), index: 1, from, to }, EINVAL);
     assert!(matches!(
         host.vf_settings(nvme(), 0),
-        Err(HostError::File { errno: Some(EOPNOTSUPP), .. })
+        Err(HostError::File { errno: Some(ENODEV), .. })
     ));
 }
 
@@ -180,13 +180,18 @@ fn a_machine_keeps_the_virtual_function_that_it_has_open() {
     assert!(host.open_group(group, 4711));
     assert!(!host.open_group(group, 4712), "only one can");
     assert!(host.holders(&[address]).unwrap()[0].user.contains("4711"));
-    let step = count(nic(), 2, 0);
+    refused(&host, &count(nic(), 2, 0), EBUSY);
+    refused(&host, &Step::Unbind { address, driver: "vfio-pci".into() }, EBUSY);
+    // Nobody looks for the parts when the whole is unbound: the kernel waits for the machine.
+    let step = Step::Unbind { address: nic(), driver: "ice".into() };
     assert!(matches!(host.perform(&step), Err(HostError::Deadline { .. })));
-    assert!(host.is_locked(&model::Lock::Host).unwrap());
-    assert!(matches!(host.perform(&count(nvme(), 0, 1)), Err(HostError::Locked { .. })));
-    host.let_go(4711);
     host.release();
+    assert!(host.is_locked(&step.lock()).unwrap(), "it waits still");
+    assert!(host.inventory().unwrap().function(address).is_some());
+    host.let_go(4711);
+    assert!(!host.is_locked(&step.lock()).unwrap());
     assert_eq!(host.observe(&step), Ok(Observed::After));
+    assert!(host.inventory().unwrap().function(address).is_none());
 }
 
 #[test]
@@ -215,9 +220,9 @@ fn a_mediated_device_has_a_name_a_group_and_a_node() {
 
     assert!(host.open_group(mdev.iommu_group.unwrap(), 4711));
     let remove = step.inverse().unwrap();
-    assert!(matches!(host.perform(&remove), Err(HostError::Deadline { .. })));
+    refused(&host, &remove, EBUSY);
     host.let_go(4711);
-    host.release();
+    done(&host, &remove);
     assert_eq!(host.snapshot(), before);
 }
 
@@ -230,7 +235,7 @@ fn a_vgpu_goes_slowly() {
     let step = Step::SetVgpu { address: functions[0], from: 0, to: 1157 };
     done(&host, &step);
     assert_eq!(host.write_vgpu(functions[0], 1155), Err(EBUSY), "it is one already");
-    refused(&host, &Step::SetVgpu { address: functions[1], from: 0, to: 1161 }, EINVAL);
+    refused(&host, &Step::SetVgpu { address: functions[1], from: 0, to: 1161 }, ENOSPC);
     host.slow_vgpu(functions[0], 3);
     for _ in 0..3 {
         assert_eq!(host.write_vgpu(functions[0], 0), Err(EBUSY));
@@ -244,8 +249,29 @@ fn a_vgpu_goes_slowly() {
     host.slow_vgpu(functions[0], 1000);
     refused(&host, &step.inverse().unwrap(), EBUSY);
     host.slow_vgpu(functions[0], 0);
+    let group = host.inventory().unwrap().function(functions[0]).unwrap().iommu_group.unwrap();
+    assert!(host.open_group(group, 4711));
+    refused(&host, &step.inverse().unwrap(), EBUSY);
+    host.let_go(4711);
     done(&host, &step.inverse().unwrap());
     assert_eq!(host.snapshot(), before);
+}
+
+#[test]
+fn the_first_may_fix_the_size_of_all() {
+    let mut hardware = server();
+    hardware.parents.get_mut(&mdev_parent()).unwrap().uniform = true;
+    let board = hardware.physical.get_mut(&vgpu_parent()).unwrap();
+    board.at_boot = 2;
+    board.vgpus.as_mut().unwrap().uniform = true;
+    let host = SimHost::new(hardware);
+    done(&host, &create(1, "nvidia-470"));
+    refused(&host, &create(2, "nvidia-468"), EINVAL);
+    done(&host, &create(2, "nvidia-470"));
+    let functions = functions_of(&host, vgpu_parent());
+    assert_eq!(host.write_vgpu(functions[0], 1157), Ok(()));
+    assert_eq!(host.write_vgpu(functions[1], 1155), Err(EINVAL));
+    assert_eq!(host.write_vgpu(functions[1], 1157), Ok(()));
 }
 
 proptest! {

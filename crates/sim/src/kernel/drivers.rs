@@ -116,10 +116,15 @@ impl Kernel {
     /// Whether an unbind would wait, unkillably: for a machine that has the function or a part of it open, or for who
     /// uses a GPU of NVIDIA's.
     pub(super) fn unbind_blocks(&self, address: Address) -> bool {
-        let nvidia = self.state(address).is_ok_and(|s| s.driver.as_deref() == Some(NVIDIA));
         self.is_open(address)
             || self.virtual_functions(address).any(|function| self.is_open(function))
             || self.children(address).any(|(uuid, _)| self.removal_blocks(*uuid))
-            || nvidia && self.holders_of(&[address]).iter().any(|h| h.by.contains("nvidia"))
+            || self.is_held_by_nvidia(address)
+    }
+
+    /// Whether NVIDIA's driver says that a GPU is in use (`unbindLock`).
+    pub(super) fn is_held_by_nvidia(&self, address: Address) -> bool {
+        self.state(address).is_ok_and(|state| state.driver.as_deref() == Some(NVIDIA))
+            && self.holders_of(&[address]).iter().any(|holder| holder.by.contains("nvidia"))
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const EINVAL: Errno = (22, "Invalid argument");
 pub(crate) const ENOTTY: Errno = (25, "Inappropriate ioctl for device");
 pub(crate) const ENOSPC: Errno = (28, "No space left on device");
 pub(crate) const ERANGE: Errno = (34, "Numerical result out of range");
-pub(crate) const EOPNOTSUPP: Errno = (95, "Operation not supported");
+pub(crate) const ETIMEDOUT: Errno = (110, "Connection timed out");
 
 /// The refusal of a step.
 pub(crate) fn refused(step: &Step, (errno, words): Errno) -> HostError {

@@ -13,6 +13,7 @@ mod reset;
 mod sriov;
 mod users;
 mod vgpu;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 
 use model::{Address, Mac, VfSettings};
 
-use super::{EINVAL, ENODEV, EOPNOTSUPP, Errno, Kernel};
+use super::{EINVAL, ENODEV, Errno, Kernel};
 
 /// What a virtual function has before anybody told anything.
 pub(super) fn untold() -> VfSettings {
@@ -21,13 +21,13 @@ pub(super) fn untold() -> VfSettings {
 impl Kernel {
     /// What a virtual function has now.
     pub(crate) fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, Errno> {
-        let physical = self.hardware.physical.get(&parent).ok_or(EOPNOTSUPP)?;
+        let physical = self.hardware.physical.get(&parent).ok_or(ENODEV)?;
         // No interface is left of a function without its driver.
         if !physical.ethernet || !self.is_native(parent) {
-            return Err(EOPNOTSUPP);
+            return Err(ENODEV);
         }
-        let address = self.virtual_functions(parent).nth(index.into()).ok_or(EINVAL)?;
-        self.state(address)?.settings.clone().ok_or(EOPNOTSUPP)
+        let address = self.virtual_functions(parent).nth(index.into()).ok_or(ENODEV)?;
+        self.state(address)?.settings.clone().ok_or(ENODEV)
     }
 
     pub(super) fn tell(

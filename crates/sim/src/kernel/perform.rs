@@ -19,24 +19,23 @@ impl Kernel {
     /// # Errors
     /// Where it cannot be done as the host is.
     pub(crate) fn prepare(&mut self, step: &Step) -> Result<bool, HostError> {
-        let unexpected = |found| HostError::Check { step: step.describe(), found };
-        match (self.observe(step), step) {
-            (Observed::After, _) => Ok(false),
-            (Observed::Other(found), _) => Err(unexpected(found)),
+        match (self.observed(step)?, step) {
+            (Observed::After, _) => return Ok(false),
+            (Observed::Other(found), _) => {
+                return Err(HostError::Check { step: step.describe(), found });
+            }
             (Observed::Absent, Step::Return { address, .. }) if self.removed.remove(address) => {
                 self.appear(*address, PowerControl::On);
-                Ok(true)
             }
-            (Observed::Absent, _) => Err(self.absent(step)),
-            (Observed::Before, Step::Reset { address, domain, .. }) => {
-                let now = self.reset_domain(*address);
-                match now.iter().find(|other| !domain.contains(other)) {
-                    None => Ok(true),
-                    Some(other) => Err(unexpected(format!("that it would hit {other} too"))),
-                }
-            }
-            (Observed::Before, _) => Ok(true),
+            (Observed::Absent, _) => return Err(self.absent(step)),
+            (Observed::Before, _) => {}
         }
+        self.refusal(step).map_or(Ok(true), |errno| Err(errno::refused(step, errno)))
+    }
+
+    /// What the host shows of a step now.
+    pub(crate) fn observed(&self, step: &Step) -> Result<Observed, HostError> {
+        self.observe(step).map_err(|errno| errno::refused(step, errno))
     }
 
     fn absent(&self, step: &Step) -> HostError {
@@ -49,8 +48,6 @@ impl Kernel {
             Step::SetUnit { .. } => "no such unit",
             Step::SetMdevAttribute { .. } => "no such mediated device",
             Step::SetPersistence { .. } => "no driver of NVIDIA's on it",
-            Step::SetVfCount { .. } | Step::SetAutoprobe { .. } => "no SR-IOV",
-            Step::SetVf { .. } => "no such virtual function",
             Step::SetVgpu { .. } => "no vGPU types",
             _ => "nothing",
         };
@@ -63,8 +60,11 @@ impl Kernel {
         if let Step::Reset { address, link, .. } = step {
             return self.see_reset(*address, *link).map_err(unexpected);
         }
-        match self.observe(step) {
+        match self.observed(step)? {
             Observed::After => Ok(()),
+            Observed::Before if matches!(step, Step::SetVfCount { .. }) => {
+                Err(unexpected("fewer virtual functions than were asked for".into()))
+            }
             Observed::Before => Err(unexpected("it as it was before".into())),
             Observed::Other(found) => Err(unexpected(found)),
             Observed::Absent => Err(self.absent(step)),
@@ -81,14 +81,20 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel would not come back from the step before somebody else is gone.
+    /// Whether the kernel would not come back from the step before somebody is gone whom no worker looks for.
     pub(crate) fn blocks(&self, step: &Step) -> bool {
-        match step {
+        self.waits(step) && self.refusal(step).is_none()
+    }
+
+    /// Whether the kernel would not come back from the step before somebody is gone.
+    pub(crate) fn waits(&self, step: &Step) -> bool {
+        let waits = match step {
             Step::Unbind { address, .. } => self.unbind_blocks(*address),
             Step::SetVfCount { address, .. } => self.count_blocks(*address),
             Step::RemoveMdev { uuid, .. } => self.removal_blocks(*uuid),
             _ => false,
-        }
+        };
+        waits && self.observe(step) == Ok(Observed::Before)
     }
 
     pub(crate) fn make(&mut self, step: &Step) -> Result<(), Errno> {
@@ -113,7 +119,7 @@ impl Kernel {
             Step::SetPersistence { address, to, .. } => self.set_persistence(*address, *to),
             Step::SetUnit { unit, to, .. } => self.set_unit(unit, *to),
             Step::Reset { address, .. } => self.reset(*address),
-            Step::SetVfCount { address, to, .. } => self.set_vf_count(*address, *to),
+            Step::SetVfCount { address, from, to } => self.set_vf_count(*address, *from, *to),
             Step::SetAutoprobe { address, to, .. } => {
                 self.change(*address, |state| state.autoprobe = Some(*to))
             }

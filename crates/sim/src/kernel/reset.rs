@@ -14,7 +14,7 @@ impl Kernel {
     }
 
     /// A write to `reset`. All below the bridge is hit, whoever uses it.
-    pub(super) fn reset(&mut self, address: Address) -> Result<(), Errno> {
+    pub(crate) fn reset(&mut self, address: Address) -> Result<(), Errno> {
         let known = self.known.function(address).ok_or(ENOENT)?;
         if !known.resettable {
             return Err(ENOENT);

@@ -74,12 +74,17 @@ impl Kernel {
         Ok(())
     }
 
-    /// Through 0, as the kernel demands.
-    pub(super) fn set_vf_count(&mut self, own: Address, count: u16) -> Result<(), Errno> {
-        if self.vf_count(own).is_some_and(|now| now != 0 && now != count) {
+    /// Through 0, as the kernel demands. Fewer than were asked for are nobody's: it is as before then.
+    pub(super) fn set_vf_count(&mut self, own: Address, from: u16, to: u16) -> Result<(), Errno> {
+        if self.vf_count(own).is_some_and(|now| now != 0 && now != to) {
             self.write_vf_count(own, 0)?;
         }
-        self.write_vf_count(own, count)
+        self.write_vf_count(own, to)?;
+        if self.vf_count(own) != Some(to) {
+            self.write_vf_count(own, 0)?;
+            self.write_vf_count(own, from)?;
+        }
+        Ok(())
     }
 
     fn add_vf(&mut self, own: Address, index: u16) {

@@ -1,6 +1,6 @@
 //! Who uses devices: processes, units, and NVIDIA's persistence daemon.
 
-use model::{Address, Holder, Step};
+use model::{Address, Holder};
 
 use super::{ENODEV, ENOENT, Errno, Kernel};
 
@@ -35,10 +35,9 @@ impl Kernel {
         self.holders_of(&all).iter().any(|holder| is(holder, pid, started))
     }
 
-    /// Whether the step asks a process to end that does not listen.
-    pub(crate) fn is_ignored(&self, step: &Step) -> bool {
-        let Step::Evict { pid, started, .. } = step else { return false };
-        self.holders.iter().any(|using| using.stubborn && is(&using.holder, *pid, *started))
+    /// Whether a process does not end when it is asked to.
+    pub(super) fn is_stubborn(&self, pid: u32, started: u64) -> bool {
+        self.holders.iter().any(|using| using.stubborn && is(&using.holder, pid, started))
     }
 
     /// SIGTERM.

@@ -3,6 +3,7 @@
 use model::{Address, VgpuType, VgpuTypes};
 
 use super::{EBUSY, EINVAL, ENOENT, Errno, Kernel};
+use crate::fault::scramble;
 use crate::hardware::VgpuBoard;
 
 /// How often a vGPU is tried to be freed: ten times a second for ten seconds.
@@ -15,7 +16,7 @@ impl Kernel {
     }
 
     /// The types that a virtual function could be made now: what its siblings leave, and none while it is one.
-    fn creatable(&self, address: Address) -> Vec<VgpuType> {
+    pub(super) fn creatable(&self, address: Address) -> Vec<VgpuType> {
         let Some((parent, board)) = self.board(address) else { return Vec::new() };
         let current = |f: Address| self.state(f).ok().and_then(|state| state.vgpu).unwrap_or(0);
         let made: Vec<u32> =
@@ -88,12 +89,4 @@ impl Kernel {
             }
         }
     }
-}
-
-/// A number that looks like chance and is not (SplitMix64).
-const fn scramble(seed: u64, turn: u64) -> u64 {
-    let mut z = seed.wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

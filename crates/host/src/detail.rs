@@ -18,6 +18,8 @@ use crate::inventory::{DEVICES, senseless, unreadable};
 use crate::problem::words;
 use crate::root::{Dir, Root};
 pub use config::{Config, WHOLE};
+pub use link::baseline as link_baseline;
+pub use partitions::vgpu_types;
 pub use reader::{Reader, complete};
 pub use registers::serial_number;
 

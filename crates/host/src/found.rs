@@ -4,7 +4,7 @@
 use model::{Address, AsFound, Fingerprint, HostError, Id, PowerControl};
 use rustix::io::Errno;
 
-use crate::detail::{Config, WHOLE, serial_number};
+use crate::detail::{Config, WHOLE, link_baseline, serial_number};
 use crate::inventory::DEVICES;
 use crate::place::Place;
 use crate::problem;
@@ -32,6 +32,7 @@ pub fn read(root: &Root, address: Address) -> Result<AsFound, HostError> {
         driver: driver(&dir).map_err(|errno| file("driver", errno))?,
         driver_override: driver_override(&dir).map_err(|errno| file("driver_override", errno))?,
         power: power(&dir),
+        link: config.as_deref().and_then(|bytes| link_baseline(&dir, Config::new(bytes))),
         fingerprint: Fingerprint {
             vendor: id("vendor")?,
             device: id("device")?,

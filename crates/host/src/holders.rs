@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use processes::unit;
 
 use model::{Address, Holder, HostError};
+use uuid::Uuid;
 
-use crate::inventory::DEVICES;
+use crate::inventory::{DEVICES, MDEVS};
 use crate::nodes::{self, Nodes};
 use crate::root::Root;
 use processes::{Hit, Lookup, What};
@@ -21,12 +22,7 @@ type Groups = BTreeMap<u32, Vec<Address>>;
 /// Everybody who uses one of these functions.
 pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
     let wanted: BTreeSet<Address> = addresses.iter().copied().collect();
-    let mut groups = Groups::new();
-    for address in &wanted {
-        if let Some(group) = group_of(root, *address) {
-            groups.entry(group).or_default().push(*address);
-        }
-    }
+    let groups = groups_of(root, &wanted);
     let mut nodes = nodes::read(root);
     nodes.characters.retain(|node| wanted.contains(&node.address));
     nodes.disks.retain(|disk| wanted.contains(&disk.address));
@@ -57,16 +53,40 @@ impl Uses {
     }
 }
 
-/// Everybody who has a function open through VFIO: by its group or by its own node.
-pub fn of_vfio(root: &Root, address: Address) -> Result<Vec<Holder>, HostError> {
-    let group = group_of(root, address);
+/// Everybody who has one of these functions open through VFIO: by its group or by its own node.
+pub fn of_vfio(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
+    let groups = groups_of(root, addresses);
     let mut nodes = nodes::read(root);
-    nodes.characters.retain(|node| node.address == address && node.is_vfio());
+    nodes.characters.retain(|node| addresses.contains(&node.address) && node.is_vfio());
+    nodes.vfio_groups.retain(|number, _| groups.contains_key(number));
+    nodes.disks.clear();
+    let hits = processes::look(root, &Lookup::of(&nodes))?;
+    Ok(of_processes(&nodes, &groups, &hits))
+}
+
+/// Everybody who has a mediated device open: by its group or by its own node.
+pub fn of_mdev(root: &Root, parent: Address, uuid: Uuid) -> Result<Vec<Holder>, HostError> {
+    let path = format!("{MDEVS}/{uuid}");
+    let group = root.link_name(&format!("{path}/iommu_group")).ok();
+    let group: Option<u32> = group.and_then(|group| group.parse().ok());
+    let own = root.names(&format!("{path}/vfio-dev")).unwrap_or_default();
+    let mut nodes = nodes::read(root);
+    nodes.characters.retain(|node| node.of_mdev && own.contains(&node.name));
     nodes.vfio_groups.retain(|number, _| Some(*number) == group);
     nodes.disks.clear();
     let hits = processes::look(root, &Lookup::of(&nodes))?;
-    let groups = group.into_iter().map(|group| (group, vec![address])).collect();
+    let groups = group.into_iter().map(|group| (group, vec![parent])).collect();
     Ok(of_processes(&nodes, &groups, &hits))
+}
+
+fn groups_of<'a>(root: &Root, addresses: impl IntoIterator<Item = &'a Address>) -> Groups {
+    let mut groups = Groups::new();
+    for address in addresses {
+        if let Some(group) = group_of(root, *address) {
+            groups.entry(group).or_default().push(*address);
+        }
+    }
+    groups
 }
 
 fn group_of(root: &Root, address: Address) -> Option<u32> {
@@ -79,6 +99,11 @@ fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder>
     holders.sort_by_key(|holder| holder.address);
     holders.extend(of_processes(nodes, groups, hits));
     holders
+}
+
+/// Somebody who is no process.
+const fn kernel(address: Address, user: String, by: String) -> Holder {
+    Holder { address, pid: None, started: None, program: None, user, by }
 }
 
 /// The processes, each named once for a function and a node.
@@ -103,10 +128,13 @@ fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
         }
         held.sort_unstable();
         held.dedup();
-        let (pid, user) = (Some(hit.pid), &hit.user);
-        holders.extend(held.into_iter().map(|(address, by)| {
-            let user = user.clone();
-            Holder { address, pid, user, by }
+        holders.extend(held.into_iter().map(|(address, by)| Holder {
+            address,
+            pid: Some(hit.pid),
+            started: hit.started,
+            program: hit.program.clone(),
+            user: hit.user.clone(),
+            by,
         }));
     }
     holders

@@ -30,6 +30,7 @@ use crate::root::{Dir, Root};
 use crate::spread;
 
 pub(crate) use function::{senseless, unreadable};
+pub(crate) use mdevs::{MDEVS, of as mdevs_of};
 pub(crate) use modalias::Modalias;
 pub(crate) use modules::{matches, module_present};
 

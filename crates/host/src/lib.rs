@@ -4,6 +4,7 @@
 //! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline.
 
 mod capacity;
+mod check;
 mod detail;
 mod found;
 mod holders;
@@ -14,11 +15,14 @@ mod nodes;
 mod place;
 pub mod platform;
 mod problem;
+mod process;
 pub mod record;
 mod root;
+mod rtnetlink;
 mod spread;
 mod step;
 mod sys;
+mod systemd;
 pub mod uevent;
 pub mod worker;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, Capacity, Holder, Host, HostError, Inventory, Lock, NodeAccess, Observed,
-    Step,
+    Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
+    NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 
@@ -17,7 +17,7 @@ use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, detail, found, holders, platform, problem, step};
+use crate::{capacity, check, detail, found, holders, platform, problem, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -26,6 +26,13 @@ const STARTING: Duration = Duration::from_secs(1);
 
 /// How long reading may wait for the lock of a device.
 const READING: Duration = Duration::from_secs(10);
+
+/// How long changes of VF counts may wait for one another in this process, before their own deadline begins: 30 s and
+/// more were seen for a GPU, on hosts of eight.
+const QUEUE: Duration = Duration::from_secs(600);
+
+/// So many functions at once are looked for in processes: each can then be told of in one answer, at least once.
+const TOGETHER: usize = 128;
 
 /// How a host is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +120,7 @@ impl LinuxHost {
         Ok((inventory, holders))
     }
 
-    /// The inventory with detail of all functions, or of these. On the running system workers read it, with a deadline:
+    /// The inventory with detail of all functions, or of these; the port's method of this name is for some. On the running system workers read it, with a deadline:
     /// a function whose driver hangs has a note, and stops nobody. What sleeps is not woken.
     ///
     /// # Errors
@@ -206,6 +213,13 @@ impl LinuxHost {
 }
 
 impl Working {
+    /// Waits for this process's own turn with the host's lock, which a worker takes.
+    fn queue(&self, job: &Job) -> Result<Turn<'_>, HostError> {
+        let lock = Lock::Host;
+        let locked = || HostError::Locked { step: job.describe(), lock: lock_name(&lock) };
+        self.locks.turn(&lock, QUEUE).ok_or_else(locked)
+    }
+
     /// Waits for this process's own work under a lock, then takes it; an error where another process has it.
     fn enter(
         &self,
@@ -216,7 +230,9 @@ impl Working {
         let locked = || HostError::Locked { step: job.describe(), lock: lock_name(lock) };
         let turn = self.locks.turn(lock, patience).ok_or_else(locked)?;
         // A process that another thread starts has all open files, this lock too, until it executes its program.
-        let held = self.locks.wait_for(lock, STARTING).map_err(|error| HostError::Worker {
+        // A worker holds the host's lock for as long as it makes virtual functions, say, which is no fault.
+        let passing = if *lock == Lock::Host { patience } else { STARTING };
+        let held = self.locks.wait_for(lock, passing).map_err(|error| HostError::Worker {
             step: job.describe(),
             reason: format!("its lock in {} cannot be had: {error}", self.locks.dir().display()),
         })?;
@@ -231,6 +247,21 @@ impl Host for LinuxHost {
 
     fn inventory(&self) -> Result<Inventory, HostError> {
         inventory::read(&self.root, &self.catalogs, Scope::Listing)
+    }
+
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        Self::detail(self, Some(addresses))
+    }
+
+    fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
+        if self.working.is_none() {
+            return step::vf_settings(&self.root, parent, index);
+        }
+        let job = Job::ReadVf { parent, index };
+        match self.read_locked(job.clone(), parent)? {
+            Answer::Vf(settings) => Ok(settings),
+            other => Err(confused(&job, &other)),
+        }
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
@@ -255,9 +286,24 @@ impl Host for LinuxHost {
             return holders::find(&self.root, addresses);
         }
         // In a worker, for reading what a process has mapped can wait for as long as that process is in the kernel.
-        let job = Job::FindHolders(addresses.to_vec());
-        match self.call(job.clone(), None, READING)? {
-            Answer::Held(holders) => Ok(holders),
+        let mut found = Vec::new();
+        for some in addresses.chunks(TOGETHER) {
+            let job = Job::FindHolders(some.to_vec());
+            match self.call(job.clone(), None, READING)? {
+                Answer::Held(holders) => found.extend(holders),
+                other => return Err(confused(&job, &other)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
+        if self.working.is_none() {
+            return check::look(&self.root, address, link);
+        }
+        let job = Job::Check { address, link };
+        match self.read_locked(job.clone(), address)? {
+            Answer::Checked(checked) => Ok(checked),
             other => Err(confused(&job, &other)),
         }
     }
@@ -279,6 +325,17 @@ impl Host for LinuxHost {
         let working = self.working(&job)?;
         let own = step.deadline();
         let patience = working.longest_step.map_or(own, |longest| longest.min(own));
+        // What is there already waits for nobody: the host's lock can be held for minutes.
+        if let Step::LoadModule { module } = step
+            && step::is_loaded(&self.root, module)
+        {
+            return Ok(());
+        }
+        // Its worker takes the host's lock besides: what others of this process wait for it must count against nobody.
+        let _queue = match step {
+            Step::SetVfCount { .. } => Some(working.queue(&job)?),
+            _ => None,
+        };
         let (_turn, held) = working.enter(&job, &step.lock(), patience)?;
         // Nobody works on it, so what is seen holds: no worker is needed for what is done already.
         if !step::observing_can_block(step) && step::observe(&self.root, step)? == Observed::After {

@@ -1,17 +1,31 @@
 //! Observing and making the changes of a plan. `perform` runs in a worker process: every write may block in the
 //! kernel.
 
+mod access;
+mod autoprobe;
 mod bind;
+mod evict;
 mod give_back;
 mod group;
+mod hold;
+mod mdev;
+mod mdev_attribute;
 mod module;
+mod node;
+mod persistence;
 mod power;
+mod program;
 mod reserve;
+mod reset;
 mod unbind;
+mod unit;
+mod vf;
+mod vf_count;
+mod vgpu;
 
 use std::time::{Duration, Instant};
 
-use model::{Address, HostError, Observed, Step};
+use model::{Address, HostError, Observed, Step, VfioNode};
 use rustix::io::Errno;
 
 use crate::inventory::DEVICES;
@@ -20,15 +34,33 @@ use crate::worker::Locks;
 use crate::{found, problem};
 
 pub use group::nodes;
+pub use module::is_loaded;
+pub use vf::read as vf_settings;
 
 /// How long the result of a change may take to show. Most show at once; a driver that asks for asynchronous probing
 /// (NVMe does) begins in its own time.
 const SETTLING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Whether looking at a step could wait for the lock of a device.
+/// Whether looking at a step could wait: for the lock of a device, for its driver, for the lock of all network
+/// interfaces, for a program or for systemd.
 pub const fn observing_can_block(step: &Step) -> bool {
-    matches!(step, Step::SetOverride { .. })
+    matches!(
+        step,
+        Step::SetOverride { .. }
+            | Step::SetVfCount { .. }
+            | Step::SetVf { .. }
+            | Step::SetMdevAttribute { .. }
+            | Step::SetVgpu { .. }
+            | Step::SetPersistence { .. }
+            | Step::SetUnit { .. }
+    )
+}
+
+/// Whether the host shows of a step that it was made. A reset leaves no trace, and of an attribute nobody knows what it
+/// says once it was written.
+const fn shows(step: &Step) -> bool {
+    !matches!(step, Step::Reset { .. } | Step::SetMdevAttribute { .. })
 }
 
 /// What the host shows of a step now.
@@ -37,13 +69,16 @@ pub const fn observing_can_block(step: &Step) -> bool {
 /// (`__device_release_driver` in drivers/base/dd.c), and during a bind it makes the link before `probe`: what is seen
 /// here holds only while nobody has the lock of the function.
 pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
-    let Some(address) = step.address() else {
-        let Step::LoadModule { module } = step else { return Ok(Observed::Absent) };
-        return Ok(module::observe(root, module));
-    };
+    match step {
+        Step::LoadModule { module } => return Ok(module::observe(root, module)),
+        // A process and a unit are there or not, whatever became of the function.
+        Step::Evict { pid, started, .. } => return evict::observe(root, *pid, *started),
+        Step::SetUnit { unit, to, .. } => return unit::observe(root, unit, *to),
+        _ => {}
+    }
+    let Some(address) = step.address() else { return Ok(Observed::Absent) };
     let Some(dir) = function(root, address)? else { return Ok(Observed::Absent) };
     match step {
-        Step::LoadModule { module } => Ok(module::observe(root, module)),
         Step::SetOverride { from, to, .. } => {
             reserve::observe(root, &dir, address, from.as_deref(), to.as_deref())
         }
@@ -63,6 +98,34 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
         Step::GrantGroup { group, from, to, .. } => {
             group::observe(root, &dir, address, *group, from, to)
         }
+        Step::GrantNode { node, from, to, .. } => node::observe(root, address, *node, from, to),
+        Step::SetPersistence { to, .. } => persistence::observe(root, &dir, address, *to),
+        // It does not show. Who wants to know whether it was made has to ask a person.
+        Step::Reset { .. } => Ok(Observed::Before),
+        _ => observe_part(root, step, &dir, address),
+    }
+}
+
+/// What the host shows of a step that makes or unmakes a part of a device.
+fn observe_part(
+    root: &Root,
+    step: &Step,
+    dir: &Dir,
+    address: Address,
+) -> Result<Observed, HostError> {
+    match step {
+        Step::SetVfCount { from, to, .. } => vf_count::observe(root, dir, address, *from, *to),
+        Step::SetAutoprobe { to, .. } => Ok(autoprobe::observe(dir, *to)),
+        Step::SetVf { parent, index, from, to, .. } => vf::observe(root, *parent, *index, from, to),
+        Step::CreateMdev { uuid, type_id, .. } => mdev::observe_made(root, address, *uuid, type_id),
+        Step::RemoveMdev { uuid, type_id, .. } => {
+            mdev::observe_removed(root, address, *uuid, type_id)
+        }
+        Step::SetMdevAttribute { uuid, name, value, .. } => {
+            mdev_attribute::observe(root, address, *uuid, name, value)
+        }
+        Step::SetVgpu { from, to, .. } => vgpu::observe(root, dir, address, *from, *to),
+        _ => Ok(Observed::Absent),
     }
 }
 
@@ -80,16 +143,19 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
                     return Ok(());
                 }
             }
-            _ => return Err(absent(step)),
+            _ => return Err(absent(root, step)),
         },
     }
     change(root, locks, step)?;
+    if !shows(step) {
+        return Ok(());
+    }
     let until = Instant::now() + SETTLING;
     loop {
         let now = observe(root, step)?;
         match now {
             Observed::After => return Ok(()),
-            Observed::Absent => return Err(absent(step)),
+            Observed::Absent => return Err(absent(root, step)),
             Observed::Before if Instant::now() < until => {
                 std::thread::sleep(LOOK_AGAIN);
             }
@@ -108,6 +174,20 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
         Step::Return { address, driver } => give_back::give_back(root, locks, *address, driver),
         Step::SetPower { address, to, .. } => power::set(root, *address, *to),
         Step::GrantGroup { group, to, .. } => group::grant(root, *group, to),
+        Step::GrantNode { address, node, to, .. } => node::grant(root, *address, *node, to),
+        Step::Evict { pid, started, user, .. } => evict::evict(root, *pid, *started, user),
+        Step::SetPersistence { address, to, .. } => persistence::set(root, *address, *to),
+        Step::SetUnit { unit, to, .. } => unit::set(root, unit, *to),
+        Step::Reset { address, domain, link } => reset::reset(root, locks, *address, domain, *link),
+        Step::SetVfCount { address, from, to } => vf_count::set(root, locks, *address, *from, *to),
+        Step::SetAutoprobe { address, to, .. } => autoprobe::set(root, *address, *to),
+        Step::SetVf { parent, index, to, .. } => vf::set(root, *parent, *index, to),
+        Step::CreateMdev { address, uuid, type_id } => mdev::create(root, *address, *uuid, type_id),
+        Step::RemoveMdev { address, uuid, .. } => mdev::remove(root, *address, *uuid),
+        Step::SetMdevAttribute { uuid, name, value, .. } => {
+            mdev_attribute::set(root, *uuid, name, value)
+        }
+        Step::SetVgpu { address, to, .. } => vgpu::set(root, *address, *to),
     }
 }
 
@@ -115,18 +195,36 @@ fn unexpected(step: &Step, found: String) -> HostError {
     HostError::Check { step: step.describe(), found }
 }
 
-fn absent(step: &Step) -> HostError {
-    match (step, step.address()) {
-        (Step::GrantGroup { group, .. }, _) => {
-            unexpected(step, format!("no node for IOMMU group {group}: nothing of it is on vfio"))
-        }
-        (_, Some(address)) => HostError::Gone { address },
-        (_, None) => unexpected(step, "nothing".into()),
+/// What is missing where a step cannot be made: the function itself, or what the step is about.
+fn absent(root: &Root, step: &Step) -> HostError {
+    let gone = |address: &Address| !root.exists(&format!("{DEVICES}/{address}"));
+    if let Some(address) = step.address().filter(gone) {
+        return HostError::Gone { address };
     }
+    let found = match step {
+        Step::GrantGroup { group, .. } => {
+            format!("no node for IOMMU group {group}: nothing of it is on vfio")
+        }
+        Step::GrantNode { node: VfioNode::Device, .. } => {
+            "no node of its own in /dev/vfio/devices: it is not on a vfio driver, or the kernel has no              CONFIG_VFIO_DEVICE_CDEV"
+                .into()
+        }
+        Step::GrantNode { node: VfioNode::MdevGroup(uuid), .. }
+        | Step::SetMdevAttribute { uuid, .. } => {
+            format!("no mediated device {uuid} there")
+        }
+        Step::SetVgpu { .. } => {
+            "no nvidia/current_vgpu_type: NVIDIA's vGPU driver does not have it".into()
+        }
+        Step::SetPersistence { .. } => "it without NVIDIA's driver".into(),
+        Step::SetUnit { unit, .. } => format!("no unit {unit}"),
+        _ => "nothing of it".into(),
+    };
+    unexpected(step, found)
 }
 
 /// The directory of a function; `None` where it is gone.
-fn function(root: &Root, address: Address) -> Result<Option<Dir>, HostError> {
+pub fn function(root: &Root, address: Address) -> Result<Option<Dir>, HostError> {
     let path = format!("{DEVICES}/{address}");
     match root.dir(&path) {
         Ok(dir) => Ok(Some(dir)),

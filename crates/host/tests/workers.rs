@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         trial("an_open_vfio_device_is_not_unbound", an_open_vfio_device_is_not_unbound),
         trial("an_nvidia_gpu_in_use_is_not_unbound", an_nvidia_gpu_in_use_is_not_unbound),
         trial("a_function_that_is_gone_is_told", a_function_that_is_gone_is_told),
+        trial("thousands_of_functions_can_be_asked_for", thousands_of_functions_can_be_asked_for),
+        trial("modules_wait_for_virtual_functions", modules_wait_for_virtual_functions),
         trial("a_reader_changes_nothing", a_reader_changes_nothing),
         trial("names_lead_no_path_astray", names_lead_no_path_astray),
         trial("a_device_that_hangs_hides_no_other", a_device_that_hangs_hides_no_other),
@@ -361,6 +363,44 @@ fn a_function_that_is_gone_is_told() {
     assert_eq!(host.observe(&step).unwrap(), Observed::Absent);
     assert_eq!(host.perform(&step).unwrap_err(), HostError::Gone { address });
     assert_eq!(host.as_found(&[address]).unwrap_err(), HostError::Gone { address });
+}
+
+fn thousands_of_functions_can_be_asked_for() {
+    let fake = machine();
+    fake.virtual_device("virtual/vfio/3", "char", "241:3");
+    fake.file("proc/4711/comm", "qemu-system-x86\n");
+    fake.file("proc/4711/stat", "4711 (a b) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 77 0 0\n");
+    fake.link("proc/4711/fd/12", "/dev/vfio/3");
+    let other = |n: u32| at(&format!("0001:{:02x}:{:02x}.{}", n >> 8, n >> 3 & 0x1f, n & 7));
+    let mut all: Vec<Address> = (0..8000).map(other).collect();
+    all.push(at(DISK));
+    let holders = open(&fake).holders(&all).unwrap();
+    assert_eq!(holders.len(), 1);
+    let holder = &holders[0];
+    assert_eq!((holder.address, holder.pid, holder.started), (at(DISK), Some(4711), Some(77)));
+    assert_eq!(holder.program.as_deref(), Some("qemu-system-x86"));
+}
+
+fn modules_wait_for_virtual_functions() {
+    let fake = machine();
+    fake.file("sys/module/vfio_pci/initstate", "live\n");
+    fake.file("sys/module/igb/initstate", "coming\n");
+    let host = open(&fake);
+    let load = |module: &str| host.perform(&Step::LoadModule { module: module.into() });
+    // What a worker has while it makes virtual functions, say.
+    let locks = host::worker::Locks::new(fake.path("run/locks"));
+    let held = locks.take(&Lock::Host).unwrap().unwrap();
+    load("vfio_pci").unwrap();
+    thread::scope(|scope| {
+        let load = &load;
+        let [new, coming] = ["vfio_iommu_type1", "igb"].map(|name| scope.spawn(move || load(name)));
+        thread::sleep(Duration::from_secs(2));
+        assert!(!new.is_finished() && !coming.is_finished());
+        drop(held);
+        let error = new.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("is not the running system"), "{error}");
+        coming.join().unwrap().unwrap();
+    });
 }
 
 fn a_reader_changes_nothing() {

@@ -1,9 +1,20 @@
 //! A link as the kernel's attributes tell it (Documentation/ABI/testing/sysfs-bus-pci), for readers that may not see
 //! the registers.
 
-use model::Link;
+use model::{Link, LinkBaseline};
 
+use super::config::Config;
+use super::registers;
 use crate::root::Dir;
+
+/// How fast and how wide the link is now, from configuration space, or from attributes where the reader may not see
+/// enough of it; `None` where there is no link or it is down.
+pub fn baseline(dir: &Dir, config: Config<'_>) -> Option<LinkBaseline> {
+    let link =
+        if config.is_header_only() { of_attributes(dir) } else { registers::link_of(config) };
+    let Link { speed, width, .. } = link?;
+    (speed != 0 && width != 0).then_some(LinkBaseline { speed, width })
+}
 
 /// Reads the link; `None` where the function has none.
 pub fn of_attributes(dir: &Dir) -> Option<Link> {

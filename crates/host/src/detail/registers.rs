@@ -18,12 +18,8 @@ pub fn fill(config: Config<'_>, detail: &mut Detail) {
     detail.capabilities = names::of(config);
     if let Some(express) = config.capability(EXPRESS) {
         detail.port_type = port_type(config, express);
-        let connected = !matches!(
-            detail.port_type,
-            Some(PortType::RootComplexEndpoint | PortType::EventCollector)
-        );
-        detail.link = link(config, express).filter(|_| connected);
     }
+    detail.link = link_of(config);
     detail.acs = acs(config);
     detail.flr = flr(config);
     detail.pm_reset = pm_reset(config);
@@ -50,6 +46,16 @@ fn port_type(config: Config<'_>, express: usize) -> Option<PortType> {
         0xa => PortType::EventCollector,
         _ => return None,
     })
+}
+
+/// The link of a function; `None` where it has none.
+pub fn link_of(config: Config<'_>) -> Option<Link> {
+    let express = config.capability(EXPRESS)?;
+    let connected = !matches!(
+        port_type(config, express),
+        Some(PortType::RootComplexEndpoint | PortType::EventCollector)
+    );
+    link(config, express).filter(|_| connected)
 }
 
 fn link(config: Config<'_>, express: usize) -> Option<Link> {

@@ -20,7 +20,7 @@ pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
     let mut holders = Vec::new();
     for disk in disks {
         let mut used_as = |user: String| {
-            holders.push(Holder { address: disk.address, pid: None, user, by: disk.path() });
+            holders.push(super::kernel(disk.address, user, disk.path()));
         };
         for at in mounts.of(disk) {
             used_as(format!("mounted at {at}"));
@@ -53,12 +53,7 @@ fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
         !known.iter().any(|by| by.starts_with(&path)) && root.is_claimed(&path)
     };
     let user = "the kernel (ZFS, btrfs, ...)";
-    let holder = |disk: &Disk| Holder {
-        address: disk.address,
-        pid: None,
-        user: user.into(),
-        by: disk.path(),
-    };
+    let holder = |disk: &Disk| super::kernel(disk.address, user.into(), disk.path());
     disks.iter().filter(claimed).map(holder).collect()
 }
 

@@ -29,7 +29,7 @@ pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
             } else {
                 format!("the host's default route, over {name}")
             };
-            holders.push(Holder { address: *address, pid: None, user, by: interface.clone() });
+            holders.push(super::kernel(*address, user, interface.clone()));
         }
     }
     holders

@@ -6,6 +6,7 @@ use memchr::{memchr, memmem};
 use model::HostError;
 
 use crate::nodes::{Nodes, Number};
+use crate::process::{self, Stat};
 use crate::root::{Dir, FileKind, Root};
 use crate::{problem, spread};
 
@@ -37,6 +38,10 @@ pub struct Lookup {
 pub struct Hit {
     /// Its number.
     pub pid: u32,
+    /// When it started: another process with its number has another start.
+    pub started: Option<u64>,
+    /// Its program's name.
+    pub program: Option<String>,
     /// Its name, number and unit, for a person.
     pub user: String,
     /// What it has open or mapped.
@@ -74,10 +79,10 @@ pub fn look(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
     let names = root.names("proc").map_err(|e| problem::file(root, "list", "proc", e))?;
     let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     pids.sort_unstable();
-    Ok(spread::map(&pids, |pid| process(root, lookup, *pid)).into_iter().flatten().collect())
+    Ok(spread::map(&pids, |pid| look_at(root, lookup, *pid)).into_iter().flatten().collect())
 }
 
-fn process(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
+fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     // Ended since the directory was listed.
     let process = root.dir(&format!("proc/{pid}")).ok()?;
     let mut nodes = BTreeSet::new();
@@ -85,7 +90,15 @@ fn process(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     if lookup.mappable {
         mappings(&process, lookup, &mut nodes);
     }
-    (!nodes.is_empty()).then(|| Hit { pid, user: name_of(&process, pid), nodes })
+    if nodes.is_empty() {
+        return None;
+    }
+    let program = process::program(&process);
+    let user = name_of(&process, program.as_deref(), pid);
+    // Not for a recording: no process of it will be met again, and the file tells where a process has its memory.
+    let stat = if root.is_traced() { None } else { Stat::read(&process) };
+    let started = stat.map(|stat| stat.started);
+    Some(Hit { pid, started, program, user, nodes })
 }
 
 fn open_files(root: &Root, process: &Dir, lookup: &Lookup, found: &mut BTreeSet<What>) {
@@ -129,8 +142,8 @@ fn mapped(maps: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// `qemu-system-x86 (pid 4711, libvirtd.service)`.
-fn name_of(process: &Dir, pid: u32) -> String {
-    let name = process.text("comm").unwrap_or_else(|_| "a process".into());
+fn name_of(process: &Dir, program: Option<&str>, pid: u32) -> String {
+    let name = program.unwrap_or("a process");
     match process.text("cgroup").ok().as_deref().and_then(unit) {
         Some(unit) => format!("{name} (pid {pid}, {unit})"),
         None => format!("{name} (pid {pid})"),

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::nodes;
 use crate::root::Root;
 
-const MDEVS: &str = "sys/bus/mdev/devices";
+/// Where they are.
+pub const MDEVS: &str = "sys/bus/mdev/devices";
 
 /// Every mediated device, by the function that is its parent. Parents that are no PCI functions are left out.
 pub fn read(root: &Root) -> BTreeMap<Address, Vec<Mdev>> {
@@ -18,6 +19,13 @@ pub fn read(root: &Root) -> BTreeMap<Address, Vec<Mdev>> {
     for (parent, mdev) in uuids.filter_map(|uuid| read_one(root, uuid)) {
         mdevs.entry(parent).or_default().push(mdev);
     }
+    mdevs
+}
+
+/// The mediated devices of these functions.
+pub fn of(root: &Root, parents: &[Address]) -> BTreeMap<Address, Vec<Mdev>> {
+    let mut mdevs = read(root);
+    mdevs.retain(|parent, _| parents.contains(parent));
     mdevs
 }
 

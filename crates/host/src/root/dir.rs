@@ -109,6 +109,19 @@ impl Dir {
         tidy(&self.bytes(path, ATTRIBUTE_LIMIT)?)
     }
 
+    /// Reads a file whose path somebody else chose: it is really below this directory, with no link on the way.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text); `ELOOP` or `EXDEV` where it leads elsewhere.
+    pub fn text_beneath(&self, path: &str) -> Result<String> {
+        let read = match &self.form {
+            Form::Files(files) => files.bytes_beneath(path, ATTRIBUTE_LIMIT),
+            Form::Memory(place) => place.bytes(path, ATTRIBUTE_LIMIT),
+        };
+        self.note(path, |trace, at| trace.read(at, read.as_deref().map_err(|errno| *errno)));
+        tidy(&read?)
+    }
+
     /// Reads an attribute of sysfs as [`text`](Self::text) does, in one read: the kernel gives the whole of it, a page
     /// at most (Documentation/filesystems/sysfs.rst). A listing makes thousands of these.
     ///
@@ -258,6 +271,17 @@ impl Dir {
     pub fn write(&self, path: &str, value: &str) -> Result<()> {
         match &self.form {
             Form::Files(files) => files.write(path, value),
+            Form::Memory(_) => Err(Errno::ROFS),
+        }
+    }
+
+    /// Writes a file whose path somebody else chose: it is really below this directory, with no link on the way.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `ELOOP` or `EXDEV` where the path leads elsewhere.
+    pub fn write_beneath(&self, path: &str, value: &str) -> Result<()> {
+        match &self.form {
+            Form::Files(files) => files.write_beneath(path, value),
             Form::Memory(_) => Err(Errno::ROFS),
         }
     }

@@ -22,6 +22,12 @@ const LARGE: usize = 64 << 10;
 /// The longest target of a link (`PATH_MAX`).
 const LINK: usize = 4096;
 
+/// A FIFO or a device in another host's tree must not stop the reader.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// As a shell's `>` opens it; the kernel's own files have no length to be cut.
+const WRITING: OFlags = OFlags::WRONLY.union(OFlags::TRUNC).union(OFlags::NOCTTY);
+
 /// A directory; what is read through it belongs to one and the same device.
 #[derive(Debug)]
 pub struct Files {
@@ -72,16 +78,8 @@ impl Files {
         // Large files have their length in sight; the kernel's own have none, or a page.
         let length = if limit > LARGE { rustix::fs::fstat(&file)?.st_size } else { 0 };
         let length = usize::try_from(length).unwrap_or_default().saturating_add(1);
-        let mut bytes = Vec::with_capacity(length.clamp(4096, limit.max(4096)) + 1);
-        while bytes.len() <= limit {
-            if bytes.len() == bytes.capacity() {
-                bytes.reserve(bytes.len());
-            }
-            if retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)))? == 0 {
-                return Ok(bytes);
-            }
-        }
-        Err(Errno::FBIG)
+        let space = Vec::with_capacity(length.clamp(4096, limit.max(4096)) + 1);
+        read_all(&file, space, limit)
     }
 
     /// Reads once; how much was read.
@@ -91,8 +89,7 @@ impl Files {
     }
 
     fn readable(&self, path: &str) -> Result<OwnedFd> {
-        // A FIFO or a device in another host's tree must not stop the reader.
-        self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+        self.open(path, READING)
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
@@ -163,19 +160,51 @@ impl Files {
     }
 
     pub fn write(&self, path: &str, value: &str) -> Result<()> {
-        // As a shell's `>` opens it; the kernel's own files have no length to be cut.
-        let file = self.open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOCTTY)?;
-        // Not tried again after a signal: the kernel may have done it.
-        match rustix::io::write(&file, value.as_bytes())? {
-            written if written == value.len() => Ok(()),
-            _ => Err(Errno::IO),
-        }
+        put(&self.open(path, WRITING)?, value)
+    }
+
+    /// Writes a file that is really below this directory: no link is followed, and no way up.
+    pub fn write_beneath(&self, path: &str, value: &str) -> Result<()> {
+        put(&self.open_beneath(path, WRITING)?, value)
+    }
+
+    /// Reads a file that is really below this directory.
+    pub fn bytes_beneath(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
+        let file = self.open_beneath(path, READING)?;
+        read_all(&file, Vec::with_capacity(4096), limit)
+    }
+
+    fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 }
 
 impl AsFd for Files {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Reads a file to its end, into space that is there already; no more than `limit` bytes.
+fn read_all(file: &OwnedFd, mut bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>> {
+    while bytes.len() <= limit {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len());
+        }
+        if retry(|| rustix::io::read(file, spare_capacity(&mut bytes)))? == 0 {
+            return Ok(bytes);
+        }
+    }
+    Err(Errno::FBIG)
+}
+
+/// Writes once. Not tried again after a signal: the kernel may have done it.
+fn put(file: &OwnedFd, value: &str) -> Result<()> {
+    match rustix::io::write(file, value.as_bytes())? {
+        written if written == value.len() => Ok(()),
+        _ => Err(Errno::IO),
     }
 }
 

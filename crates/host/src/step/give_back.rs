@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use model::{Address, HostError, Lock};
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
+use super::hold::hold;
 use super::{bind, bound_now, check_name, module, write};
 use crate::inventory::DEVICES;
 use crate::place::Place;
@@ -66,32 +66,19 @@ pub fn find_again(root: &Root, locks: &Locks, address: Address) -> Result<(), Ho
     if !root.exists(&bus) {
         return Err(HostError::Gone { address });
     }
-    let _host = lock_host(locks, &format!("look for {address} again"))?;
+    let step = format!("look for {address} again");
+    let _host = hold(locks, &Lock::Host, HOST_LOCK, &step)?;
     write(root, address, &bus, "1")?;
     let path = format!("{DEVICES}/{address}");
     if wait(PROBING, || root.exists(&path)) { Ok(()) } else { Err(HostError::Gone { address }) }
-}
-
-/// Takes the lock for what the kernel does one at a time on a whole host.
-fn lock_host(locks: &Locks, step: &str) -> Result<OwnedFd, HostError> {
-    match locks.wait_for(&Lock::Host, HOST_LOCK) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(HostError::Locked {
-            step: step.into(),
-            lock: crate::worker::lock_name(&Lock::Host),
-        }),
-        Err(error) => Err(HostError::Worker {
-            step: step.into(),
-            reason: format!("the host's lock cannot be had: {error}"),
-        }),
-    }
 }
 
 /// Removes a function and has its bus scanned. The kernel takes one lock for all removals and rescans
 /// (`pci_rescan_remove_lock`), and so do we.
 fn remove_and_rescan(root: &Root, locks: &Locks, address: Address) -> Result<(), HostError> {
     let path = format!("{DEVICES}/{address}");
-    let _host = lock_host(locks, &format!("remove and rescan {address}"))?;
+    let step = format!("remove and rescan {address}");
+    let _host = hold(locks, &Lock::Host, HOST_LOCK, &step)?;
     let link = root.link(&path).map_err(|errno| problem::file(root, "read", &path, errno))?;
     let dir = super::function(root, address)?.ok_or(HostError::Gone { address })?;
     let reserved = found::driver_override(&dir).ok().flatten();

@@ -14,6 +14,15 @@ pub fn observe(root: &Root, module: &str) -> Observed {
     if module_present(root, module) { Observed::After } else { Observed::Before }
 }
 
+/// Whether a module is there and has nothing more to do: its directory comes before its own beginning has run
+/// (`initstate`, `show_initstate` in kernel/module/main.c). What is built in has no such file.
+pub fn is_loaded(root: &Root, module: &str) -> bool {
+    module_present(root, module)
+        && root
+            .attribute(&format!("sys/module/{module}/initstate"))
+            .map_or(true, |state| state == "live")
+}
+
 /// Loads a module with kmod's `modprobe`, which heeds the administrator's options; a blacklist is for aliases, and
 /// this module is asked for by name.
 pub fn load(root: &Root, module: &str) -> Result<(), HostError> {

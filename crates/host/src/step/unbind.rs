@@ -34,7 +34,7 @@ pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostErr
 /// vfio-pci's `remove` waits until nobody has the device open, and asks QEMU to eject it
 /// (`vfio_unregister_group_dev`): not by us.
 fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
-    let users = holders::of_vfio(root, address)?;
+    let users = holders::of_vfio(root, &[address])?;
     let Some(user) = users.first() else { return Ok(()) };
     let reason = format!("{} has {} open; end it first", user.user, user.by);
     let action = format!("write \"{address}\" to");

@@ -4,7 +4,9 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
-use model::{Address, AsFound, Holder, HostError, Observed, Step};
+use model::{
+    Address, AsFound, Checked, Holder, HostError, LinkBaseline, Observed, Step, VfSettings,
+};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::detail::{Question, Reading};
 
 /// The largest message; below the kernel's default for a socket's buffer (`net.core.wmem_default`, 208 KiB).
-const LIMIT: usize = 64 << 10;
+pub const LIMIT: usize = 64 << 10;
 
 /// A job, and the host it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,20 @@ pub enum Job {
     FindHolders(Vec<Address>),
     /// Read the detail of these functions.
     ReadDetail(Vec<Question>),
+    /// See how a function does.
+    Check {
+        /// The function.
+        address: Address,
+        /// Its link while it was well.
+        link: Option<LinkBaseline>,
+    },
+    /// Ask a physical function what it was told of a virtual one.
+    ReadVf {
+        /// The physical function.
+        parent: Address,
+        /// The number of the virtual one.
+        index: u16,
+    },
 }
 
 impl Job {
@@ -63,12 +79,24 @@ impl Job {
                 let addresses = questions.iter().map(|question| question.address);
                 format!("read the detail of {}", listed(addresses))
             }
+            Self::Check { address, .. } => format!("see how {address} does"),
+            Self::ReadVf { parent, index } => {
+                format!("ask {parent} for its virtual function {index}")
+            }
         }
     }
 }
 
+/// As many as a person reads.
 fn listed(addresses: impl Iterator<Item = Address>) -> String {
-    addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
+    const MOST: usize = 8;
+    let names: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    match names.split_at_checked(MOST) {
+        Some((first, others)) if !others.is_empty() => {
+            format!("{} and {} more", first.join(", "), others.len())
+        }
+        _ => names.join(", "),
+    }
 }
 
 /// What a worker answers.
@@ -85,6 +113,10 @@ pub enum Answer {
     Held(Vec<Holder>),
     /// Their detail.
     Detail(Vec<Reading>),
+    /// How the function does.
+    Checked(Checked),
+    /// What the physical function was told.
+    Vf(VfSettings),
 }
 
 /// How a job ended.

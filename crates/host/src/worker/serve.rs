@@ -1,17 +1,19 @@
 //! What a worker process does: one job after another, until its daemon is gone.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use model::Holder;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-use super::protocol::{self, Answer, Job, Outcome, Request};
+use super::protocol::{self, Answer, Job, LIMIT, Outcome, Request};
 use crate::root::Root;
 use crate::worker::Locks;
-use crate::{detail, found, holders, problem, step, sys};
+use crate::{check, detail, found, holders, problem, step, sys};
 
-/// So many holders as an answer has room for, and more than a person reads.
-const MOST_HOLDERS: usize = 64;
+/// So many bytes of an answer may be holders.
+const ROOM: usize = LIMIT - (4 << 10);
 
 /// The body of `handover worker`: call it before anything else is set up, and end with what it returns.
 ///
@@ -73,13 +75,55 @@ fn work(request: &Request) -> Outcome {
         Job::Observe(step) => step::observe(&root, step).map(Answer::Observed),
         Job::Recall(address) => found::read(&root, *address).map(Answer::Found),
         Job::FindHolders(addresses) => {
-            let mut holders = holders::find(&root, addresses)?;
-            holders.truncate(MOST_HOLDERS);
-            Ok(Answer::Held(holders))
+            holders::find(&root, addresses).map(|found| Answer::Held(fitting(found, ROOM)))
         }
         Job::ReadDetail(questions) => {
             let read = |question: &_| detail::read(&root, *question);
             Ok(Answer::Detail(questions.iter().map(read).collect()))
         }
+        Job::Check { address, link } => check::look(&root, *address, *link).map(Answer::Checked),
+        Job::ReadVf { parent, index } => step::vf_settings(&root, *parent, *index).map(Answer::Vf),
+    }
+}
+
+/// As many holders as have room, one of each function before the others: a function that nobody is named for would pass
+/// for free.
+fn fitting(holders: Vec<Holder>, room: usize) -> Vec<Holder> {
+    let mut named = BTreeSet::new();
+    let (first, others): (Vec<_>, Vec<_>) =
+        holders.into_iter().partition(|holder| named.insert(holder.address));
+    let mut left = room;
+    let mut fits = |holder: &Holder| {
+        let length = serde_json::to_vec(holder).map_or(room, |bytes| bytes.len() + 1);
+        let fits = length <= left;
+        left = left.saturating_sub(length);
+        fits
+    };
+    first.into_iter().chain(others).take_while(|holder| fits(holder)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_function_is_named_before_one_is_named_twice() {
+        let holder = |slot: u8, pid: u32| Holder {
+            address: format!("0000:00:{slot:02x}.0").parse().unwrap(),
+            pid: Some(pid),
+            started: Some(1),
+            program: Some("qemu".into()),
+            user: "qemu".into(),
+            by: "/dev/vfio/1".into(),
+        };
+        let all: Vec<Holder> = (1..=8)
+            .flat_map(|slot| (0..100).map(move |pid| (slot, pid)))
+            .map(|(s, p)| holder(s, p))
+            .collect();
+        assert_eq!(fitting(all.clone(), 1 << 20).len(), 800);
+        let some = fitting(all, 1500);
+        let functions: BTreeSet<_> = some.iter().map(|holder| holder.address).collect();
+        assert_eq!(functions.len(), 8);
+        assert!(serde_json::to_vec(&some).unwrap().len() <= 1500);
     }
 }

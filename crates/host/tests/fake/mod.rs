@@ -1,7 +1,9 @@
 //! A made-up sysfs, procfs and devfs in a directory of its own.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod bus;
 pub mod kernel;
+pub mod parts;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -55,6 +57,14 @@ impl Fake {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let _ = fs::remove_file(&path);
         symlink(target, path).unwrap();
+        self
+    }
+
+    /// Makes a program below the root, of a shell's script.
+    pub fn program(&self, path: &str, script: &str) -> &Self {
+        use std::os::unix::fs::PermissionsExt;
+        self.file(path, format!("#!/bin/sh\n{script}"));
+        fs::set_permissions(self.path(path), PermissionsExt::from_mode(0o755)).unwrap();
         self
     }
 

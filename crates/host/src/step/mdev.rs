@@ -1,0 +1,132 @@
+//! Making and removing mediated devices (Documentation/driver-api/vfio-mediated-device.rst).
+
+use model::{Address, HostError, Observed};
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use super::check_name;
+use crate::inventory::{DEVICES, MDEVS, one};
+use crate::root::Root;
+use crate::{holders, problem};
+
+/// Where a parent offers its types.
+const TYPES: &str = "mdev_supported_types";
+
+/// What is there of a mediated device, compared with the one that is meant: its parent and its type.
+enum There {
+    No,
+    Same,
+    Different(String),
+}
+
+/// Whether it is made. The kernel makes the link last, when its driver has it (`mdev_device_create` in
+/// drivers/vfio/mdev/mdev_core.c), and reading links takes no lock.
+pub fn observe_made(
+    root: &Root,
+    address: Address,
+    uuid: Uuid,
+    type_id: &str,
+) -> Result<Observed, HostError> {
+    Ok(match there(root, address, uuid, type_id)? {
+        There::No => Observed::Before,
+        There::Same => Observed::After,
+        There::Different(found) => Observed::Other(found),
+    })
+}
+
+/// Whether it is removed. While somebody has it open, the link is gone and the removal waits: what is seen here holds
+/// only while nobody has the lock of the parent.
+pub fn observe_removed(
+    root: &Root,
+    address: Address,
+    uuid: Uuid,
+    type_id: &str,
+) -> Result<Observed, HostError> {
+    Ok(match there(root, address, uuid, type_id)? {
+        There::No => Observed::After,
+        There::Same => Observed::Before,
+        There::Different(found) => Observed::Other(found),
+    })
+}
+
+fn there(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Result<There, HostError> {
+    if !is_there(root, uuid)? {
+        return Ok(There::No);
+    }
+    let Some((parent, mdev)) = one::mdev(root, uuid) else {
+        return Ok(There::Different(format!("{uuid} on a parent that is no PCI function")));
+    };
+    let now = mdev.type_id.unwrap_or_else(|| "no type that could be read".into());
+    Ok(if parent != address {
+        There::Different(format!("{uuid} on {parent}"))
+    } else if now != type_id {
+        There::Different(format!("{uuid} of type {now}"))
+    } else {
+        There::Same
+    })
+}
+
+fn is_there(root: &Root, uuid: Uuid) -> Result<bool, HostError> {
+    let path = format!("{MDEVS}/{uuid}");
+    match root.link(&path) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(problem::file(root, "read", &path, errno)),
+    }
+}
+
+/// The function that a mediated device is a part of; `None` where it is not there.
+pub fn parent(root: &Root, uuid: Uuid) -> Result<Option<Address>, HostError> {
+    Ok(if is_there(root, uuid)? { one::mdev(root, uuid).map(|found| found.0) } else { None })
+}
+
+/// Its IOMMU group; `None` where it is not there or in none yet.
+pub fn group(root: &Root, uuid: Uuid) -> Result<Option<u32>, HostError> {
+    let path = format!("{MDEVS}/{uuid}/iommu_group");
+    match root.link_name(&path) {
+        Ok(name) => Ok(name.parse().ok()),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(problem::file(root, "read", &path, errno)),
+    }
+}
+
+/// Makes one.
+pub fn create(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Result<(), HostError> {
+    check_name(root, "type of mediated device", type_id)?;
+    let path = format!("{DEVICES}/{address}/{TYPES}/{type_id}/create");
+    let Err(errno) = root.write(&path, &uuid.to_string()) else { return Ok(()) };
+    if !root.exists(&format!("{DEVICES}/{address}")) {
+        return Err(HostError::Gone { address });
+    }
+    let action = format!("write \"{uuid}\" to");
+    Err(problem::because(root, action, &path, errno, why(root, address, type_id, errno)))
+}
+
+/// What the kernel's refusal means (`create_store` in drivers/vfio/mdev/mdev_sysfs.c and what it calls).
+fn why(root: &Root, address: Address, type_id: &str, errno: Errno) -> String {
+    let words = problem::words(errno);
+    let types = root.names(&format!("{DEVICES}/{address}/{TYPES}")).unwrap_or_default();
+    match errno {
+        Errno::NOENT if types.is_empty() => {
+            format!("{address} offers no mediated devices: its driver is not loaded or has none")
+        }
+        Errno::NOENT => format!("{address} offers no type {type_id}, but {}", types.join(", ")),
+        Errno::USERS | Errno::NOSPC | Errno::BUSY => format!(
+            "{words}: {address} has no room for another {type_id}; `handover show {address}` tells what it could make"
+        ),
+        Errno::EXIST => format!("{words}: another parent has a mediated device of this name"),
+        _ => format!("{words}: its driver refused it; see `dmesg`"),
+    }
+}
+
+/// Removes one that nobody has open: the kernel would wait for whoever has (`vfio_unregister_group_dev` in
+/// drivers/vfio/vfio_main.c).
+pub fn remove(root: &Root, address: Address, uuid: Uuid) -> Result<(), HostError> {
+    let path = format!("{MDEVS}/{uuid}/remove");
+    let users = holders::of_mdev(root, address, uuid)?;
+    if let Some(user) = users.first() {
+        let reason = format!("{} has {} open; end it first", user.user, user.by);
+        return Err(problem::because(root, "write \"1\" to", &path, Errno::BUSY, reason));
+    }
+    super::write(root, address, &path, "1")
+}

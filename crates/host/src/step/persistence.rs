@@ -1,0 +1,51 @@
+//! The persistence mode of one NVIDIA GPU: with it on, the driver keeps the GPU in use, and an unbind waits.
+
+use model::{Address, HostError, Observed};
+
+use super::program;
+use crate::found;
+use crate::problem;
+use crate::root::{Dir, Root};
+
+const PROGRAM: &str = "nvidia-smi";
+const PACKAGE: &str = "NVIDIA's utilities of the driver's version";
+
+/// What the driver says of it. A driver that does not tell leaves it as it was before.
+pub fn observe(root: &Root, dir: &Dir, address: Address, to: bool) -> Result<Observed, HostError> {
+    // Without NVIDIA's driver the GPU has no such mode.
+    if found::driver(dir).ok().flatten().as_deref() != Some("nvidia") {
+        return Ok(Observed::Absent);
+    }
+    let path = path(root)?;
+    let gpu = address.to_string();
+    let query = ["--query-gpu=persistence_mode", "--format=csv,noheader", "-i", &gpu];
+    let ran = program::run(root, &path, &query)?;
+    if !ran.well {
+        let reason = format!("it does not know {address}: {}", ran.words);
+        return Err(problem::because(root, "ask", &path, rustix::io::Errno::IO, reason));
+    }
+    Ok(match ran.output.as_str() {
+        "Enabled" if to => Observed::After,
+        "Disabled" if !to => Observed::After,
+        _ => Observed::Before,
+    })
+}
+
+/// Switches it, for this GPU alone.
+pub fn set(root: &Root, address: Address, to: bool) -> Result<(), HostError> {
+    let path = path(root)?;
+    let ran = program::run(
+        root,
+        &path,
+        &["-i", &address.to_string(), "-pm", if to { "1" } else { "0" }],
+    )?;
+    if ran.well {
+        return Ok(());
+    }
+    let action = format!("switch persistence mode of {address} with");
+    Err(problem::because(root, action, &path, rustix::io::Errno::IO, ran.words))
+}
+
+fn path(root: &Root) -> Result<String, HostError> {
+    program::find(root, PROGRAM).ok_or_else(|| program::missing(root, PROGRAM, PACKAGE))
+}

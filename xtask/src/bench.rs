@@ -1,5 +1,6 @@
 //! What is our own of a create and of a daemon, on this machine, with the limit beside each figure.
 
+mod claims;
 mod daemon;
 mod engine;
 pub mod listing;
@@ -14,6 +15,9 @@ use anyhow::Result;
 /// Measures and prints everything. `handover` is the executable whose daemon is measured.
 pub fn run(handover: &Path) -> Result<()> {
     println!("{}", engine::create()?);
+    println!("{}", claims::step()?);
+    println!("{}", claims::together()?);
+    println!("{}", claims::rest()?);
     println!("{}", daemon::start(handover)?);
     println!("{}", uevent::applied()?);
     Ok(())

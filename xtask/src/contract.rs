@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use model::{
-    Address, Assembly, Claim, ClaimState, ClaimedMember, Host, HostError, Inventory, Lock,
-    NodeAccess, Observed, Owner, Step, plan, restoring,
+    Address, AsFound, Assembly, Checked, ClaimedMember, Host, HostError, Inventory, Lock,
+    NodeAccess, Observed, Part, Step, plan, restoring,
 };
+
+mod parts;
+
+pub use parts::{mdevs, vfs, vgpus};
 
 /// A user that exists nowhere.
 const STRANGER: u32 = 1_900_000_999;
@@ -17,16 +21,19 @@ const STRANGER: u32 = 1_900_000_999;
 /// Runs the whole contract on the assembly of `head`, which must be free and on a native driver.
 pub fn check(host: &dyn Host, head: Address) -> Result<()> {
     let inventory = host.inventory()?;
-    let claim = claim(host, &inventory, head)?;
-    let found: Vec<_> = claim.members.iter().filter_map(|m| m.as_found.clone()).collect();
+    let part = claimed(host, &inventory, head)?;
+    let found: Vec<_> = part.members.iter().filter_map(|m| m.as_found.clone()).collect();
     absent_functions_are_absent(host, &inventory)?;
-    let nodes = BTreeMap::<u32, NodeAccess>::new();
-    let steps = plan::prepare(&inventory, &claim.members, &found, &nodes, STRANGER);
+    let steps = planned(&inventory, &part, &found);
     foreign_values_are_not_overwritten(host, head)?;
     for step in &steps {
         perform(host, step)?;
     }
-    prepared(host, &inventory, &claim)?;
+    prepared(host, &inventory, &part)?;
+    for address in part.taken() {
+        let link = found.iter().find(|one| one.address == address).and_then(|one| one.link);
+        ensure!(host.check(address, link)? == Checked::Well, "{address} does not answer well");
+    }
     for step in restoring(&steps) {
         perform(host, &step)?;
     }
@@ -37,8 +44,22 @@ pub fn check(host: &dyn Host, head: Address) -> Result<()> {
     Ok(())
 }
 
-/// A claim on the assembly as it is found.
-fn claim(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Claim> {
+/// The steps for a part whose members were found so.
+fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
+    let given = plan::Given {
+        inventory,
+        found,
+        nodes: &BTreeMap::<u32, NodeAccess>::new(),
+        vf_settings: &BTreeMap::new(),
+        uid: STRANGER,
+        device_nodes: false,
+        reset: false,
+    };
+    plan::prepare(&given, std::slice::from_ref(part)).steps().cloned().collect()
+}
+
+/// The assembly as it is found.
+fn claimed(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Part> {
     let assembly = Assembly::of(inventory, head).context("no such function")?;
     let obstacles = assembly.obstacles(inventory);
     ensure!(obstacles.is_empty(), "it cannot be handed over: {obstacles:?}");
@@ -55,14 +76,7 @@ fn claim(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Claim>
             as_found: Some(found),
         });
     }
-    Ok(Claim {
-        id: uuid::Uuid::nil(),
-        owner: Owner { kind: "contract".into(), id: "1".into() },
-        head,
-        members,
-        state: ClaimState::Reserved,
-        boot_id: Some(host.boot_id()?),
-    })
+    Ok(Part { head, partition: None, members })
 }
 
 /// Makes one step, and checks what the host shows before and after it, and that a second time does nothing.
@@ -80,11 +94,11 @@ fn perform(host: &dyn Host, step: &Step) -> Result<()> {
     Ok(())
 }
 
-fn prepared(host: &dyn Host, before: &Inventory, claim: &Claim) -> Result<()> {
+fn prepared(host: &dyn Host, before: &Inventory, part: &Part) -> Result<()> {
     let now = host.inventory()?;
-    for member in claim.members.iter().filter(|member| claim.holds(member.address)) {
-        let function = now.function(member.address).context("it vanished")?;
-        ensure!(function.on_vfio(), "{} is on {:?}", member.address, function.driver);
+    for address in part.taken() {
+        let function = now.function(address).context("it vanished")?;
+        ensure!(function.on_vfio(), "{address} is on {:?}", function.driver);
         let group = function.iommu_group.context("it has no group")?;
         let nodes = host.group_nodes(&[group])?;
         let node = nodes.get(&group).context("its group has no node")?;

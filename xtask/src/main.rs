@@ -36,6 +36,9 @@ enum Chore {
     Contract {
         /// The function, on its native driver
         address: Address,
+        /// What of it: itself as a whole, its virtual functions, mediated devices or vGPUs
+        #[arg(long, default_value = "whole", value_parser = ["whole", "vfs", "mdevs", "vgpus"])]
+        of: String,
     },
     /// Write a generated host as a tree of files, for trying `--root` with any size
     Tree {
@@ -80,10 +83,16 @@ fn main() -> Result<ExitCode> {
             let inventory = LinuxHost::reader(&root)?.detail(None)?;
             println!("{}", serde_json::to_string_pretty(&inventory)?);
         }
-        Chore::Contract { address } => {
+        Chore::Contract { address, of } => {
             let run_dir = PathBuf::from("/run/handover-contract");
-            contract::check(&LinuxHost::new(HostConfig::this_host(run_dir))?, address)?;
-            println!("{address}: the contract holds");
+            let host = LinuxHost::new(HostConfig::this_host(run_dir))?;
+            match of.as_str() {
+                "vfs" => contract::vfs(&host, address)?,
+                "mdevs" => contract::mdevs(&host, address)?,
+                "vgpus" => contract::vgpus(&host, address)?,
+                _ => contract::check(&host, address)?,
+            }
+            println!("{address}: the contract holds ({of})");
         }
         Chore::Tree { folder, functions, processes, files } => {
             std::fs::create_dir_all(&folder)?;

@@ -18,3 +18,14 @@ fn the_simulation_keeps_the_contract() {
         contract::check(&host, head).unwrap_or_else(|error| panic!("{head}: {error:#}"));
     }
 }
+
+#[test]
+fn the_simulation_keeps_the_contract_of_parts() {
+    let at = |text: &str| text.parse().unwrap();
+    let host = SimHost::new(sim::server());
+    contract::vfs(&host, at("0000:01:00.0")).unwrap();
+    contract::vfs(&host, at("0000:02:00.0")).unwrap();
+    contract::mdevs(&host, at("0000:03:00.0")).unwrap();
+    host.write_vf_count(at("0000:04:00.0"), 16).unwrap();
+    contract::vgpus(&host, at("0000:04:00.0")).unwrap();
+}

@@ -18,7 +18,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
     ("daemon", &["api", "engine", "model"]),
     ("cli", &["api", "daemon", "engine", "host", "image", "model", "vmm"]),
     ("lab", &[]),
-    ("xtask", &["engine", "host", "model", "sim"]),
+    ("xtask", &["api", "daemon", "engine", "host", "model", "sim"]),
 ];
 
 /// What `model` may use of other people's crates: nothing that does I/O. `schemars` is for the schema in docs/ only.

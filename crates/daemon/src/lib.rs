@@ -3,6 +3,7 @@
 pub mod door;
 mod hardware;
 mod leases;
+mod look_after;
 mod observer;
 pub mod rest;
 pub mod serve;

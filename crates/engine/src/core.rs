@@ -29,6 +29,8 @@ pub struct Core {
     pub choosing: Mutex<()>,
     /// The most that recovery waits for a worker of a dead daemon.
     pub patience: Mutex<Duration>,
+    /// So many parts of a claim are prepared at the same time: each has a worker process of its own.
+    pub at_once: Mutex<usize>,
     /// Whether the daemon ends: what is under way is undone.
     stopping: AtomicBool,
     /// What the last look at everything found.
@@ -68,6 +70,7 @@ impl Core {
             boot,
             choosing: Mutex::default(),
             patience: Mutex::new(Duration::from_secs(90)),
+            at_once: Mutex::new(16),
             stopping: AtomicBool::new(false),
             last_report: Mutex::default(),
             busy: Mutex::default(),

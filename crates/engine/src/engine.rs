@@ -51,6 +51,12 @@ impl Engine {
         *held(&self.core.patience) = most;
     }
 
+    /// Limits how many parts of a claim are prepared at the same time: 16 by default. With one, the order of all steps is
+    /// the plan's.
+    pub fn limit_at_once(&self, most: usize) {
+        *held(&self.core.at_once) = most.max(1);
+    }
+
     /// The functions that could be handed over now.
     ///
     /// # Errors
@@ -202,6 +208,14 @@ impl Engine {
     /// `device_not_found`; where the store or the host cannot be read.
     pub fn recover_devices(&self, asked: &[Address]) -> Result<Vec<RecoveredDevice>, Refusal> {
         self.core.recover_devices(asked)
+    }
+
+    /// Looks whether prepared functions still answer, and quarantines those that do not; gives what is new.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub fn look_after_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
+        self.core.look_after_claims()
     }
 
     /// Asks all that is being prepared to give up, for the daemon ends: what had been done is undone.

@@ -10,6 +10,7 @@ mod engine;
 mod give_back;
 mod images;
 mod instances;
+mod look_after;
 mod observer;
 mod perform;
 mod recover;

@@ -471,3 +471,18 @@ fn reconcile_tells_what_another_tool_did_to_a_claim() {
     assert!(notes[0].contains("job/one") && notes[0].contains("no driver"), "{notes:?}");
     assert_eq!(engine.last_report().unwrap().notes, notes);
 }
+
+#[test]
+fn a_device_that_stops_answering_while_it_is_claimed_is_noticed() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    register(&engine, "e1000e", NIC).unwrap();
+    claim(&engine, "one", &[NIC]);
+    assert!(engine.look_after_claims().unwrap().is_empty());
+    rig.host.lose_link(at(NIC));
+    let lost = engine.look_after_claims().unwrap();
+    assert_eq!(lost.len(), 1);
+    assert!(lost[0].1.contains("job/one"), "{lost:?}");
+    assert!(engine.look_after_claims().unwrap().is_empty(), "it is told once");
+    assert_eq!(engine.device("e1000e").unwrap().state, DeviceState::Quarantined);
+}

@@ -17,12 +17,14 @@ pub struct Plan {
     pub first: Vec<Step>,
     /// The steps of each part, in the order of the claim's parts.
     pub parts: Vec<Vec<Step>>,
+    /// What is done when all parts are made: a reset may hit functions of several, and none may be on its own driver.
+    pub last: Vec<Step>,
 }
 
 impl Plan {
     /// All steps, as they would be made one after another.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.first.iter().chain(self.parts.iter().flatten())
+        self.first.iter().chain(self.parts.iter().flatten()).chain(&self.last)
     }
 }
 
@@ -55,10 +57,10 @@ pub fn prepare(given: &Given<'_>, parts: &[Part]) -> Plan {
             modules.push(module);
         }
     }
-    let all: BTreeSet<Address> = parts.iter().flat_map(Part::taken).collect();
     Plan {
         first: modules.into_iter().map(|module| Step::LoadModule { module }).collect(),
-        parts: parts.iter().map(|part| given.part(part, &all)).collect(),
+        parts: parts.iter().map(|part| given.part(part)).collect(),
+        last: if given.reset { given.resets(parts) } else { Vec::new() },
     }
 }
 
@@ -71,15 +73,12 @@ impl Given<'_> {
         part.members.iter().filter(|m| m.role != Role::Bystander).filter_map(find).collect()
     }
 
-    fn part(&self, part: &Part, all: &BTreeSet<Address>) -> Vec<Step> {
+    fn part(&self, part: &Part) -> Vec<Step> {
         let mut steps = self.make(part);
         if part.is_bound() {
             let taken = self.taken(part);
             for (function, found) in &taken {
                 steps.extend(bind(function.address, &function.vfio_driver, found));
-            }
-            if self.reset {
-                steps.extend(self.resets(&taken, all));
             }
         }
         steps.extend(self.grants(part));
@@ -118,10 +117,12 @@ impl Given<'_> {
     }
 
     /// Resets of what can be reset without hitting anything outside the claim; a bus reset once for all that it hits.
-    fn resets(&self, taken: &[(&Function, &AsFound)], all: &BTreeSet<Address>) -> Vec<Step> {
+    fn resets(&self, parts: &[Part]) -> Vec<Step> {
+        let all: BTreeSet<Address> = parts.iter().flat_map(Part::taken).collect();
+        let bound = parts.iter().filter(|part| part.is_bound());
         let mut done: BTreeSet<Address> = BTreeSet::new();
         let mut steps = Vec::new();
-        for (function, found) in taken {
+        for (function, found) in bound.flat_map(|part| self.taken(part)) {
             let domain = ResetDomain::of(self.inventory, function).functions;
             let ours = !domain.is_empty() && domain.iter().all(|address| all.contains(address));
             if !ours || done.contains(&function.address) {

@@ -18,3 +18,20 @@ fn the_kernel_does_what_the_simulation_does() {
         assert_eq!(host.snapshot(), before, "{address}");
     }
 }
+
+#[test]
+fn the_kernel_does_with_parts_what_the_simulation_does() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("server");
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
+    host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
+    for (address, of) in
+        [("0000:01:00.0", "vfs"), ("0000:02:00.0", "vfs"), ("0000:44:00.0", "mdevs")]
+    {
+        let before = host.snapshot();
+        println!("{}", host.sh(&format!("xtask contract {address} --of {of} 2>&1")));
+        assert_eq!(host.snapshot(), before, "{address} {of}");
+    }
+}

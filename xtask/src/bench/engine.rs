@@ -13,8 +13,8 @@ use engine::{
 };
 use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
-    Address, AsFound, Capacity, Holder, Host, HostError, Inventory, Lock, NodeAccess, Observed,
-    Step,
+    Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
+    NodeAccess, Observed, Step, VfSettings,
 };
 use sim::{SimHost, SimLauncher};
 
@@ -22,13 +22,22 @@ use super::Figure;
 
 const RUNS: usize = 50;
 
+/// Each measurement has a folder of its own.
+static TURN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
 /// The simulated host, where every step also goes to a worker process and back.
-struct WithWorkers {
+pub(super) struct WithWorkers {
     sim: Arc<SimHost>,
     pool: WorkerPool,
 }
 
 impl WithWorkers {
+    pub(super) fn new(sim: Arc<SimHost>) -> Result<Self> {
+        let pool = WorkerPool::new(PoolConfig::new(WorkerCommand::this_executable()));
+        pool.warm()?;
+        Ok(Self { sim, pool })
+    }
+
     fn trip(&self) -> Result<(), HostError> {
         let step = || "a round trip".to_owned();
         self.pool
@@ -49,6 +58,21 @@ impl Host for WithWorkers {
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
         addresses.iter().try_for_each(|_| self.trip())?;
         self.sim.as_found(addresses)
+    }
+
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        self.trip()?;
+        self.sim.detail(addresses)
+    }
+
+    fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
+        self.trip()?;
+        self.sim.vf_settings(parent, index)
+    }
+
+    fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
+        self.trip()?;
+        self.sim.check(address, link)
     }
 
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
@@ -84,10 +108,8 @@ impl Host for WithWorkers {
 pub fn create() -> Result<String> {
     let folder = Folder::make()?;
     let sim = Arc::new(SimHost::new(sim::workstation()));
-    let pool = WorkerPool::new(PoolConfig::new(WorkerCommand::this_executable()));
-    pool.warm()?;
     let launcher = Arc::new(SimLauncher::new(sim.clone()));
-    let host = Arc::new(WithWorkers { sim, pool });
+    let host = Arc::new(WithWorkers::new(sim)?);
     let config = Config {
         state_dir: folder.0.join("state"),
         image_dirs: vec![folder.0.clone()],
@@ -153,7 +175,7 @@ fn image(engine: &Engine, folder: &Path) -> Result<()> {
 }
 
 /// The median of writing 4 KiB and waiting for the disk, in milliseconds.
-fn synchronous_write(folder: &Path) -> Result<f64> {
+pub(super) fn synchronous_write(folder: &Path) -> Result<f64> {
     let mut file = File::create(folder.join("sync"))?;
     let mut times = Vec::new();
     for _ in 0..RUNS {
@@ -167,11 +189,13 @@ fn synchronous_write(folder: &Path) -> Result<f64> {
 }
 
 /// A folder on the disk that holds the user's caches, removed at the end.
-struct Folder(std::path::PathBuf);
+pub(super) struct Folder(pub(super) std::path::PathBuf);
 
 impl Folder {
-    fn make() -> Result<Self> {
-        let path = std::path::PathBuf::from(format!("target/bench-{}", std::process::id()));
+    pub(super) fn make() -> Result<Self> {
+        let turn = TURN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("target/bench-{}-{turn}", std::process::id());
+        let path = std::path::PathBuf::from(name);
         std::fs::create_dir_all(&path)?;
         Ok(Self(path.canonicalize()?))
     }

@@ -11,12 +11,9 @@ use model::{
 
 use crate::ClaimRequest;
 use crate::choose::changed;
-use crate::core::Core;
+use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
-
-/// So many parts are prepared at the same time: each has a worker process of its own.
-const AT_ONCE: usize = 16;
 
 /// For whom a claim is prepared, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,7 +169,8 @@ impl Core {
         };
         make(&plan.first)?;
         if let [only] = plan.parts.as_slice() {
-            return make(only);
+            make(only)?;
+            return make(&plan.last);
         }
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || -> Result<(), Refusal> {
@@ -182,7 +180,7 @@ impl Core {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads = plan.parts.len().min(AT_ONCE);
+            let threads = plan.parts.len().min(*held(&self.at_once));
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let mut result = Ok(());
             for thread in threads {
@@ -192,7 +190,8 @@ impl Core {
                 }
             }
             result
-        })
+        })?;
+        make(&plan.last)
     }
 }
 

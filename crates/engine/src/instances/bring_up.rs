@@ -7,7 +7,7 @@ use model::{Code, MachineHandle, Refusal};
 
 use super::not_ended;
 use crate::claims::Access;
-use crate::core::Core;
+use crate::core::{Core, held};
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
 use crate::undo::Restored;
@@ -66,8 +66,8 @@ impl Core {
     ) -> Result<(), Refusal> {
         let access = Access::machine(uid);
         let prepare = |claim: &mut StoredClaim| self.prepare(operation, claim, &access);
-        if let [only] = claims {
-            return prepare(only);
+        if claims.len() == 1 || *held(&self.at_once) == 1 {
+            return claims.iter_mut().try_for_each(prepare);
         }
         let prepare = &prepare;
         std::thread::scope(|scope| {

@@ -1,0 +1,42 @@
+//! Looking after what is claimed: does it still answer? An error that the kernel could not mend, or a link that was lost,
+//! shows in configuration space before a machine or its owner tells.
+
+use model::{Address, Checked, ClaimState, Refusal};
+
+use crate::HealthState;
+use crate::core::Core;
+use crate::store::{Durability, Health, StoredClaim};
+
+impl Core {
+    /// Looks at the functions of prepared claims, and marks those that do not answer any more. Gives what is new.
+    pub fn look_after_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
+        let known = self.store.read(Health::all)?;
+        let mut lost = Vec::new();
+        for claim in self.store.read(StoredClaim::all)? {
+            if claim.claim.state != ClaimState::Prepared {
+                continue;
+            }
+            for address in claim.claim.taken() {
+                if known.iter().any(|health| health.address == address) {
+                    continue;
+                }
+                // One that is gone from its bus was told of by the kernel, and cannot be asked.
+                if self.host.check(address, None) == Ok(Checked::Silent) {
+                    let owner = &claim.claim.owner;
+                    let reason = format!(
+                        "it does not answer any more while {owner} has it: its configuration space reads as ones"
+                    );
+                    lost.push((address, reason));
+                }
+            }
+        }
+        if !lost.is_empty() {
+            self.store.write(Durability::Power, |tx| {
+                lost.iter().try_for_each(|(address, reason)| {
+                    Health::mark(tx, *address, HealthState::Quarantined, reason)
+                })
+            })?;
+        }
+        Ok(lost)
+    }
+}

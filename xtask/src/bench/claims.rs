@@ -1,0 +1,169 @@
+//! What claims cost: our own part of a step, claims a second over REST, and devices prepared at the same time. The kernel is
+//! the simulation; journal, workers and daemon are real.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use api::client::{Client, Endpoint, segment};
+use api::{CreateClaim, Wish};
+use daemon::serve::Options;
+use engine::{ClaimRequest, Config, Engine, Silent};
+use model::{Host, Launcher, Owner, Step};
+use sim::{SimHost, SimLauncher};
+
+use super::Figure;
+use super::engine::{Folder, WithWorkers, synchronous_write};
+
+const RUNS: usize = 50;
+
+/// How long the clients ask the daemon.
+const ASKING: Duration = Duration::from_secs(4);
+
+/// How many ask at the same time.
+const CLIENTS: usize = 4;
+
+fn config(folder: &Path) -> Config {
+    Config {
+        state_dir: folder.join("state"),
+        image_dirs: Vec::new(),
+        machine_uids: 1_900_000_000..1_900_000_010,
+        shutdown_grace: Duration::from_secs(1),
+    }
+}
+
+fn engine(folder: &Path, host: Arc<dyn Host>, sim: &Arc<SimHost>) -> Result<Engine> {
+    let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
+    let engine = Engine::open(config(folder), host, launchers, Arc::new(Silent));
+    let engine = engine.map_err(|refusal| anyhow!(refusal))?;
+    engine.recover()?;
+    Ok(engine)
+}
+
+fn request(wants: &[&str]) -> Result<ClaimRequest> {
+    let wants = wants.iter().map(|want| want.parse()).collect::<Result<_, _>>()?;
+    Ok(ClaimRequest::new(Owner { kind: "bench".into(), id: "1".into() }, wants))
+}
+
+/// Claims and releases one NIC, again and again: what of it is ours, for each step.
+pub fn step() -> Result<String> {
+    let folder = Folder::make()?;
+    let sim = Arc::new(SimHost::new(sim::workstation()));
+    let engine = engine(&folder.0, Arc::new(WithWorkers::new(sim.clone())?), &sim)?;
+    let wanted = request(&["0000:03:00.0"])?;
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let before = sim.performed();
+        let began = Instant::now();
+        engine.claim(&wanted)?;
+        engine.release_claim("bench/1", None)?;
+        let steps = u32::try_from(sim.performed() - before)?.max(1);
+        times.push(began.elapsed() / steps);
+    }
+    let disk = synchronous_write(&folder.0)?;
+    let figure = Figure {
+        what: "our own part of a step (journal, worker, checks) in a claim and its release",
+        goal: "under 2 ms",
+        limit: format!(
+            "one synchronous write to this disk takes {disk:.2} ms, and each verb has one"
+        ),
+        times,
+    };
+    Ok(figure.line())
+}
+
+/// Eight devices whose drivers take half a second to bind, against one.
+pub fn together() -> Result<String> {
+    let delay = Duration::from_millis(500);
+    let time = |wants: &[&str]| -> Result<Duration> {
+        let folder = Folder::make()?;
+        let sim = Arc::new(SimHost::new(sim::gpus()));
+        sim.set_delay(move |step| match step {
+            Step::Bind { .. } => delay,
+            _ => Duration::ZERO,
+        });
+        let engine = engine(&folder.0, Arc::new(WithWorkers::new(sim.clone())?), &sim)?;
+        let wanted = request(wants)?;
+        let began = Instant::now();
+        engine.claim(&wanted)?;
+        Ok(began.elapsed())
+    };
+    let (one, eight) = (time(&["gpu"])?, time(&["8xgpu"])?);
+    Ok(format!(
+        "eight devices of which each takes 500 ms to bind: {:.0} ms, one: {:.0} ms; ratio {:.2} (goal: under 1.4)",
+        eight.as_secs_f64() * 1e3,
+        one.as_secs_f64() * 1e3,
+        eight.as_secs_f64() / one.as_secs_f64()
+    ))
+}
+
+/// Claims of virtual functions over REST by several clients, against what the disk alone can make durable.
+pub fn rest() -> Result<String> {
+    let folder = Folder::make()?;
+    let sim = Arc::new(SimHost::new(sim::server()));
+    sim.write_vf_count("0000:01:00.0".parse()?, 8).map_err(|errno| anyhow!("errno {errno}"))?;
+    let socket = folder.0.join("socket");
+    let options = Options {
+        socket: socket.clone(),
+        listen: None,
+        token_file: None,
+        no_auth: false,
+        host_names: Vec::new(),
+    };
+    let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
+    let config = config(&folder.0);
+    // It serves until this process ends.
+    std::thread::spawn(move || daemon::serve::run(options, config, sim, launchers, None));
+    let client = Client::new(Endpoint::Unix(socket), None);
+    let verbs = Arc::new(AtomicU64::new(0));
+    let until = Instant::now() + ASKING + Duration::from_millis(500);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (client, verbs) = (client.clone(), verbs.clone());
+            std::thread::spawn(move || ask(&client, number, until, &verbs))
+        })
+        .collect();
+    for client in clients {
+        client.join().map_err(|_| anyhow!("a client died"))??;
+    }
+    let rate = verbs.load(Ordering::Relaxed) as f64 / ASKING.as_secs_f64();
+    let limit = 1e3 / synchronous_write(&folder.0)?;
+    Ok(format!(
+        "claims and releases over REST: {rate:.0} a second; synchronous writes to this disk: {limit:.0} a second; \
+         ratio {:.2} (goal: over 0.5)",
+        rate / limit
+    ))
+}
+
+fn ask(client: &Client, number: usize, until: Instant, verbs: &AtomicU64) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let owner = format!("bench/{number}");
+    let body = CreateClaim {
+        owner: owner.clone(),
+        wants: vec![Wish::Words("vf@0000:01:00.0".into())],
+        reason: None,
+        lease_seconds: None,
+        prepare: Some(true),
+        uid: None,
+        alone: false,
+        reset: false,
+        evict: false,
+    };
+    let path = format!("/claims/{}", segment(&owner));
+    runtime.block_on(async {
+        let ready = until.checked_sub(ASKING).context("the clock began a moment ago")?;
+        while Instant::now() < ready {
+            if client.get::<api::Health>("/health").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        while Instant::now() < until {
+            client.post::<api::Claim>("/claims", Some(&body)).await?;
+            client.delete(&path).await?;
+            verbs.fetch_add(2, Ordering::Relaxed);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,140 @@
+//! The contract for parts of devices: virtual functions, mediated devices, vGPUs.
+
+use anyhow::{Context, Result, ensure};
+use model::{
+    Address, Function, Host, HostError, Inventory, NodeAccess, Observed, Step, VfSettings, VfioNode,
+};
+use uuid::Uuid;
+
+use super::{STRANGER, perform};
+
+/// What the kernel answers, whoever is asked: EINVAL, EBUSY, EEXIST, ENOSPC and their kin.
+fn refused(host: &dyn Host, step: &Step) -> Result<HostError> {
+    let words = step.describe();
+    host.perform(step).err().with_context(|| format!("\"{words}\" is not refused"))
+}
+
+fn function(inventory: &Inventory, address: Address) -> Result<&Function> {
+    inventory.function(address).with_context(|| format!("{address} is not there"))
+}
+
+/// Virtual functions of a device that has none yet: they come without drivers, are told what they may do where the
+/// device is a network card, change their number through 0, and go.
+pub fn vfs(host: &dyn Host, parent: Address) -> Result<()> {
+    let before = host.inventory()?;
+    let sriov = function(&before, parent)?.sriov.clone().context("it has no SR-IOV")?;
+    ensure!(sriov.present.is_empty() && sriov.total >= 3, "it shall have none yet: {sriov:?}");
+    let autoprobe = sriov.autoprobe.context("it has no sriov_drivers_autoprobe")?;
+    let count = |from, to| Step::SetVfCount { address: parent, from, to };
+    let too_many = count(0, sriov.total + 1);
+    refused(host, &too_many)?;
+    ensure!(host.observe(&count(0, 2))? == Observed::Before, "a refused count shows");
+    if autoprobe {
+        perform(host, &Step::SetAutoprobe { address: parent, from: true, to: false })?;
+    }
+    perform(host, &count(0, 2))?;
+    ensure!(matches!(host.observe(&count(1, 3))?, Observed::Other(_)), "2 is neither 1 nor 3");
+    perform(host, &count(2, 3))?;
+    let now = host.inventory()?;
+    let vfs = function(&now, parent)?.virtual_functions().to_vec();
+    ensure!(vfs.len() == 3, "three were asked for: {vfs:?}");
+    for (vf, index) in vfs.iter().zip(0u16..) {
+        let vf = function(&now, *vf)?;
+        ensure!(vf.driver.is_none() && vf.physical_function == Some(parent), "{vf:?}");
+        if function(&now, parent)?.nodes.interfaces.is_empty() {
+            continue;
+        }
+        let found = host.vf_settings(parent, index)?;
+        let to = VfSettings { vlan: Some(7), qos: Some(0), ..VfSettings::default() };
+        let from = found.only(&to);
+        let told = Step::SetVf { address: vf.address, parent, index, from, to };
+        perform(host, &told)?;
+        ensure!(host.vf_settings(parent, index)?.vlan == Some(7), "the VLAN is not there");
+        perform(host, &told.inverse().context("it has a way back")?)?;
+        ensure!(host.vf_settings(parent, index)? == found, "not as it was found: {found}");
+    }
+    perform(host, &count(3, 0))?;
+    if autoprobe {
+        perform(host, &Step::SetAutoprobe { address: parent, from: false, to: true })?;
+    }
+    ensure!(host.inventory()? == before, "the inventory changed");
+    Ok(())
+}
+
+/// Mediated devices of a parent: made, used up, given to somebody, and removed.
+pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
+    let before = host.detail(&[parent])?;
+    let types = |inventory: &Inventory| {
+        let detail = inventory.function(parent).and_then(|function| function.detail.clone());
+        detail.map(|detail| detail.mdev_types).unwrap_or_default()
+    };
+    let kinds = types(&before);
+    let kind = kinds.iter().find(|kind| kind.available.is_some_and(|n| n >= 2));
+    let kind = kind.context("it offers no type of which two could be made")?;
+    let type_id = kind.id.clone();
+    let uuid = Uuid::from_u128(0x6861_6e64_6f76_4000_8000_0000_0000_0001);
+    let make =
+        |uuid, type_id: &str| Step::CreateMdev { address: parent, uuid, type_id: type_id.into() };
+    refused(host, &make(uuid, "no-such-type"))?;
+    perform(host, &make(uuid, &type_id))?;
+    let now = host.detail(&[parent])?;
+    let there = &function(&now, parent)?.mdevs;
+    ensure!(there.iter().any(|mdev| mdev.uuid == uuid), "it is not listed: {there:?}");
+    let left = types(&now).iter().find(|now| now.id == type_id).and_then(|now| now.available);
+    ensure!(left < kind.available, "one was made and as many are left: {left:?}");
+    let to = NodeAccess { uid: STRANGER, gid: 0, mode: 0o600 };
+    let (from, node) = (NodeAccess::KERNEL_DEFAULT, VfioNode::MdevGroup(uuid));
+    perform(host, &Step::GrantNode { address: parent, node, from, to })?;
+    // All that can be had, and one more.
+    let mut made = vec![uuid];
+    for number in 2..200u128 {
+        let next = Uuid::from_u128(uuid.as_u128() - 1 + number);
+        if host.perform(&make(next, &type_id)).is_err() {
+            break;
+        }
+        made.push(next);
+    }
+    ensure!(made.len() < 199, "its types are never used up");
+    for uuid in made {
+        perform(host, &Step::RemoveMdev { address: parent, uuid, type_id: type_id.clone() })?;
+    }
+    ensure!(types(&host.detail(&[parent])?) == kinds, "not as many are left as before");
+    Ok(())
+}
+
+/// vGPUs on the virtual functions of a device, as NVIDIA's vendor-specific VFIO has them: one creation shrinks the lists of
+/// the others, and freeing brings them back.
+pub fn vgpus(host: &dyn Host, parent: Address) -> Result<()> {
+    let vfs = function(&host.inventory()?, parent)?.virtual_functions().to_vec();
+    let lists = || -> Result<Vec<_>> {
+        let now = host.detail(&vfs)?;
+        vfs.iter()
+            .map(|vf| {
+                let detail = function(&now, *vf)?.detail.clone().context("no detail of a VF")?;
+                detail.vgpu.with_context(|| format!("{vf} is no vendor VFIO"))
+            })
+            .collect()
+    };
+    let before = lists()?;
+    let (first, others) = vfs.split_first().context("it has no virtual functions")?;
+    let kinds = before.first().map(|list| list.creatable.clone()).unwrap_or_default();
+    let largest = kinds.last().context("nothing can be created")?.id;
+    let set = |address, from, to| Step::SetVgpu { address, from, to };
+    refused(host, &set(*first, 0, 999_999))?;
+    perform(host, &set(*first, 0, largest))?;
+    let now = lists()?;
+    ensure!(now.first().and_then(|list| list.current) == Some(largest), "it shows another type");
+    let shrunk = now
+        .iter()
+        .zip(&before)
+        .skip(1)
+        .all(|(now, then)| now.creatable.len() < then.creatable.len());
+    ensure!(others.is_empty() || shrunk, "the other lists did not shrink: {now:?}");
+    ensure!(
+        matches!(host.observe(&set(*first, 0, 1))?, Observed::Other(_)),
+        "a type that is not ours is taken for ours"
+    );
+    perform(host, &set(*first, largest, 0))?;
+    ensure!(lists()? == before, "the lists are not as they were");
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Looks at a host and makes single steps on it, for trying the crate in the lab: `host ls [ROOT]`,
-//! `host holders ADDRESS...`, `host found ADDRESS...`, `host step JSON...`, `host ping`. As a worker it is started by
-//! itself.
+//! `host holders ADDRESS...`, `host found ADDRESS...`, `host check ADDRESS...`, `host vf PARENT INDEX`,
+//! `host step JSON...`, `host ping`. As a worker it is started by itself.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
@@ -18,6 +18,16 @@ fn main() -> ExitCode {
         ["ls", rest @ ..] => list(rest.first().unwrap_or(&"/")),
         ["holders", rest @ ..] => show(&this_host().holders(&addresses(rest)).unwrap()),
         ["found", rest @ ..] => show(&this_host().as_found(&addresses(rest)).unwrap()),
+        ["check", rest @ ..] => {
+            let host = this_host();
+            let found = host.as_found(&addresses(rest)).unwrap();
+            let look = |found: &model::AsFound| host.check(found.address, found.link);
+            show(&found.iter().map(look).collect::<Vec<_>>());
+        }
+        ["vf", parent, index] => {
+            let settings = this_host().vf_settings(parent.parse().unwrap(), index.parse().unwrap());
+            show(&settings);
+        }
         ["ping"] => ping(),
         ["step", rest @ ..] => return steps(rest),
         _ => panic!("what?"),

@@ -27,8 +27,8 @@ const STARTING: Duration = Duration::from_secs(1);
 /// How long reading may wait for the lock of a device.
 const READING: Duration = Duration::from_secs(10);
 
-/// How long changes of VF counts may wait for one another in this process, before their own deadline begins: 30 s and
-/// more were seen for a GPU, on hosts of eight.
+/// How long steps that need more than one lock may wait for others of this process, before their own deadline begins:
+/// for the virtual functions of one GPU 30 s were seen and more, on hosts of eight.
 const QUEUE: Duration = Duration::from_secs(600);
 
 /// So many functions at once are looked for in processes: each can then be told of in one answer, at least once.
@@ -207,28 +207,32 @@ impl LinuxHost {
     fn read_locked(&self, job: Job, address: Address) -> Result<Answer, HostError> {
         let working = self.working(&job)?;
         let lock = Lock::Function(address);
-        let (_turn, held) = working.enter(&job, &lock, READING)?;
+        let (_turns, held) = working.enter(&job, &lock, &[], READING)?;
         self.call(job, Some(held), READING)
     }
 }
 
 impl Working {
-    /// Waits for this process's own turn with the host's lock, which a worker takes.
-    fn queue(&self, job: &Job) -> Result<Turn<'_>, HostError> {
-        let lock = Lock::Host;
-        let locked = || HostError::Locked { step: job.describe(), lock: lock_name(&lock) };
-        self.locks.turn(&lock, QUEUE).ok_or_else(locked)
-    }
-
-    /// Waits for this process's own work under a lock, then takes it; an error where another process has it.
+    /// Waits for this process's own work under a lock, and under those that the worker takes besides; then takes it. An
+    /// error where another process has it.
     fn enter(
         &self,
         job: &Job,
         lock: &Lock,
+        besides: &[Lock],
         patience: Duration,
-    ) -> Result<(Turn<'_>, OwnedFd), HostError> {
-        let locked = || HostError::Locked { step: job.describe(), lock: lock_name(lock) };
-        let turn = self.locks.turn(lock, patience).ok_or_else(locked)?;
+    ) -> Result<(Vec<Turn<'_>>, OwnedFd), HostError> {
+        let locked =
+            |lock: &Lock| HostError::Locked { step: job.describe(), lock: lock_name(lock) };
+        // One order for all, so that no two wait for each other.
+        let mut all: Vec<&Lock> = besides.iter().chain([lock]).collect();
+        all.sort_by_key(|one| (**one != Lock::Host, *one));
+        all.dedup();
+        let turn = |one: &Lock| {
+            let patience = if besides.contains(one) { patience.max(QUEUE) } else { patience };
+            self.locks.turn(one, patience).ok_or_else(|| locked(one))
+        };
+        let turns = all.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
         // A process that another thread starts has all open files, this lock too, until it executes its program.
         // A worker holds the host's lock for as long as it makes virtual functions, say, which is no fault.
         let passing = if *lock == Lock::Host { patience } else { STARTING };
@@ -236,7 +240,7 @@ impl Working {
             step: job.describe(),
             reason: format!("its lock in {} cannot be had: {error}", self.locks.dir().display()),
         })?;
-        Ok((turn, held.ok_or_else(locked)?))
+        Ok((turns, held.ok_or_else(|| locked(lock))?))
     }
 }
 
@@ -331,12 +335,7 @@ impl Host for LinuxHost {
         {
             return Ok(());
         }
-        // Its worker takes the host's lock besides: what others of this process wait for it must count against nobody.
-        let _queue = match step {
-            Step::SetVfCount { .. } => Some(working.queue(&job)?),
-            _ => None,
-        };
-        let (_turn, held) = working.enter(&job, &step.lock(), patience)?;
+        let (_turns, held) = working.enter(&job, &step.lock(), &besides(step), patience)?;
         // Nobody works on it, so what is seen holds: no worker is needed for what is done already.
         if !step::observing_can_block(step) && step::observe(&self.root, step)? == Observed::After {
             return Ok(());
@@ -356,6 +355,16 @@ impl Host for LinuxHost {
 
     fn capacity(&self) -> Result<Capacity, HostError> {
         capacity::read(&self.root)
+    }
+}
+
+/// The locks that a step's worker takes besides its function's. What others of this process wait for them must neither
+/// be an error nor count against anybody's deadline.
+fn besides(step: &Step) -> Vec<Lock> {
+    match step {
+        Step::SetVfCount { .. } => vec![Lock::Host],
+        Step::Reset { domain, .. } => domain.iter().copied().map(Lock::Function).collect(),
+        _ => Vec::new(),
     }
 }
 

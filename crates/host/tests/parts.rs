@@ -5,6 +5,8 @@
 mod fake;
 
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use fake::Fake;
 use fake::parts::{vf_address, write_whole};
@@ -12,8 +14,8 @@ use host::worker::{PoolConfig, WorkerCommand};
 use host::{HostConfig, LinuxHost};
 use libtest_mimic::{Arguments, Trial};
 use model::{
-    Address, Checked, Host, HostError, LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,
-    VfioNode,
+    Address, Checked, Host, HostError, LinkBaseline, Lock, NodeAccess, Observed, PowerControl,
+    Step, VfSettings, VfioNode,
 };
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("worker") {
         return host::worker::main();
     }
-    let trials: [(&str, fn()); 14] = [
+    let trials: [(&str, fn()); 16] = [
         ("virtual_functions_are_made_and_removed", virtual_functions_are_made_and_removed),
         ("a_number_changes_through_none", a_number_changes_through_none),
         ("fewer_virtual_functions_than_asked_for", fewer_virtual_functions_than_asked_for),
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         ("a_vgpu_is_made_and_freed", a_vgpu_is_made_and_freed),
         ("nodes_are_granted", nodes_are_granted),
         ("a_reset_is_checked", a_reset_is_checked),
+        ("a_reset_has_its_whole_domain", a_reset_has_its_whole_domain),
+        ("physical_functions_wait_for_one_another", physical_functions_wait_for_one_another),
         ("services_and_modes_are_switched", services_and_modes_are_switched),
         ("a_process_is_evicted", a_process_is_evicted),
     ];
@@ -397,6 +401,51 @@ fn a_reset_is_checked() {
     assert!(fails(&host, &step).contains("does not answer any more"));
     let gone = at("0000:7f:00.0");
     assert_eq!(host.check(gone, None), Err(HostError::Gone { address: gone }));
+}
+
+fn a_reset_has_its_whole_domain() {
+    let fake = machine();
+    let other = "0000:00:05.0";
+    fake.function(other, "8086:10c9", "020000").group(5);
+    fake::kernel::set_driver(fake.root(), NIC, Some("vfio-pci"));
+    let own = format!("sys/bus/pci/devices/{NIC}");
+    fake.file(&format!("{own}/config"), config(4, 16)).fifo(&format!("{own}/reset"));
+    let host = open(&fake);
+    let step = Step::Reset { address: at(NIC), domain: vec![at(other), at(NIC)], link: None };
+    let (from, to) = (PowerControl::On, PowerControl::Auto);
+    let power = Step::SetPower { address: at(other), from, to };
+    thread::scope(|scope| {
+        let resetting = scope.spawn(|| host.perform(&step));
+        while !host.is_locked(&Lock::Function(at(other))).unwrap() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Longer than a lock may stay with a process that is being started.
+        let waiting = scope.spawn(|| host.perform(&power));
+        thread::sleep(Duration::from_millis(1500));
+        assert!(!resetting.is_finished() && !waiting.is_finished());
+        assert_eq!(text(&fake, &format!("{own}/reset")), "1");
+        resetting.join().unwrap().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+fn physical_functions_wait_for_one_another() {
+    let fake = machine();
+    let nics = ["0000:00:06.0", "0000:00:07.0", "0000:00:08.0"];
+    for nic in nics {
+        fake.function(nic, "8086:10c9", "020000").driver("igb");
+        fake.sriov(nic, 7, 7);
+    }
+    let host = open(&fake);
+    thread::scope(|scope| {
+        for nic in nics {
+            let step = Step::SetVfCount { address: at(nic), from: 0, to: 3 };
+            let host = &host;
+            scope.spawn(move || must(host, &step));
+        }
+    });
+    let inventory = host.inventory().unwrap();
+    assert_eq!(inventory.functions.values().filter(|f| f.physical_function.is_some()).count(), 9);
 }
 
 fn services_and_modes_are_switched() {

@@ -131,7 +131,7 @@ impl Recording {
             (entries, BTreeMap::new())
         } else {
             let host_name = trace.unnoted().text(HOST_NAME).ok();
-            Disguise::new(key(), host_name.as_deref())?.wear(entries)
+            Disguise::new(key(), host_name.as_deref())?.wear(entries)?
         };
         let contents = Contents {
             functions: inventory.functions.len(),

@@ -5,6 +5,7 @@
 
 mod capacity;
 mod detail;
+mod examining;
 mod found;
 mod holders;
 pub mod inventory;

@@ -6,6 +6,7 @@ mod claims;
 mod console;
 mod devices;
 mod events;
+mod examined;
 pub mod guard;
 mod host;
 mod images;
@@ -19,14 +20,17 @@ pub mod small;
 mod upload;
 mod wait;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
-use model::Refusal;
+use model::{Examining, Refusal};
 use tokio::sync::{broadcast, watch};
 
 use crate::hardware::Hardware;
 
+use examined::Examiner;
 pub use openapi::document as openapi;
 pub use problem::Problem;
 pub(crate) use upload::discard_leftovers;
@@ -37,19 +41,21 @@ pub struct Face {
     engine: Engine,
     events: broadcast::Sender<JournalEvent>,
     hardware: Option<Hardware>,
+    examiner: Examiner,
     stopping: watch::Receiver<bool>,
 }
 
 impl Face {
     /// A face of `engine`. Streams end and waits are cut short when `stopping` becomes true.
     #[must_use]
-    pub(crate) const fn new(
+    pub(crate) fn new(
         engine: Engine,
         events: broadcast::Sender<JournalEvent>,
         hardware: Option<Hardware>,
+        examined: Arc<dyn Examining>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { engine, events, hardware, stopping }
+        Self { engine, events, hardware, examiner: Examiner::new(examined), stopping }
     }
 
     /// Asks the engine, off the threads that serve connections: its methods block.
@@ -86,6 +92,8 @@ pub fn router(face: Face) -> Router {
         .route("/resources", get(host::resources))
         .route("/capabilities", get(host::capabilities))
         .route("/inventory", get(host::inventory))
+        .route("/topology", get(examined::topology))
+        .route("/doctor", get(examined::doctor))
         .route("/openapi.json", get(openapi::serve))
         .route("/claims", get(claims::list))
         .route("/events", get(events::stream))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{claims, devices, events, host, images, instances, logs, wait};
+use super::{claims, devices, events, examined, host, images, instances, logs, wait};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,7 +14,8 @@ use super::{claims, devices, events, host, images, instances, logs, wait};
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
-        host::health, host::resources, host::capabilities, host::inventory, claims::list, events::stream,
+        host::health, host::resources, host::capabilities, host::inventory, examined::topology, examined::doctor,
+        claims::list, events::stream,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine, RecoveryReport};
-use model::{Code, Following, Host, Launcher, Refusal};
+use model::{Code, Examining, Following, Host, Launcher, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// Serves until SIGTERM or SIGINT. Machines go on running. Without `following` the host is read for each question, and
-/// nobody is told when its devices change.
+/// nobody is told when its devices change. `examined` is the same host, for those who look at it closely.
 ///
 /// # Errors
 /// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
@@ -58,6 +58,7 @@ pub fn run(
     host: Arc<dyn Host>,
     launchers: Vec<Arc<dyn Launcher>>,
     following: Option<Arc<dyn Following>>,
+    examined: Arc<dyn Examining>,
 ) -> Result<(), Refusal> {
     let network = network(&options)?;
     crowd::raise_open_files();
@@ -77,7 +78,7 @@ pub fn run(
     if let Some(hardware) = &hardware {
         runtime.spawn(hardware::log(hardware.changes(), engine.clone()));
     }
-    let app = router(Face::new(engine, events, hardware, stopping.clone()));
+    let app = router(Face::new(engine, events, hardware, examined, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, stop, stopping));
     // A question that still blocks, such as a hand-over, must not hold up the end: the journal finishes it at the next
     // start.

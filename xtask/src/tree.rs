@@ -1,17 +1,18 @@
-//! Generated hosts of any size, as trees of files: for figures, and for showing that size does no harm.
+//! Generated hosts of any size, as trees of files or as archives: for figures, and for showing that size does no harm.
 //!
 //! Each root port has one card behind it: in turn a GPU with its audio function, a NIC with two ports, and an NVMe
 //! drive. Every function has the attributes that a real one has, so that other programs can read the tree as well.
 
 mod card;
+mod medium;
 mod processes;
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use medium::{Archive, Disk, Medium};
 pub use processes::Crowd;
 
 /// Root ports on one root bus: 30 devices of 8 functions.
@@ -30,7 +31,7 @@ pub struct Shape {
 
 /// A host that is being written.
 struct Tree<'a> {
-    top: &'a Path,
+    medium: &'a mut dyn Medium,
     whole: bool,
     left: usize,
     next: card::Numbers,
@@ -41,8 +42,22 @@ struct Tree<'a> {
 /// # Errors
 /// Where a file cannot be written.
 pub fn write(top: &Path, shape: Shape) -> Result<()> {
-    let mut tree =
-        Tree { top, whole: shape.whole, left: shape.functions, next: card::Numbers::default() };
+    generate(&mut Disk(top), shape)
+}
+
+/// Writes a host as an archive that is read as a recording is: a hundred thousand small files cost a disk minutes.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn archive(into: impl Write, shape: Shape) -> Result<()> {
+    let mut archive = Archive::new(into);
+    generate(&mut archive, shape)?;
+    archive.finish()
+}
+
+fn generate(medium: &mut dyn Medium, shape: Shape) -> Result<()> {
+    let next = card::Numbers::default();
+    let mut tree = Tree { medium, whole: shape.whole, left: shape.functions, next };
     for folder in [
         "sys/bus/pci/devices",
         "sys/bus/pci/drivers",
@@ -58,7 +73,7 @@ pub fn write(top: &Path, shape: Shape) -> Result<()> {
         "sys/module",
         "proc",
     ] {
-        fs::create_dir_all(top.join(folder))?;
+        tree.folder(folder)?;
     }
     for driver in ["pcieport", "nvidia", "snd_hda_intel", "mlx5_core", "nvme"] {
         tree.folder(&format!("sys/bus/pci/drivers/{driver}"))?;
@@ -81,31 +96,24 @@ pub fn write(top: &Path, shape: Shape) -> Result<()> {
         }
         domain += 1;
     }
-    processes::write(top, shape.crowd).context("writing the processes")
+    processes::write(&mut tree, shape.crowd).context("writing the processes")
 }
 
 impl Tree<'_> {
-    fn path(&self, path: &str) -> PathBuf {
-        self.top.join(path)
+    fn folder(&mut self, path: &str) -> Result<()> {
+        self.medium.folder(path).with_context(|| path.to_owned())
     }
 
-    fn folder(&self, path: &str) -> Result<()> {
-        let path = self.path(path);
-        fs::create_dir_all(&path).with_context(|| path.display().to_string())
+    fn file(&mut self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        self.medium.file(path, content.as_ref()).with_context(|| path.to_owned())
     }
 
-    fn file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let path = self.path(path);
-        fs::write(&path, content).with_context(|| path.display().to_string())
-    }
-
-    fn link(&self, path: &str, target: &str) -> Result<()> {
-        let path = self.path(path);
-        symlink(target, &path).with_context(|| path.display().to_string())
+    fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        self.medium.link(path, target).with_context(|| path.to_owned())
     }
 
     /// Two sockets, two NUMA nodes, VFIO loaded: what is there once.
-    fn machine(&self) -> Result<()> {
+    fn machine(&mut self) -> Result<()> {
         let release = "6.12.0-generated";
         self.folder("proc/sys/kernel/random")?;
         self.file("proc/sys/kernel/osrelease", format!("{release}\n"))?;

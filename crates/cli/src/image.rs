@@ -137,7 +137,7 @@ fn list(connection: &Connection) -> Done {
     let mut table = Table::new(&["NAME", "STATUS", "DISK", "KERNEL", "SIZE"]);
     for image in images {
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
-        let size = image.size_bytes.map(output::bytes).unwrap_or_default();
+        let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
         table.row([image.name, image.status, image.disk_format.unwrap_or_default(), kernel, size]);
     }
     output::line(table.render().trim_end())
@@ -155,7 +155,7 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("disk", image.disk_format.clone().unwrap_or_default()),
         ("kernel", if image.has_kernel { "yes" } else { "" }.to_owned()),
         ("command line", image.cmdline.clone().unwrap_or_default()),
-        ("size", image.size_bytes.map(output::bytes).unwrap_or_default()),
+        ("size", image.size_bytes.map(model::shown::bytes).unwrap_or_default()),
         ("imported", image.created_at.clone()),
         ("tags", output::tags(&image.tags)),
     ])

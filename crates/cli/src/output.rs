@@ -57,36 +57,8 @@ pub fn fields(fields: &[(&str, String)]) -> Done {
     Ok(())
 }
 
-/// Bytes for a person.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
-    let mut unit = 0;
-    let mut tenths = count.saturating_mul(10);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if tenths.is_multiple_of(10) || tenths >= 1000 {
-        format!("{} {name}", tenths / 10)
-    } else {
-        format!("{}.{} {name}", tenths / 10, tenths % 10)
-    }
-}
-
 /// Labels for a person.
 pub fn tags(tags: &api::Tags) -> String {
     let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_for_a_person() {
-        let shown = [0, 1023, 1024, 1536, 5 << 30, 300 << 30, u64::MAX].map(bytes);
-        assert_eq!(shown[..6], ["0 B", "1023 B", "1 KB", "1.5 KB", "5 GB", "300 GB"]);
-    }
 }

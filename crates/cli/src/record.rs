@@ -49,7 +49,7 @@ impl Record {
         let file = file.unwrap_or_else(|| format!("handover-{}.tar.gz", recording.day()).into());
         let size = save(&recording, &file, self.force)
             .map_err(|error| Failure::to("record")(unwritten(&file, &error)))?;
-        let mut text = format!("{} ({})\n", file.display(), crate::output::bytes(size));
+        let mut text = format!("{} ({})\n", file.display(), model::shown::bytes(size));
         text += &self.summary(&recording.contents);
         let file = file.display();
         let _ = write!(text, "to look into it: tar tzf {file}; handover ls --root {file}");

@@ -36,8 +36,8 @@ fn render(answer: &Answer) -> String {
         table.row([resource.resource_type.clone()].into_iter().chain(shown));
     };
     row(&answer.cpu, &plain);
-    row(&answer.memory, &output::bytes);
-    row(&answer.disk, &output::bytes);
+    row(&answer.memory, &model::shown::bytes);
+    row(&answer.disk, &model::shown::bytes);
     if let Some(gpu) = &answer.gpu {
         let free = gpu.total_slots.saturating_sub(gpu.used_slots);
         let shown = [gpu.total_slots, gpu.used_slots, free].map(plain);

@@ -145,7 +145,8 @@ impl Serve {
             machine_uids: self.machine_uids,
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
         };
-        run(options, config, Arc::new(host), launchers, following)
+        let host = Arc::new(host);
+        run(options, config, host.clone(), launchers, following, host)
     }
 }
 
@@ -154,7 +155,7 @@ fn following(root: &Path) -> Option<Arc<dyn Following>> {
     if root != Path::new("/") {
         return None;
     }
-    match Follower::start() {
+    match Follower::listen() {
         Ok(follower) => Some(Arc::new(follower)),
         Err(error) => {
             tracing::warn!(

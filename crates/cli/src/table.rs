@@ -1,9 +1,9 @@
 //! Aligned tables for people.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use anstyle::Style;
+use model::shown::{plain, short};
 
 /// Between columns.
 const GAP: &str = "  ";
@@ -82,23 +82,6 @@ fn line<'a>(
     let line = line.trim_end();
     text.push_str(&most.map_or_else(|| line.into(), |most| short(line, most)));
     text.push('\n');
-}
-
-/// A text of at most so many characters.
-pub fn short(text: &str, most: usize) -> Cow<'_, str> {
-    // A text of fewer bytes has fewer characters.
-    if text.len() <= most || text.chars().count() <= most {
-        return text.into();
-    }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect::<String>().into()
-}
-
-/// A text without characters that a terminal acts on.
-pub fn plain(text: String) -> String {
-    if text.chars().any(char::is_control) {
-        return text.chars().filter(|c| !c.is_control()).collect();
-    }
-    text
 }
 
 #[cfg(test)]

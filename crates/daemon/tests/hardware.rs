@@ -46,6 +46,16 @@ impl Told {
         self.woken.notify_all();
     }
 
+    /// The GPU vanishes.
+    fn lose(&self) {
+        let address = GPU.parse().unwrap();
+        let lost = self.inventory.lock().unwrap().functions.remove(&address).unwrap();
+        let mut waiting = self.waiting.lock().unwrap();
+        waiting.changes.push(Change { address, name: lost.title(), what: What::Gone });
+        waiting.aloud = true;
+        self.woken.notify_all();
+    }
+
     fn break_off(&self) {
         let mut waiting = self.waiting.lock().unwrap();
         (waiting.aloud, waiting.broken) = (true, true);
@@ -72,6 +82,34 @@ impl Following for Told {
 
     fn snapshot(&self) -> Arc<Inventory> {
         Arc::new(self.inventory.lock().unwrap().clone())
+    }
+}
+
+/// What this process logs.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The line of the log with this in it, as soon as it is there.
+fn logged(text: &str) -> String {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+        if let Some(line) = log.lines().find(|line| line.contains(text)) {
+            return line.trim().to_owned();
+        }
+        assert!(Instant::now() < until, "{text} is not in the log: {log}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -140,4 +178,33 @@ fn a_host_that_tells_no_more_is_read_for_each_question() {
     while driver(&daemon, "/inventory") != "nvidia" {
         assert!(Instant::now() < until, "it believes what it heard last");
     }
+}
+
+#[test]
+fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
+    // Once in this process; other tests log into it, too.
+    let log = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).without_time();
+    log.with_target(false).init();
+    let told = Told::new();
+    let daemon = Daemon::following(told.clone());
+    daemon.register("gpu", GPU);
+    daemon.import("debian");
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    let instance = daemon.post("/instances", &body).expect(201);
+    let name = sim::workstation().functions[&GPU.parse().unwrap()].title();
+    told.lose();
+    let id = instance["id"].as_str().unwrap();
+    let line = logged("is gone from the host while");
+    assert_eq!(line, format!("WARN {GPU} {name} is gone from the host while instance {id} has it"));
+}
+
+#[test]
+fn a_device_that_nobody_has_may_go() {
+    let told = Told::new();
+    let daemon = Daemon::following(told.clone());
+    let mut events = events(&daemon);
+    told.lose();
+    let event = events.next().unwrap();
+    assert_eq!((&event["change"], &event["address"]), (&json!("gone"), &json!(GPU)));
+    assert_eq!(daemon.get("/inventory").expect(200)["functions"][GPU], Value::Null);
 }

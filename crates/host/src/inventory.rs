@@ -7,6 +7,7 @@
 //! What cannot be read or understood becomes a note of its function; no single attribute stops a listing.
 
 mod bars;
+pub(crate) mod builtin;
 mod function;
 mod groups;
 mod mdevs;

@@ -6,6 +6,7 @@
 mod capacity;
 mod check;
 mod detail;
+mod examining;
 mod found;
 mod holders;
 pub mod inventory;

@@ -28,12 +28,7 @@ const LONG: usize = 16 << 20;
 
 /// Reads the facts.
 pub(crate) fn read(root: &Root) -> Platform {
-    let mut platform = Platform {
-        kernel: root.text("proc/sys/kernel/osrelease").ok(),
-        cmdline: root.text("proc/cmdline").ok(),
-        distribution: distribution(root),
-        ..Platform::default()
-    };
+    let mut platform = kernel(root);
     if platform.cmdline.is_none() {
         platform.unseen.push("the kernel's command line (/proc/cmdline cannot be read)".into());
     }
@@ -48,6 +43,23 @@ pub(crate) fn read(root: &Root) -> Platform {
     platform.ovmf = tools::ovmf(root);
     platform.tools = tools::read(root);
     platform
+}
+
+/// Only what tells of the firmware's framebuffers, and how the kernel is told to leave them alone: it runs no program.
+pub(crate) fn console(root: &Root) -> Platform {
+    let mut platform = kernel(root);
+    boot::read(root, &mut platform);
+    memory::read(root, &mut platform);
+    platform
+}
+
+fn kernel(root: &Root) -> Platform {
+    Platform {
+        kernel: root.text("proc/sys/kernel/osrelease").ok(),
+        cmdline: root.text("proc/cmdline").ok(),
+        distribution: distribution(root),
+        ..Platform::default()
+    }
 }
 
 /// `ID` and `VERSION_ID` (os-release(5)).

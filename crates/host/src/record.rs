@@ -131,7 +131,7 @@ impl Recording {
             (entries, BTreeMap::new())
         } else {
             let host_name = trace.unnoted().text(HOST_NAME).ok();
-            Disguise::new(key(), host_name.as_deref())?.wear(entries)
+            Disguise::new(key(), host_name.as_deref())?.wear(entries)?
         };
         let contents = Contents {
             functions: inventory.functions.len(),
@@ -169,12 +169,12 @@ impl Recording {
 
 /// Reads the host in every way that there is.
 fn read_all(host: &LinuxHost, silent: &[Address]) -> Result<(Inventory, Vec<Holder>), RecordError> {
-    let inventory = host.inventory()?;
-    let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
+    let (rows, _) = host.overview()?;
+    let addresses: Vec<Address> = rows.functions.keys().copied().collect();
     let answering: Vec<Address> =
         addresses.iter().copied().filter(|address| !silent.contains(address)).collect();
-    host.overview()?;
-    host.detail(Some(&answering))?;
+    // Whoever reads detail reads the listing before it.
+    let inventory = host.detail(Some(&answering))?;
     let holders = host.holders(&addresses)?;
     let groups: Vec<u32> = inventory.groups.keys().copied().collect();
     // These say what they lack where they are used.

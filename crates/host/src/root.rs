@@ -8,6 +8,7 @@ mod files;
 mod memory;
 mod status;
 mod trace;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 pub use dir::Dir;
-pub(crate) use memory::{Tree, components};
+pub(crate) use memory::components;
 pub use status::{FileKind, Status};
 pub(crate) use trace::Trace;
+pub(crate) use tree::{Growing, Tree, Unfit};
 
 use crate::record;
 
@@ -44,9 +46,8 @@ impl Root {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let host = path == Path::new("/");
         let top = if !host && std::fs::metadata(path)?.is_file() {
-            let entries =
-                record::unpack(std::fs::File::open(path)?).map_err(std::io::Error::other)?;
-            Dir::of_recording(Arc::new(Tree::new(entries)))
+            let tree = record::unpack(std::fs::File::open(path)?).map_err(std::io::Error::other)?;
+            Dir::of_recording(Arc::new(tree))
         } else {
             Dir::of_files(path, host)?
         };

@@ -27,6 +27,11 @@ fn machine() -> Fake {
          alias pci:v00008086d*sv*sd*bc03sc*i* i915\n\
          alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n",
     );
+    fake.file(
+        "lib/modules/6.1.0-test/modules.builtin.modinfo",
+        "nova-core.alias=pci:v000010DEd*sv*sd*bc03sc02i00*\0nova-core.file=drivers/gpu/nova-core\0\
+         simplefb.alias=of:N*T*Csimple-framebuffer\0",
+    );
     fake
 }
 
@@ -68,7 +73,7 @@ fn configuration_space_and_attributes_are_read() {
     assert_eq!((detail.link, detail.flr), (Some(link), Some(true)));
     assert_eq!(detail.driver_override.as_deref(), Some("vfio-pci"));
     assert_eq!(detail.enabled_vfs, Some(1));
-    assert_eq!(detail.candidate_drivers, ["nouveau", "nvidia"]);
+    assert_eq!(detail.candidate_drivers, ["nouveau", "nova_core", "nvidia"]);
     assert_eq!(detail.capabilities, ["PCIe"]);
     assert_eq!((detail.mdev_types, detail.vgpu), (vec![], None));
 }
@@ -99,7 +104,7 @@ fn a_function_that_sleeps_is_not_woken() {
     assert_eq!((detail.port_type, detail.enabled_vfs), (None, Some(1)));
     assert_eq!(function.notes, ["it sleeps (suspended): what would wake it was not read"]);
     // Nothing but the one function's configuration space is left out.
-    assert_eq!(detail.candidate_drivers, ["nouveau", "nvidia"]);
+    assert_eq!(detail.candidate_drivers, ["nouveau", "nova_core", "nvidia"]);
 }
 
 #[test]
@@ -198,6 +203,6 @@ proptest! {
         let inventory = LinuxHost::reader(fake.root()).unwrap().detail(None).unwrap();
         prop_assert_eq!(inventory.functions.len(), 3);
         let gpu = inventory.function(GPU.parse().unwrap()).unwrap();
-        prop_assert_eq!(&gpu.detail.as_ref().unwrap().candidate_drivers, &["nouveau", "nvidia"]);
+        prop_assert_eq!(&gpu.detail.as_ref().unwrap().candidate_drivers, &["nouveau", "nova_core", "nvidia"]);
     }
 }

@@ -51,6 +51,7 @@ fn a_host_is_read() {
         ("sys/firmware/acpi/tables/DMAR", ""),
         ("sys/class/iommu/dmar0/intel-iommu/cap", "8d2008c40660462\n"),
         ("sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "N\n"),
+        ("sys/module/iommufd/parameters/allow_unsafe_interrupts", "Y\n"),
         ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "16\n"),
         ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "8\n"),
         ("sys/kernel/security/lsm", "lockdown,apparmor"),
@@ -76,6 +77,7 @@ fn a_host_is_read() {
     );
     assert!(read.virtual_machine && read.firmware.dmar && !read.firmware.ivrs);
     assert_eq!((read.interrupt_remapping, read.unsafe_interrupts), (Some(true), Some(false)));
+    assert_eq!(read.iommufd_unsafe_interrupts, Some(true));
     assert_eq!(read.iommus[0].address_bits, Some(39));
     assert_eq!((read.memory, read.memlock_limit), (1_024_000, Some(8 << 20)));
     let framebuffer =

@@ -121,6 +121,10 @@ fn made_up(secrets: &Secrets) -> Fake {
     fake.file("proc/4712/comm", format!("{user}s-job\n"));
     fake.file("lib/modules/6.1.0-test/modules.alias", "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\nalias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\nalias pci:v0000AAAAd*sv*sd*bc*sc*i* other\n");
     fake.file(
+        "lib/modules/6.1.0-test/modules.builtin.modinfo",
+        "nova_core.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0vfio_pci.license=GPL\0",
+    );
+    fake.file(
         "lib/modules/6.1.0-test/modules.dep",
         "kernel/vfio-pci.ko:\nkernel/nouveau.ko:\nkernel/other.ko:\n",
     );

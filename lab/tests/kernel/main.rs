@@ -3,6 +3,7 @@
 
 mod agreement;
 mod claims;
+mod commands;
 mod contract;
 mod crashes;
 mod hypeman;

@@ -144,7 +144,7 @@ impl Tree<'_> {
     }
 
     /// What a list of rows does not need, and what other programs read.
-    fn rest(&self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<()> {
+    fn rest(&mut self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<()> {
         self.folder(&format!("{at}/power"))?;
         for (name, text) in [
             ("uevent", uevent(kind, address)),
@@ -174,7 +174,7 @@ impl Tree<'_> {
     }
 
     /// What a driver makes for programs, with the links to it in its class and by its number.
-    fn node(&self, at: &str, class: &str, name: &str, number: Option<&str>) -> Result<()> {
+    fn node(&mut self, at: &str, class: &str, name: &str, number: Option<&str>) -> Result<()> {
         self.folder(at)?;
         let there = at.trim_start_matches("sys/");
         self.link(&format!("sys/class/{class}/{name}"), &format!("../../{there}"))?;

@@ -1,10 +1,8 @@
 //! Processes with open files, some of them devices of the host.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
 use anyhow::Result;
+
+use super::Tree;
 
 /// How many processes there are, and how many files each has open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +19,7 @@ const HOLDS: usize = 10;
 /// Mappings of an ordinary program: its libraries.
 const MAPPINGS: usize = 60;
 
-pub fn write(top: &Path, crowd: Crowd) -> Result<()> {
+pub fn write(tree: &mut Tree<'_>, crowd: Crowd) -> Result<()> {
     let mut maps = String::new();
     for library in 0..MAPPINGS {
         let from = 0x7f00_0000_0000_u64 + (library as u64) * 0x1_0000;
@@ -31,12 +29,11 @@ pub fn write(top: &Path, crowd: Crowd) -> Result<()> {
         );
     }
     for number in 0..crowd.processes {
-        let process = top.join(format!("proc/{}", 1000 + number));
-        let files = process.join("fd");
-        fs::create_dir_all(&files)?;
-        fs::write(process.join("comm"), "worker\n")?;
-        fs::write(process.join("cgroup"), "0::/system.slice/work.service\n")?;
-        fs::write(process.join("maps"), &maps)?;
+        let process = format!("proc/{}", 1000 + number);
+        tree.folder(&format!("{process}/fd"))?;
+        tree.file(&format!("{process}/comm"), "worker\n")?;
+        tree.file(&format!("{process}/cgroup"), "0::/system.slice/work.service\n")?;
+        tree.file(&format!("{process}/maps"), &maps)?;
         for file in 0..crowd.files {
             let target = match file {
                 0..3 => "/dev/null".to_owned(),
@@ -44,7 +41,7 @@ pub fn write(top: &Path, crowd: Crowd) -> Result<()> {
                 _ if file % 2 == 0 => format!("socket:[{}]", 10_000 + number * 100 + file),
                 _ => format!("/var/log/work/{number}-{file}.log"),
             };
-            symlink(target, files.join(file.to_string()))?;
+            tree.link(&format!("{process}/fd/{file}"), &target)?;
         }
     }
     Ok(())

@@ -3,8 +3,8 @@
 mod render;
 
 use clap::Args;
-use model::doctor::{Patient, Severity, Verdict, examine, remedy};
-use model::{Address, Host, Inventory, Refusal, no_such_function};
+use model::doctor::{Severity, Verdict, remedy};
+use model::{Address, Examining, Refusal};
 
 use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
 use crate::source::Source;
@@ -56,20 +56,7 @@ impl Doctor {
 
     fn examine(&self) -> Result<Verdict, Refusal> {
         let host = self.source.open()?;
-        let inventory: Inventory =
-            host.detail(None).map_err(|error| self.source.unreadable(&error))?;
-        if let Some(address) = self.address
-            && inventory.function(address).is_none()
-        {
-            return Err(no_such_function(address));
-        }
-        let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
-        let mut platform = host.platform();
-        let holders = host.holders(&addresses).unwrap_or_else(|error| {
-            platform.unseen.push(format!("who uses devices ({error})"));
-            Vec::new()
-        });
-        let patient = Patient { inventory: &inventory, holders: &holders, platform: &platform };
-        Ok(examine(patient, self.address))
+        let facts = host.facts().map_err(|error| self.source.unreadable(&error))?;
+        facts.examine(self.address)
     }
 }

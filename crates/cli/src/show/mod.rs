@@ -7,6 +7,7 @@ mod tests;
 mod text;
 
 use clap::Args;
+use model::doctor::{self, Patient, Platform};
 use model::{Address, Holder, Host, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
@@ -28,22 +29,33 @@ pub struct Show {
     output: Json,
 }
 
+/// What was read for it.
+struct Seen {
+    inventory: Inventory,
+    address: Address,
+    holders: Vec<Holder>,
+    console: Platform,
+}
+
 impl Show {
     pub fn run(self) -> Done {
         let what = format!("show {}", self.address);
-        let (inventory, address, holders) = self.read().map_err(Failure::to(what))?;
+        let Seen { inventory, address, holders, console } =
+            self.read().map_err(Failure::to(what))?;
         let Some(function) = inventory.function(address) else {
             let gone = model::no_such_function(address);
             return Err(Failure::to(format!("show {address}"))(gone));
         };
-        let sheet = Sheet::of(&inventory, function, &holders);
+        let patient = Patient { inventory: &inventory, holders: &holders, platform: &console };
+        let framebuffers = doctor::framebuffers(patient, address);
+        let sheet = Sheet { framebuffers, ..Sheet::of(&inventory, function, &holders) };
         if self.output.json {
             return output::json(&sheet);
         }
         output::line(text::render(&sheet).trim_end())
     }
 
-    fn read(&self) -> Result<(Inventory, Address, Vec<Holder>), Refusal> {
+    fn read(&self) -> Result<Seen, Refusal> {
         let host = self.source.open()?;
         let listing = self.source.inventory(&host)?;
         let address = find::find(&listing, &self.address)?;
@@ -56,6 +68,6 @@ impl Show {
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
         // Who uses it is told as far as this user may see it.
         let holders = host.holders(&addresses).unwrap_or_default();
-        Ok((inventory, address, holders))
+        Ok(Seen { inventory, address, holders, console: host.console() })
     }
 }

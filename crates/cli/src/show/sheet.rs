@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use model::doctor::Finding;
 use model::{
     Address, Assembly, Function, Group, Holder, Inventory, Kind, Link, NumaNode, PortType, Refusal,
     ResetDomain,
@@ -31,6 +32,8 @@ pub struct Sheet<'a> {
     pub holders: Vec<&'a Holder>,
     /// Why it cannot be handed over; empty where it can be.
     pub obstacles: Vec<Refusal>,
+    /// Framebuffers of the firmware's that lie on its BARs, or on those of what is handed over with it.
+    pub framebuffers: Vec<Finding>,
 }
 
 /// A bridge on the way to a function.
@@ -81,6 +84,7 @@ impl<'a> Sheet<'a> {
             reset_domain: ResetDomain::of(inventory, function),
             holders: holders.iter().filter(|holder| taken.contains(&holder.address)).collect(),
             obstacles,
+            framebuffers: Vec::new(),
         }
     }
 }

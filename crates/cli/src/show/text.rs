@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use model::doctor::{Finding, Severity};
+use model::shown::{bytes, plain};
+use model::topology::link;
 use model::{Bar, Function, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
-use crate::output::bytes;
-use crate::table::plain;
-use crate::topo::link;
 
 /// So many of a long list are shown.
 const SHOWN: usize = 16;
@@ -297,19 +297,24 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     let colour = |colour: AnsiColor| Style::new().bold().fg_color(Some(colour.into()));
     let bold = Style::new().bold();
     let _ = writeln!(text, "\n{bold}Can it be handed over?{bold:#}");
-    if !sheet.obstacles.is_empty() {
-        let red = colour(AnsiColor::Red);
-        let _ = writeln!(text, "  {red}no{red:#}");
-        for refusal in &sheet.obstacles {
-            let _ = writeln!(text, "  - {} ({})", refusal.message, refusal.code);
-            let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", refusal.remedy);
-        }
-    } else if sheet.holders.is_empty() {
-        let green = colour(AnsiColor::Green);
-        let _ = writeln!(text, "  {green}yes{green:#}");
+    let covered = |one: &Finding| one.severity == Severity::Impossible;
+    let (answer, colour) = if !sheet.obstacles.is_empty() || sheet.framebuffers.iter().any(covered)
+    {
+        ("no", colour(AnsiColor::Red))
+    } else if !sheet.holders.is_empty() {
+        ("not while it is in use", colour(AnsiColor::Yellow))
     } else {
-        let yellow = colour(AnsiColor::Yellow);
-        let _ = writeln!(text, "  {yellow}not while it is in use{yellow:#}");
+        ("yes", colour(AnsiColor::Green))
+    };
+    let _ = writeln!(text, "  {colour}{answer}{colour:#}");
+    for refusal in &sheet.obstacles {
+        let _ = writeln!(text, "  - {} ({})", refusal.message, refusal.code);
+        let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", refusal.remedy);
+    }
+    for finding in &sheet.framebuffers {
+        framebuffer(finding, text);
+    }
+    if sheet.obstacles.is_empty() && !sheet.holders.is_empty() {
         for holder in sheet.holders.iter().take(SHOWN) {
             let _ = writeln!(text, "  - {} by {}", holder.user, holder.by);
         }
@@ -318,6 +323,19 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     let address = sheet.function.address;
     let _ =
         writeln!(text, "  `handover doctor --for {address}` looks at the rest of the host too.");
+}
+
+fn framebuffer(finding: &Finding, text: &mut String) {
+    let bold = Style::new().bold();
+    let _ = writeln!(text, "  - {}: {}", plain(finding.read.clone()), finding.meaning);
+    let Some(remedy) = &finding.remedy else { return };
+    let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", plain(remedy.words.clone()));
+    for line in remedy.commands.iter().flat_map(|command| command.lines()) {
+        let _ = writeln!(text, "        {}", plain(line.to_owned()));
+    }
+    if remedy.reboot {
+        let _ = writeln!(text, "        then start this host again");
+    }
 }
 
 fn notes(function: &Function, text: &mut String) {

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use model::topology::Distance;
-
-use super::picture::Picture;
-use crate::table::{plain, short};
+use model::shown::{plain, short};
+use model::topology::{Distance, Picture};
 
 /// So much of what a device is stands beside its row.
 const WHAT: usize = 40;

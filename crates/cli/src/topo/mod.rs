@@ -1,9 +1,6 @@
 //! `handover topo`: the host's tree of devices, read from the host itself; no daemon is needed.
 
-pub mod link;
 mod matrix;
-mod picture;
-mod svg;
 #[cfg(test)]
 pub mod tests;
 mod text;
@@ -11,13 +8,13 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use model::{Code, Inventory, Refusal};
+use model::topology::{Picture, Wanted, svg};
+use model::{Code, Function, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::ls::filter::{self, Filter};
 use crate::source::Source;
 use crate::{Json, output};
-use picture::Picture;
 
 /// Draw the host's tree of devices: NUMA nodes, root ports, switches, links, IOMMU groups, distances
 #[derive(Debug, Args)]
@@ -50,7 +47,9 @@ pub struct Topo {
 impl Topo {
     pub fn run(self) -> Done {
         let inventory = self.read().map_err(Failure::to("read the host's devices"))?;
-        let picture = Picture::of(&inventory, self.all, &self.filters, self.distances);
+        let meant = |function: &Function| Filter::all_match(&self.filters, function);
+        let wanted = Wanted { all: self.all, distances: self.distances, meant: Some(&meant) };
+        let picture = Picture::of(&inventory, wanted);
         if let Some(file) = &self.svg {
             return write(file, &svg::render(&picture)).map_err(Failure::to("write the picture"));
         }

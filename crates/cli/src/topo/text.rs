@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use model::topology::{Part, Place, RootBus, TopologyNode};
+use model::shown::{plain, short};
+use model::topology::words::{extras, heading};
+use model::topology::{Part, Picture, Place, RootBus, link};
 
-use super::picture::Picture;
-use super::{link, matrix};
-use crate::output::bytes;
-use crate::table::{plain, short};
+use super::matrix;
 
 /// Colours of groups; they come again where there are more groups.
 const COLOURS: [AnsiColor; 6] = [
@@ -64,27 +63,6 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     text
 }
 
-/// A NUMA node in words.
-pub fn heading(node: &TopologyNode, several: bool) -> String {
-    let mut text = match node.node {
-        Some(number) => format!("NUMA node {number}"),
-        None if several => "On no known NUMA node".to_owned(),
-        None => "Host without NUMA nodes".to_owned(),
-    };
-    if !node.sockets.is_empty() {
-        let sockets: Vec<String> = node.sockets.iter().map(u32::to_string).collect();
-        let word = if sockets.len() == 1 { "socket" } else { "sockets" };
-        let _ = write!(text, " · {word} {}", sockets.join(", "));
-    }
-    if !node.cpus.is_empty() {
-        let _ = write!(text, " · CPUs {}", plain(node.cpus.clone()));
-    }
-    if node.memory > 0 {
-        let _ = write!(text, " · {}", bytes(node.memory));
-    }
-    text
-}
-
 fn root_bus(picture: &Picture, bus: &RootBus, last: bool, lines: &mut Vec<Line>) {
     let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
     lines.push(Line::Heading(format!("{branch}root bus {}", plain(bus.bus.clone()))));
@@ -121,24 +99,6 @@ fn function(picture: &Picture, place: &Place, left: String) -> Line {
         colour: colour.filter(|_| !bridge),
         bridge,
     }
-}
-
-/// What else is worth a word: virtual functions, mediated devices, the assembly that it goes with.
-pub fn extras(place: &Place) -> Vec<String> {
-    let mut extras = Vec::new();
-    match (place.virtual_functions.len(), place.possible_vfs) {
-        (0, _) => {}
-        (1, _) => extras.push("1 VF".to_owned()),
-        (count, _) => extras.push(format!("{count} VFs")),
-    }
-    if place.mdevs > 0 {
-        extras.push(format!("{} mdevs", place.mdevs));
-    }
-    let elsewhere = |head: &model::Address| *head != place.address;
-    if let Some(head) = place.assembly.filter(elsewhere) {
-        extras.push(format!("goes with {head}"));
-    }
-    extras
 }
 
 /// Puts columns under each other; on a terminal names give way first.

@@ -8,7 +8,7 @@ use super::question::Key;
 use super::{Face, Problem};
 
 /// Paths and what they would be.
-const ABSENT: [(&str, &str); 31] = [
+const ABSENT: [(&str, &str); 29] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -38,8 +38,6 @@ const ABSENT: [(&str, &str); 31] = [
     ("/devices/{key}/bind", "binding without an instance yet"),
     ("/devices/{key}/unbind", "unbinding without an instance yet"),
     ("/devices/{key}/reset", "reset on request yet"),
-    ("/topology", "topology yet"),
-    ("/doctor", "doctor yet"),
 ];
 
 /// Routes that answer 501.

@@ -6,6 +6,7 @@ mod claims;
 mod console;
 mod devices;
 mod events;
+mod examined;
 pub mod guard;
 mod host;
 mod images;
@@ -26,11 +27,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
-use model::Refusal;
+use model::{Examining, Refusal};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::hardware::Hardware;
 
+use examined::Examiner;
 pub use openapi::document as openapi;
 pub use problem::Problem;
 pub(crate) use upload::discard_leftovers;
@@ -42,20 +44,22 @@ pub struct Face {
     events: broadcast::Sender<JournalEvent>,
     hardware: Option<Hardware>,
     leases: Arc<Notify>,
+    examiner: Examiner,
     stopping: watch::Receiver<bool>,
 }
 
 impl Face {
     /// A face of `engine`. Streams end and waits are cut short when `stopping` becomes true.
     #[must_use]
-    pub(crate) const fn new(
+    pub(crate) fn new(
         engine: Engine,
         events: broadcast::Sender<JournalEvent>,
         hardware: Option<Hardware>,
+        examined: Arc<dyn Examining>,
         leases: Arc<Notify>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { engine, events, hardware, leases, stopping }
+        Self { engine, events, hardware, leases, examiner: Examiner::new(examined), stopping }
     }
 
     /// Tells the watcher of leases that there may be an earlier one.
@@ -97,6 +101,8 @@ pub fn router(face: Face) -> Router {
         .route("/resources", get(host::resources))
         .route("/capabilities", get(host::capabilities))
         .route("/inventory", get(host::inventory))
+        .route("/topology", get(examined::topology))
+        .route("/doctor", get(examined::doctor))
         .route("/openapi.json", get(openapi::serve))
         .route("/claims", get(claims::list).post(claims::create))
         .route("/claims/{key}", get(claims::show).delete(claims::release))

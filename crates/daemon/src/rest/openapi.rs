@@ -3,7 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{claims, devices, events, host, images, instances, logs, reconcile, sriov, wait};
+use super::{
+    claims, devices, events, examined, host, images, instances, logs, reconcile, sriov, wait,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,7 +16,7 @@ use super::{claims, devices, events, host, images, instances, logs, reconcile, s
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
-        host::health, host::resources, host::capabilities, host::inventory, events::stream,
+        host::health, host::resources, host::capabilities, host::inventory, examined::topology, examined::doctor, events::stream,
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
         sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,

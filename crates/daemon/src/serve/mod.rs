@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine, RecoveryReport};
-use model::{Code, Following, Host, Launcher, Refusal};
+use model::{Code, Examining, Following, Host, Launcher, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// Serves until SIGTERM or SIGINT. Machines go on running. Without `following` the host is read for each question, and
-/// nobody is told when its devices change.
+/// nobody is told when its devices change. `examined` is the same host, for those who look at it closely.
 ///
 /// # Errors
 /// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
@@ -58,6 +58,7 @@ pub fn run(
     host: Arc<dyn Host>,
     launchers: Vec<Arc<dyn Launcher>>,
     following: Option<Arc<dyn Following>>,
+    examined: Arc<dyn Examining>,
 ) -> Result<(), Refusal> {
     let network = network(&options)?;
     crowd::raise_open_files();
@@ -80,7 +81,7 @@ pub fn run(
     let leases = Arc::new(tokio::sync::Notify::new());
     runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
     runtime.spawn(crate::look_after::watch(engine.clone()));
-    let app = router(Face::new(engine.clone(), events, hardware, leases, stopping.clone()));
+    let app = router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));
     // What is half-way is undone while there is time. A question that still blocks must not hold up the end: the journal
     // finishes it at the next start.

@@ -1,6 +1,7 @@
 //! A daemon on a simulated host, served as in earnest: over a unix socket and TCP.
 #![allow(dead_code)]
 
+mod examined;
 mod launcher;
 
 use std::io::{Read, Write};
@@ -16,6 +17,7 @@ use model::{Following, Inventory, Launcher};
 use serde_json::Value;
 use sim::{SimHost, SimLauncher, Snapshot};
 
+pub use examined::Examined;
 pub use launcher::Recorded;
 
 /// The GPUs, NIC and drive of `sim::workstation`.
@@ -116,7 +118,10 @@ impl Daemon {
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };
         let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(launcher)];
-        std::thread::spawn(move || run(options, config, host, launchers, following).unwrap());
+        let examined = Arc::new(Examined(host.clone()));
+        std::thread::spawn(move || {
+            run(options, config, host, launchers, following, examined).unwrap();
+        });
         let until = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()
         {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use memchr::memmem;
 use model::Function;
 
+use super::builtin;
 use super::modalias::Modalias;
 use crate::root::Root;
 
@@ -14,6 +15,10 @@ const OURS: [&str; 4] = ["vfio", "vfio_pci", "vfio_iommu_type1", "iommufd"];
 /// Where distributions keep the modules of a kernel; the last is NixOS.
 const PLACES: [&str; 3] =
     ["lib/modules", "usr/lib/modules", "run/booted-system/kernel-modules/lib/modules"];
+
+/// What modules say that they drive: those that can be loaded, and those that are part of the kernel.
+const LOADABLE: &str = "modules.alias";
+const BUILT_IN: &str = "modules.builtin.modinfo";
 
 /// `modules.alias` and `modules.dep` of a large distribution kernel have 2 MiB.
 const LIMIT: usize = 32 << 20;
@@ -28,8 +33,8 @@ pub struct Catalog {
     candidates: BTreeMap<Modalias, Vec<String>>,
 }
 
-/// A state of the module files: the directory, and when `modules.alias` and `modules.dep` were written.
-type Stamp = (String, [Option<(i64, u64)>; 2]);
+/// A state of the module files: the directory, and when those that matter were written.
+type Stamp = (String, [Option<(i64, u64)>; 3]);
 
 /// One `alias vfio_pci:... module` (`MODULE_DEVICE_TABLE` with `PCI_DRIVER_OVERRIDE_DEVICE_VFIO`).
 #[derive(Debug)]
@@ -64,7 +69,7 @@ impl Catalog {
             let stat = root.stat(&format!("{place}/{name}")).ok()?;
             Some((stat.modified, stat.size))
         };
-        let states = [state("modules.alias"), state("modules.dep")];
+        let states = [state(LOADABLE), state("modules.dep"), state(BUILT_IN)];
         let stamp = Some((place, states));
         if self.stamp != stamp {
             *self = Self { stamp, ..Self::default() };
@@ -90,8 +95,8 @@ impl Catalog {
         functions: impl Iterator<Item = &'a mut Function>,
     ) {
         if self.vfio_aliases.is_none() {
-            let bytes = self.file(root, "modules.alias");
-            let aliases = aliases(&bytes, b"alias vfio_pci:").map(|(pattern, module)| Alias {
+            let files = [self.file(root, LOADABLE), self.file(root, BUILT_IN)];
+            let aliases = patterns(&files, "vfio_pci:").map(|(pattern, module)| Alias {
                 pattern: pattern.to_owned(),
                 module: module.replace('-', "_"),
             });
@@ -119,8 +124,8 @@ impl Catalog {
         wanted.sort_unstable();
         wanted.dedup();
         if !wanted.is_empty() {
-            let bytes = self.file(root, "modules.alias");
-            self.candidates.extend(drivers_for(&bytes, &wanted));
+            let files = [self.file(root, LOADABLE), self.file(root, BUILT_IN)];
+            self.candidates.extend(drivers_for(patterns(&files, "pci:"), &wanted));
         }
         &self.candidates
     }
@@ -159,7 +164,10 @@ fn driver_of(root: &Root, module: &str) -> String {
 }
 
 /// For each function the modules that say they have a driver for it, by name.
-fn drivers_for(bytes: &[u8], wanted: &[Modalias]) -> BTreeMap<Modalias, Vec<String>> {
+fn drivers_for<'a>(
+    patterns: impl Iterator<Item = (&'a str, &'a str)>,
+    wanted: &[Modalias],
+) -> BTreeMap<Modalias, Vec<String>> {
     let mut found: BTreeMap<Modalias, Vec<String>> = BTreeMap::new();
     // The file has twenty thousand lines of PCI, most of them for one vendor: only that vendor's functions are tried.
     let mut vendors: HashMap<String, Vec<(String, Modalias)>> = HashMap::new();
@@ -169,7 +177,7 @@ fn drivers_for(bytes: &[u8], wanted: &[Modalias]) -> BTreeMap<Modalias, Vec<Stri
         found.entry(*modalias).or_default();
     }
     let all: Vec<_> = vendors.values().flatten().cloned().collect();
-    for (pattern, module) in aliases(bytes, b"alias pci:") {
+    for (pattern, module) in patterns {
         let vendor = pattern.get(..9).filter(|vendor| !vendor.contains('*'));
         let tried = match vendor {
             Some(vendor) => vendors.get(vendor).map(Vec::as_slice).unwrap_or_default(),
@@ -187,10 +195,22 @@ fn drivers_for(bytes: &[u8], wanted: &[Modalias]) -> BTreeMap<Modalias, Vec<Stri
     found
 }
 
-/// The patterns and modules of the lines that begin like this.
-fn aliases<'a>(bytes: &'a [u8], start: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let ends = memmem::find_iter(bytes, start).map(move |at| (at, at + start.len()));
-    ends.filter_map(|(at, from)| {
+/// The patterns and modules of one kind of aliases, in the files of those that can be loaded and of those built in.
+fn patterns<'a>(
+    [loadable, built_in]: &'a [Vec<u8>; 2],
+    kind: &'static str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    aliases(loadable, kind).chain(builtin::aliases(built_in, kind))
+}
+
+/// The patterns and modules of the lines `alias pci:... module`.
+fn aliases<'a>(bytes: &'a [u8], kind: &'static str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    const ALIAS: &[u8] = b"alias ";
+    let starts = memmem::find_iter(bytes, kind.as_bytes()).filter_map(move |at| {
+        let start = at.checked_sub(ALIAS.len())?;
+        bytes.get(start..at).is_some_and(|word| word == ALIAS).then_some((start, at + kind.len()))
+    });
+    starts.filter_map(|(at, from)| {
         let begins = at == 0 || bytes.get(at - 1) == Some(&b'\n');
         let rest = bytes.get(from..).filter(|_| begins)?;
         let line = rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?;
@@ -278,8 +298,10 @@ mod tests {
             alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n\
             alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n";
         let gpu = Modalias::read("pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00").unwrap();
-        let found = drivers_for(file, &[gpu]);
-        assert_eq!(found[&gpu], ["any_display", "nouveau", "nvidia"]);
+        let built_in = b"nova-core.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0nova-core.license=GPL\0";
+        let files = [file.to_vec(), built_in.to_vec()];
+        let found = drivers_for(patterns(&files, "pci:"), &[gpu]);
+        assert_eq!(found[&gpu], ["any_display", "nouveau", "nova_core", "nvidia"]);
     }
 
     proptest! {
@@ -287,9 +309,9 @@ mod tests {
         fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "(alias (vfio_)?pci:[v*d0-9A-F]{0,20} ?[a-z]{0,4}\n|.|\n){0,9}") {
             let gpu = Modalias::read("pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00");
             for file in [bytes.as_slice(), text.as_bytes()] {
-                let _ = drivers_for(file, gpu.as_slice());
+                let _ = drivers_for(aliases(file, "pci:"), gpu.as_slice());
                 let _ = ours(file).count();
-                let _ = aliases(file, b"alias vfio_pci:").count();
+                let _ = aliases(file, "vfio_pci:").count();
             }
         }
 

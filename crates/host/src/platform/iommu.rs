@@ -8,7 +8,6 @@ use crate::root::Root;
 const TABLES: &str = "sys/firmware/acpi/tables";
 const UNITS: &str = "sys/class/iommu";
 const INTERRUPTS: &str = "proc/interrupts";
-const UNSAFE: &str = "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
 
 /// Reads the facts about the IOMMU.
 pub fn read(root: &Root, platform: &mut Platform) {
@@ -19,7 +18,8 @@ pub fn read(root: &Root, platform: &mut Platform) {
         .into_iter()
         .map(|name| IommuDevice { address_bits: address_bits(root, &name), name })
         .collect();
-    platform.unsafe_interrupts = root.text(UNSAFE).ok().and_then(|text| flag(&text));
+    platform.unsafe_interrupts = allows_unsafe_interrupts(root, "vfio_iommu_type1");
+    platform.iommufd_unsafe_interrupts = allows_unsafe_interrupts(root, "iommufd");
     match long_text(root, INTERRUPTS) {
         Ok(text) => platform.interrupt_remapping = remapping(&text),
         Err(errno) => platform.unseen.push(unseen("the interrupts", INTERRUPTS, errno)),
@@ -54,6 +54,10 @@ fn remapping(text: &str) -> Option<bool> {
         return Some(true);
     }
     chips().any(|word| word.contains("PCI-MSI") || word.starts_with("IO-APIC")).then_some(false)
+}
+
+fn allows_unsafe_interrupts(root: &Root, module: &str) -> Option<bool> {
+    flag(&root.text(&format!("sys/module/{module}/parameters/allow_unsafe_interrupts")).ok()?)
 }
 
 /// A kernel parameter that is a flag.

@@ -2,11 +2,12 @@
 //! processes that have nothing to do with them.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use model::Inventory;
 
 use super::entries::{Entries, Kind};
-use crate::inventory::{Modalias, matches};
+use crate::inventory::{Modalias, builtin, matches};
 
 /// What decides what stays.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     let modaliases: BTreeSet<String> = functions.map(|f| Modalias::of(f).to_string()).collect();
     let mut modules = interest.modules.clone();
     edit(entries, "/modules.alias", |text| aliases(text, &modaliases, &mut modules));
+    edit(entries, "/modules.builtin.modinfo", |text| built_in(text, &modaliases));
     edit(entries, "/modules.dep", |text| lines(text, |line| module_stays(line, &modules)));
     edit(entries, "/modules.builtin", |text| lines(text, |line| module_stays(line, &modules)));
     edit(entries, "/pci.ids", |text| names(text, interest.inventory));
@@ -91,6 +93,19 @@ fn aliases(text: &str, functions: &BTreeSet<String>, modules: &mut BTreeSet<Stri
             modules.insert(module.trim().replace('-', "_"));
             kept.push_str(line);
             kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// What modules that are built in say of the host's functions.
+fn built_in(text: &str, functions: &BTreeSet<String>) -> String {
+    let mut kept = String::new();
+    for kind in ["pci:", "vfio_pci:"] {
+        for (pattern, module) in builtin::aliases(text.as_bytes(), kind) {
+            if functions.iter().any(|function| matches(pattern, function)) {
+                let _ = write!(kept, "{module}.alias={kind}{pattern}\0");
+            }
         }
     }
     kept
@@ -191,5 +206,8 @@ mod tests {
         assert_eq!(kept, "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n");
         assert!(module_stays("kernel/drivers/gpu/drm/nouveau/nouveau.ko.xz: a.ko", &modules));
         assert!(!module_stays("kernel/drivers/other.ko.xz:", &modules));
+        let text = "nova.license=GPL\0nova.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0e1000.alias=pci:v00008086d*\0";
+        let kept = built_in(text, &BTreeSet::from([function.to_owned()]));
+        assert_eq!(kept, "nova.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0");
     }
 }

@@ -1,10 +1,12 @@
 //! Replaces what tells one machine or person from others: serial numbers, hardware addresses, UUIDs, names. The same
 //! value has the same replacement in the whole recording, and others have others; the key that decides is thrown away.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use regex::bytes::{Captures, Regex};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
 
 use super::entries::{Entries, Entry, Kind};
@@ -83,6 +85,9 @@ const SERIALS: [&str; 6] = [
 /// The EFI partitions of a Proxmox host.
 const VOLUMES: &str = "/proxmox-boot-uuids";
 
+/// The most memory that looking for all serial numbers at once may take: that of some hundred thousand drives.
+const LARGEST_FORM: usize = 1 << 30;
+
 /// Serial numbers shorter than this are replaced only where they are the whole of a file: elsewhere they could be
 /// anything.
 const SHORTEST: usize = 6;
@@ -93,8 +98,9 @@ pub struct Disguise {
     forms: Arc<Regex>,
     /// Hardware addresses, as twelve digits.
     addresses: BTreeSet<String>,
-    /// Texts that are replaced wherever they are.
-    literals: Arc<BTreeMap<Vec<u8>, String>>,
+    /// Texts that are replaced wherever they are, and all of them as one form, to be looked for at once.
+    literals: Arc<BTreeMap<String, String>>,
+    literal_form: Option<Arc<Regex>>,
     words: Option<Arc<Regex>>,
     made: BTreeMap<(Private, String), String>,
     used: BTreeSet<String>,
@@ -119,6 +125,7 @@ impl Disguise {
             forms: Arc::new(Regex::new(FORMS)?),
             addresses: BTreeSet::new(),
             literals: Arc::default(),
+            literal_form: None,
             words: name.map(words).transpose()?.map(Arc::new),
             made: BTreeMap::new(),
             used: BTreeSet::new(),
@@ -126,8 +133,14 @@ impl Disguise {
     }
 
     /// Replaces everything private in a recording; how many different values of each kind.
-    pub fn wear(mut self, entries: Entries) -> (Entries, BTreeMap<Private, usize>) {
-        self.learn(&entries);
+    ///
+    /// # Errors
+    /// Where there are more serial numbers than can be looked for.
+    pub fn wear(
+        mut self,
+        entries: Entries,
+    ) -> Result<(Entries, BTreeMap<Private, usize>), regex::Error> {
+        self.learn(&entries)?;
         let mut disguised = Entries::default();
         for (path, entry) in entries.files {
             let kind = match entry.kind {
@@ -143,11 +156,11 @@ impl Disguise {
         for (private, _) in self.made.keys() {
             *counts.entry(*private).or_default() += 1;
         }
-        (disguised, counts)
+        Ok((disguised, counts))
     }
 
     /// Learns what is private only because of where it is.
-    fn learn(&mut self, entries: &Entries) {
+    fn learn(&mut self, entries: &Entries) -> Result<(), regex::Error> {
         let mut serials = BTreeSet::new();
         for (path, entry) in &entries.files {
             let Some(content) = entry.content() else { continue };
@@ -165,10 +178,12 @@ impl Disguise {
         for serial in serials.into_iter().filter(|serial| serial.len() >= SHORTEST) {
             let fake = self.fake(Private::Serial, &serial);
             // World wide names of NVMe have the serial number as hexadecimal digits.
-            literals.insert(hex(&serial).into_bytes(), hex(&fake));
-            literals.insert(serial.into_bytes(), fake);
+            literals.insert(hex(&serial), hex(&fake));
+            literals.insert(serial, fake);
         }
+        self.literal_form = any_of(literals.keys())?.map(Arc::new);
         self.literals = Arc::new(literals);
+        Ok(())
     }
 
     fn content(&mut self, path: &str, content: Vec<u8>) -> Vec<u8> {
@@ -204,13 +219,16 @@ impl Disguise {
     }
 
     fn bytes(&mut self, mut bytes: Vec<u8>, free: bool) -> Vec<u8> {
-        for (literal, fake) in self.literals.iter() {
-            if memchr::memmem::find(&bytes, literal).is_some() {
-                bytes = replace(&bytes, literal, fake.as_bytes());
-            }
+        if let Some(form) = &self.literal_form {
+            let fake = |found: &Captures<'_>| {
+                let fake = self.literals.get(&matched(found, 0));
+                fake.map(|fake| fake.as_bytes().to_vec()).unwrap_or_default()
+            };
+            bytes = changed(form.replace_all(&bytes, fake)).unwrap_or(bytes);
         }
         let forms = Arc::clone(&self.forms);
-        bytes = forms.replace_all(&bytes, |found: &Captures<'_>| self.form(found)).into_owned();
+        let disguised = forms.replace_all(&bytes, |found: &Captures<'_>| self.form(found));
+        bytes = changed(disguised).unwrap_or(bytes);
         if let Some(words) = self.words.clone().filter(|_| free) {
             let name = |found: &Captures<'_>| self.fake(Private::HostName, &matched(found, 0));
             bytes = words.replace_all(&bytes, name).into_owned();
@@ -333,6 +351,14 @@ fn matched(found: &Captures<'_>, group: usize) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What became of bytes, if they were changed at all: of most files nothing is.
+fn changed(bytes: Cow<'_, [u8]>) -> Option<Vec<u8>> {
+    match bytes {
+        Cow::Owned(changed) => Some(changed),
+        Cow::Borrowed(_) => None,
+    }
+}
+
 fn hex(text: &str) -> String {
     hex_of(text.as_bytes())
 }
@@ -341,16 +367,16 @@ fn hex_of(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
-    let mut done = Vec::with_capacity(bytes.len());
-    let mut from = 0;
-    for at in memchr::memmem::find_iter(bytes, what) {
-        done.extend_from_slice(bytes.get(from..at).unwrap_or_default());
-        done.extend_from_slice(with);
-        from = at + what.len();
+/// One form for all these texts, the longer before those that they begin with; `None` where there is none.
+fn any_of<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Option<Regex>, regex::Error> {
+    let mut texts: Vec<&String> = texts.collect();
+    texts.sort_by_key(|text| Reverse(text.len()));
+    if texts.is_empty() {
+        return Ok(None);
     }
-    done.extend_from_slice(bytes.get(from..).unwrap_or_default());
-    done
+    let escaped: Vec<String> = texts.into_iter().map(|text| regex::escape(text)).collect();
+    let form = format!("(?-u){}", escaped.join("|"));
+    RegexBuilder::new(&form).size_limit(LARGEST_FORM).build().map(Some)
 }
 
 #[cfg(test)]
@@ -363,7 +389,8 @@ mod tests {
             let kind = Kind::File(Some(text.as_bytes().to_vec()));
             entries.files.insert((*path).to_owned(), Entry { kind, ..Entry::default() });
         }
-        let (entries, counts) = Disguise::new([7; 32], Some("my-host")).unwrap().wear(entries);
+        let (entries, counts) =
+            Disguise::new([7; 32], Some("my-host")).unwrap().wear(entries).unwrap();
         let text = |entry: &Entry| String::from_utf8(entry.content().unwrap().to_vec()).unwrap();
         (entries.files.iter().map(|(path, entry)| (path.clone(), text(entry))).collect(), counts)
     }

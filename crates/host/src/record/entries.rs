@@ -75,10 +75,3 @@ impl Entry {
         }
     }
 }
-
-impl Entries {
-    /// The text of a file that was read.
-    pub fn text(&self, path: &str) -> Option<&str> {
-        std::str::from_utf8(self.files.get(path)?.content()?).ok()
-    }
-}

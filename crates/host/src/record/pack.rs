@@ -12,7 +12,7 @@ use super::{CLAIMED, ERRORS, FACTS, Facts};
 
 /// Writes an archive. The same recording gives the same bytes.
 pub fn pack<W: Write>(entries: &Entries, facts: &Facts, into: W) -> io::Result<W> {
-    let mut archive = Builder::new(GzEncoder::new(into, Compression::best()));
+    let mut archive = Builder::new(GzEncoder::new(into, Compression::default()));
     own(&mut archive, FACTS, &format!("{}\n", serde_json::to_string_pretty(facts)?))?;
     own(&mut archive, ERRORS, &errors(entries))?;
     own(&mut archive, CLAIMED, &lines(entries.claimed.iter()))?;

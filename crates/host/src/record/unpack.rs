@@ -6,9 +6,9 @@ use flate2::read::MultiGzDecoder;
 use rustix::io::Errno;
 use tar::{Archive, EntryType, Header};
 
-use super::entries::{Entries, Entry, Kind};
+use super::entries::{Entry, Kind};
 use super::{CLAIMED, ERRORS, FACTS, FORMAT, Facts};
-use crate::root::components;
+use crate::root::{Growing, Tree, Unfit, components};
 
 /// What is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -70,21 +70,21 @@ pub enum Damage {
 ///
 /// # Errors
 /// Where it is damaged, or larger than a recording ever is.
-pub fn unpack(archive: impl Read) -> Result<Entries, Damage> {
+pub fn unpack(archive: impl Read) -> Result<Tree, Damage> {
     unpack_within(archive, LIMITS)
 }
 
 /// Reads an archive within limits.
-pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Entries, Damage> {
+pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Tree, Damage> {
     // One byte more, so that its end is not taken for the archive's.
     let stream = MultiGzDecoder::new(archive).take(limits.bytes + 1);
-    let mut unpacking = Unpacking { entries: Entries::default(), limits, names: Names::default() };
+    let mut unpacking = Unpacking { files: Growing::default(), limits, names: Names::default() };
     let mut archive = Archive::new(stream);
     let broken =
         |error: io::Error, count| Damage::Archive { reason: error.to_string(), entries: count };
     // Raw, for else names of any length would be read into memory.
     for entry in archive.entries().map_err(|e| broken(e, 0))?.raw(true) {
-        let read = entry.map_err(|error| broken(error, unpacking.entries.files.len()))?;
+        let read = entry.map_err(|error| broken(error, unpacking.files.entries))?;
         unpacking.entry(read)?;
     }
     if archive.into_inner().limit() == 0 {
@@ -94,7 +94,7 @@ pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Entries, Dama
 }
 
 struct Unpacking {
-    entries: Entries,
+    files: Growing,
     limits: Limits,
     names: Names,
 }
@@ -136,17 +136,15 @@ impl Unpacking {
         if path.is_empty() {
             return Ok(());
         }
-        if self.entries.files.len() >= self.limits.entries {
-            let limit = u64::try_from(self.limits.entries).unwrap_or(u64::MAX);
+        let limit = u64::try_from(self.limits.entries).unwrap_or(u64::MAX);
+        if self.files.entries >= self.limits.entries {
             return Err(self.too_large("files", limit, &path));
         }
-        if let Some(known) = self.entries.files.get(&path)
-            && known.kind != entry.kind
-        {
-            return Err(Damage::Odd { path, reason: "it is there twice".into() });
+        match self.files.insert(&path, entry) {
+            Ok(()) => Ok(()),
+            Err(Unfit::Twice) => Err(Damage::Odd { path, reason: "it is there twice".into() }),
+            Err(Unfit::TooMany) => Err(self.too_large("files", limit, &path)),
         }
-        self.entries.files.insert(path, entry);
-        Ok(())
     }
 
     /// A path or a target that is too long for a header.
@@ -177,7 +175,7 @@ impl Unpacking {
         let mut bytes = Vec::new();
         read.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Damage::Archive {
             reason: format!("{path}: {error}"),
-            entries: self.entries.files.len(),
+            entries: self.files.entries,
         })?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
             return Err(self.too_large("bytes in one file", limit, path));
@@ -236,9 +234,9 @@ impl Unpacking {
     }
 
     /// Puts in place what is said in files of our own.
-    fn finish(self) -> Result<Entries, Damage> {
-        let mut entries = self.entries;
-        if let Some(facts) = entries.text(FACTS) {
+    fn finish(self) -> Result<Tree, Damage> {
+        let mut files = self.files;
+        if let Some(facts) = files.text(FACTS) {
             let odd =
                 |e: serde_json::Error| Damage::Odd { path: FACTS.into(), reason: e.to_string() };
             let facts: Facts = serde_json::from_str(facts).map_err(odd)?;
@@ -246,20 +244,18 @@ impl Unpacking {
                 return Err(Damage::Newer { format: facts.format });
             }
         }
-        let claimed = entries.text(CLAIMED).unwrap_or_default();
-        entries.claimed = claimed.lines().map(str::to_owned).collect();
-        for line in entries.text(ERRORS).unwrap_or_default().to_owned().lines() {
+        let claimed = files.text(CLAIMED).unwrap_or_default();
+        files.claimed = claimed.lines().map(str::to_owned).collect();
+        for line in files.text(ERRORS).unwrap_or_default().to_owned().lines() {
             let (number, path) = line.split_once(' ').unwrap_or_default();
             let errno = number.parse().ok().filter(|number| (1..4096).contains(number));
             let Some(errno) = errno.map(Errno::from_raw_os_error) else {
                 let reason = format!("{line:?} is no error of a file");
                 return Err(Damage::Odd { path: ERRORS.into(), reason });
             };
-            if let Some(entry) = entries.files.get_mut(path) {
-                entry.error = Some(errno);
-            }
+            files.fail(path, errno);
         }
-        Ok(entries)
+        Ok(files.grown())
     }
 }
 
@@ -279,6 +275,7 @@ fn attributes(path: &str, kind: Kind, header: &Header) -> Result<Entry, Damage> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::Dir;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
@@ -338,9 +335,10 @@ mod tests {
     fn a_link_out_leads_nowhere() {
         let bytes =
             archive(&[("sys/out", EntryType::Symlink, "/etc"), ("sys/out/passwd", FILE, "x")]);
-        let entries = unpack(bytes.as_slice()).unwrap();
-        assert_eq!(entries.files["sys/out"].kind, Kind::Link("/etc".into()));
-        assert!(!entries.files.contains_key("etc/passwd"));
+        let top = Dir::of_recording(unpack(bytes.as_slice()).unwrap().into());
+        assert_eq!(top.link("sys/out").unwrap(), "/etc");
+        assert_eq!(top.text("sys/out/passwd"), Err(Errno::NOENT));
+        assert_eq!(top.text("etc/passwd"), Err(Errno::NOENT));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use super::files::Files;
-use super::memory::{Place, Tree};
+use super::memory::Place;
 use super::trace::Trace;
+use super::tree::Tree;
 use super::{FileKind, Result, Status};
 
 /// The most that is read of one attribute. sysfs gives a page at most; procfs files can be longer.
@@ -42,7 +43,7 @@ impl Dir {
     }
 
     /// The root directory of a recording.
-    pub(super) const fn of_recording(tree: Arc<Tree>) -> Self {
+    pub(crate) const fn of_recording(tree: Arc<Tree>) -> Self {
         Self { form: Form::Memory(Place::top(tree)), traced: None }
     }
 

@@ -127,6 +127,11 @@ impl Files {
     }
 
     pub fn status(&self, path: &str, follow: bool) -> Result<Status> {
+        // A name alone leads nowhere, as for a link.
+        if !follow && !path.contains('/') && !matches!(path, "" | "..") {
+            let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW);
+            return Ok(Status::from(&stat?));
+        }
         let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
         Ok(Status::from(&rustix::fs::fstat(self.open(path, flags)?)?))
     }

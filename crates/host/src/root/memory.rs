@@ -1,28 +1,14 @@
 //! A recording as a tree in memory. Symbolic links are resolved inside it: nothing leads out, for there is no outside.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::tree::{Node, Tree, What};
 use super::{FileKind, Result, Status};
-use crate::record::{Entries, Entry, Kind};
 
 /// As many links are followed as the kernel follows (path_resolution(7)).
 const LINKS: u32 = 40;
-
-/// All files of a recording.
-#[derive(Debug, Default)]
-pub struct Tree {
-    top: Node,
-    claimed: BTreeSet<String>,
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    entry: Entry,
-    children: BTreeMap<String, Node>,
-}
 
 /// A directory in a tree.
 #[derive(Clone, Debug)]
@@ -37,23 +23,17 @@ pub fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|name| !name.is_empty() && *name != ".")
 }
 
-impl Tree {
-    /// Makes a tree of entries. Directories that have no entry of their own are there as well.
-    pub fn new(entries: Entries) -> Self {
-        let mut top = Node::default();
-        for (path, entry) in entries.files {
-            let mut node = &mut top;
-            for name in components(&path) {
-                node = node.children.entry(name.to_owned()).or_default();
-            }
-            node.entry = entry;
-        }
-        Self { top, claimed: entries.claimed }
-    }
+/// The way to a file.
+struct Trail<'t> {
+    tree: &'t Tree,
+    top: &'t Node,
+    steps: Vec<&'t Node>,
+}
 
+impl<'t> Trail<'t> {
     /// Walks a path from the root on. A `..` at the root stays there, as after `chroot`.
-    fn walk<'t>(&'t self, at: &str, path: &str, follow: bool) -> Result<Trail<'t>> {
-        let mut trail = Trail { top: &self.top, steps: Vec::new() };
+    fn walk(tree: &'t Tree, at: &str, path: &str, follow: bool) -> Result<Self> {
+        let mut trail = Trail { tree, top: tree.top().ok_or(Errno::NOENT)?, steps: Vec::new() };
         let mut ahead: Vec<&str> = components(path).rev().chain(components(at).rev()).collect();
         let mut links = 0;
         while let Some(name) = ahead.pop() {
@@ -62,45 +42,43 @@ impl Tree {
                 continue;
             }
             let here = trail.node();
-            if here.entry.kind != Kind::Directory {
+            if here.what != What::Directory {
                 return Err(Errno::NOTDIR);
             }
-            let Some((name, child)) = here.children.get_key_value(name) else {
-                return Err(here.entry.error.unwrap_or(Errno::NOENT));
+            let Some(child) = tree.child(here, name) else {
+                return Err(here.error.unwrap_or(Errno::NOENT));
             };
-            match &child.entry.kind {
-                Kind::Link(target) if follow || !ahead.is_empty() => {
+            match child.what {
+                What::Link(target) if follow || !ahead.is_empty() => {
                     links += 1;
                     if links > LINKS {
                         return Err(Errno::LOOP);
                     }
+                    let target = target_of(tree, target);
                     if target.starts_with('/') {
                         trail.steps.clear();
                     }
                     ahead.extend(components(target).rev());
                 }
-                _ => trail.steps.push((name, child)),
+                _ => trail.steps.push(child),
             }
         }
         Ok(trail)
     }
-}
 
-/// The way to a file.
-struct Trail<'t> {
-    top: &'t Node,
-    steps: Vec<(&'t str, &'t Node)>,
-}
-
-impl<'t> Trail<'t> {
     fn node(&self) -> &'t Node {
-        self.steps.last().map_or(self.top, |(_, node)| *node)
+        self.steps.last().unwrap_or(&self.top)
     }
 
     fn path(&self) -> String {
-        let names: Vec<&str> = self.steps.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = self.steps.iter().map(|node| self.tree.name(node)).collect();
         names.join("/")
     }
+}
+
+/// Where a link leads: UTF-8, or the recording is refused.
+fn target_of(tree: &Tree, target: u32) -> &str {
+    std::str::from_utf8(tree.text(target)).unwrap_or_default()
 }
 
 impl Place {
@@ -110,23 +88,23 @@ impl Place {
     }
 
     fn node(&self, path: &str, follow: bool) -> Result<&Node> {
-        Ok(self.tree.walk(&self.at, path, follow)?.node())
+        Ok(Trail::walk(&self.tree, &self.at, path, follow)?.node())
     }
 
     pub fn dir(&self, path: &str) -> Result<Self> {
-        let trail = self.tree.walk(&self.at, path, true)?;
-        match trail.node().entry.kind {
-            Kind::Directory => Ok(Self { tree: Arc::clone(&self.tree), at: trail.path() }),
+        let trail = Trail::walk(&self.tree, &self.at, path, true)?;
+        match trail.node().what {
+            What::Directory => Ok(Self { tree: Arc::clone(&self.tree), at: trail.path() }),
             _ => Err(Errno::NOTDIR),
         }
     }
 
     fn content(&self, path: &str) -> Result<&[u8]> {
-        let Entry { kind, error, .. } = &self.node(path, true)?.entry;
-        match (kind, error) {
-            (_, Some(errno)) => Err(*errno),
-            (Kind::File(Some(content)), None) => Ok(content),
-            (Kind::Directory, None) => Err(Errno::ISDIR),
+        let node = self.node(path, true)?;
+        match (node.what, node.error) {
+            (_, Some(errno)) => Err(errno),
+            (What::File(content), None) => Ok(self.tree.text(content)),
+            (What::Directory, None) => Err(Errno::ISDIR),
             // It was there, but not read.
             _ => Err(Errno::ACCESS),
         }
@@ -148,52 +126,62 @@ impl Place {
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
-        match &self.node(path, false)?.entry.kind {
-            Kind::Link(target) => Ok(target.clone()),
+        match self.node(path, false)?.what {
+            What::Link(target) => Ok(target_of(&self.tree, target).to_owned()),
             _ => Err(Errno::INVAL),
         }
     }
 
     pub fn names(&self, path: &str, directories_only: bool) -> Result<Vec<String>> {
         let node = self.node(path, true)?;
-        if let Some(errno) = node.entry.error {
+        if let Some(errno) = node.error {
             return Err(errno);
         }
-        if node.entry.kind != Kind::Directory {
+        if node.what != What::Directory {
             return Err(Errno::NOTDIR);
         }
-        let wanted = |node: &Node| !directories_only || node.entry.kind == Kind::Directory;
-        let names = node.children.iter().filter(|(_, child)| wanted(child));
-        Ok(names.map(|(name, _)| name.clone()).collect())
+        let wanted = |node: &&Node| !directories_only || node.what == What::Directory;
+        let children = self.tree.children(node).filter(wanted);
+        Ok(children.map(|child| self.tree.name(child).to_owned()).collect())
     }
 
     pub fn status(&self, path: &str, follow: bool) -> Result<Status> {
-        let Entry { kind, mode, uid, gid, .. } = &self.node(path, follow)?.entry;
-        let (kind, size, number) = match kind {
-            Kind::Directory => (FileKind::Directory, 0, (0, 0)),
-            Kind::Link(target) => (FileKind::Link, target.len(), (0, 0)),
-            Kind::File(content) => (FileKind::File, content.as_ref().map_or(0, Vec::len), (0, 0)),
-            Kind::Device { block: false, number } => (FileKind::Character, 0, *number),
-            Kind::Device { block: true, number } => (FileKind::Block, 0, *number),
-            Kind::Other => (FileKind::Other, 0, (0, 0)),
+        let node = self.node(path, follow)?;
+        let length = |text| self.tree.text(text).len();
+        let (kind, size, number) = match node.what {
+            What::Directory => (FileKind::Directory, 0, (0, 0)),
+            What::Link(target) => (FileKind::Link, length(target), (0, 0)),
+            What::File(content) => (FileKind::File, length(content), (0, 0)),
+            What::Unread => (FileKind::File, 0, (0, 0)),
+            What::Device { block: false, number } => (FileKind::Character, 0, number),
+            What::Device { block: true, number } => (FileKind::Block, 0, number),
+            What::Other => (FileKind::Other, 0, (0, 0)),
         };
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        Ok(Status { kind, mode: *mode, uid: *uid, gid: *gid, size, modified: 0, number })
+        let Node { mode, uid, gid, .. } = *node;
+        Ok(Status { kind, mode: mode.into(), uid, gid, size, modified: 0, number })
     }
 
     pub fn is_claimed(&self, path: &str) -> bool {
-        self.tree.claimed.contains(path)
+        self.tree.is_claimed(path)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::Growing;
     use super::*;
+    use crate::record::{Entry, Kind};
 
-    fn place(files: &[(&str, Kind)]) -> Place {
+    fn tree(files: impl IntoIterator<Item = (&'static str, Entry)>) -> Place {
+        let mut growing = Growing::default();
+        files.into_iter().for_each(|(path, entry)| growing.insert(path, entry).unwrap());
+        Place::top(Arc::new(growing.grown()))
+    }
+
+    fn place(files: &[(&'static str, Kind)]) -> Place {
         let entry = |kind: &Kind| Entry { kind: kind.clone(), ..Entry::default() };
-        let files = files.iter().map(|(path, kind)| ((*path).to_owned(), entry(kind))).collect();
-        Place::top(Arc::new(Tree::new(Entries { files, ..Entries::default() })))
+        tree(files.iter().map(|(path, kind)| (*path, entry(kind))))
     }
 
     fn link(target: &str) -> Kind {
@@ -235,13 +223,13 @@ mod tests {
 
     #[test]
     fn errors_come_back() {
-        let mut files = Entries::default();
         let entry = |kind, error| Entry { kind, error, ..Entry::default() };
-        files.files.insert("broken".into(), entry(Kind::File(None), Some(Errno::IO)));
-        files.files.insert("unread".into(), entry(Kind::File(None), None));
-        files.files.insert("closed".into(), entry(Kind::Directory, Some(Errno::ACCESS)));
-        files.files.insert("file".into(), entry(file("12345"), None));
-        let top = Place::top(Arc::new(Tree::new(files)));
+        let top = tree([
+            ("broken", entry(Kind::File(None), Some(Errno::IO))),
+            ("unread", entry(Kind::File(None), None)),
+            ("closed", entry(Kind::Directory, Some(Errno::ACCESS))),
+            ("file", entry(file("12345"), None)),
+        ]);
         assert_eq!(top.bytes("broken", 10), Err(Errno::IO));
         assert_eq!(top.bytes("unread", 10), Err(Errno::ACCESS));
         assert_eq!(top.names("closed", false), Err(Errno::ACCESS));

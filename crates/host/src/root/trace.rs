@@ -3,6 +3,7 @@
 //! A path is noted as it really is: with every link on the way, so that reading the recording takes the same way. What is
 //! only listed is noted without its content.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
@@ -18,7 +19,14 @@ const LINKS: u32 = 40;
 #[derive(Debug)]
 pub struct Trace {
     source: Dir,
-    seen: Mutex<Entries>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    entries: Entries,
+    /// Where directories really are whose files were read: thousands of reads take the same way.
+    places: HashMap<String, String>,
 }
 
 impl Trace {
@@ -28,7 +36,7 @@ impl Trace {
 
     /// Everything that was noted until now.
     pub fn take(&self) -> Entries {
-        std::mem::take(&mut *self.seen())
+        std::mem::take(&mut self.seen().entries)
     }
 
     /// Reads a file for the recording itself, without noting it.
@@ -36,7 +44,7 @@ impl Trace {
         &self.source
     }
 
-    fn seen(&self) -> MutexGuard<'_, Entries> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,7 +59,7 @@ impl Trace {
         if let Ok(path) = self.walk(&mut seen, path, false)
             && error.is_some_and(|errno| *errno != Errno::INVAL)
         {
-            fail(&mut seen, &path, error.copied());
+            fail(&mut seen.entries, &path, error.copied());
         }
     }
 
@@ -63,7 +71,7 @@ impl Trace {
         };
         let mut seen = self.seen();
         let Ok(path) = self.walk(&mut seen, path, true) else { return };
-        if let Some(entry) = seen.files.get_mut(&path) {
+        if let Some(entry) = seen.entries.files.get_mut(&path) {
             let known = match &entry.kind {
                 Kind::File(Some(known)) => known.len(),
                 _ => 0,
@@ -84,9 +92,11 @@ impl Trace {
         };
         let mut seen = self.seen();
         let Ok(path) = self.walk(&mut seen, path, true) else { return };
+        let place = if path.is_empty() { "." } else { &path };
+        let Ok(directory) = self.source.dir(place) else { return };
         for name in names {
             // It may have vanished since.
-            let _ = self.look(&mut seen, &join(&path, name));
+            let _ = note(&mut seen.entries, join(&path, name), &directory, name);
         }
     }
 
@@ -94,33 +104,57 @@ impl Trace {
     pub(super) fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32)) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, false) {
-            seen.open_devices.insert(path, (kind == FileKind::Block, number));
+            seen.entries.open_devices.insert(path, (kind == FileKind::Block, number));
         }
     }
 
     /// Somebody has a disk for himself.
     pub(super) fn claimed(&self, path: &str) {
         let path: Vec<&str> = components(path).collect();
-        self.seen().claimed.insert(path.join("/"));
+        self.seen().entries.claimed.insert(path.join("/"));
     }
 
     /// A text of our own.
     pub(super) fn own(&self, path: &str, text: &str) {
         let path: Vec<&str> = components(path).collect();
         let kind = Kind::File(Some(text.as_bytes().to_vec()));
-        self.seen().files.insert(path.join("/"), Entry { kind, mode: 0o644, ..Entry::default() });
+        self.seen()
+            .entries
+            .files
+            .insert(path.join("/"), Entry { kind, mode: 0o644, ..Entry::default() });
     }
 
     fn note_error(&self, path: &str, error: Option<Errno>) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, true) {
-            fail(&mut seen, &path, error);
+            fail(&mut seen.entries, &path, error);
         }
     }
 
     /// Notes everything on the way to a path; where the path really is.
-    fn walk(&self, seen: &mut Entries, path: &str, follow: bool) -> Result<String> {
-        let mut at = String::new();
+    fn walk(&self, seen: &mut Seen, path: &str, follow: bool) -> Result<String> {
+        let (before, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if matches!(name, "" | "." | "..") {
+            return self.walk_from(&mut seen.entries, String::new(), path, follow);
+        }
+        let at = match seen.places.get(before) {
+            Some(at) => at.clone(),
+            None => {
+                let at = self.walk_from(&mut seen.entries, String::new(), before, true)?;
+                seen.places.insert(before.to_owned(), at.clone());
+                at
+            }
+        };
+        self.walk_from(&mut seen.entries, at, name, follow)
+    }
+
+    fn walk_from(
+        &self,
+        seen: &mut Entries,
+        mut at: String,
+        path: &str,
+        follow: bool,
+    ) -> Result<String> {
         let mut ahead: Vec<String> = components(path).rev().map(str::to_owned).collect();
         let mut links = 0;
         while let Some(name) = ahead.pop() {
@@ -159,18 +193,26 @@ impl Trace {
         if seen.files.contains_key(path) {
             return Ok(());
         }
-        let Status { kind, mode, uid, gid, number, .. } = self.source.status(path, false)?;
-        let kind = match kind {
-            FileKind::Directory => Kind::Directory,
-            FileKind::Link => Kind::Link(self.source.link(path)?),
-            FileKind::File => Kind::File(None),
-            FileKind::Character => Kind::Device { block: false, number },
-            FileKind::Block => Kind::Device { block: true, number },
-            FileKind::Other => Kind::Other,
-        };
-        seen.files.insert(path.to_owned(), Entry { kind, mode, uid, gid, error: None });
-        Ok(())
+        note(seen, path.to_owned(), &self.source, path)
     }
+}
+
+/// Notes what is in a directory under a name.
+fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result<()> {
+    if seen.files.contains_key(&path) {
+        return Ok(());
+    }
+    let Status { kind, mode, uid, gid, number, .. } = directory.status(name, false)?;
+    let kind = match kind {
+        FileKind::Directory => Kind::Directory,
+        FileKind::Link => Kind::Link(directory.link(name)?),
+        FileKind::File => Kind::File(None),
+        FileKind::Character => Kind::Device { block: false, number },
+        FileKind::Block => Kind::Device { block: true, number },
+        FileKind::Other => Kind::Other,
+    };
+    seen.files.insert(path, Entry { kind, mode, uid, gid, error: None });
+    Ok(())
 }
 
 /// Notes an error of what is there. What is not there needs no note, and what leads out of another host's tree

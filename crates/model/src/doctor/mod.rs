@@ -11,6 +11,7 @@ mod programs;
 pub mod remedy;
 mod rules;
 
+pub use devices::framebuffers;
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
     BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice, Module,
@@ -18,7 +19,9 @@ pub use platform::{
 };
 pub use programs::{Purpose, full_name, purpose};
 
-use crate::{Address, Holder, Inventory};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Holder, Inventory, Refusal, no_such_function};
 
 /// Everything that the checks look at.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,33 @@ pub struct Patient<'a> {
     pub holders: &'a [Holder],
     /// The rest of the host.
     pub platform: &'a Platform,
+}
+
+/// What was read of a host for the checks to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The hardware, in detail.
+    pub inventory: Inventory,
+    /// Who uses what.
+    pub holders: Vec<Holder>,
+    /// The rest of the host.
+    pub platform: Platform,
+}
+
+impl Facts {
+    /// Runs every check on them, as [`examine`] does.
+    ///
+    /// # Errors
+    /// Where there is no function at the address.
+    pub fn examine(&self, only: Option<Address>) -> Result<Verdict, Refusal> {
+        if let Some(address) = only
+            && self.inventory.function(address).is_none()
+        {
+            return Err(no_such_function(address));
+        }
+        let Self { inventory, holders, platform } = self;
+        Ok(examine(Patient { inventory, holders, platform }, only))
+    }
 }
 
 /// Runs every check; with an address, only what concerns the hand-over of that function: its assembly's own findings

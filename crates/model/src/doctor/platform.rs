@@ -23,6 +23,8 @@ pub struct Platform {
     pub interrupt_remapping: Option<bool>,
     /// `allow_unsafe_interrupts` of vfio_iommu_type1.
     pub unsafe_interrupts: Option<bool>,
+    /// `allow_unsafe_interrupts` of iommufd, which has its own.
+    pub iommufd_unsafe_interrupts: Option<bool>,
     /// Whether the running system is itself a virtual machine (`hypervisor` among the processor's flags).
     pub virtual_machine: bool,
     /// Modules that matter to hand-overs, by name with underscores.

@@ -1,6 +1,6 @@
 //! The host's console: a GPU that the firmware and the kernel draw on.
 
-use super::{Case, Finding, Severity, mended};
+use super::{Case, Finding, Severity, listed, mended};
 use crate::doctor::{Framebuffer, Platform, Remedy, remedy};
 use crate::{Bar, Function, Kind};
 
@@ -45,8 +45,8 @@ pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
     let platform = case.patient.platform;
     let mut findings = Vec::new();
     for function in case.taken() {
-        for (bar, framebuffer) in on_bars(function, platform) {
-            findings.push(framebuffer_on_bar(case, function, bar, framebuffer));
+        for (bar, framebuffers) in on_bars(function, platform) {
+            findings.push(framebuffer_on_bar(case, function, bar, &framebuffers));
         }
     }
     let known = case.taken().flat_map(|f| &f.bars).any(|bar| bar.start != 0);
@@ -62,16 +62,19 @@ pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
+/// The BARs that framebuffers lie on. One framebuffer has several names: the kernel's own reservation, and in it that of
+/// the driver that draws there.
 fn on_bars<'a>(
     function: &'a Function,
     platform: &'a Platform,
-) -> impl Iterator<Item = (&'a Bar, &'a Framebuffer)> {
+) -> impl Iterator<Item = (&'a Bar, Vec<&'a Framebuffer>)> {
     let bars = function.bars.iter().filter(|bar| !bar.io && bar.start != 0 && bar.size != 0);
-    bars.flat_map(move |bar| {
+    let covered = move |bar: &'a Bar| {
         let end = bar.start.saturating_add(bar.size - 1);
         let overlaps = move |f: &&Framebuffer| f.start <= end && f.end >= bar.start;
-        platform.framebuffers.iter().filter(overlaps).map(move |framebuffer| (bar, framebuffer))
-    })
+        (bar, platform.framebuffers.iter().filter(overlaps).collect::<Vec<_>>())
+    };
+    bars.map(covered).filter(|(_, framebuffers)| !framebuffers.is_empty())
 }
 
 /// Since Linux 6.0 vfio-pci sends the console away when it binds to a VGA function (`vfio_pci_vga_init` calls
@@ -81,14 +84,18 @@ fn framebuffer_on_bar(
     case: &Case<'_>,
     function: &Function,
     bar: &Bar,
-    framebuffer: &Framebuffer,
+    framebuffers: &[&Framebuffer],
 ) -> Finding {
     let platform = case.patient.platform;
     let vga = function.class.prefix() == 0x0300;
     let sent_away = vga && platform.kernel_version().is_some_and(|version| version >= (6, 0));
+    let start = framebuffers.iter().map(|framebuffer| framebuffer.start).min().unwrap_or_default();
+    let end = framebuffers.iter().map(|framebuffer| framebuffer.end).max().unwrap_or_default();
+    let names = listed(framebuffers.iter().map(|framebuffer| &framebuffer.name));
+    let lies = if framebuffers.len() == 1 { "lies" } else { "lie" };
     let read = format!(
-        "{} at {:#x}-{:#x} (/proc/iomem) lies on BAR {} of {}",
-        framebuffer.name, framebuffer.start, framebuffer.end, bar.index, function.address
+        "{names} at {start:#x}-{end:#x} (/proc/iomem) {lies} on BAR {} of {}",
+        bar.index, function.address
     );
     let (severity, meaning) = if sent_away {
         (
@@ -103,19 +110,16 @@ fn framebuffer_on_bar(
         )
     };
     let finding = case.says("boot-framebuffer", severity, read, meaning);
-    Finding { remedy: Some(without_framebuffer(platform, framebuffer)), ..finding }
+    Finding { remedy: Some(without_framebuffer(platform, framebuffers)), ..finding }
 }
 
 /// How the kernel is told to leave the firmware's framebuffer alone. `sysfb_init` makes the device that all drivers of
-/// firmware framebuffers bind to: in arch/x86/kernel/sysfb.c since Linux 3.11, in drivers/firmware/sysfb.c since 5.15.
+/// firmware framebuffers bind to: in arch/x86/kernel/sysfb.c since Linux 3.12, in drivers/firmware/sysfb.c since 5.15.
 /// `video=efifb:off` only keeps efifb away, not simpledrm, which newer kernels use instead; so it is for old ones.
-fn without_framebuffer(platform: &Platform, framebuffer: &Framebuffer) -> Remedy {
+fn without_framebuffer(platform: &Platform, framebuffers: &[&Framebuffer]) -> Remedy {
     let old = platform.kernel_version().is_some_and(|version| version < (5, 15));
-    let option = if old && framebuffer.name == "efifb" {
-        "video=efifb:off"
-    } else {
-        "initcall_blacklist=sysfb_init"
-    };
+    let efifb = framebuffers.iter().any(|framebuffer| framebuffer.name == "efifb");
+    let option = if old && efifb { "video=efifb:off" } else { "initcall_blacklist=sysfb_init" };
     let set = platform
         .cmdline
         .as_deref()

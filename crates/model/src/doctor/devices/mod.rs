@@ -63,6 +63,15 @@ pub fn all(patient: Patient<'_>, only: Option<Address>) -> Vec<Finding> {
     }
 }
 
+/// The framebuffers of the firmware's that lie on what would be handed over with a function.
+#[must_use]
+pub fn framebuffers(patient: Patient<'_>, address: Address) -> Vec<Finding> {
+    let mut findings =
+        Case::of(patient, address).map(|case| display::boot_framebuffer(&case)).unwrap_or_default();
+    findings.retain(|finding| finding.severity != Severity::Good);
+    findings
+}
+
 /// One assembly on one host.
 struct Case<'a> {
     patient: Patient<'a>,

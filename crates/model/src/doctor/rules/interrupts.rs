@@ -1,7 +1,7 @@
 //! Whether a device in a machine could forge the host's interrupts.
 
 use super::super::remedy::{without_kernel_option, without_module_option};
-use super::super::{Finding, Patient, Remedy};
+use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, iommu, warning};
 
 /// Options that switch remapping off.
@@ -36,8 +36,10 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
             "switch on x2APIC or interrupt remapping beside VT-d or AMD-Vi in the firmware's setup; see `dmesg | grep -i remapping`",
         ),
     };
-    // The kernel refuses such devices (vfio_iommu_type1_attach_group: "No interrupt remapping support").
-    if platform.unsafe_interrupts == Some(true) {
+    // The kernel refuses such devices: vfio_iommu_type1_attach_group ("No interrupt remapping support") for groups,
+    // iommufd_device_bind for devices of their own. Each asks its own module's parameter.
+    let allowed = |flag| flag == Some(true);
+    if allowed(platform.unsafe_interrupts) || allowed(platform.iommufd_unsafe_interrupts) {
         let meaning = "a machine with a device can send any interrupt to the host";
         return vec![warning(read, meaning).mended(remedy)];
     }
@@ -48,23 +50,27 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
 
 pub fn allowed_unsafe(patient: Patient<'_>) -> Vec<Finding> {
     let platform = patient.platform;
-    const PARAMETER: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
-    match platform.unsafe_interrupts {
-        None => Vec::new(),
-        Some(false) => {
-            let meaning = "vfio takes devices only where interrupts are remapped";
-            vec![good(format!("{PARAMETER} is N"), meaning)]
-        }
-        Some(true) => {
-            let meaning = "vfio takes devices also where interrupts are not remapped: a machine could then send any \
-                           interrupt to the host";
-            let now = format!("echo N > {PARAMETER}");
-            let remedy = Remedy::now("switch it off now", &[&now]).and(without_module_option(
-                platform,
-                "vfio_iommu_type1",
-                "allow_unsafe_interrupts",
-            ));
-            vec![warning(format!("{PARAMETER} is Y"), meaning).mended(remedy)]
-        }
+    let modules = [
+        ("vfio_iommu_type1", platform.unsafe_interrupts),
+        ("iommufd", platform.iommufd_unsafe_interrupts),
+    ];
+    let judged = |(module, flag): (&str, Option<bool>)| Some(judge(platform, module, flag?));
+    modules.into_iter().filter_map(judged).collect()
+}
+
+fn judge(platform: &Platform, module: &str, allowed: bool) -> Finding {
+    let parameter = format!("/sys/module/{module}/parameters/allow_unsafe_interrupts");
+    if !allowed {
+        let meaning = "vfio takes devices only where interrupts are remapped";
+        return good(format!("{parameter} is N"), meaning);
     }
+    let meaning = "vfio takes devices also where interrupts are not remapped: a machine could then send any interrupt to \
+                   the host";
+    let now = format!("echo N > {parameter}");
+    let remedy = Remedy::now("switch it off now", &[&now]).and(without_module_option(
+        platform,
+        module,
+        "allow_unsafe_interrupts",
+    ));
+    warning(format!("{parameter} is Y"), meaning).mended(remedy)
 }

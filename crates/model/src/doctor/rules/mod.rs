@@ -33,7 +33,11 @@ const EVERY: &[Check] = &[
     check("iommu", "the firmware's IOMMU tables against the kernel's IOMMU groups", iommu::on),
     check("iommu-mode", "whether the host's own devices go through the IOMMU, too", iommu::mode),
     check("interrupt-remapping", "whether a device can forge interrupts", interrupts::remapping),
-    check("unsafe-interrupts", "`allow_unsafe_interrupts` of vfio", interrupts::allowed_unsafe),
+    check(
+        "unsafe-interrupts",
+        "`allow_unsafe_interrupts` of vfio and iommufd",
+        interrupts::allowed_unsafe,
+    ),
     check(
         "acs-override",
         "`pcie_acs_override=`, which makes groups look isolated",

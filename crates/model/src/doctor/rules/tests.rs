@@ -102,6 +102,7 @@ fn platform() -> Platform {
         iommus: vec![IommuDevice { name: "dmar0".into(), address_bits: Some(48) }],
         interrupt_remapping: Some(true),
         unsafe_interrupts: Some(false),
+        iommufd_unsafe_interrupts: Some(false),
         boot_loader: BootLoader::GrubDebian,
         initramfs: InitramfsTool::InitramfsTools,
         huge_pages: vec![HugePages { size: 2 << 20, total: 1024, free: 1024 }],
@@ -151,6 +152,13 @@ const CASES: &[Case] = &[
     }),
     ("unsafe-interrupts", Severity::Warning, |host| {
         host.platform.unsafe_interrupts = Some(true);
+    }),
+    ("interrupt-remapping", Severity::Warning, |host| {
+        host.platform.interrupt_remapping = Some(false);
+        host.platform.iommufd_unsafe_interrupts = Some(true);
+    }),
+    ("unsafe-interrupts", Severity::Warning, |host| {
+        host.platform.iommufd_unsafe_interrupts = Some(true);
     }),
     ("acs-override", Severity::Warning, |host| host.cmdline("pcie_acs_override=downstream")),
     ("noiommu", Severity::Impossible, |host| host.inventory.vfio.unsafe_noiommu = true),
@@ -350,6 +358,7 @@ prop_compose! {
             firmware: FirmwareTables { dmar: flags[2], ivrs: flags[3], ..Default::default() },
             interrupt_remapping: Some(flags[4]),
             unsafe_interrupts: Some(flags[5]),
+            iommufd_unsafe_interrupts: Some(flags[0]),
             modules: BTreeMap::from([("vfio_pci".into(), module)]),
             boot_loader: loaders[loader],
             loader_entries: flags[6].then(|| text(5)),

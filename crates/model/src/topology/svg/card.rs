@@ -2,13 +2,11 @@
 
 use std::fmt::Write as _;
 
-use model::Kind;
-use model::topology::{Part, Place};
-
 use super::escape;
 use super::layout::{CARD, Item, LINE};
-use crate::table::short;
-use crate::topo::{link, text};
+use crate::Kind;
+use crate::shown::short;
+use crate::topology::{Part, Place, link, words};
 
 /// Characters of a name in a line of a card.
 const NAME: usize = 27;
@@ -88,7 +86,7 @@ fn lines(functions: &[&Place], behind: &[&Place]) -> Vec<(&'static str, String)>
         let class = if link::is_slow(present) { "slow" } else { "small" };
         lines.push((class, small(link::text(present))));
     }
-    let extras = text::extras(head).join(", ");
+    let extras = words::extras(head).join(", ");
     if !extras.is_empty() {
         lines.push(("small", small(extras)));
     }

@@ -1,6 +1,6 @@
 //! Where everything goes: cards for slots, boxes for bridges with several things behind them, columns for NUMA nodes.
 
-use model::topology::{Part, Place, RootBus, TopologyNode};
+use crate::topology::{Part, Place, RootBus, TopologyNode};
 
 /// The width of a card.
 pub const CARD: u32 = 248;

@@ -2,14 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use model::topology::{Distance, Part, Place, Topology};
-use model::{Address, Inventory};
 use serde::Serialize;
 
-use crate::ls::filter::Filter;
+use super::{Distance, Part, Place, Topology};
+use crate::{Address, Function, Inventory};
 
 /// With so many devices at most, their distances are told without being asked for.
 const FEW: usize = 16;
+
+/// What of a host is wanted in a picture.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Everything, the host's own functions and idle ports too.
+    pub all: bool,
+    /// Distances, also where there are many devices.
+    pub distances: bool,
+    /// Only the functions of which this holds, the way to them, and what goes with them.
+    pub meant: Option<&'a dyn Fn(&Function) -> bool>,
+}
 
 /// What is drawn.
 #[derive(Debug, Serialize)]
@@ -55,17 +65,17 @@ pub struct End {
 
 impl Picture {
     /// What is wanted of a host.
-    pub fn of(inventory: &Inventory, all: bool, filters: &[Filter], asked: bool) -> Self {
+    #[must_use]
+    pub fn of(inventory: &Inventory, wanted: Wanted<'_>) -> Self {
+        let Wanted { all, distances: asked, meant } = wanted;
         let whole = Topology::of(inventory);
-        let meant = |address: Address| {
-            let function = inventory.function(address);
-            function.is_some_and(|function| Filter::all_match(filters, function))
-        };
-        let wanted = |place: &Place| {
+        let kept = |place: &Place| {
+            let Some(meant) = meant else { return true };
             let itself = [place.address].into_iter().chain(place.assembly);
-            filters.is_empty() || itself.chain(place.virtual_functions.clone()).any(meant)
+            let mut addresses = itself.chain(place.virtual_functions.clone());
+            addresses.any(|address| inventory.function(address).is_some_and(meant))
         };
-        let matching = whole.keeping(&wanted);
+        let matching = whole.keeping(&kept);
         let count = |topology: &Topology| topology.places().count();
         let before = count(&matching);
         let topology =
@@ -86,6 +96,7 @@ impl Picture {
     }
 
     /// The distances by pair, in both directions.
+    #[must_use]
     pub fn distance_table(&self) -> BTreeMap<(Address, Address), Distance> {
         let both =
             |pair: &Pair| [((pair.a, pair.b), pair.distance), ((pair.b, pair.a), pair.distance)];

@@ -1,8 +1,9 @@
 //! A PCI Express link in words.
 
-use model::Link;
+use crate::Link;
 
 /// `16 GT/s x16`; where it could be more, `8 of 16 GT/s x16`, `16 GT/s x8 of x16`; `no link` where there is none.
+#[must_use]
 pub fn text(link: &Link) -> String {
     if link.speed == 0 || link.width == 0 {
         return "no link".into();
@@ -18,11 +19,13 @@ pub fn text(link: &Link) -> String {
 }
 
 /// What it does now: of a port it tells more about the card than about the port what could be.
+#[must_use]
 pub fn now(link: &Link) -> String {
     text(&Link { max_speed: link.speed, max_width: link.width, ..*link })
 }
 
 /// The same as [`text`], with what keeps it slow where the port above it does.
+#[must_use]
 pub fn with_reason(link: &Link, port: Option<&Link>) -> String {
     let text = text(link);
     match port {
@@ -34,6 +37,7 @@ pub fn with_reason(link: &Link, port: Option<&Link>) -> String {
 }
 
 /// Whether it is slower or narrower than the function can do.
+#[must_use]
 pub const fn is_slow(link: &Link) -> bool {
     link.speed != 0 && (link.speed < link.max_speed || link.width < link.max_width)
 }

@@ -5,12 +5,10 @@ mod layout;
 
 use std::fmt::Write as _;
 
-use model::Kind;
-use model::topology::{Part, Place};
-
-use super::picture::Picture;
-use super::{link, text};
-use crate::table::short;
+use super::words;
+use super::{Part, Picture, Place, link};
+use crate::Kind;
+use crate::shown::short;
 use layout::{Column, GAP, HEADING, Item, PAD, Title, What};
 
 /// Colours in the style sheet; they come again where there are more groups.
@@ -21,6 +19,7 @@ const MARGIN: u32 = 24;
 const LEAST: u32 = 620;
 
 /// The picture.
+#[must_use]
 pub fn render(picture: &Picture) -> String {
     let top = MARGIN + 40;
     let (columns, right, bottom) = layout::columns(&picture.topology.nodes, MARGIN, top);
@@ -62,7 +61,7 @@ fn node(svg: &mut String, picture: &Picture, column: &Column<'_>) {
         svg,
         r#"<rect class="node" x="{x}" y="{y}" width="{width}" height="{height}" rx="10"/>"#
     );
-    let heading = text::heading(column.node, picture.topology.nodes.len() > 1);
+    let heading = words::heading(column.node, picture.topology.nodes.len() > 1);
     heading_text(svg, "node-name", x + PAD, y + 22, *width, &heading);
     for item in &column.items {
         draw(svg, picture, item);

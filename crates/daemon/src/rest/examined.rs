@@ -1,0 +1,167 @@
+//! `/topology` and `/doctor`: the host looked at closely, as `handover topo` and `handover doctor` do.
+
+use std::sync::Arc;
+
+use api::ErrorBody;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use model::doctor::Verdict;
+use model::topology::{Picture, Wanted, svg};
+use model::{Address, AddressError, Code, Examining, HostError, Refusal};
+use tokio::sync::Mutex;
+
+use super::question::Query;
+use super::{Face, Problem};
+
+/// Looks at the host for those who ask.
+#[derive(Clone)]
+pub struct Examiner {
+    host: Arc<dyn Examining>,
+    /// Each look reads all of the host with many workers: one at a time is enough.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Examiner {
+    /// Looks at this host.
+    pub fn new(host: Arc<dyn Examining>) -> Self {
+        Self { host, turn: Arc::default() }
+    }
+
+    async fn look<T, F>(&self, look: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Examining) -> Result<T, Refusal> + Send + 'static,
+    {
+        // It goes into the thread: whoever stops waiting does not stop the reading.
+        let turn = self.turn.clone().lock_owned().await;
+        let host = self.host.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            look(&*host)
+        });
+        match looked.await {
+            Ok(answer) => answer.map_err(Problem::from),
+            Err(error) => Err(Problem::unforeseen(&error)),
+        }
+    }
+}
+
+fn unreadable(error: &HostError) -> Refusal {
+    Refusal::new(
+        Code::Internal,
+        format!("the host cannot be read: {error}"),
+        "run the daemon as root, on Linux with sysfs and procfs",
+    )
+}
+
+/// Draw the host's tree of devices: NUMA nodes, root ports, switches, links, IOMMU groups, distances
+///
+/// It is read anew. JSON as of `handover topo --json`; an SVG picture with `format=svg`, or where the `Accept` header
+/// would rather have one.
+#[utoipa::path(get, path = "/topology", tag = "host",
+    params(
+        ("format" = Option<String>, Query, description = "`json` or `svg`"),
+        ("all" = Option<bool>, Query, description = "the host's own functions and idle ports, too"),
+        ("distances" = Option<bool>, Query, description = "how far apart devices are, also where they are many")),
+    responses(
+        (status = 200, content((Object = "application/json"), (String = "image/svg+xml"))),
+        (status = "default", body = ErrorBody)))]
+pub async fn topology(
+    State(face): State<Face>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let drawn = match query.get("format") {
+        Some("svg") => true,
+        Some("json") => false,
+        Some(other) => {
+            let message = format!("format cannot be {other:?}");
+            return Err(Problem::invalid(message, "write json or svg"));
+        }
+        None => wants_picture(&headers),
+    };
+    let (all, distances) = (query.flag("all")?, query.flag("distances")?);
+    let inventory = face.examiner.look(|host| host.detail().map_err(|error| unreadable(&error)));
+    let picture = Picture::of(&inventory.await?, Wanted { all, distances, meant: None });
+    let varies = [(header::VARY, "accept")];
+    if drawn {
+        return Ok((varies, PICTURE, svg::render(&picture)).into_response());
+    }
+    Ok((varies, Json(picture)).into_response())
+}
+
+/// A picture has styles and no scripts, and a browser that opens it needs nothing else.
+const PICTURE: [(HeaderName, &str); 2] = [
+    (header::CONTENT_TYPE, "image/svg+xml"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+];
+
+/// Whether SVG is wanted more than JSON (RFC 9110, 12.5.1).
+fn wants_picture(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<(&str, f32)> = accepted.flat_map(|line| line.split(',')).map(range).collect();
+    // The most specific range that fits says how much a form is wanted.
+    let weight = |forms: [&str; 3]| {
+        let of = |form: &str| ranges.iter().find(|(range, _)| range.eq_ignore_ascii_case(form));
+        forms.into_iter().find_map(of).map_or(0.0, |(_, weight)| *weight)
+    };
+    let picture = weight(["image/svg+xml", "image/*", "*/*"]);
+    picture > weight(["application/json", "application/*", "*/*"])
+}
+
+/// A media range, and how much it is wanted.
+fn range(text: &str) -> (&str, f32) {
+    let mut parts = text.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+    (name, quality.unwrap_or(1.0))
+}
+
+/// Say what stands in the way of hand-overs on this host, and how to mend it
+///
+/// Everything is read anew; nothing is changed. The answer is that of `handover doctor --json`.
+#[utoipa::path(get, path = "/doctor", tag = "host",
+    params(("for" = Option<String>, Query,
+        description = "what concerns the function at this address, and all that goes with it")),
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
+    let only = query.get("for").map(address).transpose()?;
+    let examined = face.examiner.look(move |host| {
+        let facts = host.facts().map_err(|error| unreadable(&error))?;
+        facts.examine(only)
+    });
+    examined.await.map(Json)
+}
+
+fn address(text: &str) -> Result<Address, Problem> {
+    text.parse().map_err(|error: AddressError| {
+        let remedy = "write it like 0000:01:00.0; GET /inventory has all of them";
+        Problem::new(Code::InvalidPciAddress, error.to_string(), remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_for_those_who_would_rather_have_one() {
+        let wants = |accept: &str| {
+            let value = accept.parse().unwrap();
+            wants_picture(&HeaderMap::from_iter([(header::ACCEPT, value)]))
+        };
+        // Of curl, of a browser's address line, of an `img` in a page.
+        assert!(!wants("*/*"));
+        assert!(!wants("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(wants("image/avif,image/webp,image/svg+xml,image/*;q=0.8,*/*;q=0.5"));
+        assert!(wants("image/svg+xml"));
+        assert!(wants("application/json;q=0.5, Image/SVG+XML"));
+        assert!(!wants("application/json, image/svg+xml;q=0.9"));
+        for odd in ["", ";;,,;q=", "image/svg+xml;q=NaN", "image/svg+xml;q=-1", "q=1"] {
+            assert!(!wants(odd), "{odd}");
+        }
+        assert!(!wants_picture(&HeaderMap::new()));
+    }
+}

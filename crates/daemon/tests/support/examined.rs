@@ -1,0 +1,25 @@
+//! The simulated host, looked at closely: it has what a listing has, and one forbidden module.
+
+use std::sync::Arc;
+
+use model::doctor::{Facts, Module, Platform};
+use model::{Address, Examining, Host, HostError, Inventory};
+use sim::SimHost;
+
+pub struct Examined(pub Arc<SimHost>);
+
+impl Examining for Examined {
+    fn detail(&self) -> Result<Inventory, HostError> {
+        self.0.inventory()
+    }
+
+    fn facts(&self) -> Result<Facts, HostError> {
+        let inventory = self.detail()?;
+        let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
+        let holders = self.0.holders(&addresses)?;
+        let blacklisted = vec!["/etc/modprobe.d/no.conf:1: blacklist vfio-pci".to_owned()];
+        let module = Module { available: true, blacklisted, ..Module::default() };
+        let modules = [("vfio_pci".to_owned(), module)].into();
+        Ok(Facts { inventory, holders, platform: Platform { modules, ..Platform::default() } })
+    }
+}

@@ -1,0 +1,100 @@
+//! What the reading commands show inside each topology, while its kernel runs: the same as last time, for a person to
+//! look at when it changes. `UPDATE=1` writes it anew.
+
+use std::path::PathBuf;
+
+use lab::images::Choice;
+use lab::{Lab, Options};
+
+use crate::support::{Host, wanted};
+
+/// A device in every topology.
+const CARD: &str = "0000:01:00.0";
+
+const TOPOLOGIES: [&str; 5] = ["bare", "workstation", "server", "amd", "virtio-iommu"];
+
+#[test]
+fn each_command_shows_in_each_topology_what_it_showed() {
+    if !wanted() {
+        return;
+    }
+    let mut changed = Vec::new();
+    for topology in TOPOLOGIES {
+        // The same kernel wherever this runs: where the slim one is not built, the lab takes the stock one.
+        let options =
+            Options { topology: topology.into(), kernel: Choice::Stock, ..Options::default() };
+        let host = Host { lab: Lab::start(&options).unwrap() };
+        for (name, command) in [
+            ("ls", "ls --all".to_owned()),
+            ("show", format!("show {CARD}")),
+            ("topo", "topo --all".to_owned()),
+            ("doctor", "doctor --all".to_owned()),
+        ] {
+            let shown = host.sh(&format!("handover {command} 2>&1; echo \"[$?]\""));
+            changed.extend(differs(&format!("{topology}-{name}"), &redacted(&shown)));
+        }
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+/// What is not as in git; `None` where all is.
+fn differs(name: &str, shown: &str) -> Option<String> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/commands"));
+    let file = folder.join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&file, shown).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap_or_default();
+    let (mut old, mut new) = (golden.lines(), shown.lines());
+    (golden != shown).then(|| {
+        loop {
+            match (old.next(), new.next()) {
+                (one, other) if one == other && one.is_some() => {}
+                (one, other) => {
+                    let (one, other) = (one.unwrap_or("(nothing)"), other.unwrap_or("(nothing)"));
+                    break format!("{name}: {one:?} is now {other:?}; all of it:\n{shown}");
+                }
+            }
+        }
+    })
+}
+
+/// Without numbers of processes, QEMU's version, the processor that the lab found on its host, and how much memory the kernel left over.
+fn redacted(shown: &str) -> String {
+    let mut text = String::new();
+    for line in shown.lines() {
+        match line {
+            line if line.contains(" virtualization: ") => text.push_str("  virtualization: …"),
+            line if line.contains(" qemu: ") => {
+                text.push_str(line.split(", version ").next().unwrap_or_default());
+            }
+            line if line.contains(" · CPUs ") => {
+                text.push_str(line.rsplit_once(" · ").map_or(line, |(heading, _)| heading));
+            }
+            line => text.push_str(&without_pids(line)),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn without_pids(line: &str) -> String {
+    let mut parts = line.split("(pid ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("(pid …");
+        text.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    text
+}
+
+#[test]
+fn what_varies_is_left_out() {
+    let line = "0000:00:1c.0  in use: lab (pid 234) by /dev/vport2p1, x (pid 9, a.service)";
+    let same = "0000:00:1c.0  in use: lab (pid …) by /dev/vport2p1, x (pid …, a.service)\n";
+    assert_eq!(redacted(line), same);
+    assert_eq!(redacted("NUMA node 0 · CPUs 0-1 · 1.4 GB"), "NUMA node 0 · CPUs 0-1\n");
+    assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
+    assert_eq!(redacted("✓ virtualization: svm (QEMU)"), "  virtualization: …\n");
+}

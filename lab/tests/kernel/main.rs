@@ -8,4 +8,5 @@ mod hypeman;
 mod main_job;
 mod refusals;
 mod support;
+mod vgpu;
 mod watching;

@@ -10,4 +10,5 @@ mod hypeman;
 mod main_job;
 mod refusals;
 mod support;
+mod vgpu;
 mod watching;

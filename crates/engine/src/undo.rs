@@ -130,6 +130,19 @@ fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
     kept
 }
 
+/// Whether what a step changes is not the function itself, and so can be gone while the function is there: a node, a
+/// mediated device, a vGPU or persistence mode of a driver that has it no more, a unit.
+const fn is_of_something_else(step: &Step) -> bool {
+    is_grant(step)
+        || matches!(
+            step,
+            Step::RemoveMdev { .. }
+                | Step::SetVgpu { .. }
+                | Step::SetPersistence { .. }
+                | Step::SetUnit { .. }
+        )
+}
+
 /// Nodes go with what they are the node of, and nothing follows from who may open them.
 const fn is_grant(step: &Step) -> bool {
     matches!(step, Step::GrantGroup { .. } | Step::GrantNode { .. })
@@ -221,7 +234,7 @@ impl Restoring<'_> {
                 }
                 Ok(())
             }
-            Ok(Observed::Absent) if is_grant(step) => Ok(()),
+            Ok(Observed::Absent) if is_of_something_else(step) => Ok(()),
             Ok(Observed::Absent) => self.look_again(address, step, rest),
             Err(error) => {
                 self.fail_with(address, error);

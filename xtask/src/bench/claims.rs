@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use api::client::{Client, Endpoint, segment};
 use api::{CreateClaim, Wish};
 use daemon::serve::Options;
+use host::LinuxHost;
 use engine::{ClaimRequest, Config, Engine, Silent};
 use model::{Host, Launcher, Owner, Step};
 use sim::{SimHost, SimLauncher};
@@ -115,7 +116,8 @@ pub fn rest() -> Result<String> {
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
     let config = config(&folder.0);
     // It serves until this process ends.
-    std::thread::spawn(move || daemon::serve::run(options, config, sim, launchers, None));
+    let examined = Arc::new(LinuxHost::reader(Path::new("/"))?);
+    std::thread::spawn(move || daemon::serve::run(options, config, sim, launchers, None, examined));
     let client = Client::new(Endpoint::Unix(socket), None);
     let verbs = Arc::new(AtomicU64::new(0));
     let until = Instant::now() + ASKING + Duration::from_millis(500);

@@ -81,7 +81,8 @@ pub fn run(
     let leases = Arc::new(tokio::sync::Notify::new());
     runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
     runtime.spawn(crate::look_after::watch(engine.clone()));
-    let app = router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
+    let app =
+        router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));
     // What is half-way is undone while there is time. A question that still blocks must not hold up the end: the journal
     // finishes it at the next start.

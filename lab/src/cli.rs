@@ -103,6 +103,9 @@ struct Host {
     /// The `handover` program; if not given, the one built beside this program.
     #[arg(long, value_name = "FILE")]
     handover: Option<PathBuf>,
+    /// A disk that stays when L1 ends, at its /var/lib/handover; made where the file is missing.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 }
 
 /// What to run in L1.
@@ -123,6 +126,7 @@ impl Host {
             kernel: self.kernel,
             share: self.share.clone(),
             handover: self.handover.clone(),
+            state: self.state.clone(),
             ..Options::default()
         }
     }
@@ -141,6 +145,10 @@ impl Host {
             if let Some(path) = path {
                 words.extend([name.to_owned(), absolute(path)?]);
             }
+        }
+        if let Some(state) = &self.state {
+            let state = std::path::absolute(state)?;
+            words.extend(["--state".to_owned(), state.to_string_lossy().into_owned()]);
         }
         Ok(words)
     }

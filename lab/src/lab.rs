@@ -38,6 +38,9 @@ pub struct Options {
     pub share: Option<PathBuf>,
     /// The `handover` program; if not given, the one that was built beside this program, if there is one.
     pub handover: Option<PathBuf>,
+    /// A file that L1 has as a disk with an ext4 file system at `/var/lib/handover`; made, of 128 MiB, where it is missing. It
+    /// stays when L1 ends, for the next one.
+    pub state: Option<PathBuf>,
     /// How long L1 may take to boot.
     pub boot_deadline: Duration,
 }
@@ -49,6 +52,7 @@ impl Default for Options {
             kernel: Choice::Auto,
             share: None,
             handover: None,
+            state: None,
             boot_deadline: Duration::from_secs(120),
         }
     }
@@ -105,11 +109,14 @@ impl Lab {
             .as_ref()
             .map(|s| s.canonicalize().with_context(|| format!("no folder {}", s.display())));
         let share = share.transpose()?;
+        // QEMU runs in the lab's own folder.
+        let state = options.state.as_ref().map(std::path::absolute).transpose()?;
         let plan = Plan {
             topology: &topology,
             images: &images,
             folder: folder.path(),
             share: share.as_deref(),
+            state: state.as_deref(),
         };
         let start = Instant::now();
         let (machine, stream) = Machine::start(&plan)?;
@@ -191,6 +198,18 @@ impl Lab {
             }
         })?;
         Ok(port)
+    }
+
+    /// From now on the state disk loses what is written to it, and says that it has written it: a cache of a disk that is
+    /// about to lose power. What was written before stays. Stock kernels only, the slim one has no device mapper.
+    pub fn lose_writes(&self) -> Result<()> {
+        self.sh("/opt/lab/lose-writes").map(drop)
+    }
+
+    /// Ends L1 as a power cut does, and returns when it is gone: what it had not written to its disks is lost. Can be called
+    /// while other threads have commands in it, which then fail.
+    pub fn cut_power(&self) {
+        self.machine.kill();
     }
 
     /// The agent, for a relay.

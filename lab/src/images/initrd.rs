@@ -35,6 +35,7 @@ pub fn ready(
 ) -> Result<PathBuf> {
     let scripts = sources().join("l1");
     let key = Key::new("initrd")
+        .text("2")
         .text(&BOOT_MODULES.join(" "))
         .part(&kernel.entry)
         .part(layer)
@@ -54,7 +55,10 @@ pub fn ready(
         for dir in ["layer/opt", "layer/opt/lab"] {
             archive.folder(dir)?;
         }
-        archive.data("layer/opt/lab/start", 0o755, &fs::read(scripts.join("start"))?)?;
+        for script in ["start", "libvirt", "lose-writes"] {
+            let data = fs::read(scripts.join(script))?;
+            archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
+        }
         archive.folder("layer/opt/lab/guest")?;
         archive.file("layer/opt/lab/guest/initrd.gz", &guest.join("initrd.gz"))?;
         archive.finish().map(drop)

@@ -19,6 +19,8 @@ pub const SET: Set = Set {
         "curl",
         "dash",
         "diffutils",
+        "dmsetup",
+        "driverctl",
         "e2fsprogs",
         "erofs-utils",
         "findutils",
@@ -32,6 +34,11 @@ pub const SET: Set = Set {
         "kmod",
         "less",
         "libc-bin",
+        "libvirt-clients",
+        "libvirt-daemon",
+        "libvirt-daemon-driver-nodedev",
+        "libvirt-daemon-driver-qemu",
+        "mdevctl",
         "mount",
         "ncurses-base",
         "passwd",
@@ -46,6 +53,7 @@ pub const SET: Set = Set {
         "sqlite3",
         "strace",
         "tar",
+        "udev",
         "util-linux",
         "xz-utils",
         "zstd",
@@ -55,7 +63,7 @@ pub const SET: Set = Set {
 
 /// The unpacked tree and its image.
 pub fn ready(builder: &Builder) -> Result<(Tree, PathBuf)> {
-    let key = builder.packages.key(&SET, Key::new("userland").text("2"))?;
+    let key = builder.packages.key(&SET, Key::new("userland").text("4"))?;
     let entry = builder.cache.entry(&key, |work| {
         let tree = Tree::new(work.join("tree"));
         builder.packages.unpack(&SET, tree.root())?;
@@ -89,15 +97,23 @@ fn complete(root: &Path) -> Result<()> {
     for dir in ["var/lib", "var/tmp", "var/log", "etc/modprobe.d"] {
         fs::create_dir_all(root.join(dir))?;
     }
-    // Ids as Debian's base-passwd and QEMU's own package give them.
+    // Ids as Debian's base-passwd, QEMU's and libvirt's own packages give them; libvirt does not start without its user.
     fs::write(
         root.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n\
+         libvirt-qemu:x:64055:104::/var/lib/libvirt:/usr/sbin/nologin\n",
     )?;
     fs::write(
         root.join("etc/group"),
-        "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkvm:x:104:\nhandover:x:990:\nnogroup:x:65534:\n",
+        "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkvm:x:104:\nhandover:x:990:\nlibvirt:x:991:\n\
+         libvirt-qemu:x:64055:\nnogroup:x:65534:\n",
     )?;
+    // A package that has a folder there means /run: dpkg would follow the link that base-files makes.
+    for dir in ["var/run", "var/lock"].map(|dir| root.join(dir)) {
+        if dir.symlink_metadata().is_ok_and(|old| old.is_dir()) {
+            fs::remove_dir_all(dir)?;
+        }
+    }
     fs::write(root.join("etc/hostname"), "l1\n")?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost l1\n::1 localhost\n")?;
     for (link, target) in [

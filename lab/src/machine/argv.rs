@@ -20,6 +20,8 @@ pub struct Plan<'a> {
     pub folder: &'a Path,
     /// What L1 sees as `/host`.
     pub share: Option<&'a Path>,
+    /// The disk that outlives it.
+    pub state: Option<&'a Path>,
 }
 
 impl Plan<'_> {
@@ -114,6 +116,19 @@ impl Plan<'_> {
         argv.push(format!("socket,id=agent,path={}", text(&self.agent())));
         argv.extend(device(json!({"driver": "virtserialport", "bus": "labserial.0", "chardev": "agent", "name": "lab.agent"})));
         argv.extend(shared("lab", "1b.0", &self.folder.join("inside"), true));
+        if let Some(state) = self.state {
+            // What a killed QEMU has handed to this machine's kernel is not lost: no need to wait for real disks.
+            argv.push("-blockdev".to_owned());
+            argv.push(
+                json!({"driver": "raw", "node-name": "lab-state", "cache": {"no-flush": true},
+                    "file": {"driver": "file", "filename": text(state)}})
+                .to_string(),
+            );
+            argv.extend(device(
+                json!({"driver": "virtio-blk-pci", "drive": "lab-state", "serial": "lab-state",
+                "bus": "pcie.0", "addr": "19.0"}),
+            ));
+        }
         if let Some(share) = self.share {
             argv.extend(shared("host", "1a.0", share, false));
         }

@@ -33,6 +33,9 @@ impl Machine {
         for drive in &plan.topology.drive {
             File::create(plan.drive(&drive.id))?.set_len(bytes(&drive.size)?)?;
         }
+        if let Some(state) = plan.state.filter(|state| !state.exists()) {
+            File::create(state)?.set_len(bytes("128M")?)?;
+        }
         for gpu in &plan.topology.gpu {
             let server = Listening::on(&plan.gpu(gpu), &gpu.settings)?;
             let id = gpu.id.clone();
@@ -107,6 +110,14 @@ impl Machine {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends it, and returns when it is gone. Nothing in it is worth a shutdown.
+    pub fn kill(&self) {
+        // Until the keeper has waited, the process id cannot be another's.
+        while self.ended().is_none() && kill_process(self.pid, Signal::KILL).is_ok() {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// QEMU's process.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -115,10 +126,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Nothing in it is worth a shutdown. Until the keeper has waited, the process id cannot be another's.
-        if self.ended().is_none() {
-            let _ = kill_process(self.pid, Signal::KILL);
-        }
+        self.kill();
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }

@@ -1,4 +1,5 @@
-//! The inventory agrees with what others read of the same host: lspci, and a small script that reads sysfs by itself.
+//! The inventory agrees with what others read of the same host: lspci, a small script that reads sysfs by itself, and
+//! libvirt.
 //!
 //! Each reader says what it knows as named texts for each function. What another reader says, ours must say too, and the
 //! same.
@@ -6,6 +7,7 @@
 mod lspci;
 mod ours;
 mod sysfs;
+mod virsh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,24 +43,39 @@ fn texts(facts: &Facts) -> usize {
     facts.values().map(BTreeMap::len).sum()
 }
 
+/// Every difference on this host between the inventory and one reader, which must tell that much of a function.
+fn compare_with(
+    ours: &Facts,
+    what: &str,
+    reader: &str,
+    other: &Facts,
+    least: usize,
+) -> Vec<String> {
+    assert!(other.len() > 10, "{what}: {reader} sees {} functions only", other.len());
+    assert!(texts(other) > other.len() * least, "{what}: {reader} tells too little");
+    println!("{what}: {} texts of {reader}", texts(other));
+    let differences = differences(ours, other);
+    differences.into_iter().map(|text| format!("{what}, {reader}: {text}")).collect()
+}
+
+/// lspci and libvirt wake what sleeps to read it; Handover does not, and has no detail then.
+fn awake(host: &Host) {
+    host.sh("for d in /sys/bus/pci/devices/*; do echo on >$d/power/control; done");
+}
+
 /// Every difference on this host.
 fn compare(host: &Host, what: &str) -> Vec<String> {
-    // lspci wakes what sleeps to read it; Handover does not, and has no detail then.
-    host.sh("for d in /sys/bus/pci/devices/*; do echo on >$d/power/control; done");
+    awake(host);
     let ours = ours::read(host);
-    let mut all = Vec::new();
-    for (reader, other, least) in [
+    let readers = [
         ("lspci", lspci::read(host), 8),
         ("the script", sysfs::read(host), 12),
         ("handover ls", ours::listed(host), 2),
-    ] {
-        assert!(other.len() > 10, "{what}: {reader} sees {} functions only", other.len());
-        assert!(texts(&other) > other.len() * least, "{what}: {reader} tells too little");
-        println!("{what}: {} texts of {reader}", texts(&other));
-        let differences = differences(&ours, &other);
-        all.extend(differences.into_iter().map(|text| format!("{what}, {reader}: {text}")));
-    }
-    all
+    ];
+    let differences = readers
+        .iter()
+        .flat_map(|(reader, other, least)| compare_with(&ours, what, reader, other, *least));
+    differences.collect()
 }
 
 fn boot(topology: &str) -> Host {
@@ -68,6 +85,15 @@ fn boot(topology: &str) -> Host {
     let programs = programs.ancestors().nth(2).unwrap();
     host.lab.put(&programs.join("xtask"), "/usr/local/bin/xtask").unwrap();
     host
+}
+
+/// All that the igb can have, without a driver: udev would load it while others read.
+fn virtual_functions(server: &Host) {
+    server.sh(
+        "cd /sys/bus/pci/devices; pf=$(dirname $(grep -l 0x10c9 */device | head -1))
+         echo 0 >$pf/sriov_drivers_autoprobe; echo 7 >$pf/sriov_numvfs; for i in $(seq 100); do [ -e $pf/virtfn6/iommu_group ] && break; sleep 0.1; done
+         sleep 1",
+    );
 }
 
 #[test]
@@ -89,12 +115,22 @@ fn the_inventory_agrees_with_other_readers() {
     drop(workstation);
     let server = boot("server");
     differences.extend(compare(&server, "server"));
-    server.sh(
-        "cd /sys/bus/pci/devices; pf=$(dirname $(grep -l 0x10c9 */device | head -1))
-         echo 7 >$pf/sriov_numvfs; for i in $(seq 100); do [ -e $pf/virtfn6/iommu_group ] && break; sleep 0.1; done
-         sleep 1",
-    );
+    virtual_functions(&server);
     differences.extend(compare(&server, "server with virtual functions"));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// In a lab of its own: libvirt brings udev, which loads drivers and renames interfaces.
+#[test]
+fn the_inventory_agrees_with_libvirt() {
+    if !wanted() {
+        return;
+    }
+    let server = boot("server");
+    virtual_functions(&server);
+    awake(&server);
+    let libvirt = virsh::read(&server);
+    let differences = compare_with(&ours::read(&server), "server", "libvirt", &libvirt, 10);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

@@ -8,6 +8,7 @@ mod contract;
 mod crashes;
 mod hypeman;
 mod main_job;
+mod power;
 mod refusals;
 mod support;
 mod vgpu;

@@ -67,6 +67,8 @@ fn function_facts(function: &Value) -> BTreeMap<&'static str, String> {
         ("path", words(&function["path"])),
         ("physical function", text(&function["physical_function"])),
         ("virtual functions", words(&function["sriov"]["present"])),
+        ("virtual functions at most", text(&function["sriov"]["total"])),
+        ("mdev types", mdev_types(detail)),
         ("reset", words(&function["reset_methods"])),
         ("interfaces", words(&function["nodes"]["interfaces"])),
         ("serial", text(&detail["serial"])),
@@ -112,6 +114,12 @@ fn bars(function: &Value) -> String {
     };
     let bars: Vec<String> = function["bars"].as_array().unwrap().iter().map(bar).collect();
     if bars.is_empty() { NONE.to_owned() } else { bars.join(" ") }
+}
+
+fn mdev_types(detail: &Value) -> String {
+    let types = detail["mdev_types"].as_array().into_iter().flatten();
+    let types: BTreeSet<String> = types.map(|kind| text(&kind["id"])).collect();
+    words(&types.into_iter().collect())
 }
 
 fn capabilities(detail: &Value) -> String {

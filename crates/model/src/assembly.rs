@@ -227,9 +227,7 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
                 "{address} has {} virtual functions: a device as a whole and its parts exclude each other",
                 function.virtual_functions().len()
             ),
-            format!(
-                "hand over one of its VFs, or remove them: echo 0 > /sys/bus/pci/devices/{address}/sriov_numvfs"
-            ),
+            format!("hand over one of its VFs, or remove them: handover sriov set {address} 0"),
         ));
     }
     if !function.mdevs.is_empty() {

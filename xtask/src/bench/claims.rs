@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow};
 use api::client::{Client, Endpoint, segment};
 use api::{CreateClaim, Wish};
 use daemon::serve::Options;
-use host::LinuxHost;
 use engine::{ClaimRequest, Config, Engine, Silent};
+use host::LinuxHost;
 use model::{Host, Launcher, Owner, Step};
 use sim::{SimHost, SimLauncher};
 

@@ -82,12 +82,15 @@ impl Core {
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;
+        let named = wants.iter().any(|want| matches!(want.what, What::Mdev(_)));
+        let definitions = if named { self.host.mdev_definitions() } else { Vec::new() };
         // Who uses what is asked only of what would be taken: it costs a look at all processes.
         loop {
             let scene = Scene {
                 inventory: &inventory,
                 claims: &claims,
                 barred: &barred,
+                definitions: &definitions,
                 names: &names,
                 id,
                 alone,

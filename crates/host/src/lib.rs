@@ -12,6 +12,7 @@ mod holders;
 pub mod inventory;
 mod linux_host;
 mod live;
+mod mdevctl;
 mod nodes;
 mod place;
 pub mod platform;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
-    NodeAccess, Observed, Step, VfSettings,
+    MdevDefinition, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 
@@ -17,7 +17,7 @@ use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, check, detail, found, holders, platform, problem, step};
+use crate::{capacity, check, detail, found, holders, mdevctl, platform, problem, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -266,6 +266,10 @@ impl Host for LinuxHost {
             Answer::Vf(settings) => Ok(settings),
             other => Err(confused(&job, &other)),
         }
+    }
+
+    fn mdev_definitions(&self) -> Vec<MdevDefinition> {
+        mdevctl::definitions(&self.root)
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {

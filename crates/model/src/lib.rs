@@ -45,7 +45,7 @@ pub use machine::{
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
-pub use partition::{Mac, MacError, Mechanism, Partition, VfSettings};
+pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
 pub use refusal::{Code, Refusal};
 pub use step::{LinkBaseline, Lock, NodeAccess, Observed, Replay, Step, VfioNode, restoring};

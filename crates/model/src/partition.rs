@@ -18,6 +18,19 @@ pub struct Partition {
     pub how: Mechanism,
 }
 
+/// A mediated device that a person has written down for another tool (mdevctl), and that is there or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MdevDefinition {
+    /// The device that it is a part of.
+    pub parent: Address,
+    /// Its name.
+    pub uuid: Uuid,
+    /// Its type's id.
+    pub type_id: String,
+    /// Attributes to write after it is made, in order.
+    pub attributes: Vec<(String, String)>,
+}
+
 /// How a part of a device is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mechanism", rename_all = "snake_case")]

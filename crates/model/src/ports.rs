@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Address, AsFound, Availability, Exit, Inventory, LinkBaseline, Lock, MachineHandle,
-    MachineSpec, NodeAccess, Observed, Presence, Step, VfSettings,
+    MachineSpec, MdevDefinition, NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
@@ -39,6 +39,11 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where its driver has no interface, or does not tell.
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError>;
+
+    /// The mediated devices of PCI functions that other tools have definitions of. A host that keeps none has none.
+    fn mdev_definitions(&self) -> Vec<MdevDefinition> {
+        Vec::new()
+    }
 
     /// What must be put back later, read under a deadline since some of it takes the device's lock.
     ///

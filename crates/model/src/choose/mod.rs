@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 pub use want::{Filter, GRAMMAR, Want, What};
 
-use crate::{Address, Assembly, Claim, Code, Inventory, Mechanism, Partition, Refusal, Role};
+use crate::{
+    Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
+};
 
 /// A claim that is there, and what is said to others who want the same.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Scene<'a> {
     pub claims: &'a [Held],
     /// Functions that cannot be had, and why: they wait for a person, or somebody uses them.
     pub barred: &'a BTreeMap<Address, Refusal>,
+    /// Mediated devices that other tools have definitions of.
+    pub definitions: &'a [MdevDefinition],
     /// Registered devices by name.
     pub names: &'a BTreeMap<String, Address>,
     /// The id of the claim that is made: mediated devices are named after it.
@@ -54,6 +58,14 @@ impl Chosen {
     fn whole(assembly: &Assembly) -> Self {
         let members = assembly.members.iter().map(|member| (member.address, member.role));
         Self { head: assembly.head, partition: None, members: members.collect() }
+    }
+
+    /// One that another tool has a definition of and that is not there: it is made as it is written down, and its definition
+    /// stays.
+    fn defined(definition: &MdevDefinition) -> Self {
+        let MdevDefinition { parent, uuid, type_id, attributes } = definition.clone();
+        let how = Mechanism::Mdev { uuid, type_id, existing: false, attributes };
+        Self { head: parent, partition: Some(Partition { parent, how }), members: Vec::new() }
     }
 
     /// The functions that it takes from the host.
@@ -123,6 +135,13 @@ impl Scene<'_> {
         let chosen = match &want.what {
             What::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
             What::Mdev(uuid) => self.existing_mdev(*uuid)?,
+            What::Vf { settings, .. } if settings.mac.is_some() && want.count > 1 => {
+                return Err(Refusal::new(
+                    Code::InvalidRequest,
+                    format!("{} virtual functions cannot have one hardware address", want.count),
+                    "ask for each with a mac of its own, or leave mac out",
+                ));
+            }
             What::Any(_) | What::Vf { .. } | What::Profile { .. } => return Ok(None),
         };
         if want.count > 1 {
@@ -176,11 +195,15 @@ impl Scene<'_> {
             let mdev = function.mdevs.iter().find(|mdev| mdev.uuid == uuid)?;
             Some((function.address, mdev.type_id.clone().unwrap_or_default()))
         });
+        let defined = self.definitions.iter().find(|one| one.uuid == uuid);
+        if let (None, Some(defined)) = (&found, defined) {
+            return Ok(Chosen::defined(defined));
+        }
         let Some((parent, type_id)) = found else {
             return Err(Refusal::new(
                 Code::NotFound,
                 format!("there is no mediated device {uuid} on a PCI function"),
-                "`handover ls` shows those that are there",
+                "`handover ls` shows those that are there, `mdevctl list --defined` those that could be made",
             ));
         };
         let how = Mechanism::Mdev { uuid, type_id, existing: true, attributes: Vec::new() };

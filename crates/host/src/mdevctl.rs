@@ -1,0 +1,100 @@
+//! mdevctl's definitions: mediated devices that a person has written down, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object
+//! with `mdev_type`, `start` and `attrs` (mdevctl(8)).
+
+use model::{Address, MdevDefinition};
+use serde::Deserialize;
+
+use crate::root::Root;
+
+const DEFINITIONS: &str = "etc/mdevctl.d";
+
+/// The file's form. mdevctl keeps attributes as a list of objects with one entry each, for their order counts and one can
+/// come twice.
+#[derive(Deserialize)]
+struct File {
+    mdev_type: String,
+    #[serde(default)]
+    attrs: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// All that are written down for parents that are PCI functions. A file that cannot be read is passed over with a line in
+/// the log: mdevctl writes without a lock, and half a file is none.
+pub fn definitions(root: &Root) -> Vec<MdevDefinition> {
+    let Ok(folder) = root.dir(DEFINITIONS) else { return Vec::new() };
+    let mut all = Vec::new();
+    for parent in folder.names(".").unwrap_or_default() {
+        let Ok(address) = parent.parse::<Address>() else { continue };
+        for name in folder.names(&parent).unwrap_or_default() {
+            let Ok(uuid) = name.parse() else { continue };
+            let path = format!("{DEFINITIONS}/{parent}/{name}");
+            match root.text(&path).ok().and_then(|text| read(&text)) {
+                Some((type_id, attributes)) => {
+                    all.push(MdevDefinition { parent: address, uuid, type_id, attributes });
+                }
+                None => tracing::warn!("{path} is no definition of a mediated device"),
+            }
+        }
+    }
+    all
+}
+
+fn read(text: &str) -> Option<(String, Vec<(String, String)>)> {
+    let File { mdev_type, attrs } = serde_json::from_str(text).ok()?;
+    let mut attributes = Vec::new();
+    for (name, value) in attrs.into_iter().flatten() {
+        attributes.push((name, value.as_str()?.to_owned()));
+    }
+    Some((mdev_type, attributes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_definition_as_mdevctl_writes_it() {
+        let text = r#"{"mdev_type": "nvidia-474", "start": "auto",
+            "attrs": [{"nvidia/vgpu_params": "a=1"}, {"x": "1"}, {"x": "2"}]}"#;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let attributes = vec![pair("nvidia/vgpu_params", "a=1"), pair("x", "1"), pair("x", "2")];
+        assert_eq!(read(text), Some(("nvidia-474".into(), attributes)));
+        assert_eq!(
+            read(r#"{"mdev_type": "t", "start": "manual"}"#),
+            Some(("t".into(), Vec::new()))
+        );
+        for wrong in
+            ["", "{", "[]", r#"{"start": "auto"}"#, r#"{"mdev_type": "t", "attrs": [{"x": 1}]}"#]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn definitions_of_other_parents_and_half_files_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(DEFINITIONS).join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let uuid = "11111111-2222-4333-8444-555555555555";
+        write(&format!("0000:41:00.0/{uuid}"), r#"{"mdev_type": "nvidia-474", "start": "manual"}"#);
+        write("0000:41:00.0/notes", "mine");
+        write("0000:42:00.0/66666666-2222-4333-8444-555555555555", "{");
+        write(&format!("mtty/{uuid}"), r#"{"mdev_type": "mtty-1", "start": "manual"}"#);
+        let found = definitions(&Root::open(folder.path()).unwrap());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            (found[0].parent.to_string().as_str(), found[0].type_id.as_str()),
+            ("0000:41:00.0", "nvidia-474")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_panics(text in ".{0,80}|\\{\"mdev_type\":.{0,20},\"attrs\":.{0,20}\\}") {
+            let _ = read(&text);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What a wish gets, on small hosts made for it.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use model::choose::{Scene, Want, choose, needs_detail};
+use model::{
+    Address, Class, Code, Detail, Function, Group, Id, Inventory, Mdev, MdevDefinition, MdevType,
+    Mechanism, Refusal, VfioSupport,
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+fn at(bus: u8) -> Address {
+    Address::new(0, bus, 0, 0).unwrap()
+}
+
+/// GPUs, each in a group of its own, on these NUMA nodes.
+fn gpus(nodes: &[u32]) -> Inventory {
+    let mut inventory = Inventory::default();
+    for (node, bus) in nodes.iter().zip(1u8..) {
+        let group = u32::from(bus);
+        let function = Function {
+            vendor: Id(0x10de),
+            device: Id(0x20b0),
+            class: Class(0x03_0200),
+            driver: Some("nvidia".into()),
+            iommu_group: Some(group),
+            numa_node: Some(*node),
+            ..Function::unknown(at(bus))
+        };
+        inventory.functions.insert(at(bus), function);
+        inventory.groups.insert(group, Group { members: vec![at(bus)], domain_type: None });
+    }
+    inventory.vfio = VfioSupport {
+        iommu: true,
+        vfio_pci: true,
+        type1: true,
+        iommufd: false,
+        unsafe_noiommu: false,
+    };
+    inventory
+}
+
+struct Given {
+    inventory: Inventory,
+    barred: BTreeMap<Address, Refusal>,
+    definitions: Vec<MdevDefinition>,
+}
+
+impl Given {
+    fn new(inventory: Inventory) -> Self {
+        Self { inventory, barred: BTreeMap::new(), definitions: Vec::new() }
+    }
+
+    fn bar(&mut self, bus: u8) {
+        let why = Refusal::new(Code::InUse, format!("{} is used", at(bus)), "stop it");
+        self.barred.insert(at(bus), why);
+    }
+
+    fn choose(&self, wants: &[&str]) -> Result<Vec<Address>, Refusal> {
+        let wants: Vec<Want> = wants.iter().map(|want| want.parse().unwrap()).collect();
+        let scene = Scene {
+            inventory: &self.inventory,
+            claims: &[],
+            barred: &self.barred,
+            definitions: &self.definitions,
+            names: &BTreeMap::new(),
+            id: Uuid::from_u128(0xc1a1_0000_0000_4000_8000_0000_0000_0000),
+            alone: false,
+        };
+        choose(&scene, &wants).map(|all| all.into_iter().map(|chosen| chosen.head).collect())
+    }
+}
+
+#[test]
+fn several_are_taken_from_the_smallest_node_that_has_enough() {
+    let given = Given::new(gpus(&[0, 0, 0, 0, 1, 1]));
+    assert_eq!(given.choose(&["2xgpu"]).unwrap(), [at(5), at(6)]);
+    assert_eq!(given.choose(&["3xgpu"]).unwrap(), [at(1), at(2), at(3)]);
+    assert_eq!(given.choose(&["5xgpu"]).unwrap().len(), 5, "no node has so many");
+    assert_eq!(given.choose(&["gpu,node=0"]).unwrap(), [at(1)]);
+}
+
+#[test]
+fn what_is_in_the_way_is_named() {
+    let mut given = Given::new(gpus(&[0, 0]));
+    given.bar(1);
+    assert_eq!(given.choose(&["gpu"]).unwrap(), [at(2)]);
+    let refusal = given.choose(&["2xgpu"]).unwrap_err();
+    assert_eq!(refusal.message, "gpu: 1 of 2 can be had (0000:01:00.0 is used)");
+    assert_eq!(refusal.remedy, "stop it");
+    assert_eq!(given.choose(&["0000:01:00.0"]).unwrap_err().code, Code::InUse);
+    assert_eq!(given.choose(&["nic"]).unwrap_err().message, "nic: this host has none");
+    assert_eq!(given.choose(&["0000:01:00.0", "0000:01:00.0"]).unwrap_err().code, Code::InUse);
+    let refusal = given.choose(&["2xvf,mac=52:54:00:00:00:01"]).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidRequest);
+}
+
+/// A GPU that offers `left` more mediated devices.
+fn divided(left: u32) -> Inventory {
+    let mut inventory = gpus(&[0]);
+    let function = inventory.functions.get_mut(&at(1)).unwrap();
+    let kind = MdevType {
+        id: "nvidia-474".into(),
+        name: Some("NVIDIA A100-4C".into()),
+        available: Some(left),
+        device_api: None,
+        description: None,
+    };
+    function.detail = Some(Box::new(Detail { mdev_types: vec![kind], ..Detail::default() }));
+    inventory
+}
+
+#[test]
+fn a_profile_is_found_by_name_with_and_without_its_vendor_and_by_id() {
+    let given = Given::new(divided(2));
+    for name in ["NVIDIA A100-4C", "a100-4c", "nvidia-474"] {
+        assert_eq!(
+            given.choose(&[&format!("2xprofile={name}")]).unwrap(),
+            [at(1), at(1)],
+            "{name}"
+        );
+    }
+    for name in ["A100", "4C", ""] {
+        assert!(given.choose(&[&format!("profile={name}")]).is_err(), "{name}");
+    }
+    assert!(given.choose(&["3xprofile=A100-4C"]).is_err());
+    let names = BTreeMap::new();
+    let wants: Vec<Want> = vec!["profile=A100-4C@0000:02:00.0".parse().unwrap()];
+    assert!(
+        needs_detail(&given.inventory, &wants, &names).is_empty(),
+        "another device is not read"
+    );
+}
+
+#[test]
+fn a_mediated_device_of_mdevctls_is_used_as_it_is_or_made_as_it_is_written_down() {
+    let uuid = Uuid::from_u128(7);
+    let want = format!("mdev={uuid}");
+    let mut given = Given::new(divided(2));
+    assert_eq!(given.choose(&[&want]).unwrap_err().code, Code::NotFound);
+    let attributes = vec![("x".to_owned(), "1".to_owned())];
+    given.definitions =
+        vec![MdevDefinition { parent: at(1), uuid, type_id: "nvidia-474".into(), attributes }];
+    assert_eq!(given.choose(&[&want]).unwrap(), [at(1)]);
+    let function = given.inventory.functions.get_mut(&at(1)).unwrap();
+    function.mdevs.push(Mdev { uuid, type_id: Some("nvidia-474".into()), iommu_group: Some(9) });
+    let wants: Vec<Want> = vec![want.parse().unwrap()];
+    let scene = Scene {
+        inventory: &given.inventory,
+        claims: &[],
+        barred: &given.barred,
+        definitions: &given.definitions,
+        names: &BTreeMap::new(),
+        id: Uuid::nil(),
+        alone: false,
+    };
+    let chosen = choose(&scene, &wants).unwrap();
+    let how = &chosen[0].partition.as_ref().unwrap().how;
+    assert!(matches!(how, Mechanism::Mdev { existing: true, .. }), "{how:?}");
+}
+
+proptest! {
+    /// Wishes by node and for any: they are met exactly where counting says that they can be (Hall), and nothing is given
+    /// twice.
+    #[test]
+    fn wishes_are_met_whenever_they_can_be(
+        nodes in proptest::collection::vec(0..3u32, 1..8),
+        barred in proptest::collection::vec(1..8u8, 0..3),
+        asked in proptest::collection::vec((1..4u32, proptest::option::of(0..3u32)), 1..4),
+    ) {
+        let mut given = Given::new(gpus(&nodes));
+        barred.iter().for_each(|bus| given.bar(*bus));
+        let free = |node: Option<u32>| {
+            let fits = |(there, bus): &(&u32, u8)| {
+                node.is_none_or(|node| node == **there) && !barred.contains(bus)
+            };
+            nodes.iter().zip(1u8..).filter(fits).count()
+        };
+        let wanted = |node: Option<u32>| -> usize {
+            asked.iter().filter(|(_, asked)| *asked == node).map(|(count, _)| *count as usize).sum()
+        };
+        let all: usize = asked.iter().map(|(count, _)| *count as usize).sum();
+        let can = all <= free(None) && (0..3).all(|node| wanted(Some(node)) <= free(Some(node)));
+        let wants: Vec<String> = asked
+            .iter()
+            .map(|(count, node)| match node {
+                Some(node) => format!("{count}xgpu,node={node}"),
+                None => format!("{count}xgpu"),
+            })
+            .collect();
+        let wants: Vec<&str> = wants.iter().map(String::as_str).collect();
+        let chosen = given.choose(&wants);
+        prop_assert_eq!(chosen.is_ok(), can, "{:?}", chosen);
+        if let Ok(mut heads) = chosen {
+            prop_assert_eq!(heads.len(), all);
+            heads.sort_unstable();
+            heads.dedup();
+            prop_assert_eq!(heads.len(), all, "one was given twice");
+        }
+    }
+}

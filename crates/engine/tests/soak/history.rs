@@ -337,6 +337,9 @@ impl History {
                 events.push(Event::Do { verb, meanwhile: None });
             }
         }
+        if dice.one_in(2) {
+            events.push(Event::Outside(names.dice(&mut dice)));
+        }
         let length = 4 + dice.below(9);
         for _ in 0..length {
             events.push(names.event(&mut dice));

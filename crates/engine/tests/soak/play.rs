@@ -84,8 +84,9 @@ impl World {
         }
         check_owners(&claims, &instances, why);
         self.check_machines(&instances, why);
-        self.check_journal(why);
-        self.settle(&engine);
+        let store = self.sqlite();
+        self.check_journal(&store, why);
+        self.settle(&engine, &store);
         let now = self.host.snapshot();
         let mut truth = held(&self.truth);
         truth.check(&now, &Ours::of(&claims, false), why);
@@ -140,8 +141,7 @@ impl World {
     }
 
     /// Nothing is left open, and no step is lost.
-    fn check_journal(&self, why: &str) {
-        let store = self.sqlite();
+    fn check_journal(&self, store: &rusqlite::Connection, why: &str) {
         let open = "SELECT kind FROM operations WHERE state = 'open'";
         let open: Vec<String> = store
             .prepare(open)
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// Numbers of virtual functions that were to be set are set, or as before; those configured may be there again.
-    fn settle(&self, engine: &Engine) {
+    fn settle(&self, engine: &Engine, store: &rusqlite::Connection) {
         let now = self.host.snapshot();
         let ours = Ours::of(&engine.claims().unwrap(), false);
         let mut truth = held(&self.truth);
@@ -188,17 +188,9 @@ impl World {
                 truth.vfs_renewed(parent, &now, &ours);
             }
         }
-        for address in self.unwell() {
+        for address in unwell(store) {
             truth.loosen(address);
         }
-    }
-
-    /// Functions that wait for a person.
-    fn unwell(&self) -> Vec<Address> {
-        let store = self.sqlite();
-        let mut all = store.prepare("SELECT address FROM health").unwrap();
-        let all = all.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        all.flatten().map(|address| address.parse().unwrap()).collect()
     }
 
     /// When all is well again, everything can be given back, and is as it was found.
@@ -226,7 +218,7 @@ impl World {
                 broken(format!("at the end {what}: {refusal}"));
             }
         };
-        for address in self.unwell() {
+        for address in unwell(&self.sqlite()) {
             well("clear", engine.clear_device(&address.to_string()));
         }
         for instance in engine.instances(&BTreeMap::new()).unwrap() {
@@ -249,6 +241,13 @@ impl World {
             broken(format!("at the end something is left: {left:?}"));
         }
     }
+}
+
+/// Functions that wait for a person.
+fn unwell(store: &rusqlite::Connection) -> Vec<Address> {
+    let mut all = store.prepare("SELECT address FROM health").unwrap();
+    let all = all.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    all.flatten().map(|address| address.parse().unwrap()).collect()
 }
 
 /// No device has two owners, and no claim is nobody's.

@@ -236,7 +236,13 @@ impl Restoring<'_> {
         }
         match self.core.host.observe(step) {
             Ok(Observed::After) => Ok(()),
-            Ok(Observed::Before) => self.perform(address, step),
+            Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
+                Some(driver) => {
+                    self.leave(address, &format!("something else reserved it for {driver}"));
+                    Ok(())
+                }
+                None => self.perform(address, step),
+            },
             // Drivers set power/control themselves when they bind; that is no other tool's doing.
             Ok(Observed::Other(_)) if is_also_set_by_drivers(step) => self.perform(address, step),
             Ok(Observed::Other(found)) if is_grant(step) => {
@@ -289,6 +295,19 @@ impl Restoring<'_> {
                     && later.address() == step.address()
                     && self.core.host.observe(later) == Ok(Observed::After)
             })
+    }
+
+    /// For which other driver somebody reserved the function while it was ours: its own would not get it.
+    fn reserved_by_others(&self, address: Address, step: &Step, rest: &[Step]) -> Option<String> {
+        if !matches!(step, Step::Unbind { .. } | Step::Return { .. }) {
+            return None;
+        }
+        let own = std::iter::once(step).chain(rest).find_map(|later| match later {
+            Step::Return { address: same, driver } if *same == address => Some(driver),
+            _ => None,
+        })?;
+        let found = self.core.host.as_found(&[address]).ok()?.into_iter().next()?;
+        found.driver_override.filter(|reserved| reserved != own)
     }
 
     fn perform(&mut self, address: Address, step: &Step) -> Result<(), Refusal> {

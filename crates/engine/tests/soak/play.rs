@@ -188,9 +188,7 @@ impl World {
                 truth.vfs_renewed(parent, &now, &ours);
             }
         }
-        for address in unwell(store) {
-            truth.loosen(address);
-        }
+        truth.waiting = unwell(store).into_iter().collect();
     }
 
     /// When all is well again, everything can be given back, and is as it was found.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Address, Claim, ClaimState, Mechanism, Partition};
+use model::{Address, Claim, ClaimState, Mechanism, Part, Partition};
 use sim::Snapshot;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ pub struct Truth {
     /// The physical functions of all virtual ones that were ever seen.
     parents: BTreeMap<Address, Address>,
     persistent: BTreeSet<Address>,
+    /// Functions that wait for a person.
+    pub waiting: BTreeSet<Address>,
     /// Whether steps may make functions fall off the bus.
     pub may_lose: bool,
 }
@@ -55,6 +57,7 @@ impl Truth {
             groups: groups.map(|(number, group)| (*number, group.members.clone())).collect(),
             parents: BTreeMap::new(),
             persistent,
+            waiting: BTreeSet::new(),
             may_lose: false,
         }
     }
@@ -74,7 +77,9 @@ impl Truth {
     }
 
     fn is_loose(&self, address: Address) -> bool {
-        self.loose.contains(&address)
+        self.waiting.contains(&address)
+            || self.parents.get(&address).is_some_and(|parent| self.waiting.contains(parent))
+            || self.loose.contains(&address)
             || self.parents.get(&address).is_some_and(|parent| self.loose.contains(parent))
     }
 
@@ -181,42 +186,41 @@ impl Truth {
     /// What a claim has is as it was prepared.
     pub fn check_prepared(&self, now: &Snapshot, claim: &Claim, why: &str) {
         for part in &claim.parts {
-            let told =
-                |what: String| broken(format!("{why}: {} is prepared, but {what}", claim.owner));
-            for address in part.taken().filter(|address| !self.is_loose(*address)) {
-                let Some(state) = now.functions.get(&address) else {
-                    if !self.may_lose {
-                        told(format!("{address} is gone"));
-                    }
-                    continue;
-                };
-                let vfio = state.driver.as_deref() == Some("vfio-pci");
-                if part.is_bound() != vfio {
-                    told(format!("{address} is on {:?}", state.driver));
-                }
+            let functions = part.taken().find_map(|address| self.not_prepared(now, part, address));
+            let partition = part.partition.as_ref();
+            let partition = partition.and_then(|partition| self.not_made(now, partition));
+            if let Some(what) = functions.or(partition) {
+                broken(format!("{why}: {} is prepared, but {what}", claim.owner));
             }
-            let parent = part.partition.as_ref().map(|partition| partition.parent);
-            if parent
-                .is_some_and(|parent| self.is_loose(parent) || !now.functions.contains_key(&parent))
-            {
-                continue;
+        }
+    }
+
+    fn not_prepared(&self, now: &Snapshot, part: &Part, address: Address) -> Option<String> {
+        if self.is_loose(address) {
+            return None;
+        }
+        let Some(state) = now.functions.get(&address) else {
+            return (!self.may_lose).then(|| format!("{address} is gone"));
+        };
+        let vfio = state.driver.as_deref() == Some("vfio-pci");
+        (part.is_bound() != vfio).then(|| format!("{address} is on {:?}", state.driver))
+    }
+
+    fn not_made(&self, now: &Snapshot, partition: &Partition) -> Option<String> {
+        let parent = partition.parent;
+        if self.is_loose(parent) || !now.functions.contains_key(&parent) {
+            return None;
+        }
+        match &partition.how {
+            Mechanism::Mdev { uuid, .. } => {
+                (!now.mdevs.contains_key(uuid)).then(|| format!("{uuid} is not there"))
             }
-            match &part.partition {
-                Some(Partition { how: Mechanism::Mdev { uuid, .. }, .. }) => {
-                    if !now.mdevs.contains_key(uuid) {
-                        told(format!("{uuid} is not there"));
-                    }
-                }
-                Some(Partition { how: Mechanism::Vgpu { function, type_id, .. }, .. }) => {
-                    let vgpu = now.functions.get(function).map(|state| state.vgpu);
-                    if !self.is_loose(*function)
-                        && vgpu.is_some_and(|id| id != Some(Some(*type_id)).flatten())
-                    {
-                        told(format!("{function} is no vGPU of type {type_id}"));
-                    }
-                }
-                _ => {}
+            Mechanism::Vgpu { function, type_id, .. } => {
+                let vgpu = now.functions.get(function)?.vgpu;
+                (!self.is_loose(*function) && vgpu != Some(*type_id))
+                    .then(|| format!("{function} is no vGPU of type {type_id}"))
             }
+            Mechanism::Vf { .. } => None,
         }
     }
 }

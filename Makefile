@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release demo test test-fast bench clean-lab
+.PHONY: help setup build release demo test test-fast soak bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -28,6 +28,10 @@ test-fast:
 ## make test       the gate: test-fast and the lab's tests on a real kernel
 test: setup test-fast
 	@scripts/test-lab
+
+## make soak       random histories with crashes and faults until one ends ill, or for SOAK_SECONDS
+soak:
+	@scripts/soak
 
 ## make bench      the figures, side by side in one run
 bench: setup

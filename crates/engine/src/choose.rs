@@ -201,6 +201,7 @@ impl Core {
     /// Refuses a claim of which something is claimed by others by now, or waits for a person.
     pub fn expect_available(&self, claim: &Claim) -> Result<(), Refusal> {
         self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
+        self.expect_settled(claim)?;
         let others = self.held_by_claims()?;
         let clash = others.into_iter().find(|other| {
             other.claim.id != claim.id

@@ -93,7 +93,9 @@ impl Core {
 
     /// The turn, where nobody has it.
     pub fn try_turn(&self, subject: Uuid) -> Option<Turn<'_>> {
-        held(&self.busy).insert(subject).then_some(Turn { core: self, subject })
+        // A turn that is made and not given away would end the other's.
+        let free = held(&self.busy).insert(subject);
+        free.then(|| Turn { core: self, subject })
     }
 
     /// Asks whoever prepares a claim now to give up.

@@ -192,6 +192,9 @@ impl Core {
                 self.retry(claim)?;
             }
         }
+        for address in &functions {
+            self.retry_vf_counts(Some(*address))?;
+        }
         self.store.write(Durability::Power, |tx| {
             functions.iter().try_for_each(|address| Health::clear(tx, *address))
         })

@@ -21,6 +21,8 @@ impl Core {
             let _turn = self.turn(operation.subject);
             self.recover_operation(&operation, &mut report)?;
         }
+        // What is left of changes that failed goes before what is configured comes.
+        report.notes.extend(self.retry_vf_counts(None)?);
         self.restore_vf_counts(&mut report)?;
         self.compare(&mut report)?;
         self.recover_images(&mut report)?;
@@ -39,6 +41,7 @@ impl Core {
 
     fn compare(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         self.retry_wedged(report)?;
+        report.notes.extend(self.retry_vf_counts(None)?);
         for row in self.store.read(StoredInstance::all)? {
             let Some(_turn) = self.try_turn(row.instance.id) else { continue };
             // It may have changed before we had the turn.

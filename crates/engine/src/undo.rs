@@ -89,6 +89,7 @@ impl Core {
         work.wait_for_workers(&recorded, patience)?;
         work.look_at(&recorded);
         let steps = restoring(&earliest(recorded.iter().filter_map(Recorded::step)));
+        let steps = around_overrides(steps);
         for (turn, step) in steps.iter().enumerate() {
             let rest = steps.get(turn + 1..).unwrap_or_default();
             work.step(step, rest)?;
@@ -141,6 +142,36 @@ const fn is_of_something_else(step: &Step) -> bool {
                 | Step::SetPersistence { .. }
                 | Step::SetUnit { .. }
         )
+}
+
+/// A function can be found with one driver and reserved for another, for its next bind. It comes back to its own driver
+/// only while it is not reserved, so the reservation is put back after that.
+fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
+    let elsewhere = |step: &Step| {
+        let Step::SetOverride { address, from, to: Some(reserved) } = step else { return None };
+        let own = steps.iter().find_map(|other| match other {
+            Step::Return { address: same, driver } if same == address => Some(driver),
+            _ => None,
+        });
+        own.filter(|own| *own != reserved)?;
+        let (address, from, to) = (*address, from.clone(), Some(reserved.clone()));
+        let clear = Step::SetOverride { address, from, to: None };
+        Some((clear, Step::SetOverride { address, from: None, to }))
+    };
+    let mut kept = Vec::new();
+    let mut after: Vec<Step> = Vec::new();
+    for step in &steps {
+        if let Some((clear, set)) = elsewhere(step) {
+            after.push(set);
+            kept.push(clear);
+            continue;
+        }
+        kept.push(step.clone());
+        if let Step::Return { address, .. } = step {
+            kept.extend(after.iter().filter(|set| set.address() == Some(*address)).cloned());
+        }
+    }
+    kept
 }
 
 /// Nodes go with what they are the node of, and nothing follows from who may open them.
@@ -218,7 +249,13 @@ impl Restoring<'_> {
         }
         match self.core.host.observe(step) {
             Ok(Observed::After) => Ok(()),
-            Ok(Observed::Before) => self.perform(address, step),
+            Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
+                Some(driver) => {
+                    self.leave(address, &format!("something else reserved it for {driver}"));
+                    Ok(())
+                }
+                None => self.perform(address, step),
+            },
             // Drivers set power/control themselves when they bind; that is no other tool's doing.
             Ok(Observed::Other(_)) if is_also_set_by_drivers(step) => self.perform(address, step),
             Ok(Observed::Other(found)) if is_grant(step) => {
@@ -259,14 +296,31 @@ impl Restoring<'_> {
     }
 
     /// Whether an earlier attempt had already given the function back to its own driver, so that taking it from vfio
-    /// is done.
+    /// is done, and clearing its reservation if it has its earlier one again.
     fn is_given_back(&self, step: &Step, rest: &[Step]) -> bool {
-        matches!(step, Step::Unbind { .. })
+        let reserved_again = matches!(step, Step::SetOverride { to: None, .. })
+            && rest.iter().any(|later| {
+                later.changes_the_same(step) && self.core.host.observe(later) == Ok(Observed::After)
+            });
+        (reserved_again || matches!(step, Step::Unbind { .. }))
             && rest.iter().any(|later| {
                 matches!(later, Step::Return { .. })
                     && later.address() == step.address()
                     && self.core.host.observe(later) == Ok(Observed::After)
             })
+    }
+
+    /// For which other driver somebody reserved the function while it was ours: its own would not get it.
+    fn reserved_by_others(&self, address: Address, step: &Step, rest: &[Step]) -> Option<String> {
+        if !matches!(step, Step::Unbind { .. } | Step::Return { .. }) {
+            return None;
+        }
+        let own = std::iter::once(step).chain(rest).find_map(|later| match later {
+            Step::Return { address: same, driver } if *same == address => Some(driver),
+            _ => None,
+        })?;
+        let found = self.core.host.as_found(&[address]).ok()?.into_iter().next()?;
+        found.driver_override.filter(|reserved| reserved != own)
     }
 
     fn perform(&mut self, address: Address, step: &Step) -> Result<(), Refusal> {

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
-use model::{Address, AsFound, Code, HostError, Inventory, Refusal, Step, restoring};
+use model::{
+    Address, AsFound, Claim, Code, HostError, Inventory, Observed, Part, Refusal, Step, restoring,
+};
+use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::core::Core;
+use crate::HealthState;
+use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim, VfCount};
 use crate::{RecoveryReport, VfConfiguration};
@@ -21,7 +25,12 @@ impl Core {
         self.expect_changeable(&inventory, address, count)?;
         let found = self.found(address)?;
         let wanted = VfCount { address, fingerprint: found.fingerprint, count, autoprobe };
-        let operation = self.open_operation("vf-count", subject, |_| Ok(()))?;
+        let operation = {
+            // A claim that was made meanwhile holds; from here on none is made before this is over.
+            let _choosing = held(&self.choosing);
+            self.expect_unclaimed(&inventory, address)?;
+            self.open_operation("vf-count", subject, |_| Ok(()))?
+        };
         let keep = |tx: &rusqlite::Transaction<'_>| {
             if count == 0 { VfCount::delete(tx, address) } else { wanted.put(tx) }
         };
@@ -95,32 +104,56 @@ impl Core {
                 format!("ask for at most {}", sriov.total),
             ));
         }
-        let (claims, health) =
-            self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
-        let ours = |address: Address| {
-            claims.iter().find(|claim| claim.claim.covers(address) || claim.claim.pins(address))
-        };
+        let health = self.store.read(Health::all)?;
         if let Some(health) = health.iter().find(|health| health.address == address) {
             return Err(refusals::unwell(health));
         }
-        let vfs = sriov.present.iter().copied();
-        if let Some(claim) = vfs.clone().chain([address]).find_map(ours) {
-            return Err(Refusal::new(
-                Code::InUse,
-                format!(
-                    "{address} or one of its virtual functions is claimed by {}",
-                    claim.claim.owner
-                ),
-                format!("handover release {}", claim.claim.id),
-            ));
-        }
+        self.expect_unclaimed(inventory, address)?;
         if usize::from(count) == sriov.present.len() || sriov.present.is_empty() {
             return Ok(());
         }
         // The kernel changes the number through 0: all that are there go.
-        self.expect_no_holder(&vfs.collect::<Vec<_>>(), false)
+        self.expect_no_holder(&sriov.present, false)
     }
 
+    /// Refuses where somebody has the device or a part of it.
+    fn expect_unclaimed(&self, inventory: &Inventory, address: Address) -> Result<(), Refusal> {
+        let claims = self.store.read(StoredClaim::all)?;
+        let vfs = inventory.function(address).map_or(&[][..], |f| f.virtual_functions());
+        let ours = |address: &Address| {
+            claims.iter().find(|claim| claim.claim.covers(*address) || claim.claim.pins(*address))
+        };
+        let Some(claim) = vfs.iter().chain([&address]).find_map(ours) else { return Ok(()) };
+        Err(Refusal::new(
+            Code::InUse,
+            format!(
+                "{address} or one of its virtual functions is claimed by {}",
+                claim.claim.owner
+            ),
+            format!("handover release {}", claim.claim.id),
+        ))
+    }
+
+    /// Refuses a claim on a device whose number of virtual functions is being changed, or on a part of it.
+    pub fn expect_settled(&self, claim: &Claim) -> Result<(), Refusal> {
+        let open = self.store.read(OpenOperation::all)?;
+        let changing = |address: &Address| {
+            open.iter().any(|operation| {
+                operation.kind == "vf-count" && operation.subject == subject(*address)
+            })
+        };
+        let members = claim.members().map(|member| member.address);
+        let mut all = members.chain(claim.parts.iter().filter_map(Part::pins));
+        all.find(changing).map_or(Ok(()), |address| {
+            Err(Refusal::new(
+                Code::InUse,
+                format!("the number of virtual functions of {address} is being changed now"),
+                "ask again when that is done",
+            ))
+        })
+    }
+
+    /// Undoes a change. Where that fails, the device waits for a person, and what is left of it is undone then.
     fn undo_vf_count(
         &self,
         operation: &OpenOperation,
@@ -131,24 +164,70 @@ impl Core {
             .store
             .read(|from| Recorded::of_claim(from, subject, Some(operation.id), &self.boot))?;
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
-        let mut failed = None;
-        let inventory = self.inventory()?;
-        for step in restoring(&done) {
-            let step = from_what_is_there(&inventory, step);
-            let undone = match self.host.observe(&step) {
-                Ok(model::Observed::Before | model::Observed::Other(_)) => {
-                    self.restore(operation, subject, &step).map_err(Refusal::from)
-                }
-                Ok(model::Observed::After | model::Observed::Absent) => Ok(()),
-                Err(error) => Err(refusals::step_failed(&error)),
-            };
-            failed = failed.or(undone.err());
-        }
+        let failed = self.put_vfs_back(operation, &done)?;
         let ended = if failed.is_some() { "failed" } else { "undone" };
         self.close_operation(operation, ended, Some(&cause.message), |tx| {
-            Recorded::mark_undone(tx, subject, Some(operation.id))
+            let Some((address, refusal)) = &failed else {
+                return Recorded::mark_undone(tx, subject, Some(operation.id));
+            };
+            Health::mark(tx, *address, HealthState::Wedged, &refusal.message)
         })?;
-        failed.map_or(Ok(Vec::new()), Err)
+        failed.map_or(Ok(Vec::new()), |(_, refusal)| Err(refusal))
+    }
+
+    /// Makes the steps back, and gives the first that failed.
+    fn put_vfs_back(
+        &self,
+        operation: &OpenOperation,
+        done: &[Step],
+    ) -> Result<Option<(Address, Refusal)>, Refusal> {
+        let mut failed = None;
+        let inventory = self.inventory()?;
+        for step in restoring(done) {
+            let Some(address) = step.address() else { continue };
+            let step = from_what_is_there(&inventory, step);
+            let undone = match self.host.observe(&step) {
+                Ok(Observed::Before | Observed::Other(_)) => {
+                    self.restore(operation, operation.subject, &step).map_err(Refusal::from)
+                }
+                Ok(Observed::After | Observed::Absent) => Ok(()),
+                Err(error) => Err(refusals::step_failed(&error)),
+            };
+            failed = failed.or(undone.err().map(|refusal| (address, refusal)));
+        }
+        Ok(failed)
+    }
+
+    /// Undoes what is left of changes that could not be undone, of this device or of all.
+    pub fn retry_vf_counts(&self, of: Option<Address>) -> Result<Vec<String>, Refusal> {
+        let mut notes = Vec::new();
+        for health in self.store.read(Health::all)? {
+            let address = health.address;
+            if of.is_some_and(|of| of != address) || self.any_locked([address])? {
+                continue;
+            }
+            let subject = subject(address);
+            let _turn = self.turn(subject);
+            let left = |from: &Connection| Recorded::of_failed(from, subject, &self.boot);
+            let recorded = self.store.read(left)?;
+            let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
+            if done.is_empty() {
+                continue;
+            }
+            let operation = self.open_operation("restore", subject, |_| Ok(()))?;
+            let failed = self.put_vfs_back(&operation, &done)?;
+            let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
+            let ended = if failed.is_some() { "failed" } else { "done" };
+            self.close_operation(&operation, ended, message.as_deref(), |tx| match failed {
+                Some(_) => Ok(()),
+                None => Recorded::mark_failed_undone(tx, subject),
+            })?;
+            match failed {
+                Some((_, refusal)) if of.is_some() => return Err(refusal),
+                failed => notes.extend(failed.map(|(_, refusal)| refusal.message)),
+            }
+        }
+        Ok(notes)
     }
 
     /// A change that was cut off is undone: the number that was configured before holds.

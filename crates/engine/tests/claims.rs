@@ -486,3 +486,28 @@ fn a_device_that_stops_answering_while_it_is_claimed_is_noticed() {
     assert!(engine.look_after_claims().unwrap().is_empty(), "it is told once");
     assert_eq!(engine.device("e1000e").unwrap().state, DeviceState::Quarantined);
 }
+
+/// Lets the engine compare everything while a step is under way.
+struct Comparing(std::sync::Mutex<Option<Engine>>);
+
+impl engine::Observer for Comparing {
+    fn reached(&self, event: &engine::JournalEvent) {
+        if !matches!(event, engine::JournalEvent::Intended { .. }) {
+            return;
+        }
+        let engine = self.0.lock().unwrap().take();
+        if let Some(engine) = engine {
+            assert_eq!(engine.reconcile().unwrap().notes, Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn reconcile_leaves_alone_what_is_being_worked_on() {
+    let rig = Rig::new();
+    let comparing = std::sync::Arc::new(Comparing(std::sync::Mutex::default()));
+    let engine = rig.open_with(comparing.clone()).unwrap();
+    *comparing.0.lock().unwrap() = Some(engine.clone());
+    claim(&engine, "one", &[NIC]);
+    assert!(comparing.0.lock().unwrap().is_none(), "it was compared");
+}

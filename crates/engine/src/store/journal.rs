@@ -139,6 +139,17 @@ impl Recorded {
         .collect()
     }
 
+    /// What is outstanding in this boot of changes of a device's configuration that could be neither made nor undone.
+    pub fn of_failed(from: &Connection, subject: Uuid, boot: &str) -> rusqlite::Result<Vec<Self>> {
+        from.prepare_cached(&format!(
+            "SELECT action FROM steps WHERE claim = ?1 AND boot_id = ?2 AND {OUTSTANDING}
+             AND operation IN (SELECT id FROM operations WHERE state = 'failed' AND subject = ?1)
+             ORDER BY operation, seq"
+        ))?
+        .query_map(params![subject.to_string(), boot], Self::read)?
+        .collect()
+    }
+
     /// Marks what is outstanding of a claim as undone.
     pub fn mark_undone(
         to: &Connection,
@@ -150,6 +161,18 @@ impl Recorded {
                 "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND (?2 IS NULL OR operation = ?2) AND {OUTSTANDING}"
             ),
             params![claim.to_string(), operation],
+        )
+        .map(drop)
+    }
+
+    /// Marks as undone what [`of_failed`](Self::of_failed) gave.
+    pub fn mark_failed_undone(to: &Connection, subject: Uuid) -> rusqlite::Result<()> {
+        to.execute(
+            &format!(
+                "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND {OUTSTANDING}
+                 AND operation IN (SELECT id FROM operations WHERE state = 'failed' AND subject = ?1)"
+            ),
+            [subject.to_string()],
         )
         .map(drop)
     }

@@ -1,0 +1,281 @@
+//! A history is played: after each event, and after all is well again, what must hold holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use engine::{Engine, Instance, InstanceState};
+use model::{Address, Claim, ClaimState, Host, Owner};
+
+use crate::history::{Event, History, Outside};
+use crate::truth::{Ours, count_of};
+use crate::world::{World, broken, held, words};
+
+/// Plays a history, and says what does not hold.
+pub fn play(history: &History) -> Result<(), String> {
+    let world = World::new(history.on, 1);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        world.restart();
+        for (turn, event) in history.events.iter().enumerate() {
+            world.play(event, &format!("after event {turn}"));
+        }
+        world.end();
+    }));
+    world.close();
+    // Threads that watch machines end with them.
+    world.launcher.reboot();
+    played.map_err(|cause| words(cause.as_ref()))
+}
+
+/// Steps whose effect may be on the host and that nobody will undo any more.
+const LOST: &str =
+    "SELECT steps.action FROM steps JOIN operations ON operations.id = steps.operation
+    WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
+      AND steps.claim IS NOT NULL AND operations.kind <> 'vf-count'
+      AND steps.claim NOT IN (SELECT id FROM claims WHERE state <> 'reserved')";
+
+impl World {
+    fn play(self: &Arc<Self>, event: &Event, why: &str) {
+        held(&self.touched).clear();
+        held(&self.configured).clear();
+        let before = self.engine().claims().unwrap();
+        match event {
+            Event::Do { verb, meanwhile } => {
+                self.during(meanwhile.clone(), |engine| self.act(engine, verb));
+            }
+            Event::Crash { verb, meanwhile, at, again } => {
+                let lived = self.killed_at(*at, false, |_| {
+                    self.during(meanwhile.clone(), |engine| self.act(engine, verb));
+                });
+                if !lived {
+                    self.open();
+                    self.killed_at(*again, false, |engine| {
+                        if let Err(refusal) = engine.recover() {
+                            broken(format!("recovery failed: {refusal}"));
+                        }
+                    });
+                    self.restart();
+                }
+            }
+            Event::PowerCut { verb, at } => {
+                self.during(None, |_| {});
+                if !self.killed_at(*at, true, |engine| self.act(engine, verb)) {
+                    self.reboot();
+                }
+            }
+            Event::Outside(outside) => self.outside(&self.engine(), outside, false),
+            Event::Restart => self.restart(),
+            Event::Reboot => self.reboot(),
+        }
+        if *held(&self.gave_up) {
+            self.restart();
+        }
+        let rebooted = matches!(event, Event::Reboot | Event::PowerCut { .. });
+        self.check(why, Some((&before, rebooted)));
+    }
+
+    /// All that must hold whenever nothing is under way.
+    fn check(&self, why: &str, before: Option<(&[Claim], bool)>) {
+        let engine = self.engine();
+        let claims = engine.claims().unwrap();
+        let instances = engine.instances(&BTreeMap::new()).unwrap();
+        if let Some((before, rebooted)) = before {
+            self.check_kept(before, &claims, rebooted, why);
+        }
+        check_owners(&claims, &instances, why);
+        self.check_machines(&instances, why);
+        let store = self.sqlite();
+        self.check_journal(&store, why);
+        self.settle(&engine, &store);
+        let now = self.host.snapshot();
+        let mut truth = held(&self.truth);
+        truth.check(&now, &Ours::of(&claims, false), why);
+        for claim in claims.iter().filter(|claim| claim.state == ClaimState::Prepared) {
+            truth.check_prepared(&now, claim, why);
+        }
+        if let Some(reset) = self.host.resets().iter().find(|reset| !reset.disturbed.is_empty()) {
+            broken(format!("{why}: a reset hit somebody's machine: {reset:?}"));
+        }
+    }
+
+    /// Nobody's claim changes by what is done for another.
+    fn check_kept(&self, before: &[Claim], now: &[Claim], rebooted: bool, why: &str) {
+        let touched = held(&self.touched);
+        for claim in before.iter().filter(|c| !touched.contains(&c.owner.to_string())) {
+            let kept = now.iter().find(|other| other.id == claim.id);
+            let well = match (claim.state, kept.map(|kept| kept.state)) {
+                // It is tried again to give it back, and then it is nobody's.
+                (ClaimState::Wedged, state) => claim.owner.kind == "undo" || state.is_some(),
+                (ClaimState::Prepared, Some(ClaimState::Reserved)) => rebooted,
+                (state, now) => Some(state) == now,
+            };
+            if !well {
+                broken(format!(
+                    "{why}: the claim of {} was {:?} and is {kept:?}",
+                    claim.owner, claim.state
+                ));
+            }
+        }
+    }
+
+    /// A machine runs where one is said to run, and nowhere else.
+    fn check_machines(&self, instances: &[Instance], why: &str) {
+        let running = self.launcher.running();
+        for id in running.iter().chain(&self.launcher.files()) {
+            if !instances.iter().any(|instance| instance.id == *id) {
+                broken(format!("{why}: the machine {id} or its files are nobody's"));
+            }
+        }
+        for instance in instances {
+            let runs = running.contains(&instance.id);
+            let well = match instance.state {
+                InstanceState::Stopped | InstanceState::Shutdown | InstanceState::Created => !runs,
+                // Whoever watches it may not have been told yet.
+                InstanceState::Running | InstanceState::Unknown => true,
+                _ => false,
+            };
+            if !well {
+                broken(format!("{why}: {} is {:?}; runs: {runs}", instance.name, instance.state));
+            }
+        }
+    }
+
+    /// Nothing is left open, and no step is lost.
+    fn check_journal(&self, store: &rusqlite::Connection, why: &str) {
+        let open = "SELECT kind FROM operations WHERE state = 'open'";
+        let open: Vec<String> = store
+            .prepare(open)
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .flatten()
+            .collect();
+        if !open.is_empty() {
+            broken(format!("{why}: left open: {open:?}"));
+        }
+        let boot = self.host.boot_id().unwrap();
+        let lost: Vec<String> = store
+            .prepare(LOST)
+            .unwrap()
+            .query_map([boot], |row| row.get(0))
+            .unwrap()
+            .flatten()
+            .collect();
+        if !lost.is_empty() {
+            broken(format!("{why}: steps are lost: {lost:#?}"));
+        }
+    }
+
+    /// Numbers of virtual functions that were to be set are set, or as before; those configured may be there again.
+    fn settle(&self, engine: &Engine, store: &rusqlite::Connection) {
+        let now = self.host.snapshot();
+        let ours = Ours::of(&engine.claims().unwrap(), false);
+        let mut truth = held(&self.truth);
+        truth.see(&engine.inventory().unwrap());
+        for (parent, count, autoprobe, done) in held(&self.configured).iter() {
+            if *done {
+                continue;
+            }
+            let is = count_of(&now, *parent);
+            if is == (*count, Some(*autoprobe)) || is == truth.vfs_of(*parent) {
+                truth.vfs_renewed(*parent, &now, &ours);
+            }
+        }
+        for configured in engine.vf_configurations().unwrap() {
+            let parent = configured.address;
+            let is = count_of(&now, parent);
+            if truth.vfs_of(parent).0 == 0 && is == (configured.count, Some(configured.autoprobe)) {
+                truth.vfs_renewed(parent, &now, &ours);
+            }
+        }
+        truth.waiting = unwell(store).into_iter().collect();
+    }
+
+    /// When all is well again, everything can be given back, and is as it was found.
+    fn end(self: &Arc<Self>) {
+        let engine = self.engine();
+        for pid in 4000..4003 {
+            self.outside(&engine, &Outside::LetGo { pid }, false);
+        }
+        self.host.hide_holders(false);
+        self.host.clear_faults();
+        self.host.release();
+        for address in self.host.snapshot().functions.keys() {
+            self.host.regain_link(*address);
+        }
+        for instance in engine.instances(&BTreeMap::new()).unwrap() {
+            self.launcher.set_unknown(instance.id, false);
+        }
+        drop(engine);
+        self.restart();
+        held(&self.touched).clear();
+        self.check("when all is well again", None);
+        let engine = self.engine();
+        let well = |what: &str, result: Result<(), model::Refusal>| {
+            if let Err(refusal) = result {
+                broken(format!("at the end {what}: {refusal}"));
+            }
+        };
+        for address in unwell(&self.sqlite()) {
+            well("clear", engine.clear_device(&address.to_string()));
+        }
+        for instance in engine.instances(&BTreeMap::new()).unwrap() {
+            // A refused removal of files was armed and not used.
+            if engine.delete_instance(&instance.name).is_err() {
+                well("delete", engine.delete_instance(&instance.name));
+            }
+        }
+        for claim in engine.claims().unwrap() {
+            if claim.owner.kind == "undo" {
+                let head = claim.head().unwrap().to_string();
+                well("clear", engine.clear_device(&head));
+            } else {
+                well("release", engine.release_claim(&claim.id.to_string(), None));
+            }
+        }
+        self.check("at the end", None);
+        let left = engine.claims().unwrap();
+        if !left.is_empty() || !self.launcher.files().is_empty() {
+            broken(format!("at the end something is left: {left:?}"));
+        }
+    }
+}
+
+/// Functions that wait for a person.
+fn unwell(store: &rusqlite::Connection) -> Vec<Address> {
+    let mut all = store.prepare("SELECT address FROM health").unwrap();
+    let all = all.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    all.flatten().map(|address| address.parse().unwrap()).collect()
+}
+
+/// No device has two owners, and no claim is nobody's.
+fn check_owners(claims: &[Claim], instances: &[Instance], why: &str) {
+    let mut given = BTreeSet::new();
+    let mut mdevs = BTreeSet::new();
+    for claim in claims {
+        for address in claim.taken() {
+            if !given.insert(address) {
+                broken(format!("{why}: {address} is given twice"));
+            }
+        }
+        for part in &claim.parts {
+            let mdev = part.partition.as_ref().and_then(|partition| partition.mdev());
+            if mdev.is_some_and(|uuid| !mdevs.insert(uuid)) {
+                broken(format!("{why}: {mdev:?} is given twice"));
+            }
+        }
+        let has = |instance: &Instance| claim.owner == Owner::instance(instance.id);
+        let owned = match claim.owner.kind.as_str() {
+            "job" => true,
+            "instance" => instances.iter().any(has),
+            _ => claim.state == ClaimState::Wedged,
+        };
+        if !owned {
+            broken(format!("{why}: a claim of nobody: {claim:?}"));
+        }
+    }
+    let parents = claims.iter().flat_map(|claim| &claim.parts).filter_map(|part| part.pins());
+    if let Some(parent) = parents.into_iter().find(|parent| given.contains(parent)) {
+        broken(format!("{why}: {parent} is given whole and in parts"));
+    }
+}

@@ -1,0 +1,268 @@
+//! What the host must show: as it was found, with what others than the engine did to it since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Address, Claim, ClaimState, Mechanism, Part, Partition};
+use sim::Snapshot;
+use uuid::Uuid;
+
+use crate::world::broken;
+
+/// What the host would show if no claim had anything of it.
+pub struct Truth {
+    expected: Snapshot,
+    /// Functions that others changed while a claim had them, or that fell off the bus: how they are now is nobody's
+    /// promise, until the next boot.
+    loose: BTreeSet<Address>,
+    /// The groups of functions that are there at boot.
+    groups: BTreeMap<u32, Vec<Address>>,
+    /// The physical functions of all virtual ones that were ever seen.
+    parents: BTreeMap<Address, Address>,
+    persistent: BTreeSet<Address>,
+    /// Functions that wait for a person.
+    pub waiting: BTreeSet<Address>,
+    /// Whether steps may make functions fall off the bus.
+    pub may_lose: bool,
+}
+
+/// What claims have.
+#[derive(Default)]
+pub struct Ours {
+    functions: BTreeSet<Address>,
+    mdevs: BTreeSet<Uuid>,
+}
+
+impl Ours {
+    /// What these claims have taken from the host; `reserved` counts too where one of them is being worked on.
+    pub fn of(claims: &[Claim], reserved: bool) -> Self {
+        let taken = |claim: &&Claim| reserved || claim.state != ClaimState::Reserved;
+        let parts = || claims.iter().filter(taken).flat_map(|claim| &claim.parts);
+        Self {
+            functions: parts().flat_map(|part| part.members.iter().map(|m| m.address)).collect(),
+            mdevs: parts().filter_map(|part| part.partition.as_ref()?.mdev()).collect(),
+        }
+    }
+}
+
+impl Truth {
+    pub fn new(
+        expected: Snapshot,
+        inventory: &model::Inventory,
+        persistent: BTreeSet<Address>,
+    ) -> Self {
+        let groups = inventory.groups.iter();
+        Self {
+            expected,
+            loose: BTreeSet::new(),
+            groups: groups.map(|(number, group)| (*number, group.members.clone())).collect(),
+            parents: BTreeMap::new(),
+            persistent,
+            waiting: BTreeSet::new(),
+            may_lose: false,
+        }
+    }
+
+    /// The host was started anew.
+    pub fn rebooted(&mut self, now: Snapshot) {
+        self.expected = now;
+        self.loose.clear();
+    }
+
+    /// Remembers whose virtual functions there are.
+    pub fn see(&mut self, inventory: &model::Inventory) {
+        for function in inventory.functions.values() {
+            self.parents
+                .extend(function.physical_function.map(|parent| (function.address, parent)));
+        }
+    }
+
+    fn is_loose(&self, address: Address) -> bool {
+        self.waiting.contains(&address)
+            || self.parents.get(&address).is_some_and(|parent| self.waiting.contains(parent))
+            || self.loose.contains(&address)
+            || self.parents.get(&address).is_some_and(|parent| self.loose.contains(parent))
+    }
+
+    pub fn loosen(&mut self, address: Address) {
+        self.loose.insert(address);
+    }
+
+    /// Another than the engine changed the host from `before` to `after`.
+    pub fn changed(&mut self, before: &Snapshot, after: &Snapshot, ours: &Ours) {
+        let all: BTreeSet<Address> =
+            before.functions.keys().chain(after.functions.keys()).copied().collect();
+        for address in all {
+            let (was, is) = (before.functions.get(&address), after.functions.get(&address));
+            if was == is {
+                continue;
+            }
+            if ours.functions.contains(&address) {
+                self.loose.insert(address);
+            }
+            put(&mut self.expected.functions, address, is.cloned());
+        }
+        for uuid in before.mdevs.keys().chain(after.mdevs.keys()) {
+            let (was, is) = (before.mdevs.get(uuid), after.mdevs.get(uuid));
+            if was != is && !self.expected.mdevs.contains_key(uuid) && ours.mdevs.contains(uuid) {
+                // One of ours went with its parent's driver.
+                self.loose.extend(was.or(is).map(|mdev| mdev.parent));
+            } else if was != is {
+                put(&mut self.expected.mdevs, *uuid, is.cloned());
+            }
+        }
+        follow(&mut self.expected.vf_counts, &before.vf_counts, &after.vf_counts);
+        follow(&mut self.expected.nodes, &before.nodes, &after.nodes);
+        follow(&mut self.expected.vf_nodes, &before.vf_nodes, &after.vf_nodes);
+        follow(&mut self.expected.mdev_nodes, &before.mdev_nodes, &after.mdev_nodes);
+        follow(&mut self.expected.device_nodes, &before.device_nodes, &after.device_nodes);
+        follow(&mut self.expected.units, &before.units, &after.units);
+    }
+
+    /// How many virtual functions a function must have, and whether they are given drivers.
+    pub fn vfs_of(&self, parent: Address) -> (u16, Option<bool>) {
+        count_of(&self.expected, parent)
+    }
+
+    /// A number of virtual functions was set, or tried to be: those that are there now are new. Whether it took is for
+    /// the caller to judge.
+    pub fn vfs_renewed(&mut self, parent: Address, now: &Snapshot, ours: &Ours) {
+        let own = |address: &Address| self.parents.get(address) == Some(&parent);
+        let free = |address: &Address| own(address) && !ours.functions.contains(address);
+        let expected = &mut self.expected;
+        // How a claim found its own is what it must put back.
+        expected.functions.retain(|address, _| !free(address));
+        let new = now.functions.iter().filter(|(address, _)| free(address));
+        expected.functions.extend(new.map(|(address, state)| (*address, state.clone())));
+        expected.vf_nodes.retain(|address, _| !free(address));
+        expected.device_nodes.retain(|address, _| !free(address));
+        let nodes = |from: &BTreeMap<Address, model::NodeAccess>| {
+            let new = from.iter().filter(|(address, _)| free(address));
+            new.map(|(address, node)| (*address, *node)).collect::<Vec<_>>()
+        };
+        expected.vf_nodes.extend(nodes(&now.vf_nodes));
+        expected.device_nodes.extend(nodes(&now.device_nodes));
+        put(&mut expected.vf_counts, parent, now.vf_counts.get(&parent).copied());
+        let autoprobe = now.functions.get(&parent).and_then(|state| state.autoprobe);
+        if let Some(state) = expected.functions.get_mut(&parent) {
+            state.autoprobe = autoprobe.or(state.autoprobe);
+        }
+    }
+
+    /// Nothing that no claim has is otherwise than it must be.
+    pub fn check(&mut self, now: &Snapshot, ours: &Ours, why: &str) {
+        self.note_lost(now);
+        let skip = |address: &Address| ours.functions.contains(address) || self.is_loose(*address);
+        same(&self.expected.functions, &now.functions, skip, "function", why);
+        same(&self.expected.vf_counts, &now.vf_counts, skip, "number of virtual functions", why);
+        same(&self.expected.vf_nodes, &now.vf_nodes, skip, "node of the group of", why);
+        same(&self.expected.device_nodes, &now.device_nodes, skip, "node of", why);
+        let of_loose = |uuid: &Uuid| {
+            let mdev = now.mdevs.get(uuid).or_else(|| self.expected.mdevs.get(uuid));
+            mdev.is_some_and(|mdev| self.is_loose(mdev.parent))
+        };
+        let not_ours = |uuid: &Uuid| {
+            of_loose(uuid) || ours.mdevs.contains(uuid) && !self.expected.mdevs.contains_key(uuid)
+        };
+        same(&self.expected.mdevs, &now.mdevs, not_ours, "mediated device", why);
+        let shared = |uuid: &Uuid| of_loose(uuid) || ours.mdevs.contains(uuid);
+        same(&self.expected.mdev_nodes, &now.mdev_nodes, shared, "node of", why);
+        let group = |group: &u32| self.groups.get(group).is_none_or(|all| all.iter().any(skip));
+        same(&self.expected.nodes, &now.nodes, group, "node of group", why);
+        if !self.persistent.iter().any(skip) {
+            same(&self.expected.units, &now.units, |_| false, "unit", why);
+        }
+    }
+
+    /// What fell off the bus is nobody's promise any more.
+    fn note_lost(&mut self, now: &Snapshot) {
+        if !self.may_lose {
+            return;
+        }
+        let gone = self.expected.functions.keys().filter(|a| !now.functions.contains_key(a));
+        let gone: Vec<Address> = gone.copied().collect();
+        self.loose.extend(gone);
+    }
+
+    /// What a claim has is as it was prepared.
+    pub fn check_prepared(&self, now: &Snapshot, claim: &Claim, why: &str) {
+        for part in &claim.parts {
+            let functions = part.taken().find_map(|address| self.not_prepared(now, part, address));
+            let partition = part.partition.as_ref();
+            let partition = partition.and_then(|partition| self.not_made(now, partition));
+            if let Some(what) = functions.or(partition) {
+                broken(format!("{why}: {} is prepared, but {what}", claim.owner));
+            }
+        }
+    }
+
+    fn not_prepared(&self, now: &Snapshot, part: &Part, address: Address) -> Option<String> {
+        if self.is_loose(address) {
+            return None;
+        }
+        let Some(state) = now.functions.get(&address) else {
+            return (!self.may_lose).then(|| format!("{address} is gone"));
+        };
+        let vfio = state.driver.as_deref() == Some("vfio-pci");
+        (part.is_bound() != vfio).then(|| format!("{address} is on {:?}", state.driver))
+    }
+
+    fn not_made(&self, now: &Snapshot, partition: &Partition) -> Option<String> {
+        let parent = partition.parent;
+        if self.is_loose(parent) || !now.functions.contains_key(&parent) {
+            return None;
+        }
+        match &partition.how {
+            Mechanism::Mdev { uuid, .. } => {
+                (!now.mdevs.contains_key(uuid)).then(|| format!("{uuid} is not there"))
+            }
+            Mechanism::Vgpu { function, type_id, .. } => {
+                let vgpu = now.functions.get(function)?.vgpu;
+                (!self.is_loose(*function) && vgpu != Some(*type_id))
+                    .then(|| format!("{function} is no vGPU of type {type_id}"))
+            }
+            Mechanism::Vf { .. } => None,
+        }
+    }
+}
+
+pub fn count_of(host: &Snapshot, parent: Address) -> (u16, Option<bool>) {
+    let autoprobe = host.functions.get(&parent).and_then(|state| state.autoprobe);
+    (host.vf_counts.get(&parent).copied().unwrap_or_default(), autoprobe)
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+/// What others changed is expected to be so from now on.
+fn follow<K: Ord + Clone, V: PartialEq + Clone>(
+    expected: &mut BTreeMap<K, V>,
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) {
+    for key in before.keys().chain(after.keys()) {
+        if before.get(key) != after.get(key) {
+            put(expected, key.clone(), after.get(key).cloned());
+        }
+    }
+}
+
+fn same<K: Ord + std::fmt::Display, V: PartialEq + std::fmt::Debug>(
+    expected: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+    skip: impl Fn(&K) -> bool,
+    what: &str,
+    why: &str,
+) {
+    for key in expected.keys().chain(now.keys()) {
+        let (was, is) = (expected.get(key), now.get(key));
+        if was != is && !skip(key) {
+            broken(format!(
+                "{why}: {what} {key} is nobody's and not as it was found:\n  found {was:?}\n  is    {is:?}"
+            ));
+        }
+    }
+}

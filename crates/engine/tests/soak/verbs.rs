@@ -1,0 +1,253 @@
+//! The verbs: what a history asks of the engine. Any refusal is right, but that the store is lost.
+
+use std::time::Duration;
+
+use engine::{Access, ClaimRequest, ClaimStep, CreateInstance, Engine};
+use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
+use uuid::Uuid;
+
+use crate::history::{How, Meanwhile, Verb};
+use crate::truth::{Ours, count_of};
+use crate::world::{World, broken, held};
+
+/// The first half of the ids that operations on numbers of virtual functions are about (`vf_counts.rs`).
+const CONFIGURATIONS: u64 = 0x6861_6e64_6f76_8001;
+
+fn owner(id: &str) -> Owner {
+    Owner { kind: "job".into(), id: id.into() }
+}
+
+fn lease(over: bool) -> Option<Duration> {
+    over.then_some(Duration::ZERO)
+}
+
+fn access(how: How) -> Access {
+    let uid = if how.user { 1000 } else { 0 };
+    Access { uid, device_nodes: how.user, reset: how.reset, evict: how.evict }
+}
+
+fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
+    ClaimRequest {
+        lease: lease(how.over),
+        step: if how.reserve { ClaimStep::Reserve } else { ClaimStep::Prepare },
+        uid: how.user.then_some(1000),
+        alone: how.alone,
+        reset: how.reset,
+        evict: how.evict,
+        ..ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
+    }
+}
+
+/// An owner's claims.
+fn claims_of(engine: &Engine, id: &str) -> Vec<Claim> {
+    let all = engine.claims().unwrap();
+    all.into_iter().filter(|claim| claim.owner == owner(id)).collect()
+}
+
+/// Who works on it now: the claim itself, or the instance that has it.
+fn is_about(claim: &Claim, subject: Uuid) -> bool {
+    claim.id == subject || claim.owner == Owner::instance(subject)
+}
+
+impl World {
+    /// Something happens while an operation on `subject` is under way.
+    pub fn meanwhile(&self, engine: &Engine, subject: Uuid, what: Meanwhile) {
+        match what {
+            Meanwhile::Verb(verb) => {
+                if !self.would_wait(engine, &verb, subject) {
+                    self.act(engine, &verb);
+                }
+            }
+            Meanwhile::Outside(outside) => self.outside(engine, &outside, true),
+            Meanwhile::GiveUp => {
+                *held(&self.gave_up) = true;
+                engine.give_up();
+            }
+        }
+    }
+
+    /// Whether a verb would wait for the operation that is under way: in one thread it would wait for ever.
+    fn would_wait(&self, engine: &Engine, verb: &Verb, subject: Uuid) -> bool {
+        let claims = || engine.claims().unwrap().into_iter();
+        match verb {
+            Verb::Claim { owner: id, .. }
+            | Verb::Prepare { owner: id, .. }
+            | Verb::Unprepare { owner: id, .. }
+            | Verb::Release { owner: id, .. }
+            | Verb::Renew { owner: id, .. } => {
+                claims().any(|claim| claim.owner == owner(id) && is_about(&claim, subject))
+            }
+            Verb::Sriov { .. } => subject.as_u64_pair().0 == CONFIGURATIONS,
+            Verb::Create { name, .. }
+            | Verb::Start { name }
+            | Verb::Stop { name }
+            | Verb::Delete { name } => {
+                engine.instance(name).is_ok_and(|instance| instance.id == subject)
+            }
+            Verb::RecoverDevices { .. } | Verb::Reconcile | Verb::Clear { .. } => {
+                subject.as_u64_pair().0 == CONFIGURATIONS
+                    || claims()
+                        .any(|claim| claim.state == ClaimState::Wedged && is_about(&claim, subject))
+            }
+            Verb::Expire => claims().any(|c| c.expires.is_some() && is_about(&c, subject)),
+            Verb::LookAfter => false,
+        }
+    }
+
+    /// Does what a verb says.
+    pub fn act(&self, engine: &Engine, verb: &Verb) {
+        let result = match verb {
+            Verb::Sriov { address, count, autoprobe } => {
+                self.set_vf_count(engine, address, *count, *autoprobe)
+            }
+            Verb::RecoverDevices { address } => self.recover_devices(engine, address.as_deref()),
+            Verb::Create { .. } | Verb::Start { .. } | Verb::Stop { .. } | Verb::Delete { .. } => {
+                self.manage(engine, verb)
+            }
+            Verb::Reconcile => engine.reconcile().map(drop),
+            Verb::Expire => {
+                for claim in engine.claims().unwrap().iter().filter(|c| c.expires.is_some()) {
+                    self.touch(&claim.owner);
+                }
+                engine.release_expired().map(drop)
+            }
+            Verb::LookAfter => engine.look_after_claims().map(drop),
+            Verb::Clear { address } => engine.clear_device(address),
+            _ => self.handle(engine, verb),
+        };
+        if let Err(refusal) = result
+            && refusal.code == Code::StateUnusable
+        {
+            broken(format!("{verb:?}: {refusal}"));
+        }
+    }
+
+    fn touch(&self, owner: &Owner) {
+        held(&self.touched).insert(owner.to_string());
+    }
+
+    /// The verbs of claims.
+    fn handle(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
+        let (Verb::Claim { owner: id, .. }
+        | Verb::Prepare { owner: id, .. }
+        | Verb::Unprepare { owner: id, .. }
+        | Verb::Release { owner: id, .. }
+        | Verb::Renew { owner: id, .. }) = verb
+        else {
+            return Ok(());
+        };
+        self.touch(&owner(id));
+        if let Verb::Claim { wants, how, .. } = verb {
+            let claim = engine.claim(&request(id, wants, *how))?.claim;
+            self.expect_state(engine, &claim.id, !how.reserve, "claimed");
+            return Ok(());
+        }
+        let (Verb::Prepare { nth, .. }
+        | Verb::Unprepare { nth, .. }
+        | Verb::Release { nth, .. }
+        | Verb::Renew { nth, .. }) = verb
+        else {
+            return Ok(());
+        };
+        let claims = claims_of(engine, id);
+        let Some(claim) = claims.get(usize::from(*nth) % claims.len().max(1)) else {
+            return Ok(());
+        };
+        let key = claim.id.to_string();
+        match verb {
+            Verb::Prepare { how, .. } => {
+                engine.prepare_claim(&key, &access(*how))?;
+                self.expect_state(engine, &claim.id, true, "prepared");
+            }
+            Verb::Unprepare { .. } => drop(engine.unprepare_claim(&key)?),
+            Verb::Release { .. } => {
+                engine.release_claim(&key, None)?;
+                if engine.find_claim(&key).is_ok() {
+                    broken(format!("{key} was released and is still there"));
+                }
+            }
+            Verb::Renew { over, .. } => drop(engine.renew_claim(&key, lease(*over))?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged is so.
+    fn expect_state(&self, engine: &Engine, id: &Uuid, prepared: bool, what: &str) {
+        match engine.find_claim(&id.to_string()) {
+            Ok(claim) if !prepared || claim.state == ClaimState::Prepared => {}
+            other => broken(format!("{id} was said to be {what}, and is not: {other:?}")),
+        }
+    }
+
+    /// The verbs of instances.
+    fn manage(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
+        match verb {
+            Verb::Create { name, devices, profile } => {
+                let request = CreateInstance {
+                    name: name.clone(),
+                    image: "debian".into(),
+                    devices: devices.clone(),
+                    gpu_profile: profile.clone(),
+                    ..CreateInstance::default()
+                };
+                engine.create_instance(request).map(drop)
+            }
+            Verb::Start { name } | Verb::Stop { name } | Verb::Delete { name } => {
+                if let Ok(instance) = engine.instance(name) {
+                    self.touch(&Owner::instance(instance.id));
+                }
+                match verb {
+                    Verb::Start { .. } => engine.start_instance(name).map(drop),
+                    Verb::Stop { .. } => engine.stop_instance(name).map(drop),
+                    _ => engine.delete_instance(name),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn set_vf_count(
+        &self,
+        engine: &Engine,
+        address: &str,
+        count: u16,
+        autoprobe: bool,
+    ) -> Result<(), Refusal> {
+        let parent: Address = address.parse().unwrap();
+        let at = {
+            let mut configured = held(&self.configured);
+            configured.push((parent, count, autoprobe, false));
+            configured.len() - 1
+        };
+        engine.set_vf_count(address, count, autoprobe)?;
+        held(&self.configured)[at].3 = true;
+        let now = self.host.snapshot();
+        if count_of(&now, parent) != (count, Some(autoprobe)) {
+            broken(format!(
+                "{parent}: {count} virtual functions were said to be made, and are not"
+            ));
+        }
+        let mut truth = held(&self.truth);
+        truth.see(&engine.inventory().unwrap());
+        truth.vfs_renewed(parent, &now, &Ours::of(&engine.claims().unwrap(), true));
+        Ok(())
+    }
+
+    /// Functions that nobody of ours has and that it brings back are not as others left them afterwards.
+    fn recover_devices(&self, engine: &Engine, address: Option<&str>) -> Result<(), Refusal> {
+        let asked: Vec<Address> = address.map(|text| text.parse().unwrap()).into_iter().collect();
+        let now = self.host.snapshot();
+        let vfio = |driver: &Option<String>| driver.as_deref() == Some("vfio-pci");
+        let displaced = now.functions.iter().filter(|(address, state)| {
+            asked.contains(address) || asked.is_empty() && vfio(&state.driver)
+        });
+        let claims = engine.claims().unwrap();
+        for (address, _) in displaced {
+            if !claims.iter().any(|claim| claim.covers(*address)) {
+                held(&self.truth).loosen(*address);
+            }
+        }
+        engine.recover_devices(&asked).map(drop)
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::{Lab, Options, images::Choice};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told
         *told = Told { has, asking: false, turns: told.turns + u32::from(has) };
         drop(told);
         // Long enough that a cut finds some without a request.
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(300));
         true
     };
     let body = json!({ "owner": owner, "wants": wants });
@@ -71,17 +71,27 @@ fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told
     {}
 }
 
-/// Lets all owners work for so long, cuts the power, and says what each knows.
-fn cut_while_they_work(host: &Host, after: Duration) -> Vec<Told> {
+/// Lets all owners work until they are as the power shall find them, cuts it, and says what each knows.
+fn cut_while_they_work(host: &Host, when: impl Fn(&[Told]) -> bool) -> Vec<Told> {
     let told: Vec<Mutex<Told>> = LOOPS.iter().map(|_| Mutex::default()).collect();
+    let now = || -> Vec<Told> { told.iter().map(|told| *told.lock().unwrap()).collect() };
+    let until = Instant::now() + Duration::from_secs(90);
     std::thread::scope(|scope| {
         for ((owner, wants), told) in LOOPS.iter().zip(&told) {
             scope.spawn(move || claim_and_release(host, owner, wants, told));
         }
-        std::thread::sleep(after);
+        while !when(&now()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         host.lab.cut_power();
     });
-    told.into_iter().map(|told| told.into_inner().unwrap()).collect()
+    now()
+}
+
+/// Somebody knows that he has his claim, or that he has none, while others wait for an answer.
+fn in_the_middle(told: &[Told], has: bool) -> bool {
+    told.iter().any(|one| one.turns > 0 && !one.asking && one.has == has)
+        && told.iter().any(|one| one.asking)
 }
 
 fn of<'a>(claims: &'a Value, owner: &str) -> Option<&'a Value> {
@@ -101,9 +111,9 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
     let before = devices(&host);
     let steady = json!({ "owner": "job/steady", "wants": ["0000:24:00.0"] });
     host.ask("POST", "/claims", Some(&steady)).expect(201);
-    for after in [7_000, 9_300, 11_700] {
-        let told = cut_while_they_work(&host, Duration::from_millis(after));
-        println!("cut after {after} ms: {told:?}");
+    for has in [true, false, true] {
+        let told = cut_while_they_work(&host, |told| in_the_middle(told, has));
+        println!("cut: {told:?}");
         drop(host);
         host = boot(&state);
         host.serve("");
@@ -147,7 +157,7 @@ fn a_disk_that_lied_has_the_claims_of_before_it_lied() {
     claim(&host, "job/before", "0000:24:00.0");
     host.lab.lose_writes().unwrap();
     claim(&host, "job/after", "0000:43:00.0");
-    cut_while_they_work(&host, Duration::from_secs(5));
+    cut_while_they_work(&host, |told| in_the_middle(told, true));
     drop(host);
     let host = boot(&state);
     host.serve("");

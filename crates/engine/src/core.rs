@@ -159,6 +159,7 @@ impl Core {
         subject: Uuid,
         together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
+        self.store.expect_room()?;
         let operation = self.store.write(durability, |tx| {
             together(tx)?;
             OpenOperation::open(tx, kind, subject, &self.boot)

@@ -154,6 +154,9 @@ fn virtual_functions_are_configured_and_then_claimed() {
     }
     // The device as a whole and its parts exclude each other, and its count is not changed while one is claimed.
     assert_eq!(refused(&engine, "two", &[nic]).code, Code::InUse);
+    let one_mac = refused(&engine, "two", &["2xvf@0000:01:00.0,mac=52:54:00:00:77:01"]);
+    assert_eq!(one_mac.code, Code::InvalidRequest);
+    assert!(one_mac.message.contains("52:54:00:00:77:01"), "{}", one_mac.message);
     assert_eq!(engine.set_vf_count(nic, 8, false).unwrap_err().code, Code::InUse);
     assert_eq!(claim(&engine, "two", &["2xvf@0000:01:00.0"]).parts.len(), 2);
     let refusal = refused(&engine, "three", &["vf@0000:01:00.0"]);
@@ -199,7 +202,10 @@ fn one_wish_finds_a_profile_by_either_mechanism() {
     assert!(Attachment::of(&mdevs).qemu[0].contains("sysfsdev"));
     // 20 of 40 and 24 of 48 units are given away.
     assert_eq!(refused(&engine, "three", &["profile=A100-40C"]).code, Code::InsufficientResources);
-    assert_eq!(refused(&engine, "three", &["profile=L40S-48Q"]).code, Code::InsufficientResources);
+    let other = refused(&engine, "three", &["profile=L40S-48Q@0000:04:00.0"]);
+    assert_eq!(other.code, Code::InsufficientResources);
+    let told = "0000:04:00.0 can have only ";
+    assert!(other.message.contains(told) && other.message.contains("L40S-8Q"), "{other}");
     assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "parts are claimed");
     // A reservation counts though nothing is made yet.
     let reserve =
@@ -510,4 +516,19 @@ fn reconcile_leaves_alone_what_is_being_worked_on() {
     *comparing.0.lock().unwrap() = Some(engine.clone());
     claim(&engine, "one", &[NIC]);
     assert!(comparing.0.lock().unwrap().is_none(), "it was compared");
+}
+
+#[test]
+fn who_asks_at_the_same_time_gets_another_one_as_long_as_there_is_one() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    engine.set_vf_count("0000:01:00.0", 8, false).unwrap();
+    let ask = |number: usize| claim(&engine, &number.to_string(), &["vf@0000:01:00.0"]);
+    let claims: Vec<Claim> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || ask(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let heads: std::collections::BTreeSet<_> = claims.iter().map(Claim::head).collect();
+    assert_eq!(heads.len(), 8);
+    assert_eq!(refused(&engine, "late", &["vf@0000:01:00.0"]).code, Code::InsufficientResources);
 }

@@ -1,7 +1,7 @@
 //! Claims on a real kernel: every kind of device and part, used by a machine that is not ours, killed at every boundary,
 //! and asked for by many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,9 @@ const IGB: &str = "0000:01:00.0";
 const NVME: &str = "0000:02:00.0";
 const GPU: &str = "0000:23:00.0";
 const MDEV_GPU: &str = "0000:44:00.0";
+
+/// Starts the daemon, and does not wait until it answers.
+const SERVE_BEHIND: &str = "setsid handover serve --listen 127.0.0.1:8080 --no-auth >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid";
 
 /// Everything that a claim changes: what a hand-over does, VFs and what they were told, mediated devices.
 fn snapshot(host: &Host) -> String {
@@ -82,46 +85,123 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
     assert_eq!(snapshot(&host), before);
 }
 
+/// What is claimed and killed: a part of each kind, and a whole device.
+struct Victim {
+    host: Host,
+    before: String,
+    wants: Vec<String>,
+    /// How many boundaries a claim has, and with its release.
+    claiming: usize,
+    all: usize,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let host = server();
+        let before = snapshot(&host);
+        let wants = vec![
+            format!("vf@{IGB},vlan=7"),
+            format!("profile=labgpu-475@{MDEV_GPU}"),
+            NVME.to_owned(),
+        ];
+        let mut victim = Self { host, before, wants, claiming: 0, all: 0 };
+        let host = &victim.host;
+        host.kill_daemon();
+        host.serve("HANDOVER_TRACE_BOUNDARIES=/tmp/boundaries");
+        victim.claim().expect(201);
+        let claiming = traced(host);
+        assert_eq!(release(host, "job/one"), 204);
+        let all = traced(host);
+        host.kill_daemon();
+        println!("{claiming} boundaries in a claim, {} in its release", all - claiming);
+        assert!(claiming > 30 && all - claiming > 20, "are boundaries missing?");
+        victim.claiming = claiming;
+        victim.all = all;
+        victim
+    }
+
+    fn claim(&self) -> crate::support::Answer {
+        let wants: Vec<&str> = self.wants.iter().map(String::as_str).collect();
+        claim(&self.host, "job/one", &wants)
+    }
+
+    /// Starts the next daemon and looks whether all is as before; what was committed just before the end is whole.
+    fn look(&self, boundary: usize) {
+        let host = &self.host;
+        host.serve("");
+        let claims = host.get("/claims");
+        for claim in claims.as_array().unwrap() {
+            assert_eq!((boundary, claim["state"].as_str()), (self.claiming, Some("prepared")));
+            self.claim().expect(200);
+            assert_eq!(release(host, "job/one"), 204);
+        }
+        assert_eq!(snapshot(host), self.before, "boundary {boundary}: {}", host.log());
+        host.kill_daemon();
+    }
+}
+
+fn traced(host: &Host) -> usize {
+    host.sh("cat /tmp/boundaries").lines().count()
+}
+
 #[test]
 fn killed_at_every_boundary_of_claims_of_each_kind_nothing_leaks() {
     if !wanted() {
         return;
     }
-    let host = server();
-    let before = snapshot(&host);
-    host.kill_daemon();
-    let vf = format!("vf@{IGB},vlan=7");
-    let mdev = format!("profile=labgpu-475@{MDEV_GPU}");
-    let wants = [vf.as_str(), &mdev, NVME];
-    host.sh("rm -f /tmp/boundaries");
-    host.serve("HANDOVER_TRACE_BOUNDARIES=/tmp/boundaries");
-    claim(&host, "job/one", &wants).expect(201);
-    let traced = |host: &Host| host.sh("cat /tmp/boundaries").lines().count();
-    let claiming = traced(&host);
-    assert_eq!(release(&host, "job/one"), 204);
-    let all = traced(&host);
-    host.kill_daemon();
-    println!("{claiming} boundaries in a claim, {} in its release", all - claiming);
-    assert!(claiming > 40 && all - claiming > 30, "are boundaries missing?");
-    for boundary in 1..=claiming {
-        host.serve(&format!("HANDOVER_KILL_AT={boundary}"));
-        assert_eq!(claim(&host, "job/one", &wants).status, 0, "it lived on after {boundary}");
-        host.serve("");
-        assert_eq!(host.get("/claims"), json!([]), "boundary {boundary}: {}", host.log());
-        assert_eq!(snapshot(&host), before, "boundary {boundary}: {}", host.log());
-        host.kill_daemon();
+    let victim = Victim::new();
+    for boundary in 1..=victim.claiming {
+        victim.host.serve(&format!("HANDOVER_KILL_AT={boundary}"));
+        assert_eq!(victim.claim().status, 0, "it lived on after {boundary}");
+        victim.look(boundary);
     }
-    for boundary in 1..=all - claiming {
-        host.serve("");
-        claim(&host, "job/one", &wants).expect(201);
-        host.kill_daemon();
-        host.serve(&format!("HANDOVER_KILL_AT={boundary}"));
-        assert_eq!(release(&host, "job/one"), 0, "it lived on after {boundary}");
-        host.serve("");
-        assert_eq!(host.get("/claims"), json!([]), "boundary {boundary}: {}", host.log());
-        assert_eq!(snapshot(&host), before, "boundary {boundary}: {}", host.log());
-        host.kill_daemon();
+}
+
+#[test]
+fn killed_at_every_boundary_of_releases_of_each_kind_nothing_leaks() {
+    if !wanted() {
+        return;
     }
+    let victim = Victim::new();
+    for boundary in victim.claiming + 1..=victim.all {
+        victim.host.serve(&format!("HANDOVER_KILL_AT={boundary}"));
+        victim.claim().expect(201);
+        assert_eq!(release(&victim.host, "job/one"), 0, "it lived on after {boundary}");
+        victim.look(boundary);
+    }
+}
+
+/// How a function's driver is called.
+fn driver(host: &Host, address: &str) -> String {
+    host.drivers(&[address]).remove(address).unwrap()
+}
+
+/// A process has the GPU open, and its driver will wait for it.
+fn hold(host: &Host) {
+    host.sh(&format!(
+        "echo 1 >/sys/module/labgpu/parameters/held
+         setsid sleep 10000 3</dev/$(ls /sys/bus/pci/devices/{GPU}/misc) >/dev/null 2>&1 </dev/null & echo $! >/tmp/holder.pid; sleep 0.5"
+    ));
+}
+
+/// An unbind that waits in the kernel for ever, as a leaked usage count makes NVIDIA's do: nobody can be named. Returns when a
+/// worker is inside.
+fn stick(host: &Host) {
+    host.sh("mkdir -p /tmp/nothing; mount --bind /tmp/nothing /proc/$(</tmp/holder.pid)");
+    host.sh(&format!(
+        "rm -f /tmp/stuck
+         setsid curl -s -m 200 -o /tmp/stuck localhost:8080/claims -d '{{\"owner\":\"job/stuck\",\"wants\":[\"{GPU}\"]}}' >/dev/null 2>&1 </dev/null &
+         for i in $(seq 200); do [ -n \"$({INSIDE})\" ] && exit 0; sleep 0.1; done
+         cat /tmp/stuck /tmp/handover.log; exit 1"
+    ));
+}
+
+/// The processes that wait in the driver.
+const INSIDE: &str = "grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null | while read -r f; do grep -l '^Name:.handover' $f; done";
+
+/// Ends what holds the GPU.
+fn let_go(host: &Host) {
+    host.sh("umount /proc/$(</tmp/holder.pid); kill $(</tmp/holder.pid)");
 }
 
 #[test]
@@ -130,41 +210,59 @@ fn a_driver_that_never_lets_go_holds_up_nobody_else() {
         return;
     }
     let host = server();
-    host.sh("modprobe labgpu; echo 1 >/sys/module/labgpu/parameters/held; setsid sleep 10000 3</dev/labgpu0 >/dev/null 2>&1 </dev/null & echo $! >/tmp/holder.pid; sleep 0.2");
-    // The driver's user is named first; whoever evicts nobody goes no further.
+    let before = snapshot(&host);
+    hold(&host);
+    // The driver's user is named; whoever evicts nobody goes no further.
     let users = claim(&host, "job/held", &[GPU]);
-    if users.status != 409 {
-        println!("nobody was named for {GPU}: {users:?}");
-    }
-    let gpu = host.sh(
-        "for d in /sys/bus/pci/devices/*; do [ -e $d/misc/labgpu0 ] && basename $d; done; true",
-    );
-    let gpu = gpu.trim();
-    claim(&host, "job/held", &[gpu]).refused(409, "in_use");
-    // An unbind that waits in the kernel for ever, as a leaked usage count makes NVIDIA's do: the sleeper is hidden from us.
-    host.sh("mount --bind /proc/self /proc/$(cat /tmp/holder.pid)");
-    host.sh(&format!(
-        "curl -s -m 200 -o /tmp/wedged localhost:8080/claims -d '{{\"owner\":\"job/wedged\",\"wants\":[\"{gpu}\"]}}' & sleep 2"
-    ));
-    let began = std::time::Instant::now();
+    users.refused(409, "in_use");
+    assert!(users.body["message"].as_str().unwrap().contains("sleep"), "{users:?}");
+    stick(&host);
+    let began = Instant::now();
     for turn in 0..50 {
         claim(&host, "job/quick", &[&format!("vf@{IGB}")]).expect(201);
-        host.get("/devices");
+        assert_eq!(host.get("/claims").as_array().unwrap().len(), 2);
         assert_eq!(release(&host, "job/quick"), 204, "turn {turn}");
     }
-    println!("100 requests and 50 claims beside a stuck one: {:?}", began.elapsed());
-    // The daemon dies too: the next one waits for the worker, and does not undo under it.
+    println!("150 requests, 50 claims among them, beside a stuck one: {:?}", began.elapsed());
+    // Past the deadline of an unbind its claim fails, and says why; the worker is still inside.
+    host.wait("the stuck claim's answer", 90, || {
+        host.sh("cat /tmp/stuck 2>/dev/null || true").contains("device_wedged")
+    });
+    claim(&host, "job/again", &[GPU]).refused(409, "device_wedged");
     host.kill_daemon();
-    host.sh("setsid handover serve --listen 127.0.0.1:8080 --no-auth >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid; sleep 3");
-    let state = host.sh(&format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver) 2>/dev/null; cat /sys/bus/pci/devices/{gpu}/driver_override"));
-    assert!(!state.contains("vfio-pci\nvfio"), "it was bound under the worker: {state}");
-    host.sh("umount /proc/$(cat /tmp/holder.pid); kill $(cat /tmp/holder.pid)");
-    host.wait("the daemon", 120, || host.raw("localhost:8080/health").status == 200);
+    host.serve("");
+    claim(&host, "job/again", &[GPU]).refused(409, "device_wedged");
+    assert_eq!(host.sh(INSIDE).lines().count(), 1, "another one went inside");
+    let_go(&host);
     host.wait("the device", 60, || {
-        host.sh(&format!("basename $(readlink /sys/bus/pci/devices/{gpu}/driver) || true")).trim()
-            == "labgpu"
+        host.ask("POST", "/reconcile", None);
+        driver(&host, GPU) == "labgpu"
     });
     assert_eq!(host.get("/claims"), json!([]), "{}", host.log());
+    assert_eq!(snapshot(&host), before, "{}", host.log());
+}
+
+#[test]
+fn the_next_daemon_waits_for_the_worker_of_a_dead_one() {
+    if !wanted() {
+        return;
+    }
+    let host = server();
+    let before = snapshot(&host);
+    hold(&host);
+    stick(&host);
+    let inside = host.sh(INSIDE);
+    host.kill_daemon();
+    host.sh(SERVE_BEHIND);
+    host.sh("sleep 5");
+    assert_eq!(host.sh(INSIDE), inside, "nobody else goes inside");
+    let_go(&host);
+    host.wait("the daemon", 120, || host.raw("localhost:8080/health").status == 200);
+    assert_eq!(host.get("/claims"), json!([]), "{}", host.log());
+    assert_eq!(snapshot(&host), before, "{}", host.log());
+    claim(&host, "job/again", &[GPU]).expect(201);
+    assert_eq!(release(&host, "job/again"), 204);
+    assert_eq!(snapshot(&host), before, "{}", host.log());
 }
 
 #[test]
@@ -203,19 +301,20 @@ fn many_clients_at_once_never_get_the_same_function() {
     let host = server();
     let before = snapshot(&host);
     // Each client claims a VF, checks that nobody else has its address, and gives it back.
-    host.sh(&format!(
+    let clients = format!(
         "mkdir /tmp/owned; cat >/tmp/client <<'END'
          until [ -e /tmp/stop ]; do
              vf=$(curl -s -m 60 localhost:8080/claims -d \"{{\\\"owner\\\":\\\"job/$1\\\",\\\"wants\\\":[\\\"vf@{IGB}\\\"]}}\" | jq -r '.parts[0].head // empty')
-             [ -n \"$vf\" ] || {{ echo n >>/tmp/none; continue; }}
+             [ -n \"$vf\" ] || {{ echo n >>/tmp/none; sleep 1; continue; }}
              mkdir /tmp/owned/$vf || echo \"$vf has two owners\" >>/tmp/twice
              echo y >>/tmp/had
              rmdir /tmp/owned/$vf
              curl -s -m 60 -X DELETE localhost:8080/claims/job%2F$1
          done
 END
-         for i in $(seq 64); do bash /tmp/client $i & done; sleep 60; touch /tmp/stop; wait"
-    ));
+         for i in $(seq 64); do bash /tmp/client $i >/dev/null 2>&1 & done; sleep 60; touch /tmp/stop; wait"
+    );
+    host.lab.exec_within(&clients, Duration::from_secs(200)).unwrap().success().unwrap();
     let report = host.sh("wc -l </tmp/had; wc -l </tmp/none; cat /tmp/twice 2>/dev/null || true");
     println!("claims had, refused, given twice: {report:?}");
     let lines: Vec<&str> = report.lines().collect();
@@ -256,22 +355,44 @@ fn the_command_line_claims_without_a_daemon_and_through_one() {
 }
 
 #[test]
-fn a_full_disk_is_told_before_a_device_is_touched() {
+fn a_full_or_broken_disk_is_told_before_a_device_is_touched() {
     if !wanted() {
         return;
     }
     let host = Host::boot("server");
-    host.sh("mkdir -p /var/lib/handover; mount -t tmpfs -o size=1m none /var/lib/handover");
+    let disk = "mkdir -p /var/lib/handover; mount -o loop /tmp/disk.img /var/lib/handover";
+    host.sh(&format!("truncate -s 64M /tmp/disk.img; mkfs.ext4 -q -m 0 /tmp/disk.img; {disk}"));
     host.serve("");
     let before = snapshot(&host);
-    host.sh("head -c 10M /dev/zero >/var/lib/handover/full 2>/dev/null || true");
+    let works = |host: &Host| {
+        claim(host, "job/one", &[NVME]).expect(201);
+        assert_eq!(release(host, "job/one"), 204);
+        assert_eq!(snapshot(host), before);
+    };
+    works(&host);
+    host.sh("cat /dev/zero >/var/lib/handover/full 2>/dev/null || true");
+    let full = claim(&host, "job/one", &[NVME]);
+    full.refused(503, "state_unusable");
+    assert!(full.body["message"].as_str().unwrap().contains("full"), "{full:?}");
+    assert_eq!(snapshot(&host), before);
+    assert_eq!(host.get("/claims"), json!([]));
+    host.sh("rm /var/lib/handover/full");
+    works(&host);
+    // An error of the disk, after which ext4 lets nobody write any more.
+    host.sh("mount -o remount,abort /var/lib/handover 2>&1 || true; ! touch /var/lib/handover/x 2>/dev/null");
     claim(&host, "job/one", &[NVME]).refused(503, "state_unusable");
     assert_eq!(snapshot(&host), before);
-    host.sh("rm /var/lib/handover/full; mount -o remount,ro /var/lib/handover");
-    claim(&host, "job/one", &[NVME]).refused(503, "state_unusable");
+    // Nor does a daemon start there, or the command line claim without one.
+    host.kill_daemon();
+    for command in ["serve", &format!("claim {NVME}")] {
+        let refused = host.lab.exec(&format!("timeout 60 handover {command} 2>&1")).unwrap();
+        assert_eq!(refused.status, 12, "{refused:?}");
+        assert!(refused.stdout.contains("/var/lib/handover"), "{refused:?}");
+    }
     assert_eq!(snapshot(&host), before);
-    host.sh("mount -o remount,rw /var/lib/handover");
-    claim(&host, "job/one", &[NVME]).expect(201);
-    assert_eq!(release(&host, "job/one"), 204);
-    assert_eq!(snapshot(&host), before);
+    host.sh(&format!(
+        "umount /var/lib/handover; fsck.ext4 -fy /tmp/disk.img >/tmp/fsck 2>&1 || true; {disk}"
+    ));
+    host.serve("");
+    works(&host);
 }

@@ -60,14 +60,14 @@ fn differs(name: &str, shown: &str) -> Option<String> {
     })
 }
 
-/// Without numbers of processes, QEMU's version, the processor that the lab found on its host, and how much memory the kernel left over.
+/// Without numbers of processes, versions that a busy program does not tell in time, the processor that the lab found on its host, and how much memory the kernel left over.
 fn redacted(shown: &str) -> String {
     let mut text = String::new();
     for line in shown.lines() {
         match line {
             line if line.contains(" virtualization: ") => text.push_str("  virtualization: …"),
-            line if line.contains(" qemu: ") => {
-                text.push_str(line.split(", version ").next().unwrap_or_default());
+            line if line.contains(" qemu: ") || line.contains(" libvirt: ") => {
+                text.push_str(line.split(", ").next().unwrap_or_default());
             }
             line if line.contains(" · CPUs ") => {
                 text.push_str(line.rsplit_once(" · ").map_or(line, |(heading, _)| heading));
@@ -96,5 +96,7 @@ fn what_varies_is_left_out() {
     assert_eq!(redacted(line), same);
     assert_eq!(redacted("NUMA node 0 · CPUs 0-1 · 1.4 GB"), "NUMA node 0 · CPUs 0-1\n");
     assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
+    let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not say its version";
+    assert_eq!(redacted(busy), "✓ libvirt: /usr/sbin/libvirtd\n");
     assert_eq!(redacted("✓ virtualization: svm (QEMU)"), "  virtualization: …\n");
 }

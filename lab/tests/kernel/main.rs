@@ -4,12 +4,15 @@
 mod agreement;
 mod claims;
 mod commands;
+mod companions;
 mod contract;
 mod crashes;
 mod hypeman;
 mod main_job;
 mod power;
+mod power_claims;
 mod refusals;
 mod support;
 mod vgpu;
+mod vgpu_claims;
 mod watching;

@@ -14,6 +14,17 @@ use crate::{ClaimRequest, ClaimStep, Claimed};
 /// More than this is a mistake, and would take long to choose.
 const MOST: u64 = 1024;
 
+/// Each further try means that somebody else got something.
+const TRIES: u32 = 100;
+
+/// What became of a request for a claim.
+enum Reserved {
+    /// A new claim, with the operation that prepares it where that was asked for.
+    Now(Box<StoredClaim>, Option<OpenOperation>),
+    /// The same request of the same owner made it meanwhile.
+    Before(Box<StoredClaim>),
+}
+
 impl Core {
     /// Claims what is asked for: all of it or nothing. Asked again by the same owner, it is the same claim.
     pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
@@ -23,14 +34,9 @@ impl Core {
         }
         let id = Uuid::new_v4();
         let _turn = self.turn(id);
-        let mut claim = self.chosen_claim(id, request)?;
-        let operation = {
-            let _choosing = held(&self.choosing);
-            if let Some(mine) = self.same_claim(request)? {
-                return self.claim_again(mine, request);
-            }
-            self.expect_available(&claim.claim)?;
-            self.record(&mut claim, request)?
+        let (mut claim, operation) = match self.choose_and_record(id, request)? {
+            Reserved::Now(claim, operation) => (*claim, operation),
+            Reserved::Before(mine) => return self.claim_again(*mine, request),
         };
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
@@ -44,6 +50,30 @@ impl Core {
                 Ok(_) => Err(cause),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
+        }
+    }
+
+    /// Chooses, and records what was chosen. Choosing takes a while, and others choose at the same time: who finds that another
+    /// one was faster chooses again, until nothing is left that would do.
+    fn choose_and_record(&self, id: Uuid, request: &ClaimRequest) -> Result<Reserved, Refusal> {
+        let mut tries = 0;
+        loop {
+            let mut claim = self.chosen_claim(id, request)?;
+            let _choosing = held(&self.choosing);
+            if let Some(mine) = self.same_claim(request)? {
+                return Ok(Reserved::Before(Box::new(mine)));
+            }
+            tries += 1;
+            match self.expect_available(&claim.claim) {
+                Ok(()) => {
+                    let operation = self.record(&mut claim, request)?;
+                    return Ok(Reserved::Now(Box::new(claim), operation));
+                }
+                Err(refusal) if tries == TRIES || refusal.code == Code::StateUnusable => {
+                    return Err(refusal);
+                }
+                Err(_) => {}
+            }
         }
     }
 

@@ -72,6 +72,17 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses where the disk may be full before an operation is recorded to its end: what is not recorded is not undone
+    /// either. SQLite alone would find out in the middle, for it fills what is left of its log first.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn expect_room(&self) -> Result<(), Refusal> {
+        let failed = |error: std::io::Error| unusable(&self.path, &error.to_string());
+        let disk = rustix::fs::statvfs(&self.path).map_err(|errno| failed(errno.into()))?;
+        enough(&self.path, disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Reads.
     ///
     /// # Errors
@@ -103,6 +114,25 @@ impl Store {
         };
         commit().map_err(|error| broken(&self.path, &error))
     }
+}
+
+/// An operation's records go to SQLite's log, which is written anew from 1000 pages of 4 KiB on, and then to the file.
+const ROOM: u64 = 8 << 20;
+
+fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
+    if free >= ROOM {
+        return Ok(());
+    }
+    let (left, room) = (free >> 10, ROOM >> 20);
+    Err(Refusal::new(
+        Code::StateUnusable,
+        format!(
+            "the disk of {} is full: {left} KiB are left, and {room} MiB are kept for recording what is \
+             done to devices; no device is touched",
+            path.display()
+        ),
+        format!("make room there: df -h {}", path.display()),
+    ))
 }
 
 /// Checks the file before anything relies on it, and brings it to our version.
@@ -221,4 +251,19 @@ fn unreadable(column: &str, error: &dyn Display) -> rusqlite::Error {
 /// A size or count as SQLite has it.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_its_place() {
+        let path = Path::new("/var/lib/handover/state.db");
+        assert_eq!(enough(path, ROOM), Ok(()));
+        let refusal = enough(path, ROOM - 1).unwrap_err();
+        assert_eq!(refusal.code, Code::StateUnusable);
+        assert!(refusal.message.contains("8191 KiB are left"), "{refusal}");
+        assert!(refusal.remedy.contains("/var/lib/handover/state.db"), "{refusal:?}");
+    }
 }

@@ -72,6 +72,11 @@ impl Scene<'_> {
             What::Device(_) | What::Mdev(_) => Vec::new(),
         };
         let mut wish = Wish { place, want, likes: Vec::new(), reasons: Vec::new() };
+        if let What::Profile { of, .. } = &want.what
+            && fitting.is_empty()
+        {
+            wish.reasons.extend(self.other_profiles(self.parent(of.as_ref())?));
+        }
         for candidate in fitting {
             if let Some(why) = self.why_not(&candidate) {
                 wish.reasons.push(why);
@@ -216,6 +221,38 @@ impl Scene<'_> {
             partition: Some(Partition { parent, how }),
             ..Chosen::whole(&assembly)
         })
+    }
+
+    /// What could be made where a profile cannot: a person may have mistyped it, or the vGPUs that are there leave no room for it
+    /// or, on a card that is not set to take several sizes, exclude it. Drivers do not tell which.
+    fn other_profiles(&self, of: Option<Address>) -> Option<Refusal> {
+        let mut names = BTreeSet::new();
+        let mut has_some = false;
+        for function in self.inventory.functions.values() {
+            let own = function.physical_function.unwrap_or(function.address);
+            let Some(detail) = function.detail.as_ref() else { continue };
+            if of.is_some_and(|of| of != own && of != function.address) {
+                continue;
+            }
+            has_some |= !function.mdevs.is_empty() || self.vgpus_on(own) > 0;
+            let mdevs = detail.mdev_types.iter().filter(|kind| kind.available != Some(0));
+            names.extend(mdevs.map(|kind| kind.name.as_deref().unwrap_or(&kind.id)));
+            let vgpus = detail.vgpu.iter().flat_map(|vgpu| &vgpu.creatable);
+            names.extend(vgpus.map(|kind| kind.name.as_str()));
+        }
+        let place = of.map_or("this host".to_owned(), |of| of.to_string());
+        let why = "what is there takes the room, or excludes other sizes";
+        let message = match (names.is_empty(), has_some) {
+            (true, false) => return None,
+            (true, true) => format!("{place} can have no more vGPUs now: {why}"),
+            (false, _) => {
+                let names: Vec<&str> = names.into_iter().collect();
+                let because = if has_some { format!(": {why}") } else { String::new() };
+                format!("{place} can have only {} now{because}", names.join(", "))
+            }
+        };
+        let remedy = "ask for one of those, or release what is there first (`handover claims`)";
+        Some(Refusal::new(Code::InsufficientResources, message, remedy))
     }
 
     fn vgpus_on(&self, parent: Address) -> usize {

@@ -13,6 +13,7 @@ pub use want::{Filter, GRAMMAR, Want, What};
 
 use crate::{
     Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
+    VfSettings,
 };
 
 /// A claim that is there, and what is said to others who want the same.
@@ -135,11 +136,11 @@ impl Scene<'_> {
         let chosen = match &want.what {
             What::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
             What::Mdev(uuid) => self.existing_mdev(*uuid)?,
-            What::Vf { settings, .. } if settings.mac.is_some() && want.count > 1 => {
+            What::Vf { settings: VfSettings { mac: Some(mac), .. }, .. } if want.count > 1 => {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
-                    format!("{} virtual functions cannot have one hardware address", want.count),
-                    "ask for each with a mac of its own, or leave mac out",
+                    format!("{} virtual functions cannot all have the address {mac}", want.count),
+                    "ask for each by itself, with a mac of its own",
                 ));
             }
             What::Any(_) | What::Vf { .. } | What::Profile { .. } => return Ok(None),
@@ -163,7 +164,7 @@ impl Scene<'_> {
         let siblings = self.inventory.function(parent)?.virtual_functions();
         let index = siblings.iter().position(|other| *other == vf)?;
         let index = u16::try_from(index).ok()?;
-        let settings = crate::VfSettings::default();
+        let settings = VfSettings::default();
         Some(Partition { parent, how: Mechanism::Vf { index, settings } })
     }
 

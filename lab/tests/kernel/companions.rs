@@ -1,0 +1,92 @@
+//! Devices that the host uses: the hda that its sound driver and a player have, and the companions of a GPU.
+
+use serde_json::json;
+
+use crate::support::{AUDIO, Answer, GPU, Host, wanted};
+
+/// The host's own display, and the hda beside it, in one group.
+const DISPLAY: &str = "0000:02:00.0";
+const HDA: &str = "0000:02:00.1";
+
+fn claim(host: &Host, want: &str, evict: bool) -> Answer {
+    let body = json!({ "owner": "job/sound", "wants": [want], "evict": evict });
+    host.ask("POST", "/claims", Some(&body))
+}
+
+/// A process that has this node open until it is asked to end; its number.
+fn player(host: &Host, node: &str) -> String {
+    host.sh(&format!(
+        "setsid bash -c 'exec -a player sleep 10000' 3<{node} >/dev/null 2>&1 </dev/null & echo $!; sleep 0.5"
+    ))
+    .trim()
+    .to_owned()
+}
+
+fn lives(host: &Host, pid: &str) -> bool {
+    host.lab.exec(&format!("kill -0 {pid}")).unwrap().status == 0
+}
+
+#[test]
+fn who_uses_the_sound_card_is_named_and_asked_only_where_that_is_wanted() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("workstation");
+    host.serve("");
+    host.sh("modprobe snd_hda_intel; for try in $(seq 100); do [ -e /dev/snd/controlC0 ] && exit 0; sleep 0.1; done; ls -lR /dev/snd; dmesg | grep -i hda; exit 1");
+    assert_eq!(host.drivers(&[HDA])[HDA], "snd_hda_intel");
+    let before = host.snapshot();
+    let pid = player(&host, "/dev/snd/controlC0");
+
+    // Asked for itself, and as a member of the display's assembly.
+    for asked in [HDA, DISPLAY] {
+        let refusal = claim(&host, asked, false);
+        refusal.refused(409, "in_use");
+        let text = refusal.body.to_string();
+        assert!(
+            text.contains(&format!("pid {pid}")) && text.contains("/dev/snd/controlC0"),
+            "{text}"
+        );
+        assert!(text.contains("--evict"), "{text}");
+    }
+    assert_eq!(host.snapshot(), before);
+    assert!(lives(&host, &pid));
+
+    let made = claim(&host, HDA, true).expect(201);
+    assert_eq!(made["state"], "prepared", "{made:#}");
+    assert!(!lives(&host, &pid));
+    assert_eq!(host.drivers(&[HDA])[HDA], "vfio-pci");
+    assert_eq!(host.ask("DELETE", "/claims/job%2Fsound", None).status, 204, "{}", host.log());
+    assert_eq!(host.snapshot(), before);
+    host.sh(
+        "for try in $(seq 100); do [ -e /dev/snd/controlC0 ] && exit 0; sleep 0.1; done; exit 1",
+    );
+}
+
+#[test]
+fn a_gpu_comes_with_what_shares_its_group_also_where_it_is_asked_for_alone() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("workstation");
+    host.serve("");
+    let before = host.snapshot();
+    let members = |claim: &serde_json::Value| -> Vec<String> {
+        let all = claim["parts"][0]["members"].as_array().unwrap();
+        all.iter().map(|member| member["address"].as_str().unwrap().to_owned()).collect()
+    };
+    let made = claim(&host, GPU, false).expect(201);
+    assert_eq!(members(&made), [GPU, AUDIO]);
+    assert_eq!(
+        host.drivers(&[GPU, AUDIO]).into_values().collect::<Vec<_>>(),
+        ["vfio-pci", "vfio-pci"]
+    );
+    assert_eq!(host.ask("DELETE", "/claims/job%2Fsound", None).status, 204);
+    assert_eq!(host.snapshot(), before);
+
+    let alone = json!({ "owner": "job/alone", "wants": [GPU], "alone": true });
+    let made = host.ask("POST", "/claims", Some(&alone)).expect(201);
+    assert_eq!(members(&made), [GPU, AUDIO], "VFIO would not open the group otherwise");
+    assert_eq!(host.ask("DELETE", "/claims/job%2Falone", None).status, 204);
+    assert_eq!(host.snapshot(), before);
+}

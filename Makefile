@@ -25,8 +25,9 @@ release:
 test-fast:
 	@scripts/test-fast
 
-## make test       the gate: test-fast and the lab's tests on a real kernel
+## make test       the gate: test-fast, random histories, and the lab's tests on a real kernel
 test: setup test-fast
+	@scripts/test-histories
 	@scripts/test-lab
 
 ## make soak       random histories with crashes and faults until one ends ill, or for SOAK_SECONDS

@@ -302,19 +302,19 @@ fn many_clients_at_once_never_get_the_same_function() {
     let before = snapshot(&host);
     // Each client claims a VF, checks that nobody else has its address, and gives it back.
     let clients = format!(
-        "mkdir /tmp/owned; cat >/tmp/client <<'END'
+        "mkdir /tmp/owned; touch /tmp/none; cat >/tmp/client <<'END'
          until [ -e /tmp/stop ]; do
-             vf=$(curl -s -m 60 localhost:8080/claims -d \"{{\\\"owner\\\":\\\"job/$1\\\",\\\"wants\\\":[\\\"vf@{IGB}\\\"]}}\" | jq -r '.parts[0].head // empty')
+             vf=$(curl -s -m 150 localhost:8080/claims -d \"{{\\\"owner\\\":\\\"job/$1\\\",\\\"wants\\\":[\\\"vf@{IGB}\\\"]}}\" | jq -r '.parts[0].head // empty')
              [ -n \"$vf\" ] || {{ echo n >>/tmp/none; sleep 1; continue; }}
              mkdir /tmp/owned/$vf || echo \"$vf has two owners\" >>/tmp/twice
              echo y >>/tmp/had
              rmdir /tmp/owned/$vf
-             curl -s -m 60 -X DELETE localhost:8080/claims/job%2F$1
+             curl -s -m 150 -X DELETE localhost:8080/claims/job%2F$1
          done
 END
          for i in $(seq 64); do bash /tmp/client $i >/dev/null 2>&1 & done; sleep 60; touch /tmp/stop; wait"
     );
-    host.lab.exec_within(&clients, Duration::from_secs(200)).unwrap().success().unwrap();
+    host.lab.exec_within(&clients, Duration::from_secs(300)).unwrap().success().unwrap();
     let report = host.sh("wc -l </tmp/had; wc -l </tmp/none; cat /tmp/twice 2>/dev/null || true");
     println!("claims had, refused, given twice: {report:?}");
     let lines: Vec<&str> = report.lines().collect();

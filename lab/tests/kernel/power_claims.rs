@@ -61,7 +61,7 @@ fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told
         *told = Told { has, asking: false, turns: told.turns + u32::from(has) };
         drop(told);
         // Long enough that a cut finds some without a request.
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(500));
         true
     };
     let body = json!({ "owner": owner, "wants": wants });
@@ -84,8 +84,9 @@ fn cut_while_they_work(host: &Host, when: impl Fn(&[Told]) -> bool) -> Vec<Told>
             std::thread::sleep(Duration::from_millis(20));
         }
         host.lab.cut_power();
-    });
-    now()
+        // Who asks from now on asks nobody.
+        now()
+    })
 }
 
 /// Somebody knows that he has his claim, or that he has none, while others wait for an answer.

@@ -78,10 +78,13 @@ fn bad_instances_are_refused_and_change_nothing() {
     post(json!({ "size": "900TB" })).refused(409, "insufficient_resources");
     post(json!({ "size": "much" })).refused(400, "invalid_size");
     post(json!({ "vcpus": "two" })).refused(400, "invalid_request");
-    for (field, value) in [("network", json!({ "enabled": true })), ("ttl", json!("1h"))]
-        .into_iter()
-        .chain([("gpu", json!({ "profile": "L40S-1Q" })), ("volumes", json!([{ "id": "v" }]))])
-    {
+    let profile = json!({ "gpu": { "profile": "L40S-1Q" } });
+    post(profile).refused(409, "insufficient_resources");
+    for (field, value) in [
+        ("network", json!({ "enabled": true })),
+        ("ttl", json!("1h")),
+        ("volumes", json!([{ "id": "v" }])),
+    ] {
         post(json!({ field: value })).refused(501, "not_implemented");
     }
     let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");

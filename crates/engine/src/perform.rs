@@ -35,6 +35,11 @@ pub const fn is_also_set_by_drivers(step: &Step) -> bool {
     matches!(step, Step::SetPower { .. })
 }
 
+/// Whether a step only makes sure that something stays as it is: recorded, so that the way back knows of it.
+fn keeps(step: &Step) -> bool {
+    matches!(step, Step::SetOverride { from, to, .. } if from == to)
+}
+
 impl From<StepError> for Refusal {
     fn from(error: StepError) -> Self {
         match error {
@@ -63,7 +68,7 @@ impl Core {
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
             // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
-            Observed::After if !is_also_set_by_drivers(step) => {
+            Observed::After if !is_also_set_by_drivers(step) && !keeps(step) => {
                 self.store.write(Durability::Process, |tx| {
                     operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
                 })?;

@@ -178,13 +178,12 @@ fn bind(address: Address, vfio: &str, found: &AsFound) -> Vec<Step> {
     if found.driver.as_deref().is_some_and(|driver| is_vfio(driver, vfio)) {
         return steps;
     }
-    if found.driver_override.as_deref() != Some(vfio) {
-        steps.push(Step::SetOverride {
-            address,
-            from: found.driver_override.clone(),
-            to: Some(vfio.into()),
-        });
-    }
+    // Also where it is reserved for that already: the way back to its own driver leads around the reservation.
+    steps.push(Step::SetOverride {
+        address,
+        from: found.driver_override.clone(),
+        to: Some(vfio.into()),
+    });
     if let Some(driver) = &found.driver {
         steps.push(Step::Unbind { address, driver: driver.clone() });
     }

@@ -40,6 +40,9 @@ pub fn give_back(
     }
     let Err(refusal) = bind::by_name(root, address, driver) else { return Ok(()) };
     let dir = super::function(root, address)?.ok_or(HostError::Gone { address })?;
+    if dir.exists("physfn") && found::driver_override(&dir) == Ok(None) {
+        return by_reserving(root, address, driver, refusal);
+    }
     // A virtual function is not found by a rescan: its physical function would have to make it again.
     if !rescan_may_help(&refusal) || dir.exists("physfn") {
         return Err(refusal);
@@ -47,6 +50,23 @@ pub fn give_back(
     tracing::warn!(%address, %refusal, "removing a function and looking for it again");
     remove_and_rescan(root, locks, address)?;
     match bind::probe(root, address)? {
+        Some(_) => Ok(()),
+        None => Err(refusal),
+    }
+}
+
+/// While a physical function gives out no drivers (`sriov_drivers_autoprobe` is 0), its virtual functions bind only with
+/// an override, even by a driver's name (`pci_device_can_probe` in drivers/pci/pci-driver.c).
+fn by_reserving(
+    root: &Root,
+    address: Address,
+    driver: &str,
+    refusal: HostError,
+) -> Result<(), HostError> {
+    super::reserve::set(root, address, Some(driver))?;
+    let bound = bind::probe(root, address);
+    super::reserve::set(root, address, None)?;
+    match bound? {
         Some(_) => Ok(()),
         None => Err(refusal),
     }

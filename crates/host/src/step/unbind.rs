@@ -6,6 +6,7 @@ use model::{Address, HostError, is_vfio};
 use rustix::io::Errno;
 
 use super::check_name;
+use crate::inventory::DEVICES;
 use crate::root::Root;
 use crate::{holders, problem};
 
@@ -20,6 +21,7 @@ pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostErr
     if is_vfio(driver, driver) || driver.ends_with("vfio-pci") {
         refuse_while_open(root, address, &path)?;
     }
+    refuse_parent(root, address, &path)?;
     let lock = format!("proc/driver/nvidia/gpus/{address}/unbindLock");
     if root.exists(&lock) {
         lock_nvidia(root, address, &lock)?;
@@ -39,6 +41,23 @@ fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), Ho
     let reason = format!("{} has {} open; end it first", user.user, user.by);
     let action = format!("write \"{address}\" to");
     Err(problem::because(root, action, path, Errno::BUSY, reason))
+}
+
+/// A driver that goes takes the mediated devices of its function along, whoever has them (`mdev_unregister_parent`).
+/// They may have come since the function was chosen.
+fn refuse_parent(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
+    let types = format!("{DEVICES}/{address}/mdev_supported_types");
+    let Ok(dir) = root.dir(&types) else { return Ok(()) };
+    for kind in dir.names(".").unwrap_or_default() {
+        let there = dir.names(&format!("{kind}/devices")).unwrap_or_default();
+        if let Some(uuid) = there.first() {
+            let reason =
+                format!("it is the parent of the mediated device {uuid}; remove that first");
+            let action = format!("write \"{address}\" to");
+            return Err(problem::because(root, action, path, Errno::BUSY, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Keeps new users out of an NVIDIA GPU. The driver answers 1 only when it has none; otherwise an unbind would wait for

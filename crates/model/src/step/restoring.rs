@@ -15,8 +15,9 @@ impl Step {
             Self::Unbind { .. } => 3,
             Self::Return { .. } | Self::Bind { .. } => 4,
             Self::SetVf { .. } | Self::CreateMdev { .. } => 5,
-            Self::SetVfCount { .. } => 6,
-            Self::SetAutoprobe { .. } => 7,
+            // Virtual functions that come back get drivers, or none, as they did when they were found.
+            Self::SetAutoprobe { .. } => 6,
+            Self::SetVfCount { .. } => 7,
             Self::SetPersistence { .. } => 8,
             Self::SetPower { .. } => 9,
             Self::SetUnit { .. }

@@ -82,13 +82,14 @@ impl Kernel {
         self.make_nodes(address);
     }
 
-    /// Probes; where that gives nothing, binds by the driver's name, which matches what the driver knows only.
+    /// Probes; where that gives nothing, binds by the driver's name, which matches what the driver knows only. A virtual
+    /// function whose parent gives out no drivers is reserved for its own for that moment, as the host's step does it.
     pub(super) fn give_back(&mut self, address: Address, driver: &str) -> Result<(), Errno> {
         self.probe(address)?;
         if self.state(address)?.driver.is_some() {
             return Ok(());
         }
-        if self.native(address).as_deref() != Some(driver) || !self.may_probe(address) {
+        if self.native(address).as_deref() != Some(driver) {
             return Err(ENODEV);
         }
         let reserved = self.state(address)?.driver_override.as_deref();

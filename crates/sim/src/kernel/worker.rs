@@ -12,7 +12,8 @@ impl Kernel {
     pub(super) fn refusal(&self, step: &Step) -> Option<Errno> {
         let (refused, errno) = match step {
             Step::Unbind { address, .. } => {
-                (self.is_open(*address) || self.is_held_by_nvidia(*address), EBUSY)
+                let parent = self.children(*address).next().is_some();
+                (self.is_open(*address) || self.is_held_by_nvidia(*address) || parent, EBUSY)
             }
             Step::SetVfCount { address, .. } => (self.uses_parts(*address), EBUSY),
             Step::RemoveMdev { uuid, .. } => (self.removal_blocks(*uuid), EBUSY),

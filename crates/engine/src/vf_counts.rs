@@ -175,13 +175,13 @@ impl Core {
         failed.map_or(Ok(Vec::new()), |(_, refusal)| Err(refusal))
     }
 
-    /// Makes the steps back, and gives the first that failed.
+    /// Makes the steps back, and gives the one that failed. What follows it waits: virtual functions that came back before
+    /// automatic drivers are as they were would get other drivers than they had.
     fn put_vfs_back(
         &self,
         operation: &OpenOperation,
         done: &[Step],
     ) -> Result<Option<(Address, Refusal)>, Refusal> {
-        let mut failed = None;
         let inventory = self.inventory()?;
         for step in restoring(done) {
             let Some(address) = step.address() else { continue };
@@ -193,9 +193,11 @@ impl Core {
                 Ok(Observed::After | Observed::Absent) => Ok(()),
                 Err(error) => Err(refusals::step_failed(&error)),
             };
-            failed = failed.or(undone.err().map(|refusal| (address, refusal)));
+            if let Err(refusal) = undone {
+                return Ok(Some((address, refusal)));
+            }
         }
-        Ok(failed)
+        Ok(None)
     }
 
     /// Undoes what is left of changes that could not be undone, of this device or of all.

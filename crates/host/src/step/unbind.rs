@@ -46,6 +46,14 @@ fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), Ho
 /// A driver that goes takes the mediated devices of its function along, whoever has them (`mdev_unregister_parent`).
 /// They may have come since the function was chosen.
 fn refuse_parent(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
+    let vgpu = root.text(&format!("{DEVICES}/{address}/nvidia/current_vgpu_type"));
+    if let Ok(current) = vgpu
+        && !matches!(current.as_str(), "0" | "")
+    {
+        let reason = format!("it is a vGPU of type {current}; free that first");
+        let action = format!("write \"{address}\" to");
+        return Err(problem::because(root, action, path, Errno::BUSY, reason));
+    }
     let types = format!("{DEVICES}/{address}/mdev_supported_types");
     let Ok(dir) = root.dir(&types) else { return Ok(()) };
     for kind in dir.names(".").unwrap_or_default() {

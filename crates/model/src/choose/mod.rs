@@ -220,9 +220,27 @@ impl Scene<'_> {
         }
     }
 
+    /// Refuses a virtual function as such that another tool made a vGPU: it would be lost with its driver.
+    fn foreign_vgpu(&self, chosen: &Chosen) -> Option<Refusal> {
+        let bound = self.claims.iter().all(|held| !held.claim.holds(chosen.head));
+        let is_vgpu = |address: Address| {
+            let detail = self.inventory.function(address)?.detail.as_ref()?;
+            Some((address, detail.vgpu.as_ref()?.current?))
+        };
+        let (address, current) = chosen.taken().find_map(is_vgpu).filter(|_| bound)?;
+        Some(Refusal::new(
+            Code::InUse,
+            format!("{address} is a vGPU of type {current}, which another tool made"),
+            format!("free it: echo 0 > /sys/bus/pci/devices/{address}/nvidia/current_vgpu_type"),
+        ))
+    }
+
     /// Why something cannot be had.
     fn why_not(&self, chosen: &Chosen) -> Option<Refusal> {
         let part = chosen.part();
+        if let Some(foreign) = self.foreign_vgpu(chosen) {
+            return Some(foreign);
+        }
         let held = self.claims.iter().find(|held| held.claim.conflict(&part).is_some());
         held.map(|held| held.why.clone()).or_else(|| {
             let pinned = chosen.partition.as_ref().map(|partition| partition.parent);
@@ -252,13 +270,22 @@ pub fn needs_detail(
 ) -> Vec<Address> {
     let mut needed = BTreeSet::new();
     for want in wants {
-        let What::Profile { of, .. } = &want.what else { continue };
+        let of = match &want.what {
+            What::Profile { of, .. } | What::Vf { of, .. } => of,
+            What::Device(name) => &Some(name.clone()),
+            What::Any(_) | What::Mdev(_) => continue,
+        };
+        let parts = matches!(want.what, What::Profile { .. });
         let parent = of.as_ref().and_then(|of| names.get(of).copied().or_else(|| of.parse().ok()));
         for function in inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);
             // Bridges, and functions without a driver, offer no parts.
-            let may = function.driver.is_some() && function.kind() != crate::Kind::Bridge;
-            if may && (of.is_none() || parent == Some(own)) {
+            let may = function.driver.is_some()
+                && !function.on_vfio()
+                && function.kind() != crate::Kind::Bridge
+                && (parts || function.physical_function.is_some());
+            let asked = of.is_none() || parent == Some(own) || parent == Some(function.address);
+            if may && asked {
                 needed.insert(function.address);
             }
         }

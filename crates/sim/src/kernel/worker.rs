@@ -12,7 +12,8 @@ impl Kernel {
     pub(super) fn refusal(&self, step: &Step) -> Option<Errno> {
         let (refused, errno) = match step {
             Step::Unbind { address, .. } => {
-                let parent = self.children(*address).next().is_some();
+                let vgpu = self.state(*address).is_ok_and(|s| s.vgpu.is_some_and(|id| id != 0));
+                let parent = vgpu || self.children(*address).next().is_some();
                 (self.is_open(*address) || self.is_held_by_nvidia(*address) || parent, EBUSY)
             }
             Step::SetVfCount { address, .. } => (self.uses_parts(*address), EBUSY),

@@ -106,6 +106,9 @@ impl Victim {
         ];
         let mut victim = Self { host, before, wants, claiming: 0, all: 0 };
         let host = &victim.host;
+        // Once before they are counted: loading modules is a step that is made only then.
+        victim.claim().expect(201);
+        assert_eq!(release(host, "job/one"), 204);
         host.kill_daemon();
         host.serve("HANDOVER_TRACE_BOUNDARIES=/tmp/boundaries");
         victim.claim().expect(201);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, wanted};
+use crate::support::{Host, wanted, wanted_thoroughly};
 
 /// The functions of the `server` topology.
 const IGB: &str = "0000:01:00.0";
@@ -149,7 +149,7 @@ fn traced(host: &Host) -> usize {
 
 #[test]
 fn killed_at_every_boundary_of_claims_of_each_kind_nothing_leaks() {
-    if !wanted() {
+    if !wanted_thoroughly() {
         return;
     }
     let victim = Victim::new();
@@ -162,7 +162,7 @@ fn killed_at_every_boundary_of_claims_of_each_kind_nothing_leaks() {
 
 #[test]
 fn killed_at_every_boundary_of_releases_of_each_kind_nothing_leaks() {
-    if !wanted() {
+    if !wanted_thoroughly() {
         return;
     }
     let victim = Victim::new();

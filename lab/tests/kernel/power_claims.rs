@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lab::{Lab, Options, images::Choice};
 use serde_json::{Value, json};
 
-use crate::support::{Host, wanted};
+use crate::support::{Host, wanted_thoroughly};
 
 const IGB: &str = "0000:01:00.0";
 
@@ -101,7 +101,7 @@ fn of<'a>(claims: &'a Value, owner: &str) -> Option<&'a Value> {
 
 #[test]
 fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
-    if !wanted() {
+    if !wanted_thoroughly() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +142,7 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
 
 #[test]
 fn a_disk_that_lied_has_the_claims_of_before_it_lied() {
-    if !wanted() {
+    if !wanted_thoroughly() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -57,6 +57,16 @@ pub fn wanted() -> bool {
     wanted
 }
 
+/// Whether the long tests run, too; says why where they do not. They take many minutes each, and are not in the gate before
+/// they have been shown to hold on a machine as slow as it may be.
+pub fn wanted_thoroughly() -> bool {
+    let wanted = std::env::var_os("HANDOVER_LAB").is_some_and(|how| how == "thorough");
+    if !wanted {
+        println!("SKIPPED: the long tests of the lab run with HANDOVER_LAB=thorough");
+    }
+    wanted
+}
+
 impl Host {
     /// Boots a topology.
     pub fn boot(topology: &str) -> Self {

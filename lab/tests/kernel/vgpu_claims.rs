@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Host, wanted};
+use crate::support::{Answer, Host, wanted, wanted_thoroughly};
 
 const IGB: &str = "0000:01:00.0";
 
@@ -114,7 +114,7 @@ fn the_same_as_the_simulation(host: &Host) {
 
 #[test]
 fn killed_at_every_boundary_a_vgpu_is_freed() {
-    if !wanted() {
+    if !wanted_thoroughly() {
         return;
     }
     let vgpus = Vgpus::new();

@@ -81,13 +81,17 @@ fn what_nvidia_made(fake: &Fake) {
         "proc/driver/nvidia/gpus/0000:01:00.0/information",
         "Model: \t A100\nDevice Minor: \t 1\n",
     );
-    let mdev = "4b20d080-1b54-4048-85b3-a6a62d165c01";
+    let uuid = "4b20d080-1b54-4048-85b3-a6a62d165c01";
     let gpu = "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0";
-    fake.link(&format!("sys/bus/mdev/devices/{mdev}"), &format!("{gpu}/{mdev}"));
-    let mdev = format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/{mdev}");
+    fake.link(&format!("sys/bus/mdev/devices/{uuid}"), &format!("{gpu}/{uuid}"));
+    let mdev = format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/{uuid}");
     fake.link(&format!("{mdev}/mdev_type"), "../mdev_supported_types/nvidia-474");
     fake.link(&format!("{mdev}/iommu_group"), "../../../../../kernel/iommu_groups/40");
     fake.file("sys/kernel/iommu_groups/40/type", "unknown\n");
+    let devices = "sys/kernel/iommu_groups/40/devices";
+    fake.link(&format!("{devices}/{uuid}"), &format!("../../../../{mdev}"));
+    // One whose last device has just gone.
+    fake.file("sys/kernel/iommu_groups/41/type", "unknown\n");
     fake.file(&format!("{mdev}/vfio-dev/vfio7/dev"), "511:7\n");
     let node = format!("../..{}/vfio-dev/vfio7", mdev.trim_start_matches("sys"));
     fake.link("sys/dev/char/511:7", &node);

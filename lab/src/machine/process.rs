@@ -2,18 +2,18 @@
 
 use std::{
     fs::{self, File},
-    os::unix::net::{UnixListener, UnixStream},
-    process::{Child, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
     },
+    process::{Child, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::argv::Plan;
 use crate::{gpu::Listening, process::last_lines};
@@ -22,6 +22,7 @@ use crate::{gpu::Listening, process::last_lines};
 #[derive(Debug)]
 pub struct Machine {
     pid: Pid,
+    pidfd: OwnedFd,
     /// How it ended, once it did.
     ended: Arc<Mutex<Option<ExitStatus>>>,
     keeper: Option<thread::JoinHandle<()>>,
@@ -75,12 +76,15 @@ impl Machine {
                 Ok(child) => child,
                 Err(error) => return drop(tell.send(Err(error))),
             };
-            let _ = tell.send(Ok(child.id()));
+            let _ = tell.send(handles(&child));
             let status = wait(&mut child);
             *set.lock().unwrap_or_else(PoisonError::into_inner) = status;
         })?;
-        let pid = pid(&started)?;
-        Ok(Self { pid, ended, keeper: Some(keeper) })
+        let (pid, pidfd) = started
+            .recv()
+            .context("the thread that starts QEMU is gone")?
+            .context("cannot start QEMU")?;
+        Ok(Self { pid, pidfd, ended, keeper: Some(keeper) })
     }
 
     fn accept(&self, listener: &UnixListener, plan: &Plan) -> Result<UnixStream> {
@@ -112,8 +116,10 @@ impl Machine {
 
     /// Ends it, and returns when it is gone. Nothing in it is worth a shutdown.
     pub fn kill(&self) {
-        // Until the keeper has waited, the process id cannot be another's.
-        while self.ended().is_none() && kill_process(self.pid, Signal::KILL).is_ok() {
+        // By its pidfd: a process id may be another's as soon as the keeper has waited. That it is gone already is no error.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        // The keeper's end, not the process's: only then is it known how it ended.
+        while self.keeper.as_ref().is_some_and(|keeper| !keeper.is_finished()) {
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -137,12 +143,10 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
     child.wait().ok()
 }
 
-fn pid(started: &Receiver<std::io::Result<u32>>) -> Result<Pid> {
-    let id = started
-        .recv()
-        .context("the thread that starts QEMU is gone")?
-        .context("cannot start QEMU")?;
-    i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("QEMU has no process id"))
+/// What the machine is known and killed by, while the keeper has not waited for it yet.
+fn handles(child: &Child) -> std::io::Result<(Pid, OwnedFd)> {
+    let pid = Pid::from_child(child);
+    Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
 }
 
 /// A size as QEMU writes it.

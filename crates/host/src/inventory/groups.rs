@@ -14,9 +14,17 @@ pub fn read(root: &Root, functions: &BTreeMap<Address, Function>) -> BTreeMap<u3
     // Groups of platform devices and mdevs have no function; they are groups all the same.
     for name in root.names(GROUPS).unwrap_or_default() {
         let Ok(number) = name.parse() else { continue };
-        groups.entry(number).or_default().domain_type = domain_type(root, number).flatten();
+        if groups.contains_key(&number) || has_devices(root, number) {
+            groups.entry(number).or_default().domain_type = domain_type(root, number).flatten();
+        }
     }
     groups
+}
+
+/// Whether anything is in a group. A group goes with its last device, but not at once: `__iommu_group_remove_device`
+/// (drivers/iommu/iommu.c) takes the device out first, and its uevent may come before the directory is away.
+pub fn has_devices(root: &Root, number: u32) -> bool {
+    root.names(&format!("{GROUPS}/{number}/devices")).is_ok_and(|names| !names.is_empty())
 }
 
 /// The domain type of a group, as far as it is told; `None` where there is no such group.

@@ -38,9 +38,9 @@ pub fn virtual_functions<'a>(root: &Root, function: &'a mut Function) -> &'a mut
     })
 }
 
-/// The domain type of a group, as far as it is told; `None` where there is no such group.
+/// The domain type of a group, as far as it is told; `None` where there is no such group, or nothing in it any more.
 pub fn group_type(root: &Root, number: u32) -> Option<Option<String>> {
-    groups::domain_type(root, number)
+    groups::domain_type(root, number).filter(|_| groups::has_devices(root, number))
 }
 
 /// A mediated device with its parent; `None` where it is not there or its parent is no PCI function.

@@ -85,6 +85,10 @@ fn add_mdev(root: &Path, address: &str, kind: &str, uuid: &str) {
     fs::write(own.join("nvidia/vgpu_params"), "\n").unwrap();
     symlink(format!("../mdev_supported_types/{kind}"), own.join("mdev_type")).unwrap();
     symlink("../../../../kernel/iommu_groups/40", own.join("iommu_group")).unwrap();
+    let devices = root.join("sys/kernel/iommu_groups/40/devices");
+    fs::create_dir_all(&devices).unwrap();
+    symlink(format!("../../../../devices/pci0000:00/{address}/{uuid}"), devices.join(uuid))
+        .unwrap();
     let remove = own.join("remove");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, &remove, mode).unwrap();

@@ -172,9 +172,8 @@ impl World {
         let address = place.rsplit('/').next().unwrap();
         let group = self.fake.path(&format!("sys/kernel/iommu_groups/{}", gone.group));
         fs::remove_file(group.join("devices").join(address)).unwrap();
-        if fs::read_dir(group.join("devices")).unwrap().next().is_none() {
-            fs::remove_dir_all(group).unwrap();
-        }
+        // The kernel takes the empty group away later, and without a word.
+        fs::write(group.join("type"), "unknown\n").unwrap();
         fs::remove_file(self.fake.path(&format!("sys/bus/pci/devices/{address}"))).unwrap();
         fs::remove_dir_all(self.fake.path(&format!("sys/devices/pci0000:00/{place}"))).unwrap();
         self.tell_pci("remove", place);
@@ -333,7 +332,10 @@ impl World {
         self.fake.link(&format!("sys/bus/mdev/devices/{uuid}"), &format!("../../..{path}"));
         self.fake.link(&format!("sys{path}/mdev_type"), "../mdev_supported_types/nvidia-474");
         self.tell("add", &path, "mdev", None);
-        fs::create_dir_all(group).unwrap();
+        self.fake.link(
+            &format!("sys/kernel/iommu_groups/{}/devices/{uuid}", 90 + slot),
+            &format!("../../../..{path}"),
+        );
         let target = format!("../../../../kernel/iommu_groups/{}", 90 + slot);
         self.fake.link(&format!("sys{path}/iommu_group"), &target);
         self.fake.file(&format!("sys{node}/dev"), "");

@@ -22,6 +22,7 @@ pub struct Asked {
     pub reason: Option<String>,
     pub expires: Option<u64>,
     pub wants: Vec<Want>,
+    pub alone: bool,
 }
 
 impl Core {
@@ -51,6 +52,7 @@ impl Core {
                 reason: None,
                 expires: None,
                 wants: wants.get(turn).cloned().into_iter().collect(),
+                alone: false,
             };
             let mut claim = self.claim_of(Uuid::new_v4(), asked, vec![chosen], &inventory)?;
             claim.device = device.map(|device| device.id);
@@ -96,6 +98,9 @@ impl Core {
                 alone,
             };
             let chosen = choose(&scene, wants)?;
+            if named {
+                self.expect_mdevs_unused(&chosen)?;
+            }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
             let used = self.users(&taken, evict)?;
             if used.is_empty() {
@@ -132,6 +137,17 @@ impl Core {
         Ok(others.map(|holder| (holder.address, refusals::used(holder))).collect())
     }
 
+    /// Refuses mediated devices that are there already and that somebody has open.
+    fn expect_mdevs_unused(&self, chosen: &[Chosen]) -> Result<(), Refusal> {
+        let partitions = chosen.iter().filter_map(|chosen| chosen.partition.as_ref());
+        let (parents, mdevs): (Vec<Address>, Vec<Uuid>) =
+            partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
+        let holders = self.host.holders(&parents);
+        let holders = holders.map_err(|error| refusals::users_unknown(&parents, &error))?;
+        let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
+        user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
+    }
+
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
     }
@@ -152,6 +168,8 @@ impl Core {
             device: None,
             position: 0,
             wants: asked.wants,
+            alone: asked.alone,
+            uid: None,
             created_at: Timestamp::now(),
             claim: Claim {
                 id,

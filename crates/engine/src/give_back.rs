@@ -1,7 +1,9 @@
 //! Bringing devices back that nobody of ours has and that are not with their own drivers: left on vfio by a script, reserved
 //! for a driver that never came, or wedged and well again. What a recovery script does, without its dangers.
 
-use model::{Address, Function, PowerControl, Refusal, Step};
+use std::time::{Duration, Instant};
+
+use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
 
 use crate::core::Core;
@@ -67,11 +69,7 @@ impl Core {
             ));
         }
         self.expect_no_holder(&[address], false)?;
-        let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
-        let Some(found) = found.into_iter().next() else {
-            return Err(model::no_such_function(address));
-        };
-        let steps = steps(function, found.driver_override);
+        let steps = self.steps_back(function)?;
         if steps.is_empty() {
             return Ok(Recovered::Well);
         }
@@ -82,6 +80,50 @@ impl Core {
         let ended = if error.is_none() { "done" } else { "failed" };
         self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
         result.map(|()| Recovered::Restored)
+    }
+
+    /// Finishes what was cut off: a function between two drivers has none, and nobody but this operation knows of it.
+    pub fn finish_recover(
+        &self,
+        operation: &OpenOperation,
+        patience: Duration,
+    ) -> Result<Vec<String>, Refusal> {
+        let functions = self.store.read(|from| operation.functions(from, &self.boot))?;
+        let until = Instant::now() + patience;
+        while self.any_locked(functions.iter().copied())? && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let functions: Vec<Address> = functions.into_iter().collect();
+        let detailed =
+            self.host.detail(&functions).map_err(|error| refusals::unreadable(&error))?;
+        let mut result = Ok(());
+        for function in functions.iter().filter_map(|address| detailed.function(*address)) {
+            result = result.and(self.finish_one(operation, function));
+        }
+        let error = result.as_ref().err().map(|refusal| refusal.message.clone());
+        let ended = if error.is_none() { "done" } else { "failed" };
+        self.close_operation(operation, ended, error.as_deref(), |_| Ok(()))?;
+        result.map(|()| Vec::new())
+    }
+
+    fn finish_one(&self, operation: &OpenOperation, function: &Function) -> Result<(), Refusal> {
+        self.expect_no_holder(&[function.address], false)?;
+        let mut steps = self.steps_back(function)?;
+        let power = let_sleep(function.address);
+        if steps.is_empty() && self.host.observe(&power) == Ok(Observed::Before) {
+            steps.push(power);
+        }
+        self.walk_back(operation, function, &steps)
+    }
+
+    /// The steps from what the host shows to the function's own driver.
+    fn steps_back(&self, function: &Function) -> Result<Vec<Step>, Refusal> {
+        let address = function.address;
+        let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
+        let Some(found) = found.into_iter().next() else {
+            return Err(model::no_such_function(address));
+        };
+        Ok(steps(function, found.driver_override))
     }
 
     fn walk_back(
@@ -131,7 +173,12 @@ fn steps(function: &Function, reserved: Option<String>) -> Vec<Step> {
     if let Some(own) = own.filter(|_| on_vfio || function.driver.is_none()) {
         // Modules are named with `_` where their drivers may have `-`: whichever driver binds is told afterwards.
         steps.push(Step::Return { address, driver: own.clone() });
-        steps.push(Step::SetPower { address, from: PowerControl::On, to: PowerControl::Auto });
+        steps.push(let_sleep(address));
     }
     steps
+}
+
+/// What vfio was told to keep awake may sleep again.
+const fn let_sleep(address: Address) -> Step {
+    Step::SetPower { address, from: PowerControl::On, to: PowerControl::Auto }
 }

@@ -76,6 +76,7 @@ impl Core {
             ),
             "unprepare" => (self.finish_unprepare(operation, patience), &mut report.finished),
             "release" => (self.finish_release(operation, patience), &mut report.finished),
+            "recover" => (self.finish_recover(operation, patience), &mut report.finished),
             "vf-count" => (self.recover_vf_count(operation, patience), &mut report.undone),
             // A retry of something wedged: it is made anew.
             _ => {

@@ -95,13 +95,15 @@ impl Core {
             work.step(step, rest)?;
         }
         let outcome = work.outcome;
-        self.store.write(Durability::Power, |tx| {
+        // The end of its operation is what waits for the disk: until then it is open, and is gone through again.
+        self.store.write(Durability::Process, |tx| {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
                 let rest = Recorded::of_claim(tx, id, None, &self.boot)?;
                 if rest.is_empty() {
                     claim.claim.state = ClaimState::Reserved;
                     claim.claim.boot_id = None;
+                    claim.uid = None;
                 }
             } else {
                 claim.claim.state = ClaimState::Wedged;

@@ -75,6 +75,25 @@ fn the_same_words_of_the_same_owner_are_the_same_claim() {
 }
 
 #[test]
+fn what_was_claimed_another_way_is_not_said_to_be_the_same() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let mine = ClaimRequest { uid: Some(1000), ..request("one", &[GPU]) };
+    let first = engine.claim(&mine).unwrap();
+    assert_eq!(engine.claim(&mine).unwrap().claim.id, first.claim.id);
+    let other = ClaimRequest { uid: Some(1001), ..mine.clone() };
+    let refusal = engine.claim(&other).unwrap_err();
+    assert_eq!(refusal.code, Code::Conflict);
+    assert!(refusal.message.contains("uid 1000") && refusal.remedy.contains("unprepare"));
+    let alone = ClaimRequest { alone: true, ..mine };
+    assert_eq!(engine.claim(&alone).unwrap_err().code, Code::InUse, "the whole card is claimed");
+    engine.unprepare_claim("job/one").unwrap();
+    assert_eq!(engine.claim(&other).unwrap().claim.id, first.claim.id);
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+}
+
+#[test]
 fn all_or_nothing() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
@@ -234,6 +253,29 @@ fn mediated_devices_of_others_are_used_and_never_removed() {
 }
 
 #[test]
+fn a_mediated_device_in_use_is_neither_removed_nor_claimed() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let made = claim(&engine, "one", &["profile=A100-10C"]);
+    let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
+    assert!(rig.host.open_mdev(uuid, 4711));
+    let refusal = engine.release_claim("job/one", None).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    assert!(refusal.message.contains("pid 4711"), "{refusal}");
+    assert_eq!(engine.claims().unwrap()[0].state, ClaimState::Prepared);
+    rig.host.let_go(4711);
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+
+    let address = at("0000:03:00.0");
+    rig.host.meddle(&Step::CreateMdev { address, uuid, type_id: "nvidia-468".into() }).unwrap();
+    assert!(rig.host.open_mdev(uuid, 4712));
+    let refusal = refused(&engine, "two", &[&format!("mdev={uuid}")]);
+    assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    claim(&engine, "three", &["profile=A100-10C"]);
+}
+
+#[test]
 fn attributes_are_written_in_order() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
@@ -264,6 +306,7 @@ fn dpdk() -> Holder {
         program: Some("dpdk".into()),
         user: "dpdk (pid 4711)".into(),
         by: "/dev/uio0".into(),
+        mdev: None,
     }
 }
 
@@ -462,6 +505,33 @@ fn devices_that_a_script_left_on_vfio_are_brought_back() {
     assert_eq!(outcome.len(), 1);
     assert_eq!(outcome[0].driver.as_deref(), Some("e1000e"), "{outcome:?}");
     rig.assert_untouched("recovered");
+}
+
+#[test]
+fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
+    for boundary in 0.. {
+        let rig = Rig::new();
+        rig.open_recovered();
+        let address = at(NIC);
+        for step in [
+            Step::LoadModule { module: "vfio_pci".into() },
+            Step::SetOverride { address, from: None, to: Some("vfio-pci".into()) },
+            Step::Unbind { address, driver: "e1000e".into() },
+            Step::Bind { address, driver: "vfio-pci".into() },
+        ] {
+            rig.host.meddle(&step).unwrap();
+        }
+        let lived = rig.killed_at(boundary, |engine| drop(engine.recover_devices(&[])));
+        let (engine, _) = rig.open_recovered();
+        assert!(engine.journal(5).unwrap().iter().all(|op| op.state != "open"), "{boundary}");
+        if rig.host.snapshot().functions[&address].driver.as_deref() != Some("vfio-pci") {
+            rig.assert_untouched(&format!("killed at {boundary}"));
+        }
+        if lived {
+            assert!(boundary > 6, "the steps have boundaries");
+            return;
+        }
+    }
 }
 
 #[test]

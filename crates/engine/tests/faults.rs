@@ -270,6 +270,7 @@ impl Observer for Latecomer {
                 program: None,
                 user: "dpdk (pid 4711)".into(),
                 by: "/dev/uio0".into(),
+                mdev: None,
             });
         }
     }

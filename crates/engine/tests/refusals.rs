@@ -76,6 +76,7 @@ fn a_device_that_somebody_uses_is_not_taken() {
         program: None,
         user: "pipewire (pid 4711)".into(),
         by: "/dev/snd/pcmC1D3p".into(),
+        mdev: None,
     });
     let refusal = refused(&rig, &engine, wish("vm", &["gpu"]), Code::InUse);
     assert!(refusal.message.contains("pid 4711"), "{refusal}");

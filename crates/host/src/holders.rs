@@ -8,26 +8,68 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use processes::unit;
 
-use model::{Address, Holder, HostError};
+use model::{Address, Group, Holder, HostError, Inventory, Mdev};
 use uuid::Uuid;
 
-use crate::inventory::{DEVICES, MDEVS};
+use crate::inventory::{DEVICES, mdevs_of};
 use crate::nodes::{self, Nodes};
 use crate::root::Root;
 use processes::{Hit, Lookup, What};
 
-/// The functions of each IOMMU group.
-type Groups = BTreeMap<u32, Vec<Address>>;
+/// What is in each IOMMU group: functions, and mediated devices with their parents.
+#[derive(Debug, Default)]
+pub struct Groups(BTreeMap<u32, Vec<(Address, Option<Uuid>)>>);
+
+impl Groups {
+    /// Of these functions and their mediated devices.
+    fn of(root: &Root, addresses: &[Address]) -> Self {
+        let mut groups = Self::of_functions(root, addresses);
+        for (parent, mdevs) in mdevs_of(root, addresses) {
+            groups.add_mdevs(parent, &mdevs);
+        }
+        groups
+    }
+
+    fn of_functions(root: &Root, addresses: &[Address]) -> Self {
+        let mut groups = Self::default();
+        for address in addresses {
+            if let Some(group) = group_of(root, *address) {
+                groups.0.entry(group).or_default().push((*address, None));
+            }
+        }
+        groups
+    }
+
+    /// Of everything on a host.
+    pub fn of_all(inventory: &Inventory) -> Self {
+        let functions = |(number, group): (&u32, &Group)| {
+            (*number, group.members.iter().map(|address| (*address, None)).collect())
+        };
+        let mut groups = Self(inventory.groups.iter().map(functions).collect());
+        for function in inventory.functions.values() {
+            groups.add_mdevs(function.address, &function.mdevs);
+        }
+        groups
+    }
+
+    fn add_mdevs(&mut self, parent: Address, mdevs: &[Mdev]) {
+        for mdev in mdevs {
+            if let Some(group) = mdev.iommu_group {
+                self.0.entry(group).or_default().push((parent, Some(mdev.uuid)));
+            }
+        }
+    }
+}
 
 /// Everybody who uses one of these functions.
 pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
     let wanted: BTreeSet<Address> = addresses.iter().copied().collect();
-    let groups = groups_of(root, &wanted);
+    let groups = Groups::of(root, addresses);
     let mut nodes = nodes::read(root);
     nodes.characters.retain(|node| wanted.contains(&node.address));
     nodes.disks.retain(|disk| wanted.contains(&disk.address));
     nodes.interfaces.retain(|interface| wanted.contains(&interface.address));
-    nodes.vfio_groups.retain(|group, _| groups.contains_key(group));
+    nodes.vfio_groups.retain(|group, _| groups.0.contains_key(group));
     let hits = processes::look(root, &Lookup::of(&nodes))?;
     Ok(all(root, &nodes, &groups, &hits))
 }
@@ -55,10 +97,10 @@ impl Uses {
 
 /// Everybody who has one of these functions open through VFIO: by its group or by its own node.
 pub fn of_vfio(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
-    let groups = groups_of(root, addresses);
+    let groups = Groups::of_functions(root, addresses);
     let mut nodes = nodes::read(root);
     nodes.characters.retain(|node| addresses.contains(&node.address) && node.is_vfio());
-    nodes.vfio_groups.retain(|number, _| groups.contains_key(number));
+    nodes.vfio_groups.retain(|number, _| groups.0.contains_key(number));
     nodes.disks.clear();
     let hits = processes::look(root, &Lookup::of(&nodes))?;
     Ok(of_processes(&nodes, &groups, &hits))
@@ -66,27 +108,9 @@ pub fn of_vfio(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostEr
 
 /// Everybody who has a mediated device open: by its group or by its own node.
 pub fn of_mdev(root: &Root, parent: Address, uuid: Uuid) -> Result<Vec<Holder>, HostError> {
-    let path = format!("{MDEVS}/{uuid}");
-    let group = root.link_name(&format!("{path}/iommu_group")).ok();
-    let group: Option<u32> = group.and_then(|group| group.parse().ok());
-    let own = root.names(&format!("{path}/vfio-dev")).unwrap_or_default();
-    let mut nodes = nodes::read(root);
-    nodes.characters.retain(|node| node.of_mdev && own.contains(&node.name));
-    nodes.vfio_groups.retain(|number, _| Some(*number) == group);
-    nodes.disks.clear();
-    let hits = processes::look(root, &Lookup::of(&nodes))?;
-    let groups = group.into_iter().map(|group| (group, vec![parent])).collect();
-    Ok(of_processes(&nodes, &groups, &hits))
-}
-
-fn groups_of<'a>(root: &Root, addresses: impl IntoIterator<Item = &'a Address>) -> Groups {
-    let mut groups = Groups::new();
-    for address in addresses {
-        if let Some(group) = group_of(root, *address) {
-            groups.entry(group).or_default().push(*address);
-        }
-    }
-    groups
+    let mut holders = find(root, &[parent])?;
+    holders.retain(|holder| holder.mdev == Some(uuid));
+    Ok(holders)
 }
 
 fn group_of(root: &Root, address: Address) -> Option<u32> {
@@ -103,38 +127,41 @@ fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder>
 
 /// Somebody who is no process.
 const fn kernel(address: Address, user: String, by: String) -> Holder {
-    Holder { address, pid: None, started: None, program: None, user, by }
+    Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
 }
 
 /// The processes, each named once for a function and a node.
 fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
     let mut holders = Vec::new();
     for hit in hits {
-        let mut held: Vec<(Address, String)> = Vec::new();
+        let mut held: Vec<(Address, Option<Uuid>, String)> = Vec::new();
         for what in &hit.nodes {
             match what {
                 What::Character(index) => {
-                    held.extend(nodes.characters.get(*index).map(|n| (n.address, n.path())));
+                    let node = nodes.characters.get(*index);
+                    held.extend(node.map(|node| (node.address, node.mdev, node.path())));
                 }
                 What::Disk(index) => {
                     let disk = nodes.disks.get(*index);
-                    held.extend(disk.map(|disk| (disk.address, disk.path())));
+                    held.extend(disk.map(|disk| (disk.address, None, disk.path())));
                 }
                 What::VfioGroup(number) => {
-                    let members = groups.get(number).map(Vec::as_slice).unwrap_or_default();
-                    held.extend(members.iter().map(|a| (*a, format!("/dev/vfio/{number}"))));
+                    let members = groups.0.get(number).map(Vec::as_slice).unwrap_or_default();
+                    let path = || format!("/dev/vfio/{number}");
+                    held.extend(members.iter().map(|(at, mdev)| (*at, *mdev, path())));
                 }
             }
         }
         held.sort_unstable();
         held.dedup();
-        holders.extend(held.into_iter().map(|(address, by)| Holder {
+        holders.extend(held.into_iter().map(|(address, mdev, by)| Holder {
             address,
             pid: Some(hit.pid),
             started: hit.started,
             program: hit.program.clone(),
             user: hit.user.clone(),
             by,
+            mdev,
         }));
     }
     holders

@@ -11,6 +11,7 @@ use model::{
 };
 use rustix::fd::OwnedFd;
 
+use crate::holders::Groups;
 use crate::inventory::{self, Catalogs, Scope};
 use crate::root::{Root, Trace};
 use crate::worker::{
@@ -114,9 +115,7 @@ impl LinuxHost {
         });
         let inventory = inventory?;
         let Ok(Ok(uses)) = uses else { return Ok((inventory, Vec::new())) };
-        let groups = &inventory.groups;
-        let groups = groups.iter().map(|(number, group)| (*number, group.members.clone()));
-        let holders = uses.holders(&self.root, &groups.collect());
+        let holders = uses.holders(&self.root, &Groups::of_all(&inventory));
         Ok((inventory, holders))
     }
 

@@ -48,8 +48,8 @@ pub struct Character {
     pub number: Number,
     /// The directory of `/dev` that it is in, with a `/` at its end; empty for `/dev` itself.
     pub dir: &'static str,
-    /// Whether it belongs to a mediated device of the function.
-    pub of_mdev: bool,
+    /// The mediated device of the function that it belongs to, if it does.
+    pub mdev: Option<Uuid>,
 }
 
 /// A block device.
@@ -82,7 +82,7 @@ impl Character {
 
     /// Whether it is the function's own `/dev/vfio/devices/vfioN`.
     pub fn is_vfio(&self) -> bool {
-        self.dir == "vfio/devices/" && !self.of_mdev
+        self.dir == "vfio/devices/" && self.mdev.is_none()
     }
 
     /// Where it usually is, as a process sees it.
@@ -137,8 +137,8 @@ fn characters(root: &Root, nodes: &mut Nodes) {
             continue;
         }
         let (name, dir) = (place.name.to_owned(), place.dir());
-        let of_mdev = rest.split('/').next().is_some_and(|first| first.parse::<Uuid>().is_ok());
-        nodes.characters.push(Character { address, name, number, dir, of_mdev });
+        let mdev = rest.split('/').next().and_then(|first| first.parse().ok());
+        nodes.characters.push(Character { address, name, number, dir, mdev });
     }
 }
 
@@ -147,7 +147,7 @@ fn nvidia(root: &Root, characters: &mut Vec<Character>) {
         let Ok(address) = gpu.parse::<Address>() else { continue };
         let Some(minor) = nvidia_minor(root, address) else { continue };
         let (name, number) = (format!("nvidia{minor}"), (NVIDIA, minor));
-        characters.push(Character { address, name, number, dir: "", of_mdev: false });
+        characters.push(Character { address, name, number, dir: "", mdev: None });
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
             let place = Place::of(rest);
             let address = "0000:01:00.0".parse().unwrap();
             let (name, dir) = (place.name.to_owned(), place.dir());
-            Character { address, name, number, dir, of_mdev: false }.path()
+            Character { address, name, number, dir, mdev: None }.path()
         };
         assert_eq!(path("drm/renderD128", (226, 128)), "/dev/dri/renderD128");
         assert_eq!(path("sound/card0/pcmC0D3p", (116, 2)), "/dev/snd/pcmC0D3p");

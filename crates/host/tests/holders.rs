@@ -72,6 +72,32 @@ fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
 }
 
 #[test]
+fn a_parent_is_held_by_who_has_one_of_its_mediated_devices() {
+    let fake = Fake::new();
+    let gpu = "0000:01:00.0";
+    fake.function("0000:01:00.0", "10de:20b0", "030200").group(2).driver("nvidia");
+    let (one, two) =
+        ("4b20d080-1b54-4048-85b3-a6a62d165c01", "4b20d080-1b54-4048-85b3-a6a62d165c02");
+    for (uuid, group) in [(one, 40), (two, 41)] {
+        let mdev = format!("sys/devices/pci0000:00/0000:01:00.0/{uuid}");
+        fake.link(
+            &format!("sys/bus/mdev/devices/{uuid}"),
+            &format!("../../../devices/pci0000:00/0000:01:00.0/{uuid}"),
+        );
+        fake.link(
+            &format!("{mdev}/iommu_group"),
+            &format!("../../../../kernel/iommu_groups/{group}"),
+        );
+        fake.virtual_device(&format!("virtual/vfio/{group}"), "char", &format!("241:{group}"));
+    }
+    process(&fake, 20, "qemu-system-x86", "/");
+    fake.link("proc/20/fd/9", "/dev/vfio/41");
+    let found = LinuxHost::reader(fake.root()).unwrap().holders(&[gpu.parse().unwrap()]).unwrap();
+    let found: Vec<_> = found.iter().map(|h| (h.pid, h.by.as_str(), h.mdev)).collect();
+    assert_eq!(found, [(Some(20), "/dev/vfio/41", Some(two.parse().unwrap()))]);
+}
+
+#[test]
 fn a_function_on_vfio_is_held_by_the_machine_that_has_its_group() {
     let fake = Fake::new();
     let nic = fake.function("0000:00:02.0", "8086:10d3", "020000");

@@ -179,6 +179,9 @@ pub struct Holder {
     pub user: String,
     /// By what it is held: a path such as `/dev/nvidia0`, or an interface.
     pub by: String,
+    /// The mediated device of the function that is used, where it is one and not the function itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mdev: Option<Uuid>,
 }
 
 /// What a host has.

@@ -124,6 +124,7 @@ fn what_is_in_use_or_shares_a_group_is_not_to_be_had() {
         program: None,
         user: "python3 (pid 4711)".into(),
         by: "/dev/nvidia0".into(),
+        mdev: None,
     };
     let survey = catalog([("any", class(0x03_0200))]).survey(&inventory, &[holder]);
     let resource = &survey.resources[0];

@@ -132,6 +132,12 @@ impl SimHost {
         inside.kernel.users.retain(|_, user| *user != machine);
     }
 
+    /// A machine that nobody knows opens a mediated device. Whether it could.
+    pub fn open_mdev(&self, uuid: Uuid, pid: u32) -> bool {
+        let group = self.inside().kernel.mdev_groups.get(&uuid).copied();
+        group.is_some_and(|group| self.open_group(group, pid))
+    }
+
     /// A machine that nobody knows opens an IOMMU group, of functions or of a mediated device. Whether it could: not
     /// where there is no node, or somebody else has it open.
     pub fn open_group(&self, group: u32, pid: u32) -> bool {
@@ -141,12 +147,14 @@ impl SimHost {
         }
         kernel.users.insert(group, stray(pid));
         let functions = kernel.functions.keys().copied();
-        let mut used: BTreeSet<Address> =
-            functions.filter(|address| kernel.group_of(*address) == Some(group)).collect();
+        let mut used: BTreeSet<(Address, Option<Uuid>)> = functions
+            .filter(|address| kernel.group_of(*address) == Some(group))
+            .map(|address| (address, None))
+            .collect();
         let of_group = |uuid: &Uuid| kernel.mdev_groups.get(uuid) == Some(&group);
         let mdevs = kernel.mdevs.iter().filter(|(uuid, _)| of_group(uuid));
-        used.extend(mdevs.map(|(_, mdev)| mdev.parent));
-        for address in used {
+        used.extend(mdevs.map(|(uuid, mdev)| (mdev.parent, Some(*uuid))));
+        for (address, mdev) in used {
             let holder = Holder {
                 address,
                 pid: Some(pid),
@@ -154,6 +162,7 @@ impl SimHost {
                 program: Some("qemu-system-x86".into()),
                 user: format!("qemu-system-x86 (pid {pid})"),
                 by: format!("/dev/vfio/{group}"),
+                mdev,
             };
             kernel.holders.push(Use { holder, stubborn: false });
         }

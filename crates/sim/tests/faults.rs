@@ -54,6 +54,7 @@ fn holder(address: &str, pid: u32) -> Holder {
         program: Some("Xorg".into()),
         user: format!("Xorg (pid {pid})"),
         by: "/dev/nvidia0".into(),
+        mdev: None,
     }
 }
 

@@ -147,6 +147,7 @@ mod tests {
                 program: None,
                 user,
                 by: "eth0".into(),
+                mdev: None,
             }],
         )
     }

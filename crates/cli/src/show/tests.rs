@@ -90,6 +90,7 @@ fn everything_of_a_gpu() {
         program: None,
         user: "pipewire (pid 4711, user@1000.service)".into(),
         by: "/dev/snd/controlC0".into(),
+        mdev: None,
     };
     snapbox::assert_data_eq!(
         shown(&rich(), "01:00.0", &[holder]),

@@ -43,7 +43,9 @@ pub struct Mistake {
 
 impl Mistakes {
     pub(super) fn new(file: &str, text: &str) -> Self {
-        let lines = text.lines().map(ToOwned::to_owned).collect();
+        // A `\r` by itself ends a line too (YAML 1.2.2, 5.4), and so the parser counts.
+        let text = text.replace("\r\n", "\n");
+        let lines = text.split(['\n', '\r']).map(ToOwned::to_owned).collect();
         Self { file: file.to_owned(), mistakes: Vec::new(), more: 0, lines }
     }
 

@@ -1,6 +1,8 @@
 //! Those who use a device and can be asked to let go: a process, where the owner of the claim says so, and NVIDIA's
 //! persistence daemon, which holds GPUs for nobody.
 
+use std::collections::BTreeSet;
+
 use model::{Address, Holder, Refusal, Step};
 use uuid::Uuid;
 
@@ -72,8 +74,7 @@ impl Core {
         taken: &[Address],
         persistent: &[&Holder],
     ) -> Result<(), Refusal> {
-        let mut gpus: Vec<Address> = persistent.iter().map(|holder| holder.address).collect();
-        gpus.dedup();
+        let gpus: BTreeSet<Address> = persistent.iter().map(|holder| holder.address).collect();
         let Some(first) = gpus.first().copied() else { return Ok(()) };
         let mut failed = false;
         for address in gpus {

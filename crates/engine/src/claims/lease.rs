@@ -50,7 +50,8 @@ impl Core {
     /// How long until the next lease is over.
     pub fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
-        let next = claims.iter().filter_map(|claim| claim.claim.expires).min();
+        let own = claims.iter().filter(|claim| !claim.is_orphan());
+        let next = own.filter_map(|claim| claim.claim.expires).min();
         Ok(next.map(|at| Duration::from_secs(at.saturating_sub(now()))))
     }
 }

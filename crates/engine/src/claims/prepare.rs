@@ -49,7 +49,7 @@ impl Core {
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         match claim.claim.state {
-            ClaimState::Prepared => return Ok(claim),
+            ClaimState::Prepared => return prepared_for(claim, access.uid),
             ClaimState::Wedged => {
                 return Err(refusals::wedged(&format!("{id} could not be given back earlier")));
             }
@@ -95,6 +95,7 @@ impl Core {
         }
         claim.claim.state = ClaimState::Prepared;
         claim.claim.boot_id = Some(self.boot.clone());
+        claim.uid = Some(access.uid);
         self.store.write(Durability::Process, |tx| claim.update(tx))
     }
 
@@ -192,6 +193,18 @@ impl Core {
             result
         })?;
         make(&plan.last)
+    }
+}
+
+/// A prepared claim, to the user it was prepared for.
+fn prepared_for(claim: StoredClaim, uid: u32) -> Result<StoredClaim, Refusal> {
+    match claim.uid {
+        Some(other) if other != uid => Err(Refusal::new(
+            Code::Conflict,
+            format!("the claim {} is prepared for uid {other} and not for {uid}", claim.claim.id),
+            format!("handover unprepare {}, and prepare it again", claim.claim.id),
+        )),
+        _ => Ok(claim),
     }
 }
 

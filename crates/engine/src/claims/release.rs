@@ -59,11 +59,11 @@ impl Core {
         let holders = self.host.holders(&functions);
         let holders = holders.map_err(|error| refusals::users_unknown(&functions, &error))?;
         let mine = claim.claim.parts.iter().filter_map(|part| part.partition.as_ref());
-        let mine: Vec<String> =
-            mine.filter_map(|part| part.mdev().map(|uuid| uuid.to_string())).collect();
+        let mine: Vec<uuid::Uuid> = mine.filter_map(model::Partition::mdev).collect();
         // Of a parent only who has one of our mediated devices counts: others have theirs.
         let used = holders.iter().find(|holder| {
-            claim.claim.holds(holder.address) || mine.iter().any(|uuid| holder.by.contains(uuid))
+            claim.claim.holds(holder.address)
+                || holder.mdev.is_some_and(|uuid| mine.contains(&uuid))
         });
         match used {
             None => Ok(()),

@@ -107,6 +107,7 @@ impl Core {
             reason: request.reason.clone(),
             expires: request.lease.map(super::lease::from_now),
             wants: request.wants.clone(),
+            alone: request.alone,
         };
         self.claim_of(id, asked, chosen, &inventory)
     }
@@ -132,7 +133,9 @@ impl Core {
     /// The owner's claim that was made with the same words.
     fn same_claim(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
         let mine = self.store.read(|from| StoredClaim::of_owner(from, &request.owner))?;
-        Ok(mine.into_iter().find(|claim| claim.wants == request.wants))
+        Ok(mine
+            .into_iter()
+            .find(|claim| claim.wants == request.wants && claim.alone == request.alone))
     }
 }
 

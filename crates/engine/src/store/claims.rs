@@ -21,6 +21,10 @@ pub struct StoredClaim {
     pub position: u32,
     /// What was asked for.
     pub wants: Vec<Want>,
+    /// Whether it was asked for without what usually goes with it.
+    pub alone: bool,
+    /// The user who may open its nodes, while it is prepared.
+    pub uid: Option<u32>,
     pub created_at: Timestamp,
 }
 
@@ -29,7 +33,7 @@ impl StoredClaim {
         let claim = &self.claim;
         to.execute(
             "INSERT INTO claims (id, owner_kind, owner_id, position, device, reason, expires, wants, state, boot_id,
-             parts, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             parts, alone, uid, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 claim.id.to_string(),
                 claim.owner.kind,
@@ -42,6 +46,8 @@ impl StoredClaim {
                 claim.state.as_str(),
                 claim.boot_id,
                 to_json(&claim.parts)?,
+                self.alone,
+                self.uid,
                 self.created_at.to_string(),
             ],
         )?;
@@ -52,13 +58,14 @@ impl StoredClaim {
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
         to.prepare_cached(
-            "UPDATE claims SET state = ?, boot_id = ?, parts = ?, expires = ? WHERE id = ?",
+            "UPDATE claims SET state = ?, boot_id = ?, parts = ?, expires = ?, uid = ? WHERE id = ?",
         )?
         .execute(params![
             claim.state.as_str(),
             claim.boot_id,
             to_json(&claim.parts)?,
             claim.expires.map(super::signed),
+            self.uid,
             claim.id.to_string()
         ])
         .map(drop)
@@ -122,7 +129,7 @@ impl StoredClaim {
     /// Claims that were prepared in an earlier boot are as if they had never been.
     pub fn forget_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
         to.execute(
-            "UPDATE claims SET state = ?, boot_id = NULL WHERE boot_id IS NOT NULL AND boot_id <> ?",
+            "UPDATE claims SET state = ?, boot_id = NULL, uid = NULL WHERE boot_id IS NOT NULL AND boot_id <> ?",
             [ClaimState::Reserved.as_str(), boot],
         )?;
         to.execute(
@@ -160,6 +167,8 @@ impl StoredClaim {
             device: optional_text(row, "device")?,
             position: row.get("position")?,
             wants: json(row, "wants")?,
+            alone: row.get("alone")?,
+            uid: row.get("uid")?,
             created_at: text(row, "created_at")?,
             claim: Claim {
                 id: text(row, "id")?,

@@ -1,7 +1,9 @@
 //! The journal: operations and their steps.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use model::Step;
+use model::{Address, Step};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
@@ -111,6 +113,14 @@ impl OpenOperation {
         to.prepare_cached("UPDATE steps SET state = ?, error = ? WHERE operation = ? AND seq = ?")?
             .execute(params![state, error, self.id, seq])
             .map(drop)
+    }
+
+    /// The functions that its steps of this boot are about.
+    pub fn functions(&self, from: &Connection, boot: &str) -> rusqlite::Result<BTreeSet<Address>> {
+        from.prepare_cached("SELECT action FROM steps WHERE operation = ? AND boot_id = ?")?
+            .query_map(params![self.id, boot], Recorded::read)?
+            .filter_map(|recorded| recorded.map(|recorded| recorded.step()?.address()).transpose())
+            .collect()
     }
 
     /// The machine's steps of this operation that may have had an effect.

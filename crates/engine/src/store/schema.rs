@@ -103,12 +103,15 @@ CREATE TABLE new_claims (
     state TEXT NOT NULL,
     boot_id TEXT,
     parts TEXT NOT NULL,
+    alone INTEGER NOT NULL,
+    uid INTEGER,
     created_at TEXT NOT NULL
 ) STRICT;
 INSERT INTO new_claims
     SELECT id, owner_kind, owner_id, position, device, NULL, NULL,
            json_array(json_object('count', 1, 'device', head)), state, boot_id,
            json_array(json_object('head', head, 'partition', NULL, 'members', json(members))),
+           0, NULL,
            strftime('%Y-%m-%dT%H:%M:%SZ', 'now')
     FROM claims;
 DROP TABLE claims;

@@ -153,6 +153,7 @@ impl World {
                     program: Some("dpdk".into()),
                     user: format!("dpdk (pid {pid})"),
                     by: "/dev/uio0".into(),
+                    mdev: None,
                 };
                 if *stubborn {
                     self.host.hold_stubbornly(holder);

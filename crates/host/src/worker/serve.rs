@@ -86,12 +86,12 @@ fn work(request: &Request) -> Outcome {
     }
 }
 
-/// As many holders as have room, one of each function before the others: a function that nobody is named for would pass
+/// As many holders as have room, one of each function and mediated device before the others: one that nobody is named for would pass
 /// for free.
 fn fitting(holders: Vec<Holder>, room: usize) -> Vec<Holder> {
     let mut named = BTreeSet::new();
     let (first, others): (Vec<_>, Vec<_>) =
-        holders.into_iter().partition(|holder| named.insert(holder.address));
+        holders.into_iter().partition(|holder| named.insert((holder.address, holder.mdev)));
     let mut left = room;
     let mut fits = |holder: &Holder| {
         let length = serde_json::to_vec(holder).map_or(room, |bytes| bytes.len() + 1);
@@ -115,6 +115,7 @@ mod tests {
             program: Some("qemu".into()),
             user: "qemu".into(),
             by: "/dev/vfio/1".into(),
+            mdev: None,
         };
         let all: Vec<Holder> = (1..=8)
             .flat_map(|slot| (0..100).map(move |pid| (slot, pid)))

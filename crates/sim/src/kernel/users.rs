@@ -101,5 +101,6 @@ fn persistenced(address: Address) -> Holder {
         program: Some("nvidia-persiste".into()),
         user: format!("nvidia-persistenced (pid {pid}, {unit})"),
         by: "/dev/nvidia0".into(),
+        mdev: None,
     }
 }

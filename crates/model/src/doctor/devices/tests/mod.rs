@@ -90,6 +90,7 @@ impl Host {
             program: None,
             user: user.into(),
             by: by.into(),
+            mdev: None,
         });
         self
     }

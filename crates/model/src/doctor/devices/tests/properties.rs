@@ -168,6 +168,7 @@ fn host() -> impl Strategy<Value = Host> {
                     program: None,
                     user,
                     by: "/dev/x".into(),
+                    mdev: None,
                 })
                 .collect();
             host.platform.cpu.physical_bits = cpu;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::choose::{Chosen, Held, Scene, Want, What, choose, needs_detail};
 use model::{
-    Address, Assembly, Claim, ClaimState, ClaimedMember, Code, HostError, Inventory, Owner, Part,
-    Refusal,
+    Address, Assembly, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner,
+    Part, Refusal,
 };
 use uuid::Uuid;
 
@@ -25,6 +25,20 @@ pub struct Asked {
     pub alone: bool,
 }
 
+/// What was looked at to choose: as good as a new look for who goes on at once.
+#[derive(Debug)]
+pub struct Seen {
+    pub inventory: Inventory,
+    /// Who uses what was chosen: those who would let go.
+    pub holders: Vec<Holder>,
+}
+
+/// The functions that somebody uses who is not asked to let go.
+fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
+    let others = holders.iter().filter(|holder| !drive_out::would_go(holder, evict));
+    others.map(|holder| (holder.address, refusals::used(holder))).collect()
+}
+
 impl Core {
     /// The claims that would give these devices to an instance, one for each, and one for what else it wants.
     pub fn choose_for_instance(
@@ -39,7 +53,7 @@ impl Core {
             return Ok(Vec::new());
         }
         let id = Uuid::new_v4();
-        let (inventory, chosen) = self.choose(id, &wants, false, false)?;
+        let (chosen, Seen { inventory, .. }) = self.choose(id, &wants, false, false)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
             let turn = usize::try_from(position).unwrap_or(usize::MAX);
@@ -69,7 +83,7 @@ impl Core {
         wants: &[Want],
         alone: bool,
         evict: bool,
-    ) -> Result<(Inventory, Vec<Chosen>), Refusal> {
+    ) -> Result<(Vec<Chosen>, Seen), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
             .read(StoredDevice::all)?
@@ -102,9 +116,10 @@ impl Core {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
-            let used = self.users(&taken, evict)?;
+            let holders = self.holders(&taken)?;
+            let used = users(&holders, evict);
             if used.is_empty() {
-                return Ok((inventory, chosen));
+                return Ok((chosen, Seen { inventory, holders }));
             }
             barred.extend(used);
         }
@@ -126,15 +141,12 @@ impl Core {
         Ok(health.into_iter().map(|health| (health.address, refusals::unwell(&health))).collect())
     }
 
-    /// Those of these functions that somebody uses who is not asked to let go.
-    fn users(&self, taken: &[Address], evict: bool) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+    /// Everybody who uses one of these functions.
+    pub fn holders(&self, taken: &[Address]) -> Result<Vec<Holder>, Refusal> {
         if taken.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(Vec::new());
         }
-        let holders = self.host.holders(taken);
-        let holders = holders.map_err(|error| refusals::users_unknown(taken, &error))?;
-        let others = holders.iter().filter(|holder| !drive_out::would_go(holder, evict));
-        Ok(others.map(|holder| (holder.address, refusals::used(holder))).collect())
+        self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 
     /// Refuses mediated devices that are there already and that somebody has open.
@@ -142,14 +154,17 @@ impl Core {
         let partitions = chosen.iter().filter_map(|chosen| chosen.partition.as_ref());
         let (parents, mdevs): (Vec<Address>, Vec<Uuid>) =
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
-        let holders = self.host.holders(&parents);
-        let holders = holders.map_err(|error| refusals::users_unknown(&parents, &error))?;
+        let holders = self.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
         user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
     }
 
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
+    }
+
+    pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
+        self.host.functions(addresses).map_err(|error| refusals::unreadable(&error))
     }
 
     /// A claim with the fingerprints of what was chosen.
@@ -237,7 +252,7 @@ impl Core {
 
     /// Refuses functions that somebody else uses.
     pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
-        let first = self.users(taken, evict)?.into_values().next();
+        let first = users(&self.holders(taken)?, evict).into_values().next();
         first.map_or(Ok(()), Err)
     }
 

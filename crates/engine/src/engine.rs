@@ -346,6 +346,14 @@ impl Engine {
         self.core.inventory()
     }
 
+    /// How these functions are now; of the others it tells nothing.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
+        self.core.functions(addresses)
+    }
+
     /// The launchers, and whether they can be used here.
     #[must_use]
     pub fn hypervisors(&self) -> Vec<(&'static str, Availability)> {

@@ -43,7 +43,7 @@ impl Core {
                     (Recovered::Left, Some(format!("{}. {}", refusal.message, refusal.remedy)))
                 }
             };
-            let now = self.inventory()?;
+            let now = self.functions(&[address])?;
             let driver = now.function(address).and_then(|function| function.driver.clone());
             all.push(RecoveredDevice { address, outcome, reason, driver });
         }
@@ -146,7 +146,7 @@ impl Core {
 
     /// Whether some driver of its own has it, if not the one that was thought of.
     fn has_own_driver(&self, function: &Function) -> Result<bool, Refusal> {
-        let now = self.inventory()?;
+        let now = self.functions(&[function.address])?;
         let now = now.function(function.address);
         Ok(now.is_some_and(|now| now.driver.is_some() && !now.on_vfio()))
     }

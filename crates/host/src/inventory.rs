@@ -90,6 +90,26 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     Ok(Inventory { functions, groups, numa_nodes: numa::read(root), vfio })
 }
 
+/// These functions alone, and their groups as far as they are of them.
+pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inventory {
+    let read = |address: &Address| function(root, &address.to_string(), Scope::Listing);
+    let mut functions: BTreeMap<Address, Function> =
+        addresses.iter().filter_map(read).map(|function| (function.address, function)).collect();
+    for (parent, mdevs) in mdevs::of(root, addresses) {
+        functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
+    }
+    give_nodes(&mut functions, &nodes::read(root));
+    let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
+    modules.refresh(root);
+    modules.choose_drivers(root, functions.values_mut());
+    drop(modules);
+    let mut names = catalogs.names.lock().unwrap_or_else(PoisonError::into_inner);
+    names.name(root, functions.values_mut());
+    drop(names);
+    let groups = groups::of(&functions);
+    Inventory { functions, groups, ..Inventory::default() }
+}
+
 /// One function's own attributes, as [`on_bus`] reads them.
 fn function(root: &Root, name: &str, scope: Scope) -> Option<Function> {
     on_bus(root, &root.dir(DEVICES).ok()?, name, scope)

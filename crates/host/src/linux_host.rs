@@ -252,6 +252,10 @@ impl Host for LinuxHost {
         inventory::read(&self.root, &self.catalogs, Scope::Listing)
     }
 
+    fn functions(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        Ok(inventory::read_some(&self.root, &self.catalogs, addresses))
+    }
+
     fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
         Self::detail(self, Some(addresses))
     }

@@ -135,6 +135,22 @@ fn a_whole_host_is_read() {
 }
 
 #[test]
+fn some_functions_are_shown_as_among_all() {
+    let fake = workstation();
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    let all = host.inventory().unwrap();
+    let asked: Vec<Address> = all.functions.keys().copied().take(3).collect();
+    let some = host.functions(&asked).unwrap();
+    assert_eq!(some.functions.keys().copied().collect::<Vec<_>>(), asked);
+    for (address, mut function) in all.functions {
+        function.sriov = some.function(address).and_then(|function| function.sriov.clone());
+        assert!(!asked.contains(&address) || some.functions[&address] == function, "{address}");
+    }
+    let gone = "0000:7f:00.0".parse().unwrap();
+    assert!(host.functions(&[gone]).unwrap().functions.is_empty());
+}
+
+#[test]
 fn ids_are_read_one_by_one_where_the_modalias_is_missing_or_garbage() {
     let fake = workstation();
     let gpu: Address = "0000:01:00.0".parse().unwrap();

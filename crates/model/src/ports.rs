@@ -27,6 +27,19 @@ pub trait Host: Send + Sync {
     /// Where not even the list of functions can be read; a single bad attribute becomes a note.
     fn inventory(&self) -> Result<Inventory, HostError>;
 
+    /// These functions as [`inventory`](Self::inventory) shows them, and nothing of the others; of groups, those that they
+    /// are in; it may leave out their virtual functions. For who wants to know how they are and not what else there is.
+    ///
+    /// # Errors
+    /// As [`inventory`](Self::inventory).
+    fn functions(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        let mut inventory = self.inventory()?;
+        inventory.functions.retain(|address, _| addresses.contains(address));
+        let groups: Vec<_> = inventory.functions.values().filter_map(|f| f.iommu_group).collect();
+        inventory.groups.retain(|number, _| groups.contains(number));
+        Ok(inventory)
+    }
+
     /// An inventory with detail of these functions, read in workers with a deadline: what could not be read in time is a
     /// note. What sleeps is not woken.
     ///

@@ -164,7 +164,10 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
 }
 
 fn tell(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
-    Ok(render(claim, &engine.inventory()?))
+    let members = claim.members().map(|member| member.address);
+    let parents = claim.parts.iter().map(|part| part.head);
+    let functions: Vec<Address> = members.chain(parents).collect();
+    Ok(render(claim, &engine.functions(&functions)?))
 }
 
 fn render(claim: &Claim, inventory: &Inventory) -> api::Claim {

@@ -35,16 +35,21 @@ fn can_be_asked(holder: &Holder) -> bool {
 }
 
 impl Core {
-    /// Makes those let go who can be asked, and refuses where others use one of the functions.
+    /// Makes those `holders` let go who can be asked, and refuses where others use one of the functions.
     pub fn drive_out(
         &self,
         operation: &OpenOperation,
         claim: Uuid,
         taken: &[Address],
+        holders: &[Holder],
         evict: bool,
     ) -> Result<(), Refusal> {
-        self.expect_no_holder(taken, evict)?;
-        let holders = self.holders(taken)?;
+        if let Some(other) = holders.iter().find(|holder| !would_go(holder, evict)) {
+            return Err(refusals::used(other));
+        }
+        if holders.is_empty() {
+            return Ok(());
+        }
         let (persistent, others): (Vec<&Holder>, Vec<&Holder>) =
             holders.iter().partition(|holder| is_persistence_daemon(holder));
         let mut asked = Vec::new();
@@ -87,9 +92,5 @@ impl Core {
         let unit = PERSISTENCE_UNIT.to_owned();
         let stop = Step::SetUnit { address: first, unit, from: true, to: false };
         Ok(self.make(operation, claim, &stop)?)
-    }
-
-    fn holders(&self, taken: &[Address]) -> Result<Vec<Holder>, Refusal> {
-        self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 }

@@ -10,7 +10,7 @@ use model::{
 };
 
 use crate::ClaimRequest;
-use crate::choose::changed;
+use crate::choose::{Seen, changed};
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -56,7 +56,7 @@ impl Core {
             ClaimState::Reserved => {}
         }
         let operation = self.begin("prepare", id)?;
-        match self.prepare(&operation, &mut claim, access) {
+        match self.prepare(&operation, &mut claim, access, None) {
             Ok(()) => {
                 self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
                 Ok(claim)
@@ -68,22 +68,34 @@ impl Core {
         }
     }
 
+    /// Looks again at what was reserved: others may have come since, and groups and drivers can change.
+    fn see_again(&self, claim: &StoredClaim, taken: &[Address]) -> Result<Seen, Refusal> {
+        let inventory = self.inventory()?;
+        if claim.claim.state != ClaimState::Reserved {
+            return Ok(Seen { inventory, holders: Vec::new() });
+        }
+        self.expect_same_assembly(&inventory, &claim.claim)?;
+        Ok(Seen { inventory, holders: self.holders(taken)? })
+    }
+
     /// Makes the steps of a claim's plan. The claim is `prepared` then, which the caller commits with the end of its
-    /// operation.
+    /// operation. `seen` is what was looked at a moment ago to choose it.
     pub fn prepare(
         &self,
         operation: &OpenOperation,
         claim: &mut StoredClaim,
         access: &Access,
+        seen: Option<Seen>,
     ) -> Result<(), Refusal> {
         let id = claim.claim.id;
-        let inventory = self.inventory()?;
         let taken: Vec<Address> = claim.claim.taken().collect();
         self.expect_healthy(&taken)?;
+        let Seen { inventory, holders } = match seen {
+            Some(seen) => seen,
+            None => self.see_again(claim, &taken)?,
+        };
         if claim.claim.state == ClaimState::Reserved {
-            self.expect_same_assembly(&inventory, &claim.claim)?;
-            // Others may have come since it was reserved; the devices before this one took their time.
-            self.drive_out(operation, id, &taken, access.evict)?;
+            self.drive_out(operation, id, &taken, &holders, access.evict)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.make_all(operation, claim, &plan)?;

@@ -56,8 +56,7 @@ impl Core {
         }
         let mut functions: Vec<Address> = claim.claim.taken().collect();
         functions.extend(claim.claim.parts.iter().filter_map(model::Part::pins));
-        let holders = self.host.holders(&functions);
-        let holders = holders.map_err(|error| refusals::users_unknown(&functions, &error))?;
+        let holders = self.holders(&functions)?;
         let mine = claim.claim.parts.iter().filter_map(|part| part.partition.as_ref());
         let mine: Vec<uuid::Uuid> = mine.filter_map(model::Partition::mdev).collect();
         // Of a parent only who has one of our mediated devices counts: others have theirs.

@@ -5,7 +5,7 @@ use model::{Code, Refusal};
 use uuid::Uuid;
 
 use super::Access;
-use crate::choose::Asked;
+use crate::choose::{Asked, Seen};
 use crate::core::{Core, held};
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -20,7 +20,7 @@ const TRIES: u32 = 100;
 /// What became of a request for a claim.
 enum Reserved {
     /// A new claim, with the operation that prepares it where that was asked for.
-    Now(Box<StoredClaim>, Option<OpenOperation>),
+    Now(Box<StoredClaim>, Seen, Option<OpenOperation>),
     /// The same request of the same owner made it meanwhile.
     Before(Box<StoredClaim>),
 }
@@ -34,14 +34,14 @@ impl Core {
         }
         let id = Uuid::new_v4();
         let _turn = self.turn(id);
-        let (mut claim, operation) = match self.choose_and_record(id, request)? {
-            Reserved::Now(claim, operation) => (*claim, operation),
+        let (mut claim, seen, operation) = match self.choose_and_record(id, request)? {
+            Reserved::Now(claim, seen, operation) => (*claim, seen, operation),
             Reserved::Before(mine) => return self.claim_again(*mine, request),
         };
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
         };
-        match self.prepare(&operation, &mut claim, &Access::of(request)) {
+        match self.prepare(&operation, &mut claim, &Access::of(request), Some(seen)) {
             Ok(()) => {
                 self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
                 Ok(Claimed { claim: claim.claim, new: true })
@@ -58,7 +58,7 @@ impl Core {
     fn choose_and_record(&self, id: Uuid, request: &ClaimRequest) -> Result<Reserved, Refusal> {
         let mut tries = 0;
         loop {
-            let mut claim = self.chosen_claim(id, request)?;
+            let (mut claim, seen) = self.chosen_claim(id, request)?;
             let _choosing = held(&self.choosing);
             if let Some(mine) = self.same_claim(request)? {
                 return Ok(Reserved::Before(Box::new(mine)));
@@ -67,7 +67,7 @@ impl Core {
             match self.expect_available(&claim.claim) {
                 Ok(()) => {
                     let operation = self.record(&mut claim, request)?;
-                    return Ok(Reserved::Now(Box::new(claim), operation));
+                    return Ok(Reserved::Now(Box::new(claim), seen, operation));
                 }
                 Err(refusal) if tries == TRIES || refusal.code == Code::StateUnusable => {
                     return Err(refusal);
@@ -90,18 +90,24 @@ impl Core {
     /// What a request would get, and what would be done for it. Nothing is kept.
     pub fn dry_run(&self, request: &ClaimRequest) -> Result<(StoredClaim, Plan), Refusal> {
         check(request)?;
-        let claim = match self.same_claim(request)? {
-            Some(mine) => mine,
-            None => self.chosen_claim(Uuid::new_v4(), request)?,
+        let (claim, inventory) = match self.same_claim(request)? {
+            Some(mine) => (mine, self.inventory()?),
+            None => {
+                let (claim, seen) = self.chosen_claim(Uuid::new_v4(), request)?;
+                (claim, seen.inventory)
+            }
         };
-        let inventory = self.inventory()?;
         let access = Access::of(request);
         let plan = self.plan(&inventory, &claim.claim, &access)?.0;
         Ok((claim, plan))
     }
 
-    fn chosen_claim(&self, id: Uuid, request: &ClaimRequest) -> Result<StoredClaim, Refusal> {
-        let (inventory, chosen) = self.choose(id, &request.wants, request.alone, request.evict)?;
+    fn chosen_claim(
+        &self,
+        id: Uuid,
+        request: &ClaimRequest,
+    ) -> Result<(StoredClaim, Seen), Refusal> {
+        let (chosen, seen) = self.choose(id, &request.wants, request.alone, request.evict)?;
         let asked = Asked {
             owner: request.owner.clone(),
             reason: request.reason.clone(),
@@ -109,7 +115,7 @@ impl Core {
             wants: request.wants.clone(),
             alone: request.alone,
         };
-        self.claim_of(id, asked, chosen, &inventory)
+        Ok((self.claim_of(id, asked, chosen, &seen.inventory)?, seen))
     }
 
     /// Commits a claim. One that is to be prepared too is acknowledged by the commit that ends its preparation.

@@ -65,7 +65,7 @@ impl Core {
         uid: u32,
     ) -> Result<(), Refusal> {
         let access = Access::machine(uid);
-        let prepare = |claim: &mut StoredClaim| self.prepare(operation, claim, &access);
+        let prepare = |claim: &mut StoredClaim| self.prepare(operation, claim, &access, None);
         if claims.len() == 1 || *held(&self.at_once) == 1 {
             return claims.iter_mut().try_for_each(prepare);
         }

@@ -172,8 +172,10 @@ impl World {
         let ours = Ours::of(&engine.claims().unwrap(), false);
         let mut truth = held(&self.truth);
         truth.see(&engine.inventory().unwrap());
+        let unwell = unwell(store);
         for (parent, count, autoprobe, done) in held(&self.configured).iter() {
-            if *done {
+            // One that could not be undone either waits for that: what it shows meanwhile is nobody's wish.
+            if *done || unwell.contains(parent) {
                 continue;
             }
             let is = count_of(&now, *parent);
@@ -188,7 +190,7 @@ impl World {
                 truth.vfs_renewed(parent, &now, &ours);
             }
         }
-        truth.waiting = unwell(store).into_iter().collect();
+        truth.waiting = unwell.into_iter().collect();
     }
 
     /// When all is well again, everything can be given back, and is as it was found.

@@ -10,10 +10,6 @@ use crate::play::play;
 /// So many histories are played by `cargo test`; the gate plays 20,000 (`scripts/test-histories`).
 const USUAL: u64 = 300;
 
-/// Histories that end ill and are not mended yet; they are named whenever they are passed over. 14088: virtual functions that
-/// could not be made at a boot, nor that be undone, and another number asked for then.
-const OPEN: [u64; 1] = [14088];
-
 /// Histories that once ended ill.
 const KNOWN: &str = include_str!("known.jsonl");
 
@@ -110,10 +106,6 @@ fn search(first: u64, enough: impl Fn(u64) -> bool + Sync) -> (u64, Vec<u64>) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if enough(seed - first) {
                         break;
-                    }
-                    if OPEN.contains(&seed) {
-                        println!("seed {seed} is known to end ill and is not played");
-                        continue;
                     }
                     playing.lock().unwrap()[thread] = (seed, Instant::now());
                     if play(&History::of(seed)).is_err() {

@@ -108,6 +108,7 @@ async fn log_one(change: Change, engine: &Engine) {
                 _ => info!("{address} {name}: {what}"),
             }
         }
+        What::Error { .. } => warn!("{address} {name} {what}"),
         What::Appeared { .. } => info!("{address} {name}: {what}"),
         _ => debug!("{address} {name}: {what}"),
     }

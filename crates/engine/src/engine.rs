@@ -218,6 +218,14 @@ impl Engine {
         self.core.look_after_claims()
     }
 
+    /// Quarantines a function that the kernel could not recover from a PCIe error; gives the reason, where it is new.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub fn recovery_failed(&self, address: Address) -> Result<Option<String>, Refusal> {
+        self.core.recovery_failed(address)
+    }
+
     /// Asks all that is being prepared to give up, for the daemon ends: what had been done is undone.
     pub fn give_up(&self) {
         self.core.give_all_up();

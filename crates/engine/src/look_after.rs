@@ -1,7 +1,7 @@
 //! Looking after what is claimed: does it still answer? An error that the kernel could not mend, or a link that was lost,
 //! shows in configuration space before a machine or its owner tells.
 
-use model::{Address, Checked, ClaimState, Refusal};
+use model::{Address, Checked, ClaimState, Kind, Refusal};
 
 use crate::HealthState;
 use crate::core::Core;
@@ -38,5 +38,23 @@ impl Core {
             })?;
         }
         Ok(lost)
+    }
+
+    /// Keeps a function for a person that the kernel could not recover from an error: it is cut off from its bus until its
+    /// slot is reset. The reason, where that is new.
+    pub fn recovery_failed(&self, address: Address) -> Result<Option<String>, Refusal> {
+        // A port's error is told of each function behind it too, and a port is nobody's.
+        let shown = self.functions(&[address])?;
+        let known = self.store.read(Health::all)?;
+        if shown.function(address).is_none_or(|function| function.kind() == Kind::Bridge)
+            || known.iter().any(|health| health.address == address)
+        {
+            return Ok(None);
+        }
+        let reason = "the kernel could not recover it from a PCIe error".to_owned();
+        self.store.write(Durability::Power, |tx| {
+            Health::mark(tx, address, HealthState::Quarantined, &reason)
+        })?;
+        Ok(Some(reason))
     }
 }

@@ -7,7 +7,9 @@ mod support;
 use std::time::Duration;
 
 use engine::{Access, ClaimRequest, ClaimStep, DeviceState, Engine};
-use model::{Address, Attachment, Claim, ClaimState, Code, Holder, Mechanism, Owner, Step};
+use model::{
+    Address, Attachment, Claim, ClaimState, Code, Holder, Mechanism, Owner, Step, VgpuType,
+};
 use sim::{Fault, When};
 use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
 
@@ -234,6 +236,30 @@ fn one_wish_finds_a_profile_by_either_mechanism() {
     for owner in ["job/one", "job/two", "job/four"] {
         engine.release_claim(owner, None).unwrap();
     }
+    assert_eq!(rig.host.snapshot(), before);
+}
+
+#[test]
+fn a_profile_of_a_mig_instance_is_one_like_the_others() {
+    let mut hardware = sim::server();
+    let board = hardware.physical.get_mut(&at("0000:04:00.0")).unwrap().vgpus.as_mut().unwrap();
+    let kind = |id, name: &str| VgpuType { id, name: name.into() };
+    // A GPU in MIG mode offers these and no others, once nvidia-smi has made its instances.
+    board.types = vec![(kind(1200, "NVIDIA A100-1-5C"), 6), (kind(1201, "NVIDIA A100-3-20C"), 24)];
+    let parent = hardware.parents.get_mut(&at("0000:03:00.0")).unwrap();
+    let (id, name) = ("nvidia-699".into(), "GRID A100-2-10C".into());
+    parent.types.push(sim::MdevKind { id, name, cost: 10 });
+    let rig = Rig::on(hardware);
+    let (engine, _) = rig.open_recovered();
+    engine.set_vf_count("0000:04:00.0", 8, true).unwrap();
+    let before = rig.host.snapshot();
+    let wants = ["profile=A100-3-20C", "2xprofile=A100-1-5C", "profile=A100-2-10C"];
+    let made = claim(&engine, "one", &wants);
+    let how: Vec<_> = made.parts.iter().map(|part| &part.partition.as_ref().unwrap().how).collect();
+    assert!(matches!(how[0], Mechanism::Vgpu { type_id: 1201, .. }), "{how:?}");
+    assert!(matches!(how[1..3], [Mechanism::Vgpu { .. }, Mechanism::Vgpu { .. }]), "{how:?}");
+    assert!(matches!(how[3], Mechanism::Mdev { type_id, .. } if type_id == "nvidia-699"));
+    engine.release_claim("job/one", None).unwrap();
     assert_eq!(rig.host.snapshot(), before);
 }
 
@@ -561,6 +587,19 @@ fn a_device_that_stops_answering_while_it_is_claimed_is_noticed() {
     assert!(lost[0].1.contains("job/one"), "{lost:?}");
     assert!(engine.look_after_claims().unwrap().is_empty(), "it is told once");
     assert_eq!(engine.device("e1000e").unwrap().state, DeviceState::Quarantined);
+}
+
+#[test]
+fn what_the_kernel_could_not_recover_waits_for_a_person() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let reason = engine.recovery_failed(at(NIC)).unwrap().unwrap();
+    assert!(reason.contains("PCIe error"), "{reason}");
+    assert_eq!(engine.recovery_failed(at(NIC)).unwrap(), None, "it is told once");
+    assert_eq!(engine.recovery_failed(at("0000:00:01.0")).unwrap(), None, "a port is nobody's");
+    assert_eq!(refused(&engine, "one", &[NIC]).code, Code::DeviceWedged);
+    engine.clear_device(NIC).unwrap();
+    claim(&engine, "one", &[NIC]);
 }
 
 /// Lets the engine compare everything while a step is under way.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use host::uevent::Uevent;
 use host::{LinuxHost, Live, Root};
-use model::Host;
+use model::{ErrorStage, Host};
 use proptest::prelude::*;
 use world::{Act, World};
 
@@ -76,6 +76,18 @@ fn what_happens_is_told_in_words() {
     let gone = told(Act::Remove { slot: 0 });
     assert_eq!(gone.last().map(String::as_str), Some("0000:00:02.0 gone"));
     assert_eq!(told(Act::Remove { slot: 0 }), [""; 0]);
+}
+
+#[test]
+fn an_error_changes_nothing_and_is_told() {
+    let mut world = World::new();
+    let live = live(&world);
+    told(&live, &mut world, &Act::Add { slot: 0, group: 1 });
+    world.error("0000:00:02.0", ErrorStage::Failed);
+    world.error("0000:00:03.0", ErrorStage::Recovered);
+    let changes = live.apply(&world.events.split_off(0));
+    let told: Vec<String> = changes.iter().map(|c| format!("{} {}", c.address, c.what)).collect();
+    assert_eq!(told, ["0000:00:02.0 could not be recovered from a PCIe error"]);
 }
 
 #[test]

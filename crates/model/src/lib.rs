@@ -34,8 +34,8 @@ pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
-    Acs, Bar, Change, Detail, Function, Group, Inventory, Link, Mdev, MdevType, Node, Nodes,
-    NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType,
+    Acs, Bar, Change, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev, MdevType, Node,
+    Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType,
     VgpuTypes, VirtualFunctions, What, is_vfio,
 };
 pub use machine::{

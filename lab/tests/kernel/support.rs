@@ -57,14 +57,19 @@ pub fn wanted() -> bool {
     wanted
 }
 
-/// Whether the long tests run, too; says why where they do not. They take many minutes each, and are not in the gate before
-/// they have been shown to hold on a machine as slow as it may be.
-pub fn wanted_thoroughly() -> bool {
-    let wanted = std::env::var_os("HANDOVER_LAB").is_some_and(|how| how == "thorough");
-    if !wanted {
-        println!("SKIPPED: the long tests of the lab run with HANDOVER_LAB=thorough");
-    }
-    wanted
+/// Whether the long tests are long: `HANDOVER_LAB=thorough`. The gate has a sample of them.
+pub fn thoroughly() -> bool {
+    std::env::var_os("HANDOVER_LAB").is_some_and(|how| how == "thorough")
+}
+
+/// The boundaries at which the daemon is killed: each, or in the gate one of five, the first and the last among them.
+pub fn boundaries(all: std::ops::RangeInclusive<usize>) -> Vec<usize> {
+    let (first, last) = (*all.start(), *all.end());
+    let step = if thoroughly() { 1 } else { 5 };
+    let chosen: Vec<usize> =
+        all.filter(|n| (n - first).is_multiple_of(step) || *n == last).collect();
+    println!("killed at {} of {} boundaries", chosen.len(), last + 1 - first);
+    chosen
 }
 
 impl Host {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Host, wanted, wanted_thoroughly};
+use crate::support::{Answer, Host, boundaries, wanted};
 
 const IGB: &str = "0000:01:00.0";
 
@@ -114,7 +114,7 @@ fn the_same_as_the_simulation(host: &Host) {
 
 #[test]
 fn killed_at_every_boundary_a_vgpu_is_freed() {
-    if !wanted_thoroughly() {
+    if !wanted() {
         return;
     }
     let vgpus = Vgpus::new();
@@ -129,7 +129,7 @@ fn killed_at_every_boundary_a_vgpu_is_freed() {
     let all = traced();
     host.kill_daemon();
     println!("{claiming} boundaries in a claim, {} in its release", all - claiming);
-    for boundary in 1..=all {
+    for boundary in boundaries(1..=all) {
         host.serve(&format!("HANDOVER_KILL_AT={boundary}"));
         let made = vgpus.claim("job/one", "L40S-1Q");
         if boundary > claiming {

@@ -80,7 +80,8 @@ pub fn run(
     }
     let leases = Arc::new(tokio::sync::Notify::new());
     runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
-    runtime.spawn(crate::look_after::watch(engine.clone()));
+    let told = hardware.as_ref().map(Hardware::changes);
+    runtime.spawn(crate::look_after::watch(engine.clone(), told));
     let app =
         router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Address, Change, Function, Inventory, Node};
+use model::{Address, Change, Function, Inventory, Node, What};
 use uuid::Uuid;
 
 use super::owners::Owners;
@@ -80,8 +80,11 @@ impl State {
             numa: false,
             support: false,
         };
-        for subject in events.iter().flat_map(Subject::of) {
-            reading.look(subject);
+        for event in events {
+            for subject in Subject::of(event) {
+                reading.look(subject);
+            }
+            reading.tell_error(event);
         }
         reading.look_at_probes();
         reading.finish()
@@ -133,6 +136,14 @@ impl Reading<'_> {
             Subject::Numa => self.numa = true,
             Subject::Support => self.support = true,
         }
+    }
+
+    /// An error changes nothing that is read, and is told all the same.
+    fn tell_error(&mut self, event: &Uevent) {
+        let told = event.error.filter(|_| event.subsystem == "pci");
+        let Some((stage, address)) = told.zip(event.name().parse().ok()) else { return };
+        let function = self.state.inventory.function(address);
+        self.changes.extend(function.map(|f| Change::of(f, What::Error { stage })));
     }
 
     /// Reads a function again. Its driver, if that is another than before.

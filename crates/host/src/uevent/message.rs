@@ -1,7 +1,7 @@
 //! One message: `ACTION@DEVPATH`, then `KEY=VALUE` for each property, each ended by a zero byte (`kobject_uevent_env` in
 //! lib/kobject_uevent.c).
 
-use model::Address;
+use model::{Address, ErrorStage};
 
 /// One message of the kernel's about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Uevent {
     pub kind: Option<String>,
     /// Major and minor number, where it has a device node.
     pub number: Option<(u32, u32)>,
+    /// How far the kernel is with a PCIe error of it.
+    pub error: Option<ErrorStage>,
 }
 
 impl Uevent {
@@ -37,6 +39,7 @@ impl Uevent {
             subsystem: String::new(),
             kind: None,
             number: None,
+            error: None,
         };
         let (mut major, mut minor) = (None, None);
         // A property that is not UTF-8, such as a partition's label, spoils only itself.
@@ -45,6 +48,15 @@ impl Uevent {
                 "SUBSYSTEM" => event.subsystem = value.to_owned(),
                 "DEVPATH_OLD" => event.old_path = Some(value.to_owned()),
                 "DEVTYPE" => event.kind = Some(value.to_owned()),
+                // `pci_uevent_ers` in drivers/pci/pci-driver.c.
+                "ERROR_EVENT" => {
+                    event.error = match value {
+                        "BEGIN_RECOVERY" => Some(ErrorStage::Recovering),
+                        "SUCCESSFUL_RECOVERY" => Some(ErrorStage::Recovered),
+                        "FAILED_RECOVERY" => Some(ErrorStage::Failed),
+                        _ => None,
+                    }
+                }
                 "MAJOR" => major = value.parse().ok(),
                 "MINOR" => minor = value.parse().ok(),
                 _ => {}
@@ -105,6 +117,18 @@ mod tests {
         assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("move", "net"));
         assert_eq!((event.name(), event.old_name()), ("lan0", Some("eth0")));
         assert_eq!((event.function(), event.number, event.kind), (nic, None, None));
+    }
+
+    #[test]
+    fn an_error_says_how_far_the_kernel_is_with_it() {
+        let read = |event: &str| {
+            let at = "change@/devices/pci0000:00/0000:00:02.0";
+            Uevent::parse(&message(&[at, "SUBSYSTEM=pci", event, "DEVICE_ONLINE=0"])).unwrap().error
+        };
+        assert_eq!(read("ERROR_EVENT=BEGIN_RECOVERY"), Some(ErrorStage::Recovering));
+        assert_eq!(read("ERROR_EVENT=SUCCESSFUL_RECOVERY"), Some(ErrorStage::Recovered));
+        assert_eq!(read("ERROR_EVENT=FAILED_RECOVERY"), Some(ErrorStage::Failed));
+        assert_eq!(read("ERROR_EVENT=ANOTHER"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use host::uevent::Uevent;
+use model::ErrorStage;
 use proptest::prelude::*;
 
 use crate::fake::{Entry, Fake, kernel::set_driver};
@@ -127,7 +128,16 @@ impl World {
             subsystem: subsystem.into(),
             kind: None,
             number,
+            error: None,
         });
+    }
+
+    /// The kernel tells how far it is with an error.
+    pub fn error(&mut self, place: &str, stage: ErrorStage) {
+        self.tell_pci("change", place);
+        if let Some(event) = self.events.last_mut() {
+            event.error = Some(stage);
+        }
     }
 
     fn tell_pci(&mut self, action: &str, place: &str) {

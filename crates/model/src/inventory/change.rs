@@ -83,6 +83,24 @@ pub enum What {
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         uuid: Uuid,
     },
+    /// The kernel tells of a PCIe error of it (AER, or a link that went down).
+    Error {
+        /// How far the kernel is with it.
+        stage: ErrorStage,
+    },
+}
+
+/// How far the kernel is with a PCIe error (`pci_uevent_ers` in drivers/pci/pci-driver.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ErrorStage {
+    /// It has begun to recover the function, which is cut off until then.
+    Recovering,
+    /// It works again.
+    Recovered,
+    /// It could not be recovered, and is cut off.
+    Failed,
 }
 
 /// What programs use of a function.
@@ -135,7 +153,9 @@ impl Change {
         changes
     }
 
-    fn of(function: &Function, what: What) -> Self {
+    /// That something happened to a function.
+    #[must_use]
+    pub fn of(function: &Function, what: What) -> Self {
         Self { address: function.address, name: function.title(), what }
     }
 }
@@ -219,6 +239,13 @@ impl fmt::Display for What {
                 write!(f, "mediated device {uuid} appeared")
             }
             Self::MdevGone { uuid } => write!(f, "mediated device {uuid} gone"),
+            Self::Error { stage } => f.write_str(match stage {
+                ErrorStage::Recovering => {
+                    "has a PCIe error, which the kernel tries to recover from"
+                }
+                ErrorStage::Recovered => "recovered from a PCIe error",
+                ErrorStage::Failed => "could not be recovered from a PCIe error",
+            }),
         }
     }
 }

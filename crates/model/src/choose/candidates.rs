@@ -26,6 +26,8 @@ struct Wish<'a> {
     place: usize,
     want: &'a Want,
     likes: Vec<usize>,
+    /// Of those that other wishes like too, as something else perhaps: what this one would make of it.
+    own: BTreeMap<usize, usize>,
     /// Why what would fit cannot be had.
     reasons: Vec<Refusal>,
 }
@@ -49,7 +51,11 @@ impl Scene<'_> {
             let Some(one) = conflicting(&given, &pool) else {
                 return Ok(given
                     .into_iter()
-                    .map(|(place, one)| (place, settled(open, place, &pool.all[one], self.id, one)))
+                    .map(|(place, one)| {
+                        let wish = wishes.iter().find(|wish| wish.place == place);
+                        let own = wish.and_then(|wish| wish.own.get(&one)).unwrap_or(&one);
+                        (place, settled(open, place, &pool.all[*own], self.id, one))
+                    })
                     .collect());
             };
             dropped.insert(one);
@@ -71,7 +77,8 @@ impl Scene<'_> {
             }
             What::Device(_) | What::Mdev(_) => Vec::new(),
         };
-        let mut wish = Wish { place, want, likes: Vec::new(), reasons: Vec::new() };
+        let mut wish =
+            Wish { place, want, likes: Vec::new(), own: BTreeMap::new(), reasons: Vec::new() };
         if let What::Profile { of, .. } = &want.what
             && fitting.is_empty()
         {
@@ -284,7 +291,9 @@ fn share(wishes: &mut [Wish<'_>], pool: &Pool) {
                 continue;
             }
             let key = (chosen.head, chosen.taken().collect());
-            *like = *seen.entry(key).or_insert(*like);
+            let first = *seen.entry(key).or_insert(*like);
+            wish.own.insert(first, *like);
+            *like = first;
         }
     }
 }

@@ -71,6 +71,13 @@ impl Document {
     pub fn name(&self) -> &str {
         self.object.text("metadata.name")
     }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let namespace = self.object.text("metadata.namespace");
+        if namespace.is_empty() { "default" } else { namespace }
+    }
 }
 
 /// All documents of one text.

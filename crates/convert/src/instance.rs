@@ -284,11 +284,9 @@ fn bare(document: &Document) -> Value {
     } else {
         ("metadata", "spec")
     };
-    let namespace = object.text("metadata.namespace");
     let mut own = Map::new();
     own.insert("name".into(), document.name().into());
-    let namespace = if namespace.is_empty() { "default" } else { namespace };
-    own.insert("namespace".into(), namespace.into());
+    own.insert("namespace".into(), document.namespace().into());
     own.insert("annotations".into(), json!({}));
     for field in ["labels", "annotations"] {
         if let Some(value) = object.at(&format!("{metadata}.{field}")) {

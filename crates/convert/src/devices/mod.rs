@@ -1,5 +1,6 @@
 //! The host's devices that a machine asks for: which they are, and how its pod gets them.
 
+mod choose;
 mod fixed;
 mod nodes;
 mod resource;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use model::choose::Want;
 use model::{Address, Code, Function, Inventory, Refusal};
 
+pub use choose::{Way, choose};
 pub use fixed::fixed;
 pub use nodes::nodes;
 pub use resource::{Resource, Vendor};
@@ -74,6 +76,8 @@ pub struct Devices {
     pub networks: Vec<(String, String)>,
     /// Whether the guest's memory is locked, as VFIO does.
     pub lock_memory: bool,
+    /// The functions that they are of.
+    pub functions: Vec<Address>,
     /// What a person should know.
     pub notes: Vec<String>,
     /// What is missing on the host and was allowed to be.

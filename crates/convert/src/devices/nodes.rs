@@ -91,6 +91,7 @@ fn distance(inventory: &Inventory, a: &Function, b: &Function) -> usize {
 
 fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scene<'_>) {
     let why = format!("gpu {} is {}", wanted.name, shown(function));
+    devices.functions.push(function.address);
     if wanted.resource.vendor().is_none() {
         devices.notes.push(format!(
             "{} names no vendor that is known: gpu {} gets {}",

@@ -1,7 +1,7 @@
 //! Devices by VFIO, as virt-launcher gives them to its guest: the nodes of IOMMU groups, and variables with addresses.
 
 use model::choose::{Filter, Want, What, assign};
-use model::{Code, Function, Kind, Refusal, VfSettings};
+use model::{Address, Code, Function, Kind, Refusal, VfSettings};
 
 use super::{Devices, Place, Scene, Vendor, Wanted, refusal, shown};
 
@@ -189,6 +189,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
     let mut devices = Devices { lock_memory: !all.is_empty(), ..Devices::default() };
     for (wanted, given) in all {
         let why = format!("{} {} is {}", wanted.place.word(), wanted.name, given.shown);
+        devices.functions.extend(given.id.parse::<Address>().ok());
         if given.groups.is_empty() {
             devices.node("iommu", "/dev/iommu", "devices are opened by their own nodes with it");
         } else {
@@ -203,6 +204,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
         }
         if wanted.place == Place::Interface {
             devices.networks.push((wanted.name.clone(), given.id.clone()));
+            continue;
         }
         let prefix = if given.mediated { "MDEV_PCI_RESOURCE" } else { "PCI_RESOURCE" };
         devices.tell(wanted.resource.variable(prefix), &given.id);

@@ -9,6 +9,7 @@ mod device;
 mod error;
 mod image;
 mod instance;
+mod pod;
 mod resources;
 
 #[cfg(feature = "client")]
@@ -27,6 +28,7 @@ pub use image::{Image, ImportImage};
 pub use instance::{
     CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest, WaitOutcome,
 };
+pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };

@@ -12,6 +12,7 @@ mod image;
 mod instance;
 mod ls;
 mod output;
+mod pod;
 mod progress;
 mod record;
 mod recover;
@@ -58,6 +59,7 @@ enum Command {
     Device(device::Device),
     Instance(instance::Instance),
     Image(image::Image),
+    Pod(Box<pod::Pod>),
     Resources(resources::Resources),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -106,6 +108,7 @@ pub fn run() -> ExitCode {
         Command::Device(device) => device.run(),
         Command::Instance(instance) => instance.run(),
         Command::Image(image) => image.run(),
+        Command::Pod(pod) => pod.run(),
         Command::Resources(resources) => resources.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

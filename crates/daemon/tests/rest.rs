@@ -244,3 +244,30 @@ fn references_resolve(document: &Value, part: &Value) {
         _ => {}
     }
 }
+
+#[test]
+fn pods_of_virtual_machines() {
+    let daemon = Daemon::start();
+    let before = daemon.snapshot();
+    let machine = |more: &str| {
+        format!(
+            "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {{name: web}}\nspec: {{template: {{spec: \
+             {{domain: {{memory: {{guest: 1Gi}}, devices: {{{more}}}}}}}}}}}\n"
+        )
+    };
+    let post = |body: Value| daemon.post("/pods", &body);
+    let made = post(json!({ "machines": machine("") })).expect(200);
+    let pods = made["pods"].as_str().unwrap();
+    assert!(pods.starts_with("apiVersion: v1\nkind: Pod\n") && pods.contains("/dev/kvm"), "{pods}");
+    assert!(made["explanation"].as_str().unwrap().starts_with("default/web\n"));
+    let gpu = machine("gpus: [{name: a, deviceName: nvidia.com/GPU}]");
+    let said = post(json!({ "machines": gpu, "devices": "vfio" })).refused(409, "invalid_state");
+    assert!(said.contains("not on vfio"), "{said}");
+    let made =
+        post(json!({ "machines": gpu, "devices": "vfio", "allow_missing": true })).expect(200);
+    assert!(made["notes"].to_string().contains("not on vfio"), "{made}");
+    let said = post(json!({ "machines": "kind: x" })).refused(400, "invalid_request");
+    assert!(said.contains("machines:1:1") || said.contains("there is no"), "{said}");
+    post(json!({ "machines": machine(""), "devices": "magic" })).refused(400, "invalid_request");
+    assert_eq!(daemon.snapshot(), before);
+}

@@ -16,6 +16,7 @@ mod following;
 mod ids;
 mod inventory;
 mod machine;
+mod mistake;
 mod names;
 mod partition;
 pub mod plan;
@@ -42,6 +43,7 @@ pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
     MachineHandle, MachineSpec, Presence,
 };
+pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };

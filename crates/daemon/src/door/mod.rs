@@ -1,5 +1,7 @@
 //! Claims as the wire has them, over an engine: the same for REST and for a command line without a daemon.
 
+mod pods;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use model::choose::Want;
 use model::{
     Address, Attachment, Claim, ClaimState, Code, Function, Inventory, Part, Partition, Refusal,
 };
+
+pub use pods::pods;
 
 /// Makes a claim, or finds the same one of its owner. Whether it was made now.
 ///

@@ -13,6 +13,7 @@ mod images;
 mod instances;
 mod logs;
 mod openapi;
+mod pods;
 mod problem;
 mod question;
 mod reconcile;
@@ -109,6 +110,7 @@ pub fn router(face: Face) -> Router {
         .route("/claims/{key}/prepare", post(claims::prepare))
         .route("/claims/{key}/unprepare", post(claims::unprepare))
         .route("/claims/{key}/renew", post(claims::renew))
+        .route("/pods", post(pods::create))
         .route("/sriov", get(sriov::list))
         .route("/sriov/{key}", post(sriov::set))
         .route("/recover", post(reconcile::devices))

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::catalog::{Catalog, ClassOrDevice, Line, Pattern};
-use model::{Address, Class, Id};
+use model::{Address, Class, Id, Mistakes};
 use serde_saphyr::{Location, Spanned};
 
-use super::mistake::Mistakes;
+use super::mistake::Marks;
 use super::raw::{Device, File, Text, Vendor};
 
 const VENDOR_ID: &str =
@@ -19,7 +19,7 @@ const NAME: &str = "write a name of letters, digits, `.`, `-` and `_`";
 pub fn catalog(file: File, mistakes: &mut Mistakes) -> Catalog {
     let mut catalog = Catalog::default();
     let Some(vendors) = file.vendors else {
-        mistakes.add(
+        mistakes.mark(
             Location::UNKNOWN,
             "the file has no `vendors`",
             "begin with `vendors:` and a list; docs/catalog.md has an example",
@@ -46,12 +46,12 @@ fn vendor(
         let first = *ids.entry(id).or_insert(text.referenced.line());
         if first != text.referenced.line() {
             let problem = format!("vendor {id} is also on line {first}");
-            mistakes.add(text.referenced, problem, "put all its devices under one vendor");
+            mistakes.mark(text.referenced, problem, "put all its devices under one vendor");
         }
     }
     let vendor_name = name(vendor.name.as_ref(), at, "vendor", "name", mistakes);
     let Some(devices) = vendor.devices else {
-        mistakes.add(
+        mistakes.mark(
             at,
             "the vendor has no `devices`",
             "add a list of its devices, or `devices: []`",
@@ -73,7 +73,7 @@ fn vendor(
                 let at = value.name.as_ref().map_or(referenced, |text| text.referenced);
                 let problem =
                     format!("the device of line {} has the name `{}` too", first.number, line.name);
-                mistakes.add(at, problem, "give each device of a vendor its own name");
+                mistakes.mark(at, problem, "give each device of a vendor its own name");
             }
         } else {
             named.insert(line.name.clone(), line.clone());
@@ -111,7 +111,7 @@ fn pattern(id: ClassOrDevice, device: &Device, mistakes: &mut Mistakes) -> Patte
     let mut subsystem_device = part(device.subsystem_device.as_ref(), "subsystem id");
     if let Some(text) = &device.subsystem {
         if device.subsystem_vendor.is_some() || device.subsystem_device.is_some() {
-            mistakes.add(
+            mistakes.mark(
                 text.referenced,
                 "`subsystem` says again what `subsystemVendor` and `subsystemDevice` say",
                 "keep one way of the two",
@@ -120,14 +120,14 @@ fn pattern(id: ClassOrDevice, device: &Device, mistakes: &mut Mistakes) -> Patte
             (subsystem_vendor, subsystem_device) = (Some(vendor), Some(device));
         } else {
             let problem = format!("{:?} is no subsystem", cut(&text.value));
-            mistakes.add(text.referenced, problem, "write vendor and id, such as \"10de:1450\"");
+            mistakes.mark(text.referenced, problem, "write vendor and id, such as \"10de:1450\"");
         }
     }
     let revision = device.revision.as_ref().and_then(|text| {
         let value = hex(&text.value, 1, 2).and_then(|value| u8::try_from(value).ok());
         if value.is_none() {
             let problem = format!("{:?} is no revision", cut(&text.value));
-            mistakes.add(
+            mistakes.mark(
                 text.referenced,
                 problem,
                 "write two hexadecimal digits, such as \"0xa1\"",
@@ -147,7 +147,7 @@ fn addresses(texts: Option<&[Text]>, mistakes: &mut Mistakes) -> Vec<Address> {
             Ok(address) => addresses.push(address),
             Err(_) => {
                 let problem = format!("{:?} is no PCI address", cut(&text.value));
-                mistakes.add(text.referenced, problem, "write it like \"0000:a2:00.0\"");
+                mistakes.mark(text.referenced, problem, "write it like \"0000:a2:00.0\"");
             }
         }
     }
@@ -163,7 +163,7 @@ fn required<'a>(
     mistakes: &mut Mistakes,
 ) -> Option<&'a Text> {
     if text.is_none() {
-        mistakes.add(at, format!("the {whose} has no `{key}`"), remedy);
+        mistakes.mark(at, format!("the {whose} has no `{key}`"), remedy);
     }
     text
 }
@@ -185,7 +185,7 @@ fn name(
     } else {
         return Some(text.value.clone());
     };
-    mistakes.add(text.referenced, problem, NAME);
+    mistakes.mark(text.referenced, problem, NAME);
     None
 }
 
@@ -195,7 +195,7 @@ fn device_id(text: &Text, mistakes: &mut Mistakes) -> Option<ClassOrDevice> {
     let id = class.or_else(|| Some(ClassOrDevice::Device(Id(device()?))));
     if id.is_none() {
         let problem = format!("{:?} is neither a device id nor a class code", cut(&text.value));
-        mistakes.add(text.referenced, problem, DEVICE_ID);
+        mistakes.mark(text.referenced, problem, DEVICE_ID);
     }
     id
 }
@@ -203,7 +203,7 @@ fn device_id(text: &Text, mistakes: &mut Mistakes) -> Option<ClassOrDevice> {
 fn hex_id(text: &Text, what: &str, remedy: &str, mistakes: &mut Mistakes) -> Option<Id> {
     let id = hex(&text.value, 4, 4).and_then(|value| u16::try_from(value).ok()).map(Id);
     if id.is_none() {
-        mistakes.add(text.referenced, format!("{:?} is no {what}", cut(&text.value)), remedy);
+        mistakes.mark(text.referenced, format!("{:?} is no {what}", cut(&text.value)), remedy);
     }
     id
 }

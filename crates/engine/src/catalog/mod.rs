@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use model::catalog::Catalog;
 use serde_saphyr::{Options, alias_limits, budget};
 
-pub use mistake::{Mistake, Mistakes};
+use mistake::Marks;
+pub use model::{Mistake, Mistakes};
 
 /// The most bytes of a devices file: some ten thousand devices.
 const MOST_BYTES: u32 = 1 << 20;

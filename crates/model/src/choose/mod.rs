@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+pub use matching::assign;
 pub use want::{Filter, GRAMMAR, Want, What};
 
 use crate::{

@@ -1,0 +1,32 @@
+//! `handover pod --down`: what was claimed for a pod is given back.
+
+use std::path::PathBuf;
+
+use super::{claimed, files, say};
+use crate::door::Door;
+use crate::failure::{Done, Failure};
+
+/// Releases what was claimed for a name, or for the machines in a file.
+pub fn release(door: &Door, what: &str) -> Done {
+    let file = PathBuf::from(what);
+    let names = if file.is_file() {
+        let (machines, _) = files::apart(files::read(Some(&file), false)?);
+        let name = |document: &convert::input::Document| {
+            let namespace = document.namespace().to_owned();
+            (namespace, document.name().to_owned())
+        };
+        machines.iter().map(name).collect()
+    } else {
+        let (namespace, name) = what.split_once('/').unwrap_or(("default", what));
+        // The pod's own name is as good as its machine's.
+        let name = name.strip_prefix("virt-launcher-").unwrap_or(name);
+        vec![(namespace.to_owned(), name.to_owned())]
+    };
+    for (namespace, name) in names {
+        let owner = format!("pod/{namespace}/{name}");
+        claimed::release(door, &owner)
+            .map_err(Failure::to(format!("release what {owner} claimed")))?;
+        say(&format!("released what {owner} claimed"));
+    }
+    Ok(())
+}

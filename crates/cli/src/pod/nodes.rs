@@ -1,0 +1,112 @@
+//! Whether the nodes that a pod mounts are there, and whether its launcher may open them.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use model::{Code, Refusal};
+use rustix::process::{Resource, geteuid, getrlimit};
+
+use super::{Machine, Pod, Way, warn};
+
+/// What every machine has mounted, and the module that makes it.
+const ALWAYS: [(&str, &str); 3] = [
+    ("/dev/kvm", "kvm_intel or kvm_amd"),
+    ("/dev/net/tun", "tun"),
+    ("/dev/vhost-net", "vhost_net"),
+];
+
+/// The user that the launcher runs as, on the host of root's podman too.
+const LAUNCHER: u32 = 107;
+
+/// Looks at the nodes of this very host.
+pub fn check(pod: &Pod, way: Way, machines: &[Machine]) -> Result<(), Refusal> {
+    if !pod.this_host() || !pod.mount_devices {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    let own = machines.iter().flat_map(|machine| &machine.devices.nodes);
+    let mut paths: Vec<(&str, Option<&str>)> =
+        ALWAYS.iter().map(|(path, module)| (*path, Some(*module))).collect();
+    for node in own {
+        if !paths.iter().any(|(path, _)| *path == node.path) {
+            paths.push((&node.path, None));
+        }
+    }
+    for (path, module) in paths {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.file_type().is_char_device() => {
+                missing.extend(denied(path, &metadata, pod));
+            }
+            _ => missing.push(absent(path, module)),
+        }
+    }
+    if way == Way::Vfio || machines.iter().any(|machine| machine.devices.lock_memory) {
+        missing.extend(locked_memory());
+    }
+    pod.accept(missing)
+}
+
+fn absent(path: &str, module: Option<&str>) -> Refusal {
+    let remedy = match (module, path.strip_prefix("/dev/nvidia")) {
+        (Some(module), _) => {
+            format!("modprobe {module}; for a pod of another host: --host none, or its recording")
+        }
+        (None, Some("-uvm" | "-uvm-tools")) => {
+            "modprobe nvidia-uvm && nvidia-modprobe -u -c=0".to_owned()
+        }
+        (None, Some("-modeset")) => "modprobe nvidia-modeset && nvidia-modprobe -m".to_owned(),
+        (None, Some(_)) => {
+            "nvidia-modprobe, or run nvidia-smi once, makes NVIDIA's nodes".to_owned()
+        }
+        (None, None) => "look at `handover doctor` for what makes it".to_owned(),
+    };
+    Refusal::new(
+        Code::DeviceNotFound,
+        format!("there is no device node {path} on this host"),
+        remedy,
+    )
+}
+
+/// What the launcher will not be allowed to open: certain in a rootless podman, where its user is none of the host's.
+fn denied(path: &str, metadata: &std::fs::Metadata, pod: &Pod) -> Option<Refusal> {
+    const READ_WRITE: u32 = 0o6;
+    let root = geteuid().is_root();
+    let allows = |shift: u32| (metadata.mode() >> shift) & READ_WRITE == READ_WRITE;
+    let user = if pod.claim { pod.uid } else { LAUNCHER };
+    let owner = root || pod.claim;
+    let allowed = allows(0)
+        || (owner && metadata.uid() == user && allows(6))
+        || (root && metadata.gid() == LAUNCHER && allows(3));
+    if allowed {
+        return None;
+    }
+    let mode = metadata.mode() & 0o777;
+    let (uid, gid) = (metadata.uid(), metadata.gid());
+    let why = format!("{path} has mode {mode:04o}, user {uid} and group {gid}");
+    if root {
+        warn(&format!(
+            "{why}: virt-launcher runs as user {LAUNCHER} and may not open it; chmod 666 {path}"
+        ));
+        return None;
+    }
+    Some(Refusal::new(
+        Code::Forbidden,
+        format!("{why}: the launcher in a rootless podman is none of them, and may not open it"),
+        format!("sudo chmod 666 {path}, or play the pod as root: sudo podman kube play"),
+    ))
+}
+
+/// VFIO locks all of the guest's memory, and rootless podman cannot raise the limit.
+fn locked_memory() -> Option<Refusal> {
+    if geteuid().is_root() {
+        return None;
+    }
+    let limit = getrlimit(Resource::Memlock).maximum?;
+    Some(Refusal::new(
+        Code::Forbidden,
+        format!(
+            "VFIO locks all of the guest's memory, and this user may lock {} only",
+            model::shown::bytes(limit)
+        ),
+        "play the pod as root, or lift the limit: a `memlock unlimited` line in /etc/security/limits.conf, then log in again",
+    ))
+}

@@ -1,0 +1,185 @@
+//! GPUs by the nodes that their drivers made: those of distinct functions of the vendor and model that is asked for, close
+//! together.
+
+use model::choose::assign;
+use model::topology::Distance;
+use model::{Code, Function, Inventory, Kind, Refusal};
+
+use super::{Devices, Place, Scene, Vendor, Wanted, refusal, share_nvidia, shown};
+
+/// The nodes of the GPUs on this host. What cannot be had is in `missing`.
+#[must_use]
+pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
+    let mut devices = Devices::default();
+    let gpus: Vec<&Wanted> = wanted.iter().filter(|one| one.place == Place::Gpu).collect();
+    let given = choose(&gpus, scene);
+    for (one, function) in gpus.iter().zip(given) {
+        match function {
+            Some(function) => add(&mut devices, one, function, scene),
+            None => devices.missing.push(why_none(one, wanted, scene)),
+        }
+    }
+    for one in wanted.iter().filter(|one| one.place == Place::HostDevice) {
+        let remedy = "use --devices=vfio; with --claim Handover prepares it first";
+        let why = "a device of the host goes into a machine by VFIO only, and has no other node";
+        devices.missing.push(refusal(Code::InvalidState, one, why, remedy));
+    }
+    devices
+}
+
+/// Whether a function has the nodes that a GPU of its vendor is used by.
+fn has_nodes(function: &Function, vendor: Vendor) -> bool {
+    match vendor {
+        Vendor::Nvidia => function.nodes.nvidia_minor.is_some(),
+        Vendor::Amd | Vendor::Intel => {
+            function.nodes.drm.iter().any(|node| node.starts_with("renderD"))
+        }
+    }
+}
+
+fn is_gpu(function: &Function) -> bool {
+    matches!(function.kind(), Kind::Gpu | Kind::Accelerator)
+}
+
+fn vendor_of(function: &Function) -> Option<Vendor> {
+    [Vendor::Nvidia, Vendor::Amd, Vendor::Intel].into_iter().find(|one| one.id() == function.vendor)
+}
+
+/// Whether a function is what is asked for, whatever state it is in.
+fn is_meant(wanted: &Wanted, function: &Function) -> bool {
+    let vendor = vendor_of(function);
+    is_gpu(function)
+        && vendor.is_some()
+        && wanted.resource.vendor().is_none_or(|named| Some(named) == vendor)
+        && (wanted.resource.vendor().is_none() || wanted.resource.is_model_of(function))
+}
+
+/// The function of each, where all can be met those that are closest together.
+fn choose<'a>(gpus: &[&Wanted], scene: &Scene<'a>) -> Vec<Option<&'a Function>> {
+    let free: Vec<&Function> = scene
+        .inventory
+        .functions
+        .values()
+        .filter(|function| vendor_of(function).is_some_and(|vendor| has_nodes(function, vendor)))
+        .filter(|function| is_gpu(function) && !scene.held.contains_key(&function.address))
+        .collect();
+    let mut best: Option<(usize, usize, Vec<Option<usize>>)> = None;
+    // Each may be the one that the others are near to.
+    for centre in &free {
+        let mut near: Vec<usize> = (0..free.len()).collect();
+        near.sort_by_key(|number| distance(scene.inventory, centre, free[*number]));
+        let likes: Vec<Vec<usize>> = gpus
+            .iter()
+            .map(|one| near.iter().copied().filter(|number| is_meant(one, free[*number])).collect())
+            .collect();
+        let given = assign(&likes, free.len());
+        let unmet = given.iter().filter(|given| given.is_none()).count();
+        let chosen = given.iter().flatten();
+        let far = chosen.map(|number| distance(scene.inventory, centre, free[*number])).sum();
+        if best.as_ref().is_none_or(|(most, farthest, _)| (unmet, far) < (*most, *farthest)) {
+            best = Some((unmet, far, given));
+        }
+    }
+    let given = best.map_or_else(|| vec![None; gpus.len()], |(.., given)| given);
+    given.into_iter().map(|number| number.and_then(|number| free.get(number).copied())).collect()
+}
+
+fn distance(inventory: &Inventory, a: &Function, b: &Function) -> usize {
+    let distance = Distance::between(inventory, a, b);
+    Distance::ALL.iter().position(|one| *one == distance).unwrap_or(Distance::ALL.len())
+}
+
+fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scene<'_>) {
+    let why = format!("gpu {} is {}", wanted.name, shown(function));
+    devices.functions.push(function.address);
+    if wanted.resource.vendor().is_none() {
+        devices.notes.push(format!(
+            "{} names no vendor that is known: gpu {} gets {}",
+            wanted.resource,
+            wanted.name,
+            shown(function)
+        ));
+    }
+    if let Some(minor) = function.nodes.nvidia_minor {
+        devices.node(format!("nvidia{minor}"), format!("/dev/nvidia{minor}"), why);
+        return share_nvidia(devices);
+    }
+    for node in &function.nodes.drm {
+        let render = node.strip_prefix("renderD").and_then(|n| n.parse::<u32>().ok());
+        let name = render.and_then(|n| n.checked_sub(128)).map(|n| format!("dri-render{n}"));
+        let name = name.unwrap_or_else(|| format!("dri-{node}"));
+        devices.node(name, format!("/dev/dri/{node}"), why.clone());
+    }
+    let kfd = "/dev/kfd";
+    if vendor_of(function) == Some(Vendor::Amd) && scene.present.iter().any(|path| path == kfd) {
+        devices.node("kfd", kfd, "ROCm computes on AMD's GPUs by it");
+    }
+}
+
+/// Why none of the host's GPUs is given.
+fn why_none(wanted: &Wanted, all: &[Wanted], scene: &Scene<'_>) -> Refusal {
+    let meant: Vec<&Function> =
+        scene.inventory.functions.values().filter(|function| is_meant(wanted, function)).collect();
+    if meant.is_empty() {
+        let vendor = wanted.resource.vendor();
+        let other = scene.inventory.functions.values().find(|function| {
+            is_gpu(function) && vendor_of(function).is_some_and(|own| vendor == Some(own))
+        });
+        let vendor = vendor.map_or("known", Vendor::word);
+        let why = match other {
+            Some(other) => format!("this host has no such model; it has {}", shown(other)),
+            None => format!("this host has no {vendor} GPU"),
+        };
+        let remedy = "`handover ls --type gpu` shows what is there; change the machine's deviceName, or take another host";
+        return refusal(Code::InsufficientResources, wanted, &why, remedy);
+    }
+    for function in &meant {
+        if function.on_vfio() {
+            let driver = function.driver.as_deref().unwrap_or_default();
+            let why =
+                format!("{} is bound to {driver}, so it has no nodes of a GPU", shown(function));
+            let remedy = "use --devices=vfio, or give it back to its driver: handover recover";
+            return refusal(Code::InvalidState, wanted, &why, remedy);
+        }
+    }
+    for function in &meant {
+        if let Some(who) = scene.held.get(&function.address) {
+            let why = format!("{} is used by {who}", shown(function));
+            let remedy =
+                "end what uses it, or take another GPU; --allow-missing goes on without it";
+            return refusal(Code::InUse, wanted, &why, remedy);
+        }
+    }
+    let without = meant
+        .iter()
+        .find(|function| vendor_of(function).is_none_or(|vendor| !has_nodes(function, vendor)));
+    if let Some(function) = without {
+        let (why, remedy) = without_nodes(function);
+        return refusal(Code::InvalidState, wanted, &why, remedy);
+    }
+    let count = all.iter().filter(|one| one.place == Place::Gpu).count();
+    let why = format!(
+        "the machine wants {count} GPUs, and this host has {} that could be this one",
+        meant.len()
+    );
+    let remedy = "ask for fewer, or take another host; --allow-missing goes on without";
+    refusal(Code::InsufficientResources, wanted, &why, remedy)
+}
+
+fn without_nodes(function: &Function) -> (String, &'static str) {
+    let shown = shown(function);
+    let nvidia = vendor_of(function) == Some(Vendor::Nvidia);
+    match function.driver.as_deref() {
+        None => {
+            (format!("{shown} has no driver"), "load its driver, then look at `handover doctor`")
+        }
+        Some(driver) if nvidia && driver != "nvidia" => (
+            format!("{shown} is on {driver}, which makes no /dev/nvidiaN"),
+            "install NVIDIA's driver, or use --devices=vfio",
+        ),
+        Some(driver) => (
+            format!("{shown} is on {driver}, and has no node for programs"),
+            "look at `dmesg` for why its driver made none; nvidia-smi or modprobe makes NVIDIA's",
+        ),
+    }
+}

@@ -1,0 +1,182 @@
+//! The names of resources: `nvidia.com/TESLA_P40`, `amd.com/gpu`, `nvidia.com/NVIDIA_A10-4Q`. They are a cluster's own
+//! choice; what they have in common is a vendor in front, and the words of a model or a profile behind.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use model::{Function, Id};
+
+/// Who made a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vendor {
+    /// NVIDIA.
+    Nvidia,
+    /// AMD, or ATI.
+    Amd,
+    /// Intel.
+    Intel,
+}
+
+impl Vendor {
+    /// The vendor's PCI id.
+    #[must_use]
+    pub const fn id(self) -> Id {
+        match self {
+            Self::Nvidia => Id(0x10de),
+            Self::Amd => Id(0x1002),
+            Self::Intel => Id(0x8086),
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nvidia => "NVIDIA",
+            Self::Amd => "AMD",
+            Self::Intel => "Intel",
+        }
+    }
+}
+
+/// The name of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resource(String);
+
+/// Words that say no more than that it is a GPU.
+const GENERIC: [&str; 7] = ["GPU", "GPUS", "DEVICE", "CORPORATION", "GRAPHICS", "NVIDIA", "AMD"];
+
+impl Resource {
+    /// A resource by its name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The vendor that is named in it.
+    #[must_use]
+    pub fn vendor(&self) -> Option<Vendor> {
+        let name = self.0.to_ascii_lowercase();
+        let contains = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        if contains(&["nvidia"]) {
+            Some(Vendor::Nvidia)
+        } else if contains(&["amd", "radeon"]) {
+            Some(Vendor::Amd)
+        } else if contains(&["intel"]) {
+            Some(Vendor::Intel)
+        } else {
+            None
+        }
+    }
+
+    /// What comes behind the vendor's domain.
+    fn model(&self) -> &str {
+        self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, model)| model)
+    }
+
+    /// The words of its model; none where any model will do.
+    fn words(&self) -> BTreeSet<String> {
+        let mut words = words(self.model());
+        words.retain(|word| !GENERIC.contains(&word.as_str()));
+        words
+    }
+
+    /// Whether it says more than a vendor.
+    #[must_use]
+    pub fn names_model(&self) -> bool {
+        !self.words().is_empty()
+    }
+
+    /// The profile of a vGPU that it names: NVIDIA's end in a size and a letter, `GRID_T4-1Q`, `NVIDIA_A100-1-5C`.
+    #[must_use]
+    pub fn profile(&self) -> Option<String> {
+        let (front, end) = self.model().rsplit_once('-')?;
+        let size = end.strip_suffix(['A', 'B', 'C', 'Q'])?;
+        let digits = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
+        let word = |text: &str| !text.is_empty();
+        (digits && word(front)).then(|| self.model().replace('_', " "))
+    }
+
+    /// Whether a function is of the model that is named: every word of it is in the function's name, or it names the
+    /// function's ids, `10DE_1B38`.
+    #[must_use]
+    pub fn is_model_of(&self, function: &Function) -> bool {
+        let wanted = self.words();
+        if wanted.is_empty() {
+            return true;
+        }
+        let ids = [function.vendor.to_string(), function.device.to_string()];
+        let ids: BTreeSet<String> = ids.iter().map(|id| id.to_ascii_uppercase()).collect();
+        let name = function.device_name.as_deref().unwrap_or_default();
+        wanted == ids || wanted.is_subset(&words(name))
+    }
+
+    /// The name of a variable of the launcher's (KubeVirt, pkg/util `ResourceNameToEnvVar`).
+    #[must_use]
+    pub fn variable(&self, prefix: &str) -> String {
+        format!("{prefix}_{}", self.0.to_uppercase().replace(['/', '.'], "_"))
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The words of a name, in capitals.
+fn words(name: &str) -> BTreeSet<String> {
+    name.split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_uppercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(device: &str) -> Function {
+        let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
+        (function.vendor, function.device) = (Id(0x10de), Id(0x1b38));
+        function.device_name = Some(device.to_owned());
+        function
+    }
+
+    #[test]
+    fn vendors_as_the_wire_has_them() {
+        let vendor = |name| Resource::new(name).vendor();
+        assert_eq!(vendor("nvidia.com/GPU"), Some(Vendor::Nvidia));
+        assert_eq!(vendor("example.org/Radeon_Pro"), Some(Vendor::Amd));
+        assert_eq!(vendor("intel.com/flex170"), Some(Vendor::Intel));
+        assert_eq!(vendor("example.org/card"), None);
+    }
+
+    #[test]
+    fn models_by_their_words_or_ids() {
+        let p40 = named("GP102GL [Tesla P40]");
+        for name in ["TESLA_P40", "GP102GL_Tesla_P40", "P40", "GPU", "10DE_1B38"] {
+            assert!(Resource::new(&format!("nvidia.com/{name}")).is_model_of(&p40), "{name}");
+        }
+        for name in ["TESLA_P4", "TESLA_V100", "10DE_1B39"] {
+            assert!(!Resource::new(&format!("nvidia.com/{name}")).is_model_of(&p40), "{name}");
+        }
+    }
+
+    #[test]
+    fn profiles_and_variables() {
+        let profile = |name| Resource::new(name).profile();
+        assert_eq!(profile("nvidia.com/GRID_T4-1Q").as_deref(), Some("GRID T4-1Q"));
+        assert_eq!(profile("nvidia.com/NVIDIA_A100-1-5C").as_deref(), Some("NVIDIA A100-1-5C"));
+        assert_eq!(profile("nvidia.com/TESLA_P40"), None);
+        assert_eq!(profile("nvidia.com/A100-SXM4-40GB"), None);
+        let variable = Resource::new("nvidia.com/GRID_T4-1Q").variable("MDEV_PCI_RESOURCE");
+        assert_eq!(variable, "MDEV_PCI_RESOURCE_NVIDIA_COM_GRID_T4-1Q");
+    }
+}

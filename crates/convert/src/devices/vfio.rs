@@ -1,0 +1,245 @@
+//! Devices by VFIO, as virt-launcher gives them to its guest: the nodes of IOMMU groups, and variables with addresses.
+
+use model::choose::{Filter, Want, What, assign};
+use model::{Address, Code, Function, Kind, Refusal, VfSettings};
+
+use super::{Devices, Place, Scene, Vendor, Wanted, refusal, shown};
+
+/// One device that was given, by a claim or because it is on vfio already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The PCI address, or the UUID of a mediated device.
+    pub id: String,
+    /// Whether it is a mediated device.
+    pub mediated: bool,
+    /// The nodes of its IOMMU groups.
+    pub groups: Vec<String>,
+    /// Its own nodes, for iommufd.
+    pub devices: Vec<String>,
+    /// What it is, for a person.
+    pub shown: String,
+}
+
+/// Whether a function is what is asked for, whatever state it is in.
+fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
+    if let Some(want) = scene.named.get(wanted.resource.as_str()) {
+        return match &want.what {
+            What::Device(name) => *name == function.address.to_string(),
+            What::Any(filter) => filter.fits(function),
+            What::Vf { of, .. } => {
+                let parent = function.physical_function.map(|parent| parent.to_string());
+                parent.is_some() && (of.is_none() || *of == parent)
+            }
+            What::Profile { .. } | What::Mdev(_) => false,
+        };
+    }
+    let vendor = wanted.resource.vendor();
+    let by_name = vendor.is_none_or(|vendor| vendor.id() == function.vendor)
+        && wanted.resource.is_model_of(function);
+    match wanted.place {
+        Place::Interface => function.kind() == Kind::Nic && function.physical_function.is_some(),
+        Place::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
+        // Of a name without a model nothing is known.
+        Place::HostDevice => {
+            by_name && function.kind() != Kind::Bridge && wanted.resource.names_model()
+        }
+    }
+}
+
+/// What to ask a claim for, one wish for each device.
+///
+/// # Errors
+/// Where a resource's name says nothing that a device of this host is known by.
+pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let mut all = Vec::new();
+    for one in wanted {
+        match want(one, scene) {
+            Ok(what) => all.push(Want { count: 1, what }),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if refusals.is_empty() { Ok(all) } else { Err(refusals) }
+}
+
+fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<What, Refusal> {
+    if let Some(want) = scene.named.get(wanted.resource.as_str()) {
+        return Ok(want.what.clone());
+    }
+    if wanted.place == Place::Interface {
+        return Ok(What::Vf { of: None, settings: VfSettings::default() });
+    }
+    if let Some(profile) = wanted.resource.profile() {
+        return Ok(What::Profile { profile, of: None, attributes: Vec::new() });
+    }
+    let vendor = wanted.resource.vendor().map(Vendor::id);
+    let generic = wanted.place == Place::Gpu && vendor.is_some() && !wanted.resource.names_model();
+    if generic {
+        return Ok(What::Any(Filter { kind: Some(Kind::Gpu), vendor, ..Filter::default() }));
+    }
+    let found = scene.inventory.functions.values().find(|one| is_meant(wanted, one, scene));
+    let Some(found) = found else { return Err(no_such(wanted)) };
+    let (vendor, device) = (Some(found.vendor), Some(found.device));
+    Ok(What::Any(Filter { vendor, device, ..Filter::default() }))
+}
+
+fn no_such(wanted: &Wanted) -> Refusal {
+    let resource = &wanted.resource;
+    refusal(
+        Code::DeviceNotFound,
+        wanted,
+        "no device of this host has such a name",
+        format!(
+            "`handover ls` shows what is there; say what is meant: --resource {resource}=0000:01:00.0, or {resource}=10de:20b0"
+        ),
+    )
+}
+
+/// The devices that are on vfio already, and mediated devices that are there. What cannot be had is in `missing`.
+#[must_use]
+pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
+    let mut chosen: Vec<Option<Given>> =
+        wanted.iter().map(|one| existing_mdev(one, scene)).collect();
+    let open: Vec<usize> = (0..wanted.len()).filter(|place| chosen[*place].is_none()).collect();
+    let free: Vec<&Function> = scene
+        .inventory
+        .functions
+        .values()
+        .filter(|function| function.on_vfio() && !scene.held.contains_key(&function.address))
+        .collect();
+    let likes: Vec<Vec<usize>> = open
+        .iter()
+        .map(|place| {
+            let fits = |number: &usize| is_meant(&wanted[*place], free[*number], scene);
+            (0..free.len()).filter(fits).collect()
+        })
+        .collect();
+    for (place, number) in open.iter().zip(assign(&likes, free.len())) {
+        let function = number.and_then(|number| free.get(number));
+        chosen[*place] = function.map(|function| bound(function, scene));
+    }
+    let mut devices = Devices::default();
+    let mut all = Vec::new();
+    for (one, given) in wanted.iter().zip(chosen) {
+        match given {
+            Some(given) => all.push((one.clone(), given)),
+            None => devices.missing.push(why_none(one, scene)),
+        }
+    }
+    let found = given(&all);
+    Devices { missing: devices.missing, ..found }
+}
+
+/// A mediated device of the profile that is asked for, which nobody has.
+fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>) -> Option<Given> {
+    let named = scene.named.get(wanted.resource.as_str());
+    let profile = match named.map(|want| &want.what) {
+        Some(What::Profile { profile, .. }) => Some(profile.clone()),
+        Some(_) => None,
+        None => wanted.resource.profile(),
+    };
+    let uuid = match named.map(|want| &want.what) {
+        Some(What::Mdev(uuid)) => Some(*uuid),
+        _ => None,
+    };
+    scene.inventory.functions.values().find_map(|parent| {
+        let mdev = parent.mdevs.iter().find(|mdev| {
+            let types = parent.detail.iter().flat_map(|detail| &detail.mdev_types);
+            let mut own = types.filter(|one| Some(&one.id) == mdev.type_id.as_ref());
+            let is_profile = profile.as_ref().is_some_and(|profile| {
+                mdev.type_id.as_ref() == Some(profile)
+                    || own.any(|one| one.name.as_ref() == Some(profile))
+            });
+            is_profile || uuid == Some(mdev.uuid)
+        })?;
+        Some(Given {
+            id: mdev.uuid.to_string(),
+            mediated: true,
+            groups: mdev
+                .iommu_group
+                .map(|group| format!("/dev/vfio/{group}"))
+                .into_iter()
+                .collect(),
+            devices: Vec::new(),
+            shown: format!("mediated device {} of {}", mdev.uuid, shown(parent)),
+        })
+    })
+}
+
+/// A function with all of its group that must be open for it.
+fn bound(function: &Function, scene: &Scene<'_>) -> Given {
+    let group = function.iommu_group;
+    let nodes = &function.nodes;
+    let by_number = group.map(|group| format!("/dev/vfio/{group}"));
+    let members = group.and_then(|group| scene.inventory.groups.get(&group));
+    let others = members.into_iter().flat_map(|group| &group.members);
+    let others = others.filter_map(|address| scene.inventory.function(*address));
+    Given {
+        id: function.address.to_string(),
+        mediated: false,
+        groups: nodes.vfio_group.clone().or(by_number).into_iter().collect(),
+        devices: others.filter_map(|other| other.nodes.vfio_device.clone()).collect(),
+        shown: shown(function),
+    }
+}
+
+/// The pod's side of devices that were given.
+#[must_use]
+pub fn given(all: &[(Wanted, Given)]) -> Devices {
+    let mut devices = Devices { lock_memory: !all.is_empty(), ..Devices::default() };
+    for (wanted, given) in all {
+        let why = format!("{} {} is {}", wanted.place.word(), wanted.name, given.shown);
+        devices.functions.extend(given.id.parse::<Address>().ok());
+        if given.groups.is_empty() {
+            devices.node("iommu", "/dev/iommu", "devices are opened by their own nodes with it");
+        } else {
+            devices.node("vfio", "/dev/vfio/vfio", "groups are joined in it");
+        }
+        let paths = if given.groups.is_empty() { &given.devices } else { &given.groups };
+        for path in paths {
+            let number = path.rsplit('/').next().unwrap_or_default();
+            let number = number.strip_prefix("vfio").unwrap_or(number);
+            let name = if given.groups.is_empty() { "vfio-device" } else { "vfio" };
+            devices.node(format!("{name}-{number}"), path, why.clone());
+        }
+        if wanted.place == Place::Interface {
+            devices.networks.push((wanted.name.clone(), given.id.clone()));
+            continue;
+        }
+        let prefix = if given.mediated { "MDEV_PCI_RESOURCE" } else { "PCI_RESOURCE" };
+        devices.tell(wanted.resource.variable(prefix), &given.id);
+    }
+    devices
+}
+
+/// Why nothing on vfio is given.
+fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
+    let claim = "use --claim, and Handover prepares it";
+    if let Some(profile) = wanted.resource.profile() {
+        let why = format!("there is no mediated device of the profile {profile}");
+        return refusal(Code::InvalidState, wanted, &why, claim);
+    }
+    let meant: Vec<&Function> = scene
+        .inventory
+        .functions
+        .values()
+        .filter(|function| is_meant(wanted, function, scene))
+        .collect();
+    if let Some(unbound) = meant.iter().find(|function| !function.on_vfio()) {
+        let driver = unbound.driver.as_deref().unwrap_or("no driver");
+        let why = format!("{} is on {driver}, not on vfio", shown(unbound));
+        return refusal(Code::InvalidState, wanted, &why, claim);
+    }
+    let held = meant.iter().find_map(|one| Some((one, scene.held.get(&one.address)?)));
+    if let Some((function, who)) = held {
+        let why = format!("{} is used by {who}", shown(function));
+        let remedy = "end what uses it, or take another device; --allow-missing goes on without it";
+        return refusal(Code::InUse, wanted, &why, remedy);
+    }
+    if meant.is_empty() {
+        return no_such(wanted);
+    }
+    let why = format!("this host has {} of it, and the machine wants more", meant.len());
+    let remedy = "ask for fewer, or take another host";
+    refusal(Code::InsufficientResources, wanted, &why, remedy)
+}

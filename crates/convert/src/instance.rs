@@ -1,0 +1,317 @@
+//! From a document to the instance that the launcher is told of: presets applied, all defaults filled in.
+
+use model::{Code, Refusal};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::input::{Document, Kind};
+use crate::quantity::Quantity;
+use crate::values::Below as _;
+use crate::{defaults, instancetype, network, preference, standalone};
+
+/// The name space of the UUIDs that KubeVirt makes from names (pkg/virt-controller/watch/vm/firmware.go).
+const FIRMWARE_UUIDS: Uuid = Uuid::from_u128(0x6a1a_24a1_4061_4607_8bf4_a396_3d0c_5895);
+
+/// How PCI devices are laid out in new machines.
+const TOPOLOGY: &str = "kubevirt.io/pci-topology-version";
+
+/// Instance types and preferences that machines can use.
+#[derive(Clone, Debug, Default)]
+pub struct Presets {
+    /// Those of files that were given for that.
+    pub given: Vec<Document>,
+    /// Those that are in the machine's own file.
+    pub beside: Vec<Document>,
+}
+
+/// An instance as KubeVirt would start it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// The `VirtualMachineInstance`.
+    pub object: Value,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+impl Presets {
+    /// The one that a machine names, or the only one that was given.
+    fn find(&self, kind: Kind, machine: &str, named: &str) -> Result<Option<&Document>, Refusal> {
+        let (word, flag) = match kind {
+            Kind::Instancetype => ("instance type", "--instancetype-file"),
+            _ => ("preference", "--preference-file"),
+        };
+        let refuse = |message: String, remedy: String| {
+            Err(Refusal::new(Code::InvalidRequest, message, remedy))
+        };
+        let mut given = self.given.iter().filter(|one| one.kind == kind);
+        if named.is_empty() {
+            let only = given.next();
+            return match given.next() {
+                Some(_) => refuse(
+                    format!("several {word}s are given, and virtual machine {machine} names none"),
+                    format!("give a file with one, or name it in spec.{}", field(kind)),
+                ),
+                None => Ok(only),
+            };
+        }
+        let beside = self.beside.iter().filter(|one| one.kind == kind);
+        match given.chain(beside).find(|one| one.name() == named) {
+            Some(found) => Ok(Some(found)),
+            None => refuse(
+                format!(
+                    "virtual machine {machine} uses the {word} {named}, which is in no file that was given"
+                ),
+                format!("give it with {flag} FILE, or put it into the machine's own file"),
+            ),
+        }
+    }
+}
+
+const fn field(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::Instancetype) { "instancetype" } else { "preference" }
+}
+
+impl Instance {
+    /// The instance of a `VirtualMachine` or a `VirtualMachineInstance`.
+    ///
+    /// # Errors
+    /// What the machine says that cannot be, or that only a cluster can do.
+    pub fn of(document: &Document, presets: &Presets) -> Result<Self, Refusal> {
+        let name = document.name();
+        let object = &document.object;
+        let mut instance = Self { object: bare(document), notes: Vec::new() };
+        let named = |kind: Kind| object.text(&format!("spec.{}.name", field(kind))).to_owned();
+        let machine = document.kind == Kind::Machine;
+        let named = |kind: Kind| if machine { named(kind) } else { String::new() };
+        let kind = presets.find(Kind::Instancetype, name, &named(Kind::Instancetype))?;
+        let liking = presets.find(Kind::Preference, name, &named(Kind::Preference))?;
+        if let Some(liking) = liking.and_then(|liking| liking.object.at("spec")) {
+            preference::autoattach(liking, instance.spec_mut());
+        }
+        instance.attach_input();
+        defaults::volume_disks(instance.spec_mut());
+        instance.expand(kind, liking)?;
+        standalone::check(name, instance.spec())?;
+        defaults::apply(instance.spec_mut());
+        if instance.spec().quantity("domain.memory.guest").is_none_or(Quantity::is_zero) {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("virtual machine {name} has no memory"),
+                "set spec.template.spec.domain.memory.guest, such as 2Gi, or use an instance type",
+            ));
+        }
+        instance.finish();
+        Ok(instance)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.text("metadata.name")
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.object.text("metadata.namespace")
+    }
+
+    /// Its `spec`.
+    #[must_use]
+    pub fn spec(&self) -> &Value {
+        self.object.get("spec").unwrap_or(&Value::Null)
+    }
+
+    fn spec_mut(&mut self) -> &mut Value {
+        self.object.make("spec")
+    }
+
+    /// An annotation; empty where there is none.
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.object.at("metadata.annotations")?.get(key)?.as_str()
+    }
+
+    /// A label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.object.at("metadata.labels")?.get(key)?.as_str()
+    }
+
+    /// `autoattachInputDevice` adds a tablet; its bus and type are preferences and defaults.
+    fn attach_input(&mut self) {
+        let spec = self.spec_mut();
+        let wanted = spec.switch("domain.devices.autoattachInputDevice") == Some(true);
+        if wanted && spec.list("domain.devices.inputs").is_empty() {
+            spec.push("domain.devices.inputs", json!({ "name": "default-0" }));
+        }
+    }
+
+    /// Applies an instance type and a preference.
+    fn expand(
+        &mut self,
+        kind: Option<&Document>,
+        liking: Option<&Document>,
+    ) -> Result<(), Refusal> {
+        let none = Value::Null;
+        let spec_of =
+            |document: &Document| document.object.get("spec").cloned().unwrap_or_default();
+        let preferred = liking.map(spec_of);
+        if let Some(document) = kind {
+            let kind = spec_of(document);
+            let mut conflicts = instancetype::apply(&kind, preferred.as_ref(), self.spec_mut());
+            conflicts.extend(instancetype::annotate(&kind, self.object.make("metadata")));
+            if !conflicts.is_empty() {
+                return Err(self.conflict(document.name(), &conflicts));
+            }
+            self.check_topology(&kind, document.name())?;
+        }
+        self.name_presets(kind, liking);
+        let Some(document) = liking else { return Ok(()) };
+        let preferred = preferred.as_ref().unwrap_or(&none);
+        let guest = kind.map(|kind| kind.object.number("spec.cpu.guest"));
+        preference::apply(preferred, self.spec_mut());
+        for (key, value) in preferred.entries("annotations") {
+            let own = self.object.make("metadata.annotations");
+            if own.get(key).is_none() {
+                own[key] = value.clone();
+            }
+        }
+        let unmet = preference::unmet(preferred, guest, self.spec());
+        if !unmet.is_empty() {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!(
+                    "virtual machine {} does not have what its preference {} requires: {}",
+                    self.name(),
+                    document.name(),
+                    unmet.join("; ")
+                ),
+                "give it a larger instance type, or another preference",
+            ));
+        }
+        Ok(())
+    }
+
+    fn conflict(&self, kind: &str, conflicts: &[String]) -> Refusal {
+        Refusal::new(
+            Code::InvalidRequest,
+            format!(
+                "virtual machine {} sets what its instance type {kind} sets: {}",
+                self.name(),
+                conflicts.join(", ")
+            ),
+            "remove these from the machine, or use no instance type",
+        )
+    }
+
+    /// A number of processors that cannot be laid out as the preference wants it would silently become another number.
+    fn check_topology(&self, kind: &Value, name: &str) -> Result<(), Refusal> {
+        let wanted = kind.number("cpu.guest");
+        let product = crate::overhead::vcpus(self.spec());
+        if wanted == product && wanted > 0 {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::InvalidRequest,
+            format!(
+                "the {wanted} processors of the instance type {name} cannot be laid out as the preference wants them"
+            ),
+            "use a number that the ratio divides, or the topology `sockets`",
+        ))
+    }
+
+    /// Says which presets it has, as KubeVirt does.
+    fn name_presets(&mut self, kind: Option<&Document>, liking: Option<&Document>) {
+        for (document, what) in [(kind, "instancetype"), (liking, "preference")] {
+            let Some(document) = document else { continue };
+            let cluster = document.object.text("kind").contains("Cluster");
+            let key = format!("kubevirt.io/{}{what}-name", if cluster { "cluster-" } else { "" });
+            self.object.make("metadata.annotations")[key] = document.name().into();
+        }
+    }
+
+    /// What stands in no `spec`: the firmware's identity, the layout of devices, the status.
+    fn finish(&mut self) {
+        let uuid = Uuid::new_v5(&FIRMWARE_UUIDS, self.name().as_bytes()).to_string();
+        self.spec_mut().set_default("domain.firmware.uuid", uuid);
+        let machine = self.spec().text("domain.machine.type");
+        let architecture = self.spec().text("architecture");
+        let express = (machine.contains("q35") || machine.starts_with("virt"))
+            && matches!(architecture, "" | "amd64" | "arm64");
+        if express && self.annotation(TOPOLOGY).is_none() {
+            self.object.make("metadata.annotations")[TOPOLOGY] = "v3".into();
+        }
+        let guest = self.spec().at("domain.memory.guest").cloned().unwrap_or_default();
+        let count = |field: &str| self.spec().number(&format!("domain.cpu.{field}"));
+        let status = json!({
+            "currentCPUTopology": {
+                "cores": count("cores"),
+                "sockets": count("sockets"),
+                "threads": count("threads"),
+            },
+            "guestOSInfo": {},
+            "memory": { "guestAtBoot": guest, "guestCurrent": guest, "guestRequested": guest },
+            "runtimeUser": 107,
+        });
+        self.object.set("status", status);
+    }
+
+    /// Binds its interfaces by passt; those of virtual functions only where `keep_sriov` is not said.
+    pub(crate) fn use_passt(&mut self, keep_sriov: bool) {
+        let notes = network::bind_by_passt(self.spec_mut(), keep_sriov);
+        self.notes.extend(notes);
+    }
+
+    /// Says which interface of the pod is whose, which virt-handler does in a cluster.
+    pub(crate) fn name_interfaces(&mut self) {
+        let interfaces = self.spec().list("domain.devices.interfaces").iter().enumerate();
+        let all: Vec<Value> = interfaces
+            .map(|(number, interface)| {
+                json!({ "name": interface.text("name"), "podInterfaceName": format!("eth{number}") })
+            })
+            .collect();
+        if !all.is_empty() {
+            self.object.set("status.interfaces", all);
+        }
+    }
+}
+
+/// The instance without anything filled in.
+fn bare(document: &Document) -> Value {
+    let object = &document.object;
+    let machine = document.kind == Kind::Machine;
+    let (metadata, spec) = if machine {
+        ("spec.template.metadata", "spec.template.spec")
+    } else {
+        ("metadata", "spec")
+    };
+    let mut own = Map::new();
+    own.insert("name".into(), document.name().into());
+    own.insert("namespace".into(), document.namespace().into());
+    own.insert("annotations".into(), json!({}));
+    for field in ["labels", "annotations"] {
+        if let Some(value) = object.at(&format!("{metadata}.{field}")) {
+            own.insert(field.into(), value.clone());
+        }
+    }
+    if machine {
+        own.insert("ownerReferences".into(), json!([owner("VirtualMachine", object)]));
+    }
+    json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": own,
+        "spec": object.at(spec).cloned().unwrap_or_default(),
+    })
+}
+
+/// A reference to the object that something belongs to.
+pub(crate) fn owner(kind: &str, object: &Value) -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1",
+        "blockOwnerDeletion": true,
+        "controller": true,
+        "kind": kind,
+        "name": object.text("metadata.name"),
+        "uid": object.text("metadata.uid"),
+    })
+}

@@ -1,0 +1,183 @@
+//! The pod that runs an instance: what KubeVirt's controller would send to a cluster (pkg/virt-controller/services/
+//! template.go), with what podman needs instead of the cluster.
+
+mod compute;
+mod containers;
+mod resources;
+mod scheduling;
+mod volumes;
+
+use serde_json::{Map, Value, json};
+use sha1_smol::Sha1;
+
+use crate::devices::Devices;
+use crate::instance::{Instance, owner};
+use crate::values::Below as _;
+use crate::{overhead, standalone};
+
+/// How pods are made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The image of virt-launcher.
+    pub launcher_image: String,
+    /// Whether interfaces are bound by passt.
+    pub passt: bool,
+    /// Whether the host's devices are mounted.
+    pub mount_devices: bool,
+    /// The proxy of the serial console, where one is wanted.
+    pub console_proxy: Option<ConsoleProxy>,
+}
+
+/// A container beside the machine that serves its serial console as a web socket.
+#[derive(Clone, Debug)]
+pub struct ConsoleProxy {
+    /// Its image.
+    pub image: String,
+    /// The port that it listens on.
+    pub port: u16,
+}
+
+/// The image of virt-launcher that is used where none is named.
+pub const LAUNCHER_IMAGE: &str = "quay.io/kubevirt/virt-launcher:v1.8.0";
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            launcher_image: LAUNCHER_IMAGE.to_owned(),
+            passt: true,
+            mount_devices: true,
+            console_proxy: None,
+        }
+    }
+}
+
+/// The user that KubeVirt's launcher runs as.
+pub(crate) const USER: i64 = 107;
+
+/// The directory of what is the launcher's own.
+const PRIVATE: &str = "/var/run/kubevirt-private";
+
+/// How long a guest that is asked to shut down may take, where its machine does not say.
+const GRACE_SECONDS: i64 = 30;
+
+/// What the launcher gets on top to end things itself, and the pod on top of that.
+const GRACE_PADDING: i64 = 15;
+
+/// The objects that podman plays for an instance: its pod, with what the pod needs before it.
+#[must_use]
+pub fn objects(instance: &mut Instance, settings: &Settings, devices: &Devices) -> Vec<Value> {
+    if settings.passt {
+        instance.use_passt(!devices.networks.is_empty());
+    }
+    let info = volumes::network_info(instance, devices);
+    let pod = pod(instance, settings, devices);
+    info.into_iter().chain([pod]).collect()
+}
+
+fn pod(instance: &mut Instance, settings: &Settings, devices: &Devices) -> Value {
+    let memory_overhead = overhead::of(instance.spec());
+    let volumes = volumes::of(instance, settings, devices);
+    let resources = resources::of(instance, memory_overhead);
+    let annotations = annotations(instance, memory_overhead.value(), devices);
+    instance.name_interfaces();
+    let compute = compute::container(instance, settings, devices, &volumes, resources);
+    let mut spec = Map::new();
+    let (init, beside) = containers::others(instance, settings);
+    let all: Vec<Value> = [compute].into_iter().chain(beside).collect();
+    spec.insert("containers".into(), all.into());
+    if !init.is_empty() {
+        spec.insert("initContainers".into(), init.into());
+    }
+    spec.insert("volumes".into(), volumes.all.into());
+    let grace = grace_seconds(instance.spec()).saturating_add(GRACE_PADDING);
+    spec.insert("terminationGracePeriodSeconds".into(), grace.into());
+    scheduling::add(instance, &mut spec);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "annotations": annotations,
+            "labels": labels(instance),
+            "name": name(instance.name()),
+            "ownerReferences": [owner("VirtualMachineInstance", &instance.object)],
+        },
+        "spec": spec,
+        "status": {},
+    })
+}
+
+/// The name of an instance's pod.
+#[must_use]
+pub fn name(instance: &str) -> String {
+    format!("virt-launcher-{instance}")
+}
+
+/// For how long the launcher waits for the guest.
+fn grace_seconds(spec: &Value) -> i64 {
+    let given = spec.at("terminationGracePeriodSeconds").and_then(Value::as_i64);
+    given.unwrap_or(GRACE_SECONDS).saturating_add(GRACE_PADDING)
+}
+
+fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<String, Value> {
+    // What other tools keep for themselves.
+    const FOREIGN: [&str; 3] = [
+        "kubectl.kubernetes.io",
+        "kubevirt.io/storage-observed-api-version",
+        "kubevirt.io/latest-observed-api-version",
+    ];
+    let own = instance.object.entries("metadata.annotations");
+    let own = own.filter(|(key, _)| !FOREIGN.iter().any(|foreign| key.starts_with(foreign)));
+    let mut all: Map<String, Value> =
+        own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut add = |key: &str, value: Value| all.insert(key.to_owned(), value);
+    add("kubevirt.io/domain", instance.name().into());
+    add("kubectl.kubernetes.io/default-container", "compute".into());
+    add("kubevirt.io/migrationTransportUnix", "true".into());
+    add("descheduler.alpha.kubernetes.io/request-evict-only", "".into());
+    add("kubevirt.io/memory-overhead-bytes", overhead.to_string().into());
+    if let Some(text) = standalone::persistence(instance.spec()) {
+        add("kubevirt-vm-to-pod/persistence-warning", text.into());
+    }
+    if devices.lock_memory {
+        // The only way to a limit of locked memory in `podman kube play`; rootless podman cannot raise its own.
+        add("io.podman.annotations.ulimit", "memlock=-1:-1".into());
+    }
+    all
+}
+
+fn labels(instance: &Instance) -> Map<String, Value> {
+    let own = instance.object.entries("metadata.labels");
+    let mut all: Map<String, Value> =
+        own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    all.insert("kubevirt.io".into(), "virt-launcher".into());
+    all.insert("kubevirt.io/created-by".into(), "".into());
+    all.insert("vm.kubevirt.io/name".into(), hostname(instance).into());
+    all.insert("vmi.kubevirt.io/id".into(), label_of(instance.name()).into());
+    if let Some(inject) = instance.annotation("sidecar.istio.io/inject") {
+        all.insert("sidecar.istio.io/inject".into(), inject.into());
+    }
+    all
+}
+
+/// The most bytes of a label's value and of a host's name.
+const LONGEST: usize = 63;
+
+/// A name as a label's value: a longer one is cut, and told from others by its hash (KubeVirt, pkg/apimachinery).
+fn label_of(name: &str) -> String {
+    if name.len() <= LONGEST {
+        return name.to_owned();
+    }
+    let hash = Sha1::from(name).digest().to_string();
+    let cut = name.get(..LONGEST - 9).unwrap_or(name);
+    format!("{cut}-{}", hash.get(..8).unwrap_or(&hash))
+}
+
+/// The host's name in the pod (KubeVirt, pkg/util/net/dns).
+fn hostname(instance: &Instance) -> String {
+    let given = instance.spec().text("hostname");
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    let first = instance.name().split('.').next().unwrap_or_default();
+    first.get(..LONGEST).unwrap_or(first).to_owned()
+}

@@ -1,0 +1,17 @@
+//! `/pods`: KubeVirt's virtual machines as pods for podman.
+
+use api::{CreatePods, ErrorBody, Pods};
+use axum::Json;
+use axum::extract::State;
+
+use super::body::JsonBody;
+use super::{Face, Problem};
+use crate::door;
+
+/// Make pods of KubeVirt's virtual machines, with this host's devices; nothing is claimed for them and nothing is started
+#[utoipa::path(post, path = "/pods", tag = "claims", request_body = CreatePods,
+    responses((status = 200, body = Pods), (status = "default", body = ErrorBody)))]
+pub async fn create(State(face): State<Face>, body: JsonBody) -> Result<Json<Pods>, Problem> {
+    let wanted: CreatePods = body.read()?;
+    face.ask(move |engine| door::pods(engine, &wanted)).await.map(Json)
+}

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use std::collections::BTreeMap;
+
 use convert::devices::{Scene, Wanted};
 use convert::devices::{choose, wanted};
 use convert::pod::{self, Settings};
@@ -21,7 +23,13 @@ fn convert(text: &str) -> usize {
     let input = input::read("vm.yaml", text, false).unwrap();
     let presets = Presets::default();
     let (inventory, held, named) = (Inventory::default(), Default::default(), Default::default());
-    let scene = Scene { inventory: &inventory, held: &held, present: &[], named: &named };
+    let scene = Scene {
+        inventory: &inventory,
+        held: &held,
+        held_mdevs: &BTreeMap::new(),
+        present: &[],
+        named: &named,
+    };
     let of = |document| Instance::of(document, &presets).unwrap();
     let mut instances: Vec<Instance> = input.documents.iter().map(of).collect();
     let all: Vec<Vec<Wanted>> = instances.iter().map(wanted).collect();

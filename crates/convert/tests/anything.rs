@@ -1,6 +1,8 @@
 //! No input makes a panic, whatever is done to it.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use convert::devices::{Scene, fixed, nodes, vfio, wanted, wants};
 use convert::pod::{self, Settings};
 use convert::print::{self, Format};
@@ -19,7 +21,13 @@ fn convert(text: &str) {
     let Ok(input) = input::read("vm.yaml", text, false) else { return };
     let inventory = Inventory::default();
     let (held, named) = Default::default();
-    let scene = Scene { inventory: &inventory, held: &held, present: &[], named: &named };
+    let scene = Scene {
+        inventory: &inventory,
+        held: &held,
+        held_mdevs: &BTreeMap::new(),
+        present: &[],
+        named: &named,
+    };
     for document in &input.documents {
         let presets = Presets { given: Vec::new(), beside: input.documents.clone() };
         let Ok(mut instance) = Instance::of(document, &presets) else { continue };

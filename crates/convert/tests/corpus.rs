@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use convert::devices::{Given, Place, Scene, fixed, given, wanted, wants};
+use convert::devices::{Given, Place, Scene, Way, choose, fixed, given, wanted, wants};
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
 use convert::{Instance, Presets, explain, input};
 use insta::assert_snapshot;
-use model::Inventory;
 use model::choose::What;
+use model::{Function, Inventory, Mdev};
+use uuid::Uuid;
 
 fn instance(text: &str) -> Instance {
     let input = input::read("vm.yaml", text, true).unwrap();
@@ -107,10 +108,42 @@ fn what_a_claim_is_asked_for() {
         ("nets/fast".to_owned(), "vf@0000:81:00.0,vlan=7".parse().unwrap()),
     ]);
     let (inventory, held) = (Inventory::default(), BTreeMap::new());
-    let scene = Scene { inventory: &inventory, held: &held, present: &[], named: &named };
+    let scene = Scene {
+        inventory: &inventory,
+        held: &held,
+        held_mdevs: &BTreeMap::new(),
+        present: &[],
+        named: &named,
+    };
     let wants = wants(&wanted(&instance), &scene).unwrap();
     let words: Vec<String> = wants.iter().map(|want| want.what.to_string()).collect();
     let expected = ["GRID T4-1Q", "gpu", "0000:05:00.0", "virtual function of 0000:81:00.0"];
     assert_eq!(words, expected);
     assert!(matches!(&wants[1].what, What::Any(filter) if filter.vendor.is_some()));
+}
+
+#[test]
+fn one_mediated_device_is_given_once() {
+    let gpus = "gpus: [{name: a, deviceName: nvidia.com/GRID_T4-1Q}, {name: b, deviceName: nvidia.com/GRID_T4-1Q}]";
+    let machine = wanted(&instance(&machine(gpus, "[]")));
+    let uuids = [1, 2, 3].map(Uuid::from_u128);
+    let mut parent = Function::unknown("0000:03:00.0".parse().unwrap());
+    let type_id = "GRID T4-1Q".to_owned();
+    parent.mdevs = uuids
+        .map(|uuid| Mdev { uuid, type_id: Some(type_id.clone()), iommu_group: Some(40) })
+        .to_vec();
+    let inventory =
+        Inventory { functions: BTreeMap::from([(parent.address, parent)]), ..Inventory::default() };
+    let held_mdevs = BTreeMap::from([(uuids[0], "the claim of job/one".to_owned())]);
+    let scene = Scene {
+        inventory: &inventory,
+        held: &BTreeMap::new(),
+        held_mdevs: &held_mdevs,
+        present: &[],
+        named: &BTreeMap::new(),
+    };
+    let (_, given) = choose(&[&machine, &machine[..1]], &scene, Some(Way::Vfio));
+    let told = format!("{},{}", uuids[1], uuids[2]);
+    assert_eq!(given[0].env, [("MDEV_PCI_RESOURCE_NVIDIA_COM_GRID_T4-1Q".to_owned(), told)]);
+    assert_eq!((given[1].env.len(), given[1].missing.len()), (0, 1), "none is left for another");
 }

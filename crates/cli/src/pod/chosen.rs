@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use convert::devices::{self, Scene, Wanted, fixed};
 use model::choose::Want;
 use model::{Address, Host, Inventory, Refusal};
+use uuid::Uuid;
 
 use super::{Machine, Pod, Way, say, warn};
 use crate::source::Source;
@@ -18,6 +19,7 @@ pub struct Looked {
     /// Its hardware.
     pub inventory: Inventory,
     held: BTreeMap<Address, String>,
+    held_mdevs: BTreeMap<Uuid, String>,
     present: Vec<String>,
     named: BTreeMap<String, Want>,
 }
@@ -25,8 +27,8 @@ pub struct Looked {
 impl Looked {
     /// It, as the choice sees it.
     pub fn scene(&self) -> Scene<'_> {
-        let Self { inventory, held, present, named } = self;
-        Scene { inventory, held, present, named }
+        let Self { inventory, held, held_mdevs, present, named } = self;
+        Scene { inventory, held, held_mdevs, present, named }
     }
 }
 
@@ -76,42 +78,59 @@ pub fn look(pod: &Pod, machines: &[Machine]) -> Result<Looked, Refusal> {
         }
     }
     let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
-    let mut held = BTreeMap::new();
+    let (mut held, mut held_mdevs) = (BTreeMap::new(), BTreeMap::new());
     // Who uses a device is told as far as this user may see it.
     for holder in host.holders(&addresses).unwrap_or_default() {
         let waits = holder
             .program
             .as_deref()
             .is_some_and(|one| WAIT_ON_OTHERS.iter().any(|program| one.starts_with(program)));
-        if !waits {
-            held.entry(holder.address)
-                .or_insert_with(|| format!("{} ({})", holder.user, holder.by));
+        let who = format!("{} ({})", holder.user, holder.by);
+        match holder.mdev {
+            // The parent of a mediated device goes on serving others.
+            Some(uuid) => drop(held_mdevs.entry(uuid).or_insert(who)),
+            None if !waits => drop(held.entry(holder.address).or_insert(who)),
+            None => {}
         }
     }
     let mut present = Vec::new();
     if pod.this_host() {
-        held.extend(claims(pod, machines));
+        for (what, who) in claims(pod, machines) {
+            match (what.parse::<Address>(), what.parse::<Uuid>()) {
+                (Ok(address), _) => drop(held.insert(address, who)),
+                (_, Ok(uuid)) => drop(held_mdevs.insert(uuid, who)),
+                _ => {}
+            }
+        }
         present.extend(
             ["/dev/kfd".to_owned()]
                 .into_iter()
                 .filter(|path| std::fs::exists(path).unwrap_or(false)),
         );
     }
-    Ok(Looked { inventory, held, present, named: pod.resources.iter().cloned().collect() })
+    Ok(Looked {
+        inventory,
+        held,
+        held_mdevs,
+        present,
+        named: pod.resources.iter().cloned().collect(),
+    })
 }
 
-/// What a daemon says that others have claimed; nothing where none runs.
-fn claims(pod: &Pod, machines: &[Machine]) -> Vec<(Address, String)> {
+/// What a daemon says that others have claimed, by address or UUID; nothing where none runs.
+fn claims(pod: &Pod, machines: &[Machine]) -> Vec<(String, String)> {
     let claims =
         pod.door.connection.talk(async |client| client.get::<Vec<api::Claim>>("/claims").await);
     let own: Vec<String> = machines.iter().map(super::claimed::owner).collect();
     let others = claims.unwrap_or_default().into_iter().filter(|claim| !own.contains(&claim.owner));
     let members = |claim: api::Claim| {
         let who = format!("the claim of {}", claim.owner);
-        let parts = claim.parts.into_iter().flat_map(|part| part.members);
-        let taken = parts.filter(|member| member.role != "bystander");
-        let addresses = taken.filter_map(|member| member.address.parse::<Address>().ok());
-        addresses.map(|address| (address, who.clone())).collect::<Vec<_>>()
+        let what = |part: api::ClaimPart| {
+            let taken = part.members.into_iter().filter(|member| member.role != "bystander");
+            taken.map(|member| member.address).chain(part.mdev).collect::<Vec<_>>()
+        };
+        let all = claim.parts.into_iter().flat_map(what);
+        all.map(|what| (what, who.clone())).collect::<Vec<_>>()
     };
     others.flat_map(members).collect()
 }

@@ -1,7 +1,5 @@
 //! The devices of several machines: what one gets is not there for the next.
 
-use model::Address;
-
 use super::{Devices, Scene, Wanted, nodes, vfio};
 
 /// How machines get devices.
@@ -41,12 +39,13 @@ fn one_by_one(
     scene: &Scene<'_>,
     by: fn(&[Wanted], &Scene<'_>) -> Devices,
 ) -> Vec<Devices> {
-    let mut held = scene.held.clone();
+    let (mut held, mut held_mdevs) = (scene.held.clone(), scene.held_mdevs.clone());
     let mut all = Vec::new();
     for wanted in machines {
-        let devices = by(wanted, &Scene { held: &held, ..*scene });
-        let taken = |address: &Address| (*address, "another machine of this call".to_owned());
-        held.extend(devices.functions.iter().map(taken));
+        let devices = by(wanted, &Scene { held: &held, held_mdevs: &held_mdevs, ..*scene });
+        let who = || "another machine of this call".to_owned();
+        held.extend(devices.functions.iter().map(|address| (*address, who())));
+        held_mdevs.extend(devices.mdevs.iter().map(|uuid| (*uuid, who())));
         all.push(devices);
     }
     all

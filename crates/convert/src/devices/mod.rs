@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use model::choose::Want;
 use model::{Address, Code, Function, Inventory, Refusal};
+use uuid::Uuid;
 
 pub use choose::{Way, choose};
 pub use fixed::fixed;
@@ -78,6 +79,8 @@ pub struct Devices {
     pub lock_memory: bool,
     /// The functions that they are of.
     pub functions: Vec<Address>,
+    /// The mediated devices among them.
+    pub mdevs: Vec<Uuid>,
     /// What a person should know.
     pub notes: Vec<String>,
     /// What is missing on the host and was allowed to be.
@@ -91,6 +94,8 @@ pub struct Scene<'a> {
     pub inventory: &'a Inventory,
     /// Functions that somebody else has, and who.
     pub held: &'a BTreeMap<Address, String>,
+    /// Mediated devices that somebody else has, and who.
+    pub held_mdevs: &'a BTreeMap<Uuid, String>,
     /// Nodes of `/dev` that are not of one function, such as `/dev/kfd`; those that are there.
     pub present: &'a [String],
     /// What a person said that resources are.

@@ -1,7 +1,11 @@
 //! Devices by VFIO, as virt-launcher gives them to its guest: the nodes of IOMMU groups, and variables with addresses.
 
+use std::collections::BTreeSet;
+
 use model::choose::{Filter, Want, What, assign};
 use model::{Address, Code, Function, Kind, Refusal, VfSettings};
+
+use uuid::Uuid;
 
 use super::{Devices, Place, Scene, Vendor, Wanted, refusal, shown};
 
@@ -98,8 +102,9 @@ fn no_such(wanted: &Wanted) -> Refusal {
 /// The devices that are on vfio already, and mediated devices that are there. What cannot be had is in `missing`.
 #[must_use]
 pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
+    let mut mdevs = BTreeSet::new();
     let mut chosen: Vec<Option<Given>> =
-        wanted.iter().map(|one| existing_mdev(one, scene)).collect();
+        wanted.iter().map(|one| existing_mdev(one, scene, &mut mdevs)).collect();
     let open: Vec<usize> = (0..wanted.len()).filter(|place| chosen[*place].is_none()).collect();
     let free: Vec<&Function> = scene
         .inventory
@@ -130,8 +135,8 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     Devices { missing: devices.missing, ..found }
 }
 
-/// A mediated device of the profile that is asked for, which nobody has.
-fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>) -> Option<Given> {
+/// A mediated device of the profile that is asked for, which nobody has and which is none of those `taken` before.
+fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>) -> Option<Given> {
     let named = scene.named.get(wanted.resource.as_str());
     let profile = match named.map(|want| &want.what) {
         Some(What::Profile { profile, .. }) => Some(profile.clone()),
@@ -150,7 +155,9 @@ fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>) -> Option<Given> {
                 mdev.type_id.as_ref() == Some(profile)
                     || own.any(|one| one.name.as_ref() == Some(profile))
             });
-            is_profile || uuid == Some(mdev.uuid)
+            (is_profile || uuid == Some(mdev.uuid))
+                && !scene.held_mdevs.contains_key(&mdev.uuid)
+                && taken.insert(mdev.uuid)
         })?;
         Some(Given {
             id: mdev.uuid.to_string(),
@@ -190,6 +197,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
     for (wanted, given) in all {
         let why = format!("{} {} is {}", wanted.place.word(), wanted.name, given.shown);
         devices.functions.extend(given.id.parse::<Address>().ok());
+        devices.mdevs.extend(given.id.parse::<Uuid>().ok());
         if given.groups.is_empty() {
             devices.node("iommu", "/dev/iommu", "devices are opened by their own nodes with it");
         } else {
@@ -216,7 +224,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
 fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
     let claim = "use --claim, and Handover prepares it";
     if let Some(profile) = wanted.resource.profile() {
-        let why = format!("there is no mediated device of the profile {profile}");
+        let why = format!("there is no mediated device of the profile {profile} that is free");
         return refusal(Code::InvalidState, wanted, &why, claim);
     }
     let meant: Vec<&Function> = scene

@@ -11,6 +11,7 @@ use convert::{Instance, Presets};
 use engine::Engine;
 use model::choose::Want;
 use model::{Address, Code, Mistakes, Refusal};
+use uuid::Uuid;
 
 /// Converts virtual machines.
 ///
@@ -42,8 +43,9 @@ pub fn pods(engine: &Engine, body: &CreatePods) -> Result<Pods, Refusal> {
     let all: Vec<Vec<Wanted>> = instances.iter().map(wanted).collect();
     let wanted: Vec<&[Wanted]> = all.iter().map(Vec::as_slice).collect();
     let inventory = engine.inventory()?;
-    let held = held(engine, &instances)?;
-    let scene = Scene { inventory: &inventory, held: &held, present: &[], named: &named };
+    let (held, held_mdevs) = held(engine, &instances)?;
+    let (held, held_mdevs) = (&held, &held_mdevs);
+    let scene = Scene { inventory: &inventory, held, held_mdevs, present: &[], named: &named };
     let (way, chosen) = choose(&wanted, &scene, way(body)?);
     if !all.iter().all(Vec::is_empty) {
         notes.push(way.sentence().to_owned());
@@ -96,16 +98,23 @@ fn named(body: &CreatePods) -> Result<BTreeMap<String, Want>, Refusal> {
     body.resources.iter().map(|(name, wish)| Ok((name.clone(), want(wish)?))).collect()
 }
 
+/// Functions and mediated devices that somebody has, and who.
+type Held = (BTreeMap<Address, String>, BTreeMap<Uuid, String>);
+
 /// What others have claimed.
-fn held(engine: &Engine, instances: &[Instance]) -> Result<BTreeMap<Address, String>, Refusal> {
+fn held(engine: &Engine, instances: &[Instance]) -> Result<Held, Refusal> {
     let own = |one: &Instance| format!("pod/{}/{}", one.namespace(), one.name());
     let own: Vec<String> = instances.iter().map(own).collect();
-    let mut held = BTreeMap::new();
+    let (mut held, mut mdevs) = Held::default();
     for claim in engine.claims()? {
         let owner = claim.owner.to_string();
-        if !own.contains(&owner) {
-            held.extend(claim.taken().map(|address| (address, format!("the claim of {owner}"))));
+        if own.contains(&owner) {
+            continue;
         }
+        let who = || format!("the claim of {owner}");
+        held.extend(claim.taken().map(|address| (address, who())));
+        let partitions = claim.parts.iter().filter_map(|part| part.partition.as_ref());
+        mdevs.extend(partitions.filter_map(|part| Some((part.mdev()?, who()))));
     }
-    Ok(held)
+    Ok((held, mdevs))
 }

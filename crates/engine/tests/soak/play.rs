@@ -174,13 +174,24 @@ impl World {
         truth.see(&engine.inventory().unwrap());
         let unwell = unwell(store);
         for (parent, count, autoprobe, done) in held(&self.configured).iter() {
-            // One that could not be undone either waits for that: what it shows meanwhile is nobody's wish.
-            if *done || unwell.contains(parent) {
+            if *done {
+                continue;
+            }
+            // What it shows until it is undone is nobody's wish.
+            if unwell.contains(parent) {
+                truth.undecided.insert(*parent);
                 continue;
             }
             let is = count_of(&now, *parent);
             if is == (*count, Some(*autoprobe)) || is == truth.vfs_of(*parent) {
                 truth.vfs_renewed(*parent, &now, &ours);
+            }
+        }
+        for parent in
+            truth.undecided.extract_if(.., |parent| !unwell.contains(parent)).collect::<Vec<_>>()
+        {
+            if count_of(&now, parent) == truth.vfs_of(parent) {
+                truth.vfs_renewed(parent, &now, &ours);
             }
         }
         for configured in engine.vf_configurations().unwrap() {

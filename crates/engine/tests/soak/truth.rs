@@ -21,6 +21,8 @@ pub struct Truth {
     persistent: BTreeSet<Address>,
     /// Functions that wait for a person.
     pub waiting: BTreeSet<Address>,
+    /// Functions whose number of virtual ones could be neither changed nor put back: these come anew when it is put back.
+    pub undecided: BTreeSet<Address>,
     /// Whether steps may make functions fall off the bus.
     pub may_lose: bool,
 }
@@ -58,6 +60,7 @@ impl Truth {
             parents: BTreeMap::new(),
             persistent,
             waiting: BTreeSet::new(),
+            undecided: BTreeSet::new(),
             may_lose: false,
         }
     }

@@ -251,6 +251,12 @@ fn a_profile_of_a_mig_instance_is_one_like_the_others() {
     parent.types.push(sim::MdevKind { id, name, cost: 10 });
     let rig = Rig::on(hardware);
     let (engine, _) = rig.open_recovered();
+    engine.set_vf_count("0000:04:00.0", 8, false).unwrap();
+    let bare = refused(&engine, "one", &["profile=A100-3-20C"]);
+    assert!(bare.message.contains("0000:04:00.0 have no driver"), "{bare}");
+    let anew = "sriov set 0000:04:00.0 0 && handover sriov set 0000:04:00.0 8 --autoprobe";
+    assert!(bare.remedy.ends_with(anew), "{bare}");
+    engine.set_vf_count("0000:04:00.0", 0, true).unwrap();
     engine.set_vf_count("0000:04:00.0", 8, true).unwrap();
     let before = rig.host.snapshot();
     let wants = ["profile=A100-3-20C", "2xprofile=A100-1-5C", "profile=A100-2-10C"];

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::matching::assign;
 use super::{Chosen, Scene, Want, What};
-use crate::{Address, Assembly, Code, Function, Mechanism, Partition, Refusal, Role, VfSettings};
+use crate::{
+    Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refusal, Role, VfSettings,
+};
 
 /// Candidates of all wishes together, each once.
 #[derive(Default)]
@@ -82,7 +84,9 @@ impl Scene<'_> {
         if let What::Profile { of, .. } = &want.what
             && fitting.is_empty()
         {
-            wish.reasons.extend(self.other_profiles(self.parent(of.as_ref())?));
+            let of = self.parent(of.as_ref())?;
+            wish.reasons.extend(self.bare_functions(of));
+            wish.reasons.extend(self.other_profiles(of));
         }
         for candidate in fitting {
             if let Some(why) = self.why_not(&candidate) {
@@ -228,6 +232,27 @@ impl Scene<'_> {
             partition: Some(Partition { parent, how }),
             ..Chosen::whole(&assembly)
         })
+    }
+
+    /// Virtual functions of a GPU that no driver has: it is the vendor's that offers types.
+    fn bare_functions(&self, of: Option<Address>) -> Option<Refusal> {
+        let functions = self.inventory.functions.values();
+        let parent = functions
+            .filter(|one| one.driver.is_none())
+            .filter(|one| matches!(one.kind(), Kind::Gpu | Kind::Accelerator))
+            .find_map(|one| {
+                let parent = one.physical_function?;
+                of.is_none_or(|of| of == parent || of == one.address).then_some(parent)
+            })?;
+        let count = self.inventory.function(parent)?.virtual_functions().len();
+        Some(Refusal::new(
+            Code::InsufficientResources,
+            format!("virtual functions of {parent} have no driver, and so offer no types"),
+            // Drivers look at new functions only.
+            format!(
+                "handover sriov set {parent} 0 && handover sriov set {parent} {count} --autoprobe"
+            ),
+        ))
     }
 
     /// What could be made where a profile cannot: a person may have mistyped it, or the vGPUs that are there leave no room for it

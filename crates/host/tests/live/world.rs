@@ -182,8 +182,10 @@ impl World {
         let address = place.rsplit('/').next().unwrap();
         let group = self.fake.path(&format!("sys/kernel/iommu_groups/{}", gone.group));
         fs::remove_file(group.join("devices").join(address)).unwrap();
-        // The kernel takes the empty group away later, and without a word.
-        fs::write(group.join("type"), "unknown\n").unwrap();
+        if fs::read_dir(group.join("devices")).unwrap().next().is_none() {
+            // The kernel takes the empty group away later, and without a word.
+            fs::write(group.join("type"), "unknown\n").unwrap();
+        }
         fs::remove_file(self.fake.path(&format!("sys/bus/pci/devices/{address}"))).unwrap();
         fs::remove_dir_all(self.fake.path(&format!("sys/devices/pci0000:00/{place}"))).unwrap();
         self.tell_pci("remove", place);

@@ -22,12 +22,14 @@ pub async fn watch(engine: Engine, mut changes: Option<Receiver<Change>>) {
         };
         let asked = engine.clone();
         let look = move || -> Result<Vec<(Address, String)>, Refusal> {
-            let mut lost = asked.look_after_claims()?;
+            // First what is told once only.
+            let mut lost = Vec::new();
             if let Some(address) = failed
                 && let Some(reason) = asked.recovery_failed(address)?
             {
                 lost.push((address, reason));
             }
+            lost.extend(asked.look_after_claims()?);
             Ok(lost)
         };
         match tokio::task::spawn_blocking(look).await {

@@ -7,31 +7,9 @@ mod support;
 use std::time::Duration;
 
 use engine::{Access, ClaimRequest, ClaimStep, DeviceState, Engine};
-use model::{
-    Address, Attachment, Claim, ClaimState, Code, Holder, Mechanism, Owner, Step, VgpuType,
-};
+use model::{Address, Attachment, Claim, ClaimState, Code, Holder, Owner, Step};
 use sim::{Fault, When};
-use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
-
-fn owner(id: &str) -> Owner {
-    Owner { kind: "job".into(), id: id.into() }
-}
-
-fn request(id: &str, wants: &[&str]) -> ClaimRequest {
-    ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
-}
-
-fn claim(engine: &Engine, id: &str, wants: &[&str]) -> Claim {
-    engine.claim(&request(id, wants)).unwrap().claim
-}
-
-fn refused(engine: &Engine, id: &str, wants: &[&str]) -> model::Refusal {
-    engine.claim(&request(id, wants)).unwrap_err()
-}
-
-fn at(text: &str) -> Address {
-    text.parse().unwrap()
-}
+use support::{GPU, GPU_AUDIO, NIC, Rig, at, claim, owner, refused, register, request, wish};
 
 #[test]
 fn a_claim_is_prepared_and_given_back_without_a_machine() {
@@ -155,167 +133,6 @@ fn a_claim_in_use_is_not_pulled_from_under_its_machine() {
     assert_eq!(refusal.code, Code::InUse, "{refusal}");
     rig.host.let_go(4711);
     engine.release_claim(&made.id.to_string(), None).unwrap();
-    rig.assert_untouched("after the release");
-}
-
-#[test]
-fn virtual_functions_are_configured_and_then_claimed() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let nic = "0000:01:00.0";
-    let refusal = refused(&engine, "one", &["vf@0000:01:00.0"]);
-    assert!(refusal.remedy.contains("sriov set 0000:01:00.0"), "{refusal:?}");
-    engine.set_vf_count(nic, 4, false).unwrap();
-    let before = rig.host.snapshot();
-    let made = claim(&engine, "one", &["2xvf@0000:01:00.0,vlan=100,trust=on"]);
-    for part in &made.parts {
-        let Mechanism::Vf { index, .. } = part.partition.as_ref().unwrap().how else { panic!() };
-        let told = rig.host.snapshot().functions[&part.head].settings.clone().unwrap();
-        assert_eq!((told.vlan, told.trust), (Some(100), Some(true)), "VF {index}");
-    }
-    // The device as a whole and its parts exclude each other, and its count is not changed while one is claimed.
-    assert_eq!(refused(&engine, "two", &[nic]).code, Code::InUse);
-    let one_mac = refused(&engine, "two", &["2xvf@0000:01:00.0,mac=52:54:00:00:77:01"]);
-    assert_eq!(one_mac.code, Code::InvalidRequest);
-    assert!(one_mac.message.contains("52:54:00:00:77:01"), "{}", one_mac.message);
-    assert_eq!(engine.set_vf_count(nic, 8, false).unwrap_err().code, Code::InUse);
-    assert_eq!(claim(&engine, "two", &["2xvf@0000:01:00.0"]).parts.len(), 2);
-    let refusal = refused(&engine, "three", &["vf@0000:01:00.0"]);
-    assert_eq!(refusal.code, Code::InsufficientResources, "{refusal}");
-    engine.release_claim("job/one", None).unwrap();
-    engine.release_claim("job/two", None).unwrap();
-    assert_eq!(rig.host.snapshot(), before);
-    // The number is configuration: a new boot has it again.
-    drop(engine);
-    rig.host.reboot();
-    let (engine, report) = rig.open_recovered();
-    assert_eq!(report.restored, ["4 virtual functions of 0000:01:00.0"]);
-    assert_eq!(claim(&engine, "one", &["4xvf@0000:01:00.0"]).parts.len(), 4);
-    engine.release_claim("job/one", None).unwrap();
-    engine.set_vf_count(nic, 0, true).unwrap();
-    assert!(engine.vf_configurations().unwrap().is_empty());
-}
-
-#[test]
-fn fewer_virtual_functions_than_asked_for_are_no_success() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let counts = |step: &Step| matches!(step, Step::SetVfCount { .. });
-    rig.host.fault(When::Step(Box::new(counts)), Fault::Fewer(2));
-    let refusal = engine.set_vf_count("0000:01:00.0", 4, false).unwrap_err();
-    assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
-    rig.assert_untouched("fewer came");
-    assert!(engine.vf_configurations().unwrap().is_empty());
-}
-
-#[test]
-fn one_wish_finds_a_profile_by_either_mechanism() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    engine.set_vf_count("0000:04:00.0", 16, true).unwrap();
-    let before = rig.host.snapshot();
-    let mdevs = claim(&engine, "one", &["2xprofile=A100-10C"]);
-    assert!(mdevs.parts.iter().all(|part| part.head == at("0000:03:00.0")));
-    let vgpus = claim(&engine, "two", &["3xprofile=L40S-8Q"]);
-    assert_eq!(vgpus.parts.len(), 3);
-    let attach = Attachment::of(&vgpus);
-    assert_eq!((attach.qemu.len(), attach.cloud_hypervisor.len()), (3, 0), "vGPUs need QEMU");
-    assert!(Attachment::of(&mdevs).qemu[0].contains("sysfsdev"));
-    // 20 of 40 and 24 of 48 units are given away.
-    assert_eq!(refused(&engine, "three", &["profile=A100-40C"]).code, Code::InsufficientResources);
-    let other = refused(&engine, "three", &["profile=L40S-48Q@0000:04:00.0"]);
-    assert_eq!(other.code, Code::InsufficientResources);
-    let told = "0000:04:00.0 can have only ";
-    assert!(other.message.contains(told) && other.message.contains("L40S-8Q"), "{other}");
-    assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "parts are claimed");
-    // A reservation counts though nothing is made yet.
-    let reserve =
-        ClaimRequest { step: ClaimStep::Reserve, ..request("four", &["profile=A100-10C"]) };
-    engine.claim(&reserve).unwrap();
-    assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "it is reserved");
-    for owner in ["job/one", "job/two", "job/four"] {
-        engine.release_claim(owner, None).unwrap();
-    }
-    assert_eq!(rig.host.snapshot(), before);
-}
-
-#[test]
-fn a_profile_of_a_mig_instance_is_one_like_the_others() {
-    let mut hardware = sim::server();
-    let board = hardware.physical.get_mut(&at("0000:04:00.0")).unwrap().vgpus.as_mut().unwrap();
-    let kind = |id, name: &str| VgpuType { id, name: name.into() };
-    // A GPU in MIG mode offers these and no others, once nvidia-smi has made its instances.
-    board.types = vec![(kind(1200, "NVIDIA A100-1-5C"), 6), (kind(1201, "NVIDIA A100-3-20C"), 24)];
-    let parent = hardware.parents.get_mut(&at("0000:03:00.0")).unwrap();
-    let (id, name) = ("nvidia-699".into(), "GRID A100-2-10C".into());
-    parent.types.push(sim::MdevKind { id, name, cost: 10 });
-    let rig = Rig::on(hardware);
-    let (engine, _) = rig.open_recovered();
-    engine.set_vf_count("0000:04:00.0", 8, false).unwrap();
-    let bare = refused(&engine, "one", &["profile=A100-3-20C"]);
-    assert!(bare.message.contains("0000:04:00.0 have no driver"), "{bare}");
-    let anew = "sriov set 0000:04:00.0 0 && handover sriov set 0000:04:00.0 8 --autoprobe";
-    assert!(bare.remedy.ends_with(anew), "{bare}");
-    engine.set_vf_count("0000:04:00.0", 0, true).unwrap();
-    engine.set_vf_count("0000:04:00.0", 8, true).unwrap();
-    let before = rig.host.snapshot();
-    let wants = ["profile=A100-3-20C", "2xprofile=A100-1-5C", "profile=A100-2-10C"];
-    let made = claim(&engine, "one", &wants);
-    let how: Vec<_> = made.parts.iter().map(|part| &part.partition.as_ref().unwrap().how).collect();
-    assert!(matches!(how[0], Mechanism::Vgpu { type_id: 1201, .. }), "{how:?}");
-    assert!(matches!(how[1..3], [Mechanism::Vgpu { .. }, Mechanism::Vgpu { .. }]), "{how:?}");
-    assert!(matches!(how[3], Mechanism::Mdev { type_id, .. } if type_id == "nvidia-699"));
-    engine.release_claim("job/one", None).unwrap();
-    assert_eq!(rig.host.snapshot(), before);
-}
-
-#[test]
-fn mediated_devices_of_others_are_used_and_never_removed() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let uuid = uuid::Uuid::new_v4();
-    let address = at("0000:03:00.0");
-    rig.host.meddle(&Step::CreateMdev { address, uuid, type_id: "nvidia-468".into() }).unwrap();
-    let before = rig.host.snapshot();
-    let want = format!("mdev={uuid}");
-    claim(&engine, "one", &[&want]);
-    assert_eq!(refused(&engine, "two", &[&want]).code, Code::InUse);
-    engine.release_claim("job/one", None).unwrap();
-    assert_eq!(rig.host.snapshot(), before);
-}
-
-#[test]
-fn a_mediated_device_in_use_is_neither_removed_nor_claimed() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let made = claim(&engine, "one", &["profile=A100-10C"]);
-    let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
-    assert!(rig.host.open_mdev(uuid, 4711));
-    let refusal = engine.release_claim("job/one", None).unwrap_err();
-    assert_eq!(refusal.code, Code::InUse, "{refusal}");
-    assert!(refusal.message.contains("pid 4711"), "{refusal}");
-    assert_eq!(engine.claims().unwrap()[0].state, ClaimState::Prepared);
-    rig.host.let_go(4711);
-    engine.release_claim("job/one", None).unwrap();
-    rig.assert_untouched("after the release");
-
-    let address = at("0000:03:00.0");
-    rig.host.meddle(&Step::CreateMdev { address, uuid, type_id: "nvidia-468".into() }).unwrap();
-    assert!(rig.host.open_mdev(uuid, 4712));
-    let refusal = refused(&engine, "two", &[&format!("mdev={uuid}")]);
-    assert_eq!(refusal.code, Code::InUse, "{refusal}");
-    claim(&engine, "three", &["profile=A100-10C"]);
-}
-
-#[test]
-fn attributes_are_written_in_order() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let made = claim(&engine, "one", &["profile=A100-4C,nvidia/vgpu_params=frame_rate_limiter=0"]);
-    let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
-    let state = rig.host.snapshot();
-    assert_eq!(state.mdevs[&uuid].attributes["nvidia/vgpu_params"], "frame_rate_limiter=0");
-    engine.release_claim("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -455,20 +272,6 @@ fn a_claim_is_its_owners() {
 }
 
 #[test]
-fn an_instance_gets_a_vgpu_by_its_profile() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    rig.import(&engine, "debian");
-    let request = engine::CreateInstance { gpu_profile: Some("A100-4C".into()), ..wish("vm", &[]) };
-    let made = engine.create_instance(request).unwrap();
-    let gpu = made.gpu.unwrap();
-    let there = rig.host.snapshot().mdevs;
-    assert_eq!(there.keys().copied().collect::<Vec<_>>(), [gpu.mdev.unwrap()]);
-    engine.delete_instance("vm").unwrap();
-    rig.assert_untouched("after the delete");
-}
-
-#[test]
 fn eight_devices_take_about_as_long_as_one() {
     let rig = Rig::on(sim::gpus());
     let (engine, _) = rig.open_recovered();
@@ -511,11 +314,8 @@ fn a_preparation_that_is_given_up_is_undone() {
     assert!(engine.claims().unwrap().is_empty());
 }
 
-#[test]
-fn devices_that_a_script_left_on_vfio_are_brought_back() {
-    let rig = Rig::new();
-    let (engine, _) = rig.open_recovered();
-    let address = at(NIC);
+/// As a script leaves it.
+fn leave_on_vfio(rig: &Rig, address: Address) {
     for step in [
         Step::LoadModule { module: "vfio_pci".into() },
         Step::SetOverride { address, from: None, to: Some("vfio-pci".into()) },
@@ -524,6 +324,13 @@ fn devices_that_a_script_left_on_vfio_are_brought_back() {
     ] {
         rig.host.meddle(&step).unwrap();
     }
+}
+
+#[test]
+fn devices_that_a_script_left_on_vfio_are_brought_back() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    leave_on_vfio(&rig, at(NIC));
     let made = claim(&engine, "one", &[GPU]);
     assert!(rig.host.open_group(4, 4711));
     let outcome = engine.recover_devices(&[]).unwrap();
@@ -544,19 +351,11 @@ fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
     for boundary in 0.. {
         let rig = Rig::new();
         rig.open_recovered();
-        let address = at(NIC);
-        for step in [
-            Step::LoadModule { module: "vfio_pci".into() },
-            Step::SetOverride { address, from: None, to: Some("vfio-pci".into()) },
-            Step::Unbind { address, driver: "e1000e".into() },
-            Step::Bind { address, driver: "vfio-pci".into() },
-        ] {
-            rig.host.meddle(&step).unwrap();
-        }
+        leave_on_vfio(&rig, at(NIC));
         let lived = rig.killed_at(boundary, |engine| drop(engine.recover_devices(&[])));
         let (engine, _) = rig.open_recovered();
         assert!(engine.journal(5).unwrap().iter().all(|op| op.state != "open"), "{boundary}");
-        if rig.host.snapshot().functions[&address].driver.as_deref() != Some("vfio-pci") {
+        if rig.host.snapshot().functions[&at(NIC)].driver.as_deref() != Some("vfio-pci") {
             rig.assert_untouched(&format!("killed at {boundary}"));
         }
         if lived {

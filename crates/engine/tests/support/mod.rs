@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer,
-    RecoveryReport, RegisterDevice,
+    ClaimRequest, Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage,
+    JournalEvent, Observer, RecoveryReport, RegisterDevice,
 };
-use model::{Code, DiskFormat, Refusal};
+use model::{Address, Claim, Code, DiskFormat, Owner, Refusal};
 use sim::{SimHost, SimLauncher, Snapshot};
 
 pub const GPU: &str = "0000:01:00.0";
@@ -179,4 +179,24 @@ pub fn wish(name: &str, devices: &[&str]) -> CreateInstance {
         devices: devices.iter().map(ToString::to_string).collect(),
         ..CreateInstance::default()
     }
+}
+
+pub fn owner(id: &str) -> Owner {
+    Owner { kind: "job".into(), id: id.into() }
+}
+
+pub fn request(id: &str, wants: &[&str]) -> ClaimRequest {
+    ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
+}
+
+pub fn claim(engine: &Engine, id: &str, wants: &[&str]) -> Claim {
+    engine.claim(&request(id, wants)).unwrap().claim
+}
+
+pub fn refused(engine: &Engine, id: &str, wants: &[&str]) -> Refusal {
+    engine.claim(&request(id, wants)).unwrap_err()
+}
+
+pub fn at(text: &str) -> Address {
+    text.parse().unwrap()
 }

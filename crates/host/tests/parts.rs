@@ -253,6 +253,13 @@ fn a_mediated_device_comes_and_goes() {
     let elsewhere = Step::RemoveMdev { address: at(NIC), uuid: MDEV, type_id: "nvidia-558".into() };
     let found = Observed::Other(format!("{MDEV} on {GPU}"));
     assert_eq!(host.observe(&elsewhere).unwrap(), found);
+    // On its way in or out it has no type: it is neither there nor gone, and no other.
+    let link = fake.path(&format!("sys/bus/mdev/devices/{MDEV}/mdev_type"));
+    let target = std::fs::read_link(&link).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(host.observe(&made).unwrap(), Observed::Before);
+    assert_eq!(host.observe(&removed).unwrap(), Observed::Before);
+    std::os::unix::fs::symlink(target, link).unwrap();
     must(&host, &removed);
     let error = fails(&host, &mdev("nvidia-1").0);
     assert!(error.contains("offers no type nvidia-1, but nvidia-558, nvidia-559"), "{error}");

@@ -15,6 +15,9 @@ const TYPES: &str = "mdev_supported_types";
 /// What is there of a mediated device, compared with the one that is meant: its parent and its type.
 enum There {
     No,
+    /// On its way in or out: the kernel links its type last and takes that link away first (`mdev_device_create` and
+    /// `mdev_device_remove_common` in drivers/vfio/mdev/mdev_core.c).
+    Between,
     Same,
     Different(String),
 }
@@ -28,7 +31,7 @@ pub fn observe_made(
     type_id: &str,
 ) -> Result<Observed, HostError> {
     Ok(match there(root, address, uuid, type_id)? {
-        There::No => Observed::Before,
+        There::No | There::Between => Observed::Before,
         There::Same => Observed::After,
         There::Different(found) => Observed::Other(found),
     })
@@ -44,7 +47,7 @@ pub fn observe_removed(
 ) -> Result<Observed, HostError> {
     Ok(match there(root, address, uuid, type_id)? {
         There::No => Observed::After,
-        There::Same => Observed::Before,
+        There::Same | There::Between => Observed::Before,
         There::Different(found) => Observed::Other(found),
     })
 }
@@ -53,16 +56,19 @@ fn there(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Result<The
     if !is_there(root, uuid)? {
         return Ok(There::No);
     }
-    let Some((parent, mdev)) = one::mdev(root, uuid) else {
-        return Ok(There::Different(format!("{uuid} on a parent that is no PCI function")));
-    };
-    let now = mdev.type_id.unwrap_or_else(|| "no type that could be read".into());
-    Ok(if parent != address {
-        There::Different(format!("{uuid} on {parent}"))
-    } else if now != type_id {
-        There::Different(format!("{uuid} of type {now}"))
-    } else {
-        There::Same
+    let found = one::mdev(root, uuid);
+    // It can go between two readings.
+    if !is_there(root, uuid)? {
+        return Ok(There::No);
+    }
+    Ok(match found {
+        None => There::Different(format!("{uuid} on a parent that is no PCI function")),
+        Some((parent, _)) if parent != address => There::Different(format!("{uuid} on {parent}")),
+        Some((_, mdev)) => match mdev.type_id {
+            None => There::Between,
+            Some(now) if now != type_id => There::Different(format!("{uuid} of type {now}")),
+            Some(_) => There::Same,
+        },
     })
 }
 

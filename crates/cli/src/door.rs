@@ -1,17 +1,16 @@
 //! Where claims are made: at the daemon, or here where none runs.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::client::Client;
 use clap::Args;
 use engine::{Config, Engine};
-use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
-use model::{Code, Launcher, Refusal};
-use vmm::qemu::{self, Qemu};
+use model::{Code, Refusal};
 
+use crate::assembled;
 use crate::connection::Connection;
 
 /// The daemon, and what is used where none runs
@@ -63,22 +62,9 @@ impl Door {
 
     /// The engine, in this process: only one at a time has a host's state.
     fn engine(&self) -> Result<Engine, Refusal> {
-        let host =
-            LinuxHost::new(HostConfig::this_host(self.run_dir.clone())).map_err(|error| {
-                Refusal::new(
-                    Code::Internal,
-                    format!("the host cannot be worked on: {error}"),
-                    "run as root, on Linux with sysfs and procfs",
-                )
-            })?;
-        let qemu = Qemu::new(qemu::Config {
-            run_dir: self.run_dir.clone(),
-            state_dir: self.state_dir.clone(),
-            binary: None,
-            launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
-            root: "/".into(),
-        });
-        let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(qemu)];
+        let root = Path::new("/");
+        let host = assembled::host(root, &self.run_dir)?;
+        let launchers = assembled::launchers(root, &self.run_dir, &self.state_dir, None);
         let config = Config {
             state_dir: self.state_dir.clone(),
             image_dirs: Vec::new(),

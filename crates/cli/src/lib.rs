@@ -1,5 +1,6 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
+mod assembled;
 mod catalog;
 mod claim;
 mod connection;

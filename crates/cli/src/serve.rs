@@ -9,11 +9,11 @@ use std::time::Duration;
 use clap::Args;
 use daemon::serve::{Options, run};
 use engine::Config;
-use host::{Follower, HostConfig, LinuxHost, OWN_EXECUTABLE};
-use model::{Code, Following, Launcher, Refusal};
+use host::Follower;
+use model::{Following, Refusal};
 use tracing_subscriber::EnvFilter;
-use vmm::qemu::{self, Qemu};
 
+use crate::assembled;
 use crate::failure::{Done, Failure};
 
 /// Run the daemon
@@ -114,23 +114,8 @@ impl Serve {
     }
 
     fn serve(self) -> Result<(), Refusal> {
-        let config =
-            HostConfig { root: self.root.clone(), ..HostConfig::this_host(self.run_dir.clone()) };
-        let host = LinuxHost::new(config).map_err(|error| {
-            Refusal::new(
-                Code::Internal,
-                format!("the host cannot be worked on: {error}"),
-                "run as root, on Linux with sysfs and procfs",
-            )
-        })?;
-        let qemu = Qemu::new(qemu::Config {
-            run_dir: self.run_dir.clone(),
-            state_dir: self.state_dir.clone(),
-            binary: self.qemu,
-            launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
-            root: self.root.clone(),
-        });
-        let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(qemu)];
+        let host = assembled::host(&self.root, &self.run_dir)?;
+        let launchers = assembled::launchers(&self.root, &self.run_dir, &self.state_dir, self.qemu);
         let following = following(&self.root);
         let options = Options {
             socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),

@@ -38,6 +38,14 @@ impl Restored {
         self.failed.extend(other.failed);
     }
 
+    /// What an operation that is undone for this cause ended by, in words.
+    pub fn words(&self, cause: &Refusal) -> String {
+        match self.refusal() {
+            Some(undo) => refusals::with_failed_undo(cause, &undo).message,
+            None => cause.message.clone(),
+        }
+    }
+
     /// The refusal that says what could not be undone.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.failed.is_empty() {
@@ -119,6 +127,23 @@ impl Core {
             tracing::warn!(claim = %id, "{note}");
         }
         Ok(outcome)
+    }
+}
+
+impl Core {
+    /// Closes an operation that was undone, together with what else that changes in the store; answers with what was left
+    /// alone, or with what could not be undone.
+    pub fn close_undone(
+        &self,
+        operation: &OpenOperation,
+        cause: &Refusal,
+        outcome: Restored,
+        together: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<Vec<String>, Refusal> {
+        let failed = outcome.refusal();
+        let ended = if failed.is_some() { "failed" } else { "undone" };
+        self.close_operation(operation, ended, Some(&outcome.words(cause)), together)?;
+        failed.map_or(Ok(outcome.notes), Err)
     }
 }
 

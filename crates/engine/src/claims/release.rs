@@ -110,10 +110,7 @@ impl Core {
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, Some(operation.id), patience)?;
-        let undo = outcome.refusal();
-        let ended = if undo.is_some() { "failed" } else { "undone" };
-        self.close_operation(operation, ended, Some(&cause.message), |_| Ok(()))?;
-        undo.map_or(Ok(outcome.notes), Err)
+        self.close_undone(operation, cause, outcome, |_| Ok(()))
     }
 
     /// Undoes a claim that could not be prepared or was cut off: nothing of it is left.
@@ -129,11 +126,7 @@ impl Core {
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
-        let undo = outcome.refusal();
-        let ended = if undo.is_some() { "failed" } else { "undone" };
-        let release = |tx: &rusqlite::Transaction<'_>| StoredClaim::release(tx, id);
-        self.close_operation(operation, ended, Some(&cause.message), release)?;
-        undo.map_or(Ok(outcome.notes), Err)
+        self.close_undone(operation, cause, outcome, |tx| StoredClaim::release(tx, id))
     }
 
     fn give_back(

@@ -203,16 +203,10 @@ impl Core {
             self.stay(operation, &mut row, &with_failed_undo(cause, &undo))?;
             return Err(undo);
         }
-        let undo = outcome.refusal();
-        let error = undo
-            .as_ref()
-            .map_or_else(|| cause.message.clone(), |undo| with_failed_undo(cause, undo).message);
-        let ended = if undo.is_some() { "failed" } else { "undone" };
-        self.close_operation(operation, ended, Some(&error), |tx| {
+        self.close_undone(operation, cause, outcome, |tx| {
             StoredClaim::release_instance(tx, id)?;
             StoredInstance::delete(tx, id)
-        })?;
-        undo.map_or(Ok(outcome.notes), Err)
+        })
     }
 
     /// The same at recovery.

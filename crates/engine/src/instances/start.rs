@@ -75,15 +75,9 @@ impl Core {
                 return Err(undo);
             }
         };
-        let undo = outcome.refusal();
-        let error = undo
-            .as_ref()
-            .map_or_else(|| cause.message.clone(), |undo| with_failed_undo(cause, undo).message);
         row.ended(InstanceState::Stopped, model::Exit { code: None });
-        row.instance.state_error = Some(error.clone());
-        let ended = if undo.is_some() { "failed" } else { "undone" };
-        self.close_operation(operation, ended, Some(&error), |tx| row.update(tx))?;
-        undo.map_or(Ok(outcome.notes), Err)
+        row.instance.state_error = Some(outcome.words(cause));
+        self.close_undone(operation, cause, outcome, |tx| row.update(tx))
     }
 
     /// The same at recovery.

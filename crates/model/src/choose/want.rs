@@ -109,8 +109,7 @@ impl FromStr for Want {
 }
 
 /// How a wish is written, for help and errors.
-pub const GRAMMAR: &str = "\
-  0000:01:00.0            this device, with all that goes with it
+pub const GRAMMAR: &str = "  0000:01:00.0            this device, with all that goes with it
   gpu0                    the device registered by that name
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id

@@ -173,3 +173,20 @@ proptest! {
         check(&world, &live);
     }
 }
+
+/// A function that goes loses the link to its group before the group loses its own. Who reads between the two, for an
+/// earlier uevent, sees a group that nothing known is in.
+#[test]
+fn a_group_seen_half_empty_goes_with_its_function() {
+    let mut world = World::new();
+    world.act(&Act::Add { slot: 0, group: 1 });
+    world.act(&Act::Bind { slot: 0, native: true });
+    let live = live(&world);
+    world.events.clear();
+    world.leave_group(0);
+    live.apply(&world.events.split_off(0));
+    assert!(live.snapshot().groups.contains_key(&1), "there is still something in it");
+    let gone = told(&live, &mut world, &Act::Remove { slot: 0 });
+    assert_eq!(gone.last().map(String::as_str), Some("0000:00:02.0 gone"));
+    assert!(live.snapshot().groups.is_empty());
+}

@@ -65,6 +65,17 @@ fn each_change_has_its_words() {
 }
 
 #[test]
+fn a_virtual_function_is_told_as_one_with_its_first_word_or_once_it_is_linked() {
+    let bare = function();
+    let mut linked = function();
+    linked.physical_function = Some("0000:00:02.0".parse().unwrap());
+    assert_eq!(words(None, Some(&linked)), ["appeared, a virtual function of 0000:00:02.0"]);
+    assert_eq!(words(Some(&bare), Some(&linked)), ["is a virtual function of 0000:00:02.0"]);
+    // It loses the link before it goes.
+    assert_eq!(words(Some(&linked), Some(&bare)), [""; 0]);
+}
+
+#[test]
 fn another_device_at_the_same_address_is_told_as_such() {
     let mut other = function();
     other.device = "2684".parse().unwrap();

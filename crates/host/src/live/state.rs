@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Address, Change, Function, Inventory, Node, What};
+use model::{Address, Change, Function, Group, Inventory, Node, What};
 use uuid::Uuid;
 
 use super::owners::Owners;
@@ -28,6 +28,10 @@ pub struct State {
     /// Functions with a driver that may be probing, and since when. The link to the driver comes before the probe, and
     /// goes without a word if that fails (`really_probe` in drivers/base/dd.c).
     probing: BTreeMap<Address, Instant>,
+    /// Groups that nothing known is in any more, though the kernel still showed something: a function that goes loses the
+    /// link to its group before the group loses its own (`__iommu_group_free_device` in drivers/iommu/iommu.c), and the
+    /// uevent of what went comes after both.
+    emptied: BTreeSet<u32>,
     /// The copy that somebody looks at. It is his: nobody here keeps it, or takes the time to free it.
     shared: Weak<Inventory>,
 }
@@ -37,7 +41,14 @@ impl State {
         let owners = Owners::of(&inventory);
         let with_node = |f: &Function| f.nodes.vfio_group.as_ref().and(f.iommu_group);
         let vfio_groups = inventory.functions.values().filter_map(with_node).collect();
-        Self { inventory, owners, vfio_groups, probing: BTreeMap::new(), shared: Weak::new() }
+        Self {
+            inventory,
+            owners,
+            vfio_groups,
+            probing: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            shared: Weak::new(),
+        }
     }
 
     /// Whether something can change of which the kernel says nothing.
@@ -177,6 +188,17 @@ impl Reading<'_> {
             self.changes
                 .extend(after.into_iter().flat_map(|f| Change::between(Some(&before), Some(f))));
         }
+        for number in mem::take(&mut self.state.emptied) {
+            let empty = |group: &Group| group.members.is_empty();
+            if !inventory.groups.get(&number).is_some_and(empty) {
+                continue;
+            }
+            if one::group_type(self.root, number).is_some() {
+                self.state.emptied.insert(number);
+            } else {
+                inventory.groups.remove(&number);
+            }
+        }
         if self.numa {
             inventory.numa_nodes = one::numa_nodes(self.root);
         }
@@ -266,7 +288,12 @@ impl Reading<'_> {
             _ => {}
         }
         match kind {
-            Some(kind) => group.domain_type = kind,
+            Some(kind) => {
+                group.domain_type = kind;
+                if group.members.is_empty() {
+                    self.state.emptied.insert(number);
+                }
+            }
             None if group.members.is_empty() => {
                 inventory.groups.remove(&number);
             }

@@ -120,6 +120,14 @@ impl World {
         }
     }
 
+    /// A function that is being removed is without its driver and its link to its group, and no more yet.
+    pub fn leave_group(&mut self, slot: usize) {
+        let place = SLOTS[slot].0;
+        self.unbind(place);
+        fs::remove_file(self.fake.path(&format!("sys/devices/pci0000:00/{place}/iommu_group")))
+            .unwrap();
+    }
+
     fn tell(&mut self, action: &str, path: &str, subsystem: &str, number: Option<(u32, u32)>) {
         self.events.push(Uevent {
             action: action.into(),

@@ -32,6 +32,12 @@ pub enum What {
         /// For a virtual function: its physical function.
         physical_function: Option<Address>,
     },
+    /// It is linked with its physical function, which the kernel does after it has told of it (`pci_iov_sysfs_link` in
+    /// drivers/pci/iov.c).
+    VirtualFunction {
+        /// Its physical function.
+        physical_function: Address,
+    },
     /// It is there no more.
     Gone,
     /// Another driver is bound to it, or one where none was, or none where one was.
@@ -163,6 +169,11 @@ impl Change {
 /// The changes of one and the same device.
 fn differences(before: &Function, after: &Function, changes: &mut Vec<Change>) {
     let mut push = |what| changes.push(Change::of(after, what));
+    // That it is one no more is about to be told with its end.
+    let parent = after.physical_function.filter(|_| before.physical_function.is_none());
+    if let Some(physical_function) = parent {
+        push(What::VirtualFunction { physical_function });
+    }
     if before.iommu_group != after.iommu_group {
         push(What::Group { before: before.iommu_group, after: after.iommu_group });
     }
@@ -216,6 +227,9 @@ impl fmt::Display for What {
             Self::Appeared { physical_function: None } => f.write_str("appeared"),
             Self::Appeared { physical_function: Some(parent) } => {
                 write!(f, "appeared, a virtual function of {parent}")
+            }
+            Self::VirtualFunction { physical_function } => {
+                write!(f, "is a virtual function of {physical_function}")
             }
             Self::Gone => f.write_str("gone"),
             Self::Driver { before: None, after: Some(after) } => write!(f, "bound to {after}"),

@@ -54,6 +54,8 @@ pub(crate) struct Inside {
     pub(crate) holders_hidden: bool,
     /// Functions that were pulled out: a restart does not bring them back.
     pub(crate) pulled: BTreeSet<Address>,
+    /// Functions that are kept for machines from the boot on.
+    pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
     pub(crate) performed: u64,
 }
@@ -85,6 +87,7 @@ impl SimHost {
             stuck: Vec::new(),
             holders_hidden: false,
             pulled: BTreeSet::new(),
+            reserved: BTreeSet::new(),
             capacity,
             performed: 0,
         };

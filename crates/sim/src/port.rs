@@ -127,6 +127,10 @@ impl Host for SimHost {
         self.inside().kernel.definitions.values().cloned().collect()
     }
 
+    fn reserved_at_boot(&self) -> Vec<Address> {
+        self.inside().reserved.iter().copied().collect()
+    }
+
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
         let inside = self.inside();
         addresses.iter().map(|address| inside.found(*address)).collect()

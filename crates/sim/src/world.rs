@@ -66,6 +66,11 @@ impl SimHost {
         inside.kernel.removed.insert(address);
     }
 
+    /// A person keeps a function for machines from the boot on.
+    pub fn reserve_at_boot(&self, address: Address) {
+        self.inside().reserved.insert(address);
+    }
+
     /// Another tool performs a step: drivers, power and nodes follow.
     ///
     /// # Errors

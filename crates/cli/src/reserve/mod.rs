@@ -3,6 +3,8 @@
 mod choose;
 mod print;
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use host::reserve::{Change, ReserveError};
 use host::{LinuxHost, reserve};
@@ -21,7 +23,7 @@ use crate::source::Source;
 /// makes the initial ramdisk has to be run first (--rebuild), and the host to be started again.
 #[derive(Debug, Args)]
 pub struct Reserve {
-    /// Which; without any, what is reserved is listed
+    /// Which, as `handover ls` shows them
     #[arg(value_name = "ADDRESS", required_unless_present = "list")]
     addresses: Vec<Address>,
 
@@ -45,8 +47,9 @@ pub struct Reserve {
     #[arg(long)]
     alone: bool,
 
-    #[command(flatten)]
-    source: Source,
+    /// The host: the directory that has its etc, sys and proc in it
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
 
     #[command(flatten)]
     output: Json,
@@ -76,21 +79,26 @@ impl Reserve {
     }
 
     fn show(&self) -> Result<Done, Refusal> {
-        let host = self.source.open()?;
-        let list = reserve::list(host.root()).map_err(|error| self.source.unreadable(&error))?;
-        let inventory = self.source.inventory(&host)?;
+        let source = self.source();
+        let host = source.open()?;
+        let list = reserve::list(host.root()).map_err(|error| source.unreadable(&error))?;
+        let inventory = source.inventory(&host)?;
         Ok(print::list(&entries(&list), &inventory, self.output.json))
     }
 
+    fn source(&self) -> Source {
+        Source { root: self.root.clone() }
+    }
+
     fn work(&self) -> Result<Outcome, Refusal> {
-        if self.rebuild && self.source.root != std::path::Path::new("/") {
+        if self.rebuild && self.root != Path::new("/") {
             return Err(Refusal::new(
                 Code::InvalidRequest,
                 "--rebuild makes the initial ramdisk of this host, and --root is another",
                 "make that host's initial ramdisk there",
             ));
         }
-        let host = self.source.open()?;
+        let host = self.source().open()?;
         let tool = host.platform().initramfs;
         let root = host.root();
         let _turn = if self.dry_run { None } else { Some(reserve::lock(root).map_err(refused)?) };
@@ -105,7 +113,7 @@ impl Reserve {
 
     /// The functions that are meant, and the list as it shall be.
     fn wanted(&self, host: &LinuxHost, list: &str) -> Result<(Vec<Reserved>, String), Refusal> {
-        let inventory = self.source.inventory(host)?;
+        let inventory = self.source().inventory(host)?;
         if self.remove {
             let all = choose::meant(&inventory, &self.addresses, self.alone);
             let functions: Vec<Reserved> =

@@ -84,7 +84,7 @@ pub fn outcome(asked: &Reserve, outcome: &Outcome) -> Done {
         let of_kind = |change: &&Change| matches!(change, Change::Write { .. }) == written;
         changes
             .filter(of_kind)
-            .map(|change| asked.source.root.join(change.path()))
+            .map(|change| asked.root.join(change.path()))
             .map(|path| path.display().to_string())
             .collect()
     };
@@ -109,12 +109,18 @@ pub fn outcome(asked: &Reserve, outcome: &Outcome) -> Done {
             output::line(&format!("{would}{what}: {}", paths.join(" ")))?;
         }
     }
-    if outcome.changes.is_empty() {
-        output::line("Nothing had to be changed.")?;
-    }
+    let then = if outcome.changes.is_empty() {
+        "Nothing had to be changed. If that was not done since:"
+    } else {
+        "Then"
+    };
     match to_run {
-        Some(command) => output::line(&format!("Then run `{command}`, and start this host again.")),
+        Some(command) => {
+            output::line(&format!("{then} run `{command}`, and start this host again."))
+        }
         None if asked.rebuild => output::line("Start this host again."),
-        None => output::line("Then make the initial ramdisk again, and start this host again."),
+        None => output::line(&format!(
+            "{then} make the initial ramdisk again, and start this host again."
+        )),
     }
 }

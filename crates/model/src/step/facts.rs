@@ -231,12 +231,8 @@ impl Step {
             Self::SetMdevAttribute { uuid, name, value, .. } => {
                 format!("write {value:?} to {name} of mediated device {uuid}")
             }
-            Self::DefineMdev { address, uuid, .. } => {
-                format!("define mediated device {uuid} of {address} for mdevctl")
-            }
-            Self::UndefineMdev { address, uuid, .. } => {
-                format!("take mdevctl's definition of mediated device {uuid} of {address} away")
-            }
+            Self::DefineMdev { uuid, .. } => format!("define mediated device {uuid} for mdevctl"),
+            Self::UndefineMdev { uuid, .. } => format!("take mdevctl's definition of {uuid} away"),
             Self::SetVgpu { address, to: 0, .. } => format!("free the vGPU of {address}"),
             Self::SetVgpu { address, to, .. } => format!("make {address} a vGPU of type {to}"),
         }

@@ -51,6 +51,7 @@ fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
         found,
         nodes: &BTreeMap::<u32, NodeAccess>::new(),
         vf_settings: &BTreeMap::new(),
+        definitions: &[],
         uid: STRANGER,
         device_nodes: false,
         reset: false,

@@ -28,6 +28,10 @@ pub struct CreateClaim {
     /// Whether display functions come without their companions in other IOMMU groups.
     #[serde(default)]
     pub alone: bool,
+    /// Whether the mediated devices that the claim makes are written down in `/etc/mdevctl.d` too, where they are not; what
+    /// was written goes with the claim, unless it was changed since.
+    #[serde(default)]
+    pub define: bool,
     /// Whether functions are reset when they are on vfio; VFIO resets what it opens in any case.
     #[serde(default)]
     pub reset: bool,

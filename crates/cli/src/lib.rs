@@ -17,6 +17,7 @@ mod pod;
 mod progress;
 mod record;
 mod recover;
+mod reserve;
 mod resources;
 mod serve;
 mod show;
@@ -55,6 +56,7 @@ enum Command {
     Release(claim::Release),
     Renew(claim::Renew),
     Sriov(sriov::Sriov),
+    Reserve(reserve::Reserve),
     Recover(recover::Recover),
     Reconcile(recover::Reconcile),
     Device(device::Device),
@@ -104,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Release(release) => release.run(),
         Command::Renew(renew) => renew.run(),
         Command::Sriov(sriov) => sriov.run(),
+        Command::Reserve(reserve) => reserve.run(),
         Command::Recover(recover) => recover.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
         Command::Device(device) => device.run(),

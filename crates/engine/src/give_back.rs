@@ -22,8 +22,10 @@ impl Core {
                 return Err(model::no_such_function(*address));
             }
         }
+        let reserved = if asked.is_empty() { self.host.reserved_at_boot() } else { Vec::new() };
         let displaced = |function: &Function| {
-            asked.is_empty() && function.on_vfio() || asked.contains(&function.address)
+            let left = function.on_vfio() && !reserved.contains(&function.address);
+            asked.is_empty() && left || asked.contains(&function.address)
         };
         let unwell = self.unwell_functions()?;
         let wanted: Vec<Address> = inventory

@@ -40,6 +40,14 @@ fn keeps(step: &Step) -> bool {
     matches!(step, Step::SetOverride { from, to, .. } if from == to)
 }
 
+/// What a loss of power takes along needs no more than to survive the process; what outlasts it must be known after it.
+const fn intended(action: &Action) -> Durability {
+    match action {
+        Action::Device(step) if step.outlasts_the_boot() => Durability::Power,
+        Action::Device(_) | Action::Machine(_) => Durability::Process,
+    }
+}
+
 impl From<StepError> for Refusal {
     fn from(error: StepError) -> Self {
         match error {
@@ -114,7 +122,7 @@ impl Core {
         make: impl FnOnce() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
         let subject = operation.subject;
-        let seq = self.store.write(Durability::Process, |tx| {
+        let seq = self.store.write(intended(&action), |tx| {
             operation.add_step(tx, claim, &action, restoring, "intended", &self.boot)
         })?;
         self.reached(&JournalEvent::Intended { subject, action: action.clone() });

@@ -135,6 +135,8 @@ pub struct ClaimRequest {
     pub uid: Option<u32>,
     /// Whether a display function comes without its companions in other IOMMU groups.
     pub alone: bool,
+    /// Whether mediated devices that the claim makes are written down for mdevctl.
+    pub define: bool,
     /// Whether functions are reset once they are on vfio.
     pub reset: bool,
     /// Whether processes that use a function are asked to end.
@@ -153,6 +155,7 @@ impl ClaimRequest {
             step: ClaimStep::Prepare,
             uid: None,
             alone: false,
+            define: false,
             reset: false,
             evict: false,
         }

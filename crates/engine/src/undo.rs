@@ -108,7 +108,9 @@ impl Core {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
                 let rest = Recorded::of_claim(tx, id, None, &self.boot)?;
-                if rest.is_empty() {
+                // What an earlier boot left stays with a claim that is only reserved.
+                let mut rest = rest.iter().filter_map(Recorded::step);
+                if rest.all(Step::outlasts_the_boot) {
                     claim.claim.state = ClaimState::Reserved;
                     claim.claim.boot_id = None;
                     claim.uid = None;
@@ -201,6 +203,11 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
     kept
 }
 
+/// Whether nothing else follows from what somebody made of it meanwhile: it is left as it is, and the way back goes on.
+const fn stands_alone(step: &Step) -> bool {
+    is_grant(step) || step.outlasts_the_boot()
+}
+
 /// Nodes go with what they are the node of, and nothing follows from who may open them.
 const fn is_grant(step: &Step) -> bool {
     matches!(step, Step::GrantGroup { .. } | Step::GrantNode { .. })
@@ -285,7 +292,7 @@ impl Restoring<'_> {
             },
             // Drivers set power/control themselves when they bind; that is no other tool's doing.
             Ok(Observed::Other(_)) if is_also_set_by_drivers(step) => self.perform(address, step),
-            Ok(Observed::Other(found)) if is_grant(step) => {
+            Ok(Observed::Other(found)) if stands_alone(step) => {
                 let not_done = step.describe();
                 let note =
                     format!("not done: {not_done}; something else changed it since: {found}");
@@ -301,7 +308,7 @@ impl Restoring<'_> {
             Ok(Observed::Absent) if is_of_something_else(step) => Ok(()),
             Ok(Observed::Absent) => self.look_again(address, step, rest),
             Err(error) => {
-                self.fail_with(address, error);
+                self.step_failed(address, step, error);
                 Ok(())
             }
         }
@@ -354,7 +361,7 @@ impl Restoring<'_> {
         match self.core.restore(self.operation, self.claim.claim.id, step) {
             Ok(()) => Ok(()),
             Err(StepError::Host(error)) => {
-                self.fail_with(address, error);
+                self.step_failed(address, step, error);
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -364,6 +371,18 @@ impl Restoring<'_> {
     fn leave(&mut self, address: Address, why: &str) {
         self.outcome.notes.push(format!("{address} is left alone: {why}"));
         self.left.push(address);
+    }
+
+    /// A file that cannot be written keeps nobody from the function that it is about.
+    fn step_failed(&mut self, address: Address, step: &Step, error: HostError) {
+        match error {
+            HostError::Deadline { .. } | HostError::Locked { .. } => self.fail_with(address, error),
+            _ if step.outlasts_the_boot() => {
+                let reason = error.to_string();
+                self.outcome.failed.push(Failed { address, reason, health: None });
+            }
+            _ => self.fail_with(address, error),
+        }
     }
 
     fn fail_with(&mut self, address: Address, error: HostError) {

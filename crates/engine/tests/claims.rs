@@ -347,6 +347,18 @@ fn devices_that_a_script_left_on_vfio_are_brought_back() {
 }
 
 #[test]
+fn what_is_reserved_for_the_boot_is_at_home_on_vfio() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    leave_on_vfio(&rig, at(NIC));
+    rig.host.reserve_at_boot(at(NIC));
+    assert!(engine.recover_devices(&[]).unwrap().is_empty());
+    let named = engine.recover_devices(&[at(NIC)]).unwrap();
+    assert_eq!(named[0].driver.as_deref(), Some("e1000e"), "who names it means it");
+    rig.assert_untouched("recovered");
+}
+
+#[test]
 fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
     for boundary in 0.. {
         let rig = Rig::new();

@@ -19,6 +19,7 @@ pub mod platform;
 mod problem;
 mod process;
 pub mod record;
+pub mod reserve;
 mod root;
 mod rtnetlink;
 mod spread;

@@ -18,7 +18,7 @@ use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, check, detail, found, holders, mdevctl, platform, problem, step};
+use crate::{capacity, check, detail, found, holders, mdevctl, platform, problem, reserve, step};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -273,6 +273,14 @@ impl Host for LinuxHost {
 
     fn mdev_definitions(&self) -> Vec<MdevDefinition> {
         mdevctl::definitions(&self.root)
+    }
+
+    fn reserved_at_boot(&self) -> Vec<Address> {
+        let list = reserve::list(&self.root).unwrap_or_else(|error| {
+            tracing::warn!("it is not known what is reserved: {error}");
+            String::new()
+        });
+        model::reserve::entries(&list).into_iter().map(|reserved| reserved.address).collect()
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {

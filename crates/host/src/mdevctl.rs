@@ -1,8 +1,10 @@
-//! mdevctl's definitions: mediated devices that a person has written down, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object
+//! mdevctl's definitions: mediated devices that are written down, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object
 //! with `mdev_type`, `start` and `attrs` (mdevctl(8)).
 
 use model::{Address, MdevDefinition};
 use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
 
 use crate::root::Root;
 
@@ -38,6 +40,31 @@ pub fn definitions(root: &Root) -> Vec<MdevDefinition> {
     all
 }
 
+/// Where the definitions of a parent's mediated devices are.
+pub fn folder(parent: Address) -> String {
+    format!("{DEFINITIONS}/{parent}")
+}
+
+/// Where the definition of a mediated device is.
+pub fn path(parent: Address, uuid: Uuid) -> String {
+    format!("{}/{uuid}", folder(parent))
+}
+
+/// A definition as mdevctl writes it. Nothing starts it at boot: a claim is only reserved then.
+pub fn write(type_id: &str, attributes: &[(String, String)]) -> String {
+    let attrs: Vec<_> = attributes.iter().map(|(name, value)| json!({ name: value })).collect();
+    // Its keys stand in this order in mdevctl's own files.
+    let own = [("mdev_type", json!(type_id)), ("start", json!("manual")), ("attrs", json!(attrs))];
+    let lines = own.map(|(key, value)| format!("  \"{key}\": {value:#}").replace('\n', "\n  "));
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+/// Whether two files say the same, however they are laid out.
+pub fn same(one: &str, other: &str) -> bool {
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    value(one).is_some_and(|one| Some(one) == value(other))
+}
+
 fn read(text: &str) -> Option<(String, Vec<(String, String)>)> {
     let File { mdev_type, attrs } = serde_json::from_str(text).ok()?;
     let mut attributes = Vec::new();
@@ -68,6 +95,21 @@ mod tests {
         {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let attributes =
+            vec![pair("nvidia/vgpu_params", "a=\"1\""), pair("x", "1"), pair("x", "2")];
+        let text = write("nvidia-474", &attributes);
+        assert_eq!(read(&text), Some(("nvidia-474".into(), attributes)));
+        assert_eq!(
+            write("nvidia-474", &[]),
+            "{\n  \"mdev_type\": \"nvidia-474\",\n  \"start\": \"manual\",\n  \"attrs\": []\n}\n"
+        );
+        assert!(same(&text, &text.replace('\n', " ")));
+        assert!(!same(&text, &text.replace("manual", "auto")) && !same("{", "{"));
     }
 
     #[test]

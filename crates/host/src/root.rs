@@ -5,6 +5,7 @@
 
 mod dir;
 mod files;
+mod keep;
 mod memory;
 mod status;
 mod trace;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 pub use dir::Dir;
+pub use keep::Before;
 pub(crate) use memory::components;
 pub use status::{FileKind, Status};
 pub(crate) use trace::Trace;

@@ -4,6 +4,7 @@
 mod access;
 mod autoprobe;
 mod bind;
+mod definition;
 mod evict;
 mod give_back;
 mod group;
@@ -75,6 +76,13 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
         Step::Evict { pid, started, .. } => return evict::observe(root, *pid, *started),
         Step::SetUnit { unit, to, .. } => return unit::observe(root, unit, *to),
         _ => {}
+    }
+    // So is a file, also of a device that is gone.
+    if let Some(ours) = step.definition() {
+        return match step {
+            Step::DefineMdev { .. } => definition::observe_written(root, &ours),
+            _ => definition::observe_gone(root, &ours),
+        };
     }
     let Some(address) = step.address() else { return Ok(Observed::Absent) };
     let Some(dir) = function(root, address)? else { return Ok(Observed::Absent) };
@@ -167,6 +175,7 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
 
 fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
     match step {
+        Step::DefineMdev { .. } | Step::UndefineMdev { .. } => change_definition(root, step),
         Step::LoadModule { module } => module::load(root, module),
         Step::SetOverride { address, to, .. } => reserve::set(root, *address, to.as_deref()),
         Step::Unbind { address, driver } => unbind::unbind(root, *address, driver),
@@ -188,6 +197,14 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
             mdev_attribute::set(root, *uuid, name, value)
         }
         Step::SetVgpu { address, to, .. } => vgpu::set(root, *address, *to),
+    }
+}
+
+fn change_definition(root: &Root, step: &Step) -> Result<(), HostError> {
+    match (step, step.definition()) {
+        (Step::DefineMdev { .. }, Some(ours)) => definition::write(root, &ours),
+        (_, Some(ours)) => definition::remove(root, &ours),
+        (_, None) => Ok(()),
     }
 }
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("worker") {
         return host::worker::main();
     }
-    let trials: [(&str, fn()); 16] = [
+    let trials: [(&str, fn()); 17] = [
         ("virtual_functions_are_made_and_removed", virtual_functions_are_made_and_removed),
         ("a_number_changes_through_none", a_number_changes_through_none),
         ("fewer_virtual_functions_than_asked_for", fewer_virtual_functions_than_asked_for),
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         ("a_mediated_device_comes_and_goes", a_mediated_device_comes_and_goes),
         ("a_mediated_device_in_use_stays", a_mediated_device_in_use_stays),
         ("attributes_stay_below_their_device", attributes_stay_below_their_device),
+        ("a_definition_is_written_and_removed", a_definition_is_written_and_removed),
         ("a_vgpu_is_made_and_freed", a_vgpu_is_made_and_freed),
         ("nodes_are_granted", nodes_are_granted),
         ("a_reset_is_checked", a_reset_is_checked),
@@ -284,6 +285,39 @@ fn a_mediated_device_in_use_stays() {
     assert!(error.contains(why), "{error}");
     std::fs::remove_dir_all(fake.path("proc/4711")).unwrap();
     must(&host, &removed);
+}
+
+fn a_definition_is_written_and_removed() {
+    let fake = machine();
+    let host = open(&fake);
+    let define = |type_id: &str| Step::DefineMdev {
+        address: at(GPU),
+        uuid: MDEV,
+        type_id: type_id.into(),
+        attributes: vec![("nvidia/vgpu_params".into(), "frame_rate_limiter=0".into())],
+    };
+    let ours = define("nvidia-558");
+    assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
+    must(&host, &ours);
+    assert_eq!(host.mdev_definitions(), [ours.definition().unwrap()]);
+    // Laid out otherwise it is still the same; anything else is another's, and is neither overwritten nor removed.
+    let path = format!("etc/mdevctl.d/{GPU}/{MDEV}");
+    let written = text(&fake, &path);
+    fake.file(&path, written.replace('\n', " "));
+    assert_eq!(host.observe(&ours).unwrap(), Observed::After);
+    let removed = ours.inverse().unwrap();
+    for theirs in [written.replace("manual", "auto"), "{".into(), written.replace("558", "559")] {
+        fake.file(&path, &theirs);
+        for step in [&ours, &removed] {
+            assert!(fails(&host, step).contains("another definition in"));
+        }
+        assert_eq!(text(&fake, &path), theirs);
+    }
+    fake.file(&path, written);
+    // The parent may be gone.
+    std::fs::remove_file(fake.path(&format!("sys/bus/pci/devices/{GPU}"))).unwrap();
+    must(&host, &removed);
+    assert!(!fake.path(&format!("etc/mdevctl.d/{GPU}")).exists(), "nothing else was in it");
 }
 
 fn attributes_stay_below_their_device() {

@@ -210,6 +210,13 @@ impl Part {
 }
 
 impl Claim {
+    /// Whether its mediated devices are to be written down for mdevctl.
+    #[must_use]
+    pub fn is_defined(&self) -> bool {
+        let mut partitions = self.parts.iter().filter_map(|part| part.partition.as_ref());
+        partitions.any(Partition::is_defined)
+    }
+
     /// All functions of it, in whatever role.
     pub fn members(&self) -> impl Iterator<Item = &ClaimedMember> {
         self.parts.iter().flat_map(|part| &part.members)

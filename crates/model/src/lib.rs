@@ -22,6 +22,7 @@ mod partition;
 pub mod plan;
 mod ports;
 mod refusal;
+pub mod reserve;
 pub mod shown;
 mod step;
 pub mod topology;

@@ -18,7 +18,7 @@ pub struct Partition {
     pub how: Mechanism,
 }
 
-/// A mediated device that a person has written down for another tool (mdevctl), and that is there or not.
+/// A mediated device that is written down for another tool (mdevctl), and that is there or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MdevDefinition {
     /// The device that it is a part of.
@@ -52,6 +52,9 @@ pub enum Mechanism {
         existing: bool,
         /// Attributes to write after it is made, in order.
         attributes: Vec<(String, String)>,
+        /// Whether mdevctl's definition of it is written where the claim makes it and there is none.
+        #[serde(default)]
+        define: bool,
     },
     /// A virtual function that stays on its vendor's driver and is made a vGPU by `nvidia/current_vgpu_type`.
     Vgpu {
@@ -78,6 +81,12 @@ impl Partition {
                 format!("vGPU {name} on {function} of {parent}")
             }
         }
+    }
+
+    /// Whether it is a mediated device that is to be written down for mdevctl.
+    #[must_use]
+    pub const fn is_defined(&self) -> bool {
+        matches!(self.how, Mechanism::Mdev { define: true, .. })
     }
 
     /// The mediated device that it is, if it is one.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, AsFound, ClaimedMember, Function, Inventory, Mechanism, NodeAccess, Part, Partition,
-    PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode, is_vfio,
+    Address, AsFound, ClaimedMember, Function, Inventory, MdevDefinition, Mechanism, NodeAccess,
+    Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode, is_vfio,
 };
 
 /// The steps that prepare a claim. The parts are independent of each other: they may be prepared at the same time.
@@ -39,6 +39,8 @@ pub struct Given<'a> {
     pub nodes: &'a BTreeMap<u32, NodeAccess>,
     /// What physical functions were told of virtual ones that get settings.
     pub vf_settings: &'a BTreeMap<Address, VfSettings>,
+    /// Mediated devices that mdevctl has definitions of: those stay as they are.
+    pub definitions: &'a [MdevDefinition],
     /// Who shall be able to open what is prepared.
     pub uid: u32,
     /// Whether the functions' own VFIO nodes, for iommufd, shall be open to that user too.
@@ -98,14 +100,20 @@ impl Given<'_> {
                 vec![Step::SetVf { address, parent, index, from, to }]
             }
             Mechanism::Mdev { existing: true, .. } => Vec::new(),
-            Mechanism::Mdev { uuid, type_id, attributes, .. } => {
+            Mechanism::Mdev { uuid, type_id, attributes, define, .. } => {
                 let (address, uuid) = (*parent, *uuid);
                 let made = Step::CreateMdev { address, uuid, type_id: type_id.clone() };
                 let attribute = |(name, value): &(String, String)| {
                     let (name, value) = (name.clone(), value.clone());
                     Step::SetMdevAttribute { address, uuid, name, value }
                 };
-                std::iter::once(made).chain(attributes.iter().map(attribute)).collect()
+                let defined = self.definitions.iter().any(|one| one.uuid == uuid);
+                let written = (*define && !defined).then(|| {
+                    let (type_id, attributes) = (type_id.clone(), attributes.clone());
+                    Step::DefineMdev { address, uuid, type_id, attributes }
+                });
+                let attributes = attributes.iter().map(attribute);
+                std::iter::once(made).chain(attributes).chain(written).collect()
             }
             Mechanism::Vgpu { function, type_id, .. } => {
                 let awake = self.found.iter().find(|found| found.address == *function);

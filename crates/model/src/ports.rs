@@ -58,6 +58,12 @@ pub trait Host: Send + Sync {
         Vec::new()
     }
 
+    /// The functions that are kept for machines from the boot on (`handover reserve`): on vfio they are at home. A host that
+    /// knows of none has none.
+    fn reserved_at_boot(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
     /// What must be put back later, read under a deadline since some of it takes the device's lock.
     ///
     /// # Errors

@@ -176,6 +176,7 @@ fn planned_as(
         inventory,
         found,
         nodes,
+        definitions: &[],
         vf_settings: &vf_settings,
         uid,
         device_nodes: false,

@@ -129,7 +129,8 @@ impl Fault {
     pub const fn fits(self, step: &Step) -> bool {
         match self {
             Self::Refuse | Self::Error(_) | Self::Hang | Self::DoneAfterAll | Self::Ignored => true,
-            Self::Lose => step.address().is_some(),
+            // A file does not go with the device that it is about.
+            Self::Lose => step.address().is_some() && !step.outlasts_the_boot(),
             Self::Fewer(_) => matches!(step, Step::SetVfCount { .. }),
             Self::NeverBack | Self::SlowerLink => matches!(step, Step::Reset { .. }),
         }
@@ -168,6 +169,7 @@ const fn errors(step: &Step) -> &'static [Errno] {
         Step::CreateMdev { .. } => &[ENOSPC, EINVAL, EEXIST, EIO],
         Step::RemoveMdev { .. } => &[EAGAIN, EBUSY],
         Step::SetMdevAttribute { .. } => &[EINVAL],
+        Step::DefineMdev { .. } | Step::UndefineMdev { .. } => &[ENOSPC, EIO],
         Step::SetVgpu { .. } => &[EBUSY, EINVAL, EIO],
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{Address, Capacity, HostError, Lock, NodeAccess, Step};
+use model::{Address, Capacity, HostError, Lock, MdevDefinition, NodeAccess, Step};
 use uuid::Uuid;
 
 use crate::fault::Faults;
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub vf_counts: BTreeMap<Address, u16>,
     /// The mediated devices.
     pub mdevs: BTreeMap<Uuid, MdevState>,
+    /// mdevctl's definitions.
+    pub definitions: BTreeMap<Uuid, MdevDefinition>,
     /// The vfio group nodes of functions that are there at boot.
     pub nodes: BTreeMap<u32, NodeAccess>,
     /// Those of virtual functions, whose groups get other numbers each time that they come.
@@ -52,6 +54,8 @@ pub(crate) struct Inside {
     pub(crate) holders_hidden: bool,
     /// Functions that were pulled out: a restart does not bring them back.
     pub(crate) pulled: BTreeSet<Address>,
+    /// Functions that are kept for machines from the boot on.
+    pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
     pub(crate) performed: u64,
 }
@@ -83,6 +87,7 @@ impl SimHost {
             stuck: Vec::new(),
             holders_hidden: false,
             pulled: BTreeSet::new(),
+            reserved: BTreeSet::new(),
             capacity,
             performed: 0,
         };
@@ -110,6 +115,7 @@ impl SimHost {
             functions: kernel.functions.clone(),
             vf_counts: kernel.vf_counts.clone(),
             mdevs: kernel.mdevs.clone(),
+            definitions: kernel.definitions.clone(),
             nodes: nodes.map(|(group, access)| (*group, *access)).collect(),
             vf_nodes: virtual_functions.filter_map(vf_node).collect(),
             mdev_nodes: kernel.mdevs.keys().filter_map(mdev_node).collect(),

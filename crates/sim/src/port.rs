@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, Inventory,
-    LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,
+    LinkBaseline, Lock, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -121,6 +121,14 @@ impl Host for SimHost {
             reason: words.into(),
             errno: Some(errno),
         })
+    }
+
+    fn mdev_definitions(&self) -> Vec<MdevDefinition> {
+        self.inside().kernel.definitions.values().cloned().collect()
+    }
+
+    fn reserved_at_boot(&self) -> Vec<Address> {
+        self.inside().reserved.iter().copied().collect()
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {

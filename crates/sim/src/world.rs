@@ -34,12 +34,14 @@ impl SimHost {
     }
 
     /// Starts the host anew: drivers, overrides, nodes, parts of devices, processes and workers are gone; the hardware
-    /// stays. Machines go with it: see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
+    /// and files stay. Machines go with it: see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
     pub fn reboot(&self) {
         let mut inside = self.inside();
         let serials = inside.kernel.serials.clone();
+        let definitions = inside.kernel.definitions.clone();
         inside.kernel = Kernel::boot(inside.kernel.hardware.clone(), inside.kernel.seed);
         inside.kernel.serials = serials;
+        inside.kernel.definitions = definitions;
         for address in inside.pulled.clone() {
             inside.kernel.lose(address);
         }
@@ -62,6 +64,11 @@ impl SimHost {
         let mut inside = self.inside();
         inside.kernel.lose(address);
         inside.kernel.removed.insert(address);
+    }
+
+    /// A person keeps a function for machines from the boot on.
+    pub fn reserve_at_boot(&self, address: Address) {
+        self.inside().reserved.insert(address);
     }
 
     /// Another tool performs a step: drivers, power and nodes follow.

@@ -85,6 +85,53 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
     assert_eq!(snapshot(&host), before);
 }
 
+/// mdevctl itself is asked, and compared with.
+#[test]
+fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_for() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::boot("server");
+    host.serve("");
+    let before = snapshot(&host);
+    let wants = [format!("profile=labgpu-475@{MDEV_GPU}")];
+    let body = json!({ "owner": "job/one", "wants": wants, "define": true });
+    let defined = |host: &Host| host.sh("mdevctl list --defined");
+    assert_eq!(defined(&host).trim(), "");
+    let claimed = |host: &Host| {
+        let made = host.ask("POST", "/claims", Some(&body)).expect(201);
+        made["parts"][0]["mdev"].as_str().unwrap().to_owned()
+    };
+    let uuid = claimed(&host);
+    let listed = defined(&host);
+    for word in [uuid.as_str(), MDEV_GPU, "labgpu-475", "manual"] {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+    // What mdevctl writes of one like it says the same.
+    let other = "11111111-2222-4333-8444-555555555555";
+    let folder = format!("/etc/mdevctl.d/{MDEV_GPU}");
+    host.sh(&format!("mdevctl define -u {other} -p {MDEV_GPU} -t labgpu-475"));
+    let written = |uuid: &str| host.sh(&format!("jq -S . {folder}/{uuid}"));
+    assert_eq!(written(&uuid), written(other));
+    assert_eq!(release(&host, "job/one"), 204, "{}", host.log());
+    let listed = defined(&host);
+    assert!(!listed.contains(&uuid) && listed.contains(other), "{listed}");
+    // One that was changed since is somebody else's by now.
+    let uuid = claimed(&host);
+    host.sh(&format!("mdevctl modify -u {uuid} --auto"));
+    assert_eq!(release(&host, "job/one"), 204, "{}", host.log());
+    assert!(defined(&host).contains(&uuid));
+    assert_eq!(snapshot(&host), before, "the device itself went");
+    // It is made as it is written down, and its definition stays again.
+    let again = json!({ "owner": "job/two", "wants": [format!("mdev={uuid}")], "define": true });
+    host.ask("POST", "/claims", Some(&again)).expect(201);
+    assert_eq!(release(&host, "job/two"), 204, "{}", host.log());
+    assert!(defined(&host).contains(&uuid));
+    host.sh(&format!("mdevctl undefine -u {uuid}; mdevctl undefine -u {other}"));
+    assert_eq!(defined(&host).trim(), "");
+    assert_eq!(snapshot(&host), before);
+}
+
 /// What is claimed and killed: a part of each kind, and a whole device.
 struct Victim {
     host: Host,

@@ -150,6 +150,7 @@ fn ask(client: &Client, number: usize, until: Instant, verbs: &AtomicU64) -> Res
         prepare: Some(true),
         uid: None,
         alone: false,
+        define: false,
         reset: false,
         evict: false,
     };

@@ -85,6 +85,13 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     let to = NodeAccess { uid: STRANGER, gid: 0, mode: 0o600 };
     let (from, node) = (NodeAccess::KERNEL_DEFAULT, VfioNode::MdevGroup(uuid));
     perform(host, &Step::GrantNode { address: parent, node, from, to })?;
+    let attributes = vec![("labgpu/params".to_owned(), "a=1".to_owned())];
+    let define = Step::DefineMdev { address: parent, uuid, type_id: type_id.clone(), attributes };
+    perform(host, &define)?;
+    let written = define.definition();
+    let found = host.mdev_definitions().into_iter().find(|one| one.uuid == uuid);
+    ensure!(found == written, "it is defined as {found:?}");
+    perform(host, &define.inverse().context("it has a way back")?)?;
     // All that can be had, and one more.
     let mut made = vec![uuid];
     for number in 2..200u128 {

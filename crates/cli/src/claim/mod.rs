@@ -51,6 +51,10 @@ pub struct Claim {
     /// Leave the companions of a GPU (audio, USB) that are in other IOMMU groups
     #[arg(long)]
     alone: bool,
+
+    /// Write mediated devices that are made down for mdevctl too; the definitions go with the claim
+    #[arg(long)]
+    define: bool,
 }
 
 /// How a claim is prepared
@@ -132,6 +136,7 @@ impl Claim {
             prepare: Some(!self.reserve),
             uid: self.how.uid,
             alone: self.alone,
+            define: self.define,
             reset: self.how.reset,
             evict: self.how.evict,
         };

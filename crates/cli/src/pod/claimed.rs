@@ -70,6 +70,7 @@ fn one(pod: &Pod, owner: &str, wants: Vec<Want>) -> Result<Claim, Refusal> {
         prepare: Some(true),
         uid: Some(pod.uid),
         alone: false,
+        define: false,
         reset: false,
         evict: pod.evict,
     };

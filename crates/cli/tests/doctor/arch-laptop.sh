@@ -34,14 +34,15 @@ pacman -S --needed --noconfirm qemu-base
 #   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf
 
 # native-driver (0000:01:00.0): 0000:01:00.0 is on nvidia
-# Optional: reserve 0000:01:00.0 by address from the next boot on (listed in /etc/handover/reserve; delete the line to undo)
+# Optional: reserve 0000:01:00.0 by address from the next boot on, as `handover reserve` does (`--remove` undoes it; listed in /etc/handover/reserve)
 #   mkdir -p /etc/handover
 #   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve
 #   mkdir -p /etc/handover
 #   cat > /etc/handover/reserve.sh <<'END_OF_FILE'
+#   # Written by Handover (`handover reserve`): changes are lost.
 #   # Gives the functions listed in /etc/handover/reserve to their vfio drivers before other drivers are loaded.
 #   # A line there is ADDRESS VENDOR DEVICE DRIVER. A function whose ids are others now is left alone: addresses can change
-#   # between boots. Written by `handover doctor`; to undo, delete the line there and make the initial ramdisk again.
+#   # between boots. To undo: `handover reserve --remove ADDRESS`, and make the initial ramdisk again.
 #   functions=/sys/bus/pci/devices
 #   while read -r address vendor device driver; do
 #       case $address in '' | '#'*) continue ;; esac
@@ -57,6 +58,7 @@ pacman -S --needed --noconfirm qemu-base
 #   chmod 644 /etc/handover/reserve.sh
 #   mkdir -p /etc/handover
 #   cat > /etc/handover/handover-reserve.service <<'END_OF_FILE'
+#   # Written by Handover (`handover reserve`): changes are lost.
 #   [Unit]
 #   Description=Reserve PCI functions for virtual machines
 #   DefaultDependencies=no
@@ -67,11 +69,22 @@ pacman -S --needed --noconfirm qemu-base
 #   ExecStart=/usr/bin/sh /etc/handover/reserve.sh
 #   END_OF_FILE
 #   chmod 644 /etc/handover/handover-reserve.service
+#   mkdir -p /etc/initcpio/hooks
+#   cat > /etc/initcpio/hooks/handover <<'END_OF_FILE'
+#   #!/usr/bin/ash
+#   # Written by Handover (`handover reserve`): changes are lost.
+#   run_earlyhook() {
+#       [ ! -s /etc/handover/reserve ] || . /etc/handover/reserve.sh
+#   }
+#   END_OF_FILE
+#   chmod 644 /etc/initcpio/hooks/handover
 #   mkdir -p /etc/initcpio/install
 #   cat > /etc/initcpio/install/handover <<'END_OF_FILE'
 #   #!/bin/bash
+#   # Written by Handover (`handover reserve`): changes are lost.
 #   # Puts Handover's list of reserved functions into the initial ramdisk, for busybox's init and for systemd's.
 #   build() {
+#       [ -s /etc/handover/reserve ] || return 0
 #       while read -r address vendor device driver; do
 #           case $address in '' | '#'*) continue ;; esac
 #           add_module "$driver"
@@ -87,16 +100,9 @@ pacman -S --needed --noconfirm qemu-base
 #   }
 #   END_OF_FILE
 #   chmod 644 /etc/initcpio/install/handover
-#   mkdir -p /etc/initcpio/hooks
-#   cat > /etc/initcpio/hooks/handover <<'END_OF_FILE'
-#   #!/usr/bin/ash
-#   run_earlyhook() {
-#       . /etc/handover/reserve.sh
-#   }
-#   END_OF_FILE
-#   chmod 644 /etc/initcpio/hooks/handover
 #   mkdir -p /etc/mkinitcpio.conf.d
 #   cat > /etc/mkinitcpio.conf.d/handover.conf <<'END_OF_FILE'
+#   # Written by Handover (`handover reserve`): changes are lost.
 #   # Handover's hook, just behind the first one, which is base: before udev's or systemd's.
 #   case " ${HOOKS[*]} " in
 #       *" handover "*) ;;

@@ -1,4 +1,5 @@
 //! Hosts as trees of files.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -194,6 +195,31 @@ fn debian_12(cmdline: &str, grouped: bool) -> Host {
 pub fn debian() -> Host {
     let host = debian_12("root=/dev/sda1 ro quiet intel_iommu=on iommu=pt\n", true);
     intel_iommu(&host);
+    host
+}
+
+/// The same with a GPU, whose audio function is in another IOMMU group.
+pub fn debian_with_gpu() -> Host {
+    let host = debian();
+    let gpu = Card {
+        address: "0000:02:00.0",
+        vendor: "10de",
+        device: "2204",
+        class: "030000",
+        driver: Some("nvidia"),
+        group: Some(3),
+        bar: 256 << 20,
+    };
+    host.function(&gpu);
+    host.function(&Card {
+        address: "0000:02:00.1",
+        device: "1aef",
+        class: "040300",
+        driver: Some("snd_hda_intel"),
+        group: Some(4),
+        bar: 0,
+        ..gpu
+    });
     host
 }
 

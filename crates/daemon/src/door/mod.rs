@@ -161,6 +161,7 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
         step,
         uid: body.uid,
         alone: body.alone,
+        define: body.define,
         reset: body.reset,
         evict: body.evict,
         ..ClaimRequest::new(body.owner.parse()?, wants)

@@ -132,11 +132,14 @@ impl Core {
             .collect();
         let nodes = self.host.group_nodes(&groups).map_err(unreadable)?;
         let vf_settings = self.vf_settings(claim)?;
+        let defines = claim.is_defined();
+        let definitions = if defines { self.host.mdev_definitions() } else { Vec::new() };
         let given = Given {
             inventory,
             found: &found,
             nodes: &nodes,
             vf_settings: &vf_settings,
+            definitions: &definitions,
             uid: access.uid,
             device_nodes: access.device_nodes,
             reset: access.reset,

@@ -6,7 +6,7 @@ use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
 
 use crate::core::Core;
 use crate::refusals;
-use crate::store::{Durability, OpenOperation, StoredClaim};
+use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 
 impl Core {
     /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done.
@@ -16,7 +16,7 @@ impl Core {
         let _turn = self.turn(id);
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
-        if claim.claim.state == ClaimState::Reserved {
+        if self.is_as_found(&claim)? {
             return Ok(claim);
         }
         self.expect_unused(&claim)?;
@@ -39,7 +39,7 @@ impl Core {
                 "`handover claims` shows whose is whose",
             ));
         }
-        if claim.claim.state == ClaimState::Reserved {
+        if self.is_as_found(&claim)? {
             self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
             self.notify();
             return Ok(());
@@ -47,6 +47,16 @@ impl Core {
         self.expect_unused(&claim)?;
         let operation = self.begin("release", id)?;
         self.finish_release(&operation, self.moment()).map(drop)
+    }
+
+    /// Whether nothing is to be given back: it is reserved only, and left nothing that outlasts a boot.
+    fn is_as_found(&self, claim: &StoredClaim) -> Result<bool, Refusal> {
+        if claim.claim.state != ClaimState::Reserved {
+            return Ok(false);
+        }
+        let id = claim.claim.id;
+        let left = self.store.read(|from| Recorded::of_claim(from, id, None, &self.boot))?;
+        Ok(left.is_empty())
     }
 
     /// Refuses while a machine has it open: it is not pulled from under anybody.

@@ -1,5 +1,6 @@
 //! Reserving: from here on nobody else can have what was chosen. The host is not touched.
 
+use model::choose::Chosen;
 use model::plan::Plan;
 use model::{Code, Refusal};
 use uuid::Uuid;
@@ -107,7 +108,10 @@ impl Core {
         id: Uuid,
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, Seen), Refusal> {
-        let (chosen, seen) = self.choose(id, &request.wants, request.alone, request.evict)?;
+        let (mut chosen, seen) = self.choose(id, &request.wants, request.alone, request.evict)?;
+        if request.define {
+            define(&mut chosen)?;
+        }
         let asked = Asked {
             owner: request.owner.clone(),
             reason: request.reason.clone(),
@@ -139,10 +143,31 @@ impl Core {
     /// The owner's claim that was made with the same words.
     fn same_claim(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
         let mine = self.store.read(|from| StoredClaim::of_owner(from, &request.owner))?;
-        Ok(mine
-            .into_iter()
-            .find(|claim| claim.wants == request.wants && claim.alone == request.alone))
+        Ok(mine.into_iter().find(|claim| is_same(claim, request)))
     }
+}
+
+/// Whether it was made with the same words.
+fn is_same(claim: &StoredClaim, request: &ClaimRequest) -> bool {
+    claim.wants == request.wants
+        && claim.alone == request.alone
+        && claim.claim.is_defined() == request.define
+}
+
+/// Has the mediated devices among what was chosen written down for mdevctl.
+fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
+    let mut any = false;
+    for one in chosen {
+        any |= one.define();
+    }
+    if any {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidRequest,
+        "nothing that would be claimed is a mediated device, and mdevctl defines no others",
+        "claim it without asking for a definition; `handover show ADDRESS` tells how a GPU makes its vGPUs",
+    ))
 }
 
 fn check(request: &ClaimRequest) -> Result<(), Refusal> {

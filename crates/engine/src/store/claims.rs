@@ -126,8 +126,15 @@ impl StoredClaim {
         from.execute("DELETE FROM claims WHERE id = ?", [id.to_string()]).map(drop)
     }
 
-    /// Claims that were prepared in an earlier boot are as if they had never been.
+    /// Claims that were prepared in an earlier boot are as if they had never been; but what is nobody's stays as long as
+    /// something of it is still there, which is what outlasts a boot.
     pub fn forget_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
+        to.execute(
+            "UPDATE claims SET boot_id = ?1 WHERE owner_kind = ?2 AND boot_id <> ?1
+             AND id IN (SELECT claim FROM steps WHERE boot_id = ?1 AND restoring = 0
+                        AND state IN ('intended', 'done', 'failed'))",
+            [boot, WAITING],
+        )?;
         to.execute(
             "UPDATE claims SET state = ?, boot_id = NULL, uid = NULL WHERE boot_id IS NOT NULL AND boot_id <> ?",
             [ClaimState::Reserved.as_str(), boot],

@@ -187,8 +187,23 @@ impl Recorded {
         .map(drop)
     }
 
-    /// What an earlier boot's steps did to devices went with it. A machine's files did not.
+    /// What an earlier boot's steps did to devices went with it. A machine's files did not, nor did what outlasts a boot: that
+    /// is this one's to undo.
     pub fn void_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
+        let mut older = to.prepare(&format!(
+            "SELECT operation, seq, action FROM steps WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"
+        ))?;
+        let older = older.query_map([boot], |row| {
+            Ok((row.get::<_, i64>("operation")?, row.get::<_, i64>("seq")?, Self::read(row)?))
+        })?;
+        for (operation, seq, recorded) in older.collect::<rusqlite::Result<Vec<_>>>()? {
+            if recorded.step().is_some_and(Step::outlasts_the_boot) {
+                to.execute(
+                    "UPDATE steps SET boot_id = ? WHERE operation = ? AND seq = ?",
+                    params![boot, operation, seq],
+                )?;
+            }
+        }
         to.execute(
             &format!("UPDATE steps SET state = 'void' WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"),
             [boot],

@@ -76,6 +76,8 @@ pub struct How {
     pub reset: bool,
     pub evict: bool,
     pub user: bool,
+    #[serde(default)]
+    pub define: bool,
 }
 
 /// What other tools, people, programs and hardware do.
@@ -498,5 +500,6 @@ fn how(dice: &mut Dice) -> How {
         reset: dice.one_in(3),
         evict: dice.one_in(3),
         user: dice.one_in(2),
+        define: dice.one_in(3),
     }
 }

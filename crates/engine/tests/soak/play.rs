@@ -27,12 +27,14 @@ pub fn play(history: &History) -> Result<(), String> {
     played.map_err(|cause| words(cause.as_ref()))
 }
 
-/// Steps whose effect may be on the host and that nobody will undo any more.
+/// Steps whose effect may be on the host and that nobody will undo any more. What outlasts a boot stays with a claim that is
+/// only reserved after it.
 const LOST: &str =
     "SELECT steps.action FROM steps JOIN operations ON operations.id = steps.operation
     WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
       AND steps.claim IS NOT NULL AND operations.kind <> 'vf-count'
-      AND steps.claim NOT IN (SELECT id FROM claims WHERE state <> 'reserved')";
+      AND steps.claim NOT IN (SELECT id FROM claims
+          WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') = 'define_mdev')";
 
 impl World {
     fn play(self: &Arc<Self>, event: &Event, why: &str) {

@@ -32,6 +32,8 @@ pub struct Truth {
 pub struct Ours {
     functions: BTreeSet<Address>,
     mdevs: BTreeSet<Uuid>,
+    /// Of which mdevctl has definitions of theirs: those stay over a boot with a claim that is only reserved then.
+    defined: BTreeSet<Uuid>,
 }
 
 impl Ours {
@@ -42,6 +44,11 @@ impl Ours {
         Self {
             functions: parts().flat_map(|part| part.members.iter().map(|m| m.address)).collect(),
             mdevs: parts().filter_map(|part| part.partition.as_ref()?.mdev()).collect(),
+            defined: claims
+                .iter()
+                .flat_map(|claim| &claim.parts)
+                .filter_map(|part| part.partition.as_ref().filter(|how| how.is_defined())?.mdev())
+                .collect(),
         }
     }
 }
@@ -67,7 +74,8 @@ impl Truth {
 
     /// The host was started anew.
     pub fn rebooted(&mut self, now: Snapshot) {
-        self.expected = now;
+        let definitions = std::mem::take(&mut self.expected.definitions);
+        self.expected = Snapshot { definitions, ..now };
         self.loose.clear();
     }
 
@@ -167,6 +175,8 @@ impl Truth {
             of_loose(uuid) || ours.mdevs.contains(uuid) && !self.expected.mdevs.contains_key(uuid)
         };
         same(&self.expected.mdevs, &now.mdevs, not_ours, "mediated device", why);
+        let defined = |uuid: &Uuid| ours.defined.contains(uuid);
+        same(&self.expected.definitions, &now.definitions, defined, "definition of", why);
         let shared = |uuid: &Uuid| of_loose(uuid) || ours.mdevs.contains(uuid);
         same(&self.expected.mdev_nodes, &now.mdev_nodes, shared, "node of", why);
         let group = |group: &u32| self.groups.get(group).is_none_or(|all| all.iter().any(skip));
@@ -215,6 +225,11 @@ impl Truth {
             return None;
         }
         match &partition.how {
+            Mechanism::Mdev { uuid, define: true, existing: false, .. }
+                if !now.definitions.contains_key(uuid) =>
+            {
+                Some(format!("{uuid} has no definition"))
+            }
             Mechanism::Mdev { uuid, .. } => {
                 (!now.mdevs.contains_key(uuid)).then(|| format!("{uuid} is not there"))
             }

@@ -32,6 +32,8 @@ fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
         step: if how.reserve { ClaimStep::Reserve } else { ClaimStep::Prepare },
         uid: how.user.then_some(1000),
         alone: how.alone,
+        // Of nothing else there are definitions.
+        define: how.define && wants.iter().any(|want| want.contains("profile=")),
         reset: how.reset,
         evict: how.evict,
         ..ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Config, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer, RegisterDevice,
+    Action, Config, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer,
+    RegisterDevice,
 };
 use model::{Address, Code, DiskFormat, Host};
 use sim::{SimHost, SimLauncher};
@@ -327,6 +328,8 @@ impl Observer for Boundaries {
             JournalEvent::Opened { operation, .. } => {
                 !matches!(operation.as_str(), "claim" | "prepare" | "unprepare" | "release")
             }
+            // It is known after a loss of power what outlasts that.
+            JournalEvent::Intended { action: Action::Device(step), .. } => step.outlasts_the_boot(),
             _ => false,
         };
         if synced && held(&self.0.plan).power {

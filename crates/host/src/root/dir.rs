@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::files::Files;
+use super::keep::Before;
 use super::memory::Place;
 use super::trace::Trace;
 use super::tree::Tree;
@@ -272,6 +274,46 @@ impl Dir {
     pub fn write(&self, path: &str, value: &str) -> Result<()> {
         match &self.form {
             Form::Files(files) => files.write(path, value),
+            Form::Memory(_) => Err(Errno::ROFS),
+        }
+    }
+
+    /// Puts a file of configuration in place whole, on the disk, with the directories above it.
+    ///
+    /// # Errors
+    /// The kernel's; `EEXIST` where there is one and nothing may be there; `EROFS` in a recording.
+    pub fn keep(&self, path: &str, text: &str, mode: u32, before: Before) -> Result<()> {
+        match &self.form {
+            Form::Files(files) => files.keep(path, text, Mode::from_raw_mode(mode), before),
+            Form::Memory(_) => Err(Errno::ROFS),
+        }
+    }
+
+    /// Removes a file of configuration.
+    ///
+    /// # Errors
+    /// The kernel's; `EROFS` in a recording.
+    pub fn forget(&self, path: &str) -> Result<()> {
+        match &self.form {
+            Form::Files(files) => files.forget(path),
+            Form::Memory(_) => Err(Errno::ROFS),
+        }
+    }
+
+    /// Removes a directory of configuration, unless anything is in it.
+    pub fn forget_empty(&self, path: &str) {
+        if let Form::Files(files) = &self.form {
+            files.forget_empty(path);
+        }
+    }
+
+    /// Locks a directory against others that lock it, until what this gives is dropped.
+    ///
+    /// # Errors
+    /// The kernel's; `EROFS` in a recording.
+    pub fn locked(&self, path: &str) -> Result<OwnedFd> {
+        match &self.form {
+            Form::Files(files) => files.locked(path),
             Form::Memory(_) => Err(Errno::ROFS),
         }
     }

@@ -54,7 +54,7 @@ impl Files {
         self.resolve.is_empty()
     }
 
-    fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
+    pub(super) fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         if self.is_host() {
             rustix::fs::openat(&self.fd, path, flags, Mode::empty())

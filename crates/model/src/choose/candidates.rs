@@ -204,6 +204,7 @@ impl Scene<'_> {
             type_id: kind.id.clone(),
             existing: false,
             attributes: Vec::new(),
+            define: false,
         };
         let partition = Some(Partition { parent: parent.address, how });
         let one = Chosen { head: parent.address, partition, members: Vec::new() };

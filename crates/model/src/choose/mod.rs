@@ -66,8 +66,18 @@ impl Chosen {
     /// stays.
     fn defined(definition: &MdevDefinition) -> Self {
         let MdevDefinition { parent, uuid, type_id, attributes } = definition.clone();
-        let how = Mechanism::Mdev { uuid, type_id, existing: false, attributes };
+        let how = Mechanism::Mdev { uuid, type_id, existing: false, attributes, define: false };
         Self { head: parent, partition: Some(Partition { parent, how }), members: Vec::new() }
+    }
+
+    /// Has mdevctl's definition written with it. Whether that can be: it is a mediated device.
+    pub const fn define(&mut self) -> bool {
+        let Some(Partition { how: Mechanism::Mdev { define, .. }, .. }) = &mut self.partition
+        else {
+            return false;
+        };
+        *define = true;
+        true
     }
 
     /// The functions that it takes from the host.
@@ -208,7 +218,8 @@ impl Scene<'_> {
                 "`handover ls` shows those that are there, `mdevctl list --defined` those that could be made",
             ));
         };
-        let how = Mechanism::Mdev { uuid, type_id, existing: true, attributes: Vec::new() };
+        let attributes = Vec::new();
+        let how = Mechanism::Mdev { uuid, type_id, existing: true, attributes, define: false };
         let partition = Some(Partition { parent, how });
         Ok(Chosen { head: parent, partition, members: Vec::new() })
     }

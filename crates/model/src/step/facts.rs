@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Lock, Replay, Step, VfioNode};
-use crate::Address;
+use crate::{Address, MdevDefinition};
 
 impl Step {
     /// The function that the step is about, if it is about one.
@@ -28,6 +28,8 @@ impl Step {
             | Self::CreateMdev { address, .. }
             | Self::RemoveMdev { address, .. }
             | Self::SetMdevAttribute { address, .. }
+            | Self::DefineMdev { address, .. }
+            | Self::UndefineMdev { address, .. }
             | Self::SetVgpu { address, .. } => Some(*address),
         }
     }
@@ -75,6 +77,12 @@ impl Step {
             Self::RemoveMdev { address, uuid, type_id } => {
                 Self::CreateMdev { address, uuid, type_id }
             }
+            Self::DefineMdev { address, uuid, type_id, attributes } => {
+                Self::UndefineMdev { address, uuid, type_id, attributes }
+            }
+            Self::UndefineMdev { address, uuid, type_id, attributes } => {
+                Self::DefineMdev { address, uuid, type_id, attributes }
+            }
             Self::SetVgpu { address, from, to } => Self::SetVgpu { address, from: to, to: from },
         })
     }
@@ -90,6 +98,8 @@ impl Step {
             | Self::SetAutoprobe { .. }
             | Self::SetVf { .. }
             | Self::SetMdevAttribute { .. } => 10,
+            // A disk under load may take its time for a sync.
+            Self::DefineMdev { .. } | Self::UndefineMdev { .. } => 60,
             Self::LoadModule { .. }
             | Self::Bind { .. }
             | Self::CreateMdev { .. }
@@ -125,11 +135,33 @@ impl Step {
         }
     }
 
+    /// mdevctl's definition that it writes or takes away.
+    #[must_use]
+    pub fn definition(&self) -> Option<MdevDefinition> {
+        match self.clone() {
+            Self::DefineMdev { address: parent, uuid, type_id, attributes }
+            | Self::UndefineMdev { address: parent, uuid, type_id, attributes } => {
+                Some(MdevDefinition { parent, uuid, type_id, attributes })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether what it changes is still there after a boot: a file, and not the kernel's state. Its intent has to be on the
+    /// disk before it is made, and it is undone in whichever boot its claim ends.
+    #[must_use]
+    pub const fn outlasts_the_boot(&self) -> bool {
+        matches!(self, Self::DefineMdev { .. } | Self::UndefineMdev { .. })
+    }
+
     /// Whether two steps change the same thing, so that the earlier of the two knows how it was found.
     #[must_use]
     pub fn changes_the_same(&self, other: &Self) -> bool {
         let mdev = |step: &Self| match step {
-            Self::CreateMdev { uuid, .. } | Self::RemoveMdev { uuid, .. } => Some(*uuid),
+            Self::CreateMdev { uuid, .. }
+            | Self::RemoveMdev { uuid, .. }
+            | Self::DefineMdev { uuid, .. }
+            | Self::UndefineMdev { uuid, .. } => Some(*uuid),
             Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Some(*uuid),
             _ => None,
         };
@@ -199,6 +231,8 @@ impl Step {
             Self::SetMdevAttribute { uuid, name, value, .. } => {
                 format!("write {value:?} to {name} of mediated device {uuid}")
             }
+            Self::DefineMdev { uuid, .. } => format!("define mediated device {uuid} for mdevctl"),
+            Self::UndefineMdev { uuid, .. } => format!("take mdevctl's definition of {uuid} away"),
             Self::SetVgpu { address, to: 0, .. } => format!("free the vGPU of {address}"),
             Self::SetVgpu { address, to, .. } => format!("make {address} a vGPU of type {to}"),
         }

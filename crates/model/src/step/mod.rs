@@ -218,6 +218,28 @@ pub enum Step {
         /// What is written.
         value: String,
     },
+    /// Write mdevctl's definition of a mediated device, where there is none. It lasts over a boot, as no other step does.
+    DefineMdev {
+        /// Its parent.
+        address: Address,
+        /// Its name.
+        uuid: Uuid,
+        /// Its type.
+        type_id: String,
+        /// Attributes to write after it is made, in order.
+        attributes: Vec<(String, String)>,
+    },
+    /// Take a definition away that is still as it was written.
+    UndefineMdev {
+        /// Its parent.
+        address: Address,
+        /// Its name.
+        uuid: Uuid,
+        /// Its type.
+        type_id: String,
+        /// Its attributes, in order.
+        attributes: Vec<(String, String)>,
+    },
     /// Make a virtual function a vGPU, or free it (0), by `nvidia/current_vgpu_type`. Freeing is tried for up to 10 s.
     SetVgpu {
         /// The virtual function.

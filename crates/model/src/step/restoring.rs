@@ -4,26 +4,28 @@ use super::Step;
 use crate::Address;
 
 impl Step {
-    /// Where the step stands among the restoring steps of one function: access first, then the partition, then the
+    /// Where the step stands among the restoring steps of one function: what is written down of it first, for nothing follows
+    /// from that; then access, then the partition, then the
     /// override, so that the probe that follows finds the function's own driver, power last because drivers set it when
     /// they bind.
     const fn restoring_rank(&self) -> u8 {
         match self {
-            Self::GrantGroup { .. } | Self::GrantNode { .. } => 0,
-            Self::SetVgpu { .. } | Self::RemoveMdev { .. } | Self::SetMdevAttribute { .. } => 1,
-            Self::SetOverride { .. } => 2,
-            Self::Unbind { .. } => 3,
-            Self::Return { .. } | Self::Bind { .. } => 4,
-            Self::SetVf { .. } | Self::CreateMdev { .. } => 5,
+            Self::UndefineMdev { .. } | Self::DefineMdev { .. } => 0,
+            Self::GrantGroup { .. } | Self::GrantNode { .. } => 1,
+            Self::SetVgpu { .. } | Self::RemoveMdev { .. } | Self::SetMdevAttribute { .. } => 2,
+            Self::SetOverride { .. } => 3,
+            Self::Unbind { .. } => 4,
+            Self::Return { .. } | Self::Bind { .. } => 5,
+            Self::SetVf { .. } | Self::CreateMdev { .. } => 6,
             // Virtual functions that come back get drivers, or none, as they did when they were found.
-            Self::SetAutoprobe { .. } => 6,
-            Self::SetVfCount { .. } => 7,
-            Self::SetPersistence { .. } => 8,
-            Self::SetPower { .. } => 9,
+            Self::SetAutoprobe { .. } => 7,
+            Self::SetVfCount { .. } => 8,
+            Self::SetPersistence { .. } => 9,
+            Self::SetPower { .. } => 10,
             Self::SetUnit { .. }
             | Self::Reset { .. }
             | Self::Evict { .. }
-            | Self::LoadModule { .. } => 10,
+            | Self::LoadModule { .. } => 11,
         }
     }
 }
@@ -42,7 +44,7 @@ pub fn restoring(done: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = done.iter().filter_map(Step::inverse).collect();
     steps.sort_by_key(|step| {
         let stage = match step {
-            Step::GrantGroup { .. } | Step::GrantNode { .. } => 0,
+            Step::UndefineMdev { .. } | Step::GrantGroup { .. } | Step::GrantNode { .. } => 0,
             Step::SetUnit { .. } => 2,
             _ => 1,
         };

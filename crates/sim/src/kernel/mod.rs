@@ -18,7 +18,8 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Address, Inventory, Kind, LinkBaseline, NodeAccess, PowerControl, VfSettings, is_vfio,
+    Address, Inventory, Kind, LinkBaseline, MdevDefinition, NodeAccess, PowerControl, VfSettings,
+    is_vfio,
 };
 use uuid::Uuid;
 
@@ -89,6 +90,8 @@ pub(crate) struct Kernel {
     pub(crate) mdevs: BTreeMap<Uuid, MdevState>,
     /// Their IOMMU groups.
     pub(crate) mdev_groups: BTreeMap<Uuid, u32>,
+    /// mdevctl's definitions, which are files: they outlast the boot.
+    pub(crate) definitions: BTreeMap<Uuid, MdevDefinition>,
     pub(crate) nodes: BTreeMap<u32, NodeAccess>,
     pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
     pub(crate) units: BTreeMap<String, bool>,
@@ -122,6 +125,7 @@ impl Kernel {
             vf_counts: BTreeMap::new(),
             mdevs: BTreeMap::new(),
             mdev_groups: BTreeMap::new(),
+            definitions: BTreeMap::new(),
             nodes: BTreeMap::new(),
             device_nodes: BTreeMap::new(),
             units: hardware.units.clone(),

@@ -21,6 +21,16 @@ impl Kernel {
             }
             _ => {}
         }
+        // So is a file, also of a device that is gone.
+        if let Some(ours) = step.definition() {
+            let there = self.definitions.get(&ours.uuid);
+            let write = matches!(step, Step::DefineMdev { .. });
+            return Ok(match there {
+                None => told(!write),
+                Some(there) if *there == ours => told(write),
+                Some(_) => Observed::Other("another definition".into()),
+            });
+        }
         let Some(address) = step.address() else { return Ok(Observed::Absent) };
         let Some(state) = self.functions.get(&address) else { return Ok(Observed::Absent) };
         match step {
@@ -77,6 +87,8 @@ impl Kernel {
             }
             Step::SetVgpu { from, to, .. } => compare(&state.vgpu?, from, to),
             Step::LoadModule { .. }
+            | Step::DefineMdev { .. }
+            | Step::UndefineMdev { .. }
             | Step::Evict { .. }
             | Step::SetUnit { .. }
             | Step::SetVfCount { .. }

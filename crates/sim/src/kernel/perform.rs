@@ -133,6 +133,14 @@ impl Kernel {
             Step::SetMdevAttribute { address, uuid, name, value } => {
                 self.write_mdev(*address, *uuid, name, value)
             }
+            Step::DefineMdev { uuid, .. } => {
+                self.definitions.extend(step.definition().map(|ours| (*uuid, ours)));
+                Ok(())
+            }
+            Step::UndefineMdev { uuid, .. } => {
+                self.definitions.remove(uuid);
+                Ok(())
+            }
             Step::SetVgpu { address, to, .. } => self.set_vgpu(*address, *to),
         }
     }

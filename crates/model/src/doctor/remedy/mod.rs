@@ -40,7 +40,8 @@ impl Remedy {
 }
 
 /// What makes the initial ramdisks of a system again; `None` where that is not known.
-const fn rebuild_initramfs(tool: InitramfsTool) -> Option<&'static str> {
+#[must_use]
+pub const fn rebuild_initramfs(tool: InitramfsTool) -> Option<&'static str> {
     match tool {
         InitramfsTool::InitramfsTools => Some("update-initramfs -u -k all"),
         InitramfsTool::Dracut => Some("dracut --force --regenerate-all"),

@@ -1,6 +1,7 @@
+# Written by Handover (`handover reserve`): changes are lost.
 # Gives the functions listed in /etc/handover/reserve to their vfio drivers before other drivers are loaded.
 # A line there is ADDRESS VENDOR DEVICE DRIVER. A function whose ids are others now is left alone: addresses can change
-# between boots. Written by `handover doctor`; to undo, delete the line there and make the initial ramdisk again.
+# between boots. To undo: `handover reserve --remove ADDRESS`, and make the initial ramdisk again.
 functions=/sys/bus/pci/devices
 while read -r address vendor device driver; do
     case $address in '' | '#'*) continue ;; esac

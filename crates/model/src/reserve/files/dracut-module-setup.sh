@@ -1,4 +1,5 @@
 #!/bin/bash
+# Written by Handover (`handover reserve`): changes are lost.
 # Puts Handover's list of reserved functions into the initial ramdisk.
 check() { [ -s /etc/handover/reserve ]; }
 depends() { return 0; }

@@ -1,0 +1,187 @@
+//! Reserving for the next boot on a made-up host: the files, what is printed, and what the boot makes of it.
+#![allow(clippy::unwrap_used)]
+
+mod hosts;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hosts::Host;
+use snapbox::{assert_data_eq, file};
+
+const GPU: &str = "0000:02:00.0";
+
+fn reserve(host: &Host, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.arg("reserve").args(arguments).arg("--root").arg(host.path());
+    command.output().unwrap()
+}
+
+/// What is printed, without where the host is.
+fn said(host: &Host, arguments: &[&str]) -> String {
+    let output = reserve(host, arguments);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.replace(&host.path().display().to_string(), "/host")
+}
+
+/// Why it is refused, and with which exit status.
+fn refused(host: &Host, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = reserve(host, arguments);
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// All files below a directory, with their contents.
+fn files(directory: &Path) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                left.push(path);
+            } else if path.is_file() {
+                all.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_gpu_is_reserved_with_all_that_goes_with_it_and_no_longer() {
+    let host = hosts::debian_with_gpu();
+    let before = files(&host.path().join("etc"));
+    let mut told = String::new();
+    for arguments in [
+        &[GPU, "--dry-run"][..],
+        &[GPU],
+        &[GPU],
+        &["--list"],
+        &[GPU, "--remove", "--dry-run"],
+        &[GPU, "--remove"],
+        &[GPU, "--remove"],
+        &["--list"],
+    ] {
+        if arguments.contains(&"--dry-run") && !arguments.contains(&"--remove") {
+            assert_eq!(files(&host.path().join("etc")), before);
+        }
+        told +=
+            &format!("$ handover reserve {}\n{}\n", arguments.join(" "), said(&host, arguments));
+    }
+    assert_data_eq!(told, file!["reserve/debian.txt"].raw());
+    assert_eq!(files(&host.path().join("etc")), before, "all of it is gone");
+    assert!(!host.path().join("etc/handover").exists());
+}
+
+#[test]
+fn a_program_gets_json() {
+    let host = hosts::debian_with_gpu();
+    let json: serde_json::Value = serde_json::from_str(&said(&host, &[GPU, "--json"])).unwrap();
+    assert_eq!(json["functions"][0]["pci_address"], GPU);
+    assert_eq!(json["written"][0], "/host/etc/handover/reserve");
+    assert_eq!(json["to_run"], "update-initramfs -u -k all");
+    let json: serde_json::Value =
+        serde_json::from_str(&said(&host, &["--list", "--json"])).unwrap();
+    assert_eq!(json[0]["driver"], "vfio-pci");
+}
+
+#[test]
+fn what_is_not_ours_is_neither_overwritten_nor_removed() {
+    let host = hosts::debian_with_gpu();
+    let hook = "etc/initramfs-tools/hooks/handover";
+    host.file(hook, "#!/bin/sh\n# mine\n");
+    let (status, why) = refused(&host, &[GPU]);
+    assert_eq!(status, Some(5), "{why}");
+    assert!(why.contains(hook) && why.contains("not Handover's"), "{why}");
+    assert!(!host.path().join("etc/handover").exists(), "nothing is written then");
+    fs::remove_file(host.path().join(hook)).unwrap();
+    // A person's own lines in the list stay, in both directions.
+    host.file(
+        "etc/handover/reserve",
+        "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n",
+    );
+    said(&host, &[GPU]);
+    said(&host, &[GPU, "--remove"]);
+    let list = || fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
+    assert_eq!(list(), "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n");
+    assert!(host.path().join(hook).exists(), "another device is still reserved");
+    // What is not there any more can be taken out all the same.
+    said(&host, &["0000:7f:00.0", "--remove"]);
+    assert_eq!(list(), "# the card in the lower slot\n");
+    assert!(!host.path().join(hook).exists());
+}
+
+#[test]
+fn what_cannot_be_reserved_is_refused() {
+    let host = hosts::debian_with_gpu();
+    let before = files(&host.path().join("etc"));
+    let (status, why) = refused(&host, &["0000:7f:00.0"]);
+    assert_eq!(status, Some(3), "{why}");
+    let (status, why) = refused(&host, &[GPU, "--rebuild"]);
+    assert_eq!(status, Some(2), "{why}");
+    assert_eq!(files(&host.path().join("etc")), before);
+    fs::remove_file(host.path().join("usr/sbin/mkinitramfs")).unwrap();
+    let (status, why) = refused(&host, &[GPU]);
+    assert_eq!(status, Some(6), "{why}");
+    assert!(why.contains("initial ramdisk"), "{why}");
+}
+
+/// The boot's script, run on the host's own tree, with a `modprobe` that only says that it was called.
+fn boot(host: &Host) -> Output {
+    let bin = host.path().join("stubs");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(
+        bin.join("modprobe"),
+        format!("#!/bin/sh\necho \"$@\" >> {}/called\n", bin.display()),
+    )
+    .unwrap();
+    fs::set_permissions(bin.join("modprobe"), PermissionsExt::from_mode(0o755)).unwrap();
+    let script = host.path().join("etc/initramfs-tools/scripts/init-top/handover");
+    let below = |text: String| {
+        ["etc", "sys"].iter().fold(text, |text, top| {
+            [" ", "="].iter().fold(text, |text, before| {
+                text.replace(
+                    &format!("{before}/{top}/"),
+                    &format!("{before}{}/{top}/", host.path().display()),
+                )
+            })
+        })
+    };
+    let own = host.path().join("etc/handover/reserve.sh");
+    let text = below(fs::read_to_string(&own).unwrap());
+    fs::write(&own, text).unwrap();
+    let script = below(fs::read_to_string(script).unwrap());
+    Command::new("sh")
+        .args(["-eu", "-c", &script])
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn at_the_boot_only_what_still_is_the_same_is_taken() {
+    let host = hosts::debian_with_gpu();
+    said(&host, &[GPU]);
+    let own = format!("sys/bus/pci/devices/{GPU}");
+    let list = fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
+    let others: Vec<&str> = list.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(others.contains(&GPU), "{list}");
+    for address in &others {
+        host.file(&format!("sys/bus/pci/devices/{address}/driver_override"), "(null)\n");
+    }
+    let output = boot(&host);
+    assert!(output.status.success(), "{output:?}");
+    let read = |path: &str| fs::read_to_string(host.path().join(path)).unwrap();
+    assert_eq!(read(&format!("{own}/driver_override")), "vfio-pci\n");
+    assert!(read("stubs/called").lines().all(|line| line == "vfio-pci"));
+    // Another card is there at the next boot.
+    host.file(&format!("{own}/device"), "0x1af4\n");
+    host.file(&format!("{own}/driver_override"), "(null)\n");
+    assert!(boot(&host).status.success());
+    assert_eq!(read(&format!("{own}/driver_override")), "(null)\n");
+    assert!(said(&host, &["--list"]).contains("another device is there (10de:1af4)"));
+}

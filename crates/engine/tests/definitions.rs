@@ -1,0 +1,161 @@
+//! mdevctl's definitions of mediated devices that claims make: written where asked, and gone with the claim.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use engine::{ClaimRequest, ClaimStep, Engine};
+use model::{Claim, ClaimState, Code, Host, MdevDefinition, Step};
+use sim::{Fault, When};
+use support::{Rig, at, request};
+use uuid::Uuid;
+
+const PARENT: &str = "0000:03:00.0";
+const PROFILE: &str = "profile=A100-4C,nvidia/vgpu_params=frame_rate_limiter=0";
+
+fn defined(owner: &str) -> ClaimRequest {
+    ClaimRequest { define: true, ..request(owner, &[PROFILE]) }
+}
+
+fn claim(engine: &Engine, request: &ClaimRequest) -> (Claim, Uuid) {
+    let claim = engine.claim(request).unwrap().claim;
+    let uuid = claim.parts[0].partition.as_ref().unwrap().mdev().unwrap();
+    (claim, uuid)
+}
+
+/// As `mdevctl modify` does.
+fn modify(rig: &Rig, uuid: Uuid) -> MdevDefinition {
+    let all = rig.host.mdev_definitions();
+    let there = all.into_iter().find(|one| one.uuid == uuid).unwrap();
+    let MdevDefinition { parent: address, uuid, type_id, attributes } = there;
+    rig.host.meddle(&Step::UndefineMdev { address, uuid, type_id, attributes }).unwrap();
+    define(rig, uuid, "another type")
+}
+
+fn define(rig: &Rig, uuid: Uuid, type_id: &str) -> MdevDefinition {
+    let (address, type_id, attributes) = (at(PARENT), type_id.to_owned(), Vec::new());
+    let step = Step::DefineMdev { address, uuid, type_id, attributes };
+    rig.host.meddle(&step).unwrap();
+    step.definition().unwrap()
+}
+
+#[test]
+fn a_definition_comes_and_goes_with_its_claim() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let (_, uuid) = claim(&engine, &defined("one"));
+    let written = rig.host.snapshot().definitions[&uuid].clone();
+    assert_eq!((written.parent, written.type_id.as_str()), (at(PARENT), "nvidia-468"));
+    let params = ("nvidia/vgpu_params".to_owned(), "frame_rate_limiter=0".to_owned());
+    assert_eq!(written.attributes, [params]);
+    assert!(!engine.claim(&defined("one")).unwrap().new, "the same words are the same claim");
+    engine.unprepare_claim("job/one").unwrap();
+    rig.assert_untouched("after it was unprepared");
+    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    assert!(rig.host.snapshot().definitions.contains_key(&uuid), "it is a part of the claim");
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+    claim(&engine, &ClaimRequest { define: false, ..defined("one") });
+    assert!(rig.host.snapshot().definitions.is_empty(), "nobody asked for it");
+}
+
+#[test]
+fn what_others_defined_or_changed_stays() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let (_, uuid) = claim(&engine, &defined("one"));
+    let theirs = modify(&rig, uuid);
+    engine.release_claim("job/one", None).unwrap();
+    let now = rig.host.snapshot();
+    assert_eq!(now.definitions[&uuid], theirs, "it is not as it was written any more");
+    assert_eq!(now.mdevs, rig.before.mdevs, "the device itself is the claim's all the same");
+    let ended = engine.journal(1).unwrap().remove(0);
+    assert!(ended.error.unwrap().contains("something else changed it since"));
+    // One that is written down already is made as it is written, and stays written.
+    let theirs = define(&rig, Uuid::from_u128(7), "nvidia-468");
+    let want = format!("mdev={}", theirs.uuid);
+    let (again, _) =
+        claim(&engine, &ClaimRequest { define: true, ..request("two", &[want.as_str()]) });
+    assert_eq!(again.state, ClaimState::Prepared);
+    engine.release_claim("job/two", None).unwrap();
+    let now = rig.host.snapshot();
+    assert_eq!((now.definitions.get(&theirs.uuid), &now.mdevs), (Some(&theirs), &rig.before.mdevs));
+}
+
+#[test]
+fn only_mediated_devices_can_be_defined() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let nic = ClaimRequest { define: true, ..request("one", &["0000:05:00.0"]) };
+    let refusal = engine.claim(&nic).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidRequest, "{refusal}");
+    assert!(refusal.message.contains("mdevctl"), "{refusal}");
+    rig.assert_untouched("after the refusal");
+}
+
+#[test]
+fn a_definition_that_cannot_be_written_undoes_the_claim() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let writing = |step: &Step| matches!(step, Step::DefineMdev { .. });
+    rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
+    assert_eq!(engine.claim(&defined("one")).unwrap_err().code, Code::StepFailed);
+    rig.assert_untouched("after the refusal");
+    // One that cannot be removed keeps nobody from the device, and is tried again.
+    claim(&engine, &defined("one"));
+    let removing = |step: &Step| matches!(step, Step::UndefineMdev { .. });
+    rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
+    assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::UndoFailed);
+    assert_eq!(rig.host.snapshot().mdevs, rig.before.mdevs);
+    engine.reconcile().unwrap();
+    rig.assert_untouched("after it was tried again");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn a_definition_outlasts_the_boot_and_goes_with_its_claim_then() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let (_, uuid) = claim(&engine, &defined("one"));
+    claim(&engine, &defined("two"));
+    drop(engine);
+    rig.host.reboot();
+    let (engine, _) = rig.open_recovered();
+    let now = rig.host.snapshot();
+    assert_eq!((now.mdevs.len(), now.definitions.len()), (0, 2));
+    assert!(engine.claims().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
+    // It is still the claim's when that is prepared again, or only released.
+    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    assert!(rig.host.snapshot().mdevs.contains_key(&uuid));
+    for owner in ["job/one", "job/two"] {
+        engine.release_claim(owner, None).unwrap();
+    }
+    assert!(rig.host.snapshot().definitions.is_empty());
+}
+
+#[test]
+fn an_orphan_of_an_earlier_boot_still_takes_its_definition_along() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    claim(&engine, &defined("one"));
+    let removing = |step: &Step| matches!(step, Step::UndefineMdev { .. });
+    rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
+    engine.release_claim("job/one", None).unwrap_err();
+    drop(engine);
+    rig.host.reboot();
+    let (engine, _) = rig.open_recovered();
+    assert!(rig.host.snapshot().definitions.is_empty(), "it is nobody's");
+    assert!(engine.claims().unwrap().is_empty());
+}
+
+#[test]
+fn a_reserved_claim_is_defined_when_it_is_prepared() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let (_, uuid) = claim(&engine, &ClaimRequest { step: ClaimStep::Reserve, ..defined("one") });
+    assert!(rig.host.snapshot().definitions.is_empty());
+    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    assert!(rig.host.snapshot().definitions.contains_key(&uuid));
+    engine.release_claim("job/one", None).unwrap();
+    rig.assert_untouched("after the release");
+}

@@ -1,0 +1,165 @@
+//! Files of configuration, which stay over a boot: each is put in place whole, or not at all.
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::Result;
+use super::files::Files;
+
+/// What may be in the place where a file is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: what is there is another's.
+    Nothing,
+    /// Anything: it is replaced.
+    Anything,
+}
+
+impl Files {
+    /// Puts a file in place, with the directories above it. Another name has it first, so that nobody sees half of it, and
+    /// it is on the disk when this returns (rename(2), fsync(2)).
+    pub fn keep(&self, path: &str, text: &str, mode: Mode, before: Before) -> Result<()> {
+        let (directory, name) = split(path);
+        let directory = self.made(directory)?;
+        let new = passing(name);
+        match rustix::fs::unlinkat(&directory, &new, AtFlags::empty()) {
+            // One that was cut off may have left it.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let put = write_new(&directory, &new, text, mode).and_then(|()| {
+            let flags = match before {
+                Before::Nothing => RenameFlags::NOREPLACE,
+                Before::Anything => RenameFlags::empty(),
+            };
+            rustix::fs::renameat_with(&directory, &new, &directory, name, flags)
+        });
+        if put.is_err() {
+            // What went wrong before counts more.
+            let _ = rustix::fs::unlinkat(&directory, &new, AtFlags::empty());
+        }
+        put?;
+        rustix::fs::fsync(&directory)
+    }
+
+    /// Removes a file. What is not there is removed.
+    pub fn forget(&self, path: &str) -> Result<()> {
+        let (above, name) = split(path);
+        let directory = match self.open(above, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        for name in [name, &passing(name)] {
+            match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        rustix::fs::fsync(&directory)
+    }
+
+    /// Removes a directory in which nothing is; one with anything in it stays.
+    pub fn forget_empty(&self, path: &str) {
+        let (above, name) = split(path);
+        if let Ok(above) = self.open(above, OFlags::RDONLY | OFlags::DIRECTORY) {
+            let _ = rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR);
+        }
+    }
+
+    /// Opens a directory and locks it, waiting for whoever has it.
+    pub fn locked(&self, path: &str) -> Result<OwnedFd> {
+        let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        loop {
+            match rustix::fs::flock(&directory, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                locked => return locked.map(|()| directory),
+            }
+        }
+    }
+
+    /// Opens a directory, which is made where it is not there.
+    fn made(&self, path: &str) -> Result<OwnedFd> {
+        let opened = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
+        if opened.as_ref().err() != Some(&Errno::NOENT) || path == "." {
+            return opened;
+        }
+        let (above, name) = split(path);
+        let above = self.made(above)?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        rustix::fs::fsync(&above)?;
+        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+}
+
+/// A path's directory and its last component.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or((".", path))
+}
+
+/// The name that a file has while it is written.
+fn passing(name: &str) -> String {
+    format!(".{name}.handover")
+}
+
+fn write_new(directory: &OwnedFd, name: &str, text: &str, mode: Mode) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, mode)?;
+    let mut left = text.as_bytes();
+    while !left.is_empty() {
+        match rustix::io::write(&file, left) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // Whatever the umask is: others read it too.
+    rustix::fs::fchmod(&file, mode)?;
+    rustix::fs::fsync(&file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::root::Root;
+
+    #[test]
+    fn a_file_is_put_whole_and_another_is_replaced_only_where_that_is_meant() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path()).unwrap();
+        root.keep("etc/a/b/file", "one\n", 0o644, Before::Nothing).unwrap();
+        let file = place.path().join("etc/a/b/file");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        // What a writer that was cut off left is no obstacle, and does not stay.
+        std::fs::write(place.path().join("etc/a/b/.file.handover"), "hal").unwrap();
+        assert_eq!(root.keep("etc/a/b/file", "two\n", 0o644, Before::Nothing), Err(Errno::EXIST));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "one\n");
+        root.keep("etc/a/b/file", "two\n", 0o755, Before::Anything).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two\n");
+        assert_eq!(root.names("etc/a/b").unwrap(), ["file"]);
+        root.keep("etc/a/other", "1\n", 0o644, Before::Nothing).unwrap();
+        for _ in 0..2 {
+            root.forget("etc/a/b/file").unwrap();
+            root.forget_empty("etc/a/b");
+            root.forget_empty("etc/a");
+        }
+        assert_eq!(root.names("etc/a").unwrap(), ["other"]);
+    }
+
+    #[test]
+    fn no_link_leads_a_written_file_out_of_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        let inside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), inside.path().join("etc")).unwrap();
+        let root = Root::open(inside.path()).unwrap();
+        // The link is resolved inside, where its target is not there.
+        assert!(root.keep("etc/file", "x", 0o644, Before::Anything).is_err());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

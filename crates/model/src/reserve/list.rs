@@ -1,0 +1,121 @@
+//! The list: `ADDRESS VENDOR DEVICE DRIVER` a line. Comments, and lines that nobody understands, stay as they are.
+
+use std::fmt;
+
+use crate::{Address, Function, Id};
+
+/// A function that is reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Where it is.
+    pub address: Address,
+    /// The vendor that it must still have at the boot.
+    pub vendor: Id,
+    /// The device id that it must still have.
+    pub device: Id,
+    /// The vfio driver that gets it.
+    pub driver: String,
+}
+
+impl Reserved {
+    /// A function as it is found now.
+    #[must_use]
+    pub fn of(function: &Function) -> Self {
+        let Function { address, vendor, device, vfio_driver, .. } = function;
+        Self { address: *address, vendor: *vendor, device: *device, driver: vfio_driver.clone() }
+    }
+
+    /// Reads a line; `None` where it is none of the list's.
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let mut word = || words.next();
+        let address = word()?.parse().ok()?;
+        let vendor = word()?.strip_prefix("0x")?.parse().ok()?;
+        let device = word()?.strip_prefix("0x")?.parse().ok()?;
+        let driver = word()?.to_owned();
+        words.next().is_none().then_some(Self { address, vendor, device, driver })
+    }
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, vendor, device, driver } = self;
+        write!(f, "{address} 0x{vendor} 0x{device} {driver}")
+    }
+}
+
+/// What is reserved, in the list's order.
+#[must_use]
+pub fn entries(list: &str) -> Vec<Reserved> {
+    list.lines().filter_map(Reserved::read).collect()
+}
+
+/// The list with these in it: in the place of what it had for their addresses, else at its end.
+#[must_use]
+pub fn with(list: &str, wanted: &[Reserved]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut had: Vec<Address> = Vec::new();
+    for line in list.lines() {
+        let own = Reserved::read(line)
+            .and_then(|old| wanted.iter().find(|wanted| wanted.address == old.address));
+        match own {
+            None => lines.push(line.to_owned()),
+            Some(own) if had.contains(&own.address) => {}
+            Some(own) => {
+                had.push(own.address);
+                lines.push(own.to_string());
+            }
+        }
+    }
+    let new = wanted.iter().filter(|wanted| !had.contains(&wanted.address));
+    lines.extend(new.map(ToString::to_string));
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// The list without these addresses.
+#[must_use]
+pub fn without(list: &str, addresses: &[Address]) -> String {
+    let stays = |line: &&str| {
+        Reserved::read(line).is_none_or(|reserved| !addresses.contains(&reserved.address))
+    };
+    list.lines().filter(stays).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reserved(text: &str) -> Reserved {
+        Reserved::read(text).unwrap()
+    }
+
+    #[test]
+    fn lines_of_others_stay_where_they_are() {
+        let gpu = reserved("0000:01:00.0 0x10de 0x20b0 vfio-pci");
+        let list = "# mine\n0000:01:00.0 0x10de 0x1b38 vfio-pci\n\nwhat is this\n0000:02:00.0 0x8086 0x10fb vfio-pci\n";
+        let changed = with(list, std::slice::from_ref(&gpu));
+        assert_eq!(
+            changed,
+            "# mine\n0000:01:00.0 0x10de 0x20b0 vfio-pci\n\nwhat is this\n0000:02:00.0 0x8086 0x10fb vfio-pci\n"
+        );
+        assert_eq!(with(&changed, std::slice::from_ref(&gpu)), changed);
+        let other = reserved("0000:02:00.0 0x8086 0x10fb vfio-pci");
+        assert_eq!(
+            without(&changed, &[other.address]),
+            with("# mine\n0000:01:00.0 0x10de 0x20b0 vfio-pci\n\nwhat is this\n", &[gpu])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_is_there_once_and_can_be_taken_out(list in "(#?[0-9a-fx:. \t]{0,40}\n){0,6}") {
+            let gpu = reserved("0000:01:00.0 0x10de 0x20b0 vfio-pci");
+            let more = with(&list, std::slice::from_ref(&gpu));
+            prop_assert_eq!(entries(&more).iter().filter(|one| **one == gpu).count(), 1);
+            let less = without(&more, &[gpu.address]);
+            prop_assert!(entries(&less).iter().all(|one| one.address != gpu.address));
+            prop_assert_eq!(without(&list, &[gpu.address]), less);
+        }
+    }
+}

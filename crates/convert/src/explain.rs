@@ -65,6 +65,13 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
         );
         line(&format!("network {network}"), &why);
     }
+    for (region, bytes) in &devices.memory_limits {
+        let why = format!(
+            "at most {} of it: the pod's annotation tells it to Handover's hook of podman, which sets dmem.max",
+            model::shown::bytes(*bytes)
+        );
+        line(region, &why);
+    }
     if devices.lock_memory {
         line(
             "locked memory",

@@ -32,21 +32,21 @@ impl Looked {
     }
 }
 
-/// Chooses for each machine. With `--claim` the claim chooses.
-pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<(), Refusal> {
+/// Chooses for each machine, and tells by which way. With `--claim` the claim chooses.
+pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<devices::Way, Refusal> {
     if machines.iter().all(|machine| machine.wanted.is_empty()) {
-        return Ok(());
+        return Ok(devices::Way::Nodes);
     }
     if pod.no_host() {
         warn("--host none: devices have their usual names, and nothing was checked on a host");
         for machine in machines {
             machine.devices = fixed(&machine.wanted);
         }
-        return Ok(());
+        return Ok(devices::Way::Nodes);
     }
     if pod.claim {
         say("devices by VFIO, claimed and prepared by Handover");
-        return Ok(());
+        return Ok(devices::Way::Vfio);
     }
     let host = look(pod, machines)?;
     let way = match way {
@@ -60,7 +60,7 @@ pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<(), Refus
     for (machine, devices) in machines.iter_mut().zip(chosen) {
         machine.devices = devices;
     }
-    Ok(())
+    Ok(way)
 }
 
 /// Looks at the host.

@@ -4,6 +4,7 @@ mod chosen;
 mod claimed;
 mod down;
 mod files;
+mod memory;
 mod nodes;
 
 use std::io::Write as _;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
-use convert::devices::{self, Devices, Wanted};
+use convert::devices::{self, Devices, MemoryLimit, Wanted};
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
 use convert::{Instance, Presets};
@@ -90,6 +91,11 @@ pub struct Pod {
     #[arg(long = "resource", value_name = "NAME=WANT", value_parser = resource)]
     resources: Vec<(String, Want)>,
 
+    /// How much memory of each GPU a pod may take, such as 4Gi, where the kernel and the GPU's driver account it; the
+    /// machine's annotation handover.dev/gpu-memory-limit by default
+    #[arg(long, value_name = "QUANTITY", value_parser = memory_limit)]
+    gpu_memory_limit: Option<MemoryLimit>,
+
     /// Claim the devices for the pod, and prepare them for VFIO; asked again it is the same claim
     #[arg(long, conflicts_with = "host")]
     claim: bool,
@@ -153,6 +159,10 @@ fn resource(text: &str) -> Result<(String, Want), String> {
     Ok((name.to_owned(), want))
 }
 
+fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
+    text.parse().map_err(|refusal: Refusal| format!("{}; {}", refusal.message, refusal.remedy))
+}
+
 impl Pod {
     pub fn run(self) -> Done {
         if let Some(down) = &self.down {
@@ -161,7 +171,8 @@ impl Pod {
         let what = || Failure::to(format!("convert {}", self.source()));
         let mut machines = self.read()?;
         let way = self.way(&machines).map_err(what())?;
-        chosen::choose(&self, way, &mut machines).map_err(what())?;
+        let chosen = chosen::choose(&self, way, &mut machines).map_err(what())?;
+        memory::limit(&self, chosen, &mut machines).map_err(what())?;
         let missing: Vec<Refusal> =
             machines.iter_mut().flat_map(|one| std::mem::take(&mut one.devices.missing)).collect();
         self.accept(missing).map_err(what())?;

@@ -2,6 +2,7 @@
 
 mod choose;
 mod fixed;
+mod memory;
 mod nodes;
 mod resource;
 mod vfio;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 
 pub use choose::{Way, choose};
 pub use fixed::fixed;
+pub use memory::{MemoryLimit, asked, limit};
+pub(crate) use memory::{TOLD, told};
 pub use nodes::nodes;
 pub use resource::{Resource, Vendor};
 pub use vfio::{Given, given, vfio, wants};
@@ -77,6 +80,8 @@ pub struct Devices {
     pub networks: Vec<(String, String)>,
     /// Whether the guest's memory is locked, as VFIO does.
     pub lock_memory: bool,
+    /// How many bytes may be taken of regions of device memory, by their names.
+    pub memory_limits: Vec<(String, u64)>,
     /// The functions that they are of.
     pub functions: Vec<Address>,
     /// The mediated devices among them.

@@ -10,7 +10,7 @@ mod volumes;
 use serde_json::{Map, Value, json};
 use sha1_smol::Sha1;
 
-use crate::devices::Devices;
+use crate::devices::{self, Devices};
 use crate::instance::{Instance, owner};
 use crate::values::Below as _;
 use crate::{overhead, standalone};
@@ -141,6 +141,9 @@ fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<Str
     if devices.lock_memory {
         // The only way to a limit of locked memory in `podman kube play`; rootless podman cannot raise its own.
         add("io.podman.annotations.ulimit", "memlock=-1:-1".into());
+    }
+    if let Some(lines) = devices::told(devices) {
+        add(devices::TOLD, lines.into());
     }
     all
 }

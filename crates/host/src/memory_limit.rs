@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,13 +48,21 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!(
-                "handover: the container's device memory cannot be limited: {reason}\n\
-                 play the pod as root on the host that it was made for, or make it without --gpu-memory-limit"
-            );
+            tell(&format!(
+                "the container's device memory cannot be limited: {reason}; play the pod as root on the host that it \
+                 was made for, or make it without --gpu-memory-limit"
+            ));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says it to the system's log too: of a hook's own words crun shows none.
+fn tell(text: &str) {
+    eprintln!("handover: {text}");
+    // An error of a program (syslog(3): LOG_USER and LOG_ERR). Where nobody listens, nothing is lost.
+    let line = format!("<11>handover[{}]: {text}", std::process::id());
+    let _ = UnixDatagram::unbound().and_then(|socket| socket.send_to(line.as_bytes(), "/dev/log"));
 }
 
 /// Limits the container whose state is told.

@@ -1,6 +1,9 @@
 //! Pods of KubeVirt machines, played by podman itself: the guest has the device, and the host has it back after.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use lab::{Lab, Options};
 
 use crate::support::{AUDIO, GPU, Host, NVME, wanted};
 
@@ -25,6 +28,9 @@ spec:
 {devices}"
     )
 }
+
+/// The host's own display, which has a driver's nodes and a region of memory with the lab's module.
+const DISPLAY: &str = "0000:02:00.0";
 
 /// An emulated host with podman and the launcher's image.
 fn ready(topology: &str) -> Host {
@@ -89,4 +95,78 @@ fn a_guest_in_a_pod_has_the_claimed_devices_and_the_host_has_them_back() {
     assert_eq!(host.sh("podman ps -aq; podman pod ps -q"), "");
     assert_eq!(host.sh("handover claims --json").trim(), "[]");
     assert_eq!(host.snapshot(), before);
+}
+
+/// A host with a GPU whose memory can be limited; none with a kernel that has no such controller.
+fn with_regions() -> Option<Host> {
+    let packaging = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));
+    let options = Options { share: Some(packaging), ..Options::default() };
+    let host = Host { lab: Lab::start(&options).unwrap() };
+    host.sh(&format!("/opt/lab/podman; modprobe labdmem function={DISPLAY}"));
+    let there = host.sh("ls /sys/fs/cgroup/dmem.capacity 2>/dev/null || true");
+    if there.is_empty() {
+        println!(
+            "SKIPPED: this kernel has no dmem controller (the slim one has it: cargo lab build --slim)"
+        );
+        return None;
+    }
+    Some(host)
+}
+
+const LIMITED: &str =
+    "cd /tmp; handover pod --devices=nodes --launcher-image localhost/launcher:latest vm.yaml";
+
+#[test]
+fn the_gpu_memory_of_a_pod_is_limited() {
+    if !wanted() {
+        return;
+    }
+    let Some(host) = with_regions() else { return };
+    let devices = "          gpus:\n          - { name: gpu, deviceName: amd.com/gpu }\n";
+    let text = machine("box", "", devices)
+        .replace("lab/guest", "handover.dev/gpu-memory-limit: 16Mi\n        lab/guest");
+    host.sh(&format!("cat >/tmp/vm.yaml <<'END'\n{text}END"));
+    // Nothing would keep the limit yet.
+    let early = host.lab.exec(&format!("{LIMITED} 2>&1")).unwrap();
+    assert!(early.status == 6 && early.stdout.contains("oci-hook.json"), "{early:?}");
+    host.sh(
+        "install -D -m 644 /host/oci-hook.json /usr/share/containers/oci/hooks.d/handover.json",
+    );
+    let much = host.lab.exec(&format!("{LIMITED} --gpu-memory-limit 65Mi 2>&1")).unwrap();
+    assert!(much.status == 8 && much.stdout.contains("is more than 0000:02:00.0 has"), "{much:?}");
+
+    host.sh(&format!("{LIMITED} >vm.pod.yaml && podman kube play --network none vm.pod.yaml"));
+    let limit = || {
+        host.sh("pid=$(podman inspect virt-launcher-box-compute | jq '.[0].State.Pid')
+             cat /sys/fs/cgroup/$(sed 's/^0:://' /proc/$pid/cgroup)/dmem.max")
+    };
+    assert_eq!(limit(), format!("drm/{DISPLAY}/vram0 16777216\n"));
+    // The kernel keeps it: a program in the container may take so much and no more.
+    let take = |bytes: u32| {
+        let script = format!("echo {bytes} >/dev/dri/renderD128");
+        let exec =
+            format!("podman exec virt-launcher-box-compute /host-usr/bin/bash -c '{script}' 2>&1");
+        host.lab.exec(&exec).unwrap()
+    };
+    assert_eq!(take(16 << 20).status, 0);
+    let over = take(17 << 20);
+    assert!(over.status != 0 && over.stdout.contains("temporarily unavailable"), "{over:?}");
+    host.sh("podman restart -t 1 virt-launcher-box-compute");
+    assert_eq!(limit(), format!("drm/{DISPLAY}/vram0 16777216\n"));
+    host.sh("podman kube down /tmp/vm.pod.yaml");
+    not_limited_is_not_started(&host);
+}
+
+/// A pod of another host, whose region is not here.
+fn not_limited_is_not_started(host: &Host) {
+    let listen = "socat -u UNIX-RECV:/dev/log OPEN:/tmp/syslog,creat";
+    host.sh(&format!(
+        "setsid {listen} >/dev/null 2>&1 </dev/null & for try in $(seq 200); do [ -S /dev/log ] && exit 0; sleep 0.05; done; exit 1"
+    ));
+    let other = "sed 's/0000:02:00.0.vram0/0000:09:00.0\\/vram0/' /tmp/vm.pod.yaml | podman kube play --network none - 2>&1";
+    let refused = host.lab.exec(other).unwrap();
+    assert!(refused.status != 0 && refused.stdout.contains("hook"), "{refused:?}");
+    let log = host.sh("cat /tmp/syslog");
+    assert!(log.contains("cannot be limited") && log.contains("0000:09:00.0/vram0"), "{log}");
+    host.sh("podman kube down /tmp/vm.pod.yaml");
 }

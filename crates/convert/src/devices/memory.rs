@@ -137,7 +137,8 @@ fn no_hook() -> Refusal {
     refusal(
         Code::InvalidState,
         "podman has no hook that sets it",
-        "install packaging/oci-hook.json as /etc/containers/oci/hooks.d/handover.json".to_owned(),
+        "install packaging/oci-hook.json as /usr/share/containers/oci/hooks.d/handover.json"
+            .to_owned(),
     )
 }
 

@@ -9,7 +9,6 @@ mod nodes;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
 use convert::devices::{self, Devices, Wanted};
 use convert::pod::{self, ConsoleProxy, Settings};
@@ -20,6 +19,7 @@ use model::{Code, Refusal};
 
 use crate::door::Door;
 use crate::failure::{Done, Failure};
+use crate::output::warning as warn;
 
 /// Convert KubeVirt virtual machines to pods that podman plays, with this host's devices
 ///
@@ -286,13 +286,6 @@ impl Pod {
         out.flush()?;
         Ok(())
     }
-}
-
-/// Says what a person should know.
-fn warn(text: &str) {
-    let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    let text = format!("{yellow}warning:{yellow:#} {text}\n");
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Says what is done.

@@ -15,7 +15,9 @@ use uuid::Uuid;
 pub use choose::{Way, choose};
 pub use fixed::fixed;
 pub use nodes::nodes;
+pub(crate) use nodes::own_nodes;
 pub use resource::{Resource, Vendor};
+pub(crate) use vfio::opened;
 pub use vfio::{Given, given, vfio, wants};
 
 use crate::instance::Instance;

@@ -190,6 +190,17 @@ fn bound(function: &Function, scene: &Scene<'_>) -> Given {
     }
 }
 
+/// The nodes by which devices are opened: those of their groups, or their own where there are no groups.
+#[must_use]
+pub(crate) fn opened(groups: &[String], devices: &[String]) -> Vec<String> {
+    let (first, rest) = match (groups, devices) {
+        ([], []) => return Vec::new(),
+        ([], devices) => ("/dev/iommu", devices),
+        (groups, _) => ("/dev/vfio/vfio", groups),
+    };
+    [first.to_owned()].into_iter().chain(rest.iter().cloned()).collect()
+}
+
 /// The pod's side of devices that were given.
 #[must_use]
 pub fn given(all: &[(Wanted, Given)]) -> Devices {

@@ -27,7 +27,8 @@ const SHARED: [&str; 1] = ["/dev/kfd"];
 /// that has what it uses.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// Claims (id or owner KIND/ID), addresses, registered names, mediated devices; all that containers can use by default
+    /// Claims (id or owner KIND/ID), addresses, registered names, mediated devices, MIG instances (ADDRESS:gi1:ci0); all that
+    /// containers can use by default
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
 
@@ -82,7 +83,7 @@ impl Generate {
     }
 
     fn specs(&self, door: &Door) -> Result<Vec<Spec>, Refusal> {
-        let inventory = self.source.inventory(&self.source.open()?)?;
+        let inventory = self.inventory()?;
         let mut present: Vec<String> = SHARED.map(str::to_owned).to_vec();
         present.retain(|path| self.is_this_host() && Path::new(path).exists());
         let host = Host { inventory: &inventory, present: &present };
@@ -98,6 +99,15 @@ impl Generate {
             }
         }
         Ok(specs)
+    }
+
+    /// The host's hardware; of NVIDIA's GPUs in detail, for their instances (MIG).
+    fn inventory(&self) -> Result<Inventory, Refusal> {
+        let host = self.source.open()?;
+        let inventory = self.source.inventory(&host)?;
+        let gpus = inventory.functions.values().filter(|one| one.nodes.nvidia_minor.is_some());
+        let gpus: Vec<Address> = gpus.map(|function| function.address).collect();
+        if gpus.is_empty() { Ok(inventory) } else { self.source.detail(&host, Some(&gpus)) }
     }
 
     /// The prepared claims, as far as they can be asked for, and the devices.
@@ -116,6 +126,9 @@ impl Generate {
     fn of(&self, door: &Door, host: &Host<'_>, what: &str) -> Result<Vec<Spec>, Refusal> {
         if let Ok(address) = what.parse::<Address>() {
             return Ok(vec![cdi::device(host, address, &address.to_string())?]);
+        }
+        if what.contains(":gi") {
+            return Ok(vec![cdi::instance(host, what)?]);
         }
         let uuid = what.parse::<Uuid>().ok();
         if let Some(uuid) = uuid

@@ -49,7 +49,8 @@ impl Listed {
         match (&self.problem, self.missing.as_slice()) {
             (Some(problem), _) => problem.clone(),
             (None, []) => "usable".to_owned(),
-            (None, missing) => format!("no {}", missing.join(", ")),
+            (None, [one]) => format!("no {one}"),
+            (None, [first, rest @ ..]) => format!("no {first} and {} more", rest.len()),
         }
     }
 }

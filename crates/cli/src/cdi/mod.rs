@@ -62,6 +62,19 @@ fn folders(dir: &Path) -> Vec<Folder> {
     all
 }
 
+/// The names in our files, where a directory is said or the usual ones are.
+pub fn names(dir: &Path) -> Result<Vec<String>, Refusal> {
+    let mut names = Vec::new();
+    for folder in folders(dir) {
+        let files = folder.ours()?.into_iter();
+        names.extend(files.filter_map(|file| file.spec.ok()).flat_map(|spec| {
+            let own: Vec<String> = spec.names().collect();
+            own
+        }));
+    }
+    Ok(names)
+}
+
 /// The claims, where they can be asked for.
 fn claims(door: &Door) -> Result<Vec<api::Claim>, Refusal> {
     door.ask(async |client| client.get("/claims").await, daemon::door::claims)

@@ -4,6 +4,7 @@ mod chosen;
 mod claimed;
 mod down;
 mod files;
+mod names;
 mod nodes;
 
 use std::io::Write as _;
@@ -102,6 +103,10 @@ pub struct Pod {
     #[arg(long, requires = "claim")]
     evict: bool,
 
+    /// Have the pod ask for its devices by name (Container Device Interface; podman 5.4 or newer)
+    #[arg(long)]
+    cdi: bool,
+
     /// Release what was claimed for a pod: its NAME, NAMESPACE/NAME, or the file with its machine
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["file", "vm_file", "claim"])]
     down: Option<String>,
@@ -169,6 +174,9 @@ impl Pod {
         // Last, so that nothing is claimed for a pod that there will not be.
         if way == Way::Vfio && self.claim {
             claimed::claim(&self, &mut machines).map_err(what())?;
+        }
+        if self.cdi {
+            names::ask(&self, &mut machines).map_err(what())?;
         }
         self.print(machines)
     }
@@ -240,6 +248,13 @@ impl Pod {
                 Code::InvalidRequest,
                 "addresses and IOMMU groups are the host's, and --host none looks at none",
                 "give a recording of the host (handover record), or run it there",
+            ));
+        }
+        if self.cdi && self.no_host() && !nothing {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "with --cdi devices are asked for by address, and --host none looks at no host",
+                "leave one of them out",
             ));
         }
         Ok(if nothing {

@@ -1,6 +1,6 @@
 //! Specifications of devices as they are found: on VFIO, or a GPU on its own driver.
 
-use model::{Address, Assembly, Code, Function, Inventory, Mdev, Refusal};
+use model::{Address, Assembly, Code, Function, Inventory, Mdev, MigInstance, Refusal};
 use uuid::Uuid;
 
 use super::claimed::told;
@@ -57,15 +57,52 @@ pub fn mediated(host: &Host<'_>, uuid: Uuid) -> Result<Spec, Refusal> {
     })
 }
 
+/// The specification of a part of a GPU in MIG mode, by a name such as `0000:41:00.0:gi1:ci0`.
+///
+/// # Errors
+/// `device_not_found`.
+pub fn instance(host: &Host<'_>, name: &str) -> Result<Spec, Refusal> {
+    let mut all = host.inventory.functions.values().flat_map(|one| instances(host, one));
+    all.find(|spec| spec.devices.iter().any(|device| device.name == name)).ok_or_else(|| {
+        Refusal::new(
+            Code::DeviceNotFound,
+            format!("there is no MIG instance {name}"),
+            "nvidia-smi mig -lci shows the instances that are there",
+        )
+    })
+}
+
 /// The specifications of all devices that a container could use now.
 #[must_use]
 pub fn all(host: &Host<'_>) -> Vec<Spec> {
     let assemblies = Assembly::all(host.inventory);
     let heads = assemblies.iter().filter_map(|assembly| host.inventory.function(assembly.head));
-    let devices =
-        heads.filter_map(|head| device(host, head.address, &head.address.to_string()).ok());
+    let of_head = |head: &Function| {
+        let whole = device(host, head.address, &head.address.to_string()).ok();
+        whole.into_iter().chain(instances(host, head)).collect::<Vec<_>>()
+    };
+    let devices = heads.flat_map(of_head);
     let mdevs = host.inventory.functions.values().flat_map(|parent| &parent.mdevs);
     devices.chain(mdevs.filter_map(of_mediated)).collect()
+}
+
+/// The specifications of a GPU's compute instances: its nodes, without the rights to other instances.
+fn instances(host: &Host<'_>, function: &Function) -> Vec<Spec> {
+    let all = function.detail.as_ref().map_or(&[][..], |detail| &detail.mig);
+    let spec = |own: &MigInstance| {
+        let gpu_instance = own.gpu_instance;
+        let is_other = |other: &&MigInstance| {
+            let within = other.gpu_instance == gpu_instance && other.compute_instance.is_none();
+            *other != own && !within
+        };
+        let others: Vec<String> = all.iter().filter(is_other).map(MigInstance::path).collect();
+        let mut nodes = own_nodes(function, host.present);
+        nodes.retain(|path| !others.contains(path));
+        let compute_instance = own.compute_instance?;
+        let name = format!("{}:gi{gpu_instance}:ci{compute_instance}", function.address);
+        Some(Spec::of(DEVICE, &name, Vec::new(), nodes))
+    };
+    all.iter().filter_map(spec).collect()
 }
 
 /// The nodes of all functions that go together with one.

@@ -7,7 +7,7 @@ mod found;
 use serde::{Deserialize, Serialize};
 
 pub use claimed::{Claimed, claim};
-pub use found::{Host, all, device, mediated};
+pub use found::{Host, all, device, instance, mediated};
 
 /// The kind of device that a claim is; its devices are named by the claim's id.
 pub const CLAIM: &str = "handover.dev/claim";

@@ -117,6 +117,14 @@ pub(crate) fn own_nodes(function: &Function, present: &[String]) -> Vec<String> 
 fn add_own(devices: &mut Devices, function: &Function, present: &[String], why: &str) {
     if let Some(minor) = function.nodes.nvidia_minor {
         devices.node(format!("nvidia{minor}"), format!("/dev/nvidia{minor}"), why);
+        for instance in function.detail.iter().flat_map(|detail| &detail.mig) {
+            let name = format!("nvidia-cap{}", instance.capability);
+            devices.node(
+                name,
+                instance.path(),
+                "it is the right to use an instance of that GPU (MIG)",
+            );
+        }
         return share_nvidia(devices);
     }
     for node in &function.nodes.drm {

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use api::client::Client;
 use clap::Args;
+use daemon::cdi::Keeper;
 use engine::{Config, Engine};
 use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
 use model::{Code, Launcher, Refusal};
 use vmm::qemu::{self, Qemu};
 
 use crate::connection::Connection;
+use crate::{cdi, output};
 
 /// The daemon, and what is used where none runs
 #[derive(Debug, Clone, Args)]
@@ -39,6 +41,16 @@ pub struct Door {
         default_value = "/run/handover"
     )]
     run_dir: PathBuf,
+
+    /// Where container tools are told of prepared claims, where no daemon runs; none for nowhere
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Without a daemon",
+        value_name = "DIR|none",
+        default_value = daemon::cdi::USUAL
+    )]
+    pub cdi_dir: PathBuf,
 }
 
 impl Door {
@@ -87,10 +99,14 @@ impl Door {
             shutdown_grace: Duration::from_secs(45),
         };
         let boundaries = Arc::new(daemon::Boundaries::from_environment());
-        let engine = Engine::open(config, Arc::new(host), launchers, boundaries)?;
+        let keeper = Keeper::new(cdi::folder(&self.cdi_dir), boundaries, output::warning);
+        let keeper = Arc::new(keeper);
+        let engine = Engine::open(config, Arc::new(host), launchers, keeper.clone())?;
+        keeper.begin(&engine);
         for note in engine.recover()?.notes {
             eprintln!("recovery: {note}");
         }
+        keeper.compare();
         Ok(engine)
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
 mod catalog;
+mod cdi;
 mod claim;
 mod connection;
 mod device;
@@ -53,6 +54,7 @@ enum Command {
     Unprepare(claim::Unprepare),
     Release(claim::Release),
     Renew(claim::Renew),
+    Cdi(Box<cdi::Cdi>),
     Sriov(sriov::Sriov),
     Recover(recover::Recover),
     Reconcile(recover::Reconcile),
@@ -102,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Unprepare(unprepare) => unprepare.run(),
         Command::Release(release) => release.run(),
         Command::Renew(renew) => renew.run(),
+        Command::Cdi(cdi) => cdi.run(),
         Command::Sriov(sriov) => sriov.run(),
         Command::Recover(recover) => recover.run(),
         Command::Reconcile(reconcile) => reconcile.run(),

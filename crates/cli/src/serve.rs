@@ -14,6 +14,7 @@ use model::{Code, Following, Launcher, Refusal};
 use tracing_subscriber::EnvFilter;
 use vmm::qemu::{self, Qemu};
 
+use crate::cdi;
 use crate::failure::{Done, Failure};
 
 /// Run the daemon
@@ -49,6 +50,10 @@ pub struct Serve {
     /// Where sockets and locks are: empty after a boot
     #[arg(long, value_name = "DIR", default_value = "/run/handover")]
     run_dir: PathBuf,
+
+    /// Where container tools are told of prepared claims; none for nowhere
+    #[arg(long, value_name = "DIR|none", default_value = daemon::cdi::USUAL)]
+    cdi_dir: PathBuf,
 
     /// A directory from below which images may be imported by path (may be repeated)
     #[arg(long = "image-dir", value_name = "DIR")]
@@ -138,6 +143,7 @@ impl Serve {
             token_file: self.token_file,
             no_auth: self.no_auth,
             host_names: self.host_names,
+            cdi: cdi::folder(&self.cdi_dir),
         };
         let config = Config {
             state_dir: self.state_dir,

@@ -56,6 +56,9 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
             line(&node.path, &node.why);
         }
     }
+    for name in &devices.names {
+        line(name, "podman reads what it stands for from /etc/cdi and /var/run/cdi");
+    }
     for (name, value) in &devices.env {
         line(&format!("{name}={value}"), "virt-launcher takes the device's address from it");
     }

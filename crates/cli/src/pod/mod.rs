@@ -5,12 +5,12 @@ mod claimed;
 mod down;
 mod files;
 mod memory;
+mod names;
 mod nodes;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
 use convert::devices::{self, Devices, MemoryLimit, Wanted};
 use convert::pod::{self, ConsoleProxy, Settings};
@@ -21,6 +21,7 @@ use model::{Code, Refusal};
 
 use crate::door::Door;
 use crate::failure::{Done, Failure};
+use crate::output::warning as warn;
 
 /// Convert KubeVirt virtual machines to pods that podman plays, with this host's devices
 ///
@@ -108,6 +109,10 @@ pub struct Pod {
     #[arg(long, requires = "claim")]
     evict: bool,
 
+    /// Have the pod ask for its devices by name (Container Device Interface; podman 5.4 or newer)
+    #[arg(long)]
+    cdi: bool,
+
     /// Release what was claimed for a pod: its NAME, NAMESPACE/NAME, or the file with its machine
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["file", "vm_file", "claim"])]
     down: Option<String>,
@@ -181,6 +186,9 @@ impl Pod {
         if way == Way::Vfio && self.claim {
             claimed::claim(&self, &mut machines).map_err(what())?;
         }
+        if self.cdi {
+            names::ask(&self, &mut machines).map_err(what())?;
+        }
         self.print(machines)
     }
 
@@ -253,6 +261,13 @@ impl Pod {
                 "give a recording of the host (handover record), or run it there",
             ));
         }
+        if self.cdi && self.no_host() && !nothing {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "with --cdi devices are asked for by address, and --host none looks at no host",
+                "leave one of them out",
+            ));
+        }
         Ok(if nothing {
             Way::Nodes
         } else if vfio {
@@ -297,13 +312,6 @@ impl Pod {
         out.flush()?;
         Ok(())
     }
-}
-
-/// Says what a person should know.
-fn warn(text: &str) {
-    let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    let text = format!("{yellow}warning:{yellow:#} {text}\n");
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Says what is done.

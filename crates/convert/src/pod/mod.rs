@@ -77,7 +77,7 @@ pub fn objects(instance: &mut Instance, settings: &Settings, devices: &Devices) 
 fn pod(instance: &mut Instance, settings: &Settings, devices: &Devices) -> Value {
     let memory_overhead = overhead::of(instance.spec());
     let volumes = volumes::of(instance, settings, devices);
-    let resources = resources::of(instance, memory_overhead);
+    let resources = resources::of(instance, devices, memory_overhead);
     let annotations = annotations(instance, memory_overhead.value(), devices);
     instance.name_interfaces();
     let compute = compute::container(instance, settings, devices, &volumes, resources);

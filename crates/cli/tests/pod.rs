@@ -89,6 +89,51 @@ fn missing_devices_can_be_allowed() {
 }
 
 #[test]
+fn gpu_memory_is_limited_or_it_is_said_why_not() {
+    let host = host();
+    let amd = gpus(&["amd.com/gpu"]);
+    let run = |text: &str, more: &[&str]| {
+        let output = pod(text, host.path(), more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let asked = ["--gpu-memory-limit=4Gi"];
+    assert!(run(&amd, &asked).1.contains("no dmem controller"));
+    let write = |path: &str, text: &str| {
+        let path = host.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("sys/fs/cgroup/dmem.capacity", "drm/0000:43:00.0/vram 8589934592\n");
+    assert!(run(&amd, &asked).1.contains("packaging/oci-hook.json"));
+    let hook = include_str!("../../../packaging/oci-hook.json");
+    write("usr/share/containers/oci/hooks.d/handover.json", hook);
+    let line = "handover.dev/dmem-max: \"drm/0000:43:00.0/vram 4294967296\"";
+    let (printed, said) = run(&amd, &asked);
+    assert!(printed.contains(line), "{said}{printed}");
+    let annotation = "template:\n    metadata: {annotations: {handover.dev/gpu-memory-limit: 4Gi}}";
+    let annotated = amd.replace("template:", annotation);
+    assert!(run(&annotated, &[]).0.contains(line));
+    // Nothing is printed where the limit would not be kept, whatever is allowed to be missing.
+    for (text, more, why) in [
+        (&annotated, "--gpu-memory-limit=9Gi", "is more than 0000:43:00.0 has"),
+        (&annotated, "--host=none", "--host none looks at none"),
+        (&annotated, "--devices=vfio", "by VFIO"),
+        (&gpus(&["nvidia.com/A100"]), "--gpu-memory-limit=1Gi", "has no region"),
+        (
+            &gpus(&["nvidia.com/GRID_T4-1Q"]),
+            "--gpu-memory-limit=1Gi",
+            "profile GRID T4-1Q is the limit",
+        ),
+        (&machine(""), "--gpu-memory-limit=1Gi", "asks for no GPU"),
+        (&amd, "--gpu-memory-limit=some", "is no limit of GPU memory"),
+    ] {
+        let (printed, said) = run(text, &[more, "--allow-missing"]);
+        assert!(printed.is_empty() && said.contains(why), "{why}: {said}");
+    }
+}
+
+#[test]
 fn two_machines_get_two_gpus_and_json_is_yaml() {
     let host = host();
     let text =

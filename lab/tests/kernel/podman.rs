@@ -97,6 +97,66 @@ fn a_guest_in_a_pod_has_the_claimed_devices_and_the_host_has_them_back() {
     assert_eq!(host.snapshot(), before);
 }
 
+#[test]
+fn a_guest_in_a_pod_has_a_vgpu_and_a_virtual_function() {
+    if !wanted() {
+        return;
+    }
+    let host = ready("server");
+    host.sh("handover sriov set 0000:01:00.0 2");
+    let before = host.snapshot();
+    let devices = "          gpus:\n          - { name: vgpu, deviceName: nvidia.com/LAB-8 }
+          interfaces:\n          - { name: fast, sriov: {} }
+      networks:\n      - { name: fast, multus: { networkName: nets/fast } }\n";
+    let text = machine("parts", "", devices);
+    host.sh(&format!("cat >/tmp/vm.yaml <<'END'\n{text}END"));
+    play(
+        &host,
+        "--resource nvidia.com/LAB-8=profile=labgpu-475@0000:44:00.0 --resource nets/fast=vf@0000:01:00.0,vlan=100",
+    );
+    assert!(host.sh("ip link show").contains("vlan 100"));
+    let said = report(&host, "parts");
+    for line in [" 10de:2235 class=0302", " 8086:10ca class=020000 driver=igbvf", "GUEST done rc=0"]
+    {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    down(&host);
+    assert_eq!(host.sh("ls /sys/bus/mdev/devices; handover claims --json").trim(), "[]");
+    assert_eq!(host.snapshot(), before);
+}
+
+#[test]
+fn a_claim_is_opened_in_a_container_by_its_name() {
+    if !wanted() {
+        return;
+    }
+    let host = ready("workstation");
+    let before = host.snapshot();
+    let id = host.sh(&format!("handover claim {NVME} --owner job/box --json | jq -r .id"));
+    // Opening a group's node asks the kernel for the device; a node alone could be dead.
+    let open = "exec 3<>/dev/vfio/vfio; for node in /dev/vfio/[0-9]*; do exec 4<>$node && echo opened $node; done; echo $PCI_RESOURCE_HANDOVER_DEV_CLAIM";
+    let run = format!(
+        "podman run --rm --network none --device handover.dev/claim={} localhost/launcher /host-usr/bin/bash -c '{open}'",
+        id.trim()
+    );
+    let said = host.sh(&run);
+    assert!(said.contains("opened /dev/vfio/") && said.contains(NVME), "{said}");
+    host.sh("handover release job/box");
+    let after = host.lab.exec(&format!("{run} 2>&1")).unwrap();
+    assert!(after.status != 0 && after.stdout.contains("handover.dev/claim"), "{after:?}");
+    assert_eq!(host.snapshot(), before);
+
+    // A pod asks for its claim by the same name.
+    let devices = "          gpus:\n          - { name: gpu, deviceName: nvidia.com/GPU }\n";
+    let text = machine("named", "gpu", devices);
+    host.sh(&format!("cat >/tmp/vm.yaml <<'END'\n{text}END"));
+    play(&host, "--cdi");
+    let said = report(&host, "named");
+    assert!(said.contains("GUEST check gpu ok"), "{said}");
+    down(&host);
+    assert_eq!(host.snapshot(), before);
+}
+
 /// A host with a GPU whose memory can be limited; none with a kernel that has no such controller.
 fn with_regions() -> Option<Host> {
     let packaging = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));

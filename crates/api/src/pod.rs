@@ -20,6 +20,9 @@ pub struct CreatePods {
     /// What resources are on this host, by their names: each as a claim asks for it, such as `8086:10fb`.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub resources: BTreeMap<String, Wish>,
+    /// How much memory of each GPU a pod may take, such as `4Gi`; the machine's annotation
+    /// `handover.dev/gpu-memory-limit` where it is not said.
+    pub gpu_memory_limit: Option<String>,
     /// The image of virt-launcher; KubeVirt's own where it is not said.
     pub launcher_image: Option<String>,
     /// Whether bindings of interfaces are kept; else passt.

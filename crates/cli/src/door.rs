@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use api::client::Client;
 use clap::Args;
+use daemon::cdi::Keeper;
 use engine::{Config, Engine};
 use model::{Code, Refusal};
 
 use crate::assembled;
 use crate::connection::Connection;
+use crate::{cdi, output};
 
 /// The daemon, and what is used where none runs
 #[derive(Debug, Clone, Args)]
@@ -38,6 +40,16 @@ pub struct Door {
         default_value = "/run/handover"
     )]
     run_dir: PathBuf,
+
+    /// Where container tools are told of prepared claims, where no daemon runs; none for nowhere
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Without a daemon",
+        value_name = "DIR|none",
+        default_value = daemon::cdi::USUAL
+    )]
+    pub cdi_dir: PathBuf,
 }
 
 impl Door {
@@ -73,10 +85,14 @@ impl Door {
             shutdown_grace: Duration::from_secs(45),
         };
         let boundaries = Arc::new(daemon::Boundaries::from_environment());
-        let engine = Engine::open(config, Arc::new(host), launchers, boundaries)?;
+        let keeper = Keeper::new(cdi::folder(&self.cdi_dir), boundaries, output::warning);
+        let keeper = Arc::new(keeper);
+        let engine = Engine::open(config, Arc::new(host), launchers, keeper.clone())?;
+        keeper.begin(&engine);
         for note in engine.recover()?.notes {
             eprintln!("recovery: {note}");
         }
+        keeper.compare();
         Ok(engine)
     }
 }

@@ -2,6 +2,7 @@
 
 mod assembled;
 mod catalog;
+mod cdi;
 mod claim;
 mod connection;
 mod device;
@@ -55,6 +56,7 @@ enum Command {
     Unprepare(claim::Unprepare),
     Release(claim::Release),
     Renew(claim::Renew),
+    Cdi(Box<cdi::Cdi>),
     Sriov(sriov::Sriov),
     Reserve(reserve::Reserve),
     Recover(recover::Recover),
@@ -105,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Unprepare(unprepare) => unprepare.run(),
         Command::Release(release) => release.run(),
         Command::Renew(renew) => renew.run(),
+        Command::Cdi(cdi) => cdi.run(),
         Command::Sriov(sriov) => sriov.run(),
         Command::Reserve(reserve) => reserve.run(),
         Command::Recover(recover) => recover.run(),

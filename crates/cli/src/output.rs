@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::failure::Done;
@@ -55,6 +56,14 @@ pub fn fields(fields: &[(&str, String)]) -> Done {
         writeln!(out, "{name:width$}  {value}")?;
     }
     Ok(())
+}
+
+/// Says what a person should know, on standard error.
+pub fn warning(text: &str) {
+    let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    let text = format!("{yellow}warning:{yellow:#} {text}\n");
+    // Where standard error is closed, nobody would read it.
+    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Labels for a person.

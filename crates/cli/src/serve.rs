@@ -13,8 +13,8 @@ use host::Follower;
 use model::{Following, Refusal};
 use tracing_subscriber::EnvFilter;
 
-use crate::assembled;
 use crate::failure::{Done, Failure};
+use crate::{assembled, cdi};
 
 /// Run the daemon
 ///
@@ -49,6 +49,10 @@ pub struct Serve {
     /// Where sockets and locks are: empty after a boot
     #[arg(long, value_name = "DIR", default_value = "/run/handover")]
     run_dir: PathBuf,
+
+    /// Where container tools are told of prepared claims; none for nowhere
+    #[arg(long, value_name = "DIR|none", default_value = daemon::cdi::USUAL)]
+    cdi_dir: PathBuf,
 
     /// A directory from below which images may be imported by path (may be repeated)
     #[arg(long = "image-dir", value_name = "DIR")]
@@ -123,6 +127,7 @@ impl Serve {
             token_file: self.token_file,
             no_auth: self.no_auth,
             host_names: self.host_names,
+            cdi: cdi::folder(&self.cdi_dir),
         };
         let config = Config {
             state_dir: self.state_dir,

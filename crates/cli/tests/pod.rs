@@ -1,102 +1,13 @@
 //! `handover pod` as a person meets it, on made-up hosts.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-use std::os::unix::fs::symlink;
+mod support;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use insta::assert_snapshot;
-use tempfile::TempDir;
-
-/// A GPU of a made-up host: address, vendor and device, driver, NUMA node, and the number of its nodes.
-type Card = (&'static str, &'static str, &'static str, &'static str, u32, u32);
-
-/// Two NVIDIA and two AMD GPUs in use by nobody, one more on each NUMA node that is on vfio, in no order.
-const CARDS: [Card; 6] = [
-    ("0000:01:00.0", "10de", "1b38", "nvidia", 0, 1),
-    ("0000:41:00.0", "10de", "1b38", "nvidia", 1, 0),
-    ("0000:42:00.0", "10de", "20b0", "nvidia", 1, 2),
-    ("0000:43:00.0", "1002", "744c", "amdgpu", 1, 3),
-    ("0000:02:00.0", "10de", "1b38", "vfio-pci", 0, 12),
-    ("0000:03:00.0", "8086", "10fb", "vfio-pci", 0, 13),
-];
-
-const PCI_IDS: &str = "10de  NVIDIA Corporation\n\t1b38  GP102GL [Tesla P40]\n\t20b0  GA100 [A100 SXM4 40GB]\n\
-1002  Advanced Micro Devices, Inc. [AMD/ATI]\n\t744c  Navi 31 [Radeon RX 7900 XTX]\n\
-8086  Intel Corporation\n\t10fb  82599ES 10-Gigabit SFI/SFP+ Network Connection\n";
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-fn link(path: &Path, target: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    symlink(target, path).unwrap();
-}
-
-fn card(root: &Path, (address, vendor, device, driver, node, number): Card) {
-    let class = if vendor == "8086" { "0x020000" } else { "0x030000" };
-    let folder = root.join("sys/devices/pci0000:00").join(address);
-    for (name, text) in [
-        ("vendor", format!("0x{vendor}\n")),
-        ("device", format!("0x{device}\n")),
-        ("class", format!("{class}\n")),
-        ("revision", "0x00\n".to_owned()),
-        ("subsystem_vendor", "0x0000\n".to_owned()),
-        ("subsystem_device", "0x0000\n".to_owned()),
-        ("numa_node", format!("{node}\n")),
-    ] {
-        write(&folder.join(name), &text);
-    }
-    link(&folder.join("driver"), &format!("../../../bus/pci/drivers/{driver}"));
-    let below = format!("../../devices/pci0000:00/{address}");
-    link(&root.join("sys/bus/pci/devices").join(address), &format!("../{below}"));
-    let group = format!("sys/kernel/iommu_groups/{number}");
-    write(&root.join(&group).join("type"), "DMA\n");
-    link(&folder.join("iommu_group"), &format!("../../../kernel/iommu_groups/{number}"));
-    link(
-        &root.join(&group).join("devices").join(address),
-        &format!("../../../../devices/pci0000:00/{address}"),
-    );
-    match driver {
-        "nvidia" => {
-            let file = root.join("proc/driver/nvidia/gpus").join(address).join("information");
-            write(&file, &format!("Model: \t\t Tesla\nDevice Minor: \t {number}\n"));
-        }
-        "amdgpu" => {
-            for (minor, name) in [
-                (number, format!("card{number}")),
-                (128 + number, format!("renderD{}", 128 + number)),
-            ] {
-                link(
-                    &root.join(format!("sys/dev/char/226:{minor}")),
-                    &format!("{below}/drm/{name}"),
-                );
-            }
-        }
-        _ => link(
-            &root.join(format!("sys/dev/char/240:{number}")),
-            &format!("../../devices/virtual/vfio/{number}"),
-        ),
-    }
-}
-
-fn host() -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let at = |path: &str| root.path().join(path);
-    CARDS.into_iter().for_each(|one| card(root.path(), one));
-    fs::create_dir_all(at("sys/class/iommu/dmar0")).unwrap();
-    for node in 0..2 {
-        let folder = at("sys/devices/system/node").join(format!("node{node}"));
-        write(&folder.join("cpulist"), &format!("{}-{}\n", node * 8, node * 8 + 7));
-        write(&folder.join("distance"), if node == 0 { "10 21\n" } else { "21 10\n" });
-    }
-    write(&at("usr/share/misc/pci.ids"), PCI_IDS);
-    write(&at("proc/sys/kernel/osrelease"), "6.12.0\n");
-    root
-}
+use support::host;
 
 fn machine(devices: &str) -> String {
     format!(
@@ -178,6 +89,51 @@ fn missing_devices_can_be_allowed() {
 }
 
 #[test]
+fn gpu_memory_is_limited_or_it_is_said_why_not() {
+    let host = host();
+    let amd = gpus(&["amd.com/gpu"]);
+    let run = |text: &str, more: &[&str]| {
+        let output = pod(text, host.path(), more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let asked = ["--gpu-memory-limit=4Gi"];
+    assert!(run(&amd, &asked).1.contains("no dmem controller"));
+    let write = |path: &str, text: &str| {
+        let path = host.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("sys/fs/cgroup/dmem.capacity", "drm/0000:43:00.0/vram 8589934592\n");
+    assert!(run(&amd, &asked).1.contains("packaging/oci-hook.json"));
+    let hook = include_str!("../../../packaging/oci-hook.json");
+    write("usr/share/containers/oci/hooks.d/handover.json", hook);
+    let line = "handover.dev/dmem-max: \"drm/0000:43:00.0/vram 4294967296\"";
+    let (printed, said) = run(&amd, &asked);
+    assert!(printed.contains(line), "{said}{printed}");
+    let annotation = "template:\n    metadata: {annotations: {handover.dev/gpu-memory-limit: 4Gi}}";
+    let annotated = amd.replace("template:", annotation);
+    assert!(run(&annotated, &[]).0.contains(line));
+    // Nothing is printed where the limit would not be kept, whatever is allowed to be missing.
+    for (text, more, why) in [
+        (&annotated, "--gpu-memory-limit=9Gi", "is more than 0000:43:00.0 has"),
+        (&annotated, "--host=none", "--host none looks at none"),
+        (&annotated, "--devices=vfio", "by VFIO"),
+        (&gpus(&["nvidia.com/A100"]), "--gpu-memory-limit=1Gi", "has no region"),
+        (
+            &gpus(&["nvidia.com/GRID_T4-1Q"]),
+            "--gpu-memory-limit=1Gi",
+            "profile GRID T4-1Q is the limit",
+        ),
+        (&machine(""), "--gpu-memory-limit=1Gi", "asks for no GPU"),
+        (&amd, "--gpu-memory-limit=some", "is no limit of GPU memory"),
+    ] {
+        let (printed, said) = run(text, &[more, "--allow-missing"]);
+        assert!(printed.is_empty() && said.contains(why), "{why}: {said}");
+    }
+}
+
+#[test]
 fn two_machines_get_two_gpus_and_json_is_yaml() {
     let host = host();
     let text =
@@ -201,6 +157,28 @@ fn two_machines_get_two_gpus_and_json_is_yaml() {
 }
 
 #[test]
+fn devices_are_asked_for_by_name() {
+    let host = host();
+    let limits = |devices: &str, more: &[&str]| {
+        let output = pod(devices, host.path(), &[&["--cdi", "--output", "json"], more].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let pod: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let container = &pod["spec"]["containers"][0];
+        let own = |mount: &serde_json::Value| {
+            let path = mount["mountPath"].as_str().unwrap();
+            path.starts_with("/dev/nvidia") || path.starts_with("/dev/vfio")
+        };
+        assert!(!container["volumeMounts"].as_array().unwrap().iter().any(own), "{container:#}");
+        container["resources"]["limits"].clone()
+    };
+    let nodes = limits(&gpus(&["nvidia.com/A100"]), &["--devices=nodes"]);
+    assert_eq!(nodes["handover.dev/device=0000:42:00.0"], "1", "{nodes:#}");
+    let vfio = limits(&gpus(&["nvidia.com/TESLA_P40"]), &["--devices=vfio"]);
+    assert_eq!(vfio["handover.dev/device=0000:02:00.0"], "1", "{vfio:#}");
+}
+
+#[test]
 fn no_host_at_all() {
     let output = pod(
         &gpus(&["amd.com/gpu", "nvidia.com/GPU", "x.org/card"]),
@@ -209,6 +187,8 @@ fn no_host_at_all() {
     );
     assert!(output.status.success());
     assert_snapshot!(String::from_utf8(output.stderr).unwrap());
+    let named = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--cdi"]);
+    assert!(String::from_utf8(named.stderr).unwrap().contains("asked for by address"));
     let output = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--mount-devices=false"]);
     assert!(!String::from_utf8(output.stdout).unwrap().contains("/dev/"));
 }

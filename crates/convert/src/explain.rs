@@ -56,6 +56,9 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
             line(&node.path, &node.why);
         }
     }
+    for name in &devices.names {
+        line(name, "podman reads what it stands for from /etc/cdi and /var/run/cdi");
+    }
     for (name, value) in &devices.env {
         line(&format!("{name}={value}"), "virt-launcher takes the device's address from it");
     }
@@ -64,6 +67,13 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
             "is the virtual function {address}, which virt-launcher reads from /etc/podinfo/network-info"
         );
         line(&format!("network {network}"), &why);
+    }
+    for (region, bytes) in &devices.memory_limits {
+        let why = format!(
+            "at most {} of it: the pod's annotation tells it to Handover's hook of podman, which sets dmem.max",
+            model::shown::bytes(*bytes)
+        );
+        line(region, &why);
     }
     if devices.lock_memory {
         line(

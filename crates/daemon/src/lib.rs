@@ -1,5 +1,6 @@
 //! The faces of the daemon. They parse, authenticate and render; what is done, the engine does.
 
+pub mod cdi;
 pub mod door;
 mod hardware;
 mod leases;

@@ -268,6 +268,11 @@ fn pods_of_virtual_machines() {
     assert!(made["notes"].to_string().contains("not on vfio"), "{made}");
     let said = post(json!({ "machines": "kind: x" })).refused(400, "invalid_request");
     assert!(said.contains("machines:1:1") || said.contains("there is no"), "{said}");
+    let limited = json!({ "machines": gpu, "gpu_memory_limit": "1Gi", "devices": "nodes", "allow_missing": true });
+    let said = post(limited).refused(409, "invalid_state");
+    assert!(said.contains("no dmem controller"), "{said}");
+    post(json!({ "machines": gpu, "gpu_memory_limit": "1X", "allow_missing": true }))
+        .refused(400, "invalid_request");
     post(json!({ "machines": machine(""), "devices": "magic" })).refused(400, "invalid_request");
     assert_eq!(daemon.snapshot(), before);
 }

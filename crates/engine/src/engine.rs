@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use model::plan::Plan;
@@ -22,6 +22,20 @@ pub struct Engine {
     core: Arc<Core>,
 }
 
+/// An engine that is not kept alive: for observers, which the engine itself holds.
+#[derive(Clone)]
+pub struct WeakEngine {
+    core: Weak<Core>,
+}
+
+impl WeakEngine {
+    /// The engine, while it is there.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.core.upgrade().map(|core| Engine { core })
+    }
+}
+
 /// Every method refuses with `state_unusable` where the store fails, besides what it says itself.
 impl Engine {
     /// Opens the state, or makes it.
@@ -35,6 +49,12 @@ impl Engine {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Refusal> {
         Ok(Self { core: Core::new(config, host, launchers, observer)? })
+    }
+
+    /// It, for those who must not keep it alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine { core: Arc::downgrade(&self.core) }
     }
 
     /// Finishes or undoes what an earlier daemon left open, and finds its machines. Once, before anything is served.

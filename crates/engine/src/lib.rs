@@ -23,7 +23,7 @@ mod vf_counts;
 mod watch;
 
 pub use claims::Access;
-pub use engine::Engine;
+pub use engine::{Engine, WeakEngine};
 pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,

@@ -4,6 +4,7 @@
 
 mod config;
 mod link;
+mod mig;
 mod names;
 mod partitions;
 mod reader;
@@ -60,6 +61,7 @@ pub fn read(root: &Root, question: Question) -> Reading {
         Ok(dir) => fill(&dir, awake, &mut reading),
         Err(errno) => reading.notes.push(format!("it cannot be looked into: {}", words(errno))),
     }
+    reading.detail.mig = mig::instances(root, address);
     reading
 }
 

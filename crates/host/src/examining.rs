@@ -19,6 +19,10 @@ impl Examining for LinuxHost {
         Self::detail(self, None)
     }
 
+    fn platform(&self) -> Platform {
+        Self::platform(self)
+    }
+
     fn facts(&self) -> Result<Facts, HostError> {
         let inventory = Self::detail(self, None)?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();

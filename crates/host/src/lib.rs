@@ -13,6 +13,7 @@ pub mod inventory;
 mod linux_host;
 mod live;
 mod mdevctl;
+pub mod memory_limit;
 mod nodes;
 mod place;
 pub mod platform;

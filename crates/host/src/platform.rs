@@ -6,6 +6,7 @@
 
 mod boot;
 mod cpu;
+mod device_memory;
 mod iommu;
 mod memory;
 mod modules;
@@ -37,6 +38,7 @@ pub(crate) fn read(root: &Root) -> Platform {
     boot::read(root, &mut platform);
     modules::read(root, &mut platform);
     memory::read(root, &mut platform);
+    device_memory::read(root, &mut platform);
     platform.processes = processes::read(root);
     nodes::read(root, &mut platform);
     security::read(root, &mut platform);

@@ -5,7 +5,9 @@ mod fake;
 
 use fake::Fake;
 use host::LinuxHost;
-use model::{Address, Detail, Function, Link, MdevType, PortType, VgpuType, VgpuTypes};
+use model::{
+    Address, Detail, Function, Link, MdevType, MigInstance, PortType, VgpuType, VgpuTypes,
+};
 use proptest::prelude::*;
 
 const GPU: &str = "0000:01:00.0";
@@ -161,6 +163,32 @@ fn partitions_that_could_be_made_are_read() {
     assert_eq!(detail.flr, Some(true), "a virtual function can always reset itself");
     fake.file(&at(VF, "nvidia/current_vgpu_type"), "1155\n");
     assert_eq!(read(&fake, VF).1.vgpu.unwrap().current, Some(1155));
+}
+
+#[test]
+fn instances_of_a_gpu_in_mig_mode_are_read() {
+    let fake = machine();
+    fake.file(&format!("proc/driver/nvidia/gpus/{GPU}/information"), "Device Minor: \t 3\n");
+    assert_eq!(read(&fake, GPU).1.mig, []);
+    let mig = "proc/driver/nvidia/capabilities/gpu3/mig";
+    for (instance, text) in [
+        ("gi10", "DeviceFileMinor: 93\nDeviceFileMode: 292\nDeviceFileModify: 1\n"),
+        ("gi2", "DeviceFileMinor: 21\n"),
+        ("gi2/ci1", "DeviceFileMinor: 23\n"),
+        ("gi2/ci0", "DeviceFileMinor: 22\n"),
+        ("gi3", "DeviceFileMinor: many\n"),
+        ("gix", "DeviceFileMinor: 1\n"),
+    ] {
+        fake.file(&format!("{mig}/{instance}/access"), text);
+    }
+    // The GPU with the number 0 is another.
+    fake.file("proc/driver/nvidia/capabilities/gpu0/mig/gi1/access", "DeviceFileMinor: 12\n");
+    let mig = read(&fake, GPU).1.mig;
+    let shown = |one: &MigInstance| (one.gpu_instance, one.compute_instance, one.capability);
+    let all: Vec<_> = mig.iter().map(shown).collect();
+    assert_eq!(all, [(2, None, 21), (2, Some(0), 22), (2, Some(1), 23), (10, None, 93)]);
+    assert_eq!(mig[0].path(), "/dev/nvidia-caps/nvidia-cap21");
+    assert_eq!(read(&fake, VF).1.mig, []);
 }
 
 #[test]

@@ -67,6 +67,11 @@ fn a_host_is_read() {
         ("usr/bin/podman", ""),
         ("usr/share/OVMF/OVMF_CODE.fd", ""),
         ("dev/kvm", ""),
+        (
+            "sys/fs/cgroup/dmem.capacity",
+            "drm/0000:03:00.0/vram0 8589934592\ndrm/0000:03:00.0/stolen 4096\nnonsense\n",
+        ),
+        ("usr/share/containers/oci/hooks.d/other.json", "{}"),
     ]);
     fs::set_permissions(tree.path().join("dev/kvm"), PermissionsExt::from_mode(0o660)).unwrap();
     let read = platform(&tree);
@@ -107,7 +112,22 @@ fn a_host_is_read() {
         (read.tools["podman"].path.as_str(), &read.tools["podman"].version),
         ("/usr/bin/podman", &None)
     );
+    let regions = read.device_memory.unwrap();
+    let capacities: Vec<u64> = regions.iter().map(|region| region.capacity).collect();
+    assert_eq!(capacities, [8 << 30, 4096]);
+    let video = |address: &str| regions[0].is_video_memory_of(address.parse().unwrap());
+    assert!(video("0000:03:00.0") && !video("0000:03:00.1"));
+    assert!(!regions[1].is_video_memory_of("0000:03:00.0".parse().unwrap()));
+    assert!(!read.memory_hook);
     assert_eq!(read.unseen, Vec::<String>::new());
+}
+
+#[test]
+fn the_hook_that_is_shipped_is_known() {
+    let hook = include_str!("../../../packaging/oci-hook.json");
+    let read = platform(&tree(&[("usr/share/containers/oci/hooks.d/handover.json", hook)]));
+    assert!(read.memory_hook);
+    assert_eq!(read.device_memory, None);
 }
 
 #[test]

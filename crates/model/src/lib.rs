@@ -36,9 +36,9 @@ pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
-    Acs, Bar, Change, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev, MdevType, Node,
-    Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar, VfioSupport, VgpuType,
-    VgpuTypes, VirtualFunctions, What, is_vfio,
+    Acs, Bar, Change, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev, MdevType,
+    MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar,
+    VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, What, is_vfio,
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,

@@ -55,7 +55,7 @@ pub fn ready(
         for dir in ["layer/opt", "layer/opt/lab"] {
             archive.folder(dir)?;
         }
-        for script in ["start", "libvirt", "lose-writes"] {
+        for script in ["start", "libvirt", "lose-writes", "podman", "launcher"] {
             let data = fs::read(scripts.join(script))?;
             archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
         }

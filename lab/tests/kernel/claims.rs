@@ -33,6 +33,26 @@ fn release(host: &Host, owner: &str) -> u16 {
     host.ask("DELETE", &format!("/claims/{}", owner.replace('/', "%2F")), None).status
 }
 
+/// The claims that container tools are told of.
+fn told(host: &Host) -> Vec<String> {
+    let files = host.sh("ls /var/run/cdi 2>/dev/null || true");
+    let id = |file: &str| {
+        let id =
+            file.trim().strip_prefix("handover.dev-claim-").and_then(|id| id.strip_suffix(".json"));
+        id.unwrap_or(file).to_owned()
+    };
+    files.lines().map(id).collect()
+}
+
+/// Whether container tools are told of a claim, and of nodes that are there.
+fn expect_told(host: &Host, claim: &Value) {
+    let id = claim["id"].as_str().unwrap();
+    assert!(told(host).contains(&id.to_owned()), "{id}: {}", host.log());
+    let nodes = format!("/var/run/cdi/handover.dev-claim-{id}.json");
+    let nodes = host.sh(&format!("grep -o '\"/dev/[^\"]*' {nodes} | tr -d '\"' | xargs ls -d"));
+    assert!(nodes.lines().count() >= 2, "{nodes}");
+}
+
 fn server() -> Host {
     let host = Host::boot("server");
     host.serve("");
@@ -57,6 +77,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
         let made = claim(&host, owner, &[want]).expect(201);
         assert_eq!(made["state"], "prepared", "{made:#}");
         claim(&host, owner, &[want]).expect(200);
+        expect_told(&host, &made);
         let device = made["attach"]["qemu"][0].as_str().unwrap();
         let group = made["attach"]["groups"][0].as_str().unwrap().to_owned();
         // A person's own QEMU, with what the answer says and nothing else.
@@ -82,6 +103,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
     for owner in ["job/vf", "job/mdev", "job/nvme", "job/gpu"] {
         assert_eq!(release(&host, owner), 204, "{owner}: {}", host.log());
     }
+    assert_eq!(told(&host), Vec::<String>::new());
     assert_eq!(snapshot(&host), before);
 }
 
@@ -182,9 +204,11 @@ impl Victim {
         let claims = host.get("/claims");
         for claim in claims.as_array().unwrap() {
             assert_eq!((boundary, claim["state"].as_str()), (self.claiming, Some("prepared")));
+            expect_told(host, claim);
             self.claim().expect(200);
             assert_eq!(release(host, "job/one"), 204);
         }
+        assert_eq!(told(host), Vec::<String>::new(), "boundary {boundary}: {}", host.log());
         assert_eq!(snapshot(host), self.before, "boundary {boundary}: {}", host.log());
         host.kill_daemon();
     }

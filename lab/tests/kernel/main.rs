@@ -9,6 +9,7 @@ mod contract;
 mod crashes;
 mod hypeman;
 mod main_job;
+mod podman;
 mod power;
 mod power_claims;
 mod refusals;

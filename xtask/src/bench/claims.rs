@@ -112,6 +112,7 @@ pub fn rest() -> Result<String> {
         token_file: None,
         no_auth: false,
         host_names: Vec::new(),
+        cdi: None,
     };
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
     let config = config(&folder.0);

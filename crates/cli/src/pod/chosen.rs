@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use convert::devices::{self, Scene, Wanted, fixed};
+use convert::devices::{self, Place, Scene, Wanted, fixed};
 use model::choose::Want;
-use model::{Address, Host, Inventory, Refusal};
+use model::{Address, Function, Host, Inventory, Refusal};
 use uuid::Uuid;
 
 use super::{Machine, Pod, Way, say, warn};
@@ -32,21 +32,21 @@ impl Looked {
     }
 }
 
-/// Chooses for each machine. With `--claim` the claim chooses.
-pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<(), Refusal> {
+/// Chooses for each machine, and tells by which way. With `--claim` the claim chooses.
+pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<devices::Way, Refusal> {
     if machines.iter().all(|machine| machine.wanted.is_empty()) {
-        return Ok(());
+        return Ok(devices::Way::Nodes);
     }
     if pod.no_host() {
         warn("--host none: devices have their usual names, and nothing was checked on a host");
         for machine in machines {
             machine.devices = fixed(&machine.wanted);
         }
-        return Ok(());
+        return Ok(devices::Way::Nodes);
     }
     if pod.claim {
         say("devices by VFIO, claimed and prepared by Handover");
-        return Ok(());
+        return Ok(devices::Way::Vfio);
     }
     let host = look(pod, machines)?;
     let way = match way {
@@ -60,7 +60,7 @@ pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<(), Refus
     for (machine, devices) in machines.iter_mut().zip(chosen) {
         machine.devices = devices;
     }
-    Ok(())
+    Ok(way)
 }
 
 /// Looks at the host.
@@ -68,14 +68,9 @@ pub fn look(pod: &Pod, machines: &[Machine]) -> Result<Looked, Refusal> {
     let source = Source { root: PathBuf::from(&pod.host) };
     let host = source.open()?;
     let mut inventory = source.inventory(&host)?;
-    let profiles = machines.iter().flat_map(|one| &one.wanted);
-    if profiles.into_iter().any(|one| one.resource.profile().is_some()) {
-        // The names of profiles are detail.
-        let parents = inventory.functions.values().filter(|one| !one.mdevs.is_empty());
-        let parents: Vec<Address> = parents.map(|parent| parent.address).collect();
-        if !parents.is_empty() {
-            inventory = source.detail(&host, Some(&parents))?;
-        }
+    let told_in_detail = detailed(&inventory, machines);
+    if !told_in_detail.is_empty() {
+        inventory = source.detail(&host, Some(&told_in_detail))?;
     }
     let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
     let (mut held, mut held_mdevs) = (BTreeMap::new(), BTreeMap::new());
@@ -115,6 +110,17 @@ pub fn look(pod: &Pod, machines: &[Machine]) -> Result<Looked, Refusal> {
         present,
         named: pod.resources.iter().cloned().collect(),
     })
+}
+
+/// The functions of which more must be known: the names of profiles and a GPU's instances are detail.
+fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
+    let wanted = || machines.iter().flat_map(|one| &one.wanted);
+    let profiles = wanted().any(|one| one.resource.profile().is_some());
+    let gpus = wanted().any(|one| one.place == Place::Gpu);
+    let is_told = |function: &&Function| {
+        (profiles && !function.mdevs.is_empty()) || (gpus && function.nodes.nvidia_minor.is_some())
+    };
+    inventory.functions.values().filter(is_told).map(|function| function.address).collect()
 }
 
 /// What a daemon says that others have claimed, by address or UUID; nothing where none runs.

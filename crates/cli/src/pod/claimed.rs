@@ -40,11 +40,14 @@ pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
             if !had {
                 made.push(owner.clone());
             }
-            prepared(&machine.wanted, claim)
+            Ok((name(&claim), prepared(&machine.wanted, claim)?))
         });
         match claimed {
-            Ok(all) => {
+            Ok((name, all)) => {
                 machine.devices = given(&all);
+                if pod.cdi {
+                    machine.devices.ask_by(name.into_iter().collect());
+                }
                 say(&format!(
                     "claimed for {owner}; to take it back: handover pod --down {}",
                     shown(machine)
@@ -108,18 +111,29 @@ fn taken_back(pod: &Pod, made: &[String], refusal: Refusal) -> Refusal {
     Refusal { message, ..refusal }
 }
 
+/// The name by which container tools know a claim.
+fn name(claim: &Claim) -> Option<String> {
+    claim.attach.as_ref().map(|attach| attach.cdi.clone())
+}
+
 /// The devices of a claim: its parts are in the order of its wishes.
 fn prepared(wanted: &[Wanted], claim: Claim) -> Result<Vec<(Wanted, Given)>, Refusal> {
-    if claim.parts.len() != wanted.len() || claim.state != "prepared" {
+    let Some(attach) = claim.attach.filter(|_| claim.parts.len() == wanted.len()) else {
         return Err(internal("the claim does not have what was asked for"));
-    }
+    };
+    let part = |one| part(one, &attach.groups);
     Ok(wanted.iter().cloned().zip(claim.parts.into_iter().map(part)).collect())
 }
 
-fn part(part: ClaimPart) -> Given {
+/// One part of a claim that has the nodes of these groups.
+fn part(part: ClaimPart, all: &[String]) -> Given {
     let members = || part.members.iter().filter(|member| member.role != "bystander");
     let mut groups: Vec<String> = members().filter_map(|one| one.vfio_group.clone()).collect();
     groups.dedup();
+    if part.mdev.is_some() {
+        // A mediated device's group is no function's, and is told of the claim as a whole only.
+        groups.extend(all.iter().cloned());
+    }
     let devices = members().filter_map(|one| one.vfio_device.clone()).collect();
     let kind = part.partition.as_deref().map(|kind| format!(", {kind}")).unwrap_or_default();
     Given {

@@ -4,14 +4,15 @@ mod chosen;
 mod claimed;
 mod down;
 mod files;
+mod memory;
+mod names;
 mod nodes;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
-use convert::devices::{self, Devices, Wanted};
+use convert::devices::{self, Devices, MemoryLimit, Wanted};
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
 use convert::{Instance, Presets};
@@ -20,6 +21,7 @@ use model::{Code, Refusal};
 
 use crate::door::Door;
 use crate::failure::{Done, Failure};
+use crate::output::warning as warn;
 
 /// Convert KubeVirt virtual machines to pods that podman plays, with this host's devices
 ///
@@ -90,6 +92,11 @@ pub struct Pod {
     #[arg(long = "resource", value_name = "NAME=WANT", value_parser = resource)]
     resources: Vec<(String, Want)>,
 
+    /// How much memory of each GPU a pod may take, such as 4Gi, where the kernel and the GPU's driver account it; the
+    /// machine's annotation handover.dev/gpu-memory-limit by default
+    #[arg(long, value_name = "QUANTITY", value_parser = memory_limit)]
+    gpu_memory_limit: Option<MemoryLimit>,
+
     /// Claim the devices for the pod, and prepare them for VFIO; asked again it is the same claim
     #[arg(long, conflicts_with = "host")]
     claim: bool,
@@ -101,6 +108,10 @@ pub struct Pod {
     /// With --claim: ask processes that use a function to end; none is killed
     #[arg(long, requires = "claim")]
     evict: bool,
+
+    /// Have the pod ask for its devices by name (Container Device Interface; podman 5.4 or newer)
+    #[arg(long)]
+    cdi: bool,
 
     /// Release what was claimed for a pod: its NAME, NAMESPACE/NAME, or the file with its machine
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["file", "vm_file", "claim"])]
@@ -153,6 +164,10 @@ fn resource(text: &str) -> Result<(String, Want), String> {
     Ok((name.to_owned(), want))
 }
 
+fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
+    text.parse().map_err(|refusal: Refusal| format!("{}; {}", refusal.message, refusal.remedy))
+}
+
 impl Pod {
     pub fn run(self) -> Done {
         if let Some(down) = &self.down {
@@ -161,7 +176,8 @@ impl Pod {
         let what = || Failure::to(format!("convert {}", self.source()));
         let mut machines = self.read()?;
         let way = self.way(&machines).map_err(what())?;
-        chosen::choose(&self, way, &mut machines).map_err(what())?;
+        let chosen = chosen::choose(&self, way, &mut machines).map_err(what())?;
+        memory::limit(&self, chosen, &mut machines).map_err(what())?;
         let missing: Vec<Refusal> =
             machines.iter_mut().flat_map(|one| std::mem::take(&mut one.devices.missing)).collect();
         self.accept(missing).map_err(what())?;
@@ -169,6 +185,9 @@ impl Pod {
         // Last, so that nothing is claimed for a pod that there will not be.
         if way == Way::Vfio && self.claim {
             claimed::claim(&self, &mut machines).map_err(what())?;
+        }
+        if self.cdi {
+            names::ask(&self, &mut machines).map_err(what())?;
         }
         self.print(machines)
     }
@@ -242,6 +261,13 @@ impl Pod {
                 "give a recording of the host (handover record), or run it there",
             ));
         }
+        if self.cdi && self.no_host() && !nothing {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "with --cdi devices are asked for by address, and --host none looks at no host",
+                "leave one of them out",
+            ));
+        }
         Ok(if nothing {
             Way::Nodes
         } else if vfio {
@@ -286,13 +312,6 @@ impl Pod {
         out.flush()?;
         Ok(())
     }
-}
-
-/// Says what a person should know.
-fn warn(text: &str) {
-    let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    let text = format!("{yellow}warning:{yellow:#} {text}\n");
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Says what is done.

@@ -278,6 +278,11 @@ fn programs(sheet: &Sheet<'_>) -> Section {
     let list = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
     let drm: Vec<String> = nodes.drm.iter().map(|name| format!("/dev/dri/{name}")).collect();
     let vfio: Vec<String> = nodes.vfio_group.iter().chain(&nodes.vfio_device).cloned().collect();
+    let mig = sheet.function.detail.iter().flat_map(|detail| &detail.mig).map(|instance| {
+        let within = instance.compute_instance.map(|number| format!(":ci{number}"));
+        let within = within.unwrap_or_default();
+        format!("gi{}{within}  {}", instance.gpu_instance, instance.path())
+    });
     let own = sheet.function.address;
     let holders = sheet.holders.iter().map(|holder| {
         let whose =
@@ -289,6 +294,7 @@ fn programs(sheet: &Sheet<'_>) -> Section {
         .maybe("disks", list(&nodes.block_devices))
         .maybe("display", list(&drm))
         .maybe("NVIDIA", nodes.nvidia_minor.map(|minor| format!("/dev/nvidia{minor}")))
+        .each("MIG", mig)
         .maybe("VFIO", list(&vfio))
         .each("used by", holders)
 }

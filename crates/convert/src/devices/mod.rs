@@ -2,6 +2,7 @@
 
 mod choose;
 mod fixed;
+mod memory;
 mod nodes;
 mod resource;
 mod vfio;
@@ -14,8 +15,12 @@ use uuid::Uuid;
 
 pub use choose::{Way, choose};
 pub use fixed::fixed;
+pub use memory::{MemoryLimit, asked, limit};
+pub(crate) use memory::{TOLD, told};
 pub use nodes::nodes;
+pub(crate) use nodes::own_nodes;
 pub use resource::{Resource, Vendor};
+pub(crate) use vfio::opened;
 pub use vfio::{Given, given, vfio, wants};
 
 use crate::instance::Instance;
@@ -71,12 +76,16 @@ pub struct Node {
 pub struct Devices {
     /// The nodes, each once.
     pub nodes: Vec<Node>,
+    /// The names by which podman gives them, where it does not by their nodes (Container Device Interface).
+    pub names: Vec<String>,
     /// What the launcher is told of them in its environment.
     pub env: Vec<(String, String)>,
     /// The virtual function of each network.
     pub networks: Vec<(String, String)>,
     /// Whether the guest's memory is locked, as VFIO does.
     pub lock_memory: bool,
+    /// How many bytes may be taken of regions of device memory, by their names.
+    pub memory_limits: Vec<(String, u64)>,
     /// The functions that they are of.
     pub functions: Vec<Address>,
     /// The mediated devices among them.
@@ -131,6 +140,12 @@ pub fn wanted(instance: &Instance) -> Vec<Wanted> {
 }
 
 impl Devices {
+    /// Has the pod ask for them by these names: what a name stands for has the nodes.
+    pub fn ask_by(&mut self, names: Vec<String>) {
+        self.nodes.clear();
+        self.names = names;
+    }
+
     /// Adds a node, once.
     fn node(&mut self, name: impl Into<String>, path: impl Into<String>, why: impl Into<String>) {
         let path = path.into();

@@ -100,18 +100,41 @@ fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scen
             shown(function)
         ));
     }
+    add_own(devices, function, scene.present, &why);
+}
+
+/// The paths of the nodes that a GPU's own driver made; none where it has none, or is no GPU.
+pub(crate) fn own_nodes(function: &Function, present: &[String]) -> Vec<String> {
+    let mut devices = Devices::default();
+    let usable = vendor_of(function).is_some_and(|vendor| has_nodes(function, vendor));
+    if usable && is_gpu(function) {
+        add_own(&mut devices, function, present, "");
+    }
+    devices.nodes.into_iter().map(|node| node.path).collect()
+}
+
+/// The nodes that a GPU's own driver made.
+fn add_own(devices: &mut Devices, function: &Function, present: &[String], why: &str) {
     if let Some(minor) = function.nodes.nvidia_minor {
         devices.node(format!("nvidia{minor}"), format!("/dev/nvidia{minor}"), why);
+        for instance in function.detail.iter().flat_map(|detail| &detail.mig) {
+            let name = format!("nvidia-cap{}", instance.capability);
+            devices.node(
+                name,
+                instance.path(),
+                "it is the right to use an instance of that GPU (MIG)",
+            );
+        }
         return share_nvidia(devices);
     }
     for node in &function.nodes.drm {
         let render = node.strip_prefix("renderD").and_then(|n| n.parse::<u32>().ok());
         let name = render.and_then(|n| n.checked_sub(128)).map(|n| format!("dri-render{n}"));
         let name = name.unwrap_or_else(|| format!("dri-{node}"));
-        devices.node(name, format!("/dev/dri/{node}"), why.clone());
+        devices.node(name, format!("/dev/dri/{node}"), why);
     }
     let kfd = "/dev/kfd";
-    if vendor_of(function) == Some(Vendor::Amd) && scene.present.iter().any(|path| path == kfd) {
+    if vendor_of(function) == Some(Vendor::Amd) && present.iter().any(|path| path == kfd) {
         devices.node("kfd", kfd, "ROCm computes on AMD's GPUs by it");
     }
 }

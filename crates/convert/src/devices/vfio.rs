@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::choose::{Filter, Want, What, assign};
-use model::{Address, Code, Function, Kind, Refusal, VfSettings};
+use model::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
 
 use uuid::Uuid;
 
@@ -81,10 +81,16 @@ fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<What, Refusal> {
     if generic {
         return Ok(What::Any(Filter { kind: Some(Kind::Gpu), vendor, ..Filter::default() }));
     }
-    let found = scene.inventory.functions.values().find(|one| is_meant(wanted, one, scene));
-    let Some(found) = found else { return Err(no_such(wanted)) };
-    let (vendor, device) = (Some(found.vendor), Some(found.device));
-    Ok(What::Any(Filter { vendor, device, ..Filter::default() }))
+    let all = scene.inventory.functions.values().filter(|one| is_meant(wanted, one, scene));
+    let ids: BTreeSet<(Id, Id)> = all.map(|one| (one.vendor, one.device)).collect();
+    let Some((vendor, device)) = ids.first().copied() else { return Err(no_such(wanted)) };
+    let others = ids.into_iter().filter(|(own, other)| *own == vendor && *other != device);
+    Ok(What::Any(Filter {
+        vendor: Some(vendor),
+        device: Some(device),
+        or_devices: others.map(|(_, other)| other).collect(),
+        ..Filter::default()
+    }))
 }
 
 fn no_such(wanted: &Wanted) -> Refusal {
@@ -188,6 +194,17 @@ fn bound(function: &Function, scene: &Scene<'_>) -> Given {
         devices: others.filter_map(|other| other.nodes.vfio_device.clone()).collect(),
         shown: shown(function),
     }
+}
+
+/// The nodes by which devices are opened: those of their groups, or their own where there are no groups.
+#[must_use]
+pub(crate) fn opened(groups: &[String], devices: &[String]) -> Vec<String> {
+    let (first, rest) = match (groups, devices) {
+        ([], []) => return Vec::new(),
+        ([], devices) => ("/dev/iommu", devices),
+        (groups, _) => ("/dev/vfio/vfio", groups),
+    };
+    [first.to_owned()].into_iter().chain(rest.iter().cloned()).collect()
 }
 
 /// The pod's side of devices that were given.

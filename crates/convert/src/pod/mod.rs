@@ -10,7 +10,7 @@ mod volumes;
 use serde_json::{Map, Value, json};
 use sha1_smol::Sha1;
 
-use crate::devices::Devices;
+use crate::devices::{self, Devices};
 use crate::instance::{Instance, owner};
 use crate::values::Below as _;
 use crate::{overhead, standalone};
@@ -77,7 +77,7 @@ pub fn objects(instance: &mut Instance, settings: &Settings, devices: &Devices) 
 fn pod(instance: &mut Instance, settings: &Settings, devices: &Devices) -> Value {
     let memory_overhead = overhead::of(instance.spec());
     let volumes = volumes::of(instance, settings, devices);
-    let resources = resources::of(instance, memory_overhead);
+    let resources = resources::of(instance, devices, memory_overhead);
     let annotations = annotations(instance, memory_overhead.value(), devices);
     instance.name_interfaces();
     let compute = compute::container(instance, settings, devices, &volumes, resources);
@@ -141,6 +141,9 @@ fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<Str
     if devices.lock_memory {
         // The only way to a limit of locked memory in `podman kube play`; rootless podman cannot raise its own.
         add("io.podman.annotations.ulimit", "memlock=-1:-1".into());
+    }
+    if let Some(lines) = devices::told(devices) {
+        add(devices::TOLD, lines.into());
     }
     all
 }

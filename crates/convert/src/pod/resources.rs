@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::devices::Devices;
 use crate::instance::Instance;
 use crate::overhead::{is_dedicated, vcpus};
 use crate::quantity::Quantity;
@@ -21,7 +22,7 @@ const EPHEMERAL: &str = "ephemeral-storage";
 const EPHEMERAL_STORAGE: i64 = 50_000_000;
 
 /// The `resources` of an instance's compute container.
-pub fn of(instance: &Instance, overhead: Quantity) -> Value {
+pub fn of(instance: &Instance, devices: &Devices, overhead: Quantity) -> Value {
     let spec = instance.spec();
     let mut resources = Resources {
         limits: list(spec, "domain.resources.limits"),
@@ -36,6 +37,11 @@ pub fn of(instance: &Instance, overhead: Quantity) -> Value {
     }
     for device in nodes(spec) {
         resources.limits.insert(device.to_owned(), Quantity::decimal(1));
+    }
+    // podman gives a device that is among the limits by its qualified name (`setupContainerDevices` in pkg/specgen/generate/
+    // kube/kube.go, podman 5.4).
+    for name in &devices.names {
+        resources.limits.insert(name.clone(), Quantity::decimal(1));
     }
     resources.memory_request(spec);
     if is_dedicated(spec) {

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use api::{CreatePods, Pods, Wish};
-use convert::devices::{Scene, Wanted, Way, choose, wanted};
+use convert::devices::{Devices, Scene, Wanted, Way, asked, choose, limit, wanted};
 use convert::input::{self, Input, Kind};
 use convert::pod::{self, Settings};
 use convert::print::{self, Format};
 use convert::{Instance, Presets};
 use engine::Engine;
 use model::choose::Want;
-use model::{Address, Code, Mistakes, Refusal};
+use model::{Address, Code, Examining, Mistakes, Refusal};
 use uuid::Uuid;
 
 /// Converts virtual machines.
 ///
 /// # Errors
 /// What is wrong with them, or missing on the host.
-pub fn pods(engine: &Engine, body: &CreatePods) -> Result<Pods, Refusal> {
+pub fn pods(engine: &Engine, host: &dyn Examining, body: &CreatePods) -> Result<Pods, Refusal> {
     let read = |name: &str, text: &str| input::read(name, text, body.strict).map_err(wrong);
     let Input { documents, mut notes } = read("machines", &body.machines)?;
     let mut presets = Presets::default();
@@ -46,7 +46,8 @@ pub fn pods(engine: &Engine, body: &CreatePods) -> Result<Pods, Refusal> {
     let (held, held_mdevs) = held(engine, &instances)?;
     let (held, held_mdevs) = (&held, &held_mdevs);
     let scene = Scene { inventory: &inventory, held, held_mdevs, present: &[], named: &named };
-    let (way, chosen) = choose(&wanted, &scene, way(body)?);
+    let (way, mut chosen) = choose(&wanted, &scene, way(body)?);
+    limit_memory(host, body, way, instances.iter().zip(wanted), &mut chosen)?;
     if !all.iter().all(Vec::is_empty) {
         notes.push(way.sentence().to_owned());
     }
@@ -64,6 +65,28 @@ pub fn pods(engine: &Engine, body: &CreatePods) -> Result<Pods, Refusal> {
         notes.extend(instance.notes.iter().chain(&devices.notes).cloned());
     }
     Ok(Pods { pods: print::documents(&objects, Format::Yaml), explanation, notes })
+}
+
+/// Limits the memory of GPUs where that is asked for, which only this host can tell whether it does.
+fn limit_memory<'a>(
+    host: &dyn Examining,
+    body: &CreatePods,
+    way: Way,
+    machines: impl Iterator<Item = (&'a Instance, &'a [Wanted])> + Clone,
+    chosen: &mut [Devices],
+) -> Result<(), Refusal> {
+    let said = body.gpu_memory_limit.as_deref().map(str::parse).transpose()?;
+    let limits = asked(machines.clone(), said)?;
+    if limits.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let platform = host.platform();
+    for ((asked, (_, wanted)), devices) in limits.into_iter().zip(machines).zip(chosen) {
+        if let Some(asked) = asked {
+            limit(devices, wanted, asked, way, &platform)?;
+        }
+    }
+    Ok(())
 }
 
 fn wrong(mistakes: Mistakes) -> Refusal {

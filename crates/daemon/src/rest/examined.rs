@@ -29,6 +29,11 @@ impl Examiner {
         Self { host, turn: Arc::default() }
     }
 
+    /// The host.
+    pub(super) fn host(&self) -> Arc<dyn Examining> {
+        self.host.clone()
+    }
+
     async fn look<T, F>(&self, look: F) -> Result<T, Problem>
     where
         T: Send + 'static,

@@ -13,5 +13,6 @@ use crate::door;
     responses((status = 200, body = Pods), (status = "default", body = ErrorBody)))]
 pub async fn create(State(face): State<Face>, body: JsonBody) -> Result<Json<Pods>, Problem> {
     let wanted: CreatePods = body.read()?;
-    face.ask(move |engine| door::pods(engine, &wanted)).await.map(Json)
+    let host = face.examiner.host();
+    face.ask(move |engine| door::pods(engine, &*host, &wanted)).await.map(Json)
 }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::Boundaries;
+use crate::cdi::{Folder, Keeper};
 use crate::hardware::{self, Hardware};
 use crate::rest::guard::{Guard, Network, Peer, check};
 use crate::rest::small::read_ahead;
@@ -45,6 +46,8 @@ pub struct Options {
     pub no_auth: bool,
     /// Names by which the host may be called, beside `localhost` and its address.
     pub host_names: Vec<String>,
+    /// Where container tools are told of claims; nowhere, where there is none.
+    pub cdi: Option<Folder>,
 }
 
 /// Serves until SIGTERM or SIGINT. Machines go on running. Without `following` the host is read for each question, and
@@ -64,8 +67,11 @@ pub fn run(
     crowd::raise_open_files();
     let boundaries = Arc::new(Boundaries::from_environment());
     let events = boundaries.events();
-    let engine = Engine::open(config, host, launchers, boundaries)?;
+    let keeper = Arc::new(Keeper::new(options.cdi.clone(), boundaries, |text| warn!("{text}")));
+    let engine = Engine::open(config, host, launchers, keeper.clone())?;
+    keeper.begin(&engine);
     tell(&engine.recover()?);
+    keeper.compare();
     discard_leftovers(&engine.staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()

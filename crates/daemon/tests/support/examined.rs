@@ -13,13 +13,17 @@ impl Examining for Examined {
         self.0.inventory()
     }
 
+    fn platform(&self) -> Platform {
+        let blacklisted = vec!["/etc/modprobe.d/no.conf:1: blacklist vfio-pci".to_owned()];
+        let module = Module { available: true, blacklisted, ..Module::default() };
+        let modules = [("vfio_pci".to_owned(), module)].into();
+        Platform { modules, ..Platform::default() }
+    }
+
     fn facts(&self) -> Result<Facts, HostError> {
         let inventory = self.detail()?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
         let holders = self.0.holders(&addresses)?;
-        let blacklisted = vec!["/etc/modprobe.d/no.conf:1: blacklist vfio-pci".to_owned()];
-        let module = Module { available: true, blacklisted, ..Module::default() };
-        let modules = [("vfio_pci".to_owned(), module)].into();
-        Ok(Facts { inventory, holders, platform: Platform { modules, ..Platform::default() } })
+        Ok(Facts { inventory, holders, platform: self.platform() })
     }
 }

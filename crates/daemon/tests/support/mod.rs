@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::cdi::Folder;
 use daemon::serve::{Options, run};
 use engine::Config;
 use model::{Following, Inventory, Launcher};
@@ -108,6 +109,7 @@ impl Daemon {
             no_auth: token_file.is_none(),
             token_file,
             host_names: vec!["hv1".into()],
+            cdi: Some(Folder::new(daemon.cdi())),
         };
         let config = Config {
             state_dir: daemon.dir.path().join("state"),
@@ -133,6 +135,11 @@ impl Daemon {
 
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("run/handover.sock")
+    }
+
+    /// Where container tools are told of claims.
+    pub fn cdi(&self) -> PathBuf {
+        self.dir.path().join("cdi")
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -56,7 +56,7 @@ pub enum What {
 }
 
 /// Which devices fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// What it does.
@@ -65,6 +65,9 @@ pub struct Filter {
     pub vendor: Option<Id>,
     /// Device id.
     pub device: Option<Id>,
+    /// Device ids that will do as well: one model can have several, as of NVIDIA's for SXM and PCIe.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub or_devices: Vec<Id>,
     /// NUMA node.
     pub node: Option<u32>,
 }
@@ -78,7 +81,7 @@ impl Filter {
         }
         is(self.kind, function.kind())
             && is(self.vendor, function.vendor)
-            && is(self.device, function.device)
+            && (is(self.device, function.device) || self.or_devices.contains(&function.device))
             && (self.node.is_none() || self.node == function.numa_node)
     }
 }
@@ -229,6 +232,7 @@ impl fmt::Display for What {
                 write!(f, "{kind}")?;
                 if let (Some(vendor), Some(device)) = (filter.vendor, filter.device) {
                     write!(f, " {vendor}:{device}")?;
+                    filter.or_devices.iter().try_for_each(|other| write!(f, " or {other}"))?;
                 }
                 filter.node.map_or(Ok(()), |node| write!(f, " on NUMA node {node}"))
             }
@@ -261,7 +265,7 @@ mod tests {
         assert_eq!(read("0000:01:00.0"), (1, What::Device("0000:01:00.0".into())));
         assert_eq!(read("gpu0"), (1, What::Device("gpu0".into())));
         let gpu = Filter { kind: Some(Kind::Gpu), ..Filter::default() };
-        assert_eq!(read("2xgpu"), (2, What::Any(gpu)));
+        assert_eq!(read("2xgpu"), (2, What::Any(gpu.clone())));
         assert_eq!(read("gpu,node=1"), (1, What::Any(Filter { node: Some(1), ..gpu })));
         let ids =
             Filter { vendor: Some(Id(0x10de)), device: Some(Id(0x20b0)), ..Filter::default() };
@@ -304,5 +308,25 @@ mod tests {
             let json = serde_json::to_string(&want).unwrap();
             assert_eq!(serde_json::from_str::<Want>(&json).unwrap(), want, "{json}");
         }
+        // What earlier versions stored is read, and is the same when it is asked for again.
+        let filter = Filter { vendor: Some(Id(0x10de)), ..Filter::default() };
+        assert!(!serde_json::to_string(&filter).unwrap().contains("or_devices"));
+    }
+
+    #[test]
+    fn several_ids_can_be_of_one_model() {
+        let filter = Filter {
+            vendor: Some(Id(0x10de)),
+            device: Some(Id(0x20b0)),
+            or_devices: vec![Id(0x20f1)],
+            ..Filter::default()
+        };
+        let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
+        function.vendor = Id(0x10de);
+        for (device, fits) in [(0x20b0, true), (0x20f1, true), (0x20b5, false)] {
+            function.device = Id(device);
+            assert_eq!(filter.fits(&function), fits, "{device:x}");
+        }
+        assert_eq!(What::Any(filter).to_string(), "device 10de:20b0 or 20f1");
     }
 }

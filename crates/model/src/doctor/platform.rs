@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Address;
+
 /// Facts about a host. What could not be read is `None` or missing, and named in `unseen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
@@ -46,6 +48,11 @@ pub struct Platform {
     pub memlock_limit: Option<u64>,
     /// Memory in bytes.
     pub memory: u64,
+    /// The regions of device memory that control groups can be limited in (`dmem.capacity` of the root group); `None`
+    /// where the kernel has no such controller.
+    pub device_memory: Option<Vec<MemoryRegion>>,
+    /// Whether podman runs the hook of Handover's that limits a container's device memory.
+    pub memory_hook: bool,
     /// `/dev/kvm`, `/dev/vfio/vfio`, `/dev/iommu` and the nodes of groups, by path.
     pub nodes: BTreeMap<String, NodeFacts>,
     /// Security modules.
@@ -91,6 +98,25 @@ pub struct Cpu {
     pub virtualization: Option<String>,
     /// Bits of a physical address.
     pub physical_bits: Option<u8>,
+}
+
+/// Memory of a device that control groups are accounted and limited in (cgroup-v2.rst, "DMEM").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRegion {
+    /// The name that its driver gave it: `drm/0000:03:00.0/vram0`.
+    pub name: String,
+    /// How large it is, in bytes.
+    pub capacity: u64,
+}
+
+impl MemoryRegion {
+    /// Whether it is video memory of a function: graphics drivers name it after the address and `vram`
+    /// (amdgpu_vram_mgr.c, xe_ttm_vram_mgr.c).
+    #[must_use]
+    pub fn is_video_memory_of(&self, address: Address) -> bool {
+        let rest = self.name.strip_prefix("drm/").and_then(|rest| rest.split_once('/'));
+        rest.is_some_and(|(of, kind)| of.parse() == Ok(address) && kind.starts_with("vram"))
+    }
 }
 
 /// ACPI tables about the IOMMU (`/sys/firmware/acpi/tables`).

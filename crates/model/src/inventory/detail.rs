@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MdevType, VgpuTypes};
+use super::{MdevType, MigInstance, VgpuTypes};
 
 /// The rest of what can be known of a function. What could not be read is `None`, with a note in its function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Detail {
     pub mdev_types: Vec<MdevType>,
     /// NVIDIA's vendor-specific VFIO of a virtual function, told by its attributes.
     pub vgpu: Option<VgpuTypes>,
+    /// The instances of an NVIDIA GPU in MIG mode (`/proc/driver/nvidia/capabilities`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mig: Vec<MigInstance>,
     /// What configuration space says that is there: `MSI-X`, `AER`, `SR-IOV`, ... in the specification's short names.
     pub capabilities: Vec<String>,
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{Change, ErrorStage, Node, What};
 pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
 pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
-pub use parts::{Mdev, MdevType, VgpuType, VgpuTypes};
+pub use parts::{Mdev, MdevType, MigInstance, VgpuType, VgpuTypes};
 pub use reset::{ResetDomain, ResetReach};
 
 use crate::Address;

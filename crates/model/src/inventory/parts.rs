@@ -1,4 +1,5 @@
-//! Parts of a device that can be handed over by themselves: mediated devices and NVIDIA's vendor-specific vGPUs.
+//! Parts of a device: mediated devices and NVIDIA's vendor-specific vGPUs, which can be handed over by themselves, and the
+//! instances of a GPU in MIG mode, which programs use.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -50,4 +51,24 @@ pub struct VgpuType {
     pub id: u32,
     /// `NVIDIA L40S-1Q`.
     pub name: String,
+}
+
+/// An instance of an NVIDIA GPU in MIG mode, with the node whose opening is the right to use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MigInstance {
+    /// The number of the GPU instance.
+    pub gpu_instance: u32,
+    /// The number of the compute instance in it; none of the GPU instance itself.
+    pub compute_instance: Option<u32>,
+    /// The number N of `/dev/nvidia-caps/nvidia-capN`.
+    pub capability: u32,
+}
+
+impl MigInstance {
+    /// The path of its node.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/dev/nvidia-caps/nvidia-cap{}", self.capability)
+    }
 }

@@ -1,0 +1,220 @@
+//! `handover cdi generate`.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use api::client::segment;
+use clap::Args;
+use convert::cdi::{self, Host, Spec};
+use daemon::cdi::Folder;
+use model::{Address, Code, Inventory, Refusal};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::door::Door;
+use crate::failure::{Done, Failure};
+use crate::output::{self, warning};
+use crate::source::Source;
+
+/// Nodes that are not of one function.
+const SHARED: [&str; 1] = ["/dev/kfd"];
+
+/// Write specifications, each in a file of its own
+///
+/// Of a claim: its VFIO nodes, and its addresses in the variables that KubeVirt's launcher reads. Of a device: the VFIO nodes
+/// of all that goes together with it, or the nodes that a GPU's own driver made. Each has the lowest version of the format
+/// that has what it uses.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Claims (id or owner KIND/ID), addresses, registered names, mediated devices, MIG instances (ADDRESS:gi1:ci0); all that
+    /// containers can use by default
+    #[arg(value_name = "WHAT")]
+    what: Vec<String>,
+
+    /// Where they are written, such as /etc/cdi for what stays; - for standard output; --cdi-dir by default
+    #[arg(long, value_name = "DIR|-")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+/// A file that was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    path: PathBuf,
+    names: Vec<String>,
+    cdi_version: String,
+}
+
+impl Generate {
+    pub fn run(self, door: &Door) -> Done {
+        let what = || Failure::to("generate specifications for container tools");
+        let mut specs = self.specs(door).map_err(what())?;
+        if self.is_this_host() {
+            specs.iter_mut().for_each(leave_out_missing);
+        }
+        let output = self.output.as_deref().unwrap_or(&door.cdi_dir);
+        if output == Path::new("-") {
+            let mut out = std::io::stdout().lock();
+            for spec in &specs {
+                out.write_all(spec.render().as_bytes())?;
+            }
+            out.flush()?;
+            return Ok(());
+        }
+        let Some(folder) = super::folder(output) else {
+            let remedy = "name a directory: --output /var/run/cdi, or - for standard output";
+            let why = "--cdi-dir none is nowhere to write to";
+            return Err(what()(Refusal::new(Code::InvalidRequest, why, remedy)));
+        };
+        let written = write(&folder, &specs).map_err(what())?;
+        if door.connection.json() {
+            return output::json(&written);
+        }
+        written.iter().try_for_each(|one| {
+            output::line(&format!("{}  {}", one.names.join(" "), one.path.display()))
+        })
+    }
+
+    fn is_this_host(&self) -> bool {
+        self.source.root == Path::new("/")
+    }
+
+    fn specs(&self, door: &Door) -> Result<Vec<Spec>, Refusal> {
+        let inventory = self.inventory()?;
+        let mut present: Vec<String> = SHARED.map(str::to_owned).to_vec();
+        present.retain(|path| self.is_this_host() && Path::new(path).exists());
+        let host = Host { inventory: &inventory, present: &present };
+        if self.what.is_empty() {
+            return Ok(self.everything(door, &host));
+        }
+        let mut specs: Vec<Spec> = Vec::new();
+        for what in &self.what {
+            for spec in self.of(door, &host, what)? {
+                if !specs.contains(&spec) {
+                    specs.push(spec);
+                }
+            }
+        }
+        Ok(specs)
+    }
+
+    /// The host's hardware; of NVIDIA's GPUs in detail, for their instances (MIG).
+    fn inventory(&self) -> Result<Inventory, Refusal> {
+        let host = self.source.open()?;
+        let inventory = self.source.inventory(&host)?;
+        let gpus = inventory.functions.values().filter(|one| one.nodes.nvidia_minor.is_some());
+        let gpus: Vec<Address> = gpus.map(|function| function.address).collect();
+        if gpus.is_empty() { Ok(inventory) } else { self.source.detail(&host, Some(&gpus)) }
+    }
+
+    /// The prepared claims, as far as they can be asked for, and the devices.
+    fn everything(&self, door: &Door, host: &Host<'_>) -> Vec<Spec> {
+        let mut specs = Vec::new();
+        if self.is_this_host() {
+            match super::claims(door) {
+                Ok(claims) => specs.extend(claims.iter().filter_map(daemon::cdi::spec)),
+                Err(refusal) => warning(&format!("claims are left out: {}", refusal.message)),
+            }
+        }
+        specs.extend(cdi::all(host));
+        specs
+    }
+
+    fn of(&self, door: &Door, host: &Host<'_>, what: &str) -> Result<Vec<Spec>, Refusal> {
+        if let Ok(address) = what.parse::<Address>() {
+            return Ok(vec![cdi::device(host, address, &address.to_string())?]);
+        }
+        if what.contains(":gi") {
+            return Ok(vec![cdi::instance(host, what)?]);
+        }
+        let uuid = what.parse::<Uuid>().ok();
+        if let Some(uuid) = uuid
+            && (has_mdev(host.inventory, uuid) || !self.is_this_host())
+        {
+            return Ok(vec![cdi::mediated(host, uuid)?]);
+        }
+        if !self.is_this_host() {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("{what:?} is no address, and claims and names are this host's only"),
+                "name addresses, such as 0000:01:00.0, or leave --root out",
+            ));
+        }
+        if uuid.is_some() || what.contains('/') {
+            return claimed(door, what, uuid.is_some());
+        }
+        registered(door, host, what)
+    }
+}
+
+/// The specifications of a claim, or of all prepared claims of an owner.
+fn claimed(door: &Door, key: &str, is_id: bool) -> Result<Vec<Spec>, Refusal> {
+    let claims = super::claims(door)?;
+    let own: Vec<&api::Claim> = claims
+        .iter()
+        .filter(|claim| if is_id { claim.id == key.to_lowercase() } else { claim.owner == key })
+        .collect();
+    let specs: Vec<Spec> = own.iter().filter_map(|claim| daemon::cdi::spec(claim)).collect();
+    match (own.first(), specs.is_empty()) {
+        (None, _) => Err(Refusal::new(
+            Code::NotFound,
+            format!("there is no claim {key}"),
+            "`handover claims` shows the claims",
+        )),
+        (Some(claim), true) => Err(Refusal::new(
+            Code::InvalidState,
+            format!("the claim {key} is {}, and its devices have no VFIO nodes yet", claim.state),
+            format!("handover prepare {}", claim.id),
+        )),
+        (Some(_), false) => Ok(specs),
+    }
+}
+
+/// The specification of a registered device, by its name.
+fn registered(door: &Door, host: &Host<'_>, name: &str) -> Result<Vec<Spec>, Refusal> {
+    if !cdi::is_name(name) {
+        return Err(Refusal::new(
+            Code::InvalidName,
+            format!("{name:?} cannot be the name of a device for container tools"),
+            "name it by its address: `handover device list` shows it",
+        ));
+    }
+    let path = format!("/devices/{}", segment(name));
+    let address: String = door.ask(
+        async |client| client.get::<api::Device>(&path).await.map(|device| device.pci_address),
+        |engine| engine.device(name).map(|device| device.address.to_string()),
+    )?;
+    let address: Address = address.parse().map_err(|error: model::AddressError| {
+        Refusal::new(Code::Internal, error.to_string(), "look at `handover device list`")
+    })?;
+    Ok(vec![cdi::device(host, address, name)?])
+}
+
+fn has_mdev(inventory: &Inventory, uuid: Uuid) -> bool {
+    inventory.functions.values().flat_map(|parent| &parent.mdevs).any(|mdev| mdev.uuid == uuid)
+}
+
+/// A node that is not there would keep a container from starting: those that NVIDIA's GPUs share are made when they are first
+/// used.
+fn leave_out_missing(spec: &mut Spec) {
+    let missing: BTreeSet<String> = super::missing(spec.paths()).into_iter().collect();
+    for path in &missing {
+        let name = spec.names().next().unwrap_or_default();
+        warning(&format!("{path} is not on this host, and is left out of {name}"));
+    }
+    for device in &mut spec.devices {
+        device.container_edits.device_nodes.retain(|node| !missing.contains(&node.path));
+    }
+}
+
+fn write(folder: &Folder, specs: &[Spec]) -> Result<Vec<Written>, Refusal> {
+    let write = |spec: &Spec| {
+        let path = folder.write(spec)?;
+        let cdi_version = spec.cdi_version.clone();
+        Ok(Written { path, names: spec.names().collect(), cdi_version })
+    };
+    specs.iter().map(write).collect()
+}

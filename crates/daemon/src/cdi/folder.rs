@@ -1,0 +1,180 @@
+//! Directories in which container tools look for specifications.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use convert::cdi::{FILES, Spec};
+use model::{Code, Refusal};
+
+/// Where container tools look for what ends with the boot (`DefaultDynamicDir` in `pkg/cdi/spec-dirs.go`).
+pub const USUAL: &str = "/var/run/cdi";
+
+/// Where they look for what stays (`DefaultStaticDir`).
+pub const STATIC: &str = "/etc/cdi";
+
+/// What a file that is being written ends with: container tools read `.json` and `.yaml` only.
+const UNFINISHED: &str = ".tmp";
+
+/// A directory with specifications, ours and others'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+/// One of our files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is in it, or why that cannot be told.
+    pub spec: Result<Spec, String>,
+}
+
+impl Folder {
+    /// A directory, which need not be there.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a specification, whole or not at all; one that is there already is left alone. Everybody may read it: rootless
+    /// tools must.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write(&self, spec: &Spec) -> Result<PathBuf, Refusal> {
+        let path = self.0.join(spec.file_name());
+        let text = spec.render();
+        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            return Ok(path);
+        }
+        self.replace(&path, &text).map_err(|error| cannot("written", &path, &error))?;
+        Ok(path)
+    }
+
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(&format!(".{FILES}"))
+            .suffix(UNFINISHED)
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(&self.0)?;
+        // Whatever the umask is.
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    }
+
+    /// Our files, by name; none where there is no such directory.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn ours(&self) -> Result<Vec<File>, Refusal> {
+        let is_ours = |name: &str| name.starts_with(FILES) && name.ends_with(".json");
+        let files = self.named(is_ours)?.into_iter().map(|path| {
+            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            let spec = text.and_then(|text| {
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("it is not one of ours: {error}"))
+            });
+            File { path, spec }
+        });
+        Ok(files.collect())
+    }
+
+    /// What a process that died while it wrote has left.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<PathBuf>, Refusal> {
+        self.named(|name| name.starts_with(&format!(".{FILES}")) && name.ends_with(UNFINISHED))
+    }
+
+    fn named(&self, is: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Refusal> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(cannot("read", &self.0, &error)),
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_str().is_some_and(&is))
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Removes one of our files; gone already, it is done.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(path: &Path) -> Result<(), Refusal> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(cannot("removed", path, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Refusal {
+    let code = match error.kind() {
+        io::ErrorKind::PermissionDenied => Code::Forbidden,
+        _ => Code::Internal,
+    };
+    Refusal::new(
+        code,
+        format!("{} cannot be {what}: {error}", path.display()),
+        "run as root, or choose another directory for container tools' specifications: --cdi-dir",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn spec(path: &str) -> Spec {
+        Spec::of(convert::cdi::DEVICE, "0000:01:00.0", Vec::new(), vec![path.to_owned()])
+    }
+
+    #[test]
+    fn a_file_is_there_whole_and_only_ours_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path().join("not/there"));
+        assert_eq!(folder.ours().unwrap(), []);
+        let path = folder.write(&spec("/dev/nvidia0")).unwrap();
+        assert_eq!(folder.write(&spec("/dev/nvidia1")).unwrap(), path);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        fs::write(folder.path().join("nvidia.yaml"), "").unwrap();
+        fs::write(folder.path().join("handover.dev-x.json"), "{").unwrap();
+        let found = folder.ours().unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].spec, Ok(spec("/dev/nvidia1")));
+        assert!(found[1].spec.as_ref().unwrap_err().contains("not one of ours"));
+        Folder::remove(&path).unwrap();
+        Folder::remove(&path).unwrap();
+        assert_eq!(folder.ours().unwrap().len(), 1);
+        assert_eq!(folder.unfinished().unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_written_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refusal = Folder::new(&file).write(&spec("/dev/nvidia0")).unwrap_err();
+        assert!(refusal.message.contains("cannot be written"), "{refusal:?}");
+        assert!(refusal.remedy.contains("--cdi-dir"));
+    }
+}

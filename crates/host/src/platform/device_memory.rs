@@ -1,0 +1,44 @@
+//! Device memory that control groups can be limited in, and whether podman has the hook that does it.
+
+use model::doctor::{MemoryRegion, Platform};
+use rustix::io::Errno;
+
+use super::unseen;
+use crate::memory_limit::ANNOTATION;
+use crate::root::Root;
+
+/// Of the root group only (kernel/cgroup/dmem.c). cgroup2 alone has the controller, and it is mounted here.
+const CAPACITY: &str = "sys/fs/cgroup/dmem.capacity";
+
+/// Where podman looks for hooks when nobody says otherwise: containers.conf(5), `hooks_dir`. The folder in `/etc` that
+/// oci-hooks(5) names is not looked in by default (libpod/container_internal.go, `setupOCIHooks`).
+const HOOKS: &str = "usr/share/containers/oci/hooks.d";
+
+/// Reads the facts about device memory.
+pub fn read(root: &Root, platform: &mut Platform) {
+    match root.text(CAPACITY) {
+        Ok(text) => platform.device_memory = Some(regions(&text)),
+        Err(Errno::NOENT) => {}
+        Err(errno) => platform.unseen.push(unseen("regions of device memory", CAPACITY, errno)),
+    }
+    platform.memory_hook = has_hook(root);
+}
+
+/// `drm/0000:03:00.0/vram0 8589934592`, a line for each region.
+fn regions(text: &str) -> Vec<MemoryRegion> {
+    let region = |line: &str| {
+        let (name, capacity) = line.trim_end().rsplit_once(' ')?;
+        Some(MemoryRegion { name: name.to_owned(), capacity: capacity.parse().ok()? })
+    };
+    text.lines().filter_map(region).collect()
+}
+
+/// Whether a hook is for our annotation; podman matches it as a regular expression, with its dots escaped or not.
+fn has_hook(root: &Root) -> bool {
+    let names = root.names(HOOKS).unwrap_or_default();
+    let mut files = names.iter().filter(|name| name.ends_with(".json"));
+    files.any(|name| {
+        let text = root.text(&format!("{HOOKS}/{name}")).unwrap_or_default();
+        text.replace('\\', "").contains(ANNOTATION)
+    })
+}

@@ -1,8 +1,8 @@
 //! What a person sees of one function.
 
 use model::{
-    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, NumaNode, PortType, ResizableBar,
-    VgpuType, VgpuTypes, VirtualFunctions,
+    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, MigInstance, NumaNode, PortType,
+    ResizableBar, VgpuType, VgpuTypes, VirtualFunctions,
 };
 
 use proptest::prelude::*;
@@ -50,11 +50,17 @@ fn rich() -> Inventory {
     gpu.nodes.nvidia_minor = Some(0);
     let uuid = "a297db4a-f4c2-11e6-90f6-d3b88d6c9525".parse().unwrap();
     gpu.mdevs = vec![Mdev { uuid, type_id: Some("nvidia-474".into()), iommu_group: Some(40) }];
-    gpu.detail = Some(Box::new(Detail {
+    gpu.detail = Some(Box::new(rich_detail(link(80, 16))));
+    gpu.notes = vec!["its enabled VFs cannot be read in time".into()];
+    inventory
+}
+
+fn rich_detail(link: Link) -> Detail {
+    Detail {
         serial: Some("00-11-22-ff-fe-33-44-55".into()),
         driver_override: Some("vfio-pci".into()),
         candidate_drivers: vec!["nouveau".into(), "nvidia".into()],
-        link: Some(link(80, 16)),
+        link: Some(link),
         flr: Some(false),
         pm_reset: Some(true),
         resizable_bars: vec![ResizableBar { index: 1, size: 256 << 20, largest: 32 << 30 }],
@@ -70,10 +76,15 @@ fn rich() -> Inventory {
             creatable: vec![VgpuType { id: 1155, name: "NVIDIA L40S-1Q".into() }],
         }),
         capabilities: vec!["MSI".into(), "PM".into()],
+        mig: [(None, 12), (Some(0), 13)]
+            .map(|(compute_instance, capability)| MigInstance {
+                gpu_instance: 1,
+                compute_instance,
+                capability,
+            })
+            .to_vec(),
         ..Detail::default()
-    }));
-    gpu.notes = vec!["its enabled VFs cannot be read in time".into()];
-    inventory
+    }
 }
 
 fn shown(inventory: &Inventory, address: &str, holders: &[Holder]) -> String {

@@ -34,7 +34,7 @@ fn release(host: &Host, owner: &str) -> u16 {
 }
 
 /// The claims that container tools are told of.
-fn told(host: &Host) -> Vec<String> {
+fn known_to_containers(host: &Host) -> Vec<String> {
     let files = host.sh("ls /var/run/cdi 2>/dev/null || true");
     let id = |file: &str| {
         let id =
@@ -47,7 +47,7 @@ fn told(host: &Host) -> Vec<String> {
 /// Whether container tools are told of a claim, and of nodes that are there.
 fn expect_told(host: &Host, claim: &Value) {
     let id = claim["id"].as_str().unwrap();
-    assert!(told(host).contains(&id.to_owned()), "{id}: {}", host.log());
+    assert!(known_to_containers(host).contains(&id.to_owned()), "{id}: {}", host.log());
     let nodes = format!("/var/run/cdi/handover.dev-claim-{id}.json");
     let nodes = host.sh(&format!("grep -o '\"/dev/[^\"]*' {nodes} | tr -d '\"' | xargs ls -d"));
     assert!(nodes.lines().count() >= 2, "{nodes}");
@@ -103,7 +103,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
     for owner in ["job/vf", "job/mdev", "job/nvme", "job/gpu"] {
         assert_eq!(release(&host, owner), 204, "{owner}: {}", host.log());
     }
-    assert_eq!(told(&host), Vec::<String>::new());
+    assert_eq!(known_to_containers(&host), Vec::<String>::new());
     assert_eq!(snapshot(&host), before);
 }
 
@@ -161,7 +161,12 @@ impl Victim {
             self.claim().expect(200);
             assert_eq!(release(host, "job/one"), 204);
         }
-        assert_eq!(told(host), Vec::<String>::new(), "boundary {boundary}: {}", host.log());
+        assert_eq!(
+            known_to_containers(host),
+            Vec::<String>::new(),
+            "boundary {boundary}: {}",
+            host.log()
+        );
         assert_eq!(snapshot(host), self.before, "boundary {boundary}: {}", host.log());
         host.kill_daemon();
     }

@@ -1,8 +1,8 @@
 //! What a person sees of one function.
 
 use model::{
-    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, NumaNode, PortType, ResizableBar,
-    VgpuType, VgpuTypes, VirtualFunctions,
+    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, MigInstance, NumaNode, PortType,
+    ResizableBar, VgpuType, VgpuTypes, VirtualFunctions,
 };
 
 use proptest::prelude::*;
@@ -70,6 +70,13 @@ fn rich() -> Inventory {
             creatable: vec![VgpuType { id: 1155, name: "NVIDIA L40S-1Q".into() }],
         }),
         capabilities: vec!["MSI".into(), "PM".into()],
+        mig: [(None, 12), (Some(0), 13)]
+            .map(|(compute_instance, capability)| MigInstance {
+                gpu_instance: 1,
+                compute_instance,
+                capability,
+            })
+            .to_vec(),
         ..Detail::default()
     }));
     gpu.notes = vec!["its enabled VFs cannot be read in time".into()];

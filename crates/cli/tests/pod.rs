@@ -118,7 +118,6 @@ fn gpu_memory_is_limited_or_it_is_said_why_not() {
     // Nothing is printed where the limit would not be kept, whatever is allowed to be missing.
     for (text, more, why) in [
         (&annotated, "--gpu-memory-limit=9Gi", "is more than 0000:43:00.0 has"),
-        (&annotated, "--host=none", "--host none looks at none"),
         (&annotated, "--devices=vfio", "by VFIO"),
         (&gpus(&["nvidia.com/A100"]), "--gpu-memory-limit=1Gi", "has no region"),
         (
@@ -127,11 +126,16 @@ fn gpu_memory_is_limited_or_it_is_said_why_not() {
             "profile GRID T4-1Q is the limit",
         ),
         (&machine(""), "--gpu-memory-limit=1Gi", "asks for no GPU"),
-        (&amd, "--gpu-memory-limit=some", "is no limit of GPU memory"),
     ] {
         let (printed, said) = run(text, &[more, "--allow-missing"]);
         assert!(printed.is_empty() && said.contains(why), "{why}: {said}");
     }
+    let unseen = pod(&annotated, Path::new("none"), &[]);
+    assert!(unseen.stdout.is_empty() && !unseen.status.success(), "{unseen:?}");
+    // Refused before anything is read.
+    let wrong = pod("", host.path(), &["--gpu-memory-limit=some"]);
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("is no limit of GPU memory"), "{said}");
 }
 
 #[test]

@@ -93,8 +93,7 @@ impl Core {
         let mut inventory = self.inventory()?;
         let detailed = needs_detail(&inventory, wants, &names);
         if !detailed.is_empty() {
-            let unreadable = |error: HostError| refusals::unreadable(&error);
-            inventory = self.host.detail(&detailed).map_err(unreadable)?;
+            self.host.complete(&mut inventory, &detailed);
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;

@@ -40,12 +40,19 @@ pub trait Host: Send + Sync {
         Ok(inventory)
     }
 
-    /// An inventory with detail of these functions, read in workers with a deadline: what could not be read in time is a
-    /// note. What sleeps is not woken.
+    /// Adds detail of these functions to an inventory that was read just now. It is read in workers with a deadline: what
+    /// could not be read in time is a note. What sleeps is not woken.
+    fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
+
+    /// An inventory with detail of these functions, as [`complete`](Self::complete) adds it.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError>;
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        let mut inventory = self.inventory()?;
+        self.complete(&mut inventory, addresses);
+        Ok(inventory)
+    }
 
     /// What a physical function was told of one of its virtual functions.
     ///

@@ -60,9 +60,10 @@ impl Host for WithWorkers {
         self.sim.as_found(addresses)
     }
 
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
-        self.trip()?;
-        self.sim.detail(addresses)
+    fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        // Where a worker fails, the next step says so.
+        let _ = self.trip();
+        self.sim.complete(inventory, addresses);
     }
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {

@@ -256,11 +256,17 @@ impl Host for LinuxHost {
         inventory::read(&self.root, &self.catalogs, Scope::Listing)
     }
 
+    fn sketch(&self) -> Result<Inventory, HostError> {
+        inventory::read(&self.root, &self.catalogs, Scope::Choosing)
+    }
+
     fn functions(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
         Ok(inventory::read_some(&self.root, &self.catalogs, addresses))
     }
 
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        // A sketch does not tell what sleeps.
+        inventory::add_power(&self.root, inventory, addresses);
         self.add_detail(inventory, addresses);
     }
 

@@ -3,7 +3,9 @@
 mod claims;
 mod daemon;
 mod engine;
+mod host;
 pub mod listing;
+pub mod syncs;
 mod uevent;
 
 use std::fmt::Write as _;
@@ -16,6 +18,7 @@ use anyhow::Result;
 pub fn run(handover: &Path) -> Result<()> {
     println!("{}", engine::create()?);
     println!("{}", claims::step()?);
+    println!("{}", syncs::counted()?);
     println!("{}", claims::together()?);
     println!("{}", claims::rest()?);
     println!("{}", daemon::start(handover)?);

@@ -60,7 +60,13 @@ enum Chore {
         #[arg(long, default_value = "target/release/handover")]
         handover: PathBuf,
     },
-    /// Measure our own part of a create, and the daemon at rest
+    /// Claim and release a simulated device so many times, for who counts from outside what it does
+    #[command(hide = true)]
+    BenchVerbs {
+        /// How many times
+        times: usize,
+    },
+    /// Measure our own part of creates and claims, and the daemon at rest
     Bench {
         /// The executable whose daemon is measured
         #[arg(long, default_value = "target/release/handover")]
@@ -102,6 +108,7 @@ fn main() -> Result<ExitCode> {
             )?;
         }
         Chore::BenchListing { handover } => print!("{}", bench::listing::run(&handover)?),
+        Chore::BenchVerbs { times } => bench::syncs::verbs(times)?,
         Chore::Bench { handover } => bench::run(&handover)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -90,11 +90,10 @@ impl Core {
             .into_iter()
             .flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)])
             .collect();
-        let mut inventory = self.inventory()?;
+        let mut inventory = self.sketch()?;
         let detailed = needs_detail(&inventory, wants, &names);
         if !detailed.is_empty() {
-            let unreadable = |error: HostError| refusals::unreadable(&error);
-            inventory = self.host.detail(&detailed).map_err(unreadable)?;
+            self.host.complete(&mut inventory, &detailed);
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;
@@ -161,6 +160,11 @@ impl Core {
 
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
+    }
+
+    /// The hardware, as far as choosing and planning need it.
+    pub fn sketch(&self) -> Result<Inventory, Refusal> {
+        self.host.sketch().map_err(|error| refusals::unreadable(&error))
     }
 
     pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {

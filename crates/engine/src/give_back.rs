@@ -15,7 +15,7 @@ impl Core {
     /// Gives these functions, or all, back to their own drivers, as far as no machine and no claim has them; and says of
     /// each how it is then.
     pub fn recover_devices(&self, asked: &[Address]) -> Result<Vec<RecoveredDevice>, Refusal> {
-        let inventory = self.inventory()?;
+        let mut inventory = self.inventory()?;
         let mut all = Vec::new();
         for address in asked {
             if inventory.function(*address).is_none() {
@@ -36,9 +36,9 @@ impl Core {
             })
             .map(|function| function.address)
             .collect();
-        let detailed = self.host.detail(&wanted).map_err(|error| refusals::unreadable(&error))?;
+        self.host.complete(&mut inventory, &wanted);
         for address in wanted {
-            let Some(function) = detailed.function(address) else { continue };
+            let Some(function) = inventory.function(address) else { continue };
             let (outcome, reason) = match self.recover_device(function) {
                 Ok(outcome) => (outcome, None),
                 Err(refusal) => {

@@ -44,6 +44,8 @@ pub enum Scope {
     /// What assemblies and their state need, and no more: identity, names, driver, group, NUMA node, virtual functions.
     /// Everything else is left empty.
     Rows,
+    /// What choosing and planning need: not BARs, power, nodes, the types of groups and the memory of NUMA nodes.
+    Choosing,
     /// All of it.
     Listing,
 }
@@ -68,7 +70,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
         found.into_iter().flatten().map(|function| (function.address, function)).collect();
     virtual_functions(root, &mut functions);
     let groups = match scope {
-        Scope::Rows => groups::of(&functions),
+        Scope::Rows | Scope::Choosing => groups::of(&functions),
         Scope::Listing => groups::read(root, &functions),
     };
     for (parent, mdevs) in mdevs::read(root) {
@@ -79,7 +81,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     }
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
-    if scope == Scope::Listing {
+    if scope != Scope::Rows {
         modules.choose_drivers(root, functions.values_mut());
     }
     let vfio = vfio::read(root, &mut modules);
@@ -87,7 +89,19 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     let mut names = catalogs.names.lock().unwrap_or_else(PoisonError::into_inner);
     names.name(root, functions.values_mut());
     drop(names);
-    Ok(Inventory { functions, groups, numa_nodes: numa::read(root), vfio })
+    let numa_nodes = if scope == Scope::Choosing { BTreeMap::new() } else { numa::read(root) };
+    Ok(Inventory { functions, groups, numa_nodes, vfio })
+}
+
+/// Adds whether these functions sleep, where that was not read.
+pub fn add_power(root: &Root, inventory: &mut Inventory, addresses: &[Address]) {
+    for address in addresses {
+        let Some(function) = inventory.functions.get_mut(address) else { continue };
+        // One that is gone by now has no power either.
+        if let Ok(dir) = root.dir(&format!("{DEVICES}/{address}")) {
+            function::add_power(function, &dir);
+        }
+    }
 }
 
 /// These functions alone, and their groups as far as they are of them.
@@ -120,7 +134,7 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
     let address = name.parse::<Address>().ok()?;
     let link = match scope {
         Scope::Rows => None,
-        Scope::Listing => Some(bus.link(name).ok()?),
+        Scope::Choosing | Scope::Listing => Some(bus.link(name).ok()?),
     };
     let mut function = match root.dir(&format!("{DEVICES}/{name}")) {
         Ok(dir) => function::read(address, &dir, scope),

@@ -128,6 +128,11 @@ impl LinuxHost {
         let mut inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
         let all = || inventory.functions.keys().copied().collect();
         let wanted: Vec<Address> = only.map_or_else(all, <[Address]>::to_vec);
+        self.add_detail(&mut inventory, &wanted);
+        Ok(inventory)
+    }
+
+    fn add_detail(&self, inventory: &mut Inventory, wanted: &[Address]) {
         let own;
         let reader = match &self.working {
             Some(working) => detail::Reader::Workers {
@@ -141,8 +146,7 @@ impl LinuxHost {
             }
             None => detail::Reader::Here(&self.root),
         };
-        detail::complete(&mut inventory, &wanted, reader, &self.root, &self.catalogs);
-        Ok(inventory)
+        detail::complete(inventory, wanted, reader, &self.root, &self.catalogs);
     }
 
     /// The root that everything is read under.
@@ -252,12 +256,18 @@ impl Host for LinuxHost {
         inventory::read(&self.root, &self.catalogs, Scope::Listing)
     }
 
+    fn sketch(&self) -> Result<Inventory, HostError> {
+        inventory::read(&self.root, &self.catalogs, Scope::Choosing)
+    }
+
     fn functions(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
         Ok(inventory::read_some(&self.root, &self.catalogs, addresses))
     }
 
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
-        Self::detail(self, Some(addresses))
+    fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        // A sketch does not tell what sleeps.
+        inventory::add_power(&self.root, inventory, addresses);
+        self.add_detail(inventory, addresses);
     }
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {

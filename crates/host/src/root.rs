@@ -124,6 +124,32 @@ mod tests {
         assert_eq!(root.text("sys/a/up/a/inside").unwrap(), "inside");
     }
 
+    /// The kernel gives up on a path with `..` in it while something is renamed, wherever that is.
+    #[test]
+    fn what_is_renamed_elsewhere_hides_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join("sys/bus/devices")).unwrap();
+        std::fs::create_dir_all(place.path().join("sys/a")).unwrap();
+        std::fs::write(place.path().join("sys/a/inside"), "inside\n").unwrap();
+        symlink("../../a", place.path().join("sys/bus/devices/a")).unwrap();
+        let root = Root::open(place.path()).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+        std::fs::write(&one, "").unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let seen: Vec<_> = (0..5000).map(|_| root.text("sys/bus/devices/a/inside")).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(seen.iter().find(|text| text.as_deref() != Ok("inside")), None);
+        });
+    }
+
     #[test]
     fn reading_is_bounded_and_no_fifo_stops_it() {
         let place = tempfile::tempdir().unwrap();

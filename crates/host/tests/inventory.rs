@@ -323,3 +323,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sketch_leaves_out_only_what_choosing_has_no_need_of() {
+    let fake = workstation();
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    let mut whole = host.inventory().unwrap();
+    let mut sketch = host.sketch().unwrap();
+    let addresses: Vec<Address> = whole.functions.keys().copied().collect();
+    assert!(whole.functions.values().any(|function| function.power.state.is_some()));
+    host.complete(&mut sketch, &addresses);
+    for (address, function) in &sketch.functions {
+        assert_eq!(function.power, whole.functions[address].power, "{address}");
+        assert!(function.detail.is_some(), "{address}");
+    }
+    for function in whole.functions.values_mut() {
+        function.bars.clear();
+        function.nodes = model::Nodes::default();
+    }
+    for function in sketch.functions.values_mut() {
+        function.detail = None;
+    }
+    for group in whole.groups.values_mut() {
+        group.domain_type = None;
+    }
+    assert_eq!(sketch.functions, whole.functions);
+    assert_eq!(sketch.vfio, whole.vfio);
+    for (number, group) in &sketch.groups {
+        assert_eq!(group, &whole.groups[number]);
+    }
+}

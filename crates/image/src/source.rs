@@ -9,6 +9,9 @@ use rustix::io::Errno;
 
 use crate::ImageError;
 
+/// How often a path is tried that renames were in the way of.
+const TRIES: usize = 1000;
+
 /// Where one part of an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -77,8 +80,10 @@ fn open_beneath(
         .map_err(|error| ImageError::io("open the import directory", dir, error))?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let open = |flags: OFlags| {
-        openat2(&top, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-            .map_err(|error| failed(asked, allowed, error))
+        let once = |_| openat2(&top, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether a `..` led out (openat2(2)).
+        let opened = (1..TRIES).map(once).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+        opened.unwrap_or_else(|| once(TRIES)).map_err(|error| failed(asked, allowed, error))
     };
     // The first look opens nothing: a device node or a pipe acts when it is opened.
     let seen = expect_regular(&open(OFlags::PATH)?, asked)?;

@@ -27,6 +27,15 @@ pub trait Host: Send + Sync {
     /// Where not even the list of functions can be read; a single bad attribute becomes a note.
     fn inventory(&self) -> Result<Inventory, HostError>;
 
+    /// The snapshot with no more than choosing and planning need: it may leave out BARs, power, nodes, the types of groups
+    /// and the memory of NUMA nodes.
+    ///
+    /// # Errors
+    /// As [`inventory`](Self::inventory).
+    fn sketch(&self) -> Result<Inventory, HostError> {
+        self.inventory()
+    }
+
     /// These functions as [`inventory`](Self::inventory) shows them, and nothing of the others; of groups, those that they
     /// are in; it may leave out their virtual functions. For who wants to know how they are and not what else there is.
     ///
@@ -40,12 +49,19 @@ pub trait Host: Send + Sync {
         Ok(inventory)
     }
 
-    /// An inventory with detail of these functions, read in workers with a deadline: what could not be read in time is a
-    /// note. What sleeps is not woken.
+    /// Adds detail of these functions to an inventory or a sketch that was read just now. It is read in workers with a deadline: what
+    /// could not be read in time is a note. What sleeps is not woken.
+    fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
+
+    /// An inventory with detail of these functions, as [`complete`](Self::complete) adds it.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError>;
+    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+        let mut inventory = self.inventory()?;
+        self.complete(&mut inventory, addresses);
+        Ok(inventory)
+    }
 
     /// What a physical function was told of one of its virtual functions.
     ///

@@ -94,9 +94,8 @@ impl Host for SimHost {
         Ok(self.inside().kernel.listing())
     }
 
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
+    fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
         let inside = self.inside();
-        let mut inventory = inside.kernel.listing();
         for address in addresses {
             let Some(function) = inventory.functions.get_mut(address) else { continue };
             if inside.is_stuck(&Lock::Function(*address)) {
@@ -109,7 +108,6 @@ impl Host for SimHost {
                 function.notes.push(note.into());
             }
         }
-        Ok(inventory)
     }
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {

@@ -7,6 +7,7 @@ mod commands;
 mod companions;
 mod contract;
 mod crashes;
+mod faulty;
 mod hypeman;
 mod main_job;
 mod podman;

@@ -14,6 +14,8 @@ pub const AUDIO: &str = "0000:01:00.1";
 pub const NIC: &str = "0000:03:00.0";
 /// The NVMe drive.
 pub const NVME: &str = "0000:04:00.0";
+/// The igb of the `server` topology.
+pub const IGB: &str = "0000:01:00.0";
 
 /// How the daemon is started in L1.
 const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-dir /opt/lab/guest";
@@ -82,6 +84,14 @@ impl Host {
     /// Runs a script in L1; it must succeed.
     pub fn sh(&self, script: &str) -> String {
         self.lab.sh(script).unwrap()
+    }
+
+    /// Gives the igb four virtual functions that become vGPUs.
+    pub fn vgpu_functions(&self, igb: &str) {
+        self.sh(&format!(
+            "modprobe labvf ids=8086:10ca; echo 4 >/sys/bus/pci/devices/{igb}/sriov_numvfs
+             for try in $(seq 200); do [ \"$(ls -d /sys/bus/pci/drivers/labvf/0000:* 2>/dev/null | wc -l)\" = 4 ] && exit 0; sleep 0.05; done; exit 1"
+        ));
     }
 
     /// Starts the daemon, with these variables in its environment, and waits until it answers (or has ended).

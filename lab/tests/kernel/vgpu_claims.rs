@@ -1,13 +1,9 @@
 //! vGPUs of NVIDIA's vendor-specific VFIO, asked for by profile: the lab's module `labvf` makes the igb's virtual functions such
 //! ones, with lists that shrink, EBUSY and a slow release.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Host, boundaries, wanted};
-
-const IGB: &str = "0000:01:00.0";
+use crate::support::{Answer, Host, IGB, boundaries, wanted};
 
 struct Vgpus(Host);
 
@@ -15,10 +11,7 @@ impl Vgpus {
     /// Four virtual functions with the vendor's driver, and a daemon.
     fn new() -> Self {
         let host = Host::boot("server");
-        host.sh(&format!(
-            "modprobe labvf ids=8086:10ca; echo 4 >/sys/bus/pci/devices/{IGB}/sriov_numvfs
-             for try in $(seq 200); do [ \"$(ls -d /sys/bus/pci/drivers/labvf/0000:* 2>/dev/null | wc -l)\" = 4 ] && exit 0; sleep 0.05; done; exit 1"
-        ));
+        host.vgpu_functions(IGB);
         host.serve("");
         Self(host)
     }
@@ -102,14 +95,6 @@ fn a_profile_is_claimed_opened_and_freed() {
     vgpus.parameter("release_delay_ms", "0");
     assert_eq!(vgpus.now(), free);
     assert_eq!(vgpus.0.snapshot(), before);
-    the_same_as_the_simulation(&vgpus.0);
-    assert_eq!(vgpus.now(), free);
-}
-
-fn the_same_as_the_simulation(host: &Host) {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
-    host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
-    println!("{}", host.sh(&format!("xtask contract {IGB} --of vgpus 2>&1")));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Our own part of a create: choose, plan, journal, workers. The kernel and QEMU are the simulation.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -11,98 +10,15 @@ use anyhow::{Context, Result, anyhow};
 use engine::{
     Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, RegisterDevice, Silent,
 };
-use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
-use model::{
-    Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
-    NodeAccess, Observed, Step, VfSettings,
-};
 use sim::{SimHost, SimLauncher};
 
 use super::Figure;
+use super::host::WithWorkers;
 
 const RUNS: usize = 50;
 
 /// Each measurement has a folder of its own.
 static TURN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-
-/// The simulated host, where every step also goes to a worker process and back.
-pub(super) struct WithWorkers {
-    sim: Arc<SimHost>,
-    pool: WorkerPool,
-}
-
-impl WithWorkers {
-    pub(super) fn new(sim: Arc<SimHost>) -> Result<Self> {
-        let pool = WorkerPool::new(PoolConfig::new(WorkerCommand::this_executable()));
-        pool.warm()?;
-        Ok(Self { sim, pool })
-    }
-
-    fn trip(&self) -> Result<(), HostError> {
-        let step = || "a round trip".to_owned();
-        self.pool
-            .round_trip()
-            .map_err(|failure| HostError::Worker { step: step(), reason: failure.to_string() })
-    }
-}
-
-impl Host for WithWorkers {
-    fn boot_id(&self) -> Result<String, HostError> {
-        self.sim.boot_id()
-    }
-
-    fn inventory(&self) -> Result<Inventory, HostError> {
-        self.sim.inventory()
-    }
-
-    fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
-        addresses.iter().try_for_each(|_| self.trip())?;
-        self.sim.as_found(addresses)
-    }
-
-    fn detail(&self, addresses: &[Address]) -> Result<Inventory, HostError> {
-        self.trip()?;
-        self.sim.detail(addresses)
-    }
-
-    fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
-        self.trip()?;
-        self.sim.vf_settings(parent, index)
-    }
-
-    fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
-        self.trip()?;
-        self.sim.check(address, link)
-    }
-
-    fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
-        self.sim.group_nodes(groups)
-    }
-
-    fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
-        self.sim.holders(addresses)
-    }
-
-    fn observe(&self, step: &Step) -> Result<Observed, HostError> {
-        if matches!(step, Step::SetOverride { .. }) {
-            self.trip()?;
-        }
-        self.sim.observe(step)
-    }
-
-    fn perform(&self, step: &Step) -> Result<(), HostError> {
-        self.trip()?;
-        self.sim.perform(step)
-    }
-
-    fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
-        self.sim.is_locked(lock)
-    }
-
-    fn capacity(&self) -> Result<Capacity, HostError> {
-        self.sim.capacity()
-    }
-}
 
 /// Creates and deletes an instance with a GPU and its audio function, again and again.
 pub fn create() -> Result<String> {
@@ -174,9 +90,13 @@ fn image(engine: &Engine, folder: &Path) -> Result<()> {
     Err(anyhow!("the image is not ready after five seconds"))
 }
 
-/// The median of writing 4 KiB and waiting for the disk, in milliseconds.
+/// The median of writing 4 KiB and waiting for the disk, in milliseconds: over what is there already, as SQLite does with its
+/// log, for a file that grows costs the file system more.
 pub(super) fn synchronous_write(folder: &Path) -> Result<f64> {
-    let mut file = File::create(folder.join("sync"))?;
+    let path = folder.join("sync");
+    std::fs::write(&path, vec![0; 4096 * RUNS])?;
+    let mut file = File::options().write(true).open(path)?;
+    file.sync_all()?;
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let began = Instant::now();

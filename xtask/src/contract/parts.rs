@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use model::{
-    Address, Function, Host, HostError, Inventory, NodeAccess, Observed, Step, VfSettings, VfioNode,
+    Address, Function, Host, HostError, Inventory, NodeAccess, Observed, Step, VfSettings,
+    VfioNode, VgpuTypes,
 };
 use uuid::Uuid;
 
@@ -110,38 +111,71 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
 }
 
 /// vGPUs on the virtual functions of a device, as NVIDIA's vendor-specific VFIO has them: one creation shrinks the lists of
-/// the others, and freeing brings them back.
+/// the others, a function is one vGPU at a time, a card becomes full, and freeing brings all back.
 pub fn vgpus(host: &dyn Host, parent: Address) -> Result<()> {
-    let vfs = function(&host.inventory()?, parent)?.virtual_functions().to_vec();
-    let lists = || -> Result<Vec<_>> {
-        let now = host.detail(&vfs)?;
-        vfs.iter()
-            .map(|vf| {
-                let detail = function(&now, *vf)?.detail.clone().context("no detail of a VF")?;
-                detail.vgpu.with_context(|| format!("{vf} is no vendor VFIO"))
-            })
-            .collect()
-    };
-    let before = lists()?;
-    let (first, others) = vfs.split_first().context("it has no virtual functions")?;
-    let kinds = before.first().map(|list| list.creatable.clone()).unwrap_or_default();
-    let largest = kinds.last().context("nothing can be created")?.id;
-    let set = |address, from, to| Step::SetVgpu { address, from, to };
-    refused(host, &set(*first, 0, 999_999))?;
-    perform(host, &set(*first, 0, largest))?;
-    let now = lists()?;
-    ensure!(now.first().and_then(|list| list.current) == Some(largest), "it shows another type");
-    let shrunk = now
-        .iter()
-        .zip(&before)
-        .skip(1)
-        .all(|(now, then)| now.creatable.len() < then.creatable.len());
+    let before = vgpu_lists(host, parent)?;
+    let (first, others) = before.split_first().context("it has no virtual functions")?;
+    let least = first.1.creatable.first().context("nothing can be created")?.id;
+    let largest = first.1.creatable.last().context("nothing can be created")?.id;
+    let first = first.0;
+    refused(host, &vgpu(first, 0, 999_999))?;
+    perform(host, &vgpu(first, 0, largest))?;
+    let now = vgpu_lists(host, parent)?;
+    ensure!(now.first().and_then(|(_, list)| list.current) == Some(largest), "another type shows");
+    let pairs = now.iter().zip(&before).skip(1);
+    let shrunk =
+        pairs.into_iter().all(|((_, now), (_, then))| now.creatable.len() < then.creatable.len());
     ensure!(others.is_empty() || shrunk, "the other lists did not shrink: {now:?}");
     ensure!(
-        matches!(host.observe(&set(*first, 0, 1))?, Observed::Other(_)),
+        matches!(host.observe(&vgpu(first, 0, 999_999))?, Observed::Other(_)),
         "a type that is not ours is taken for ours"
     );
-    perform(host, &set(*first, largest, 0))?;
-    ensure!(lists()? == before, "the lists are not as they were");
+    ensure!(least == largest || host.perform(&vgpu(first, 0, least)).is_err(), "one becomes two");
+    ensure!(host.observe(&vgpu(first, 0, largest))? == Observed::After, "it became another");
+    perform(host, &vgpu(first, largest, 0))?;
+    ensure!(vgpu_lists(host, parent)? == before, "the lists are not as they were");
+    let functions: Vec<Address> = before.iter().map(|(address, _)| *address).collect();
+    for kind in [largest, least] {
+        fill_with_vgpus(host, &functions, kind)?;
+        ensure!(vgpu_lists(host, parent)? == before, "the lists are not as they were");
+    }
+    Ok(())
+}
+
+const fn vgpu(address: Address, from: u32, to: u32) -> Step {
+    Step::SetVgpu { address, from, to }
+}
+
+/// What each virtual function is and could be made.
+fn vgpu_lists(host: &dyn Host, parent: Address) -> Result<Vec<(Address, VgpuTypes)>> {
+    let vfs = function(&host.inventory()?, parent)?.virtual_functions().to_vec();
+    let now = host.detail(&vfs)?;
+    vfs.into_iter()
+        .map(|vf| {
+            let detail = function(&now, vf)?.detail.clone().context("no detail of a VF")?;
+            let list = detail.vgpu.with_context(|| format!("{vf} is no vendor VFIO"))?;
+            Ok((vf, list))
+        })
+        .collect()
+}
+
+/// As many of one type as the card has room and functions for; what it has no room for is refused and stays free. All are
+/// freed.
+fn fill_with_vgpus(host: &dyn Host, functions: &[Address], kind: u32) -> Result<()> {
+    let mut made = Vec::new();
+    for address in functions.iter().copied() {
+        if host.perform(&vgpu(address, 0, kind)).is_err() {
+            let free = host.observe(&vgpu(address, 0, kind))?;
+            ensure!(free == Observed::Before, "what was refused at {address} shows: {free:?}");
+            continue;
+        }
+        let there = host.observe(&vgpu(address, 0, kind))?;
+        ensure!(there == Observed::After, "{address} is no vGPU of type {kind}: {there:?}");
+        made.push(address);
+    }
+    ensure!(!made.is_empty(), "none of type {kind} could be made");
+    for address in made {
+        perform(host, &vgpu(address, kind, 0))?;
+    }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl Core {
 
     /// Looks again at what was reserved: others may have come since, and groups and drivers can change.
     fn see_again(&self, claim: &StoredClaim, taken: &[Address]) -> Result<Seen, Refusal> {
-        let inventory = self.inventory()?;
+        let inventory = self.sketch()?;
         if claim.claim.state != ClaimState::Reserved {
             return Ok(Seen { inventory, holders: Vec::new() });
         }

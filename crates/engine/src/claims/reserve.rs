@@ -92,7 +92,7 @@ impl Core {
     pub fn dry_run(&self, request: &ClaimRequest) -> Result<(StoredClaim, Plan), Refusal> {
         check(request)?;
         let (claim, inventory) = match self.same_claim(request)? {
-            Some(mine) => (mine, self.inventory()?),
+            Some(mine) => (mine, self.sketch()?),
             None => {
                 let (claim, seen) = self.chosen_claim(Uuid::new_v4(), request)?;
                 (claim, seen.inventory)

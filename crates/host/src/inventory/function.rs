@@ -16,12 +16,22 @@ pub fn read(address: Address, dir: &Dir, scope: Scope) -> Function {
     let mut attributes = Attributes { dir, notes: Vec::new() };
     attributes.identify(&mut function);
     attributes.place(&mut function);
+    if scope != Scope::Rows {
+        attributes.abilities(&mut function);
+    }
     if scope == Scope::Listing {
         attributes.resources(&mut function);
         attributes.power(&mut function);
     }
     function.notes = attributes.notes;
     function
+}
+
+/// Adds what is told of a function's power.
+pub fn add_power(function: &mut Function, dir: &Dir) {
+    let mut attributes = Attributes { dir, notes: Vec::new() };
+    attributes.power(function);
+    function.notes.extend(attributes.notes);
 }
 
 /// The attributes of one function. Those that are not in its directory are not there, which is no fault; those that
@@ -72,16 +82,19 @@ impl Attributes<'_> {
     }
 
     fn resources(&mut self, function: &mut Function) {
-        // Only display functions have one (`pci_dev_attrs_are_visible` in drivers/pci/pci-sysfs.c).
-        if matches!(function.class.0 >> 16, 0x03 | 0xff) {
-            function.boot_vga = self.value("boot_vga") == Some(1u8);
-        }
         if let Some(text) = self.text("resource") {
             let (bars, understood) = bars::read(&text);
             function.bars = bars;
             if !understood {
                 self.notes.push("its resource has lines that are no BARs".into());
             }
+        }
+    }
+
+    fn abilities(&mut self, function: &mut Function) {
+        // Only display functions have one (`pci_dev_attrs_are_visible` in drivers/pci/pci-sysfs.c).
+        if matches!(function.class.0 >> 16, 0x03 | 0xff) {
+            function.boot_vga = self.value("boot_vga") == Some(1u8);
         }
         if let Some(text) = self.text("reset_method") {
             function.reset_methods = text.split_ascii_whitespace().map(str::to_owned).collect();

@@ -19,6 +19,9 @@ const LISTING: usize = 16 << 10;
 /// Files of which more may be read are told by their length.
 const LARGE: usize = 64 << 10;
 
+/// How often a path is tried that renames were in the way of.
+const TRIES: usize = 1000;
+
 /// The longest target of a link (`PATH_MAX`).
 const LINK: usize = 4096;
 
@@ -59,7 +62,7 @@ impl Files {
         if self.is_host() {
             rustix::fs::openat(&self.fd, path, flags, Mode::empty())
         } else {
-            rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), self.resolve)
+            open_within(&self.fd, path, flags, self.resolve)
         }
     }
 
@@ -182,8 +185,16 @@ impl Files {
     fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        open_within(&self.fd, path, flags | OFlags::CLOEXEC, resolve)
     }
+}
+
+/// Opens a path that must not lead out of a directory. Where anything is renamed meanwhile, anywhere on the system, the kernel
+/// cannot tell whether a `..` led out and says EAGAIN: the caller is to try again (openat2(2)).
+fn open_within(dir: &OwnedFd, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+    let once = |_| rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve);
+    let opened = (1..TRIES).map(once).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+    opened.unwrap_or_else(|| once(TRIES))
 }
 
 impl AsFd for Files {

@@ -108,9 +108,12 @@ impl Step {
             | Self::SetPersistence { .. }
             | Self::Evict { .. }
             | Self::SetUnit { .. } => 60,
-            // NVIDIA's and NVMe drivers flush and shut down; a reset may take a second or more each.
-            Self::Unbind { .. } | Self::Reset { .. } => 60,
+            // NVIDIA's and NVMe drivers flush and shut down.
+            Self::Unbind { .. } => 60,
             Self::Return { .. } => 90,
+            // The kernel itself waits 65 s for a function to come back from an FLR, and as long again from the bus reset that
+            // it tries then (`pci_dev_wait` in drivers/pci/pci.c): it shall be the one that says that it is lost.
+            Self::Reset { .. } => 150,
             // Seen: more than 30 s for the VFs of eight GPUs, one after another.
             Self::SetVfCount { .. } => 180,
         })

@@ -186,6 +186,13 @@ impl Core {
         for step in restoring(done) {
             let Some(address) = step.address() else { continue };
             let step = from_what_is_there(&inventory, step);
+            if went_with_its_driver(&inventory, &step) {
+                tracing::warn!(
+                    "not done: {}; something else took its driver away",
+                    step.describe()
+                );
+                continue;
+            }
             let undone = match self.host.observe(&step) {
                 Ok(Observed::Before | Observed::Other(_)) => {
                     self.restore(operation, operation.subject, &step).map_err(Refusal::from)
@@ -314,6 +321,13 @@ fn from_what_is_there(inventory: &Inventory, step: Step) -> Step {
     let Step::SetVfCount { address, to, .. } = step else { return step };
     let there = inventory.function(address).map_or(0, |f| f.virtual_functions().len());
     Step::SetVfCount { address, from: u16::try_from(there).unwrap_or(u16::MAX), to }
+}
+
+/// Whether somebody took its driver from a physical function meanwhile: its virtual functions went with it, and none can be
+/// made (`sriov_numvfs_store` in drivers/pci/iov.c).
+fn went_with_its_driver(inventory: &Inventory, step: &Step) -> bool {
+    let Step::SetVfCount { address, from: 0, .. } = step else { return false };
+    inventory.function(*address).is_some_and(|f| f.driver.is_none() || f.on_vfio())
 }
 
 /// What the operations on a device's configuration are about: an id of its own, made from its address.

@@ -107,10 +107,19 @@ impl Truth {
             if was == is {
                 continue;
             }
-            if ours.functions.contains(&address) {
-                self.loose.insert(address);
+            // Virtual functions that others make of a claim's function come and go with its driver, which the claim changes.
+            let parent = self.parents.get(&address);
+            let of_ours = [Some(&address), parent].into_iter().flatten();
+            self.loose.extend(of_ours.filter(|one| ours.functions.contains(one)));
+            let mut is = is.cloned();
+            let expected = self.expected.functions.get(&address);
+            if let (Some(was), Some(is), Some(expected)) = (was, is.as_mut(), expected)
+                && was.autoprobe == is.autoprobe
+            {
+                // A verb that is under way may have set it: that is not the other's doing.
+                is.autoprobe = expected.autoprobe;
             }
-            put(&mut self.expected.functions, address, is.cloned());
+            put(&mut self.expected.functions, address, is);
         }
         for uuid in before.mdevs.keys().chain(after.mdevs.keys()) {
             let (was, is) = (before.mdevs.get(uuid), after.mdevs.get(uuid));

@@ -49,8 +49,8 @@ pub trait Host: Send + Sync {
         Ok(inventory)
     }
 
-    /// Adds detail of these functions to an inventory or a sketch that was read just now. It is read in workers with a deadline: what
-    /// could not be read in time is a note. What sleeps is not woken.
+    /// Adds detail of these functions to an inventory or a sketch that was read just now. It is read in workers with a
+    /// deadline: what could not be read in time is a note. What sleeps is not woken.
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
 
     /// An inventory with detail of these functions, as [`complete`](Self::complete) adds it.

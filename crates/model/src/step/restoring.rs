@@ -4,10 +4,9 @@ use super::Step;
 use crate::Address;
 
 impl Step {
-    /// Where the step stands among the restoring steps of one function: what is written down of it first, for nothing follows
-    /// from that; then access, then the partition, then the
-    /// override, so that the probe that follows finds the function's own driver, power last because drivers set it when
-    /// they bind.
+    /// Where the step stands among the restoring steps of one function: what is written down of it first, for nothing
+    /// follows from that; then access, then the partition, then the override, so that the probe that follows finds the
+    /// function's own driver, power last because drivers set it when they bind.
     const fn restoring_rank(&self) -> u8 {
         match self {
             Self::UndefineMdev { .. } | Self::DefineMdev { .. } => 0,

@@ -66,7 +66,10 @@ fn redacted(shown: &str) -> String {
     for line in shown.lines() {
         match line {
             line if line.contains(" virtualization: ") => text.push_str("  virtualization: …"),
-            line if line.contains(" qemu: ") || line.contains(" libvirt: ") => {
+            line if [" qemu: ", " libvirt: ", " podman: "]
+                .iter()
+                .any(|tool| line.contains(tool)) =>
+            {
                 text.push_str(line.split(", ").next().unwrap_or_default());
             }
             line if line.contains(" · CPUs ") => {
@@ -98,5 +101,6 @@ fn what_varies_is_left_out() {
     assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
     let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not say its version";
     assert_eq!(redacted(busy), "✓ libvirt: /usr/sbin/libvirtd\n");
+    assert_eq!(redacted("✓ podman: /usr/bin/podman, version 5.4.2"), "✓ podman: /usr/bin/podman\n");
     assert_eq!(redacted("✓ virtualization: svm (QEMU)"), "  virtualization: …\n");
 }

@@ -219,10 +219,19 @@ impl Core {
             let _turn = self.turn(subject);
             let left = |from: &Connection| Recorded::of_failed(from, subject, &self.boot);
             let recorded = self.store.read(left)?;
-            let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
+            let mut done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
             if done.is_empty() {
                 continue;
             }
+            let tried = self.store.read(|from| Recorded::last_try(from, subject, &self.boot))?;
+            let inventory = self.inventory()?;
+            done.retain(|step| {
+                let ours = is_still_ours(&inventory, step, tried.as_ref().and_then(Recorded::step));
+                if !ours {
+                    notes.push(format!("{address} has another number of virtual functions, which something else set since: it is left alone"));
+                }
+                ours
+            });
             let operation = self.open_operation("restore", subject, |_| Ok(()))?;
             let failed = self.put_vfs_back(&operation, &done)?;
             let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
@@ -321,6 +330,17 @@ fn from_what_is_there(inventory: &Inventory, step: Step) -> Step {
     let Step::SetVfCount { address, to, .. } = step else { return step };
     let there = inventory.function(address).map_or(0, |f| f.virtual_functions().len());
     Step::SetVfCount { address, from: u16::try_from(there).unwrap_or(u16::MAX), to }
+}
+
+/// Whether the number of virtual functions is one that came of our own change or of the last try to undo it, which may have
+/// ended anywhere: what was set, what was found then, or none on the way.
+fn is_still_ours(inventory: &Inventory, done: &Step, tried: Option<&Step>) -> bool {
+    let (Step::SetVfCount { address, to, .. }, Some(Step::SetVfCount { from, .. })) = (done, tried)
+    else {
+        return true;
+    };
+    let there = inventory.function(*address).map_or(0, |f| f.virtual_functions().len());
+    [0, *to, *from].into_iter().any(|ours| usize::from(ours) == there)
 }
 
 /// Whether somebody took its driver from a physical function meanwhile: its virtual functions went with it, and none can be

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use model::{Address, Step};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{json, optional_text, text, to_json};
@@ -158,6 +158,20 @@ impl Recorded {
         ))?
         .query_map(params![subject.to_string(), boot], Self::read)?
         .collect()
+    }
+
+    /// What was tried last to undo such a change: it knows what it found.
+    pub fn last_try(
+        from: &Connection,
+        subject: Uuid,
+        boot: &str,
+    ) -> rusqlite::Result<Option<Self>> {
+        from.prepare_cached(
+            "SELECT action FROM steps WHERE claim = ?1 AND boot_id = ?2 AND restoring = 1
+             ORDER BY operation DESC, seq DESC LIMIT 1",
+        )?
+        .query_row(params![subject.to_string(), boot], Self::read)
+        .optional()
     }
 
     /// Marks what is outstanding of a claim as undone.

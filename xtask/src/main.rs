@@ -107,7 +107,7 @@ fn main() -> Result<ExitCode> {
                 Shape { functions, whole: true, crowd: Crowd { processes, files } },
             )?;
         }
-        Chore::BenchListing { handover } => print!("{}", bench::listing::run(&handover)?),
+        Chore::BenchListing { handover } => bench::listing::run(&handover)?,
         Chore::BenchVerbs { times } => bench::syncs::verbs(times)?,
         Chore::Bench { handover } => bench::run(&handover)?,
     }

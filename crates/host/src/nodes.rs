@@ -153,9 +153,18 @@ fn nvidia(root: &Root, characters: &mut Vec<Character>) {
 
 /// The number of a GPU's `/dev/nvidiaN`. NVIDIA's driver answers from what it has in memory: this file wakes no GPU.
 pub fn nvidia_minor(root: &Root, address: Address) -> Option<u32> {
+    nvidia_information(root, address, "Device Minor:")?.parse().ok()
+}
+
+/// What NVIDIA's driver calls a GPU that it drives: `NVIDIA H200`. It says `Unknown` of one that did not start.
+pub fn nvidia_model(root: &Root, address: Address) -> Option<String> {
+    nvidia_information(root, address, "Model:").filter(|model| model != "Unknown")
+}
+
+fn nvidia_information(root: &Root, address: Address, field: &str) -> Option<String> {
     let text = root.text(&format!("{NVIDIA_GPUS}/{address}/information")).ok()?;
-    let minor = text.lines().find_map(|line| line.strip_prefix("Device Minor:"))?;
-    minor.trim().parse().ok()
+    let value = text.lines().find_map(|line| line.strip_prefix(field))?.trim();
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 fn disks(root: &Root) -> Vec<Disk> {

@@ -165,6 +165,26 @@ fn ids_are_read_one_by_one_where_the_modalias_is_missing_or_garbage() {
 }
 
 #[test]
+fn a_gpu_newer_than_the_names_is_called_what_its_driver_calls_it() {
+    let fake = Fake::new();
+    for (address, model) in [("0000:01:00.0", "NVIDIA H200"), ("0000:02:00.0", "Unknown")] {
+        let id = if model == "Unknown" { "10de:2336" } else { "10de:2335" };
+        fake.function(address, id, "030200").driver("nvidia");
+        let information = format!("Model: \t\t {model}\nDevice Minor: \t 0\n");
+        fake.file(&format!("proc/driver/nvidia/gpus/{address}/information"), information);
+    }
+    let titles = |host: &LinuxHost| -> Vec<String> {
+        host.inventory().unwrap().functions.values().map(model::Function::title).collect()
+    };
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    assert_eq!(titles(&host), ["NVIDIA Corporation H200", "NVIDIA Corporation 2336"]);
+    // While a machine has it, its driver says nothing, and its name is remembered.
+    std::fs::remove_file(fake.path("sys/bus/pci/devices/0000:01:00.0/driver")).unwrap();
+    assert_eq!(titles(&host), ["NVIDIA Corporation H200", "NVIDIA Corporation 2336"]);
+    assert_eq!(titles(&LinuxHost::reader(fake.root()).unwrap()), ["10de:2335", "10de:2336"]);
+}
+
+#[test]
 fn an_overview_has_all_that_assemblies_and_their_state_need() {
     let fake = workstation();
     let host = LinuxHost::reader(fake.root()).unwrap();

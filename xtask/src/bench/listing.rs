@@ -2,7 +2,6 @@
 //!
 //! All read the same trees, in turns, so that whatever else the machine does hits each of them alike.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +20,8 @@ const CROWD: Crowd = Crowd { processes: 500, files: 50 };
 /// Where the system's names of devices are, which the limit reads as well.
 const NAMES: &str = "usr/share/misc/pci.ids";
 
+const GOALS: &str = "goals: at most 1.5 times the limit, a third of lspci and a tenth of lstopo from 500 functions on; 5 ms at 50";
+
 /// A program that is measured.
 struct Rival {
     name: &'static str,
@@ -28,17 +29,16 @@ struct Rival {
     times: Vec<Duration>,
 }
 
-/// Measures on generated trees and on this machine, and says it in a table.
+/// Measures on generated trees and on this machine, and prints a table, a row as soon as it is known.
 ///
 /// # Errors
 /// Where a tree cannot be written, the limit cannot be compiled or a program fails.
-pub fn run(handover: &Path) -> Result<String> {
+pub fn run(handover: &Path) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder for the trees")?;
     let limit = compile(folder.path())?;
-    let mut text =
-        String::from("handover ls --json, beside others on the same tree (medians, ms)\n");
+    println!("handover ls --json, beside others on the same tree (medians, ms)");
     let heading = ["functions", "handover", "limit", "lspci", "lstopo", "our ratios to them"];
-    let _ = writeln!(text, "{}", row(heading.map(str::to_owned)));
+    println!("{}", row(heading.map(str::to_owned)));
     for (functions, rounds) in ROUNDS {
         for crowd in [Crowd::default(), CROWD] {
             let top = folder.path().join("tree");
@@ -49,13 +49,13 @@ pub fn run(handover: &Path) -> Result<String> {
                 0 => functions.to_string(),
                 _ => format!("{functions} + holders"),
             };
-            text += &compare(handover, &limit, &top, what, rounds)?;
+            println!("{}", compare(handover, &limit, &top, what, rounds)?);
             std::fs::remove_dir_all(&top)?;
         }
     }
-    text += &compare(handover, &limit, Path::new("/"), "this machine".into(), 31)?;
-    text += "goals: at most 1.5 times the limit, a third of lspci and a tenth of lstopo from 500 functions on; 5 ms at 50\n";
-    Ok(text)
+    println!("{}", compare(handover, &limit, Path::new("/"), "this machine".into(), 31)?);
+    println!("{GOALS}");
+    Ok(())
 }
 
 /// One row: each program in turn, `rounds` times.
@@ -88,7 +88,7 @@ fn compare(
     let mut cells: Vec<String> = vec![what];
     cells.extend(medians.iter().map(cell));
     cells.push(ratios.join(", "));
-    Ok(row(cells) + "\n")
+    Ok(row(cells))
 }
 
 fn row(cells: impl IntoIterator<Item = String>) -> String {

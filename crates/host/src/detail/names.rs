@@ -7,10 +7,12 @@ pub fn of(config: Config<'_>) -> Vec<String> {
     let standard = config.capabilities().into_iter().map(|one| {
         standard(one.id).map_or_else(|| format!("capability {:02x}", one.id), str::to_owned)
     });
-    let extended = config.extended_capabilities().into_iter().map(|one| {
-        extended(one.id)
-            .map_or_else(|| format!("extended capability {:04x}", one.id), str::to_owned)
-    });
+    // GPUs leave holes in their lists: a Null capability has no meaning (PCI Code and ID Assignment, chapter 3).
+    let extended =
+        config.extended_capabilities().into_iter().filter(|one| one.id != 0).map(|one| {
+            extended(one.id)
+                .map_or_else(|| format!("extended capability {:04x}", one.id), str::to_owned)
+        });
     let mut names: Vec<String> = Vec::new();
     for name in standard.chain(extended) {
         if !names.contains(&name) {

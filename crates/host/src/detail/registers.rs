@@ -181,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn a_capability_without_a_meaning_is_not_told() {
+        // An H200's list begins with one.
+        let gpu =
+            detail(&space(&[(0x40, 0x0003_0001), (0x100, 0x12c0_0000), (0x12c, 0x0001_0018)]));
+        assert_eq!(gpu.capabilities, ["PM", "LTR"]);
+    }
+
+    #[test]
     fn a_root_port_tells_what_it_keeps_apart() {
         let port = detail(&space(&[
             (0x40, 0x0142_0010),

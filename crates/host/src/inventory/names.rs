@@ -44,40 +44,60 @@ impl Catalog {
             function.vendor_name = self.vendors.get(&function.vendor).cloned();
             let key = (function.vendor, function.device);
             function.device_name = self.devices.get(&key).cloned();
+            if function.device_name.is_none() && function.driver.as_deref() == Some("nvidia") {
+                self.ask_driver(root, function);
+            }
         }
     }
 
-    /// Reads the wanted names: a vendor's line begins with its id, its devices' lines with a tab, their subsystems'
-    /// with two; the classes, whose lines begin with `C`, come last.
+    /// `pci.ids` is a year behind the newest cards on most systems; NVIDIA's driver knows what it drives.
+    fn ask_driver(&mut self, root: &Root, function: &mut Function) {
+        let Some(model) = crate::nodes::nvidia_model(root, function.address) else { return };
+        let name = model.strip_prefix("NVIDIA ").unwrap_or(&model);
+        let vendor = function.vendor_name.get_or_insert_with(|| "NVIDIA Corporation".to_owned());
+        self.vendors.insert(function.vendor, vendor.clone());
+        self.devices.insert((function.vendor, function.device), name.to_owned());
+        function.device_name = Some(name.to_owned());
+    }
+
+    /// Reads the wanted names. A search per vendor passes over the rest of the file far faster than looking at each line.
     fn look_up(&mut self, ids: &[u8], wanted: &BTreeSet<(Id, Id)>) {
         let vendors: BTreeSet<Id> = wanted.iter().map(|(vendor, _)| *vendor).collect();
-        let mut vendor = None;
-        let mut rest = ids;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let (line, after) = rest.split_at(end);
-            rest = after.get(1..).unwrap_or_default();
+        for vendor in vendors {
+            let Some(block) = block(ids, vendor) else { continue };
+            self.look_up_in(block, vendor, wanted);
+        }
+    }
+
+    /// A vendor's line begins with its id, its devices' lines with a tab, their subsystems' with two.
+    fn look_up_in(&mut self, block: &[u8], vendor: Id, wanted: &BTreeSet<(Id, Id)>) {
+        let mut lines = block.split(|byte| *byte == b'\n');
+        if let Some((_, name)) = lines.next().and_then(entry) {
+            self.vendors.insert(vendor, name);
+        }
+        for line in lines {
             match line {
-                [b'C', b' ', ..] => break,
                 [b'\t', b'\t', ..] | [b'#', ..] | [] => {}
                 [b'\t', device @ ..] => {
-                    let Some(vendor) = vendor else { continue };
                     let Some((device, name)) = entry(device) else { continue };
                     if wanted.contains(&(vendor, device)) {
                         self.devices.insert((vendor, device), name);
                     }
                 }
-                line => {
-                    vendor = None;
-                    let Some((id, name)) = entry(line) else { continue };
-                    if vendors.contains(&id) {
-                        vendor = Some(id);
-                        self.vendors.insert(id, name);
-                    }
-                }
+                _ => break,
             }
         }
     }
+}
+
+/// What begins with the line of a vendor, which no other line of the file begins like.
+fn block(ids: &[u8], vendor: Id) -> Option<&[u8]> {
+    let line = format!("\n{:04x}  ", vendor.0);
+    let start = match line.get(1..) {
+        Some(first) if ids.starts_with(first.as_bytes()) => 0,
+        _ => memchr::memmem::find(ids, line.as_bytes())? + 1,
+    };
+    ids.get(start..)
 }
 
 /// `10de  NVIDIA Corporation`.

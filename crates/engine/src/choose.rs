@@ -93,7 +93,7 @@ impl Core {
         let mut inventory = self.sketch()?;
         let detailed = needs_detail(&inventory, wants, &names);
         if !detailed.is_empty() {
-            self.host.complete(&mut inventory, &detailed);
+            self.host.offers(&mut inventory, &detailed);
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;

@@ -21,7 +21,7 @@ use crate::root::{Dir, Root};
 pub use config::{Config, WHOLE};
 pub use link::baseline as link_baseline;
 pub use partitions::vgpu_types;
-pub use reader::{Reader, complete};
+pub use reader::{Depth, Reader, complete};
 pub use registers::serial_number;
 
 /// A function whose detail is wanted.
@@ -29,8 +29,8 @@ pub use registers::serial_number;
 pub struct Question {
     /// Where it is.
     pub address: Address,
-    /// Whether what could wake it may be read.
-    pub awake: bool,
+    /// Whether its configuration space is read, which would wake it.
+    pub configuration: bool,
 }
 
 /// What was read of it.
@@ -55,17 +55,17 @@ pub fn asleep(function: &Function) -> Option<String> {
 
 /// Reads it. It can wait for as long as the function's driver likes.
 pub fn read(root: &Root, question: Question) -> Reading {
-    let Question { address, awake } = question;
+    let Question { address, configuration } = question;
     let mut reading = Reading { address, detail: Detail::default(), notes: Vec::new() };
     match root.dir(&format!("{DEVICES}/{address}")) {
-        Ok(dir) => fill(&dir, awake, &mut reading),
+        Ok(dir) => fill(&dir, configuration, &mut reading),
         Err(errno) => reading.notes.push(format!("it cannot be looked into: {}", words(errno))),
     }
     reading.detail.mig = mig::instances(root, address);
     reading
 }
 
-fn fill(dir: &Dir, awake: bool, reading: &mut Reading) {
+fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
     let Reading { detail, notes, .. } = reading;
     match found::driver_override(dir) {
         Ok(set) => detail.driver_override = set,
@@ -80,7 +80,7 @@ fn fill(dir: &Dir, awake: bool, reading: &mut Reading) {
     }
     detail.mdev_types = partitions::mdev_types(dir);
     detail.vgpu = partitions::vgpu(dir);
-    if !awake {
+    if !with_configuration {
         return;
     }
     match dir.bytes("config", WHOLE) {

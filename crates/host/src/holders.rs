@@ -98,19 +98,21 @@ impl Uses {
 /// Everybody who has one of these functions open through VFIO: by its group or by its own node.
 pub fn of_vfio(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
     let groups = Groups::of_functions(root, addresses);
-    let mut nodes = nodes::read(root);
-    nodes.characters.retain(|node| addresses.contains(&node.address) && node.is_vfio());
-    nodes.vfio_groups.retain(|number, _| groups.0.contains_key(number));
-    nodes.disks.clear();
+    let numbers: Vec<u32> = groups.0.keys().copied().collect();
+    let nodes = nodes::read_vfio(root, addresses, &numbers);
     let hits = processes::look(root, &Lookup::of(&nodes))?;
     Ok(of_processes(&nodes, &groups, &hits))
 }
 
 /// Everybody who has a mediated device open: by its group or by its own node.
 pub fn of_mdev(root: &Root, parent: Address, uuid: Uuid) -> Result<Vec<Holder>, HostError> {
-    let mut holders = find(root, &[parent])?;
-    holders.retain(|holder| holder.mdev == Some(uuid));
-    Ok(holders)
+    let group = nodes::vfio::group_of_mdev(root, parent, uuid);
+    let groups =
+        Groups(group.map(|group| (group, vec![(parent, Some(uuid))])).into_iter().collect());
+    let mut nodes = nodes::read_vfio(root, &[], group.as_slice());
+    nodes.characters.extend(nodes::vfio::of_mdev(root, parent, uuid));
+    let hits = processes::look(root, &Lookup::of(&nodes))?;
+    Ok(of_processes(&nodes, &groups, &hits))
 }
 
 fn group_of(root: &Root, address: Address) -> Option<u32> {

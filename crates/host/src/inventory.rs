@@ -104,7 +104,7 @@ pub fn add_power(root: &Root, inventory: &mut Inventory, addresses: &[Address]) 
     }
 }
 
-/// These functions alone, and their groups as far as they are of them.
+/// These functions alone, and their groups as far as they are of them; of nodes, those of VFIO.
 pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inventory {
     let read = |address: &Address| function(root, &address.to_string(), Scope::Listing);
     let mut functions: BTreeMap<Address, Function> =
@@ -112,7 +112,8 @@ pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inv
     for (parent, mdevs) in mdevs::of(root, addresses) {
         functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
     }
-    give_nodes(&mut functions, &nodes::read(root));
+    let groups: Vec<u32> = functions.values().filter_map(|f| f.iommu_group).collect();
+    give_nodes(&mut functions, &nodes::read_vfio(root, addresses, &groups));
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
     modules.choose_drivers(root, functions.values_mut());

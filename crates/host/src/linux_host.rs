@@ -11,6 +11,7 @@ use model::{
 };
 use rustix::fd::OwnedFd;
 
+use crate::detail::Depth;
 use crate::holders::Groups;
 use crate::inventory::{self, Catalogs, Scope};
 use crate::root::{Root, Trace};
@@ -128,11 +129,11 @@ impl LinuxHost {
         let mut inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
         let all = || inventory.functions.keys().copied().collect();
         let wanted: Vec<Address> = only.map_or_else(all, <[Address]>::to_vec);
-        self.add_detail(&mut inventory, &wanted);
+        self.add_detail(&mut inventory, &wanted, Depth::All);
         Ok(inventory)
     }
 
-    fn add_detail(&self, inventory: &mut Inventory, wanted: &[Address]) {
+    fn add_detail(&self, inventory: &mut Inventory, wanted: &[Address], depth: Depth) {
         let own;
         let reader = match &self.working {
             Some(working) => detail::Reader::Workers {
@@ -146,7 +147,7 @@ impl LinuxHost {
             }
             None => detail::Reader::Here(&self.root),
         };
-        detail::complete(inventory, wanted, reader, &self.root, &self.catalogs);
+        detail::complete(inventory, wanted, depth, reader, &self.root, &self.catalogs);
     }
 
     /// The root that everything is read under.
@@ -267,7 +268,11 @@ impl Host for LinuxHost {
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
         // A sketch does not tell what sleeps.
         inventory::add_power(&self.root, inventory, addresses);
-        self.add_detail(inventory, addresses);
+        self.add_detail(inventory, addresses, Depth::All);
+    }
+
+    fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        self.add_detail(inventory, addresses, Depth::Partitions);
     }
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {

@@ -5,6 +5,7 @@
 //! a node tell all of a host, and no directory below a function needs to be looked into.
 
 mod place;
+pub mod vfio;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -116,6 +117,16 @@ pub fn read(root: &Root) -> Nodes {
     nodes
 }
 
+/// The nodes of VFIO of these functions and groups, and no others.
+pub fn read_vfio(root: &Root, addresses: &[Address], groups: &[u32]) -> Nodes {
+    let group = |group: &u32| Some((*group, vfio::of_group(root, *group)?));
+    Nodes {
+        characters: addresses.iter().filter_map(|at| vfio::of_function(root, *at)).collect(),
+        vfio_groups: groups.iter().filter_map(group).collect(),
+        ..Nodes::default()
+    }
+}
+
 /// The links in a directory and where they point; none where there is no such directory.
 fn links(root: &Root, path: &str) -> Vec<(String, String)> {
     let Ok(dir) = root.dir(path) else { return Vec::new() };
@@ -124,8 +135,11 @@ fn links(root: &Root, path: &str) -> Vec<(String, String)> {
 }
 
 fn characters(root: &Root, nodes: &mut Nodes) {
-    for (entry, target) in links(root, "sys/dev/char") {
-        let Some(number) = device_number(&entry) else { continue };
+    let Ok(dir) = root.dir("sys/dev/char") else { return };
+    for entry in dir.names(".").unwrap_or_default() {
+        let number = device_number(&entry).filter(|number| !is_virtual(*number));
+        let Some(number) = number else { continue };
+        let Ok(target) = dir.link(&entry) else { continue };
         let Some((address, rest)) = below(&target) else {
             let group = target.rsplit_once("/virtual/vfio/").and_then(|(_, n)| n.parse().ok());
             nodes.vfio_groups.extend(group.map(|group: u32| (group, number)));
@@ -140,6 +154,12 @@ fn characters(root: &Root, nodes: &mut Nodes) {
         let mdev = rest.split('/').next().and_then(|first| first.parse().ok());
         nodes.characters.push(Character { address, name, number, dir, mdev });
     }
+}
+
+/// Memory devices, virtual consoles and what is on them: half of a small host's nodes, and below no function
+/// (Documentation/admin-guide/devices.txt).
+const fn is_virtual((major, minor): Number) -> bool {
+    matches!((major, minor), (1 | 7, _) | (4, 0..64))
 }
 
 fn nvidia(root: &Root, characters: &mut Vec<Character>) {

@@ -37,7 +37,8 @@ pub trait Host: Send + Sync {
     }
 
     /// These functions as [`inventory`](Self::inventory) shows them, and nothing of the others; of groups, those that they
-    /// are in; it may leave out their virtual functions. For who wants to know how they are and not what else there is.
+    /// are in; it may leave out their virtual functions, and all nodes but VFIO's. For who wants to know how they are and not what
+    /// else there is.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
@@ -52,6 +53,12 @@ pub trait Host: Send + Sync {
     /// Adds detail of these functions to an inventory or a sketch that was read just now. It is read in workers with a
     /// deadline: what could not be read in time is a note. What sleeps is not woken.
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
+
+    /// Adds of detail at least what these functions can be divided into, for who chooses: the types of mediated devices and
+    /// of vGPUs. What a host has no need to ask the devices themselves for, it can leave out.
+    fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        self.complete(inventory, addresses);
+    }
 
     /// An inventory with detail of these functions, as [`complete`](Self::complete) adds it.
     ///

@@ -36,10 +36,20 @@ pub enum Reader<'a> {
     },
 }
 
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What a device can be divided into: it is asked of its driver.
+    Partitions,
+    /// All there is to know. Configuration space is a thousand reads on the bus, of 4 bytes each.
+    All,
+}
+
 /// Adds detail to functions of a listing.
 pub fn complete(
     inventory: &mut Inventory,
     wanted: &[Address],
+    depth: Depth,
     reader: Reader<'_>,
     root: &Root,
     catalogs: &Catalogs,
@@ -52,7 +62,8 @@ pub fn complete(
             continue;
         }
         let asleep = asleep(function);
-        questions.push(Question { address: *address, awake: asleep.is_none() });
+        let configuration = depth == Depth::All && asleep.is_none();
+        questions.push(Question { address: *address, configuration });
         function.notes.extend(asleep);
     }
     let readings = reader.ask(&questions);
@@ -68,6 +79,17 @@ pub fn complete(
             detail.flr = detail.flr.map(|_| true);
         }
     }
+    if depth == Depth::All {
+        name_candidates(inventory, wanted, root, catalogs);
+    }
+}
+
+fn name_candidates(
+    inventory: &mut Inventory,
+    wanted: &[Address],
+    root: &Root,
+    catalogs: &Catalogs,
+) {
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
     let functions = wanted.iter().filter_map(|address| inventory.functions.get(address));

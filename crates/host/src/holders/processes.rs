@@ -83,16 +83,21 @@ pub fn look(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
 }
 
 fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
-    // Ended since the directory was listed.
-    let process = root.dir(&format!("proc/{pid}")).ok()?;
+    let path = format!("proc/{pid}");
     let mut nodes = BTreeSet::new();
-    open_files(root, &process, lookup, &mut nodes);
+    // Most are threads of the kernel's, with nothing open: for those this one listing has to do.
+    let open = root.names(&format!("{path}/fd")).unwrap_or_default();
+    if !open.is_empty() {
+        open_files(root, &root.dir(&format!("{path}/fd")).ok()?, &open, lookup, &mut nodes);
+    }
     if lookup.mappable {
-        mappings(&process, lookup, &mut nodes);
+        mappings(root, &format!("{path}/maps"), lookup, &mut nodes);
     }
     if nodes.is_empty() {
         return None;
     }
+    // Ended since its files were listed.
+    let process = root.dir(&path).ok()?;
     let program = process::program(&process);
     let user = name_of(&process, program.as_deref(), pid);
     // Not for a recording: no process of it will be met again, and the file tells where a process has its memory.
@@ -101,19 +106,24 @@ fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     Some(Hit { pid, started, program, user, nodes })
 }
 
-fn open_files(root: &Root, process: &Dir, lookup: &Lookup, found: &mut BTreeSet<What>) {
-    let Ok(files) = process.dir("fd") else { return };
-    for name in files.names(".").unwrap_or_default() {
+fn open_files(
+    root: &Root,
+    files: &Dir,
+    names: &[String],
+    lookup: &Lookup,
+    found: &mut BTreeSet<What>,
+) {
+    for name in names {
         let hits = if root.is_host() {
             // By number, for in a container a device can have any path.
-            let hits = device_of(&files, &name).and_then(|device| lookup.by_number.get(&device));
+            let hits = device_of(files, name).and_then(|device| lookup.by_number.get(&device));
             if hits.is_some() {
                 // A recording is made of what was read, and has no numbers but those of paths.
-                let _ = files.link(&name);
+                let _ = files.link(name);
             }
             hits
         } else {
-            let link = files.link(&name).unwrap_or_default();
+            let link = files.link(name).unwrap_or_default();
             let path = link.strip_suffix(" (deleted)").unwrap_or(&link);
             lookup.by_path.get(path)
         };
@@ -128,8 +138,8 @@ fn device_of(files: &Dir, name: &str) -> Option<(bool, Number)> {
 }
 
 /// A mapping keeps a device in use after its file is closed.
-fn mappings(process: &Dir, lookup: &Lookup, found: &mut BTreeSet<What>) {
-    let Ok(maps) = process.bytes("maps", MAPS) else { return };
+fn mappings(root: &Root, path: &str, lookup: &Lookup, found: &mut BTreeSet<What>) {
+    let Ok(maps) = root.bytes(path, MAPS) else { return };
     found.extend(mapped(&maps).filter_map(|path| lookup.by_path.get(path)).flatten());
 }
 

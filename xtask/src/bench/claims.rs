@@ -21,6 +21,12 @@ use super::host::{Spent, WithWorkers};
 
 const RUNS: usize = 50;
 
+/// A NIC of the simulated workstation.
+pub(super) const NIC: &str = "0000:03:00.0";
+
+/// A virtual function of the simulated server.
+const VF: &str = "vf@0000:01:00.0";
+
 /// How long the clients ask the daemon.
 const ASKING: Duration = Duration::from_secs(4);
 
@@ -58,7 +64,8 @@ fn request(wants: &[&str]) -> Result<ClaimRequest> {
 pub fn step() -> Result<String> {
     let folder = Folder::make()?;
     let (mut times, mut spent, mut all) = (Vec::new(), Vec::new(), 0);
-    verbs(&folder.0, RUNS, |steps, one| {
+    let sim = Arc::new(SimHost::new(sim::workstation()));
+    verbs(&folder.0, &sim, NIC, RUNS, |steps, one| {
         times.push((one.journal + one.worker + one.checks) / steps);
         spent.push(one);
         all += steps;
@@ -86,13 +93,18 @@ pub fn step() -> Result<String> {
     ))
 }
 
-/// A claim of one NIC and its release, so many times; tells each time how many steps were made and what they cost.
-pub(super) fn verbs(folder: &Path, times: usize, mut tell: impl FnMut(u32, Spent)) -> Result<()> {
-    let sim = Arc::new(SimHost::new(sim::workstation()));
+/// A claim and its release, so many times; tells each time how many steps were made and what they cost.
+pub(super) fn verbs(
+    folder: &Path,
+    sim: &Arc<SimHost>,
+    want: &str,
+    times: usize,
+    mut tell: impl FnMut(u32, Spent),
+) -> Result<()> {
     let host = Arc::new(WithWorkers::new(sim.clone())?);
     let clock = host.clock();
-    let engine = engine(folder, host, &sim, clock.clone())?;
-    let wanted = request(&["0000:03:00.0"])?;
+    let engine = engine(folder, host, sim, clock.clone())?;
+    let wanted = request(&[want])?;
     for _ in 0..times {
         let before = sim.performed();
         clock.take();
@@ -102,6 +114,22 @@ pub(super) fn verbs(folder: &Path, times: usize, mut tell: impl FnMut(u32, Spent
         tell(steps, clock.take());
     }
     Ok(())
+}
+
+/// How many claims and releases of a virtual function the store can record in a second, each to its end on the disk: what
+/// recording takes of them when nothing else is done at the same time. There is one writer, so more threads make it no faster.
+fn recorded() -> Result<f64> {
+    let folder = Folder::make()?;
+    let mut journal = Duration::ZERO;
+    verbs(&folder.0, &with_vfs()?, VF, RUNS, |_, spent| journal += spent.journal)?;
+    Ok(2.0 * RUNS as f64 / journal.as_secs_f64())
+}
+
+/// A NIC with virtual functions.
+fn with_vfs() -> Result<Arc<SimHost>> {
+    let sim = Arc::new(SimHost::new(sim::server()));
+    sim.write_vf_count("0000:01:00.0".parse()?, 8).map_err(|errno| anyhow!("errno {errno}"))?;
+    Ok(sim)
 }
 
 /// Eight devices whose drivers take half a second to bind, against one.
@@ -130,11 +158,11 @@ pub fn together() -> Result<String> {
     ))
 }
 
-/// Claims of virtual functions over REST by several clients, against what the disk alone can make durable.
+/// Claims of virtual functions over REST by several clients, against what the store alone can record of them.
 pub fn rest() -> Result<String> {
+    let limit = recorded()?;
     let folder = Folder::make()?;
-    let sim = Arc::new(SimHost::new(sim::server()));
-    sim.write_vf_count("0000:01:00.0".parse()?, 8).map_err(|errno| anyhow!("errno {errno}"))?;
+    let sim = with_vfs()?;
     let socket = folder.0.join("socket");
     let options = Options {
         socket: socket.clone(),
@@ -162,10 +190,10 @@ pub fn rest() -> Result<String> {
         client.join().map_err(|_| anyhow!("a client died"))??;
     }
     let rate = verbs.load(Ordering::Relaxed) as f64 / ASKING.as_secs_f64();
-    let limit = 1e3 / synchronous_write(&folder.0)?;
+    let writes = 1e3 / synchronous_write(&folder.0)?;
     Ok(format!(
-        "claims and releases over REST: {rate:.0} a second; what the disk alone makes durable, by writes of 4 KiB: {limit:.0} a \
-         second; ratio {:.2} (goal: over 0.5)",
+        "claims and releases over REST: {rate:.0} a second; what the store alone can record of them: {limit:.0} a second; ratio \
+         {:.2} (goal: over 0.5)\n    the disk alone takes {writes:.0} synchronous writes of 4 KiB a second; each of them has one",
         rate / limit
     ))
 }
@@ -175,7 +203,7 @@ fn ask(client: &Client, number: usize, until: Instant, verbs: &AtomicU64) -> Res
     let owner = format!("bench/{number}");
     let body = CreateClaim {
         owner: owner.clone(),
-        wants: vec![Wish::Words("vf@0000:01:00.0".into())],
+        wants: vec![Wish::Words(VF.into())],
         reason: None,
         lease_seconds: None,
         prepare: Some(true),

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use sim::SimHost;
 
 use super::claims;
 use super::engine::Folder;
@@ -18,7 +20,8 @@ const MANY: usize = 120;
 /// Where a claim fails.
 pub fn verbs(times: usize) -> Result<()> {
     let folder = Folder::make()?;
-    claims::verbs(&folder.0, times, |_, _| {})
+    let sim = Arc::new(SimHost::new(sim::workstation()));
+    claims::verbs(&folder.0, &sim, claims::NIC, times, |_, _| {})
 }
 
 /// Counts in few and in many claims: what opening the store costs is in both.

@@ -6,7 +6,7 @@ use model::{Address, Claim, ClaimState, LinkBaseline, Owner};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, optional_text, text, to_json, word};
+use super::{json, optional_text, run, text, to_json, word};
 
 /// The owner of a claim whose own owner is gone, but whose devices could not be given back.
 const WAITING: &str = "undo";
@@ -31,7 +31,7 @@ pub struct StoredClaim {
 impl StoredClaim {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
-        to.execute(
+        run(to,
             "INSERT INTO claims (id, owner_kind, owner_id, position, device, reason, expires, wants, state, boot_id,
              parts, alone, uid, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
@@ -98,24 +98,24 @@ impl StoredClaim {
     /// Removes an instance's claims. A wedged one stays until its devices are given back, with an owner that says so.
     pub fn release_instance(to: &Connection, instance: Uuid) -> rusqlite::Result<()> {
         let owner = Owner::instance(instance);
-        to.execute(
+        run(
+            to,
             "UPDATE claims SET owner_kind = ? WHERE owner_kind = ? AND owner_id = ? AND state = ?",
             params![WAITING, owner.kind, owner.id, ClaimState::Wedged.as_str()],
         )?;
-        to.execute(
-            "DELETE FROM claims WHERE owner_kind = ? AND owner_id = ?",
-            [owner.kind, owner.id],
-        )
-        .map(drop)
+        run(to, "DELETE FROM claims WHERE owner_kind = ? AND owner_id = ?", [owner.kind, owner.id])
+            .map(drop)
     }
 
     /// Removes a claim; a wedged one stays as [`release_instance`](Self::release_instance) says.
     pub fn release(to: &Connection, id: Uuid) -> rusqlite::Result<()> {
-        to.execute(
+        run(
+            to,
             "UPDATE claims SET owner_kind = ? WHERE id = ? AND state = ?",
             params![WAITING, id.to_string(), ClaimState::Wedged.as_str()],
         )?;
-        to.execute(
+        run(
+            to,
             "DELETE FROM claims WHERE id = ? AND owner_kind <> ?",
             params![id.to_string(), WAITING],
         )
@@ -123,23 +123,26 @@ impl StoredClaim {
     }
 
     pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM claims WHERE id = ?", [id.to_string()]).map(drop)
+        run(from, "DELETE FROM claims WHERE id = ?", [id.to_string()]).map(drop)
     }
 
     /// Claims that were prepared in an earlier boot are as if they had never been; but what is nobody's stays as long as
     /// something of it is still there, which is what outlasts a boot.
     pub fn forget_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
-        to.execute(
+        run(
+            to,
             "UPDATE claims SET boot_id = ?1 WHERE owner_kind = ?2 AND boot_id <> ?1
              AND id IN (SELECT claim FROM steps WHERE boot_id = ?1 AND restoring = 0
                         AND state IN ('intended', 'done', 'failed'))",
             [boot, WAITING],
         )?;
-        to.execute(
+        run(
+            to,
             "UPDATE claims SET state = ?, boot_id = NULL, uid = NULL WHERE boot_id IS NOT NULL AND boot_id <> ?",
             [ClaimState::Reserved.as_str(), boot],
         )?;
-        to.execute(
+        run(
+            to,
             "DELETE FROM claims WHERE owner_kind = ? AND state = ?",
             [WAITING, ClaimState::Reserved.as_str()],
         )

@@ -7,7 +7,7 @@ use model::{Address, Fingerprint, Kind};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::{json, text, to_json};
+use super::{json, run, text, to_json};
 
 /// A registration as it is kept.
 #[derive(Clone, Debug)]
@@ -23,7 +23,8 @@ pub struct StoredDevice {
 
 impl StoredDevice {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
-        to.execute(
+        run(
+            to,
             "INSERT INTO devices (id, name, address, kind, fingerprint, tags, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.id.to_string(),
@@ -45,7 +46,7 @@ impl StoredDevice {
     }
 
     pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM devices WHERE id = ?", [id.to_string()]).map(drop)
+        run(from, "DELETE FROM devices WHERE id = ?", [id.to_string()]).map(drop)
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::Address;
 use rusqlite::{Connection, params};
 
-use super::{text, to_word, word};
+use super::{run, text, to_word, word};
 use crate::HealthState;
 
 /// Why a function is not chosen.
@@ -24,7 +24,7 @@ impl Health {
         state: HealthState,
         reason: &str,
     ) -> rusqlite::Result<()> {
-        to.execute(
+        run(to,
             "INSERT INTO health (address, state, reason, since) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET state = ?2, reason = ?3 WHERE state = 'wedged' AND ?2 = 'quarantined'",
             params![address.to_string(), to_word(&state)?, reason, Timestamp::now().to_string()],
@@ -46,6 +46,6 @@ impl Health {
     }
 
     pub fn clear(from: &Connection, address: Address) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM health WHERE address = ?", [address.to_string()]).map(drop)
+        run(from, "DELETE FROM health WHERE address = ?", [address.to_string()]).map(drop)
     }
 }

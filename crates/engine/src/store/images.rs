@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, signed, text, to_json, to_word, word};
+use super::{json, run, signed, text, to_json, to_word, word};
 use crate::{Image, ImageStatus};
 
 /// An image as it is kept.
@@ -18,7 +18,7 @@ pub struct StoredImage {
 impl StoredImage {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let image = &self.image;
-        to.execute(
+        run(to,
             "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
@@ -40,7 +40,8 @@ impl StoredImage {
     /// Writes what an import changes.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let image = &self.image;
-        to.execute(
+        run(
+            to,
             "UPDATE images SET status = ?, digest = ?, size_bytes = ?, virtual_size = ?, error = ? WHERE id = ?",
             params![
                 to_word(&image.status)?,
@@ -65,12 +66,13 @@ impl StoredImage {
     }
 
     pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop)
+        run(from, "DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop)
     }
 
     /// What an interrupted daemon left half-way will not go on by itself.
     pub fn fail_unfinished(to: &Connection, error: &str) -> rusqlite::Result<()> {
-        to.execute(
+        run(
+            to,
             "UPDATE images SET status = ?, error = ? WHERE status IN (?, ?)",
             params![
                 to_word(&ImageStatus::Failed)?,

@@ -6,7 +6,7 @@ use model::MachineHandle;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{json, optional_json, optional_text, signed, text, to_json, to_word, word};
+use super::{json, optional_json, optional_text, run, signed, text, to_json, to_word, word};
 use crate::Instance;
 
 const SELECT: &str = "SELECT instances.*, images.name AS image_name FROM instances
@@ -24,7 +24,7 @@ pub struct StoredInstance {
 impl StoredInstance {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
-        to.execute(
+        run(to,
             "INSERT INTO instances (id, name, image, state, vcpus, memory, overlay_size, hypervisor, uid, cmdline,
              devices, gpu, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
@@ -50,7 +50,7 @@ impl StoredInstance {
     /// Writes what changes in the life of an instance.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
-        to.execute(
+        run(to,
             "UPDATE instances SET state = ?, state_error = ?, machine = ?, exit_code = ?, started_at = ?,
              stopped_at = ? WHERE id = ?",
             params![
@@ -87,7 +87,7 @@ impl StoredInstance {
     }
 
     pub fn delete(from: &Connection, id: Uuid) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM instances WHERE id = ?", [id.to_string()]).map(drop)
+        run(from, "DELETE FROM instances WHERE id = ?", [id.to_string()]).map(drop)
     }
 
     /// The users that machines have.

@@ -7,7 +7,7 @@ use model::{Address, Step};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{json, optional_text, text, to_json};
+use super::{json, optional_text, run, text, to_json};
 use crate::{Action, Operation, OperationStep};
 
 /// An operation that is under way, or was when the daemon died.
@@ -35,12 +35,13 @@ impl OpenOperation {
     /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
     /// and recovery must not go back to it.
     pub fn open(to: &Connection, kind: &str, subject: Uuid, boot: &str) -> rusqlite::Result<Self> {
-        to.execute(
+        run(to,
             "UPDATE operations SET state = 'failed', ended_at = ?, error = 'its end could not be recorded'
              WHERE subject = ? AND state = 'open'",
             params![Timestamp::now().to_string(), subject.to_string()],
         )?;
-        to.execute(
+        run(
+            to,
             "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
             params![kind, subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
@@ -54,7 +55,8 @@ impl OpenOperation {
         outcome: &str,
         error: Option<&str>,
     ) -> rusqlite::Result<()> {
-        to.execute(
+        run(
+            to,
             "UPDATE operations SET state = ?, ended_at = ?, error = ? WHERE id = ?",
             params![outcome, Timestamp::now().to_string(), error, self.id],
         )
@@ -180,7 +182,7 @@ impl Recorded {
         claim: Uuid,
         operation: Option<i64>,
     ) -> rusqlite::Result<()> {
-        to.execute(
+        run(to,
             &format!(
                 "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND (?2 IS NULL OR operation = ?2) AND {OUTSTANDING}"
             ),
@@ -191,7 +193,7 @@ impl Recorded {
 
     /// Marks as undone what [`of_failed`](Self::of_failed) gave.
     pub fn mark_failed_undone(to: &Connection, subject: Uuid) -> rusqlite::Result<()> {
-        to.execute(
+        run(to,
             &format!(
                 "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND {OUTSTANDING}
                  AND operation IN (SELECT id FROM operations WHERE state = 'failed' AND subject = ?1)"
@@ -212,13 +214,14 @@ impl Recorded {
         })?;
         for (operation, seq, recorded) in older.collect::<rusqlite::Result<Vec<_>>>()? {
             if recorded.step().is_some_and(Step::outlasts_the_boot) {
-                to.execute(
+                run(
+                    to,
                     "UPDATE steps SET boot_id = ? WHERE operation = ? AND seq = ?",
                     params![boot, operation, seq],
                 )?;
             }
         }
-        to.execute(
+        run(to,
             &format!("UPDATE steps SET state = 'void' WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"),
             [boot],
         )
@@ -242,7 +245,7 @@ impl Operation {
     /// Forgets operations that ended long ago, or long before the latest. Those stay that a claim still needs for its
     /// way back.
     pub(crate) fn prune(from: &Connection) -> rusqlite::Result<()> {
-        from.execute(
+        run(from,
             &format!(
                 "DELETE FROM operations WHERE state <> 'open'
                  AND (ended_at < date('now', '-{KEPT_DAYS} days')

@@ -18,6 +18,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::{Code, Refusal};
+use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, Row, Transaction};
 use serde::Serialize;
@@ -42,12 +43,37 @@ pub enum Durability {
     Process,
 }
 
+/// How many statements stay parsed: all that the store has.
+const STATEMENTS: usize = 128;
+
 /// The open store of a host.
 pub struct Store {
-    connection: Mutex<Connection>,
+    connection: Mutex<Writer>,
     path: PathBuf,
     // Held until everything else is closed.
     _lock: StoreLock,
+}
+
+struct Writer {
+    connection: Connection,
+    /// How surely a commit lasts now; `None` where it is not known.
+    durability: Option<Durability>,
+}
+
+impl Writer {
+    fn expect(&mut self, durability: Durability) -> rusqlite::Result<()> {
+        if self.durability == Some(durability) {
+            return Ok(());
+        }
+        let level = match durability {
+            Durability::Power => "FULL",
+            Durability::Process => "NORMAL",
+        };
+        self.durability = None;
+        self.connection.pragma_update(None, "synchronous", level)?;
+        self.durability = Some(durability);
+        Ok(())
+    }
 }
 
 impl Store {
@@ -65,10 +91,16 @@ impl Store {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))
             .map_err(|error| unusable(&path, &format!("its mode cannot be set: {error}")))?;
         prepare(&mut connection, &path)?;
-        Ok(Self { connection: Mutex::new(connection), path, _lock: lock })
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Else a statement is parsed again whenever its values are others, for a better plan than small tables need.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(|error| broken(&path, &error))?;
+        let writer = Writer { connection, durability: None };
+        Ok(Self { connection: Mutex::new(writer), path, _lock: lock })
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> MutexGuard<'_, Writer> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,7 +123,7 @@ impl Store {
         &self,
         reading: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
-        reading(&self.connection()).map_err(|error| broken(&self.path, &error))
+        reading(&self.connection().connection).map_err(|error| broken(&self.path, &error))
     }
 
     /// Writes all of it or nothing.
@@ -103,17 +135,25 @@ impl Store {
         durability: Durability,
         writing: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
-        let mut connection = self.connection();
-        let level = if durability == Durability::Power { "FULL" } else { "NORMAL" };
+        let mut writer = self.connection();
         let commit = || {
-            connection.pragma_update(None, "synchronous", level)?;
-            let transaction = connection.transaction()?;
+            writer.expect(durability)?;
+            let transaction = writer.connection.transaction()?;
             let result = writing(&transaction)?;
             transaction.commit()?;
             Ok(result)
         };
         commit().map_err(|error| broken(&self.path, &error))
     }
+}
+
+/// Executes a statement, which stays parsed for the next time.
+fn run(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<usize> {
+    connection.prepare_cached(sql)?.execute(values)
 }
 
 /// An operation's records go to SQLite's log, which is written anew from 1000 pages of 4 KiB on, and then to the file.

@@ -3,7 +3,7 @@
 use model::{Address, Fingerprint};
 use rusqlite::{Connection, Row, params};
 
-use super::{json, text, to_json};
+use super::{json, run, text, to_json};
 
 /// One physical function's configuration.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct VfCount {
 
 impl VfCount {
     pub fn put(&self, to: &Connection) -> rusqlite::Result<()> {
-        to.execute(
+        run(to,
             "INSERT OR REPLACE INTO vf_counts (address, fingerprint, count, autoprobe) VALUES (?, ?, ?, ?)",
             params![
                 self.address.to_string(),
@@ -37,7 +37,7 @@ impl VfCount {
     }
 
     pub fn delete(from: &Connection, address: Address) -> rusqlite::Result<()> {
-        from.execute("DELETE FROM vf_counts WHERE address = ?", [address.to_string()]).map(drop)
+        run(from, "DELETE FROM vf_counts WHERE address = ?", [address.to_string()]).map(drop)
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {

@@ -5,6 +5,7 @@
 
 pub mod erofs;
 pub mod guest;
+pub mod initramfs_tools;
 pub mod initrd;
 pub mod kernel;
 pub mod module;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+pub use initrd::Initrd;
 pub use kernel::{Choice, Kernel};
 
 use crate::{cache::Cache, packages::Packages, tree::Tree};
@@ -32,7 +34,7 @@ pub struct Images {
     /// The kernel's modules and the guest's kernel, as a file system image.
     pub modules: PathBuf,
     /// The first stage, and all that changes often.
-    pub initrd: PathBuf,
+    pub initrd: Initrd,
 }
 
 impl Images {

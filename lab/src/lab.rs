@@ -41,6 +41,9 @@ pub struct Options {
     /// A file that L1 has as a disk with an ext4 file system at `/var/lib/handover`; made, of 128 MiB, where it is missing. It
     /// stays when L1 ends, for the next one.
     pub state: Option<PathBuf>,
+    /// An initial ramdisk that initramfs-tools made in an L1 with the same kernel and the tree of
+    /// [`initramfs_tools`](crate::images::initramfs_tools): L1 boots with it in the place of the lab's first stage.
+    pub ramdisk: Option<PathBuf>,
     /// How long L1 may take to boot.
     pub boot_deadline: Duration,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             share: None,
             handover: None,
             state: None,
+            ramdisk: None,
             boot_deadline: Duration::from_secs(120),
         }
     }
@@ -111,12 +115,15 @@ impl Lab {
         let share = share.transpose()?;
         // QEMU runs in the lab's own folder.
         let state = options.state.as_ref().map(std::path::absolute).transpose()?;
+        let ramdisk = options.ramdisk.as_deref();
+        let ramdisk = ramdisk.map(|own| join(&images.initrd.base, own, &folder)).transpose()?;
         let plan = Plan {
             topology: &topology,
             images: &images,
             folder: folder.path(),
             share: share.as_deref(),
             state: state.as_deref(),
+            ramdisk: ramdisk.as_deref(),
         };
         let start = Instant::now();
         let (machine, stream) = Machine::start(&plan)?;
@@ -289,6 +296,16 @@ impl Lost<'_> {
             read("qemu.log")
         )
     }
+}
+
+/// Puts what mounts L1's root before another's ramdisk: the kernel takes one archive after another.
+fn join(base: &Path, ramdisk: &Path, folder: &Folder) -> Result<PathBuf> {
+    let whole = folder.path().join("initrd");
+    fs::copy(base, &whole)?;
+    let mut from = File::open(ramdisk)
+        .with_context(|| format!("cannot read the ramdisk {}", ramdisk.display()))?;
+    std::io::copy(&mut from, &mut File::options().append(true).open(&whole)?)?;
+    Ok(whole)
 }
 
 /// Copies what L1 sees as `/lab`: the agent, and the program under test. Copies, for a build may replace the

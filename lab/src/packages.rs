@@ -31,8 +31,8 @@ pub struct Set {
     pub name: &'static str,
     /// What is asked for; their dependencies come too, recommendations do not.
     pub wanted: &'static [&'static str],
-    /// Of the closure only packages whose name begins so.
-    pub only: Option<&'static str>,
+    /// Of the closure only packages whose names begin so; all where there is none.
+    pub only: &'static [&'static str],
 }
 
 /// One package file of a resolved set.
@@ -120,7 +120,7 @@ impl<'a> Packages<'a> {
         let archives = self.dir.join("cache/archives");
         let files: Vec<PathBuf> = packages
             .iter()
-            .filter(|p| set.only.is_none_or(|prefix| p.file.starts_with(prefix)))
+            .filter(|p| set.only.is_empty() || set.only.iter().any(|only| p.file.starts_with(only)))
             .map(|p| archives.join(&p.file))
             .collect();
         progress::step(

@@ -26,44 +26,69 @@ const BOOT_MODULES: &[&str] = &[
 ];
 
 /// The initrd for this kernel.
+#[derive(Debug, Clone)]
+pub struct Initrd {
+    /// All of it.
+    pub whole: PathBuf,
+    /// What mounts L1's root, without the first stage: for that of another, which it is put before.
+    pub base: PathBuf,
+}
+
+/// The initrd for this kernel.
 pub fn ready(
     builder: &Builder,
     tools: &Tree,
     kernel: &Kernel,
     layer: &Path,
     guest: &Path,
-) -> Result<PathBuf> {
+) -> Result<Initrd> {
     let scripts = sources().join("l1");
     let key = Key::new("initrd")
-        .text("2")
+        .text("3")
         .text(&BOOT_MODULES.join(" "))
         .part(&kernel.entry)
         .part(layer)
         .part(guest)
         .source(&scripts)?;
     let entry = builder.cache.entry(&key, |work| {
-        let to = BufWriter::new(File::create(work.join("initrd"))?);
-        let mut archive = Archive::new(to);
-        for dir in ["bin", "dev", "modules"] {
-            archive.folder(dir)?;
-        }
-        archive.file("bin/busybox", &tools.root().join("usr/bin/busybox"))?;
-        archive.data("init", 0o755, &fs::read(scripts.join("init"))?)?;
+        let base = work.join("base");
+        let mut archive = Archive::new(BufWriter::new(File::create(&base)?));
+        archive.folder("lab")?;
+        archive.file("lab/busybox", &tools.root().join("usr/bin/busybox"))?;
+        archive.data("lab/root", 0o755, &fs::read(scripts.join("root"))?)?;
+        archive.folder("modules")?;
         add_modules(&mut archive, tools, kernel, BOOT_MODULES)?;
-        archive.folder("layer")?;
-        archive.tree("layer/usr", &layer.join("usr"))?;
-        for dir in ["layer/opt", "layer/opt/lab"] {
-            archive.folder(dir)?;
-        }
-        for script in ["start", "libvirt", "lose-writes", "podman", "launcher"] {
-            let data = fs::read(scripts.join(script))?;
-            archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
-        }
-        archive.folder("layer/opt/lab/guest")?;
-        archive.file("layer/opt/lab/guest/initrd.gz", &guest.join("initrd.gz"))?;
-        archive.finish().map(drop)
+        add_layer(&mut archive, &scripts, layer, guest)?;
+        archive.finish().map(drop)?;
+        // The kernel takes one archive after another (Documentation/driver-api/early-userspace/buffer-format.rst).
+        let whole = work.join("initrd");
+        fs::copy(&base, &whole)?;
+        let mut stage = Archive::new(BufWriter::new(File::options().append(true).open(&whole)?));
+        stage.folder("dev")?;
+        stage.data("init", 0o755, &fs::read(scripts.join("init"))?)?;
+        stage.finish().map(drop)
     })?;
-    Ok(entry.join("initrd"))
+    Ok(Initrd { whole: entry.join("initrd"), base: entry.join("base") })
+}
+
+/// What is laid over the file systems.
+fn add_layer<W: std::io::Write>(
+    archive: &mut Archive<W>,
+    scripts: &Path,
+    layer: &Path,
+    guest: &Path,
+) -> Result<()> {
+    archive.folder("layer")?;
+    archive.tree("layer/usr", &layer.join("usr"))?;
+    for dir in ["layer/opt", "layer/opt/lab"] {
+        archive.folder(dir)?;
+    }
+    for script in ["start", "libvirt", "lose-writes", "podman", "launcher"] {
+        let data = fs::read(scripts.join(script))?;
+        archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
+    }
+    archive.folder("layer/opt/lab/guest")?;
+    archive.file("layer/opt/lab/guest/initrd.gz", &guest.join("initrd.gz"))
 }
 
 /// Adds these modules and all they depend on to `modules/`, and their order of loading as `modules/order`.

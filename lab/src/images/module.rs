@@ -47,7 +47,7 @@ pub const TOOLCHAIN: Set = Set {
         "xz-utils",
         "zstd",
     ],
-    only: None,
+    only: &[],
 };
 
 /// The unpacked toolchain.

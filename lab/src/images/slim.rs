@@ -9,7 +9,7 @@ use super::{Builder, Kernel, module, sources};
 use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
 
 const SOURCE: Set =
-    Set { name: "kernel source", wanted: &["linux-source"], only: Some("linux-source-") };
+    Set { name: "kernel source", wanted: &["linux-source"], only: &["linux-source-"] };
 
 /// The slim kernel, if it is built for the packages and options of today.
 pub fn find(builder: &Builder) -> Result<Option<Kernel>> {

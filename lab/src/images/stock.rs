@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Builder, Kernel};
 use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
 
-const SET: Set = Set { name: "stock kernel", wanted: &["linux-image-amd64"], only: Some("linux-") };
+const SET: Set = Set { name: "stock kernel", wanted: &["linux-image-amd64"], only: &["linux-"] };
 
 /// Modules that no emulated machine can use, below `kernel/`: half of the whole, and all of that would have
 /// to be unpacked, indexed and copied.

@@ -62,7 +62,7 @@ pub const SET: Set = Set {
         "xz-utils",
         "zstd",
     ],
-    only: None,
+    only: &[],
 };
 
 /// The unpacked tree and its image.

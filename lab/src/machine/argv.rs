@@ -22,6 +22,8 @@ pub struct Plan<'a> {
     pub share: Option<&'a Path>,
     /// The disk that outlives it.
     pub state: Option<&'a Path>,
+    /// Another ramdisk than the images'.
+    pub ramdisk: Option<&'a Path>,
 }
 
 impl Plan<'_> {
@@ -91,9 +93,14 @@ impl Plan<'_> {
         if self.share.is_some() {
             append.push("lab.share".to_owned());
         }
+        if self.ramdisk.is_some() {
+            // Whose scripts mount the root, and what is begun there: initramfs-tools(7).
+            append.extend(words(&["boot=lab", "init=/opt/lab/start"]));
+        }
         append.extend(self.topology.kernel_args.iter().cloned());
         let mut argv = words(&["-kernel", &text(&self.images.kernel.vmlinux())]);
-        argv.extend(words(&["-initrd", &text(&self.images.initrd), "-append", &append.join(" ")]));
+        let initrd = self.ramdisk.unwrap_or(&self.images.initrd.whole);
+        argv.extend(words(&["-initrd", &text(initrd), "-append", &append.join(" ")]));
         argv.extend(words(&["-serial", &format!("file:{}", text(&self.console()))]));
         argv
     }

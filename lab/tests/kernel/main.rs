@@ -14,6 +14,7 @@ mod podman;
 mod power;
 mod power_claims;
 mod refusals;
+mod reserving;
 mod support;
 mod vgpu;
 mod vgpu_claims;

@@ -1,0 +1,57 @@
+//! `handover reserve`, by a real boot: Debian's tool makes the initial ramdisk, and its scripts and udev bring the host up.
+
+use lab::{Lab, Options, images::initramfs_tools};
+
+use crate::support::{AUDIO, GPU, NIC, NVME, wanted};
+
+/// The drivers of the devices, in this order: the GPU, its audio function, the NIC, the NVMe drive.
+fn drivers(lab: &Lab) -> Vec<String> {
+    let of = |address: &str| {
+        let link = format!("basename \"$(readlink /sys/bus/pci/devices/{address}/driver)\"");
+        lab.sh(&link).unwrap().trim().to_owned()
+    };
+    [GPU, AUDIO, NIC, NVME].map(of).into()
+}
+
+#[test]
+fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
+    if !wanted() {
+        return;
+    }
+    let tools = initramfs_tools::ready().unwrap();
+    let options = Options { share: Some(tools.root().to_owned()), ..Options::default() };
+    let first = Lab::start(&options).unwrap();
+    // As a distribution's installer does.
+    first.sh("cp -a /host/. / && mkdir -p /boot && update-initramfs -c -k $(uname -r)").unwrap();
+
+    let said = first.sh(&format!("handover reserve {GPU} {NIC} --rebuild")).unwrap();
+    for address in [GPU, AUDIO, NIC] {
+        assert!(said.contains(&format!("{address}  ")), "{said}");
+    }
+    let native = ["labgpu", "labaudio", "e1000e", "nvme"];
+    assert_eq!(drivers(&first), native, "nothing changes before the boot");
+    let image = first.sh("echo /boot/initrd.img-$(uname -r)").unwrap();
+    let reserving = first.get(image.trim()).unwrap();
+
+    first.sh(&format!("handover reserve --remove {GPU} {NIC} --rebuild")).unwrap();
+    let plain = first.get(image.trim()).unwrap();
+    drop(first);
+
+    let folder = tempfile::tempdir().unwrap();
+    let boot = |image: &[u8]| {
+        let path = folder.path().join("ramdisk");
+        std::fs::write(&path, image).unwrap();
+        Lab::start(&Options { ramdisk: Some(path), ..Options::default() }).unwrap()
+    };
+    let second = boot(&reserving);
+    assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);
+    let probed = second.sh(&format!("dmesg | grep -c 'e1000e {NIC}' || true")).unwrap();
+    assert_eq!(probed.trim(), "0", "no other driver has ever had it");
+    // It is found on vfio, and so it is left there.
+    second.sh(&format!("handover claim {NIC} {GPU} --owner test/1")).unwrap();
+    second.sh("handover release --owner test/1").unwrap();
+    assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);
+    drop(second);
+
+    assert_eq!(drivers(&boot(&plain)), native, "what is reserved no longer is its driver's again");
+}

@@ -72,17 +72,17 @@ impl Catalog {
     /// A vendor's line begins with its id, its devices' lines with a tab, their subsystems' with two.
     fn look_up_in(&mut self, block: &[u8], vendor: Id, wanted: &BTreeSet<(Id, Id)>) {
         let mut lines = block.split(|byte| *byte == b'\n');
-        if let Some((_, name)) = lines.next().and_then(entry) {
-            self.vendors.insert(vendor, name);
+        if let Some(line) = lines.next() {
+            self.vendors.insert(vendor, name(line));
         }
         for line in lines {
             match line {
                 [b'\t', b'\t', ..] | [b'#', ..] | [] => {}
                 [b'\t', device @ ..] => {
-                    let Some((device, name)) = entry(device) else { continue };
-                    if wanted.contains(&(vendor, device)) {
-                        self.devices.insert((vendor, device), name);
-                    }
+                    let Some(id) = id(device).filter(|id| wanted.contains(&(vendor, *id))) else {
+                        continue;
+                    };
+                    self.devices.insert((vendor, id), name(device));
                 }
                 _ => break,
             }
@@ -100,12 +100,15 @@ fn block(ids: &[u8], vendor: Id) -> Option<&[u8]> {
     ids.get(start..)
 }
 
-/// `10de  NVIDIA Corporation`.
-fn entry(line: &[u8]) -> Option<(Id, String)> {
-    let (id, name) = (line.get(..4)?, line.get(4..)?);
-    let id = std::str::from_utf8(id).ok()?;
-    let id = u16::from_str_radix(id, 16).ok().map(Id)?;
-    Some((id, String::from_utf8_lossy(name).trim().to_owned()))
+/// The id in `10de  NVIDIA Corporation`.
+fn id(line: &[u8]) -> Option<Id> {
+    let digits = std::str::from_utf8(line.get(..4)?).ok()?;
+    u16::from_str_radix(digits, 16).ok().map(Id)
+}
+
+/// The name in it.
+fn name(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.get(4..).unwrap_or_default()).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -90,6 +90,17 @@ pub struct Claim {
     pub parts: Vec<ClaimPart>,
     /// What a virtual machine monitor is told, once it is prepared.
     pub attach: Option<Attach>,
+    /// What its owner should know of what was just done: what was not put back, for somebody else changed it meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What its owner should know of a claim that was released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Released {
+    /// What was not put back, for somebody else changed it meanwhile, and why.
+    pub notes: Vec<String>,
 }
 
 /// One thing of a claim.

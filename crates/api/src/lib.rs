@@ -20,7 +20,7 @@ pub use capabilities::{
 };
 pub use claim::{
     Attach, Claim, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, RecoverDevices,
-    RecoveredDevice, RenewClaim, Report, SetVfs, VfConfiguration, Wish,
+    RecoveredDevice, Released, RenewClaim, Report, SetVfs, VfConfiguration, Wish,
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};

@@ -37,6 +37,30 @@ fn a_device_goes_to_an_instance_and_comes_back() {
 }
 
 #[test]
+fn who_releases_a_claim_hears_what_is_left_alone() {
+    let daemon = Daemon::start();
+    let nic: model::Address = NIC.parse().unwrap();
+    let claim = json!({ "owner": "job/one", "wants": [NIC] });
+    daemon.post("/claims", &claim).expect(201);
+    daemon.ask("DELETE", "/claims/job%2Fone", "").expect(204);
+
+    let reserved = |state: &mut sim::FunctionState| state.driver_override = Some("pci-stub".into());
+    daemon.post("/claims", &claim).expect(201);
+    daemon.host.change(nic, reserved);
+    let released = daemon.ask("DELETE", "/claims/job%2Fone", "").expect(200);
+    let note = released["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains(NIC) && note.contains("left alone"), "{released}");
+    assert_eq!(daemon.get("/claims").expect(200), json!([]));
+
+    daemon.post("/claims", &json!({ "owner": "job/two", "wants": [GPU] })).expect(201);
+    daemon.host.change(GPU.parse().unwrap(), reserved);
+    let unprepared = daemon.ask("POST", "/claims/job%2Ftwo/unprepare", "").expect(200);
+    assert_eq!(unprepared["state"], "reserved");
+    let note = unprepared["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains(GPU) && note.contains("left alone"), "{unprepared}");
+}
+
+#[test]
 fn bad_devices_are_refused_and_change_nothing() {
     let daemon = Daemon::start();
     daemon.register("gpu", GPU);

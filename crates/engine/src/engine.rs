@@ -175,19 +175,21 @@ impl Engine {
         self.core.prepare_claim(key, access).map(|stored| stored.claim)
     }
 
-    /// Gives the host back what a claim took, and keeps the reservation.
+    /// Gives the host back what a claim took, and keeps the reservation. With the claim comes what its owner should know: what
+    /// somebody else changed meanwhile, which is not put back.
     ///
     /// # Errors
     /// `in_use` while a machine has it; `device_wedged` or `undo_failed` where it cannot be given back.
-    pub fn unprepare_claim(&self, key: &str) -> Result<Claim, Refusal> {
-        self.core.unprepare(key).map(|stored| stored.claim)
+    pub fn unprepare_claim(&self, key: &str) -> Result<(Claim, Vec<String>), Refusal> {
+        self.core.unprepare(key).map(|(stored, notes)| (stored.claim, notes))
     }
 
-    /// Releases a claim; `owner`, where it is given, must be the claim's.
+    /// Releases a claim; `owner`, where it is given, must be the claim's. Gives what its owner should know, as
+    /// [`unprepare_claim`](Self::unprepare_claim) does.
     ///
     /// # Errors
     /// As [`unprepare_claim`](Self::unprepare_claim); `forbidden` where it is another's.
-    pub fn release_claim(&self, key: &str, owner: Option<&Owner>) -> Result<(), Refusal> {
+    pub fn release_claim(&self, key: &str, owner: Option<&Owner>) -> Result<Vec<String>, Refusal> {
         self.core.release(key, owner)
     }
 

@@ -37,7 +37,7 @@ impl Core {
         match self.make_vfs(&operation, &inventory, &wanted) {
             Ok(()) => self.close_operation(&operation, "done", None, keep),
             Err(cause) => match self.undo_vf_count(&operation, &cause) {
-                Ok(_) => Err(cause),
+                Ok(notes) => Err(with_notes(cause, &notes)),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
         }
@@ -164,7 +164,8 @@ impl Core {
             .store
             .read(|from| Recorded::of_claim(from, subject, Some(operation.id), &self.boot))?;
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
-        let failed = self.put_vfs_back(operation, &done)?;
+        let mut notes = Vec::new();
+        let failed = self.put_vfs_back(operation, &done, &mut notes)?;
         let ended = if failed.is_some() { "failed" } else { "undone" };
         self.close_operation(operation, ended, Some(&cause.message), |tx| {
             let Some((address, refusal)) = &failed else {
@@ -172,25 +173,27 @@ impl Core {
             };
             Health::mark(tx, *address, HealthState::Wedged, &refusal.message)
         })?;
-        failed.map_or(Ok(Vec::new()), |(_, refusal)| Err(refusal))
+        failed.map_or(Ok(notes), |(_, refusal)| Err(refusal))
     }
 
-    /// Makes the steps back, and gives the one that failed. What follows it waits: virtual functions that came back before
+    /// Makes the steps back, and gives the one that failed; notes what cannot be put back any more. What follows a failure waits: virtual functions that came back before
     /// automatic drivers are as they were would get other drivers than they had.
     fn put_vfs_back(
         &self,
         operation: &OpenOperation,
         done: &[Step],
+        notes: &mut Vec<String>,
     ) -> Result<Option<(Address, Refusal)>, Refusal> {
         let inventory = self.inventory()?;
         for step in restoring(done) {
             let Some(address) = step.address() else { continue };
             let step = from_what_is_there(&inventory, step);
             if went_with_its_driver(&inventory, &step) {
-                tracing::warn!(
-                    "not done: {}; something else took its driver away",
+                notes.push(format!(
+                    "{address} has no driver any more that could give it virtual functions, for something else took it away: \
+                     not done: {}",
                     step.describe()
-                );
+                ));
                 continue;
             }
             let undone = match self.host.observe(&step) {
@@ -233,7 +236,7 @@ impl Core {
                 ours
             });
             let operation = self.open_operation("restore", subject, |_| Ok(()))?;
-            let failed = self.put_vfs_back(&operation, &done)?;
+            let failed = self.put_vfs_back(&operation, &done, &mut notes)?;
             let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
             let ended = if failed.is_some() { "failed" } else { "done" };
             self.close_operation(&operation, ended, message.as_deref(), |tx| match failed {
@@ -317,12 +320,21 @@ impl Core {
         let open = |_: &rusqlite::Transaction<'_>| Ok(());
         let operation = self.open_operation_as(Durability::Process, "vf-count", subject, open)?;
         if let Err(cause) = self.make_vfs(&operation, inventory, wanted) {
-            self.undo_vf_count(&operation, &cause)?;
-            return Err(cause);
+            let notes = self.undo_vf_count(&operation, &cause)?;
+            return Err(with_notes(cause, &notes));
         }
         self.close_operation(&operation, "done", None, |_| Ok(()))?;
         Ok(Some(format!("{} virtual functions of {address}", wanted.count)))
     }
+}
+
+/// A refusal that also says what could not be put back.
+fn with_notes(mut cause: Refusal, notes: &[String]) -> Refusal {
+    for note in notes {
+        cause.message.push_str("; ");
+        cause.message.push_str(note);
+    }
+    cause
 }
 
 /// Fewer virtual functions than asked for may have come: they go all the same.

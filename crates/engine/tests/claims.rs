@@ -46,9 +46,9 @@ fn the_same_words_of_the_same_owner_are_the_same_claim() {
     assert_eq!((prepared.new, prepared.claim.state), (false, ClaimState::Prepared));
     let again = engine.prepare_claim("job/one", &Access::default()).unwrap();
     assert_eq!(again.state, ClaimState::Prepared);
-    assert_eq!(engine.unprepare_claim("job/one").unwrap().state, ClaimState::Reserved);
+    assert_eq!(engine.unprepare_claim("job/one").unwrap().0.state, ClaimState::Reserved);
     rig.assert_untouched("unprepared");
-    assert_eq!(engine.unprepare_claim("job/one").unwrap().state, ClaimState::Reserved);
+    assert_eq!(engine.unprepare_claim("job/one").unwrap().0.state, ClaimState::Reserved);
     assert_eq!(refused(&engine, "two", &[NIC]).code, Code::InUse);
     engine.release_claim("job/one", Some(&owner("one"))).unwrap();
     assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::NotFound);

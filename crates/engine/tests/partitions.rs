@@ -183,3 +183,20 @@ fn an_instance_gets_a_vgpu_by_its_profile() {
     engine.delete_instance("vm").unwrap();
     rig.assert_untouched("after the delete");
 }
+
+#[test]
+fn virtual_functions_that_went_with_their_driver_are_told_of() {
+    let nic = "0000:01:00.0";
+    let mut notes = Vec::new();
+    for boundary in 0..40 {
+        let rig = Rig::on(sim::server());
+        rig.open_recovered().0.set_vf_count(nic, 4, false).unwrap();
+        if rig.killed_at(boundary, |engine| engine.set_vf_count(nic, 6, false).unwrap()) {
+            break;
+        }
+        rig.host.meddle(&Step::Unbind { address: at(nic), driver: "ice".into() }).unwrap();
+        notes.extend(rig.open_recovered().1.notes);
+    }
+    let told = |note: &String| note.contains(nic) && note.contains("has no driver any more");
+    assert!(notes.iter().any(told), "{notes:#?}");
+}

@@ -147,6 +147,19 @@ impl Client {
         whole(response).await.map(drop)
     }
 
+    /// `DELETE` where something can come back; an answer without a body is `None`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delete_and_read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, Refusal> {
+        let request = self.request(Method::DELETE, path)?;
+        let response = self.send(request, Either::Left(Full::default())).await?;
+        read(&whole(response).await?)
+    }
+
     /// `POST` of files, read while they are sent.
     ///
     /// # Errors

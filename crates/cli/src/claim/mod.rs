@@ -3,7 +3,7 @@
 mod print;
 
 use api::client::{query_value, segment};
-use api::{CreateClaim, PlannedClaim, PrepareClaim, RenewClaim, Wish};
+use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, RenewClaim, Wish};
 use clap::Args;
 
 use crate::connection::Connection;
@@ -201,6 +201,7 @@ impl Unprepare {
                 |engine| daemon::door::unprepare(engine, &self.claim),
             )
             .map_err(Failure::to(format!("unprepare the claim {}", self.claim)))?;
+        claim.notes.iter().for_each(|note| output::warning(note));
         show(&self.door.connection, &claim)
     }
 }
@@ -211,11 +212,13 @@ impl Release {
         let Some(key) = claim.or_else(|| owner.clone()) else { return Ok(()) };
         let query = owner.as_deref().map(|owner| format!("?owner={}", query_value(owner)));
         let path = format!("/claims/{}{}", segment(&key), query.unwrap_or_default());
-        door.ask(
-            async |client| client.delete(&path).await,
+        let released = door.ask(
+            async |client| Ok(client.delete_and_read::<Released>(&path).await?.unwrap_or_default()),
             |engine| daemon::door::release(engine, &key, owner.as_deref()),
-        )
-        .map_err(Failure::to(format!("release the claim {key}")))
+        );
+        let released = released.map_err(Failure::to(format!("release the claim {key}")))?;
+        released.notes.iter().for_each(|note| output::warning(note));
+        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 //! Devices that are claimed for a pod and prepared for VFIO.
 
 use api::client::segment;
-use api::{Claim, ClaimPart, CreateClaim, Wish};
+use api::{Claim, ClaimPart, CreateClaim, Released, Wish};
 use convert::devices::{Given, Wanted, given, wants};
 use model::choose::Want;
 use model::{Code, Refusal};
 
 use super::{Machine, Pod, chosen, say};
 use crate::door::Door;
+use crate::output;
 
 /// The owner of what is claimed for a machine's pod.
 pub fn owner(machine: &Machine) -> String {
@@ -91,10 +92,12 @@ fn claims(door: &Door) -> Result<Vec<Claim>, Refusal> {
 /// Releases what is claimed for an owner.
 pub fn release(door: &Door, owner: &str) -> Result<(), Refusal> {
     let path = format!("/claims/{}", segment(owner));
-    door.ask(
-        async |client| client.delete(&path).await,
+    let released = door.ask(
+        async |client| Ok(client.delete_and_read::<Released>(&path).await?.unwrap_or_default()),
         |engine| daemon::door::release(engine, owner, None),
-    )
+    )?;
+    released.notes.iter().for_each(|note| output::warning(note));
+    Ok(())
 }
 
 /// What was claimed now is released again.

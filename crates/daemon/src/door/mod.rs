@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{
     Attach, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, RecoverDevices,
-    RecoveredDevice, Report, VfConfiguration, Wish,
+    RecoveredDevice, Released, Report, VfConfiguration, Wish,
 };
 use engine::{Access, ClaimRequest, ClaimStep, Engine, Recovered, RecoveryReport};
 use model::choose::Want;
@@ -72,7 +72,8 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
 /// # Errors
 /// `in_use`, `device_wedged`, `undo_failed`.
 pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
-    tell(engine, &engine.unprepare_claim(key)?)
+    let (claim, notes) = engine.unprepare_claim(key)?;
+    Ok(api::Claim { notes, ..tell(engine, &claim)? })
 }
 
 /// Prolongs a claim.
@@ -87,9 +88,9 @@ pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Cl
 ///
 /// # Errors
 /// As [`unprepare`]; `forbidden`.
-pub fn release(engine: &Engine, key: &str, owner: Option<&str>) -> Result<(), Refusal> {
+pub fn release(engine: &Engine, key: &str, owner: Option<&str>) -> Result<Released, Refusal> {
     let owner = owner.map(str::parse).transpose()?;
-    engine.release_claim(key, owner.as_ref())
+    Ok(Released { notes: engine.release_claim(key, owner.as_ref())? })
 }
 
 /// How many virtual functions devices shall have.
@@ -184,6 +185,7 @@ fn render(claim: &Claim, inventory: &Inventory) -> api::Claim {
         expires: claim.expires,
         parts: claim.parts.iter().map(|part| render_part(part, inventory)).collect(),
         attach: (claim.state == ClaimState::Prepared).then(|| attach(claim, inventory)),
+        notes: Vec::new(),
     }
 }
 

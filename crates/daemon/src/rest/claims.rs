@@ -1,6 +1,6 @@
 //! `/claims`: who holds what.
 
-use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, RenewClaim};
+use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, Released, RenewClaim};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -91,13 +91,18 @@ pub async fn renew(
 #[utoipa::path(delete, path = "/claims/{key}", tag = "claims",
     params(("key" = String, Path, description = "id or owner"),
         ("owner" = Option<String>, Query, description = "only if it is this owner's")),
-    responses((status = 204), (status = "default", body = ErrorBody)))]
+    responses((status = 204, description = "all is as it was"),
+        (status = 200, body = Released, description = "released, and its owner should know something"),
+        (status = "default", body = ErrorBody)))]
 pub async fn release(
     State(face): State<Face>,
     Key(key): Key,
     query: Query,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let owner = query.get("owner").map(str::to_owned);
-    face.ask(move |engine| door::release(engine, &key, owner.as_deref())).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let released = face.ask(move |engine| door::release(engine, &key, owner.as_deref())).await?;
+    if released.notes.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Json(released).into_response())
 }

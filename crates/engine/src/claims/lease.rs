@@ -39,7 +39,9 @@ impl Core {
             }
             tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "its lease is over");
             match self.release(&claim.claim.id.to_string(), None) {
-                Ok(()) => {}
+                Ok(notes) => {
+                    notes.iter().for_each(|note| tracing::warn!(claim = %claim.claim.id, "{note}"));
+                }
                 Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
                 Err(refusal) => kept.push(refusal),
             }

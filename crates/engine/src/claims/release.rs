@@ -9,24 +9,26 @@ use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 
 impl Core {
-    /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done.
-    pub fn unprepare(&self, key: &str) -> Result<StoredClaim, Refusal> {
+    /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done. What its owner should
+    /// know comes along: what somebody else changed meanwhile is not put back.
+    pub fn unprepare(&self, key: &str) -> Result<(StoredClaim, Vec<String>), Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.cancel(id);
         let _turn = self.turn(id);
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         if self.is_as_found(&claim)? {
-            return Ok(claim);
+            return Ok((claim, Vec::new()));
         }
         self.expect_unused(&claim)?;
         let operation = self.begin("unprepare", id)?;
-        self.finish_unprepare(&operation, self.moment())?;
-        self.stored_claim(&id.to_string())
+        let notes = self.finish_unprepare(&operation, self.moment())?;
+        Ok((self.stored_claim(&id.to_string())?, notes))
     }
 
-    /// Releases a claim, by its id or its owner's name. `owner`, where it is given, must be the claim's.
-    pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<(), Refusal> {
+    /// Releases a claim, by its id or its owner's name. `owner`, where it is given, must be the claim's. Gives what its owner
+    /// should know.
+    pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<Vec<String>, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.cancel(id);
         let _turn = self.turn(id);
@@ -42,11 +44,11 @@ impl Core {
         if self.is_as_found(&claim)? {
             self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
             self.notify();
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.expect_unused(&claim)?;
         let operation = self.begin("release", id)?;
-        self.finish_release(&operation, self.moment()).map(drop)
+        self.finish_release(&operation, self.moment())
     }
 
     /// Whether nothing is to be given back: it is reserved only, and left nothing that outlasts a boot.

@@ -245,7 +245,7 @@ impl World {
                 let head = claim.head().unwrap().to_string();
                 well("clear", engine.clear_device(&head));
             } else {
-                well("release", engine.release_claim(&claim.id.to_string(), None));
+                well("release", engine.release_claim(&claim.id.to_string(), None).map(drop));
             }
         }
         self.check("at the end", None);

@@ -77,7 +77,7 @@ fn claimed(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Part
             as_found: Some(found),
         });
     }
-    Ok(Part { head, partition: None, members })
+    Ok(Part { head, partition: None, members, at_boot: false })
 }
 
 /// Makes one step, and checks what the host shows before and after it, and that a second time does nothing.

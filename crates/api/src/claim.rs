@@ -32,6 +32,10 @@ pub struct CreateClaim {
     /// was written goes with the claim, unless it was changed since.
     #[serde(default)]
     pub define: bool,
+    /// Whether devices are reserved for machines at each boot too, for as long as the claim lasts: from when the initial
+    /// ramdisk is made again.
+    #[serde(default)]
+    pub at_boot: bool,
     /// Whether functions are reset when they are on vfio; VFIO resets what it opens in any case.
     #[serde(default)]
     pub reset: bool,

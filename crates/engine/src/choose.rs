@@ -223,6 +223,7 @@ impl Core {
             head: chosen.head,
             partition: chosen.partition,
             members: chosen.members.into_iter().zip(found).map(member).collect(),
+            at_boot: false,
         })
     }
 

@@ -137,6 +137,8 @@ pub struct ClaimRequest {
     pub alone: bool,
     /// Whether mediated devices that the claim makes are written down for mdevctl.
     pub define: bool,
+    /// Whether devices are reserved for machines at each boot, for as long as the claim lasts.
+    pub at_boot: bool,
     /// Whether functions are reset once they are on vfio.
     pub reset: bool,
     /// Whether processes that use a function are asked to end.
@@ -156,6 +158,7 @@ impl ClaimRequest {
             uid: None,
             alone: false,
             define: false,
+            at_boot: false,
             reset: false,
             evict: false,
         }

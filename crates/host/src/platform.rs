@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use crate::problem;
 use crate::root::Root;
 
+pub use boot::initramfs;
 pub use modules::MODULES;
 pub use tools::{TOOLS_FILE, tools_text};
 

@@ -16,6 +16,16 @@ pub fn file(root: &Root, action: impl Into<String>, path: &str, errno: Errno) ->
     because(root, action, path, errno, words(errno))
 }
 
+/// A file that cannot be as it shall be, for a reason that is no error of the kernel's.
+pub fn said(root: &Root, action: &str, path: &str, reason: &str) -> HostError {
+    HostError::File {
+        action: action.into(),
+        path: root.shown(path.trim_start_matches('/')),
+        reason: reason.into(),
+        errno: None,
+    }
+}
+
 /// A file of the kernel's that refused, with a reason that helps more than the kernel's words.
 pub fn because(
     root: &Root,

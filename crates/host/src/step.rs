@@ -2,6 +2,7 @@
 //! kernel.
 
 mod access;
+mod at_boot;
 mod autoprobe;
 mod bind;
 mod definition;
@@ -83,6 +84,9 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
             Step::DefineMdev { .. } => definition::observe_written(root, &ours),
             _ => definition::observe_gone(root, &ours),
         };
+    }
+    if let Some(ours) = step.reservation() {
+        return at_boot::observe(root, &ours, matches!(step, Step::ReserveAtBoot { .. }));
     }
     let Some(address) = step.address() else { return Ok(Observed::Absent) };
     let Some(dir) = function(root, address)? else { return Ok(Observed::Absent) };
@@ -176,6 +180,7 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
 fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
     match step {
         Step::DefineMdev { .. } | Step::UndefineMdev { .. } => change_definition(root, step),
+        Step::ReserveAtBoot { .. } | Step::UnreserveAtBoot { .. } => change_boot_list(root, step),
         Step::LoadModule { module } => module::load(root, module),
         Step::SetOverride { address, to, .. } => reserve::set(root, *address, to.as_deref()),
         Step::Unbind { address, driver } => unbind::unbind(root, *address, driver),
@@ -204,6 +209,14 @@ fn change_definition(root: &Root, step: &Step) -> Result<(), HostError> {
     match (step, step.definition()) {
         (Step::DefineMdev { .. }, Some(ours)) => definition::write(root, &ours),
         (_, Some(ours)) => definition::remove(root, &ours),
+        (_, None) => Ok(()),
+    }
+}
+
+fn change_boot_list(root: &Root, step: &Step) -> Result<(), HostError> {
+    match (step, step.reservation()) {
+        (Step::ReserveAtBoot { .. }, Some(ours)) => at_boot::add(root, ours),
+        (_, Some(ours)) => at_boot::remove(root, &ours),
         (_, None) => Ok(()),
     }
 }

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("worker") {
         return host::worker::main();
     }
-    let trials: [(&str, fn()); 17] = [
+    let trials: [(&str, fn()); 18] = [
         ("virtual_functions_are_made_and_removed", virtual_functions_are_made_and_removed),
         ("a_number_changes_through_none", a_number_changes_through_none),
         ("fewer_virtual_functions_than_asked_for", fewer_virtual_functions_than_asked_for),
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ("a_mediated_device_in_use_stays", a_mediated_device_in_use_stays),
         ("attributes_stay_below_their_device", attributes_stay_below_their_device),
         ("a_definition_is_written_and_removed", a_definition_is_written_and_removed),
+        ("a_reservation_is_written_and_removed", a_reservation_is_written_and_removed),
         ("a_vgpu_is_made_and_freed", a_vgpu_is_made_and_freed),
         ("nodes_are_granted", nodes_are_granted),
         ("a_reset_is_checked", a_reset_is_checked),
@@ -318,6 +319,49 @@ fn a_definition_is_written_and_removed() {
     std::fs::remove_file(fake.path(&format!("sys/bus/pci/devices/{GPU}"))).unwrap();
     must(&host, &removed);
     assert!(!fake.path(&format!("etc/mdevctl.d/{GPU}")).exists(), "nothing else was in it");
+}
+
+fn a_reservation_is_written_and_removed() {
+    let fake = machine();
+    let host = open(&fake);
+    let ours = Step::ReserveAtBoot {
+        address: at(GPU),
+        vendor: "10de".parse().unwrap(),
+        device: "2204".parse().unwrap(),
+        driver: "vfio-pci".into(),
+    };
+    let removed = ours.inverse().unwrap();
+    assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
+    fake.file("etc/hostname", "host\n");
+    let error = fails(&host, &ours);
+    assert!(error.contains("initial ramdisk is not known here"), "{error}");
+    assert!(!fake.path("etc/handover").exists(), "nothing is begun that cannot work");
+    fake.file("usr/sbin/mkinitramfs", "#!/bin/sh\n");
+    // A person's own line stays as it is.
+    let theirs = "# mine\n0000:77:00.0 0x1af4 0x1041 vfio-pci\n";
+    fake.file("etc/handover/reserve", theirs);
+    must(&host, &ours);
+    let list = format!("{theirs}{GPU} 0x10de 0x2204 vfio-pci\n");
+    assert_eq!(text(&fake, "etc/handover/reserve"), list.trim_end());
+    let script = "etc/initramfs-tools/scripts/init-top/handover";
+    assert!(text(&fake, script).contains("Written by Handover"));
+    // Reserved in another way it is another's, and is neither changed nor removed.
+    let others = list.replace("0x2204 vfio-pci", "0x2204 pci-stub");
+    fake.file("etc/handover/reserve", &others);
+    for step in [&ours, &removed] {
+        assert!(fails(&host, step).contains("0x2204 pci-stub"));
+    }
+    assert_eq!(text(&fake, "etc/handover/reserve"), others.trim_end());
+    // The function may be gone.
+    fake.file("etc/handover/reserve", &list);
+    std::fs::remove_file(fake.path(&format!("sys/bus/pci/devices/{GPU}"))).unwrap();
+    must(&host, &removed);
+    assert_eq!(text(&fake, "etc/handover/reserve"), theirs.trim_end());
+    assert!(fake.path(script).exists(), "the person's line needs it");
+    must(&host, &ours);
+    fake.file("etc/handover/reserve", format!("{GPU} 0x10de 0x2204 vfio-pci\n"));
+    must(&host, &removed);
+    assert!(!fake.path(script).exists() && !fake.path("etc/handover").exists(), "the last one");
 }
 
 fn attributes_stay_below_their_device() {

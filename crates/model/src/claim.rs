@@ -138,6 +138,9 @@ pub struct Part {
     pub partition: Option<Partition>,
     /// The functions that go with it; of a mediated device there are none.
     pub members: Vec<ClaimedMember>,
+    /// Whether they are reserved for machines at each boot, for as long as the claim lasts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_boot: bool,
 }
 
 /// A durable reservation of assemblies and parts of devices by one owner: all of them or none.
@@ -215,6 +218,12 @@ impl Claim {
     pub fn is_defined(&self) -> bool {
         let mut partitions = self.parts.iter().filter_map(|part| part.partition.as_ref());
         partitions.any(Partition::is_defined)
+    }
+
+    /// Whether its devices are reserved for machines at each boot.
+    #[must_use]
+    pub fn is_at_boot(&self) -> bool {
+        self.parts.iter().any(|part| part.at_boot)
     }
 
     /// All functions of it, in whatever role.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::reserve::Reserved;
 use crate::{
     Address, AsFound, ClaimedMember, Function, Inventory, MdevDefinition, Mechanism, NodeAccess,
     Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode, is_vfio,
@@ -82,6 +83,8 @@ impl Given<'_> {
             for (function, found) in &taken {
                 steps.extend(bind(function.address, &function.vfio_driver, found));
             }
+            let reserved = taken.iter().filter(|_| part.at_boot).map(|(function, _)| function);
+            steps.extend(reserved.map(|function| reserve_at_boot(function)));
         }
         steps.extend(self.grants(part));
         steps
@@ -166,6 +169,11 @@ impl Given<'_> {
         }
         steps
     }
+}
+
+fn reserve_at_boot(function: &Function) -> Step {
+    let Reserved { address, vendor, device, driver } = Reserved::of(function);
+    Step::ReserveAtBoot { address, vendor, device, driver }
 }
 
 /// Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset).

@@ -182,7 +182,12 @@ fn planned_as(
         device_nodes: false,
         reset: false,
     };
-    let part = Part { head: members[0].address, partition: None, members: members.to_vec() };
+    let part = Part {
+        head: members[0].address,
+        partition: None,
+        members: members.to_vec(),
+        at_boot: false,
+    };
     plan::prepare(&given, &[part]).steps().cloned().collect()
 }
 

@@ -169,7 +169,10 @@ const fn errors(step: &Step) -> &'static [Errno] {
         Step::CreateMdev { .. } => &[ENOSPC, EINVAL, EEXIST, EIO],
         Step::RemoveMdev { .. } => &[EAGAIN, EBUSY],
         Step::SetMdevAttribute { .. } => &[EINVAL],
-        Step::DefineMdev { .. } | Step::UndefineMdev { .. } => &[ENOSPC, EIO],
+        Step::DefineMdev { .. }
+        | Step::UndefineMdev { .. }
+        | Step::ReserveAtBoot { .. }
+        | Step::UnreserveAtBoot { .. } => &[ENOSPC, EIO],
         Step::SetVgpu { .. } => &[EBUSY, EINVAL, EIO],
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use model::reserve::Reserved;
 use model::{Address, Capacity, HostError, Lock, MdevDefinition, NodeAccess, Step};
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub mdevs: BTreeMap<Uuid, MdevState>,
     /// mdevctl's definitions.
     pub definitions: BTreeMap<Uuid, MdevDefinition>,
+    /// What is reserved for the next boot.
+    pub boot_list: BTreeMap<Address, Reserved>,
     /// The vfio group nodes of functions that are there at boot.
     pub nodes: BTreeMap<u32, NodeAccess>,
     /// Those of virtual functions, whose groups get other numbers each time that they come.
@@ -116,6 +119,7 @@ impl SimHost {
             vf_counts: kernel.vf_counts.clone(),
             mdevs: kernel.mdevs.clone(),
             definitions: kernel.definitions.clone(),
+            boot_list: kernel.boot_list.clone(),
             nodes: nodes.map(|(group, access)| (*group, *access)).collect(),
             vf_nodes: virtual_functions.filter_map(vf_node).collect(),
             mdev_nodes: kernel.mdevs.keys().filter_map(mdev_node).collect(),

@@ -126,7 +126,8 @@ impl Host for SimHost {
     }
 
     fn reserved_at_boot(&self) -> Vec<Address> {
-        self.inside().reserved.iter().copied().collect()
+        let inside = self.inside();
+        inside.reserved.iter().chain(inside.kernel.boot_list.keys()).copied().collect()
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {

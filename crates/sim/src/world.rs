@@ -39,9 +39,11 @@ impl SimHost {
         let mut inside = self.inside();
         let serials = inside.kernel.serials.clone();
         let definitions = inside.kernel.definitions.clone();
+        let boot_list = inside.kernel.boot_list.clone();
         inside.kernel = Kernel::boot(inside.kernel.hardware.clone(), inside.kernel.seed);
         inside.kernel.serials = serials;
         inside.kernel.definitions = definitions;
+        inside.kernel.boot_list = boot_list;
         for address in inside.pulled.clone() {
             inside.kernel.lose(address);
         }

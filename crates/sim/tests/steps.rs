@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use model::reserve::Reserved;
 use model::{
     Address, Function, Host, Mac, NodeAccess, Observed, PowerControl, Step, VfSettings, VfioNode,
     is_vfio,
@@ -121,6 +122,12 @@ impl<'a> Candidates<'a> {
         if let Some(from) = self.now.device_nodes.get(&address).copied() {
             let (node, to) = (VfioNode::Device, other(from));
             self.steps.push(Step::GrantNode { address, node, from, to });
+        }
+        let Reserved { address: _, vendor, device, driver } = Reserved::of(function);
+        let reserve = Step::ReserveAtBoot { address, vendor, device, driver };
+        match self.now.boot_list.contains_key(&address) {
+            false => self.steps.push(reserve),
+            true => self.steps.extend(reserve.inverse()),
         }
         for mdev in &function.mdevs {
             let from = self.now.mdev_nodes[&mdev.uuid];
@@ -282,7 +289,7 @@ fn walk(host: &SimHost, picks: &[u16]) -> (Vec<(Snapshot, Step)>, BTreeSet<Addre
 fn no_kind_of_step_is_left_out() {
     let host = host(0);
     let picks: Vec<u16> =
-        (0..600u32).map(|n| (n.wrapping_mul(40_503) >> 3 & 0xffff) as u16).collect();
+        (0..1500u32).map(|n| (n.wrapping_mul(40_503) >> 3 & 0xffff) as u16).collect();
     let (done, _) = walk(&host, &picks);
     let kinds: BTreeSet<String> = done.iter().map(|(_, step)| kind(step)).collect();
     for kind in [
@@ -302,6 +309,8 @@ fn no_kind_of_step_is_left_out() {
         "RemoveMdev",
         "DefineMdev",
         "UndefineMdev",
+        "ReserveAtBoot",
+        "UnreserveAtBoot",
         "SetVgpu",
     ] {
         assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");
@@ -364,8 +373,8 @@ proptest! {
         let host = host(which);
         let before = host.snapshot();
         walk(&host, &picks);
-        let definitions = host.snapshot().definitions;
+        let sim::Snapshot { definitions, boot_list, .. } = host.snapshot();
         host.reboot();
-        prop_assert_eq!(host.snapshot(), sim::Snapshot { definitions, ..before });
+        prop_assert_eq!(host.snapshot(), sim::Snapshot { definitions, boot_list, ..before });
     }
 }

@@ -24,16 +24,26 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     // The tool makes again what is there: as if an installer had made one.
     first.sh("cp -a /host/. / && mkdir -p /boot && touch /boot/initrd.img-$(uname -r)").unwrap();
 
-    let said = first.sh(&format!("handover reserve {GPU} {NIC} --rebuild")).unwrap();
-    for address in [GPU, AUDIO, NIC] {
-        assert!(said.contains(&format!("{address}  ")), "{said}");
-    }
     let native = ["labgpu", "labaudio", "e1000e", "nvme"];
-    assert_eq!(drivers(&first), native, "nothing changes before the boot");
+    let said = first
+        .sh(&format!("handover claim {NIC} --at-boot --owner job/one 2>&1 >/dev/null"))
+        .unwrap();
+    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert_eq!(drivers(&first), ["labgpu", "labaudio", "vfio-pci", "nvme"]);
+    first.sh(&format!("handover reserve {GPU} --rebuild")).unwrap();
+    assert_eq!(drivers(&first)[0], "labgpu", "nothing of it changes before the boot");
+    let listed = first.sh("handover reserve --list").unwrap();
+    for address in [GPU, AUDIO, NIC] {
+        assert!(listed.contains(address), "{listed}");
+    }
     let image = first.sh("echo /boot/initrd.img-$(uname -r)").unwrap();
     let reserving = first.get(image.trim()).unwrap();
 
-    first.sh(&format!("handover reserve --remove {GPU} {NIC} --rebuild")).unwrap();
+    let said = first.sh("handover release --owner job/one 2>&1").unwrap();
+    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert_eq!(drivers(&first), native);
+    first.sh(&format!("handover reserve --remove {GPU} --rebuild")).unwrap();
+    first.sh("[ ! -e /etc/handover ]").unwrap();
     let plain = first.get(image.trim()).unwrap();
     drop(first);
 

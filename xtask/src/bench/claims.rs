@@ -210,6 +210,7 @@ fn ask(client: &Client, number: usize, until: Instant, verbs: &AtomicU64) -> Res
         uid: None,
         alone: false,
         define: false,
+        at_boot: false,
         reset: false,
         evict: false,
     };

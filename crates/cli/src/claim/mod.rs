@@ -55,6 +55,11 @@ pub struct Claim {
     /// Write mediated devices that are made down for mdevctl too; the definitions go with the claim
     #[arg(long)]
     define: bool,
+
+    /// Reserve devices for machines at each boot too, for as long as the claim lasts; takes effect when the initial ramdisk is
+    /// made again
+    #[arg(long)]
+    at_boot: bool,
 }
 
 /// How a claim is prepared
@@ -137,6 +142,7 @@ impl Claim {
             uid: self.how.uid,
             alone: self.alone,
             define: self.define,
+            at_boot: self.at_boot,
             reset: self.how.reset,
             evict: self.how.evict,
         };
@@ -201,7 +207,6 @@ impl Unprepare {
                 |engine| daemon::door::unprepare(engine, &self.claim),
             )
             .map_err(Failure::to(format!("unprepare the claim {}", self.claim)))?;
-        claim.notes.iter().for_each(|note| output::warning(note));
         show(&self.door.connection, &claim)
     }
 }
@@ -238,6 +243,7 @@ impl Renew {
 }
 
 fn show(connection: &Connection, claim: &api::Claim) -> Done {
+    claim.notes.iter().for_each(|note| output::warning(note));
     if connection.json() { output::json(claim) } else { print::claim(claim) }
 }
 

@@ -75,6 +75,7 @@ fn one(pod: &Pod, owner: &str, wants: Vec<Want>) -> Result<Claim, Refusal> {
         uid: Some(pod.uid),
         alone: false,
         define: false,
+        at_boot: false,
         reset: false,
         evict: pod.evict,
     };

@@ -11,6 +11,7 @@ use api::{
 };
 use engine::{Access, ClaimRequest, ClaimStep, Engine, Recovered, RecoveryReport};
 use model::choose::Want;
+use model::reserve::TAKES_EFFECT;
 use model::{
     Address, Attachment, Claim, ClaimState, Code, Function, Inventory, Part, Partition, Refusal,
 };
@@ -23,7 +24,7 @@ pub use pods::pods;
 /// Why it cannot be had.
 pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), Refusal> {
     let claimed = engine.claim(&request(body)?)?;
-    Ok((tell(engine, &claimed.claim)?, claimed.new))
+    Ok((tell_prepared(engine, &claimed.claim)?, claimed.new))
 }
 
 /// What a claim would be and do.
@@ -64,7 +65,7 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
     let uid = body.uid.unwrap_or(0);
     let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
-    tell(engine, &engine.prepare_claim(key, &access)?)
+    tell_prepared(engine, &engine.prepare_claim(key, &access)?)
 }
 
 /// Gives the host back what a claim took, and keeps the reservation.
@@ -163,10 +164,18 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
         uid: body.uid,
         alone: body.alone,
         define: body.define,
+        at_boot: body.at_boot,
         reset: body.reset,
         evict: body.evict,
         ..ClaimRequest::new(body.owner.parse()?, wants)
     })
+}
+
+/// A claim that may have been prepared just now, with what its owner should know.
+fn tell_prepared(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+    let listed = claim.is_at_boot() && claim.state == ClaimState::Prepared;
+    let notes = if listed { vec![TAKES_EFFECT.to_owned()] } else { Vec::new() };
+    Ok(api::Claim { notes, ..tell(engine, claim)? })
 }
 
 fn tell(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {

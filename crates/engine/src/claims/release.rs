@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::reserve::TAKES_EFFECT;
 use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
 
 use crate::core::Core;
@@ -159,7 +160,9 @@ impl Core {
             None => ("done", (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "))),
         };
         self.close_operation(operation, ended, error.as_deref(), |tx| together(tx, id))?;
-        failed.map_or(Ok(outcome.notes), Err)
+        let mut notes = outcome.notes;
+        notes.extend(claim.claim.is_at_boot().then(|| TAKES_EFFECT.to_owned()));
+        failed.map_or(Ok(notes), Err)
     }
 
     /// Whether a worker is still inside the kernel at one of these functions.

@@ -119,7 +119,11 @@ impl Core {
             wants: request.wants.clone(),
             alone: request.alone,
         };
-        Ok((self.claim_of(id, asked, chosen, &seen.inventory)?, seen))
+        let mut claim = self.claim_of(id, asked, chosen, &seen.inventory)?;
+        if request.at_boot {
+            reserve_at_boot(&mut claim)?;
+        }
+        Ok((claim, seen))
     }
 
     /// Commits a claim. One that is to be prepared too is acknowledged by the commit that ends its preparation.
@@ -152,6 +156,7 @@ fn is_same(claim: &StoredClaim, request: &ClaimRequest) -> bool {
     claim.wants == request.wants
         && claim.alone == request.alone
         && claim.claim.is_defined() == request.define
+        && claim.claim.is_at_boot() == request.at_boot
 }
 
 /// Has the mediated devices among what was chosen written down for mdevctl.
@@ -167,6 +172,20 @@ fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
         Code::InvalidRequest,
         "nothing that would be claimed is a mediated device, and mdevctl defines no others",
         "claim it without asking for a definition; `handover show ADDRESS` tells how a GPU makes its vGPUs",
+    ))
+}
+
+/// Has the devices among what was chosen reserved at each boot. Parts of devices are not there yet when a host starts.
+fn reserve_at_boot(claim: &mut StoredClaim) -> Result<(), Refusal> {
+    let whole = claim.claim.parts.iter_mut().filter(|part| part.partition.is_none());
+    whole.for_each(|part| part.at_boot = true);
+    if claim.claim.is_at_boot() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidRequest,
+        "nothing that would be claimed is a device as a whole, and parts of devices are not there yet when a host starts",
+        "claim it without --at-boot; `handover sriov set` makes virtual functions at each boot without giving them to the host's drivers",
     ))
 }
 

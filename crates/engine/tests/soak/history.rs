@@ -78,6 +78,8 @@ pub struct How {
     pub user: bool,
     #[serde(default)]
     pub define: bool,
+    #[serde(default)]
+    pub at_boot: bool,
 }
 
 /// What other tools, people, programs and hardware do.
@@ -501,5 +503,6 @@ fn how(dice: &mut Dice) -> How {
         evict: dice.one_in(3),
         user: dice.one_in(2),
         define: dice.one_in(3),
+        at_boot: dice.one_in(4),
     }
 }

@@ -119,6 +119,7 @@ impl World {
                 .collect(),
             Outside::VfCount { address, count } => {
                 let address = at(address);
+                held(&self.counted).insert(address);
                 let from = now.vf_counts.get(&address).copied().unwrap_or_default();
                 vec![Step::SetVfCount { address, from, to: *count }]
             }

@@ -34,12 +34,13 @@ const LOST: &str =
     WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
       AND steps.claim IS NOT NULL AND operations.kind <> 'vf-count'
       AND steps.claim NOT IN (SELECT id FROM claims
-          WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') = 'define_mdev')";
+          WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') IN ('define_mdev', 'reserve_at_boot'))";
 
 impl World {
     fn play(self: &Arc<Self>, event: &Event, why: &str) {
         held(&self.touched).clear();
         held(&self.configured).clear();
+        held(&self.counted).clear();
         let before = self.engine().claims().unwrap();
         match event {
             Event::Do { verb, meanwhile } => {

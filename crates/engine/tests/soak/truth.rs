@@ -34,6 +34,8 @@ pub struct Ours {
     mdevs: BTreeSet<Uuid>,
     /// Of which mdevctl has definitions of theirs: those stay over a boot with a claim that is only reserved then.
     defined: BTreeSet<Uuid>,
+    /// Which are reserved for the next boots: so for these.
+    listed: BTreeSet<Address>,
 }
 
 impl Ours {
@@ -48,6 +50,11 @@ impl Ours {
                 .iter()
                 .flat_map(|claim| &claim.parts)
                 .filter_map(|part| part.partition.as_ref().filter(|how| how.is_defined())?.mdev())
+                .collect(),
+            listed: claims
+                .iter()
+                .flat_map(|claim| claim.parts.iter().filter(|part| part.at_boot))
+                .flat_map(Part::taken)
                 .collect(),
         }
     }
@@ -75,7 +82,8 @@ impl Truth {
     /// The host was started anew.
     pub fn rebooted(&mut self, now: Snapshot) {
         let definitions = std::mem::take(&mut self.expected.definitions);
-        self.expected = Snapshot { definitions, ..now };
+        let boot_list = std::mem::take(&mut self.expected.boot_list);
+        self.expected = Snapshot { definitions, boot_list, ..now };
         self.loose.clear();
     }
 
@@ -186,6 +194,8 @@ impl Truth {
         same(&self.expected.mdevs, &now.mdevs, not_ours, "mediated device", why);
         let defined = |uuid: &Uuid| ours.defined.contains(uuid);
         same(&self.expected.definitions, &now.definitions, defined, "definition of", why);
+        let listed = |address: &Address| ours.listed.contains(address);
+        same(&self.expected.boot_list, &now.boot_list, listed, "reservation of", why);
         let shared = |uuid: &Uuid| of_loose(uuid) || ours.mdevs.contains(uuid);
         same(&self.expected.mdev_nodes, &now.mdev_nodes, shared, "node of", why);
         let group = |group: &u32| self.groups.get(group).is_none_or(|all| all.iter().any(skip));
@@ -224,6 +234,9 @@ impl Truth {
         let Some(state) = now.functions.get(&address) else {
             return (!self.may_lose).then(|| format!("{address} is gone"));
         };
+        if part.at_boot && !now.boot_list.contains_key(&address) {
+            return Some(format!("{address} is not reserved for the next boots"));
+        }
         let vfio = state.driver.as_deref() == Some("vfio-pci");
         (part.is_bound() != vfio).then(|| format!("{address} is on {:?}", state.driver))
     }

@@ -52,6 +52,8 @@ pub struct World {
     pub touched: Mutex<BTreeSet<String>>,
     /// Numbers of virtual functions that the event under way sets, and whether it was said to be done.
     pub configured: Mutex<Vec<(Address, u16, bool, bool)>>,
+    /// Of which devices another tool set the number during the event under way.
+    pub counted: Mutex<BTreeSet<Address>>,
     pub gave_up: Mutex<bool>,
     engine: Mutex<Option<Engine>>,
     plan: Mutex<Plan>,
@@ -84,6 +86,7 @@ impl World {
             truth: Mutex::new(truth),
             touched: Mutex::default(),
             configured: Mutex::default(),
+            counted: Mutex::default(),
             gave_up: Mutex::default(),
             engine: Mutex::default(),
             plan: Mutex::default(),

@@ -68,7 +68,8 @@ fn has_entries(root: &Root, directory: &str) -> bool {
     root.names(directory).is_ok_and(|names| names.iter().any(|name| name.ends_with(".conf")))
 }
 
-fn initramfs(root: &Root) -> InitramfsTool {
+/// What makes this system's initial ramdisk.
+pub fn initramfs(root: &Root) -> InitramfsTool {
     // Debian's dracut brings an `update-initramfs` too, but no `mkinitramfs`.
     if program(root, "mkinitramfs") {
         InitramfsTool::InitramfsTools

@@ -96,6 +96,7 @@ impl Chosen {
                 .iter()
                 .map(|(address, role)| crate::ClaimedMember { role: *role, ..nobody(*address) })
                 .collect(),
+            at_boot: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Lock, Replay, Step, VfioNode};
+use crate::reserve::Reserved;
 use crate::{Address, MdevDefinition};
 
 impl Step {
@@ -30,6 +31,8 @@ impl Step {
             | Self::SetMdevAttribute { address, .. }
             | Self::DefineMdev { address, .. }
             | Self::UndefineMdev { address, .. }
+            | Self::ReserveAtBoot { address, .. }
+            | Self::UnreserveAtBoot { address, .. }
             | Self::SetVgpu { address, .. } => Some(*address),
         }
     }
@@ -83,6 +86,12 @@ impl Step {
             Self::UndefineMdev { address, uuid, type_id, attributes } => {
                 Self::DefineMdev { address, uuid, type_id, attributes }
             }
+            Self::ReserveAtBoot { address, vendor, device, driver } => {
+                Self::UnreserveAtBoot { address, vendor, device, driver }
+            }
+            Self::UnreserveAtBoot { address, vendor, device, driver } => {
+                Self::ReserveAtBoot { address, vendor, device, driver }
+            }
             Self::SetVgpu { address, from, to } => Self::SetVgpu { address, from: to, to: from },
         })
     }
@@ -99,7 +108,10 @@ impl Step {
             | Self::SetVf { .. }
             | Self::SetMdevAttribute { .. } => 10,
             // A disk under load may take its time for a sync.
-            Self::DefineMdev { .. } | Self::UndefineMdev { .. } => 60,
+            Self::DefineMdev { .. }
+            | Self::UndefineMdev { .. }
+            | Self::ReserveAtBoot { .. }
+            | Self::UnreserveAtBoot { .. } => 60,
             Self::LoadModule { .. }
             | Self::Bind { .. }
             | Self::CreateMdev { .. }
@@ -150,11 +162,29 @@ impl Step {
         }
     }
 
+    /// What it puts on the list of the next boot, or takes off it.
+    #[must_use]
+    pub fn reservation(&self) -> Option<Reserved> {
+        match self.clone() {
+            Self::ReserveAtBoot { address, vendor, device, driver }
+            | Self::UnreserveAtBoot { address, vendor, device, driver } => {
+                Some(Reserved { address, vendor, device, driver })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether what it changes is still there after a boot: a file, and not the kernel's state. Its intent has to be on the
     /// disk before it is made, and it is undone in whichever boot its claim ends.
     #[must_use]
     pub const fn outlasts_the_boot(&self) -> bool {
-        matches!(self, Self::DefineMdev { .. } | Self::UndefineMdev { .. })
+        matches!(
+            self,
+            Self::DefineMdev { .. }
+                | Self::UndefineMdev { .. }
+                | Self::ReserveAtBoot { .. }
+                | Self::UnreserveAtBoot { .. }
+        )
     }
 
     /// Whether two steps change the same thing, so that the earlier of the two knows how it was found.
@@ -234,10 +264,27 @@ impl Step {
             Self::SetMdevAttribute { uuid, name, value, .. } => {
                 format!("write {value:?} to {name} of mediated device {uuid}")
             }
-            Self::DefineMdev { uuid, .. } => format!("define mediated device {uuid} for mdevctl"),
-            Self::UndefineMdev { uuid, .. } => format!("take mdevctl's definition of {uuid} away"),
             Self::SetVgpu { address, to: 0, .. } => format!("free the vGPU of {address}"),
             Self::SetVgpu { address, to, .. } => format!("make {address} a vGPU of type {to}"),
+            Self::DefineMdev { .. }
+            | Self::UndefineMdev { .. }
+            | Self::ReserveAtBoot { .. }
+            | Self::UnreserveAtBoot { .. } => self.describe_file(),
+        }
+    }
+
+    /// A step that changes files, in words.
+    fn describe_file(&self) -> String {
+        match self {
+            Self::DefineMdev { uuid, .. } => format!("define mediated device {uuid} for mdevctl"),
+            Self::UndefineMdev { uuid, .. } => format!("take mdevctl's definition of {uuid} away"),
+            Self::ReserveAtBoot { address, driver, .. } => {
+                format!("reserve {address} for {driver} at the next boots")
+            }
+            Self::UnreserveAtBoot { address, .. } => {
+                format!("reserve {address} no longer at the next boots")
+            }
+            _ => String::new(),
         }
     }
 }

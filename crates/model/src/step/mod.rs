@@ -6,7 +6,7 @@ mod restoring;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, PowerControl, VfSettings};
+use crate::{Address, Id, PowerControl, VfSettings};
 
 pub use restoring::restoring;
 
@@ -239,6 +239,29 @@ pub enum Step {
         type_id: String,
         /// Its attributes, in order.
         attributes: Vec<(String, String)>,
+    },
+    /// Put a function on the list of those that the initial ramdisk gives to machines from the next boot on. It lasts over a
+    /// boot; the ramdisk has the list that was there when it was last made.
+    ReserveAtBoot {
+        /// The function.
+        address: Address,
+        /// The vendor that it must still have then.
+        vendor: Id,
+        /// The device id that it must still have.
+        device: Id,
+        /// The vfio driver that gets it.
+        driver: String,
+    },
+    /// Take a function off that list, where it is as it was put there.
+    UnreserveAtBoot {
+        /// The function.
+        address: Address,
+        /// Its vendor.
+        vendor: Id,
+        /// Its device id.
+        device: Id,
+        /// The vfio driver that would get it.
+        driver: String,
     },
     /// Make a virtual function a vGPU, or free it (0), by `nvidia/current_vgpu_type`. Freeing is tried for up to 10 s.
     SetVgpu {

@@ -9,7 +9,10 @@ impl Step {
     /// function's own driver, power last because drivers set it when they bind.
     const fn restoring_rank(&self) -> u8 {
         match self {
-            Self::UndefineMdev { .. } | Self::DefineMdev { .. } => 0,
+            Self::UndefineMdev { .. }
+            | Self::DefineMdev { .. }
+            | Self::UnreserveAtBoot { .. }
+            | Self::ReserveAtBoot { .. } => 0,
             Self::GrantGroup { .. } | Self::GrantNode { .. } => 1,
             Self::SetVgpu { .. } | Self::RemoveMdev { .. } | Self::SetMdevAttribute { .. } => 2,
             Self::SetOverride { .. } => 3,
@@ -43,7 +46,10 @@ pub fn restoring(done: &[Step]) -> Vec<Step> {
     let mut steps: Vec<Step> = done.iter().filter_map(Step::inverse).collect();
     steps.sort_by_key(|step| {
         let stage = match step {
-            Step::UndefineMdev { .. } | Step::GrantGroup { .. } | Step::GrantNode { .. } => 0,
+            Step::UndefineMdev { .. }
+            | Step::UnreserveAtBoot { .. }
+            | Step::GrantGroup { .. }
+            | Step::GrantNode { .. } => 0,
             Step::SetUnit { .. } => 2,
             _ => 1,
         };

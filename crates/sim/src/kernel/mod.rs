@@ -17,6 +17,7 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::reserve::Reserved;
 use model::{
     Address, Inventory, Kind, LinkBaseline, MdevDefinition, NodeAccess, PowerControl, VfSettings,
     is_vfio,
@@ -92,6 +93,8 @@ pub(crate) struct Kernel {
     pub(crate) mdev_groups: BTreeMap<Uuid, u32>,
     /// mdevctl's definitions, which are files: they outlast the boot.
     pub(crate) definitions: BTreeMap<Uuid, MdevDefinition>,
+    /// What is reserved for the next boot: a file too.
+    pub(crate) boot_list: BTreeMap<Address, Reserved>,
     pub(crate) nodes: BTreeMap<u32, NodeAccess>,
     pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
     pub(crate) units: BTreeMap<String, bool>,
@@ -126,6 +129,7 @@ impl Kernel {
             mdevs: BTreeMap::new(),
             mdev_groups: BTreeMap::new(),
             definitions: BTreeMap::new(),
+            boot_list: BTreeMap::new(),
             nodes: BTreeMap::new(),
             device_nodes: BTreeMap::new(),
             units: hardware.units.clone(),

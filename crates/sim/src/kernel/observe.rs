@@ -31,6 +31,14 @@ impl Kernel {
                 Some(_) => Observed::Other("another definition".into()),
             });
         }
+        if let Some(ours) = step.reservation() {
+            let write = matches!(step, Step::ReserveAtBoot { .. });
+            return Ok(match self.boot_list.get(&ours.address) {
+                None => told(!write),
+                Some(there) if *there == ours => told(write),
+                Some(there) => Observed::Other(format!("it reserved as {there}")),
+            });
+        }
         let Some(address) = step.address() else { return Ok(Observed::Absent) };
         let Some(state) = self.functions.get(&address) else { return Ok(Observed::Absent) };
         match step {
@@ -89,6 +97,8 @@ impl Kernel {
             Step::LoadModule { .. }
             | Step::DefineMdev { .. }
             | Step::UndefineMdev { .. }
+            | Step::ReserveAtBoot { .. }
+            | Step::UnreserveAtBoot { .. }
             | Step::Evict { .. }
             | Step::SetUnit { .. }
             | Step::SetVfCount { .. }

@@ -141,6 +141,14 @@ impl Kernel {
                 self.definitions.remove(uuid);
                 Ok(())
             }
+            Step::ReserveAtBoot { address, .. } => {
+                self.boot_list.extend(step.reservation().map(|ours| (*address, ours)));
+                Ok(())
+            }
+            Step::UnreserveAtBoot { address, .. } => {
+                self.boot_list.remove(address);
+                Ok(())
+            }
             Step::SetVgpu { address, to, .. } => self.set_vgpu(*address, *to),
         }
     }

@@ -5,10 +5,10 @@
 
 pub mod erofs;
 pub mod guest;
-pub mod initramfs_tools;
 pub mod initrd;
 pub mod kernel;
 pub mod module;
+pub mod ramdisk_tools;
 pub mod slim;
 pub mod stock;
 pub mod userland;

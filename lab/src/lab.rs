@@ -41,8 +41,8 @@ pub struct Options {
     /// A file that L1 has as a disk with an ext4 file system at `/var/lib/handover`; made, of 128 MiB, where it is missing. It
     /// stays when L1 ends, for the next one.
     pub state: Option<PathBuf>,
-    /// An initial ramdisk that initramfs-tools made in an L1 with the same kernel and the tree of
-    /// [`initramfs_tools`](crate::images::initramfs_tools): L1 boots with it in the place of the lab's first stage.
+    /// An initial ramdisk that was made in an L1 with the same kernel, by a tool of
+    /// [`ramdisk_tools`](crate::images::ramdisk_tools): L1 boots with it in the place of the lab's first stage.
     pub ramdisk: Option<PathBuf>,
     /// How long L1 may take to boot.
     pub boot_deadline: Duration,

@@ -94,7 +94,7 @@ impl Plan<'_> {
             append.push("lab.share".to_owned());
         }
         if self.ramdisk.is_some() {
-            // Whose scripts mount the root, and what is begun there: initramfs-tools(7).
+            // Which of initramfs-tools' scripts mounts the root, and what is begun there: initramfs-tools(7), dracut.cmdline(7).
             append.extend(words(&["boot=lab", "init=/opt/lab/start"]));
         }
         append.extend(self.topology.kernel_args.iter().cloned());

@@ -1,6 +1,9 @@
-//! `handover reserve`, by a real boot: Debian's tool makes the initial ramdisk, and its scripts and udev bring the host up.
+//! What is reserved for the next boot, by real boots: a distribution's tool makes the initial ramdisk, and its scripts and udev
+//! bring the host up.
 
-use lab::{Lab, Options, images::initramfs_tools};
+use std::time::Duration;
+
+use lab::{Lab, Options, images::ramdisk_tools};
 
 use crate::support::{AUDIO, GPU, NIC, NVME, wanted};
 
@@ -13,12 +16,26 @@ fn drivers(lab: &Lab) -> Vec<String> {
     [GPU, AUDIO, NIC, NVME].map(of).into()
 }
 
+/// Boots with this initial ramdisk.
+fn boot(image: &[u8]) -> Lab {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ramdisk");
+    std::fs::write(&path, image).unwrap();
+    Lab::start(&Options { ramdisk: Some(path), ..Options::default() }).unwrap()
+}
+
+/// No other driver has ever had it.
+fn expect_unprobed(lab: &Lab) {
+    let probed = lab.sh(&format!("dmesg | grep -c 'e1000e {NIC}' || true")).unwrap();
+    assert_eq!(probed.trim(), "0");
+}
+
 #[test]
 fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     if !wanted() {
         return;
     }
-    let tools = initramfs_tools::ready().unwrap();
+    let tools = ramdisk_tools::initramfs_tools().unwrap();
     let options = Options { share: Some(tools.root().to_owned()), ..Options::default() };
     let first = Lab::start(&options).unwrap();
     // The tool makes again what is there: as if an installer had made one.
@@ -47,16 +64,9 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let plain = first.get(image.trim()).unwrap();
     drop(first);
 
-    let folder = tempfile::tempdir().unwrap();
-    let boot = |image: &[u8]| {
-        let path = folder.path().join("ramdisk");
-        std::fs::write(&path, image).unwrap();
-        Lab::start(&Options { ramdisk: Some(path), ..Options::default() }).unwrap()
-    };
     let second = boot(&reserving);
     assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);
-    let probed = second.sh(&format!("dmesg | grep -c 'e1000e {NIC}' || true")).unwrap();
-    assert_eq!(probed.trim(), "0", "no other driver has ever had it");
+    expect_unprobed(&second);
     // It is found on vfio, and so it is left there.
     second.sh(&format!("handover claim {NIC} {GPU} --owner test/1")).unwrap();
     second.sh("handover release --owner test/1").unwrap();
@@ -64,4 +74,25 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     drop(second);
 
     assert_eq!(drivers(&boot(&plain)), native, "what is reserved no longer is its driver's again");
+}
+
+#[test]
+fn dracut_reserves_too() {
+    if !wanted() {
+        return;
+    }
+    let tools = ramdisk_tools::dracut().unwrap();
+    let options = Options { share: Some(tools.root().to_owned()), ..Options::default() };
+    let first = Lab::start(&options).unwrap();
+    first.sh("cp -a /host/. / && mkdir -p /boot").unwrap();
+    let said = first.sh(&format!("handover reserve {GPU} {NIC}")).unwrap();
+    assert!(said.contains("dracut"), "it says what to run: {said}");
+    // What is said makes the ramdisks of all kernels in /boot; there is none of the lab's.
+    let script = "dracut --force /tmp/ramdisk $(uname -r)";
+    first.exec_within(script, Duration::from_secs(300)).unwrap().success().unwrap();
+    let image = first.get("/tmp/ramdisk").unwrap();
+    drop(first);
+    let second = boot(&image);
+    assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);
+    expect_unprobed(&second);
 }

@@ -1,0 +1,8 @@
+#!/bin/bash
+# L1's root, for an initial ramdisk that dracut made (dracut.modules(7)).
+check() { return 0; }
+depends() { return 0; }
+install() {
+    inst_hook cmdline 99 "$moddir/cmdline.sh"
+    inst_hook mount 00 "$moddir/mount.sh"
+}

@@ -1,0 +1,2 @@
+#!/bin/sh
+[ -e "$NEWROOT/proc" ] || /lab/root "$NEWROOT"

@@ -199,6 +199,10 @@ impl World {
         }
         for configured in engine.vf_configurations().unwrap() {
             let parent = configured.address;
+            // What is to be undone is not wanted, though it may look like it.
+            if unwell.contains(&parent) {
+                continue;
+            }
             let is = count_of(&now, parent);
             if truth.vfs_of(parent).0 == 0 && is == (configured.count, Some(configured.autoprobe)) {
                 truth.vfs_renewed(parent, &now, &ours);

@@ -16,6 +16,11 @@ fn drivers(lab: &Lab) -> Vec<String> {
     [GPU, AUDIO, NIC, NVME].map(of).into()
 }
 
+/// Runs what makes an initial ramdisk, which takes an emulated machine its time.
+fn make(lab: &Lab, script: &str) -> String {
+    lab.exec_within(script, Duration::from_secs(300)).unwrap().success().unwrap()
+}
+
 /// Boots with this initial ramdisk.
 fn boot(image: &[u8]) -> Lab {
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +52,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
         .unwrap();
     assert!(said.contains("when the initial ramdisk is made again"), "{said}");
     assert_eq!(drivers(&first), ["labgpu", "labaudio", "vfio-pci", "nvme"]);
-    first.sh(&format!("handover reserve {GPU} --rebuild")).unwrap();
+    make(&first, &format!("handover reserve {GPU} --rebuild"));
     assert_eq!(drivers(&first)[0], "labgpu", "nothing of it changes before the boot");
     let listed = first.sh("handover reserve --list").unwrap();
     for address in [GPU, AUDIO, NIC] {
@@ -59,7 +64,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let said = first.sh("handover release --owner job/one 2>&1").unwrap();
     assert!(said.contains("when the initial ramdisk is made again"), "{said}");
     assert_eq!(drivers(&first), native);
-    first.sh(&format!("handover reserve --remove {GPU} --rebuild")).unwrap();
+    make(&first, &format!("handover reserve --remove {GPU} --rebuild"));
     first.sh("[ ! -e /etc/handover ]").unwrap();
     let plain = first.get(image.trim()).unwrap();
     drop(first);
@@ -88,8 +93,7 @@ fn dracut_reserves_too() {
     let said = first.sh(&format!("handover reserve {GPU} {NIC}")).unwrap();
     assert!(said.contains("dracut"), "it says what to run: {said}");
     // What is said makes the ramdisks of all kernels in /boot; there is none of the lab's.
-    let script = "dracut --force /tmp/ramdisk $(uname -r)";
-    first.exec_within(script, Duration::from_secs(300)).unwrap().success().unwrap();
+    make(&first, "dracut --force /tmp/ramdisk $(uname -r)");
     let image = first.get("/tmp/ramdisk").unwrap();
     drop(first);
     let second = boot(&image);

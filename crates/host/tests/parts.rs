@@ -345,6 +345,12 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(text(&fake, "etc/handover/reserve"), list.trim_end());
     let script = "etc/initramfs-tools/scripts/init-top/handover";
     assert!(text(&fake, script).contains("Written by Handover"));
+    // What was cut off in the middle is not taken for made, and its way back works.
+    std::fs::remove_file(fake.path(script)).unwrap();
+    let cut_off = "without the files that put the list to work";
+    assert!(matches!(host.observe(&ours).unwrap(), Observed::Other(why) if why.contains(cut_off)));
+    must(&host, &removed);
+    must(&host, &ours);
     // Reserved in another way it is another's, and is neither changed nor removed.
     let others = list.replace("0x2204 vfio-pci", "0x2204 pci-stub");
     fake.file("etc/handover/reserve", &others);

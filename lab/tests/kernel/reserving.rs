@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lab::{Lab, Options, images::ramdisk_tools};
+use lab::{Lab, Options, images::ramdisk_tools, tree::Tree};
 
 use crate::support::{AUDIO, GPU, NIC, NVME, wanted};
 
@@ -14,6 +14,14 @@ fn drivers(lab: &Lab) -> Vec<String> {
         lab.sh(&link).unwrap().trim().to_owned()
     };
     [GPU, AUDIO, NIC, NVME].map(of).into()
+}
+
+/// Boots, and installs a tool that makes initial ramdisks.
+fn with_tool(tool: &Tree) -> Lab {
+    let options = Options { share: Some(tool.root().to_owned()), ..Options::default() };
+    let lab = Lab::start(&options).unwrap();
+    lab.sh("cp -a /host/. / && mkdir -p /boot").unwrap();
+    lab
 }
 
 /// Runs what makes an initial ramdisk, which takes an emulated machine its time.
@@ -40,11 +48,9 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     if !wanted() {
         return;
     }
-    let tools = ramdisk_tools::initramfs_tools().unwrap();
-    let options = Options { share: Some(tools.root().to_owned()), ..Options::default() };
-    let first = Lab::start(&options).unwrap();
+    let first = with_tool(&ramdisk_tools::initramfs_tools().unwrap());
     // The tool makes again what is there: as if an installer had made one.
-    first.sh("cp -a /host/. / && mkdir -p /boot && touch /boot/initrd.img-$(uname -r)").unwrap();
+    first.sh("touch /boot/initrd.img-$(uname -r)").unwrap();
 
     let native = ["labgpu", "labaudio", "e1000e", "nvme"];
     let said = first
@@ -86,10 +92,7 @@ fn dracut_reserves_too() {
     if !wanted() {
         return;
     }
-    let tools = ramdisk_tools::dracut().unwrap();
-    let options = Options { share: Some(tools.root().to_owned()), ..Options::default() };
-    let first = Lab::start(&options).unwrap();
-    first.sh("cp -a /host/. / && mkdir -p /boot").unwrap();
+    let first = with_tool(&ramdisk_tools::dracut().unwrap());
     let said = first.sh(&format!("handover reserve {GPU} {NIC}")).unwrap();
     assert!(said.contains("dracut"), "it says what to run: {said}");
     // What is said makes the ramdisks of all kernels in /boot; there is none of the lab's.

@@ -31,7 +31,8 @@ pub struct StoredClaim {
 impl StoredClaim {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
-        run(to,
+        run(
+            to,
             "INSERT INTO claims (id, owner_kind, owner_id, position, device, reason, expires, wants, state, boot_id,
              parts, alone, uid, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![

@@ -24,7 +24,8 @@ impl Health {
         state: HealthState,
         reason: &str,
     ) -> rusqlite::Result<()> {
-        run(to,
+        run(
+            to,
             "INSERT INTO health (address, state, reason, since) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET state = ?2, reason = ?3 WHERE state = 'wedged' AND ?2 = 'quarantined'",
             params![address.to_string(), to_word(&state)?, reason, Timestamp::now().to_string()],

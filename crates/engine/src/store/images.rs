@@ -18,7 +18,8 @@ pub struct StoredImage {
 impl StoredImage {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let image = &self.image;
-        run(to,
+        run(
+            to,
             "INSERT INTO images (id, name, status, digest, disk_format, has_kernel, has_initrd, cmdline, tags, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![

@@ -24,7 +24,8 @@ pub struct StoredInstance {
 impl StoredInstance {
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
-        run(to,
+        run(
+            to,
             "INSERT INTO instances (id, name, image, state, vcpus, memory, overlay_size, hypervisor, uid, cmdline,
              devices, gpu, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
@@ -50,7 +51,8 @@ impl StoredInstance {
     /// Writes what changes in the life of an instance.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
-        run(to,
+        run(
+            to,
             "UPDATE instances SET state = ?, state_error = ?, machine = ?, exit_code = ?, started_at = ?,
              stopped_at = ? WHERE id = ?",
             params![

@@ -35,7 +35,8 @@ impl OpenOperation {
     /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
     /// and recovery must not go back to it.
     pub fn open(to: &Connection, kind: &str, subject: Uuid, boot: &str) -> rusqlite::Result<Self> {
-        run(to,
+        run(
+            to,
             "UPDATE operations SET state = 'failed', ended_at = ?, error = 'its end could not be recorded'
              WHERE subject = ? AND state = 'open'",
             params![Timestamp::now().to_string(), subject.to_string()],
@@ -182,7 +183,8 @@ impl Recorded {
         claim: Uuid,
         operation: Option<i64>,
     ) -> rusqlite::Result<()> {
-        run(to,
+        run(
+            to,
             &format!(
                 "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND (?2 IS NULL OR operation = ?2) AND {OUTSTANDING}"
             ),
@@ -193,7 +195,8 @@ impl Recorded {
 
     /// Marks as undone what [`of_failed`](Self::of_failed) gave.
     pub fn mark_failed_undone(to: &Connection, subject: Uuid) -> rusqlite::Result<()> {
-        run(to,
+        run(
+            to,
             &format!(
                 "UPDATE steps SET state = 'undone' WHERE claim = ?1 AND {OUTSTANDING}
                  AND operation IN (SELECT id FROM operations WHERE state = 'failed' AND subject = ?1)"
@@ -221,7 +224,8 @@ impl Recorded {
                 )?;
             }
         }
-        run(to,
+        run(
+            to,
             &format!("UPDATE steps SET state = 'void' WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"),
             [boot],
         )
@@ -245,7 +249,8 @@ impl Operation {
     /// Forgets operations that ended long ago, or long before the latest. Those stay that a claim still needs for its
     /// way back.
     pub(crate) fn prune(from: &Connection) -> rusqlite::Result<()> {
-        run(from,
+        run(
+            from,
             &format!(
                 "DELETE FROM operations WHERE state <> 'open'
                  AND (ended_at < date('now', '-{KEPT_DAYS} days')

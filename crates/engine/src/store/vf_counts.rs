@@ -18,7 +18,8 @@ pub struct VfCount {
 
 impl VfCount {
     pub fn put(&self, to: &Connection) -> rusqlite::Result<()> {
-        run(to,
+        run(
+            to,
             "INSERT OR REPLACE INTO vf_counts (address, fingerprint, count, autoprobe) VALUES (?, ?, ?, ?)",
             params![
                 self.address.to_string(),

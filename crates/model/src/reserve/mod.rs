@@ -14,7 +14,7 @@ use crate::doctor::InitramfsTool;
 pub const LIST: &str = "/etc/handover/reserve";
 
 /// What is said to who changes the list by a claim: the tool that makes the ramdisk takes minutes, and is its owner's to run.
-pub const TAKES_EFFECT: &str = "what is reserved for the next boots has changed; it takes effect when the initial ramdisk is made again \
+pub const TAKES_EFFECT: &str = "what is reserved for the next boots takes effect when the initial ramdisk is made again \
     (update-initramfs -u -k all, dracut --force --regenerate-all, or mkinitcpio -P)";
 
 /// What each of the other files has in it: so it is known as Handover's.

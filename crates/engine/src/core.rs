@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Host, Launcher, Refusal};
+use model::{Claim, ClaimState, Host, Launcher, Refusal};
 use rusqlite::Transaction;
 use uuid::Uuid;
 
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredInstance};
 use crate::{Config, JournalEvent, Observer, RecoveryReport};
+
+/// How long a write is tried that nothing depends on yet.
+const BRIEFLY: Duration = Duration::from_secs(5);
 
 /// The inside of an [`Engine`](crate::Engine).
 pub struct Core {
@@ -29,12 +32,18 @@ pub struct Core {
     pub choosing: Mutex<()>,
     /// The most that recovery waits for a worker of a dead daemon.
     pub patience: Mutex<Duration>,
+    /// The most that an operation under way waits for a journal that cannot be written.
+    journal_patience: Mutex<Duration>,
     /// So many parts of a claim are prepared at the same time: each has a worker process of its own.
     pub at_once: Mutex<usize>,
     /// Whether the daemon ends: what is under way is undone.
     stopping: AtomicBool,
     /// What the last look at everything found.
     pub last_report: Mutex<Option<RecoveryReport>>,
+    /// Whose operations came to an end that could not be recorded.
+    left_open: Mutex<BTreeSet<Uuid>>,
+    /// Claims of which the host has everything back, and whose record says otherwise yet.
+    restored: Mutex<BTreeSet<Uuid>>,
     busy: Mutex<BTreeSet<Uuid>>,
     /// Those of the busy ones that shall give up.
     cancelled: Mutex<BTreeSet<Uuid>>,
@@ -70,9 +79,12 @@ impl Core {
             boot,
             choosing: Mutex::default(),
             patience: Mutex::new(Duration::from_secs(90)),
+            journal_patience: Mutex::new(Duration::from_secs(60)),
             at_once: Mutex::new(16),
             stopping: AtomicBool::new(false),
             last_report: Mutex::default(),
+            left_open: Mutex::default(),
+            restored: Mutex::default(),
             busy: Mutex::default(),
             cancelled: Mutex::default(),
             freed: Condvar::new(),
@@ -89,6 +101,40 @@ impl Core {
         }
         held(&self.cancelled).remove(&subject);
         Turn { core: self, subject }
+    }
+
+    /// The turn, after what an operation of the subject left unrecorded is recorded.
+    pub fn turn_of(&self, subject: Uuid) -> Result<Turn<'_>, Refusal> {
+        let turn = self.turn(subject);
+        if held(&self.left_open).contains(&subject) {
+            self.recover_left_open(Some(subject), &mut RecoveryReport::default())?;
+        }
+        Ok(turn)
+    }
+
+    pub fn is_left_open(&self, subject: Uuid) -> bool {
+        held(&self.left_open).contains(&subject)
+    }
+
+    pub fn is_left_open_no_more(&self, subject: Uuid) {
+        held(&self.left_open).remove(&subject);
+    }
+
+    /// Remembers that a claim's devices are back, which its record does not say yet.
+    pub fn not_recorded_as_restored(&self, claim: Uuid) {
+        held(&self.restored).insert(claim);
+    }
+
+    pub fn recorded_as_restored(&self, claim: Uuid) {
+        held(&self.restored).remove(&claim);
+    }
+
+    /// A claim as it is, where its record is behind.
+    pub fn as_it_is(&self, mut claim: Claim) -> Claim {
+        if held(&self.restored).contains(&claim.id) {
+            claim.state = ClaimState::Reserved;
+        }
+        claim
     }
 
     /// The turn, where nobody has it.
@@ -141,12 +187,47 @@ impl Core {
         self.observer.reached(event);
     }
 
-    /// Records an operation, with what else must be recorded together with it.
+    /// Limits how long a write of the store is tried.
+    pub fn limit_journal_patience(&self, most: Duration) -> Result<(), Refusal> {
+        *held(&self.journal_patience) = most;
+        self.store.limit_busy(most)
+    }
+
+    /// Writes to the store while no operation is under way: whoever asked can ask again.
+    pub fn write<T>(
+        &self,
+        durability: Durability,
+        writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        self.store.write(durability, BRIEFLY.min(*held(&self.journal_patience)), writing)
+    }
+
+    /// Writes what belongs to an operation under way. The host is between two states, so a journal that cannot be written
+    /// is waited for longer; once an operation has waited in vain it does not wait again.
+    pub fn write_for<T>(
+        &self,
+        operation: &OpenOperation,
+        durability: Durability,
+        writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        let patience = match operation.has_waited_in_vain() {
+            true => Duration::ZERO,
+            false => *held(&self.journal_patience),
+        };
+        let written = self.store.write(durability, patience, writing);
+        if written.is_err() {
+            operation.wait_no_longer();
+        }
+        written
+    }
+
+    /// Records an operation, with what else must be recorded together with it. The caller has the subject's turn, and so
+    /// whoever finds the operation open and the turn free knows that it was left behind.
     pub fn open_operation(
         &self,
         kind: &str,
         subject: Uuid,
-        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
         self.open_operation_as(Durability::Power, kind, subject, together)
     }
@@ -157,10 +238,10 @@ impl Core {
         durability: Durability,
         kind: &str,
         subject: Uuid,
-        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
         self.store.expect_room()?;
-        let operation = self.store.write(durability, |tx| {
+        let operation = self.write(durability, |tx| {
             together(tx)?;
             OpenOperation::open(tx, kind, subject, &self.boot)
         })?;
@@ -169,18 +250,27 @@ impl Core {
         Ok(operation)
     }
 
-    /// Records an operation's end, with what else becomes true with it.
+    /// Records an operation's end, with what else becomes true with it. Where that fails, the operation stays open, and
+    /// [`recover_left_open`](Self::recover_left_open) ends it later.
     pub fn close_operation(
         &self,
         operation: &OpenOperation,
         outcome: &str,
         error: Option<&str>,
-        together: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), Refusal> {
-        self.store.write(Durability::Power, |tx| {
-            together(tx)?;
-            operation.close(tx, outcome, error)
-        })?;
+        let written = if operation.must_stay_open() {
+            Err(refusals::journal_behind())
+        } else {
+            self.write_for(operation, Durability::Power, |tx| {
+                together(tx)?;
+                operation.close(tx, outcome, error)
+            })
+        };
+        if let Err(refusal) = written {
+            held(&self.left_open).insert(operation.subject);
+            return Err(refusals::end_not_recorded(operation, &refusal));
+        }
         self.reached(&JournalEvent::Closed {
             subject: operation.subject,
             operation: operation.kind.clone(),
@@ -191,7 +281,7 @@ impl Core {
     }
 
     pub fn save(&self, row: &StoredInstance) -> Result<(), Refusal> {
-        self.store.write(Durability::Power, |tx| row.update(tx))?;
+        self.write(Durability::Power, |tx| row.update(tx))?;
         self.notify();
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Core {
                 return Err(registered(&other));
             }
         }
-        self.store.write(Durability::Power, |tx| device.insert(tx))?;
+        self.write(Durability::Power, |tx| device.insert(tx))?;
         Ok(show(device, &Sight::of(inventory)))
     }
 
@@ -158,7 +158,7 @@ impl Core {
                 ),
             ));
         }
-        self.store.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
+        self.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
     }
 
     /// A person says that a device is well again: what was left of its hand-over is undone now.
@@ -195,7 +195,7 @@ impl Core {
         for address in &functions {
             self.retry_vf_counts(Some(*address))?;
         }
-        self.store.write(Durability::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             functions.iter().try_for_each(|address| Health::clear(tx, *address))
         })
     }

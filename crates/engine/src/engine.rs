@@ -71,6 +71,15 @@ impl Engine {
         *held(&self.core.patience) = most;
     }
 
+    /// Limits how long an operation under way waits for a journal that cannot be written, before it is undone: 60 s by
+    /// default. What is not under way waits 5 s at most.
+    ///
+    /// # Errors
+    /// As all methods.
+    pub fn limit_journal_patience(&self, most: Duration) -> Result<(), Refusal> {
+        self.core.limit_journal_patience(most)
+    }
+
     /// Limits how many parts of a claim are prepared at the same time: 16 by default. With one, the order of all steps is
     /// the plan's.
     pub fn limit_at_once(&self, most: usize) {
@@ -164,7 +173,7 @@ impl Engine {
     /// # Errors
     /// `not_found`; `conflict` where the owner has several.
     pub fn find_claim(&self, key: &str) -> Result<Claim, Refusal> {
-        self.core.stored_claim(key).map(|stored| stored.claim)
+        self.core.stored_claim(key).map(|stored| self.core.as_it_is(stored.claim))
     }
 
     /// Prepares a reserved claim for user `uid`; a prepared one is left as it is.

@@ -76,6 +76,7 @@ impl Core {
             return Ok(Recovered::Well);
         }
         let subject = Uuid::new_v4();
+        let _turn = self.turn(subject);
         let operation = self.open_operation("recover", subject, |_| Ok(()))?;
         let result = self.walk_back(&operation, function, &steps);
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
@@ -134,9 +135,12 @@ impl Core {
         function: &Function,
         steps: &[Step],
     ) -> Result<(), Refusal> {
-        for step in steps {
+        for (turn, step) in steps.iter().enumerate() {
             // They are recorded as restoring: nobody wants them undone.
-            let made = self.restore(operation, operation.subject, step);
+            let made = match turn {
+                0 => self.restore_unknown(operation, operation.subject, step),
+                _ => self.restore(operation, operation.subject, step),
+            };
             let Err(error) = made else { continue };
             if matches!(step, Step::Return { .. }) && self.has_own_driver(function)? {
                 continue;

@@ -64,7 +64,7 @@ impl Core {
                 format!("choose another name, or `handover image rm {name}` first"),
             ));
         }
-        self.store.write(Durability::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             if let Some(other) = &other {
                 StoredImage::delete(tx, other.id)?;
             }
@@ -77,7 +77,7 @@ impl Core {
         let record = move |stored: &StoredImage| {
             // An engine that is gone leaves the image to the next one's recovery.
             let Some(core) = core.upgrade() else { return };
-            let written = core.store.write(Durability::Power, |tx| stored.update(tx));
+            let written = core.write(Durability::Power, |tx| stored.update(tx));
             if let Err(error) = written {
                 tracing::error!(image = stored.image.name, "cannot record the import: {error}");
             }
@@ -134,7 +134,7 @@ impl Core {
                 "wait until it is ready or has failed",
             ));
         }
-        self.store.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
+        self.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
         // What a crash between the two leaves is swept at the next start.
         Ok(self.images.remove(stored.id)?)
     }

@@ -3,13 +3,19 @@
 
 use model::{Address, Checked, ClaimState, Kind, Refusal};
 
-use crate::HealthState;
 use crate::core::Core;
 use crate::store::{Durability, Health, StoredClaim};
+use crate::{HealthState, RecoveryReport};
 
 impl Core {
-    /// Looks at the functions of prepared claims, and marks those that do not answer any more. Gives what is new.
+    /// Ends what was left open, looks at the functions of prepared claims, and marks those that do not answer any more.
+    /// Gives what is new.
     pub fn look_after_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
+        let mut report = RecoveryReport::default();
+        self.recover_left_open(None, &mut report)?;
+        report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|what| {
+            tracing::warn!("after the journal could not be written: {what}");
+        });
         let known = self.store.read(Health::all)?;
         let mut lost = Vec::new();
         for claim in self.store.read(StoredClaim::all)? {
@@ -31,7 +37,7 @@ impl Core {
             }
         }
         if !lost.is_empty() {
-            self.store.write(Durability::Power, |tx| {
+            self.write(Durability::Power, |tx| {
                 lost.iter().try_for_each(|(address, reason)| {
                     Health::mark(tx, *address, HealthState::Quarantined, reason)
                 })
@@ -52,7 +58,7 @@ impl Core {
             return Ok(None);
         }
         let reason = "the kernel could not recover it from a PCIe error".to_owned();
-        self.store.write(Durability::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             Health::mark(tx, address, HealthState::Quarantined, &reason)
         })?;
         Ok(Some(reason))

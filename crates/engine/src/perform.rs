@@ -30,6 +30,36 @@ pub enum StepError {
     Store(#[from] Refusal),
 }
 
+/// A step that is to be made and recorded.
+struct Entry {
+    claim: Option<Uuid>,
+    action: Action,
+    way: Way,
+}
+
+/// Whether a step may be made that is not recorded.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Of a plan: only what is recorded is undone.
+    Forward,
+    /// Restoring: the steps that it undoes are recorded, and are gone through again until its operation has ended.
+    Back,
+    /// Restoring what another left: only its own record tells of it.
+    BackFromUnknown,
+    /// Harmless when it is made again, as it is until its operation has ended.
+    Again,
+}
+
+impl Way {
+    const fn is_restoring(self) -> bool {
+        matches!(self, Self::Back | Self::BackFromUnknown)
+    }
+
+    const fn needs_no_record(self) -> bool {
+        matches!(self, Self::Back | Self::Again)
+    }
+}
+
 /// Whether what a step sets is also set by the kernel's drivers by themselves, so that another value is nobody's doing.
 pub const fn is_also_set_by_drivers(step: &Step) -> bool {
     matches!(step, Step::SetPower { .. })
@@ -77,7 +107,7 @@ impl Core {
         match self.host.observe(step)? {
             // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
             Observed::After if !is_also_set_by_drivers(step) && !keeps(step) => {
-                self.store.write(Durability::Process, |tx| {
+                self.write_for(operation, Durability::Process, |tx| {
                     operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
                 })?;
                 self.reached(&JournalEvent::Recorded { subject, action });
@@ -89,10 +119,11 @@ impl Core {
             }
             _ => {}
         }
-        self.journaled(operation, Some(claim), action, false, || Ok(self.host.perform(step)?))
+        let entry = Entry { claim: Some(claim), action, way: Way::Forward };
+        self.journaled(operation, entry, || Ok(self.host.perform(step)?))
     }
 
-    /// Makes a restoring step that was found to be necessary.
+    /// Makes a restoring step that was found to be necessary, also where the journal cannot be written.
     pub fn restore(
         &self,
         operation: &OpenOperation,
@@ -100,7 +131,20 @@ impl Core {
         step: &Step,
     ) -> Result<(), StepError> {
         let action = Action::Device(step.clone());
-        self.journaled(operation, Some(claim), action, true, || Ok(self.host.perform(step)?))
+        let entry = Entry { claim: Some(claim), action, way: Way::Back };
+        self.journaled(operation, entry, || Ok(self.host.perform(step)?))
+    }
+
+    /// The same for the first step on a function of which the journal does not know yet.
+    pub fn restore_unknown(
+        &self,
+        operation: &OpenOperation,
+        claim: Uuid,
+        step: &Step,
+    ) -> Result<(), StepError> {
+        let action = Action::Device(step.clone());
+        let entry = Entry { claim: Some(claim), action, way: Way::BackFromUnknown };
+        self.journaled(operation, entry, || Ok(self.host.perform(step)?))
     }
 
     /// Makes a machine's step.
@@ -110,21 +154,34 @@ impl Core {
         step: MachineStep,
         make: impl FnOnce() -> Result<T, LaunchError>,
     ) -> Result<T, StepError> {
-        self.journaled(operation, None, Action::Machine(step), false, || Ok(make()?))
+        // An end and a removal are made again where it is not known whether they were.
+        let way = match step {
+            MachineStep::CreateFiles | MachineStep::Launch => Way::Forward,
+            MachineStep::End | MachineStep::RemoveFiles => Way::Again,
+        };
+        let entry = Entry { claim: None, action: Action::Machine(step), way };
+        self.journaled(operation, entry, || Ok(make()?))
     }
 
     fn journaled<T>(
         &self,
         operation: &OpenOperation,
-        claim: Option<Uuid>,
-        action: Action,
-        restoring: bool,
+        entry: Entry,
         make: impl FnOnce() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
+        let Entry { claim, action, way } = entry;
         let subject = operation.subject;
-        let seq = self.store.write(intended(&action), |tx| {
-            operation.add_step(tx, claim, &action, restoring, "intended", &self.boot)
-        })?;
+        let intent = self.write_for(operation, intended(&action), |tx| {
+            operation.add_step(tx, claim, &action, way.is_restoring(), "intended", &self.boot)
+        });
+        let seq = match intent {
+            Ok(seq) => Some(seq),
+            Err(error) if way.needs_no_record() => {
+                tracing::warn!("made without a record of its intent: {action:?}: {error}");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.reached(&JournalEvent::Intended { subject, action: action.clone() });
         let result = make();
         let failure = result.as_ref().err().map(ToString::to_string);
@@ -132,10 +189,16 @@ impl Core {
             self.reached(&JournalEvent::Performed { subject, action: action.clone() });
         }
         let state = if failure.is_none() { "done" } else { "failed" };
-        self.store.write(Durability::Process, |tx| {
-            operation.set_step(tx, seq, state, failure.as_deref())
-        })?;
+        let recorded = seq.map_or(Ok(()), |seq| {
+            self.write_for(operation, Durability::Process, |tx| {
+                operation.set_step(tx, seq, state, failure.as_deref())
+            })
+        });
         self.reached(&JournalEvent::Recorded { subject, action });
-        result
+        match recorded {
+            // The step's own failure tells more.
+            Err(error) if result.is_ok() && !way.needs_no_record() => Err(error.into()),
+            _ => result,
+        }
     }
 }

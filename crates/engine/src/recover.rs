@@ -1,5 +1,7 @@
 //! Recovery: what the journal left open is finished or undone, by what the host really shows.
 
+use std::time::Duration;
+
 use model::{ClaimState, Code, Exit, Presence, Refusal};
 use uuid::Uuid;
 
@@ -13,20 +15,20 @@ impl Core {
     /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
-        self.store.write(Durability::Power, |tx| {
+        self.write(Durability::Power, |tx| {
             Recorded::void_other_boots(tx, &self.boot)?;
             StoredClaim::forget_other_boots(tx, &self.boot)
         })?;
         for operation in self.store.read(OpenOperation::all)? {
             let _turn = self.turn(operation.subject);
-            self.recover_operation(&operation, &mut report)?;
+            self.recover_operation(&operation, *held(&self.patience), &mut report)?;
         }
         // What is left of changes that failed goes before what is configured comes.
         report.notes.extend(self.retry_vf_counts(None)?);
         self.restore_vf_counts(&mut report)?;
         self.compare(&mut report)?;
         self.recover_images(&mut report)?;
-        self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
+        self.write(Durability::Process, |tx| Operation::prune(tx))?;
         *held(&self.last_report) = Some(report.clone());
         Ok(report)
     }
@@ -34,9 +36,39 @@ impl Core {
     /// Compares records and host again while the daemon works. What is being worked on is left to those who do.
     pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
+        self.recover_left_open(None, &mut report)?;
         self.compare(&mut report)?;
         *held(&self.last_report) = Some(report.clone());
         Ok(report)
+    }
+
+    /// Finishes or undoes the operations that are open and that nobody works on, of all subjects, or of one whose turn the
+    /// caller has. They were left behind where the journal could not be written.
+    pub fn recover_left_open(
+        &self,
+        of: Option<Uuid>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        for operation in self.store.read(OpenOperation::all)? {
+            let subject = operation.subject;
+            if of.is_some_and(|of| of != subject) {
+                continue;
+            }
+            let turn = match of {
+                Some(_) => None,
+                None => match self.try_turn(subject) {
+                    Some(turn) => Some(turn),
+                    None => continue,
+                },
+            };
+            // Whoever worked on it may have ended it before we had the turn.
+            if self.store.read(|from| operation.is_open(from))? {
+                self.recover_operation(&operation, self.moment(), report)?;
+            }
+            self.is_left_open_no_more(subject);
+            drop(turn);
+        }
+        Ok(())
     }
 
     fn compare(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
@@ -57,11 +89,11 @@ impl Core {
     fn recover_operation(
         &self,
         operation: &OpenOperation,
+        patience: Duration,
         report: &mut RecoveryReport,
     ) -> Result<(), Refusal> {
         let id = operation.subject;
         let name = self.name_of(id)?;
-        let patience = *held(&self.patience);
         let (result, list) = match operation.kind.as_str() {
             "create" => (self.recover_create(operation, patience), &mut report.undone),
             "start" => (self.recover_start(operation, patience), &mut report.undone),
@@ -177,7 +209,7 @@ impl Core {
     }
 
     fn recover_images(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        let known = self.store.write(Durability::Power, |tx| {
+        let known = self.write(Durability::Power, |tx| {
             StoredImage::fail_unfinished(
                 tx,
                 "the daemon ended during the import; import it again",

@@ -3,7 +3,7 @@
 use model::{Address, Code, Holder, HostError, LaunchError, Refusal};
 
 use crate::HealthState;
-use crate::store::Health;
+use crate::store::{Health, OpenOperation};
 
 /// There is no such thing of ours.
 pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
@@ -106,8 +106,50 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
     }
 }
 
-/// What one refusal says, with what then could not be undone.
+/// An operation came to its end on the host, and the journal could not be told.
+pub fn end_not_recorded(operation: &OpenOperation, error: &Refusal) -> Refusal {
+    Refusal::new(
+        error.code,
+        format!("the end of \"{}\" could not be recorded: {}", operation.kind, error.message),
+        format!("{}; Handover completes the record as soon as it can write", error.remedy),
+    )
+}
+
+/// A part of an operation could not be recorded, and so its end must not be.
+pub fn journal_behind() -> Refusal {
+    Refusal::new(
+        Code::StateUnusable,
+        "the journal could not be written a moment ago",
+        "see the daemon's log for the reason, and mend it",
+    )
+}
+
+/// An operation was undone on the host, and the journal could not be told.
+pub fn rolled_back_not_recorded(error: Refusal) -> Refusal {
+    Refusal { message: format!("changes rolled back, but {}", error.message), ..error }
+}
+
+/// An operation could not be undone yet, for the journal cannot be read.
+pub fn not_rolled_back_yet(operation: &OpenOperation, error: Refusal) -> Refusal {
+    Refusal {
+        message: format!("\"{}\" is not rolled back yet: {}", operation.kind, error.message),
+        remedy: format!("{}; Handover rolls back as soon as it can read it", error.remedy),
+        ..error
+    }
+}
+
+/// What one refusal says, with what then could not be undone. A journal that cannot be written keeps nothing from being
+/// undone.
 pub fn with_failed_undo(cause: &Refusal, undo: &Refusal) -> Refusal {
+    match (cause.code, undo.code) {
+        // One journal that cannot be written is the cause of both.
+        (Code::StateUnusable, Code::StateUnusable) => return undo.clone(),
+        (_, Code::StateUnusable) => {
+            let message = format!("{}; {}", cause.message, undo.message);
+            return Refusal::new(undo.code, message, undo.remedy.clone());
+        }
+        _ => {}
+    }
     Refusal::new(
         undo.code,
         format!("{}; and undoing it failed: {}", cause.message, undo.message),

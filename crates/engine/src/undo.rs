@@ -86,7 +86,10 @@ impl Core {
         patience: Duration,
     ) -> Result<Restored, Refusal> {
         let id = claim.claim.id;
-        let recorded = self.store.read(|from| Recorded::of_claim(from, id, of, &self.boot))?;
+        let recorded = self
+            .store
+            .read(|from| Recorded::of_claim(from, id, of, &self.boot))
+            .map_err(|error| refusals::not_rolled_back_yet(operation, error))?;
         let mut work = Restoring {
             core: self,
             operation,
@@ -103,8 +106,24 @@ impl Core {
             work.step(step, rest)?;
         }
         let outcome = work.outcome;
-        // The end of its operation is what waits for the disk: until then it is open, and is gone through again.
-        self.store.write(Durability::Process, |tx| {
+        self.record_restored(operation, claim, of, &outcome);
+        for note in &outcome.notes {
+            tracing::warn!(claim = %id, "{note}");
+        }
+        Ok(outcome)
+    }
+
+    /// Records what restoring came to. The end of its operation is what waits for the disk: until then it is open, and is
+    /// gone through again; so it is where this cannot be written.
+    fn record_restored(
+        &self,
+        operation: &OpenOperation,
+        claim: &mut StoredClaim,
+        of: Option<i64>,
+        outcome: &Restored,
+    ) {
+        let id = claim.claim.id;
+        let written = self.write_for(operation, Durability::Process, |tx| {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
                 let rest = Recorded::of_claim(tx, id, None, &self.boot)?;
@@ -124,11 +143,17 @@ impl Core {
                 Health::mark(tx, failed.address, health, &failed.reason)?;
             }
             claim.update(tx)
-        })?;
-        for note in &outcome.notes {
-            tracing::warn!(claim = %id, "{note}");
+        });
+        match written {
+            Ok(()) => self.recorded_as_restored(id),
+            Err(error) => {
+                tracing::warn!(claim = %id, "what was restored is not recorded yet: {error}");
+                operation.keep_open();
+                if outcome.failed.is_empty() {
+                    self.not_recorded_as_restored(id);
+                }
+            }
         }
-        Ok(outcome)
     }
 }
 
@@ -140,11 +165,12 @@ impl Core {
         operation: &OpenOperation,
         cause: &Refusal,
         outcome: Restored,
-        together: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
+        together: impl FnMut(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<Vec<String>, Refusal> {
         let failed = outcome.refusal();
         let ended = if failed.is_some() { "failed" } else { "undone" };
-        self.close_operation(operation, ended, Some(&outcome.words(cause)), together)?;
+        self.close_operation(operation, ended, Some(&outcome.words(cause)), together)
+            .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(outcome.notes), Err)
     }
 }

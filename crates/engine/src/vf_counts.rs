@@ -20,7 +20,7 @@ impl Core {
     pub fn set_vf_count(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
         let address = self.address_of(key)?;
         let subject = subject(address);
-        let _turn = self.turn(subject);
+        let _turn = self.turn_of(subject)?;
         let inventory = self.inventory()?;
         self.expect_changeable(&inventory, address, count)?;
         let found = self.found(address)?;
@@ -34,8 +34,11 @@ impl Core {
         let keep = |tx: &rusqlite::Transaction<'_>| {
             if count == 0 { VfCount::delete(tx, address) } else { wanted.put(tx) }
         };
-        match self.make_vfs(&operation, &inventory, &wanted) {
-            Ok(()) => self.close_operation(&operation, "done", None, keep),
+        let made = self
+            .make_vfs(&operation, &inventory, &wanted)
+            .and_then(|()| self.close_operation(&operation, "done", None, keep));
+        match made {
+            Ok(()) => Ok(()),
             Err(cause) => match self.undo_vf_count(&operation, &cause) {
                 Ok(notes) => Err(with_notes(cause, &notes)),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
@@ -172,7 +175,8 @@ impl Core {
                 return Recorded::mark_undone(tx, subject, Some(operation.id));
             };
             Health::mark(tx, *address, HealthState::Wedged, &refusal.message)
-        })?;
+        })
+        .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(notes), |(_, refusal)| Err(refusal))
     }
 
@@ -319,11 +323,13 @@ impl Core {
         let _turn = self.turn(subject);
         let open = |_: &rusqlite::Transaction<'_>| Ok(());
         let operation = self.open_operation_as(Durability::Process, "vf-count", subject, open)?;
-        if let Err(cause) = self.make_vfs(&operation, inventory, wanted) {
+        let made = self
+            .make_vfs(&operation, inventory, wanted)
+            .and_then(|()| self.close_operation(&operation, "done", None, |_| Ok(())));
+        if let Err(cause) = made {
             let notes = self.undo_vf_count(&operation, &cause)?;
             return Err(with_notes(cause, &notes));
         }
-        self.close_operation(&operation, "done", None, |_| Ok(()))?;
         Ok(Some(format!("{} virtual functions of {address}", wanted.count)))
     }
 }

@@ -20,11 +20,11 @@ impl Core {
     /// Prolongs a claim from now on; `None` makes it last until it is released.
     pub fn renew(&self, key: &str, lease: Option<Duration>) -> Result<StoredClaim, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         claim.claim.expires = lease.map(from_now);
-        self.store.write(Durability::Power, |tx| claim.update(tx))?;
+        self.write(Durability::Power, |tx| claim.update(tx))?;
         Ok(claim)
     }
 

@@ -38,7 +38,7 @@ impl Core {
 
     pub fn claims(&self) -> Result<Vec<Claim>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
-        Ok(claims.into_iter().map(|stored| stored.claim).collect())
+        Ok(claims.into_iter().map(|stored| self.as_it_is(stored.claim)).collect())
     }
 
     /// Refuses a verb on a claim whose owner is ours to speak for.

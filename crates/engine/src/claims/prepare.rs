@@ -45,7 +45,7 @@ impl Core {
     /// Prepares a claim that is there. `prepared` already, it is done.
     pub fn prepare_claim(&self, key: &str, access: &Access) -> Result<StoredClaim, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         match claim.claim.state {
@@ -56,11 +56,11 @@ impl Core {
             ClaimState::Reserved => {}
         }
         let operation = self.begin("prepare", id)?;
-        match self.prepare(&operation, &mut claim, access, None) {
-            Ok(()) => {
-                self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
-                Ok(claim)
-            }
+        let prepared = self
+            .prepare(&operation, &mut claim, access, None)
+            .and_then(|()| self.close_operation(&operation, "done", None, |tx| claim.update(tx)));
+        match prepared {
+            Ok(()) => Ok(claim),
             Err(cause) => match self.undo_prepare(&operation, &cause, self.moment()) {
                 Ok(_) => Err(cause),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
@@ -108,7 +108,7 @@ impl Core {
         claim.claim.state = ClaimState::Prepared;
         claim.claim.boot_id = Some(self.boot.clone());
         claim.uid = Some(access.uid);
-        self.store.write(Durability::Process, |tx| claim.update(tx))
+        self.write_for(operation, Durability::Process, |tx| claim.update(tx))
     }
 
     /// What would be done to prepare a claim, and how its functions are found now.

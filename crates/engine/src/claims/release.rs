@@ -15,7 +15,7 @@ impl Core {
     pub fn unprepare(&self, key: &str) -> Result<(StoredClaim, Vec<String>), Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.cancel(id);
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         if self.is_as_found(&claim)? {
@@ -32,7 +32,7 @@ impl Core {
     pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<Vec<String>, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.cancel(id);
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         if let Some(other) = owner.filter(|owner| **owner != claim.claim.owner) {
@@ -43,7 +43,7 @@ impl Core {
             ));
         }
         if self.is_as_found(&claim)? {
-            self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
+            self.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
             self.notify();
             return Ok(Vec::new());
         }
@@ -146,7 +146,7 @@ impl Core {
         &self,
         operation: &OpenOperation,
         patience: Duration,
-        together: impl FnOnce(&rusqlite::Transaction<'_>, uuid::Uuid) -> rusqlite::Result<()>,
+        mut together: impl FnMut(&rusqlite::Transaction<'_>, uuid::Uuid) -> rusqlite::Result<()>,
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {

@@ -30,7 +30,7 @@ impl Core {
     /// Claims what is asked for: all of it or nothing. Asked again by the same owner, it is the same claim.
     pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
         check(request)?;
-        if let Some(mine) = self.same_claim(request)? {
+        if let Some(mine) = self.same_claim_recorded(request)? {
             return self.claim_again(mine, request);
         }
         let id = Uuid::new_v4();
@@ -42,11 +42,11 @@ impl Core {
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
         };
-        match self.prepare(&operation, &mut claim, &Access::of(request), Some(seen)) {
-            Ok(()) => {
-                self.close_operation(&operation, "done", None, |tx| claim.update(tx))?;
-                Ok(Claimed { claim: claim.claim, new: true })
-            }
+        let prepared = self
+            .prepare(&operation, &mut claim, &Access::of(request), Some(seen))
+            .and_then(|()| self.close_operation(&operation, "done", None, |tx| claim.update(tx)));
+        match prepared {
+            Ok(()) => Ok(Claimed { claim: claim.claim, new: true }),
             Err(cause) => match self.undo_claim(&operation, &cause, self.moment()) {
                 Ok(_) => Err(cause),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
@@ -139,9 +139,20 @@ impl Core {
             let open = |tx: &rusqlite::Transaction<'_>| claim.insert(tx);
             return self.open_operation_as(Durability::Process, "claim", id, open).map(Some);
         }
-        self.store.write(Durability::Power, |tx| claim.insert(tx))?;
+        self.write(Durability::Power, |tx| claim.insert(tx))?;
         self.notify();
         Ok(None)
+    }
+
+    /// [`same_claim`](Self::same_claim), after what an operation of it left unrecorded is recorded: one that was undone is gone then.
+    fn same_claim_recorded(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
+        match self.same_claim(request)? {
+            Some(mine) if self.is_left_open(mine.claim.id) => {
+                drop(self.turn_of(mine.claim.id)?);
+                self.same_claim(request)
+            }
+            mine => Ok(mine),
+        }
     }
 
     /// The owner's claim that was made with the same words.

@@ -28,13 +28,13 @@ impl Core {
         Ok(self.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
     }
 
-    /// Records that the machine runs, and watches it.
-    pub(super) fn is_up(
+    /// Records that the machine runs.
+    pub(super) fn record_up(
         &self,
         operation: &OpenOperation,
         row: &mut StoredInstance,
         handle: MachineHandle,
-    ) -> Result<(), Refusal> {
+    ) -> Result<MachineHandle, Refusal> {
         row.instance.state = InstanceState::Running;
         row.instance.state_error = None;
         row.instance.pid = Some(handle.pid);
@@ -43,7 +43,7 @@ impl Core {
         row.instance.stopped_at = None;
         row.machine = Some(handle.clone());
         self.close_operation(operation, "done", None, |tx| row.update(tx))?;
-        self.watch(&row.instance.hypervisor, handle)
+        Ok(handle)
     }
 
     fn parts(&self, row: &StoredInstance) -> Result<(StoredImage, Vec<StoredClaim>), Refusal> {

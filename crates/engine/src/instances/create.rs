@@ -34,9 +34,12 @@ impl Core {
         let mut row = self.row(id, request, &image, &devices);
         row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
-        match self.bring_up(&operation, &row) {
+        let up = self
+            .bring_up(&operation, &row)
+            .and_then(|handle| self.record_up(&operation, &mut row, handle));
+        match up {
             Ok(handle) => {
-                self.is_up(&operation, &mut row, handle)?;
+                self.watch(&row.instance.hypervisor, handle)?;
                 Ok(row)
             }
             Err(cause) => {

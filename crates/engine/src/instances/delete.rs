@@ -13,7 +13,7 @@ use crate::{InstanceState, MachineStep};
 impl Core {
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         let operation = self.open_operation("delete", id, |_| Ok(()))?;

@@ -14,7 +14,7 @@ use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 impl Core {
     pub fn start(&self, key: &str) -> Result<StoredInstance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
@@ -24,9 +24,12 @@ impl Core {
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
         let operation = self.open_operation("start", id, |tx| row.update(tx))?;
-        match self.bring_up(&operation, &row) {
+        let up = self
+            .bring_up(&operation, &row)
+            .and_then(|handle| self.record_up(&operation, &mut row, handle));
+        match up {
             Ok(handle) => {
-                self.is_up(&operation, &mut row, handle)?;
+                self.watch(&row.instance.hypervisor, handle)?;
                 Ok(row)
             }
             Err(cause) => {

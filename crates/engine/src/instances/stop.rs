@@ -10,7 +10,7 @@ use crate::{InstanceState, MachineStep};
 impl Core {
     pub fn stop(&self, key: &str) -> Result<StoredInstance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn(id);
+        let _turn = self.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         match row.instance.state {

@@ -1,6 +1,8 @@
 //! The journal: operations and their steps.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use model::{Address, Step};
@@ -16,6 +18,16 @@ pub struct OpenOperation {
     pub id: i64,
     pub kind: String,
     pub subject: Uuid,
+    unwritten: Arc<Unwritten>,
+}
+
+/// What of an operation could not be written.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// A write was tried for as long as it may be.
+    waited_in_vain: AtomicBool,
+    /// What must be recorded before its end is not: whoever finds it open goes through it again.
+    keep_open: AtomicBool,
 }
 
 /// A step that changed something, or may have, and was not undone.
@@ -46,7 +58,32 @@ impl OpenOperation {
             "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
             params![kind, subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
-        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), subject })
+        let unwritten = Arc::default();
+        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), subject, unwritten })
+    }
+
+    pub fn has_waited_in_vain(&self) -> bool {
+        self.unwritten.waited_in_vain.load(Ordering::Relaxed)
+    }
+
+    pub fn wait_no_longer(&self) {
+        self.unwritten.waited_in_vain.store(true, Ordering::Relaxed);
+    }
+
+    pub fn must_stay_open(&self) -> bool {
+        self.unwritten.keep_open.load(Ordering::Relaxed)
+    }
+
+    pub fn keep_open(&self) {
+        self.unwritten.keep_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its end is not recorded.
+    pub fn is_open(&self, from: &Connection) -> rusqlite::Result<bool> {
+        from.prepare_cached("SELECT state = 'open' FROM operations WHERE id = ?")?
+            .query_row([self.id], |row| row.get(0))
+            .optional()
+            .map(Option::unwrap_or_default)
     }
 
     /// Ends it: `done`, `undone` or `failed`.
@@ -72,6 +109,7 @@ impl OpenOperation {
                     id: row.get("id")?,
                     kind: row.get("kind")?,
                     subject: text(row, "subject")?,
+                    unwritten: Arc::default(),
                 })
             })?
             .collect()

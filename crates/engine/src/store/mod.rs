@@ -2,6 +2,7 @@
 
 mod claims;
 mod devices;
+mod failure;
 mod health;
 mod images;
 mod instances;
@@ -16,11 +17,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use model::{Code, Refusal};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, Row, Transaction};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,6 +34,7 @@ pub use instances::StoredInstance;
 pub use journal::{OpenOperation, Recorded};
 pub use vf_counts::VfCount;
 
+use failure::{broken, is_passing, unusable};
 use lock::StoreLock;
 
 /// How surely a commit must last.
@@ -42,6 +45,12 @@ pub enum Durability {
     /// Over the death of the process: steps, whose effects a loss of power takes with it.
     Process,
 }
+
+/// How long SQLite itself waits for another process's lock, each time; the connection is taken meanwhile.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// How long to wait before a failed write is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How many statements stay parsed: all that the store has.
 const STATEMENTS: usize = 128;
@@ -96,6 +105,7 @@ impl Store {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
             .map_err(|error| broken(&path, &error))?;
+        connection.busy_timeout(BUSY).map_err(|error| broken(&path, &error))?;
         let writer = Writer { connection, durability: None };
         Ok(Self { connection: Mutex::new(writer), path, _lock: lock })
     }
@@ -126,24 +136,53 @@ impl Store {
         reading(&self.connection().connection).map_err(|error| broken(&self.path, &error))
     }
 
-    /// Writes all of it or nothing.
+    /// Limits how long SQLite itself waits for another process's lock.
     ///
     /// # Errors
     /// `state_unusable`.
+    pub fn limit_busy(&self, most: Duration) -> Result<(), Refusal> {
+        let set = self.connection().connection.busy_timeout(most.min(BUSY));
+        set.map_err(|error| broken(&self.path, &error))
+    }
+
+    /// Writes all of it or nothing. Where the disk is full or another process has the file locked, it is tried again for
+    /// `patience`; others can read meanwhile.
+    ///
+    /// # Errors
+    /// `state_unusable`; then nothing of it is written.
     pub fn write<T>(
         &self,
         durability: Durability,
-        writing: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        patience: Duration,
+        mut writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
+        let until = Instant::now() + patience;
+        loop {
+            let error = match self.commit(durability, &mut writing) {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if !is_passing(&error) || left.is_zero() {
+                return Err(broken(&self.path, &error));
+            }
+            std::thread::sleep(AGAIN.min(left));
+        }
+    }
+
+    fn commit<T>(
+        &self,
+        durability: Durability,
+        writing: &mut impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let mut writer = self.connection();
-        let commit = || {
-            writer.expect(durability)?;
-            let transaction = writer.connection.transaction()?;
-            let result = writing(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        };
-        commit().map_err(|error| broken(&self.path, &error))
+        writer.expect(durability)?;
+        // The lock is taken first: whether another process has it must not be found out in the middle.
+        let transaction =
+            writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = writing(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
     }
 }
 
@@ -168,7 +207,7 @@ fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
         Code::StateUnusable,
         format!(
             "the disk of {} is full: {left} KiB are left, and {room} MiB are kept for recording what is \
-             done to devices; no device is touched",
+             done to devices; nothing was changed",
             path.display()
         ),
         format!("make room there: df -h {}", path.display()),
@@ -178,11 +217,12 @@ fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
 /// Checks the file before anything relies on it, and brings it to our version.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     let failed = |error: rusqlite::Error| broken(path, &error);
-    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
+    // While it opens, another process may carry its log over.
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     let check: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if check != "ok" {
-        return Err(unusable(path, &format!("it is damaged: {check}; no device is touched")));
+        return Err(unusable(path, &format!("it is damaged: {check}")));
     }
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
@@ -210,27 +250,6 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
         transaction.commit().map_err(failed)?;
     }
     Ok(())
-}
-
-fn broken(path: &Path, error: &rusqlite::Error) -> Refusal {
-    let damaged = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
-    );
-    let what = if damaged { "it is damaged: " } else { "" };
-    unusable(path, &format!("{what}{error}; no device is touched"))
-}
-
-fn unusable(path: &Path, problem: &str) -> Refusal {
-    Refusal::new(
-        Code::StateUnusable,
-        format!("{} cannot be used: {problem}", path.display()),
-        format!(
-            "check the disk; put back a copy of the file, or move it away and give devices back by hand. \
-             `sqlite3 {} .recover` saves what can be read",
-            path.display()
-        ),
-    )
 }
 
 /// Reads a column that holds a word or number in its text form.

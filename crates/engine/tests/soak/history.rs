@@ -46,6 +46,10 @@ pub enum Meanwhile {
     Outside(Outside),
     /// The daemon is asked to end.
     GiveUp,
+    /// Another process locks the store for so many boundaries, or until the verb has ended.
+    Unwritable {
+        boundaries: u16,
+    },
 }
 
 /// What is asked of the engine. An owner has several claims: `nth` is taken modulo their number.
@@ -376,8 +380,9 @@ impl Names {
         let at = dice.small(40);
         Some((
             at,
-            match dice.below(16) {
+            match dice.below(18) {
                 0 => Meanwhile::GiveUp,
+                16..=17 => Meanwhile::Unwritable { boundaries: dice.small(30) },
                 1..=5 => Meanwhile::Outside(self.outside(dice)),
                 _ => Meanwhile::Verb(self.verb(dice)),
             },

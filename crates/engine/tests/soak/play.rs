@@ -51,6 +51,7 @@ impl World {
                     self.during(meanwhile.clone(), |engine| self.act(engine, verb));
                 });
                 if !lived {
+                    self.unlock_store();
                     self.open();
                     self.killed_at(*again, false, |engine| {
                         if let Err(refusal) = engine.recover() {
@@ -69,6 +70,12 @@ impl World {
             Event::Outside(outside) => self.outside(&self.engine(), outside, false),
             Event::Restart => self.restart(),
             Event::Reboot => self.reboot(),
+        }
+        self.unlock_store();
+        if std::mem::take(&mut *held(&self.unwritable))
+            && let Err(refusal) = self.engine().look_after_claims()
+        {
+            broken(format!("{why}: what was left open cannot be ended: {refusal}"));
         }
         if *held(&self.gave_up) {
             self.restart();

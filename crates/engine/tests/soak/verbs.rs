@@ -64,6 +64,7 @@ impl World {
                 }
             }
             Meanwhile::Outside(outside) => self.outside(engine, &outside, true),
+            Meanwhile::Unwritable { boundaries } => self.lock_store(boundaries),
             Meanwhile::GiveUp => {
                 *held(&self.gave_up) = true;
                 engine.give_up();
@@ -122,6 +123,7 @@ impl World {
         };
         if let Err(refusal) = result
             && refusal.code == Code::StateUnusable
+            && !*held(&self.unwritable)
         {
             broken(format!("{verb:?}: {refusal}"));
         }

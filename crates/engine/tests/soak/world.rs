@@ -55,6 +55,10 @@ pub struct World {
     /// Of which devices another tool set the number during the event under way.
     pub counted: Mutex<BTreeSet<Address>>,
     pub gave_up: Mutex<bool>,
+    /// Whether the store could not be written at some time of the event under way.
+    pub unwritable: Mutex<bool>,
+    /// What keeps others from writing to the store, and for how many boundaries more.
+    store_lock: Mutex<Option<(u16, rusqlite::Connection)>>,
     engine: Mutex<Option<Engine>>,
     plan: Mutex<Plan>,
     dir: tempfile::TempDir,
@@ -88,6 +92,8 @@ impl World {
             configured: Mutex::default(),
             counted: Mutex::default(),
             gave_up: Mutex::default(),
+            unwritable: Mutex::default(),
+            store_lock: Mutex::default(),
             engine: Mutex::default(),
             plan: Mutex::default(),
             dir: tempfile::Builder::new().prefix("handover-soak-").tempdir_in(dir).unwrap(),
@@ -178,10 +184,36 @@ impl World {
         // history is the same each time.
         engine.limit_patience(Duration::ZERO);
         engine.limit_at_once(1);
+        engine.limit_journal_patience(Duration::ZERO).unwrap();
         *held(&self.engine) = Some(engine.clone());
         *held(&self.gave_up) = false;
         held(&self.plan).synced = None;
         engine
+    }
+
+    /// Locks the store, as another process does.
+    pub fn lock_store(&self, boundaries: u16) {
+        let connection = self.sqlite();
+        connection.busy_timeout(Duration::ZERO).unwrap();
+        // A verb within a verb may be writing just now.
+        if connection.execute_batch("BEGIN IMMEDIATE").is_ok() {
+            *held(&self.store_lock) = Some((boundaries, connection));
+            *held(&self.unwritable) = true;
+        }
+    }
+
+    pub fn unlock_store(&self) {
+        *held(&self.store_lock) = None;
+    }
+
+    /// One boundary less.
+    fn keep_store_locked(&self) {
+        let mut lock = held(&self.store_lock);
+        match lock.as_mut() {
+            Some((0, _)) => *lock = None,
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
     }
 
     pub fn engine(&self) -> Engine {
@@ -338,6 +370,7 @@ impl Observer for Boundaries {
         if synced && held(&self.0.plan).power {
             self.0.synced();
         }
+        self.0.keep_store_locked();
         if let Some((subject, meanwhile)) = self.next(event) {
             self.0.meanwhile(&self.0.engine(), subject, meanwhile);
         }

@@ -1,0 +1,267 @@
+//! The journal cannot be written, from any boundary on: another process has the store locked. What was begun is undone on
+//! the host all the same, the answer says what is so, and the record follows by itself.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::{Access, ClaimStep, Engine, JournalEvent, Observer};
+use model::{ClaimState, Code, Refusal};
+use support::{NIC, Rig, claim, owner, request, wish};
+
+/// Locks the store at a boundary, as another process does, until it is told to let go.
+struct Locker {
+    path: PathBuf,
+    left: Mutex<Option<u32>>,
+    lock: Mutex<Option<rusqlite::Connection>>,
+}
+
+impl Locker {
+    fn new(rig: &Rig) -> Arc<Self> {
+        let path = rig.config().state_dir.join("state.db");
+        Arc::new(Self { path, left: Mutex::default(), lock: Mutex::default() })
+    }
+
+    fn lock_after(&self, boundaries: u32) {
+        *self.left.lock().unwrap() = Some(boundaries);
+    }
+
+    /// Lets go. Whether it had locked.
+    fn let_go(&self) -> bool {
+        *self.left.lock().unwrap() = None;
+        self.lock.lock().unwrap().take().is_some()
+    }
+}
+
+impl Observer for Locker {
+    fn reached(&self, _event: &JournalEvent) {
+        let mut left = self.left.lock().unwrap();
+        match left.as_mut() {
+            Some(0) => {
+                *left = None;
+                let connection = rusqlite::Connection::open(&self.path).unwrap();
+                connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                *self.lock.lock().unwrap() = Some(connection);
+            }
+            Some(more) => *more -= 1,
+            None => {}
+        }
+    }
+}
+
+fn opened(rig: &Rig, locker: &Arc<Locker>) -> Engine {
+    let engine = rig.open_with(locker.clone()).unwrap();
+    engine.recover().unwrap();
+    engine.limit_journal_patience(Duration::ZERO).unwrap();
+    engine.limit_at_once(1);
+    engine
+}
+
+fn assert_nothing_open(engine: &Engine, why: &str) {
+    let journal = engine.journal(50).unwrap();
+    assert!(journal.iter().all(|operation| operation.state != "open"), "{why}: {journal:#?}");
+}
+
+/// Does `verb` after `before` with the store locked from each boundary of it on, and checks what `after` says of it; then
+/// lets go, looks, and checks that all is well.
+fn at_each_boundary(
+    before: impl Fn(&Engine),
+    verb: impl Fn(&Engine) -> Result<(), Refusal>,
+    after: impl Fn(&Rig, &Engine, &Refusal, &str),
+    settled: impl Fn(&Rig, &Engine, bool, &str),
+) {
+    let mut refused = 0;
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        let locker = Locker::new(&rig);
+        let engine = opened(&rig, &locker);
+        before(&engine);
+        locker.lock_after(boundary);
+        let result = verb(&engine);
+        let why = format!("locked from boundary {boundary} on: {result:?}");
+        if let Err(refusal) = &result {
+            assert_eq!(refusal.code, Code::StateUnusable, "{why}");
+            after(&rig, &engine, refusal, &why);
+            assert_eq!(engine.reconcile().unwrap_err().code, Code::StateUnusable, "{why}");
+            refused += 1;
+        }
+        let locked = locker.let_go();
+        engine.look_after_claims().unwrap();
+        assert_nothing_open(&engine, &why);
+        settled(&rig, &engine, result.is_ok(), &why);
+        if !locked {
+            break;
+        }
+    }
+    assert!(refused > 2, "only {refused} boundaries");
+}
+
+#[test]
+fn a_claim_whose_journal_cannot_be_written_is_undone_on_the_host() {
+    at_each_boundary(
+        |_| {},
+        |engine| engine.claim(&request("a", &["gpu", NIC])).map(drop),
+        |rig, engine, refusal, why| {
+            rig.assert_untouched(why);
+            assert!(refusal.message.contains("rolled back"), "{why}");
+            assert!(!refusal.message.contains("no device is touched"), "{why}");
+            for claim in engine.claims().unwrap() {
+                assert_eq!(claim.state, ClaimState::Reserved, "{why}");
+            }
+        },
+        |rig, engine, well, why| {
+            if well {
+                let claims = engine.claims().unwrap();
+                assert_eq!(claims.first().unwrap().state, ClaimState::Prepared, "{why}");
+                engine.release_claim("job/a", None).unwrap();
+            }
+            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            rig.assert_untouched(why);
+        },
+    );
+}
+
+#[test]
+fn the_same_claim_asked_for_again_is_a_new_one_once_the_journal_can_be_written() {
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        let locker = Locker::new(&rig);
+        let engine = opened(&rig, &locker);
+        locker.lock_after(boundary);
+        let first = engine.claim(&request("a", &["gpu"]));
+        if !locker.let_go() {
+            break;
+        }
+        let why = format!("locked from boundary {boundary} on: {first:?}");
+        let again = engine.claim(&request("a", &["gpu"])).unwrap();
+        assert_eq!(again.claim.state, ClaimState::Prepared, "{why}");
+        let shown = rig.host.snapshot();
+        assert_ne!(shown, rig.before, "{why}: said to be prepared, and is not");
+        engine.release_claim("job/a", None).unwrap();
+        rig.assert_untouched(&why);
+    }
+}
+
+#[test]
+fn a_preparation_whose_journal_cannot_be_written_leaves_a_reservation() {
+    at_each_boundary(
+        |engine| {
+            let mut request = request("a", &["gpu"]);
+            request.step = ClaimStep::Reserve;
+            engine.claim(&request).unwrap();
+        },
+        |engine| engine.prepare_claim("job/a", &Access::default()).map(drop),
+        |rig, engine, _, why| {
+            rig.assert_untouched(why);
+            assert_eq!(engine.find_claim("job/a").unwrap().state, ClaimState::Reserved, "{why}");
+        },
+        |rig, engine, well, why| {
+            let state = if well { ClaimState::Prepared } else { ClaimState::Reserved };
+            assert_eq!(engine.find_claim("job/a").unwrap().state, state, "{why}");
+            engine.release_claim("job/a", None).unwrap();
+            rig.assert_untouched(why);
+        },
+    );
+}
+
+#[test]
+fn a_release_goes_on_without_the_journal_and_is_recorded_later() {
+    at_each_boundary(
+        |engine| drop(claim(engine, "a", &["gpu", NIC])),
+        |engine| engine.release_claim("job/a", None).map(drop),
+        |rig, engine, _, why| {
+            rig.assert_untouched(why);
+            let claims = engine.claims().unwrap();
+            assert!(claims.iter().all(|claim| claim.state == ClaimState::Reserved), "{why}");
+        },
+        |rig, engine, _, why| {
+            rig.assert_untouched(why);
+            assert!(engine.claims().unwrap().is_empty(), "{why}");
+        },
+    );
+}
+
+#[test]
+fn an_instance_whose_journal_cannot_be_written_is_undone_with_its_machine() {
+    at_each_boundary(
+        |_| {},
+        |engine| engine.create_instance(wish("vm", &["gpu", "nic"])).map(drop),
+        |rig, _, _, why| rig.assert_untouched(why),
+        |rig, engine, well, why| {
+            assert_eq!(
+                engine.instances(&BTreeMap::new()).unwrap().len(),
+                usize::from(well),
+                "{why}"
+            );
+            if well {
+                engine.delete_instance("vm").unwrap();
+            }
+            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            rig.assert_untouched(why);
+        },
+    );
+}
+
+#[test]
+fn an_instance_is_deleted_without_the_journal_and_that_is_recorded_later() {
+    at_each_boundary(
+        |engine| drop(engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap()),
+        |engine| engine.delete_instance("vm"),
+        |rig, _, _, why| rig.assert_untouched(why),
+        |rig, engine, _, why| {
+            assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty(), "{why}");
+            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            rig.assert_untouched(why);
+        },
+    );
+}
+
+#[test]
+fn a_daemon_that_dies_after_it_could_not_write_is_recovered_from() {
+    for boundary in 0.. {
+        let rig = Rig::ready();
+        let locker = Locker::new(&rig);
+        let engine = opened(&rig, &locker);
+        locker.lock_after(boundary);
+        let result = engine.claim(&request("a", &["gpu", NIC]));
+        let locked = locker.let_go();
+        drop(engine);
+        let (engine, _) = rig.open_recovered();
+        let why = format!("locked from boundary {boundary} on: {result:?}");
+        assert_nothing_open(&engine, &why);
+        if !locked {
+            break;
+        }
+        if result.is_err() {
+            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            rig.assert_untouched(&why);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_locked_for_a_while_is_waited_for() {
+    let rig = Rig::ready();
+    let locker = Locker::new(&rig);
+    let engine = rig.open_with(locker.clone()).unwrap();
+    engine.recover().unwrap();
+    locker.lock_after(3);
+    let other = locker.clone();
+    let letting_go = std::thread::spawn(move || {
+        while other.lock.lock().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Longer than SQLite itself waits.
+        std::thread::sleep(Duration::from_secs(1));
+        other.let_go();
+    });
+    let claim = engine.claim(&request("a", &["gpu"])).unwrap().claim;
+    letting_go.join().unwrap();
+    assert_eq!(claim.state, ClaimState::Prepared);
+    assert_eq!(claim.owner, owner("a"));
+}

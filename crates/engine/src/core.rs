@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredInstance};
-use crate::{Config, JournalEvent, Observer, RecoveryReport};
+use crate::{Config, JournalEvent, Observer, OperationKind, Outcome, RecoveryReport};
 
 /// How long a write is tried that nothing depends on yet.
 const BRIEFLY: Duration = Duration::from_secs(5);
@@ -225,7 +225,7 @@ impl Core {
     /// whoever finds the operation open and the turn free knows that it was left behind.
     pub fn open_operation(
         &self,
-        kind: &str,
+        kind: OperationKind,
         subject: Uuid,
         together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
@@ -236,7 +236,7 @@ impl Core {
     pub fn open_operation_as(
         &self,
         durability: Durability,
-        kind: &str,
+        kind: OperationKind,
         subject: Uuid,
         mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
@@ -245,7 +245,7 @@ impl Core {
             together(tx)?;
             OpenOperation::open(tx, kind, subject, &self.boot)
         })?;
-        self.reached(&JournalEvent::Opened { subject, operation: kind.into() });
+        self.reached(&JournalEvent::Opened { subject, operation: kind });
         self.notify();
         Ok(operation)
     }
@@ -255,7 +255,7 @@ impl Core {
     pub fn close_operation(
         &self,
         operation: &OpenOperation,
-        outcome: &str,
+        outcome: Outcome,
         error: Option<&str>,
         mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), Refusal> {
@@ -273,8 +273,8 @@ impl Core {
         }
         self.reached(&JournalEvent::Closed {
             subject: operation.subject,
-            operation: operation.kind.clone(),
-            outcome: outcome.into(),
+            operation: operation.kind,
+            outcome,
         });
         self.notify();
         Ok(())

@@ -13,7 +13,10 @@ use crate::core::{Core, held};
 use crate::instances::has_tags;
 use crate::refusals;
 use crate::store::{Durability, Health, StoredClaim, StoredDevice};
-use crate::{AvailableDevice, AvailableFilter, Device, DeviceState, HealthState, RegisterDevice};
+use crate::{
+    AvailableDevice, AvailableFilter, Device, DeviceState, HealthState, OperationKind, Outcome,
+    RegisterDevice,
+};
 
 impl Core {
     /// The functions that can be handed over and are not handed over yet.
@@ -221,13 +224,13 @@ impl Core {
         else {
             return Ok(Vec::new());
         };
-        let operation = self.open_operation("restore", subject, |_| Ok(()))?;
+        let operation = self.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
         let outcome = self.restore_claim(&operation, &mut claim, None, self.moment())?;
         if let Some(refusal) = outcome.refusal() {
-            self.close_operation(&operation, "failed", Some(&refusal.message), |_| Ok(()))?;
+            self.close_operation(&operation, Outcome::Failed, Some(&refusal.message), |_| Ok(()))?;
             return Err(refusal);
         }
-        self.close_operation(&operation, "done", None, |tx| {
+        self.close_operation(&operation, Outcome::Done, None, |tx| {
             if claim.is_orphan() { StoredClaim::delete(tx, id) } else { Ok(()) }
         })?;
         Ok(outcome.notes)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::core::Core;
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim};
-use crate::{Recovered, RecoveredDevice};
+use crate::{OperationKind, Outcome, Recovered, RecoveredDevice};
 
 impl Core {
     /// Gives these functions, or all, back to their own drivers, as far as no machine and no claim has them; and says of
@@ -77,10 +77,10 @@ impl Core {
         }
         let subject = Uuid::new_v4();
         let _turn = self.turn(subject);
-        let operation = self.open_operation("recover", subject, |_| Ok(()))?;
+        let operation = self.open_operation(OperationKind::Recover, subject, |_| Ok(()))?;
         let result = self.walk_back(&operation, function, &steps);
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
-        let ended = if error.is_none() { "done" } else { "failed" };
+        let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
         self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
         result.map(|()| Recovered::Restored)
     }
@@ -104,7 +104,7 @@ impl Core {
             result = result.and(self.finish_one(operation, function));
         }
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
-        let ended = if error.is_none() { "done" } else { "failed" };
+        let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
         self.close_operation(operation, ended, error.as_deref(), |_| Ok(()))?;
         result.map(|()| Vec::new())
     }

@@ -12,6 +12,7 @@ mod images;
 mod instances;
 mod look_after;
 mod observer;
+mod operation;
 mod perform;
 mod recover;
 mod refusals;
@@ -25,9 +26,10 @@ mod watch;
 pub use claims::Access;
 pub use engine::{Engine, WeakEngine};
 pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};
+pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
-    InstanceGpu, InstanceState, Operation, OperationStep, Recovered, RecoveredDevice,
-    RecoveryReport, RegisterDevice, ResourceUse, Resources, VfConfiguration,
+    InstanceGpu, InstanceState, Recovered, RecoveredDevice, RecoveryReport, RegisterDevice,
+    ResourceUse, Resources, VfConfiguration,
 };

@@ -4,6 +4,8 @@ use model::Step;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::{OperationKind, Outcome};
+
 /// A place in the journal: just after a commit, or between the host's change and the commit of its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -12,8 +14,8 @@ pub enum JournalEvent {
     Opened {
         /// The instance or claim that it is about.
         subject: Uuid,
-        /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim; ...
-        operation: String,
+        /// What it does.
+        operation: OperationKind,
     },
     /// The intent of a step is recorded; the host is not yet touched.
     Intended {
@@ -40,10 +42,10 @@ pub enum JournalEvent {
     Closed {
         /// The instance or claim that it is about.
         subject: Uuid,
-        /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim; ...
-        operation: String,
-        /// `done`, `undone` or `failed`.
-        outcome: String,
+        /// What it does.
+        operation: OperationKind,
+        /// How it ended.
+        outcome: Outcome,
     },
 }
 
@@ -80,7 +82,7 @@ impl JournalEvent {
             Self::Intended { action, .. } => action.describe(),
             Self::Performed { action, .. } => format!("{}: made", action.describe()),
             Self::Recorded { action, .. } => format!("{}: done", action.describe()),
-            Self::Closed { operation, outcome, .. } => format!("{operation}: {outcome}"),
+            Self::Closed { operation, outcome, .. } => format!("{operation}: {}", outcome.word()),
         }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::core::Core;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation};
-use crate::{Action, JournalEvent, MachineStep};
+use crate::{Action, JournalEvent, MachineStep, StepState};
 
 /// Why a step was not made.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,14 @@ impl Core {
             // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
             Observed::After if !is_also_set_by_drivers(step) && !keeps(step) => {
                 self.write_for(operation, Durability::Process, |tx| {
-                    operation.add_step(tx, Some(claim), &action, false, "skipped", &self.boot)
+                    operation.add_step(
+                        tx,
+                        Some(claim),
+                        &action,
+                        false,
+                        StepState::Skipped,
+                        &self.boot,
+                    )
                 })?;
                 self.reached(&JournalEvent::Recorded { subject, action });
                 return Ok(());
@@ -172,7 +179,14 @@ impl Core {
         let Entry { claim, action, way } = entry;
         let subject = operation.subject;
         let intent = self.write_for(operation, intended(&action), |tx| {
-            operation.add_step(tx, claim, &action, way.is_restoring(), "intended", &self.boot)
+            operation.add_step(
+                tx,
+                claim,
+                &action,
+                way.is_restoring(),
+                StepState::Intended,
+                &self.boot,
+            )
         });
         let seq = match intent {
             Ok(seq) => Some(seq),
@@ -188,7 +202,7 @@ impl Core {
         if failure.is_none() {
             self.reached(&JournalEvent::Performed { subject, action: action.clone() });
         }
-        let state = if failure.is_none() { "done" } else { "failed" };
+        let state = if failure.is_none() { StepState::Done } else { StepState::Failed };
         let recorded = seq.map_or(Ok(()), |seq| {
             self.write_for(operation, Durability::Process, |tx| {
                 operation.set_step(tx, seq, state, failure.as_deref())

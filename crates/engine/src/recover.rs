@@ -9,7 +9,7 @@ use crate::core::{Core, held};
 use crate::instances::interrupted;
 
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredImage, StoredInstance};
-use crate::{InstanceState, Operation, RecoveryReport};
+use crate::{InstanceState, Operation, OperationKind, Outcome, RecoveryReport};
 
 impl Core {
     /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
@@ -94,25 +94,36 @@ impl Core {
     ) -> Result<(), Refusal> {
         let id = operation.subject;
         let name = self.name_of(id)?;
-        let (result, list) = match operation.kind.as_str() {
-            "create" => (self.recover_create(operation, patience), &mut report.undone),
-            "start" => (self.recover_start(operation, patience), &mut report.undone),
-            "stop" => (self.finish_stop(operation), &mut report.finished),
-            "delete" => (self.finish_delete(operation, patience), &mut report.finished),
-            "claim" => {
-                (self.undo_claim(operation, &interrupted("claim"), patience), &mut report.undone)
+        let (result, list) = match operation.kind {
+            OperationKind::Create => (self.recover_create(operation, patience), &mut report.undone),
+            OperationKind::Start => (self.recover_start(operation, patience), &mut report.undone),
+            OperationKind::Stop => (self.finish_stop(operation), &mut report.finished),
+            OperationKind::Delete => {
+                (self.finish_delete(operation, patience), &mut report.finished)
             }
-            "prepare" => (
-                self.undo_prepare(operation, &interrupted("prepare"), patience),
+            OperationKind::Claim => (
+                self.undo_claim(operation, &interrupted(OperationKind::Claim), patience),
                 &mut report.undone,
             ),
-            "unprepare" => (self.finish_unprepare(operation, patience), &mut report.finished),
-            "release" => (self.finish_release(operation, patience), &mut report.finished),
-            "recover" => (self.finish_recover(operation, patience), &mut report.finished),
-            "vf-count" => (self.recover_vf_count(operation, patience), &mut report.undone),
-            // A retry of something wedged: it is made anew.
-            _ => {
-                let closed = self.close_operation(operation, "failed", None, |_| Ok(()));
+            OperationKind::Prepare => (
+                self.undo_prepare(operation, &interrupted(OperationKind::Prepare), patience),
+                &mut report.undone,
+            ),
+            OperationKind::Unprepare => {
+                (self.finish_unprepare(operation, patience), &mut report.finished)
+            }
+            OperationKind::Release => {
+                (self.finish_release(operation, patience), &mut report.finished)
+            }
+            OperationKind::Recover => {
+                (self.finish_recover(operation, patience), &mut report.finished)
+            }
+            OperationKind::VfCount => {
+                (self.recover_vf_count(operation, patience), &mut report.undone)
+            }
+            // A retry of something wedged: the comparison that follows makes a new one.
+            OperationKind::Restore => {
+                let closed = self.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
                 return closed;
             }
         };

@@ -9,8 +9,6 @@ use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Action;
-
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -431,37 +429,4 @@ pub struct RecoveryReport {
     pub adopted: Vec<Uuid>,
     /// What was left alone or could not be done, for a person.
     pub notes: Vec<String>,
-}
-
-/// An operation as the journal has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operation {
-    /// Its number; later ones are greater.
-    pub id: i64,
-    /// `create`, `start`, `stop`, `delete` of an instance; `claim`, `prepare`, `unprepare`, `release` of a claim;
-    /// `restore`: a further try to give back what was wedged; `vf-count`: a change of configuration.
-    pub kind: String,
-    /// The instance or claim that it is about.
-    pub subject: Uuid,
-    /// `open`, `done`, `undone`, `failed`.
-    pub state: String,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// What went wrong, where something did.
-    pub error: Option<String>,
-    /// Its steps in the order in which they were made.
-    pub steps: Vec<OperationStep>,
-}
-
-/// One step of an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperationStep {
-    /// What was done.
-    pub action: Action,
-    /// `intended`, `done`, `failed`, `skipped`, `undone`, `left` or `void`.
-    pub state: String,
-    /// What went wrong, where something did.
-    pub error: Option<String>,
 }

@@ -7,11 +7,11 @@ use model::{
     Address, Checked, ClaimState, Code, HostError, Lock, Observed, Refusal, Step, restoring,
 };
 
-use crate::HealthState;
 use crate::core::Core;
 use crate::perform::{StepError, is_also_set_by_drivers};
 use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
+use crate::{HealthState, Outcome};
 
 /// What restoring a claim came to.
 #[derive(Debug, Default)]
@@ -168,7 +168,7 @@ impl Core {
         together: impl FnMut(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<Vec<String>, Refusal> {
         let failed = outcome.refusal();
-        let ended = if failed.is_some() { "failed" } else { "undone" };
+        let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
         self.close_operation(operation, ended, Some(&outcome.words(cause)), together)
             .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(outcome.notes), Err)

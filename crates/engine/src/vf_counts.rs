@@ -13,7 +13,7 @@ use crate::HealthState;
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim, VfCount};
-use crate::{RecoveryReport, VfConfiguration};
+use crate::{OperationKind, Outcome, RecoveryReport, VfConfiguration};
 
 impl Core {
     /// Sets the number of a device's virtual functions, now and at each boot from now on.
@@ -29,14 +29,14 @@ impl Core {
             // A claim that was made meanwhile holds; from here on none is made before this is over.
             let _choosing = held(&self.choosing);
             self.expect_unclaimed(&inventory, address)?;
-            self.open_operation("vf-count", subject, |_| Ok(()))?
+            self.open_operation(OperationKind::VfCount, subject, |_| Ok(()))?
         };
         let keep = |tx: &rusqlite::Transaction<'_>| {
             if count == 0 { VfCount::delete(tx, address) } else { wanted.put(tx) }
         };
         let made = self
             .make_vfs(&operation, &inventory, &wanted)
-            .and_then(|()| self.close_operation(&operation, "done", None, keep));
+            .and_then(|()| self.close_operation(&operation, Outcome::Done, None, keep));
         match made {
             Ok(()) => Ok(()),
             Err(cause) => match self.undo_vf_count(&operation, &cause) {
@@ -142,7 +142,7 @@ impl Core {
         let open = self.store.read(OpenOperation::all)?;
         let changing = |address: &Address| {
             open.iter().any(|operation| {
-                operation.kind == "vf-count" && operation.subject == subject(*address)
+                operation.kind == OperationKind::VfCount && operation.subject == subject(*address)
             })
         };
         let members = claim.members().map(|member| member.address);
@@ -169,7 +169,7 @@ impl Core {
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
         let mut notes = Vec::new();
         let failed = self.put_vfs_back(operation, &done, &mut notes)?;
-        let ended = if failed.is_some() { "failed" } else { "undone" };
+        let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
         self.close_operation(operation, ended, Some(&cause.message), |tx| {
             let Some((address, refusal)) = &failed else {
                 return Recorded::mark_undone(tx, subject, Some(operation.id));
@@ -239,10 +239,10 @@ impl Core {
                 }
                 ours
             });
-            let operation = self.open_operation("restore", subject, |_| Ok(()))?;
+            let operation = self.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
             let failed = self.put_vfs_back(&operation, &done, &mut notes)?;
             let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
-            let ended = if failed.is_some() { "failed" } else { "done" };
+            let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Done };
             self.close_operation(&operation, ended, message.as_deref(), |tx| match failed {
                 Some(_) => Ok(()),
                 None => Recorded::mark_failed_undone(tx, subject),
@@ -270,7 +270,7 @@ impl Core {
         while self.any_locked(functions.iter().copied())? && std::time::Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.undo_vf_count(operation, &crate::instances::interrupted("vf-count"))
+        self.undo_vf_count(operation, &crate::instances::interrupted(OperationKind::VfCount))
     }
 
     /// Makes the virtual functions that are configured and not there: after a boot there are none.
@@ -322,10 +322,11 @@ impl Core {
         let subject = subject(address);
         let _turn = self.turn(subject);
         let open = |_: &rusqlite::Transaction<'_>| Ok(());
-        let operation = self.open_operation_as(Durability::Process, "vf-count", subject, open)?;
+        let operation =
+            self.open_operation_as(Durability::Process, OperationKind::VfCount, subject, open)?;
         let made = self
             .make_vfs(&operation, inventory, wanted)
-            .and_then(|()| self.close_operation(&operation, "done", None, |_| Ok(())));
+            .and_then(|()| self.close_operation(&operation, Outcome::Done, None, |_| Ok(())));
         if let Err(cause) = made {
             let notes = self.undo_vf_count(&operation, &cause)?;
             return Err(with_notes(cause, &notes));

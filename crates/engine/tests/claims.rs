@@ -366,7 +366,10 @@ fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
         leave_on_vfio(&rig, at(NIC));
         let lived = rig.killed_at(boundary, |engine| drop(engine.recover_devices(&[])));
         let (engine, _) = rig.open_recovered();
-        assert!(engine.journal(5).unwrap().iter().all(|op| op.state != "open"), "{boundary}");
+        assert!(
+            engine.journal(5).unwrap().iter().all(|op| op.state != engine::OperationState::Open),
+            "{boundary}"
+        );
         if rig.host.snapshot().functions[&at(NIC)].driver.as_deref() != Some("vfio-pci") {
             rig.assert_untouched(&format!("killed at {boundary}"));
         }

@@ -34,7 +34,10 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
         );
         assert_ne!(claim.state, ClaimState::Wedged, "{why}");
     }
-    assert!(engine.journal(5).unwrap().iter().all(|op| op.state != "open"), "{why}");
+    assert!(
+        engine.journal(5).unwrap().iter().all(|op| op.state != engine::OperationState::Open),
+        "{why}"
+    );
     if claims.iter().all(|claim| claim.state == ClaimState::Reserved) {
         assert_eq!(rig.host.snapshot(), rig.before, "{why}");
     }

@@ -51,7 +51,7 @@ fn a_machine_that_does_not_start_undoes_the_whole_create() {
     assert!(refusal.message.contains("failed to set up container"));
     assert!(!refusal.remedy.contains("instance logs"), "the instance is gone: {refusal:?}");
     rig.assert_untouched("the launch failed");
-    assert_eq!(engine.journal(1).unwrap()[0].state, "undone");
+    assert_eq!(engine.journal(1).unwrap()[0].state, engine::OperationState::Undone);
 }
 
 #[test]

@@ -73,7 +73,11 @@ fn old_operations_are_forgotten_unless_a_claim_needs_them() {
     let (engine, _) = rig.open_recovered();
     let journal = engine.journal(u32::MAX).unwrap();
     assert_eq!(journal.len(), 10_001);
-    assert_eq!(journal.last().unwrap().kind, "create", "the claim's way back is kept");
+    assert_eq!(
+        journal.last().unwrap().kind,
+        engine::OperationKind::Create,
+        "the claim's way back is kept"
+    );
     engine.delete_instance("vm").unwrap();
     rig.assert_untouched("after delete");
     drop(engine);

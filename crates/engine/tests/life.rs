@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine::{AvailableFilter, InstanceState};
+use engine::{AvailableFilter, InstanceState, OperationKind, OperationState};
 use model::{ClaimState, Code, Role};
 use support::{AMD, GPU, GPU_AUDIO, NIC, NVME, Rig, wish};
 
@@ -194,7 +194,7 @@ fn the_journal_tells_what_was_done() {
     let (engine, _) = rig.open_recovered();
     engine.create_instance(wish("vm", &["nic"])).unwrap();
     let journal = engine.journal(10).unwrap();
-    assert_eq!((journal[0].kind.as_str(), journal[0].state.as_str()), ("create", "done"));
+    assert_eq!((journal[0].kind, journal[0].state), (OperationKind::Create, OperationState::Done));
     let steps: Vec<_> = journal[0].steps.iter().map(|step| step.action.describe()).collect();
     assert_eq!(
         steps,

@@ -59,6 +59,25 @@ fn a_damaged_file_is_said_to_be_damaged() {
 }
 
 #[test]
+fn a_word_that_is_not_known_is_not_guessed() {
+    let words = [
+        "UPDATE operations SET kind = 'teleport', state = 'open'",
+        "UPDATE operations SET state = 'open'; UPDATE steps SET state = 'halfway'",
+    ];
+    for word in words {
+        let rig = Rig::ready();
+        let (engine, _) = rig.open_recovered();
+        engine.create_instance(wish("vm", &["nic"])).unwrap();
+        let during = rig.host.snapshot();
+        drop(engine);
+        rig.sqlite().execute_batch(word).unwrap();
+        let refusal = rig.open().recover().unwrap_err();
+        assert_eq!(refusal.code, Code::StateUnusable, "{word}: {refusal}");
+        assert_eq!(rig.host.snapshot(), during, "{word}");
+    }
+}
+
+#[test]
 fn the_file_can_be_read_beside_the_daemon() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

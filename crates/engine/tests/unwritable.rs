@@ -64,7 +64,10 @@ fn opened(rig: &Rig, locker: &Arc<Locker>) -> Engine {
 
 fn assert_nothing_open(engine: &Engine, why: &str) {
     let journal = engine.journal(50).unwrap();
-    assert!(journal.iter().all(|operation| operation.state != "open"), "{why}: {journal:#?}");
+    assert!(
+        journal.iter().all(|operation| operation.state != engine::OperationState::Open),
+        "{why}: {journal:#?}"
+    );
 }
 
 /// Reconciling is refused while the store is locked. The thread that watched a machine may have its turn for a moment: what

@@ -114,7 +114,8 @@ codes! {
     UndoFailed = "undo_failed", 500, 9;
     /// The machine could not be started.
     LaunchFailed = "launch_failed", 500, 9;
-    /// Handover's own state cannot be used: damaged, or written by a newer version.
+    /// Handover's own state cannot be used: another process has it locked, the disk is full, it is damaged, or a newer version
+    /// wrote it.
     StateUnusable = "state_unusable", 503, 12;
     /// Another Handover has this host's state open.
     StateLocked = "state_locked", 503, 12;

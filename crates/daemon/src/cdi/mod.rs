@@ -6,17 +6,23 @@ mod folder;
 use std::sync::{Arc, OnceLock};
 
 use convert::cdi::{self, CLAIM, Claimed, Spec};
-use engine::{Engine, JournalEvent, Observer, WeakEngine};
+use engine::{Engine, JournalEvent, Observer, OperationKind, WeakEngine};
 use model::{ClaimState, Code, Owner, Refusal};
 
 use crate::door;
 pub use folder::{File, Folder, STATIC, USUAL};
 
 /// The operations that take a claim's devices away from those who use it.
-const ENDING: [&str; 2] = ["unprepare", "release"];
+const ENDING: [OperationKind; 2] = [OperationKind::Unprepare, OperationKind::Release];
 
 /// The operations after which a claim can be prepared, or not be any more.
-const CHANGING: [&str; 5] = ["claim", "prepare", "unprepare", "release", "restore"];
+const CHANGING: [OperationKind; 5] = [
+    OperationKind::Claim,
+    OperationKind::Prepare,
+    OperationKind::Unprepare,
+    OperationKind::Release,
+    OperationKind::Restore,
+];
 
 /// Keeps the files of claims as the claims are. It observes the journal, in the thread that works: when a claim is answered
 /// its file is there, and before its devices are given back it is gone.
@@ -63,12 +69,12 @@ impl Observer for Keeper {
     fn reached(&self, event: &JournalEvent) {
         let done = match (event, self.parts()) {
             (JournalEvent::Opened { subject, operation }, Some((folder, _)))
-                if ENDING.contains(&operation.as_str()) =>
+                if ENDING.contains(operation) =>
             {
                 forget(folder, &subject.to_string())
             }
             (JournalEvent::Closed { subject, operation, .. }, Some((folder, engine)))
-                if CHANGING.contains(&operation.as_str()) =>
+                if CHANGING.contains(operation) =>
             {
                 follow(folder, &engine, &subject.to_string())
             }

@@ -9,11 +9,11 @@ use model::{
     VfSettings, plan,
 };
 
-use crate::ClaimRequest;
 use crate::choose::{Seen, changed};
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
+use crate::{ClaimRequest, OperationKind, Outcome};
 
 /// For whom a claim is prepared, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,10 +55,10 @@ impl Core {
             }
             ClaimState::Reserved => {}
         }
-        let operation = self.begin("prepare", id)?;
-        let prepared = self
-            .prepare(&operation, &mut claim, access, None)
-            .and_then(|()| self.close_operation(&operation, "done", None, |tx| claim.update(tx)));
+        let operation = self.begin(OperationKind::Prepare, id)?;
+        let prepared = self.prepare(&operation, &mut claim, access, None).and_then(|()| {
+            self.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
+        });
         match prepared {
             Ok(()) => Ok(claim),
             Err(cause) => match self.undo_prepare(&operation, &cause, self.moment()) {

@@ -8,6 +8,7 @@ use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
 use crate::core::Core;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
+use crate::{OperationKind, Outcome};
 
 impl Core {
     /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done. What its owner should
@@ -22,7 +23,7 @@ impl Core {
             return Ok((claim, Vec::new()));
         }
         self.expect_unused(&claim)?;
-        let operation = self.begin("unprepare", id)?;
+        let operation = self.begin(OperationKind::Unprepare, id)?;
         let notes = self.finish_unprepare(&operation, self.moment())?;
         Ok((self.stored_claim(&id.to_string())?, notes))
     }
@@ -48,7 +49,7 @@ impl Core {
             return Ok(Vec::new());
         }
         self.expect_unused(&claim)?;
-        let operation = self.begin("release", id)?;
+        let operation = self.begin(OperationKind::Release, id)?;
         self.finish_release(&operation, self.moment())
     }
 
@@ -87,7 +88,11 @@ impl Core {
         }
     }
 
-    pub(super) fn begin(&self, kind: &str, id: uuid::Uuid) -> Result<OpenOperation, Refusal> {
+    pub(super) fn begin(
+        &self,
+        kind: OperationKind,
+        id: uuid::Uuid,
+    ) -> Result<OpenOperation, Refusal> {
         // It is acknowledged by the commit that ends it.
         self.open_operation_as(Durability::Process, kind, id, |_| Ok(()))
     }
@@ -119,7 +124,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, Some(operation.id), patience)?;
@@ -135,7 +140,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
@@ -150,14 +155,14 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, "done", None, |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
         let failed = outcome.refusal();
         let (ended, error) = match &failed {
-            Some(refusal) => ("failed", Some(refusal.message.clone())),
-            None => ("done", (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "))),
+            Some(refusal) => (Outcome::Failed, Some(refusal.message.clone())),
+            None => (Outcome::Done, (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "))),
         };
         self.close_operation(operation, ended, error.as_deref(), |tx| together(tx, id))?;
         let mut notes = outcome.notes;

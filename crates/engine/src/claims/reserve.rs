@@ -10,7 +10,7 @@ use crate::choose::{Asked, Seen};
 use crate::core::{Core, held};
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
-use crate::{ClaimRequest, ClaimStep, Claimed};
+use crate::{ClaimRequest, ClaimStep, Claimed, OperationKind, Outcome};
 
 /// More than this is a mistake, and would take long to choose.
 const MOST: u64 = 1024;
@@ -42,9 +42,10 @@ impl Core {
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
         };
-        let prepared = self
-            .prepare(&operation, &mut claim, &Access::of(request), Some(seen))
-            .and_then(|()| self.close_operation(&operation, "done", None, |tx| claim.update(tx)));
+        let prepared =
+            self.prepare(&operation, &mut claim, &Access::of(request), Some(seen)).and_then(|()| {
+                self.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
+            });
         match prepared {
             Ok(()) => Ok(Claimed { claim: claim.claim, new: true }),
             Err(cause) => match self.undo_claim(&operation, &cause, self.moment()) {
@@ -137,7 +138,9 @@ impl Core {
         claim.position = others.iter().map(|other| other.position + 1).max().unwrap_or(0);
         if request.step == ClaimStep::Prepare {
             let open = |tx: &rusqlite::Transaction<'_>| claim.insert(tx);
-            return self.open_operation_as(Durability::Process, "claim", id, open).map(Some);
+            return self
+                .open_operation_as(Durability::Process, OperationKind::Claim, id, open)
+                .map(Some);
         }
         self.write(Durability::Power, |tx| claim.insert(tx))?;
         self.notify();

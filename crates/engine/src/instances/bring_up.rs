@@ -11,7 +11,7 @@ use crate::core::{Core, held};
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
 use crate::undo::Restored;
-use crate::{Action, InstanceState, MachineStep};
+use crate::{Action, InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Core {
     /// Prepares the devices and starts the machine.
@@ -42,7 +42,7 @@ impl Core {
         row.instance.started_at = Some(Timestamp::now());
         row.instance.stopped_at = None;
         row.machine = Some(handle.clone());
-        self.close_operation(operation, "done", None, |tx| row.update(tx))?;
+        self.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         Ok(handle)
     }
 
@@ -119,11 +119,11 @@ impl Core {
     }
 }
 
-/// What is said of an operation that was cut off by the daemon's death.
-pub fn interrupted(kind: &str) -> Refusal {
+/// The cause of an undo where the daemon died, or could not write the journal, during the operation.
+pub fn interrupted(kind: OperationKind) -> Refusal {
     Refusal::new(
         Code::StepFailed,
-        format!("the daemon ended during {kind}; what had been done was undone"),
+        format!("{kind} was interrupted; changes rolled back"),
         "try again",
     )
 }

@@ -13,7 +13,9 @@ use crate::choose::profile;
 use crate::core::{Core, held};
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
-use crate::{CreateInstance, ImageStatus, Instance, InstanceGpu, InstanceState};
+use crate::{
+    CreateInstance, ImageStatus, Instance, InstanceGpu, InstanceState, OperationKind, Outcome,
+};
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -175,7 +177,7 @@ impl Core {
                 "delete an instance, or configure a larger range",
             )
         })?;
-        self.open_operation("create", row.instance.id, |tx| {
+        self.open_operation(OperationKind::Create, row.instance.id, |tx| {
             row.insert(tx)?;
             claims.iter().try_for_each(|claim| claim.insert(tx))
         })
@@ -191,7 +193,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = match self.bring_down(operation, &row, None, patience) {
@@ -218,7 +220,7 @@ impl Core {
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        self.undo_create(operation, &interrupted("create"), patience)
+        self.undo_create(operation, &interrupted(OperationKind::Create), patience)
     }
 }
 

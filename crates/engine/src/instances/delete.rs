@@ -8,7 +8,7 @@ use super::not_ended;
 use crate::core::Core;
 use crate::perform::StepError;
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
-use crate::{InstanceState, MachineStep};
+use crate::{InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Core {
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
@@ -16,7 +16,7 @@ impl Core {
         let _turn = self.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
-        let operation = self.open_operation("delete", id, |_| Ok(()))?;
+        let operation = self.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
         self.finish_delete(&operation, self.moment()).map(drop)
     }
 
@@ -28,7 +28,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, "done", None, |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         if let Err(error) = self.end_machine(operation, &row) {
@@ -46,7 +46,7 @@ impl Core {
             return Err(refusal);
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
-        self.close_operation(operation, "done", notes.as_deref(), |tx| {
+        self.close_operation(operation, Outcome::Done, notes.as_deref(), |tx| {
             StoredClaim::release_instance(tx, id)?;
             StoredInstance::delete(tx, id)
         })?;
@@ -75,7 +75,9 @@ impl Core {
     ) -> Result<(), Refusal> {
         row.ended(InstanceState::Stopped, Exit { code: row.instance.exit_code });
         row.instance.state_error = Some(refusal.message.clone());
-        self.close_operation(operation, "failed", Some(&refusal.message), |tx| row.update(tx))
+        self.close_operation(operation, Outcome::Failed, Some(&refusal.message), |tx| {
+            row.update(tx)
+        })
     }
 }
 

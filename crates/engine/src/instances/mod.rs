@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::perform::StepError;
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
-use crate::{InstanceState, MachineStep};
+use crate::{InstanceState, MachineStep, Outcome};
 
 impl Core {
     pub(crate) fn launcher(&self, name: &str) -> Result<&Arc<dyn Launcher>, Refusal> {
@@ -99,7 +99,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         row.instance.state = InstanceState::Unknown;
         row.instance.state_error = Some(cause.message.clone());
-        self.close_operation(operation, "failed", Some(&cause.message), |tx| row.update(tx))
+        self.close_operation(operation, Outcome::Failed, Some(&cause.message), |tx| row.update(tx))
     }
 
     /// Finds out again what an unknown instance is.

@@ -6,10 +6,10 @@ use model::{Address, ClaimState, Refusal};
 
 use super::bring_up::interrupted;
 use super::{host_memory, too_large, wrong_state};
-use crate::InstanceState;
 use crate::core::Core;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
+use crate::{InstanceState, OperationKind, Outcome};
 
 impl Core {
     pub fn start(&self, key: &str) -> Result<StoredInstance, Refusal> {
@@ -23,7 +23,7 @@ impl Core {
         self.check_start(&row)?;
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
-        let operation = self.open_operation("start", id, |tx| row.update(tx))?;
+        let operation = self.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
         let up = self
             .bring_up(&operation, &row)
             .and_then(|handle| self.record_up(&operation, &mut row, handle));
@@ -68,7 +68,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, "undone", Some(&cause.message), |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = match self.bring_down(operation, &row, Some(operation.id), patience) {
@@ -89,6 +89,6 @@ impl Core {
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        self.undo_start(operation, &interrupted("start"), patience)
+        self.undo_start(operation, &interrupted(OperationKind::Start), patience)
     }
 }

@@ -5,7 +5,7 @@ use model::{Exit, Presence, Refusal};
 use super::{not_ended, unknown, wrong_state};
 use crate::core::Core;
 use crate::store::{OpenOperation, StoredInstance};
-use crate::{InstanceState, MachineStep};
+use crate::{InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Core {
     pub fn stop(&self, key: &str) -> Result<StoredInstance, Refusal> {
@@ -22,7 +22,7 @@ impl Core {
             }
             _ => return Err(wrong_state(&row, "stopped", "it does not run")),
         }
-        let operation = self.open_operation("stop", id, |_| Ok(()))?;
+        let operation = self.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
         self.finish_stop(&operation)?;
         self.stored_instance(&id.to_string())
     }
@@ -31,7 +31,7 @@ impl Core {
     pub fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, "done", None, |_| Ok(()))?;
+            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let exit = match self.shut_down(operation, &row) {
@@ -42,7 +42,7 @@ impl Core {
             }
         };
         row.ended(InstanceState::Stopped, exit);
-        self.close_operation(operation, "done", None, |tx| row.update(tx))?;
+        self.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         Ok(Vec::new())
     }
 

@@ -9,14 +9,14 @@ use model::{Address, Step};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{json, optional_text, run, text, to_json};
-use crate::{Action, Operation, OperationStep};
+use super::{json, optional_text, run, text, to_json, word};
+use crate::{Action, Operation, OperationKind, OperationStep, Outcome, StepState};
 
 /// An operation that is under way, or was when the daemon died.
 #[derive(Clone, Debug)]
 pub struct OpenOperation {
     pub id: i64,
-    pub kind: String,
+    pub kind: OperationKind,
     pub subject: Uuid,
     unwritten: Arc<Unwritten>,
 }
@@ -36,7 +36,7 @@ pub struct Recorded {
     pub action: Action,
 }
 
-/// States of steps whose effect may be on the host.
+/// Steps whose effect may be on the host: those of [`StepState::is_outstanding`].
 const OUTSTANDING: &str = "state IN ('intended', 'done', 'failed') AND restoring = 0";
 
 /// How many of the latest operations are kept, and for how long.
@@ -46,7 +46,12 @@ const KEPT_DAYS: u32 = 30;
 impl OpenOperation {
     /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
     /// and recovery must not go back to it.
-    pub fn open(to: &Connection, kind: &str, subject: Uuid, boot: &str) -> rusqlite::Result<Self> {
+    pub fn open(
+        to: &Connection,
+        kind: OperationKind,
+        subject: Uuid,
+        boot: &str,
+    ) -> rusqlite::Result<Self> {
         run(
             to,
             "UPDATE operations SET state = 'failed', ended_at = ?, error = 'its end could not be recorded'
@@ -56,10 +61,10 @@ impl OpenOperation {
         run(
             to,
             "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
-            params![kind, subject.to_string(), boot, Timestamp::now().to_string()],
+            params![kind.word(), subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
         let unwritten = Arc::default();
-        Ok(Self { id: to.last_insert_rowid(), kind: kind.into(), subject, unwritten })
+        Ok(Self { id: to.last_insert_rowid(), kind, subject, unwritten })
     }
 
     pub fn has_waited_in_vain(&self) -> bool {
@@ -86,17 +91,17 @@ impl OpenOperation {
             .map(Option::unwrap_or_default)
     }
 
-    /// Ends it: `done`, `undone` or `failed`.
+    /// Records its end.
     pub fn close(
         &self,
         to: &Connection,
-        outcome: &str,
+        outcome: Outcome,
         error: Option<&str>,
     ) -> rusqlite::Result<()> {
         run(
             to,
             "UPDATE operations SET state = ?, ended_at = ?, error = ? WHERE id = ?",
-            params![outcome, Timestamp::now().to_string(), error, self.id],
+            params![outcome.word(), Timestamp::now().to_string(), error, self.id],
         )
         .map(drop)
     }
@@ -107,7 +112,7 @@ impl OpenOperation {
             .query_map([], |row| {
                 Ok(Self {
                     id: row.get("id")?,
-                    kind: row.get("kind")?,
+                    kind: word(row, "kind")?,
                     subject: text(row, "subject")?,
                     unwritten: Arc::default(),
                 })
@@ -122,7 +127,7 @@ impl OpenOperation {
         claim: Option<Uuid>,
         action: &Action,
         restoring: bool,
-        state: &str,
+        state: StepState,
         boot: &str,
     ) -> rusqlite::Result<i64> {
         to.prepare_cached(
@@ -136,7 +141,7 @@ impl OpenOperation {
                 claim.map(|id| id.to_string()),
                 restoring,
                 to_json(action)?,
-                state,
+                state.word(),
                 boot,
                 Timestamp::now().to_string(),
             ],
@@ -148,11 +153,11 @@ impl OpenOperation {
         &self,
         to: &Connection,
         seq: i64,
-        state: &str,
+        state: StepState,
         error: Option<&str>,
     ) -> rusqlite::Result<()> {
         to.prepare_cached("UPDATE steps SET state = ?, error = ? WHERE operation = ? AND seq = ?")?
-            .execute(params![state, error, self.id, seq])
+            .execute(params![state.word(), error, self.id, seq])
             .map(drop)
     }
 
@@ -166,10 +171,11 @@ impl OpenOperation {
 
     /// The machine's steps of this operation that may have had an effect.
     pub fn machine_steps(&self, from: &Connection) -> rusqlite::Result<Vec<Recorded>> {
-        from.prepare_cached(&format!(
-            "SELECT action FROM steps WHERE operation = ? AND claim IS NULL AND {OUTSTANDING} ORDER BY seq"
-        ))?
-        .query_map([self.id], Recorded::read)?
+        from.prepare_cached(
+            "SELECT action, state FROM steps WHERE operation = ? AND claim IS NULL AND restoring = 0 ORDER BY seq",
+        )?
+        .query_and_then([self.id], Recorded::outstanding)?
+        .filter_map(Result::transpose)
         .collect()
     }
 }
@@ -182,22 +188,24 @@ impl Recorded {
         operation: Option<i64>,
         boot: &str,
     ) -> rusqlite::Result<Vec<Self>> {
-        from.prepare_cached(&format!(
-            "SELECT action FROM steps WHERE claim = ?1 AND boot_id = ?2 AND (?3 IS NULL OR operation = ?3)
-             AND {OUTSTANDING} ORDER BY operation, seq"
-        ))?
-        .query_map(params![claim.to_string(), boot, operation], Self::read)?
+        from.prepare_cached(
+            "SELECT action, state FROM steps WHERE claim = ?1 AND boot_id = ?2 AND (?3 IS NULL OR operation = ?3)
+             AND restoring = 0 ORDER BY operation, seq",
+        )?
+        .query_and_then(params![claim.to_string(), boot, operation], Self::outstanding)?
+        .filter_map(Result::transpose)
         .collect()
     }
 
     /// What is outstanding in this boot of changes of a device's configuration that could be neither made nor undone.
     pub fn of_failed(from: &Connection, subject: Uuid, boot: &str) -> rusqlite::Result<Vec<Self>> {
-        from.prepare_cached(&format!(
-            "SELECT action FROM steps WHERE claim = ?1 AND boot_id = ?2 AND {OUTSTANDING}
+        from.prepare_cached(
+            "SELECT action, state FROM steps WHERE claim = ?1 AND boot_id = ?2 AND restoring = 0
              AND operation IN (SELECT id FROM operations WHERE state = 'failed' AND subject = ?1)
-             ORDER BY operation, seq"
-        ))?
-        .query_map(params![subject.to_string(), boot], Self::read)?
+             ORDER BY operation, seq",
+        )?
+        .query_and_then(params![subject.to_string(), boot], Self::outstanding)?
+        .filter_map(Result::transpose)
         .collect()
     }
 
@@ -278,6 +286,13 @@ impl Recorded {
         }
     }
 
+    /// The step of a row, if its effect may be on the host. A state that is not known is an error: it is not guessed what
+    /// the step did.
+    fn outstanding(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let state: StepState = word(row, "state")?;
+        state.is_outstanding().then(|| Self::read(row)).transpose()
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { action: json(row, "action")? })
     }
@@ -308,9 +323,9 @@ impl Operation {
             .query_map([limit], |row| {
                 Ok(Self {
                     id: row.get("id")?,
-                    kind: row.get("kind")?,
+                    kind: word(row, "kind")?,
                     subject: text(row, "subject")?,
-                    state: row.get("state")?,
+                    state: word(row, "state")?,
                     started_at: text(row, "started_at")?,
                     ended_at: optional_text(row, "ended_at")?,
                     error: row.get("error")?,
@@ -324,7 +339,7 @@ impl Operation {
                 .query_map([operation.id], |row| {
                     Ok(OperationStep {
                         action: json(row, "action")?,
-                        state: row.get("state")?,
+                        state: word(row, "state")?,
                         error: row.get("error")?,
                     })
                 })?

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::{
     Action, Config, Engine, ImageSource, ImageStatus, ImportImage, JournalEvent, Observer,
-    RegisterDevice,
+    OperationKind, RegisterDevice,
 };
 use model::{Address, Code, DiskFormat, Host};
 use sim::{SimHost, SimLauncher};
@@ -361,7 +361,8 @@ impl Observer for Boundaries {
         let synced = match event {
             JournalEvent::Closed { .. } => true,
             JournalEvent::Opened { operation, .. } => {
-                !matches!(operation.as_str(), "claim" | "prepare" | "unprepare" | "release")
+                use OperationKind::{Claim, Prepare, Release, Unprepare};
+                !matches!(operation, Claim | Prepare | Unprepare | Release)
             }
             // It is known after a loss of power what outlasts that.
             JournalEvent::Intended { action: Action::Device(step), .. } => step.outlasts_the_boot(),

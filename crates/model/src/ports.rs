@@ -2,19 +2,25 @@
 //! whole on the real kernel, on the lab's, and on the simulation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Exit, Inventory, LinkBaseline, Lock, MachineHandle,
-    MachineSpec, MdevDefinition, NodeAccess, Observed, Presence, Step, VfSettings,
+    Address, AsFound, Availability, Exit, HostLock, HostLockError, Inventory, LinkBaseline, Lock,
+    MachineHandle, MachineSpec, MdevDefinition, NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
 pub trait Host: Send + Sync {
+    /// Takes the lock on the host: whoever changes its devices has it. `state_dir` is told to those who are refused.
+    ///
+    /// # Errors
+    /// Where another process has it, or the host refuses.
+    fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError>;
+
     /// This boot's id (`/proc/sys/kernel/random/boot_id`).
     ///
     /// # Errors

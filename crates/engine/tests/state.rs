@@ -49,7 +49,7 @@ fn one_engine_a_host_whatever_its_directories() {
 }
 
 #[test]
-fn a_lock_file_that_is_removed_lets_nobody_in() {
+fn a_removed_lock_file_lets_no_second_engine_in() {
     let rig = Rig::new();
     let engine = rig.open();
     std::fs::remove_file(rig.config().state_dir.join("lock")).unwrap();
@@ -59,7 +59,7 @@ fn a_lock_file_that_is_removed_lets_nobody_in() {
 }
 
 #[test]
-fn a_host_that_starts_anew_is_locked_by_nobody() {
+fn a_host_that_was_rebooted_is_not_locked() {
     let rig = Rig::new();
     let engine = rig.open();
     rig.host.reboot();

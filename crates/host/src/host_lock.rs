@@ -4,8 +4,8 @@
 //!
 //! - **A BPF map** ([`map`]). Every process of this kernel sees it, in whatever container, but it takes `CAP_SYS_ADMIN` and
 //!   bpf(2).
-//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It takes no more than the right to write that file, which whoever
-//!   gives devices to drivers has; but a container with a network namespace of its own has another sysfs.
+//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It takes no more than the right to write that file, which a process
+//!   needs to give devices to drivers; but a container with a network namespace of its own has another sysfs.
 //!
 //! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map. Neither
 //! hangs off an option, neither can be removed, a user without rights can take neither, and the kernel drops both when their
@@ -43,7 +43,7 @@ enum Failure {
     Failed(Errno),
 }
 
-/// Both locks, as far as they can be had. The file's is released first: whoever has the map may take it at once.
+/// Both locks, as far as they can be had. The file's is released first: the next process takes the map's first.
 #[derive(Debug)]
 struct Taken {
     _file: Option<file::FileLock>,

@@ -15,7 +15,8 @@ use crate::{
 
 /// The kernel's side of a hand-over.
 pub trait Host: Send + Sync {
-    /// Takes the lock on the host: whoever changes its devices has it. `state_dir` is told to those who are refused.
+    /// Takes the lock on the host, which a process needs to change its devices. A process that is refused learns the
+    /// holder's `state_dir`.
     ///
     /// # Errors
     /// Where another process has it, or the host refuses.

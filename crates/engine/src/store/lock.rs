@@ -36,7 +36,7 @@ impl StoreLock {
         for _ in 0..TRIES {
             let mut file = open(&path).map_err(failed)?;
             expect_free(&mut file, state_dir)?;
-            // One that was removed meanwhile keeps nobody out.
+            // A lock on a file that was removed meanwhile protects nothing.
             if is_at(&file, &path).map_err(failed)? {
                 file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
                 writeln!(file, "{}", std::process::id()).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! The lock of those who may write sysfs: `flock` on a file of the kernel's.
 //!
 //! sysfs is one file system in each network namespace (fs/sysfs/mount.c: `sysfs_init_fs_context` keys it by that), however
-//! often and wherever it is mounted, and a lock belongs to the inode: all who share a network namespace share it. Nobody
-//! can remove the file, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other user can keep the lock from us.
+//! often and wherever it is mounted, and a lock belongs to the inode: all processes of a network namespace share it. The file
+//! cannot be removed, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other user can keep the lock from us.
 //! Opening it for writing does nothing; no byte is written.
 
 use std::time::Instant;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_lines_of_locks_name_nobody() {
+    fn odd_lines_of_locks_name_no_process() {
         let place = tempfile::tempdir().unwrap();
         let file = open(&Root::open(place.path()).unwrap()).unwrap();
         let inode = rustix::fs::fstat(&file).unwrap().st_ino;

@@ -3,7 +3,7 @@
 //! Why a map: no namespace hides it (maps have ids of the whole kernel, and there is no BPF namespace), it is there for exactly
 //! as long as a process has it open, and it has no path by which it could be removed. It is a trie
 //! (`BPF_MAP_TYPE_LPM_TRIE`, Linux 4.11), which takes `CAP_BPF` in the first user namespace (before 5.8 `CAP_SYS_ADMIN`) even where
-//! `kernel.unprivileged_bpf_disabled` is 0: no user can make one to shut us out, whereas anybody could make an array then. A
+//! `kernel.unprivileged_bpf_disabled` is 0: a user without rights cannot make one to shut us out, as they could with an array then. A
 //! trie replaces its value as a whole, so a record is never read half-written.
 //!
 //! How it is taken. A process
@@ -25,7 +25,7 @@
 //! would; they give up after [`PATIENCE`], and say who it is.
 //!
 //! The map is gone when its last descriptor is (`bpf_map_put` takes the id away at once): a process that dies has released it before
-//! its parent learns of it. Who only looks has it open for a moment too, as `bpftool map` does; this is waited for
+//! its parent learns of it. A process that only lists maps has each open for a moment, as `bpftool map` does; this is waited for
 //! ([`PASSING`]).
 
 use std::path::Path;

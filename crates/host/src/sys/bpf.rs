@@ -84,7 +84,7 @@ struct Info {
     name: [u8; NAME],
 }
 
-/// An open BPF map. It is there for as long as anybody has it open; the kernel opens it with `O_CLOEXEC`.
+/// An open BPF map. It exists for as long as a process has it open; the kernel opens it with `O_CLOEXEC`.
 #[derive(Debug)]
 pub struct Map(OwnedFd);
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The daemon, killed when dropped.
@@ -47,15 +47,30 @@ fn started(root: &Path, place: &Path) -> Daemon {
     daemon
 }
 
+/// Waits for the end of a daemon that is to be refused.
+fn ended(daemon: &mut Child) -> ExitStatus {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = daemon.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < until, "a second daemon serves this host");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_second_daemon_on_the_host_is_refused_whatever_its_directories() {
     let root = host();
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut daemon = started(root.path(), one.path());
     let refused = |place: &Path| {
-        let output = serve(root.path(), place).output().unwrap();
-        assert_eq!(output.status.code(), Some(12), "{output:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
+        let log = place.join("log");
+        let stderr = std::fs::File::create(&log).unwrap();
+        let mut second = Daemon(serve(root.path(), place).stderr(stderr).spawn().unwrap());
+        let status = ended(&mut second.0);
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(status.code(), Some(12), "{text}");
         assert!(text.contains("state_locked"), "{text}");
         let pid = format!("pid {}", daemon.0.id());
         assert!(text.contains(&pid), "it does not name {pid}: {text}");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Claim, ClaimState, Host, Launcher, Refusal};
+use model::{Claim, ClaimState, Host, HostLock, Launcher, Refusal};
 use rusqlite::Transaction;
 use uuid::Uuid;
 
@@ -50,6 +50,8 @@ pub struct Core {
     freed: Condvar,
     changes: Mutex<u64>,
     changed: Condvar,
+    // Held until everything else is closed.
+    _lock: Box<dyn HostLock>,
 }
 
 /// The right to work on an instance or claim, until dropped.
@@ -65,6 +67,9 @@ impl Core {
         launchers: Vec<Arc<dyn Launcher>>,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>, Refusal> {
+        // Before the store: another that works on this host can have its state elsewhere.
+        let lock =
+            host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
         let store = Store::open(&config.state_dir)?;
         let boot = host.boot_id().map_err(|error| refusals::unreadable(&error))?;
         let images = image::Store::new(config.state_dir.join("images"), config.image_dirs.clone());
@@ -90,6 +95,7 @@ impl Core {
             freed: Condvar::new(),
             changes: Mutex::default(),
             changed: Condvar::new(),
+            _lock: lock,
         }))
     }
 

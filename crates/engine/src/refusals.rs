@@ -1,6 +1,6 @@
 //! Refusals that several parts of the engine give, and how errors of the ports become them.
 
-use model::{Address, Code, Holder, HostError, LaunchError, Refusal};
+use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Refusal};
 
 use crate::HealthState;
 use crate::store::{Health, OpenOperation};
@@ -24,6 +24,18 @@ pub fn unreadable(error: &HostError) -> Refusal {
             error.to_string(),
             "run as root, and see the daemon's log and `dmesg`",
         ),
+    }
+}
+
+/// The host's lock cannot be had.
+pub fn host_not_locked(error: &HostLockError) -> Refusal {
+    match error {
+        HostLockError::Held(_) => Refusal::new(
+            Code::StateLocked,
+            error.to_string(),
+            "go through that one's socket, or stop it: systemctl stop handover on the host, or its container",
+        ),
+        HostLockError::Host(error) => unreadable(error),
     }
 }
 

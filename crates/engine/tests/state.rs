@@ -8,7 +8,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 
-use engine::{Engine, Silent};
+use engine::{Config, Engine, Silent};
 use model::{Code, Refusal};
 use support::{Rig, wish};
 
@@ -24,6 +24,51 @@ fn one_engine_at_a_time_and_the_other_learns_who() {
     assert_eq!(refusal.code, Code::StateLocked);
     assert!(refusal.message.contains(&std::process::id().to_string()), "{refusal}");
     drop(engine);
+    opened(&rig).unwrap();
+}
+
+/// As a container's daemon beside the host's own.
+#[test]
+fn one_engine_a_host_whatever_its_directories() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = Config { state_dir: elsewhere.path().join("state"), ..rig.config() };
+    let other = || Engine::open(config.clone(), rig.host.clone(), Vec::new(), Arc::new(Silent));
+    let refusal = other().err().unwrap();
+    assert_eq!(refusal.code, Code::StateLocked);
+    let state_dir = rig.config().state_dir.display().to_string();
+    let pid = format!("pid {}", std::process::id());
+    assert!(refusal.message.contains(&state_dir) && refusal.message.contains(&pid), "{refusal}");
+    assert!(!config.state_dir.exists(), "it made its state before it was refused");
+    drop(engine);
+    let engine = other().unwrap();
+    assert_eq!(opened(&rig).err().unwrap().code, Code::StateLocked);
+    drop(engine);
+    opened(&rig).unwrap();
+}
+
+#[test]
+fn a_removed_lock_file_lets_no_second_engine_in() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    std::fs::remove_file(rig.config().state_dir.join("lock")).unwrap();
+    assert_eq!(opened(&rig).err().unwrap().code, Code::StateLocked);
+    drop(engine);
+    opened(&rig).unwrap();
+}
+
+#[test]
+fn a_host_that_was_rebooted_is_not_locked() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    rig.host.reboot();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = Config { state_dir: elsewhere.path().to_owned(), ..rig.config() };
+    let other = Engine::open(config, rig.host.clone(), Vec::new(), Arc::new(Silent)).unwrap();
+    drop(engine);
+    assert_eq!(opened(&rig).err().unwrap().code, Code::StateLocked);
+    drop(other);
     opened(&rig).unwrap();
 }
 

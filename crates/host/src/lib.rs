@@ -9,6 +9,7 @@ mod detail;
 mod examining;
 mod found;
 mod holders;
+mod host_lock;
 pub mod inventory;
 mod linux_host;
 mod live;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
-    MdevDefinition, NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
+    Inventory, LinkBaseline, Lock, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 
@@ -19,7 +19,9 @@ use crate::worker::{
     Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
     lock_name,
 };
-use crate::{capacity, check, detail, found, holders, mdevctl, platform, problem, reserve, step};
+use crate::{
+    capacity, check, detail, found, holders, host_lock, mdevctl, platform, problem, reserve, step,
+};
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
@@ -249,6 +251,10 @@ impl Working {
 }
 
 impl Host for LinuxHost {
+    fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError> {
+        host_lock::take(&self.root, state_dir)
+    }
+
     fn boot_id(&self) -> Result<String, HostError> {
         self.root.text(BOOT_ID).map_err(|errno| problem::file(&self.root, "read", BOOT_ID, errno))
     }

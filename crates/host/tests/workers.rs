@@ -11,7 +11,9 @@ use fake::Fake;
 use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
 use host::{HostConfig, LinuxHost};
 use libtest_mimic::{Arguments, Trial};
-use model::{Address, Host, HostError, Lock, NodeAccess, Observed, PowerControl, Step};
+use model::{
+    Address, Host, HostError, HostLockError, Lock, NodeAccess, Observed, PowerControl, Step,
+};
 
 const NIC: &str = "0000:00:02.0";
 const DISK: &str = "0000:00:03.0";
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         trial("workers_end_with_their_pool", workers_end_with_their_pool),
         trial("a_missed_deadline_keeps_its_lock", a_missed_deadline_keeps_its_lock),
         trial("a_lock_outlives_the_daemon", a_lock_outlives_the_daemon),
+        trial("the_hosts_lock_ends_with_the_daemon", the_hosts_lock_ends_with_the_daemon),
         trial("devices_do_not_wait_for_one_another", devices_do_not_wait_for_one_another),
         trial("steps_on_one_device_wait_for_one_another", steps_on_one_device_wait),
         trial("a_hand_over_and_back", a_hand_over_and_back),
@@ -179,7 +182,7 @@ fn a_missed_deadline_keeps_its_lock() {
     assert_eq!(host.observe(&step).unwrap(), Observed::After);
 }
 
-/// What `a_lock_outlives_the_daemon` kills.
+/// What `a_lock_outlives_the_daemon` and `the_hosts_lock_ends_with_the_daemon` kill.
 fn daemon(words: &[String]) -> ExitCode {
     let host = LinuxHost::new(HostConfig {
         root: words[1].clone().into(),
@@ -187,19 +190,48 @@ fn daemon(words: &[String]) -> ExitCode {
         workers: PoolConfig::new(command()),
         longest_step: None,
     });
-    let _ = host.unwrap().perform(&unbind(NIC, "e1000e"));
+    let host = host.unwrap();
+    let _lock = host.lock_host(&host.root().path().join("state")).unwrap();
+    let _ = host.perform(&unbind(NIC, "e1000e"));
     ExitCode::SUCCESS
+}
+
+fn start_daemon(fake: &Fake) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .arg("daemon")
+        .args([fake.root(), &fake.path("run")])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// A worker that is stuck in the kernel has its device, and no more.
+fn the_hosts_lock_ends_with_the_daemon() {
+    let fake = machine();
+    fake.fifo("sys/bus/pci/drivers/e1000e/unbind");
+    let mut daemon = start_daemon(&fake);
+    let host = open(&fake);
+    let lock = Lock::Function(at(NIC));
+    eventually("the daemon's step", || host.is_locked(&lock).unwrap());
+    // Until the worker is inside: the daemon could be killed before it has sent anything.
+    thread::sleep(Duration::from_millis(200));
+    match host.lock_host(&fake.path("other")).err() {
+        Some(HostLockError::Held(holder)) => assert_eq!(holder.pid, Some(daemon.id())),
+        other => panic!("{other:?}"),
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert!(host.is_locked(&lock).unwrap());
+    drop(host.lock_host(&fake.path("other")).unwrap());
+    fake::kernel::set_driver(fake.root(), NIC, None);
+    std::fs::read_to_string(fake.path("sys/bus/pci/drivers/e1000e/unbind")).unwrap();
+    eventually("the end of the orphaned worker", || !host.is_locked(&lock).unwrap());
 }
 
 fn a_lock_outlives_the_daemon() {
     let fake = machine();
     fake.fifo("sys/bus/pci/drivers/e1000e/unbind");
-    let mut daemon: Child = Command::new(std::env::current_exe().unwrap())
-        .arg("daemon")
-        .args([fake.root(), &fake.path("run")])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut daemon = start_daemon(&fake);
     let host = open(&fake);
     let lock = Lock::Function(at(NIC));
     eventually("the daemon's step", || host.is_locked(&lock).unwrap());

@@ -2,19 +2,26 @@
 //! whole on the real kernel, on the lab's, and on the simulation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Exit, Inventory, LinkBaseline, Lock, MachineHandle,
-    MachineSpec, MdevDefinition, NodeAccess, Observed, Presence, Step, VfSettings,
+    Address, AsFound, Availability, Exit, HostLock, HostLockError, Inventory, LinkBaseline, Lock,
+    MachineHandle, MachineSpec, MdevDefinition, NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
 pub trait Host: Send + Sync {
+    /// Takes the lock on the host, which a process needs to change its devices. A process that is refused learns the
+    /// holder's `state_dir`.
+    ///
+    /// # Errors
+    /// Where another process has it, or the host refuses.
+    fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError>;
+
     /// This boot's id (`/proc/sys/kernel/random/boot_id`).
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::reserve::Reserved;
-use model::{Address, Capacity, HostError, Lock, MdevDefinition, NodeAccess, Step};
+use model::{
+    Address, Capacity, HostError, HostLock, Lock, LockHolder, MdevDefinition, NodeAccess, Step,
+};
 use uuid::Uuid;
 
 use crate::fault::Faults;
@@ -20,6 +22,7 @@ type Delay = Arc<dyn Fn(&Step) -> Duration + Send + Sync>;
 pub struct SimHost {
     pub(crate) turns: Turns,
     delay: Mutex<Option<Delay>>,
+    lock: Mutex<Arc<Mutex<Option<LockHolder>>>>,
     inside: Mutex<Inside>,
 }
 
@@ -71,6 +74,17 @@ pub(crate) struct Stuck {
     waits: bool,
 }
 
+/// The lock on a simulated host, until dropped.
+struct Locked(Arc<Mutex<Option<LockHolder>>>);
+
+impl HostLock for Locked {}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl SimHost {
     /// A host with this hardware: 8 CPUs and 16 GiB.
     #[must_use]
@@ -94,7 +108,12 @@ impl SimHost {
             capacity,
             performed: 0,
         };
-        Self { turns: Turns::default(), delay: Mutex::default(), inside: Mutex::new(inside) }
+        Self {
+            turns: Turns::default(),
+            delay: Mutex::default(),
+            lock: Mutex::default(),
+            inside: Mutex::new(inside),
+        }
     }
 
     pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -137,6 +156,23 @@ impl SimHost {
     /// Lets steps take their time. Steps on different functions take it at the same time.
     pub fn set_delay(&self, delay: impl Fn(&Step) -> Duration + Send + Sync + 'static) {
         *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delay));
+    }
+
+    /// Takes the lock on the host, or tells who has it.
+    pub(crate) fn take_lock(&self, holder: LockHolder) -> Result<Box<dyn HostLock>, LockHolder> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut taken = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = &*taken {
+            return Err(other.clone());
+        }
+        *taken = Some(holder);
+        drop(taken);
+        Ok(Box::new(Locked(lock)))
+    }
+
+    /// No process outlives the kernel, and none has its lock any more.
+    pub(crate) fn forget_lock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
     /// Lets a step take its time, without keeping anybody else from the host.

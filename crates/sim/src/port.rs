@@ -1,10 +1,12 @@
 //! The simulated host as the engine sees it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, Inventory,
-    LinkBaseline, Lock, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, HostLock,
+    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, MdevDefinition, NodeAccess, Observed,
+    Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -86,6 +88,15 @@ impl Inside {
 }
 
 impl Host for SimHost {
+    fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError> {
+        let holder = LockHolder {
+            pid: Some(std::process::id()),
+            state_dir: Some(state_dir.to_owned()),
+            ..LockHolder::default()
+        };
+        self.take_lock(holder).map_err(HostLockError::Held)
+    }
+
     fn boot_id(&self) -> Result<String, HostError> {
         Ok(self.inside().boot.to_string())
     }

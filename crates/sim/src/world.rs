@@ -36,6 +36,7 @@ impl SimHost {
     /// Starts the host anew: drivers, overrides, nodes, parts of devices, processes and workers are gone; the hardware
     /// and files stay. Machines go with it: see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
     pub fn reboot(&self) {
+        self.forget_lock();
         let mut inside = self.inside();
         let serials = inside.kernel.serials.clone();
         let definitions = inside.kernel.definitions.clone();

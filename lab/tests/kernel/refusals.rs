@@ -25,6 +25,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     a_device_that_a_process_holds(&host);
     assert_eq!(host.snapshot(), before);
 
+    a_second_daemon(&host);
+    assert_eq!(host.snapshot(), before);
+
     without_qemu(&host);
     assert_eq!(host.snapshot(), before);
 
@@ -81,6 +84,38 @@ fn a_device_that_a_process_holds(host: &Host) {
     let message = answer.body["message"].as_str().unwrap();
     assert!(message.contains(holder.trim()), "it does not name process {holder}: {message}");
     host.sh("kill $(</tmp/holder); while [ -e /proc/$(</tmp/holder) ]; do sleep 0.05; done");
+}
+
+/// One Handover changes a host: not one more in a container that shares nothing with the host but its kernel, nor one with other
+/// directories, nor one that finds the lock file of the state removed.
+fn a_second_daemon(host: &Host) {
+    let pid = host.sh("cat /tmp/handover.pid").trim().to_owned();
+    let refused = |script: &str, words: &[&str]| {
+        let second = host.lab.exec(script).unwrap();
+        assert_eq!(second.status, 12, "{script}: {second:?}");
+        for word in [&["state_locked", "\"/var/lib/handover\""], words].concat() {
+            assert!(second.stdout.contains(word), "{script}: no {word}: {second:?}");
+        }
+    };
+    let container = |command: &str| {
+        format!(
+            "unshare -m -n -p -u -i --fork --mount-proc sh -c '
+                 mount -t sysfs none /sys && mount -t tmpfs none /run && mount -t tmpfs none /var/lib || exit 99
+                 timeout 30 {command} 2>&1'"
+        )
+    };
+    let far = format!("pid {pid} in another PID namespace");
+    refused(&container("handover serve"), &[&far]);
+    // Without a daemon that it could ask, the command line would do it by itself.
+    refused(&container("handover recover --all"), &[&far]);
+    refused(&container(&format!("handover sriov set {NIC} 0")), &[&far]);
+    let near = format!("pid {pid},");
+    refused(
+        "timeout 30 handover serve --socket /tmp/other.sock --state-dir /tmp/other --run-dir /tmp/run 2>&1",
+        &[&near],
+    );
+    host.sh("rm /var/lib/handover/lock");
+    refused("timeout 30 handover serve --socket /tmp/other.sock --run-dir /tmp/run 2>&1", &[&near]);
 }
 
 fn without_qemu(host: &Host) {

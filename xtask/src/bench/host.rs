@@ -1,6 +1,7 @@
 //! The simulated host with real workers, and a clock that tells what of a claim's time goes where.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use anyhow::Result;
 use engine::{JournalEvent, Observer};
 use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
-    Address, AsFound, Capacity, Checked, Holder, Host, HostError, Inventory, LinkBaseline, Lock,
-    NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
+    Inventory, LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,
 };
 use sim::SimHost;
 
@@ -101,6 +102,10 @@ impl WithWorkers {
 }
 
 impl Host for WithWorkers {
+    fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError> {
+        self.sim.lock_host(state_dir)
+    }
+
     fn boot_id(&self) -> Result<String, HostError> {
         self.kernel(|sim| sim.boot_id())
     }

@@ -1,6 +1,8 @@
 //! The only home of `unsafe`: what no safe crate offers.
 #![allow(unsafe_code)]
 
+pub mod bpf;
+
 use std::io;
 
 /// The signals that would end a worker in the middle of a step, with the daemon that started it.

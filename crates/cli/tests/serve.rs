@@ -1,0 +1,90 @@
+//! One `handover serve` a host, whatever directories it is given. The host is a made-up one.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The daemon, killed when dropped.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A host without any device.
+fn host() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("sys/bus/pci/devices")).unwrap();
+    let random = root.path().join("proc/sys/kernel/random");
+    std::fs::create_dir_all(&random).unwrap();
+    std::fs::write(random.join("boot_id"), "4d0c2b0e-98f4-4b64-9c2d-6f1f0f6d3e11\n").unwrap();
+    root
+}
+
+/// `handover serve` on a host, with all its directories below `place`.
+fn serve(root: &Path, place: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.arg("serve").arg("--root").arg(root);
+    for (option, dir) in [("--state-dir", "state"), ("--run-dir", "run"), ("--cdi-dir", "cdi")] {
+        command.arg(option).arg(place.join(dir));
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn started(root: &Path, place: &Path) -> Daemon {
+    let mut daemon = Daemon(serve(root, place).stderr(Stdio::null()).spawn().unwrap());
+    let until = Instant::now() + Duration::from_secs(60);
+    while std::os::unix::net::UnixStream::connect(place.join("run/handover.sock")).is_err() {
+        assert_eq!(daemon.0.try_wait().unwrap(), None, "the daemon ended");
+        assert!(Instant::now() < until, "the daemon does not come up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    daemon
+}
+
+/// Waits for the end of a daemon that is to be refused.
+fn ended(daemon: &mut Child) -> ExitStatus {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = daemon.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < until, "a second daemon serves this host");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_second_daemon_on_the_host_is_refused_whatever_its_directories() {
+    let root = host();
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut daemon = started(root.path(), one.path());
+    let refused = |place: &Path| {
+        let log = place.join("log");
+        let stderr = std::fs::File::create(&log).unwrap();
+        let mut second = Daemon(serve(root.path(), place).stderr(stderr).spawn().unwrap());
+        let status = ended(&mut second.0);
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(status.code(), Some(12), "{text}");
+        assert!(text.contains("state_locked"), "{text}");
+        let pid = format!("pid {}", daemon.0.id());
+        assert!(text.contains(&pid), "it does not name {pid}: {text}");
+        assert!(text.contains("what to do: "), "{text}");
+    };
+    refused(two.path());
+    assert!(!two.path().join("state").exists(), "it made its state before it was refused");
+    std::fs::remove_file(one.path().join("state/lock")).unwrap();
+    refused(one.path());
+
+    // Another host is another matter, and so is this one when its daemon is dead.
+    let (other, three) = (host(), tempfile::tempdir().unwrap());
+    started(other.path(), three.path());
+    daemon.0.kill().unwrap();
+    daemon.0.wait().unwrap();
+    started(root.path(), two.path());
+}

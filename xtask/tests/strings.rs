@@ -16,8 +16,8 @@ fn gap(literal: &str) -> Option<&str> {
         return None;
     }
     let before = |c: char| c.is_alphanumeric() || ",.;:)}'`".contains(c);
-    let at = joined.trim_start().find("   ")?;
-    let start = joined.trim_start().get(..at)?;
+    let line = joined.trim();
+    let start = line.get(..line.find("   ")?)?;
     start.ends_with(before).then_some(literal)
 }
 
@@ -77,5 +77,6 @@ fn a_lost_backslash_is_seen_and_a_kept_one_is_not() {
     assert_eq!(seen(r#"f("the kernel has no              CONFIG_X");"#), 1);
     assert_eq!(seen("f(\"the kernel has no \\\n              CONFIG_X\");"), 0);
     assert_eq!(seen(r#"f("MemTotal:       65536 kB\n");"#), 0);
+    assert_eq!(seen(r#"f("guest    ");"#), 0);
     assert_eq!(seen("/// a    table\nfn f() {}"), 0);
 }

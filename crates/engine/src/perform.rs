@@ -60,14 +60,11 @@ impl Way {
     }
 }
 
-/// Whether what a step sets is also set by the kernel's drivers by themselves, so that another value is nobody's doing.
-pub const fn is_also_set_by_drivers(step: &Step) -> bool {
-    matches!(step, Step::SetPower { .. })
-}
-
-/// Whether a step only makes sure that something stays as it is: recorded, so that the way back knows of it.
-fn keeps(step: &Step) -> bool {
-    matches!(step, Step::SetOverride { from, to, .. } if from == to)
+/// Whether a step is recorded although the host shows it made already. Power that is as it shall be is: the drivers that
+/// follow will change it. So is what only makes sure that something stays as it is, so that the way back knows of it.
+fn is_recorded_when_made(step: &Step) -> bool {
+    let facts = step.facts();
+    facts.set_by_drivers || (facts.recorded_unchanged && step.changes_nothing())
 }
 
 /// What a loss of power takes along needs no more than to survive the process; what outlasts it must be known after it.
@@ -105,8 +102,7 @@ impl Core {
         let subject = operation.subject;
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
-            // Power that is as it shall be is recorded all the same: the drivers that follow will change it.
-            Observed::After if !is_also_set_by_drivers(step) && !keeps(step) => {
+            Observed::After if !is_recorded_when_made(step) => {
                 self.write_for(operation, Durability::Process, |tx| {
                     operation.add_step(
                         tx,
@@ -120,8 +116,7 @@ impl Core {
                 self.reached(&JournalEvent::Recorded { subject, action });
                 return Ok(());
             }
-            // Drivers set power/control themselves when they bind.
-            Observed::Other(found) if !is_also_set_by_drivers(step) => {
+            Observed::Other(found) if !step.facts().set_by_drivers => {
                 return Err(StepError::Foreign { step: step.describe(), found });
             }
             _ => {}

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use model::{
-    Address, Checked, ClaimState, Code, HostError, Lock, Observed, Refusal, Step, restoring,
+    Address, Binding, Checked, ClaimState, Code, HostError, Lock, Observed, Refusal, Step,
+    WhenAbsent, restoring,
 };
 
 use crate::core::Core;
-use crate::perform::{StepError, is_also_set_by_drivers};
+use crate::perform::StepError;
 use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
 use crate::{HealthState, Outcome};
@@ -186,19 +187,6 @@ fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
     kept
 }
 
-/// Whether what a step changes is not the function itself, and so can be gone while the function is there: a node, a
-/// mediated device, a vGPU or persistence mode of a driver that has it no more, a unit.
-const fn is_of_something_else(step: &Step) -> bool {
-    is_grant(step)
-        || matches!(
-            step,
-            Step::RemoveMdev { .. }
-                | Step::SetVgpu { .. }
-                | Step::SetPersistence { .. }
-                | Step::SetUnit { .. }
-        )
-}
-
 /// A function can be found with one driver and reserved for another, for its next bind. It comes back to its own driver
 /// only while it is not reserved, so the reservation is put back after that.
 fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
@@ -227,16 +215,6 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
         }
     }
     kept
-}
-
-/// Whether nothing else follows from what somebody made of it meanwhile: it is left as it is, and the way back goes on.
-const fn stands_alone(step: &Step) -> bool {
-    is_grant(step) || step.outlasts_the_boot()
-}
-
-/// Nodes go with what they are the node of, and nothing follows from who may open them.
-const fn is_grant(step: &Step) -> bool {
-    matches!(step, Step::GrantGroup { .. } | Step::GrantNode { .. })
 }
 
 impl Restoring<'_> {
@@ -268,10 +246,9 @@ impl Restoring<'_> {
     /// Whether the functions on vfio still answer. One that is lost to its bus would only hold whoever touches it, and a
     /// driver that gets it back could take the host down: it is kept from both, for a person.
     fn look_at(&mut self, recorded: &[Recorded]) {
-        let bound = recorded.iter().filter_map(|recorded| match recorded.step() {
-            Some(Step::Bind { address, .. }) => Some(*address),
-            _ => None,
-        });
+        let to_vfio = |step: &&Step| step.facts().binding == Binding::ToVfio;
+        let steps = recorded.iter().filter_map(Recorded::step);
+        let bound = steps.filter(to_vfio).filter_map(Step::address);
         for address in bound.collect::<BTreeSet<_>>() {
             if self.left.contains(&address) {
                 continue;
@@ -307,6 +284,7 @@ impl Restoring<'_> {
         if self.left.contains(&address) {
             return Ok(());
         }
+        let facts = step.facts();
         match self.core.host.observe(step) {
             Ok(Observed::After) => Ok(()),
             Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
@@ -316,9 +294,9 @@ impl Restoring<'_> {
                 }
                 None => self.perform(address, step),
             },
-            // Drivers set power/control themselves when they bind; that is no other tool's doing.
-            Ok(Observed::Other(_)) if is_also_set_by_drivers(step) => self.perform(address, step),
-            Ok(Observed::Other(found)) if stands_alone(step) => {
+            // What drivers set is no other tool's doing.
+            Ok(Observed::Other(_)) if facts.set_by_drivers => self.perform(address, step),
+            Ok(Observed::Other(found)) if facts.stands_alone => {
                 let not_done = step.describe();
                 let note =
                     format!("not done: {not_done}; something else changed it since: {found}");
@@ -331,7 +309,7 @@ impl Restoring<'_> {
                 }
                 Ok(())
             }
-            Ok(Observed::Absent) if is_of_something_else(step) => Ok(()),
+            Ok(Observed::Absent) if facts.when_absent == WhenAbsent::Undone => Ok(()),
             Ok(Observed::Absent) => self.look_again(address, step, rest),
             Err(error) => {
                 self.step_failed(address, step, error);
@@ -345,7 +323,8 @@ impl Restoring<'_> {
     fn look_again(&mut self, address: Address, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
         let back = std::iter::once(step)
             .chain(rest)
-            .find(|later| matches!(later, Step::Return { .. }) && later.address() == Some(address));
+            .filter(|later| later.address() == Some(address))
+            .find(|later| later.facts().when_absent == WhenAbsent::FoundAgain);
         match back {
             Some(back) => self.perform(address, back),
             None => {
@@ -362,9 +341,9 @@ impl Restoring<'_> {
             && rest.iter().any(|later| {
                 later.changes_the_same(step) && self.core.host.observe(later) == Ok(Observed::After)
             });
-        (reserved_again || matches!(step, Step::Unbind { .. }))
+        (reserved_again || step.facts().binding == Binding::Taken)
             && rest.iter().any(|later| {
-                matches!(later, Step::Return { .. })
+                later.facts().binding == Binding::ToOwn
                     && later.address() == step.address()
                     && self.core.host.observe(later) == Ok(Observed::After)
             })
@@ -372,8 +351,9 @@ impl Restoring<'_> {
 
     /// For which other driver somebody reserved the function while it was ours: its own would not get it.
     fn reserved_by_others(&self, address: Address, step: &Step, rest: &[Step]) -> Option<String> {
-        if !matches!(step, Step::Unbind { .. } | Step::Return { .. }) {
-            return None;
+        match step.facts().binding {
+            Binding::Taken | Binding::ToOwn => {}
+            Binding::Unchanged | Binding::ToVfio => return None,
         }
         let own = std::iter::once(step).chain(rest).find_map(|later| match later {
             Step::Return { address: same, driver } if *same == address => Some(driver),

@@ -6,9 +6,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use engine::{Engine, InstanceState};
-use model::{ClaimState, Step};
-use support::{Rig, wish};
+use engine::{ClaimRequest, Engine, InstanceState};
+use model::{Address, ClaimState, Holder, Host as _, Step};
+use rusqlite::OptionalExtension as _;
+use support::{Rig, request, wish};
 
 const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
 
@@ -174,4 +175,56 @@ fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
         assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty());
         return;
     }
+}
+
+/// How many steps of plans the journal has, and how many of its restoring steps are ones of a plan again.
+fn planned_and_repeated(rig: &Rig) -> (u32, u32) {
+    let count = |sql: &str| rig.sqlite().query_row(sql, [], |row| row.get(0)).unwrap();
+    let planned = count("SELECT COUNT(*) FROM steps WHERE restoring = 0");
+    let repeated = count(
+        "SELECT COUNT(*) FROM steps WHERE restoring = 1
+         AND action IN (SELECT action FROM steps WHERE restoring = 0)",
+    );
+    (planned, repeated)
+}
+
+/// A process could have the number of the one that was asked to end, and a machine the function that was reset.
+#[test]
+fn recovery_repeats_no_step_of_a_plan() {
+    let neighbours = ["0000:11:00.0", "0000:11:01.0"];
+    let address: Address = neighbours[0].parse().unwrap();
+    let user = Holder {
+        address,
+        pid: Some(4711),
+        started: Some(1),
+        program: Some("dpdk".into()),
+        user: "dpdk (pid 4711)".into(),
+        by: "/dev/uio0".into(),
+        mdev: None,
+    };
+    let wanted = ClaimRequest { evict: true, reset: true, ..request("one", &neighbours) };
+    let (mut asked_only, mut reset_only) = (false, false);
+    for boundary in 0.. {
+        let rig = Rig::on(sim::gpus());
+        rig.host.hold(user.clone());
+        if rig.killed_at(boundary, |engine| drop(engine.claim(&wanted).unwrap())) {
+            break;
+        }
+        let why = format!("killed at boundary {boundary}");
+        let (planned, _) = planned_and_repeated(&rig);
+        let (users, resets) = (rig.host.holders(&[address]).unwrap(), rig.host.resets().len());
+        let last: Option<String> = rig
+            .sqlite()
+            .query_row("SELECT action FROM steps WHERE state = 'intended'", [], |row| row.get(0))
+            .optional()
+            .unwrap();
+        let last = last.unwrap_or_default();
+        asked_only |= last.contains("\"evict\"") && !users.is_empty();
+        reset_only |= last.contains("\"reset\"") && resets == 0;
+        rig.open_recovered();
+        assert_eq!(planned_and_repeated(&rig), (planned, 0), "{why}");
+        assert_eq!(rig.host.holders(&[address]).unwrap(), users, "{why}: it was asked again");
+        assert_eq!(rig.host.resets().len(), resets, "{why}: it was reset again");
+    }
+    assert!(asked_only && reset_only, "neither step was cut off before it was made");
 }

@@ -14,7 +14,7 @@ use model::{Address, Detail, Function};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::found;
+use crate::as_found;
 use crate::inventory::{DEVICES, senseless, unreadable};
 use crate::problem::words;
 use crate::root::{Dir, Root};
@@ -67,7 +67,7 @@ pub fn read(root: &Root, question: Question) -> Reading {
 
 fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
     let Reading { detail, notes, .. } = reading;
-    match found::driver_override(dir) {
+    match as_found::driver_override(dir) {
         Ok(set) => detail.driver_override = set,
         Err(Errno::NOENT) => {}
         Err(errno) => notes.push(unreadable("driver_override", errno)),

@@ -3,11 +3,12 @@
 //! [`LinuxHost`] is the real [`model::Host`]. What it reads for a listing ([`inventory`]) neither wakes nor locks a
 //! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline.
 
+mod as_found;
 mod capacity;
-mod check;
 mod detail;
 mod examining;
-mod found;
+mod function_files;
+mod health;
 mod holders;
 mod host_lock;
 pub mod inventory;
@@ -15,11 +16,13 @@ mod linux_host;
 mod live;
 mod mdevctl;
 pub mod memory_limit;
+mod node_access;
 mod nodes;
 mod place;
 pub mod platform;
 mod problem;
 mod process;
+mod program;
 pub mod record;
 pub mod reserve;
 mod root;

@@ -20,7 +20,8 @@ use crate::worker::{
     lock_name,
 };
 use crate::{
-    capacity, check, detail, found, holders, host_lock, mdevctl, platform, problem, reserve, step,
+    as_found, capacity, detail, health, holders, host_lock, mdevctl, platform, problem, reserve,
+    step,
 };
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
@@ -307,7 +308,7 @@ impl Host for LinuxHost {
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
         let recall = |address: Address| {
             if self.working.is_none() {
-                return found::read(&self.root, address);
+                return as_found::read(&self.root, address);
             }
             match self.read_locked(Job::Recall(address), address)? {
                 Answer::Found(found) => Ok(found),
@@ -339,7 +340,7 @@ impl Host for LinuxHost {
 
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
         if self.working.is_none() {
-            return check::look(&self.root, address, link);
+            return health::look(&self.root, address, link);
         }
         let job = Job::Check { address, link };
         match self.read_locked(job.clone(), address)? {
@@ -350,7 +351,7 @@ impl Host for LinuxHost {
 
     fn observe(&self, step: &Step) -> Result<Observed, HostError> {
         let Some(address) = step.address() else { return step::observe(&self.root, step) };
-        if self.working.is_none() || !step::observing_can_block(step) {
+        if self.working.is_none() || !step.facts().observing_can_block {
             return step::observe(&self.root, step);
         }
         let job = Job::Observe(step.clone());
@@ -371,9 +372,10 @@ impl Host for LinuxHost {
         {
             return Ok(());
         }
-        let (_turns, held) = working.enter(&job, &step.lock(), &besides(step), patience)?;
+        let (_turns, held) = working.enter(&job, &step.lock(), &step.locks_besides(), patience)?;
         // Nobody works on it, so what is seen holds: no worker is needed for what is done already.
-        if !step::observing_can_block(step) && step::observe(&self.root, step)? == Observed::After {
+        if !step.facts().observing_can_block && step::observe(&self.root, step)? == Observed::After
+        {
             return Ok(());
         }
         self.call(job, Some(held), patience).map(drop)
@@ -391,16 +393,6 @@ impl Host for LinuxHost {
 
     fn capacity(&self) -> Result<Capacity, HostError> {
         capacity::read(&self.root)
-    }
-}
-
-/// The locks that a step's worker takes besides its function's. What others of this process wait for them must neither
-/// be an error nor count against anybody's deadline.
-fn besides(step: &Step) -> Vec<Lock> {
-    match step {
-        Step::SetVfCount { .. } => vec![Lock::Host],
-        Step::Reset { domain, .. } => domain.iter().copied().map(Lock::Function).collect(),
-        _ => Vec::new(),
     }
 }
 

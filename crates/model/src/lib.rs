@@ -53,4 +53,7 @@ pub use names::{
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
 pub use refusal::{Code, Refusal};
-pub use step::{LinkBaseline, Lock, NodeAccess, Observed, Replay, Step, VfioNode, restoring};
+pub use step::{
+    Binding, LinkBaseline, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind,
+    UndoOrder, UndoStage, VfioNode, WhenAbsent, restoring,
+};

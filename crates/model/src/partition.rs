@@ -31,6 +31,19 @@ pub struct MdevDefinition {
     pub attributes: Vec<(String, String)>,
 }
 
+impl MdevDefinition {
+    /// The definition of a mediated device.
+    #[must_use]
+    pub fn new(
+        parent: Address,
+        uuid: Uuid,
+        type_id: &str,
+        attributes: &[(String, String)],
+    ) -> Self {
+        Self { parent, uuid, type_id: type_id.to_owned(), attributes: attributes.to_vec() }
+    }
+}
+
 /// How a part of a device is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mechanism", rename_all = "snake_case")]

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Address, Step};
 
-use crate::kernel::{
-    EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOENT, ENOMEM, ENOSPC, EPERM, Errno,
-};
+use crate::kernel::{EIO, Errno, errors};
 
 /// A fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,33 +146,6 @@ pub(crate) const fn scramble(seed: u64, turn: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
-const fn errors(step: &Step) -> &'static [Errno] {
-    match step {
-        Step::LoadModule { .. } => &[ENOENT, ENOMEM],
-        Step::SetOverride { .. } => &[ENOMEM, ENODEV],
-        Step::Unbind { .. } => &[ENODEV],
-        // A driver's probe fails with what it likes; these were seen.
-        Step::Bind { .. } | Step::Return { .. } => &[EBUSY, EINVAL, ENODEV, EIO, EAGAIN],
-        Step::SetPower { .. } => &[EIO],
-        Step::GrantGroup { .. } | Step::GrantNode { .. } => &[ENOENT],
-        Step::Evict { .. } => &[EPERM],
-        Step::SetPersistence { .. } | Step::SetUnit { .. } => &[EIO],
-        Step::Reset { .. } => &[EIO, EAGAIN],
-        Step::SetVfCount { .. } => &[EBUSY, ENOMEM, EIO, ENOSPC],
-        Step::SetAutoprobe { .. } => &[EIO],
-        Step::SetVf { .. } => &[EINVAL, EBUSY, EIO],
-        Step::CreateMdev { .. } => &[ENOSPC, EINVAL, EEXIST, EIO],
-        Step::RemoveMdev { .. } => &[EAGAIN, EBUSY],
-        Step::SetMdevAttribute { .. } => &[EINVAL],
-        Step::DefineMdev { .. }
-        | Step::UndefineMdev { .. }
-        | Step::ReserveAtBoot { .. }
-        | Step::UnreserveAtBoot { .. } => &[ENOSPC, EIO],
-        Step::SetVgpu { .. } => &[EBUSY, EINVAL, EIO],
-    }
 }
 
 /// One of the errors for a kind of step.

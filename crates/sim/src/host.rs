@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use model::reserve::Reserved;
 use model::{
-    Address, Capacity, HostError, HostLock, Lock, LockHolder, MdevDefinition, NodeAccess, Step,
+    Address, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides, MdevDefinition,
+    NodeAccess, Step,
 };
 use uuid::Uuid;
 
@@ -186,19 +187,15 @@ impl SimHost {
 }
 
 impl Inside {
-    /// All locks that a step takes: its own; that of the whole host where the kernel makes such changes one at a time;
-    /// a reset those of all that it hits.
+    /// All locks that a step takes.
     pub(crate) fn locks(&self, step: &Step) -> BTreeSet<Lock> {
         let mut locks = BTreeSet::from([step.lock()]);
-        match step {
-            Step::Reset { domain, .. } => locks.extend(domain.iter().copied().map(Lock::Function)),
-            Step::SetVfCount { .. } => {
-                locks.insert(Lock::Host);
-            }
-            Step::Return { address, .. } if self.kernel.removed.contains(address) => {
-                locks.insert(Lock::Host);
-            }
-            _ => {}
+        locks.extend(step.locks_besides());
+        let removed = |address| self.kernel.removed.contains(&address);
+        if step.facts().locks_besides == LocksBesides::HostToRescan
+            && step.address().is_some_and(removed)
+        {
+            locks.insert(Lock::Host);
         }
         locks
     }

@@ -1,9 +1,10 @@
 //! Binding an unbound function to a vfio driver.
 
-use model::{Address, HostError};
+use model::{Address, HostError, Observed};
 use rustix::io::Errno;
 
-use super::{bound_now, check_name, module, write};
+use super::load_module;
+use crate::function_files::{bound, bound_now, check_name, directory, write};
 use crate::inventory::DEVICES;
 use crate::problem;
 use crate::root::Root;
@@ -11,12 +12,25 @@ use crate::root::Root;
 const DRIVERS: &str = "sys/bus/pci/drivers";
 const PROBE: &str = "sys/bus/pci/drivers_probe";
 
+/// Whether that driver has it.
+///
+/// During a bind the kernel makes the `driver` link before it calls the driver's `probe` (`really_probe` in
+/// drivers/base/dd.c): what is seen here holds only while nobody has the lock of the function.
+pub fn observe(root: &Root, address: Address, driver: &str) -> Result<Observed, HostError> {
+    let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
+    Ok(match bound(root, &dir, address)? {
+        None => Observed::Before,
+        Some(now) if now == driver => Observed::After,
+        Some(now) => Observed::Other(format!("it bound to {now}")),
+    })
+}
+
 /// Has the kernel probe the function, with the override set by the step before.
 pub fn bind(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
     check_name(root, "driver", driver)?;
     let path = format!("{DRIVERS}/{driver}");
     if !root.exists(&path) {
-        return Err(module::no_driver(root, driver, &path));
+        return Err(load_module::no_driver(root, driver, &path));
     }
     if probe(root, address)?.is_some() {
         return Ok(());
@@ -47,7 +61,7 @@ pub fn by_name(root: &Root, address: Address, driver: &str) -> Result<(), HostEr
         return Ok(());
     }
     if errno == Errno::NOENT {
-        return Err(module::no_driver(root, driver, &path));
+        return Err(load_module::no_driver(root, driver, &path));
     }
     let action = format!("write {value:?} to");
     Err(problem::because(root, action, &path, errno, why(root, address, driver, errno)))

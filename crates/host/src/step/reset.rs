@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Address, Checked, HostError, LinkBaseline, Lock, is_vfio};
+use model::{Address, Checked, HostError, LinkBaseline, Lock, Observed, is_vfio};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use super::hold::hold;
-use super::{bound, function, write};
+use crate::function_files::{bound, directory, write};
 use crate::inventory::DEVICES;
 use crate::place::Place;
 use crate::root::Root;
 use crate::worker::Locks;
-use crate::{check, holders, problem};
+use crate::{health, holders, problem};
 
 /// How long the other functions of the domain may be worked on by others.
 const OTHERS: Duration = Duration::from_secs(20);
@@ -23,6 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Drivers that leave their device's DMA alone and have nothing to lose.
 const HARMLESS: [&str; 2] = ["pcieport", "pci-stub"];
+
+/// It does not show whether it was made.
+pub fn observe(root: &Root, address: Address) -> Result<Observed, HostError> {
+    Ok(if directory(root, address)?.is_some() { Observed::Before } else { Observed::Absent })
+}
 
 /// Resets a function, unless that would hit somebody.
 pub fn reset(
@@ -50,7 +54,7 @@ fn hold_others(
     let mut others: Vec<Address> = domain.iter().copied().filter(|one| *one != address).collect();
     others.sort_unstable();
     others.dedup();
-    others.into_iter().map(|one| hold(locks, &Lock::Function(one), OTHERS, step)).collect()
+    others.into_iter().map(|one| locks.hold(&Lock::Function(one), OTHERS, step)).collect()
 }
 
 /// Refuses while anybody uses what the reset hits, or where it hits more than was said.
@@ -72,7 +76,7 @@ fn refuse_if_it_hits(
     all.sort_unstable();
     all.dedup();
     for one in &all {
-        let Some(dir) = function(root, *one)? else { continue };
+        let Some(dir) = directory(root, *one)? else { continue };
         let Some(driver) = bound(root, &dir, *one)? else { continue };
         if !is_vfio(&driver, "vfio-pci") && !HARMLESS.contains(&driver.as_str()) {
             return Err(refused(format!(
@@ -123,7 +127,7 @@ fn see(
 ) -> Result<(), HostError> {
     let until = Instant::now() + TRAINING;
     loop {
-        let found = match check::look(root, address, link)? {
+        let found = match health::look(root, address, link)? {
             Checked::Well => return Ok(()),
             Checked::Silent => {
                 "that its configuration space reads as ones: it does not answer any more".into()

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use model::{Address, HostError, is_vfio};
+use model::{Address, HostError, Observed, is_vfio};
 use rustix::io::Errno;
 
-use super::check_name;
+use crate::function_files::{bound, check_name, directory, write};
 use crate::inventory::DEVICES;
 use crate::root::Root;
 use crate::{holders, problem};
@@ -13,6 +13,19 @@ use crate::{holders, problem};
 /// How often the NVIDIA driver is asked to let nobody else in, and how long between.
 const TRIES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(200);
+
+/// Whether its driver has it still.
+///
+/// During an unbind the kernel removes the `driver` link first and calls the driver's `remove` then
+/// (`__device_release_driver` in drivers/base/dd.c): what is seen here holds only while nobody has the lock of the function.
+pub fn observe(root: &Root, address: Address, driver: &str) -> Result<Observed, HostError> {
+    let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
+    Ok(match bound(root, &dir, address)? {
+        None => Observed::After,
+        Some(now) if now == driver => Observed::Before,
+        Some(now) => Observed::Other(format!("it bound to {now}")),
+    })
+}
 
 /// Unbinds a function, unless its driver would wait for somebody.
 pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
@@ -26,7 +39,7 @@ pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostErr
     if root.exists(&lock) {
         lock_nvidia(root, address, &lock)?;
     }
-    let written = super::write(root, address, &path, &address.to_string());
+    let written = write(root, address, &path, &address.to_string());
     if written.is_err() && root.exists(&lock) {
         let _ = root.write(&lock, "0");
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::Lock;
+use model::{HostError, Lock};
 use rustix::fd::OwnedFd;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -99,6 +99,21 @@ impl Locks {
                 return Ok(taken);
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Takes a lock that a step needs besides the one that came with its job, waiting for whoever has it.
+    ///
+    /// # Errors
+    /// Where it cannot be had in time, or its file cannot be made or opened.
+    pub fn hold(&self, lock: &Lock, patience: Duration, step: &str) -> Result<OwnedFd, HostError> {
+        match self.wait_for(lock, patience) {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => Err(HostError::Locked { step: step.into(), lock: lock_name(lock) }),
+            Err(error) => Err(HostError::Worker {
+                step: step.into(),
+                reason: format!("the lock {} cannot be had: {error}", lock_name(lock)),
+            }),
         }
     }
 

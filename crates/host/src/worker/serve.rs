@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::protocol::{self, Answer, Job, LIMIT, Outcome, Request};
 use crate::root::Root;
 use crate::worker::Locks;
-use crate::{check, detail, found, holders, problem, step, sys};
+use crate::{as_found, detail, health, holders, problem, step, sys};
 
 /// So many bytes of an answer may be holders.
 const ROOM: usize = LIMIT - (4 << 10);
@@ -73,7 +73,7 @@ fn work(request: &Request) -> Outcome {
             step::perform(&root, &locks, step).map(|()| Answer::Done)
         }
         Job::Observe(step) => step::observe(&root, step).map(Answer::Observed),
-        Job::Recall(address) => found::read(&root, *address).map(Answer::Found),
+        Job::Recall(address) => as_found::read(&root, *address).map(Answer::Found),
         Job::FindHolders(addresses) => {
             holders::find(&root, addresses).map(|found| Answer::Held(fitting(found, ROOM)))
         }
@@ -81,7 +81,7 @@ fn work(request: &Request) -> Outcome {
             let read = |question: &_| detail::read(&root, *question);
             Ok(Answer::Detail(questions.iter().map(read).collect()))
         }
-        Job::Check { address, link } => check::look(&root, *address, *link).map(Answer::Checked),
+        Job::Check { address, link } => health::look(&root, *address, *link).map(Answer::Checked),
         Job::ReadVf { parent, index } => step::vf_settings(&root, *parent, *index).map(Answer::Vf),
     }
 }

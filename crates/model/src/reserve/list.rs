@@ -18,6 +18,12 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// A function that is reserved for a driver while it has these ids.
+    #[must_use]
+    pub fn new(address: Address, vendor: Id, device: Id, driver: &str) -> Self {
+        Self { address, vendor, device, driver: driver.to_owned() }
+    }
+
     /// A function as it is found now.
     #[must_use]
     pub fn of(function: &Function) -> Self {

@@ -1,138 +1,161 @@
-//! What is fixed of each kind of step.
+//! What every kind of step says of itself, in one literal without defaults: a new kind does not compile until all is said.
 
 use std::time::Duration;
 
-use super::{Lock, Replay, Step, VfioNode};
+use super::{Lock, Step, StepKind};
 use crate::reserve::Reserved;
 use crate::{Address, MdevDefinition};
 
-impl Step {
-    /// The function that the step is about, if it is about one.
+/// What is fixed of a kind of step. Each kind's is in the file of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepFacts {
+    /// Its word in the journal, and the name of its files in `model`, `host` and `sim`.
+    pub name: &'static str,
+    /// The kind of the step that puts back what it changed; `None` where nothing has to be put back.
+    pub undone_by: Option<StepKind>,
+    /// How long it may take in a worker before its device counts as wedged.
+    pub deadline: Duration,
+    /// Where it stands among the steps that undo; `None` where no kind is undone by it.
+    pub undo_order: Option<UndoOrder>,
+    /// What it does with the driver of its function.
+    pub binding: Binding,
+    /// Which locks its worker takes besides its own.
+    pub locks_besides: LocksBesides,
+    /// Whether looking at it could wait: for the lock of a device, for its driver, for the lock of all network interfaces,
+    /// for a program or for systemd. Then a worker looks. Every step is made by a worker.
+    pub observing_can_block: bool,
+    /// Whether the kernel, asked for it, waits without an end until no process uses the device: a worker looks for users first.
+    pub waits_for_users: bool,
+    /// Whether the host shows that it was made.
+    pub shows: bool,
+    /// Whether what it changes is still there after a boot: a file, and not the kernel's state. Its intent has to be on the
+    /// disk before it is made, and it is undone in whichever boot its claim ends.
+    pub outlasts_the_boot: bool,
+    /// What it means where its function, or what it is about, is not there.
+    pub when_absent: WhenAbsent,
+    /// Whether the kernel's drivers set it too, so that another value is no other tool's doing.
+    pub set_by_drivers: bool,
+    /// Whether one that leaves all as it is is recorded all the same, so that the way back knows of it.
+    pub recorded_unchanged: bool,
+    /// Whether nothing else follows from what another tool made of it: it is left as it is, and undoing goes on.
+    pub stands_alone: bool,
+}
+
+/// Where a step stands among those that undo. Within one function, in this order: what is written down of it first, for
+/// nothing follows from that; then access, then the partition, then the override, so that the probe that follows finds the
+/// function's own driver; power late, because drivers set it when they bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UndoOrder {
+    /// Files, before all functions.
+    Files,
+    /// Who may open nodes, before all functions.
+    Access,
+    /// The part of a device.
+    Partition,
+    /// `driver_override`.
+    Override,
+    /// The vfio driver lets go.
+    Unbind,
+    /// The own driver gets it back.
+    Return,
+    /// What a parent knows of its parts.
+    Parent,
+    /// Automatic drivers: virtual functions that come back get drivers, or none, as they did when they were found.
+    Autoprobe,
+    /// How many virtual functions there are.
+    VfCount,
+    /// Persistence mode.
+    Persistence,
+    /// Whether it may sleep.
+    Power,
+    /// Units, after all functions.
+    Units,
+}
+
+/// Which functions a step of the way back waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UndoStage {
+    /// It comes before all functions are given back.
+    BeforeAll,
+    /// It comes when the turn of its function comes.
+    EachFunction,
+    /// It comes when all functions are back.
+    AfterAll,
+}
+
+impl UndoOrder {
+    /// Whether it comes with its function, or before or after all of them.
     #[must_use]
-    pub const fn address(&self) -> Option<Address> {
+    pub const fn stage(self) -> UndoStage {
         match self {
-            Self::LoadModule { .. } => None,
-            Self::SetOverride { address, .. }
-            | Self::Unbind { address, .. }
-            | Self::Bind { address, .. }
-            | Self::Return { address, .. }
-            | Self::SetPower { address, .. }
-            | Self::GrantGroup { address, .. }
-            | Self::GrantNode { address, .. }
-            | Self::Evict { address, .. }
-            | Self::SetPersistence { address, .. }
-            | Self::SetUnit { address, .. }
-            | Self::Reset { address, .. }
-            | Self::SetVfCount { address, .. }
-            | Self::SetAutoprobe { address, .. }
-            | Self::SetVf { address, .. }
-            | Self::CreateMdev { address, .. }
-            | Self::RemoveMdev { address, .. }
-            | Self::SetMdevAttribute { address, .. }
-            | Self::DefineMdev { address, .. }
-            | Self::UndefineMdev { address, .. }
-            | Self::ReserveAtBoot { address, .. }
-            | Self::UnreserveAtBoot { address, .. }
-            | Self::SetVgpu { address, .. } => Some(*address),
+            Self::Files | Self::Access => UndoStage::BeforeAll,
+            Self::Partition
+            | Self::Override
+            | Self::Unbind
+            | Self::Return
+            | Self::Parent
+            | Self::Autoprobe
+            | Self::VfCount
+            | Self::Persistence
+            | Self::Power => UndoStage::EachFunction,
+            Self::Units => UndoStage::AfterAll,
         }
     }
+}
 
-    /// The step that puts back what this one changed; `None` where nothing has to be put back.
-    #[must_use]
-    pub fn inverse(&self) -> Option<Self> {
-        Some(match self.clone() {
-            Self::LoadModule { .. }
-            | Self::Evict { .. }
-            | Self::Reset { .. }
-            | Self::SetMdevAttribute { .. } => return None,
-            Self::SetOverride { address, from, to } => {
-                Self::SetOverride { address, from: to, to: from }
-            }
-            Self::Unbind { address, driver } => Self::Return { address, driver },
-            Self::Bind { address, driver } | Self::Return { address, driver } => {
-                Self::Unbind { address, driver }
-            }
-            Self::SetPower { address, from, to } => Self::SetPower { address, from: to, to: from },
-            Self::GrantGroup { address, group, from, to } => {
-                Self::GrantGroup { address, group, from: to, to: from }
-            }
-            Self::GrantNode { address, node, from, to } => {
-                Self::GrantNode { address, node, from: to, to: from }
-            }
-            Self::SetPersistence { address, from, to } => {
-                Self::SetPersistence { address, from: to, to: from }
-            }
-            Self::SetUnit { address, unit, from, to } => {
-                Self::SetUnit { address, unit, from: to, to: from }
-            }
-            Self::SetVfCount { address, from, to } => {
-                Self::SetVfCount { address, from: to, to: from }
-            }
-            Self::SetAutoprobe { address, from, to } => {
-                Self::SetAutoprobe { address, from: to, to: from }
-            }
-            Self::SetVf { address, parent, index, from, to } => {
-                Self::SetVf { address, parent, index, from: to, to: from }
-            }
-            Self::CreateMdev { address, uuid, type_id } => {
-                Self::RemoveMdev { address, uuid, type_id }
-            }
-            Self::RemoveMdev { address, uuid, type_id } => {
-                Self::CreateMdev { address, uuid, type_id }
-            }
-            Self::DefineMdev { address, uuid, type_id, attributes } => {
-                Self::UndefineMdev { address, uuid, type_id, attributes }
-            }
-            Self::UndefineMdev { address, uuid, type_id, attributes } => {
-                Self::DefineMdev { address, uuid, type_id, attributes }
-            }
-            Self::ReserveAtBoot { address, vendor, device, driver } => {
-                Self::UnreserveAtBoot { address, vendor, device, driver }
-            }
-            Self::UnreserveAtBoot { address, vendor, device, driver } => {
-                Self::ReserveAtBoot { address, vendor, device, driver }
-            }
-            Self::SetVgpu { address, from, to } => Self::SetVgpu { address, from: to, to: from },
-        })
-    }
+/// What a step does with the driver of its function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Nothing.
+    Unchanged,
+    /// It takes the function from its driver.
+    Taken,
+    /// It binds the function to a vfio driver.
+    ToVfio,
+    /// It gives the function back to its own driver.
+    ToOwn,
+}
 
+/// Which locks a step's worker takes besides the one that comes with its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocksBesides {
+    /// None.
+    None,
+    /// The whole host's: the kernel takes one lock for VF counts, removals and rescans.
+    Host,
+    /// The whole host's, where the function has to be found again by a rescan.
+    HostToRescan,
+    /// Those of all functions that it hits.
+    Domain,
+}
+
+/// What it means where a step's function, or what the step is about, is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAbsent {
+    /// It cannot be made.
+    Fails,
+    /// It is not about the function itself but of what can be gone while the function is there (a node, a mediated device, a
+    /// vGPU or persistence mode of a driver that has it no more, a unit): undone already, and it cannot be made.
+    Undone,
+    /// It is made all the same: it looks for the function by a rescan.
+    FoundAgain,
+}
+
+/// What follows from the facts.
+impl Step {
     /// How long the step may take in a worker before its device counts as wedged.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
-        Duration::from_secs(match self {
-            Self::SetOverride { .. }
-            | Self::SetPower { .. }
-            | Self::GrantGroup { .. }
-            | Self::GrantNode { .. }
-            | Self::SetAutoprobe { .. }
-            | Self::SetVf { .. }
-            | Self::SetMdevAttribute { .. } => 10,
-            // A disk under load may take its time for a sync.
-            Self::DefineMdev { .. }
-            | Self::UndefineMdev { .. }
-            | Self::ReserveAtBoot { .. }
-            | Self::UnreserveAtBoot { .. } => 60,
-            Self::LoadModule { .. }
-            | Self::Bind { .. }
-            | Self::CreateMdev { .. }
-            | Self::RemoveMdev { .. }
-            | Self::SetVgpu { .. }
-            | Self::SetPersistence { .. }
-            | Self::Evict { .. }
-            | Self::SetUnit { .. } => 60,
-            // NVIDIA's and NVMe drivers flush and shut down.
-            Self::Unbind { .. } => 60,
-            Self::Return { .. } => 90,
-            // The kernel itself waits 65 s for a function to come back from an FLR, and as long again from the bus reset that
-            // it tries then (`pci_dev_wait` in drivers/pci/pci.c): it shall be the one that says that it is lost.
-            Self::Reset { .. } => 150,
-            // Seen: more than 30 s for the VFs of eight GPUs, one after another.
-            Self::SetVfCount { .. } => 180,
-        })
+        self.facts().deadline
     }
 
-    /// What a worker locks while it does the step. Those that the kernel does one at a time on a whole host take
-    /// [`Lock::Host`] besides, and a reset takes all of its domain: in the worker, so that whoever waits is the worker.
+    /// Whether what it changes is still there after a boot.
+    #[must_use]
+    pub const fn outlasts_the_boot(&self) -> bool {
+        self.facts().outlasts_the_boot
+    }
+
+    /// What a worker locks while it does the step: [`locks_besides`](Self::locks_besides) tells what more it takes.
     #[must_use]
     pub const fn lock(&self) -> Lock {
         match self.address() {
@@ -141,150 +164,57 @@ impl Step {
         }
     }
 
-    /// Whether it may be made again when it cannot be told whether it was made.
+    /// The locks that its worker always takes besides [`lock`](Self::lock): in the worker, so that whoever waits is the
+    /// worker. What others of this process wait for them must neither be an error nor count against a deadline.
     #[must_use]
-    pub const fn replay(&self) -> Replay {
-        match self {
-            Self::Evict { .. } | Self::Reset { .. } => Replay::Ask,
-            _ => Replay::Safe,
+    pub fn locks_besides(&self) -> Vec<Lock> {
+        match self.facts().locks_besides {
+            LocksBesides::None | LocksBesides::HostToRescan => Vec::new(),
+            LocksBesides::Host => vec![Lock::Host],
+            LocksBesides::Domain => self.domain().iter().copied().map(Lock::Function).collect(),
         }
     }
 
-    /// mdevctl's definition that it writes or takes away.
-    #[must_use]
-    pub fn definition(&self) -> Option<MdevDefinition> {
-        match self.clone() {
-            Self::DefineMdev { address: parent, uuid, type_id, attributes }
-            | Self::UndefineMdev { address: parent, uuid, type_id, attributes } => {
-                Some(MdevDefinition { parent, uuid, type_id, attributes })
-            }
-            _ => None,
-        }
+    /// All functions that it hits, where those are more than its own.
+    fn domain(&self) -> &[Address] {
+        let Self::Reset { domain, .. } = self else { return &[] };
+        domain
     }
 
-    /// What it puts on the list of the next boot, or takes off it.
+    /// Whether it leaves all as it is.
     #[must_use]
-    pub fn reservation(&self) -> Option<Reserved> {
-        match self.clone() {
-            Self::ReserveAtBoot { address, vendor, device, driver }
-            | Self::UnreserveAtBoot { address, vendor, device, driver } => {
-                Some(Reserved { address, vendor, device, driver })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether what it changes is still there after a boot: a file, and not the kernel's state. Its intent has to be on the
-    /// disk before it is made, and it is undone in whichever boot its claim ends.
-    #[must_use]
-    pub const fn outlasts_the_boot(&self) -> bool {
-        matches!(
-            self,
-            Self::DefineMdev { .. }
-                | Self::UndefineMdev { .. }
-                | Self::ReserveAtBoot { .. }
-                | Self::UnreserveAtBoot { .. }
-        )
+    pub fn changes_nothing(&self) -> bool {
+        self.inverse().as_ref() == Some(self)
     }
 
     /// Whether two steps change the same thing, so that the earlier of the two knows how it was found.
     #[must_use]
     pub fn changes_the_same(&self, other: &Self) -> bool {
-        let mdev = |step: &Self| match step {
-            Self::CreateMdev { uuid, .. }
-            | Self::RemoveMdev { uuid, .. }
-            | Self::DefineMdev { uuid, .. }
-            | Self::UndefineMdev { uuid, .. } => Some(*uuid),
-            Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Some(*uuid),
-            _ => None,
-        };
-        let unit = |step: &Self| match step {
-            Self::SetUnit { unit, .. } => Some(unit.clone()),
-            _ => None,
-        };
         self.address().is_some()
             && self.address() == other.address()
-            && std::mem::discriminant(self) == std::mem::discriminant(other)
-            && mdev(self) == mdev(other)
-            && unit(self) == unit(other)
+            && self.kind() == other.kind()
+            && self.part() == other.part()
     }
 
-    /// The step in words, for journals, plans and progress.
+    /// mdevctl's definition that it writes or takes away.
     #[must_use]
-    pub fn describe(&self) -> String {
-        let switch = |on: bool| if on { "on" } else { "off" };
-        match self {
-            Self::LoadModule { module } => format!("load {module}"),
-            Self::SetOverride { address, to: Some(to), .. } => {
-                format!("reserve {address} for {to}")
-            }
-            Self::SetOverride { address, to: None, .. } => {
-                format!("clear the reservation of {address}")
-            }
-            Self::Unbind { address, driver } => format!("take {address} from {driver}"),
-            Self::Bind { address, driver } => format!("bind {address} to {driver}"),
-            Self::Return { address, driver } => format!("give {address} back to {driver}"),
-            Self::SetPower { address, to, .. } => {
-                format!("set power control of {address} to {}", to.as_str())
-            }
-            Self::GrantGroup { group, to, .. } => {
-                format!("let uid {} open IOMMU group {group}", to.uid)
-            }
-            Self::GrantNode { address, node: VfioNode::Device, to, .. } => {
-                format!("let uid {} open the VFIO device of {address}", to.uid)
-            }
-            Self::GrantNode { node: VfioNode::MdevGroup(uuid), to, .. } => {
-                format!("let uid {} open the mediated device {uuid}", to.uid)
-            }
-            Self::Evict { address, user, .. } => format!("ask {user} to let go of {address}"),
-            Self::SetPersistence { address, to, .. } => {
-                format!("switch persistence mode of {address} {}", switch(*to))
-            }
-            Self::SetUnit { unit, to: true, .. } => format!("start {unit}"),
-            Self::SetUnit { unit, to: false, .. } => format!("stop {unit}"),
-            Self::Reset { address, .. } => format!("reset {address}"),
-            Self::SetVfCount { address, to, .. } => {
-                format!("set the number of virtual functions of {address} to {to}")
-            }
-            Self::SetAutoprobe { address, to, .. } => {
-                format!(
-                    "switch automatic drivers for virtual functions of {address} {}",
-                    switch(*to)
-                )
-            }
-            Self::SetVf { address, parent, index, to, .. } => {
-                format!("tell {parent} of its virtual function {index} ({address}): {to}")
-            }
-            Self::CreateMdev { address, uuid, type_id } => {
-                format!("make mediated device {uuid} ({type_id}) on {address}")
-            }
-            Self::RemoveMdev { address, uuid, .. } => {
-                format!("remove mediated device {uuid} from {address}")
-            }
-            Self::SetMdevAttribute { uuid, name, value, .. } => {
-                format!("write {value:?} to {name} of mediated device {uuid}")
-            }
-            Self::SetVgpu { address, to: 0, .. } => format!("free the vGPU of {address}"),
-            Self::SetVgpu { address, to, .. } => format!("make {address} a vGPU of type {to}"),
-            Self::DefineMdev { .. }
-            | Self::UndefineMdev { .. }
-            | Self::ReserveAtBoot { .. }
-            | Self::UnreserveAtBoot { .. } => self.describe_file(),
-        }
+    pub fn definition(&self) -> Option<MdevDefinition> {
+        let (Self::DefineMdev { address, uuid, type_id, attributes }
+        | Self::UndefineMdev { address, uuid, type_id, attributes }) = self.clone()
+        else {
+            return None;
+        };
+        Some(MdevDefinition { parent: address, uuid, type_id, attributes })
     }
 
-    /// A step that changes files, in words.
-    fn describe_file(&self) -> String {
-        match self {
-            Self::DefineMdev { uuid, .. } => format!("define mediated device {uuid} for mdevctl"),
-            Self::UndefineMdev { uuid, .. } => format!("take mdevctl's definition of {uuid} away"),
-            Self::ReserveAtBoot { address, driver, .. } => {
-                format!("reserve {address} for {driver} at the next boots")
-            }
-            Self::UnreserveAtBoot { address, .. } => {
-                format!("reserve {address} no longer at the next boots")
-            }
-            _ => String::new(),
-        }
+    /// What it puts on the list of the next boot, or takes off it.
+    #[must_use]
+    pub fn reservation(&self) -> Option<Reserved> {
+        let (Self::ReserveAtBoot { address, vendor, device, driver }
+        | Self::UnreserveAtBoot { address, vendor, device, driver }) = self.clone()
+        else {
+            return None;
+        };
+        Some(Reserved { address, vendor, device, driver })
     }
 }

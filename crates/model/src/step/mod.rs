@@ -1,49 +1,42 @@
-//! One change to the host: its check, its inverse, its deadline, and whether it may be replayed.
+//! One change to the host: its check, its inverse and its deadline. Each kind has a file of its name here, and in `host`
+//! and `sim`.
 
+mod bind;
+mod create_mdev;
+mod define_mdev;
+mod evict;
 mod facts;
+mod grant_group;
+mod grant_node;
+mod load_module;
+mod remove_mdev;
+mod reserve_at_boot;
+mod reset;
 mod restoring;
+mod r#return;
+mod set_autoprobe;
+mod set_mdev_attribute;
+mod set_override;
+mod set_persistence;
+mod set_power;
+mod set_unit;
+mod set_vf;
+mod set_vf_count;
+mod set_vgpu;
+mod unbind;
+mod undefine_mdev;
+mod unreserve_at_boot;
+mod values;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Address, Id, PowerControl, VfSettings};
+use crate::reserve::Reserved;
+use crate::{Address, Id, MdevDefinition, PowerControl, VfSettings};
 
+pub use facts::{Binding, LocksBesides, StepFacts, UndoOrder, UndoStage, WhenAbsent};
 pub use restoring::restoring;
-
-/// Owner and mode of a device node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeAccess {
-    /// Owning user.
-    pub uid: u32,
-    /// Owning group.
-    pub gid: u32,
-    /// Permission bits.
-    pub mode: u32,
-}
-
-impl NodeAccess {
-    /// What the kernel gives a new `/dev/vfio/N` (`vfio_main.c`: the class sets no mode, so devtmpfs makes 0600 root).
-    pub const KERNEL_DEFAULT: Self = Self { uid: 0, gid: 0, mode: 0o600 };
-}
-
-/// Which node of VFIO's is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VfioNode {
-    /// The device's own, `/dev/vfio/devices/vfioN`, for iommufd.
-    Device,
-    /// The group of a mediated device, `/dev/vfio/N`.
-    MdevGroup(Uuid),
-}
-
-/// How a link was when its device was well: after a reset it must not be slower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkBaseline {
-    /// Tenths of GT/s.
-    pub speed: u16,
-    /// Lanes.
-    pub width: u8,
-}
+pub use values::{LinkBaseline, Lock, NodeAccess, Observed, VfioNode};
 
 /// One change to the host's devices. It carries what it replaces, so that its inverse is another step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +142,7 @@ pub enum Step {
         to: bool,
     },
     /// Reset the function by the kernel's `reset`, and see that it answers afterwards and that its link is as good as
-    /// before. It has no inverse, and is not replayed: a machine may hold the function by then.
+    /// before. It has no inverse, and is never made again: a machine may hold the function by then.
     Reset {
         /// The function.
         address: Address,
@@ -274,35 +267,237 @@ pub enum Step {
     },
 }
 
-/// What the host shows of a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Observed {
-    /// As it was before the step.
-    Before,
-    /// As the step leaves it.
-    After,
-    /// Neither: somebody else changed it since. It says what is there.
-    Other(String),
-    /// The function (or node) is not there any more.
-    Absent,
+/// The kinds of steps, each with the module of its facts: one line a kind.
+macro_rules! kinds {
+    ($($kind:ident => $home:ident,)+) => {
+        /// A kind of step: a [`Step`] without what it carries.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum StepKind {
+            $(#[doc = concat!("[`Step::", stringify!($kind), "`].")] $kind,)+
+        }
+
+        impl StepKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// What is fixed of it.
+            #[must_use]
+            pub const fn facts(self) -> StepFacts {
+                match self {
+                    $(Self::$kind => $home::FACTS,)+
+                }
+            }
+        }
+
+        impl Step {
+            /// Its kind.
+            #[must_use]
+            pub const fn kind(&self) -> StepKind {
+                match self {
+                    $(Self::$kind { .. } => StepKind::$kind,)+
+                }
+            }
+        }
+    };
 }
 
-/// Which part of the host a step locks, for workers and for recovery.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lock {
-    /// One function.
-    Function(Address),
-    /// The whole host: the kernel takes one lock for VF counts, remove and rescan.
-    Host,
+kinds! {
+    LoadModule => load_module,
+    SetOverride => set_override,
+    Unbind => unbind,
+    Bind => bind,
+    Return => r#return,
+    SetPower => set_power,
+    GrantGroup => grant_group,
+    GrantNode => grant_node,
+    Evict => evict,
+    SetPersistence => set_persistence,
+    SetUnit => set_unit,
+    Reset => reset,
+    SetVfCount => set_vf_count,
+    SetAutoprobe => set_autoprobe,
+    SetVf => set_vf,
+    CreateMdev => create_mdev,
+    RemoveMdev => remove_mdev,
+    SetMdevAttribute => set_mdev_attribute,
+    DefineMdev => define_mdev,
+    UndefineMdev => undefine_mdev,
+    ReserveAtBoot => reserve_at_boot,
+    UnreserveAtBoot => unreserve_at_boot,
+    SetVgpu => set_vgpu,
 }
 
-/// Whether a step may be made again when it cannot be told whether it was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// It shows on the host whether it was made, and making it twice does no harm.
-    Safe,
-    /// It does not show, and making it again could hit somebody else: a person decides.
-    Ask,
+/// What tells two changes of one kind with one function apart.
+#[derive(PartialEq)]
+enum Part<'a> {
+    /// Nothing: they change the same.
+    Whole,
+    Mdev(Uuid),
+    Unit(&'a str),
+}
+
+impl Step {
+    /// What is fixed of its kind.
+    #[must_use]
+    pub const fn facts(&self) -> StepFacts {
+        self.kind().facts()
+    }
+}
+
+/// What depends on what a step carries: each kind's answer is in its file.
+impl Step {
+    /// The function that the step is about, if it is about one.
+    #[must_use]
+    pub const fn address(&self) -> Option<Address> {
+        match self {
+            Self::LoadModule { .. } => None,
+            Self::SetOverride { address, .. }
+            | Self::Unbind { address, .. }
+            | Self::Bind { address, .. }
+            | Self::Return { address, .. }
+            | Self::SetPower { address, .. }
+            | Self::GrantGroup { address, .. }
+            | Self::GrantNode { address, .. }
+            | Self::Evict { address, .. }
+            | Self::SetPersistence { address, .. }
+            | Self::SetUnit { address, .. }
+            | Self::Reset { address, .. }
+            | Self::SetVfCount { address, .. }
+            | Self::SetAutoprobe { address, .. }
+            | Self::SetVf { address, .. }
+            | Self::CreateMdev { address, .. }
+            | Self::RemoveMdev { address, .. }
+            | Self::SetMdevAttribute { address, .. }
+            | Self::DefineMdev { address, .. }
+            | Self::UndefineMdev { address, .. }
+            | Self::ReserveAtBoot { address, .. }
+            | Self::UnreserveAtBoot { address, .. }
+            | Self::SetVgpu { address, .. } => Some(*address),
+        }
+    }
+
+    /// What of its function it changes, where that is not the only one of its kind.
+    fn part(&self) -> Part<'_> {
+        match self {
+            Self::CreateMdev { uuid, .. }
+            | Self::RemoveMdev { uuid, .. }
+            | Self::DefineMdev { uuid, .. }
+            | Self::UndefineMdev { uuid, .. }
+            | Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Part::Mdev(*uuid),
+            Self::SetUnit { unit, .. } => Part::Unit(unit),
+            Self::LoadModule { .. }
+            | Self::SetOverride { .. }
+            | Self::Unbind { .. }
+            | Self::Bind { .. }
+            | Self::Return { .. }
+            | Self::SetPower { .. }
+            | Self::GrantGroup { .. }
+            | Self::GrantNode { node: VfioNode::Device, .. }
+            | Self::Evict { .. }
+            | Self::SetPersistence { .. }
+            | Self::Reset { .. }
+            | Self::SetVfCount { .. }
+            | Self::SetAutoprobe { .. }
+            | Self::SetVf { .. }
+            // Not undone one by one: they go with their device.
+            | Self::SetMdevAttribute { .. }
+            | Self::ReserveAtBoot { .. }
+            | Self::UnreserveAtBoot { .. }
+            | Self::SetVgpu { .. } => Part::Whole,
+        }
+    }
+
+    /// The step that puts back what this one changed; `None` where nothing has to be put back.
+    #[must_use]
+    pub fn inverse(&self) -> Option<Self> {
+        Some(match self.clone() {
+            Self::LoadModule { .. }
+            | Self::Evict { .. }
+            | Self::Reset { .. }
+            | Self::SetMdevAttribute { .. } => return None,
+            Self::SetOverride { address, from, to } => set_override::inverse(address, from, to),
+            Self::Unbind { address, driver } => unbind::inverse(address, driver),
+            Self::Bind { address, driver } => bind::inverse(address, driver),
+            Self::Return { address, driver } => r#return::inverse(address, driver),
+            Self::SetPower { address, from, to } => set_power::inverse(address, from, to),
+            Self::GrantGroup { address, group, from, to } => {
+                grant_group::inverse(address, group, from, to)
+            }
+            Self::GrantNode { address, node, from, to } => {
+                grant_node::inverse(address, node, from, to)
+            }
+            Self::SetPersistence { address, from, to } => {
+                set_persistence::inverse(address, from, to)
+            }
+            Self::SetUnit { address, unit, from, to } => set_unit::inverse(address, unit, from, to),
+            Self::SetVfCount { address, from, to } => set_vf_count::inverse(address, from, to),
+            Self::SetAutoprobe { address, from, to } => set_autoprobe::inverse(address, from, to),
+            Self::SetVf { address, parent, index, from, to } => {
+                set_vf::inverse(address, parent, index, from, to)
+            }
+            Self::CreateMdev { address, uuid, type_id } => {
+                create_mdev::inverse(address, uuid, type_id)
+            }
+            Self::RemoveMdev { address, uuid, type_id } => {
+                remove_mdev::inverse(address, uuid, type_id)
+            }
+            Self::DefineMdev { address: parent, uuid, type_id, attributes } => {
+                define_mdev::inverse(MdevDefinition { parent, uuid, type_id, attributes })
+            }
+            Self::UndefineMdev { address: parent, uuid, type_id, attributes } => {
+                undefine_mdev::inverse(MdevDefinition { parent, uuid, type_id, attributes })
+            }
+            Self::ReserveAtBoot { address, vendor, device, driver } => {
+                reserve_at_boot::inverse(Reserved { address, vendor, device, driver })
+            }
+            Self::UnreserveAtBoot { address, vendor, device, driver } => {
+                unreserve_at_boot::inverse(Reserved { address, vendor, device, driver })
+            }
+            Self::SetVgpu { address, from, to } => set_vgpu::inverse(address, from, to),
+        })
+    }
+
+    /// The step in words, for journals, plans and progress.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::LoadModule { module } => load_module::describe(module),
+            Self::SetOverride { address, to, .. } => {
+                set_override::describe(*address, to.as_deref())
+            }
+            Self::Unbind { address, driver } => unbind::describe(*address, driver),
+            Self::Bind { address, driver } => bind::describe(*address, driver),
+            Self::Return { address, driver } => r#return::describe(*address, driver),
+            Self::SetPower { address, to, .. } => set_power::describe(*address, *to),
+            Self::GrantGroup { group, to, .. } => grant_group::describe(*group, *to),
+            Self::GrantNode { address, node, to, .. } => grant_node::describe(*address, *node, *to),
+            Self::Evict { address, user, .. } => evict::describe(*address, user),
+            Self::SetPersistence { address, to, .. } => set_persistence::describe(*address, *to),
+            Self::SetUnit { unit, to, .. } => set_unit::describe(unit, *to),
+            Self::Reset { address, .. } => reset::describe(*address),
+            Self::SetVfCount { address, to, .. } => set_vf_count::describe(*address, *to),
+            Self::SetAutoprobe { address, to, .. } => set_autoprobe::describe(*address, *to),
+            Self::SetVf { address, parent, index, to, .. } => {
+                set_vf::describe(*address, *parent, *index, to)
+            }
+            Self::CreateMdev { address, uuid, type_id } => {
+                create_mdev::describe(*address, *uuid, type_id)
+            }
+            Self::RemoveMdev { address, uuid, .. } => remove_mdev::describe(*address, *uuid),
+            Self::SetMdevAttribute { uuid, name, value, .. } => {
+                set_mdev_attribute::describe(*uuid, name, value)
+            }
+            Self::DefineMdev { uuid, .. } => define_mdev::describe(*uuid),
+            Self::UndefineMdev { uuid, .. } => undefine_mdev::describe(*uuid),
+            Self::ReserveAtBoot { address, driver, .. } => {
+                reserve_at_boot::describe(*address, driver)
+            }
+            Self::UnreserveAtBoot { address, .. } => unreserve_at_boot::describe(*address),
+            Self::SetVgpu { address, to, .. } => set_vgpu::describe(*address, *to),
+        }
+    }
+}
+
+const fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }

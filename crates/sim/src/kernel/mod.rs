@@ -1,19 +1,18 @@
 //! The kernel's rules as far as hand-overs meet them: one boot of it. What can change is here, by kind in the files
 //! beside.
 
+mod compare;
 mod drivers;
 mod errno;
 mod listing;
 mod mdev;
 mod netlink;
 mod nodes;
-mod observe;
-mod perform;
 mod reset;
 mod sriov;
+mod step;
 mod users;
 mod vgpu;
-mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +26,7 @@ use uuid::Uuid;
 use crate::hardware::Hardware;
 
 pub(crate) use errno::*;
+pub(crate) use step::errors;
 pub(crate) use users::Use;
 
 /// The link of every device at boot: sixteen lanes of 16 GT/s.

@@ -1,0 +1,217 @@
+//! Observing and making the changes of a plan: each kind of step has a file of its name. `perform` runs in a worker
+//! process: every write may block in the kernel.
+
+mod bind;
+mod create_mdev;
+mod define_mdev;
+mod evict;
+mod grant_group;
+mod grant_node;
+mod load_module;
+mod remove_mdev;
+mod reserve_at_boot;
+mod reset;
+mod r#return;
+mod set_autoprobe;
+mod set_mdev_attribute;
+mod set_override;
+mod set_persistence;
+mod set_power;
+mod set_unit;
+mod set_vf;
+mod set_vf_count;
+mod set_vgpu;
+mod unbind;
+mod undefine_mdev;
+mod unreserve_at_boot;
+
+use std::time::{Duration, Instant};
+
+use model::reserve::Reserved;
+use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
+
+use crate::inventory::DEVICES;
+use crate::root::Root;
+use crate::worker::Locks;
+
+pub use grant_group::nodes;
+pub use load_module::is_loaded;
+pub use set_vf::read as vf_settings;
+
+/// How long the result of a change may take to show. Most show at once; a driver that asks for asynchronous probing
+/// (NVMe does) begins in its own time.
+const SETTLING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What the host shows of a step now. A process, a unit and a file are there or not, whatever became of the function.
+pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
+    match step {
+        Step::LoadModule { module } => Ok(load_module::observe(root, module)),
+        Step::SetOverride { address, from, to } => {
+            set_override::observe(root, *address, from.as_deref(), to.as_deref())
+        }
+        Step::Unbind { address, driver } => unbind::observe(root, *address, driver),
+        Step::Bind { address, driver } => bind::observe(root, *address, driver),
+        Step::Return { address, driver } => r#return::observe(root, *address, driver),
+        Step::SetPower { address, to, .. } => set_power::observe(root, *address, *to),
+        Step::GrantGroup { address, group, from, to } => {
+            grant_group::observe(root, *address, *group, from, to)
+        }
+        Step::GrantNode { address, node, from, to } => {
+            grant_node::observe(root, *address, *node, from, to)
+        }
+        Step::Evict { pid, started, .. } => evict::observe(root, *pid, *started),
+        Step::SetPersistence { address, to, .. } => set_persistence::observe(root, *address, *to),
+        Step::SetUnit { unit, to, .. } => set_unit::observe(root, unit, *to),
+        Step::Reset { address, .. } => reset::observe(root, *address),
+        Step::SetVfCount { address, from, to } => set_vf_count::observe(root, *address, *from, *to),
+        Step::SetAutoprobe { address, to, .. } => set_autoprobe::observe(root, *address, *to),
+        Step::SetVf { address, parent, index, from, to } => {
+            set_vf::observe(root, *address, *parent, *index, from, to)
+        }
+        Step::CreateMdev { address, uuid, type_id } => {
+            create_mdev::observe(root, *address, *uuid, type_id)
+        }
+        Step::RemoveMdev { address, uuid, type_id } => {
+            remove_mdev::observe(root, *address, *uuid, type_id)
+        }
+        Step::SetMdevAttribute { address, uuid, name, value } => {
+            set_mdev_attribute::observe(root, *address, *uuid, name, value)
+        }
+        Step::DefineMdev { address, uuid, type_id, attributes } => {
+            define_mdev::observe(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
+        }
+        Step::UndefineMdev { address, uuid, type_id, attributes } => {
+            undefine_mdev::observe(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
+        }
+        Step::ReserveAtBoot { address, vendor, device, driver } => {
+            reserve_at_boot::observe(root, &Reserved::new(*address, *vendor, *device, driver))
+        }
+        Step::UnreserveAtBoot { address, vendor, device, driver } => {
+            unreserve_at_boot::observe(root, &Reserved::new(*address, *vendor, *device, driver))
+        }
+        Step::SetVgpu { address, from, to } => set_vgpu::observe(root, *address, *from, *to),
+    }
+}
+
+/// Makes a change that has not been made yet, and sees that it took.
+pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
+    match observe(root, step)? {
+        Observed::After => return Ok(()),
+        Observed::Before => {}
+        Observed::Other(found) => return Err(unexpected(step, found)),
+        Observed::Absent => match (step.facts().when_absent, step.address()) {
+            (WhenAbsent::FoundAgain, Some(address)) => {
+                r#return::find_again(root, locks, address)?;
+                // It may have found its driver by itself.
+                if observe(root, step)? == Observed::After {
+                    return Ok(());
+                }
+            }
+            (WhenAbsent::FoundAgain | WhenAbsent::Fails | WhenAbsent::Undone, _) => {
+                return Err(absent(root, step));
+            }
+        },
+    }
+    change(root, locks, step)?;
+    if !step.facts().shows {
+        return Ok(());
+    }
+    let until = Instant::now() + SETTLING;
+    loop {
+        let now = observe(root, step)?;
+        match now {
+            Observed::After => return Ok(()),
+            Observed::Absent => return Err(absent(root, step)),
+            Observed::Before if Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Observed::Other(found) => return Err(unexpected(step, found)),
+            Observed::Before => return Err(unexpected(step, "it as it was before".into())),
+        }
+    }
+}
+
+fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
+    match step {
+        Step::LoadModule { module } => load_module::load(root, module),
+        Step::SetOverride { address, to, .. } => set_override::set(root, *address, to.as_deref()),
+        Step::Unbind { address, driver } => unbind::unbind(root, *address, driver),
+        Step::Bind { address, driver } => bind::bind(root, *address, driver),
+        Step::Return { address, driver } => r#return::give_back(root, locks, *address, driver),
+        Step::SetPower { address, to, .. } => set_power::set(root, *address, *to),
+        Step::GrantGroup { group, to, .. } => grant_group::grant(root, *group, to),
+        Step::GrantNode { address, node, to, .. } => grant_node::grant(root, *address, *node, to),
+        Step::Evict { pid, started, user, .. } => evict::evict(root, *pid, *started, user),
+        Step::SetPersistence { address, to, .. } => set_persistence::set(root, *address, *to),
+        Step::SetUnit { unit, to, .. } => set_unit::set(root, unit, *to),
+        Step::Reset { address, domain, link } => reset::reset(root, locks, *address, domain, *link),
+        Step::SetVfCount { address, from, to } => {
+            set_vf_count::set(root, locks, *address, *from, *to)
+        }
+        Step::SetAutoprobe { address, to, .. } => set_autoprobe::set(root, *address, *to),
+        Step::SetVf { parent, index, to, .. } => set_vf::set(root, *parent, *index, to),
+        Step::CreateMdev { address, uuid, type_id } => {
+            create_mdev::create(root, *address, *uuid, type_id)
+        }
+        Step::RemoveMdev { address, uuid, .. } => remove_mdev::remove(root, *address, *uuid),
+        Step::SetMdevAttribute { uuid, name, value, .. } => {
+            set_mdev_attribute::set(root, *uuid, name, value)
+        }
+        Step::DefineMdev { address, uuid, type_id, attributes } => {
+            define_mdev::write(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
+        }
+        Step::UndefineMdev { address, uuid, type_id, attributes } => {
+            undefine_mdev::remove(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
+        }
+        Step::ReserveAtBoot { address, vendor, device, driver } => {
+            reserve_at_boot::add(root, Reserved::new(*address, *vendor, *device, driver))
+        }
+        Step::UnreserveAtBoot { address, vendor, device, driver } => {
+            unreserve_at_boot::remove(root, &Reserved::new(*address, *vendor, *device, driver))
+        }
+        Step::SetVgpu { address, to, .. } => set_vgpu::set(root, *address, *to),
+    }
+}
+
+fn unexpected(step: &Step, found: String) -> HostError {
+    HostError::Check { step: step.describe(), found }
+}
+
+/// What is missing where a step cannot be made: the function itself, or what the step is about.
+fn absent(root: &Root, step: &Step) -> HostError {
+    let gone = |address: &Address| !root.exists(&format!("{DEVICES}/{address}"));
+    if let Some(address) = step.address().filter(gone) {
+        return HostError::Gone { address };
+    }
+    unexpected(step, missing(step))
+}
+
+/// What is missing where a step is about more than the function.
+fn missing(step: &Step) -> String {
+    match step {
+        Step::GrantGroup { group, .. } => grant_group::missing(*group),
+        Step::GrantNode { node, .. } => grant_node::missing(*node),
+        Step::SetMdevAttribute { uuid, .. } => create_mdev::missing(*uuid),
+        Step::SetVgpu { .. } => set_vgpu::MISSING.into(),
+        Step::SetPersistence { .. } => set_persistence::MISSING.into(),
+        Step::SetUnit { unit, .. } => set_unit::missing(unit),
+        Step::LoadModule { .. }
+        | Step::SetOverride { .. }
+        | Step::Unbind { .. }
+        | Step::Bind { .. }
+        | Step::Return { .. }
+        | Step::SetPower { .. }
+        | Step::Evict { .. }
+        | Step::Reset { .. }
+        | Step::SetVfCount { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetVf { .. }
+        | Step::CreateMdev { .. }
+        | Step::RemoveMdev { .. }
+        | Step::DefineMdev { .. }
+        | Step::UndefineMdev { .. }
+        | Step::ReserveAtBoot { .. }
+        | Step::UnreserveAtBoot { .. } => "nothing of it".into(),
+    }
+}

@@ -1,0 +1,37 @@
+//! `driver_override`: which driver alone may have a function.
+
+use model::{Address, HostError, Observed};
+
+use crate::function_files::{check_name, directory, write};
+use crate::inventory::DEVICES;
+use crate::root::Root;
+use crate::{as_found, problem};
+
+/// What is set now, compared with before and after. It can wait for the device's lock.
+pub fn observe(
+    root: &Root,
+    address: Address,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<Observed, HostError> {
+    let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
+    let path = format!("{DEVICES}/{address}/driver_override");
+    let now = as_found::driver_override(&dir)
+        .map_err(|errno| problem::file(root, "read", &path, errno))?;
+    Ok(match now.as_deref() {
+        now if now == to => Observed::After,
+        now if now == from => Observed::Before,
+        Some(other) => Observed::Other(format!("it reserved for {other} (driver_override)")),
+        None => Observed::Other("that its driver_override is not set any more".into()),
+    })
+}
+
+/// Sets or clears it. An empty write would do nothing at all; a line end alone clears
+/// (`driver_set_override` in drivers/base/driver.c).
+pub fn set(root: &Root, address: Address, to: Option<&str>) -> Result<(), HostError> {
+    if let Some(driver) = to {
+        check_name(root, "driver", driver)?;
+    }
+    let path = format!("{DEVICES}/{address}/driver_override");
+    write(root, address, &path, &format!("{}\n", to.unwrap_or_default()))
+}

@@ -1,0 +1,201 @@
+//! What a physical function is told of one of its virtual functions.
+
+use model::{Address, HostError, Observed, VfSettings};
+use rustix::io::Errno;
+
+use crate::function_files::directory;
+use crate::inventory::DEVICES;
+use crate::problem;
+use crate::root::Root;
+use crate::rtnetlink::{self, Refused};
+
+/// What the physical function says now, compared with before and after. It asks the driver.
+pub fn observe(
+    root: &Root,
+    address: Address,
+    parent: Address,
+    index: u16,
+    from: &VfSettings,
+    to: &VfSettings,
+) -> Result<Observed, HostError> {
+    let Some(_) = directory(root, address)? else { return Ok(Observed::Absent) };
+    let now = read(root, parent, index)?;
+    Ok(compare(&now, from, to))
+}
+
+/// The settings are made one after another: some may be as before still, and some as after.
+fn compare(now: &VfSettings, from: &VfSettings, to: &VfSettings) -> Observed {
+    if to.holds_in(now) {
+        return Observed::After;
+    }
+    let either = VfSettings {
+        mac: between(now.mac, from.mac, to.mac),
+        vlan: between(now.vlan, from.vlan, to.vlan),
+        qos: between(now.qos, from.qos, to.qos),
+        trust: between(now.trust, from.trust, to.trust),
+        spoof_check: between(now.spoof_check, from.spoof_check, to.spoof_check),
+        min_rate: between(now.min_rate, from.min_rate, to.min_rate),
+        max_rate: between(now.max_rate, from.max_rate, to.max_rate),
+    };
+    let changed = now.only(to);
+    if either.only(to) == changed {
+        Observed::Before
+    } else {
+        Observed::Other(format!("it with {changed}"))
+    }
+}
+
+/// What is there now, where it is as before or as after.
+fn between<T: PartialEq + Copy>(now: Option<T>, from: Option<T>, to: Option<T>) -> Option<T> {
+    now.filter(|_| to.is_none() || now == from || now == to)
+}
+
+/// What the physical function says of a virtual one.
+pub fn read(root: &Root, parent: Address, index: u16) -> Result<VfSettings, HostError> {
+    let interface = interface(root, parent)?;
+    match rtnetlink::get(interface.index, index) {
+        Ok(Some(settings)) => Ok(settings),
+        Ok(None) => {
+            let reason = format!(
+                "its driver tells of no virtual function {index}: there is none, or it is not this interface that has it"
+            );
+            let action = format!("ask for virtual function {index} of");
+            Err(problem::because(root, action, &interface.path, Errno::NODEV, reason))
+        }
+        Err(refused) => Err(failed(root, &interface, index, "ask for", refused)),
+    }
+}
+
+/// Tells it.
+pub fn set(root: &Root, parent: Address, index: u16, to: &VfSettings) -> Result<(), HostError> {
+    let now = read(root, parent, index)?;
+    let interface = interface(root, parent)?;
+    rtnetlink::set(interface.index, index, to, &now)
+        .map_err(|refused| failed(root, &interface, index, &format!("set {to} for"), refused))
+}
+
+fn failed(
+    root: &Root,
+    interface: &Interface,
+    index: u16,
+    what: &str,
+    refused: Refused,
+) -> HostError {
+    let Refused { errno, words } = refused;
+    let reason = match (words, errno) {
+        (Some(words), errno) => format!("{}: {words}", problem::words(errno)),
+        (None, Errno::OPNOTSUPP) => format!("{}: its driver cannot do this", problem::words(errno)),
+        (None, errno) => format!("{}: its driver refused it; see `dmesg`", problem::words(errno)),
+    };
+    let action = format!("{what} virtual function {index} of");
+    problem::because(root, action, &interface.path, errno, reason)
+}
+
+/// A network interface of a physical function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Interface {
+    index: u32,
+    path: String,
+}
+
+/// The interface that a physical function has at this time. By its index: its name can change at any time.
+fn interface(root: &Root, parent: Address) -> Result<Interface, HostError> {
+    let place = format!("{DEVICES}/{parent}/net");
+    let names = match root.names(&place) {
+        Ok(names) => names,
+        Err(Errno::NOENT) => Vec::new(),
+        Err(errno) => return Err(problem::file(root, "list", &place, errno)),
+    };
+    let number = |name: &str, file: &str| {
+        root.attribute(&format!("{place}/{name}/{file}")).ok()?.parse::<u32>().ok()
+    };
+    let own = names.iter().filter(|name| !represents_another(root, &place, name));
+    // The ports of a function with several are numbered.
+    let first = own.min_by_key(|name| number(name, "dev_port").unwrap_or_default());
+    let Some(name) = first else {
+        let reason = "the physical function has no network interface here: its driver is not bound, or the \
+                      interface is in another network namespace";
+        return Err(problem::because(
+            root,
+            "look for an interface in",
+            &place,
+            Errno::NODEV,
+            reason,
+        ));
+    };
+    let path = format!("{place}/{name}");
+    if !root.is_host() {
+        let reason = format!("{} is not the running system", root.path().display());
+        return Err(problem::because(root, "ask", &path, Errno::NOSYS, reason));
+    }
+    match number(name, "ifindex") {
+        Some(index) => Ok(Interface { index, path }),
+        None => Err(problem::because(root, "read the index of", &path, Errno::NODEV, "it is gone")),
+    }
+}
+
+/// Whether an interface stands for a virtual function on the switch of its card: `pf0vf3` (`switchdev` mode,
+/// Documentation/networking/switchdev.rst).
+fn represents_another(root: &Root, place: &str, name: &str) -> bool {
+    let port = root.attribute(&format!("{place}/{name}/phys_port_name")).unwrap_or_default();
+    port.contains("vf") || port.contains("sf")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PF: &str = "0000:01:00.0";
+
+    #[test]
+    fn some_of_the_settings_made_is_not_all() {
+        let mac = |text: &str| Some(text.parse().unwrap());
+        let from = VfSettings {
+            mac: mac("00:00:00:00:00:00"),
+            trust: Some(false),
+            ..VfSettings::default()
+        };
+        let to = VfSettings {
+            mac: mac("52:54:00:00:00:01"),
+            trust: Some(true),
+            ..VfSettings::default()
+        };
+        let half = VfSettings { trust: Some(false), ..to.clone() };
+        assert_eq!(compare(&from, &from, &to), Observed::Before);
+        assert_eq!(compare(&half, &from, &to), Observed::Before);
+        assert_eq!(compare(&to, &from, &to), Observed::After);
+        let other = VfSettings { mac: mac("52:54:00:00:00:02"), vlan: Some(7), ..to.clone() };
+        let found = "it with mac 52:54:00:00:00:02 trust on".into();
+        assert_eq!(compare(&other, &from, &to), Observed::Other(found));
+    }
+
+    #[test]
+    fn a_priority_that_nobody_wanted_is_not_compared() {
+        let to = VfSettings { vlan: Some(100), ..VfSettings::default() };
+        let from = VfSettings { vlan: Some(0), qos: Some(0), ..VfSettings::default() };
+        let now = VfSettings { vlan: Some(100), qos: Some(3), ..VfSettings::default() };
+        assert_eq!(compare(&now, &from, &to), Observed::After);
+        assert_eq!(compare(&from, &from, &to), Observed::Before);
+    }
+
+    #[test]
+    fn the_interface_of_the_card_itself_is_asked() {
+        let place = tempfile::tempdir().unwrap();
+        let net = place.path().join(DEVICES).join(PF).join("net");
+        let root = Root::open(place.path()).unwrap();
+        let error = interface(&root, PF.parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("has no network interface here"), "{error}");
+        for (name, port, number) in
+            [("enp1s0r0", "pf0vf0", "0"), ("enp1s0", "p0", "0"), ("enp1s0d1", "p1", "1")]
+        {
+            std::fs::create_dir_all(net.join(name)).unwrap();
+            std::fs::write(net.join(name).join("phys_port_name"), port).unwrap();
+            std::fs::write(net.join(name).join("dev_port"), number).unwrap();
+        }
+        let error = interface(&root, PF.parse().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.contains("/net/enp1s0: ") && error.contains("not the running system"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! Write mdevctl's definition of a mediated device.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
+use crate::MdevDefinition;
+
+/// What is fixed of it.
+pub const FACTS: StepFacts = StepFacts {
+    name: "define_mdev",
+    undone_by: Some(StepKind::UndefineMdev),
+    // A disk under load may take its time for a sync.
+    deadline: Duration::from_secs(60),
+    undo_order: Some(UndoOrder::Files),
+    binding: Binding::Unchanged,
+    locks_besides: LocksBesides::None,
+    observing_can_block: false,
+    waits_for_users: false,
+    shows: true,
+    outlasts_the_boot: true,
+    when_absent: WhenAbsent::Fails,
+    set_by_drivers: false,
+    recorded_unchanged: false,
+    stands_alone: true,
+};
+
+/// The step that removes it.
+pub fn inverse(ours: MdevDefinition) -> Step {
+    let MdevDefinition { parent: address, uuid, type_id, attributes } = ours;
+    Step::UndefineMdev { address, uuid, type_id, attributes }
+}
+
+/// The step in words.
+pub fn describe(uuid: Uuid) -> String {
+    format!("define mediated device {uuid} for mdevctl")
+}

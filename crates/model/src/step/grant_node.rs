@@ -1,0 +1,41 @@
+//! Change who may open a node of VFIO's whose number is known only once it is there.
+
+use std::time::Duration;
+
+use super::{
+    Binding, LocksBesides, NodeAccess, Step, StepFacts, StepKind, UndoOrder, VfioNode, WhenAbsent,
+};
+use crate::Address;
+
+/// What is fixed of it.
+pub const FACTS: StepFacts = StepFacts {
+    name: "grant_node",
+    undone_by: Some(StepKind::GrantNode),
+    deadline: Duration::from_secs(10),
+    undo_order: Some(UndoOrder::Access),
+    binding: Binding::Unchanged,
+    locks_besides: LocksBesides::None,
+    observing_can_block: false,
+    waits_for_users: false,
+    shows: true,
+    outlasts_the_boot: false,
+    when_absent: WhenAbsent::Undone,
+    set_by_drivers: false,
+    recorded_unchanged: false,
+    stands_alone: true,
+};
+
+/// The step that puts back who could open it.
+pub const fn inverse(address: Address, node: VfioNode, from: NodeAccess, to: NodeAccess) -> Step {
+    Step::GrantNode { address, node, from: to, to: from }
+}
+
+/// The step in words.
+pub fn describe(address: Address, node: VfioNode, to: NodeAccess) -> String {
+    match node {
+        VfioNode::Device => format!("let uid {} open the VFIO device of {address}", to.uid),
+        VfioNode::MdevGroup(uuid) => {
+            format!("let uid {} open the mediated device {uuid}", to.uid)
+        }
+    }
+}

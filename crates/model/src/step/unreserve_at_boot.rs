@@ -1,0 +1,37 @@
+//! Take a function off the list of those that the initial ramdisk binds to vfio.
+
+use std::time::Duration;
+
+use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
+use crate::Address;
+use crate::reserve::Reserved;
+
+/// What is fixed of it.
+pub const FACTS: StepFacts = StepFacts {
+    name: "unreserve_at_boot",
+    undone_by: Some(StepKind::ReserveAtBoot),
+    // A disk under load may take its time for a sync.
+    deadline: Duration::from_secs(60),
+    undo_order: Some(UndoOrder::Files),
+    binding: Binding::Unchanged,
+    locks_besides: LocksBesides::None,
+    observing_can_block: false,
+    waits_for_users: false,
+    shows: true,
+    outlasts_the_boot: true,
+    when_absent: WhenAbsent::Fails,
+    set_by_drivers: false,
+    recorded_unchanged: false,
+    stands_alone: true,
+};
+
+/// The step that puts it on the list again.
+pub fn inverse(ours: Reserved) -> Step {
+    let Reserved { address, vendor, device, driver } = ours;
+    Step::ReserveAtBoot { address, vendor, device, driver }
+}
+
+/// The step in words.
+pub fn describe(address: Address) -> String {
+    format!("reserve {address} no longer at the next boots")
+}

@@ -1,0 +1,199 @@
+//! What every kind of step says of itself agrees, and the journal's words stay.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use model::{LocksBesides, NodeAccess, PowerControl, Step, StepKind, VfSettings, VfioNode};
+use uuid::Uuid;
+
+const JOURNAL: [(StepKind, &str); 23] = [
+    (StepKind::LoadModule, r#"{"step":"load_module","module":"vfio_pci"}"#),
+    (
+        StepKind::SetOverride,
+        r#"{"step":"set_override","address":"0000:01:00.0","from":null,"to":"vfio-pci"}"#,
+    ),
+    (StepKind::Unbind, r#"{"step":"unbind","address":"0000:01:00.0","driver":"nvme"}"#),
+    (StepKind::Bind, r#"{"step":"bind","address":"0000:01:00.0","driver":"vfio-pci"}"#),
+    (StepKind::Return, r#"{"step":"return","address":"0000:01:00.0","driver":"nvme"}"#),
+    (
+        StepKind::SetPower,
+        r#"{"step":"set_power","address":"0000:01:00.0","from":"auto","to":"on"}"#,
+    ),
+    (
+        StepKind::GrantGroup,
+        r#"{"step":"grant_group","address":"0000:01:00.0","group":7,"from":{"uid":0,"gid":0,"mode":384},"to":{"uid":200000,"gid":0,"mode":384}}"#,
+    ),
+    (
+        StepKind::GrantNode,
+        r#"{"step":"grant_node","address":"0000:01:00.0","node":{"mdev_group":"00000000-0000-0000-0000-000000000001"},"from":{"uid":0,"gid":0,"mode":384},"to":{"uid":200000,"gid":0,"mode":384}}"#,
+    ),
+    (
+        StepKind::Evict,
+        r#"{"step":"evict","address":"0000:01:00.0","pid":42,"started":7,"user":"sleep"}"#,
+    ),
+    (
+        StepKind::SetPersistence,
+        r#"{"step":"set_persistence","address":"0000:01:00.0","from":true,"to":false}"#,
+    ),
+    (
+        StepKind::SetUnit,
+        r#"{"step":"set_unit","address":"0000:01:00.0","unit":"a.service","from":true,"to":false}"#,
+    ),
+    (
+        StepKind::Reset,
+        r#"{"step":"reset","address":"0000:01:00.0","domain":["0000:01:00.0"],"link":{"speed":160,"width":16}}"#,
+    ),
+    (StepKind::SetVfCount, r#"{"step":"set_vf_count","address":"0000:01:00.0","from":0,"to":4}"#),
+    (
+        StepKind::SetAutoprobe,
+        r#"{"step":"set_autoprobe","address":"0000:01:00.0","from":true,"to":false}"#,
+    ),
+    (
+        StepKind::SetVf,
+        r#"{"step":"set_vf","address":"0000:01:00.1","parent":"0000:01:00.0","index":0,"from":{"mac":null,"vlan":null,"qos":null,"trust":false,"spoof_check":null,"min_rate":null,"max_rate":null},"to":{"mac":null,"vlan":null,"qos":null,"trust":true,"spoof_check":null,"min_rate":null,"max_rate":null}}"#,
+    ),
+    (
+        StepKind::CreateMdev,
+        r#"{"step":"create_mdev","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","type_id":"nvidia-63"}"#,
+    ),
+    (
+        StepKind::RemoveMdev,
+        r#"{"step":"remove_mdev","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","type_id":"nvidia-63"}"#,
+    ),
+    (
+        StepKind::SetMdevAttribute,
+        r#"{"step":"set_mdev_attribute","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","name":"nvidia/vgpu_params","value":"a=1"}"#,
+    ),
+    (
+        StepKind::DefineMdev,
+        r#"{"step":"define_mdev","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","type_id":"nvidia-63","attributes":[["a","1"]]}"#,
+    ),
+    (
+        StepKind::UndefineMdev,
+        r#"{"step":"undefine_mdev","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","type_id":"nvidia-63","attributes":[["a","1"]]}"#,
+    ),
+    (
+        StepKind::ReserveAtBoot,
+        r#"{"step":"reserve_at_boot","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
+    ),
+    (
+        StepKind::UnreserveAtBoot,
+        r#"{"step":"unreserve_at_boot","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
+    ),
+    (StepKind::SetVgpu, r#"{"step":"set_vgpu","address":"0000:01:00.0","from":0,"to":1155}"#),
+];
+
+/// One step of each kind, read as the journal reads it.
+fn one_of_each() -> Vec<Step> {
+    JOURNAL.iter().map(|(_, text)| serde_json::from_str(text).unwrap()).collect()
+}
+
+/// A journal that an earlier version wrote is read, and what is written is the same byte for byte.
+#[test]
+fn the_journals_words_stay() {
+    let kinds: Vec<StepKind> = JOURNAL.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, StepKind::ALL, "one line here for each kind");
+    for (kind, text) in JOURNAL {
+        let step: Step = serde_json::from_str(text).unwrap();
+        assert_eq!(step.kind(), kind, "{text}");
+        assert_eq!(serde_json::to_string(&step).unwrap(), text);
+        assert!(text.contains(&format!("\"step\":\"{}\"", kind.facts().name)), "{text}");
+    }
+}
+
+#[test]
+fn what_undoes_a_step_undoes_its_kind_and_is_undone_by_it() {
+    for step in one_of_each() {
+        let facts = step.facts();
+        let inverse = step.inverse();
+        assert_eq!(inverse.as_ref().map(Step::kind), facts.undone_by, "{step:?}");
+        let Some(inverse) = inverse else { continue };
+        assert_eq!(inverse.address(), step.address(), "{step:?}");
+        assert!(!step.changes_nothing(), "{step:?}");
+        // A bound function was unbound before, and goes back to another driver than it came from.
+        if step.kind() != StepKind::Bind {
+            assert_eq!(inverse.inverse(), Some(step));
+        }
+    }
+}
+
+/// A step that undoes has its place in the order, and no other kind has one.
+#[test]
+fn every_kind_that_undoes_has_its_place() {
+    for kind in StepKind::ALL {
+        let undoes = StepKind::ALL.iter().any(|other| other.facts().undone_by == Some(*kind));
+        assert_eq!(kind.facts().undo_order.is_some(), undoes, "{kind:?}");
+    }
+}
+
+/// No way back has an eviction or a reset in it: neither is undone by another kind, nor undoes one.
+#[test]
+fn neither_an_eviction_nor_a_reset_is_part_of_a_way_back() {
+    for kind in [StepKind::Evict, StepKind::Reset] {
+        assert_eq!(kind.facts().undone_by, None);
+        assert_eq!(kind.facts().undo_order, None);
+    }
+    assert!(
+        model::restoring(&one_of_each())
+            .iter()
+            .all(|step| !matches!(step, Step::Evict { .. } | Step::Reset { .. }))
+    );
+}
+
+#[test]
+fn a_step_that_leaves_all_as_it_is_says_so() {
+    let address = "0000:01:00.0".parse().unwrap();
+    let vfio = || Some("vfio-pci".to_owned());
+    assert!(Step::SetOverride { address, from: vfio(), to: vfio() }.changes_nothing());
+    assert!(!Step::SetOverride { address, from: None, to: vfio() }.changes_nothing());
+    let (from, to) = (PowerControl::On, PowerControl::On);
+    assert!(Step::SetPower { address, from, to }.changes_nothing());
+    assert!(!Step::LoadModule { module: "vfio_pci".into() }.changes_nothing());
+}
+
+#[test]
+fn changes_of_different_parts_of_a_function_are_told_apart() {
+    let address = "0000:01:00.0".parse().unwrap();
+    let create = |number| Step::CreateMdev {
+        address,
+        uuid: Uuid::from_u128(number),
+        type_id: "nvidia-63".into(),
+    };
+    assert!(create(1).changes_the_same(&create(1)));
+    assert!(!create(1).changes_the_same(&create(2)));
+    let access = NodeAccess::KERNEL_DEFAULT;
+    let grant = |node| Step::GrantNode { address, node, from: access, to: access };
+    assert!(grant(VfioNode::Device).changes_the_same(&grant(VfioNode::Device)));
+    assert!(!grant(VfioNode::Device).changes_the_same(&grant(VfioNode::MdevGroup(Uuid::nil()))));
+    let unit = |unit: &str| Step::SetUnit { address, unit: unit.into(), from: true, to: false };
+    assert!(unit("a.service").changes_the_same(&unit("a.service")));
+    assert!(!unit("a.service").changes_the_same(&unit("b.service")));
+    let load = Step::LoadModule { module: "vfio_pci".into() };
+    assert!(!load.changes_the_same(&load));
+}
+
+#[test]
+fn the_locks_of_a_step_are_its_own_and_what_its_kind_says() {
+    use model::Lock::{Function, Host};
+    let address: model::Address = "0000:01:00.0".parse().unwrap();
+    let other: model::Address = "0000:01:00.1".parse().unwrap();
+    let reset = Step::Reset { address, domain: vec![address, other], link: None };
+    assert_eq!(reset.lock(), Function(address));
+    assert_eq!(reset.locks_besides(), [Function(address), Function(other)]);
+    let count = Step::SetVfCount { address, from: 0, to: 4 };
+    assert_eq!((count.lock(), count.locks_besides()), (Function(address), vec![Host]));
+    let back = Step::Return { address, driver: "nvme".into() };
+    assert_eq!(back.facts().locks_besides, LocksBesides::HostToRescan);
+    assert_eq!((back.lock(), back.locks_besides()), (Function(address), vec![]));
+    let settings = VfSettings { trust: Some(true), ..VfSettings::default() };
+    let (from, to) = (VfSettings::default(), settings);
+    let told = Step::SetVf { address: other, parent: address, index: 0, from, to };
+    assert_eq!((told.lock(), told.locks_besides()), (Function(other), vec![]));
+    assert_eq!(Step::LoadModule { module: "vfio_pci".into() }.lock(), Host);
+    for step in one_of_each() {
+        let more = match step.facts().locks_besides {
+            LocksBesides::None | LocksBesides::HostToRescan => false,
+            LocksBesides::Host | LocksBesides::Domain => true,
+        };
+        assert_eq!(!step.locks_besides().is_empty(), more, "{step:?}");
+    }
+}

@@ -1,0 +1,26 @@
+//! Writing mdevctl's definition of a mediated device.
+
+use model::{MdevDefinition, Observed};
+
+use crate::kernel::compare::told;
+use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
+
+/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+pub(super) const ERRORS: &[Errno] = &[ENOSPC, EIO];
+
+pub(super) fn observe(kernel: &Kernel, ours: &MdevDefinition) -> Observed {
+    compare(kernel, ours, true)
+}
+
+/// A file is there or not, also of a device that is gone.
+pub(super) fn compare(kernel: &Kernel, ours: &MdevDefinition, written: bool) -> Observed {
+    match kernel.definitions.get(&ours.uuid) {
+        None => told(!written),
+        Some(there) if there == ours => told(written),
+        Some(_) => Observed::Other("another definition".into()),
+    }
+}
+
+pub(super) fn make(kernel: &mut Kernel, ours: MdevDefinition) {
+    kernel.definitions.insert(ours.uuid, ours);
+}

@@ -1,0 +1,343 @@
+//! Observing and making the changes of a plan: each kind of step has a file of its name.
+
+mod bind;
+mod create_mdev;
+mod define_mdev;
+mod evict;
+mod grant_group;
+mod grant_node;
+mod load_module;
+mod remove_mdev;
+mod reserve_at_boot;
+mod reset;
+mod r#return;
+mod set_autoprobe;
+mod set_mdev_attribute;
+mod set_override;
+mod set_persistence;
+mod set_power;
+mod set_unit;
+mod set_vf;
+mod set_vf_count;
+mod set_vgpu;
+mod unbind;
+mod undefine_mdev;
+mod unreserve_at_boot;
+
+use model::reserve::Reserved;
+use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
+
+use super::{Errno, FunctionState, Kernel, errno};
+
+impl Kernel {
+    /// Makes a change that has not been made yet, and sees that it took.
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<(), HostError> {
+        if !self.prepare(step)? {
+            return Ok(());
+        }
+        self.make(step).map_err(|error| errno::refused(step, error))?;
+        self.see(step)
+    }
+
+    /// Whether there is something to do.
+    ///
+    /// # Errors
+    /// Where it cannot be done as the host is.
+    pub(crate) fn prepare(&mut self, step: &Step) -> Result<bool, HostError> {
+        match self.observed(step)? {
+            Observed::After => return Ok(false),
+            Observed::Other(found) => {
+                return Err(HostError::Check { step: step.describe(), found });
+            }
+            Observed::Absent => match (step.facts().when_absent, step.address()) {
+                (WhenAbsent::FoundAgain, Some(address)) if r#return::find_again(self, address) => {}
+                (WhenAbsent::FoundAgain | WhenAbsent::Fails | WhenAbsent::Undone, _) => {
+                    return Err(self.absent(step));
+                }
+            },
+            Observed::Before => {}
+        }
+        self.refusal(step).map_or(Ok(true), |errno| Err(errno::refused(step, errno)))
+    }
+
+    /// What the host shows of a step now.
+    pub(crate) fn observed(&self, step: &Step) -> Result<Observed, HostError> {
+        self.observe(step).map_err(|errno| errno::refused(step, errno))
+    }
+
+    fn absent(&self, step: &Step) -> HostError {
+        let gone = step.address().filter(|address| !self.functions.contains_key(address));
+        if let Some(address) = gone {
+            return HostError::Gone { address };
+        }
+        HostError::Check { step: step.describe(), found: missing(step).into() }
+    }
+
+    /// What the kernel says is not what counts: `drivers_probe` reports success even when nothing bound.
+    pub(crate) fn see(&self, step: &Step) -> Result<(), HostError> {
+        let unexpected = |found| HostError::Check { step: step.describe(), found };
+        if let Step::Reset { address, link, .. } = step {
+            return reset::see(self, *address, *link).map_err(unexpected);
+        }
+        match self.observed(step)? {
+            Observed::After => Ok(()),
+            Observed::Before if matches!(step, Step::SetVfCount { .. }) => {
+                Err(unexpected(set_vf_count::FEWER.into()))
+            }
+            Observed::Before => Err(unexpected("it as it was before".into())),
+            Observed::Other(found) => Err(unexpected(found)),
+            Observed::Absent => Err(self.absent(step)),
+        }
+    }
+
+    /// Whether the kernel would not come back from the step before somebody is gone whom no worker looks for.
+    pub(crate) fn blocks(&self, step: &Step) -> bool {
+        self.waits(step) && self.refusal(step).is_none()
+    }
+
+    /// Whether the kernel would not come back from the step before somebody is gone.
+    pub(crate) fn waits(&self, step: &Step) -> bool {
+        step.facts().waits_for_users
+            && self.is_used(step)
+            && self.observe(step) == Ok(Observed::Before)
+    }
+}
+
+/// What each kind of step is here.
+impl Kernel {
+    /// What the host shows of a step now.
+    ///
+    /// # Errors
+    /// Where what tells it cannot be read.
+    pub(crate) fn observe(&self, step: &Step) -> Result<Observed, Errno> {
+        Ok(match step {
+            Step::LoadModule { module } => load_module::observe(self, module),
+            Step::SetOverride { address, from, to } => {
+                set_override::observe(self, *address, from, to)
+            }
+            Step::Unbind { address, driver } => unbind::observe(self, *address, driver),
+            Step::Bind { address, driver } => bind::observe(self, *address, driver),
+            Step::Return { address, driver } => r#return::observe(self, *address, driver),
+            Step::SetPower { address, to, .. } => set_power::observe(self, *address, *to),
+            Step::GrantGroup { address, group, from, to } => {
+                grant_group::observe(self, *address, *group, from, to)
+            }
+            Step::GrantNode { address, node, from, to } => {
+                grant_node::observe(self, *address, *node, from, to)
+            }
+            Step::Evict { pid, started, .. } => evict::observe(self, *pid, *started),
+            Step::SetPersistence { address, to, .. } => {
+                set_persistence::observe(self, *address, *to)
+            }
+            Step::SetUnit { unit, to, .. } => set_unit::observe(self, unit, *to),
+            Step::Reset { address, .. } => reset::observe(self, *address),
+            Step::SetVfCount { address, from, to } => {
+                set_vf_count::observe(self, *address, *from, *to)?
+            }
+            Step::SetAutoprobe { address, to, .. } => set_autoprobe::observe(self, *address, *to),
+            Step::SetVf { address, parent, index, from, to } => {
+                set_vf::observe(self, *address, *parent, *index, from, to)?
+            }
+            Step::CreateMdev { address, uuid, type_id } => {
+                create_mdev::observe(self, *address, *uuid, type_id)
+            }
+            Step::RemoveMdev { address, uuid, type_id } => {
+                remove_mdev::observe(self, *address, *uuid, type_id)
+            }
+            Step::SetMdevAttribute { address, uuid, name, value } => {
+                set_mdev_attribute::observe(self, *address, *uuid, name, value)
+            }
+            Step::DefineMdev { address, uuid, type_id, attributes } => {
+                let ours = MdevDefinition::new(*address, *uuid, type_id, attributes);
+                define_mdev::observe(self, &ours)
+            }
+            Step::UndefineMdev { address, uuid, type_id, attributes } => {
+                let ours = MdevDefinition::new(*address, *uuid, type_id, attributes);
+                undefine_mdev::observe(self, &ours)
+            }
+            Step::ReserveAtBoot { address, vendor, device, driver } => {
+                let ours = Reserved::new(*address, *vendor, *device, driver);
+                reserve_at_boot::observe(self, &ours)
+            }
+            Step::UnreserveAtBoot { address, vendor, device, driver } => {
+                let ours = Reserved::new(*address, *vendor, *device, driver);
+                unreserve_at_boot::observe(self, &ours)
+            }
+            Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
+        })
+    }
+
+    /// Changes the host.
+    pub(crate) fn make(&mut self, step: &Step) -> Result<(), Errno> {
+        match step {
+            Step::LoadModule { module } => load_module::make(self, module),
+            Step::SetOverride { address, to, .. } => set_override::make(self, *address, to)?,
+            Step::Unbind { address, driver } => unbind::make(self, *address, driver)?,
+            Step::Bind { address, .. } => bind::make(self, *address)?,
+            Step::Return { address, driver } => r#return::make(self, *address, driver)?,
+            Step::SetPower { address, to, .. } => set_power::make(self, *address, *to)?,
+            Step::GrantGroup { group, to, .. } => grant_group::make(self, *group, *to)?,
+            Step::GrantNode { address, node, to, .. } => {
+                grant_node::make(self, *address, *node, *to)?;
+            }
+            Step::Evict { pid, started, .. } => evict::make(self, *pid, *started),
+            Step::SetPersistence { address, to, .. } => {
+                set_persistence::make(self, *address, *to)?;
+            }
+            Step::SetUnit { unit, to, .. } => set_unit::make(self, unit, *to)?,
+            Step::Reset { address, .. } => reset::make(self, *address)?,
+            Step::SetVfCount { address, from, to } => {
+                set_vf_count::make(self, *address, *from, *to)?;
+            }
+            Step::SetAutoprobe { address, to, .. } => set_autoprobe::make(self, *address, *to)?,
+            Step::SetVf { address, parent, index, to, .. } => {
+                set_vf::make(self, *address, *parent, *index, to)?;
+            }
+            Step::CreateMdev { address, uuid, type_id } => {
+                create_mdev::make(self, *address, *uuid, type_id)?;
+            }
+            Step::RemoveMdev { address, uuid, .. } => remove_mdev::make(self, *address, *uuid)?,
+            Step::SetMdevAttribute { address, uuid, name, value } => {
+                set_mdev_attribute::make(self, *address, *uuid, name, value)?;
+            }
+            Step::DefineMdev { address, uuid, type_id, attributes } => {
+                let ours = MdevDefinition::new(*address, *uuid, type_id, attributes);
+                define_mdev::make(self, ours);
+            }
+            Step::UndefineMdev { uuid, .. } => undefine_mdev::make(self, *uuid),
+            Step::ReserveAtBoot { address, vendor, device, driver } => {
+                let ours = Reserved::new(*address, *vendor, *device, driver);
+                reserve_at_boot::make(self, ours);
+            }
+            Step::UnreserveAtBoot { address, .. } => unreserve_at_boot::make(self, *address),
+            Step::SetVgpu { address, to, .. } => set_vgpu::make(self, *address, *to)?,
+        }
+        Ok(())
+    }
+
+    /// Why a worker does not even try: it looks first at what the kernel would wait for without an end, or what would hit
+    /// somebody.
+    fn refusal(&self, step: &Step) -> Option<Errno> {
+        match step {
+            Step::Unbind { address, .. } => unbind::refusal(self, *address),
+            Step::Evict { pid, started, .. } => evict::refusal(self, *pid, *started),
+            Step::Reset { address, domain, .. } => reset::refusal(self, *address, domain),
+            Step::SetVfCount { address, .. } => set_vf_count::refusal(self, *address),
+            Step::RemoveMdev { uuid, .. } => remove_mdev::refusal(self, *uuid),
+            Step::SetVgpu { address, to, .. } => set_vgpu::refusal(self, *address, *to),
+            Step::LoadModule { .. }
+            | Step::SetOverride { .. }
+            | Step::Bind { .. }
+            | Step::Return { .. }
+            | Step::SetPower { .. }
+            | Step::GrantGroup { .. }
+            | Step::GrantNode { .. }
+            | Step::SetPersistence { .. }
+            | Step::SetUnit { .. }
+            | Step::SetAutoprobe { .. }
+            | Step::SetVf { .. }
+            | Step::CreateMdev { .. }
+            | Step::SetMdevAttribute { .. }
+            | Step::DefineMdev { .. }
+            | Step::UndefineMdev { .. }
+            | Step::ReserveAtBoot { .. }
+            | Step::UnreserveAtBoot { .. } => None,
+        }
+    }
+
+    /// Whether somebody uses what the kernel waits for.
+    fn is_used(&self, step: &Step) -> bool {
+        match step {
+            Step::Unbind { address, .. } => self.unbind_blocks(*address),
+            Step::SetVfCount { address, .. } => self.count_blocks(*address),
+            Step::RemoveMdev { uuid, .. } => self.removal_blocks(*uuid),
+            Step::LoadModule { .. }
+            | Step::SetOverride { .. }
+            | Step::Bind { .. }
+            | Step::Return { .. }
+            | Step::SetPower { .. }
+            | Step::GrantGroup { .. }
+            | Step::GrantNode { .. }
+            | Step::Evict { .. }
+            | Step::SetPersistence { .. }
+            | Step::SetUnit { .. }
+            | Step::Reset { .. }
+            | Step::SetAutoprobe { .. }
+            | Step::SetVf { .. }
+            | Step::CreateMdev { .. }
+            | Step::SetMdevAttribute { .. }
+            | Step::DefineMdev { .. }
+            | Step::UndefineMdev { .. }
+            | Step::ReserveAtBoot { .. }
+            | Step::UnreserveAtBoot { .. }
+            | Step::SetVgpu { .. } => false,
+        }
+    }
+}
+
+/// What is missing where a step is about more than the function.
+const fn missing(step: &Step) -> &'static str {
+    match step {
+        Step::GrantGroup { .. } => grant_group::MISSING,
+        Step::GrantNode { .. } => grant_node::MISSING,
+        Step::SetUnit { .. } => set_unit::MISSING,
+        Step::SetMdevAttribute { .. } => set_mdev_attribute::MISSING,
+        Step::SetPersistence { .. } => set_persistence::MISSING,
+        Step::SetVgpu { .. } => set_vgpu::MISSING,
+        Step::LoadModule { .. }
+        | Step::SetOverride { .. }
+        | Step::Unbind { .. }
+        | Step::Bind { .. }
+        | Step::Return { .. }
+        | Step::SetPower { .. }
+        | Step::Evict { .. }
+        | Step::Reset { .. }
+        | Step::SetVfCount { .. }
+        | Step::SetAutoprobe { .. }
+        | Step::SetVf { .. }
+        | Step::CreateMdev { .. }
+        | Step::RemoveMdev { .. }
+        | Step::DefineMdev { .. }
+        | Step::UndefineMdev { .. }
+        | Step::ReserveAtBoot { .. }
+        | Step::UnreserveAtBoot { .. } => "nothing",
+    }
+}
+
+/// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
+pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
+    match step {
+        Step::LoadModule { .. } => load_module::ERRORS,
+        Step::SetOverride { .. } => set_override::ERRORS,
+        Step::Unbind { .. } => unbind::ERRORS,
+        Step::Bind { .. } => bind::ERRORS,
+        Step::Return { .. } => r#return::ERRORS,
+        Step::SetPower { .. } => set_power::ERRORS,
+        Step::GrantGroup { .. } => grant_group::ERRORS,
+        Step::GrantNode { .. } => grant_node::ERRORS,
+        Step::Evict { .. } => evict::ERRORS,
+        Step::SetPersistence { .. } => set_persistence::ERRORS,
+        Step::SetUnit { .. } => set_unit::ERRORS,
+        Step::Reset { .. } => reset::ERRORS,
+        Step::SetVfCount { .. } => set_vf_count::ERRORS,
+        Step::SetAutoprobe { .. } => set_autoprobe::ERRORS,
+        Step::SetVf { .. } => set_vf::ERRORS,
+        Step::CreateMdev { .. } => create_mdev::ERRORS,
+        Step::RemoveMdev { .. } => remove_mdev::ERRORS,
+        Step::SetMdevAttribute { .. } => set_mdev_attribute::ERRORS,
+        Step::DefineMdev { .. } => define_mdev::ERRORS,
+        Step::UndefineMdev { .. } => undefine_mdev::ERRORS,
+        Step::ReserveAtBoot { .. } => reserve_at_boot::ERRORS,
+        Step::UnreserveAtBoot { .. } => unreserve_at_boot::ERRORS,
+        Step::SetVgpu { .. } => set_vgpu::ERRORS,
+    }
+}
+
+/// What is seen of a step that is about a function: absent where that is gone, or what the step is about.
+fn of_function(
+    kernel: &Kernel,
+    address: Address,
+    look: impl FnOnce(&FunctionState) -> Option<Observed>,
+) -> Observed {
+    kernel.functions.get(&address).and_then(look).unwrap_or(Observed::Absent)
+}

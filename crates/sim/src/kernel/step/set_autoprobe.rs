@@ -1,0 +1,23 @@
+//! Writing `sriov_drivers_autoprobe`.
+
+use model::{Address, Observed};
+
+use super::of_function;
+use crate::kernel::compare::told;
+use crate::kernel::{EIO, Errno, Kernel};
+
+/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+pub(super) const ERRORS: &[Errno] = &[EIO];
+
+pub(super) fn observe(kernel: &Kernel, address: Address, to: bool) -> Observed {
+    of_function(kernel, address, |state| {
+        Some(match state.autoprobe {
+            Some(now) => told(now == to),
+            None => Observed::Other("no sriov_drivers_autoprobe".into()),
+        })
+    })
+}
+
+pub(super) fn make(kernel: &mut Kernel, address: Address, to: bool) -> Result<(), Errno> {
+    kernel.change(address, |state| state.autoprobe = Some(to))
+}

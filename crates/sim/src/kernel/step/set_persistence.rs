@@ -1,0 +1,20 @@
+//! Setting the persistence mode of one NVIDIA GPU.
+
+use model::{Address, Observed};
+
+use super::of_function;
+use crate::kernel::compare::told;
+use crate::kernel::{EIO, Errno, Kernel};
+
+/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+pub(super) const ERRORS: &[Errno] = &[EIO];
+
+pub(super) const MISSING: &str = "no driver of NVIDIA's on it";
+
+pub(super) fn observe(kernel: &Kernel, address: Address, to: bool) -> Observed {
+    of_function(kernel, address, |state| Some(told(state.persistence? == to)))
+}
+
+pub(super) fn make(kernel: &mut Kernel, address: Address, to: bool) -> Result<(), Errno> {
+    kernel.set_persistence(address, to)
+}

@@ -21,6 +21,7 @@ mod names;
 mod partition;
 pub mod plan;
 mod ports;
+mod process_stat;
 mod refusal;
 pub mod reserve;
 pub mod shown;
@@ -42,7 +43,7 @@ pub use inventory::{
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
-    MachineHandle, MachineSpec, Presence,
+    MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{
@@ -50,5 +51,6 @@ pub use names::{
 };
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
+pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use step::{LinkBaseline, Lock, NodeAccess, Observed, Replay, Step, VfioNode, restoring};

@@ -1,4 +1,4 @@
-//! How a machine is known, by whichever daemon looks: a lock and a record in its directory below the run directory.
+//! How a machine is known to every daemon: a lock and a record in its directory below the run directory.
 //!
 //! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. A
 //! free lock is thus proof that it is gone; since a VMM that was taken over by its guest could unlock, the recorded
@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::process::Proc;
+use super::cgroup;
+use super::procfs::Proc;
 
 /// How often, and how long between, a lock or a record is looked for that is about to come.
 const LOOKS: u32 = 40;
@@ -52,8 +53,8 @@ impl RunDir {
         &self.dir
     }
 
-    /// The monitor's socket.
-    pub fn monitor(&self) -> PathBuf {
+    /// The VMM's control socket.
+    pub fn control(&self) -> PathBuf {
         self.dir.join("monitor")
     }
 
@@ -121,7 +122,7 @@ impl RunDir {
 
     /// Forgets an earlier VMM. To be called with the lock taken.
     pub fn clear(&self) -> io::Result<()> {
-        for file in [self.record_file(), self.monitor()] {
+        for file in [self.record_file(), self.control()] {
             remove_file(&file)?;
         }
         Ok(())
@@ -174,6 +175,16 @@ impl RunDir {
     }
 }
 
+/// Clears what is left of a VMM that is gone: its control group, wherever an earlier daemon was when it made it, and its
+/// record. To be called with the lock taken, or with the machine gone for good.
+pub fn forget(run: &RunDir, record: Option<&Record>) -> io::Result<()> {
+    let cgroup = record.and_then(|record| record.cgroup.as_deref());
+    if let Some(Err(error)) = cgroup.map(cgroup::remove) {
+        tracing::warn!(machine = %run.path().display(), %error, "its control group cannot be removed");
+    }
+    run.clear()
+}
+
 /// Removes a file. Nothing there is no error.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -185,14 +196,13 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{MachineRun, VmmProcess};
 
     fn own_record(proc: &Proc, id: Uuid) -> Record {
         let start_time = proc.stat("self").unwrap().unwrap().start_time;
         let boot_id = proc.boot_id().unwrap();
-        Record {
-            handle: MachineHandle { id, pid: std::process::id(), start_time, boot_id },
-            cgroup: None,
-        }
+        let run = MachineRun::Process(VmmProcess { pid: std::process::id(), start_time });
+        Record { handle: MachineHandle { id, run, boot_id }, cgroup: None }
     }
 
     #[test]
@@ -216,9 +226,11 @@ mod tests {
             "a VMM that unlocked is not gone while its process lives"
         );
         let mut stale = record;
-        stale.handle.start_time += 1;
+        let VmmProcess { pid, start_time } = stale.handle.process().unwrap();
+        let later = VmmProcess { pid, start_time: start_time + 1 };
+        stale.handle.run = MachineRun::Process(later);
         run.write_record(&stale).unwrap();
-        assert_eq!(run.presence(&proc), Presence::Gone, "the pid is somebody else's now");
+        assert_eq!(run.presence(&proc), Presence::Gone, "the pid is another process's now");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn launchers(
         run_dir: run_dir.into(),
         state_dir: state_dir.into(),
         image_tool_dir: qemu.dir().map(Path::to_owned),
-        launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
+        launch_command: vec![OWN_EXECUTABLE.into(), "launch".into()],
         root: root.into(),
     };
     vec![Arc::new(ProcessLauncher::new(config, qemu))]

@@ -55,7 +55,7 @@ pub struct Config {
     /// Where `qemu-img`, which makes disk layers, is looked for before PATH.
     pub image_tool_dir: Option<PathBuf>,
     /// The command that runs [`crate::launch::main`]: `/proc/self/exe launch`.
-    pub launcher: Vec<OsString>,
+    pub launch_command: Vec<OsString>,
     /// The root of sysfs, procfs and devfs.
     pub root: PathBuf,
 }

@@ -25,8 +25,8 @@ pub struct Order {
     pub memlock: Option<u64>,
     /// The VMM.
     pub program: PathBuf,
-    /// Its arguments for the control socket that it inherits, with [`CONTROL_FD`] for the descriptor. They come first. Where
-    /// there are none, it gets no control socket.
+    /// Its arguments for the control socket that it inherits, with [`CONTROL_FD`] for the descriptor. They come first.
+    /// Where there are none, it gets no control socket.
     #[serde(default)]
     pub control_args: Vec<String>,
     /// Its other arguments.

@@ -2,7 +2,7 @@
 //!
 //! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. A
 //! free lock is thus proof that it is gone; since a VMM that was taken over by its guest could unlock, the recorded
-//! process must be gone as well. A held lock without a record is a launcher at work, or something that we do not
+//! process must be gone as well. A held lock without a record is `handover launch` at work, or something that we do not
 //! understand: never taken for dead.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -32,7 +32,7 @@ pub struct RunDir {
     id: Uuid,
 }
 
-/// What the launcher records of the process that becomes the VMM.
+/// What `handover launch` records of the process that becomes the VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which process.
@@ -53,7 +53,7 @@ impl RunDir {
         &self.dir
     }
 
-    /// The VMM's control socket.
+    /// The VMM's control socket. Machines that an earlier version started have it by this name, too.
     pub fn control(&self) -> PathBuf {
         self.dir.join("monitor")
     }
@@ -84,7 +84,8 @@ impl RunDir {
         }
     }
 
-    /// Whether a VMM, or its launcher, holds the lock. Looking is shared, so that two who look see not each other.
+    /// Whether a VMM, or `handover launch` before it, holds the lock. Looking takes a shared lock, so that two that look do
+    /// not see each other.
     pub fn is_held(&self) -> io::Result<bool> {
         let file = match File::open(self.lock_file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -97,7 +98,7 @@ impl RunDir {
         }
     }
 
-    /// Writes what the launcher reads from its standard input, which is the lock.
+    /// Writes what `handover launch` reads from its standard input, which is the lock.
     pub fn write_order(&self, order: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).truncate(true).open(self.lock_file())?.write_all(order)
     }
@@ -147,7 +148,7 @@ impl RunDir {
             }
             match self.look(proc) {
                 Ok(Some(presence)) => return presence,
-                // A launcher writes its record a moment after it got the lock.
+                // `handover launch` writes its record a moment after it got the lock.
                 Ok(None) => {}
                 Err(error) => {
                     let dir = self.dir.display();

@@ -97,16 +97,16 @@ impl<V: Vmm> ProcessLauncher<V> {
             .and_then(|()| run.write_order(&text))
             .map_err(failed("write the order in"))?;
         let log = self.files(spec.id).open_log()?;
-        self.start_launcher(spec.id, lock, log).map_err(|error| LaunchError::Start {
+        self.start_launch(spec.id, lock, log).map_err(|error| LaunchError::Start {
             reason: format!("the launcher cannot be run: {error}"),
         })
     }
 
-    /// The lock becomes the launcher's standard input and is closed here: no other child can inherit it, and the VMM
+    /// The lock becomes the process's standard input and is closed here: no other child can inherit it, and the VMM
     /// alone holds it.
-    fn start_launcher(&self, id: Uuid, lock: File, log: File) -> io::Result<Watch> {
+    fn start_launch(&self, id: Uuid, lock: File, log: File) -> io::Result<Watch> {
         let (program, arguments) =
-            self.config.launcher.split_first().ok_or(io::ErrorKind::NotFound)?;
+            self.config.launch_command.split_first().ok_or(io::ErrorKind::NotFound)?;
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()

@@ -92,7 +92,7 @@ pub fn launcher<V: Vmm>(top: &Path, vmm: V) -> ProcessLauncher<V> {
         run_dir: top.join("run"),
         state_dir: top.join("state"),
         image_tool_dir: Some(top.into()),
-        launcher: vec![std::env::current_exe().unwrap().into(), "launch".into()],
+        launch_command: vec![std::env::current_exe().unwrap().into(), "launch".into()],
         root: "/".into(),
     };
     ProcessLauncher::new(config, vmm)

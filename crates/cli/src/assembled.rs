@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
 use model::{Code, Launcher, Refusal};
-use vmm::qemu::{self, Qemu};
+use vmm::process::{Config, ProcessLauncher};
+use vmm::qemu::Qemu;
 
 /// The host under a root.
 pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
@@ -19,19 +20,20 @@ pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
     })
 }
 
-/// All that starts machines; `qemu` is QEMU, where it is not the one on PATH.
+/// All that starts machines, the default first; `qemu` is QEMU, where it is not the one on PATH.
 pub fn launchers(
     root: &Path,
     run_dir: &Path,
     state_dir: &Path,
     qemu: Option<PathBuf>,
 ) -> Vec<Arc<dyn Launcher>> {
-    let qemu = Qemu::new(qemu::Config {
+    let qemu = Qemu::new(qemu);
+    let config = Config {
         run_dir: run_dir.into(),
         state_dir: state_dir.into(),
-        binary: qemu,
-        launcher: vec![OWN_EXECUTABLE.into(), "launch".into()],
+        image_tool_dir: qemu.dir().map(Path::to_owned),
+        launch_command: vec![OWN_EXECUTABLE.into(), "launch".into()],
         root: root.into(),
-    });
-    vec![Arc::new(qemu)]
+    };
+    vec![Arc::new(ProcessLauncher::new(config, qemu))]
 }

@@ -196,7 +196,7 @@ impl Core {
             Presence::Running(handle) => {
                 row.instance.state = InstanceState::Running;
                 row.instance.state_error = None;
-                row.instance.pid = Some(handle.pid);
+                row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());
                 self.save(&row)?;
                 self.watch(&row.instance.hypervisor, handle)?;

@@ -102,14 +102,20 @@ pub fn wedged(reason: &str) -> Refusal {
     )
 }
 
+/// What to do where a hypervisor cannot be used; `command` installs it, where that is known.
+pub fn install(command: &str) -> String {
+    match command {
+        "" => "install it, or correct what the message names".into(),
+        command => format!("install it, or correct what the message names: {command}"),
+    }
+}
+
 /// A launcher failed.
 pub fn launch_failed(error: &LaunchError) -> Refusal {
     match error {
-        LaunchError::Unavailable { reason } => Refusal::new(
-            Code::HypervisorMissing,
-            reason,
-            "install it, for QEMU: apt install qemu-system-x86 qemu-utils",
-        ),
+        LaunchError::Unavailable { reason, remedy } => {
+            Refusal::new(Code::HypervisorMissing, reason, install(remedy))
+        }
         _ => Refusal::new(
             Code::LaunchFailed,
             error.to_string(),

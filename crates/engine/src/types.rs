@@ -245,7 +245,7 @@ pub struct CreateInstance {
     pub devices: Vec<String>,
     /// A vGPU of this profile, besides.
     pub gpu_profile: Option<String>,
-    /// `qemu` by default.
+    /// The launcher's name; the first one by default.
     pub hypervisor: Option<String>,
     /// Words appended to the kernel's command line.
     pub cmdline: Option<String>,

@@ -22,6 +22,7 @@ mod names;
 mod partition;
 pub mod plan;
 mod ports;
+mod process_stat;
 mod refusal;
 pub mod reserve;
 pub mod shown;
@@ -44,7 +45,7 @@ pub use inventory::{
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
-    MachineHandle, MachineSpec, Presence,
+    MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{
@@ -52,6 +53,7 @@ pub use names::{
 };
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
+pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use step::{
     Binding, LinkBaseline, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind,

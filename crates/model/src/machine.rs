@@ -1,4 +1,6 @@
 //! What a launcher is asked to start, and how a running machine is known again.
+//!
+//! A [`MachineSpec`] describes the machine, in no VMM's words: each launcher translates it.
 
 use std::path::PathBuf;
 
@@ -45,12 +47,12 @@ pub struct KernelBoot {
 pub enum DiskFormat {
     /// A plain byte image.
     Raw,
-    /// QEMU's copy-on-write format, version 2 or 3.
+    /// The copy-on-write format QCOW2, version 2 or 3.
     Qcow2,
 }
 
 impl DiskFormat {
-    /// The word that QEMU uses.
+    /// The format's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,7 +73,8 @@ pub struct MachineDisk {
     pub size: Option<u64>,
 }
 
-/// One slot of the guest: the functions of one assembly kept together, behind a root port of their own.
+/// One slot of the guest: the functions of one assembly kept together. A VMM whose slots have only one function each gives
+/// them several slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSlot {
     /// The functions in it.
@@ -147,35 +150,74 @@ impl GuestSlot {
     }
 }
 
-/// How a machine is known: a process id alone can be somebody else's tomorrow.
+/// One run of a machine, from start to end. Another run of the same machine has another handle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineHandle {
     /// The instance's id.
     pub id: Uuid,
-    /// Process id of the VMM.
-    pub pid: u32,
-    /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22).
-    pub start_time: u64,
+    /// Which of the machine's runs it is.
+    #[serde(flatten)]
+    pub run: MachineRun,
     /// The boot that it runs in.
     pub boot_id: String,
 }
 
-/// Whether a machine's VMM is there. Unknown is never taken for dead.
+/// What tells one run of a machine from the others, within one boot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MachineRun {
+    /// The launcher started this process.
+    Process(VmmProcess),
+    /// A service such as libvirt starts and owns the process.
+    Service {
+        /// The launcher's own name for the run.
+        run: String,
+    },
+}
+
+/// A process that runs a machine. The pid alone does not identify it: the kernel gives it to another process later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VmmProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot ([`ProcessStat`](crate::ProcessStat)).
+    pub start_time: u64,
+}
+
+impl MachineHandle {
+    /// The process that the launcher started; `None` where a service owns it.
+    #[must_use]
+    pub const fn process(&self) -> Option<VmmProcess> {
+        match self.run {
+            MachineRun::Process(process) => Some(process),
+            MachineRun::Service { .. } => None,
+        }
+    }
+
+    /// The pid of that process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process().map(|process| process.pid)
+    }
+}
+
+/// Whether a machine runs. Unknown is never taken for gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It runs.
     Running(MachineHandle),
-    /// It is provably gone: its lock is free, or this is another boot.
+    /// It is provably gone.
     Gone,
-    /// It cannot be told; it says why.
+    /// It cannot be determined, for this reason.
     Unknown(String),
 }
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The VMM's exit status, where it is known: after a restart of the daemon it is not.
+    /// The VMM's exit status, where it is known. It is not where the VMM is no child of this process: after a restart of the
+    /// daemon, or where a service owns it.
     pub code: Option<i32>,
 }
 
@@ -186,8 +228,10 @@ pub struct Availability {
     pub available: bool,
     /// Its version.
     pub version: Option<String>,
-    /// `kvm` or `tcg`.
+    /// What executes the guest's code: `kvm` for the processor itself, else the VMM's own word.
     pub accelerator: Option<String>,
     /// Why it cannot be used, and what to do.
     pub reason: Option<String>,
+    /// How to install it: what a person does who has nothing of it yet.
+    pub remedy: Option<String>,
 }

@@ -145,9 +145,10 @@ pub trait Host: Send + Sync {
     fn capacity(&self) -> Result<Capacity, HostError>;
 }
 
-/// How machines are started.
+/// How machines are started, found and ended. Who owns their processes is the launcher's own matter: they are its
+/// children (QEMU), or those of a service that it speaks to (libvirt). A machine outlives the daemon in both cases.
 pub trait Launcher: Send + Sync {
-    /// The name on the wire: `qemu`, `cloud-hypervisor`.
+    /// The name on the wire: `qemu`, `cloud-hypervisor`, `libvirt`.
     fn name(&self) -> &'static str;
 
     /// Whether it can be used here, and if not, why.
@@ -165,34 +166,35 @@ pub trait Launcher: Send + Sync {
     /// As [`LaunchError`] tells.
     fn remove_files(&self, id: Uuid) -> Result<(), LaunchError>;
 
-    /// Starts the VMM with the guest not yet running, checks that it has every device, then lets the guest run.
+    /// Starts the machine and returns when its guest runs. The guest does not run before the machine has every device.
     ///
     /// # Errors
-    /// As [`LaunchError`] tells; a VMM that was started is then gone again.
+    /// As [`LaunchError`] tells; a machine that was started is then gone again.
     fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError>;
 
-    /// Looks for the machine's VMM, started by us or by an earlier daemon.
+    /// Looks for the machine, also where an earlier daemon started it. As long as it runs, the handle is the one that
+    /// [`launch`](Self::launch) returned.
     fn find(&self, id: Uuid) -> Presence;
 
-    /// Asks the guest to shut down, and ends the VMM after `grace`. Returns when it is provably gone.
+    /// Asks the guest to shut down, and ends the machine after `grace`. Returns when it is provably gone.
     ///
     /// # Errors
     /// Where it does not go.
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError>;
 
-    /// Ends the VMM at once. Returns when it is provably gone; no machine there is no error.
+    /// Ends the machine at once. Returns when it is provably gone; no machine there is no error.
     ///
     /// # Errors
     /// Where it does not go.
     fn kill(&self, id: Uuid) -> Result<(), LaunchError>;
 
-    /// Waits until the machine is gone.
+    /// Waits until this run of the machine has ended.
     ///
     /// # Errors
     /// Where it cannot be watched.
     fn wait(&self, handle: &MachineHandle) -> Result<Exit, LaunchError>;
 
-    /// The file to which the guest's serial console is written.
+    /// The file to which the guest's serial console is written, whichever process writes it.
     fn console(&self, id: Uuid) -> PathBuf;
 }
 
@@ -309,6 +311,9 @@ pub enum LaunchError {
     Unavailable {
         /// Why, and what to do.
         reason: String,
+        /// How to install it.
+        #[serde(default)]
+        remedy: String,
     },
     /// A file of the machine's could not be made or removed.
     #[error("cannot {action} {path}: {reason}")]
@@ -334,7 +339,7 @@ pub enum LaunchError {
         /// The deadline.
         seconds: u64,
     },
-    /// The VMM's monitor broke off or said something unexpected.
+    /// The VMM, or the service that owns it, cannot be reached or watched, or said something unexpected.
     #[error("the machine's monitor: {reason}")]
     Monitor {
         /// What happened.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, GuestSource, Host, LaunchError, Launcher, MachineHandle, MachineSpec,
-    Presence,
+    Availability, Exit, GuestSource, Host, LaunchError, Launcher, MachineHandle, MachineRun,
+    MachineSpec, Presence, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -23,13 +23,25 @@ pub struct SimLauncher {
 #[derive(Default)]
 struct Inside {
     running: BTreeMap<Uuid, MachineHandle>,
-    exits: BTreeMap<(Uuid, u32), Exit>,
+    exits: BTreeMap<(Uuid, MachineRun), Exit>,
+    service: bool,
     files: BTreeSet<Uuid>,
     started: u32,
     refusal: Option<String>,
     removal_refusal: Option<String>,
     unknown: BTreeSet<Uuid>,
     missing: Option<String>,
+}
+
+impl Inside {
+    /// The run of the machine that was started last.
+    fn current_run(&self) -> MachineRun {
+        if self.service {
+            return MachineRun::Service { run: self.started.to_string() };
+        }
+        let start_time = u64::from(self.started);
+        MachineRun::Process(VmmProcess { pid: 1000 + self.started, start_time })
+    }
 }
 
 impl SimLauncher {
@@ -41,6 +53,11 @@ impl SimLauncher {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a service own the processes of the machines that are started from now on, as libvirt does.
+    pub fn set_service(&self) {
+        self.inside().service = true;
     }
 
     /// Lets the next launch fail.
@@ -96,14 +113,14 @@ impl SimLauncher {
         let mut inside = self.inside();
         let exit = Exit { code };
         if let Some(handle) = inside.running.remove(&id) {
-            inside.exits.insert((id, handle.pid), exit);
+            inside.exits.insert((id, handle.run), exit);
         }
         self.host.inside().kernel.users.retain(|_, user| *user != id);
         self.gone.notify_all();
         exit
     }
 
-    /// What QEMU and the kernel check when a machine opens its groups.
+    /// What a VMM and the kernel check when a machine opens its groups.
     fn open_groups(&self, spec: &MachineSpec) -> Result<(), String> {
         let mut host = self.host.inside();
         let kernel = &mut host.kernel;
@@ -155,6 +172,7 @@ impl Launcher for SimLauncher {
             version: Some("simulated".into()),
             accelerator: None,
             reason,
+            remedy: None,
         }
     }
 
@@ -193,9 +211,7 @@ impl Launcher for SimLauncher {
             return Err(LaunchError::Start { reason });
         }
         inside.started += 1;
-        let pid = 1000 + inside.started;
-        let handle =
-            MachineHandle { id: spec.id, pid, start_time: u64::from(inside.started), boot_id };
+        let handle = MachineHandle { id: spec.id, run: inside.current_run(), boot_id };
         inside.running.insert(spec.id, handle.clone());
         Ok(handle)
     }
@@ -225,7 +241,7 @@ impl Launcher for SimLauncher {
         while inside.running.get(&handle.id) == Some(handle) {
             inside = self.gone.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
-        let exit = inside.exits.get(&(handle.id, handle.pid)).copied();
+        let exit = inside.exits.get(&(handle.id, handle.run.clone())).copied();
         Ok(exit.unwrap_or(Exit { code: None }))
     }
 

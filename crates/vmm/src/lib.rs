@@ -1,11 +1,12 @@
-//! How a machine is started: QEMU, under a uid and limits of its own, watched by pidfd and QMP.
+//! How machines are started: a VMM for each machine, under a uid and limits of its own, that outlives the daemon.
 //!
-//! Machines are strangers, and they outlive the daemon. So a VMM is started by [`launcher::main`], which gives it a
-//! session, a control group, limits and a user of its own; it is known again by a lock that it holds for its whole life
-//! and by the record of its process ([`identity`]), is watched and signalled only through a pidfd ([`process`]), and
-//! hears from us over a socket that only root reaches.
+//! [`process`] has what is common to every VMM that is one process of ours per machine: directory and lock, watching,
+//! adopting and ending it, files and console. It asks a [`process::Vmm`] for the rest, and each VMM implements that trait
+//! in a folder of its own ([`qemu`]). [`launch`] is the process that gives up its privileges and becomes the VMM.
+//!
+//! A service that owns the processes of its machines itself, such as libvirt, needs nothing of [`process`]: its folder
+//! implements [`model::Launcher`] directly.
 
-mod identity;
-pub mod launcher;
-mod process;
+pub mod launch;
+pub mod process;
 pub mod qemu;

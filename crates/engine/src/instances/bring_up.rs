@@ -37,7 +37,7 @@ impl Core {
     ) -> Result<MachineHandle, Refusal> {
         row.instance.state = InstanceState::Running;
         row.instance.state_error = None;
-        row.instance.pid = Some(handle.pid);
+        row.instance.pid = handle.pid();
         row.instance.exit_code = None;
         row.instance.started_at = Some(Timestamp::now());
         row.instance.stopped_at = None;

@@ -71,7 +71,7 @@ impl Core {
                 "ask for 1MB or more, such as 1GB",
             ));
         }
-        self.usable_launcher(request.hypervisor.as_deref().unwrap_or("qemu"))?;
+        self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
         let there = host_memory(self)?;
         if memory > there {
             return Err(too_large(memory, there));
@@ -125,7 +125,7 @@ impl Core {
                 vcpus: request.vcpus.unwrap_or(DEFAULT_VCPUS),
                 memory: request.memory.unwrap_or(DEFAULT_MEMORY),
                 overlay_size: request.overlay_size,
-                hypervisor: request.hypervisor.unwrap_or_else(|| "qemu".into()),
+                hypervisor: request.hypervisor.unwrap_or_else(|| self.default_launcher().into()),
                 uid: self.config.machine_uids.start,
                 cmdline: request.cmdline,
                 devices: devices.iter().map(|device| device.id).collect(),

@@ -42,8 +42,13 @@ impl Core {
         Err(Refusal::new(
             Code::HypervisorMissing,
             format!("{name} cannot be used: {reason}"),
-            "install it, or mend what is named; for QEMU: apt install qemu-system-x86 qemu-utils",
+            refusals::install(&availability.remedy.unwrap_or_default()),
         ))
+    }
+
+    /// The launcher that is used where none is asked for: the first.
+    fn default_launcher(&self) -> &'static str {
+        self.launchers.first().map_or("none", |launcher| launcher.name())
     }
 
     /// What the launcher is to start.
@@ -109,7 +114,7 @@ impl Core {
         }
         match self.launcher(&row.instance.hypervisor)?.find(row.instance.id) {
             Presence::Running(handle) => {
-                row.instance.pid = Some(handle.pid);
+                row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());
                 row.instance.state = InstanceState::Running;
                 row.instance.state_error = None;

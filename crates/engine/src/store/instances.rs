@@ -116,7 +116,7 @@ impl StoredInstance {
                 cmdline: row.get("cmdline")?,
                 devices: json(row, "devices")?,
                 gpu: optional_json(row, "gpu")?,
-                pid: machine.as_ref().map(|machine| machine.pid),
+                pid: machine.as_ref().and_then(MachineHandle::pid),
                 exit_code: row.get("exit_code")?,
                 created_at: text(row, "created_at")?,
                 started_at: optional_text(row, "started_at")?,

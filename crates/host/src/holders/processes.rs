@@ -6,7 +6,7 @@ use memchr::{memchr, memmem};
 use model::HostError;
 
 use crate::nodes::{Nodes, Number};
-use crate::process::{self, Stat};
+use crate::process;
 use crate::root::{Dir, FileKind, Root};
 use crate::{problem, spread};
 
@@ -101,8 +101,8 @@ fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     let program = process::program(&process);
     let user = name_of(&process, program.as_deref(), pid);
     // Not for a recording: no process of it will be met again, and the file tells where a process has its memory.
-    let stat = if root.is_traced() { None } else { Stat::read(&process) };
-    let started = stat.map(|stat| stat.started);
+    let stat = if root.is_traced() { None } else { process::stat(&process) };
+    let started = stat.map(|stat| stat.start_time);
     Some(Hit { pid, started, program, user, nodes })
 }
 

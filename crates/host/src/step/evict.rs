@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
 
 use crate::problem;
-use crate::process::Stat;
+use crate::process;
 use crate::root::Root;
 
 /// How long a process may take to end: less than the step's deadline, so that the worker comes back.
@@ -19,8 +19,8 @@ const ENDING: Duration = Duration::from_secs(50);
 pub fn observe(root: &Root, pid: u32, started: u64) -> Result<Observed, HostError> {
     let path = format!("proc/{pid}");
     match root.dir(&path) {
-        Ok(process) => Ok(match Stat::read(&process) {
-            Some(stat) if stat.started == started && !stat.has_ended() => Observed::Before,
+        Ok(process) => Ok(match process::stat(&process) {
+            Some(stat) if stat.start_time == started && !stat.has_ended() => Observed::Before,
             _ => Observed::After,
         }),
         Err(Errno::NOENT | Errno::SRCH) => Ok(Observed::After),
@@ -116,7 +116,7 @@ mod tests {
         let mut line = [0; 1];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let process = host().dir(&format!("proc/{}", child.id())).unwrap();
-        (child, Stat::read(&process).unwrap().started)
+        (child, process::stat(&process).unwrap().start_time)
     }
 
     #[test]
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn neither_init_nor_the_daemon_is_asked() {
         let process = host().dir("proc/1").unwrap();
-        let Some(stat) = Stat::read(&process) else { return };
-        let error = evict(&host(), 1, stat.started, "init").unwrap_err().to_string();
+        let Some(stat) = process::stat(&process) else { return };
+        let error = evict(&host(), 1, stat.start_time, "init").unwrap_err().to_string();
         assert!(error.contains("must not be ended"), "{error}");
     }
 }

@@ -1,20 +1,18 @@
 //! Which QEMU there is, and how fast it can be.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use crate::process::{Kvm, is_executable, on_path};
 
 /// The first version that takes `-device` as JSON.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// The name of the emulator.
 const EMULATOR: &str = "qemu-system-x86_64";
-
-/// The name of the tool that makes disk layers.
-const IMAGE_TOOL: &str = "qemu-img";
 
 /// How the guest's instructions are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +37,7 @@ impl Accelerator {
 
     /// The best that a user other than root has here.
     pub fn here(root: &Path) -> Self {
-        let path = root.join("dev/kvm");
-        // A static node can be there without the module; only opening it tells (kmod-static-nodes).
-        let works = fs::OpenOptions::new().read(true).write(true).open(&path).is_ok();
-        let Ok(metadata) = fs::metadata(&path) else { return Self::Tcg };
-        if works {
-            Self::for_node(metadata.permissions().mode(), metadata.gid())
-        } else {
-            Self::Tcg
-        }
-    }
-
-    /// What mode and group of `/dev/kvm` allow. A machine is never given the group of root.
-    const fn for_node(mode: u32, gid: u32) -> Self {
-        if mode & 0o006 == 0o006 {
-            Self::Kvm { group: None }
-        } else if mode & 0o060 == 0o060 && gid != 0 {
-            Self::Kvm { group: Some(gid) }
-        } else {
-            Self::Tcg
-        }
+        Kvm::here(root).map_or(Self::Tcg, |kvm| Self::Kvm { group: kvm.group })
     }
 }
 
@@ -118,15 +97,6 @@ impl Finder {
         *known = Some((modified, binary.clone()));
         Ok(binary)
     }
-
-    /// The tool that makes disk layers: beside QEMU, else on PATH.
-    pub fn image_tool(&self) -> Result<PathBuf, String> {
-        let beside =
-            self.configured.as_deref().and_then(Path::parent).map(|dir| dir.join(IMAGE_TOOL));
-        beside.filter(|path| is_executable(path)).or_else(|| on_path(IMAGE_TOOL)).ok_or_else(|| {
-            format!("{IMAGE_TOOL} is missing, so no disk can be made; apt install qemu-utils")
-        })
-    }
 }
 
 /// Asks the binary for its version.
@@ -163,17 +133,6 @@ fn number(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_absolute() && is_executable(path))
-}
-
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,11 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn kvm_is_used_only_where_the_machines_user_may_open_it() {
-        assert_eq!(Accelerator::for_node(0o20_666, 0), Accelerator::Kvm { group: None });
-        assert_eq!(Accelerator::for_node(0o20_660, 108), Accelerator::Kvm { group: Some(108) });
-        assert_eq!(Accelerator::for_node(0o20_660, 0), Accelerator::Tcg);
-        assert_eq!(Accelerator::for_node(0o20_600, 0), Accelerator::Tcg);
+    fn without_kvm_instructions_are_translated() {
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(Accelerator::here(empty.path()), Accelerator::Tcg);
     }

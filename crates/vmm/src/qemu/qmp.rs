@@ -10,23 +10,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::process::ControlError;
+
 /// No answer to a command of ours is nearly that long.
 const MOST_ANSWER_BYTES: usize = 1 << 20;
-
-/// What goes wrong with a monitor.
-#[derive(Debug, thiserror::Error)]
-pub enum MonitorError {
-    #[error("it closed the connection")]
-    Closed,
-    #[error("it did not answer `{0}` in time")]
-    Deadline(String),
-    #[error("its answer to `{0}` cannot be read: {1}")]
-    Malformed(String, String),
-    #[error("it refused `{0}`: {1}")]
-    Refused(String, String),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// A connection to a monitor that takes commands.
 #[derive(Debug)]
@@ -38,7 +25,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// Waits for the greeting and begins to speak.
-    pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, MonitorError> {
+    pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, ControlError> {
         let mut monitor = Self { stream, received: Vec::new(), commands: 0 };
         let greeting = monitor.receive("the greeting", deadline)?;
         if greeting.get("QMP").is_none() {
@@ -54,7 +41,7 @@ impl Monitor {
         command: &str,
         arguments: Value,
         deadline: Instant,
-    ) -> Result<Value, MonitorError> {
+    ) -> Result<Value, ControlError> {
         self.commands += 1;
         let id = self.commands;
         let message = json!({"execute": command, "arguments": arguments, "id": id});
@@ -70,7 +57,7 @@ impl Monitor {
             }
             if let Some(error) = answer.get("error") {
                 let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
-                return Err(MonitorError::Refused(command.into(), reason.into()));
+                return Err(ControlError::Refused(command.into(), reason.into()));
             }
             return answer
                 .get_mut("return")
@@ -80,7 +67,7 @@ impl Monitor {
     }
 
     /// The next message: a line with a JSON object.
-    fn receive(&mut self, command: &str, deadline: Instant) -> Result<Value, MonitorError> {
+    fn receive(&mut self, command: &str, deadline: Instant) -> Result<Value, ControlError> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
@@ -93,7 +80,7 @@ impl Monitor {
             self.stream.set_read_timeout(Some(left(command, deadline)?))?;
             let mut chunk = [0; 4096];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(MonitorError::Closed),
+                Ok(0) => return Err(ControlError::Closed),
                 Ok(count) => self.received.extend(chunk.iter().take(count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(command, error)),
@@ -103,23 +90,23 @@ impl Monitor {
 }
 
 /// The time that is left; a timeout of zero would mean none at all.
-fn left(command: &str, deadline: Instant) -> Result<std::time::Duration, MonitorError> {
+fn left(command: &str, deadline: Instant) -> Result<std::time::Duration, ControlError> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(MonitorError::Deadline(command.into())) } else { Ok(left) }
+    if left.is_zero() { Err(ControlError::Deadline(command.into())) } else { Ok(left) }
 }
 
-fn failed(command: &str, error: io::Error) -> MonitorError {
+fn failed(command: &str, error: io::Error) -> ControlError {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            MonitorError::Deadline(command.into())
+            ControlError::Deadline(command.into())
         }
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => MonitorError::Closed,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ControlError::Closed,
         _ => error.into(),
     }
 }
 
-fn malformed(command: &str, problem: &str) -> MonitorError {
-    MonitorError::Malformed(command.into(), problem.into())
+fn malformed(command: &str, problem: &str) -> ControlError {
+    ControlError::Malformed(command.into(), problem.into())
 }
 
 #[cfg(test)]
@@ -139,7 +126,7 @@ mod tests {
     /// is nothing.
     fn monitor(
         answer: impl Fn(&str, u64) -> Option<String> + Send + 'static,
-    ) -> Result<Monitor, MonitorError> {
+    ) -> Result<Monitor, ControlError> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         thread::spawn(move || {
             let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
@@ -191,15 +178,15 @@ mod tests {
 
     #[test]
     fn an_end_garbage_and_an_endless_answer_are_told_apart() {
-        assert!(matches!(monitor(|_, _| None), Err(MonitorError::Closed)));
+        assert!(matches!(monitor(|_, _| None), Err(ControlError::Closed)));
         let garbage = monitor(|_, _| Some("what?\n".into()));
-        assert!(matches!(garbage, Err(MonitorError::Malformed(..))));
+        assert!(matches!(garbage, Err(ControlError::Malformed(..))));
         let endless = monitor(|_, _| Some("x".repeat(MOST_ANSWER_BYTES + 8192)));
         assert!(
-            matches!(endless, Err(MonitorError::Malformed(_, why)) if why.contains("too long"))
+            matches!(endless, Err(ControlError::Malformed(_, why)) if why.contains("too long"))
         );
         let empty = monitor(|_, id| Some(format!("{{\"id\": {id}}}\n")));
-        assert!(matches!(empty, Err(MonitorError::Malformed(..))));
+        assert!(matches!(empty, Err(ControlError::Malformed(..))));
     }
 
     #[test]
@@ -218,6 +205,6 @@ mod tests {
     fn what_is_no_monitor_is_not_spoken_to() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"{\"hello\": 1}\n").unwrap();
-        assert!(matches!(Monitor::begin(ours, soon()), Err(MonitorError::Malformed(..))));
+        assert!(matches!(Monitor::begin(ours, soon()), Err(ControlError::Malformed(..))));
     }
 }

@@ -3,13 +3,16 @@
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use model::{GuestSlot, Launcher, MachineHandle, MachineSpec};
 use tempfile::TempDir;
 use uuid::Uuid;
-use vmm::qemu::{Config, Qemu};
+use vmm::process::{Config, ProcessLauncher, Vmm};
+use vmm::qemu::Qemu;
+
+use crate::tiny::Tiny;
 
 /// A user that nobody is; machines get such users from a configured range.
 const MACHINE_UID: u32 = 1_900_000_000;
@@ -31,31 +34,22 @@ echo "$@" > "$file"
 
 pub struct Bench {
     top: TempDir,
-    pub qemu: Qemu,
+    pub qemu: ProcessLauncher<Qemu>,
 }
 
 impl Bench {
     /// A bench with the fake QEMU.
     pub fn new() -> Self {
-        let top = Self::top();
+        let top = top();
         executable(&top.path().join("qemu-system-x86_64"), WRAPPER.as_bytes());
         executable(&top.path().join("qemu-img"), IMAGE_TOOL.as_bytes());
-        executable(&top.path().join("fake"), &fs::read(std::env::current_exe().unwrap()).unwrap());
-        let binary = Some(top.path().join("qemu-system-x86_64"));
-        Self { qemu: Qemu::new(config(top.path(), binary)), top }
+        Self { qemu: fake_qemu(top.path()), top }
     }
 
     /// A bench with the QEMU on PATH.
     pub fn real() -> Self {
-        let top = Self::top();
-        Self { qemu: Qemu::new(config(top.path(), None)), top }
-    }
-
-    /// Machines' users must be able to pass through.
-    fn top() -> TempDir {
-        let top = TempDir::new().unwrap();
-        fs::set_permissions(top.path(), Permissions::from_mode(0o711)).unwrap();
-        top
+        let top = top();
+        Self { qemu: launcher(top.path(), Qemu::new(None)), top }
     }
 
     pub fn path(&self) -> &Path {
@@ -63,54 +57,84 @@ impl Bench {
     }
 
     /// The launcher of a daemon that was started again.
-    pub fn restarted(&self) -> Qemu {
-        Qemu::new(config(self.path(), Some(self.path().join("qemu-system-x86_64"))))
+    pub fn restarted(&self) -> ProcessLauncher<Qemu> {
+        fake_qemu(self.path())
     }
 
     /// Another process that starts the machine, as its daemon, and then ends.
     pub fn daemon(&self, spec: &MachineSpec) -> Command {
-        let mut daemon = Command::new(std::env::current_exe().unwrap());
-        daemon.arg("daemon").arg(self.path()).arg(serde_json::to_string(spec).unwrap());
-        daemon
+        daemon_process("qemu", self.path(), spec)
     }
 
     /// Lets another process start the machine, as its daemon, and end.
     pub fn start_by_a_daemon_that_ends(&self, spec: &MachineSpec) -> MachineHandle {
-        let output = self.daemon(spec).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        started_by(self.daemon(spec))
     }
 }
 
 impl Drop for Bench {
-    /// No machine outlives its trial.
     fn drop(&mut self) {
-        for entry in fs::read_dir(self.path().join("run/machines")).into_iter().flatten().flatten()
-        {
-            if let Ok(id) = entry.file_name().to_string_lossy().parse() {
-                let _ = self.qemu.kill(id);
-            }
+        kill_all(self.path(), &self.qemu);
+    }
+}
+
+/// A directory that machines' users can pass through, with this executable to play the VMM.
+pub fn top() -> TempDir {
+    let top = TempDir::new().unwrap();
+    fs::set_permissions(top.path(), Permissions::from_mode(0o711)).unwrap();
+    executable(&top.path().join("fake"), &fs::read(std::env::current_exe().unwrap()).unwrap());
+    top
+}
+
+/// A launcher of machines below this directory.
+pub fn launcher<V: Vmm>(top: &Path, vmm: V) -> ProcessLauncher<V> {
+    let config = Config {
+        run_dir: top.join("run"),
+        state_dir: top.join("state"),
+        image_tool_dir: Some(top.into()),
+        launch_command: vec![std::env::current_exe().unwrap().into(), "launch".into()],
+        root: "/".into(),
+    };
+    ProcessLauncher::new(config, vmm)
+}
+
+fn fake_qemu(top: &Path) -> ProcessLauncher<Qemu> {
+    launcher(top, Qemu::new(Some(top.join("qemu-system-x86_64"))))
+}
+
+/// No machine outlives its trial.
+pub fn kill_all(top: &Path, launcher: &dyn Launcher) {
+    for entry in fs::read_dir(top.join("run/machines")).into_iter().flatten().flatten() {
+        if let Ok(id) = entry.file_name().to_string_lossy().parse() {
+            let _ = launcher.kill(id);
         }
     }
 }
 
-fn config(top: &Path, binary: Option<PathBuf>) -> Config {
-    Config {
-        run_dir: top.join("run"),
-        state_dir: top.join("state"),
-        binary,
-        launcher: vec![std::env::current_exe().unwrap().into(), "launch".into()],
-        root: "/".into(),
-    }
+/// A process that starts the machine with this VMM, as its daemon, and then ends.
+pub fn daemon_process(vmm: &str, top: &Path, spec: &MachineSpec) -> Command {
+    let mut daemon = Command::new(std::env::current_exe().unwrap());
+    daemon.args(["daemon", vmm]).arg(top).arg(serde_json::to_string(spec).unwrap());
+    daemon
+}
+
+/// Lets such a process start its machine and end.
+pub fn started_by(mut daemon: Command) -> MachineHandle {
+    let output = daemon.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The part of a daemon that starts a machine and ends.
 pub fn daemon(arguments: &[String]) -> ExitCode {
-    let top = Path::new(&arguments[2]);
-    let spec: MachineSpec = serde_json::from_str(&arguments[3]).unwrap();
-    let qemu = Qemu::new(config(top, Some(top.join("qemu-system-x86_64"))));
-    qemu.create_files(&spec).unwrap();
-    println!("{}", serde_json::to_string(&qemu.launch(&spec).unwrap()).unwrap());
+    let top = Path::new(&arguments[3]);
+    let spec: MachineSpec = serde_json::from_str(&arguments[4]).unwrap();
+    let launcher: Box<dyn Launcher> = match arguments[2].as_str() {
+        "tiny" => Box::new(launcher(top, Tiny::in_dir(top))),
+        _ => Box::new(fake_qemu(top)),
+    };
+    launcher.create_files(&spec).unwrap();
+    println!("{}", serde_json::to_string(&launcher.launch(&spec).unwrap()).unwrap());
     ExitCode::SUCCESS
 }
 
@@ -146,7 +170,7 @@ pub fn machine_with_device(name: &str) -> Option<MachineSpec> {
 
 /// Written by another program: a process that another thread forks meanwhile has our open files for a moment, and what
 /// is open for writing cannot be executed (ETXTBSY, execve(2)).
-fn executable(path: &Path, bytes: &[u8]) {
+pub fn executable(path: &Path, bytes: &[u8]) {
     let mut writer = Command::new("sh")
         .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
         .arg(path)

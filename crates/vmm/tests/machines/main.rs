@@ -1,12 +1,15 @@
-//! Machines from start to end, with a QEMU that this executable plays itself and, where it is installed, the real one.
+//! Machines from start to end, with a QEMU that this executable plays itself and, where it is installed, the real one; and
+//! with a second VMM that only these tests have.
 //!
-//! The executable has four parts: `launch` is the launcher, `fake-qemu` the VMM, `daemon` a daemon that starts a machine
-//! and dies, and without any of these it runs the trials.
+//! The executable has five parts: `launch` is the launcher, `fake-qemu` and `tiny-vmm` the VMMs, `daemon` a daemon that
+//! starts a machine and dies, and without any of these it runs the trials.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
 mod fake;
 mod real;
+mod second_vmm;
+mod tiny;
 mod trials;
 
 use std::process::ExitCode;
@@ -14,11 +17,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
-        Some("launch") => vmm::launcher::main(),
+        Some("launch") => vmm::launch::main(),
         Some("fake-qemu") => fake::main(&arguments),
+        Some("tiny-vmm") => tiny::main(&arguments),
         Some("daemon") => bench::daemon(&arguments),
         _ => {
-            let trials = trials::all().into_iter().chain(real::all()).collect();
+            let all = [trials::all(), second_vmm::all(), real::all()];
+            let trials = all.into_iter().flatten().collect();
             libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
         }
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use model::{
-    DiskFormat, Exit, LaunchError, Launcher, MachineDisk, MachineHandle, MachineSpec, Presence,
+    DiskFormat, Exit, LaunchError, Launcher, MachineDisk, MachineHandle, MachineRun, MachineSpec,
+    Presence, VmmProcess,
 };
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
@@ -19,9 +20,10 @@ use crate::bench::{Bench, machine, machine_uid, machine_with_device};
 
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
-        vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
+        vec![$(libtest_mimic::Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
     };
 }
+pub(crate) use trials;
 
 pub fn all() -> Vec<Trial> {
     trials![
@@ -54,7 +56,14 @@ fn started(bench: &Bench, name: &str) -> (MachineSpec, MachineHandle) {
     (spec, handle)
 }
 
-fn status(pid: u32, field: &str) -> String {
+/// Kills the VMM from outside, as a person or the kernel does.
+pub fn kill_9(handle: &MachineHandle) {
+    let pid = i32::try_from(handle.pid().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+pub fn status(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
     line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
@@ -64,7 +73,7 @@ fn a_machine_runs_as_a_stranger() {
     let bench = Bench::new();
     let (spec, handle) = started(&bench, "good");
     assert_eq!(bench.qemu.find(spec.id), Presence::Running(handle.clone()));
-    let pid = handle.pid;
+    let pid = handle.pid().unwrap();
     if rustix::process::getuid().is_root() {
         let uid = machine_uid();
         let four = format!("{uid} {uid} {uid} {uid}");
@@ -170,7 +179,7 @@ fn a_machine_with_a_device_may_lock_its_memory() {
     let Some(spec) = machine_with_device("good") else { return };
     bench.qemu.create_files(&spec).unwrap();
     let handle = bench.qemu.launch(&spec).unwrap();
-    let limits = fs::read_to_string(format!("/proc/{}/limits", handle.pid)).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", handle.pid().unwrap())).unwrap();
     let memlock = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
     let soft = memlock.split_whitespace().nth(3).unwrap();
     assert!(
@@ -195,7 +204,7 @@ fn a_machine_is_not_started_twice() {
     let bench = Bench::new();
     let (spec, handle) = started(&bench, "good");
     let error = bench.qemu.launch(&spec).unwrap_err().to_string();
-    assert!(error.contains(&handle.pid.to_string()), "{error}");
+    assert!(error.contains(&handle.pid().unwrap().to_string()), "{error}");
     assert_eq!(bench.qemu.find(spec.id), Presence::Running(handle), "the first is undisturbed");
 }
 
@@ -204,7 +213,7 @@ fn a_stopped_machine_starts_again() {
     let (spec, first) = started(&bench, "good");
     bench.qemu.shut_down(spec.id, Duration::from_secs(30)).unwrap();
     let second = bench.qemu.launch(&spec).unwrap();
-    assert_ne!((first.pid, first.start_time), (second.pid, second.start_time));
+    assert_ne!(first.run, second.run);
     assert_eq!(bench.qemu.find(spec.id), Presence::Running(second));
 }
 
@@ -213,7 +222,8 @@ fn put_stale_record(bench: &Bench, id: Uuid, pid: u32) {
     let dir = bench.path().join(format!("run/machines/{id}"));
     fs::create_dir_all(&dir).unwrap();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let handle = MachineHandle { id, pid, start_time: 1, boot_id: boot_id.trim().into() };
+    let run = MachineRun::Process(VmmProcess { pid, start_time: 1 });
+    let handle = MachineHandle { id, run, boot_id: boot_id.trim().into() };
     fs::write(dir.join("pid"), serde_json::to_vec(&handle).unwrap()).unwrap();
     fs::write(dir.join("lock"), "").unwrap();
 }
@@ -334,7 +344,7 @@ fn the_launcher_takes_no_orders_from_a_person() {
     assert!(launch(&order.to_string()).contains("never runs as root"));
 }
 
-fn eventually(what: &str, done: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < until, "{what}");
@@ -375,9 +385,8 @@ fn a_control_group_is_removed_after_an_end_that_nobody_saw() {
         return;
     };
     let own = fs::read_to_string(group.join("cgroup.procs")).unwrap();
-    assert_eq!(own.trim(), handle.pid.to_string());
-    let pid = rustix::process::Pid::from_raw(i32::try_from(handle.pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(own.trim(), handle.pid().unwrap().to_string());
+    kill_9(&handle);
     let qemu = bench.restarted();
     eventually("it ends", || qemu.find(spec.id) == Presence::Gone);
     assert!(group.exists());

@@ -102,7 +102,7 @@ fn base(line: &mut Line, spec: &MachineSpec, place: &Place<'_>) {
 }
 
 /// The serial console goes to a file. It is appended to, so that it can be emptied while the guest writes
-/// (`Files::bound`).
+/// (see [`MachinePaths`](crate::process::MachinePaths)).
 fn console(line: &mut Line, place: &Place<'_>) -> Result<(), NotUtf8> {
     let path = doubled(text(&place.console)?);
     line.option("-chardev", format!("file,id=console,path={path},append=on"));

@@ -1,4 +1,4 @@
-//! A machine's own files: its disk layer, its console, QEMU's log. They last from create to delete.
+//! A machine's own files: its disk layer, its console, its VMM's log. They last from create to delete.
 //!
 //! The directories belong to root, the files to the machine's user: a VMM can write its files and make no others.
 
@@ -7,29 +7,30 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use model::{LaunchError, MachineDisk, MachineSpec};
 use uuid::Uuid;
 
-use crate::identity::remove_file;
+use super::disk_layer;
+use super::run_dir::remove_file;
 
 /// How long the console and the log may get. The guest decides what is in them, and the journal is on the same disk.
 const LONGEST: u64 = 64 << 20;
 
-/// How much of QEMU's log is looked at: its end.
+/// How much of the VMM's log is looked at: its end.
 const LOG_END: u64 = 8 * 1024;
 
 /// The files of one machine.
 #[derive(Clone, Debug)]
 pub struct Files {
     dir: PathBuf,
+    vmm: &'static str,
 }
 
 impl Files {
-    /// Those of machine `id` below `state_dir`.
-    pub fn of(state_dir: &Path, id: Uuid) -> Self {
-        Self { dir: state_dir.join("machines").join(id.to_string()) }
+    /// Those of machine `id` below `state_dir`, which the VMM of this name runs.
+    pub fn of(state_dir: &Path, id: Uuid, vmm: &'static str) -> Self {
+        Self { dir: state_dir.join("machines").join(id.to_string()), vmm }
     }
 
     /// The disk layer.
@@ -42,9 +43,9 @@ impl Files {
         self.dir.join("console.log")
     }
 
-    /// What QEMU and the launcher said.
+    /// What the VMM and `handover launch` said.
     fn log(&self) -> PathBuf {
-        self.dir.join("qemu.log")
+        self.dir.join(format!("{}.log", self.vmm))
     }
 
     /// Makes all of them, where they are not there.
@@ -78,11 +79,7 @@ impl Files {
         remove_file(&unfinished)
             .and_then(|()| make_file(&unfinished, uid))
             .map_err(failed("make", &unfinished))?;
-        let mut create = Command::new(image_tool);
-        create.args(["create", "-q", "-f", "qcow2", "-F", disk.format.as_str(), "-b"]);
-        create.arg(&disk.base).arg(&unfinished);
-        // QEMU's sizes are in whole sectors.
-        create.args(disk.size.map(|size| size.next_multiple_of(512).to_string()));
+        let mut create = disk_layer::command(image_tool, disk, &unfinished);
         create.uid(uid).gid(uid).env_clear().current_dir(&self.dir);
         let output = create.output().map_err(failed("run", image_tool))?;
         if !output.status.success() {
@@ -143,7 +140,7 @@ impl Files {
     }
 }
 
-/// Checks that the machine's user can reach a file, so that a person hears which directory is in the way; QEMU would
+/// Checks that the machine's user can reach a file, so that a person hears which directory is in the way; the VMM would
 /// say no more than "Permission denied".
 pub fn expect_reachable(path: &Path, uid: u32) -> Result<(), LaunchError> {
     for dir in path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {

@@ -1,8 +1,8 @@
-//! How a machine is known, by whichever daemon looks: a lock and a record in its directory below the run directory.
+//! How a machine is known to every daemon: a lock and a record in its directory below the run directory.
 //!
 //! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. A
 //! free lock is thus proof that it is gone; since a VMM that was taken over by its guest could unlock, the recorded
-//! process must be gone as well. A held lock without a record is a launcher at work, or something that we do not
+//! process must be gone as well. A held lock without a record is `handover launch` at work, or something that we do not
 //! understand: never taken for dead.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::process::Proc;
+use super::cgroup;
+use super::procfs::Proc;
 
 /// How often, and how long between, a lock or a record is looked for that is about to come.
 const LOOKS: u32 = 40;
@@ -31,7 +32,7 @@ pub struct RunDir {
     id: Uuid,
 }
 
-/// What the launcher records of the process that becomes the VMM.
+/// What `handover launch` records of the process that becomes the VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which process.
@@ -52,8 +53,8 @@ impl RunDir {
         &self.dir
     }
 
-    /// The monitor's socket.
-    pub fn monitor(&self) -> PathBuf {
+    /// The VMM's control socket. Machines that an earlier version started have it by this name, too.
+    pub fn control(&self) -> PathBuf {
         self.dir.join("monitor")
     }
 
@@ -83,7 +84,8 @@ impl RunDir {
         }
     }
 
-    /// Whether a VMM, or its launcher, holds the lock. Looking is shared, so that two who look see not each other.
+    /// Whether a VMM, or `handover launch` before it, holds the lock. Looking takes a shared lock, so that two that look do
+    /// not see each other.
     pub fn is_held(&self) -> io::Result<bool> {
         let file = match File::open(self.lock_file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -96,7 +98,7 @@ impl RunDir {
         }
     }
 
-    /// Writes what the launcher reads from its standard input, which is the lock.
+    /// Writes what `handover launch` reads from its standard input, which is the lock.
     pub fn write_order(&self, order: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).truncate(true).open(self.lock_file())?.write_all(order)
     }
@@ -121,7 +123,7 @@ impl RunDir {
 
     /// Forgets an earlier VMM. To be called with the lock taken.
     pub fn clear(&self) -> io::Result<()> {
-        for file in [self.record_file(), self.monitor()] {
+        for file in [self.record_file(), self.control()] {
             remove_file(&file)?;
         }
         Ok(())
@@ -146,7 +148,7 @@ impl RunDir {
             }
             match self.look(proc) {
                 Ok(Some(presence)) => return presence,
-                // A launcher writes its record a moment after it got the lock.
+                // `handover launch` writes its record a moment after it got the lock.
                 Ok(None) => {}
                 Err(error) => {
                     let dir = self.dir.display();
@@ -174,6 +176,16 @@ impl RunDir {
     }
 }
 
+/// Clears what is left of a VMM that is gone: its control group, wherever an earlier daemon was when it made it, and its
+/// record. To be called with the lock taken, or with the machine gone for good.
+pub fn forget(run: &RunDir, record: Option<&Record>) -> io::Result<()> {
+    let cgroup = record.and_then(|record| record.cgroup.as_deref());
+    if let Some(Err(error)) = cgroup.map(cgroup::remove) {
+        tracing::warn!(machine = %run.path().display(), %error, "its control group cannot be removed");
+    }
+    run.clear()
+}
+
 /// Removes a file. Nothing there is no error.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -185,14 +197,13 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{MachineRun, VmmProcess};
 
     fn own_record(proc: &Proc, id: Uuid) -> Record {
         let start_time = proc.stat("self").unwrap().unwrap().start_time;
         let boot_id = proc.boot_id().unwrap();
-        Record {
-            handle: MachineHandle { id, pid: std::process::id(), start_time, boot_id },
-            cgroup: None,
-        }
+        let run = MachineRun::Process(VmmProcess { pid: std::process::id(), start_time });
+        Record { handle: MachineHandle { id, run, boot_id }, cgroup: None }
     }
 
     #[test]
@@ -216,9 +227,11 @@ mod tests {
             "a VMM that unlocked is not gone while its process lives"
         );
         let mut stale = record;
-        stale.handle.start_time += 1;
+        let VmmProcess { pid, start_time } = stale.handle.process().unwrap();
+        let later = VmmProcess { pid, start_time: start_time + 1 };
+        stale.handle.run = MachineRun::Process(later);
         run.write_record(&stale).unwrap();
-        assert_eq!(run.presence(&proc), Presence::Gone, "the pid is somebody else's now");
+        assert_eq!(run.presence(&proc), Presence::Gone, "the pid is another process's now");
     }
 
     #[test]

@@ -1,10 +1,6 @@
-//! What QEMU's last words mean, and what to do about it.
+//! QEMU's error messages: what they mean, and what to do about it.
 
-/// How much of the log is read: the last words.
-const LAST_LINES: usize = 3;
-
-/// How much of them is shown.
-const MOST_CHARACTERS: usize = 1000;
+use crate::process::last_lines;
 
 /// Parts of QEMU's messages, and what a person is to do. The first that matches counts.
 const MEANINGS: &[(&str, &str)] = &[
@@ -55,13 +51,9 @@ const MEANINGS: &[(&str, &str)] = &[
 ];
 
 /// The reason in a log: the last lines, and what they mean where that is known.
-pub fn reason(log: &str) -> String {
-    let lines = log.lines().map(str::trim);
-    let lines: Vec<&str> =
-        lines.filter(|line| !line.is_empty() && !line.contains(": warning: ")).collect();
-    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
-    let words: Vec<&str> = last.iter().map(|line| without_program(line)).collect();
-    let words = printable(&words.join("; "));
+pub fn explain(log: &str) -> String {
+    let lines = log.lines().filter(|line| !line.contains(": warning: "));
+    let words = last_lines(lines.map(|line| without_program(line.trim())));
     if words.is_empty() {
         return "QEMU ended without a word".into();
     }
@@ -69,11 +61,6 @@ pub fn reason(log: &str) -> String {
         Some((_, meaning)) => format!("{words} ({meaning})"),
         None => words,
     }
-}
-
-/// What a VMM says goes to terminals: without control characters, and not endless.
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(MOST_CHARACTERS).collect()
 }
 
 /// The line without `qemu-system-x86_64: ` and without the option that it quotes, which can be longer than the message.
@@ -94,18 +81,18 @@ mod tests {
         let log = "qemu-system-x86_64: -cpu host: warning: something else\n\
                    qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
                    group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
-        insta::assert_snapshot!(reason(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
+        insta::assert_snapshot!(explain(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
     }
 
     #[test]
     fn what_a_vmm_says_cannot_steer_a_terminal() {
-        assert_eq!(reason("\u{1b}[2Jbad\u{7}\n"), "[2Jbad");
-        assert_eq!(reason(&"x".repeat(5000)).len(), MOST_CHARACTERS);
+        assert_eq!(explain("\u{1b}[2Jbad\u{7}\n"), "[2Jbad");
+        assert_eq!(explain(&"x".repeat(5000)).len(), 1000);
     }
 
     #[test]
     fn unknown_words_are_passed_on_and_silence_is_named() {
-        assert_eq!(reason("a\nb\nc\n\nd\n"), "b; c; d");
-        assert_eq!(reason("\n"), "QEMU ended without a word");
+        assert_eq!(explain("a\nb\nc\n\nd\n"), "b; c; d");
+        assert_eq!(explain("\n"), "QEMU ended without a word");
     }
 }

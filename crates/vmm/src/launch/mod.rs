@@ -2,10 +2,8 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the open file
 //! description goes on to the VMM, which so holds the lock for as long as it lives. Everything that the VMM must not be
-//! able to do itself is done here, in order: session, limits, the monitor's socket, the record, control group; then the
-//! privileges are given up and the VMM is executed.
-
-mod cgroup;
+//! able to do itself is done here, in order: session, limits, control socket, record, control group; then the privileges
+//! are given up and the VMM is executed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -14,45 +12,19 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use model::MachineHandle;
+use model::{MachineHandle, MachineRun, VmmProcess};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::identity::{Record, RunDir};
-use crate::process::Proc;
-
-pub(crate) use cgroup::remove as remove_cgroup;
+use crate::process::{Order, Proc, Record, RunDir, cgroup};
 
 /// More than any order needs.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
 
 /// A VMM with many devices has an event descriptor for each of their interrupts.
 const OPEN_FILES: u64 = 16 * 1024;
-
-/// What the daemon wants started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Order {
-    /// The machine.
-    pub id: Uuid,
-    /// The root of sysfs, procfs and devfs.
-    pub root: PathBuf,
-    /// The run directory.
-    pub run_dir: PathBuf,
-    /// The user and group that the VMM runs as.
-    pub uid: u32,
-    /// Its supplementary groups.
-    pub groups: Vec<u32>,
-    /// How much memory it may lock, where it is given devices: VFIO pins all of the guest's.
-    pub memlock: Option<u64>,
-    /// The VMM.
-    pub program: PathBuf,
-    /// Its arguments; those for the monitor come before them.
-    pub args: Vec<String>,
-}
 
 /// Why a machine was not launched. It ends in the machine's log, where the daemon reads it.
 #[derive(Debug, thiserror::Error)]
@@ -87,17 +59,20 @@ fn read_order() -> Result<Order, Failure> {
 fn carry_out(order: &Order) -> Failure {
     match prepare(order) {
         Err(failure) => failure,
-        Ok((_lock, monitor)) => {
+        Ok((_lock, control)) => {
             let mut vmm = Command::new(&order.program);
-            vmm.env_clear().args(monitor_args(monitor.as_raw_fd())).args(&order.args);
-            Failure::Step("execute the VMM", vmm.exec())
+            vmm.env_clear();
+            if let Some(control) = &control {
+                vmm.args(order.control_args(control.as_raw_fd()));
+            }
+            Failure::Step("execute the VMM", vmm.args(&order.args).exec())
         }
     }
 }
 
-/// All that is done before the VMM is executed. The lock and the monitor are the two descriptors that it inherits beside
-/// the standard ones.
-fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
+/// All that is done before the VMM is executed. The lock and the control socket are the descriptors that it inherits
+/// beside the standard ones.
+fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
@@ -113,7 +88,8 @@ fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
         eprintln!("handover launch: the limit of open files stays: {error}");
     }
     let run = RunDir::of(&order.run_dir, order.id);
-    let monitor = step("open the monitor's socket", open_monitor(&run.monitor()))?;
+    let control = (!order.control_args.is_empty()).then(|| open_control(&run.control()));
+    let control = step("open the control socket", control.transpose())?;
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before it is made, so that it is removed whenever this ends.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
@@ -121,7 +97,7 @@ fn prepare(order: &Order) -> Result<(OwnedFd, UnixListener), Failure> {
         eprintln!("handover launch: no control group of its own: {why}");
     }
     step("give up privileges", give_up_privileges(order))?;
-    Ok((lock, monitor))
+    Ok((lock, control))
 }
 
 /// Keeps the lock in a descriptor that survives the execution, and reads from nothing.
@@ -135,34 +111,21 @@ fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
     Ok(lock)
 }
 
-/// The monitor's socket is made here, in a directory that the VMM's user cannot enter: only root can speak to it.
-fn open_monitor(path: &Path) -> io::Result<UnixListener> {
+/// The control socket is made here, in a directory that the VMM's user cannot enter: only root can speak to it.
+fn open_control(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     fcntl_setfd(&listener, FdFlags::empty())?;
     Ok(listener)
 }
 
-/// QEMU's arguments for a monitor on an inherited socket.
-fn monitor_args(fd: i32) -> [String; 4] {
-    [
-        "-chardev".into(),
-        format!("socket,id=monitor,fd={fd},server=on,wait=off"),
-        "-qmp".into(),
-        "chardev:monitor".into(),
-    ]
-}
-
 /// Executing changes neither the pid nor the start time: this is the VMM's record.
 fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()> {
     let proc = Proc::below(&order.root);
     let stat = proc.stat("self")?.ok_or(io::ErrorKind::NotFound)?;
-    let handle = MachineHandle {
-        id: order.id,
-        pid: std::process::id(),
-        start_time: stat.start_time,
-        boot_id: proc.boot_id()?,
-    };
+    let process = VmmProcess { pid: std::process::id(), start_time: stat.start_time };
+    let handle =
+        MachineHandle { id: order.id, run: MachineRun::Process(process), boot_id: proc.boot_id()? };
     run.write_record(&Record { handle, cgroup })
 }
 
@@ -193,33 +156,4 @@ fn give_up_privileges(order: &Order) -> io::Result<()> {
 
 fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Failure> {
     result.map_err(|error| Failure::Step(what, error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_monitor_is_an_inherited_socket() {
-        assert_eq!(
-            monitor_args(4).join(" "),
-            "-chardev socket,id=monitor,fd=4,server=on,wait=off -qmp chardev:monitor"
-        );
-    }
-
-    #[test]
-    fn an_order_survives_its_text() {
-        let order = Order {
-            id: Uuid::from_u128(1),
-            root: "/".into(),
-            run_dir: "/run/handover".into(),
-            uid: 1_900_000_000,
-            groups: vec![108],
-            memlock: Some(1 << 31),
-            program: "qemu-system-x86_64".into(),
-            args: vec!["-name".into(), "guest=a,,b".into()],
-        };
-        let text = serde_json::to_vec(&order).unwrap();
-        assert_eq!(serde_json::from_slice::<Order>(&text).unwrap(), order);
-    }
 }

@@ -1,13 +1,11 @@
-//! Processes as the kernel shows them, and the only way in which we wait for one or signal one: by a pidfd whose process
-//! was checked after the pidfd was opened, so that a pid that was given to somebody else is never touched.
+//! The only way in which we wait for a process or signal one: by a pidfd whose process was checked after the pidfd was
+//! opened, so that a pid that was given to another process is never touched.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Exit, MachineHandle};
+use model::{Exit, MachineHandle, MachineRun, VmmProcess};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -17,68 +15,7 @@ use rustix::process::{
 };
 use uuid::Uuid;
 
-/// The procfs of one root.
-#[derive(Clone, Debug)]
-pub struct Proc {
-    dir: PathBuf,
-}
-
-/// What `/proc/PID/stat` says, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// The process is dead and only waits to be reaped.
-    pub dead: bool,
-    /// When it started, in clock ticks since boot.
-    pub start_time: u64,
-}
-
-impl Proc {
-    /// The procfs below `root`.
-    pub fn below(root: &Path) -> Self {
-        Self { dir: root.join("proc") }
-    }
-
-    /// A file of procfs.
-    pub fn read(&self, name: &str) -> io::Result<String> {
-        fs::read_to_string(self.dir.join(name))
-    }
-
-    /// This boot's id.
-    pub fn boot_id(&self) -> io::Result<String> {
-        Ok(self.read("sys/kernel/random/boot_id")?.trim().to_owned())
-    }
-
-    /// A process, by its number or `self`; `None` where there is none.
-    pub fn stat(&self, pid: &str) -> io::Result<Option<Stat>> {
-        match self.read(&format!("{pid}/stat")) {
-            Ok(text) => parse_stat(&text)
-                .map(Some)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed stat")),
-            // ESRCH: the process went away between open and read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether that very process lives.
-    pub fn lives(&self, handle: &MachineHandle) -> io::Result<bool> {
-        if handle.boot_id != self.boot_id()? {
-            return Ok(false);
-        }
-        let stat = self.stat(&handle.pid.to_string())?;
-        Ok(stat.is_some_and(|stat| !stat.dead && stat.start_time == handle.start_time))
-    }
-}
-
-/// Fields 3 and 22 of `stat` (proc_pid_stat(5)). The name in field 2 may hold anything, also blanks and parentheses.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { dead: matches!(state, "Z" | "X"), start_time })
-}
+use super::procfs::Proc;
 
 /// One process that is watched.
 #[derive(Debug)]
@@ -94,7 +31,8 @@ impl Watch {
         let pidfd = open(pid)?.ok_or(Errno::SRCH)?;
         let stat = proc.stat(&pid.to_string())?.ok_or(Errno::SRCH)?;
         let boot_id = proc.boot_id()?;
-        let handle = MachineHandle { id, pid, start_time: stat.start_time, boot_id };
+        let run = MachineRun::Process(VmmProcess { pid, start_time: stat.start_time });
+        let handle = MachineHandle { id, run, boot_id };
         Ok(Self { handle, pidfd, exit: Mutex::new(None) })
     }
 
@@ -103,10 +41,11 @@ impl Watch {
         if handle.boot_id != proc.boot_id()? {
             return Ok(None);
         }
-        let Some(pidfd) = open(handle.pid)? else { return Ok(None) };
+        let Some(process) = handle.process() else { return Ok(None) };
+        let Some(pidfd) = open(process.pid)? else { return Ok(None) };
         // Only now: the pidfd holds on to one process, and this tells whether it is the right one.
-        let stat = proc.stat(&handle.pid.to_string())?;
-        let same = stat.is_some_and(|stat| stat.start_time == handle.start_time);
+        let stat = proc.stat(&process.pid.to_string())?;
+        let same = stat.is_some_and(|stat| stat.start_time == process.start_time);
         Ok(same.then(|| Self { handle: handle.clone(), pidfd, exit: Mutex::new(None) }))
     }
 
@@ -185,17 +124,10 @@ fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn here() -> Proc {
         Proc::below(Path::new("/"))
-    }
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let text = "4711 (a) R 1 (b)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20";
-        assert_eq!(parse_stat(text), Some(Stat { dead: false, start_time: 987_654 }));
-        assert_eq!(parse_stat("4711 (a) Z 1"), None);
-        assert_eq!(parse_stat(""), None);
     }
 
     #[test]
@@ -222,13 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_belongs_to_somebody_else_now_is_not_watched() {
+    fn a_pid_that_belongs_to_another_process_now_is_not_watched() {
         let own = here().stat("self").unwrap().unwrap();
         let boot_id = here().boot_id().unwrap();
         let handle = |start_time, boot_id: &str| MachineHandle {
             id: Uuid::nil(),
-            pid: std::process::id(),
-            start_time,
+            run: MachineRun::Process(VmmProcess { pid: std::process::id(), start_time }),
             boot_id: boot_id.into(),
         };
         let right = handle(own.start_time, &boot_id);
@@ -237,5 +168,8 @@ mod tests {
             assert!(Watch::of_running(&here(), &stranger).unwrap().is_none());
             assert!(!here().lives(&stranger).unwrap());
         }
+        let run = MachineRun::Service { run: "1".into() };
+        let of_a_service = MachineHandle { run, ..right };
+        assert!(Watch::of_running(&here(), &of_a_service).unwrap().is_none());
     }
 }

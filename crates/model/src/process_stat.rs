@@ -1,0 +1,113 @@
+//! `/proc/PID/stat`: a process's state and when it started, by which it is known again.
+
+/// What `/proc/PID/stat` says of a process (proc_pid_stat(5)), as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// Its state: `R`, `S`, `D`, `Z`, ...
+    pub state: char,
+    /// When it started, in clock ticks since boot. A later process with the same pid has another start time.
+    pub start_time: u64,
+}
+
+impl ProcessStat {
+    /// Reads fields 3 and 22 of the file; `None` where they are missing. Field 2 is the program's name in parentheses. A
+    /// process can choose it freely, so it may hold parentheses, blanks, line ends, and bytes that are not UTF-8; no later
+    /// field has a parenthesis.
+    #[must_use]
+    pub fn parse(stat: &[u8]) -> Option<Self> {
+        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+        let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, start_time })
+    }
+
+    /// Whether the process has ended. A zombie has nothing open any more; it only waits to be reaped.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const REST: &str = "1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 99 1";
+
+    fn with_name(name: &[u8]) -> Vec<u8> {
+        [b"4711 (", name, b") S ", REST.as_bytes(), b"\n"].concat()
+    }
+
+    #[test]
+    fn no_name_shifts_the_fields() {
+        let expected = Some(ProcessStat { state: 'S', start_time: 123_456 });
+        let names: [&[u8]; 11] = [
+            b"qemu-system-x86",
+            b"a) b",
+            b"a) R 1 (b",
+            b"a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20",
+            b") ) )",
+            b"((((",
+            b"",
+            b"two words",
+            b"two\nlines",
+            b"\xff) \xfe",
+            b"4711 (x) S",
+        ];
+        for name in names {
+            let shown = String::from_utf8_lossy(name);
+            assert_eq!(ProcessStat::parse(&with_name(name)), expected, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let text = "4711 (a) R 1 (b)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20";
+        let expected = ProcessStat { state: 'S', start_time: 987_654 };
+        assert_eq!(ProcessStat::parse(text.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_malformed_is_nothing() {
+        let whole = with_name(b"x");
+        let cut = whole.iter().rposition(|byte| *byte == b' ').unwrap() - "123456 99".len();
+        let malformed: [&[u8]; 7] = [
+            b"",
+            b"4711",
+            b"4711 (x)",
+            b"4711 (x) ",
+            b"4711 (x) S 1 2 3",
+            b"4711 (a) Z 1",
+            b"4711 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 -1 20",
+        ];
+        for stat in malformed.into_iter().chain([&whole[..cut]]) {
+            assert_eq!(ProcessStat::parse(stat), None, "{}", String::from_utf8_lossy(stat));
+        }
+    }
+
+    #[test]
+    fn a_zombie_and_a_dead_process_have_ended() {
+        for (state, ended) in [('Z', true), ('X', true), ('R', false), ('S', false), ('D', false)] {
+            assert_eq!(ProcessStat { state, start_time: 1 }.has_ended(), ended, "{state}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "([0-9]{0,25}|\\)|\\(| |[A-Z]|.){0,60}") {
+            let _ = ProcessStat::parse(text.as_bytes());
+        }
+
+        #[test]
+        fn no_bytes_panic_and_no_name_hides_the_fields(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let _ = ProcessStat::parse(&bytes);
+            let stat = ProcessStat::parse(&with_name(&bytes));
+            prop_assert_eq!(stat, Some(ProcessStat { state: 'S', start_time: 123_456 }));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the daemon orders `handover launch` to start.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Stands for the number of the control socket's descriptor in [`Order::control_args`].
+pub const CONTROL_FD: &str = "{fd}";
+
+/// A VMM to be started, with all that is set up before it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The machine.
+    pub id: Uuid,
+    /// The root of sysfs, procfs and devfs.
+    pub root: PathBuf,
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// The user and group that the VMM runs as.
+    pub uid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// How much memory it may lock, where it is given devices: VFIO pins all of the guest's.
+    pub memlock: Option<u64>,
+    /// The VMM.
+    pub program: PathBuf,
+    /// Its arguments for the control socket that it inherits, with [`CONTROL_FD`] for the descriptor. They come first.
+    /// Where there are none, it gets no control socket.
+    #[serde(default)]
+    pub control_args: Vec<String>,
+    /// Its other arguments.
+    pub args: Vec<String>,
+}
+
+impl Order {
+    /// The arguments for a control socket on descriptor `fd`.
+    pub fn control_args(&self, fd: i32) -> impl Iterator<Item = String> {
+        self.control_args.iter().map(move |argument| argument.replace(CONTROL_FD, &fd.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> Order {
+        Order {
+            id: Uuid::from_u128(1),
+            root: "/".into(),
+            run_dir: "/run/handover".into(),
+            uid: 1_900_000_000,
+            groups: vec![108],
+            memlock: Some(1 << 31),
+            program: "qemu-system-x86_64".into(),
+            control_args: vec!["--api-socket".into(), "fd={fd}".into()],
+            args: vec!["-name".into(), "guest=a,,b".into()],
+        }
+    }
+
+    #[test]
+    fn an_order_survives_its_text() {
+        let text = serde_json::to_vec(&order()).unwrap();
+        assert_eq!(serde_json::from_slice::<Order>(&text).unwrap(), order());
+    }
+
+    #[test]
+    fn the_control_socket_is_named_by_its_descriptor() {
+        assert_eq!(order().control_args(4).collect::<Vec<_>>(), ["--api-socket", "fd=4"]);
+    }
+}

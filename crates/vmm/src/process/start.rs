@@ -1,0 +1,160 @@
+//! How a machine is started: the order for `handover launch`, that process with the machine's lock in its hands, and the
+//! way from there to a guest that runs.
+
+use std::fs::File;
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{LaunchError, MachineHandle, MachineSpec};
+use uuid::Uuid;
+
+use super::ProcessLauncher;
+use super::control::{Control, ControlError};
+use super::files::expect_reachable;
+use super::log::printable;
+use super::order::Order;
+use super::run_dir::forget;
+use super::vmm::{MachinePaths, Vmm};
+use super::watch::Watch;
+
+/// What VFIO pins beside the guest's memory: the VMM's own, and the device memory that is mapped.
+const MEMLOCK_MARGIN: u64 = 1 << 30;
+const MEMLOCK_FUNCTION: u64 = 64 << 20;
+
+/// How long a machine may take to start: the VMM itself, and each function: opening one can reset it, and its memory is
+/// mapped one after another. An emulated host is slow.
+const START: Duration = Duration::from_secs(60);
+const START_FUNCTION: Duration = Duration::from_secs(30);
+
+/// How long a VMM may take to end after it closed its control socket.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+impl<V: Vmm> ProcessLauncher<V> {
+    /// Starts a machine that is known not to run.
+    pub(super) fn start(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError> {
+        let order = self.order(spec)?;
+        let watch = Arc::new(self.spawn(spec, &order)?);
+        self.watches().insert(spec.id, Arc::clone(&watch));
+        match self.bring_up(spec, &watch) {
+            Ok(()) => Ok(watch.handle().clone()),
+            Err(error) => match self.end(&watch) {
+                Ok(_) => Err(error),
+                Err(then) => {
+                    Err(LaunchError::Start { reason: format!("{error}; and then: {then}") })
+                }
+            },
+        }
+    }
+
+    /// The order for `handover launch`.
+    fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
+        let files = self.files(spec.id);
+        let root = self.config.root.clone();
+        let paths = MachinePaths { root, disk: files.disk(), console: files.console() };
+        let command = self.vmm.command(spec, &paths)?;
+        let base = spec.disk.as_ref().map(|disk| &disk.base);
+        let boot = spec.kernel.as_ref();
+        let boot = boot.iter().flat_map(|boot| boot.initrd.iter().chain([&boot.kernel]));
+        for file in base.into_iter().chain(boot).chain([&paths.console]) {
+            expect_reachable(file, spec.uid)?;
+        }
+        Ok(Order {
+            id: spec.id,
+            root: paths.root,
+            run_dir: self.config.run_dir.clone(),
+            uid: spec.uid,
+            groups: command.groups,
+            memlock: memlock(spec),
+            program: command.program,
+            control_args: command.control_args,
+            args: command.args,
+        })
+    }
+
+    /// Takes the machine's lock, writes the order into it, and starts `handover launch` with it.
+    fn spawn(&self, spec: &MachineSpec, order: &Order) -> Result<Watch, LaunchError> {
+        let run = self.run_dir(spec.id);
+        let at = run.path().to_owned();
+        let failed = |action: &'static str| {
+            let at = &at;
+            move |error: io::Error| LaunchError::File {
+                action: action.into(),
+                path: at.display().to_string(),
+                reason: error.to_string(),
+            }
+        };
+        run.prepare().map_err(failed("make"))?;
+        let Some(lock) = run.take_patiently().map_err(failed("lock"))? else {
+            let reason = "something holds its lock: an earlier VMM is not yet gone".into();
+            return Err(LaunchError::Start { reason });
+        };
+        let text = serde_json::to_vec(order)
+            .map_err(|error| failed("write the order in")(error.into()))?;
+        run.record()
+            .and_then(|earlier| forget(&run, earlier.as_ref()))
+            .and_then(|()| run.write_order(&text))
+            .map_err(failed("write the order in"))?;
+        let log = self.files(spec.id).open_log()?;
+        self.start_launch(spec.id, lock, log).map_err(|error| LaunchError::Start {
+            reason: format!("the launcher cannot be run: {error}"),
+        })
+    }
+
+    /// The lock becomes the process's standard input and is closed here: no other child can inherit it, and the VMM
+    /// alone holds it.
+    fn start_launch(&self, id: Uuid, lock: File, log: File) -> io::Result<Watch> {
+        let (program, arguments) =
+            self.config.launch_command.split_first().ok_or(io::ErrorKind::NotFound)?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::from(lock))
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .spawn()?;
+        Watch::of_child(&self.proc, id, child.id()).inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })
+    }
+
+    /// Waits until the guest runs with all its devices.
+    fn bring_up(&self, spec: &MachineSpec, watch: &Watch) -> Result<(), LaunchError> {
+        let patience = START + START_FUNCTION * u32::try_from(functions(spec)).unwrap_or(u32::MAX);
+        let control = Control::starting(self.run_dir(spec.id).control(), watch);
+        self.vmm
+            .bring_up(spec, &control, Instant::now() + patience)
+            .map_err(|error| self.start_error(error, watch, patience))
+    }
+
+    /// What a failed start means: where the VMM ended, the end of its log says why.
+    fn start_error(&self, error: ControlError, watch: &Watch, patience: Duration) -> LaunchError {
+        let last_words = match error {
+            ControlError::Closed | ControlError::Io(_) => LAST_WORDS,
+            _ => Duration::ZERO,
+        };
+        if let Ok(Some(_)) = watch.wait(Some(last_words)) {
+            let log = self.files(watch.handle().id).log_end();
+            return LaunchError::Start { reason: self.vmm.explain(&log) };
+        }
+        match error {
+            ControlError::Deadline(_) => super::deadline("start", patience),
+            ControlError::Refused(_, reason) => LaunchError::Start { reason: printable(&reason) },
+            error => LaunchError::Monitor { reason: printable(&error.to_string()) },
+        }
+    }
+}
+
+fn functions(spec: &MachineSpec) -> usize {
+    spec.slots.iter().map(|slot| slot.functions.len()).sum()
+}
+
+/// VFIO pins all of the guest's memory, counted for the process (vfio_iommu_type1) or the user (iommufd). A machine
+/// without devices pins nothing.
+fn memlock(spec: &MachineSpec) -> Option<u64> {
+    let functions = u64::try_from(functions(spec)).ok().filter(|functions| *functions > 0)?;
+    let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));
+    Some(spec.memory.saturating_add(margin))
+}

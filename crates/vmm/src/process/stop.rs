@@ -1,0 +1,88 @@
+//! How a machine is ended: the guest is asked, then the VMM, then the process is killed.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use model::{Exit, LaunchError, MachineHandle};
+
+use super::control::{Control, ControlError};
+use super::run_dir::forget;
+use super::vmm::Vmm;
+use super::watch::Watch;
+use super::{ProcessLauncher, deadline, watching};
+
+/// When the power button is pressed again, and then after twice the time: a guest that still boots misses a press.
+const PRESS_AGAIN: Duration = Duration::from_secs(3);
+
+/// How long a VMM may take to end when it is asked to, with the guest no longer running.
+const QUIT: Duration = Duration::from_secs(10);
+
+/// How long a killed VMM may take: the kernel closes devices, resets them and unpins the guest's memory.
+const DIE: Duration = Duration::from_secs(120);
+
+/// How long one command to the VMM may take.
+const COMMAND: Duration = Duration::from_secs(10);
+
+impl<V: Vmm> ProcessLauncher<V> {
+    /// Asks the guest to shut down until `grace` is over, then ends the VMM.
+    pub(super) fn stop(&self, watch: &Watch, grace: Duration) -> Result<Exit, LaunchError> {
+        let id = watch.handle().id;
+        let control = Control::running(self.run_dir(id).control());
+        let ask = |command: &str, asked: Result<(), ControlError>| {
+            if let Err(error) = &asked {
+                tracing::debug!(machine = %id, command, %error, "the VMM did not take it");
+            }
+            // A VMM that ends does not always answer.
+            asked.is_ok()
+        };
+        let until = Instant::now() + grace;
+        let mut pause = PRESS_AGAIN;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let pressed = self.vmm.press_power_button(&control, Instant::now() + COMMAND);
+            let heard = ask("power button", pressed);
+            let patience = left.min(if heard { pause } else { COMMAND });
+            if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
+                return self.settle(watch.handle()).map(|()| exit);
+            }
+            if !heard {
+                break;
+            }
+            pause *= 2;
+        }
+        let heard = ask("quit", self.vmm.quit(&control, Instant::now() + COMMAND));
+        let patience = if heard { QUIT } else { QUIT.min(COMMAND) };
+        if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
+            return self.settle(watch.handle()).map(|()| exit);
+        }
+        self.end(watch)
+    }
+
+    /// Kills a VMM and returns when it is provably gone.
+    pub(super) fn end(&self, watch: &Watch) -> Result<Exit, LaunchError> {
+        watch.kill().map_err(watching)?;
+        match watch.wait(Some(DIE)).map_err(watching)? {
+            Some(exit) => self.settle(watch.handle()).map(|()| exit),
+            None => Err(deadline("end", DIE)),
+        }
+    }
+
+    /// After a VMM's process has ended: checks that its lock is free, and clears what is left of it. A machine that was
+    /// started again meanwhile is left alone.
+    pub(super) fn settle(&self, handle: &MachineHandle) -> Result<(), LaunchError> {
+        let run = self.run_dir(handle.id);
+        let until = Instant::now() + QUIT;
+        loop {
+            let record = run.record().map_err(watching)?;
+            let Some(record) = record.filter(|record| record.handle == *handle) else {
+                return Ok(());
+            };
+            if let Some(_lock) = run.take().map_err(watching)? {
+                return forget(&run, Some(&record)).map_err(watching);
+            }
+            if Instant::now() > until {
+                return Err(deadline("let go of its lock", QUIT));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A second VMM, as small as can be: all of it is this file. It proves that a VMM needs no more than the trait.
+//!
+//! Its control protocol is one word a line, `run`, `power` or `quit`, each answered by a line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use model::{Availability, LaunchError, MachineSpec};
+use vmm::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, last_lines};
+
+use crate::bench::executable;
+
+/// The program: the control socket becomes the standard input of this executable.
+const WRAPPER: &str = r#"#!/bin/sh
+case $1 in --control-fd=*) eval 'exec "${0%/*}/fake" tiny-vmm "$@" <&'"${1#*=}" ;; esac
+exec "${0%/*}/fake" tiny-vmm "$@"
+"#;
+
+pub struct Tiny {
+    program: PathBuf,
+    /// Whether it has a control socket.
+    controlled: bool,
+}
+
+impl Tiny {
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { program: dir.join("tiny-vmm"), controlled: true }
+    }
+
+    pub fn without_control(dir: &Path) -> Self {
+        Self { controlled: false, ..Self::in_dir(dir) }
+    }
+
+    pub fn install(dir: &Path) {
+        executable(&dir.join("tiny-vmm"), WRAPPER.as_bytes());
+    }
+}
+
+impl Vmm for Tiny {
+    fn name(&self) -> &'static str {
+        "tiny"
+    }
+
+    fn availability(&self, _root: &Path) -> Availability {
+        let available = self.program.exists();
+        let missing = |text: &str| (!available).then(|| text.to_owned());
+        Availability {
+            available,
+            version: available.then(|| "1".into()),
+            accelerator: None,
+            reason: missing("tiny-vmm is missing"),
+            remedy: missing("run the tests"),
+        }
+    }
+
+    fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
+        let control = format!("--control-fd={CONTROL_FD}");
+        Ok(VmmCommand {
+            program: self.program.clone(),
+            control_args: self.controlled.then_some(control).into_iter().collect(),
+            args: vec![
+                format!("--name={}", spec.name),
+                format!("--console={}", paths.console.display()),
+            ],
+            groups: Vec::new(),
+        })
+    }
+
+    fn bring_up(
+        &self,
+        _spec: &MachineSpec,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        if self.controlled { tell(control, "run", deadline) } else { Ok(()) }
+    }
+
+    fn press_power_button(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        tell(control, "power", deadline)
+    }
+
+    fn quit(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError> {
+        tell(control, "quit", deadline)
+    }
+
+    fn explain(&self, log: &str) -> String {
+        format!("tiny-vmm says: {}", last_lines(log.lines()))
+    }
+}
+
+/// Gives one command.
+fn tell(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), ControlError> {
+    let mut stream = control.connect(deadline)?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    stream.set_read_timeout(Some(left))?;
+    writeln!(stream, "{command}")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    match answer.trim() {
+        "ok" => Ok(()),
+        "" => Err(ControlError::Closed),
+        other => Err(ControlError::Refused(command.into(), other.into())),
+    }
+}
+
+/// The VMM itself. The machine's name is how it behaves: `good` does as it is told, `refuses` ends at once, `deaf` hears
+/// no power button, `mute` never answers.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let value = |name: &str| {
+        arguments.iter().find_map(|argument| argument.strip_prefix(name)).unwrap_or_default()
+    };
+    let behaviour = value("--name=");
+    if behaviour == "refuses" {
+        eprintln!("there is no such device");
+        return ExitCode::FAILURE;
+    }
+    let mut console = File::options().append(true).open(value("--console=")).unwrap();
+    writeln!(console, "the guest of {behaviour} is there").unwrap();
+    if value("--control-fd=").is_empty() {
+        loop {
+            std::thread::park();
+        }
+    }
+    // The wrapper has made the control socket our standard input.
+    let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    for stream in listener.incoming() {
+        if let Some(code) = answer(stream.unwrap(), behaviour) {
+            return ExitCode::from(code);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Answers one client, and says with what status to end, if at all.
+fn answer(mut stream: UnixStream, behaviour: &str) -> Option<u8> {
+    if behaviour == "mute" {
+        let _ = stream.read_to_end(&mut Vec::new());
+        return None;
+    }
+    let mut command = String::new();
+    BufReader::new(stream.try_clone().unwrap()).read_line(&mut command).unwrap();
+    let _ = writeln!(stream, "ok");
+    match (command.trim(), behaviour) {
+        ("power", "deaf") => None,
+        ("power", _) => Some(0),
+        ("quit", _) => Some(3),
+        _ => None,
+    }
+}

@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release demo test test-fast soak bench clean-lab
+.PHONY: help setup build release demo test test-fast lab-long soak bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -29,6 +29,10 @@ test-fast:
 test: setup test-fast
 	@scripts/test-histories
 	@scripts/test-lab
+
+## make lab-long   the lab's long tests: every boundary instead of a sample, once per issue
+lab-long: setup
+	@HANDOVER_LAB=thorough scripts/test-lab
 
 ## make soak       random histories with crashes and faults until one ends ill, or for SOAK_SECONDS
 soak:

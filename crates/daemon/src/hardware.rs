@@ -34,9 +34,7 @@ impl Hardware {
         let inner = hardware.0.clone();
         let follow = move || {
             if let Err(error) = inner.listen() {
-                warn!(
-                    "the host's devices are followed no more, and are read for each question: {error}"
-                );
+                warn!("uevent monitoring stopped; rescanning on every request: {error}");
                 inner.deaf.store(true, Ordering::Relaxed);
             }
         };

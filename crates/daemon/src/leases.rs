@@ -7,7 +7,7 @@ use engine::Engine;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-/// A claim whose lease is over and that is still in use is looked at again so often.
+/// A claim whose lease expired and that is still in use is looked at again so often.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Releases claims when their leases are over, until the process ends. `changed` is told when there may be an earlier one.
@@ -17,7 +17,7 @@ pub async fn watch(engine: Engine, changed: Arc<Notify>) {
         let next = match tokio::task::spawn_blocking(move || asked.release_expired()).await {
             Ok(Ok((kept, next))) => {
                 for refusal in &kept {
-                    warn!("a lease is over and its claim stays: {}", refusal.message);
+                    warn!("lease expired, but releasing the claim failed: {}", refusal.message);
                 }
                 if kept.is_empty() { next } else { Some(AGAIN) }
             }

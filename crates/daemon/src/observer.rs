@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use engine::{JournalEvent, Observer};
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::broadcast;
 use tracing::{debug, warn};
 
@@ -14,13 +16,14 @@ const BACKLOG: usize = 256;
 
 /// Hands the journal's boundaries to event streams.
 ///
-/// Two variables in the environment are hooks for the crash tests and nothing else: `HANDOVER_TRACE_BOUNDARIES=FILE`
-/// appends each boundary to FILE as a line of JSON, and `HANDOVER_KILL_AT=N` ends the process by SIGKILL at the N-th.
+/// Three variables in the environment are hooks for the crash tests and nothing else: `HANDOVER_TRACE_BOUNDARIES=FILE`
+/// appends each boundary to FILE as a line of JSON, `HANDOVER_KILL_AT=N` ends the process by SIGKILL at the N-th, and
+/// `HANDOVER_PAUSE_AT=N` stops it there by SIGSTOP, until SIGCONT.
 #[derive(Debug)]
 pub struct Boundaries {
     sender: broadcast::Sender<JournalEvent>,
     reached: AtomicU64,
-    kill_at: Option<u64>,
+    signal_at: Option<(u64, Signal)>,
     trace: Option<File>,
 }
 
@@ -34,17 +37,19 @@ impl Boundaries {
     /// With the hooks that the environment asks for.
     #[must_use]
     pub fn from_environment() -> Self {
-        let kill_at = std::env::var("HANDOVER_KILL_AT").ok().and_then(|number| number.parse().ok());
-        Self::new(kill_at, std::env::var_os("HANDOVER_TRACE_BOUNDARIES").map(PathBuf::from))
+        let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+        let kill = number("HANDOVER_KILL_AT").map(|at| (at, Signal::KILL));
+        let pause = number("HANDOVER_PAUSE_AT").map(|at| (at, Signal::STOP));
+        Self::new(kill.or(pause), std::env::var_os("HANDOVER_TRACE_BOUNDARIES").map(PathBuf::from))
     }
 
-    fn new(kill_at: Option<u64>, trace: Option<PathBuf>) -> Self {
+    fn new(signal_at: Option<(u64, Signal)>, trace: Option<PathBuf>) -> Self {
         let open = |path: PathBuf| {
             let file = File::options().create(true).append(true).open(&path);
             file.inspect_err(|error| warn!(path = %path.display(), %error, "no trace")).ok()
         };
         let (sender, _) = broadcast::channel(BACKLOG);
-        Self { sender, reached: AtomicU64::new(0), kill_at, trace: trace.and_then(open) }
+        Self { sender, reached: AtomicU64::new(0), signal_at, trace: trace.and_then(open) }
     }
 
     /// Where event streams subscribe.
@@ -67,10 +72,11 @@ impl Observer for Boundaries {
             }
         }
         let number = self.reached.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.kill_at == Some(number) {
-            let this = rustix::process::getpid();
-            // It cannot fail for a process's own id, and nothing runs after it.
-            let _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+        if let Some((_, signal)) = self.signal_at.filter(|(at, _)| *at == number) {
+            // It cannot fail for a process's own id.
+            let _ = kill_process(getpid(), signal);
+            // Another thread may be the one that takes SIGSTOP: this one must not go on meanwhile.
+            std::thread::sleep(Duration::from_millis(20));
         }
         // Nobody listening is no error.
         let _ = self.sender.send(event.clone());

@@ -145,7 +145,7 @@ impl Core {
 
     /// The turn, where nobody has it.
     pub fn try_turn(&self, subject: Uuid) -> Option<Turn<'_>> {
-        // A turn that is made and not given away would end the other's.
+        // Construct lazily: dropping a `Turn` releases the owner's.
         let free = held(&self.busy).insert(subject);
         free.then(|| Turn { core: self, subject })
     }

@@ -67,7 +67,7 @@ fn is_recorded_when_made(step: &Step) -> bool {
     facts.set_by_drivers || (facts.recorded_unchanged && step.changes_nothing())
 }
 
-/// What a loss of power takes along needs no more than to survive the process; what outlasts it must be known after it.
+/// Kernel state needs to survive a process crash only; files must be synced.
 const fn intended(action: &Action) -> Durability {
     match action {
         Action::Device(step) if step.outlasts_the_boot() => Durability::Power,

@@ -39,15 +39,14 @@ pub fn host_not_locked(error: &HostLockError) -> Refusal {
     }
 }
 
-/// It cannot be told who uses these functions. No device is to blame for a process that does not answer.
+/// The users of these functions could not be found. No device is to blame for a process that does not answer.
 pub fn users_unknown(functions: &[Address], error: &HostError) -> Refusal {
     let HostError::Deadline { .. } = error else { return unreadable(error) };
     let functions: Vec<String> = functions.iter().map(ToString::to_string).collect();
     Refusal::new(
         Code::StepFailed,
-        format!("it could not be found out in time who uses {}: {error}", functions.join(", ")),
-        "a process keeps the kernel from looking at it: see `ps -eo pid,stat,wchan,args | grep ' D'`, \
-         end it, and try again",
+        format!("timed out while looking for users of {}: {error}", functions.join(", ")),
+        "a process blocks the kernel: `ps -eo pid,stat,wchan,args | grep ' D'` shows it; end it, then try again",
     )
 }
 
@@ -58,15 +57,15 @@ pub fn step_failed(error: &HostError) -> Refusal {
         _ => Refusal::new(
             Code::StepFailed,
             error.to_string(),
-            "see `dmesg` for the kernel's words; what had been done was undone",
+            "`dmesg` has the kernel's messages; changes rolled back",
         ),
     }
 }
 
-/// A function waits for a person.
+/// A function needs manual attention.
 pub fn unwell(health: &Health) -> Refusal {
     let Health { address, reason, .. } = health;
-    let what = format!("{address} waits for a person: {reason}");
+    let what = format!("{address} needs manual attention: {reason}");
     match health.state {
         HealthState::Wedged => wedged(&what),
         HealthState::Quarantined => Refusal::new(

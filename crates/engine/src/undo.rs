@@ -289,7 +289,10 @@ impl Restoring<'_> {
             Ok(Observed::After) => Ok(()),
             Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
                 Some(driver) => {
-                    self.leave(address, &format!("something else reserved it for {driver}"));
+                    self.leave(
+                        address,
+                        &format!("another tool set its driver_override to {driver}"),
+                    );
                     Ok(())
                 }
                 None => self.perform(address, step),
@@ -298,14 +301,13 @@ impl Restoring<'_> {
             Ok(Observed::Other(_)) if facts.set_by_drivers => self.perform(address, step),
             Ok(Observed::Other(found)) if facts.stands_alone => {
                 let not_done = step.describe();
-                let note =
-                    format!("not done: {not_done}; something else changed it since: {found}");
+                let note = format!("skipped {not_done:?}: modified by another tool since: {found}");
                 self.outcome.notes.push(note);
                 Ok(())
             }
             Ok(Observed::Other(found)) => {
                 if !self.is_given_back(step, rest) {
-                    self.leave(address, &format!("something else changed it since: {found}"));
+                    self.leave(address, &format!("modified by another tool since: {found}"));
                 }
                 Ok(())
             }

@@ -180,8 +180,8 @@ impl Core {
         failed.map_or(Ok(notes), |(_, refusal)| Err(refusal))
     }
 
-    /// Makes the steps back, and gives the one that failed; notes what cannot be put back any more. What follows a failure waits: virtual functions that came back before
-    /// automatic drivers are as they were would get other drivers than they had.
+    /// Undoes steps in reverse; stops at and returns the first failure. Notes what can no longer be undone. What follows a
+    /// failure waits: virtual functions that came back before autoprobe is as it was would get other drivers than they had.
     fn put_vfs_back(
         &self,
         operation: &OpenOperation,

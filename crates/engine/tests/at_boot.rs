@@ -83,7 +83,7 @@ fn what_others_reserved_or_changed_stays() {
     rig.host.meddle(&step("vfio-pci").inverse().unwrap()).unwrap();
     rig.host.meddle(&step("pci-stub")).unwrap();
     let notes = engine.release_claim("job/three", None).unwrap();
-    assert!(notes[0].contains("something else changed it since"), "{notes:?}");
+    assert!(notes[0].contains("modified by another tool since"), "{notes:?}");
     assert_eq!(listed(&rig), theirs);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);
 }

@@ -70,7 +70,7 @@ fn what_others_defined_or_changed_stays() {
     assert_eq!(now.definitions[&uuid], theirs, "it is not as it was written any more");
     assert_eq!(now.mdevs, rig.before.mdevs, "the device itself is the claim's all the same");
     let ended = engine.journal(1).unwrap().remove(0);
-    assert!(ended.error.unwrap().contains("something else changed it since"));
+    assert!(ended.error.unwrap().contains("modified by another tool since"));
     // One that is written down already is made as it is written, and stays written.
     let theirs = define(&rig, Uuid::from_u128(7), "nvidia-468");
     let want = format!("mdev={}", theirs.uuid);

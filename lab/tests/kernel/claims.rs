@@ -143,7 +143,7 @@ fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_
     host.sh(&format!("mdevctl modify -u {uuid} --auto"));
     let released = host.ask("DELETE", "/claims/job%2Fone", None).expect(200);
     let note = released["notes"][0].as_str().unwrap();
-    assert!(note.contains("something else changed it since") && note.contains(&uuid), "{note}");
+    assert!(note.contains("modified by another tool since") && note.contains(&uuid), "{note}");
     assert!(defined(&host).contains(&uuid));
     assert_eq!(snapshot(&host), before, "the device itself went");
     // It is made as it is written down, and its definition stays again.

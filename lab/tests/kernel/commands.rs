@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
+use lab::Options;
 use lab::images::Choice;
-use lab::{Lab, Options};
 
 use crate::support::{Host, wanted};
 
@@ -23,7 +23,7 @@ fn each_command_shows_in_each_topology_what_it_showed() {
         // The same kernel wherever this runs: where the slim one is not built, the lab takes the stock one.
         let options =
             Options { topology: topology.into(), kernel: Choice::Stock, ..Options::default() };
-        let host = Host { lab: Lab::start(&options).unwrap() };
+        let host = Host::with(&options);
         for (name, command) in [
             ("ls", "ls --all".to_owned()),
             ("show", format!("show {CARD}")),

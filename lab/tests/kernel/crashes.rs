@@ -88,6 +88,8 @@ fn killed_at_every_boundary_of_a_delete_nothing_leaks() {
         assert_eq!(host.snapshot(), before, "{boundary}: {}", host.log());
         host.kill_daemon();
     }
+    // On the same host, for a boot takes as long as many of these.
+    crate::unwritable::a_claim_is_rolled_back_or_whole(&host);
 }
 
 /// Unloads vfio's drivers, so that loading them is a step that is made and not skipped.

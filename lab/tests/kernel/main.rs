@@ -16,6 +16,7 @@ mod power_claims;
 mod refusals;
 mod reserving;
 mod support;
+mod unwritable;
 mod vgpu;
 mod vgpu_claims;
 mod watching;

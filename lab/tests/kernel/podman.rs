@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::{Lab, Options};
+use lab::Options;
 
 use crate::support::{AUDIO, GPU, Host, NVME, wanted};
 
@@ -161,7 +161,7 @@ fn a_claim_is_opened_in_a_container_by_its_name() {
 fn with_regions() -> Option<Host> {
     let packaging = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));
     let options = Options { share: Some(packaging), ..Options::default() };
-    let host = Host { lab: Lab::start(&options).unwrap() };
+    let host = Host::with(&options);
     host.sh(&format!("/opt/lab/podman; modprobe labdmem function={DISPLAY}"));
     let there = host.sh("ls /sys/fs/cgroup/dmem.capacity 2>/dev/null || true");
     if there.is_empty() {

@@ -24,6 +24,16 @@ const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-di
 pub struct Host {
     /// L1.
     pub lab: Lab,
+    booted: Instant,
+}
+
+impl Drop for Host {
+    /// Tells how long a test had its host, which is nearly how long it took: the gate has a budget.
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        let seconds = self.booted.elapsed().as_secs();
+        println!("TIME {}: {seconds} s", thread.name().unwrap_or("a test"));
+    }
 }
 
 /// What the daemon answered.
@@ -36,6 +46,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What curl printed: the body, and on a line of its own the status.
+    pub fn read(text: &str) -> Self {
+        let (body, status) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim()));
+        Self {
+            status: status.parse().unwrap_or(0),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        }
+    }
+
     /// The body of an answer that must be this status.
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{:#}", self.body);
@@ -78,7 +97,13 @@ impl Host {
     /// Boots a topology.
     pub fn boot(topology: &str) -> Self {
         let options = Options { topology: topology.into(), ..Options::default() };
-        Self { lab: Lab::start(&options).unwrap() }
+        Self::with(&options)
+    }
+
+    /// Boots what these options say.
+    pub fn with(options: &Options) -> Self {
+        let booted = Instant::now();
+        Self { lab: Lab::start(options).unwrap(), booted }
     }
 
     /// Runs a script in L1; it must succeed.
@@ -126,12 +151,7 @@ impl Host {
     /// Asks the daemon with curl's own arguments.
     pub fn raw(&self, arguments: &str) -> Answer {
         let script = format!("curl -s -m 180 -w '\\n%{{http_code}}' {arguments} || true");
-        let text = self.lab.exec_within(&script, Duration::from_secs(200)).unwrap().stdout;
-        let (body, status) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim()));
-        Answer {
-            status: status.parse().unwrap_or(0),
-            body: serde_json::from_str(body).unwrap_or(Value::Null),
-        }
+        Answer::read(&self.lab.exec_within(&script, Duration::from_secs(200)).unwrap().stdout)
     }
 
     /// `GET` of a path that must be there.

@@ -37,7 +37,7 @@ impl Core {
             if !over || claim.is_orphan() {
                 continue;
             }
-            tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "its lease is over");
+            tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "lease expired");
             match self.release(&claim.claim.id.to_string(), None) {
                 Ok(notes) => {
                     notes.iter().for_each(|note| tracing::warn!(claim = %claim.claim.id, "{note}"));

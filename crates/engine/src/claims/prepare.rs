@@ -226,7 +226,7 @@ fn prepared_for(claim: StoredClaim, uid: u32) -> Result<StoredClaim, Refusal> {
 fn cancelled() -> Refusal {
     Refusal::new(
         Code::StepFailed,
-        "it was given up half-way, by a release or because Handover ends; what had been done was undone",
-        "ask again if it is still wanted",
+        "cancelled by a release, or because Handover is stopping; changes rolled back",
+        "try again if you still want it",
     )
 }

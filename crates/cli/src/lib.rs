@@ -1,17 +1,19 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
-mod assembled;
+#[cfg(test)]
+mod any_inventory;
+mod backend;
 mod catalog;
 mod cdi;
 mod claim;
 mod connection;
 mod device;
 mod doctor;
-mod door;
 mod failure;
 mod generate;
 mod image;
 mod instance;
+mod listing;
 mod ls;
 mod output;
 mod pod;
@@ -25,6 +27,7 @@ mod show;
 mod source;
 mod sriov;
 mod table;
+mod this_host;
 mod topo;
 mod watch;
 

@@ -13,6 +13,7 @@ pub mod doctor;
 mod examining;
 mod fingerprint;
 mod following;
+mod grpc;
 mod ids;
 mod inventory;
 mod machine;
@@ -34,6 +35,7 @@ pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use examining::Examining;
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;
+pub use grpc::GrpcStatus;
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
     Acs, Bar, Change, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev, MdevType,

@@ -2,7 +2,7 @@
 
 mod matrix;
 #[cfg(test)]
-pub mod tests;
+mod tests;
 mod text;
 
 use std::path::{Path, PathBuf};

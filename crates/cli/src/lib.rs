@@ -10,6 +10,7 @@ mod connection;
 mod device;
 mod doctor;
 mod failure;
+mod filter;
 mod generate;
 mod image;
 mod instance;

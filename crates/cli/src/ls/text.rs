@@ -122,9 +122,9 @@ mod tests {
     use model::{Holder, Inventory, NumaNode};
     use proptest::prelude::*;
 
-    use super::super::filter::Filter;
     use super::super::rows::Wanted;
     use super::*;
+    use crate::filter::Filter;
 
     fn shown(inventory: &Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> String {
         let listing = Listing::of(inventory, holders, wanted);

@@ -2,7 +2,7 @@
 
 use model::{Address, Code, Inventory, Refusal};
 
-use crate::ls::filter::Pattern;
+use crate::filter::Pattern;
 
 /// So many functions are named in an error.
 const NAMED: usize = 4;

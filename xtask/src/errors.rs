@@ -15,8 +15,8 @@ status. Where a hand-over is refused, nothing on the host has been changed.
 
 This table is made from the code: `cargo xtask docs`.
 
-| code | HTTP | exit | meaning |
-|---|---|---|---|
+| code | HTTP | gRPC | exit | meaning |
+|---|---|---|---|---|
 ";
 
 /// Writes the table, or with `check` compares it with the one in the repository.
@@ -34,8 +34,13 @@ pub fn write(check: bool) -> Result<()> {
 fn table() -> String {
     let mut text = HEAD.to_owned();
     for code in Code::ALL {
-        let (http, exit) = (code.http_status(), code.exit_status());
-        let _ = writeln!(text, "| `{code}` | {http} | {exit} | {} |", code.meaning());
+        let (http, exit, grpc) = (code.http_status(), code.exit_status(), code.grpc_status());
+        let (name, number) = (grpc.as_str(), grpc.number());
+        let _ = writeln!(
+            text,
+            "| `{code}` | {http} | `{name}` ({number}) | {exit} | {} |",
+            code.meaning()
+        );
     }
     text
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which of our own crates each crate may depend on (for its tests it may use any).
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("host", &["model"]),
     ("sim", &["model"]),
@@ -16,8 +16,9 @@ const FLOORS: [(&str, &[&str]); 12] = [
     ("convert", &["model"]),
     ("api", &["model"]),
     ("engine", &["model", "image"]),
-    ("daemon", &["api", "convert", "engine", "model"]),
-    ("cli", &["api", "convert", "daemon", "engine", "host", "image", "model", "vmm"]),
+    ("service", &["api", "convert", "engine", "model"]),
+    ("daemon", &["api", "engine", "model", "service"]),
+    ("cli", &["api", "convert", "daemon", "engine", "host", "model", "service", "vmm"]),
     ("lab", &[]),
     ("xtask", &["api", "daemon", "engine", "host", "model", "sim"]),
 ];

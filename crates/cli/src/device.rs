@@ -6,8 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
-use crate::output;
-use crate::table::Table;
+use crate::{listing, output};
 
 /// Register devices that may be handed over
 #[derive(Debug, Args)]
@@ -109,17 +108,13 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
     let devices: Vec<AvailableDevice> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list what could be registered"))?;
-    if connection.json() {
-        return output::json(&devices);
-    }
-    let mut table = Table::new(&["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"]);
-    for device in devices {
+    let headings = ["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"];
+    listing::print(connection.json(), &devices, headings, |device| {
         let name = format!("{} {}", device.vendor_name, device.device_name);
         let group = device.iommu_group.to_string();
-        let driver = device.current_driver.unwrap_or_default();
-        table.row([device.pci_address, device.kind, name, group, driver]);
-    }
-    output::line(table.render().trim_end())
+        let driver = device.current_driver.clone().unwrap_or_default();
+        [device.pci_address.clone(), device.kind.clone(), name, group, driver]
+    })
 }
 
 fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
@@ -127,32 +122,17 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     let devices: Vec<Registered> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the devices"))?;
-    if connection.json() {
-        return output::json(&devices);
-    }
-    let mut table =
-        Table::new(&["NAME", "ADDRESS", "KIND", "STATE", "ON VFIO", "ATTACHED TO", "TAGS"]);
-    for device in devices {
+    let headings = ["NAME", "ADDRESS", "KIND", "STATE", "ON VFIO", "ATTACHED TO", "TAGS"];
+    listing::print(connection.json(), &devices, headings, |device| {
+        let [name, address] = [&device.name, &device.pci_address].map(Clone::clone);
+        let [kind, state] = [&device.kind, &device.state].map(Clone::clone);
         let on_vfio = if device.bound_to_vfio { "yes" } else { "no" }.to_owned();
-        let attached = device.attached_to.unwrap_or_default();
-        let tags = output::tags(&device.tags);
-        table.row([
-            device.name,
-            device.pci_address,
-            device.kind,
-            device.state,
-            on_vfio,
-            attached,
-            tags,
-        ]);
-    }
-    output::line(table.render().trim_end())
+        let attached = device.attached_to.clone().unwrap_or_default();
+        [name, address, kind, state, on_vfio, attached, output::tags(&device.tags)]
+    })
 }
 
 fn show(connection: &Connection, device: &Registered) -> Done {
-    if connection.json() {
-        return output::json(device);
-    }
     let group = device.iommu_group.map_or_else(|| "none".to_owned(), |group| group.to_string());
     let fields = [
         ("name", device.name.clone()),
@@ -168,5 +148,5 @@ fn show(connection: &Connection, device: &Registered) -> Done {
         ("registered", device.created_at.clone()),
         ("tags", output::tags(&device.tags)),
     ];
-    output::fields(&fields)
+    listing::print_one(connection.json(), device, &fields)
 }

@@ -9,8 +9,7 @@ use model::{Code, Refusal};
 
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
-use crate::output;
-use crate::table::Table;
+use crate::{listing, output};
 
 /// Import disk images and kernels
 #[derive(Debug, Args)]
@@ -131,23 +130,17 @@ fn list(connection: &Connection) -> Done {
     let images: Vec<Imported> = connection
         .talk(async |client| client.get("/images").await)
         .map_err(Failure::to("list the images"))?;
-    if connection.json() {
-        return output::json(&images);
-    }
-    let mut table = Table::new(&["NAME", "STATUS", "DISK", "KERNEL", "SIZE"]);
-    for image in images {
+    let headings = ["NAME", "STATUS", "DISK", "KERNEL", "SIZE"];
+    listing::print(connection.json(), &images, headings, |image| {
+        let disk = image.disk_format.clone().unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
-        table.row([image.name, image.status, image.disk_format.unwrap_or_default(), kernel, size]);
-    }
-    output::line(table.render().trim_end())
+        [image.name.clone(), image.status.clone(), disk, kernel, size]
+    })
 }
 
 fn show(connection: &Connection, image: &Imported) -> Done {
-    if connection.json() {
-        return output::json(image);
-    }
-    output::fields(&[
+    let fields = [
         ("name", image.name.clone()),
         ("status", image.status.clone()),
         ("error", image.error.clone().unwrap_or_default()),
@@ -158,5 +151,6 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("size", image.size_bytes.map(model::shown::bytes).unwrap_or_default()),
         ("imported", image.created_at.clone()),
         ("tags", output::tags(&image.tags)),
-    ])
+    ];
+    listing::print_one(connection.json(), image, &fields)
 }

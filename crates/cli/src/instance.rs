@@ -7,9 +7,8 @@ use model::{Code, Refusal};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
-use crate::output;
 use crate::progress::Progress;
-use crate::table::Table;
+use crate::{listing, output};
 
 /// Run machines with devices of this host
 #[derive(Debug, Args)]
@@ -176,23 +175,17 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     let machines: Vec<Machine> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the instances"))?;
-    if connection.json() {
-        return output::json(&machines);
-    }
-    let mut table = Table::new(&["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "DEVICES", "TAGS"]);
-    for machine in machines {
-        let devices = machine.devices.len().to_string();
-        let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
-        table.row([machine.name, machine.state, machine.image, vcpus, machine.size, devices, tags]);
-    }
-    output::line(table.render().trim_end())
+    let headings = ["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "DEVICES", "TAGS"];
+    listing::print(connection.json(), &machines, headings, |machine| {
+        let [name, state] = [&machine.name, &machine.state].map(Clone::clone);
+        let [image, size] = [&machine.image, &machine.size].map(Clone::clone);
+        let (vcpus, devices) = (machine.vcpus.to_string(), machine.devices.len().to_string());
+        [name, state, image, vcpus, size, devices, output::tags(&machine.tags)]
+    })
 }
 
 fn show(connection: &Connection, machine: &Machine) -> Done {
-    if connection.json() {
-        return output::json(machine);
-    }
-    output::fields(&[
+    let fields = [
         ("name", machine.name.clone()),
         ("id", machine.id.clone()),
         ("state", machine.state.clone()),
@@ -209,7 +202,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("started", machine.started_at.clone().unwrap_or_default()),
         ("stopped", machine.stopped_at.clone().unwrap_or_default()),
         ("tags", output::tags(&machine.tags)),
-    ])
+    ];
+    listing::print_one(connection.json(), machine, &fields)
 }
 
 fn logs(connection: &Connection, instance: &str, follow: bool, tail: u64) -> Done {

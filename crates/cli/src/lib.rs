@@ -1,17 +1,20 @@
 //! The command line: parses arguments, asks the daemon or the host, prints.
 
-mod assembled;
+#[cfg(test)]
+mod any_inventory;
+mod backend;
 mod catalog;
 mod cdi;
 mod claim;
 mod connection;
 mod device;
 mod doctor;
-mod door;
 mod failure;
+mod filter;
 mod generate;
 mod image;
 mod instance;
+mod listing;
 mod ls;
 mod output;
 mod pod;
@@ -25,6 +28,7 @@ mod show;
 mod source;
 mod sriov;
 mod table;
+mod this_host;
 mod topo;
 mod watch;
 

@@ -3,7 +3,7 @@
 use api::{RecoverDevices, RecoveredDevice, Report};
 use clap::Args;
 
-use crate::door::Door;
+use crate::backend::Backend;
 use crate::failure::{Done, Failure, WARNINGS};
 use crate::output;
 use crate::table::Table;
@@ -15,7 +15,7 @@ use crate::table::Table;
 #[derive(Debug, Args)]
 pub struct Recover {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Which; or --all
     #[arg(required_unless_present = "all", value_name = "ADDRESS")]
     addresses: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Recover {
 #[derive(Debug, Args)]
 pub struct Reconcile {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Only show what the last look found
     #[arg(long)]
     last: bool,
@@ -38,13 +38,13 @@ impl Recover {
     pub fn run(self) -> Done {
         let body = RecoverDevices { addresses: self.addresses };
         let all: Vec<RecoveredDevice> = self
-            .door
+            .backend
             .ask(
                 async |client| client.post("/recover", Some(&body)).await,
-                |engine| daemon::door::recover(engine, &body),
+                |engine| service::recovery::recover(engine, &body),
             )
             .map_err(Failure::to("recover devices"))?;
-        if self.door.connection.json() {
+        if self.backend.connection.json() {
             output::json(&all)?;
         } else if all.is_empty() {
             output::line(
@@ -67,7 +67,7 @@ impl Recover {
 impl Reconcile {
     pub fn run(self) -> Done {
         let report: Report = self
-            .door
+            .backend
             .ask(
                 async |client| {
                     if self.last {
@@ -76,10 +76,10 @@ impl Reconcile {
                     client.post("/reconcile", None::<&()>).await
                 },
                 // Opening the engine has looked already.
-                |engine| Ok(daemon::door::report(engine.last_report().unwrap_or_default())),
+                |engine| Ok(service::recovery::report(engine.last_report().unwrap_or_default())),
             )
             .map_err(Failure::to("compare claims and devices"))?;
-        if self.door.connection.json() {
+        if self.backend.connection.json() {
             return output::json(&report);
         }
         let told = [

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::serve::{Options, run};
+use daemon::serve::{Daemon, Options, run};
 use engine::Config;
 use host::Follower;
 use model::{Following, Refusal};
+use service::cdi::Folder;
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::{Done, Failure};
-use crate::{assembled, cdi};
+use crate::this_host;
 
 /// Run the daemon
 ///
@@ -51,7 +52,7 @@ pub struct Serve {
     run_dir: PathBuf,
 
     /// Where container tools are told of prepared claims; none for nowhere
-    #[arg(long, value_name = "DIR|none", default_value = daemon::cdi::USUAL)]
+    #[arg(long, value_name = "DIR|none", default_value = service::cdi::USUAL)]
     cdi_dir: PathBuf,
 
     /// A directory from below which images may be imported by path (may be repeated)
@@ -118,8 +119,8 @@ impl Serve {
     }
 
     fn serve(self) -> Result<(), Refusal> {
-        let host = assembled::host(&self.root, &self.run_dir)?;
-        let launchers = assembled::launchers(&self.root, &self.run_dir, &self.state_dir, self.qemu);
+        let host = this_host::host(&self.root, &self.run_dir)?;
+        let launchers = this_host::launchers(&self.root, &self.run_dir, &self.state_dir, self.qemu);
         let following = following(&self.root);
         let options = Options {
             socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),
@@ -127,7 +128,7 @@ impl Serve {
             token_file: self.token_file,
             no_auth: self.no_auth,
             host_names: self.host_names,
-            cdi: cdi::folder(&self.cdi_dir),
+            cdi: Folder::from_option(&self.cdi_dir),
         };
         let config = Config {
             state_dir: self.state_dir,
@@ -136,7 +137,8 @@ impl Serve {
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
         };
         let host = Arc::new(host);
-        run(options, config, host.clone(), launchers, following, host)
+        let examined = host.clone();
+        run(Daemon { options, config, host, launchers, following, examined })
     }
 }
 

@@ -4,16 +4,15 @@ use api::client::segment;
 use api::{SetVfs, VfConfiguration};
 use clap::{Args, Subcommand};
 
-use crate::door::Door;
+use crate::backend::Backend;
 use crate::failure::{Done, Failure};
-use crate::output;
-use crate::table::Table;
+use crate::listing;
 
 /// Set how many virtual functions devices have, now and at each boot
 #[derive(Debug, Args)]
 pub struct Sriov {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     #[command(subcommand)]
     command: Command,
 }
@@ -37,30 +36,27 @@ enum Command {
 
 impl Sriov {
     pub fn run(self) -> Done {
-        let Self { door, command } = self;
+        let Self { backend, command } = self;
         match command {
             Command::List => {
-                let all: Vec<VfConfiguration> = door
-                    .ask(async |client| client.get("/sriov").await, daemon::door::vfs)
+                let all: Vec<VfConfiguration> = backend
+                    .ask(async |client| client.get("/sriov").await, service::sriov::list)
                     .map_err(Failure::to("list what is configured"))?;
-                if door.connection.json() {
-                    return output::json(&all);
-                }
-                let mut table = Table::new(&["ADDRESS", "VFS", "HOST DRIVERS"]);
-                for one in all {
+                let headings = ["ADDRESS", "VFS", "HOST DRIVERS"];
+                listing::print(backend.connection.json(), &all, headings, |one| {
                     let autoprobe = if one.autoprobe { "yes" } else { "no" }.to_owned();
-                    table.row([one.pci_address, one.count.to_string(), autoprobe]);
-                }
-                output::line(table.render().trim_end())
+                    [one.pci_address.clone(), one.count.to_string(), autoprobe]
+                })
             }
             Command::Set { device, count, autoprobe } => {
                 let path = format!("/sriov/{}", segment(&device));
                 let body = SetVfs { count, autoprobe };
-                door.ask(
-                    async |client| client.post_quietly(&path, Some(&body)).await,
-                    |engine| engine.set_vf_count(&device, count, autoprobe),
-                )
-                .map_err(Failure::to(format!("set the virtual functions of {device}")))
+                backend
+                    .ask(
+                        async |client| client.post_quietly(&path, Some(&body)).await,
+                        |engine| engine.set_vf_count(&device, count, autoprobe),
+                    )
+                    .map_err(Failure::to(format!("set the virtual functions of {device}")))
             }
         }
     }

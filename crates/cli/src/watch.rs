@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Json;
 use crate::failure::{Done, Failure};
-use crate::ls::filter::{self, Filter};
+use crate::filter::{self, Filter};
 
 /// When nothing came for so long, a burst of changes is over.
 const QUIET: Duration = Duration::from_millis(100);

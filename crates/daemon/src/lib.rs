@@ -1,12 +1,7 @@
-//! The faces of the daemon. They parse, authenticate and render; what is done, the engine does.
+//! The faces of the daemon. They parse and authenticate; `service` checks and renders, the engine does.
 
-pub mod cdi;
-pub mod door;
 mod hardware;
 mod leases;
-mod look_after;
-mod observer;
+mod maintenance;
 pub mod rest;
 pub mod serve;
-
-pub use observer::Boundaries;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use convert::cdi::Spec;
-use daemon::cdi::{Folder, Keeper};
 use engine::{ClaimRequest, Config, Engine, Silent};
 use insta::assert_snapshot;
 use serde_json::json;
+use service::cdi::{Folder, Keeper};
 use sim::SimHost;
 use support::{Daemon, GPU, NIC};
 

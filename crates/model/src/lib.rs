@@ -13,6 +13,7 @@ pub mod doctor;
 mod examining;
 mod fingerprint;
 mod following;
+mod grpc;
 mod host_lock;
 mod ids;
 mod inventory;
@@ -36,6 +37,7 @@ pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use examining::Examining;
 pub use fingerprint::{AsFound, Fingerprint, PowerControl};
 pub use following::Following;
+pub use grpc::GrpcStatus;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
 pub use ids::{Class, Id, Kind};
 pub use inventory::{

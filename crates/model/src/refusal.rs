@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{AddressError, GrpcStatus};
+
 /// A refusal that a person or a program sees. Nothing on the host has been changed when one is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -21,8 +23,15 @@ impl Refusal {
     }
 }
 
+impl From<AddressError> for Refusal {
+    fn from(error: AddressError) -> Self {
+        let remedy = "write it as in 0000:a2:00.0; `handover ls` shows the addresses";
+        Self::new(Code::InvalidPciAddress, error.to_string(), remedy)
+    }
+}
+
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:literal, $exit:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:literal, $exit:literal, $grpc:ident;)*) => {
         /// The stable codes of public errors, the same in every face.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -57,74 +66,80 @@ macro_rules! codes {
             pub const fn exit_status(self) -> u8 {
                 match self { $(Self::$name => $exit,)* }
             }
+
+            /// The status of gRPC that goes with it.
+            #[must_use]
+            pub const fn grpc_status(self) -> GrpcStatus {
+                match self { $(Self::$name => GrpcStatus::$grpc,)* }
+            }
         }
     };
 }
 
 codes! {
     /// The request cannot be read: malformed JSON, a missing or unknown field.
-    InvalidRequest = "invalid_request", 400, 2;
+    InvalidRequest = "invalid_request", 400, 2, InvalidArgument;
     /// A name breaks the rules for names.
-    InvalidName = "invalid_name", 400, 2;
+    InvalidName = "invalid_name", 400, 2, InvalidArgument;
     /// A text is no PCI address.
-    InvalidPciAddress = "invalid_pci_address", 400, 2;
+    InvalidPciAddress = "invalid_pci_address", 400, 2, InvalidArgument;
     /// A text is no size.
-    InvalidSize = "invalid_size", 400, 2;
+    InvalidSize = "invalid_size", 400, 2, InvalidArgument;
     /// An image cannot be accepted: wrong format, a backing file, not below a configured directory.
-    InvalidImage = "invalid_image", 400, 2;
+    InvalidImage = "invalid_image", 400, 2, InvalidArgument;
     /// A devices file cannot be used: it cannot be read, or what it says is wrong.
-    InvalidCatalog = "invalid_catalog", 400, 2;
+    InvalidCatalog = "invalid_catalog", 400, 2, InvalidArgument;
     /// The token is missing or wrong.
-    Unauthorized = "unauthorized", 401, 4;
+    Unauthorized = "unauthorized", 401, 4, Unauthenticated;
     /// The request came from a web page or by a foreign host name.
-    Forbidden = "forbidden", 403, 4;
+    Forbidden = "forbidden", 403, 4, PermissionDenied;
     /// No such registered device, instance, image or claim.
-    NotFound = "not_found", 404, 3;
+    NotFound = "not_found", 404, 3, NotFound;
     /// No PCI function at that address.
-    DeviceNotFound = "device_not_found", 404, 3;
+    DeviceNotFound = "device_not_found", 404, 3, NotFound;
     /// A name or device is registered already.
-    Conflict = "conflict", 409, 5;
+    Conflict = "conflict", 409, 5, AlreadyExists;
     /// An instance of that name exists.
-    NameConflict = "name_conflict", 409, 5;
+    NameConflict = "name_conflict", 409, 5, AlreadyExists;
     /// It exists already.
-    AlreadyExists = "already_exists", 409, 5;
+    AlreadyExists = "already_exists", 409, 5, AlreadyExists;
     /// Something uses the device.
-    InUse = "in_use", 409, 6;
+    InUse = "in_use", 409, 6, FailedPrecondition;
     /// The state of the instance does not allow this now.
-    InvalidState = "invalid_state", 409, 6;
+    InvalidState = "invalid_state", 409, 6, FailedPrecondition;
     /// The function can never be handed over: a bridge, or part of the host's fabric.
-    NotAssignable = "not_assignable", 409, 7;
+    NotAssignable = "not_assignable", 409, 7, FailedPrecondition;
     /// The kernel has no IOMMU switched on, or the function is in no IOMMU group.
-    NoIommu = "no_iommu", 409, 7;
+    NoIommu = "no_iommu", 409, 7, FailedPrecondition;
     /// VFIO is not available in this kernel.
-    VfioMissing = "vfio_missing", 409, 7;
+    VfioMissing = "vfio_missing", 409, 7, FailedPrecondition;
     /// The VMM is not installed or not usable.
-    HypervisorMissing = "hypervisor_missing", 409, 7;
+    HypervisorMissing = "hypervisor_missing", 409, 7, FailedPrecondition;
     /// The image is not ready.
-    ImageNotReady = "image_not_ready", 409, 6;
+    ImageNotReady = "image_not_ready", 409, 6, FailedPrecondition;
     /// The host has not enough of a resource.
-    InsufficientResources = "insufficient_resources", 409, 8;
+    InsufficientResources = "insufficient_resources", 409, 8, ResourceExhausted;
     /// The device at that address is not the one that was registered.
-    FingerprintChanged = "fingerprint_changed", 409, 6;
+    FingerprintChanged = "fingerprint_changed", 409, 6, FailedPrecondition;
     /// The device missed a deadline or failed its check, and waits for a person.
-    DeviceWedged = "device_wedged", 409, 9;
+    DeviceWedged = "device_wedged", 409, 9, FailedPrecondition;
     /// A step on the host failed; what had been done was undone.
-    StepFailed = "step_failed", 500, 9;
+    StepFailed = "step_failed", 500, 9, Internal;
     /// A step on the host failed, and so did undoing something: see the details.
-    UndoFailed = "undo_failed", 500, 9;
+    UndoFailed = "undo_failed", 500, 9, Internal;
     /// The machine could not be started.
-    LaunchFailed = "launch_failed", 500, 9;
+    LaunchFailed = "launch_failed", 500, 9, Internal;
     /// Handover's own state cannot be used: another process has it locked, the disk is full, it is damaged, or a newer version
     /// wrote it.
-    StateUnusable = "state_unusable", 503, 12;
+    StateUnusable = "state_unusable", 503, 12, Unavailable;
     /// Another Handover has this host's state open.
-    StateLocked = "state_locked", 503, 12;
+    StateLocked = "state_locked", 503, 12, Unavailable;
     /// The daemon does not answer.
-    DaemonUnreachable = "daemon_unreachable", 503, 13;
+    DaemonUnreachable = "daemon_unreachable", 503, 13, Unavailable;
     /// Part of a compatible interface that Handover does not have.
-    NotImplemented = "not_implemented", 501, 14;
+    NotImplemented = "not_implemented", 501, 14, Unimplemented;
     /// Anything unforeseen; the daemon's log has more.
-    Internal = "internal", 500, 1;
+    Internal = "internal", 500, 1, Internal;
 }
 
 impl std::fmt::Display for Code {

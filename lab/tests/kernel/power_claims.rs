@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Options, images::Choice};
+use lab::{Options, images::Choice};
 use serde_json::{Value, json};
 
 use crate::support::{Host, thoroughly, wanted};
@@ -27,7 +27,7 @@ fn boot(state: &Path) -> Host {
         state: Some(state.to_owned()),
         ..Options::default()
     };
-    Host { lab: Lab::start(&options).unwrap() }
+    Host::with(&options)
 }
 
 /// Drivers, reservations, and parts of devices; not the numbers of groups, which are another boot's.

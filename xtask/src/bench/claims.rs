@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use api::client::{Client, Endpoint, segment};
 use api::{CreateClaim, Wish};
-use daemon::serve::Options;
+use daemon::serve::{self, Daemon, Options};
 use engine::{ClaimRequest, Config, Engine, Observer, Silent};
 use host::LinuxHost;
 use model::{Host, Launcher, Owner, Step};
@@ -176,7 +176,9 @@ pub fn rest() -> Result<String> {
     let config = config(&folder.0);
     // It serves until this process ends.
     let examined = Arc::new(LinuxHost::reader(Path::new("/"))?);
-    std::thread::spawn(move || daemon::serve::run(options, config, sim, launchers, None, examined));
+    let host = sim;
+    let daemon = Daemon { options, config, host, launchers, following: None, examined };
+    std::thread::spawn(move || serve::run(daemon));
     let client = Client::new(Endpoint::Unix(socket), None);
     let verbs = Arc::new(AtomicU64::new(0));
     let until = Instant::now() + ASKING + Duration::from_millis(500);

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use api::client::segment;
 use clap::Args;
 use convert::cdi::{self, Host, Spec};
-use daemon::cdi::Folder;
 use model::{Address, Code, Inventory, Refusal};
 use serde::Serialize;
+use service::cdi::Folder;
+use service::claims::ClaimService;
 use uuid::Uuid;
 
-use crate::door::Door;
+use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::output::{self, warning};
 use crate::source::Source;
@@ -49,13 +50,13 @@ struct Written {
 }
 
 impl Generate {
-    pub fn run(self, door: &Door) -> Done {
+    pub fn run(self, backend: &Backend) -> Done {
         let what = || Failure::to("generate specifications for container tools");
-        let mut specs = self.specs(door).map_err(what())?;
+        let mut specs = self.specs(backend).map_err(what())?;
         if self.is_this_host() {
             specs.iter_mut().for_each(leave_out_missing);
         }
-        let output = self.output.as_deref().unwrap_or(&door.cdi_dir);
+        let output = self.output.as_deref().unwrap_or(&backend.cdi_dir);
         if output == Path::new("-") {
             let mut out = std::io::stdout().lock();
             for spec in &specs {
@@ -64,13 +65,13 @@ impl Generate {
             out.flush()?;
             return Ok(());
         }
-        let Some(folder) = super::folder(output) else {
+        let Some(folder) = Folder::from_option(output) else {
             let remedy = "name a directory: --output /var/run/cdi, or - for standard output";
             let why = "--cdi-dir none is nowhere to write to";
             return Err(what()(Refusal::new(Code::InvalidRequest, why, remedy)));
         };
         let written = write(&folder, &specs).map_err(what())?;
-        if door.connection.json() {
+        if backend.connection.json() {
             return output::json(&written);
         }
         written.iter().try_for_each(|one| {
@@ -82,17 +83,17 @@ impl Generate {
         self.source.root == Path::new("/")
     }
 
-    fn specs(&self, door: &Door) -> Result<Vec<Spec>, Refusal> {
+    fn specs(&self, backend: &Backend) -> Result<Vec<Spec>, Refusal> {
         let inventory = self.inventory()?;
         let mut present: Vec<String> = SHARED.map(str::to_owned).to_vec();
         present.retain(|path| self.is_this_host() && Path::new(path).exists());
         let host = Host { inventory: &inventory, present: &present };
         if self.what.is_empty() {
-            return Ok(self.everything(door, &host));
+            return Ok(self.everything(backend, &host));
         }
         let mut specs: Vec<Spec> = Vec::new();
         for what in &self.what {
-            for spec in self.of(door, &host, what)? {
+            for spec in self.of(backend, &host, what)? {
                 if !specs.contains(&spec) {
                     specs.push(spec);
                 }
@@ -111,11 +112,11 @@ impl Generate {
     }
 
     /// The prepared claims, as far as they can be asked for, and the devices.
-    fn everything(&self, door: &Door, host: &Host<'_>) -> Vec<Spec> {
+    fn everything(&self, backend: &Backend, host: &Host<'_>) -> Vec<Spec> {
         let mut specs = Vec::new();
         if self.is_this_host() {
-            match super::claims(door) {
-                Ok(claims) => specs.extend(claims.iter().filter_map(daemon::cdi::spec)),
+            match backend.list() {
+                Ok(claims) => specs.extend(claims.iter().filter_map(service::cdi::spec)),
                 Err(refusal) => warning(&format!("claims are left out: {}", refusal.message)),
             }
         }
@@ -123,7 +124,7 @@ impl Generate {
         specs
     }
 
-    fn of(&self, door: &Door, host: &Host<'_>, what: &str) -> Result<Vec<Spec>, Refusal> {
+    fn of(&self, backend: &Backend, host: &Host<'_>, what: &str) -> Result<Vec<Spec>, Refusal> {
         if let Ok(address) = what.parse::<Address>() {
             return Ok(vec![cdi::device(host, address, &address.to_string())?]);
         }
@@ -144,20 +145,20 @@ impl Generate {
             ));
         }
         if uuid.is_some() || what.contains('/') {
-            return claimed(door, what, uuid.is_some());
+            return claimed(backend, what, uuid.is_some());
         }
-        registered(door, host, what)
+        registered(backend, host, what)
     }
 }
 
 /// The specifications of a claim, or of all prepared claims of an owner.
-fn claimed(door: &Door, key: &str, is_id: bool) -> Result<Vec<Spec>, Refusal> {
-    let claims = super::claims(door)?;
+fn claimed(backend: &Backend, key: &str, is_id: bool) -> Result<Vec<Spec>, Refusal> {
+    let claims = backend.list()?;
     let own: Vec<&api::Claim> = claims
         .iter()
         .filter(|claim| if is_id { claim.id == key.to_lowercase() } else { claim.owner == key })
         .collect();
-    let specs: Vec<Spec> = own.iter().filter_map(|claim| daemon::cdi::spec(claim)).collect();
+    let specs: Vec<Spec> = own.iter().filter_map(|claim| service::cdi::spec(claim)).collect();
     match (own.first(), specs.is_empty()) {
         (None, _) => Err(Refusal::new(
             Code::NotFound,
@@ -174,7 +175,7 @@ fn claimed(door: &Door, key: &str, is_id: bool) -> Result<Vec<Spec>, Refusal> {
 }
 
 /// The specification of a registered device, by its name.
-fn registered(door: &Door, host: &Host<'_>, name: &str) -> Result<Vec<Spec>, Refusal> {
+fn registered(backend: &Backend, host: &Host<'_>, name: &str) -> Result<Vec<Spec>, Refusal> {
     if !cdi::is_name(name) {
         return Err(Refusal::new(
             Code::InvalidName,
@@ -183,13 +184,11 @@ fn registered(door: &Door, host: &Host<'_>, name: &str) -> Result<Vec<Spec>, Ref
         ));
     }
     let path = format!("/devices/{}", segment(name));
-    let address: String = door.ask(
+    let address: String = backend.ask(
         async |client| client.get::<api::Device>(&path).await.map(|device| device.pci_address),
         |engine| engine.device(name).map(|device| device.address.to_string()),
     )?;
-    let address: Address = address.parse().map_err(|error: model::AddressError| {
-        Refusal::new(Code::Internal, error.to_string(), "look at `handover device list`")
-    })?;
+    let address: Address = address.parse()?;
     Ok(vec![cdi::device(host, address, name)?])
 }
 
@@ -200,7 +199,7 @@ fn has_mdev(inventory: &Inventory, uuid: Uuid) -> bool {
 /// A node that is not there would keep a container from starting: those that NVIDIA's GPUs share are made when they are first
 /// used.
 fn leave_out_missing(spec: &mut Spec) {
-    let missing: BTreeSet<String> = super::missing(spec.paths()).into_iter().collect();
+    let missing: BTreeSet<String> = service::cdi::missing(spec.paths()).into_iter().collect();
     for path in &missing {
         let name = spec.names().next().unwrap_or_default();
         warning(&format!("{path} is not on this host, and is left out of {name}"));

@@ -1,16 +1,14 @@
 //! `handover cdi`: what container tools are told of devices and claims (Container Device Interface).
 
 mod generate;
-mod kept;
-
-use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use daemon::cdi::{Folder, STATIC, USUAL};
-use model::Refusal;
+use service::cdi;
+use service::claims::ClaimService;
 
-use crate::door::Door;
-use crate::failure::Done;
+use crate::backend::Backend;
+use crate::failure::{Done, Failure};
+use crate::{listing, output};
 
 /// Write, list and remove specifications of devices for container tools such as podman
 ///
@@ -19,7 +17,7 @@ use crate::failure::Done;
 #[command(after_long_help = "docs/cdi.md tells what a container gets.")]
 pub struct Cdi {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     #[command(subcommand)]
     command: Command,
 }
@@ -41,46 +39,25 @@ enum Command {
 impl Cdi {
     pub fn run(self) -> Done {
         match self.command {
-            Command::Generate(generate) => generate.run(&self.door),
-            Command::List => kept::list(&self.door),
-            Command::Clean { all } => kept::clean(&self.door, all),
+            Command::Generate(generate) => generate.run(&self.backend),
+            Command::List => list(&self.backend),
+            Command::Clean { all } => clean(&self.backend, all),
         }
     }
 }
 
-/// Where the files of claims are; nowhere for `none`.
-pub fn folder(dir: &Path) -> Option<Folder> {
-    (dir.as_os_str() != "none").then(|| Folder::new(dir))
+fn list(backend: &Backend) -> Done {
+    let all = cdi::list(&backend.cdi_dir).map_err(Failure::to("list the specifications"))?;
+    listing::print(backend.connection.json(), &all, ["NAME", "STATE", "FILE"], |one| {
+        [one.names.join(" "), one.state(), one.path.display().to_string()]
+    })
 }
 
-/// Where files of ours can be: in the usual places, or where somebody says.
-fn folders(dir: &Path) -> Vec<Folder> {
-    let mut all: Vec<Folder> = folder(dir).into_iter().collect();
-    if dir == Path::new(USUAL) {
-        all.push(Folder::new(STATIC));
+fn clean(backend: &Backend, all: bool) -> Done {
+    let removed = cdi::clean(&backend.cdi_dir, all, || backend.list());
+    let removed = removed.map_err(Failure::to("remove specifications"))?;
+    if backend.connection.json() {
+        return output::json(&removed);
     }
-    all
-}
-
-/// The names in our files, where a directory is said or the usual ones are.
-pub fn names(dir: &Path) -> Result<Vec<String>, Refusal> {
-    let mut names = Vec::new();
-    for folder in folders(dir) {
-        let files = folder.ours()?.into_iter();
-        names.extend(files.filter_map(|file| file.spec.ok()).flat_map(|spec| {
-            let own: Vec<String> = spec.names().collect();
-            own
-        }));
-    }
-    Ok(names)
-}
-
-/// The claims, where they can be asked for.
-fn claims(door: &Door) -> Result<Vec<api::Claim>, Refusal> {
-    door.ask(async |client| client.get("/claims").await, daemon::door::claims)
-}
-
-/// Those of the paths at which nothing is on this host.
-fn missing<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
-    paths.filter(|path| !PathBuf::from(path).exists()).map(str::to_owned).collect()
+    removed.iter().try_for_each(|path| output::line(&format!("removed {}", path.display())))
 }

@@ -2,12 +2,13 @@
 
 mod print;
 
-use api::client::{query_value, segment};
-use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, RenewClaim, Wish};
+use api::client::segment;
+use api::{CreateClaim, PlannedClaim, PrepareClaim, RenewClaim, Wish};
 use clap::Args;
+use service::claims::ClaimService;
 
+use crate::backend::Backend;
 use crate::connection::Connection;
-use crate::door::Door;
 use crate::failure::{Done, Failure};
 use crate::output;
 
@@ -19,7 +20,7 @@ use crate::output;
 #[command(after_long_help = format!("What can be asked for:\n{}", model::choose::GRAMMAR))]
 pub struct Claim {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
 
     /// What is wanted: an address, a registered name, 2xgpu, 10de:20b0, 4xvf@NIC, profile=L40S-1Q, mdev=UUID
     #[arg(required = true, value_name = "WANT")]
@@ -82,14 +83,14 @@ struct How {
 #[derive(Debug, Args)]
 pub struct Claims {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
 }
 
 /// Prepare a reserved claim for a virtual machine
 #[derive(Debug, Args)]
 pub struct Prepare {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Its id, or its owner KIND/ID
     claim: String,
     #[command(flatten)]
@@ -100,7 +101,7 @@ pub struct Prepare {
 #[derive(Debug, Args)]
 pub struct Unprepare {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Its id, or its owner KIND/ID
     claim: String,
 }
@@ -109,7 +110,7 @@ pub struct Unprepare {
 #[derive(Debug, Args)]
 pub struct Release {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Its id, or its owner KIND/ID
     #[arg(required_unless_present = "owner")]
     claim: Option<String>,
@@ -122,7 +123,7 @@ pub struct Release {
 #[derive(Debug, Args)]
 pub struct Renew {
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
     /// Its id, or its owner KIND/ID
     claim: String,
     /// For how long, such as 90s, 30m, 8h or 2d; until it is released by default
@@ -146,38 +147,26 @@ impl Claim {
             reset: self.how.reset,
             evict: self.how.evict,
         };
-        let here = body.clone();
         if self.dry_run {
+            let here = body.clone();
             let planned: PlannedClaim = self
-                .door
+                .backend
                 .ask(
                     async |client| client.post("/claims?dry_run=true", Some(&body)).await,
-                    |engine| daemon::door::dry_run(engine, here),
+                    |engine| service::claims::dry_run(engine, here),
                 )
                 .map_err(what)?;
-            return print::planned(&self.door.connection, &planned);
+            return print::planned(&self.backend.connection, &planned);
         }
-        let claim = self
-            .door
-            .ask(
-                async |client| client.post("/claims", Some(&body)).await,
-                |engine| daemon::door::claim(engine, here).map(|(claim, _)| claim),
-            )
-            .map_err(what)?;
-        show(&self.door.connection, &claim)
+        let claim = self.backend.claim(body).map_err(what)?;
+        show(&self.backend.connection, &claim)
     }
 }
 
 impl Claims {
     pub fn run(self) -> Done {
-        let claims: Vec<api::Claim> = self
-            .door
-            .ask(async |client| client.get("/claims").await, daemon::door::claims)
-            .map_err(Failure::to("list the claims"))?;
-        if self.door.connection.json() {
-            return output::json(&claims);
-        }
-        print::table(&claims)
+        let claims = self.backend.list().map_err(Failure::to("list the claims"))?;
+        print::all(&self.backend.connection, &claims)
     }
 }
 
@@ -187,13 +176,13 @@ impl Prepare {
         let body = PrepareClaim { uid, reset, evict };
         let path = format!("/claims/{}/prepare", segment(&self.claim));
         let claim = self
-            .door
+            .backend
             .ask(
                 async |client| client.post(&path, Some(&body)).await,
-                |engine| daemon::door::prepare(engine, &self.claim, body),
+                |engine| service::claims::prepare(engine, &self.claim, body),
             )
             .map_err(Failure::to(format!("prepare the claim {}", self.claim)))?;
-        show(&self.door.connection, &claim)
+        show(&self.backend.connection, &claim)
     }
 }
 
@@ -201,26 +190,21 @@ impl Unprepare {
     pub fn run(self) -> Done {
         let path = format!("/claims/{}/unprepare", segment(&self.claim));
         let claim = self
-            .door
+            .backend
             .ask(
                 async |client| client.post(&path, None::<&()>).await,
-                |engine| daemon::door::unprepare(engine, &self.claim),
+                |engine| service::claims::unprepare(engine, &self.claim),
             )
             .map_err(Failure::to(format!("unprepare the claim {}", self.claim)))?;
-        show(&self.door.connection, &claim)
+        show(&self.backend.connection, &claim)
     }
 }
 
 impl Release {
     pub fn run(self) -> Done {
-        let Self { door, claim, owner } = self;
+        let Self { backend, claim, owner } = self;
         let Some(key) = claim.or_else(|| owner.clone()) else { return Ok(()) };
-        let query = owner.as_deref().map(|owner| format!("?owner={}", query_value(owner)));
-        let path = format!("/claims/{}{}", segment(&key), query.unwrap_or_default());
-        let released = door.ask(
-            async |client| Ok(client.delete_and_read::<Released>(&path).await?.unwrap_or_default()),
-            |engine| daemon::door::release(engine, &key, owner.as_deref()),
-        );
+        let released = backend.release(&key, owner.as_deref());
         let released = released.map_err(Failure::to(format!("release the claim {key}")))?;
         released.notes.iter().for_each(|note| output::warning(note));
         Ok(())
@@ -232,13 +216,13 @@ impl Renew {
         let path = format!("/claims/{}/renew", segment(&self.claim));
         let body = RenewClaim { lease_seconds: self.lease };
         let claim = self
-            .door
+            .backend
             .ask(
                 async |client| client.post(&path, Some(&body)).await,
-                |engine| daemon::door::renew(engine, &self.claim, self.lease),
+                |engine| service::claims::renew(engine, &self.claim, self.lease),
             )
             .map_err(Failure::to(format!("prolong the claim {}", self.claim)))?;
-        show(&self.door.connection, &claim)
+        show(&self.backend.connection, &claim)
     }
 }
 

@@ -4,20 +4,18 @@ use api::{Claim, ClaimPart, PlannedClaim};
 
 use crate::connection::Connection;
 use crate::failure::Done;
-use crate::output;
-use crate::table::Table;
+use crate::{listing, output};
 
 /// All claims, one in a line.
-pub fn table(claims: &[Claim]) -> Done {
-    let mut table = Table::new(&["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"]);
-    for claim in claims {
+pub fn all(connection: &Connection, claims: &[Claim]) -> Done {
+    let headings = ["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"];
+    listing::print(connection.json(), claims, headings, |claim| {
         let what: Vec<&str> = claim.parts.iter().map(name).collect();
         let ends = claim.expires.map(when).unwrap_or_default();
         let reason = claim.reason.clone().unwrap_or_default();
         let [id, owner, state] = [&claim.id, &claim.owner, &claim.state].map(Clone::clone);
-        table.row([id, owner, state, what.join(" "), ends, reason]);
-    }
-    output::line(table.render().trim_end())
+        [id, owner, state, what.join(" "), ends, reason]
+    })
 }
 
 /// One claim, and how it is used.

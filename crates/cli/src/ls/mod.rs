@@ -1,6 +1,5 @@
 //! `handover ls`: what this host has, read from the host itself; no daemon is needed.
 
-pub mod filter;
 mod rows;
 mod text;
 
@@ -9,9 +8,9 @@ use host::LinuxHost;
 use model::{Holder, Host, Inventory, Kind, Refusal};
 
 use crate::failure::{Done, Failure};
+use crate::filter::{self, Filter};
 use crate::source::Source;
 use crate::{Json, output, watch};
-use filter::Filter;
 use rows::{Listing, Wanted};
 
 /// What is tried, for errors.

@@ -7,7 +7,7 @@ use model::{
 };
 use serde::Serialize;
 
-use super::filter::Filter;
+use crate::filter::Filter;
 
 /// What a person wants to see.
 #[derive(Clone, Copy, Debug, Default)]

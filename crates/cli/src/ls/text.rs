@@ -122,9 +122,9 @@ mod tests {
     use model::{Holder, Inventory, NumaNode};
     use proptest::prelude::*;
 
-    use super::super::filter::Filter;
     use super::super::rows::Wanted;
     use super::*;
+    use crate::filter::Filter;
 
     fn shown(inventory: &Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> String {
         let listing = Listing::of(inventory, holders, wanted);
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_inventory_makes_the_listing_panic(
-            inventory in crate::topo::tests::anything::inventory(),
+            inventory in crate::any_inventory::inventory(),
             width in prop::option::of(0usize..200),
         ) {
             let listing = Listing::of(&inventory, &[], &Wanted { all: true, ..Wanted::default() });

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::{claimed, files, say};
-use crate::door::Door;
+use service::pods;
+
+use super::devices::Printed;
+use super::{files, say};
+use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 
 /// Releases what was claimed for a name, or for the machines in a file.
-pub fn release(door: &Door, what: &str) -> Done {
+pub fn release(backend: &Backend, what: &str) -> Done {
     let file = PathBuf::from(what);
     let names = if file.is_file() {
-        let (machines, _) = files::apart(files::read(Some(&file), false)?);
+        let (machines, _) = pods::apart(files::read(Some(&file), false)?);
         let name = |document: &convert::input::Document| {
             let namespace = document.namespace().to_owned();
             (namespace, document.name().to_owned())
@@ -23,8 +26,8 @@ pub fn release(door: &Door, what: &str) -> Done {
         vec![(namespace.to_owned(), name.to_owned())]
     };
     for (namespace, name) in names {
-        let owner = format!("pod/{namespace}/{name}");
-        claimed::release(door, &owner)
+        let owner = pods::owner(&namespace, &name);
+        pods::release(&owner, backend, &Printed)
             .map_err(Failure::to(format!("release what {owner} claimed")))?;
         say(&format!("released what {owner} claimed"));
     }

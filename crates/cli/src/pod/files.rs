@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
-use convert::input::{self, Document, Kind, MOST_BYTES};
+use convert::input::{self, Document, MOST_BYTES};
 use model::{Code, Mistakes, Refusal};
 
 use super::warn;
@@ -67,10 +67,4 @@ fn mistakes_refused(mistakes: &Mistakes) -> Refusal {
         format!("it has {count} mistake{s}\n\n{}\n", indented.join("\n")),
         "write what is said above; docs/kubevirt.md has what is read",
     )
-}
-
-/// The machines, and what is beside them in the file.
-pub fn apart(documents: Vec<Document>) -> (Vec<Document>, Vec<Document>) {
-    let machine = |one: &Document| matches!(one.kind, Kind::Machine | Kind::Instance);
-    documents.into_iter().partition(machine)
 }

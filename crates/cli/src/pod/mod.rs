@@ -1,25 +1,21 @@
 //! `handover pod`: a KubeVirt virtual machine as a pod for podman, with the devices that this host really has.
 
-mod chosen;
-mod claimed;
+mod devices;
 mod down;
 mod files;
-mod memory;
-mod names;
-mod nodes;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use convert::devices::{self, Devices, MemoryLimit, Wanted};
+use convert::devices::MemoryLimit;
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
-use convert::{Instance, Presets};
 use model::choose::Want;
 use model::{Code, Refusal};
+use service::pods::{self, Launcher, Machine};
 
-use crate::door::Door;
+use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::output::warning as warn;
 
@@ -130,7 +126,7 @@ pub struct Pod {
     explain: bool,
 
     #[command(flatten)]
-    door: Door,
+    backend: Backend,
 }
 
 /// How pods are printed.
@@ -151,13 +147,6 @@ enum Way {
     Vfio,
 }
 
-/// One machine on its way.
-struct Machine {
-    instance: Instance,
-    wanted: Vec<Wanted>,
-    devices: Devices,
-}
-
 fn resource(text: &str) -> Result<(String, Want), String> {
     let (name, want) = text.split_once('=').ok_or("write it like NAME=WANT")?;
     let want: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
@@ -171,23 +160,23 @@ fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
 impl Pod {
     pub fn run(self) -> Done {
         if let Some(down) = &self.down {
-            return down::release(&self.door, down);
+            return down::release(&self.backend, down);
         }
         let what = || Failure::to(format!("convert {}", self.source()));
         let mut machines = self.read()?;
         let way = self.way(&machines).map_err(what())?;
-        let chosen = chosen::choose(&self, way, &mut machines).map_err(what())?;
-        memory::limit(&self, chosen, &mut machines).map_err(what())?;
+        let chosen = devices::choose(&self, way, &mut machines).map_err(what())?;
+        devices::limit_memory(&self, chosen, &mut machines).map_err(what())?;
         let missing: Vec<Refusal> =
             machines.iter_mut().flat_map(|one| std::mem::take(&mut one.devices.missing)).collect();
         self.accept(missing).map_err(what())?;
-        nodes::check(&self, way, &machines).map_err(what())?;
+        self.check_nodes(way, &machines).map_err(what())?;
         // Last, so that nothing is claimed for a pod that there will not be.
         if way == Way::Vfio && self.claim {
-            claimed::claim(&self, &mut machines).map_err(what())?;
+            devices::claim(&self, &mut machines).map_err(what())?;
         }
         if self.cdi {
-            names::ask(&self, &mut machines).map_err(what())?;
+            devices::ask_by_name(&self, &mut machines).map_err(what())?;
         }
         self.print(machines)
     }
@@ -200,22 +189,22 @@ impl Pod {
         for file in [&self.instancetype_file, &self.preference_file].into_iter().flatten() {
             given.extend(files::read(Some(file), self.strict)?);
         }
-        let (machines, beside) = files::apart(documents);
-        let presets = Presets { given, beside };
-        let what = || Failure::to(format!("convert {}", self.source()));
-        if machines.is_empty() {
-            return Err(what()(Refusal::new(
-                Code::InvalidRequest,
-                "there is no virtual machine in it",
-                "give a VirtualMachine or a VirtualMachineInstance of kubevirt.io/v1",
-            )));
+        let what = Failure::to(format!("convert {}", self.source()));
+        let mut machines = pods::machines(documents, given, "it").map_err(what)?;
+        if !self.mount_devices {
+            machines.iter_mut().for_each(|machine| machine.wanted.clear());
         }
-        let machine = |document| {
-            let instance = Instance::of(document, &presets).map_err(what())?;
-            let wanted = if self.mount_devices { devices::wanted(&instance) } else { Vec::new() };
-            Ok(Machine { instance, wanted, devices: Devices::default() })
-        };
-        machines.iter().map(machine).collect()
+        Ok(machines)
+    }
+
+    /// Refuses nodes of this very host that are not there, or that the launcher may not open.
+    fn check_nodes(&self, way: Way, machines: &[Machine]) -> Result<(), Refusal> {
+        if !self.this_host() || !self.mount_devices {
+            return Ok(());
+        }
+        let claimed_for = self.claim.then_some(self.uid);
+        let launcher = Launcher { claimed_for, vfio: way == Way::Vfio };
+        self.accept(pods::unusable_nodes(machines, launcher, warn))
     }
 
     /// The file for messages.
@@ -297,15 +286,15 @@ impl Pod {
     fn print(&self, mut machines: Vec<Machine>) -> Done {
         let settings = self.settings();
         let mut objects = Vec::new();
-        for Machine { instance, devices, .. } in &mut machines {
-            objects.extend(pod::objects(instance, &settings, devices));
-            instance.notes.iter().chain(&devices.notes).for_each(|note| warn(note));
+        for machine in &mut machines {
+            objects.extend(machine.objects(&settings));
+            machine.notes().for_each(|note| warn(note));
             if self.explain {
-                let text = convert::explain(instance, &settings, devices);
+                let text = machine.explain(&settings);
                 let _ = anstream::stderr().write_all(text.as_bytes());
             }
         }
-        let json = matches!(self.output, Output::Json) || self.door.connection.json();
+        let json = matches!(self.output, Output::Json) || self.backend.connection.json();
         let format = if json { Format::Json } else { Format::Yaml };
         let mut out = std::io::stdout().lock();
         out.write_all(print::documents(&objects, format).as_bytes())?;

@@ -2,7 +2,7 @@
 
 use model::{Address, Code, Inventory, Refusal};
 
-use crate::ls::filter::Pattern;
+use crate::filter::Pattern;
 
 /// So many functions are named in an error.
 const NAMED: usize = 4;
@@ -10,12 +10,7 @@ const NAMED: usize = 4;
 /// The one function that a text means.
 pub fn find(inventory: &Inventory, text: &str) -> Result<Address, Refusal> {
     let Some(pattern) = Pattern::parse(text) else {
-        let problem = text.parse::<Address>().err().map(|error| error.to_string());
-        return Err(Refusal::new(
-            Code::InvalidPciAddress,
-            problem.unwrap_or_else(|| format!("{text:?} is not a PCI address")),
-            "`handover ls` shows the addresses of this host",
-        ));
+        return text.parse::<Address>().map_err(Refusal::from);
     };
     let functions = inventory.functions.values();
     let meant: Vec<Address> = functions

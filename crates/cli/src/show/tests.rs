@@ -150,7 +150,7 @@ fn a_function_of_which_nothing_is_known_has_a_sheet() {
 
 proptest! {
     #[test]
-    fn no_inventory_makes_a_sheet_panic(inventory in crate::topo::tests::anything::inventory()) {
+    fn no_inventory_makes_a_sheet_panic(inventory in crate::any_inventory::inventory()) {
         for function in inventory.functions.values() {
             let sheet = Sheet::of(&inventory, function, &[]);
             text::render(&sheet);

@@ -2,7 +2,7 @@
 
 mod matrix;
 #[cfg(test)]
-pub mod tests;
+mod tests;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use model::topology::{Picture, Wanted, svg};
 use model::{Code, Function, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
-use crate::ls::filter::{self, Filter};
+use crate::filter::{self, Filter};
 use crate::source::Source;
 use crate::{Json, output};
 

@@ -7,15 +7,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::body::JsonBody;
-use super::question::{Key, Query};
+use super::query::{Key, Query};
 use super::{Face, Problem};
-use crate::door;
+use service::claims;
 
 /// List the claims
 #[utoipa::path(get, path = "/claims", tag = "claims",
     responses((status = 200, body = Vec<api::Claim>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>) -> Result<Json<Vec<api::Claim>>, Problem> {
-    face.ask(door::claims).await.map(Json)
+    face.ask(claims::list).await.map(Json)
 }
 
 /// Claim devices or parts of devices: all that is asked for, or nothing; prepared for a machine, unless it is only to be
@@ -30,10 +30,10 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let wanted: CreateClaim = body.read()?;
     if query.flag("dry_run")? {
-        let planned = face.ask(move |engine| door::dry_run(engine, wanted)).await?;
+        let planned = face.ask(move |engine| claims::dry_run(engine, wanted)).await?;
         return Ok(Json(planned).into_response());
     }
-    let (claim, new) = face.ask(move |engine| door::claim(engine, wanted)).await?;
+    let (claim, new) = face.ask(move |engine| claims::claim(engine, wanted)).await?;
     face.leases_changed();
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(claim)).into_response())
@@ -44,7 +44,7 @@ pub async fn create(
     params(("key" = String, Path, description = "id, or the owner `KIND/ID` who has no other (encode the slash)")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<api::Claim>, Problem> {
-    face.ask(move |engine| door::show(engine, &key)).await.map(Json)
+    face.ask(move |engine| claims::show(engine, &key)).await.map(Json)
 }
 
 /// Prepare a reserved claim for a machine; a prepared one stays as it is
@@ -57,7 +57,7 @@ pub async fn prepare(
     body: JsonBody,
 ) -> Result<Json<api::Claim>, Problem> {
     let wanted: PrepareClaim = body.read_or_default()?;
-    face.ask(move |engine| door::prepare(engine, &key, wanted)).await.map(Json)
+    face.ask(move |engine| claims::prepare(engine, &key, wanted)).await.map(Json)
 }
 
 /// Give the host back what a claim took, and keep the reservation
@@ -68,7 +68,7 @@ pub async fn unprepare(
     State(face): State<Face>,
     Key(key): Key,
 ) -> Result<Json<api::Claim>, Problem> {
-    face.ask(move |engine| door::unprepare(engine, &key)).await.map(Json)
+    face.ask(move |engine| claims::unprepare(engine, &key)).await.map(Json)
 }
 
 /// Prolong a claim from now on
@@ -82,7 +82,7 @@ pub async fn renew(
 ) -> Result<Json<api::Claim>, Problem> {
     let wanted: RenewClaim = body.read_or_default()?;
     let seconds = wanted.lease_seconds;
-    let claim = face.ask(move |engine| door::renew(engine, &key, seconds)).await?;
+    let claim = face.ask(move |engine| claims::renew(engine, &key, seconds)).await?;
     face.leases_changed();
     Ok(Json(claim))
 }
@@ -100,7 +100,7 @@ pub async fn release(
     query: Query,
 ) -> Result<Response, Problem> {
     let owner = query.get("owner").map(str::to_owned);
-    let released = face.ask(move |engine| door::release(engine, &key, owner.as_deref())).await?;
+    let released = face.ask(move |engine| claims::release(engine, &key, owner.as_deref())).await?;
     if released.notes.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

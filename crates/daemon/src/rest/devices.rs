@@ -4,12 +4,11 @@ use api::{AvailableDevice, CreateDevice, Device, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::{AvailableFilter, RegisterDevice};
-use model::Kind;
+use service::devices;
 
 use super::body::JsonBody;
-use super::question::{Key, Query};
-use super::{Face, Problem, render};
+use super::query::{Key, Query};
+use super::{Face, Problem};
 
 /// List the functions that could be registered: display functions and everything of vendor 10de, or more with `type`
 #[utoipa::path(get, path = "/devices/available", tag = "devices",
@@ -19,19 +18,7 @@ pub async fn available(
     State(face): State<Face>,
     query: Query,
 ) -> Result<Json<Vec<AvailableDevice>>, Problem> {
-    let filter = match query.get("type") {
-        None => AvailableFilter::Gpus,
-        Some("all") => AvailableFilter::All,
-        Some(kind) => AvailableFilter::Kind(kind_of(kind)?),
-    };
-    let found = face.ask(move |engine| engine.available(&filter)).await?;
-    Ok(Json(found.into_iter().map(render::available).collect()))
-}
-
-fn kind_of(text: &str) -> Result<Kind, Problem> {
-    text.parse().map_err(|reason: String| {
-        Problem::invalid(reason, "ask for one of them, or for all with type=all")
-    })
+    face.ask(move |engine| devices::available(engine, query.get("type"))).await.map(Json)
 }
 
 /// List the registered devices
@@ -39,8 +26,7 @@ fn kind_of(text: &str) -> Result<Kind, Problem> {
     params(("tags" = Option<String>, Query, description = "only those with these labels, each written `tags[key]=value`")),
     responses((status = 200, body = Vec<Device>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Device>>, Problem> {
-    let devices = face.ask(move |engine| engine.devices(&query.tags())).await?;
-    Ok(Json(devices.into_iter().map(render::device).collect()))
+    face.ask(move |engine| devices::list(engine, &query.tags())).await.map(Json)
 }
 
 /// Register a device
@@ -51,13 +37,8 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Device>), Problem> {
     let wanted: CreateDevice = body.read()?;
-    let request = RegisterDevice {
-        address: wanted.pci_address,
-        name: wanted.name.filter(|name| !name.is_empty()),
-        tags: wanted.tags.unwrap_or_default(),
-    };
-    let device = face.ask(move |engine| engine.register_device(request)).await?;
-    Ok((StatusCode::CREATED, Json(render::device(device))))
+    let device = face.ask(move |engine| devices::register(engine, wanted)).await?;
+    Ok((StatusCode::CREATED, Json(device)))
 }
 
 /// Show a registered device
@@ -65,7 +46,7 @@ pub async fn create(
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Device), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Device>, Problem> {
-    face.ask(move |engine| engine.device(&key)).await.map(|device| Json(render::device(device)))
+    face.ask(move |engine| devices::show(engine, &key)).await.map(Json)
 }
 
 /// Take a device off the register; the hardware is not touched

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use model::doctor::Verdict;
 use model::topology::{Picture, Wanted, svg};
-use model::{Address, AddressError, Code, Examining, HostError, Refusal};
+use model::{Address, Code, Examining, HostError, Refusal};
 use tokio::sync::Mutex;
 
-use super::question::Query;
+use super::query::Query;
 use super::{Face, Problem};
 
 /// Looks at the host for those who ask.
@@ -132,19 +132,12 @@ fn range(text: &str) -> (&str, f32) {
         description = "what concerns the function at this address, and all that goes with it")),
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
-    let only = query.get("for").map(address).transpose()?;
+    let only = query.get("for").map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
     let examined = face.examiner.look(move |host| {
         let facts = host.facts().map_err(|error| unreadable(&error))?;
         facts.examine(only)
     });
     examined.await.map(Json)
-}
-
-fn address(text: &str) -> Result<Address, Problem> {
-    text.parse().map_err(|error: AddressError| {
-        let remedy = "write it like 0000:01:00.0; GET /inventory has all of them";
-        Problem::new(Code::InvalidPciAddress, error.to_string(), remedy)
-    })
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! `/images`: what machines boot.
 
-use std::path::PathBuf;
-
 use api::{ErrorBody, Image, ImportImage};
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
-use engine::ImageSource;
-use model::DiskFormat;
+use service::images;
 
 use super::body::JsonBody;
-use super::question::Key;
-use super::{Face, Problem, render, upload};
+use super::query::Key;
+use super::{Face, Problem, upload};
 
 /// List the images
 #[utoipa::path(get, path = "/images", tag = "images",
     responses((status = 200, body = Vec<Image>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>) -> Result<Json<Vec<Image>>, Problem> {
-    let images = face.ask(engine::Engine::images).await?;
-    Ok(Json(images.into_iter().map(render::image).collect()))
+    face.ask(images::list).await.map(Json)
 }
 
 /// Show an image
@@ -26,7 +22,7 @@ pub async fn list(State(face): State<Face>) -> Result<Json<Vec<Image>>, Problem>
     params(("name" = String, Path, description = "the name, its slashes encoded or not")),
     responses((status = 200, body = Image), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(name): Key) -> Result<Json<Image>, Problem> {
-    face.ask(move |engine| engine.image(&name)).await.map(|image| Json(render::image(image)))
+    face.ask(move |engine| images::show(engine, &name)).await.map(Json)
 }
 
 /// Remove an image
@@ -53,56 +49,8 @@ pub async fn import(
         upload::receive(&face, request.into_body(), boundary).await?
     } else {
         let body = JsonBody::from_request(request, &()).await?;
-        import_by_path(&face, body.read()?).await?
+        let wanted: ImportImage = body.read()?;
+        face.ask(move |engine| images::import(engine, wanted)).await?
     };
-    Ok((StatusCode::ACCEPTED, Json(render::image(image))))
-}
-
-async fn import_by_path(face: &Face, wanted: ImportImage) -> Result<engine::Image, Problem> {
-    if wanted.disk.is_none() && wanted.kernel.is_none() && wanted.initrd.is_none() {
-        return pull(face, wanted.name).await;
-    }
-    let path = |path: String| ImageSource::Path(PathBuf::from(path));
-    let disk = match wanted.disk {
-        Some(disk) => Some((path(disk), disk_format(wanted.format.as_deref())?)),
-        None => None,
-    };
-    let request = engine::ImportImage {
-        name: wanted.name,
-        disk,
-        kernel: wanted.kernel.map(path),
-        initrd: wanted.initrd.map(path),
-        cmdline: wanted.cmdline,
-        tags: wanted.tags.unwrap_or_default(),
-    };
-    face.ask(move |engine| engine.import_image(request)).await
-}
-
-/// A name alone is a container image to be pulled: an image that is there already serves.
-async fn pull(face: &Face, name: String) -> Result<engine::Image, Problem> {
-    model::check_image_name(&name)?;
-    let wanted = name.clone();
-    face.ask(move |engine| engine.image(&wanted)).await.map_err(|_| {
-        Problem::not_implemented(
-            &format!("pulling of container images, and no image {name:?} yet"),
-            "import a disk image or a kernel: `handover image import`, or name the files in `disk` (with `format`), \
-             `kernel` and `initrd`",
-        )
-    })
-}
-
-/// The format of a disk, which is always said.
-pub fn disk_format(text: Option<&str>) -> Result<DiskFormat, Problem> {
-    match text {
-        Some("raw") => Ok(DiskFormat::Raw),
-        Some("qcow2") => Ok(DiskFormat::Qcow2),
-        Some(other) => Err(Problem::invalid(
-            format!("{other:?} is no format of disks"),
-            "format is raw or qcow2; convert others: qemu-img convert -O qcow2 FILE NEW",
-        )),
-        None => Err(Problem::invalid(
-            "the disk's format is not said, and it is never guessed: a guest could write another format's header",
-            "add the format, raw or qcow2; `qemu-img info FILE` shows which",
-        )),
-    }
+    Ok((StatusCode::ACCEPTED, Json(image)))
 }

@@ -9,10 +9,10 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use engine::InstanceState;
 use futures_util::{Stream, stream};
+use service::console::Console;
 use tracing::warn;
 
-use super::console::Console;
-use super::question::{Key, Query};
+use super::query::{Key, Query};
 use super::{Face, Problem};
 
 /// How often a console is looked at for more.

@@ -1,9 +1,7 @@
 //! The REST interface over an [`Engine`].
 
-mod absent;
 mod body;
 mod claims;
-mod console;
 mod devices;
 mod events;
 mod examined;
@@ -12,13 +10,13 @@ mod host;
 mod images;
 mod instances;
 mod logs;
+mod not_offered;
 mod openapi;
 mod pods;
 mod problem;
-mod question;
+mod query;
+pub mod read_ahead;
 mod reconcile;
-mod render;
-pub mod small;
 mod sriov;
 mod upload;
 mod wait;
@@ -121,10 +119,10 @@ pub fn router(face: Face) -> Router {
         .route("/devices/{key}", get(devices::show).delete(devices::delete))
         .route("/devices/{key}/clear", post(devices::clear))
         .route("/images", get(images::list).post(images::import))
-        .route("/images/{*name}", get(images::show).delete(images::delete).post(absent::tag))
+        .route("/images/{*name}", get(images::show).delete(images::delete).post(not_offered::tag))
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
-        .merge(absent::routes())
+        .merge(not_offered::routes())
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .with_state(face)

@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use super::body::JsonBody;
 use super::{Face, Problem};
-use crate::door;
+use service::pods;
 
 /// Make pods of KubeVirt's virtual machines, with this host's devices; nothing is claimed for them and nothing is started
 #[utoipa::path(post, path = "/pods", tag = "claims", request_body = CreatePods,
@@ -14,5 +14,5 @@ use crate::door;
 pub async fn create(State(face): State<Face>, body: JsonBody) -> Result<Json<Pods>, Problem> {
     let wanted: CreatePods = body.read()?;
     let host = face.examiner.host();
-    face.ask(move |engine| door::pods(engine, &*host, &wanted)).await.map(Json)
+    face.ask(move |engine| pods::pods(engine, &*host, &wanted)).await.map(Json)
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use model::{Code, Refusal};
+use service::refusals;
 use tracing::{error, info};
 
 /// An answer that is not a success.
@@ -21,12 +22,12 @@ impl Problem {
 
     /// A request that cannot be read.
     pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Code::InvalidRequest, message, remedy)
+        refusals::invalid(message, remedy).into()
     }
 
     /// A part of the interface that Handover does not have.
     pub fn not_implemented(what: &str, remedy: impl Into<String>) -> Self {
-        Self::new(Code::NotImplemented, format!("Handover has no {what}"), remedy)
+        refusals::not_implemented(what, remedy).into()
     }
 
     /// Something that is no caller's fault.

@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use super::body::JsonBody;
 use super::{Face, Problem};
-use crate::door;
+use service::recovery;
 
 /// Show what the last look found: at the daemon's start, or on request since
 #[utoipa::path(get, path = "/reconcile", tag = "host",
@@ -14,7 +14,7 @@ use crate::door;
 pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
     face.ask(|engine| Ok(engine.last_report().unwrap_or_default()))
         .await
-        .map(|report| Json(door::report(report)))
+        .map(|report| Json(recovery::report(report)))
 }
 
 /// Bring devices back to their own drivers that no machine and no claim has, and say how each is then
@@ -25,12 +25,12 @@ pub async fn devices(
     body: JsonBody,
 ) -> Result<Json<Vec<RecoveredDevice>>, Problem> {
     let wanted: RecoverDevices = body.read_or_default()?;
-    face.ask(move |engine| door::recover(engine, &wanted)).await.map(Json)
+    face.ask(move |engine| recovery::recover(engine, &wanted)).await.map(Json)
 }
 
 /// Look again, mend what can be mended, and tell the rest
 #[utoipa::path(post, path = "/reconcile", tag = "host",
     responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
 pub async fn again(State(face): State<Face>) -> Result<Json<Report>, Problem> {
-    face.ask(engine::Engine::reconcile).await.map(|report| Json(door::report(report)))
+    face.ask(engine::Engine::reconcile).await.map(|report| Json(recovery::report(report)))
 }

@@ -6,15 +6,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::body::JsonBody;
-use super::question::Key;
+use super::query::Key;
 use super::{Face, Problem};
-use crate::door;
+use service::sriov;
 
 /// List what is configured
 #[utoipa::path(get, path = "/sriov", tag = "devices",
     responses((status = 200, body = Vec<VfConfiguration>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>) -> Result<Json<Vec<VfConfiguration>>, Problem> {
-    face.ask(door::vfs).await.map(Json)
+    face.ask(sriov::list).await.map(Json)
 }
 
 /// Set the number of a device's virtual functions, now and at each boot; refused while one is used

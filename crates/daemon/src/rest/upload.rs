@@ -8,12 +8,13 @@ use axum::body::Body;
 use engine::{ImageSource, ImportImage};
 use model::{Code, DiskFormat};
 use multer::{Field, Multipart};
+use service::images::disk_format;
+use service::render;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::images::disk_format;
 use super::{Face, Problem};
 
 /// The longest text field.
@@ -64,7 +65,7 @@ struct Form {
 }
 
 /// Receives the form and imports what it brings.
-pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<engine::Image, Problem> {
+pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<api::Image, Problem> {
     let staging = face.engine.staging_dir();
     make_private(&staging)?;
     let mut parts = Multipart::new(body.into_data_stream(), boundary);
@@ -108,7 +109,7 @@ impl Form {
         Ok(form)
     }
 
-    async fn import(self, face: &Face) -> Result<engine::Image, Problem> {
+    async fn import(self, face: &Face) -> Result<api::Image, Problem> {
         let name = self.name.ok_or_else(|| {
             Problem::invalid("the form has no name for the image", "add a text field `name`")
         })?;
@@ -132,7 +133,7 @@ impl Form {
         for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
             file.hand_over();
         }
-        Ok(image)
+        Ok(render::image(image))
     }
 }
 

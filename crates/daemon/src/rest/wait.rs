@@ -7,9 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use engine::{Instance, InstanceState};
 use model::Code;
+use service::{instances, render};
 
-use super::question::{Key, Query};
-use super::{Face, Problem, instances, render};
+use super::query::{Key, Query};
+use super::{Face, Problem};
 
 const DEFAULT: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);

@@ -1,6 +1,6 @@
 //! `handover serve`: opens the engine, recovers, listens, and ends without disturbing a machine.
 
-mod crowd;
+mod connection_limit;
 mod notify;
 mod secret;
 mod socket;
@@ -14,18 +14,18 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine, RecoveryReport};
 use model::{Code, Examining, Following, Host, Launcher, Refusal};
+use service::cdi::Folder;
+use service::{Boundaries, EngineSetup};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::Boundaries;
-use crate::cdi::{Folder, Keeper};
 use crate::hardware::{self, Hardware};
 use crate::rest::guard::{Guard, Network, Peer, check};
-use crate::rest::small::read_ahead;
+use crate::rest::read_ahead::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
-use crowd::Limited;
+use connection_limit::Limited;
 
 /// How long requests that are being served may take to end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -50,28 +50,42 @@ pub struct Options {
     pub cdi: Option<Folder>,
 }
 
-/// Serves until SIGTERM or SIGINT. Machines go on running. Without `following` the host is read for each question, and
-/// nobody is told when its devices change. `examined` is the same host, for those who look at it closely.
+/// What a daemon is put together of.
+pub struct Daemon {
+    /// How it is served.
+    pub options: Options,
+    /// Where the engine's state is, and its limits.
+    pub config: Config,
+    /// The host that the engine works on.
+    pub host: Arc<dyn Host>,
+    /// What starts machines.
+    pub launchers: Vec<Arc<dyn Launcher>>,
+    /// The host's hardware as the kernel tells of it. Without it the host is read for each request, and nobody is told when
+    /// its devices change.
+    pub following: Option<Arc<dyn Following>>,
+    /// The same host, for those who look at it closely.
+    pub examined: Arc<dyn Examining>,
+}
+
+/// Serves until SIGTERM or SIGINT. Machines go on running.
 ///
 /// # Errors
 /// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
-pub fn run(
-    options: Options,
-    config: Config,
-    host: Arc<dyn Host>,
-    launchers: Vec<Arc<dyn Launcher>>,
-    following: Option<Arc<dyn Following>>,
-    examined: Arc<dyn Examining>,
-) -> Result<(), Refusal> {
+pub fn run(daemon: Daemon) -> Result<(), Refusal> {
+    let Daemon { options, config, host, launchers, following, examined } = daemon;
     let network = network(&options)?;
-    crowd::raise_open_files();
+    connection_limit::raise_open_files();
     let boundaries = Arc::new(Boundaries::from_environment());
     let events = boundaries.events();
-    let keeper = Arc::new(Keeper::new(options.cdi.clone(), boundaries, |text| warn!("{text}")));
-    let engine = Engine::open(config, host, launchers, keeper.clone())?;
-    keeper.begin(&engine);
-    tell(&engine.recover()?);
-    keeper.compare();
+    let setup = EngineSetup {
+        config,
+        host,
+        launchers,
+        cdi: options.cdi.clone(),
+        observer: boundaries,
+        warn: |text| warn!("{text}"),
+    };
+    let engine = setup.open(tell)?;
     discard_leftovers(&engine.staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,7 +101,7 @@ pub fn run(
     let leases = Arc::new(tokio::sync::Notify::new());
     runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
     let told = hardware.as_ref().map(Hardware::changes);
-    runtime.spawn(crate::look_after::watch(engine.clone(), told));
+    runtime.spawn(crate::maintenance::watch(engine.clone(), told));
     let app =
         router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));

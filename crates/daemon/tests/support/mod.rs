@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::cdi::Folder;
-use daemon::serve::{Options, run};
+use daemon::serve::{self, Options};
 use engine::Config;
 use model::{Following, Inventory, Launcher};
 use serde_json::Value;
+use service::cdi::Folder;
 use sim::{SimHost, SimLauncher, Snapshot};
 
 pub use examined::Examined;
@@ -121,9 +121,8 @@ impl Daemon {
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };
         let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(launcher)];
         let examined = Arc::new(Examined(host.clone()));
-        std::thread::spawn(move || {
-            run(options, config, host, launchers, following, examined).unwrap();
-        });
+        let parts = serve::Daemon { options, config, host, launchers, following, examined };
+        std::thread::spawn(move || serve::run(parts).unwrap());
         let until = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()
         {

@@ -1,7 +1,6 @@
 //! What the tree looks like, on hosts of different size.
 #![allow(clippy::panic)]
 
-pub mod anything;
 mod hosts;
 
 use model::Inventory;
@@ -102,7 +101,7 @@ fn names_cannot_break_out_of_the_picture_or_steer_the_terminal() {
 
 proptest! {
     #[test]
-    fn no_inventory_makes_a_renderer_panic(inventory in anything::inventory(), width in 0usize..120, all: bool) {
+    fn no_inventory_makes_a_renderer_panic(inventory in crate::any_inventory::inventory(), width in 0usize..120, all: bool) {
         let picture = Picture::of(&inventory, Wanted { all, distances: true, meant: None });
         text::render(&picture, Some(width));
         serde_json::to_string(&picture).unwrap();

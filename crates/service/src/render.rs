@@ -5,7 +5,7 @@ use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance,
 use model::{Kind, format_size};
 
 /// The words for an instance's state.
-const STATES: [(InstanceState, &str); 8] = [
+pub(crate) const STATES: [(InstanceState, &str); 8] = [
     (InstanceState::Created, "Created"),
     (InstanceState::Initializing, "Initializing"),
     (InstanceState::Running, "Running"),
@@ -17,20 +17,13 @@ const STATES: [(InstanceState, &str); 8] = [
 ];
 
 /// The word for a state.
+#[must_use]
 pub fn state_word(state: InstanceState) -> &'static str {
     STATES.iter().find(|(known, _)| *known == state).map_or("Unknown", |(_, word)| word)
 }
 
-/// The state that a word means.
-pub fn state_of(word: &str) -> Option<InstanceState> {
-    STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
-}
-
-/// All words, for a message.
-pub fn state_words() -> String {
-    STATES.map(|(_, word)| word).join(", ")
-}
-
+/// A function that could be registered.
+#[must_use]
 pub fn available(device: AvailableDevice) -> api::AvailableDevice {
     api::AvailableDevice {
         pci_address: device.address.to_string(),
@@ -56,6 +49,8 @@ const fn state_of_device(state: DeviceState) -> &'static str {
     }
 }
 
+/// A registered device.
+#[must_use]
 pub fn device(device: Device) -> api::Device {
     let gpu = device.kind == Kind::Gpu;
     api::Device {
@@ -76,6 +71,8 @@ pub fn device(device: Device) -> api::Device {
     }
 }
 
+/// An image.
+#[must_use]
 pub fn image(image: Image) -> api::Image {
     let status = match image.status {
         ImageStatus::Pending => "pending",
@@ -97,6 +94,8 @@ pub fn image(image: Image) -> api::Image {
     }
 }
 
+/// An instance.
+#[must_use]
 pub fn instance(instance: Instance) -> api::Instance {
     api::Instance {
         id: instance.id.to_string(),

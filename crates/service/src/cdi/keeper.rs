@@ -1,16 +1,15 @@
-//! What container tools are told of claims (Container Device Interface): a file for each claim that is prepared, for as
-//! long as it is. The store is what is true; the files follow it, and are compared with it at each start.
-
-mod folder;
+//! Keeps a file for each claim that is prepared, for as long as it is. The store is what is true; the files follow it, and
+//! are compared with it at each start.
 
 use std::sync::{Arc, OnceLock};
 
-use convert::cdi::{self, CLAIM, Claimed, Spec};
+use convert::cdi::{CLAIM, Spec};
 use engine::{Engine, JournalEvent, Observer, OperationKind, WeakEngine};
 use model::{ClaimState, Code, Owner, Refusal};
 
-use crate::door;
-pub use folder::{File, Folder, STATIC, USUAL};
+use super::folder::Folder;
+use super::spec::spec;
+use crate::claims;
 
 /// The operations that take a claim's devices away from those who use it.
 const ENDING: [OperationKind; 2] = [OperationKind::Unprepare, OperationKind::Release];
@@ -87,20 +86,6 @@ impl Observer for Keeper {
     }
 }
 
-/// The specification of a claim; none while it is not prepared.
-#[must_use]
-pub fn spec(claim: &api::Claim) -> Option<Spec> {
-    let attach = claim.attach.as_ref()?;
-    let functions = claim.parts.iter().filter(|part| part.mdev.is_none());
-    Some(cdi::claim(&Claimed {
-        id: claim.id.clone(),
-        functions: functions.map(|part| part.head.clone()).collect(),
-        mdevs: claim.parts.iter().filter_map(|part| part.mdev.clone()).collect(),
-        groups: attach.groups.clone(),
-        devices: attach.devices.clone(),
-    }))
-}
-
 /// Makes the file of one claim as the claim is.
 fn follow(folder: &Folder, engine: &Engine, id: &str) -> Result<(), Refusal> {
     match prepared(engine, id)? {
@@ -114,7 +99,7 @@ fn prepared(engine: &Engine, id: &str) -> Result<Option<Spec>, Refusal> {
     match engine.find_claim(id) {
         Ok(claim) if claim.owner.kind == Owner::INSTANCE => Ok(None),
         Ok(claim) if claim.state != ClaimState::Prepared => Ok(None),
-        Ok(_) => door::show(engine, id).map(|claim| spec(&claim)),
+        Ok(_) => claims::show(engine, id).map(|claim| spec(&claim)),
         Err(refusal) if refusal.code == Code::NotFound => Ok(None),
         Err(refusal) => Err(refusal),
     }

@@ -1,27 +1,48 @@
-//! Devices that are claimed for a pod and prepared for VFIO.
+//! Devices that are claimed for pods and prepared for VFIO.
 
-use api::client::segment;
-use api::{Claim, ClaimPart, CreateClaim, Released, Wish};
+use api::{Claim, ClaimPart, CreateClaim, Wish};
 use convert::devices::{Given, Wanted, given, wants};
 use model::choose::Want;
 use model::{Code, Refusal};
 
-use super::{Machine, Pod, chosen, say};
-use crate::door::Door;
-use crate::output;
+use super::known_host::KnownHost;
+use super::machine::Machine;
+use crate::claims::ClaimService;
 
-/// The owner of what is claimed for a machine's pod.
-pub fn owner(machine: &Machine) -> String {
-    format!("pod/{}/{}", machine.instance.namespace(), machine.instance.name())
+/// How devices are claimed for pods.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    /// The user who may open what is prepared.
+    pub uid: u32,
+    /// Whether processes that use a function are asked to end.
+    pub evict: bool,
+    /// Whether pods ask for their devices by name (Container Device Interface).
+    pub by_name: bool,
+}
+
+/// Told while devices are claimed and released.
+pub trait ClaimedFor {
+    /// A machine has its claim.
+    fn claimed(&self, machine: &Machine);
+    /// The owner of a claim that was released should know something.
+    fn note(&self, note: &str);
 }
 
 /// Claims for each machine: all of them get theirs, or none.
-pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
-    let host = chosen::look(pod, machines)?;
-    let mut wishes = Vec::new();
+///
+/// # Errors
+/// Why one of them cannot have what it asks for; what was claimed for others is released again.
+pub fn claim(
+    machines: &mut [Machine],
+    host: &KnownHost,
+    service: &impl ClaimService,
+    wishes: Wishes,
+    told: &impl ClaimedFor,
+) -> Result<(), Refusal> {
+    let mut all = Vec::new();
     for machine in machines.iter() {
         match wants(&machine.wanted, &host.scene()) {
-            Ok(wants) => wishes.push(wants),
+            Ok(wants) => all.push(wants),
             Err(missing) => {
                 // Of what has no name here nothing can be claimed, with --allow-missing too.
                 let first = missing.into_iter().next();
@@ -29,15 +50,15 @@ pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
             }
         }
     }
-    let there = claims(&pod.door)?;
+    let there = service.list()?;
     let mut made: Vec<String> = Vec::new();
-    for (machine, wants) in machines.iter_mut().zip(wishes) {
+    for (machine, wants) in machines.iter_mut().zip(all) {
         if wants.is_empty() {
             continue;
         }
-        let owner = owner(machine);
+        let owner = machine.owner();
         let had = there.iter().any(|claim| claim.owner == owner);
-        let claimed = one(pod, &owner, wants).and_then(|claim| {
+        let claimed = service.claim(request(&owner, wants, wishes)).and_then(|claim| {
             if !had {
                 made.push(owner.clone());
             }
@@ -46,68 +67,58 @@ pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
         match claimed {
             Ok((name, all)) => {
                 machine.devices = given(&all);
-                if pod.cdi {
+                if wishes.by_name {
                     machine.devices.ask_by(name.into_iter().collect());
                 }
-                say(&format!(
-                    "claimed for {owner}; to take it back: handover pod --down {}",
-                    shown(machine)
-                ));
+                told.claimed(machine);
             }
-            Err(refusal) => return Err(taken_back(pod, &made, refusal)),
+            Err(refusal) => return Err(taken_back(&made, service, told, refusal)),
         }
     }
     Ok(())
 }
 
-fn shown(machine: &Machine) -> String {
-    format!("{}/{}", machine.instance.namespace(), machine.instance.name())
-}
-
-/// Makes a claim, or finds the same one of its owner.
-fn one(pod: &Pod, owner: &str, wants: Vec<Want>) -> Result<Claim, Refusal> {
-    let body = CreateClaim {
+fn request(owner: &str, wants: Vec<Want>, wishes: Wishes) -> CreateClaim {
+    CreateClaim {
         owner: owner.to_owned(),
         wants: wants.into_iter().map(Wish::Spelt).collect(),
         reason: Some("handover pod".to_owned()),
         lease_seconds: None,
         prepare: Some(true),
-        uid: Some(pod.uid),
+        uid: Some(wishes.uid),
         alone: false,
         define: false,
         at_boot: false,
         reset: false,
-        evict: pod.evict,
-    };
-    let here = body.clone();
-    pod.door.ask(
-        async |client| client.post("/claims", Some(&body)).await,
-        |engine| daemon::door::claim(engine, here).map(|(claim, _)| claim),
-    )
-}
-
-fn claims(door: &Door) -> Result<Vec<Claim>, Refusal> {
-    door.ask(async |client| client.get("/claims").await, daemon::door::claims)
+        evict: wishes.evict,
+    }
 }
 
 /// Releases what is claimed for an owner.
-pub fn release(door: &Door, owner: &str) -> Result<(), Refusal> {
-    let path = format!("/claims/{}", segment(owner));
-    let released = door.ask(
-        async |client| Ok(client.delete_and_read::<Released>(&path).await?.unwrap_or_default()),
-        |engine| daemon::door::release(engine, owner, None),
-    )?;
-    released.notes.iter().for_each(|note| output::warning(note));
+///
+/// # Errors
+/// As [`ClaimService::release`].
+pub fn release(
+    owner: &str,
+    service: &impl ClaimService,
+    told: &impl ClaimedFor,
+) -> Result<(), Refusal> {
+    service.release(owner, None)?.notes.iter().for_each(|note| told.note(note));
     Ok(())
 }
 
 /// What was claimed now is released again.
-fn taken_back(pod: &Pod, made: &[String], refusal: Refusal) -> Refusal {
+fn taken_back(
+    made: &[String],
+    service: &impl ClaimService,
+    told: &impl ClaimedFor,
+    refusal: Refusal,
+) -> Refusal {
     let mut message = refusal.message;
     for owner in made {
-        match release(&pod.door, owner) {
+        match release(owner, service, told) {
             Ok(()) => {
-                message.push_str(&format!("; what was claimed for {owner} is released again"))
+                message.push_str(&format!("; what was claimed for {owner} is released again"));
             }
             Err(why) => message.push_str(&format!("; {owner} keeps its claim: {}", why.message)),
         }

@@ -37,6 +37,12 @@ impl Folder {
         Self(path.into())
     }
 
+    /// The directory that an option names; `None` for `none`.
+    #[must_use]
+    pub fn from_option(path: &Path) -> Option<Self> {
+        (path.as_os_str() != "none").then(|| Self::new(path))
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,23 +1,25 @@
-//! Where claims are made: at the daemon, or here where none runs.
+//! What answers a command: the daemon, or an engine in this process where none runs.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::client::Client;
+use api::client::{Client, query_value, segment};
+use api::{Claim, CreateClaim, Released};
 use clap::Args;
-use daemon::cdi::Keeper;
 use engine::{Config, Engine};
 use model::{Code, Refusal};
+use service::cdi::Folder;
+use service::claims::{self, ClaimService};
+use service::{Boundaries, EngineSetup};
 
-use crate::assembled;
 use crate::connection::Connection;
-use crate::{cdi, output};
+use crate::{output, this_host};
 
 /// The daemon, and what is used where none runs
 #[derive(Debug, Clone, Args)]
-pub struct Door {
+pub struct Backend {
     #[command(flatten)]
     pub connection: Connection,
 
@@ -47,12 +49,12 @@ pub struct Door {
         global = true,
         help_heading = "Without a daemon",
         value_name = "DIR|none",
-        default_value = daemon::cdi::USUAL
+        default_value = service::cdi::USUAL
     )]
     pub cdi_dir: PathBuf,
 }
 
-impl Door {
+impl Backend {
     /// Asks the daemon; where none answers at its usual place, does it here, after what an earlier one left open.
     pub fn ask<T, F>(
         &self,
@@ -75,8 +77,8 @@ impl Door {
     /// The engine, in this process: only one at a time has a host's state.
     fn engine(&self) -> Result<Engine, Refusal> {
         let root = Path::new("/");
-        let host = assembled::host(root, &self.run_dir)?;
-        let launchers = assembled::launchers(root, &self.run_dir, &self.state_dir, None);
+        let host = this_host::host(root, &self.run_dir)?;
+        let launchers = this_host::launchers(root, &self.run_dir, &self.state_dir, None);
         let config = Config {
             state_dir: self.state_dir.clone(),
             image_dirs: Vec::new(),
@@ -84,15 +86,37 @@ impl Door {
             machine_uids: 0..0,
             shutdown_grace: Duration::from_secs(45),
         };
-        let boundaries = Arc::new(daemon::Boundaries::from_environment());
-        let keeper = Keeper::new(cdi::folder(&self.cdi_dir), boundaries, output::warning);
-        let keeper = Arc::new(keeper);
-        let engine = Engine::open(config, Arc::new(host), launchers, keeper.clone())?;
-        keeper.begin(&engine);
-        for note in engine.recover()?.notes {
-            eprintln!("recovery: {note}");
-        }
-        keeper.compare();
-        Ok(engine)
+        let setup = EngineSetup {
+            config,
+            host: Arc::new(host),
+            launchers,
+            cdi: Folder::from_option(&self.cdi_dir),
+            observer: Arc::new(Boundaries::from_environment()),
+            warn: output::warning,
+        };
+        setup.open(|report| report.notes.iter().for_each(|note| eprintln!("recovery: {note}")))
+    }
+}
+
+impl ClaimService for Backend {
+    fn list(&self) -> Result<Vec<Claim>, Refusal> {
+        self.ask(async |client| client.get("/claims").await, claims::list)
+    }
+
+    fn claim(&self, body: CreateClaim) -> Result<Claim, Refusal> {
+        let here = body.clone();
+        self.ask(
+            async |client| client.post("/claims", Some(&body)).await,
+            |engine| ClaimService::claim(engine, here),
+        )
+    }
+
+    fn release(&self, key: &str, owner: Option<&str>) -> Result<Released, Refusal> {
+        let query = owner.map(|owner| format!("?owner={}", query_value(owner)));
+        let path = format!("/claims/{}{}", segment(key), query.unwrap_or_default());
+        self.ask(
+            async |client| Ok(client.delete_and_read::<Released>(&path).await?.unwrap_or_default()),
+            |engine| claims::release(engine, key, owner),
+        )
     }
 }

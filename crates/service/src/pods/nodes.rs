@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use model::{Code, Refusal};
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::{Machine, Pod, Way, warn};
+use super::machine::Machine;
 
 /// What every machine has mounted, and the module that makes it.
 const ALWAYS: [(&str, &str); 3] = [
@@ -17,11 +17,18 @@ const ALWAYS: [(&str, &str); 3] = [
 /// The user that the launcher runs as, on the host of root's podman too.
 const LAUNCHER: u32 = 107;
 
-/// Looks at the nodes of this very host.
-pub fn check(pod: &Pod, way: Way, machines: &[Machine]) -> Result<(), Refusal> {
-    if !pod.this_host() || !pod.mount_devices {
-        return Ok(());
-    }
+/// How virt-launcher opens its nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Launcher {
+    /// The user for whom the devices are claimed, where they are.
+    pub claimed_for: Option<u32>,
+    /// Whether devices are given by VFIO.
+    pub vfio: bool,
+}
+
+/// The nodes of this very host that are not there or that the launcher may not open, with what limits it. `warn` is told
+/// what will only fail on some hosts.
+pub fn unusable_nodes(machines: &[Machine], launcher: Launcher, warn: fn(&str)) -> Vec<Refusal> {
     let mut missing = Vec::new();
     let own = machines.iter().flat_map(|machine| &machine.devices.nodes);
     let mut paths: Vec<(&str, Option<&str>)> =
@@ -34,15 +41,15 @@ pub fn check(pod: &Pod, way: Way, machines: &[Machine]) -> Result<(), Refusal> {
     for (path, module) in paths {
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.file_type().is_char_device() => {
-                missing.extend(denied(path, &metadata, pod));
+                missing.extend(denied(path, &metadata, launcher, warn));
             }
             _ => missing.push(absent(path, module)),
         }
     }
-    if way == Way::Vfio || machines.iter().any(|machine| machine.devices.lock_memory) {
+    if launcher.vfio || machines.iter().any(|machine| machine.devices.lock_memory) {
         missing.extend(locked_memory());
     }
-    pod.accept(missing)
+    missing
 }
 
 fn absent(path: &str, module: Option<&str>) -> Refusal {
@@ -67,12 +74,17 @@ fn absent(path: &str, module: Option<&str>) -> Refusal {
 }
 
 /// What the launcher will not be allowed to open: certain in a rootless podman, where its user is none of the host's.
-fn denied(path: &str, metadata: &std::fs::Metadata, pod: &Pod) -> Option<Refusal> {
+fn denied(
+    path: &str,
+    metadata: &std::fs::Metadata,
+    launcher: Launcher,
+    warn: fn(&str),
+) -> Option<Refusal> {
     const READ_WRITE: u32 = 0o6;
     let root = geteuid().is_root();
     let allows = |shift: u32| (metadata.mode() >> shift) & READ_WRITE == READ_WRITE;
-    let user = if pod.claim { pod.uid } else { LAUNCHER };
-    let owner = root || pod.claim;
+    let user = launcher.claimed_for.unwrap_or(LAUNCHER);
+    let owner = root || launcher.claimed_for.is_some();
     let allowed = allows(0)
         || (owner && metadata.uid() == user && allows(6))
         || (root && metadata.gid() == LAUNCHER && allows(3));

@@ -17,6 +17,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const LONGEST_TAIL: u64 = 4 << 20;
 
 /// A console that is read from some point on.
+#[derive(Debug)]
 pub struct Console {
     path: PathBuf,
     file: Option<File>,
@@ -26,6 +27,9 @@ pub struct Console {
 
 impl Console {
     /// The console in this file, beginning `tail` lines before its end. It need not be there yet.
+    ///
+    /// # Errors
+    /// Where the file is not a plain one, or cannot be read.
     pub fn open(path: PathBuf, tail: u64) -> io::Result<Self> {
         let mut console = Self { path, file: None, offset: 0, partial: Vec::new() };
         if console.is_open()? {
@@ -35,6 +39,9 @@ impl Console {
     }
 
     /// The lines that were written since; at most some, so that more may be waiting: `None` where there are none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
     pub fn lines(&mut self) -> io::Result<Option<Vec<String>>> {
         if !self.is_open()? {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What the daemon does at each boundary of the journal: it tells those who listen, and serves the crash tests.
+//! What is done at each boundary of the journal: those who listen are told, and the crash tests served.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -4,11 +4,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::any;
 
-use super::question::Key;
+use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths and what they would be.
-const ABSENT: [(&str, &str); 29] = [
+const NOT_OFFERED: [(&str, &str); 29] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -42,19 +42,19 @@ const ABSENT: [(&str, &str); 29] = [
 
 /// Routes that answer 501.
 pub fn routes() -> Router<Face> {
-    ABSENT.into_iter().fold(Router::new(), |router, (path, what)| {
-        router.route(path, any(move |_: Request| async move { absent(what) }))
+    NOT_OFFERED.into_iter().fold(Router::new(), |router, (path, what)| {
+        router.route(path, any(move |_: Request| async move { not_offered(what) }))
     })
 }
 
-fn absent(what: &str) -> Problem {
+fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists what it has")
 }
 
 /// `POST /images/{name}/tag` is the only `POST` below `/images/`.
 pub async fn tag(Key(path): Key) -> Problem {
     if path.ends_with("/tag") {
-        return absent("tagging of images");
+        return not_offered("tagging of images");
     }
     Problem::invalid("an image cannot be posted to", "import one by POST /images")
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)

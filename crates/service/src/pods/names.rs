@@ -1,13 +1,14 @@
-//! `handover pod --cdi`: the pod asks for its devices by the names that container tools have for them.
+//! Pods that ask for their devices by the names that container tools have for them.
 
 use convert::cdi::DEVICE;
 use model::{Code, Refusal};
 
-use super::{Machine, Pod};
-use crate::cdi;
+use super::machine::Machine;
 
-/// Has each pod ask for its devices by name. A claim has its name already, and its file by itself.
-pub fn ask(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
+/// Has each pod ask for its devices by name; a claim has its name already. What is missing among the `known` names, where
+/// they are known.
+#[must_use]
+pub fn ask_by_name(machines: &mut [Machine], known: Option<&[String]>) -> Vec<Refusal> {
     let mut missing = Vec::new();
     for machine in machines {
         if !machine.devices.names.is_empty() {
@@ -16,14 +17,13 @@ pub fn ask(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
         let functions = machine.devices.functions.iter().map(ToString::to_string);
         let mdevs = machine.devices.mdevs.iter().map(ToString::to_string);
         let devices: Vec<String> = functions.chain(mdevs).collect();
-        if pod.this_host() {
-            let known = cdi::names(&pod.door.cdi_dir)?;
+        if let Some(known) = known {
             let unknown = |one: &&String| !known.contains(&named(one));
             missing.extend(devices.iter().filter(unknown).map(|one| untold(one)));
         }
         machine.devices.ask_by(devices.iter().map(|one| named(one)).collect());
     }
-    pod.accept(missing)
+    missing
 }
 
 fn named(device: &str) -> String {

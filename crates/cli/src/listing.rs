@@ -1,0 +1,27 @@
+//! Values of the wire as a person or a program reads them: in a table or by fields, or as JSON.
+
+use serde::Serialize;
+
+use crate::failure::Done;
+use crate::output;
+use crate::table::Table;
+
+/// Prints all values: as JSON, or in a table with one in a line.
+pub fn print<T: Serialize, const N: usize>(
+    json: bool,
+    all: &[T],
+    headings: [&'static str; N],
+    cells: impl Fn(&T) -> [String; N],
+) -> Done {
+    if json {
+        return output::json(&all);
+    }
+    let mut table = Table::new(&headings);
+    all.iter().for_each(|one| table.row(cells(one)));
+    output::line(table.render().trim_end())
+}
+
+/// Prints one value: as JSON, or its fields, one in a line.
+pub fn print_one(json: bool, one: &impl Serialize, fields: &[(&str, String)]) -> Done {
+    if json { output::json(one) } else { output::fields(fields) }
+}

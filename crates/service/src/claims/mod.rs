@@ -1,0 +1,166 @@
+//! Claims as the wire has them, over an engine: the same for every face.
+
+mod render;
+
+use std::time::Duration;
+
+use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, Wish};
+use engine::{Access, ClaimRequest, ClaimStep, Engine};
+use model::choose::Want;
+use model::reserve::TAKES_EFFECT;
+use model::{Address, Claim, ClaimState, Refusal};
+
+pub use render::render;
+
+/// Makes a claim, or finds the same one of its owner. Whether it was made now.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), Refusal> {
+    let claimed = engine.claim(&request(body)?)?;
+    Ok((tell_prepared(engine, &claimed.claim)?, claimed.new))
+}
+
+/// What a claim would be and do.
+///
+/// # Errors
+/// Why it could not be had.
+pub fn dry_run(engine: &Engine, body: CreateClaim) -> Result<PlannedClaim, Refusal> {
+    let (claim, plan) = engine.dry_run(&request(body)?)?;
+    let steps = plan.steps().map(model::Step::describe).collect();
+    Ok(PlannedClaim { claim: tell(engine, &claim)?, steps })
+}
+
+/// All claims.
+///
+/// # Errors
+/// Where the store or the host cannot be read.
+pub fn list(engine: &Engine) -> Result<Vec<api::Claim>, Refusal> {
+    let claims = engine.claims()?;
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inventory = engine.inventory()?;
+    Ok(claims.iter().map(|claim| render(claim, &inventory)).collect())
+}
+
+/// One claim, by id or owner.
+///
+/// # Errors
+/// `not_found`, `conflict`.
+pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
+    tell(engine, &engine.find_claim(key)?)
+}
+
+/// Prepares a claim.
+///
+/// # Errors
+/// As [`claim`].
+pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
+    let uid = body.uid.unwrap_or(0);
+    let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
+    tell_prepared(engine, &engine.prepare_claim(key, &access)?)
+}
+
+/// Gives the host back what a claim took, and keeps the reservation.
+///
+/// # Errors
+/// `in_use`, `device_wedged`, `undo_failed`.
+pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
+    let (claim, notes) = engine.unprepare_claim(key)?;
+    Ok(api::Claim { notes, ..tell(engine, &claim)? })
+}
+
+/// Prolongs a claim.
+///
+/// # Errors
+/// `not_found`.
+pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Claim, Refusal> {
+    tell(engine, &engine.renew_claim(key, seconds.map(Duration::from_secs))?)
+}
+
+/// Releases a claim; where its owner is given, only that owner's.
+///
+/// # Errors
+/// As [`unprepare`]; `forbidden`.
+pub fn release(engine: &Engine, key: &str, owner: Option<&str>) -> Result<Released, Refusal> {
+    let owner = owner.map(str::parse).transpose()?;
+    Ok(Released { notes: engine.release_claim(key, owner.as_ref())? })
+}
+
+/// What faces do with claims, over an engine or over a daemon that has it.
+pub trait ClaimService {
+    /// All claims.
+    ///
+    /// # Errors
+    /// Where the store or the host cannot be read, or the daemon does not answer.
+    fn list(&self) -> Result<Vec<api::Claim>, Refusal>;
+
+    /// Makes a claim, or finds the same one of its owner.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn claim(&self, body: CreateClaim) -> Result<api::Claim, Refusal>;
+
+    /// Releases a claim; where its owner is given, only that owner's.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`, `device_wedged`, `undo_failed`, `forbidden`.
+    fn release(&self, key: &str, owner: Option<&str>) -> Result<Released, Refusal>;
+}
+
+impl ClaimService for Engine {
+    fn list(&self) -> Result<Vec<api::Claim>, Refusal> {
+        list(self)
+    }
+
+    fn claim(&self, body: CreateClaim) -> Result<api::Claim, Refusal> {
+        claim(self, body).map(|(claim, _)| claim)
+    }
+
+    fn release(&self, key: &str, owner: Option<&str>) -> Result<Released, Refusal> {
+        release(self, key, owner)
+    }
+}
+
+/// A want as it is written in a request.
+///
+/// # Errors
+/// Where the words cannot be read.
+pub fn want(wish: Wish) -> Result<Want, Refusal> {
+    match wish {
+        Wish::Words(text) => text.parse(),
+        Wish::Spelt(want) => Ok(want),
+    }
+}
+
+fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
+    let wants = body.wants.into_iter().map(want).collect::<Result<_, _>>()?;
+    let step = if body.prepare.unwrap_or(true) { ClaimStep::Prepare } else { ClaimStep::Reserve };
+    Ok(ClaimRequest {
+        reason: body.reason,
+        lease: body.lease_seconds.map(Duration::from_secs),
+        step,
+        uid: body.uid,
+        alone: body.alone,
+        define: body.define,
+        at_boot: body.at_boot,
+        reset: body.reset,
+        evict: body.evict,
+        ..ClaimRequest::new(body.owner.parse()?, wants)
+    })
+}
+
+/// A claim that may have been prepared just now, with what its owner should know.
+fn tell_prepared(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+    let listed = claim.is_at_boot() && claim.state == ClaimState::Prepared;
+    let notes = if listed { vec![TAKES_EFFECT.to_owned()] } else { Vec::new() };
+    Ok(api::Claim { notes, ..tell(engine, claim)? })
+}
+
+fn tell(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+    let members = claim.members().map(|member| member.address);
+    let parents = claim.parts.iter().map(|part| part.head);
+    let functions: Vec<Address> = members.chain(parents).collect();
+    Ok(render(claim, &engine.functions(&functions)?))
+}

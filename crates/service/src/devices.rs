@@ -1,0 +1,52 @@
+//! Registered devices, and those that could be.
+
+use api::{AvailableDevice, CreateDevice, Device};
+use engine::{AvailableFilter, Engine, RegisterDevice};
+use model::Refusal;
+
+use crate::refusals::invalid;
+use crate::render;
+
+/// The functions that could be registered: GPUs, or those of a kind, or `all`.
+///
+/// # Errors
+/// Where there is no such kind, or the host cannot be read.
+pub fn available(engine: &Engine, kind: Option<&str>) -> Result<Vec<AvailableDevice>, Refusal> {
+    let filter = match kind {
+        None => AvailableFilter::Gpus,
+        Some("all") => AvailableFilter::All,
+        Some(kind) => AvailableFilter::Kind(kind.parse().map_err(|reason: String| {
+            invalid(reason, "ask for one of them, or for all with type=all")
+        })?),
+    };
+    Ok(engine.available(&filter)?.into_iter().map(render::available).collect())
+}
+
+/// The registered devices with these labels.
+///
+/// # Errors
+/// Where the store or the host cannot be read.
+pub fn list(engine: &Engine, tags: &api::Tags) -> Result<Vec<Device>, Refusal> {
+    Ok(engine.devices(tags)?.into_iter().map(render::device).collect())
+}
+
+/// Registers a device.
+///
+/// # Errors
+/// `invalid_pci_address`, `invalid_name`, `device_not_found`, `not_assignable`, `no_iommu`, `conflict`.
+pub fn register(engine: &Engine, wanted: CreateDevice) -> Result<Device, Refusal> {
+    let request = RegisterDevice {
+        address: wanted.pci_address,
+        name: wanted.name.filter(|name| !name.is_empty()),
+        tags: wanted.tags.unwrap_or_default(),
+    };
+    engine.register_device(request).map(render::device)
+}
+
+/// A registered device, by id or name.
+///
+/// # Errors
+/// `not_found`.
+pub fn show(engine: &Engine, key: &str) -> Result<Device, Refusal> {
+    engine.device(key).map(render::device)
+}

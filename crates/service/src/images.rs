@@ -1,0 +1,81 @@
+//! Images that machines boot: which requests to import one are accepted.
+
+use std::path::PathBuf;
+
+use api::ImportImage;
+use engine::{Engine, ImageSource};
+use model::{DiskFormat, Refusal};
+
+use crate::refusals::{invalid, not_implemented};
+use crate::render;
+
+/// All images.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn list(engine: &Engine) -> Result<Vec<api::Image>, Refusal> {
+    Ok(engine.images()?.into_iter().map(render::image).collect())
+}
+
+/// An image, by its name.
+///
+/// # Errors
+/// `not_found`.
+pub fn show(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
+    engine.image(name).map(render::image)
+}
+
+/// Imports an image from files below the configured directories.
+///
+/// # Errors
+/// `invalid_name`, `invalid_image`, `already_exists`; `not_implemented` where no file is named.
+pub fn import(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusal> {
+    if wanted.disk.is_none() && wanted.kernel.is_none() && wanted.initrd.is_none() {
+        return pull(engine, &wanted.name);
+    }
+    let path = |path: String| ImageSource::Path(PathBuf::from(path));
+    let disk = match wanted.disk {
+        Some(disk) => Some((path(disk), disk_format(wanted.format.as_deref())?)),
+        None => None,
+    };
+    let request = engine::ImportImage {
+        name: wanted.name,
+        disk,
+        kernel: wanted.kernel.map(path),
+        initrd: wanted.initrd.map(path),
+        cmdline: wanted.cmdline,
+        tags: wanted.tags.unwrap_or_default(),
+    };
+    engine.import_image(request).map(render::image)
+}
+
+/// A name alone is a container image to be pulled: an image that is there already serves.
+fn pull(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
+    model::check_image_name(name)?;
+    show(engine, name).map_err(|_| {
+        not_implemented(
+            &format!("pulling of container images, and no image {name:?} yet"),
+            "import a disk image or a kernel: `handover image import`, or name the files in `disk` (with `format`), \
+             `kernel` and `initrd`",
+        )
+    })
+}
+
+/// The format of a disk, which is always said.
+///
+/// # Errors
+/// Where it is not, or there is no such format.
+pub fn disk_format(text: Option<&str>) -> Result<DiskFormat, Refusal> {
+    match text {
+        Some("raw") => Ok(DiskFormat::Raw),
+        Some("qcow2") => Ok(DiskFormat::Qcow2),
+        Some(other) => Err(invalid(
+            format!("{other:?} is no format of disks"),
+            "format is raw or qcow2; convert others: qemu-img convert -O qcow2 FILE NEW",
+        )),
+        None => Err(invalid(
+            "the disk's format is not said, and it is never guessed: a guest could write another format's header",
+            "add the format, raw or qcow2; `qemu-img info FILE` shows which",
+        )),
+    }
+}

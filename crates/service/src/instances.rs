@@ -1,0 +1,117 @@
+//! Instances: which requests are accepted, and the words for their states.
+
+use api::CreateInstance;
+use engine::{Engine, InstanceState};
+use model::{Refusal, parse_size};
+use serde_json::{Map, Value};
+
+use crate::refusals::{invalid, not_implemented};
+use crate::render;
+
+/// Fields of hypeman's API whose loss would be noticed late: asking for them is refused.
+const UNSUPPORTED: [&str; 8] = [
+    "auto_standby",
+    "credentials",
+    "disk_io_bps",
+    "expires_at",
+    "health_check",
+    "hotplug_size",
+    "restart_policy",
+    "ttl",
+];
+
+/// The state that a word names.
+///
+/// # Errors
+/// Where it names none.
+pub fn state_of(word: &str) -> Result<InstanceState, Refusal> {
+    let state = render::STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state);
+    state.ok_or_else(|| {
+        invalid(
+            format!("{word:?} is no state of an instance"),
+            format!("the states are {}", render::STATES.map(|(_, word)| word).join(", ")),
+        )
+    })
+}
+
+/// The instances with these labels, and in this state where one is said.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn list(
+    engine: &Engine,
+    tags: &api::Tags,
+    state: Option<InstanceState>,
+) -> Result<Vec<api::Instance>, Refusal> {
+    let all = engine.instances(tags)?.into_iter();
+    let wanted = all.filter(|one| state.is_none_or(|state| one.state == state));
+    Ok(wanted.map(render::instance).collect())
+}
+
+/// What the engine is asked for; `all` are the fields as they were written.
+///
+/// # Errors
+/// Where something would be lost without a word.
+pub fn accept(
+    wanted: CreateInstance,
+    all: &Map<String, Value>,
+) -> Result<engine::CreateInstance, Refusal> {
+    let network = wanted.network.and_then(|network| network.enabled);
+    if network == Some(true) {
+        return Err(not_implemented(
+            "virtual network cards yet",
+            "leave `network` out or set its `enabled` to false, and give the machine a NIC or a VF of one among its `devices`",
+        ));
+    }
+    if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
+        return Err(not_implemented("volumes", "put the data on the image's disk"));
+    }
+    let words = [("cmd", wanted.cmd), ("entrypoint", wanted.entrypoint)];
+    let mut asked = words.iter().filter(|(_, w)| w.as_ref().is_some_and(|w| !w.is_empty()));
+    let env = wanted.env.is_some_and(|env| !env.is_empty()).then_some("env");
+    if let Some(field) = asked.next().map(|(field, _)| *field).or(env) {
+        return Err(invalid(
+            format!("`{field}` is for container images; a disk or kernel image boots as it is"),
+            format!(
+                "leave `{field}` out, and configure the guest inside its image or by `cmdline`"
+            ),
+        ));
+    }
+    if let Some(field) = UNSUPPORTED.iter().find(|field| all.get(**field).is_some_and(is_asked)) {
+        return Err(not_implemented(
+            &format!("`{field}` for instances"),
+            format!("leave `{field}` out"),
+        ));
+    }
+    let size = |text: Option<String>| {
+        text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
+    };
+    Ok(engine::CreateInstance {
+        name: wanted.name,
+        image: wanted.image,
+        memory: size(wanted.size)?,
+        vcpus: wanted.vcpus,
+        overlay_size: size(wanted.overlay_size)?,
+        devices: wanted.devices.unwrap_or_default(),
+        gpu_profile: wanted.gpu.and_then(|gpu| gpu.profile).filter(|profile| !profile.is_empty()),
+        hypervisor: wanted.hypervisor,
+        cmdline: wanted.cmdline,
+        tags: wanted.tags.unwrap_or_default(),
+    })
+}
+
+/// Whether a field asks for something, and does not just say that nothing is wanted.
+fn is_asked(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !matches!(text.as_str(), "" | "0" | "0s"),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => {
+            let off = fields.get("enabled") == Some(&Value::Bool(false))
+                || fields.get("policy").is_some_and(|policy| policy == "never")
+                || fields.get("type").is_some_and(|kind| kind == "none");
+            !fields.is_empty() && !off
+        }
+        Value::Bool(true) | Value::Number(_) => true,
+    }
+}

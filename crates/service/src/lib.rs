@@ -1,0 +1,21 @@
+//! What all faces share: it checks requests, asks the engine, and renders answers in the types of the wire.
+//!
+//! A face (REST, the command line without a daemon) parses and authenticates; the engine does. Between the two is this.
+
+mod boundaries;
+pub mod cdi;
+pub mod claims;
+pub mod console;
+pub mod devices;
+pub mod host;
+pub mod images;
+pub mod instances;
+mod open;
+pub mod pods;
+pub mod recovery;
+pub mod refusals;
+pub mod render;
+pub mod sriov;
+
+pub use boundaries::Boundaries;
+pub use open::EngineSetup;

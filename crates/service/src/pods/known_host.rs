@@ -1,0 +1,101 @@
+//! What is known of the host when devices are chosen for machines.
+
+use std::collections::BTreeMap;
+
+use convert::devices::{self, Place, Scene, Wanted, Way};
+use model::choose::Want;
+use model::{Address, Function, Holder, Inventory};
+use uuid::Uuid;
+
+use super::machine::Machine;
+
+/// Programs that keep devices open for others, and let them go by themselves.
+const WAIT_ON_OTHERS: [&str; 3] = ["nvidia-persiste", "systemd-logind", "nvidia-powerd"];
+
+/// The hardware, who uses it, and what names mean.
+#[derive(Debug)]
+pub struct KnownHost {
+    /// Its hardware.
+    pub inventory: Inventory,
+    /// Nodes that are not of one function, such as `/dev/kfd`; those that are there.
+    pub present: Vec<String>,
+    /// What a person said that resources are.
+    pub named: BTreeMap<String, Want>,
+    held: BTreeMap<Address, String>,
+    held_mdevs: BTreeMap<Uuid, String>,
+}
+
+impl KnownHost {
+    /// A host whose devices are all free.
+    #[must_use]
+    pub const fn new(inventory: Inventory, named: BTreeMap<String, Want>) -> Self {
+        Self {
+            inventory,
+            named,
+            present: Vec::new(),
+            held: BTreeMap::new(),
+            held_mdevs: BTreeMap::new(),
+        }
+    }
+
+    /// It, as the choice sees it.
+    #[must_use]
+    pub fn scene(&self) -> Scene<'_> {
+        let Self { inventory, held, held_mdevs, present, named } = self;
+        Scene { inventory, held, held_mdevs, present, named }
+    }
+
+    /// Takes away what processes use.
+    pub fn add_holders(&mut self, holders: Vec<Holder>) {
+        for holder in holders {
+            let waits = holder
+                .program
+                .as_deref()
+                .is_some_and(|one| WAIT_ON_OTHERS.iter().any(|program| one.starts_with(program)));
+            let who = format!("{} ({})", holder.user, holder.by);
+            match holder.mdev {
+                // The parent of a mediated device goes on serving others.
+                Some(uuid) => drop(self.held_mdevs.entry(uuid).or_insert(who)),
+                None if !waits => drop(self.held.entry(holder.address).or_insert(who)),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes away what is claimed, but not for these machines.
+    pub fn add_claims(&mut self, claims: &[api::Claim], machines: &[Machine]) {
+        let own: Vec<String> = machines.iter().map(Machine::owner).collect();
+        for claim in claims.iter().filter(|claim| !own.contains(&claim.owner)) {
+            let who = format!("the claim of {}", claim.owner);
+            for part in &claim.parts {
+                let taken = part.members.iter().filter(|member| member.role != "bystander");
+                let taken = taken.filter_map(|member| member.address.parse::<Address>().ok());
+                self.held.extend(taken.map(|address| (address, who.clone())));
+                let mdev = part.mdev.as_ref().and_then(|mdev| mdev.parse::<Uuid>().ok());
+                self.held_mdevs.extend(mdev.map(|uuid| (uuid, who.clone())));
+            }
+        }
+    }
+}
+
+/// Chooses for each machine, and tells by which way; VFIO where all is on it already, where no way is asked for.
+pub fn choose(machines: &mut [Machine], host: &KnownHost, way: Option<Way>) -> Way {
+    let wanted: Vec<&[Wanted]> = machines.iter().map(|one| one.wanted.as_slice()).collect();
+    let (way, chosen) = devices::choose(&wanted, &host.scene(), way);
+    for (machine, devices) in machines.iter_mut().zip(chosen) {
+        machine.devices = devices;
+    }
+    way
+}
+
+/// The functions of which more must be known: the names of profiles and a GPU's instances are detail.
+#[must_use]
+pub fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
+    let wanted = || machines.iter().flat_map(|one| &one.wanted);
+    let profiles = wanted().any(|one| one.resource.profile().is_some());
+    let gpus = wanted().any(|one| one.place == Place::Gpu);
+    let is_told = |function: &&Function| {
+        (profiles && !function.mdevs.is_empty()) || (gpus && function.nodes.nvidia_minor.is_some())
+    };
+    inventory.functions.values().filter(is_told).map(|function| function.address).collect()
+}

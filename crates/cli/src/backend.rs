@@ -43,7 +43,7 @@ pub struct Backend {
     )]
     run_dir: PathBuf,
 
-    /// Where container tools are told of prepared claims, where no daemon runs; none for nowhere
+    /// Directory for CDI specifications of prepared claims, without a daemon (`none` disables them)
     #[arg(
         long,
         global = true,
@@ -85,6 +85,7 @@ impl Backend {
             // No machine is made here.
             machine_uids: 0..0,
             shutdown_grace: Duration::from_secs(45),
+            journal_timeout: engine::JOURNAL_TIMEOUT,
         };
         let setup = EngineSetup {
             config,

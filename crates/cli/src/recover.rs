@@ -8,7 +8,7 @@ use crate::failure::{Done, Failure, WARNINGS};
 use crate::output;
 use crate::table::Table;
 
-/// Bring devices back to their own drivers that no machine and no claim has
+/// Return unclaimed devices to their native drivers
 ///
 /// What a script left on vfio, what is reserved for a driver that never came, and what waits for a person and is well
 /// again. What a machine, a claim or a process has is left alone, and named.

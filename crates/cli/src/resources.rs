@@ -29,7 +29,7 @@ impl Resources {
 }
 
 fn render(answer: &Answer) -> String {
-    let mut table = Table::new(&["RESOURCE", "HAS", "GIVEN", "FREE"]);
+    let mut table = Table::new(&["RESOURCE", "TOTAL", "ALLOCATED", "FREE"]);
     let plain = |count: u64| count.to_string();
     let mut row = |resource: &Resource, show: &dyn Fn(u64) -> String| {
         let shown = [resource.capacity, resource.allocated, resource.available].map(show);

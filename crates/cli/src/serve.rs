@@ -35,7 +35,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Ask for no token by TCP: on loopback only
+    /// Disable token authentication (loopback only)
     #[arg(long, requires = "listen")]
     no_auth: bool,
 
@@ -51,7 +51,7 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", default_value = "/run/handover")]
     run_dir: PathBuf,
 
-    /// Where container tools are told of prepared claims; none for nowhere
+    /// Directory for CDI specifications of prepared claims (`none` disables them)
     #[arg(long, value_name = "DIR|none", default_value = service::cdi::USUAL)]
     cdi_dir: PathBuf,
 
@@ -68,6 +68,16 @@ pub struct Serve {
     // Less than the minute after which HTTP clients commonly give up on an answer.
     #[arg(long, value_name = "SECONDS", default_value = "45")]
     shutdown_grace: u64,
+
+    /// How long an operation waits for a journal that cannot be written before it is rolled back
+    #[arg(
+        long,
+        env = "HANDOVER_JOURNAL_TIMEOUT",
+        hide_env = true,
+        value_name = "SECONDS",
+        default_value = "60"
+    )]
+    journal_timeout: u64,
 
     /// QEMU, where it is not the one on PATH
     #[arg(long, value_name = "PATH")]
@@ -135,6 +145,7 @@ impl Serve {
             image_dirs: self.image_dirs,
             machine_uids: self.machine_uids,
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
+            journal_timeout: Duration::from_secs(self.journal_timeout),
         };
         let host = Arc::new(host);
         let examined = host.clone();
@@ -150,9 +161,7 @@ fn following(root: &Path) -> Option<Arc<dyn Following>> {
     match Follower::listen() {
         Ok(follower) => Some(Arc::new(follower)),
         Err(error) => {
-            tracing::warn!(
-                "the host's devices are not followed, and are read for each question: {error}"
-            );
+            tracing::warn!("no uevent monitoring; rescanning on every request: {error}");
             None
         }
     }

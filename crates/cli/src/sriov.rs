@@ -28,7 +28,7 @@ enum Command {
         device: String,
         /// How many; 0 for none
         count: u16,
-        /// Give them to the host's drivers by themselves; those for machines do without
+        /// Let host drivers bind new VFs automatically (not for VFs that machines will use)
         #[arg(long)]
         autoprobe: bool,
     },

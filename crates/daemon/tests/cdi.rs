@@ -68,6 +68,7 @@ fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
         image_dirs: Vec::new(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
+        journal_timeout: engine::JOURNAL_TIMEOUT,
     };
     let engine = Engine::open(config, host.clone(), Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);
@@ -122,6 +123,7 @@ fn a_claim_is_not_refused_because_nobody_can_be_told() {
         image_dirs: Vec::new(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
+        journal_timeout: engine::JOURNAL_TIMEOUT,
     };
     let engine = Engine::open(config, host, Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);

@@ -75,6 +75,7 @@ impl Core {
         let images = image::Store::new(config.state_dir.join("images"), config.image_dirs.clone());
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            journal_patience: Mutex::new(config.journal_timeout),
             config,
             host,
             launchers,
@@ -84,7 +85,6 @@ impl Core {
             boot,
             choosing: Mutex::default(),
             patience: Mutex::new(Duration::from_secs(90)),
-            journal_patience: Mutex::new(Duration::from_secs(60)),
             at_once: Mutex::new(16),
             stopping: AtomicBool::new(false),
             last_report: Mutex::default(),

@@ -57,13 +57,7 @@ impl Core {
     }
 
     pub fn register(&self, request: RegisterDevice) -> Result<Device, Refusal> {
-        let address: Address = request.address.parse().map_err(|error: model::AddressError| {
-            Refusal::new(
-                Code::InvalidPciAddress,
-                error.to_string(),
-                "write it as in 0000:a2:00.0; `handover ls` shows the addresses",
-            )
-        })?;
+        let address: Address = request.address.parse()?;
         let name = request.name.unwrap_or_else(|| default_name(address));
         check_device_name(&name)?;
         let inventory = self.inventory()?;

@@ -71,8 +71,8 @@ impl Engine {
         *held(&self.core.patience) = most;
     }
 
-    /// Limits how long an operation under way waits for a journal that cannot be written, before it is undone: 60 s by
-    /// default. What is not under way waits 5 s at most.
+    /// Limits how long an operation under way waits for a journal that cannot be written, before it is rolled back:
+    /// [`Config::journal_timeout`] by default. What is not under way waits 5 s at most.
     ///
     /// # Errors
     /// As all methods.

@@ -30,6 +30,6 @@ pub use operation::{Operation, OperationKind, OperationState, OperationStep, Out
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
-    InstanceGpu, InstanceState, Recovered, RecoveredDevice, RecoveryReport, RegisterDevice,
-    ResourceUse, Resources, VfConfiguration,
+    InstanceGpu, InstanceState, JOURNAL_TIMEOUT, Recovered, RecoveredDevice, RecoveryReport,
+    RegisterDevice, ResourceUse, Resources, VfConfiguration,
 };

@@ -9,6 +9,9 @@ use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// The usual [`Config::journal_timeout`].
+pub const JOURNAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +23,9 @@ pub struct Config {
     pub machine_uids: std::ops::Range<u32>,
     /// How long a guest may take to shut down before its VMM is ended.
     pub shutdown_grace: std::time::Duration,
+    /// How long an operation under way waits for a journal that cannot be written before it is rolled back;
+    /// [`JOURNAL_TIMEOUT`] usually.
+    pub journal_timeout: std::time::Duration,
 }
 
 /// A function that could be registered, as `GET /devices/available` lists it.

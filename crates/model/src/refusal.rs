@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AddressError, GrpcStatus};
 
-/// A refusal that a person or a program sees. Nothing on the host has been changed when one is given.
+/// A refusal that a person or a program sees. What was changed for the request was rolled back, unless the message says that
+/// rolling back failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
@@ -121,11 +122,11 @@ codes! {
     InsufficientResources = "insufficient_resources", 409, 8, ResourceExhausted;
     /// The device at that address is not the one that was registered.
     FingerprintChanged = "fingerprint_changed", 409, 6, FailedPrecondition;
-    /// The device missed a deadline or failed its check, and waits for a person.
+    /// The device missed a deadline or failed its check, and needs manual attention.
     DeviceWedged = "device_wedged", 409, 9, FailedPrecondition;
-    /// A step on the host failed; what had been done was undone.
+    /// A step on the host failed; changes rolled back.
     StepFailed = "step_failed", 500, 9, Internal;
-    /// A step on the host failed, and so did undoing something: see the details.
+    /// A step on the host failed, and rolling back a change failed too: see the message.
     UndoFailed = "undo_failed", 500, 9, Internal;
     /// The machine could not be started.
     LaunchFailed = "launch_failed", 500, 9, Internal;

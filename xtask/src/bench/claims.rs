@@ -39,6 +39,7 @@ fn config(folder: &Path) -> Config {
         image_dirs: Vec::new(),
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),
+        journal_timeout: engine::JOURNAL_TIMEOUT,
     }
 }
 

@@ -31,6 +31,7 @@ pub fn create() -> Result<String> {
         image_dirs: vec![folder.0.clone()],
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),
+        journal_timeout: engine::JOURNAL_TIMEOUT,
     };
     let engine = Engine::open(config, host, vec![launcher], Arc::new(Silent))
         .map_err(|refusal| anyhow!(refusal))?;

@@ -53,7 +53,7 @@ pub struct Claim {
     #[arg(long)]
     alone: bool,
 
-    /// Write mediated devices that are made down for mdevctl too; the definitions go with the claim
+    /// Also write mdevctl definitions for created mdevs (removed on release)
     #[arg(long)]
     define: bool,
 

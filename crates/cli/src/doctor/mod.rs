@@ -10,7 +10,7 @@ use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
 use crate::source::Source;
 use crate::{Json, output};
 
-/// Say what stands in the way of handing devices over, and how to mend it on this system
+/// Report what blocks handing devices over, and how to fix it on this system
 ///
 /// Nothing is changed. The exit status is 0 where the host is ready, 10 where there are warnings and 11 where a hand-over
 /// is not possible. Without root's rights some things cannot be seen; it says which.

@@ -37,7 +37,7 @@ const ORDER: [Severity; 5] =
 
 const fn title(severity: Severity) -> &'static str {
     match severity {
-        Severity::Impossible => "In the way",
+        Severity::Impossible => "Blocking",
         Severity::Warning => "Warnings",
         Severity::Note => "Good to know",
         Severity::Unseen => "Not seen",

@@ -17,7 +17,7 @@ pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
         .map(|report| Json(recovery::report(report)))
 }
 
-/// Bring devices back to their own drivers that no machine and no claim has, and say how each is then
+/// Return unclaimed devices to their native drivers, and report the state of each
 #[utoipa::path(post, path = "/recover", tag = "devices", request_body = RecoverDevices,
     responses((status = 200, body = Vec<RecoveredDevice>), (status = "default", body = ErrorBody)))]
 pub async fn devices(

@@ -116,6 +116,7 @@ impl Daemon {
             image_dirs: vec![daemon.dir.path().to_owned()],
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
+            journal_timeout: engine::JOURNAL_TIMEOUT,
         };
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };

@@ -166,6 +166,7 @@ impl World {
             image_dirs: vec![self.dir.path().to_owned()],
             machine_uids: 200_000..200_010,
             shutdown_grace: Duration::from_secs(1),
+            journal_timeout: engine::JOURNAL_TIMEOUT,
         };
         let until = Instant::now() + Duration::from_secs(10);
         let engine = loop {

@@ -84,6 +84,7 @@ impl Rig {
             image_dirs: vec![self.dir.path().to_owned()],
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
+            journal_timeout: engine::JOURNAL_TIMEOUT,
         }
     }
 

@@ -52,7 +52,7 @@ fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
         let known = explained.get(&disk.address).map(Vec::as_slice).unwrap_or_default();
         !known.iter().any(|by| by.starts_with(&path)) && root.is_claimed(&path)
     };
-    let user = "the kernel (ZFS, btrfs, ...)";
+    let user = "a kernel file system or volume manager";
     let holder = |disk: &Disk| super::kernel(disk.address, user.into(), disk.path());
     disks.iter().filter(claimed).map(holder).collect()
 }

@@ -127,7 +127,9 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
                 std::thread::sleep(LOOK_AGAIN);
             }
             Observed::Other(found) => return Err(unexpected(step, found)),
-            Observed::Before => return Err(unexpected(step, "it as it was before".into())),
+            Observed::Before => {
+                return Err(unexpected(step, "that the change had no effect".into()));
+            }
         }
     }
 }

@@ -84,7 +84,7 @@ impl Kernel {
             Observed::Before if matches!(step, Step::SetVfCount { .. }) => {
                 Err(unexpected(set_vf_count::FEWER.into()))
             }
-            Observed::Before => Err(unexpected("it as it was before".into())),
+            Observed::Before => Err(unexpected("that the change had no effect".into())),
             Observed::Other(found) => Err(unexpected(found)),
             Observed::Absent => Err(self.absent(step)),
         }

@@ -1,7 +1,7 @@
 //! Bringing devices back that nobody of ours has and that are not with their own drivers: left on vfio by a script, reserved
 //! for a driver that never came, or wedged and well again. What a recovery script does, without its dangers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
@@ -92,10 +92,7 @@ impl Core {
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
         let functions = self.store.read(|from| operation.functions(from, &self.boot))?;
-        let until = Instant::now() + patience;
-        while self.any_locked(functions.iter().copied())? && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.wait_for_workers(functions.iter().copied(), patience)?;
         let functions: Vec<Address> = functions.into_iter().collect();
         let detailed =
             self.host.detail(&functions).map_err(|error| refusals::unreadable(&error))?;

@@ -1,10 +1,10 @@
 //! Giving devices back: compare and restore.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{
-    Address, Binding, Checked, ClaimState, Code, HostError, Lock, Observed, Refusal, Step,
+    Address, Binding, Checked, ClaimState, Code, HostError, Observed, Refusal, Step,
     WhenAbsent, restoring,
 };
 
@@ -227,18 +227,10 @@ impl Restoring<'_> {
     ) -> Result<(), Refusal> {
         let functions: BTreeSet<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
-        let until = Instant::now() + patience;
-        for address in functions {
-            while self.is_locked(address)? {
-                if Instant::now() >= until {
-                    let reason = format!(
-                        "an earlier step did not end in time; the kernel still works on {address}"
-                    );
-                    self.fail(address, reason, Some(HealthState::Wedged));
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        for address in self.core.wait_for_workers(functions, patience)? {
+            let reason =
+                format!("an earlier step timed out; the kernel still works on {address}");
+            self.fail(address, reason, Some(HealthState::Wedged));
         }
         Ok(())
     }
@@ -271,11 +263,6 @@ impl Restoring<'_> {
                 Ok(Checked::Well) | Err(_) => {}
             }
         }
-    }
-
-    fn is_locked(&self, address: Address) -> Result<bool, Refusal> {
-        let locked = self.core.host.is_locked(&Lock::Function(address));
-        locked.map_err(|error| refusals::unreadable(&error))
     }
 
     /// One restoring step; `rest` are those that follow.

@@ -261,15 +261,12 @@ impl Core {
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        let until = std::time::Instant::now() + patience;
         let recorded = self.store.read(|from| {
             Recorded::of_claim(from, operation.subject, Some(operation.id), &self.boot)
         })?;
         let functions: Vec<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
-        while self.any_locked(functions.iter().copied())? && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.wait_for_workers(functions, patience)?;
         self.undo_vf_count(operation, &crate::instances::interrupted(OperationKind::VfCount))
     }
 

@@ -1,6 +1,6 @@
 //! Unpreparing and releasing: the host gets back what it had.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::reserve::TAKES_EFFECT;
 use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
@@ -9,6 +9,9 @@ use crate::core::Core;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
+
+/// How soon to look again whether a worker is out of the kernel.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Core {
     /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done. What its owner should
@@ -168,6 +171,27 @@ impl Core {
         let mut notes = outcome.notes;
         notes.extend(claim.claim.is_at_boot().then(|| TAKES_EFFECT.to_owned()));
         failed.map_or(Ok(notes), Err)
+    }
+
+    /// Waits until no worker, perhaps of a daemon that died, is inside the kernel at one of these functions, or until patience
+    /// is over. Returns those at which one still is.
+    pub fn wait_for_workers(
+        &self,
+        functions: impl IntoIterator<Item = Address>,
+        patience: Duration,
+    ) -> Result<Vec<Address>, Refusal> {
+        let until = Instant::now() + patience;
+        let mut waiting = Vec::new();
+        for address in functions {
+            while self.any_locked([address])? {
+                if Instant::now() >= until {
+                    waiting.push(address);
+                    break;
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+        Ok(waiting)
     }
 
     /// Whether a worker is still inside the kernel at one of these functions.

@@ -14,8 +14,31 @@ use crate::undo::Restored;
 use crate::{Action, InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Core {
+    /// Prepares the devices, starts the machine, records that it runs, and watches it; where that fails, `undo` is what the
+    /// operation does to be rolled back.
+    pub(super) fn bring_up_or_undo(
+        &self,
+        operation: &OpenOperation,
+        mut row: StoredInstance,
+        undo: impl FnOnce(&Refusal) -> Result<Vec<String>, Refusal>,
+    ) -> Result<StoredInstance, Refusal> {
+        let up = self
+            .bring_up(operation, &row)
+            .and_then(|handle| self.record_up(operation, &mut row, handle));
+        match up {
+            Ok(handle) => {
+                self.watch(&row.instance.hypervisor, handle)?;
+                Ok(row)
+            }
+            Err(cause) => {
+                undo(&cause).map_err(|undo| refusals::with_failed_undo(&cause, &undo))?;
+                Err(cause)
+            }
+        }
+    }
+
     /// Prepares the devices and starts the machine.
-    pub(super) fn bring_up(
+    fn bring_up(
         &self,
         operation: &OpenOperation,
         row: &StoredInstance,
@@ -29,7 +52,7 @@ impl Core {
     }
 
     /// Records that the machine runs.
-    pub(super) fn record_up(
+    fn record_up(
         &self,
         operation: &OpenOperation,
         row: &mut StoredInstance,

@@ -36,20 +36,9 @@ impl Core {
         let mut row = self.row(id, request, &image, &devices);
         row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
-        let up = self
-            .bring_up(&operation, &row)
-            .and_then(|handle| self.record_up(&operation, &mut row, handle));
-        match up {
-            Ok(handle) => {
-                self.watch(&row.instance.hypervisor, handle)?;
-                Ok(row)
-            }
-            Err(cause) => {
-                self.undo_create(&operation, &cause, self.moment())
-                    .map_err(|undo| with_failed_undo(&cause, &undo))?;
-                Err(cause)
-            }
-        }
+        self.bring_up_or_undo(&operation, row, |cause| {
+            self.undo_create(&operation, cause, self.moment())
+        })
     }
 
     /// Everything that can be refused without looking at devices.

@@ -7,7 +7,7 @@ use model::{Address, ClaimState, Refusal};
 use super::bring_up::interrupted;
 use super::{host_memory, too_large, wrong_state};
 use crate::core::Core;
-use crate::refusals::{self, with_failed_undo};
+use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 use crate::{InstanceState, OperationKind, Outcome};
 
@@ -24,20 +24,9 @@ impl Core {
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
         let operation = self.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
-        let up = self
-            .bring_up(&operation, &row)
-            .and_then(|handle| self.record_up(&operation, &mut row, handle));
-        match up {
-            Ok(handle) => {
-                self.watch(&row.instance.hypervisor, handle)?;
-                Ok(row)
-            }
-            Err(cause) => {
-                self.undo_start(&operation, &cause, self.moment())
-                    .map_err(|undo| with_failed_undo(&cause, &undo))?;
-                Err(cause)
-            }
-        }
+        self.bring_up_or_undo(&operation, row, |cause| {
+            self.undo_start(&operation, cause, self.moment())
+        })
     }
 
     fn check_start(&self, row: &StoredInstance) -> Result<(), Refusal> {

@@ -51,7 +51,7 @@ enum Command {
         #[arg(long, default_value_t = 600, value_name = "SECONDS")]
         timeout: u64,
         #[command(flatten)]
-        what: What,
+        what: RunArguments,
     },
     /// Boot an L1 that stays, and return when it is ready.
     Up {
@@ -65,7 +65,7 @@ enum Command {
     /// Run a command in the L1 that is up.
     Exec {
         #[command(flatten)]
-        what: What,
+        what: RunArguments,
     },
     /// Open a shell in the L1 that is up.
     Shell,
@@ -110,7 +110,7 @@ struct Host {
 
 /// What to run in L1.
 #[derive(Debug, Clone, Args)]
-struct What {
+struct RunArguments {
     /// Pass this command's stdin on.
     #[arg(long, short = 'i')]
     stdin: bool,
@@ -154,7 +154,7 @@ impl Host {
     }
 }
 
-impl What {
+impl RunArguments {
     fn start(&self) -> Start {
         match self.command.as_slice() {
             [script] => Start::script(script),
@@ -199,7 +199,7 @@ fn build(slim: bool, refresh: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_once(host: &Host, timeout: Duration, what: &What) -> Result<ExitCode> {
+fn run_once(host: &Host, timeout: Duration, what: &RunArguments) -> Result<ExitCode> {
     let lab = Lab::start(&host.options())?;
     let start = Instant::now();
     let mut session = lab.open(&what.start())?;

@@ -1,6 +1,6 @@
 //! What a person gives: documents with virtual machines, instance types and preferences.
 
-use model::{Mistakes, Place};
+use model::{Mistakes, TextSpan};
 use serde_json::Value;
 use serde_saphyr::Error as YamlError;
 
@@ -98,7 +98,7 @@ pub fn read(name: &str, text: &str, strict: bool) -> Result<Input, Mistakes> {
     let mut mistakes = Mistakes::new(name, text);
     if text.len() > MOST_BYTES {
         let problem = format!("the file has more than {} MiB", MOST_BYTES >> 20);
-        mistakes.add(Place::default(), problem, "give fewer machines in one file");
+        mistakes.add(TextSpan::default(), problem, "give fewer machines in one file");
         return Err(mistakes);
     }
     let nodes = match yaml::documents(text) {
@@ -112,7 +112,7 @@ pub fn read(name: &str, text: &str, strict: bool) -> Result<Input, Mistakes> {
     let mut reading = Reading { name, text, strict, input: &mut input, mistakes: &mut mistakes };
     nodes.iter().for_each(|node| reading.document(node));
     if nodes.is_empty() {
-        mistakes.add(Place::default(), "there is no document", "give a VirtualMachine");
+        mistakes.add(TextSpan::default(), "there is no document", "give a VirtualMachine");
     }
     mistakes.none_or_err().map(|()| input)
 }
@@ -148,7 +148,7 @@ impl Reading<'_> {
             if self.strict {
                 self.mistakes.add(field.at, problem, remedy);
             } else {
-                let Place { line, column, .. } = field.at;
+                let TextSpan { line, column, .. } = field.at;
                 let note = format!(
                     "{}:{line}:{column}: {problem}, so it is left out; {remedy}",
                     self.name
@@ -164,7 +164,7 @@ impl Reading<'_> {
     fn foreign(&mut self, node: &Node, kind: Option<&str>, version: &str) {
         let place = typed::place(node.at);
         let Some(kind) = kind else {
-            let place = Place { width: 1, ..place };
+            let place = TextSpan { width: 1, ..place };
             let remedy = "begin with `apiVersion: kubevirt.io/v1` and `kind: VirtualMachine`";
             return self.mistakes.add(place, "the document has no `kind`", remedy);
         };
@@ -176,7 +176,7 @@ impl Reading<'_> {
             return self.mistakes.add(at, problem, remedy);
         }
         let kind: String = kind.chars().take(60).filter(|letter| !letter.is_control()).collect();
-        let Place { line, column, .. } = at;
+        let TextSpan { line, column, .. } = at;
         let note =
             format!("{}:{line}:{column}: a {kind} is not read here, so it is left out", self.name);
         self.input.notes.push(note);
@@ -184,7 +184,7 @@ impl Reading<'_> {
 
     /// What no object can be without.
     fn required(&mut self, kind: Kind, node: &Node, object: &Value) {
-        let place = Place { width: 1, ..typed::place(node.at) };
+        let place = TextSpan { width: 1, ..typed::place(node.at) };
         let name = node.get("metadata").and_then(|metadata| metadata.get("name"));
         if object.text("metadata.name").is_empty() {
             self.mistakes.add(place, "it has no `metadata.name`", "give it a name");

@@ -1,7 +1,7 @@
 //! From a tree as it is written to an object of KubeVirt's: every value is brought to the type of its field, and what is
 //! no field, or of the wrong type, is told with its place.
 
-use model::{Mistakes, Place};
+use model::{Mistakes, TextSpan};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Location;
 
@@ -13,7 +13,7 @@ use crate::yaml::{Content, Node};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// Where it is.
-    pub at: Place,
+    pub at: TextSpan,
     /// The path to it, such as `spec.template.spec.domian`.
     pub path: String,
     /// The field that may be meant.
@@ -29,8 +29,8 @@ pub struct Reader<'a> {
 }
 
 /// The place that the YAML reader tells.
-pub fn place(at: Location) -> Place {
-    Place {
+pub fn place(at: Location) -> TextSpan {
+    TextSpan {
         line: u32::try_from(at.line()).unwrap_or(0),
         column: u32::try_from(at.column()).unwrap_or(1),
         width: u32::try_from(at.span().len()).unwrap_or(u32::MAX),

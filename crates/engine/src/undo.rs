@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{
-    Address, Binding, Checked, ClaimState, Code, HostError, Observed, Refusal, Step,
-    WhenAbsent, restoring,
+    Address, Binding, Checked, ClaimState, Code, HostError, Observed, Refusal, Step, WhenAbsent,
+    restoring,
 };
 
 use crate::core::Core;
@@ -228,8 +228,7 @@ impl Restoring<'_> {
         let functions: BTreeSet<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
         for address in self.core.wait_for_workers(functions, patience)? {
-            let reason =
-                format!("an earlier step timed out; the kernel still works on {address}");
+            let reason = format!("an earlier step timed out; the kernel still works on {address}");
             self.fail(address, reason, Some(HealthState::Wedged));
         }
         Ok(())

@@ -1,14 +1,14 @@
 //! What must be put back later, and what a function is known by. Read in a worker: `driver_override` takes the
 //! device's lock (before Linux 7.x), and `config` wakes the device.
 
-use model::{Address, AsFound, Fingerprint, HostError, Id, PowerControl};
+use model::{Address, AsFound, Fingerprint, HostError, Id};
 use rustix::io::Errno;
 
+use crate::bus_path::BusPath;
 use crate::detail::{Config, WHOLE, link_baseline, serial_number};
-use crate::inventory::DEVICES;
-use crate::place::Place;
+use crate::function_files::{DEVICES, driver, driver_override, power};
 use crate::problem;
-use crate::root::{Dir, Root};
+use crate::root::Root;
 
 /// Reads a function as it is now.
 pub fn read(root: &Root, address: Address) -> Result<AsFound, HostError> {
@@ -40,31 +40,7 @@ pub fn read(root: &Root, address: Address) -> Result<AsFound, HostError> {
             subsystem_device: subsystem("subsystem_device")
                 .filter(|id| id.0 != 0 || subsystem_vendor.is_some()),
             serial: config.as_deref().and_then(|bytes| serial_number(Config::new(bytes))),
-            slot_path: Place::of_link(&link).slot_path,
+            slot_path: BusPath::of_link(&link).slot_path,
         },
     })
-}
-
-/// The driver that has a function.
-pub fn driver(dir: &Dir) -> Result<Option<String>, Errno> {
-    match dir.link_name("driver") {
-        Ok(name) => Ok(Some(name)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// The override that is set; the kernel prints a null pointer as `(null)`.
-pub fn driver_override(dir: &Dir) -> Result<Option<String>, Errno> {
-    let text = dir.text("driver_override")?;
-    Ok(Some(text).filter(|text| !text.is_empty() && text != "(null)"))
-}
-
-/// `power/control`, where it can be read.
-pub fn power(dir: &Dir) -> Option<PowerControl> {
-    match dir.text("power/control").ok()?.as_str() {
-        "auto" => Some(PowerControl::Auto),
-        "on" => Some(PowerControl::On),
-        _ => None,
-    }
 }

@@ -1,11 +1,13 @@
 //! The directory of a function in sysfs: looking into it and writing to it.
 
-use model::{Address, HostError};
+use model::{Address, HostError, PowerControl};
 use rustix::io::Errno;
 
-use crate::inventory::DEVICES;
+use crate::problem;
 use crate::root::{Dir, Root};
-use crate::{as_found, problem};
+
+/// Where the functions' links are.
+pub const DEVICES: &str = "sys/bus/pci/devices";
 
 /// The directory of a function; `None` where it is gone.
 pub fn directory(root: &Root, address: Address) -> Result<Option<Dir>, HostError> {
@@ -23,8 +25,32 @@ pub fn existing(root: &Root, address: Address) -> Result<Dir, HostError> {
 }
 
 /// The driver that has a function.
+pub fn driver(dir: &Dir) -> Result<Option<String>, Errno> {
+    match dir.link_name("driver") {
+        Ok(name) => Ok(Some(name)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The override that is set; the kernel prints a null pointer as `(null)`.
+pub fn driver_override(dir: &Dir) -> Result<Option<String>, Errno> {
+    let text = dir.text("driver_override")?;
+    Ok(Some(text).filter(|text| !text.is_empty() && text != "(null)"))
+}
+
+/// `power/control`, where it can be read.
+pub fn power(dir: &Dir) -> Option<PowerControl> {
+    match dir.text("power/control").ok()?.as_str() {
+        "auto" => Some(PowerControl::Auto),
+        "on" => Some(PowerControl::On),
+        _ => None,
+    }
+}
+
+/// The driver that has a function.
 pub fn bound(root: &Root, dir: &Dir, address: Address) -> Result<Option<String>, HostError> {
-    as_found::driver(dir)
+    driver(dir)
         .map_err(|errno| problem::file(root, "read", &format!("{DEVICES}/{address}/driver"), errno))
 }
 

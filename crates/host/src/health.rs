@@ -4,7 +4,7 @@ use model::{Address, Checked, HostError, LinkBaseline};
 use rustix::io::Errno;
 
 use crate::detail::{Config, WHOLE, link_baseline};
-use crate::inventory::DEVICES;
+use crate::function_files::DEVICES;
 use crate::root::Root;
 use crate::{function_files, problem};
 

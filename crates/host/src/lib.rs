@@ -1,12 +1,15 @@
 //! Linux: reads sysfs, procfs and devfs under one root; performs steps in worker processes.
 //!
 //! [`LinuxHost`] is the real [`model::Host`]. What it reads for a listing ([`inventory`]) neither wakes nor locks a
-//! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline.
+//! device. Everything that can block in the kernel is done by a
+//! [`worker`] process, under a lock and a deadline.
 
+mod archive;
 mod as_found;
+mod bus_path;
 mod capacity;
 mod detail;
-mod examining;
+mod device_lock;
 mod function_files;
 mod health;
 mod holders;
@@ -18,7 +21,7 @@ mod mdevctl;
 pub mod memory_limit;
 mod node_access;
 mod nodes;
-mod place;
+mod parallel;
 pub mod platform;
 mod problem;
 mod process;
@@ -27,13 +30,15 @@ pub mod record;
 pub mod reserve;
 mod root;
 mod rtnetlink;
-mod spread;
+mod sriov;
 mod step;
 mod sys;
 mod systemd;
 pub mod uevent;
 pub mod worker;
+pub mod worker_pool;
 
+pub use device_lock::Locks;
 pub use linux_host::{HostConfig, LinuxHost};
 pub use live::{Follower, Live};
 pub use root::{Dir, FileKind, OWN_EXECUTABLE, Root, Status};

@@ -74,7 +74,7 @@ fn configuration_space_and_attributes_are_read() {
     let link = Link { speed: 160, width: 16, max_speed: 160, max_width: 16 };
     assert_eq!((detail.link, detail.flr), (Some(link), Some(true)));
     assert_eq!(detail.driver_override.as_deref(), Some("vfio-pci"));
-    assert_eq!(detail.enabled_vfs, Some(1));
+    assert_eq!(detail.vf_count, Some(1));
     assert_eq!(detail.candidate_drivers, ["nouveau", "nova_core", "nvidia"]);
     assert_eq!(detail.capabilities, ["PCIe"]);
     assert_eq!((detail.mdev_types, detail.vgpu), (vec![], None));
@@ -103,7 +103,7 @@ fn a_function_that_sleeps_is_not_woken() {
     fake.file(&at(GPU, "config"), space(4096, &[(0x40, 0x0002_0010)]));
     fake.file(&at(GPU, "power/runtime_status"), "suspended\n");
     let (function, detail) = read(&fake, GPU);
-    assert_eq!((detail.port_type, detail.enabled_vfs), (None, Some(1)));
+    assert_eq!((detail.port_type, detail.vf_count), (None, Some(1)));
     assert_eq!(function.notes, ["it sleeps (suspended): what would wake it was not read"]);
     // Nothing but the one function's configuration space is left out.
     assert_eq!(detail.candidate_drivers, ["nouveau", "nova_core", "nvidia"]);

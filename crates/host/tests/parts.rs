@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fake::Fake;
 use fake::parts::{vf_address, write_whole};
-use host::worker::{PoolConfig, WorkerCommand};
+use host::worker_pool::{PoolConfig, WorkerCommand};
 use host::{HostConfig, LinuxHost};
 use libtest_mimic::{Arguments, Trial};
 use model::{

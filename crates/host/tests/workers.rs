@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fake::Fake;
-use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
+use host::worker_pool::{PoolConfig, WorkerCommand, WorkerPool};
 use host::{HostConfig, LinuxHost};
 use libtest_mimic::{Arguments, Trial};
 use model::{
@@ -123,7 +123,7 @@ fn a_worker_answers() {
     assert!(failure.to_string().contains("/nowhere cannot be started"), "{failure}");
     let silent = WorkerCommand { program: "/bin/true".into(), args: Vec::new() };
     let failure = WorkerPool::new(PoolConfig::new(silent)).round_trip().unwrap_err();
-    assert!(matches!(failure, host::worker::Failure::Died(_)), "{failure}");
+    assert!(matches!(failure, host::worker_pool::Failure::Died(_)), "{failure}");
 }
 
 fn a_worker_that_was_killed_is_replaced() {
@@ -420,7 +420,7 @@ fn modules_wait_for_virtual_functions() {
     let host = open(&fake);
     let load = |module: &str| host.perform(&Step::LoadModule { module: module.into() });
     // What a worker has while it makes virtual functions, say.
-    let locks = host::worker::Locks::new(fake.path("run/locks"));
+    let locks = host::Locks::new(fake.path("run/locks"));
     let held = locks.take(&Lock::Host).unwrap().unwrap();
     load("vfio_pci").unwrap();
     thread::scope(|scope| {

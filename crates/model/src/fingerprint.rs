@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Id, LinkBaseline};
+use crate::{Address, Id};
 
 /// What stays the same of a device over resets and reboots. Addresses and group numbers do not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,15 @@ impl PowerControl {
             Self::On => "on",
         }
     }
+}
+
+/// How a link was when its device was well: after a reset it must not be slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkBaseline {
+    /// Tenths of GT/s.
+    pub speed: u16,
+    /// Lanes.
+    pub width: u8,
 }
 
 /// One function as we found it, before the first step of a hand-over.

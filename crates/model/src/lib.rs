@@ -14,6 +14,7 @@ mod examining;
 mod fingerprint;
 mod following;
 mod grpc;
+mod host_error;
 mod host_lock;
 mod ids;
 mod inventory;
@@ -35,9 +36,10 @@ pub use assembly::{Assembly, Member, no_such_function};
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use examining::Examining;
-pub use fingerprint::{AsFound, Fingerprint, PowerControl};
+pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use following::Following;
 pub use grpc::GrpcStatus;
+pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
@@ -49,15 +51,15 @@ pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
     MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
-pub use mistake::{Mistake, Mistakes, Place};
+pub use mistake::{Mistake, Mistakes, TextSpan};
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
-pub use ports::{Capacity, Checked, Holder, Host, HostError, LaunchError, Launcher};
+pub use ports::{Capacity, Checked, Holder, Host, LaunchError, Launcher};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use step::{
-    Binding, LinkBaseline, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind,
-    UndoOrder, UndoStage, VfioNode, WhenAbsent, restoring,
+    Binding, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind, UndoOrder,
+    UndoStage, VfioNode, WhenAbsent, restoring,
 };

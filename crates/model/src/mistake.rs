@@ -42,7 +42,7 @@ pub struct Mistake {
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct TextSpan {
     /// The line, from 1; 0 where it is the text as a whole.
     pub line: u32,
     /// The column, from 1, in characters.
@@ -62,12 +62,12 @@ impl Mistakes {
     }
 
     /// Adds a mistake.
-    pub fn add(&mut self, at: Place, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub fn add(&mut self, at: TextSpan, problem: impl Into<String>, remedy: impl Into<String>) {
         if self.mistakes.len() == MOST_TOLD {
             self.more += 1;
             return;
         }
-        let Place { line, .. } = at;
+        let TextSpan { line, .. } = at;
         let source = self.lines.get((line as usize).wrapping_sub(1)).cloned().unwrap_or_default();
         let column = at.column.max(1);
         let rest = source.chars().count().saturating_sub(column as usize - 1);

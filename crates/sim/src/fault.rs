@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::{Address, Step};
 
 use crate::kernel::{EIO, Errno, errors};
+use crate::split_mix::scramble;
 
 /// A fault of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,14 +139,6 @@ impl Fault {
 fn pick<T: Copy>(from: &[T], number: u64) -> Option<T> {
     let length = u64::try_from(from.len()).ok().filter(|length| *length > 0)?;
     usize::try_from(number % length).ok().and_then(|index| from.get(index).copied())
-}
-
-/// A number that looks like chance and is not (SplitMix64).
-pub(crate) const fn scramble(seed: u64, turn: u64) -> u64 {
-    let mut z = seed.wrapping_add(turn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// One of the errors for a kind of step.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Builder, erofs, slim, stock};
+use super::{Builder, erofs};
 use crate::{cache::Key, process::run, progress, tree::Tree};
 
 /// Which kernel a lab shall boot.
@@ -74,21 +74,6 @@ impl Kernel {
     /// The folder of the modules.
     pub fn modules(&self) -> PathBuf {
         self.modules_base().join("lib/modules").join(&self.version)
-    }
-}
-
-/// The kernel that was chosen.
-pub fn ready(builder: &Builder, tools: &Tree, choice: Choice) -> Result<Kernel> {
-    match choice {
-        Choice::Stock => stock::ready(builder, tools),
-        Choice::Slim => match slim::find(builder)? {
-            Some(kernel) => Ok(kernel),
-            None => bail!("the slim kernel is not built: `cargo lab build --slim` (some minutes)"),
-        },
-        Choice::Auto => match slim::find(builder)? {
-            Some(kernel) => Ok(kernel),
-            None => stock::ready(builder, tools),
-        },
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use engine::{JournalEvent, Observer};
-use host::worker::{PoolConfig, WorkerCommand, WorkerPool};
+use host::worker_pool::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
     Inventory, LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,

@@ -1,6 +1,6 @@
 //! Where YAML is wrong, as its reader tells it.
 
-use model::{Mistakes, Place};
+use model::{Mistakes, TextSpan};
 use serde_saphyr::{Error as YamlError, Location};
 
 /// Mistakes at the places of the YAML reader.
@@ -14,7 +14,7 @@ pub(super) trait Marks {
 
 impl Marks for Mistakes {
     fn mark(&mut self, at: Location, problem: impl Into<String>, remedy: &str) {
-        let place = Place {
+        let place = TextSpan {
             line: u32::try_from(at.line()).unwrap_or(0),
             column: u32::try_from(at.column()).unwrap_or(1),
             width: u32::try_from(at.span().len()).unwrap_or(u32::MAX),

@@ -8,14 +8,14 @@ use model::HostError;
 use crate::nodes::{Nodes, Number};
 use crate::process;
 use crate::root::{Dir, FileKind, Root};
-use crate::{problem, spread};
+use crate::{parallel, problem};
 
 /// The largest table of mappings that is looked through.
 const MAPS: usize = 8 << 20;
 
 /// Something that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum OpenNode {
     /// The character device with this index in [`Nodes`].
     Character(usize),
     /// The disk with this index in [`Nodes`].
@@ -27,8 +27,8 @@ pub enum What {
 /// What is looked for, by number and by path.
 #[derive(Debug, Default)]
 pub struct Lookup {
-    by_number: HashMap<(bool, Number), Vec<What>>,
-    by_path: HashMap<String, Vec<What>>,
+    by_number: HashMap<(bool, Number), Vec<OpenNode>>,
+    by_path: HashMap<String, Vec<OpenNode>>,
     /// Whether any of it can be mapped. Disks are, too, by programs that then have them open.
     mappable: bool,
 }
@@ -45,7 +45,7 @@ pub struct Hit {
     /// Its name, number and unit, for a person.
     pub user: String,
     /// What it has open or mapped.
-    pub nodes: BTreeSet<What>,
+    pub nodes: BTreeSet<OpenNode>,
 }
 
 impl Lookup {
@@ -53,18 +53,18 @@ impl Lookup {
     pub fn of(nodes: &Nodes) -> Self {
         let mut lookup = Self::default();
         for (index, node) in nodes.characters.iter().enumerate() {
-            lookup.add(false, node.number, node.path(), What::Character(index));
+            lookup.add(false, node.number, node.path(), OpenNode::Character(index));
         }
         for (group, number) in &nodes.vfio_groups {
-            lookup.add(false, *number, format!("/dev/vfio/{group}"), What::VfioGroup(*group));
+            lookup.add(false, *number, format!("/dev/vfio/{group}"), OpenNode::VfioGroup(*group));
         }
         for (index, disk) in nodes.disks.iter().enumerate() {
-            lookup.add(true, disk.number, disk.path(), What::Disk(index));
+            lookup.add(true, disk.number, disk.path(), OpenNode::Disk(index));
         }
         lookup
     }
 
-    fn add(&mut self, block: bool, number: Number, path: String, what: What) {
+    fn add(&mut self, block: bool, number: Number, path: String, what: OpenNode) {
         self.by_number.entry((block, number)).or_default().push(what);
         self.by_path.entry(path).or_default().push(what);
         self.mappable |= !block;
@@ -79,7 +79,7 @@ pub fn look(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
     let names = root.names("proc").map_err(|e| problem::file(root, "list", "proc", e))?;
     let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     pids.sort_unstable();
-    Ok(spread::map(&pids, |pid| look_at(root, lookup, *pid)).into_iter().flatten().collect())
+    Ok(parallel::map(&pids, |pid| look_at(root, lookup, *pid)).into_iter().flatten().collect())
 }
 
 fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
@@ -111,7 +111,7 @@ fn open_files(
     files: &Dir,
     names: &[String],
     lookup: &Lookup,
-    found: &mut BTreeSet<What>,
+    found: &mut BTreeSet<OpenNode>,
 ) {
     for name in names {
         let hits = if root.is_host() {
@@ -138,7 +138,7 @@ fn device_of(files: &Dir, name: &str) -> Option<(bool, Number)> {
 }
 
 /// A mapping keeps a device in use after its file is closed.
-fn mappings(root: &Root, path: &str, lookup: &Lookup, found: &mut BTreeSet<What>) {
+fn mappings(root: &Root, path: &str, lookup: &Lookup, found: &mut BTreeSet<OpenNode>) {
     let Ok(maps) = root.bytes(path, MAPS) else { return };
     found.extend(mapped(&maps).filter_map(|path| lookup.by_path.get(path)).flatten());
 }

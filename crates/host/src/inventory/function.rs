@@ -9,6 +9,7 @@ use super::modalias::Modalias;
 use super::{Scope, bars};
 use crate::problem::words;
 use crate::root::Dir;
+use crate::sriov::{Sriov, Unread};
 
 /// Reads what the function's own directory tells. What is wrong with it is in its notes.
 pub fn read(address: Address, dir: &Dir, scope: Scope) -> Function {
@@ -100,11 +101,12 @@ impl Attributes<'_> {
             function.reset_methods = text.split_ascii_whitespace().map(str::to_owned).collect();
         }
         function.resettable = !function.reset_methods.is_empty() || self.dir.exists("reset");
-        let total = self.value("sriov_totalvfs").filter(|most: &u16| *most > 0);
+        let sriov = Sriov::of(self.dir);
+        let total = self.noted(sriov.total()).filter(|total| *total > 0);
         function.sriov = total.map(|total| VirtualFunctions {
             total,
             present: Vec::new(),
-            autoprobe: self.value("sriov_drivers_autoprobe").map(|on: u8| on != 0),
+            autoprobe: self.noted(sriov.autoprobe()),
         });
     }
 
@@ -115,6 +117,10 @@ impl Attributes<'_> {
         function.power.runtime_status = self.text("power/runtime_status").filter(some);
         function.power.control = self.text("power/control").filter(some);
         function.power.d3cold_allowed = self.value("d3cold_allowed").map(|on: u8| on != 0);
+    }
+
+    fn noted<T>(&mut self, read: Result<T, Unread>) -> Option<T> {
+        read.map_err(|unread| self.notes.extend(note(&unread))).ok()
     }
 
     fn text(&mut self, name: &str) -> Option<String> {
@@ -175,6 +181,15 @@ pub fn unreadable(name: &str, errno: Errno) -> String {
 /// The note of a text that nobody understands.
 pub fn senseless(name: &str, text: &str) -> String {
     format!("its {name} makes no sense: {:?}", shorten(text))
+}
+
+/// The note of an attribute of SR-IOV that gave no value; none where the function has no such attribute.
+pub fn note(unread: &Unread) -> Option<String> {
+    match unread {
+        Unread::Refused { errno: Errno::NOENT, .. } => None,
+        Unread::Refused { name, errno } => Some(unreadable(name, *errno)),
+        Unread::Senseless { name, text } => Some(senseless(name, text)),
+    }
 }
 
 /// So much of a text as a note can bear.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Catalogs, Scope, groups, mdevs, numa, vfio};
 use crate::nodes;
 use crate::root::Root;
+use crate::sriov;
 
 /// Reads a function; `None` where it is not there. What other objects tell of it is left out: its virtual functions, its
 /// mediated devices, and the nodes of its driver but for NVIDIA's, which is in no class of sysfs.
@@ -26,14 +27,14 @@ pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Fu
 
 /// The driver that a function has, or that is probing it.
 pub fn driver(root: &Root, address: Address) -> Option<String> {
-    root.link_name(&format!("{}/{address}/driver", super::DEVICES)).ok()
+    root.link_name(&format!("{}/{address}/driver", crate::function_files::DEVICES)).ok()
 }
 
 /// The virtual functions of a physical function, to be changed as these tell it.
 pub fn virtual_functions<'a>(root: &Root, function: &'a mut Function) -> &'a mut VirtualFunctions {
     let address = function.address;
     function.sriov.get_or_insert_with(|| VirtualFunctions {
-        total: super::total_vfs(root, address),
+        total: sriov::total_of(root, address),
         ..VirtualFunctions::default()
     })
 }

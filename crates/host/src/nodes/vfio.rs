@@ -4,7 +4,7 @@ use model::Address;
 use uuid::Uuid;
 
 use super::{Character, Number, device_number};
-use crate::inventory::DEVICES;
+use crate::function_files::DEVICES;
 use crate::root::Root;
 
 /// A function's own node below `/dev/vfio/devices`.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use model::Inventory;
 
-use super::entries::{Entries, Kind};
+use crate::archive::{Entries, Kind};
 use crate::inventory::{Modalias, builtin, matches};
 
 /// What decides what stays.

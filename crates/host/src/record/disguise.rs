@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
 
-use super::entries::{Entries, Entry, Kind};
+use crate::archive::{Entries, Entry, Kind};
 use crate::detail::Config;
 
 /// `PCI_EXT_CAP_ID_DSN` in include/uapi/linux/pci_regs.h.

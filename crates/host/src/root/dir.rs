@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 use super::files::Files;
 use super::keep::Before;
-use super::memory::Place;
+use super::memory::TreeDir;
 use super::trace::Trace;
-use super::tree::Tree;
 use super::{FileKind, Result, Status};
+use crate::archive::Tree;
 
 /// The most that is read of one attribute. sysfs gives a page at most; procfs files can be longer.
 const ATTRIBUTE_LIMIT: usize = 64 << 10;
@@ -27,7 +27,7 @@ pub struct Dir {
 #[derive(Debug)]
 enum Form {
     Files(Files),
-    Memory(Place),
+    Memory(TreeDir),
 }
 
 /// Where what is read is noted, and under which path.
@@ -46,7 +46,7 @@ impl Dir {
 
     /// The root directory of a recording.
     pub(crate) const fn of_recording(tree: Arc<Tree>) -> Self {
-        Self { form: Form::Memory(Place::top(tree)), traced: None }
+        Self { form: Form::Memory(TreeDir::top(tree)), traced: None }
     }
 
     /// Another handle of this directory, whose reads are not noted.

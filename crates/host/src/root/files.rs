@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{FileKind, Result, Status};
-use crate::record::CLAIMED;
+use crate::archive::CLAIMED;
 
 /// So much of a directory is listed at once.
 const LISTING: usize = 16 << 10;

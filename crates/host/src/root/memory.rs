@@ -4,23 +4,18 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::tree::{Node, Tree, What};
 use super::{FileKind, Result, Status};
+use crate::archive::{Node, NodeKind, Tree, components};
 
 /// As many links are followed as the kernel follows (path_resolution(7)).
 const LINKS: u32 = 40;
 
 /// A directory in a tree.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct TreeDir {
     tree: Arc<Tree>,
     /// Its path, in which there is no link.
     at: String,
-}
-
-/// The names in a path.
-pub fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
-    path.split('/').filter(|name| !name.is_empty() && *name != ".")
 }
 
 /// The way to a file.
@@ -42,14 +37,14 @@ impl<'t> Trail<'t> {
                 continue;
             }
             let here = trail.node();
-            if here.what != What::Directory {
+            if here.what != NodeKind::Directory {
                 return Err(Errno::NOTDIR);
             }
             let Some(child) = tree.child(here, name) else {
                 return Err(here.error.unwrap_or(Errno::NOENT));
             };
             match child.what {
-                What::Link(target) if follow || !ahead.is_empty() => {
+                NodeKind::Link(target) if follow || !ahead.is_empty() => {
                     links += 1;
                     if links > LINKS {
                         return Err(Errno::LOOP);
@@ -81,7 +76,7 @@ fn target_of(tree: &Tree, target: u32) -> &str {
     std::str::from_utf8(tree.text(target)).unwrap_or_default()
 }
 
-impl Place {
+impl TreeDir {
     /// The root of a tree.
     pub const fn top(tree: Arc<Tree>) -> Self {
         Self { tree, at: String::new() }
@@ -94,7 +89,7 @@ impl Place {
     pub fn dir(&self, path: &str) -> Result<Self> {
         let trail = Trail::walk(&self.tree, &self.at, path, true)?;
         match trail.node().what {
-            What::Directory => Ok(Self { tree: Arc::clone(&self.tree), at: trail.path() }),
+            NodeKind::Directory => Ok(Self { tree: Arc::clone(&self.tree), at: trail.path() }),
             _ => Err(Errno::NOTDIR),
         }
     }
@@ -103,8 +98,8 @@ impl Place {
         let node = self.node(path, true)?;
         match (node.what, node.error) {
             (_, Some(errno)) => Err(errno),
-            (What::File(content), None) => Ok(self.tree.text(content)),
-            (What::Directory, None) => Err(Errno::ISDIR),
+            (NodeKind::File(content), None) => Ok(self.tree.text(content)),
+            (NodeKind::Directory, None) => Err(Errno::ISDIR),
             // It was there, but not read.
             _ => Err(Errno::ACCESS),
         }
@@ -127,7 +122,7 @@ impl Place {
 
     pub fn link(&self, path: &str) -> Result<String> {
         match self.node(path, false)?.what {
-            What::Link(target) => Ok(target_of(&self.tree, target).to_owned()),
+            NodeKind::Link(target) => Ok(target_of(&self.tree, target).to_owned()),
             _ => Err(Errno::INVAL),
         }
     }
@@ -137,10 +132,10 @@ impl Place {
         if let Some(errno) = node.error {
             return Err(errno);
         }
-        if node.what != What::Directory {
+        if node.what != NodeKind::Directory {
             return Err(Errno::NOTDIR);
         }
-        let wanted = |node: &&Node| !directories_only || node.what == What::Directory;
+        let wanted = |node: &&Node| !directories_only || node.what == NodeKind::Directory;
         let children = self.tree.children(node).filter(wanted);
         Ok(children.map(|child| self.tree.name(child).to_owned()).collect())
     }
@@ -149,13 +144,13 @@ impl Place {
         let node = self.node(path, follow)?;
         let length = |text| self.tree.text(text).len();
         let (kind, size, number) = match node.what {
-            What::Directory => (FileKind::Directory, 0, (0, 0)),
-            What::Link(target) => (FileKind::Link, length(target), (0, 0)),
-            What::File(content) => (FileKind::File, length(content), (0, 0)),
-            What::Unread => (FileKind::File, 0, (0, 0)),
-            What::Device { block: false, number } => (FileKind::Character, 0, number),
-            What::Device { block: true, number } => (FileKind::Block, 0, number),
-            What::Other => (FileKind::Other, 0, (0, 0)),
+            NodeKind::Directory => (FileKind::Directory, 0, (0, 0)),
+            NodeKind::Link(target) => (FileKind::Link, length(target), (0, 0)),
+            NodeKind::File(content) => (FileKind::File, length(content), (0, 0)),
+            NodeKind::Unread => (FileKind::File, 0, (0, 0)),
+            NodeKind::Device { block: false, number } => (FileKind::Character, 0, number),
+            NodeKind::Device { block: true, number } => (FileKind::Block, 0, number),
+            NodeKind::Other => (FileKind::Other, 0, (0, 0)),
         };
         let size = u64::try_from(size).unwrap_or(u64::MAX);
         let Node { mode, uid, gid, .. } = *node;
@@ -169,17 +164,16 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Growing;
     use super::*;
-    use crate::record::{Entry, Kind};
+    use crate::archive::{Entry, Growing, Kind};
 
-    fn tree(files: impl IntoIterator<Item = (&'static str, Entry)>) -> Place {
+    fn tree(files: impl IntoIterator<Item = (&'static str, Entry)>) -> TreeDir {
         let mut growing = Growing::default();
         files.into_iter().for_each(|(path, entry)| growing.insert(path, entry).unwrap());
-        Place::top(Arc::new(growing.grown()))
+        TreeDir::top(Arc::new(growing.grown()))
     }
 
-    fn place(files: &[(&'static str, Kind)]) -> Place {
+    fn place(files: &[(&'static str, Kind)]) -> TreeDir {
         let entry = |kind: &Kind| Entry { kind: kind.clone(), ..Entry::default() };
         tree(files.iter().map(|(path, kind)| (*path, entry(kind))))
     }

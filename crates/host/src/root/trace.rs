@@ -8,9 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::memory::components;
 use super::{Dir, FileKind, Result, Status};
-use crate::record::{Entries, Entry, Kind};
+use crate::archive::{Entries, Entry, Kind, components};
 
 /// As many links are followed as the kernel follows (path_resolution(7)).
 const LINKS: u32 = 40;

@@ -4,8 +4,7 @@ use model::{Address, HostError, Observed};
 use rustix::io::Errno;
 
 use super::load_module;
-use crate::function_files::{bound, bound_now, check_name, directory, write};
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, bound, bound_now, check_name, directory, write};
 use crate::problem;
 use crate::root::Root;
 

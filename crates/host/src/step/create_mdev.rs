@@ -4,8 +4,8 @@ use model::{Address, HostError, Observed};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::function_files::{check_name, directory};
-use crate::inventory::{DEVICES, MDEVS, one};
+use crate::function_files::{DEVICES, check_name, directory};
+use crate::inventory::{MDEVS, one};
 use crate::problem;
 use crate::root::Root;
 

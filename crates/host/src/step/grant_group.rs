@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use model::{Address, HostError, NodeAccess, Observed};
 use rustix::io::Errno;
 
-use crate::function_files::directory;
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, directory};
 use crate::node_access::{self, NODES};
 use crate::problem;
 use crate::root::Root;

@@ -5,8 +5,7 @@ use model::{Address, HostError, NodeAccess, Observed, VfioNode};
 use rustix::io::Errno;
 
 use super::create_mdev;
-use crate::function_files::directory;
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, directory};
 use crate::node_access::{self, NODES};
 use crate::problem;
 use crate::root::Root;

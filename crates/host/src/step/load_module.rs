@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use model::{Address, HostError, Observed};
 use rustix::io::Errno;
 
-use crate::function_files::check_name;
-use crate::inventory::{DEVICES, module_present};
+use crate::function_files::{DEVICES, check_name};
+use crate::inventory::module_present;
 use crate::problem;
 use crate::root::Root;
 

@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 use model::reserve::Reserved;
 use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
 
-use crate::inventory::DEVICES;
+use crate::device_lock::Locks;
+use crate::function_files::DEVICES;
 use crate::root::Root;
-use crate::worker::Locks;
 
 pub use grant_group::nodes;
 pub use load_module::is_loaded;

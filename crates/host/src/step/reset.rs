@@ -6,11 +6,10 @@ use model::{Address, Checked, HostError, LinkBaseline, Lock, Observed, is_vfio};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::function_files::{bound, directory, write};
-use crate::inventory::DEVICES;
-use crate::place::Place;
+use crate::bus_path::BusPath;
+use crate::device_lock::Locks;
+use crate::function_files::{DEVICES, bound, directory, write};
 use crate::root::Root;
-use crate::worker::Locks;
 use crate::{health, holders, problem};
 
 /// How long the other functions of the domain may be worked on by others.
@@ -98,7 +97,7 @@ fn hits(root: &Root, address: Address) -> Result<Vec<Address>, HostError> {
         return Ok(vec![address]);
     }
     let place =
-        |name: &str| Place::of_link(&root.link(&format!("{DEVICES}/{name}")).unwrap_or_default());
+        |name: &str| BusPath::of_link(&root.link(&format!("{DEVICES}/{name}")).unwrap_or_default());
     let Some(bridge) = place(&address.to_string()).bridges.last().copied() else {
         return Ok(vec![address]);
     };

@@ -6,12 +6,11 @@ use model::{Address, HostError, Lock, Observed};
 use rustix::io::Errno;
 
 use super::{bind, load_module, set_override};
-use crate::function_files::{bound_now, check_name, existing, write};
-use crate::inventory::DEVICES;
-use crate::place::Place;
+use crate::bus_path::BusPath;
+use crate::device_lock::Locks;
+use crate::function_files::{DEVICES, bound_now, check_name, driver_override, existing, write};
+use crate::problem;
 use crate::root::Root;
-use crate::worker::Locks;
-use crate::{as_found, problem};
 
 /// How long another removal or rescan may take before this one.
 const HOST_LOCK: Duration = Duration::from_secs(30);
@@ -45,7 +44,7 @@ pub fn give_back(
     }
     let Err(refusal) = bind::by_name(root, address, driver) else { return Ok(()) };
     let dir = existing(root, address)?;
-    if dir.exists("physfn") && as_found::driver_override(&dir) == Ok(None) {
+    if dir.exists("physfn") && driver_override(&dir) == Ok(None) {
         return by_reserving(root, address, driver, refusal);
     }
     // A virtual function is not found by a rescan: its physical function would have to make it again.
@@ -106,7 +105,7 @@ fn remove_and_rescan(root: &Root, locks: &Locks, address: Address) -> Result<(),
     let _host = locks.hold(&Lock::Host, HOST_LOCK, &step)?;
     let link = root.link(&path).map_err(|errno| problem::file(root, "read", &path, errno))?;
     let dir = existing(root, address)?;
-    let reserved = as_found::driver_override(&dir).ok().flatten();
+    let reserved = driver_override(&dir).ok().flatten();
     drop(dir);
     write(root, address, &format!("{path}/remove"), "1")?;
     write(root, address, &rescan_file(root, address, &link), "1")?;
@@ -135,7 +134,7 @@ fn wait(patience: Duration, done: impl Fn() -> bool) -> bool {
 
 /// The file that scans the bus of a function and no more of the host than it must.
 fn rescan_file(root: &Root, address: Address, link: &str) -> String {
-    let near = match Place::of_link(link).bridges.last().copied() {
+    let near = match BusPath::of_link(link).bridges.last().copied() {
         Some(bridge) => format!("{DEVICES}/{bridge}/rescan"),
         None => bus_rescan(address),
     };

@@ -2,10 +2,9 @@
 
 use model::{Address, HostError, Observed};
 
-use crate::function_files::{check_name, directory, write};
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, check_name, directory, driver_override, write};
+use crate::problem;
 use crate::root::Root;
-use crate::{as_found, problem};
 
 /// What is set now, compared with before and after. It can wait for the device's lock.
 pub fn observe(
@@ -16,8 +15,7 @@ pub fn observe(
 ) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     let path = format!("{DEVICES}/{address}/driver_override");
-    let now = as_found::driver_override(&dir)
-        .map_err(|errno| problem::file(root, "read", &path, errno))?;
+    let now = driver_override(&dir).map_err(|errno| problem::file(root, "read", &path, errno))?;
     Ok(match now.as_deref() {
         now if now == to => Observed::After,
         now if now == from => Observed::Before,

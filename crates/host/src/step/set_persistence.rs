@@ -2,9 +2,9 @@
 
 use model::{Address, HostError, Observed};
 
-use crate::function_files::directory;
+use crate::function_files::{directory, driver};
 use crate::root::Root;
-use crate::{as_found, problem, program};
+use crate::{problem, program};
 
 const PROGRAM: &str = "nvidia-smi";
 const PACKAGE: &str = "NVIDIA's utilities of the driver's version";
@@ -16,7 +16,7 @@ pub const MISSING: &str = "it without NVIDIA's driver";
 pub fn observe(root: &Root, address: Address, to: bool) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     // Without NVIDIA's driver the GPU has no such mode.
-    if as_found::driver(&dir).ok().flatten().as_deref() != Some("nvidia") {
+    if driver(&dir).ok().flatten().as_deref() != Some("nvidia") {
         return Ok(Observed::Absent);
     }
     let path = path(root)?;

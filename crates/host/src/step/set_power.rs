@@ -2,16 +2,14 @@
 
 use model::{Address, HostError, Observed, PowerControl};
 
-use crate::as_found;
-use crate::function_files::{directory, write};
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, directory, power, write};
 use crate::root::Root;
 
 /// There are two values only, so what is not as after is as before, whoever wrote it: drivers set it when they bind
 /// and unbind.
 pub fn observe(root: &Root, address: Address, to: PowerControl) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
-    Ok(match as_found::power(&dir) {
+    Ok(match power(&dir) {
         Some(now) if now == to => Observed::After,
         Some(_) => Observed::Before,
         None => Observed::Other("no power/control that could be read".into()),

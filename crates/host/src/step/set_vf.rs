@@ -3,8 +3,7 @@
 use model::{Address, HostError, Observed, VfSettings};
 use rustix::io::Errno;
 
-use crate::function_files::directory;
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, directory};
 use crate::problem;
 use crate::root::Root;
 use crate::rtnetlink::{self, Refused};

@@ -6,13 +6,12 @@ use model::{Address, HostError, Lock, Observed};
 use rustix::io::Errno;
 
 use super::{bind, set_vgpu};
-use crate::function_files::{bound_now, directory, existing, write};
-use crate::inventory::{DEVICES, mdevs_of};
+use crate::device_lock::Locks;
+use crate::function_files::{DEVICES, bound_now, directory, existing, write};
+use crate::inventory::mdevs_of;
 use crate::root::{Dir, Root};
-use crate::worker::Locks;
+use crate::sriov::{self, Sriov, Unread, VF_COUNT};
 use crate::{holders, problem, program};
-
-const COUNT: &str = "sriov_numvfs";
 
 /// How NVIDIA's driver has its virtual functions made.
 const SRIOV_MANAGE: &str = "usr/lib/nvidia/sriov-manage";
@@ -29,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub fn observe(root: &Root, address: Address, from: u16, to: u16) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     let now = count(root, &dir, address)?;
-    let there = virtual_functions(root, &dir).len();
+    let there = Sriov::of(&dir).present(root).len();
     Ok(if now == to && there == usize::from(to) {
         Observed::After
     } else if now == to {
@@ -43,29 +42,17 @@ pub fn observe(root: &Root, address: Address, from: u16, to: u16) -> Result<Obse
 }
 
 fn count(root: &Root, dir: &Dir, address: Address) -> Result<u16, HostError> {
-    let path = format!("{DEVICES}/{address}/{COUNT}");
-    let text = dir.attribute(COUNT).map_err(|errno| match errno {
-        Errno::NOENT => {
+    let path = format!("{DEVICES}/{address}/{VF_COUNT}");
+    Sriov::of(dir).vf_count().map_err(|unread| match unread {
+        Unread::Refused { errno: Errno::NOENT, .. } => {
             let reason = "the function cannot make virtual functions";
-            problem::because(root, "read", &path, errno, reason)
+            problem::because(root, "read", &path, Errno::NOENT, reason)
         }
-        errno => problem::file(root, "read", &path, errno),
-    })?;
-    let senseless =
-        || problem::because(root, "understand", &path, Errno::INVAL, format!("{text:?}"));
-    text.parse().map_err(|_| senseless())
-}
-
-/// The virtual functions that are there: the link of each, and what it leads to.
-fn virtual_functions(root: &Root, dir: &Dir) -> Vec<Address> {
-    let names = dir.names(".").unwrap_or_default();
-    let numbered = |name: &&String| {
-        let number = name.strip_prefix("virtfn").unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    };
-    let links = names.iter().filter(numbered).filter_map(|name| dir.link_name(name).ok());
-    let there = |address: &Address| root.exists(&format!("{DEVICES}/{address}"));
-    links.filter_map(|name| name.parse().ok()).filter(there).collect()
+        Unread::Refused { errno, .. } => problem::file(root, "read", &path, errno),
+        Unread::Senseless { text, .. } => {
+            problem::because(root, "understand", &path, Errno::INVAL, format!("{text:?}"))
+        }
+    })
 }
 
 /// Sets it. What was there goes first, for the kernel changes no number but to and from 0.
@@ -76,7 +63,7 @@ pub fn set(
     from: u16,
     to: u16,
 ) -> Result<(), HostError> {
-    let change = Change { root, address, to, path: format!("{DEVICES}/{address}/{COUNT}") };
+    let change = Change { root, address, to, path: format!("{DEVICES}/{address}/{VF_COUNT}") };
     // The kernel takes one lock for this, for removals and for rescans of a whole host (`pci_rescan_remove_lock`).
     let _host = locks.hold(&Lock::Host, HOST_LOCK, &change.step())?;
     let dir = existing(root, address)?;
@@ -130,7 +117,7 @@ impl Change<'_> {
             let action = format!("write \"{}\" to", self.to);
             Err(problem::because(self.root, action, &self.path, Errno::BUSY, reason))
         };
-        let mut functions = virtual_functions(self.root, dir);
+        let mut functions = Sriov::of(dir).present(self.root);
         if let Some(user) = holders::find(self.root, &functions)?.first() {
             let (function, user, by) = (user.address, &user.user, &user.by);
             return refused(format!("its virtual function {function} is used by {user} ({by})"));
@@ -164,23 +151,20 @@ impl Change<'_> {
             Some(Errno::NOENT) => {
                 "no driver that can make virtual functions is bound to it".to_owned()
             }
-            Some(Errno::RANGE) => format!("it can have {} at most", self.total()),
+            Some(Errno::RANGE) => {
+                format!("it can have {} at most", sriov::total_of(self.root, self.address))
+            }
             Some(Errno::PERM) => "its driver says that some are in use".to_owned(),
             _ => format!("see `dmesg | grep {}`", self.address),
         };
         HostError::File { action, path, reason: format!("{reason}: {more}"), errno }
     }
 
-    fn total(&self) -> u16 {
-        let text = self.root.attribute(&format!("{DEVICES}/{}/sriov_totalvfs", self.address));
-        text.ok().and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-
     /// Waits until all are there, each with its link and its directory, or all are gone.
     fn wait(&self, dir: &Dir, wanted: u16) -> Result<(), HostError> {
         let until = Instant::now() + APPEARING;
         loop {
-            let there = virtual_functions(self.root, dir).len();
+            let there = Sriov::of(dir).present(self.root).len();
             let count = count(self.root, dir, self.address)?;
             if there == usize::from(wanted) && count == wanted {
                 return Ok(());
@@ -198,7 +182,7 @@ impl Change<'_> {
     /// Has NVIDIA's program make all or remove all: it knows no other numbers. It can fail and say that all is well,
     /// and leave the GPU without its driver; so what it says counts for nothing.
     fn by_nvidia(&self, dir: &Dir) -> Result<(), HostError> {
-        let total = self.total();
+        let total = sriov::total_of(self.root, self.address);
         if self.to != 0 && self.to != total {
             let found = format!("that NVIDIA's sriov-manage makes all {total} of them or none");
             return Err(HostError::Check { step: self.step(), found });

@@ -6,8 +6,7 @@ use model::{Address, HostError, Observed};
 use rustix::io::Errno;
 
 use crate::detail::vgpu_types;
-use crate::function_files::{directory, existing, write};
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, directory, existing, write};
 use crate::root::{Dir, Root};
 use crate::{holders, problem};
 

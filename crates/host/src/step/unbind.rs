@@ -5,8 +5,7 @@ use std::time::Duration;
 use model::{Address, HostError, Observed, is_vfio};
 use rustix::io::Errno;
 
-use crate::function_files::{bound, check_name, directory, write};
-use crate::inventory::DEVICES;
+use crate::function_files::{DEVICES, bound, check_name, directory, write};
 use crate::root::Root;
 use crate::{holders, problem};
 

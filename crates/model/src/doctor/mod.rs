@@ -14,10 +14,12 @@ mod rules;
 pub use devices::framebuffers;
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
-    BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, InitramfsTool, IommuDevice,
-    MemoryRegion, Module, NodeFacts, Platform, Process, Security, Tool, version,
+    BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, IommuDevice, MemoryRegion, Module,
+    NodeFacts, Platform, Process, Security, Tool, version,
 };
 pub use programs::{Purpose, full_name, purpose};
+
+pub use crate::reserve::InitramfsTool;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Address;
+use crate::reserve::InitramfsTool;
 
 /// Facts about a host. What could not be read is `None` or missing, and named in `unseen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,21 +176,6 @@ pub enum BootLoader {
     Ostree,
     /// Proxmox's own tool: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
     Proxmox,
-    /// Not known.
-    #[default]
-    Unknown,
-}
-
-/// What makes an initial ramdisk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum InitramfsTool {
-    /// Debian's: `update-initramfs -u -k all`.
-    InitramfsTools,
-    /// `dracut --force --regenerate-all`.
-    Dracut,
-    /// Arch's: `mkinitcpio -P`.
-    Mkinitcpio,
     /// Not known.
     #[default]
     Unknown,

@@ -28,7 +28,8 @@ pub struct Detail {
     /// BARs whose size can be chosen.
     pub resizable_bars: Vec<ResizableBar>,
     /// What `sriov_numvfs` says, where it could be read in time.
-    pub enabled_vfs: Option<u16>,
+    #[serde(rename = "enabled_vfs")]
+    pub vf_count: Option<u16>,
     /// The types of mediated devices that it offers.
     pub mdev_types: Vec<MdevType>,
     /// NVIDIA's vendor-specific VFIO of a virtual function, told by its attributes.

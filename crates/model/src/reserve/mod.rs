@@ -8,7 +8,7 @@ mod list;
 
 pub use list::{Reserved, entries, with, without};
 
-use crate::doctor::InitramfsTool;
+use serde::{Deserialize, Serialize};
 
 /// The list of what is reserved; one function a line.
 pub const LIST: &str = "/etc/handover/reserve";
@@ -19,6 +19,21 @@ pub const TAKES_EFFECT: &str = "what is reserved for the next boots takes effect
 
 /// What each of the other files has in it: so it is known as Handover's.
 const MARK: &str = "Written by Handover";
+
+/// What makes an initial ramdisk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitramfsTool {
+    /// Debian's: `update-initramfs -u -k all`.
+    InitramfsTools,
+    /// `dracut --force --regenerate-all`.
+    Dracut,
+    /// Arch's: `mkinitcpio -P`.
+    Mkinitcpio,
+    /// Not known.
+    #[default]
+    Unknown,
+}
 
 /// A file that puts the list to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

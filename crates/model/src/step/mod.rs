@@ -32,11 +32,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reserve::Reserved;
-use crate::{Address, Id, MdevDefinition, PowerControl, VfSettings};
+use crate::{Address, Id, LinkBaseline, MdevDefinition, PowerControl, VfSettings};
 
 pub use facts::{Binding, LocksBesides, StepFacts, UndoOrder, UndoStage, WhenAbsent};
 pub use restoring::restoring;
-pub use values::{LinkBaseline, Lock, NodeAccess, Observed, VfioNode};
+pub use values::{Lock, NodeAccess, Observed, VfioNode};
 
 /// One change to the host's devices. It carries what it replaces, so that its inverse is another step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,15 +31,6 @@ pub enum VfioNode {
     MdevGroup(Uuid),
 }
 
-/// How a link was when its device was well: after a reset it must not be slower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkBaseline {
-    /// Tenths of GT/s.
-    pub speed: u16,
-    /// Lanes.
-    pub width: u8,
-}
-
 /// What the host shows of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

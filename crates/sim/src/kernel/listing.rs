@@ -51,7 +51,7 @@ impl Kernel {
             driver_override: state.and_then(|state| state.driver_override.clone()),
             candidate_drivers: self.native(address).into_iter().collect(),
             link: link.filter(|_| !self.silent.contains(&address)),
-            enabled_vfs: self.vf_count(address),
+            vf_count: self.vf_count(address),
             mdev_types: self.mdev_types(address),
             vgpu: self.listed_vgpus(address),
             ..Detail::default()

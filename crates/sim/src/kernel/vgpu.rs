@@ -3,8 +3,8 @@
 use model::{Address, VgpuType, VgpuTypes};
 
 use super::{EBUSY, EINVAL, ENOENT, Errno, Kernel};
-use crate::fault::scramble;
 use crate::hardware::VgpuBoard;
+use crate::split_mix::scramble;
 
 /// How often a vGPU is tried to be freed: ten times a second for ten seconds.
 const TRIES: u32 = 100;

@@ -17,7 +17,7 @@ pub fn parts(case: &Case<'_>) -> Vec<Finding> {
 fn told(function: &Function, sriov: &VirtualFunctions) -> Option<Finding> {
     let address = function.address;
     let present = sriov.present.len();
-    let enabled = function.detail.as_deref().and_then(|detail| detail.enabled_vfs).map(usize::from);
+    let enabled = function.detail.as_deref().and_then(|detail| detail.vf_count).map(usize::from);
     if let Some(enabled) = enabled.filter(|enabled| *enabled > present) {
         let read = format!(
             "sriov_numvfs of {address} is {enabled}; virtual functions that are there: {present}"

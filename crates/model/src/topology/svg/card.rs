@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::escape;
-use super::layout::{CARD, Item, LINE};
+use super::item::{CARD, Item, LINE};
 use crate::Kind;
 use crate::shown::short;
 use crate::topology::{Part, Place, link, words};

@@ -1,47 +1,19 @@
 //! Where everything goes: cards for slots, boxes for bridges with several things behind them, columns for NUMA nodes.
 
-use crate::topology::{Part, Place, RootBus, TopologyNode};
+use super::card;
+use super::item::{CARD, Item, Shape, Title};
+use crate::topology::{Part, Place, TopologyNode};
 
-/// The width of a card.
-pub const CARD: u32 = 248;
 /// Between cards, and between boxes.
 pub const GAP: u32 = 12;
 /// Inside a box.
 pub const PAD: u32 = 12;
-/// The height of a line in a card.
-pub const LINE: u32 = 16;
 /// The height of a box's heading.
 pub const HEADING: u32 = 26;
 /// The height of a node's heading.
 pub const NODE_HEADING: u32 = 34;
 /// Boxes in boxes beyond this depth are laid flat: their cards say what they are behind.
 const DEEPEST: u32 = 4;
-
-/// Something with a place on the page.
-#[derive(Debug)]
-pub struct Item<'a> {
-    pub x: u32,
-    pub y: u32,
-    pub width: u32,
-    pub height: u32,
-    pub what: What<'a>,
-}
-
-/// What is drawn.
-#[derive(Debug)]
-pub enum What<'a> {
-    /// The functions of one slot; the first is the one that it is named by.
-    Card { functions: Vec<&'a Place>, behind: Vec<&'a Place> },
-    /// Several things behind one bridge, or on one root bus.
-    Box { title: Title<'a>, behind: Vec<&'a Place>, inner: Vec<Item<'a>> },
-}
-
-/// What a box stands for.
-#[derive(Debug)]
-pub enum Title<'a> {
-    Bridge(&'a Place),
-    RootBus(&'a RootBus),
-}
 
 /// A NUMA node as a column.
 #[derive(Debug)]
@@ -96,7 +68,7 @@ fn of_node(node: &TopologyNode) -> Vec<Item<'_>> {
         if single || inner.len() < 2 {
             items.extend(inner);
         } else {
-            items.push(Item::new(What::Box {
+            items.push(Item::new(Shape::Box {
                 title: Title::RootBus(bus),
                 behind: Vec::new(),
                 inner,
@@ -113,48 +85,24 @@ fn of_places(places: &[Place], depth: u32) -> Vec<Item<'_>> {
             if let Some(functions) = items.last_mut().and_then(|item| item.slot_of(place)) {
                 functions.push(place);
             } else {
-                let what = What::Card { functions: vec![place], behind: Vec::new() };
+                let what = Shape::Card { functions: vec![place], behind: Vec::new() };
                 items.push(Item::new(what));
             }
             continue;
         }
         let mut inner = of_places(&place.children, depth + 1);
         if inner.is_empty() {
-            let what = What::Card { functions: vec![place], behind: Vec::new() };
+            let what = Shape::Card { functions: vec![place], behind: Vec::new() };
             items.push(Item::new(what));
         } else if inner.len() == 1 || depth >= DEEPEST {
             inner.iter_mut().for_each(|item| item.put_behind(place));
             items.extend(inner);
         } else {
             let title = Title::Bridge(place);
-            items.push(Item::new(What::Box { title, behind: Vec::new(), inner }));
+            items.push(Item::new(Shape::Box { title, behind: Vec::new(), inner }));
         }
     }
     items
-}
-
-impl<'a> Item<'a> {
-    const fn new(what: What<'a>) -> Self {
-        Self { x: 0, y: 0, width: 0, height: 0, what }
-    }
-
-    /// The functions of this card, where it is of the same slot.
-    fn slot_of(&mut self, place: &Place) -> Option<&mut Vec<&'a Place>> {
-        let What::Card { functions, .. } = &mut self.what else { return None };
-        let same = functions.first().is_some_and(|first| {
-            first.part == Part::Device && first.address.same_slot(place.address)
-        });
-        same.then_some(functions)
-    }
-
-    fn put_behind(&mut self, bridge: &'a Place) {
-        let (What::Card { behind, .. } | What::Box { behind, .. }) = &mut self.what;
-        behind.insert(0, bridge);
-    }
-
-    const fn is_card(&self) -> bool {
-        matches!(self.what, What::Card { .. })
-    }
 }
 
 /// The width of cards beside each other.
@@ -164,8 +112,8 @@ const fn across(cards: u32) -> u32 {
 
 fn depth(items: &[Item<'_>]) -> u32 {
     let inner = items.iter().map(|item| match &item.what {
-        What::Card { .. } => 0,
-        What::Box { inner, .. } => 1 + depth(inner),
+        Shape::Card { .. } => 0,
+        Shape::Box { inner, .. } => 1 + depth(inner),
     });
     inner.max().unwrap_or(0)
 }
@@ -175,8 +123,8 @@ fn widest(items: &[Item<'_>]) -> u32 {
     let (mut most, mut run) = (0, 0);
     for item in items {
         match &item.what {
-            What::Card { .. } => run += 1,
-            What::Box { inner, .. } => (most, run) = (most.max(run).max(widest(inner)), 0),
+            Shape::Card { .. } => run += 1,
+            Shape::Box { inner, .. } => (most, run) = (most.max(run).max(widest(inner)), 0),
         }
     }
     most.max(run)
@@ -197,12 +145,12 @@ fn flow(items: &mut [Item<'_>], left: u32, top: u32, width: u32) -> u32 {
         let Some(item) = items.get_mut(index) else { continue };
         (item.x, item.y) = (left + column * (CARD + GAP), y);
         match &mut item.what {
-            What::Card { functions, behind } => {
-                (item.width, item.height) = (CARD, super::card::height(functions, behind));
+            Shape::Card { functions, behind } => {
+                (item.width, item.height) = (CARD, card::height(functions, behind));
                 (column, row) = (column + 1, row.max(item.height));
                 in_row.push(index);
             }
-            What::Box { inner, .. } => {
+            Shape::Box { inner, .. } => {
                 let height = flow(inner, left + PAD, y + HEADING, width.saturating_sub(2 * PAD));
                 (item.width, item.height) = (width, HEADING + height + PAD);
                 y += item.height + GAP;

@@ -1,6 +1,7 @@
 //! The tree as a picture for a report: SVG without scripts or outside parts, readable on light and on dark.
 
 mod card;
+mod item;
 mod layout;
 
 use std::fmt::Write as _;
@@ -9,7 +10,8 @@ use super::words;
 use super::{Part, Picture, Place, link};
 use crate::Kind;
 use crate::shown::short;
-use layout::{Column, GAP, HEADING, Item, PAD, Title, What};
+use item::{Item, Shape, Title};
+use layout::{Column, GAP, HEADING, PAD};
 
 /// Colours in the style sheet; they come again where there are more groups.
 const COLOURS: usize = 8;
@@ -74,8 +76,8 @@ fn draw(svg: &mut String, picture: &Picture, item: &Item<'_>) {
         number.map_or_else(|| "plain".to_owned(), |number| format!("c{}", number % COLOURS))
     };
     match &item.what {
-        What::Card { functions, behind } => card::draw(svg, item, functions, behind, &colour),
-        What::Box { title, behind, inner } => {
+        Shape::Card { functions, behind } => card::draw(svg, item, functions, behind, &colour),
+        Shape::Box { title, behind, inner } => {
             let Item { x, y, width, height, .. } = item;
             let _ = writeln!(
                 svg,

@@ -190,7 +190,7 @@ fn nic(enabled: u16, present: &[&str]) -> Host {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let host = Host::new(&lines)
         .with(NIC, |nic| nic.sriov = virtual_functions(7, present))
-        .detailed(NIC, |detail| detail.enabled_vfs = Some(enabled));
+        .detailed(NIC, |detail| detail.vf_count = Some(enabled));
     present.iter().fold(host, |host, vf| host.with(vf, |vf| vf.physical_function = Some(at(NIC))))
 }
 

@@ -66,18 +66,18 @@ fn detail() -> impl Strategy<Value = Detail> {
         vgpu,
         proptest::option::of(any_of(&DRIVERS)),
     )
-        .prop_map(
-            |(link, port_type, acs, resizable_bars, enabled_vfs, vgpu, driver_override)| Detail {
+        .prop_map(|(link, port_type, acs, resizable_bars, vf_count, vgpu, driver_override)| {
+            Detail {
                 link,
                 port_type,
                 acs,
                 resizable_bars,
-                enabled_vfs,
+                vf_count,
                 vgpu,
                 driver_override: driver_override.map(String::from),
                 ..Detail::default()
-            },
-        )
+            }
+        })
 }
 
 fn function() -> impl Strategy<Value = Function> {

@@ -1,14 +1,10 @@
-//! Recordings: everything that was read of a host, in one file, to look at elsewhere.
+//! Makes a recording: everything that was read of a host, in one file, to look at elsewhere.
 //!
 //! A recording is made by reading the host in all ways that there are and noting what is read, so that it has exactly
-//! what the readers need. It is a tar archive compressed by gzip, whose paths are those of the host; besides these it has
-//! a directory `handover` with what no file of the host's says.
+//! what the readers need. Its format is in [`crate::archive`].
 
 mod condense;
 mod disguise;
-mod entries;
-mod pack;
-mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -17,45 +13,17 @@ use std::path::Path;
 use model::doctor::Platform;
 use model::{Address, Holder, Host, HostError, Inventory};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::{self, Entries, Entry, FORMAT, Facts, Kind};
 use crate::linux_host::LinuxHost;
 use crate::platform;
 use crate::root::Trace;
 use condense::{Interest, condense};
 use disguise::Disguise;
 pub use disguise::Private;
-pub(crate) use entries::{Entries, Entry, Kind};
-pub use unpack::Damage;
-pub(crate) use unpack::unpack;
-
-/// The format of recordings that this version writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
-
-/// Where a recording says what it is.
-const FACTS: &str = "handover/recording.json";
-/// What could not be read, and the number of the error.
-const ERRORS: &str = "handover/errors";
-/// Block devices that somebody had for himself.
-pub(crate) const CLAIMED: &str = "handover/claimed";
 
 const HOST_NAME: &str = "proc/sys/kernel/hostname";
-
-/// What a recording says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
-    /// The format.
-    pub format: u32,
-    /// The version of Handover that made it.
-    pub handover: String,
-    /// When it was made, in UTC.
-    pub recorded: String,
-    /// Whether it was made by root, who may read everything.
-    pub as_root: bool,
-    /// Whether serial numbers and names were replaced.
-    pub replaced: bool,
-}
 
 /// A recording, ready to be written.
 #[derive(Debug)]
@@ -163,7 +131,7 @@ impl Recording {
     /// # Errors
     /// The writer's.
     pub fn write(&self, into: impl Write) -> std::io::Result<()> {
-        pack::pack(&self.entries, &self.facts, into)?.flush()
+        archive::pack(&self.entries, &self.facts, into)?.flush()
     }
 }
 

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use tar::{Archive, EntryType, Header};
 
 use super::entries::{Entry, Kind};
+use super::tree::{Growing, Tree, Unfit, components};
 use super::{CLAIMED, ERRORS, FACTS, FORMAT, Facts};
-use crate::root::{Growing, Tree, Unfit, components};
 
 /// What is accepted.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. So one directory and one link
 //! a node tell all of a host, and no directory below a function needs to be looked into.
 
-mod place;
+mod class_path;
 pub mod vfio;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,8 +13,8 @@ use model::Address;
 use uuid::Uuid;
 
 use crate::root::Root;
-use place::Place;
-pub use place::{address_of, below};
+use class_path::ClassPath;
+pub use class_path::{address_of, below};
 
 /// Major and minor number.
 pub type Number = (u32, u32);
@@ -145,7 +145,7 @@ fn characters(root: &Root, nodes: &mut Nodes) {
             nodes.vfio_groups.extend(group.map(|group: u32| (group, number)));
             continue;
         };
-        let place = Place::of(rest);
+        let place = ClassPath::of(rest);
         // Whoever reads an input device (a card's jack detection, say) can lose it at any time.
         if place.is_input() {
             continue;
@@ -194,11 +194,11 @@ fn disks(root: &Root) -> Vec<Disk> {
     for (entry, target) in links(root, "sys/dev/block") {
         let Some(number) = device_number(&entry) else { continue };
         if let Some((address, rest)) = below(&target) {
-            let place = Place::of(rest);
+            let place = ClassPath::of(rest);
             let (name, partition) = (place.name.to_owned(), place.is_partition());
             disks.push(Disk { address, name, number, partition });
         } else if let Some((_, rest)) = target.rsplit_once("/nvme-subsystem/") {
-            let place = Place::of(rest);
+            let place = ClassPath::of(rest);
             let (name, partition) = (place.name.to_owned(), place.is_partition());
             let head = if partition { place.parent } else { place.name };
             heads.entry(head.to_owned()).or_default().push((name, number, partition));
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_node_is_where_udev_puts_it() {
         let path = |rest: &str, number| {
-            let place = Place::of(rest);
+            let place = ClassPath::of(rest);
             let address = "0000:01:00.0".parse().unwrap();
             let (name, dir) = (place.name.to_owned(), place.dir());
             Character { address, name, number, dir, mdev: None }.path()

@@ -7,7 +7,7 @@ use super::namespace;
 /// The end of a device's path in sysfs. A device of a class is in a directory of the class's name, `drm/card0`, unless
 /// it belongs to another device of a class, `sound/card0/pcmC0D3p` (`get_device_parent` in drivers/base/core.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct ClassPath<'a> {
     /// The device's name.
     pub name: &'a str,
     /// What it is in.
@@ -16,7 +16,7 @@ pub struct Place<'a> {
     above: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ClassPath<'a> {
     /// Reads the part of a path below a function.
     pub fn of(rest: &'a str) -> Self {
         let mut parts = rest.rsplit('/');
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn partitions_are_told_from_disks_and_namespaces() {
         for part in ["block/sda/sda1", "nvme/nvme0/nvme0n1/nvme0n1p1", "block/vda/vda14"] {
-            assert!(Place::of(part).is_partition(), "{part}");
+            assert!(ClassPath::of(part).is_partition(), "{part}");
         }
         for whole in ["block/sda", "nvme/nvme0/nvme0n1", "nvme-subsys0/nvme0n2", "sda"] {
-            assert!(!Place::of(whole).is_partition(), "{whole}");
+            assert!(!ClassPath::of(whole).is_partition(), "{whole}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The real host: [`model::Host`] on Linux.
 
+mod detail;
+mod examining;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +14,17 @@ use model::{
 };
 use rustix::fd::OwnedFd;
 
-use crate::detail::Depth;
+use crate::device_lock::{Locks, Turn, lock_name};
 use crate::holders::Groups;
 use crate::inventory::{self, Catalogs, Scope};
 use crate::root::{Root, Trace};
-use crate::worker::{
-    Answer, Failure, Job, Locks, Missed, PoolConfig, Request, Turn, WorkerCommand, WorkerPool,
-    lock_name,
+use crate::worker_pool::{
+    Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, capacity, detail, health, holders, host_lock, mdevctl, platform, problem, reserve,
-    step,
+    as_found, capacity, health, holders, host_lock, mdevctl, platform, problem, reserve, step,
 };
+use detail::Depth;
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 

@@ -1,8 +1,8 @@
 //! An inventory that follows uevents is the one that a fresh reading gives, whatever happens and however late it is told.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../fake/mod.rs"]
 mod fake;
-#[path = "live/world.rs"]
 mod world;
 
 use std::sync::Arc;

@@ -11,10 +11,11 @@ pub(crate) use processes::unit;
 use model::{Address, Group, Holder, HostError, Inventory, Mdev};
 use uuid::Uuid;
 
-use crate::inventory::{DEVICES, mdevs_of};
+use crate::function_files::DEVICES;
+use crate::inventory::mdevs_of;
 use crate::nodes::{self, Nodes};
 use crate::root::Root;
-use processes::{Hit, Lookup, What};
+use processes::{Hit, Lookup, OpenNode};
 
 /// What is in each IOMMU group: functions, and mediated devices with their parents.
 #[derive(Debug, Default)]
@@ -139,15 +140,15 @@ fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
         let mut held: Vec<(Address, Option<Uuid>, String)> = Vec::new();
         for what in &hit.nodes {
             match what {
-                What::Character(index) => {
+                OpenNode::Character(index) => {
                     let node = nodes.characters.get(*index);
                     held.extend(node.map(|node| (node.address, node.mdev, node.path())));
                 }
-                What::Disk(index) => {
+                OpenNode::Disk(index) => {
                     let disk = nodes.disks.get(*index);
                     held.extend(disk.map(|disk| (disk.address, None, disk.path())));
                 }
-                What::VfioGroup(number) => {
+                OpenNode::VfioGroup(number) => {
                     let members = groups.0.get(number).map(Vec::as_slice).unwrap_or_default();
                     let path = || format!("/dev/vfio/{number}");
                     held.extend(members.iter().map(|(at, mdev)| (*at, *mdev, path())));

@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::memory::components;
-use crate::record::{Entry, Kind};
+use super::entries::{Entry, Kind};
+
+/// The names in a path.
+pub fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty() && *name != ".")
+}
 
 /// All files of a recording.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub struct Node {
     /// While the tree is built, the directory that it is in; then where in the order that is in it begins and ends.
     family: Family,
     /// What it is.
-    pub what: What,
+    pub what: NodeKind,
     /// Permission bits.
     pub mode: u16,
     /// The owner's number.
@@ -52,7 +56,7 @@ enum Family {
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum NodeKind {
     /// A directory.
     Directory,
     /// A symbolic link, and where it leads.
@@ -154,12 +158,12 @@ impl Growing {
     /// Adds a file. Directories that have no entry of their own are there as well.
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<(), Unfit> {
         let what = match entry.kind {
-            Kind::Directory => What::Directory,
-            Kind::Link(target) => What::Link(self.number(target.as_bytes())?),
-            Kind::File(Some(content)) => What::File(self.number(&content)?),
-            Kind::File(None) => What::Unread,
-            Kind::Device { block, number } => What::Device { block, number },
-            Kind::Other => What::Other,
+            Kind::Directory => NodeKind::Directory,
+            Kind::Link(target) => NodeKind::Link(self.number(target.as_bytes())?),
+            Kind::File(Some(content)) => NodeKind::File(self.number(&content)?),
+            Kind::File(None) => NodeKind::Unread,
+            Kind::Device { block, number } => NodeKind::Device { block, number },
+            Kind::Other => NodeKind::Other,
         };
         let mut at = 0;
         for name in components(path) {
@@ -186,7 +190,7 @@ impl Growing {
     /// The text of a file that was read.
     pub fn text(&self, path: &str) -> Option<&str> {
         let node = self.nodes.get(index(self.find(path)?))?;
-        let What::File(content) = node.what else { return None };
+        let NodeKind::File(content) = node.what else { return None };
         std::str::from_utf8(self.texts.get(index(content))?).ok()
     }
 
@@ -268,7 +272,7 @@ impl Growing {
 impl Node {
     /// A directory that was not spoken of yet.
     const fn new(name: Text, parent: u32) -> Self {
-        let what = What::Directory;
+        let what = NodeKind::Directory;
         let family = Family::Parent(parent);
         Self { name, family, what, mode: 0o755, uid: 0, gid: 0, error: None, said: false }
     }
@@ -325,7 +329,7 @@ mod tests {
             for (path, content) in &files {
                 let node = walk(&tree, path).unwrap();
                 let text = match node.what {
-                    What::File(text) => Some(tree.text(text)),
+                    NodeKind::File(text) => Some(tree.text(text)),
                     _ => None,
                 };
                 prop_assert_eq!(text, Some(content.as_bytes()));

@@ -3,7 +3,7 @@
 use model::doctor::{Facts, Platform};
 use model::{Address, Examining, Host, HostError, Inventory};
 
-use crate::linux_host::LinuxHost;
+use super::LinuxHost;
 use crate::platform;
 
 impl LinuxHost {

@@ -4,14 +4,14 @@ use model::Address;
 
 /// The place of a function: `../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0` is behind the bridge `02.0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct BusPath {
     /// The bridges above it, from the root bus down; empty on a root bus.
     pub bridges: Vec<Address>,
     /// The device and function numbers from the root bus down, which survive bus renumbering: `02.0/00.0`.
     pub slot_path: String,
 }
 
-impl Place {
+impl BusPath {
     /// Reads the target of the link of a function.
     pub fn of_link(target: &str) -> Self {
         let mut place = Self::default();
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_bridge_is_the_next_function_above_on_the_same_root_bus() {
         let at = |target: &str| {
-            let place = Place::of_link(target);
+            let place = BusPath::of_link(target);
             (place.bridges.last().map(|bridge| bridge.to_string()), place.slot_path)
         };
         assert_eq!(at("../../../devices/pci0000:00/0000:00:1f.2"), (None, "1f.2".into()));

@@ -7,21 +7,20 @@ mod link;
 mod mig;
 mod names;
 mod partitions;
-mod reader;
 mod registers;
 
 use model::{Address, Detail, Function};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::as_found;
-use crate::inventory::{DEVICES, senseless, unreadable};
+use crate::function_files::{self, DEVICES};
+use crate::inventory::{sriov_note, unreadable};
 use crate::problem::words;
 use crate::root::{Dir, Root};
+use crate::sriov::Sriov;
 pub use config::{Config, WHOLE};
 pub use link::baseline as link_baseline;
 pub use partitions::vgpu_types;
-pub use reader::{Depth, Reader, complete};
 pub use registers::serial_number;
 
 /// A function whose detail is wanted.
@@ -67,16 +66,14 @@ pub fn read(root: &Root, question: Question) -> Reading {
 
 fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
     let Reading { detail, notes, .. } = reading;
-    match as_found::driver_override(dir) {
+    match function_files::driver_override(dir) {
         Ok(set) => detail.driver_override = set,
         Err(Errno::NOENT) => {}
         Err(errno) => notes.push(unreadable("driver_override", errno)),
     }
-    match dir.attribute("sriov_numvfs").map(|text| text.parse().map_err(|_| text)) {
-        Ok(Ok(enabled)) => detail.enabled_vfs = Some(enabled),
-        Ok(Err(text)) => notes.push(senseless("sriov_numvfs", &text)),
-        Err(Errno::NOENT) => {}
-        Err(errno) => notes.push(unreadable("sriov_numvfs", errno)),
+    match Sriov::of(dir).vf_count() {
+        Ok(count) => detail.vf_count = Some(count),
+        Err(unread) => notes.extend(sriov_note(&unread)),
     }
     detail.mdev_types = partitions::mdev_types(dir);
     detail.vgpu = partitions::vgpu(dir);

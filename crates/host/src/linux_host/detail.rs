@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use model::{Address, Detail, Inventory, Lock};
 
-use super::{Question, Reading, asleep, read};
+use crate::detail::{Question, Reading, asleep, read};
+use crate::device_lock::Locks;
 use crate::inventory::Catalogs;
+use crate::parallel;
 use crate::root::Root;
-use crate::spread;
-use crate::worker::{Answer, Failure, Job, Locks, Request, WorkerPool};
+use crate::worker_pool::{Answer, Failure, Job, Request, WorkerPool};
 
 /// How long the detail of a function may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -111,10 +112,10 @@ impl Reader<'_> {
 
     fn ask(&self, questions: &[Question]) -> Vec<Reading> {
         match self {
-            Self::Here(root) => spread::map(questions, |question| read(root, *question)),
+            Self::Here(root) => parallel::map(questions, |question| read(root, *question)),
             Self::Workers { .. } => {
                 let batches: Vec<&[Question]> = questions.chunks(BATCH).collect();
-                spread::map(&batches, |batch| self.batch(batch)).into_iter().flatten().collect()
+                parallel::map(&batches, |batch| self.batch(batch)).into_iter().flatten().collect()
             }
         }
     }

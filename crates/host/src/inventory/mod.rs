@@ -24,19 +24,18 @@ use std::sync::{Mutex, PoisonError};
 use model::{Address, Function, HostError, Inventory, VirtualFunctions};
 use rustix::io::Errno;
 
+use crate::bus_path::BusPath;
+use crate::function_files::DEVICES;
 use crate::nodes::{self, Nodes};
-use crate::place::Place;
+use crate::parallel;
 use crate::problem::{self, words};
 use crate::root::{Dir, Root};
-use crate::spread;
+use crate::sriov;
 
-pub(crate) use function::{senseless, unreadable};
+pub(crate) use function::{note as sriov_note, unreadable};
 pub(crate) use mdevs::{MDEVS, of as mdevs_of};
 pub(crate) use modalias::Modalias;
 pub(crate) use modules::{matches, module_present};
-
-/// Where the functions' links are.
-pub(crate) const DEVICES: &str = "sys/bus/pci/devices";
 
 /// How much of a listing is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     let refused = |errno| problem::file(root, "list", DEVICES, errno);
     let bus = root.dir(DEVICES).map_err(refused)?;
     let listed = bus.names(".").map_err(refused)?;
-    let found = spread::map(&listed, |name| on_bus(root, &bus, name, scope));
+    let found = parallel::map(&listed, |name| on_bus(root, &bus, name, scope));
     let mut functions: BTreeMap<Address, Function> =
         found.into_iter().flatten().map(|function| (function.address, function)).collect();
     virtual_functions(root, &mut functions);
@@ -150,7 +149,7 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
         return None;
     }
     if let Some(link) = link {
-        function.path = Place::of_link(&link).bridges;
+        function.path = BusPath::of_link(&link).bridges;
     }
     Some(function)
 }
@@ -165,16 +164,11 @@ fn virtual_functions(root: &Root, functions: &mut BTreeMap<Address, Function>) {
     for (physical, address) in pairs {
         let Some(function) = functions.get_mut(&physical) else { continue };
         let sriov = function.sriov.get_or_insert_with(|| VirtualFunctions {
-            total: total_vfs(root, physical),
+            total: sriov::total_of(root, physical),
             ..VirtualFunctions::default()
         });
         sriov.present.push(address);
     }
-}
-
-fn total_vfs(root: &Root, physical: Address) -> u16 {
-    let text = root.attribute(&format!("{DEVICES}/{physical}/sriov_totalvfs"));
-    text.ok().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Tells functions of what their drivers made.

@@ -9,7 +9,6 @@ mod keep;
 mod memory;
 mod status;
 mod trace;
-mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +17,10 @@ use rustix::io::Errno;
 
 pub use dir::Dir;
 pub use keep::Before;
-pub(crate) use memory::components;
 pub use status::{FileKind, Status};
 pub(crate) use trace::Trace;
-pub(crate) use tree::{Growing, Tree, Unfit};
 
-use crate::record;
+use crate::archive;
 
 /// This process's executable, by which it starts itself again as a worker. It stays right when the file on disk is
 /// replaced by a newer one.
@@ -48,7 +45,8 @@ impl Root {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let host = path == Path::new("/");
         let top = if !host && std::fs::metadata(path)?.is_file() {
-            let tree = record::unpack(std::fs::File::open(path)?).map_err(std::io::Error::other)?;
+            let tree =
+                archive::unpack(std::fs::File::open(path)?).map_err(std::io::Error::other)?;
             Dir::of_recording(Arc::new(tree))
         } else {
             Dir::of_files(path, host)?

@@ -15,7 +15,7 @@ pub mod userland;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub use initrd::Initrd;
 pub use kernel::{Choice, Kernel};
@@ -44,7 +44,7 @@ impl Images {
         let packages = Packages::open(&cache)?;
         let builder = Builder { cache: &cache, packages: &packages };
         let (tools, root) = userland::ready(&builder)?;
-        let kernel = kernel::ready(&builder, &tools, choice)?;
+        let kernel = chosen_kernel(&builder, &tools, choice)?;
         let modules = kernel::image(&builder, &tools, &kernel)?;
         let layer = module::ready(&builder, &tools, &kernel)?;
         let guest = guest::ready(&builder, &tools, &kernel)?;
@@ -78,4 +78,19 @@ pub struct Builder<'a> {
 /// that editing one needs no new build of this program.
 pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The kernel that was chosen.
+fn chosen_kernel(builder: &Builder, tools: &Tree, choice: Choice) -> Result<Kernel> {
+    match choice {
+        Choice::Stock => stock::ready(builder, tools),
+        Choice::Slim => match slim::find(builder)? {
+            Some(kernel) => Ok(kernel),
+            None => bail!("the slim kernel is not built: `cargo lab build --slim` (some minutes)"),
+        },
+        Choice::Auto => match slim::find(builder)? {
+            Some(kernel) => Ok(kernel),
+            None => stock::ready(builder, tools),
+        },
+    }
 }

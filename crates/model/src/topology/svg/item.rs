@@ -1,0 +1,58 @@
+//! What is drawn: cards, and boxes around them.
+
+use crate::topology::{Part, Place, RootBus};
+
+/// The width of a card.
+pub const CARD: u32 = 248;
+/// The height of a line in a card.
+pub const LINE: u32 = 16;
+
+/// Something with a place on the page.
+#[derive(Debug)]
+pub struct Item<'a> {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+    pub what: Shape<'a>,
+}
+
+/// What is drawn.
+#[derive(Debug)]
+pub enum Shape<'a> {
+    /// The functions of one slot; the first is the one that it is named by.
+    Card { functions: Vec<&'a Place>, behind: Vec<&'a Place> },
+    /// Several things behind one bridge, or on one root bus.
+    Box { title: Title<'a>, behind: Vec<&'a Place>, inner: Vec<Item<'a>> },
+}
+
+/// What a box stands for.
+#[derive(Debug)]
+pub enum Title<'a> {
+    Bridge(&'a Place),
+    RootBus(&'a RootBus),
+}
+
+impl<'a> Item<'a> {
+    pub const fn new(what: Shape<'a>) -> Self {
+        Self { x: 0, y: 0, width: 0, height: 0, what }
+    }
+
+    /// The functions of this card, where it is of the same slot.
+    pub fn slot_of(&mut self, place: &Place) -> Option<&mut Vec<&'a Place>> {
+        let Shape::Card { functions, .. } = &mut self.what else { return None };
+        let same = functions.first().is_some_and(|first| {
+            first.part == Part::Device && first.address.same_slot(place.address)
+        });
+        same.then_some(functions)
+    }
+
+    pub fn put_behind(&mut self, bridge: &'a Place) {
+        let (Shape::Card { behind, .. } | Shape::Box { behind, .. }) = &mut self.what;
+        behind.insert(0, bridge);
+    }
+
+    pub const fn is_card(&self) -> bool {
+        matches!(self.what, Shape::Card { .. })
+    }
+}

@@ -17,6 +17,7 @@ mod host_lock;
 mod ids;
 mod inventory;
 mod machine;
+mod mark;
 mod mistake;
 mod names;
 mod partition;
@@ -47,6 +48,7 @@ pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
     MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
+pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,

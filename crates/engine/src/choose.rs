@@ -99,7 +99,8 @@ impl Core {
         let mut barred = self.unwell()?;
         let named = wants.iter().any(|want| matches!(want.what, What::Mdev(_)));
         let definitions = if named { self.host.mdev_definitions() } else { Vec::new() };
-        // Who uses what is asked only of what would be taken: it costs a look at all processes.
+        // Whose marks there are, and who uses what, is asked only of what would be taken: the latter costs a look at all
+        // processes.
         loop {
             let scene = Scene {
                 inventory: &inventory,
@@ -115,6 +116,11 @@ impl Core {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
+            let marked = self.marked(&taken)?;
+            if !marked.is_empty() {
+                barred.extend(marked);
+                continue;
+            }
             let holders = self.holders(&taken)?;
             let used = users(&holders, evict);
             if used.is_empty() {

@@ -158,8 +158,9 @@ impl Core {
         self.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
     }
 
-    /// A person says that a device is well again: what was left of its hand-over is undone now.
-    pub fn clear(&self, key: &str) -> Result<(), Refusal> {
+    /// A person says that a device is well again: what was left of its hand-over is undone now. Gives what that person should
+    /// know.
+    pub fn clear(&self, key: &str) -> Result<Vec<String>, Refusal> {
         let address = self.address_of(key)?;
         let claims = self.store.read(StoredClaim::all)?;
         let mut functions = BTreeSet::from([address]);
@@ -192,9 +193,11 @@ impl Core {
         for address in &functions {
             self.retry_vf_counts(Some(*address))?;
         }
+        let notes = self.clear_marks(&functions)?;
         self.write(Durability::Power, |tx| {
             functions.iter().try_for_each(|address| Health::clear(tx, *address))
-        })
+        })?;
+        Ok(notes)
     }
 
     /// A function by its address, or by the id or name of its registration.

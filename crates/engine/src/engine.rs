@@ -127,11 +127,12 @@ impl Engine {
     }
 
     /// A person says that a wedged or quarantined device is well again, by its address or registration; what was left
-    /// of its hand-over is undone now.
+    /// of its hand-over is undone now. So is the mark of another Handover's claim, which that person says is not needed any
+    /// more. Gives what is to be known.
     ///
     /// # Errors
-    /// `not_found`; `device_wedged` or `undo_failed` where it still cannot be given back.
-    pub fn clear_device(&self, key: &str) -> Result<(), Refusal> {
+    /// `not_found`; `in_use` where something uses what another Handover claimed; `device_wedged` or `undo_failed` where it still cannot be given back.
+    pub fn clear_device(&self, key: &str) -> Result<Vec<String>, Refusal> {
         self.core.clear(key)
     }
 

@@ -1,6 +1,7 @@
 //! Bringing devices back that nobody of ours has and that are not with their own drivers: left on vfio by a script, reserved
 //! for a driver that never came, or wedged and well again. What a recovery script does, without its dangers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{Address, Function, Observed, PowerControl, Refusal, Step};
@@ -28,11 +29,18 @@ impl Core {
             asked.is_empty() && left || asked.contains(&function.address)
         };
         let unwell = self.unwell_functions()?;
+        let mut unowned = BTreeSet::new();
+        if asked.is_empty() {
+            let all: Vec<Address> = inventory.functions.keys().copied().collect();
+            unowned = self.marked_by_nothing(&all)?.into_keys().collect();
+        }
         let wanted: Vec<Address> = inventory
             .functions
             .values()
             .filter(|function| {
-                displaced(function) || (asked.is_empty() && unwell.contains(&function.address))
+                displaced(function)
+                    || (asked.is_empty() && unwell.contains(&function.address))
+                    || unowned.contains(&function.address)
             })
             .map(|function| function.address)
             .collect();
@@ -54,6 +62,7 @@ impl Core {
 
     fn recover_device(&self, function: &Function) -> Result<Recovered, Refusal> {
         let address = function.address;
+        self.expect_no_other_store(address)?;
         if self.store.read(StoredClaim::all)?.iter().any(|claim| {
             claim.claim.covers(address) && claim.claim.state == model::ClaimState::Wedged
         }) || self.unwell_functions()?.contains(&address)
@@ -123,7 +132,10 @@ impl Core {
         let Some(found) = found.into_iter().next() else {
             return Err(model::no_such_function(address));
         };
-        Ok(steps(function, found.driver_override))
+        let mut steps = steps(function, found.driver_override);
+        let unowned = self.marked_by_nothing(&[address])?;
+        steps.extend(unowned.into_iter().map(|(address, mark)| Step::Unmark { address, mark }));
+        Ok(steps)
     }
 
     fn walk_back(

@@ -11,6 +11,7 @@ mod give_back;
 mod images;
 mod instances;
 mod look_after;
+mod marks;
 mod observer;
 mod operation;
 mod perform;

@@ -1,6 +1,6 @@
 //! Refusals that several parts of the engine give, and how errors of the ports become them.
 
-use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Refusal};
+use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
 use crate::HealthState;
 use crate::store::{Health, OpenOperation};
@@ -89,6 +89,27 @@ pub fn used(holder: &Holder) -> Refusal {
         Code::InUse,
         format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
         remedy,
+    )
+}
+
+/// A function has the mark of another store's claim.
+pub fn marked_by_another(address: Address, mark: &Mark) -> Refusal {
+    Refusal::new(
+        Code::InUse,
+        format!("{address} is claimed by another Handover: {}", mark.describe()),
+        format!(
+            "release it there: handover release {}; where that Handover is gone for good: handover device clear {address}",
+            mark.claim
+        ),
+    )
+}
+
+/// A function has the mark of a claim of ours that is not there any more.
+pub fn marked_by_nothing(address: Address, mark: &Mark) -> Refusal {
+    Refusal::new(
+        Code::InUse,
+        format!("{address} is marked as the claim {}'s, of which nothing is recorded", mark.claim),
+        format!("handover recover {address}"),
     )
 }
 

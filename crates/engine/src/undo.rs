@@ -267,7 +267,7 @@ impl Restoring<'_> {
     /// One restoring step; `rest` are those that follow.
     fn step(&mut self, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
         let Some(address) = step.address() else { return Ok(()) };
-        if self.left.contains(&address) {
+        if self.left.contains(&address) && !self.only_marked(address, step) {
             return Ok(());
         }
         let facts = step.facts();
@@ -304,6 +304,13 @@ impl Restoring<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a function that is left to another tool is the claim's only by its mark, which this step takes away. One that
+    /// could not be given back keeps it, as its claim stays too.
+    fn only_marked(&self, address: Address, step: &Step) -> bool {
+        matches!(step, Step::Unmark { .. })
+            && !self.outcome.failed.iter().any(|failed| failed.address == address)
     }
 
     /// A function that is not on its bus: a worker may have died between removing it and finding it again, and giving

@@ -126,7 +126,10 @@ impl Core {
         let ours = |address: &Address| {
             claims.iter().find(|claim| claim.claim.covers(*address) || claim.claim.pins(*address))
         };
-        let Some(claim) = vfs.iter().chain([&address]).find_map(ours) else { return Ok(()) };
+        let Some(claim) = vfs.iter().chain([&address]).find_map(ours) else {
+            let all: Vec<Address> = vfs.iter().copied().chain([address]).collect();
+            return self.marked(&all)?.into_values().next().map_or(Ok(()), Err);
+        };
         Err(Refusal::new(
             Code::InUse,
             format!(

@@ -112,6 +112,7 @@ fn a_dry_run_tells_the_steps_and_does_none() {
     insta::assert_snapshot!(steps.join("\n"), @r"
     load vfio_iommu_type1
     load vfio_pci
+    mark 0000:03:00.0 as claimed
     set power control of 0000:03:00.0 to on
     reserve 0000:03:00.0 for vfio-pci
     take 0000:03:00.0 from e1000e

@@ -201,6 +201,7 @@ fn the_journal_tells_what_was_done() {
         [
             "load vfio_iommu_type1".to_owned(),
             "load vfio_pci".to_owned(),
+            format!("mark {NIC} as claimed"),
             format!("set power control of {NIC} to on"),
             format!("reserve {NIC} for vfio-pci"),
             format!("take {NIC} from e1000e"),

@@ -19,6 +19,7 @@ mod host_lock;
 mod ids;
 mod inventory;
 mod machine;
+mod mark;
 mod mistake;
 mod names;
 mod partition;
@@ -51,6 +52,7 @@ pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
     MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
+pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::reserve::Reserved;
 use crate::{
-    Address, AsFound, ClaimedMember, Function, Inventory, MdevDefinition, Mechanism, NodeAccess,
-    Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode, is_vfio,
+    Address, AsFound, ClaimedMember, Function, Inventory, Mark, MdevDefinition, Mechanism,
+    NodeAccess, Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode,
+    is_vfio,
 };
 
 /// The steps that prepare a claim. The parts are independent of each other: they may be prepared at the same time.
@@ -42,6 +43,8 @@ pub struct Given<'a> {
     pub vf_settings: &'a BTreeMap<Address, VfSettings>,
     /// Mediated devices that mdevctl has definitions of: those stay as they are.
     pub definitions: &'a [MdevDefinition],
+    /// What tells other Handovers whose the functions are then.
+    pub mark: &'a Mark,
     /// Who shall be able to open what is prepared.
     pub uid: u32,
     /// Whether the functions' own VFIO nodes, for iommufd, shall be open to that user too.
@@ -77,7 +80,8 @@ impl Given<'_> {
     }
 
     fn part(&self, part: &Part) -> Vec<Step> {
-        let mut steps = self.make(part);
+        let mut steps = self.marks(part);
+        steps.extend(self.make(part));
         if part.is_bound() {
             let taken = self.taken(part);
             for (function, found) in &taken {
@@ -88,6 +92,12 @@ impl Given<'_> {
         }
         steps.extend(self.grants(part));
         steps
+    }
+
+    /// Marks all that is taken from the host, before anything else is done with it. The parent of a part stays the host's.
+    fn marks(&self, part: &Part) -> Vec<Step> {
+        let mark = |address: Address| Step::Mark { address, mark: self.mark.clone() };
+        self.taken(part).into_iter().map(|(function, _)| mark(function.address)).collect()
     }
 
     /// What makes the part of a device before it can be given to anybody.

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     Address, AsFound, Availability, Exit, HostError, HostLock, HostLockError, Inventory,
-    LinkBaseline, Lock, MachineHandle, MachineSpec, MdevDefinition, NodeAccess, Observed, Presence,
-    Step, VfSettings,
+    LinkBaseline, Lock, MachineHandle, MachineSpec, Mark, MdevDefinition, NodeAccess, Observed,
+    Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
@@ -106,6 +106,12 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where a node is there and cannot be read.
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError>;
+
+    /// The marks that claims left on these functions, of whatever store. A host that cannot keep marks has none.
+    ///
+    /// # Errors
+    /// Where a mark is there and cannot be read.
+    fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError>;
 
     /// Who uses these functions now: open device nodes and mappings, mounted block devices, network interfaces that
     /// carry the default route.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
-    GuestSlot, Id, Inventory, Mdev, NodeAccess, Part, PowerControl, Role, Step, VfioSupport,
+    GuestSlot, Id, Inventory, Mark, Mdev, NodeAccess, Part, PowerControl, Role, Step, VfioSupport,
     VirtualFunctions, plan, restoring,
 };
 use proptest::prelude::*;
@@ -164,6 +164,10 @@ fn planned(
     planned_as(inventory, members, &found(inventory, members), nodes, uid)
 }
 
+fn mark() -> Mark {
+    Mark { store: Uuid::nil(), claim: Uuid::nil(), state_dir: "/var/lib/handover".into() }
+}
+
 fn planned_as(
     inventory: &Inventory,
     members: &[ClaimedMember],
@@ -172,9 +176,11 @@ fn planned_as(
     uid: u32,
 ) -> Vec<Step> {
     let vf_settings = BTreeMap::new();
+    let mark = mark();
     let given = plan::Given {
         inventory,
         found,
+        mark: &mark,
         nodes,
         definitions: &[],
         vf_settings: &vf_settings,
@@ -234,6 +240,8 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     insta::assert_snapshot!(words(&steps), @r"
     load vfio_iommu_type1
     load vfio_pci
+    mark 0000:01:00.0 as claimed
+    mark 0000:01:00.1 as claimed
     set power control of 0000:01:00.0 to on
     reserve 0000:01:00.0 for vfio-pci
     take 0000:01:00.0 from nouveau
@@ -254,10 +262,12 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     take 0000:01:00.1 from vfio-pci
     give 0000:01:00.1 back to snd_hda_intel
     set power control of 0000:01:00.1 to auto
+    take the mark of 0000:01:00.1 away
     clear the reservation of 0000:01:00.0
     take 0000:01:00.0 from vfio-pci
     give 0000:01:00.0 back to nouveau
     set power control of 0000:01:00.0 to auto
+    take the mark of 0000:01:00.0 away
     ");
 }
 
@@ -286,6 +296,7 @@ struct Shown {
     driver: Option<String>,
     driver_override: Option<String>,
     power: PowerControl,
+    mark: Option<Mark>,
 }
 
 fn apply(mut now: Shown, step: &Step) -> Shown {
@@ -304,6 +315,14 @@ fn apply(mut now: Shown, step: &Step) -> Shown {
             now.power = PowerControl::Auto;
         }
         Step::SetPower { to, .. } => now.power = *to,
+        Step::Mark { mark, .. } => {
+            assert_eq!(now.mark, None, "marked twice");
+            now.mark = Some(mark.clone());
+        }
+        Step::Unmark { mark, .. } => {
+            assert_eq!(now.mark.as_ref(), Some(mark), "another's mark is taken away");
+            now.mark = None;
+        }
         Step::LoadModule { .. } | Step::GrantGroup { .. } => {}
         other => panic!("no step of a hand-over of whole functions: {other:?}"),
     }
@@ -328,7 +347,7 @@ proptest! {
             found.power = Some(power);
             found.driver_override = driver_override.clone();
         }
-        let before = Shown { driver, driver_override, power };
+        let before = Shown { driver, driver_override, power, mark: None };
         let mut steps = planned_as(&inventory, &members, &found, &BTreeMap::new(), 1);
         steps.truncate(cut);
         let there = steps.iter().fold(before.clone(), apply);

@@ -5,7 +5,15 @@
 use model::{LocksBesides, NodeAccess, PowerControl, Step, StepKind, VfSettings, VfioNode};
 use uuid::Uuid;
 
-const JOURNAL: [(StepKind, &str); 23] = [
+const JOURNAL: [(StepKind, &str); 25] = [
+    (
+        StepKind::Mark,
+        r#"{"step":"mark","address":"0000:01:00.0","mark":{"store":"00000000-0000-0000-0000-000000000001","claim":"00000000-0000-0000-0000-000000000002","state_dir":"/var/lib/handover"}}"#,
+    ),
+    (
+        StepKind::Unmark,
+        r#"{"step":"unmark","address":"0000:01:00.0","mark":{"store":"00000000-0000-0000-0000-000000000001","claim":"00000000-0000-0000-0000-000000000002","state_dir":"/var/lib/handover"}}"#,
+    ),
     (StepKind::LoadModule, r#"{"step":"load_module","module":"vfio_pci"}"#),
     (
         StepKind::SetOverride,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use model::{
     Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, MdevDefinition, NodeAccess, Observed,
-    Step, VfSettings,
+    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, NodeAccess,
+    Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -150,6 +150,14 @@ impl Host for SimHost {
         let mut nodes = self.inside().kernel.nodes.clone();
         nodes.retain(|group, _| groups.contains(group));
         Ok(nodes)
+    }
+
+    fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError> {
+        let inside = self.inside();
+        let mark = |address: &Address| {
+            Some((*address, inside.kernel.functions.get(address)?.mark.clone()?))
+        };
+        Ok(addresses.iter().filter_map(mark).collect())
     }
 
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use model::reserve::Reserved;
 use model::{
-    Address, Function, Host, Mac, NodeAccess, Observed, PowerControl, Step, VfSettings, VfioNode,
-    is_vfio,
+    Address, Function, Host, Mac, Mark, NodeAccess, Observed, PowerControl, Step, VfSettings,
+    VfioNode, is_vfio,
 };
 use proptest::prelude::*;
 use sim::{FunctionState, SimHost, Snapshot, gpus, server, workstation};
@@ -70,6 +70,13 @@ impl<'a> Candidates<'a> {
 
     fn binding(&mut self, function: &Function, state: &FunctionState) {
         let address = function.address;
+        self.steps.push(match &state.mark {
+            Some(mark) => Step::Unmark { address, mark: mark.clone() },
+            None => Step::Mark {
+                address,
+                mark: Mark { store: Uuid::nil(), claim: Uuid::nil(), state_dir: "/".into() },
+            },
+        });
         let vfio = Some("vfio-pci".to_owned());
         let to = if state.driver_override.is_none() { vfio } else { None };
         self.steps.push(Step::SetOverride { address, from: state.driver_override.clone(), to });
@@ -293,6 +300,8 @@ fn no_kind_of_step_is_left_out() {
     let (done, _) = walk(&host, &picks);
     let kinds: BTreeSet<String> = done.iter().map(|(_, step)| kind(step)).collect();
     for kind in [
+        "Mark",
+        "Unmark",
         "SetOverride",
         "Unbind",
         "Bind",

@@ -10,7 +10,7 @@ use engine::{JournalEvent, Observer};
 use host::worker_pool::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, NodeAccess, Observed, Step, VfSettings,
+    Inventory, LinkBaseline, Lock, Mark, NodeAccess, Observed, Step, VfSettings,
 };
 use sim::SimHost;
 
@@ -137,6 +137,10 @@ impl Host for WithWorkers {
 
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
         self.kernel(|sim| sim.group_nodes(groups))
+    }
+
+    fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError> {
+        self.kernel(|sim| sim.marks(addresses))
     }
 
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use model::{
-    Address, AsFound, Assembly, Checked, ClaimedMember, Host, HostError, Inventory, Lock,
+    Address, AsFound, Assembly, Checked, ClaimedMember, Host, HostError, Inventory, Lock, Mark,
     NodeAccess, Observed, Part, Step, plan, restoring,
 };
+use uuid::Uuid;
 
 mod parts;
 
@@ -30,6 +31,7 @@ pub fn check(host: &dyn Host, head: Address) -> Result<()> {
         perform(host, step)?;
     }
     prepared(host, &inventory, &part)?;
+    marks_are_kept(host, &part)?;
     for address in part.taken() {
         let link = found.iter().find(|one| one.address == address).and_then(|one| one.link);
         ensure!(host.check(address, link)? == Checked::Well, "{address} does not answer well");
@@ -38,17 +40,26 @@ pub fn check(host: &dyn Host, head: Address) -> Result<()> {
         perform(host, &step)?;
     }
     let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
+    ensure!(host.marks(&addresses)?.is_empty(), "a mark is left");
     let back = host.as_found(&addresses)?;
     ensure!(back == found, "the host is not as it was found: {found:?} is now {back:?}");
     ensure!(host.inventory()? == inventory, "the inventory changed: bindings, groups or nodes");
     Ok(())
 }
 
+/// The mark of a claim of the contract's.
+fn mark(claim: u128) -> Mark {
+    let state_dir = "/nowhere".into();
+    Mark { store: Uuid::from_u128(1), claim: Uuid::from_u128(claim), state_dir }
+}
+
 /// The steps for a part whose members were found so.
 fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
+    let mark = mark(1);
     let given = plan::Given {
         inventory,
         found,
+        mark: &mark,
         nodes: &BTreeMap::<u32, NodeAccess>::new(),
         vf_settings: &BTreeMap::new(),
         definitions: &[],
@@ -126,6 +137,29 @@ fn foreign_values_are_not_overwritten(host: &dyn Host, address: Address) -> Resu
         ensure!(host.perform(&step).is_err(), "\"{words}\" overwrites somebody else's change");
     }
     ensure!(host.as_found(&[address])? == before, "a refused step changed something");
+    Ok(())
+}
+
+/// What is taken has the claim's mark, and no other claim puts its own there or takes that one away.
+fn marks_are_kept(host: &dyn Host, part: &Part) -> Result<()> {
+    let taken: Vec<Address> = part.taken().collect();
+    let marks: BTreeMap<Address, Mark> = taken.iter().map(|one| (*one, mark(1))).collect();
+    ensure!(host.marks(&taken)? == marks, "the marks are {:?}", host.marks(&taken)?);
+    for address in taken {
+        for step in [Step::Mark { address, mark: mark(2) }, Step::Unmark { address, mark: mark(2) }]
+        {
+            let words = step.describe();
+            ensure!(
+                matches!(host.observe(&step)?, Observed::Other(_)),
+                "\"{words}\" does not see another claim's mark"
+            );
+            ensure!(host.perform(&step).is_err(), "\"{words}\" replaces another claim's mark");
+        }
+    }
+    ensure!(
+        host.marks(&part.taken().collect::<Vec<_>>())? == marks,
+        "a refused step changed a mark"
+    );
     Ok(())
 }
 

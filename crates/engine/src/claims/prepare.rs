@@ -75,6 +75,7 @@ impl Core {
             return Ok(Seen { inventory, holders: Vec::new() });
         }
         self.expect_same_assembly(&inventory, &claim.claim)?;
+        self.expect_not_marked(&claim.claim)?;
         Ok(Seen { inventory, holders: self.holders(taken)? })
     }
 
@@ -134,12 +135,14 @@ impl Core {
         let vf_settings = self.vf_settings(claim)?;
         let defines = claim.is_defined();
         let definitions = if defines { self.host.mdev_definitions() } else { Vec::new() };
+        let mark = self.mark_of(claim.id);
         let given = Given {
             inventory,
             found: &found,
             nodes: &nodes,
             vf_settings: &vf_settings,
             definitions: &definitions,
+            mark: &mark,
             uid: access.uid,
             device_nodes: access.device_nodes,
             reset: access.reset,

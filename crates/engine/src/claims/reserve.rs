@@ -2,7 +2,7 @@
 
 use model::choose::Chosen;
 use model::plan::Plan;
-use model::{Code, Refusal};
+use model::{ClaimState, Code, Refusal};
 use uuid::Uuid;
 
 use super::Access;
@@ -93,7 +93,12 @@ impl Core {
     pub fn dry_run(&self, request: &ClaimRequest) -> Result<(StoredClaim, Plan), Refusal> {
         check(request)?;
         let (claim, inventory) = match self.same_claim(request)? {
-            Some(mine) => (mine, self.sketch()?),
+            Some(mine) => {
+                if mine.claim.state == ClaimState::Reserved {
+                    self.expect_not_marked(&mine.claim)?;
+                }
+                (mine, self.sketch()?)
+            }
             None => {
                 let (claim, seen) = self.chosen_claim(Uuid::new_v4(), request)?;
                 (claim, seen.inventory)

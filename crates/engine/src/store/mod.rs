@@ -25,6 +25,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 pub use claims::StoredClaim;
 pub use devices::StoredDevice;
@@ -59,6 +60,7 @@ const STATEMENTS: usize = 128;
 pub struct Store {
     connection: Mutex<Writer>,
     path: PathBuf,
+    id: Uuid,
     // Held until everything else is closed.
     _lock: StoreLock,
 }
@@ -100,6 +102,9 @@ impl Store {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))
             .map_err(|error| unusable(&path, &format!("its mode cannot be set: {error}")))?;
         prepare(&mut connection, &path)?;
+        let id = connection
+            .query_row("SELECT id FROM identity", [], |row| text(row, "id"))
+            .map_err(|error| broken(&path, &error))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // Else a statement is parsed again whenever its values are others, for a better plan than small tables need.
         connection
@@ -107,7 +112,12 @@ impl Store {
             .map_err(|error| broken(&path, &error))?;
         connection.busy_timeout(BUSY).map_err(|error| broken(&path, &error))?;
         let writer = Writer { connection, durability: None };
-        Ok(Self { connection: Mutex::new(writer), path, _lock: lock })
+        Ok(Self { connection: Mutex::new(writer), path, id, _lock: lock })
+    }
+
+    /// Which store it is, wherever its file is.
+    pub const fn id(&self) -> Uuid {
+        self.id
     }
 
     fn connection(&self) -> MutexGuard<'_, Writer> {

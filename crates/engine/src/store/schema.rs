@@ -126,4 +126,11 @@ CREATE TABLE vf_counts (
     autoprobe INTEGER NOT NULL
 ) STRICT;
 ",
+    // Which store this is, for the marks on functions that its claims take. A copy of the file is the same store.
+    "
+CREATE TABLE identity (
+    id TEXT NOT NULL
+) STRICT;
+INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+",
 ];

@@ -244,7 +244,7 @@ impl World {
             }
         };
         for address in unwell(&self.sqlite()) {
-            well("clear", engine.clear_device(&address.to_string()));
+            well("clear", engine.clear_device(&address.to_string()).map(drop));
         }
         for instance in engine.instances(&BTreeMap::new()).unwrap() {
             // A refused removal of files was armed and not used.
@@ -255,7 +255,7 @@ impl World {
         for claim in engine.claims().unwrap() {
             if claim.owner.kind == "undo" {
                 let head = claim.head().unwrap().to_string();
-                well("clear", engine.clear_device(&head));
+                well("clear", engine.clear_device(&head).map(drop));
             } else {
                 well("release", engine.release_claim(&claim.id.to_string(), None).map(drop));
             }

@@ -184,6 +184,12 @@ impl Truth {
         same(&self.expected.vf_counts, &now.vf_counts, skip, "number of virtual functions", why);
         same(&self.expected.vf_nodes, &now.vf_nodes, skip, "node of the group of", why);
         same(&self.expected.device_nodes, &now.device_nodes, skip, "node of", why);
+        // Whatever others did to a function meanwhile.
+        for (address, state) in &now.functions {
+            if let Some(mark) = state.mark.as_ref().filter(|_| !ours.functions.contains(address)) {
+                broken(format!("{why}: {address} is nobody's and marked ({})", mark.describe()));
+            }
+        }
         let of_loose = |uuid: &Uuid| {
             let mdev = now.mdevs.get(uuid).or_else(|| self.expected.mdevs.get(uuid));
             mdev.is_some_and(|mdev| self.is_loose(mdev.parent))
@@ -218,7 +224,8 @@ impl Truth {
     /// What a claim has is as it was prepared.
     pub fn check_prepared(&self, now: &Snapshot, claim: &Claim, why: &str) {
         for part in &claim.parts {
-            let functions = part.taken().find_map(|address| self.not_prepared(now, part, address));
+            let functions =
+                part.taken().find_map(|address| self.not_prepared(now, claim.id, part, address));
             let partition = part.partition.as_ref();
             let partition = partition.and_then(|partition| self.not_made(now, partition));
             if let Some(what) = functions.or(partition) {
@@ -227,13 +234,23 @@ impl Truth {
         }
     }
 
-    fn not_prepared(&self, now: &Snapshot, part: &Part, address: Address) -> Option<String> {
+    fn not_prepared(
+        &self,
+        now: &Snapshot,
+        claim: Uuid,
+        part: &Part,
+        address: Address,
+    ) -> Option<String> {
         if self.is_loose(address) {
             return None;
         }
         let Some(state) = now.functions.get(&address) else {
             return (!self.may_lose).then(|| format!("{address} is gone"));
         };
+        match &state.mark {
+            Some(mark) if mark.claim == claim => {}
+            other => return Some(format!("{address} has the mark {other:?}")),
+        }
         if part.at_boot && !now.boot_list.contains_key(&address) {
             return Some(format!("{address} is not reserved for the next boots"));
         }

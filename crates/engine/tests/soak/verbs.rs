@@ -118,7 +118,7 @@ impl World {
                 engine.release_expired().map(drop)
             }
             Verb::LookAfter => engine.look_after_claims().map(drop),
-            Verb::Clear { address } => engine.clear_device(address),
+            Verb::Clear { address } => engine.clear_device(address).map(drop),
             _ => self.handle(engine, verb),
         };
         if let Err(refusal) = result

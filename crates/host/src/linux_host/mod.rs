@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
+    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 
@@ -322,6 +322,10 @@ impl Host for LinuxHost {
 
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
         step::nodes(&self.root, groups)
+    }
+
+    fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError> {
+        step::marks(&self.root, addresses)
     }
 
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {

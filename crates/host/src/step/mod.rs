@@ -8,6 +8,7 @@ mod evict;
 mod grant_group;
 mod grant_node;
 mod load_module;
+mod mark;
 mod remove_mdev;
 mod reserve_at_boot;
 mod reset;
@@ -23,6 +24,7 @@ mod set_vf_count;
 mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
+mod unmark;
 mod unreserve_at_boot;
 
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use crate::root::Root;
 
 pub use grant_group::nodes;
 pub use load_module::is_loaded;
+pub use mark::read as marks;
 pub use set_vf::read as vf_settings;
 
 /// How long the result of a change may take to show. Most show at once; a driver that asks for asynchronous probing
@@ -46,6 +49,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What the host shows of a step now. A process, a unit and a file are there or not, whatever became of the function.
 pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
     match step {
+        Step::Mark { address, mark } => mark::observe(root, *address, mark),
+        Step::Unmark { address, mark } => unmark::observe(root, *address, mark),
         Step::LoadModule { module } => Ok(load_module::observe(root, module)),
         Step::SetOverride { address, from, to } => {
             set_override::observe(root, *address, from.as_deref(), to.as_deref())
@@ -136,6 +141,8 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
 
 fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
     match step {
+        Step::Mark { address, mark } => mark::set(root, *address, mark),
+        Step::Unmark { address, .. } => unmark::remove(root, *address),
         Step::LoadModule { module } => load_module::load(root, module),
         Step::SetOverride { address, to, .. } => set_override::set(root, *address, to.as_deref()),
         Step::Unbind { address, driver } => unbind::unbind(root, *address, driver),
@@ -198,7 +205,9 @@ fn missing(step: &Step) -> String {
         Step::SetVgpu { .. } => set_vgpu::MISSING.into(),
         Step::SetPersistence { .. } => set_persistence::MISSING.into(),
         Step::SetUnit { unit, .. } => set_unit::missing(unit),
-        Step::LoadModule { .. }
+        Step::Mark { .. }
+        | Step::Unmark { .. }
+        | Step::LoadModule { .. }
         | Step::SetOverride { .. }
         | Step::Unbind { .. }
         | Step::Bind { .. }

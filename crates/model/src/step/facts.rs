@@ -43,7 +43,7 @@ pub struct StepFacts {
 
 /// Where a step stands among those that undo. Within one function, in this order: what is written down of it first, for
 /// nothing follows from that; then access, then the partition, then the override, so that the probe that follows finds the
-/// function's own driver; power late, because drivers set it when they bind.
+/// function's own driver; power late, because drivers set it when they bind; and the mark last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UndoOrder {
     /// Files, before all functions.
@@ -68,6 +68,8 @@ pub enum UndoOrder {
     Persistence,
     /// Whether it may sleep.
     Power,
+    /// Whose it is: when all else of it is back.
+    Mark,
     /// Units, after all functions.
     Units,
 }
@@ -97,7 +99,8 @@ impl UndoOrder {
             | Self::Autoprobe
             | Self::VfCount
             | Self::Persistence
-            | Self::Power => UndoStage::EachFunction,
+            | Self::Power
+            | Self::Mark => UndoStage::EachFunction,
             Self::Units => UndoStage::AfterAll,
         }
     }

@@ -9,6 +9,7 @@ mod facts;
 mod grant_group;
 mod grant_node;
 mod load_module;
+mod mark;
 mod remove_mdev;
 mod reserve_at_boot;
 mod reset;
@@ -25,6 +26,7 @@ mod set_vf_count;
 mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
+mod unmark;
 mod unreserve_at_boot;
 mod values;
 
@@ -32,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::reserve::Reserved;
-use crate::{Address, Id, LinkBaseline, MdevDefinition, PowerControl, VfSettings};
+use crate::{Address, Id, LinkBaseline, Mark, MdevDefinition, PowerControl, VfSettings};
 
 pub use facts::{Binding, LocksBesides, StepFacts, UndoOrder, UndoStage, WhenAbsent};
 pub use restoring::restoring;
@@ -42,6 +44,21 @@ pub use values::{Lock, NodeAccess, Observed, VfioNode};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
+    /// Mark a function as a claim's, where it is nobody's: another Handover, with another state directory, then does not
+    /// take it.
+    Mark {
+        /// The function.
+        address: Address,
+        /// Whose it is then.
+        mark: Mark,
+    },
+    /// Take the mark of a claim away.
+    Unmark {
+        /// The function.
+        address: Address,
+        /// Whose it is before.
+        mark: Mark,
+    },
     /// Load a kernel module (`drivers_probe` loads none). It has no inverse: other devices may use it by then.
     LoadModule {
         /// The module.
@@ -302,6 +319,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    Mark => mark,
+    Unmark => unmark,
     LoadModule => load_module,
     SetOverride => set_override,
     Unbind => unbind,
@@ -351,7 +370,9 @@ impl Step {
     pub const fn address(&self) -> Option<Address> {
         match self {
             Self::LoadModule { .. } => None,
-            Self::SetOverride { address, .. }
+            Self::Mark { address, .. }
+            | Self::Unmark { address, .. }
+            | Self::SetOverride { address, .. }
             | Self::Unbind { address, .. }
             | Self::Bind { address, .. }
             | Self::Return { address, .. }
@@ -385,7 +406,9 @@ impl Step {
             | Self::UndefineMdev { uuid, .. }
             | Self::GrantNode { node: VfioNode::MdevGroup(uuid), .. } => Part::Mdev(*uuid),
             Self::SetUnit { unit, .. } => Part::Unit(unit),
-            Self::LoadModule { .. }
+            Self::Mark { .. }
+            | Self::Unmark { .. }
+            | Self::LoadModule { .. }
             | Self::SetOverride { .. }
             | Self::Unbind { .. }
             | Self::Bind { .. }
@@ -415,6 +438,8 @@ impl Step {
             | Self::Evict { .. }
             | Self::Reset { .. }
             | Self::SetMdevAttribute { .. } => return None,
+            Self::Mark { address, mark } => mark::inverse(address, mark),
+            Self::Unmark { address, mark } => unmark::inverse(address, mark),
             Self::SetOverride { address, from, to } => set_override::inverse(address, from, to),
             Self::Unbind { address, driver } => unbind::inverse(address, driver),
             Self::Bind { address, driver } => bind::inverse(address, driver),
@@ -461,6 +486,8 @@ impl Step {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
+            Self::Mark { address, .. } => mark::describe(*address),
+            Self::Unmark { address, .. } => unmark::describe(*address),
             Self::LoadModule { module } => load_module::describe(module),
             Self::SetOverride { address, to, .. } => {
                 set_override::describe(*address, to.as_deref())

@@ -4,7 +4,7 @@ use super::{Step, UndoOrder};
 use crate::Address;
 
 /// The steps that restore what `done` changed: the inverses, function by function in reverse order, each function's
-/// in the order of [`UndoOrder`] (take back access, unmake the partition, clear the override, unbind, probe, power). Units
+/// in the order of [`UndoOrder`] (take back access, unmake the partition, clear the override, unbind, probe, power, mark). Units
 /// are started again when all functions are back.
 #[must_use]
 pub fn restoring(done: &[Step]) -> Vec<Step> {

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::reserve::Reserved;
 use model::{
-    Address, Inventory, Kind, LinkBaseline, MdevDefinition, NodeAccess, PowerControl, VfSettings,
-    is_vfio,
+    Address, Inventory, Kind, LinkBaseline, Mark, MdevDefinition, NodeAccess, PowerControl,
+    VfSettings, is_vfio,
 };
 use uuid::Uuid;
 
@@ -49,6 +49,8 @@ pub struct FunctionState {
     pub settings: Option<VfSettings>,
     /// `nvidia/current_vgpu_type`, while the vendor's driver has a virtual function that has it.
     pub vgpu: Option<u32>,
+    /// Whose claim it is marked as.
+    pub mark: Option<Mark>,
 }
 
 /// A mediated device.
@@ -184,6 +186,7 @@ impl Kernel {
             autoprobe: physical.then_some(true),
             settings: told.then(netlink::untold),
             vgpu: None,
+            mark: None,
         };
         self.functions.insert(address, state);
         let bridge = self.known.function(address).is_none_or(|f| f.kind() == Kind::Bridge);

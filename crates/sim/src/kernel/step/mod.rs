@@ -7,6 +7,7 @@ mod evict;
 mod grant_group;
 mod grant_node;
 mod load_module;
+mod mark;
 mod remove_mdev;
 mod reserve_at_boot;
 mod reset;
@@ -22,6 +23,7 @@ mod set_vf_count;
 mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
+mod unmark;
 mod unreserve_at_boot;
 
 use model::reserve::Reserved;
@@ -111,6 +113,8 @@ impl Kernel {
     /// Where what tells it cannot be read.
     pub(crate) fn observe(&self, step: &Step) -> Result<Observed, Errno> {
         Ok(match step {
+            Step::Mark { address, mark } => mark::observe(self, *address, mark),
+            Step::Unmark { address, mark } => unmark::observe(self, *address, mark),
             Step::LoadModule { module } => load_module::observe(self, module),
             Step::SetOverride { address, from, to } => {
                 set_override::observe(self, *address, from, to)
@@ -170,6 +174,8 @@ impl Kernel {
     /// Changes the host.
     pub(crate) fn make(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
+            Step::Mark { address, mark } => mark::make(self, *address, mark)?,
+            Step::Unmark { address, .. } => unmark::make(self, *address)?,
             Step::LoadModule { module } => load_module::make(self, module),
             Step::SetOverride { address, to, .. } => set_override::make(self, *address, to)?,
             Step::Unbind { address, driver } => unbind::make(self, *address, driver)?,
@@ -225,7 +231,9 @@ impl Kernel {
             Step::SetVfCount { address, .. } => set_vf_count::refusal(self, *address),
             Step::RemoveMdev { uuid, .. } => remove_mdev::refusal(self, *uuid),
             Step::SetVgpu { address, to, .. } => set_vgpu::refusal(self, *address, *to),
-            Step::LoadModule { .. }
+            Step::Mark { .. }
+            | Step::Unmark { .. }
+            | Step::LoadModule { .. }
             | Step::SetOverride { .. }
             | Step::Bind { .. }
             | Step::Return { .. }
@@ -251,7 +259,9 @@ impl Kernel {
             Step::Unbind { address, .. } => self.unbind_blocks(*address),
             Step::SetVfCount { address, .. } => self.count_blocks(*address),
             Step::RemoveMdev { uuid, .. } => self.removal_blocks(*uuid),
-            Step::LoadModule { .. }
+            Step::Mark { .. }
+            | Step::Unmark { .. }
+            | Step::LoadModule { .. }
             | Step::SetOverride { .. }
             | Step::Bind { .. }
             | Step::Return { .. }
@@ -284,7 +294,9 @@ const fn missing(step: &Step) -> &'static str {
         Step::SetMdevAttribute { .. } => set_mdev_attribute::MISSING,
         Step::SetPersistence { .. } => set_persistence::MISSING,
         Step::SetVgpu { .. } => set_vgpu::MISSING,
-        Step::LoadModule { .. }
+        Step::Mark { .. }
+        | Step::Unmark { .. }
+        | Step::LoadModule { .. }
         | Step::SetOverride { .. }
         | Step::Unbind { .. }
         | Step::Bind { .. }
@@ -307,6 +319,8 @@ const fn missing(step: &Step) -> &'static str {
 /// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
 pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
     match step {
+        Step::Mark { .. } => mark::ERRORS,
+        Step::Unmark { .. } => unmark::ERRORS,
         Step::LoadModule { .. } => load_module::ERRORS,
         Step::SetOverride { .. } => set_override::ERRORS,
         Step::Unbind { .. } => unbind::ERRORS,

@@ -1,0 +1,144 @@
+//! The marks on functions: what another Handover claimed is not taken, and what is marked for no reason is told.
+
+use std::collections::BTreeMap;
+
+use model::{Address, Claim, Mark, Refusal, Step};
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::refusals;
+use crate::store::StoredClaim;
+use crate::{OperationKind, Outcome};
+
+/// Whose a mark is.
+pub enum Marked {
+    /// One of this store's claims.
+    Claim,
+    /// No claim: this store has no record of it.
+    Nothing,
+    /// Another store's claim.
+    Another,
+}
+
+impl Core {
+    /// The mark of a claim of this store.
+    pub fn mark_of(&self, claim: Uuid) -> Mark {
+        let dir = &self.config.state_dir;
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        Mark { store: self.store.id(), claim, state_dir: dir.to_string_lossy().into_owned() }
+    }
+
+    /// The marks on these functions.
+    pub fn marks(&self, functions: &[Address]) -> Result<BTreeMap<Address, Mark>, Refusal> {
+        self.host.marks(functions).map_err(|error| refusals::unreadable(&error))
+    }
+
+    /// Whose a mark is that was just read.
+    pub fn whose(&self, address: Address, mark: &Mark) -> Result<Marked, Refusal> {
+        if mark.store != self.store.id() {
+            return Ok(Marked::Another);
+        }
+        if self.store.read(|from| StoredClaim::by_id(from, mark.claim))?.is_some() {
+            return Ok(Marked::Claim);
+        }
+        // A claim is deleted after its marks: one that was released since the mark was read left none.
+        let still = self.marks(&[address])?.get(&address) == Some(mark);
+        Ok(if still { Marked::Nothing } else { Marked::Claim })
+    }
+
+    /// The functions that cannot be had for the mark on them. What this store's claims have is for others to tell.
+    pub fn marked(&self, functions: &[Address]) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+        let mut marked = BTreeMap::new();
+        for (address, mark) in self.marks(functions)? {
+            let why = match self.whose(address, &mark)? {
+                Marked::Claim => continue,
+                Marked::Nothing => refusals::marked_by_nothing(address, &mark),
+                Marked::Another => refusals::marked_by_another(address, &mark),
+            };
+            marked.insert(address, why);
+        }
+        Ok(marked)
+    }
+
+    /// The functions with a mark of this store's of which no claim is recorded: a backup of the store was put back.
+    pub fn marked_by_nothing(
+        &self,
+        functions: &[Address],
+    ) -> Result<BTreeMap<Address, Mark>, Refusal> {
+        let mut marks = BTreeMap::new();
+        for (address, mark) in self.marks(functions)? {
+            if let Marked::Nothing = self.whose(address, &mark)? {
+                marks.insert(address, mark);
+            }
+        }
+        Ok(marks)
+    }
+
+    /// Refuses a function that another store's claim has.
+    pub fn expect_no_other_store(&self, address: Address) -> Result<(), Refusal> {
+        match self.marks(&[address])?.get(&address) {
+            Some(mark) if mark.store != self.store.id() => {
+                Err(refusals::marked_by_another(address, mark))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A person says that nobody needs these functions' marks, of another store's claims or of none. The other Handover does
+    /// not run: the host's lock is ours. Gives what was done, in words.
+    pub fn clear_marks(&self, functions: &[Address]) -> Result<Vec<String>, Refusal> {
+        let mut unneeded = Vec::new();
+        for (address, mark) in self.marks(functions)? {
+            match self.whose(address, &mark)? {
+                Marked::Claim => {}
+                Marked::Nothing => unneeded.push((address, mark)),
+                Marked::Another => {
+                    // Its machine can run without it.
+                    self.expect_no_holder(&[address], false)?;
+                    unneeded.push((address, mark));
+                }
+            }
+        }
+        if unneeded.is_empty() {
+            return Ok(Vec::new());
+        }
+        // One that is cut off is not made again: that person sees that the mark is still there.
+        let subject = Uuid::new_v4();
+        let _turn = self.turn(subject);
+        let operation = self.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
+        let mut notes = Vec::new();
+        let mut result = Ok(());
+        for (address, mark) in unneeded {
+            let note = self.cleared(address, &mark);
+            let step = Step::Unmark { address, mark };
+            match self.restore(&operation, subject, &step) {
+                Ok(()) => notes.push(note),
+                Err(error) => result = result.and(Err(Refusal::from(error))),
+            }
+        }
+        let error = result.as_ref().err().map(|refusal| refusal.message.clone());
+        let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
+        self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        result.map(|()| notes)
+    }
+
+    fn cleared(&self, address: Address, mark: &Mark) -> String {
+        if mark.store == self.store.id() {
+            return format!(
+                "{address} was marked as the claim {}'s, of which nothing is recorded",
+                mark.claim
+            );
+        }
+        format!(
+            "{address} was claimed by another Handover, which does not run now: {}; that claim has lost it",
+            mark.describe()
+        )
+    }
+
+    /// Refuses a claim of which something has another's mark by now.
+    pub fn expect_not_marked(&self, claim: &Claim) -> Result<(), Refusal> {
+        let taken: Vec<Address> = claim.taken().collect();
+        self.marked(&taken)?.into_values().next().map_or(Ok(()), Err)
+    }
+}

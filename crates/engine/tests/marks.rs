@@ -1,0 +1,215 @@
+//! What one Handover claimed, another with its own state directory does not take, although it has the host's lock now.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::{ClaimStep, Config, Engine, Recovered, Silent};
+use model::{Address, Claim, Code, Host as _, Observed, Refusal, Step};
+use support::{GPU, NIC, Rig, at, claim, refused, request};
+use tempfile::TempDir;
+
+/// Another Handover's state, on the same host.
+struct Other {
+    dir: TempDir,
+}
+
+impl Other {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self, rig: &Rig) -> Engine {
+        let config = Config { state_dir: self.dir.path().join("other"), ..rig.config() };
+        let launchers: Vec<Arc<dyn model::Launcher>> = vec![rig.launcher.clone()];
+        let engine = Engine::open(config, rig.host.clone(), launchers, Arc::new(Silent)).unwrap();
+        engine.recover().unwrap();
+        engine
+    }
+}
+
+/// A claim of a Handover that is killed then.
+fn claimed_and_killed(rig: &Rig, want: &str) -> Claim {
+    let engine = rig.open();
+    let claimed = claim(&engine, "a", &[want]);
+    drop(engine);
+    claimed
+}
+
+fn marked(rig: &Rig) -> Vec<Address> {
+    let now = rig.host.snapshot();
+    now.functions.iter().filter(|(_, f)| f.mark.is_some()).map(|(at, _)| *at).collect()
+}
+
+fn assert_names(refusal: &Refusal, rig: &Rig, claim: &Claim) {
+    assert_eq!(refusal.code, Code::InUse, "{refusal}");
+    let state_dir = rig.config().state_dir.display().to_string();
+    for part in ["another Handover", &state_dir, &claim.id.to_string()] {
+        assert!(refusal.message.contains(part), "{part}: {refusal}");
+    }
+}
+
+#[test]
+fn what_another_handover_claimed_is_not_taken() {
+    let rig = Rig::new();
+    let theirs = claimed_and_killed(&rig, GPU);
+    assert_eq!(marked(&rig), theirs.taken().collect::<Vec<_>>());
+    let there = rig.host.snapshot();
+    let other = Other::new();
+    let engine = other.open(&rig);
+    assert_names(&refused(&engine, "b", &[GPU]), &rig, &theirs);
+    assert_names(&engine.dry_run(&request("b", &[GPU])).unwrap_err(), &rig, &theirs);
+    assert_eq!(rig.host.snapshot(), there, "something was done");
+    assert!(engine.claims().unwrap().is_empty());
+    drop(engine);
+    let (engine, _) = rig.open_recovered();
+    engine.release_claim(&theirs.id.to_string(), None).unwrap();
+    rig.assert_untouched("released");
+    drop(engine);
+    let engine = other.open(&rig);
+    let ours = claim(&engine, "b", &[GPU]);
+    engine.release_claim(&ours.id.to_string(), None).unwrap();
+    rig.assert_untouched("released by the other");
+}
+
+#[test]
+fn of_several_that_would_do_another_is_chosen() {
+    let rig = Rig::new();
+    let first = claimed_and_killed(&rig, "1xgpu");
+    let other = Other::new();
+    let engine = other.open(&rig);
+    let second = claim(&engine, "b", &["1xgpu"]);
+    assert!(second.taken().all(|address| !first.holds(address)), "{second:?}");
+    assert_eq!(refused(&engine, "c", &["1xgpu"]).code, Code::InsufficientResources);
+}
+
+#[test]
+fn what_was_reserved_is_looked_at_again_before_it_is_prepared() {
+    let rig = Rig::new();
+    let other = Other::new();
+    let engine = other.open(&rig);
+    let mut reserve = request("b", &[NIC]);
+    reserve.step = ClaimStep::Reserve;
+    let reserved = engine.claim(&reserve).unwrap().claim;
+    drop(engine);
+    let theirs = claimed_and_killed(&rig, NIC);
+    let there = rig.host.snapshot();
+    let engine = other.open(&rig);
+    let access = engine::Access::default();
+    let refusal = engine.prepare_claim(&reserved.id.to_string(), &access).unwrap_err();
+    assert_names(&refusal, &rig, &theirs);
+    assert_names(&engine.dry_run(&reserve).unwrap_err(), &rig, &theirs);
+    assert_eq!(rig.host.snapshot(), there, "something was done");
+}
+
+#[test]
+fn recovering_devices_leaves_what_another_handover_claimed() {
+    let rig = Rig::new();
+    let theirs = claimed_and_killed(&rig, NIC);
+    let there = rig.host.snapshot();
+    let other = Other::new();
+    let engine = other.open(&rig);
+    for asked in [vec![], vec![at(NIC)]] {
+        let told = engine.recover_devices(&asked).unwrap();
+        let [told] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((told.address, told.outcome), (at(NIC), Recovered::Left));
+        let reason = told.reason.clone().unwrap();
+        assert!(reason.contains(&theirs.id.to_string()), "{reason}");
+    }
+    assert_eq!(rig.host.snapshot(), there, "something was done");
+}
+
+#[test]
+fn a_person_clears_what_a_handover_left_that_is_gone_for_good() {
+    let rig = Rig::new();
+    let theirs = claimed_and_killed(&rig, NIC);
+    let other = Other::new();
+    let engine = other.open(&rig);
+    let notes = engine.clear_device(NIC).unwrap();
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.contains(&theirs.id.to_string()) && note.contains("another Handover"), "{note}");
+    assert!(marked(&rig).is_empty());
+    assert_eq!(engine.clear_device(NIC).unwrap(), Vec::<String>::new());
+    let back = engine.recover_devices(&[]).unwrap();
+    assert_eq!(back.first().map(|one| one.outcome), Some(Recovered::Restored), "{back:?}");
+    assert_eq!(
+        rig.host.snapshot().functions[&at(NIC)].driver,
+        rig.before.functions[&at(NIC)].driver
+    );
+    claim(&engine, "b", &[NIC]);
+}
+
+/// A machine runs on without the Handover that prepared its devices.
+#[test]
+fn what_a_machine_uses_is_not_cleared() {
+    let rig = Rig::new();
+    let theirs = claimed_and_killed(&rig, NIC);
+    assert!(rig.host.open_group(4, 4711));
+    let other = Other::new();
+    let engine = other.open(&rig);
+    assert_eq!(engine.clear_device(NIC).unwrap_err().code, Code::InUse);
+    assert_eq!(marked(&rig), theirs.taken().collect::<Vec<_>>());
+}
+
+/// A backup of the store was put back, from before a claim.
+#[test]
+fn the_mark_of_a_claim_that_is_not_recorded_is_told_and_recovered() {
+    let rig = Rig::new();
+    drop(rig.open());
+    let file = rig.config().state_dir.join("state.db");
+    let backup = rig.dir.path().join("backup.db");
+    rig.sqlite().execute("VACUUM INTO ?", [backup.to_str().unwrap()]).unwrap();
+    let lost = claimed_and_killed(&rig, NIC);
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(PathBuf::from(format!("{}{ending}", file.display())));
+    }
+    std::fs::copy(&backup, &file).unwrap();
+    let (engine, _) = rig.open_recovered();
+    let refusal = refused(&engine, "b", &[NIC]);
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.message.contains(&lost.id.to_string()), "{refusal}");
+    assert!(refusal.remedy.contains("handover recover"), "{refusal:?}");
+    let told = engine.recover_devices(&[]).unwrap();
+    assert_eq!(told.first().map(|one| one.outcome), Some(Recovered::Restored), "{told:?}");
+    assert!(marked(&rig).is_empty());
+    claim(&engine, "b", &[NIC]);
+}
+
+/// What another tool changed is not put back; the mark is ours all the same.
+#[test]
+fn what_is_left_to_another_tool_has_no_mark() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    let ours = claim(&engine, "a", &[NIC]);
+    rig.host.change(at(NIC), |function| function.driver_override = Some("pci-stub".into()));
+    let notes = engine.release_claim(&ours.id.to_string(), None).unwrap();
+    assert!(!notes.is_empty());
+    assert!(marked(&rig).is_empty());
+}
+
+#[test]
+fn marks_end_with_the_boot() {
+    let rig = Rig::new();
+    claimed_and_killed(&rig, NIC);
+    rig.host.reboot();
+    let other = Other::new();
+    let engine = other.open(&rig);
+    claim(&engine, "b", &[NIC]);
+}
+
+/// The step sees another's mark where the look before it did not.
+#[test]
+fn a_mark_that_came_meanwhile_is_not_replaced() {
+    let rig = Rig::new();
+    claimed_and_killed(&rig, NIC);
+    let theirs = rig.host.snapshot().functions[&at(NIC)].mark.clone().unwrap();
+    let mark = model::Mark { store: uuid::Uuid::from_u128(7), ..theirs.clone() };
+    let step = Step::Mark { address: at(NIC), mark: mark.clone() };
+    assert!(matches!(rig.host.observe(&step), Ok(Observed::Other(_))));
+    assert!(rig.host.perform(&step).is_err());
+    assert!(rig.host.perform(&Step::Unmark { address: at(NIC), mark }).is_err());
+    assert_eq!(rig.host.snapshot().functions[&at(NIC)].mark, Some(theirs));
+}

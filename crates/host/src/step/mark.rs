@@ -1,0 +1,209 @@
+//! Marking a function as a claim's: an extended attribute of its directory in sysfs, which every mount and every network
+//! namespace shows (docs/kernel.md). It takes `CAP_SYS_ADMIN` of the first user namespace, and goes with the function.
+
+use std::collections::BTreeMap;
+
+use model::{Address, HostError, Mark, Observed};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use crate::function_files::directory;
+use crate::function_files::DEVICES;
+use crate::problem;
+use crate::root::{Dir, Root};
+
+/// The attribute.
+pub const NAME: &str = "trusted.handover";
+
+/// A path has 4096 bytes at most, and the ids before it 74.
+const LONGEST: usize = 8192;
+
+/// What is there of a mark.
+#[derive(Debug, PartialEq, Eq)]
+pub enum There {
+    /// No mark.
+    No,
+    /// A claim's.
+    Claim(Mark),
+    /// One that cannot be understood.
+    Unknown(String),
+    /// This file system keeps none, or not for us.
+    Unsupported(Errno),
+}
+
+/// Whether it is marked as that claim's. Where marks cannot be kept, there is nothing to do.
+pub fn observe(root: &Root, address: Address, mark: &Mark) -> Result<Observed, HostError> {
+    let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
+    Ok(match there(root, &dir, address)? {
+        There::No => Observed::Before,
+        There::Claim(there) if there.is_same_claim(mark) => Observed::After,
+        There::Unsupported(errno) => {
+            unsupported(address, errno);
+            Observed::After
+        }
+        other => Observed::Other(other.describe(root, address)),
+    })
+}
+
+/// Marks it, where it has no mark: of two that try, one succeeds.
+pub fn set(root: &Root, address: Address, mark: &Mark) -> Result<(), HostError> {
+    let Some(dir) = directory(root, address)? else { return Err(HostError::Gone { address }) };
+    let set = open(&dir).and_then(|file| {
+        let text = mark.to_string();
+        rustix::fs::fsetxattr(&file, NAME, text.as_bytes(), XattrFlags::CREATE)
+    });
+    match set {
+        Ok(()) => Ok(()),
+        Err(errno) if is_unsupported(errno) => {
+            unsupported(address, errno);
+            Ok(())
+        }
+        Err(errno) => Err(problem::file(root, format!("set {NAME} of"), &path(address), errno)),
+    }
+}
+
+/// The marks of these functions, as far as they have any.
+pub fn read(root: &Root, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError> {
+    let mut marks = BTreeMap::new();
+    for address in addresses {
+        let Some(dir) = directory(root, *address)? else { continue };
+        match there(root, &dir, *address)? {
+            There::Claim(mark) => drop(marks.insert(*address, mark)),
+            // The step that would mark it says so.
+            There::No | There::Unknown(_) | There::Unsupported(_) => {}
+        }
+    }
+    Ok(marks)
+}
+
+/// What is there of a mark.
+pub fn there(root: &Root, dir: &Dir, address: Address) -> Result<There, HostError> {
+    let mut bytes = vec![0; LONGEST];
+    let got = open(dir).and_then(|file| rustix::fs::fgetxattr(&file, NAME, &mut bytes[..]));
+    match got {
+        Ok(length) => {
+            bytes.truncate(length);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(text.parse().map_or(There::Unknown(text), There::Claim))
+        }
+        Err(Errno::NODATA) => Ok(There::No),
+        Err(Errno::RANGE) => Ok(There::Unknown("a text that is too long".into())),
+        Err(errno) if is_unsupported(errno) => Ok(There::Unsupported(errno)),
+        Err(errno) => Err(problem::file(root, format!("read {NAME} of"), &path(address), errno)),
+    }
+}
+
+impl There {
+    /// What is in the way, for a person.
+    pub fn describe(&self, root: &Root, address: Address) -> String {
+        match self {
+            Self::Claim(mark) => format!("the mark of another Handover ({})", mark.describe()),
+            Self::Unknown(text) => format!(
+                "a mark of another kind, {text:?} (setfattr -x {NAME} {} removes it)",
+                root.shown(&path(address))
+            ),
+            Self::No | Self::Unsupported(_) => "no mark".into(),
+        }
+    }
+}
+
+/// Only an open file has attributes, and a directory is held by its path alone.
+pub fn open(dir: &Dir) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir.handle()?, ".", flags, Mode::empty())
+}
+
+/// Whether marks cannot be kept here: another file system than sysfs, one that is only read, or a process without rights.
+pub const fn is_unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS | Errno::ROFS | Errno::NOSYS)
+}
+
+/// Where a function's directory is.
+pub fn path(address: Address) -> String {
+    format!("{DEVICES}/{address}")
+}
+
+fn unsupported(address: Address, errno: Errno) {
+    tracing::warn!(
+        "{address} is not marked as claimed ({}): a Handover with another state directory would not see that it is",
+        problem::words(errno)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::step::unmark;
+
+    const NIC: &str = "0000:03:00.0";
+
+    /// A made-up host with one function, a link to whose directory is on the bus.
+    fn made_up() -> (tempfile::TempDir, Root) {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(place.path().join(DEVICES)).unwrap();
+        std::fs::create_dir_all(place.path().join("sys/devices/pci0000:00").join(NIC)).unwrap();
+        let link = place.path().join(DEVICES).join(NIC);
+        std::os::unix::fs::symlink(format!("../../../devices/pci0000:00/{NIC}"), link).unwrap();
+        let root = Root::open(place.path()).unwrap();
+        (place, root)
+    }
+
+    fn mark(claim: u128) -> Mark {
+        let state_dir = "/var/lib/handover".into();
+        Mark { store: Uuid::from_u128(1), claim: Uuid::from_u128(claim), state_dir }
+    }
+
+    #[test]
+    fn a_mark_is_set_once_told_and_taken_away() {
+        let (_place, root) = made_up();
+        let address: Address = NIC.parse().unwrap();
+        let dir = directory(&root, address).unwrap().unwrap();
+        let tried = open(&dir)
+            .and_then(|file| rustix::fs::fsetxattr(&file, NAME, b"x", XattrFlags::CREATE));
+        if let Err(errno) = tried {
+            assert!(is_unsupported(errno), "{errno}");
+            // Nothing is done then, and nothing fails.
+            set(&root, address, &mark(2)).unwrap();
+            assert_eq!(unmark::observe(&root, address, &mark(2)), Ok(Observed::After));
+            eprintln!("the rest is left out: {NAME} cannot be set here: {errno}");
+            return;
+        }
+        let odd = observe(&root, address, &mark(2)).unwrap();
+        assert!(matches!(&odd, Observed::Other(found) if found.contains("setfattr")), "{odd:?}");
+        assert_eq!(read(&root, &[address]), Ok(BTreeMap::new()));
+        unmark::remove(&root, address).unwrap();
+
+        assert_eq!(observe(&root, address, &mark(2)), Ok(Observed::Before));
+        set(&root, address, &mark(2)).unwrap();
+        assert_eq!(observe(&root, address, &mark(2)), Ok(Observed::After));
+        assert_eq!(read(&root, &[address]), Ok(BTreeMap::from([(address, mark(2))])));
+        assert_eq!(unmark::observe(&root, address, &mark(2)), Ok(Observed::Before));
+
+        let other = observe(&root, address, &mark(3)).unwrap();
+        let names = |found: &String| {
+            found.contains("/var/lib/handover") && found.contains(&mark(2).claim.to_string())
+        };
+        assert!(matches!(&other, Observed::Other(found) if names(found)), "{other:?}");
+        assert!(matches!(unmark::observe(&root, address, &mark(3)), Ok(Observed::Other(_))));
+        assert!(set(&root, address, &mark(3)).is_err(), "another's mark is replaced");
+        assert_eq!(read(&root, &[address]), Ok(BTreeMap::from([(address, mark(2))])));
+
+        unmark::remove(&root, address).unwrap();
+        unmark::remove(&root, address).unwrap();
+        assert_eq!(observe(&root, address, &mark(2)), Ok(Observed::Before));
+    }
+
+    #[test]
+    fn a_function_that_is_gone_has_no_mark() {
+        let (place, root) = made_up();
+        let address: Address = NIC.parse().unwrap();
+        std::fs::remove_file(place.path().join(DEVICES).join(NIC)).unwrap();
+        assert_eq!(observe(&root, address, &mark(2)), Ok(Observed::Absent));
+        assert_eq!(unmark::observe(&root, address, &mark(2)), Ok(Observed::Absent));
+        assert_eq!(set(&root, address, &mark(2)), Err(HostError::Gone { address }));
+        assert_eq!(read(&root, &[address]), Ok(BTreeMap::new()));
+    }
+}

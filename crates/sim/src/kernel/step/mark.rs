@@ -1,0 +1,23 @@
+//! Marking a function as a claim's.
+
+use model::{Address, Mark, Observed};
+
+use super::of_function;
+use crate::kernel::{ENODEV, ENOMEM, Errno, Kernel};
+
+/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+pub(super) const ERRORS: &[Errno] = &[ENOMEM, ENODEV];
+
+pub(super) fn observe(kernel: &Kernel, address: Address, mark: &Mark) -> Observed {
+    of_function(kernel, address, |state| {
+        Some(match &state.mark {
+            None => Observed::Before,
+            Some(there) if there.is_same_claim(mark) => Observed::After,
+            Some(there) => Observed::Other(there.describe()),
+        })
+    })
+}
+
+pub(super) fn make(kernel: &mut Kernel, address: Address, mark: &Mark) -> Result<(), Errno> {
+    kernel.change(address, |state| state.mark = Some(mark.clone()))
+}

@@ -158,6 +158,7 @@ impl<'a> Candidates<'a> {
                 && state.driver.as_ref().is_none_or(|driver| !is_vfio(driver, "vfio-pci"))
                 && state.driver_override.is_none()
                 && state.power == PowerControl::Auto
+                && state.mark.is_none()
                 && state.vgpu.is_none_or(|current| current == 0)
         };
         if sriov.present.iter().all(new) {

@@ -13,6 +13,9 @@ use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredInstance};
 use crate::{Config, JournalEvent, Observer, OperationKind, Outcome, RecoveryReport};
 
+/// How long to wait for the turn of a subject whose operation was left open.
+const SOON: Duration = Duration::from_millis(500);
+
 /// How long a write is tried that nothing depends on yet.
 const BRIEFLY: Duration = Duration::from_secs(5);
 
@@ -141,6 +144,19 @@ impl Core {
             claim.state = ClaimState::Reserved;
         }
         claim
+    }
+
+    /// The turn of a subject whose operation was left open, where it is free soon: the thread that watched its machine may
+    /// have it for a moment.
+    pub fn turn_left_open(&self, subject: Uuid) -> Option<Turn<'_>> {
+        let until = Instant::now() + SOON;
+        while self.is_left_open(subject) && Instant::now() < until {
+            if let Some(turn) = self.try_turn(subject) {
+                return Some(turn);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.try_turn(subject)
     }
 
     /// The turn, where nobody has it.

@@ -56,7 +56,7 @@ impl Core {
             }
             let turn = match of {
                 Some(_) => None,
-                None => match self.try_turn(subject) {
+                None => match self.turn_left_open(subject) {
                     Some(turn) => Some(turn),
                     None => continue,
                 },

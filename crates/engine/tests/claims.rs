@@ -302,7 +302,7 @@ fn a_preparation_that_is_given_up_is_undone() {
         std::thread::sleep(slow / 3);
         engine.release_claim("job/one", None).unwrap();
         let refusal = preparing.join().unwrap().unwrap_err();
-        assert!(refusal.message.contains("given up"), "{refusal}");
+        assert!(refusal.message.contains("cancelled"), "{refusal}");
     });
     rig.assert_untouched("given up");
     std::thread::scope(|scope| {

@@ -177,9 +177,11 @@ fn what_another_tool_changed_is_left_alone_and_reported() {
     engine.stop_instance("vm").unwrap();
     let nic: Address = NIC.parse().unwrap();
     rig.host.change(nic, |state| state.driver_override = Some("pci-stub".into()));
-    let foreign = rig.host.snapshot().functions[&nic].clone();
+    let mut foreign = rig.host.snapshot().functions[&nic].clone();
     engine.delete_instance("vm").unwrap();
     let now = rig.host.snapshot();
+    // The mark is ours, and says that it is claimed.
+    foreign.mark = None;
     assert_eq!(now.functions[&nic], foreign, "it is as the other tool left it");
     let gpu: Address = GPU.parse().unwrap();
     assert_eq!(now.functions[&gpu], rig.before.functions[&gpu]);

@@ -211,7 +211,10 @@ fn a_process_that_cannot_be_looked_at_is_not_told_as_a_broken_device() {
     let (engine, _) = rig.open_recovered();
     rig.host.hide_holders(true);
     let refusal = refused(&rig, &engine, wish("vm", &["gpu"]), Code::StepFailed);
-    assert!(refusal.message.contains("who uses") && refusal.message.contains(GPU), "{refusal}");
+    assert!(
+        refusal.message.contains("looking for users of") && refusal.message.contains(GPU),
+        "{refusal}"
+    );
     rig.host.hide_holders(false);
     engine.create_instance(wish("vm", &["gpu"])).unwrap();
 }

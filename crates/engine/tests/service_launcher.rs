@@ -1,6 +1,6 @@
 //! Machines whose processes a service owns, as libvirt does: the engine sees runs of them and no process.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
 

@@ -8,8 +8,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::function_files::directory;
 use crate::function_files::DEVICES;
+use crate::function_files::directory;
 use crate::problem;
 use crate::root::{Dir, Root};
 

@@ -1,5 +1,6 @@
 //! Claims, journal, store, recovery, images and instances: everything that must survive a crash.
 
+mod action;
 pub mod catalog;
 mod choose;
 mod claims;
@@ -24,9 +25,10 @@ mod undo;
 mod vf_counts;
 mod watch;
 
+pub use action::{Action, MachineStep};
 pub use claims::Access;
 pub use engine::{Engine, WeakEngine};
-pub use observer::{Action, JournalEvent, MachineStep, Observer, Silent};
+pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,

@@ -1,10 +1,10 @@
 //! What the engine tells while it works.
 
-use model::Step;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{OperationKind, Outcome};
+use crate::action::Action;
+use crate::operation::{OperationKind, Outcome};
 
 /// A place in the journal: just after a commit, or between the host's change and the commit of its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,30 +49,6 @@ pub enum JournalEvent {
     },
 }
 
-/// What is done to the host: a step on a device, or one of a machine's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "port", rename_all = "snake_case")]
-pub enum Action {
-    /// A step on a device, by the host.
-    Device(Step),
-    /// A step of a machine, by the launcher.
-    Machine(MachineStep),
-}
-
-/// A change that the launcher makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MachineStep {
-    /// Make the machine's directory and disk layer.
-    CreateFiles,
-    /// Start the VMM.
-    Launch,
-    /// End the VMM.
-    End,
-    /// Remove the machine's files.
-    RemoveFiles,
-}
-
 impl JournalEvent {
     /// The event in words, for progress.
     #[must_use]
@@ -83,20 +59,6 @@ impl JournalEvent {
             Self::Performed { action, .. } => format!("{}: made", action.describe()),
             Self::Recorded { action, .. } => format!("{}: done", action.describe()),
             Self::Closed { operation, outcome, .. } => format!("{operation}: {}", outcome.word()),
-        }
-    }
-}
-
-impl Action {
-    /// The action in words.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Device(step) => step.describe(),
-            Self::Machine(MachineStep::CreateFiles) => "make the machine's files".into(),
-            Self::Machine(MachineStep::Launch) => "start the machine".into(),
-            Self::Machine(MachineStep::End) => "end the machine".into(),
-            Self::Machine(MachineStep::RemoveFiles) => "remove the machine's files".into(),
         }
     }
 }

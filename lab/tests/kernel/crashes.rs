@@ -3,7 +3,7 @@
 //! The boundaries are enumerated by the program: the daemon writes each one that it reaches into a file
 //! (`HANDOVER_TRACE_BOUNDARIES`), and kills itself at the one whose number it is given (`HANDOVER_KILL_AT`).
 
-use crate::support::{GPU, Host, wanted};
+use crate::support::{GPU, Host, thoroughly, wanted};
 use serde_json::Value;
 
 fn boundaries(host: &Host) -> Vec<String> {
@@ -88,8 +88,10 @@ fn killed_at_every_boundary_of_a_delete_nothing_leaks() {
         assert_eq!(host.snapshot(), before, "{boundary}: {}", host.log());
         host.kill_daemon();
     }
-    // On the same host, for a boot takes as long as many of these.
-    crate::unwritable::a_claim_is_rolled_back_or_whole(&host);
+    // On the same host, for a boot takes as long as many of these; in `make lab-long` only, for it doubles the time.
+    if thoroughly() {
+        crate::unwritable::a_claim_is_rolled_back_or_whole(&host);
+    }
 }
 
 /// Unloads vfio's drivers, so that loading them is a step that is made and not skipped.

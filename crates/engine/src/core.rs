@@ -215,7 +215,7 @@ impl Core {
         self.store.limit_busy(most)
     }
 
-    /// Writes to the store while no operation is under way: whoever asked can ask again.
+    /// Writes to the store while no operation is under way: the caller can simply retry.
     pub fn write<T>(
         &self,
         durability: Durability,
@@ -243,8 +243,8 @@ impl Core {
         written
     }
 
-    /// Records an operation, with what else must be recorded together with it. The caller has the subject's turn, and so
-    /// whoever finds the operation open and the turn free knows that it was left behind.
+    /// Records an operation, with what else must be recorded together with it. The caller has the subject's turn: an
+    /// operation that is open while the turn is free was left behind.
     pub fn open_operation(
         &self,
         kind: OperationKind,

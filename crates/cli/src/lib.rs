@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod any_inventory;
 mod backend;
+mod boot_list;
 mod catalog;
 mod cdi;
 mod claim;
@@ -21,7 +22,6 @@ mod pod;
 mod progress;
 mod record;
 mod recover;
-mod reserve;
 mod resources;
 mod serve;
 mod show;
@@ -62,7 +62,7 @@ enum Command {
     Renew(claim::Renew),
     Cdi(Box<cdi::Cdi>),
     Sriov(sriov::Sriov),
-    Reserve(reserve::Reserve),
+    BootList(boot_list::BootList),
     Recover(recover::Recover),
     Reconcile(recover::Reconcile),
     Device(device::Device),
@@ -113,7 +113,7 @@ pub fn run() -> ExitCode {
         Command::Renew(renew) => renew.run(),
         Command::Cdi(cdi) => cdi.run(),
         Command::Sriov(sriov) => sriov.run(),
-        Command::Reserve(reserve) => reserve.run(),
+        Command::BootList(boot_list) => boot_list.run(),
         Command::Recover(recover) => recover.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
         Command::Device(device) => device.run(),

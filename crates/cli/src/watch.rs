@@ -177,14 +177,14 @@ fn failed(error: HostError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Function, What};
+    use model::{ChangeKind, Function};
 
     fn change() -> Change {
         let (before, after) = (None, Some("vfio-pci".to_owned()));
         Change {
             address: "0000:01:00.0".parse().unwrap(),
             name: "NVIDIA Corporation GA100".into(),
-            what: What::Driver { before, after },
+            what: ChangeKind::Driver { before, after },
         }
     }
 
@@ -231,7 +231,7 @@ mod tests {
         assert!(wants(&[]) && wants(&["01:"]));
         assert!(wants(&["driver:nvidia"]) && wants(&["driver:vfio-pci"]));
         assert!(!wants(&["02:"]) && !wants(&["01:", "driver:nouveau"]));
-        let gone = Change { what: What::Gone, ..change() };
+        let gone = Change { what: ChangeKind::Gone, ..change() };
         let watch =
             Watch { filters: vec!["driver:nvidia".parse().unwrap()], output: Json { json: false } };
         assert!(watch.wants(&gone, &before, &Inventory::default()));

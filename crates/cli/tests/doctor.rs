@@ -243,12 +243,12 @@ fn gpu() -> Function {
 }
 
 #[test]
-fn what_is_reserved_at_boot_is_only_what_is_still_the_same() {
+fn what_is_on_the_boot_list_is_only_what_is_still_the_same() {
     let host = Host::new();
     let platform = Platform { initramfs: InitramfsTool::InitramfsTools, ..Platform::default() };
     let mut other = gpu();
     other.address = Address::new(0, 2, 0, 0).unwrap();
-    let remedy = remedy::reserve_at_boot(&platform, &[&gpu(), &other]);
+    let remedy = remedy::boot_list(&platform, &[&gpu(), &other]);
     for _ in 0..2 {
         let output = run_below(host.path(), &remedy.commands.join("\n"), "0");
         assert!(output.status.success(), "{output:?}");
@@ -279,7 +279,7 @@ fn every_tools_files_can_be_read_by_a_shell() {
         [InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio]
     {
         let platform = Platform { initramfs, ..Platform::default() };
-        let remedy = remedy::reserve_at_boot(&platform, &[&gpu()]);
+        let remedy = remedy::boot_list(&platform, &[&gpu()]);
         is_shell(&remedy.commands.join("\n"));
         for file in remedy.commands.iter().filter_map(|command| written(command)) {
             let output = Command::new("bash").args(["-n", "-c", file]).output().unwrap();

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use convert::devices::{Given, Place, Scene, Way, choose, fixed, given, wanted, wants};
+use convert::devices::{Given, Scene, Section, Way, choose, fixed, given, wanted, wants};
 use convert::pod::{self, ConsoleProxy, Settings};
 use convert::print::{self, Format};
 use convert::{Instance, Presets, explain, input};
 use insta::assert_snapshot;
-use model::choose::What;
+use model::choose::WantKind;
 use model::{Function, Inventory, Mdev};
 use uuid::Uuid;
 
@@ -58,10 +58,10 @@ fn mixed_vendors_by_their_usual_names() {
 }
 
 /// What a claim gave for each, in the words of the claim.
-fn claimed(place: Place, name: &str) -> Given {
-    let (id, group) = match (place, name) {
+fn claimed(section: Section, name: &str) -> Given {
+    let (id, group) = match (section, name) {
         (_, "n") => ("4b20d080-1b54-4048-85b3-a6a62d165c01", 21),
-        (Place::Interface, _) => ("0000:81:02.3", 44),
+        (Section::Interface, _) => ("0000:81:02.3", 44),
         (_, "a") => ("0000:03:00.0", 12),
         (_, "i") => ("0000:04:00.0", 13),
         _ => ("0000:05:00.0", 14),
@@ -80,7 +80,7 @@ fn by_vfio_with_a_vgpu_and_a_virtual_function() {
     let mut instance = instance(&machine(MIXED, NETWORKS));
     let all = wanted(&instance);
     let all: Vec<_> =
-        all.into_iter().map(|one| (one.clone(), claimed(one.place, &one.name))).collect();
+        all.into_iter().map(|one| (one.clone(), claimed(one.section, &one.name))).collect();
     let devices = given(&all);
     let objects = pod::objects(&mut instance, &Settings::default(), &devices);
     assert_snapshot!(print::documents(&objects, Format::Yaml));
@@ -91,7 +91,7 @@ fn devices_that_go_by_their_own_nodes() {
     let instance = instance(&machine("gpus: [{name: a, deviceName: nvidia.com/GPU}]", "[]"));
     let one = wanted(&instance).remove(0);
     let devices = vec!["/dev/vfio/devices/vfio3".to_owned()];
-    let own = Given { groups: Vec::new(), devices, ..claimed(Place::Gpu, "a") };
+    let own = Given { groups: Vec::new(), devices, ..claimed(Section::Gpu, "a") };
     let paths: Vec<String> = given(&[(one, own)]).nodes.into_iter().map(|node| node.path).collect();
     assert_eq!(paths, ["/dev/iommu", "/dev/vfio/devices/vfio3"]);
 }
@@ -119,7 +119,7 @@ fn what_a_claim_is_asked_for() {
     let words: Vec<String> = wants.iter().map(|want| want.what.to_string()).collect();
     let expected = ["GRID T4-1Q", "gpu", "0000:05:00.0", "virtual function of 0000:81:00.0"];
     assert_eq!(words, expected);
-    assert!(matches!(&wants[1].what, What::Any(filter) if filter.vendor.is_some()));
+    assert!(matches!(&wants[1].what, WantKind::Any(filter) if filter.vendor.is_some()));
 }
 
 #[test]

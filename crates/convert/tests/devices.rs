@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use convert::cdi::{self, Host, Spec};
-use convert::devices::{Place, Resource, Scene, Wanted, wants};
+use convert::devices::{Resource, Scene, Section, Wanted, wants};
 use insta::assert_snapshot;
-use model::choose::{Want, What};
+use model::choose::{Want, WantKind};
 use model::{Class, Code, Detail, Function, Group, Id, Inventory, Mdev, MigInstance};
 
 fn function(address: &str, vendor: u16, device: u16, driver: &str) -> Function {
@@ -121,11 +121,13 @@ fn a_model_of_several_ids_is_claimed_by_all_of_them() {
     };
     let want = |resource: &str| {
         let resource = Resource::new(resource);
-        let wanted = Wanted { place: Place::Gpu, name: "gpu0".into(), resource };
+        let wanted = Wanted { section: Section::Gpu, name: "gpu0".into(), resource };
         wants(&[wanted], &scene).unwrap().remove(0)
     };
-    let Want { what: What::Any(both), .. } = want("nvidia.com/A100") else { unreachable!() };
+    let Want { what: WantKind::Any(both), .. } = want("nvidia.com/A100") else { unreachable!() };
     assert!([sxm, pcie].iter().all(|one| both.fits(&inventory.functions[one])), "{both:?}");
-    let Want { what: What::Any(one), .. } = want("nvidia.com/A100_SXM4") else { unreachable!() };
+    let Want { what: WantKind::Any(one), .. } = want("nvidia.com/A100_SXM4") else {
+        unreachable!()
+    };
     assert!(one.fits(&inventory.functions[&sxm]) && !one.fits(&inventory.functions[&pcie]));
 }

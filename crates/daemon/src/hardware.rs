@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::Engine;
-use model::{Change, Following, HostError, Inventory, Owner, What};
+use model::{Change, ChangeKind, Following, HostError, Inventory, Owner};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
@@ -94,7 +94,7 @@ pub async fn log(mut changes: broadcast::Receiver<Change>, engine: Engine) {
 async fn log_one(change: Change, engine: &Engine) {
     let Change { address, name, what } = &change;
     match what {
-        What::Gone => {
+        ChangeKind::Gone => {
             let (engine, address) = (engine.clone(), *address);
             let asked =
                 move || engine.claims().map(|claims| claims.into_iter().find(|c| c.holds(address)));
@@ -106,8 +106,8 @@ async fn log_one(change: Change, engine: &Engine) {
                 _ => info!("{address} {name}: {what}"),
             }
         }
-        What::Error { .. } => warn!("{address} {name} {what}"),
-        What::Appeared { .. } => info!("{address} {name}: {what}"),
+        ChangeKind::Error { .. } => warn!("{address} {name} {what}"),
+        ChangeKind::Appeared { .. } => info!("{address} {name}: {what}"),
         _ => debug!("{address} {name}: {what}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::Engine;
-use model::{Address, Change, ErrorStage, Refusal, What};
+use model::{Address, Change, ChangeKind, ErrorStage, Refusal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
@@ -50,10 +50,14 @@ async fn error(changes: &mut Option<Receiver<Change>>) -> Option<Address> {
     loop {
         let Some(told) = changes else { return std::future::pending().await };
         match told.recv().await {
-            Ok(Change { address, what: What::Error { stage: ErrorStage::Failed }, .. }) => {
+            Ok(Change {
+                address, what: ChangeKind::Error { stage: ErrorStage::Failed }, ..
+            }) => {
                 return Some(address);
             }
-            Ok(Change { what: What::Error { stage: ErrorStage::Recovered }, .. }) => return None,
+            Ok(Change { what: ChangeKind::Error { stage: ErrorStage::Recovered }, .. }) => {
+                return None;
+            }
             Ok(_) => {}
             // An error may have been among them.
             Err(RecvError::Lagged(_)) => return None,

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use model::{Change, Following, HostError, Inventory, What};
+use model::{Change, ChangeKind, Following, HostError, Inventory};
 use serde_json::{Value, json};
 use support::{Daemon, GPU};
 
@@ -38,7 +38,7 @@ impl Told {
         let mut inventory = self.inventory.lock().unwrap();
         let function = inventory.functions.get_mut(&address).unwrap();
         let before = function.driver.replace(driver.to_owned());
-        let what = What::Driver { before, after: Some(driver.to_owned()) };
+        let what = ChangeKind::Driver { before, after: Some(driver.to_owned()) };
         let change = Change { address, name: function.title(), what };
         let mut waiting = self.waiting.lock().unwrap();
         waiting.changes.push(change);
@@ -51,7 +51,7 @@ impl Told {
         let address = GPU.parse().unwrap();
         let lost = self.inventory.lock().unwrap().functions.remove(&address).unwrap();
         let mut waiting = self.waiting.lock().unwrap();
-        waiting.changes.push(Change { address, name: lost.title(), what: What::Gone });
+        waiting.changes.push(Change { address, name: lost.title(), what: ChangeKind::Gone });
         waiting.aloud = true;
         self.woken.notify_all();
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::choose::{Chosen, Held, Scene, Want, What, choose, needs_detail};
+use model::choose::{Chosen, ExistingClaim, Scene, Want, WantKind, choose, needs_detail};
 use model::{
     Address, Assembly, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner,
     Part, Refusal,
@@ -97,7 +97,7 @@ impl Core {
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;
-        let named = wants.iter().any(|want| matches!(want.what, What::Mdev(_)));
+        let named = wants.iter().any(|want| matches!(want.what, WantKind::Mdev(_)));
         let definitions = if named { self.host.mdev_definitions() } else { Vec::new() };
         // Whose marks there are, and who uses what, is asked only of what would be taken: the latter costs a look at all
         // processes.
@@ -131,12 +131,12 @@ impl Core {
     }
 
     /// All claims, with what is said to others who want the same.
-    fn held_by_claims(&self) -> Result<Vec<Held>, Refusal> {
+    fn held_by_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
         let (claims, instances) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         Ok(claims
             .into_iter()
-            .map(|claim| Held { why: claimed(&claim, &instances), claim: claim.claim })
+            .map(|claim| ExistingClaim { why: claimed(&claim, &instances), claim: claim.claim })
             .collect())
     }
 
@@ -342,6 +342,6 @@ pub fn changed(address: Address) -> Refusal {
 
 /// What an instance's vGPU is asked for as.
 pub fn profile(name: &str) -> Want {
-    let what = What::Profile { profile: name.into(), of: None, attributes: Vec::new() };
+    let what = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
     Want { count: 1, what }
 }

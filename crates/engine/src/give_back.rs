@@ -23,7 +23,7 @@ impl Core {
                 return Err(model::no_such_function(*address));
             }
         }
-        let reserved = if asked.is_empty() { self.host.reserved_at_boot() } else { Vec::new() };
+        let reserved = if asked.is_empty() { self.host.boot_list() } else { Vec::new() };
         let displaced = |function: &Function| {
             let left = function.on_vfio() && !reserved.contains(&function.address);
             asked.is_empty() && left || asked.contains(&function.address)

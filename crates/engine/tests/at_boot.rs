@@ -5,7 +5,7 @@
 mod support;
 
 use engine::{Access, ClaimRequest, ClaimStep, Engine};
-use model::reserve::{Reserved, TAKES_EFFECT};
+use model::boot_list::{BootListEntry, TAKES_EFFECT};
 use model::{ClaimState, Code, Step};
 use sim::{Fault, When};
 use support::{GPU, GPU_AUDIO, NIC, Rig, at, request};
@@ -15,7 +15,7 @@ fn wanted(owner: &str, device: &str) -> ClaimRequest {
 }
 
 fn listed(rig: &Rig) -> Vec<String> {
-    rig.host.snapshot().boot_list.values().map(Reserved::to_string).collect()
+    rig.host.snapshot().boot_list.values().map(BootListEntry::to_string).collect()
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_reservation_comes_and_goes_with_its_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let planned = engine.dry_run(&wanted("one", GPU)).unwrap().1;
-    let reserving = |step: &&Step| matches!(step, Step::ReserveAtBoot { .. });
+    let reserving = |step: &&Step| matches!(step, Step::AddToBootList { .. });
     assert_eq!(planned.steps().filter(reserving).count(), 2, "with its audio function");
     engine.claim(&wanted("one", GPU)).unwrap();
     let vfio = listed(&rig);
@@ -58,7 +58,7 @@ fn it_outlasts_the_boot_and_goes_with_its_claim_then() {
 fn what_others_reserved_or_changed_stays() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let step = |driver: &str| Step::ReserveAtBoot {
+    let step = |driver: &str| Step::AddToBootList {
         address: at(NIC),
         vendor: "8086".parse().unwrap(),
         device: "10d3".parse().unwrap(),
@@ -101,13 +101,13 @@ fn only_devices_as_a_whole_can_be_reserved() {
 fn a_list_that_cannot_be_written_undoes_the_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let writing = |step: &Step| matches!(step, Step::ReserveAtBoot { .. });
+    let writing = |step: &Step| matches!(step, Step::AddToBootList { .. });
     rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
     assert_eq!(engine.claim(&wanted("one", GPU)).unwrap_err().code, Code::StepFailed);
     rig.assert_untouched("after the refusal");
     // One that cannot be taken off keeps nobody from the device, and is tried again.
     engine.claim(&wanted("one", GPU)).unwrap();
-    let removing = |step: &Step| matches!(step, Step::UnreserveAtBoot { .. });
+    let removing = |step: &Step| matches!(step, Step::RemoveFromBootList { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
     assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::UndoFailed);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);

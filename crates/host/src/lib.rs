@@ -6,6 +6,7 @@
 
 mod archive;
 mod as_found;
+pub mod boot_list;
 mod bus_path;
 mod capacity;
 mod detail;
@@ -27,7 +28,6 @@ mod problem;
 mod process;
 mod program;
 pub mod record;
-pub mod reserve;
 mod root;
 mod rtnetlink;
 mod sriov;

@@ -75,7 +75,7 @@ fn work(request: &Request) -> Outcome {
         Job::Observe(step) => step::observe(&root, step).map(Answer::Observed),
         Job::Recall(address) => as_found::read(&root, *address).map(Answer::Found),
         Job::FindHolders(addresses) => {
-            holders::find(&root, addresses).map(|found| Answer::Held(fitting(found, ROOM)))
+            holders::find(&root, addresses).map(|found| Answer::Holders(fitting(found, ROOM)))
         }
         Job::ReadDetail(questions) => {
             let read = |question: &_| detail::read(&root, *question);

@@ -324,7 +324,7 @@ fn a_definition_is_written_and_removed() {
 fn a_reservation_is_written_and_removed() {
     let fake = machine();
     let host = open(&fake);
-    let ours = Step::ReserveAtBoot {
+    let ours = Step::AddToBootList {
         address: at(GPU),
         vendor: "10de".parse().unwrap(),
         device: "2204".parse().unwrap(),

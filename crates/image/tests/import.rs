@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A host with a store and one directory for imports.
-struct Place {
+struct Dirs {
     top: TempDir,
     store: Store,
 }
 
-impl Place {
+impl Dirs {
     fn new() -> Self {
         let top = TempDir::new().unwrap();
         fs::create_dir(top.path().join("imports")).unwrap();
@@ -73,7 +73,7 @@ fn bzimage() -> Vec<u8> {
 
 #[test]
 fn a_raw_disk_is_taken_by_relative_and_absolute_path() {
-    let place = Place::new();
+    let place = Dirs::new();
     let path = place.put("root.img", b"abc");
     for asked in [Path::new("root.img"), &path] {
         let imported = place.import_disk(asked, DiskFormat::Raw).unwrap();
@@ -96,7 +96,7 @@ fn a_raw_disk_is_taken_by_relative_and_absolute_path() {
 
 #[test]
 fn a_raw_disk_stays_raw_whatever_it_begins_with() {
-    let place = Place::new();
+    let place = Dirs::new();
     place.put("trap.img", &qcow2(4096));
     assert_eq!(
         place.import_disk("trap.img", DiskFormat::Raw).unwrap().disk_virtual_size,
@@ -106,11 +106,11 @@ fn a_raw_disk_stays_raw_whatever_it_begins_with() {
 
 #[test]
 fn a_qcow2_has_the_size_of_its_header_and_no_backing_file() {
-    let place = Place::new();
+    let place = Dirs::new();
     place.put("good.qcow2", &qcow2(0));
     let imported = place.import_disk("good.qcow2", DiskFormat::Qcow2).unwrap();
     assert_eq!((imported.size_bytes, imported.disk_virtual_size), (4096, Some(5 << 30)));
-    let place = Place::new();
+    let place = Dirs::new();
     place.put("bad.qcow2", &qcow2(512));
     let refusal = Refusal::from(place.refused("bad.qcow2", DiskFormat::Qcow2));
     assert_eq!(refusal.code, Code::InvalidImage);
@@ -120,7 +120,7 @@ fn a_qcow2_has_the_size_of_its_header_and_no_backing_file() {
 
 #[test]
 fn no_path_leads_out_of_its_directory() {
-    let place = Place::new();
+    let place = Dirs::new();
     let secret = place.top.path().join("secret");
     fs::write(&secret, b"secret").unwrap();
     symlink(&secret, place.imports().join("absolute")).unwrap();
@@ -140,7 +140,7 @@ fn no_path_leads_out_of_its_directory() {
 
 #[test]
 fn only_regular_files_with_content_are_taken() {
-    let place = Place::new();
+    let place = Dirs::new();
     fs::create_dir(place.imports().join("dir")).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -174,7 +174,7 @@ fn without_a_configured_directory_the_remedy_is_to_upload() {
 
 #[test]
 fn a_kernel_bundle_is_checked_and_has_one_digest() {
-    let place = Place::new();
+    let place = Dirs::new();
     place.put("vmlinuz", &bzimage());
     place.put("initrd", b"070701");
     let kernel = Some(Source::Below("vmlinuz".into()));
@@ -201,7 +201,7 @@ fn a_kernel_bundle_is_checked_and_has_one_digest() {
 
 #[test]
 fn a_staged_file_is_taken_over_even_when_it_is_refused() {
-    let place = Place::new();
+    let place = Dirs::new();
     let staged = place.top.path().join("upload");
     for (bytes, taken) in [(qcow2(0), true), (qcow2(512), false)] {
         fs::write(&staged, bytes).unwrap();
@@ -217,7 +217,7 @@ fn a_staged_file_is_taken_over_even_when_it_is_refused() {
 
 #[test]
 fn holes_stay_holes_and_count_as_zeros() {
-    let place = Place::new();
+    let place = Dirs::new();
     let path = place.imports().join("sparse.img");
     let file = File::create(&path).unwrap();
     file.set_len(8 << 20).unwrap();
@@ -234,7 +234,7 @@ fn holes_stay_holes_and_count_as_zeros() {
 
 #[test]
 fn removing_and_sweeping_can_be_done_twice_and_spare_what_is_known() {
-    let place = Place::new();
+    let place = Dirs::new();
     place.store.sweep(&BTreeSet::new()).unwrap();
     place.put("root.img", b"abc");
     let [known, unknown] = [Uuid::from_u128(1), Uuid::from_u128(2)];
@@ -262,7 +262,7 @@ fn what_qemu_img_makes_is_understood() {
         eprintln!("SKIPPED: needs qemu-utils");
         return;
     }
-    let place = Place::new();
+    let place = Dirs::new();
     let make = |name: &str, options: &[&str]| {
         let mut create = std::process::Command::new("qemu-img");
         create.args(["create", "-q", "-f", "qcow2"]).args(options).arg(name).arg("3G");

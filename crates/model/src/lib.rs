@@ -6,6 +6,7 @@
 mod address;
 mod assembly;
 mod attach;
+pub mod boot_list;
 pub mod catalog;
 pub mod choose;
 mod claim;
@@ -27,7 +28,6 @@ pub mod plan;
 mod ports;
 mod process_stat;
 mod refusal;
-pub mod reserve;
 pub mod shown;
 mod step;
 pub mod topology;
@@ -44,9 +44,9 @@ pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
 pub use ids::{Class, Id, Kind};
 pub use inventory::{
-    Acs, Bar, Change, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev, MdevType,
-    MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach, ResizableBar,
-    VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, What, is_vfio,
+    Acs, Bar, Change, ChangeKind, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev,
+    MdevType, MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach,
+    ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio,
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::reserve::Reserved;
+use crate::boot_list::BootListEntry;
 use crate::{
     Address, AsFound, ClaimedMember, Function, Inventory, Mark, MdevDefinition, Mechanism,
     NodeAccess, Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode,
@@ -88,7 +88,7 @@ impl Given<'_> {
                 steps.extend(bind(function.address, &function.vfio_driver, found));
             }
             let reserved = taken.iter().filter(|_| part.at_boot).map(|(function, _)| function);
-            steps.extend(reserved.map(|function| reserve_at_boot(function)));
+            steps.extend(reserved.map(|function| add_to_boot_list(function)));
         }
         steps.extend(self.grants(part));
         steps
@@ -181,9 +181,9 @@ impl Given<'_> {
     }
 }
 
-fn reserve_at_boot(function: &Function) -> Step {
-    let Reserved { address, vendor, device, driver } = Reserved::of(function);
-    Step::ReserveAtBoot { address, vendor, device, driver }
+fn add_to_boot_list(function: &Function) -> Step {
+    let BootListEntry { address, vendor, device, driver } = BootListEntry::of(function);
+    Step::AddToBootList { address, vendor, device, driver }
 }
 
 /// Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset).

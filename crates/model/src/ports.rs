@@ -91,7 +91,7 @@ pub trait Host: Send + Sync {
 
     /// The functions that are kept for machines from the boot on (`handover reserve`): on vfio they are at home. A host that
     /// knows of none has none.
-    fn reserved_at_boot(&self) -> Vec<Address> {
+    fn boot_list(&self) -> Vec<Address> {
         Vec::new()
     }
 

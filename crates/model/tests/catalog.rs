@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use model::catalog::{Catalog, ClassOrDevice, FoundState, Line, Pattern, Reason};
+use model::catalog::{Catalog, ClassOrDevice, Line, Pattern, Reason, SurveyState};
 use model::{
     Address, Class, Function, Group, Holder, Id, Inventory, VfioSupport, VirtualFunctions,
 };
@@ -129,9 +129,9 @@ fn what_is_in_use_or_shares_a_group_is_not_to_be_had() {
     let survey = catalog([("any", class(0x03_0200))]).survey(&inventory, &[holder]);
     let resource = &survey.resources[0];
     assert_eq!((resource.count, resource.available), (3, 1));
-    let states: Vec<FoundState> = resource.devices.iter().map(|found| found.state).collect();
-    let with = FoundState::With { address: at("0000:02:00.0") };
-    assert_eq!(states, [FoundState::InUse, FoundState::Free, with]);
+    let states: Vec<SurveyState> = resource.devices.iter().map(|found| found.state).collect();
+    let with = SurveyState::With { address: at("0000:02:00.0") };
+    assert_eq!(states, [SurveyState::InUse, SurveyState::Free, with]);
     assert_eq!(resource.devices[0].used_by, ["python3 (pid 4711) by /dev/nvidia0"]);
 
     inventory.vfio.iommu = false;
@@ -229,7 +229,7 @@ proptest! {
             .resources
             .iter()
             .flat_map(|resource| &resource.devices)
-            .filter(|found| found.state == FoundState::Free)
+            .filter(|found| found.state == SurveyState::Free)
             .map(|found| inventory.function(found.address).unwrap().iommu_group.unwrap())
             .collect();
         prop_assert_eq!(free.iter().collect::<BTreeSet<_>>().len(), free.len());

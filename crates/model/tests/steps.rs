@@ -80,12 +80,12 @@ const JOURNAL: [(StepKind, &str); 25] = [
         r#"{"step":"undefine_mdev","address":"0000:01:00.0","uuid":"00000000-0000-0000-0000-000000000001","type_id":"nvidia-63","attributes":[["a","1"]]}"#,
     ),
     (
-        StepKind::ReserveAtBoot,
-        r#"{"step":"reserve_at_boot","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
+        StepKind::AddToBootList,
+        r#"{"step":"add_to_boot_list","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
     ),
     (
-        StepKind::UnreserveAtBoot,
-        r#"{"step":"unreserve_at_boot","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
+        StepKind::RemoveFromBootList,
+        r#"{"step":"remove_from_boot_list","address":"0000:01:00.0","vendor":"10de","device":"1234","driver":"vfio-pci"}"#,
     ),
     (StepKind::SetVgpu, r#"{"step":"set_vgpu","address":"0000:01:00.0","from":0,"to":1155}"#),
 ];

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use model::topology::{Distance, Place, Topology};
+use model::topology::{Distance, Topology, TreeFunction};
 use model::{Address, Class, Function, Inventory, NumaNode, VirtualFunctions};
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ fn server() -> Inventory {
 }
 
 fn drawn(topology: &Topology) -> String {
-    fn draw(text: &mut String, place: &Place, depth: usize) {
+    fn draw(text: &mut String, place: &TreeFunction, depth: usize) {
         let _ = write!(text, "{:1$}{2} {3:?}", "", depth * 2, place.address, place.part);
         if !place.virtual_functions.is_empty() {
             let _ = write!(text, " +{} VFs", place.virtual_functions.len());
@@ -231,7 +231,7 @@ proptest! {
     fn every_function_is_in_the_tree_once(inventory in prop_oneof![tree(), nonsense()]) {
         let topology = Topology::of(&inventory);
         let mut seen: Vec<Address> = topology
-            .places()
+            .functions()
             .flat_map(|place| [place.address].into_iter().chain(place.virtual_functions.clone()))
             .collect();
         seen.sort_unstable();

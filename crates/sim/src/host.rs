@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::reserve::Reserved;
+use model::boot_list::BootListEntry;
 use model::{
     Address, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides, MdevDefinition,
     NodeAccess, Step,
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// mdevctl's definitions.
     pub definitions: BTreeMap<Uuid, MdevDefinition>,
     /// What is reserved for the next boot.
-    pub boot_list: BTreeMap<Address, Reserved>,
+    pub boot_list: BTreeMap<Address, BootListEntry>,
     /// The vfio group nodes of functions that are there at boot.
     pub nodes: BTreeMap<u32, NodeAccess>,
     /// Those of virtual functions, whose groups get other numbers each time that they come.

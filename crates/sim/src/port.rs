@@ -136,7 +136,7 @@ impl Host for SimHost {
         self.inside().kernel.definitions.values().cloned().collect()
     }
 
-    fn reserved_at_boot(&self) -> Vec<Address> {
+    fn boot_list(&self) -> Vec<Address> {
         let inside = self.inside();
         inside.reserved.iter().chain(inside.kernel.boot_list.keys()).copied().collect()
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use model::reserve::Reserved;
+use model::boot_list::BootListEntry;
 use model::{
     Address, Function, Host, Mac, Mark, NodeAccess, Observed, PowerControl, Step, VfSettings,
     VfioNode, is_vfio,
@@ -130,8 +130,8 @@ impl<'a> Candidates<'a> {
             let (node, to) = (VfioNode::Device, other(from));
             self.steps.push(Step::GrantNode { address, node, from, to });
         }
-        let Reserved { address: _, vendor, device, driver } = Reserved::of(function);
-        let reserve = Step::ReserveAtBoot { address, vendor, device, driver };
+        let BootListEntry { address: _, vendor, device, driver } = BootListEntry::of(function);
+        let reserve = Step::AddToBootList { address, vendor, device, driver };
         match self.now.boot_list.contains_key(&address) {
             false => self.steps.push(reserve),
             true => self.steps.extend(reserve.inverse()),
@@ -319,8 +319,8 @@ fn no_kind_of_step_is_left_out() {
         "RemoveMdev",
         "DefineMdev",
         "UndefineMdev",
-        "ReserveAtBoot",
-        "UnreserveAtBoot",
+        "AddToBootList",
+        "RemoveFromBootList",
         "SetVgpu",
     ] {
         assert!(kinds.contains(kind), "{kind} is not among {kinds:?}");

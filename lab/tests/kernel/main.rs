@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 mod agreement;
+mod boot_list;
 mod claims;
 mod commands;
 mod companions;
@@ -14,7 +15,6 @@ mod podman;
 mod power;
 mod power_claims;
 mod refusals;
-mod reserving;
 mod support;
 mod unwritable;
 mod vgpu;

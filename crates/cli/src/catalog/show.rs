@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use model::Refusal;
-use model::catalog::{Found, FoundState, Resource, Seen, Survey, Unmatched};
+use model::catalog::{Resource, Seen, Survey, SurveyState, SurveyedDevice, Unmatched};
 
 use crate::table::Table;
 
@@ -23,7 +23,8 @@ pub fn render(file: &str, survey: &Survey) -> String {
         table.render()
     };
     let waiting = survey.resources.iter().flat_map(|resource| &resource.devices);
-    let waiting: Vec<&Found> = waiting.filter(|found| found.state != FoundState::Free).collect();
+    let waiting: Vec<&SurveyedDevice> =
+        waiting.filter(|found| found.state != SurveyState::Free).collect();
     if !waiting.is_empty() {
         text.push_str(&not_now(&waiting));
     }
@@ -54,18 +55,18 @@ fn row(resource: &Resource) -> [String; 5] {
 }
 
 /// What cannot be handed over now. What stands in the way of several is said once.
-fn not_now(waiting: &[&Found]) -> String {
+fn not_now(waiting: &[&SurveyedDevice]) -> String {
     let mut obstacles: Vec<&Refusal> = Vec::new();
     let bold = Style::new().bold();
     let mut text = format!("\n{bold}Not to be had now:{bold:#}\n");
     for found in waiting {
         let why = match &found.state {
-            FoundState::Free => continue,
-            FoundState::InUse => format!("in use: {}", found.used_by.join("; ")),
-            FoundState::With { address } => {
+            SurveyState::Free => continue,
+            SurveyState::InUse => format!("in use: {}", found.used_by.join("; ")),
+            SurveyState::With { address } => {
                 format!("goes only together with {address}, which is counted")
             }
-            FoundState::Impossible => {
+            SurveyState::Impossible => {
                 let numbers: Vec<String> = found
                     .obstacles
                     .iter()

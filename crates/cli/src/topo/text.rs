@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use model::shown::{plain, short};
 use model::topology::words::{extras, heading};
-use model::topology::{Part, Picture, Place, RootBus, link};
+use model::topology::{Part, Picture, RootBus, TreeFunction, link};
 
 use super::matrix;
 
@@ -30,7 +30,7 @@ enum Line {
     Function { cells: [String; COLUMNS], more: String, colour: Option<usize>, bridge: bool },
 }
 
-/// Place, kind, name, link, group, driver.
+/// TreeFunction, kind, name, link, group, driver.
 const COLUMNS: usize = 6;
 const NAME: usize = 2;
 const GROUP: usize = 4;
@@ -69,7 +69,7 @@ fn root_bus(picture: &Picture, bus: &RootBus, last: bool, lines: &mut Vec<Line>)
     children(picture, &bus.children, below, lines);
 }
 
-fn children(picture: &Picture, places: &[Place], before: &str, lines: &mut Vec<Line>) {
+fn children(picture: &Picture, places: &[TreeFunction], before: &str, lines: &mut Vec<Line>) {
     let last = places.len().saturating_sub(1);
     for (index, place) in places.iter().enumerate() {
         let (branch, below) = if index == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
@@ -78,7 +78,7 @@ fn children(picture: &Picture, places: &[Place], before: &str, lines: &mut Vec<L
     }
 }
 
-fn function(picture: &Picture, place: &Place, left: String) -> Line {
+fn function(picture: &Picture, place: &TreeFunction, left: String) -> Line {
     let what = match place.part {
         Part::RootPort => "root port".to_owned(),
         Part::SwitchUpstream => "switch".to_owned(),

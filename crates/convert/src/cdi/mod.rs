@@ -2,12 +2,12 @@
 //! to a container. The format is that of `cncf-tags/container-device-interface`, `specs-go/config.go`.
 
 mod claimed;
-mod found;
+mod unclaimed;
 
 use serde::{Deserialize, Serialize};
 
 pub use claimed::{Claimed, claim};
-pub use found::{Host, all, device, instance, mediated};
+pub use unclaimed::{Host, all, device, instance, mediated};
 
 /// The kind of device that a claim is; its devices are named by the claim's id.
 pub const CLAIM: &str = "handover.dev/claim";

@@ -1,6 +1,6 @@
 //! Nodes by their usual names, for a host that nobody looked at.
 
-use super::{Devices, Place, Vendor, Wanted, share_nvidia};
+use super::{Devices, Section, Vendor, Wanted, share_nvidia};
 
 /// The nodes that GPUs have where they are the only ones: counted within each vendor, from nothing.
 #[must_use]
@@ -8,14 +8,14 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
     let mut devices = Devices::default();
     let (mut nvidia, mut dri) = (0, 0);
     for one in wanted {
-        let why = format!("{} {}", one.place.word(), one.name);
-        match (one.place, one.resource.vendor()) {
-            (Place::Gpu, Some(Vendor::Nvidia)) => {
+        let why = format!("{} {}", one.section.word(), one.name);
+        match (one.section, one.resource.vendor()) {
+            (Section::Gpu, Some(Vendor::Nvidia)) => {
                 devices.node(format!("nvidia{nvidia}"), format!("/dev/nvidia{nvidia}"), why);
                 share_nvidia(&mut devices);
                 nvidia += 1;
             }
-            (Place::Gpu, vendor) => {
+            (Section::Gpu, vendor) => {
                 let (card, render) = (format!("/dev/dri/card{dri}"), 128 + dri);
                 devices.node(format!("dri-card{dri}"), card, why.clone());
                 if vendor.is_some() {
@@ -30,7 +30,7 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
                 }
                 dri += 1;
             }
-            (Place::HostDevice, _) => {
+            (Section::HostDevice, _) => {
                 devices.node("vfio", "/dev/vfio/vfio", why);
                 devices.notes.push(format!(
                     "hostDevice {} needs the node of its IOMMU group too, which only the host tells: --devices=vfio",
@@ -38,7 +38,7 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
                 ));
             }
             // It gets passt.
-            (Place::Interface, _) => {}
+            (Section::Interface, _) => {}
         }
     }
     devices

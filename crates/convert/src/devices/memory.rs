@@ -5,7 +5,7 @@ use std::str::FromStr;
 use model::doctor::{MemoryRegion, Platform};
 use model::{Address, Code, Refusal, shown};
 
-use super::{Devices, Place, Wanted, Way};
+use super::{Devices, Section, Wanted, Way};
 use crate::instance::Instance;
 use crate::quantity::Quantity;
 
@@ -54,7 +54,7 @@ pub fn asked<'a>(
     said: Option<MemoryLimit>,
 ) -> Result<Vec<Option<MemoryLimit>>, Refusal> {
     let machines: Vec<(&Instance, &[Wanted])> = machines.into_iter().collect();
-    let has_gpu = |wanted: &[Wanted]| wanted.iter().any(|one| one.place == Place::Gpu);
+    let has_gpu = |wanted: &[Wanted]| wanted.iter().any(|one| one.section == Section::Gpu);
     // Where nobody has one, what is said is refused for the first.
     let nobody = !machines.iter().any(|(_, wanted)| has_gpu(wanted));
     let one = |(instance, wanted): &(&Instance, &[Wanted])| {
@@ -75,7 +75,7 @@ pub fn limit(
     way: Way,
     platform: &Platform,
 ) -> Result<(), Refusal> {
-    let gpus: Vec<&Wanted> = wanted.iter().filter(|one| one.place == Place::Gpu).collect();
+    let gpus: Vec<&Wanted> = wanted.iter().filter(|one| one.section == Section::Gpu).collect();
     if gpus.is_empty() {
         return Err(refusal(
             Code::InvalidRequest,
@@ -179,7 +179,7 @@ mod tests {
     const GPU: &str = "0000:03:00.0";
 
     fn wanted(resource: &str) -> [Wanted; 1] {
-        [Wanted { place: Place::Gpu, name: "g".into(), resource: Resource::new(resource) }]
+        [Wanted { section: Section::Gpu, name: "g".into(), resource: Resource::new(resource) }]
     }
 
     fn host() -> Platform {

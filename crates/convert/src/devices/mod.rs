@@ -30,7 +30,7 @@ use crate::values::Below as _;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// How it comes in the machine.
-    pub place: Place,
+    pub section: Section,
     /// The name that the machine gives it.
     pub name: String,
     /// The resource that it is asked for by, `nvidia.com/TESLA_P40`; of an interface its network's.
@@ -39,7 +39,7 @@ pub struct Wanted {
 
 /// Where a machine asks for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Section {
     /// `devices.gpus`.
     Gpu,
     /// `devices.hostDevices`.
@@ -48,7 +48,7 @@ pub enum Place {
     Interface,
 }
 
-impl Place {
+impl Section {
     /// The word of KubeVirt's field.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -116,11 +116,11 @@ pub struct Scene<'a> {
 pub fn wanted(instance: &Instance) -> Vec<Wanted> {
     let spec = instance.spec();
     let mut all = Vec::new();
-    for (path, place) in
-        [("domain.devices.gpus", Place::Gpu), ("domain.devices.hostDevices", Place::HostDevice)]
+    for (path, section) in
+        [("domain.devices.gpus", Section::Gpu), ("domain.devices.hostDevices", Section::HostDevice)]
     {
         all.extend(spec.list(path).iter().map(|device| Wanted {
-            place,
+            section,
             name: device.text("name").to_owned(),
             resource: Resource::new(device.text("deviceName")),
         }));
@@ -131,7 +131,7 @@ pub fn wanted(instance: &Instance) -> Vec<Wanted> {
         let network = spec.list("networks").iter().find(|network| network.text("name") == name);
         let network = network.map_or(name, |network| network.text("multus.networkName"));
         Wanted {
-            place: Place::Interface,
+            section: Section::Interface,
             name: name.to_owned(),
             resource: Resource::new(if network.is_empty() { name } else { network }),
         }
@@ -182,7 +182,7 @@ fn shown(function: &Function) -> String {
 
 /// The refusal of a device that cannot be had.
 fn refusal(code: Code, wanted: &Wanted, why: &str, remedy: impl Into<String>) -> Refusal {
-    let Wanted { place, name, resource } = wanted;
-    let message = format!("{} {name} asks for {resource}: {why}", place.word());
+    let Wanted { section, name, resource } = wanted;
+    let message = format!("{} {name} asks for {resource}: {why}", section.word());
     Refusal::new(code, message, remedy)
 }

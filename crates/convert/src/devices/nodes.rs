@@ -5,13 +5,13 @@ use model::choose::assign;
 use model::topology::Distance;
 use model::{Code, Function, Inventory, Kind, Refusal};
 
-use super::{Devices, Place, Scene, Vendor, Wanted, refusal, share_nvidia, shown};
+use super::{Devices, Scene, Section, Vendor, Wanted, refusal, share_nvidia, shown};
 
 /// The nodes of the GPUs on this host. What cannot be had is in `missing`.
 #[must_use]
 pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     let mut devices = Devices::default();
-    let gpus: Vec<&Wanted> = wanted.iter().filter(|one| one.place == Place::Gpu).collect();
+    let gpus: Vec<&Wanted> = wanted.iter().filter(|one| one.section == Section::Gpu).collect();
     let given = choose(&gpus, scene);
     for (one, function) in gpus.iter().zip(given) {
         match function {
@@ -19,7 +19,7 @@ pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
             None => devices.missing.push(why_none(one, wanted, scene)),
         }
     }
-    for one in wanted.iter().filter(|one| one.place == Place::HostDevice) {
+    for one in wanted.iter().filter(|one| one.section == Section::HostDevice) {
         let remedy = "use --devices=vfio; with --claim Handover prepares it first";
         let why = "a device of the host goes into a machine by VFIO only, and has no other node";
         devices.missing.push(refusal(Code::InvalidState, one, why, remedy));
@@ -180,7 +180,7 @@ fn why_none(wanted: &Wanted, all: &[Wanted], scene: &Scene<'_>) -> Refusal {
         let (why, remedy) = without_nodes(function);
         return refusal(Code::InvalidState, wanted, &why, remedy);
     }
-    let count = all.iter().filter(|one| one.place == Place::Gpu).count();
+    let count = all.iter().filter(|one| one.section == Section::Gpu).count();
     let why = format!(
         "the machine wants {count} GPUs, and this host has {} that could be this one",
         meant.len()

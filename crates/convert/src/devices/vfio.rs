@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use model::choose::{Filter, Want, What, assign};
+use model::choose::{Filter, Want, WantKind, assign};
 use model::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
 
 use uuid::Uuid;
 
-use super::{Devices, Place, Scene, Vendor, Wanted, refusal, shown};
+use super::{Devices, Scene, Section, Vendor, Wanted, refusal, shown};
 
 /// One device that was given, by a claim or because it is on vfio already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,23 +28,23 @@ pub struct Given {
 fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
         return match &want.what {
-            What::Device(name) => *name == function.address.to_string(),
-            What::Any(filter) => filter.fits(function),
-            What::Vf { of, .. } => {
+            WantKind::Device(name) => *name == function.address.to_string(),
+            WantKind::Any(filter) => filter.fits(function),
+            WantKind::Vf { of, .. } => {
                 let parent = function.physical_function.map(|parent| parent.to_string());
                 parent.is_some() && (of.is_none() || *of == parent)
             }
-            What::Profile { .. } | What::Mdev(_) => false,
+            WantKind::Profile { .. } | WantKind::Mdev(_) => false,
         };
     }
     let vendor = wanted.resource.vendor();
     let by_name = vendor.is_none_or(|vendor| vendor.id() == function.vendor)
         && wanted.resource.is_model_of(function);
-    match wanted.place {
-        Place::Interface => function.kind() == Kind::Nic && function.physical_function.is_some(),
-        Place::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
+    match wanted.section {
+        Section::Interface => function.kind() == Kind::Nic && function.physical_function.is_some(),
+        Section::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
         // Of a name without a model nothing is known.
-        Place::HostDevice => {
+        Section::HostDevice => {
             by_name && function.kind() != Kind::Bridge && wanted.resource.names_model()
         }
     }
@@ -66,26 +66,27 @@ pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refu
     if refusals.is_empty() { Ok(all) } else { Err(refusals) }
 }
 
-fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<What, Refusal> {
+fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<WantKind, Refusal> {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
         return Ok(want.what.clone());
     }
-    if wanted.place == Place::Interface {
-        return Ok(What::Vf { of: None, settings: VfSettings::default() });
+    if wanted.section == Section::Interface {
+        return Ok(WantKind::Vf { of: None, settings: VfSettings::default() });
     }
     if let Some(profile) = wanted.resource.profile() {
-        return Ok(What::Profile { profile, of: None, attributes: Vec::new() });
+        return Ok(WantKind::Profile { profile, of: None, attributes: Vec::new() });
     }
     let vendor = wanted.resource.vendor().map(Vendor::id);
-    let generic = wanted.place == Place::Gpu && vendor.is_some() && !wanted.resource.names_model();
+    let generic =
+        wanted.section == Section::Gpu && vendor.is_some() && !wanted.resource.names_model();
     if generic {
-        return Ok(What::Any(Filter { kind: Some(Kind::Gpu), vendor, ..Filter::default() }));
+        return Ok(WantKind::Any(Filter { kind: Some(Kind::Gpu), vendor, ..Filter::default() }));
     }
     let all = scene.inventory.functions.values().filter(|one| is_meant(wanted, one, scene));
     let ids: BTreeSet<(Id, Id)> = all.map(|one| (one.vendor, one.device)).collect();
     let Some((vendor, device)) = ids.first().copied() else { return Err(no_such(wanted)) };
     let others = ids.into_iter().filter(|(own, other)| *own == vendor && *other != device);
-    Ok(What::Any(Filter {
+    Ok(WantKind::Any(Filter {
         vendor: Some(vendor),
         device: Some(device),
         or_devices: others.map(|(_, other)| other).collect(),
@@ -145,12 +146,12 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
 fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>) -> Option<Given> {
     let named = scene.named.get(wanted.resource.as_str());
     let profile = match named.map(|want| &want.what) {
-        Some(What::Profile { profile, .. }) => Some(profile.clone()),
+        Some(WantKind::Profile { profile, .. }) => Some(profile.clone()),
         Some(_) => None,
         None => wanted.resource.profile(),
     };
     let uuid = match named.map(|want| &want.what) {
-        Some(What::Mdev(uuid)) => Some(*uuid),
+        Some(WantKind::Mdev(uuid)) => Some(*uuid),
         _ => None,
     };
     scene.inventory.functions.values().find_map(|parent| {
@@ -212,7 +213,7 @@ pub(crate) fn opened(groups: &[String], devices: &[String]) -> Vec<String> {
 pub fn given(all: &[(Wanted, Given)]) -> Devices {
     let mut devices = Devices { lock_memory: !all.is_empty(), ..Devices::default() };
     for (wanted, given) in all {
-        let why = format!("{} {} is {}", wanted.place.word(), wanted.name, given.shown);
+        let why = format!("{} {} is {}", wanted.section.word(), wanted.name, given.shown);
         devices.functions.extend(given.id.parse::<Address>().ok());
         devices.mdevs.extend(given.id.parse::<Uuid>().ok());
         if given.groups.is_empty() {
@@ -227,7 +228,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
             let name = if given.groups.is_empty() { "vfio-device" } else { "vfio" };
             devices.node(format!("{name}-{number}"), path, why.clone());
         }
-        if wanted.place == Place::Interface {
+        if wanted.section == Section::Interface {
             devices.networks.push((wanted.name.clone(), given.id.clone()));
             continue;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::reserve::TAKES_EFFECT;
+use model::boot_list::TAKES_EFFECT;
 use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
 
 use crate::core::Core;

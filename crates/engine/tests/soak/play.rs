@@ -34,7 +34,7 @@ const LOST: &str =
     WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
       AND steps.claim IS NOT NULL AND operations.kind <> 'vf-count'
       AND steps.claim NOT IN (SELECT id FROM claims
-          WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') IN ('define_mdev', 'reserve_at_boot'))";
+          WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') IN ('define_mdev', 'add_to_boot_list'))";
 
 impl World {
     fn play(self: &Arc<Self>, event: &Event, why: &str) {

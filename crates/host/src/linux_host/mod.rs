@@ -22,7 +22,7 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, capacity, health, holders, host_lock, mdevctl, platform, problem, reserve, step,
+    as_found, boot_list, capacity, health, holders, host_lock, mdevctl, platform, problem, step,
 };
 use detail::Depth;
 
@@ -299,12 +299,12 @@ impl Host for LinuxHost {
         mdevctl::definitions(&self.root)
     }
 
-    fn reserved_at_boot(&self) -> Vec<Address> {
-        let list = reserve::list(&self.root).unwrap_or_else(|error| {
+    fn boot_list(&self) -> Vec<Address> {
+        let list = boot_list::list(&self.root).unwrap_or_else(|error| {
             tracing::warn!("it is not known what is reserved: {error}");
             String::new()
         });
-        model::reserve::entries(&list).into_iter().map(|reserved| reserved.address).collect()
+        model::boot_list::entries(&list).into_iter().map(|reserved| reserved.address).collect()
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
@@ -337,7 +337,7 @@ impl Host for LinuxHost {
         for some in addresses.chunks(TOGETHER) {
             let job = Job::FindHolders(some.to_vec());
             match self.call(job.clone(), None, READING)? {
-                Answer::Held(holders) => found.extend(holders),
+                Answer::Holders(holders) => found.extend(holders),
                 other => return Err(confused(&job, &other)),
             }
         }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use model::{Address, Change, Function, Group, Inventory, Node, What};
+use model::{Address, Change, ChangeKind, Function, Group, Inventory, Node};
 use uuid::Uuid;
 
 use super::owners::Owners;
@@ -154,7 +154,7 @@ impl Reading<'_> {
         let told = event.error.filter(|_| event.subsystem == "pci");
         let Some((stage, address)) = told.zip(event.name().parse().ok()) else { return };
         let function = self.state.inventory.function(address);
-        self.changes.extend(function.map(|f| Change::of(f, What::Error { stage })));
+        self.changes.extend(function.map(|f| Change::of(f, ChangeKind::Error { stage })));
     }
 
     /// Reads a function again. Its driver, if that is another than before.

@@ -1,6 +1,7 @@
 //! Observing and making the changes of a plan: each kind of step has a file of its name. `perform` runs in a worker
 //! process: every write may block in the kernel.
 
+mod add_to_boot_list;
 mod bind;
 mod create_mdev;
 mod define_mdev;
@@ -9,8 +10,8 @@ mod grant_group;
 mod grant_node;
 mod load_module;
 mod mark;
+mod remove_from_boot_list;
 mod remove_mdev;
-mod reserve_at_boot;
 mod reset;
 mod r#return;
 mod set_autoprobe;
@@ -25,11 +26,10 @@ mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
 mod unmark;
-mod unreserve_at_boot;
 
 use std::time::{Duration, Instant};
 
-use model::reserve::Reserved;
+use model::boot_list::BootListEntry;
 use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
 
 use crate::device_lock::Locks;
@@ -89,11 +89,14 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
         Step::UndefineMdev { address, uuid, type_id, attributes } => {
             undefine_mdev::observe(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
         }
-        Step::ReserveAtBoot { address, vendor, device, driver } => {
-            reserve_at_boot::observe(root, &Reserved::new(*address, *vendor, *device, driver))
+        Step::AddToBootList { address, vendor, device, driver } => {
+            add_to_boot_list::observe(root, &BootListEntry::new(*address, *vendor, *device, driver))
         }
-        Step::UnreserveAtBoot { address, vendor, device, driver } => {
-            unreserve_at_boot::observe(root, &Reserved::new(*address, *vendor, *device, driver))
+        Step::RemoveFromBootList { address, vendor, device, driver } => {
+            remove_from_boot_list::observe(
+                root,
+                &BootListEntry::new(*address, *vendor, *device, driver),
+            )
         }
         Step::SetVgpu { address, from, to } => set_vgpu::observe(root, *address, *from, *to),
     }
@@ -173,11 +176,14 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
         Step::UndefineMdev { address, uuid, type_id, attributes } => {
             undefine_mdev::remove(root, &MdevDefinition::new(*address, *uuid, type_id, attributes))
         }
-        Step::ReserveAtBoot { address, vendor, device, driver } => {
-            reserve_at_boot::add(root, Reserved::new(*address, *vendor, *device, driver))
+        Step::AddToBootList { address, vendor, device, driver } => {
+            add_to_boot_list::add(root, BootListEntry::new(*address, *vendor, *device, driver))
         }
-        Step::UnreserveAtBoot { address, vendor, device, driver } => {
-            unreserve_at_boot::remove(root, &Reserved::new(*address, *vendor, *device, driver))
+        Step::RemoveFromBootList { address, vendor, device, driver } => {
+            remove_from_boot_list::remove(
+                root,
+                &BootListEntry::new(*address, *vendor, *device, driver),
+            )
         }
         Step::SetVgpu { address, to, .. } => set_vgpu::set(root, *address, *to),
     }
@@ -222,7 +228,7 @@ fn missing(step: &Step) -> String {
         | Step::RemoveMdev { .. }
         | Step::DefineMdev { .. }
         | Step::UndefineMdev { .. }
-        | Step::ReserveAtBoot { .. }
-        | Step::UnreserveAtBoot { .. } => "nothing of it".into(),
+        | Step::AddToBootList { .. }
+        | Step::RemoveFromBootList { .. } => "nothing of it".into(),
     }
 }

@@ -110,7 +110,7 @@ pub enum Answer {
     /// What must be put back later.
     Found(AsFound),
     /// Who uses the functions.
-    Held(Vec<Holder>),
+    Holders(Vec<Holder>),
     /// Their detail.
     Detail(Vec<Reading>),
     /// How the function does.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use reason::{Reason, Seen, Unmatched};
-pub use survey::{Found, FoundState, Resource, Survey};
+pub use survey::{Resource, Survey, SurveyState, SurveyedDevice};
 
 use crate::{Address, Class, Function, Id, Inventory};
 

@@ -28,12 +28,12 @@ pub struct Resource {
     /// How many could be handed over now, all at the same time.
     pub available: usize,
     /// Each of them, by address.
-    pub devices: Vec<Found>,
+    pub devices: Vec<SurveyedDevice>,
 }
 
 /// One device of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct SurveyedDevice {
     /// Where it is.
     pub address: Address,
     /// Its name for a person.
@@ -41,7 +41,7 @@ pub struct Found {
     /// The number of the line that has it.
     pub line: u32,
     /// Whether it could be handed over now.
-    pub state: FoundState,
+    pub state: SurveyState,
     /// Who uses it, or something that goes with it.
     pub used_by: Vec<String>,
     /// Why it cannot be handed over.
@@ -51,7 +51,7 @@ pub struct Found {
 /// Whether a device of a resource could be handed over now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
-pub enum FoundState {
+pub enum SurveyState {
     /// Nothing stands in the way.
     Free,
     /// Somebody uses it.
@@ -83,12 +83,13 @@ impl Catalog {
         let mut given = BTreeMap::new();
         for (address, index) in &assigned {
             let Some(line) = self.lines.get(*index) else { continue };
-            let Some(found) = Found::of(inventory, *address, line, &users, &mut given) else {
+            let Some(found) = SurveyedDevice::of(inventory, *address, line, &users, &mut given)
+            else {
                 continue;
             };
             if let Some(resource) = resources.get_mut(&line.resource()) {
                 resource.count += 1;
-                resource.available += usize::from(found.state == FoundState::Free);
+                resource.available += usize::from(found.state == SurveyState::Free);
                 resource.devices.push(found);
             }
         }
@@ -119,7 +120,7 @@ impl Resource {
     }
 }
 
-impl Found {
+impl SurveyedDevice {
     /// `given` has the IOMMU groups of the devices that were counted as free before: a group has one owner, also where
     /// another function in it has no driver and so stays behind.
     fn of(
@@ -143,14 +144,14 @@ impl Found {
             .collect();
         used_by.dedup();
         let state = if !obstacles.is_empty() {
-            FoundState::Impossible
+            SurveyState::Impossible
         } else if !used_by.is_empty() {
-            FoundState::InUse
+            SurveyState::InUse
         } else if let Some(first) = groups.iter().find_map(|group| given.get(group)) {
-            FoundState::With { address: *first }
+            SurveyState::With { address: *first }
         } else {
             given.extend(groups.iter().map(|group| (*group, address)));
-            FoundState::Free
+            SurveyState::Free
         };
         let (name, line) = (function.title(), line.number);
         Some(Self { address, name, line, state, used_by, obstacles })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::matching::assign;
-use super::{Chosen, Scene, Want, What};
+use super::{Chosen, Scene, Want, WantKind};
 use crate::{
     Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refusal, Role, VfSettings,
 };
@@ -72,16 +72,16 @@ impl Scene<'_> {
         pool: &mut Pool,
     ) -> Result<Wish<'a>, Refusal> {
         let fitting = match &want.what {
-            What::Any(filter) => self.whole(|function| filter.fits(function), want.count),
-            What::Vf { of, .. } => self.vfs(self.parent(of.as_ref())?)?,
-            What::Profile { profile, of, .. } => {
+            WantKind::Any(filter) => self.whole(|function| filter.fits(function), want.count),
+            WantKind::Vf { of, .. } => self.vfs(self.parent(of.as_ref())?)?,
+            WantKind::Profile { profile, of, .. } => {
                 self.profiles(profile, self.parent(of.as_ref())?, want.count)
             }
-            What::Device(_) | What::Mdev(_) => Vec::new(),
+            WantKind::Device(_) | WantKind::Mdev(_) => Vec::new(),
         };
         let mut wish =
             Wish { place, want, likes: Vec::new(), own: BTreeMap::new(), reasons: Vec::new() };
-        if let What::Profile { of, .. } = &want.what
+        if let WantKind::Profile { of, .. } = &want.what
             && fitting.is_empty()
         {
             let of = self.parent(of.as_ref())?;
@@ -377,12 +377,12 @@ fn settled(
     let want = open.iter().find(|(other, _)| *other == place).map(|(_, want)| &want.what);
     let how = chosen.partition.as_mut().map(|partition| &mut partition.how);
     match (how, want) {
-        (Some(Mechanism::Vf { settings, .. }), Some(What::Vf { settings: wanted, .. })) => {
+        (Some(Mechanism::Vf { settings, .. }), Some(WantKind::Vf { settings: wanted, .. })) => {
             *settings = wanted.clone();
         }
         (
             Some(Mechanism::Mdev { uuid, attributes, .. }),
-            Some(What::Profile { attributes: wanted, .. }),
+            Some(WantKind::Profile { attributes: wanted, .. }),
         ) => {
             let turn = u128::try_from(turn).unwrap_or_default() + 1;
             *uuid = Uuid::from_u128(id.as_u128() ^ (turn & 0xffff));

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 pub use matching::assign;
-pub use want::{Filter, GRAMMAR, Want, What};
+pub use want::{Filter, GRAMMAR, Want, WantKind};
 
 use crate::{
     Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
@@ -19,7 +19,7 @@ use crate::{
 
 /// A claim that is there, and what is said to others who want the same.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct ExistingClaim {
     /// The claim.
     pub claim: Claim,
     /// Why its things cannot be had, and what to do.
@@ -32,7 +32,7 @@ pub struct Scene<'a> {
     /// The hardware, with detail of what parts are asked of.
     pub inventory: &'a Inventory,
     /// All claims there are.
-    pub claims: &'a [Held],
+    pub claims: &'a [ExistingClaim],
     /// Functions that cannot be had, and why: they wait for a person, or somebody uses them.
     pub barred: &'a BTreeMap<Address, Refusal>,
     /// Mediated devices that other tools have definitions of.
@@ -146,16 +146,16 @@ impl Scene<'_> {
     /// What a want names outright.
     fn named(&self, want: &Want) -> Result<Option<Chosen>, Refusal> {
         let chosen = match &want.what {
-            What::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
-            What::Mdev(uuid) => self.existing_mdev(*uuid)?,
-            What::Vf { settings: VfSettings { mac: Some(mac), .. }, .. } if want.count > 1 => {
+            WantKind::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
+            WantKind::Mdev(uuid) => self.existing_mdev(*uuid)?,
+            WantKind::Vf { settings: VfSettings { mac: Some(mac), .. }, .. } if want.count > 1 => {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
                     format!("{} virtual functions cannot all have the address {mac}", want.count),
                     "ask for each by itself, with a mac of its own",
                 ));
             }
-            What::Any(_) | What::Vf { .. } | What::Profile { .. } => return Ok(None),
+            WantKind::Any(_) | WantKind::Vf { .. } | WantKind::Profile { .. } => return Ok(None),
         };
         if want.count > 1 {
             return Err(Refusal::new(
@@ -284,11 +284,11 @@ pub fn needs_detail(
     let mut needed = BTreeSet::new();
     for want in wants {
         let of = match &want.what {
-            What::Profile { of, .. } | What::Vf { of, .. } => of,
-            What::Device(name) => &Some(name.clone()),
-            What::Any(_) | What::Mdev(_) => continue,
+            WantKind::Profile { of, .. } | WantKind::Vf { of, .. } => of,
+            WantKind::Device(name) => &Some(name.clone()),
+            WantKind::Any(_) | WantKind::Mdev(_) => continue,
         };
-        let parts = matches!(want.what, What::Profile { .. });
+        let parts = matches!(want.what, WantKind::Profile { .. });
         let parent = of.as_ref().and_then(|of| names.get(of).copied().or_else(|| of.parse().ok()));
         for function in inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);

@@ -16,7 +16,7 @@ pub struct Want {
     pub count: u32,
     /// What.
     #[serde(flatten)]
-    pub what: What,
+    pub what: WantKind,
 }
 
 const fn one() -> u32 {
@@ -26,7 +26,7 @@ const fn one() -> u32 {
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum WantKind {
     /// One device as a whole, by address or by the name that it is registered by.
     Device(String),
     /// Any device as a whole that fits.
@@ -136,31 +136,34 @@ fn what(
     name: &str,
     of: Option<String>,
     settings: &[(&str, &str)],
-) -> Result<What, Refusal> {
+) -> Result<WantKind, Refusal> {
     if let Some(profile) = name.strip_prefix("profile=") {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let attributes = settings.iter().map(own).collect();
-        return Ok(What::Profile { profile: profile.into(), of, attributes });
+        return Ok(WantKind::Profile { profile: profile.into(), of, attributes });
     }
     if name == "vf" {
-        return Ok(What::Vf { of, settings: vf_settings(text, settings)? });
+        return Ok(WantKind::Vf { of, settings: vf_settings(text, settings)? });
     }
     if of.is_some() {
         return Err(wrong(text, "only `vf` and `profile=` are parts of a device"));
     }
     if let Some(uuid) = name.strip_prefix("mdev=") {
         no_settings(text, settings)?;
-        return uuid.parse().map(What::Mdev).map_err(|_| wrong(text, "after mdev= comes a UUID"));
+        return uuid
+            .parse()
+            .map(WantKind::Mdev)
+            .map_err(|_| wrong(text, "after mdev= comes a UUID"));
     }
     if let Some(filter) = filter(name) {
-        return Ok(What::Any(Filter { node: node(text, settings)?, ..filter }));
+        return Ok(WantKind::Any(Filter { node: node(text, settings)?, ..filter }));
     }
     no_settings(text, settings)?;
     if name.is_empty() {
         return Err(wrong(text, "nothing is asked for"));
     }
     // An address has colons too: it is read where it is looked up.
-    Ok(What::Device(name.into()))
+    Ok(WantKind::Device(name.into()))
 }
 
 /// A kind, or a vendor and device id.
@@ -221,7 +224,7 @@ fn wrong(text: &str, why: &str) -> Refusal {
     )
 }
 
-impl fmt::Display for What {
+impl fmt::Display for WantKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of =
             |of: &Option<String>| of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default();
@@ -247,7 +250,7 @@ impl Want {
     /// One device as a whole.
     #[must_use]
     pub fn device(address: Address) -> Self {
-        Self { count: 1, what: What::Device(address.to_string()) }
+        Self { count: 1, what: WantKind::Device(address.to_string()) }
     }
 }
 
@@ -255,26 +258,26 @@ impl Want {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (u32, What) {
+    fn read(text: &str) -> (u32, WantKind) {
         let want: Want = text.parse().unwrap();
         (want.count, want.what)
     }
 
     #[test]
     fn what_a_person_writes() {
-        assert_eq!(read("0000:01:00.0"), (1, What::Device("0000:01:00.0".into())));
-        assert_eq!(read("gpu0"), (1, What::Device("gpu0".into())));
+        assert_eq!(read("0000:01:00.0"), (1, WantKind::Device("0000:01:00.0".into())));
+        assert_eq!(read("gpu0"), (1, WantKind::Device("gpu0".into())));
         let gpu = Filter { kind: Some(Kind::Gpu), ..Filter::default() };
-        assert_eq!(read("2xgpu"), (2, What::Any(gpu.clone())));
-        assert_eq!(read("gpu,node=1"), (1, What::Any(Filter { node: Some(1), ..gpu })));
+        assert_eq!(read("2xgpu"), (2, WantKind::Any(gpu.clone())));
+        assert_eq!(read("gpu,node=1"), (1, WantKind::Any(Filter { node: Some(1), ..gpu })));
         let ids =
             Filter { vendor: Some(Id(0x10de)), device: Some(Id(0x20b0)), ..Filter::default() };
-        assert_eq!(read("3x10de:20b0"), (3, What::Any(ids)));
+        assert_eq!(read("3x10de:20b0"), (3, WantKind::Any(ids)));
         let (count, what) = read("4xvf@nic0,mac=52:54:00:00:00:01,vlan=100,trust=on");
-        let What::Vf { of, settings } = what else { panic!("{what:?}") };
+        let WantKind::Vf { of, settings } = what else { panic!("{what:?}") };
         assert_eq!((count, of.as_deref()), (4, Some("nic0")));
         assert_eq!(settings.to_string(), "mac 52:54:00:00:00:01 vlan 100 trust on");
-        let profile = What::Profile {
+        let profile = WantKind::Profile {
             profile: "NVIDIA L40S-1Q".into(),
             of: Some("0000:41:00.0".into()),
             attributes: Vec::new(),
@@ -327,6 +330,6 @@ mod tests {
             function.device = Id(device);
             assert_eq!(filter.fits(&function), fits, "{device:x}");
         }
-        assert_eq!(What::Any(filter).to_string(), "device 10de:20b0 or 20f1");
+        assert_eq!(WantKind::Any(filter).to_string(), "device 10de:20b0 or 20f1");
     }
 }

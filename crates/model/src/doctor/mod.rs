@@ -19,7 +19,7 @@ pub use platform::{
 };
 pub use programs::{Purpose, full_name, purpose};
 
-pub use crate::reserve::InitramfsTool;
+pub use crate::boot_list::InitramfsTool;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Address;
-use crate::reserve::InitramfsTool;
+use crate::boot_list::InitramfsTool;
 
 /// Facts about a host. What could not be read is `None` or missing, and named in `unseen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

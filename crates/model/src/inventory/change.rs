@@ -19,14 +19,14 @@ pub struct Change {
     pub name: String,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub what: ChangeKind,
 }
 
 /// What can happen to a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum What {
+pub enum ChangeKind {
     /// It is there now.
     Appeared {
         /// For a virtual function: its physical function.
@@ -141,10 +141,10 @@ impl Change {
             }
             (before, after) => {
                 if let Some(before) = before {
-                    changes.push(Self::of(before, What::Gone));
+                    changes.push(Self::of(before, ChangeKind::Gone));
                 }
                 if let Some(after) = after {
-                    let what = What::Appeared { physical_function: after.physical_function };
+                    let what = ChangeKind::Appeared { physical_function: after.physical_function };
                     changes.push(Self::of(after, what));
                     // What it came with is told too, so that who follows knows all of it.
                     let bare = Function {
@@ -161,7 +161,7 @@ impl Change {
 
     /// That something happened to a function.
     #[must_use]
-    pub fn of(function: &Function, what: What) -> Self {
+    pub fn of(function: &Function, what: ChangeKind) -> Self {
         Self { address: function.address, name: function.title(), what }
     }
 }
@@ -172,31 +172,31 @@ fn differences(before: &Function, after: &Function, changes: &mut Vec<Change>) {
     // That it is one no more is about to be told with its end.
     let parent = after.physical_function.filter(|_| before.physical_function.is_none());
     if let Some(physical_function) = parent {
-        push(What::VirtualFunction { physical_function });
+        push(ChangeKind::VirtualFunction { physical_function });
     }
     if before.iommu_group != after.iommu_group {
-        push(What::Group { before: before.iommu_group, after: after.iommu_group });
+        push(ChangeKind::Group { before: before.iommu_group, after: after.iommu_group });
     }
     let (old, new) = (nodes(&before.nodes), nodes(&after.nodes));
     for (node, name) in missing(&old, &new) {
-        push(What::NodeGone { node, name });
+        push(ChangeKind::NodeGone { node, name });
     }
     for uuid in mdevs(&before.mdevs).difference(&mdevs(&after.mdevs)) {
-        push(What::MdevGone { uuid: *uuid });
+        push(ChangeKind::MdevGone { uuid: *uuid });
     }
     if before.driver != after.driver {
-        push(What::Driver { before: before.driver.clone(), after: after.driver.clone() });
+        push(ChangeKind::Driver { before: before.driver.clone(), after: after.driver.clone() });
     }
     for (node, name) in missing(&new, &old) {
-        push(What::NodeAppeared { node, name });
+        push(ChangeKind::NodeAppeared { node, name });
     }
     let known = mdevs(&before.mdevs);
     for mdev in after.mdevs.iter().filter(|mdev| !known.contains(&mdev.uuid)) {
-        push(What::MdevAppeared { uuid: mdev.uuid, type_id: mdev.type_id.clone() });
+        push(ChangeKind::MdevAppeared { uuid: mdev.uuid, type_id: mdev.type_id.clone() });
     }
     let (old, new) = (before.virtual_functions().len(), after.virtual_functions().len());
     if old != new {
-        push(What::VirtualFunctions { before: old, after: new });
+        push(ChangeKind::VirtualFunctions { before: old, after: new });
     }
 }
 
@@ -221,7 +221,7 @@ fn mdevs(mdevs: &[Mdev]) -> BTreeSet<Uuid> {
     mdevs.iter().map(|mdev| mdev.uuid).collect()
 }
 
-impl fmt::Display for What {
+impl fmt::Display for ChangeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Appeared { physical_function: None } => f.write_str("appeared"),

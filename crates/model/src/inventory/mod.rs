@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use change::{Change, ErrorStage, Node, What};
+pub use change::{Change, ChangeKind, ErrorStage, Node};
 pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
 pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
 pub use parts::{Mdev, MdevType, MigInstance, VgpuType, VgpuTypes};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Lock, Step, StepKind};
-use crate::reserve::Reserved;
+use crate::boot_list::BootListEntry;
 use crate::{Address, MdevDefinition};
 
 /// What is fixed of a kind of step. Each kind's is in the file of its name.
@@ -212,12 +212,12 @@ impl Step {
 
     /// What it puts on the list of the next boot, or takes off it.
     #[must_use]
-    pub fn reservation(&self) -> Option<Reserved> {
-        let (Self::ReserveAtBoot { address, vendor, device, driver }
-        | Self::UnreserveAtBoot { address, vendor, device, driver }) = self.clone()
+    pub fn reservation(&self) -> Option<BootListEntry> {
+        let (Self::AddToBootList { address, vendor, device, driver }
+        | Self::RemoveFromBootList { address, vendor, device, driver }) = self.clone()
         else {
             return None;
         };
-        Some(Reserved { address, vendor, device, driver })
+        Some(BootListEntry { address, vendor, device, driver })
     }
 }

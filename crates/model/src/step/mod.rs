@@ -1,6 +1,7 @@
 //! One change to the host: its check, its inverse and its deadline. Each kind has a file of its name here, and in `host`
 //! and `sim`.
 
+mod add_to_boot_list;
 mod bind;
 mod create_mdev;
 mod define_mdev;
@@ -10,8 +11,8 @@ mod grant_group;
 mod grant_node;
 mod load_module;
 mod mark;
+mod remove_from_boot_list;
 mod remove_mdev;
-mod reserve_at_boot;
 mod reset;
 mod restoring;
 mod r#return;
@@ -27,13 +28,12 @@ mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
 mod unmark;
-mod unreserve_at_boot;
 mod values;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::reserve::Reserved;
+use crate::boot_list::BootListEntry;
 use crate::{Address, Id, LinkBaseline, Mark, MdevDefinition, PowerControl, VfSettings};
 
 pub use facts::{Binding, LocksBesides, StepFacts, UndoOrder, UndoStage, WhenAbsent};
@@ -252,7 +252,8 @@ pub enum Step {
     },
     /// Put a function on the list of those that the initial ramdisk gives to machines from the next boot on. It lasts over a
     /// boot; the ramdisk has the list that was there when it was last made.
-    ReserveAtBoot {
+    #[serde(alias = "reserve_at_boot")]
+    AddToBootList {
         /// The function.
         address: Address,
         /// The vendor that it must still have then.
@@ -263,7 +264,8 @@ pub enum Step {
         driver: String,
     },
     /// Take a function off that list, where it is as it was put there.
-    UnreserveAtBoot {
+    #[serde(alias = "unreserve_at_boot")]
+    RemoveFromBootList {
         /// The function.
         address: Address,
         /// Its vendor.
@@ -341,8 +343,8 @@ kinds! {
     SetMdevAttribute => set_mdev_attribute,
     DefineMdev => define_mdev,
     UndefineMdev => undefine_mdev,
-    ReserveAtBoot => reserve_at_boot,
-    UnreserveAtBoot => unreserve_at_boot,
+    AddToBootList => add_to_boot_list,
+    RemoveFromBootList => remove_from_boot_list,
     SetVgpu => set_vgpu,
 }
 
@@ -391,8 +393,8 @@ impl Step {
             | Self::SetMdevAttribute { address, .. }
             | Self::DefineMdev { address, .. }
             | Self::UndefineMdev { address, .. }
-            | Self::ReserveAtBoot { address, .. }
-            | Self::UnreserveAtBoot { address, .. }
+            | Self::AddToBootList { address, .. }
+            | Self::RemoveFromBootList { address, .. }
             | Self::SetVgpu { address, .. } => Some(*address),
         }
     }
@@ -424,8 +426,8 @@ impl Step {
             | Self::SetVf { .. }
             // Not undone one by one: they go with their device.
             | Self::SetMdevAttribute { .. }
-            | Self::ReserveAtBoot { .. }
-            | Self::UnreserveAtBoot { .. }
+            | Self::AddToBootList { .. }
+            | Self::RemoveFromBootList { .. }
             | Self::SetVgpu { .. } => Part::Whole,
         }
     }
@@ -472,11 +474,11 @@ impl Step {
             Self::UndefineMdev { address: parent, uuid, type_id, attributes } => {
                 undefine_mdev::inverse(MdevDefinition { parent, uuid, type_id, attributes })
             }
-            Self::ReserveAtBoot { address, vendor, device, driver } => {
-                reserve_at_boot::inverse(Reserved { address, vendor, device, driver })
+            Self::AddToBootList { address, vendor, device, driver } => {
+                add_to_boot_list::inverse(BootListEntry { address, vendor, device, driver })
             }
-            Self::UnreserveAtBoot { address, vendor, device, driver } => {
-                unreserve_at_boot::inverse(Reserved { address, vendor, device, driver })
+            Self::RemoveFromBootList { address, vendor, device, driver } => {
+                remove_from_boot_list::inverse(BootListEntry { address, vendor, device, driver })
             }
             Self::SetVgpu { address, from, to } => set_vgpu::inverse(address, from, to),
         })
@@ -516,10 +518,10 @@ impl Step {
             }
             Self::DefineMdev { uuid, .. } => define_mdev::describe(*uuid),
             Self::UndefineMdev { uuid, .. } => undefine_mdev::describe(*uuid),
-            Self::ReserveAtBoot { address, driver, .. } => {
-                reserve_at_boot::describe(*address, driver)
+            Self::AddToBootList { address, driver, .. } => {
+                add_to_boot_list::describe(*address, driver)
             }
-            Self::UnreserveAtBoot { address, .. } => unreserve_at_boot::describe(*address),
+            Self::RemoveFromBootList { address, .. } => remove_from_boot_list::describe(*address),
             Self::SetVgpu { address, to, .. } => set_vgpu::describe(*address, *to),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Distance, Part, Place, Topology};
+use super::{Distance, Part, Topology, TreeFunction};
 use crate::{Address, Function, Inventory};
 
 /// With so many devices at most, their distances are told without being asked for.
@@ -69,20 +69,20 @@ impl Picture {
     pub fn of(inventory: &Inventory, wanted: Wanted<'_>) -> Self {
         let Wanted { all, distances: asked, meant } = wanted;
         let whole = Topology::of(inventory);
-        let kept = |place: &Place| {
+        let kept = |place: &TreeFunction| {
             let Some(meant) = meant else { return true };
             let itself = [place.address].into_iter().chain(place.assembly);
             let mut addresses = itself.chain(place.virtual_functions.clone());
             addresses.any(|address| inventory.function(address).is_some_and(meant))
         };
         let matching = whole.keeping(&kept);
-        let count = |topology: &Topology| topology.places().count();
+        let count = |topology: &Topology| topology.functions().count();
         let before = count(&matching);
         let topology =
-            if all { matching } else { matching.keeping(&|place: &Place| !place.clutter) };
+            if all { matching } else { matching.keeping(&|place: &TreeFunction| !place.clutter) };
         let hidden = before - count(&topology);
         let ends: Vec<End> = topology
-            .places()
+            .functions()
             .filter(|place| place.is_end())
             .map(|place| End {
                 address: place.address,
@@ -120,7 +120,7 @@ fn pairs(inventory: &Inventory, ends: &[End]) -> Vec<Pair> {
 fn colours(topology: &Topology) -> BTreeMap<u32, usize> {
     let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
     let mut order = Vec::new();
-    let devices = topology.places().filter(|place| place.part == Part::Device);
+    let devices = topology.functions().filter(|place| place.part == Part::Device);
     for group in devices.filter_map(|place| place.iommu_group) {
         let size = sizes.entry(group).or_default();
         *size += 1;

@@ -41,12 +41,12 @@ pub struct RootBus {
     /// Its domain and number: `0000:00`.
     pub bus: String,
     /// What is on it.
-    pub children: Vec<Place>,
+    pub children: Vec<TreeFunction>,
 }
 
 /// One function in its place. Virtual functions are folded into their physical function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct TreeFunction {
     /// Where it is.
     pub address: Address,
     /// Its part in the tree.
@@ -97,7 +97,7 @@ impl Topology {
     #[must_use]
     pub fn of(inventory: &Inventory) -> Self {
         let plan = Plan::of(inventory);
-        let mut buses: BTreeMap<(u32, u8), Vec<Place>> = BTreeMap::new();
+        let mut buses: BTreeMap<(u32, u8), Vec<TreeFunction>> = BTreeMap::new();
         for address in plan.children.get(&None).into_iter().flatten() {
             let Some(function) = inventory.function(*address) else { continue };
             buses.entry(root_bus(function)).or_default().push(plan.place(function, None));
@@ -125,8 +125,8 @@ impl Topology {
     }
 
     /// Every place, parents before what is behind them.
-    pub fn places(&self) -> impl Iterator<Item = &Place> {
-        let mut open: Vec<&Place> = Vec::new();
+    pub fn functions(&self) -> impl Iterator<Item = &TreeFunction> {
+        let mut open: Vec<&TreeFunction> = Vec::new();
         let buses = self.nodes.iter().flat_map(|node| &node.root_buses);
         open.extend(buses.flat_map(|bus| &bus.children));
         open.reverse();
@@ -139,8 +139,8 @@ impl Topology {
 
     /// The same tree with only the places that are wanted, and the bridges that lead to them.
     #[must_use]
-    pub fn keeping(mut self, wanted: &dyn Fn(&Place) -> bool) -> Self {
-        fn prune(places: &mut Vec<Place>, wanted: &dyn Fn(&Place) -> bool) {
+    pub fn keeping(mut self, wanted: &dyn Fn(&TreeFunction) -> bool) -> Self {
+        fn prune(places: &mut Vec<TreeFunction>, wanted: &dyn Fn(&TreeFunction) -> bool) {
             places.retain_mut(|place| {
                 let itself = wanted(place);
                 prune(&mut place.children, wanted);
@@ -157,7 +157,7 @@ impl Topology {
     }
 }
 
-impl Place {
+impl TreeFunction {
     /// Whether distances from it are worth telling: GPUs, accelerators, NICs, NVMe drives and NVSwitches.
     #[must_use]
     pub const fn is_end(&self) -> bool {
@@ -207,14 +207,15 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    fn place(&self, function: &Function, above: Option<Part>) -> Place {
+    fn place(&self, function: &Function, above: Option<Part>) -> TreeFunction {
         let behind = self.children.get(&Some(function.address)).map_or(&[][..], Vec::as_slice);
         let behind = behind.iter().filter_map(|address| self.inventory.function(*address));
         let part = part(function, above, behind.clone().any(|f| f.kind() == Kind::Bridge));
-        let children: Vec<Place> = behind.map(|child| self.place(child, Some(part))).collect();
+        let children: Vec<TreeFunction> =
+            behind.map(|child| self.place(child, Some(part))).collect();
         let virtual_functions =
             self.virtual_functions.get(&function.address).cloned().unwrap_or_default();
-        Place {
+        TreeFunction {
             address: function.address,
             part,
             kind: function.kind(),
@@ -271,7 +272,7 @@ fn part(function: &Function, above: Option<Part>, has_bridges: bool) -> Part {
     }
 }
 
-fn is_clutter(function: &Function, children: &[Place]) -> bool {
+fn is_clutter(function: &Function, children: &[TreeFunction]) -> bool {
     match function.kind() {
         Kind::Bridge => children.iter().all(|child| child.clutter),
         Kind::Other => {

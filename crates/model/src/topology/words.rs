@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Place, TopologyNode};
+use super::{TopologyNode, TreeFunction};
 use crate::shown::{bytes, plain};
 
 /// A NUMA node in words.
@@ -29,7 +29,7 @@ pub fn heading(node: &TopologyNode, several: bool) -> String {
 
 /// What else is worth a word: virtual functions, mediated devices, the assembly that it goes with.
 #[must_use]
-pub fn extras(place: &Place) -> Vec<String> {
+pub fn extras(place: &TreeFunction) -> Vec<String> {
     let mut extras = Vec::new();
     match (place.virtual_functions.len(), place.possible_vfs) {
         (0, _) => {}

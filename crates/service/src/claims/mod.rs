@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, Wish};
 use engine::{Access, ClaimRequest, ClaimStep, Engine};
+use model::boot_list::TAKES_EFFECT;
 use model::choose::Want;
-use model::reserve::TAKES_EFFECT;
 use model::{Address, Claim, ClaimState, Refusal};
 
 pub use render::render;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convert::devices::{self, Place, Scene, Wanted, Way};
+use convert::devices::{self, Scene, Section, Wanted, Way};
 use model::choose::Want;
 use model::{Address, Function, Holder, Inventory};
 use uuid::Uuid;
@@ -93,7 +93,7 @@ pub fn choose(machines: &mut [Machine], host: &KnownHost, way: Option<Way>) -> W
 pub fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
     let wanted = || machines.iter().flat_map(|one| &one.wanted);
     let profiles = wanted().any(|one| one.resource.profile().is_some());
-    let gpus = wanted().any(|one| one.place == Place::Gpu);
+    let gpus = wanted().any(|one| one.section == Section::Gpu);
     let is_told = |function: &&Function| {
         (profiles && !function.mdevs.is_empty()) || (gpus && function.nodes.nvidia_minor.is_some())
     };

@@ -16,7 +16,7 @@ mod vgpu;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::reserve::Reserved;
+use model::boot_list::BootListEntry;
 use model::{
     Address, Inventory, Kind, LinkBaseline, Mark, MdevDefinition, NodeAccess, PowerControl,
     VfSettings, is_vfio,
@@ -96,7 +96,7 @@ pub(crate) struct Kernel {
     /// mdevctl's definitions, which are files: they outlast the boot.
     pub(crate) definitions: BTreeMap<Uuid, MdevDefinition>,
     /// What is reserved for the next boot: a file too.
-    pub(crate) boot_list: BTreeMap<Address, Reserved>,
+    pub(crate) boot_list: BTreeMap<Address, BootListEntry>,
     pub(crate) nodes: BTreeMap<u32, NodeAccess>,
     pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
     pub(crate) units: BTreeMap<String, bool>,

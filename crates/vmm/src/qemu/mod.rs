@@ -13,7 +13,7 @@ use std::time::Instant;
 use model::{Availability, LaunchError, MachineSpec};
 
 use crate::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand};
-use argv::Place;
+use argv::Environment;
 use binary::{Accelerator, Finder};
 
 /// How to install all of it.
@@ -68,14 +68,14 @@ impl Vmm for Qemu {
             .path()
             .map_err(|reason| LaunchError::Unavailable { reason, remedy: INSTALL.into() })?;
         let accelerator = Accelerator::here(&paths.root);
-        let place = Place {
+        let environment = Environment {
             root: &paths.root,
             accelerator,
             disk: paths.disk.clone(),
             console: paths.console.clone(),
             mmio_window: mmio_window::needed(&paths.root, spec),
         };
-        let args = argv::arguments(spec, &place)
+        let args = argv::arguments(spec, &environment)
             .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
         let group = match accelerator {
             Accelerator::Kvm { group } => group,

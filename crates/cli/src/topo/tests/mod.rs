@@ -68,10 +68,10 @@ fn a_filter_leaves_the_way_to_what_is_meant_and_its_assembly() {
     };
     let host = only(&hosts::workstation(), "01:00.0");
     let places: Vec<String> =
-        host.topology.places().map(|place| place.address.to_string()).collect();
+        host.topology.functions().map(|place| place.address.to_string()).collect();
     assert_eq!(places, ["0000:00:01.0", "0000:01:00.0", "0000:01:00.1"]);
     let host = only(&hosts::server(), "0000:25:00.3");
-    assert!(host.topology.places().any(|place| place.virtual_functions.len() == 7));
+    assert!(host.topology.functions().any(|place| place.virtual_functions.len() == 7));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_host_s_own_functions_are_folded_away_unless_asked_for() {
     let some = picture(&hosts::workstation());
     let all = Picture::of(&hosts::workstation(), Wanted { all: true, ..Wanted::default() });
     let bus =
-        |picture: &Picture| picture.topology.places().any(|place| place.name.contains("SMBus"));
+        |picture: &Picture| picture.topology.functions().any(|place| place.name.contains("SMBus"));
     assert!(!bus(&some) && bus(&all) && some.hidden == 2 && all.hidden == 0);
 }
 

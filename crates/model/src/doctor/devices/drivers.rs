@@ -50,7 +50,7 @@ fn reserve(case: &Case<'_>) -> Remedy {
     };
     let host: Vec<_> = members.iter().filter(needed).map(|function| function.address).collect();
     if host.is_empty() {
-        return remedy::reserve_at_boot(case.patient.platform, &members);
+        return remedy::boot_list(case.patient.platform, &members);
     }
     Remedy::words(format!(
         "do not reserve it while the host itself needs {}: it would not come up again",

@@ -5,18 +5,18 @@
 //! many remedies gives them once, at its end.
 
 mod boot;
+mod boot_list;
 mod modules;
 mod packages;
-mod reserve;
 mod script;
 mod shell;
 
 pub use boot::{kernel_option, without_kernel_option};
+pub use boot_list::boot_list;
 pub use modules::{
     load_at_boot, memlock_for_group, module_option, unblacklist, without_module_option,
 };
 pub use packages::{Package, install};
-pub use reserve::reserve_at_boot;
 pub use script::script;
 
 use super::{InitramfsTool, Platform, Remedy};

@@ -6,7 +6,7 @@ use super::escape;
 use super::item::{CARD, Item, LINE};
 use crate::Kind;
 use crate::shown::short;
-use crate::topology::{Part, Place, link, words};
+use crate::topology::{Part, TreeFunction, link, words};
 
 /// Characters of a name in a line of a card.
 const NAME: usize = 27;
@@ -16,7 +16,7 @@ const SMALL: usize = 38;
 const MARGIN: u32 = 10;
 
 /// How high a card must be.
-pub fn height(functions: &[&Place], behind: &[&Place]) -> u32 {
+pub fn height(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> u32 {
     let count = lines(functions, behind).len();
     MARGIN * 2 + LINE * u32::try_from(count).unwrap_or(u32::MAX / LINE / 2)
 }
@@ -25,9 +25,9 @@ pub fn height(functions: &[&Place], behind: &[&Place]) -> u32 {
 pub fn draw(
     svg: &mut String,
     item: &Item<'_>,
-    functions: &[&Place],
-    behind: &[&Place],
-    colour: &dyn Fn(&Place) -> String,
+    functions: &[&TreeFunction],
+    behind: &[&TreeFunction],
+    colour: &dyn Fn(&TreeFunction) -> String,
 ) {
     let Item { x, y, height, .. } = item;
     let Some(head) = functions.first() else { return };
@@ -51,7 +51,7 @@ pub fn draw(
         );
         baseline += LINE;
     }
-    let mut groups: Vec<&&Place> = Vec::new();
+    let mut groups: Vec<&&TreeFunction> = Vec::new();
     for place in functions.iter().filter(|place| place.iommu_group.is_some()) {
         if groups.iter().all(|other| other.iommu_group != place.iommu_group) {
             groups.push(place);
@@ -74,7 +74,7 @@ pub fn draw(
 }
 
 /// The lines of a card with their classes.
-fn lines(functions: &[&Place], behind: &[&Place]) -> Vec<(&'static str, String)> {
+fn lines(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> Vec<(&'static str, String)> {
     let Some((head, others)) = functions.split_first() else { return Vec::new() };
     let small = |line: String| short(&line, SMALL).into_owned();
     let kind = if head.part == Part::Device { kind(head.kind) } else { "PORT" };
@@ -118,14 +118,14 @@ pub const fn kind(kind: Kind) -> &'static str {
 }
 
 /// A bridge's address, without the domain where that is 0.
-fn short_address(place: &Place) -> String {
+fn short_address(place: &TreeFunction) -> String {
     let address = place.address.to_string();
     address.strip_prefix("0000:").map_or(address.clone(), str::to_owned)
 }
 
 /// A name in at most two lines: what stands in brackets at the end of a GPU's or a NIC's is the name that people know. Of
 /// a SATA controller it is only its mode.
-fn name(place: &Place) -> Vec<String> {
+fn name(place: &TreeFunction) -> Vec<String> {
     let full = place.name.as_str();
     let branded = matches!(place.kind, Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Other);
     let brackets = full.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));

@@ -1,6 +1,6 @@
 //! What is drawn: cards, and boxes around them.
 
-use crate::topology::{Part, Place, RootBus};
+use crate::topology::{Part, RootBus, TreeFunction};
 
 /// The width of a card.
 pub const CARD: u32 = 248;
@@ -21,15 +21,15 @@ pub struct Item<'a> {
 #[derive(Debug)]
 pub enum Shape<'a> {
     /// The functions of one slot; the first is the one that it is named by.
-    Card { functions: Vec<&'a Place>, behind: Vec<&'a Place> },
+    Card { functions: Vec<&'a TreeFunction>, behind: Vec<&'a TreeFunction> },
     /// Several things behind one bridge, or on one root bus.
-    Box { title: Title<'a>, behind: Vec<&'a Place>, inner: Vec<Item<'a>> },
+    Box { title: Title<'a>, behind: Vec<&'a TreeFunction>, inner: Vec<Item<'a>> },
 }
 
 /// What a box stands for.
 #[derive(Debug)]
 pub enum Title<'a> {
-    Bridge(&'a Place),
+    Bridge(&'a TreeFunction),
     RootBus(&'a RootBus),
 }
 
@@ -39,7 +39,7 @@ impl<'a> Item<'a> {
     }
 
     /// The functions of this card, where it is of the same slot.
-    pub fn slot_of(&mut self, place: &Place) -> Option<&mut Vec<&'a Place>> {
+    pub fn slot_of(&mut self, place: &TreeFunction) -> Option<&mut Vec<&'a TreeFunction>> {
         let Shape::Card { functions, .. } = &mut self.what else { return None };
         let same = functions.first().is_some_and(|first| {
             first.part == Part::Device && first.address.same_slot(place.address)
@@ -47,7 +47,7 @@ impl<'a> Item<'a> {
         same.then_some(functions)
     }
 
-    pub fn put_behind(&mut self, bridge: &'a Place) {
+    pub fn put_behind(&mut self, bridge: &'a TreeFunction) {
         let (Shape::Card { behind, .. } | Shape::Box { behind, .. }) = &mut self.what;
         behind.insert(0, bridge);
     }

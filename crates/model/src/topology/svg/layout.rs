@@ -2,7 +2,7 @@
 
 use super::card;
 use super::item::{CARD, Item, Shape, Title};
-use crate::topology::{Part, Place, TopologyNode};
+use crate::topology::{Part, TopologyNode, TreeFunction};
 
 /// Between cards, and between boxes.
 pub const GAP: u32 = 12;
@@ -64,7 +64,7 @@ fn of_node(node: &TopologyNode) -> Vec<Item<'_>> {
     let single = node.root_buses.len() == 1;
     let mut items = Vec::new();
     for bus in &node.root_buses {
-        let inner = of_places(&bus.children, 0);
+        let inner = of_functions(&bus.children, 0);
         if single || inner.len() < 2 {
             items.extend(inner);
         } else {
@@ -78,7 +78,7 @@ fn of_node(node: &TopologyNode) -> Vec<Item<'_>> {
     items
 }
 
-fn of_places(places: &[Place], depth: u32) -> Vec<Item<'_>> {
+fn of_functions(places: &[TreeFunction], depth: u32) -> Vec<Item<'_>> {
     let mut items: Vec<Item<'_>> = Vec::new();
     for place in places {
         if place.part == Part::Device {
@@ -90,7 +90,7 @@ fn of_places(places: &[Place], depth: u32) -> Vec<Item<'_>> {
             }
             continue;
         }
-        let mut inner = of_places(&place.children, depth + 1);
+        let mut inner = of_functions(&place.children, depth + 1);
         if inner.is_empty() {
             let what = Shape::Card { functions: vec![place], behind: Vec::new() };
             items.push(Item::new(what));

@@ -7,7 +7,7 @@ mod layout;
 use std::fmt::Write as _;
 
 use super::words;
-use super::{Part, Picture, Place, link};
+use super::{Part, Picture, TreeFunction, link};
 use crate::Kind;
 use crate::shown::short;
 use item::{Item, Shape, Title};
@@ -49,7 +49,7 @@ pub fn render(picture: &Picture) -> String {
 
 /// How many there are of each kind.
 fn summary(picture: &Picture) -> String {
-    let devices = || picture.topology.places().filter(|place| place.part == Part::Device);
+    let devices = || picture.topology.functions().filter(|place| place.part == Part::Device);
     let counts = Kind::ALL.into_iter().filter_map(|kind| {
         let count = devices().filter(|place| place.kind == kind).count();
         (count > 0).then(|| format!("{count} × {}", card::kind(kind)))
@@ -71,7 +71,7 @@ fn node(svg: &mut String, picture: &Picture, column: &Column<'_>) {
 }
 
 fn draw(svg: &mut String, picture: &Picture, item: &Item<'_>) {
-    let colour = |place: &Place| {
+    let colour = |place: &TreeFunction| {
         let number = place.iommu_group.and_then(|group| picture.colours.get(&group));
         number.map_or_else(|| "plain".to_owned(), |number| format!("c{}", number % COLOURS))
     };
@@ -98,7 +98,7 @@ fn draw(svg: &mut String, picture: &Picture, item: &Item<'_>) {
     }
 }
 
-fn box_name(title: &Title<'_>, behind: &[&Place]) -> String {
+fn box_name(title: &Title<'_>, behind: &[&TreeFunction]) -> String {
     let place = match title {
         Title::RootBus(bus) => return format!("Root bus {}", bus.bus),
         Title::Bridge(place) => place,

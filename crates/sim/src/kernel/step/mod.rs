@@ -1,5 +1,6 @@
 //! Observing and making the changes of a plan: each kind of step has a file of its name.
 
+mod add_to_boot_list;
 mod bind;
 mod create_mdev;
 mod define_mdev;
@@ -8,8 +9,8 @@ mod grant_group;
 mod grant_node;
 mod load_module;
 mod mark;
+mod remove_from_boot_list;
 mod remove_mdev;
-mod reserve_at_boot;
 mod reset;
 mod r#return;
 mod set_autoprobe;
@@ -24,9 +25,8 @@ mod set_vgpu;
 mod unbind;
 mod undefine_mdev;
 mod unmark;
-mod unreserve_at_boot;
 
-use model::reserve::Reserved;
+use model::boot_list::BootListEntry;
 use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
 
 use super::{Errno, FunctionState, Kernel, errno};
@@ -159,13 +159,13 @@ impl Kernel {
                 let ours = MdevDefinition::new(*address, *uuid, type_id, attributes);
                 undefine_mdev::observe(self, &ours)
             }
-            Step::ReserveAtBoot { address, vendor, device, driver } => {
-                let ours = Reserved::new(*address, *vendor, *device, driver);
-                reserve_at_boot::observe(self, &ours)
+            Step::AddToBootList { address, vendor, device, driver } => {
+                let ours = BootListEntry::new(*address, *vendor, *device, driver);
+                add_to_boot_list::observe(self, &ours)
             }
-            Step::UnreserveAtBoot { address, vendor, device, driver } => {
-                let ours = Reserved::new(*address, *vendor, *device, driver);
-                unreserve_at_boot::observe(self, &ours)
+            Step::RemoveFromBootList { address, vendor, device, driver } => {
+                let ours = BootListEntry::new(*address, *vendor, *device, driver);
+                remove_from_boot_list::observe(self, &ours)
             }
             Step::SetVgpu { address, from, to } => set_vgpu::observe(self, *address, *from, *to),
         })
@@ -211,11 +211,11 @@ impl Kernel {
                 define_mdev::make(self, ours);
             }
             Step::UndefineMdev { uuid, .. } => undefine_mdev::make(self, *uuid),
-            Step::ReserveAtBoot { address, vendor, device, driver } => {
-                let ours = Reserved::new(*address, *vendor, *device, driver);
-                reserve_at_boot::make(self, ours);
+            Step::AddToBootList { address, vendor, device, driver } => {
+                let ours = BootListEntry::new(*address, *vendor, *device, driver);
+                add_to_boot_list::make(self, ours);
             }
-            Step::UnreserveAtBoot { address, .. } => unreserve_at_boot::make(self, *address),
+            Step::RemoveFromBootList { address, .. } => remove_from_boot_list::make(self, *address),
             Step::SetVgpu { address, to, .. } => set_vgpu::make(self, *address, *to)?,
         }
         Ok(())
@@ -248,8 +248,8 @@ impl Kernel {
             | Step::SetMdevAttribute { .. }
             | Step::DefineMdev { .. }
             | Step::UndefineMdev { .. }
-            | Step::ReserveAtBoot { .. }
-            | Step::UnreserveAtBoot { .. } => None,
+            | Step::AddToBootList { .. }
+            | Step::RemoveFromBootList { .. } => None,
         }
     }
 
@@ -278,8 +278,8 @@ impl Kernel {
             | Step::SetMdevAttribute { .. }
             | Step::DefineMdev { .. }
             | Step::UndefineMdev { .. }
-            | Step::ReserveAtBoot { .. }
-            | Step::UnreserveAtBoot { .. }
+            | Step::AddToBootList { .. }
+            | Step::RemoveFromBootList { .. }
             | Step::SetVgpu { .. } => false,
         }
     }
@@ -311,8 +311,8 @@ const fn missing(step: &Step) -> &'static str {
         | Step::RemoveMdev { .. }
         | Step::DefineMdev { .. }
         | Step::UndefineMdev { .. }
-        | Step::ReserveAtBoot { .. }
-        | Step::UnreserveAtBoot { .. } => "nothing",
+        | Step::AddToBootList { .. }
+        | Step::RemoveFromBootList { .. } => "nothing",
     }
 }
 
@@ -341,8 +341,8 @@ pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
         Step::SetMdevAttribute { .. } => set_mdev_attribute::ERRORS,
         Step::DefineMdev { .. } => define_mdev::ERRORS,
         Step::UndefineMdev { .. } => undefine_mdev::ERRORS,
-        Step::ReserveAtBoot { .. } => reserve_at_boot::ERRORS,
-        Step::UnreserveAtBoot { .. } => unreserve_at_boot::ERRORS,
+        Step::AddToBootList { .. } => add_to_boot_list::ERRORS,
+        Step::RemoveFromBootList { .. } => remove_from_boot_list::ERRORS,
         Step::SetVgpu { .. } => set_vgpu::ERRORS,
     }
 }

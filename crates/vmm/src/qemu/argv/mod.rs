@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 
 /// What the command line depends on beside the machine itself.
 #[derive(Clone, Debug)]
-pub struct Place<'a> {
+pub struct Environment<'a> {
     /// The root of sysfs.
     pub root: &'a Path,
     /// How the guest's instructions are executed.
@@ -41,16 +41,19 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
 }
 
 /// The command line without the program and the monitor.
-pub fn arguments(spec: &MachineSpec, place: &Place<'_>) -> Result<Vec<String>, NotUtf8> {
+pub fn arguments(
+    spec: &MachineSpec,
+    environment: &Environment<'_>,
+) -> Result<Vec<String>, NotUtf8> {
     let mut line = Line::default();
-    base(&mut line, spec, place);
-    console(&mut line, place)?;
+    base(&mut line, spec, environment);
+    console(&mut line, environment)?;
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
     random(&mut line, &mut ports);
-    disk(&mut line, &mut ports, spec, place)?;
+    disk(&mut line, &mut ports, spec, environment)?;
     for (number, slot) in spec.slots.iter().enumerate() {
-        devices(&mut ports, number, slot, place)?;
+        devices(&mut ports, number, slot, environment)?;
     }
     ports.finish(&mut line);
     Ok(line.0)
@@ -77,8 +80,8 @@ impl Line {
 }
 
 /// The machine without its devices, not yet running.
-fn base(line: &mut Line, spec: &MachineSpec, place: &Place<'_>) {
-    let (accelerator, cpu) = match place.accelerator {
+fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
+    let (accelerator, cpu) = match environment.accelerator {
         Accelerator::Kvm { .. } => ("kvm", "host"),
         Accelerator::Tcg => ("tcg", "max"),
     };
@@ -88,7 +91,7 @@ fn base(line: &mut Line, spec: &MachineSpec, place: &Place<'_>) {
     line.option("-cpu", cpu);
     line.option("-smp", spec.vcpus);
     line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
-    if let Some(size) = place.mmio_window {
+    if let Some(size) = environment.mmio_window {
         line.option("-global", format!("q35-pcihost.pci-hole64-size={}M", size.div_ceil(MIB)));
     }
     line.flag("-nodefaults");
@@ -103,8 +106,8 @@ fn base(line: &mut Line, spec: &MachineSpec, place: &Place<'_>) {
 
 /// The serial console goes to a file. It is appended to, so that it can be emptied while the guest writes
 /// (see [`MachinePaths`](crate::process::MachinePaths)).
-fn console(line: &mut Line, place: &Place<'_>) -> Result<(), NotUtf8> {
-    let path = doubled(text(&place.console)?);
+fn console(line: &mut Line, environment: &Environment<'_>) -> Result<(), NotUtf8> {
+    let path = doubled(text(&environment.console)?);
     line.option("-chardev", format!("file,id=console,path={path},append=on"));
     line.option("-serial", "chardev:console");
     Ok(())
@@ -135,7 +138,7 @@ fn disk(
     line: &mut Line,
     ports: &mut Ports,
     spec: &MachineSpec,
-    place: &Place<'_>,
+    environment: &Environment<'_>,
 ) -> Result<(), NotUtf8> {
     let Some(disk) = &spec.disk else { return Ok(()) };
     line.option(
@@ -144,7 +147,7 @@ fn disk(
             "node-name": DISK,
             "driver": "qcow2",
             "discard": "unmap",
-            "file": {"driver": "file", "filename": text(&place.disk)?},
+            "file": {"driver": "file", "filename": text(&environment.disk)?},
             "backing": {
                 "driver": disk.format.as_str(),
                 "read-only": true,
@@ -168,7 +171,7 @@ fn devices(
     ports: &mut Ports,
     number: usize,
     slot: &GuestSlot,
-    place: &Place<'_>,
+    environment: &Environment<'_>,
 ) -> Result<(), NotUtf8> {
     let bus = ports.port(&format!("hd{number}"));
     let several = slot.functions.len() > 1;
@@ -185,14 +188,14 @@ fn devices(
         match function.source {
             // QEMU 7.2 takes no domain of more than four digits here, but any path.
             GuestSource::Function(address) if address.domain() > 0xffff => {
-                let path = place.root.join("sys/bus/pci/devices").join(address.to_string());
+                let path = environment.root.join("sys/bus/pci/devices").join(address.to_string());
                 insert(&mut device, "sysfsdev", json!(text(&path)?));
             }
             GuestSource::Function(address) => {
                 insert(&mut device, "host", json!(address.to_string()));
             }
             GuestSource::Mdev(uuid) => {
-                let path = place.root.join("sys/bus/mdev/devices").join(uuid.to_string());
+                let path = environment.root.join("sys/bus/mdev/devices").join(uuid.to_string());
                 insert(&mut device, "sysfsdev", json!(text(&path)?));
             }
         }

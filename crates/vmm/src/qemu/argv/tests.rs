@@ -33,8 +33,8 @@ fn slot(addresses: &[&str]) -> GuestSlot {
     GuestSlot::place(addresses.iter().map(|text| text.parse::<Address>().unwrap()))
 }
 
-fn place() -> Place<'static> {
-    Place {
+fn environment() -> Environment<'static> {
+    Environment {
         root: Path::new("/"),
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
@@ -44,9 +44,9 @@ fn place() -> Place<'static> {
 }
 
 /// One option a line, as a person reads it.
-fn shown(spec: &MachineSpec, place: &Place<'_>) -> String {
+fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
     let mut text = String::new();
-    for argument in arguments(spec, place).unwrap() {
+    for argument in arguments(spec, environment).unwrap() {
         let joint = if argument.starts_with('-') { "\n" } else { " " };
         text += joint;
         text += &argument;
@@ -57,14 +57,15 @@ fn shown(spec: &MachineSpec, place: &Place<'_>) -> String {
 #[test]
 fn kernel_bundle_without_devices() {
     let spec = MachineSpec { kernel: kernel(), ..machine() };
-    insta::assert_snapshot!(shown(&spec, &place()));
+    insta::assert_snapshot!(shown(&spec, &environment()));
 }
 
 #[test]
 fn disk_image_with_kvm() {
     let spec = MachineSpec { disk: root_disk(DiskFormat::Qcow2), ..machine() };
-    let place = Place { accelerator: Accelerator::Kvm { group: None }, ..place() };
-    insta::assert_snapshot!(shown(&spec, &place));
+    let environment =
+        Environment { accelerator: Accelerator::Kvm { group: None }, ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
 }
 
 #[test]
@@ -79,21 +80,21 @@ fn gpu_with_audio_nic_and_nvme() {
         ],
         ..machine()
     };
-    let place = Place { mmio_window: Some(1 << 40), ..place() };
-    insta::assert_snapshot!(shown(&spec, &place));
+    let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
 }
 
 #[test]
 fn a_domain_of_more_than_four_digits_goes_by_path() {
     let spec = MachineSpec { slots: vec![slot(&["10000:e1:00.0"])], ..machine() };
-    insta::assert_snapshot!(shown(&spec, &place()));
+    insta::assert_snapshot!(shown(&spec, &environment()));
 }
 
 #[test]
 fn ten_slots_share_two_slots_of_the_root_complex() {
     let slots = (1..=10).map(|bus| slot(&[&format!("0000:{bus:02x}:00.0")])).collect();
     let spec = MachineSpec { slots, ..machine() };
-    let text = shown(&spec, &place());
+    let text = shown(&spec, &environment());
     let ports: Vec<&str> = text.lines().filter(|line| line.contains("pcie-root-port")).collect();
     insta::assert_snapshot!(ports.join("\n"));
 }
@@ -110,8 +111,8 @@ fn odd_characters_begin_no_option() {
         kernel: kernel(),
         ..machine()
     };
-    let place = Place { console: "/srv/x,mux=on/console.log".into(), ..place() };
-    insta::assert_snapshot!(shown(&spec, &place));
+    let environment = Environment { console: "/srv/x,mux=on/console.log".into(), ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_path_that_is_no_text_is_an_error() {
     let kernel = std::ffi::OsStr::from_bytes(b"/srv/\xff").into();
     let boot = KernelBoot { kernel, initrd: None, cmdline: String::new() };
     let spec = MachineSpec { kernel: Some(boot), ..machine() };
-    assert!(arguments(&spec, &place()).is_err());
+    assert!(arguments(&spec, &environment()).is_err());
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn every_device_has_the_name_that_is_looked_for() {
     };
     let ids = device_ids(&spec);
     assert_eq!(ids, ["disk0", "hd0f0", "hd0f1", "hd1f0"]);
-    let text = shown(&spec, &place());
+    let text = shown(&spec, &environment());
     for id in ids {
         assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id}");
     }

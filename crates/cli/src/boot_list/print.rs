@@ -1,11 +1,11 @@
 //! What is reserved, and what was done for it.
 
-use host::reserve::Change;
-use model::reserve::Reserved;
+use host::boot_list::Change;
+use model::boot_list::BootListEntry;
 use model::{Function, Inventory};
 use serde::Serialize;
 
-use super::{Outcome, Reserve};
+use super::{BootList, Outcome};
 use crate::failure::Done;
 use crate::output;
 use crate::table::Table;
@@ -33,7 +33,7 @@ struct Told<'a> {
 }
 
 /// What is reserved.
-pub fn list(reserved: &[Reserved], inventory: &Inventory, json: bool) -> Done {
+pub fn list(reserved: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
     let lines = reserved.iter().map(|one| line(one, Some(now(one, inventory))));
     if json {
         return output::json(&lines.collect::<Vec<_>>());
@@ -49,7 +49,7 @@ pub fn list(reserved: &[Reserved], inventory: &Inventory, json: bool) -> Done {
 }
 
 /// How it is with a reserved function now.
-fn now(reserved: &Reserved, inventory: &Inventory) -> String {
+fn now(reserved: &BootListEntry, inventory: &Inventory) -> String {
     let Some(function) = inventory.function(reserved.address) else {
         return "not there".to_owned();
     };
@@ -67,7 +67,7 @@ fn ids(function: &Function) -> String {
     format!("{}:{}", function.vendor, function.device)
 }
 
-fn line(reserved: &Reserved, now: Option<String>) -> Line {
+fn line(reserved: &BootListEntry, now: Option<String>) -> Line {
     Line {
         pci_address: reserved.address.to_string(),
         vendor: reserved.vendor.to_string(),
@@ -78,7 +78,7 @@ fn line(reserved: &Reserved, now: Option<String>) -> Line {
 }
 
 /// What was done, and what is to be done.
-pub fn outcome(asked: &Reserve, outcome: &Outcome) -> Done {
+pub fn outcome(asked: &BootList, outcome: &Outcome) -> Done {
     let paths = |written: bool| -> Vec<String> {
         let changes = outcome.changes.iter();
         let of_kind = |change: &&Change| matches!(change, Change::Write { .. }) == written;
@@ -96,7 +96,7 @@ pub fn outcome(asked: &Reserve, outcome: &Outcome) -> Done {
     }
     let would = if asked.dry_run { "would be " } else { "" };
     for one in &outcome.functions {
-        let Reserved { address, vendor, device, driver } = one;
+        let BootListEntry { address, vendor, device, driver } = one;
         let said = if asked.remove {
             "reserved no longer".into()
         } else {

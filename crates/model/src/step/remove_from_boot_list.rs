@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
-use crate::reserve::Reserved;
+use crate::boot_list::BootListEntry;
 
 /// What is fixed of it.
 pub const FACTS: StepFacts = StepFacts {
-    name: "unreserve_at_boot",
-    undone_by: Some(StepKind::ReserveAtBoot),
+    name: "remove_from_boot_list",
+    undone_by: Some(StepKind::AddToBootList),
     // A disk under load may take its time for a sync.
     deadline: Duration::from_secs(60),
     undo_order: Some(UndoOrder::Files),
@@ -26,9 +26,9 @@ pub const FACTS: StepFacts = StepFacts {
 };
 
 /// The step that puts it on the list again.
-pub fn inverse(ours: Reserved) -> Step {
-    let Reserved { address, vendor, device, driver } = ours;
-    Step::ReserveAtBoot { address, vendor, device, driver }
+pub fn inverse(ours: BootListEntry) -> Step {
+    let BootListEntry { address, vendor, device, driver } = ours;
+    Step::AddToBootList { address, vendor, device, driver }
 }
 
 /// The step in words.

@@ -6,7 +6,7 @@
 
 mod list;
 
-pub use list::{Reserved, entries, with, without};
+pub use list::{BootListEntry, entries, with, without};
 
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@ use crate::{Address, Function, Id};
 
 /// A function that is reserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reserved {
+pub struct BootListEntry {
     /// Where it is.
     pub address: Address,
     /// The vendor that it must still have at the boot.
@@ -17,7 +17,7 @@ pub struct Reserved {
     pub driver: String,
 }
 
-impl Reserved {
+impl BootListEntry {
     /// A function that is reserved for a driver while it has these ids.
     #[must_use]
     pub fn new(address: Address, vendor: Id, device: Id, driver: &str) -> Self {
@@ -43,7 +43,7 @@ impl Reserved {
     }
 }
 
-impl fmt::Display for Reserved {
+impl fmt::Display for BootListEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, vendor, device, driver } = self;
         write!(f, "{address} 0x{vendor} 0x{device} {driver}")
@@ -52,17 +52,17 @@ impl fmt::Display for Reserved {
 
 /// What is reserved, in the list's order.
 #[must_use]
-pub fn entries(list: &str) -> Vec<Reserved> {
-    list.lines().filter_map(Reserved::read).collect()
+pub fn entries(list: &str) -> Vec<BootListEntry> {
+    list.lines().filter_map(BootListEntry::read).collect()
 }
 
 /// The list with these in it: in the place of what it had for their addresses, else at its end.
 #[must_use]
-pub fn with(list: &str, wanted: &[Reserved]) -> String {
+pub fn with(list: &str, wanted: &[BootListEntry]) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut had: Vec<Address> = Vec::new();
     for line in list.lines() {
-        let own = Reserved::read(line)
+        let own = BootListEntry::read(line)
             .and_then(|old| wanted.iter().find(|wanted| wanted.address == old.address));
         match own {
             None => lines.push(line.to_owned()),
@@ -82,7 +82,7 @@ pub fn with(list: &str, wanted: &[Reserved]) -> String {
 #[must_use]
 pub fn without(list: &str, addresses: &[Address]) -> String {
     let stays = |line: &&str| {
-        Reserved::read(line).is_none_or(|reserved| !addresses.contains(&reserved.address))
+        BootListEntry::read(line).is_none_or(|reserved| !addresses.contains(&reserved.address))
     };
     list.lines().filter(stays).map(|line| format!("{line}\n")).collect()
 }
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn reserved(text: &str) -> Reserved {
-        Reserved::read(text).unwrap()
+    fn reserved(text: &str) -> BootListEntry {
+        BootListEntry::read(text).unwrap()
     }
 
     #[test]

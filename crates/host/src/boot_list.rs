@@ -5,8 +5,8 @@
 //! before or what was to be, and the same command again finishes it.
 
 use model::HostError;
+use model::boot_list::{File, LIST, entries, files};
 use model::doctor::InitramfsTool;
-use model::reserve::{File, LIST, entries, files};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -38,7 +38,7 @@ pub enum Change {
 
 /// Why the files cannot be changed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReserveError {
+pub enum BootListError {
     /// A file is there that is not Handover's.
     #[error("{path} is there and is not Handover's: it does not say that Handover wrote it")]
     Foreign {
@@ -75,7 +75,7 @@ pub fn changes(
     root: &Root,
     tool: InitramfsTool,
     wanted: &str,
-) -> Result<Vec<Change>, ReserveError> {
+) -> Result<Vec<Change>, BootListError> {
     let mut all = Vec::new();
     let list = read(root, LIST)?;
     if !entries(wanted).is_empty() {
@@ -145,10 +145,10 @@ impl Change {
 }
 
 /// What is in the place of one of our files.
-fn ours(root: &Root, file: &File) -> Result<Option<String>, ReserveError> {
+fn ours(root: &Root, file: &File) -> Result<Option<String>, BootListError> {
     let found = read(root, file.path)?;
     if found.as_deref().is_some_and(|text| !File::is_ours(text)) {
-        return Err(ReserveError::Foreign { path: root.shown(&below(file.path)) });
+        return Err(BootListError::Foreign { path: root.shown(&below(file.path)) });
     }
     Ok(found)
 }

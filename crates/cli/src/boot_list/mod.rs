@@ -6,10 +6,10 @@ mod print;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use host::reserve::{Change, ReserveError};
-use host::{LinuxHost, reserve};
+use host::boot_list::{BootListError, Change};
+use host::{LinuxHost, boot_list};
+use model::boot_list::{BootListEntry, entries, with, without};
 use model::doctor::remedy::rebuild_initramfs;
-use model::reserve::{Reserved, entries, with, without};
 use model::{Address, Code, Refusal};
 
 use crate::Json;
@@ -22,7 +22,7 @@ use crate::source::Source;
 /// is loaded, if what is at the address still has the same vendor and device ids. Nothing changes before: what
 /// makes the initial ramdisk has to be run first (--rebuild), and the host to be started again.
 #[derive(Debug, Args)]
-pub struct Reserve {
+pub struct BootList {
     /// Which, as `handover ls` shows them
     #[arg(value_name = "ADDRESS", required_unless_present = "list")]
     addresses: Vec<Address>,
@@ -57,13 +57,13 @@ pub struct Reserve {
 
 /// What was asked for, and what it takes.
 struct Outcome {
-    functions: Vec<Reserved>,
+    functions: Vec<BootListEntry>,
     changes: Vec<Change>,
     /// What has to be run for it to take effect.
     rebuild: Option<&'static str>,
 }
 
-impl Reserve {
+impl BootList {
     pub fn run(self) -> Done {
         if self.list {
             return self.show().map_err(Failure::to("list what is reserved"))?;
@@ -81,7 +81,7 @@ impl Reserve {
     fn show(&self) -> Result<Done, Refusal> {
         let source = self.source();
         let host = source.open()?;
-        let list = reserve::list(host.root()).map_err(|error| source.unreadable(&error))?;
+        let list = boot_list::list(host.root()).map_err(|error| source.unreadable(&error))?;
         let inventory = source.inventory(&host)?;
         Ok(print::list(&entries(&list), &inventory, self.output.json))
     }
@@ -101,22 +101,26 @@ impl Reserve {
         let host = self.source().open()?;
         let tool = host.platform().initramfs;
         let root = host.root();
-        let _turn = if self.dry_run { None } else { Some(reserve::lock(root).map_err(refused)?) };
-        let list = reserve::list(root).map_err(refused)?;
+        let _turn = if self.dry_run { None } else { Some(boot_list::lock(root).map_err(refused)?) };
+        let list = boot_list::list(root).map_err(refused)?;
         let (functions, wanted) = self.wanted(&host, &list)?;
-        let changes = reserve::changes(root, tool, &wanted).map_err(conflict)?;
+        let changes = boot_list::changes(root, tool, &wanted).map_err(conflict)?;
         if !self.dry_run {
-            changes.iter().try_for_each(|change| reserve::make(root, change)).map_err(refused)?;
+            changes.iter().try_for_each(|change| boot_list::make(root, change)).map_err(refused)?;
         }
         Ok(Outcome { functions, changes, rebuild: rebuild_initramfs(tool) })
     }
 
     /// The functions that are meant, and the list as it shall be.
-    fn wanted(&self, host: &LinuxHost, list: &str) -> Result<(Vec<Reserved>, String), Refusal> {
+    fn wanted(
+        &self,
+        host: &LinuxHost,
+        list: &str,
+    ) -> Result<(Vec<BootListEntry>, String), Refusal> {
         let inventory = self.source().inventory(host)?;
         if self.remove {
             let all = choose::meant(&inventory, &self.addresses, self.alone);
-            let functions: Vec<Reserved> =
+            let functions: Vec<BootListEntry> =
                 entries(list).into_iter().filter(|one| all.contains(&one.address)).collect();
             return Ok((functions, without(list, &all)));
         }
@@ -154,10 +158,10 @@ fn refused(error: model::HostError) -> Refusal {
     )
 }
 
-fn conflict(error: ReserveError) -> Refusal {
+fn conflict(error: BootListError) -> Refusal {
     match error {
-        ReserveError::Host(error) => refused(error),
-        ReserveError::Foreign { .. } => Refusal::new(
+        BootListError::Host(error) => refused(error),
+        BootListError::Foreign { .. } => Refusal::new(
             Code::Conflict,
             error.to_string(),
             "see whose it is; move it away if nobody needs it, and ask again",

@@ -5,12 +5,12 @@ use super::super::{Platform, Remedy};
 use super::shell::{append_line, write_file};
 use super::with_initramfs;
 use crate::Function;
-use crate::reserve::{LIST, Reserved, files};
+use crate::boot_list::{BootListEntry, LIST, files};
 
 /// Keeps functions for vfio from the next boot on: no other driver gets them. The function at the address is only
 /// taken if it still has the same ids then.
 #[must_use]
-pub fn reserve_at_boot(platform: &Platform, functions: &[&Function]) -> Remedy {
+pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
     let names: Vec<String> =
         functions.iter().map(|function| function.address.to_string()).collect();
     let words = format!(
@@ -24,10 +24,11 @@ pub fn reserve_at_boot(platform: &Platform, functions: &[&Function]) -> Remedy {
              the tool that makes it is not known here"
         ));
     }
-    let lines = functions.iter().map(|function| Reserved::of(function).to_string());
+    let lines = functions.iter().map(|function| BootListEntry::of(function).to_string());
     let mut commands: Vec<String> = lines.map(|line| append_line(LIST, &line)).collect();
-    let write =
-        |file: &crate::reserve::File| write_file(file.path, &format!("{:o}", file.mode), file.text);
+    let write = |file: &crate::boot_list::File| {
+        write_file(file.path, &format!("{:o}", file.mode), file.text)
+    };
     commands.extend(files.iter().map(write));
     with_initramfs(platform, words, commands)
 }

@@ -1,8 +1,8 @@
 //! Which functions are meant, and whether they can be reserved.
 
 use host::LinuxHost;
+use model::boot_list::{BootListEntry, files};
 use model::doctor::InitramfsTool;
-use model::reserve::{Reserved, files};
 use model::{Address, Assembly, Code, Function, Host, Inventory, Refusal};
 
 fn assembly(inventory: &Inventory, head: Address, alone: bool) -> Option<Assembly> {
@@ -25,7 +25,7 @@ pub fn reservable(
     inventory: &Inventory,
     heads: &[Address],
     alone: bool,
-) -> Result<Vec<Reserved>, Refusal> {
+) -> Result<Vec<BootListEntry>, Refusal> {
     let mut all: Vec<&Function> = Vec::new();
     for head in heads {
         let assembly = assembly(inventory, *head, alone);
@@ -44,7 +44,7 @@ pub fn reservable(
     all.dedup_by_key(|function| function.address);
     let addresses: Vec<Address> = all.iter().map(|function| function.address).collect();
     expect_not_needed(host, &addresses)?;
-    Ok(all.into_iter().map(Reserved::of).collect())
+    Ok(all.into_iter().map(BootListEntry::of).collect())
 }
 
 /// Refuses what the host itself needs: without its disk or its network it does not come up again.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod contract;
 pub mod errors;
+pub mod release;
 #[cfg(feature = "docs")]
 pub mod schema;
 pub mod tree;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use host::{HostConfig, LinuxHost};
 use model::Address;
 use xtask::tree::{self, Crowd, Shape};
-use xtask::{bench, contract};
+use xtask::{bench, contract, release};
 
 #[derive(Parser)]
 #[command(about = "Handover's own chores")]
@@ -60,6 +60,22 @@ enum Chore {
         #[arg(long, default_value = "target/release/handover")]
         handover: PathBuf,
     },
+    /// Set the version and close the changelog's section; prints what to do next
+    Release {
+        /// The version, `0.2.0`
+        version: String,
+        /// The day of the release, `2026-12-31`
+        date: String,
+    },
+    /// Build the archive of the current version, with checksums and the changelog's section
+    ReleaseArchive {
+        /// The executable, made by `make release`
+        #[arg(long, default_value = "target/release/handover")]
+        handover: PathBuf,
+        /// Where to put the files
+        #[arg(long, default_value = "target/dist")]
+        folder: PathBuf,
+    },
     /// Claim and release a simulated device so many times, for who counts from outside what it does
     #[command(hide = true)]
     BenchVerbs {
@@ -107,6 +123,8 @@ fn main() -> Result<ExitCode> {
                 Shape { functions, whole: true, crowd: Crowd { processes, files } },
             )?;
         }
+        Chore::Release { version, date } => release::prepare(&version, &date)?,
+        Chore::ReleaseArchive { handover, folder } => release::archive(&handover, &folder)?,
         Chore::BenchListing { handover } => bench::listing::run(&handover)?,
         Chore::BenchVerbs { times } => bench::syncs::verbs(times)?,
         Chore::Bench { handover } => bench::run(&handover)?,

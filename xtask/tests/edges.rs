@@ -72,15 +72,6 @@ fn the_model_does_no_io() {
     }
 }
 
-/// Circles of modules that are known, by crate and by the module that they are in (empty: the crate itself). A list here is
-/// a debt: cut the circle and take the line out. The test fails for a circle that is not listed, and for a line without one.
-const KNOWN_CIRCLES: [(&str, &str, &[&str]); 2] = [
-    // One type, `Core`, whose methods lie in many modules.
-    ("engine", "", &["choose", "claims"]),
-    // A directory notes its reads in the trace, which reads the same directory.
-    ("host", "root", &["dir", "trace"]),
-];
-
 /// A path of names: `["rest", "images"]` for `crate::rest::images`.
 type Path = Vec<String>;
 
@@ -360,7 +351,7 @@ fn folders() -> BTreeMap<String, FilePathBuf> {
 }
 
 #[test]
-fn modules_are_in_no_circle_but_for_the_known_ones() {
+fn modules_are_in_no_circle() {
     let mut found = BTreeSet::new();
     for (name, folder) in folders() {
         for (within, edges) in Modules::of(&folder.join("src")).edges() {
@@ -368,15 +359,7 @@ fn modules_are_in_no_circle_but_for_the_known_ones() {
             found.extend(circles(&edges).into_iter().map(|c| (name.clone(), within.clone(), c)));
         }
     }
-    let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let known: BTreeSet<(String, String, Vec<String>)> = KNOWN_CIRCLES
-        .iter()
-        .map(|(name, within, circle)| (name.to_string(), within.to_string(), owned(circle)))
-        .collect();
-    let new: Vec<_> = found.difference(&known).collect();
-    assert!(new.is_empty(), "modules use each other in a circle: {new:?}");
-    let cut: Vec<_> = known.difference(&found).collect();
-    assert!(cut.is_empty(), "these circles are cut, take them out of KNOWN_CIRCLES: {cut:?}");
+    assert!(found.is_empty(), "modules use each other in a circle: {found:?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Sriov {
                 backend
                     .ask(
                         async |client| client.post_quietly(&path, Some(&body)).await,
-                        |engine| engine.set_vf_count(&device, count, autoprobe),
+                        |engine| engine.vf_counts().set(&device, count, autoprobe),
                     )
                     .map_err(Failure::to(format!("set the virtual functions of {device}")))
             }

@@ -96,8 +96,9 @@ async fn log_one(change: Change, engine: &Engine) {
     match what {
         ChangeKind::Gone => {
             let (engine, address) = (engine.clone(), *address);
-            let asked =
-                move || engine.claims().map(|claims| claims.into_iter().find(|c| c.holds(address)));
+            let asked = move || {
+                engine.claims().all().map(|claims| claims.into_iter().find(|c| c.holds(address)))
+            };
             match tokio::task::spawn_blocking(asked).await {
                 Ok(Ok(Some(claim))) => {
                     let Owner { kind, id } = &claim.owner;

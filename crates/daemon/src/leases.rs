@@ -14,7 +14,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub async fn watch(engine: Engine, changed: Arc<Notify>) {
     loop {
         let asked = engine.clone();
-        let next = match tokio::task::spawn_blocking(move || asked.release_expired()).await {
+        let next = match tokio::task::spawn_blocking(move || asked.claims().release_expired()).await
+        {
             Ok(Ok((kept, next))) => {
                 for refusal in &kept {
                     warn!("lease expired, but releasing the claim failed: {}", refusal.message);

@@ -25,11 +25,11 @@ pub async fn watch(engine: Engine, mut changes: Option<Receiver<Change>>) {
             // First what is told once only.
             let mut lost = Vec::new();
             if let Some(address) = failed
-                && let Some(reason) = asked.recovery_failed(address)?
+                && let Some(reason) = asked.devices().recovery_failed(address)?
             {
                 lost.push((address, reason));
             }
-            lost.extend(asked.look_after_claims()?);
+            lost.extend(asked.check_claims()?);
             Ok(lost)
         };
         match tokio::task::spawn_blocking(look).await {

@@ -84,7 +84,7 @@ fn files_are_compared_with_the_claims_at_each_start() {
     let claim = |engine: &Engine, what: &str| {
         let owner = format!("job/{what}").parse().unwrap();
         let request = ClaimRequest::new(owner, vec![what.parse().unwrap()]);
-        engine.claim(&request).unwrap().claim.id.to_string()
+        engine.claims().claim(&request).unwrap().claim.id.to_string()
     };
     let first = engine(state.path(), &host, None);
     let (gpu, nic) = (claim(&first, GPU), claim(&first, NIC));
@@ -100,11 +100,11 @@ fn files_are_compared_with_the_claims_at_each_start() {
     assert_eq!(files(cdi.path()), both);
 
     let dying = engine(state.path(), &host, None);
-    dying.release_claim(&gpu, None).unwrap();
+    dying.claims().release(&gpu, None).unwrap();
     drop(dying);
     let last = engine(state.path(), &host, Some(cdi.path()));
     assert_eq!(files(cdi.path()), [&format!("handover.dev-claim-{nic}.json"), "nvidia.yaml"]);
-    last.release_claim(&nic, None).unwrap();
+    last.claims().release(&nic, None).unwrap();
     assert_eq!(files(cdi.path()), ["nvidia.yaml"]);
 }
 
@@ -128,5 +128,5 @@ fn a_claim_is_not_refused_because_nobody_can_be_told() {
     let engine = Engine::open(config, host, Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);
     let request = ClaimRequest::new("job/1".parse().unwrap(), vec![GPU.parse().unwrap()]);
-    assert_eq!(engine.claim(&request).unwrap().claim.state, model::ClaimState::Prepared);
+    assert_eq!(engine.claims().claim(&request).unwrap().claim.state, model::ClaimState::Prepared);
 }

@@ -1,22 +1,64 @@
 //! Images: accepted at once, imported by a thread.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use image::{ImageError, Parts, Source};
 use jiff::Timestamp;
 use model::{Code, Refusal, check_image_name};
 use uuid::Uuid;
 
-use crate::core::{Core, held};
+use crate::journal::Journal;
+use crate::lock::lock;
 use crate::refusals;
-use crate::store::{Durability, StoredImage, StoredInstance};
-use crate::{Image, ImageSource, ImageStatus, ImportImage};
+use crate::store::{Durability, Store, StoredImage, StoredInstance};
+use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
 
-impl Core {
+/// Images: [`Engine::images`](crate::Engine::images). They own the table `images`.
+pub struct Images {
+    /// Itself, for threads that may outlive it.
+    me: Weak<Self>,
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    config: Arc<Config>,
+    /// The files.
+    files: image::Store,
+}
+
+impl Images {
+    pub(crate) fn new(store: Arc<Store>, journal: Arc<Journal>, config: Arc<Config>) -> Arc<Self> {
+        let files = image::Store::new(config.state_dir.join("images"), config.image_dirs.clone());
+        Arc::new_cyclic(|me| Self { me: me.clone(), store, journal, config, files })
+    }
+
+    /// Fails the imports that a dead daemon left, and removes files that no image has. Returns what could not be removed.
+    pub(crate) fn recover(&self) -> Result<Option<String>, Refusal> {
+        let known = self.store.write(Durability::Power, |tx| {
+            StoredImage::fail_unfinished(
+                tx,
+                "the daemon ended during the import; import it again",
+            )?;
+            StoredImage::all(tx)
+        })?;
+        let known = known.into_iter().map(|stored| stored.id).collect();
+        Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
+    }
+
+    /// Where the files of an image are.
+    pub(crate) fn paths(&self, id: Uuid) -> image::Files {
+        self.files.paths(id)
+    }
+
+    /// Where a face puts files that it receives for an import.
+    #[must_use]
     pub fn staging_dir(&self) -> PathBuf {
         self.config.state_dir.join("staging")
     }
 
+    /// Accepts an image, and imports it in the background.
+    ///
+    /// # Errors
+    /// `invalid_name`, `invalid_request`, `already_exists`.
     pub fn import(&self, request: ImportImage) -> Result<Image, Refusal> {
         check_image_name(&request.name)?;
         match (&request.disk, &request.kernel, &request.initrd) {
@@ -54,7 +96,7 @@ impl Core {
 
     /// Records an image under its name. One that failed makes room.
     fn accept(&self, stored: &StoredImage) -> Result<(), Refusal> {
-        let _choosing = held(&self.choosing);
+        let _allocation = lock(&self.journal.allocation);
         let name = &stored.image.name;
         let other = self.store.read(|from| StoredImage::by_name(from, name))?;
         if other.as_ref().is_some_and(|other| other.image.status != ImageStatus::Failed) {
@@ -64,7 +106,7 @@ impl Core {
                 format!("choose another name, or `handover image rm {name}` first"),
             ));
         }
-        self.write(Durability::Power, |tx| {
+        self.store.write(Durability::Power, |tx| {
             if let Some(other) = &other {
                 StoredImage::delete(tx, other.id)?;
             }
@@ -73,11 +115,11 @@ impl Core {
     }
 
     fn import_in_thread(&self, mut stored: StoredImage, parts: Parts) -> Result<(), Refusal> {
-        let (core, images) = (self.me.clone(), self.images.clone());
+        let (me, files) = (self.me.clone(), self.files.clone());
         let record = move |stored: &StoredImage| {
             // An engine that is gone leaves the image to the next one's recovery.
-            let Some(core) = core.upgrade() else { return };
-            let written = core.write(Durability::Power, |tx| stored.update(tx));
+            let Some(images) = me.upgrade() else { return };
+            let written = images.store.write(Durability::Power, |tx| stored.update(tx));
             if let Err(error) = written {
                 tracing::error!(image = stored.image.name, "cannot record the import: {error}");
             }
@@ -85,7 +127,7 @@ impl Core {
         let importing = std::thread::Builder::new().name("import".into()).spawn(move || {
             stored.image.status = ImageStatus::Converting;
             record(&stored);
-            match images.import(stored.id, parts) {
+            match files.import(stored.id, parts) {
                 Ok(imported) => {
                     stored.image.status = ImageStatus::Ready;
                     stored.image.digest = imported.digest;
@@ -105,20 +147,36 @@ impl Core {
         })
     }
 
-    pub fn all_images(&self) -> Result<Vec<Image>, Refusal> {
+    /// All images.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn all(&self) -> Result<Vec<Image>, Refusal> {
         let images = self.store.read(StoredImage::all)?;
         Ok(images.into_iter().map(|stored| stored.image).collect())
     }
 
-    pub fn image(&self, name: &str) -> Result<StoredImage, Refusal> {
+    /// An image by name.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn find(&self, name: &str) -> Result<Image, Refusal> {
+        self.stored(name).map(|stored| stored.image)
+    }
+
+    fn stored(&self, name: &str) -> Result<StoredImage, Refusal> {
         self.store
             .read(|from| StoredImage::by_name(from, name))?
             .ok_or_else(|| refusals::no_such("image", name, "handover image ls"))
     }
 
-    pub fn delete_image(&self, name: &str) -> Result<(), Refusal> {
-        let _choosing = held(&self.choosing);
-        let stored = self.image(name)?;
+    /// Deletes an image.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`.
+    pub fn delete(&self, name: &str) -> Result<(), Refusal> {
+        let _allocation = lock(&self.journal.allocation);
+        let stored = self.stored(name)?;
         let instances = self.store.read(StoredInstance::all)?;
         if let Some(user) = instances.iter().find(|row| row.image_id == stored.id) {
             return Err(Refusal::new(
@@ -134,9 +192,9 @@ impl Core {
                 "wait until it is ready or has failed",
             ));
         }
-        self.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
+        self.store.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
         // What a crash between the two leaves is swept at the next start.
-        Ok(self.images.remove(stored.id)?)
+        Ok(self.files.remove(stored.id)?)
     }
 }
 

@@ -2,37 +2,39 @@
 
 mod action;
 pub mod catalog;
-mod choose;
 mod claims;
-mod compare;
-mod core;
 mod devices;
 mod engine;
-mod give_back;
+mod eviction;
+mod hardware;
 mod images;
 mod instances;
-mod look_after;
+mod journal;
+mod lock;
 mod marks;
 mod observer;
 mod operation;
-mod perform;
-mod recover;
+mod recovery;
 mod refusals;
+mod registrations;
 mod resources;
 mod store;
+mod tags;
 mod types;
-mod undo;
 mod vf_counts;
-mod watch;
 
 pub use action::{Action, MachineStep};
-pub use claims::Access;
+pub use claims::{Access, Claims};
+pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
+pub use images::Images;
+pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
-    InstanceGpu, InstanceState, JOURNAL_TIMEOUT, Recovered, RecoveredDevice, RecoveryReport,
-    RegisterDevice, ResourceUse, Resources, VfConfiguration,
+    InstanceGpu, InstanceState, JOURNAL_TIMEOUT, RecoveryReport, RegisterDevice, ResourceUse,
+    Resources, Returned, ReturnedDevice, VfConfiguration,
 };
+pub use vf_counts::VfCounts;

@@ -1,13 +1,16 @@
 //! The marks on functions: what another Handover claimed is not taken, and what is marked for no reason is told.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use model::{Address, Claim, Mark, Refusal, Step};
 use uuid::Uuid;
 
-use crate::core::Core;
+use crate::hardware::Hardware;
+use crate::journal::Journal;
 use crate::refusals;
-use crate::store::StoredClaim;
+use crate::store::{Store, StoredClaim};
 use crate::{OperationKind, Outcome};
 
 /// Whose a mark is.
@@ -20,17 +23,34 @@ pub enum Marked {
     Another,
 }
 
-impl Core {
+/// The marks on functions.
+pub struct Marks {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    hardware: Arc<Hardware>,
+    /// The state directory, as marks name it.
+    state_dir: String,
+}
+
+impl Marks {
+    pub fn new(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        hardware: Arc<Hardware>,
+        state_dir: &Path,
+    ) -> Self {
+        let dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+        Self { store, journal, hardware, state_dir: dir.to_string_lossy().into_owned() }
+    }
+
     /// The mark of a claim of this store.
     pub fn mark_of(&self, claim: Uuid) -> Mark {
-        let dir = &self.config.state_dir;
-        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-        Mark { store: self.store.id(), claim, state_dir: dir.to_string_lossy().into_owned() }
+        Mark { store: self.store.id(), claim, state_dir: self.state_dir.clone() }
     }
 
     /// The marks on these functions.
     pub fn marks(&self, functions: &[Address]) -> Result<BTreeMap<Address, Mark>, Refusal> {
-        self.host.marks(functions).map_err(|error| refusals::unreadable(&error))
+        self.hardware.host.marks(functions).map_err(|error| refusals::unreadable(&error))
     }
 
     /// Whose a mark is that was just read.
@@ -94,7 +114,7 @@ impl Core {
                 Marked::Nothing => unneeded.push((address, mark)),
                 Marked::Another => {
                     // Its machine can run without it.
-                    self.expect_no_holder(&[address], false)?;
+                    self.hardware.expect_no_holder(&[address], false)?;
                     unneeded.push((address, mark));
                 }
             }
@@ -104,21 +124,21 @@ impl Core {
         }
         // One that is cut off is not made again: that person sees that the mark is still there.
         let subject = Uuid::new_v4();
-        let _turn = self.turn(subject);
-        let operation = self.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
+        let _turn = self.journal.turns.take(subject);
+        let operation = self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
         let mut notes = Vec::new();
         let mut result = Ok(());
         for (address, mark) in unneeded {
             let note = self.cleared(address, &mark);
             let step = Step::Unmark { address, mark };
-            match self.restore(&operation, subject, &step) {
+            match self.journal.restore(&operation, subject, &step) {
                 Ok(()) => notes.push(note),
                 Err(error) => result = result.and(Err(Refusal::from(error))),
             }
         }
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
         let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
-        self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
+        self.journal.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         result.map(|()| notes)
     }

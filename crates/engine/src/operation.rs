@@ -32,7 +32,8 @@ pub enum OperationKind {
     /// Retries what could not be returned before.
     Restore,
     /// Returns devices that no claim has to their native drivers.
-    Recover,
+    #[serde(alias = "recover")]
+    Return,
     /// Changes the number of a device's virtual functions.
     VfCount,
 }
@@ -49,7 +50,7 @@ impl OperationKind {
         Self::Unprepare,
         Self::Release,
         Self::Restore,
-        Self::Recover,
+        Self::Return,
         Self::VfCount,
     ];
 
@@ -66,7 +67,7 @@ impl OperationKind {
             Self::Unprepare => "unprepare",
             Self::Release => "release",
             Self::Restore => "restore",
-            Self::Recover => "recover",
+            Self::Return => "return",
             Self::VfCount => "vf-count",
         }
     }

@@ -2,8 +2,8 @@
 
 use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
-use crate::HealthState;
 use crate::store::{Health, OpenOperation};
+use crate::{HealthState, OperationKind};
 
 /// There is no such thing of ours.
 pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
@@ -192,5 +192,25 @@ pub fn with_failed_undo(cause: &Refusal, undo: &Refusal) -> Refusal {
         undo.code,
         format!("{}; and undoing it failed: {}", cause.message, undo.message),
         undo.remedy.clone(),
+    )
+}
+
+/// Another device is at a known address.
+pub fn fingerprint_changed(address: Address) -> Refusal {
+    Refusal::new(
+        Code::FingerprintChanged,
+        format!("the device at {address} is not the one that was registered there"),
+        format!(
+            "if it was replaced on purpose, delete its registration and register {address} again"
+        ),
+    )
+}
+
+/// The cause of an undo where the daemon died, or could not write the journal, during the operation.
+pub fn interrupted(kind: OperationKind) -> Refusal {
+    Refusal::new(
+        Code::StepFailed,
+        format!("{kind} was interrupted; changes rolled back"),
+        "try again",
     )
 }

@@ -4,41 +4,45 @@ use std::path::Path;
 
 use model::{Code, Kind, Refusal};
 
-use crate::core::Core;
+use crate::devices::Devices;
+use crate::hardware::Hardware;
 use crate::refusals;
-use crate::store::{StoredImage, StoredInstance};
-use crate::{ResourceUse, Resources};
+use crate::store::{Store, StoredImage, StoredInstance};
+use crate::{Config, ResourceUse, Resources};
 
-impl Core {
-    pub fn resources(&self) -> Result<Resources, Refusal> {
-        let capacity = self.host.capacity().map_err(|error| refusals::unreadable(&error))?;
-        let (instances, images) =
-            self.store.read(|from| Ok((StoredInstance::all(from)?, StoredImage::all(from)?)))?;
-        let devices = self.devices(&std::collections::BTreeMap::new())?;
-        let disk_images = images.iter().filter_map(|stored| stored.image.size_bytes).sum();
-        let disk_overlays = allocated_below(&self.config.state_dir.join("machines"));
-        Ok(Resources {
-            cpu: ResourceUse {
-                capacity: u64::from(capacity.cpus),
-                allocated: instances.iter().map(|row| u64::from(row.instance.vcpus)).sum(),
-            },
-            memory: ResourceUse {
-                capacity: capacity.memory,
-                allocated: instances.iter().map(|row| row.instance.memory).sum(),
-            },
-            disk: ResourceUse {
-                capacity: disk_size(&self.config.state_dir)?,
-                allocated: disk_images + disk_overlays,
-            },
-            disk_images,
-            disk_overlays,
-            gpus: devices
-                .into_iter()
-                .filter(|device| device.kind == Kind::Gpu)
-                .map(|device| (device.name, device.attached_to.is_none()))
-                .collect(),
-        })
-    }
+pub fn resources(
+    store: &Store,
+    hardware: &Hardware,
+    devices: &Devices,
+    config: &Config,
+) -> Result<Resources, Refusal> {
+    let capacity = hardware.host.capacity().map_err(|error| refusals::unreadable(&error))?;
+    let (instances, images) =
+        store.read(|from| Ok((StoredInstance::all(from)?, StoredImage::all(from)?)))?;
+    let devices = devices.all(&std::collections::BTreeMap::new())?;
+    let disk_images = images.iter().filter_map(|stored| stored.image.size_bytes).sum();
+    let disk_overlays = allocated_below(&config.state_dir.join("machines"));
+    Ok(Resources {
+        cpu: ResourceUse {
+            capacity: u64::from(capacity.cpus),
+            allocated: instances.iter().map(|row| u64::from(row.instance.vcpus)).sum(),
+        },
+        memory: ResourceUse {
+            capacity: capacity.memory,
+            allocated: instances.iter().map(|row| row.instance.memory).sum(),
+        },
+        disk: ResourceUse {
+            capacity: disk_size(&config.state_dir)?,
+            allocated: disk_images + disk_overlays,
+        },
+        disk_images,
+        disk_overlays,
+        gpus: devices
+            .into_iter()
+            .filter(|device| device.kind == Kind::Gpu)
+            .map(|device| (device.name, device.attached_to.is_none()))
+            .collect(),
+    })
 }
 
 fn disk_size(dir: &Path) -> Result<u64, Refusal> {

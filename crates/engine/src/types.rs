@@ -389,7 +389,7 @@ pub enum DeviceState {
 /// What became of a device that was to be brought back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Recovered {
+pub enum Returned {
     /// It was well.
     Well,
     /// It was given back.
@@ -400,11 +400,11 @@ pub enum Recovered {
 
 /// A device that was to be brought back, and how it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecoveredDevice {
+pub struct ReturnedDevice {
     /// The function.
     pub address: Address,
     /// What became of it.
-    pub outcome: Recovered,
+    pub outcome: Returned,
     /// Why it was left, and what to do.
     pub reason: Option<String>,
     /// The driver that it has now.

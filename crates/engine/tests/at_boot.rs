@@ -22,20 +22,23 @@ fn listed(rig: &Rig) -> Vec<String> {
 fn a_reservation_comes_and_goes_with_its_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let planned = engine.dry_run(&wanted("one", GPU)).unwrap().1;
+    let planned = engine.claims().dry_run(&wanted("one", GPU)).unwrap().1;
     let reserving = |step: &&Step| matches!(step, Step::AddToBootList { .. });
     assert_eq!(planned.steps().filter(reserving).count(), 2, "with its audio function");
-    engine.claim(&wanted("one", GPU)).unwrap();
+    engine.claims().claim(&wanted("one", GPU)).unwrap();
     let vfio = listed(&rig);
     assert!(vfio[0].starts_with(GPU) && vfio[0].ends_with("vfio-pci"), "{vfio:?}");
     assert!(vfio[1].starts_with(GPU_AUDIO), "{vfio:?}");
-    assert!(!engine.claim(&wanted("one", GPU)).unwrap().new, "the same words are the same claim");
-    let (_, notes) = engine.unprepare_claim("job/one").unwrap();
+    assert!(
+        !engine.claims().claim(&wanted("one", GPU)).unwrap().new,
+        "the same words are the same claim"
+    );
+    let (_, notes) = engine.claims().unprepare("job/one").unwrap();
     assert_eq!(notes, [TAKES_EFFECT]);
     rig.assert_untouched("after it was unprepared");
-    engine.prepare_claim("job/one", &Access::default()).unwrap();
+    engine.claims().prepare("job/one", &Access::default()).unwrap();
     assert_eq!(listed(&rig), vfio, "it is a part of the claim");
-    assert_eq!(engine.release_claim("job/one", None).unwrap(), [TAKES_EFFECT]);
+    assert_eq!(engine.claims().release("job/one", None).unwrap(), [TAKES_EFFECT]);
     rig.assert_untouched("after the release");
     assert!(engine.journal(1).unwrap()[0].error.is_none(), "that is no error");
 }
@@ -44,13 +47,13 @@ fn a_reservation_comes_and_goes_with_its_claim() {
 fn it_outlasts_the_boot_and_goes_with_its_claim_then() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    engine.claim(&wanted("one", GPU)).unwrap();
+    engine.claims().claim(&wanted("one", GPU)).unwrap();
     drop(engine);
     rig.host.reboot();
     let (engine, _) = rig.open_recovered();
-    assert_eq!(engine.claims().unwrap()[0].state, ClaimState::Reserved);
+    assert_eq!(engine.claims().all().unwrap()[0].state, ClaimState::Reserved);
     assert_eq!(listed(&rig).len(), 2, "the claim still has it");
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release in another boot");
 }
 
@@ -67,22 +70,22 @@ fn what_others_reserved_or_changed_stays() {
     // Somebody reserved it by hand, in the same way: it is not the claim's.
     rig.host.meddle(&step("vfio-pci")).unwrap();
     let theirs = listed(&rig);
-    engine.claim(&wanted("one", NIC)).unwrap();
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().claim(&wanted("one", NIC)).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     assert_eq!(listed(&rig), theirs);
     // In another way: it is in the way, and the claim is undone.
     rig.host.meddle(&step("vfio-pci").inverse().unwrap()).unwrap();
     rig.host.meddle(&step("pci-stub")).unwrap();
     let theirs = listed(&rig);
-    assert_eq!(engine.claim(&wanted("two", NIC)).unwrap_err().code, Code::StepFailed);
+    assert_eq!(engine.claims().claim(&wanted("two", NIC)).unwrap_err().code, Code::StepFailed);
     assert_eq!(listed(&rig), theirs);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);
     // Changed after it was written: the device comes back, the line stays.
     rig.host.meddle(&step("pci-stub").inverse().unwrap()).unwrap();
-    engine.claim(&wanted("three", NIC)).unwrap();
+    engine.claims().claim(&wanted("three", NIC)).unwrap();
     rig.host.meddle(&step("vfio-pci").inverse().unwrap()).unwrap();
     rig.host.meddle(&step("pci-stub")).unwrap();
-    let notes = engine.release_claim("job/three", None).unwrap();
+    let notes = engine.claims().release("job/three", None).unwrap();
     assert!(notes[0].contains("modified by another tool since"), "{notes:?}");
     assert_eq!(listed(&rig), theirs);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);
@@ -92,7 +95,7 @@ fn what_others_reserved_or_changed_stays() {
 fn only_devices_as_a_whole_can_be_reserved() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
-    let refusal = engine.claim(&wanted("one", "profile=A100-4C")).unwrap_err();
+    let refusal = engine.claims().claim(&wanted("one", "profile=A100-4C")).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidRequest, "{refusal}");
     rig.assert_untouched("after the refusal");
 }
@@ -103,13 +106,13 @@ fn a_list_that_cannot_be_written_undoes_the_claim() {
     let (engine, _) = rig.open_recovered();
     let writing = |step: &Step| matches!(step, Step::AddToBootList { .. });
     rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
-    assert_eq!(engine.claim(&wanted("one", GPU)).unwrap_err().code, Code::StepFailed);
+    assert_eq!(engine.claims().claim(&wanted("one", GPU)).unwrap_err().code, Code::StepFailed);
     rig.assert_untouched("after the refusal");
     // One that cannot be taken off keeps nobody from the device, and is tried again.
-    engine.claim(&wanted("one", GPU)).unwrap();
+    engine.claims().claim(&wanted("one", GPU)).unwrap();
     let removing = |step: &Step| matches!(step, Step::RemoveFromBootList { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
-    assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::UndoFailed);
+    assert_eq!(engine.claims().release("job/one", None).unwrap_err().code, Code::UndoFailed);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);
     engine.reconcile().unwrap();
     rig.assert_untouched("after it was tried again");
@@ -118,16 +121,16 @@ fn a_list_that_cannot_be_written_undoes_the_claim() {
 #[test]
 fn killed_at_any_boundary_the_list_is_as_the_claims_are() {
     let life = |engine: &Engine| {
-        engine.claim(&wanted("one", GPU)).unwrap();
-        engine.release_claim("job/one", None).unwrap();
+        engine.claims().claim(&wanted("one", GPU)).unwrap();
+        engine.claims().release("job/one", None).unwrap();
     };
     for boundary in 0.. {
         let rig = Rig::new();
         let lived = rig.killed_at(boundary, life);
         let (engine, _) = rig.open_recovered();
-        for claim in engine.claims().unwrap() {
+        for claim in engine.claims().all().unwrap() {
             assert!(claim.is_at_boot());
-            engine.release_claim(&claim.id.to_string(), None).unwrap();
+            engine.claims().release(&claim.id.to_string(), None).unwrap();
         }
         rig.assert_untouched(&format!("killed at boundary {boundary}"));
         if lived {
@@ -141,8 +144,11 @@ fn killed_at_any_boundary_the_list_is_as_the_claims_are() {
 fn a_reserved_claim_is_listed_when_it_is_prepared() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    engine.claim(&ClaimRequest { step: ClaimStep::Reserve, ..wanted("one", NIC) }).unwrap();
+    engine
+        .claims()
+        .claim(&ClaimRequest { step: ClaimStep::Reserve, ..wanted("one", NIC) })
+        .unwrap();
     assert!(listed(&rig).is_empty());
-    engine.prepare_claim("job/one", &Access::default()).unwrap();
+    engine.claims().prepare("job/one", &Access::default()).unwrap();
     assert_eq!(listed(&rig).len(), 1);
 }

@@ -15,7 +15,7 @@ use support::{GPU, GPU_AUDIO, NIC, Rig, at, claim, owner, refused, register, req
 fn a_claim_is_prepared_and_given_back_without_a_machine() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let made = engine.claim(&request("one", &[GPU])).unwrap();
+    let made = engine.claims().claim(&request("one", &[GPU])).unwrap();
     assert!(made.new);
     let claim = made.claim;
     assert_eq!(claim.state, ClaimState::Prepared);
@@ -28,9 +28,9 @@ fn a_claim_is_prepared_and_given_back_without_a_machine() {
     assert!(attach.qemu[0].contains("\"host\":\"0000:01:00.0\""), "{attach:?}");
     assert!(attach.libvirt[1].contains("function='0x1'"), "{attach:?}");
     assert_eq!(attach.cdi, format!("handover.dev/claim={}", claim.id));
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -38,20 +38,20 @@ fn the_same_words_of_the_same_owner_are_the_same_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &["nic"]) };
-    let first = engine.claim(&reserve).unwrap();
+    let first = engine.claims().claim(&reserve).unwrap();
     rig.assert_untouched("reserved only");
-    let again = engine.claim(&reserve).unwrap();
+    let again = engine.claims().claim(&reserve).unwrap();
     assert_eq!((again.new, again.claim.id), (false, first.claim.id));
-    let prepared = engine.claim(&request("one", &["nic"])).unwrap();
+    let prepared = engine.claims().claim(&request("one", &["nic"])).unwrap();
     assert_eq!((prepared.new, prepared.claim.state), (false, ClaimState::Prepared));
-    let again = engine.prepare_claim("job/one", &Access::default()).unwrap();
+    let again = engine.claims().prepare("job/one", &Access::default()).unwrap();
     assert_eq!(again.state, ClaimState::Prepared);
-    assert_eq!(engine.unprepare_claim("job/one").unwrap().0.state, ClaimState::Reserved);
+    assert_eq!(engine.claims().unprepare("job/one").unwrap().0.state, ClaimState::Reserved);
     rig.assert_untouched("unprepared");
-    assert_eq!(engine.unprepare_claim("job/one").unwrap().0.state, ClaimState::Reserved);
+    assert_eq!(engine.claims().unprepare("job/one").unwrap().0.state, ClaimState::Reserved);
     assert_eq!(refused(&engine, "two", &[NIC]).code, Code::InUse);
-    engine.release_claim("job/one", Some(&owner("one"))).unwrap();
-    assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::NotFound);
+    engine.claims().release("job/one", Some(&owner("one"))).unwrap();
+    assert_eq!(engine.claims().release("job/one", None).unwrap_err().code, Code::NotFound);
 }
 
 #[test]
@@ -59,17 +59,21 @@ fn what_was_claimed_another_way_is_not_said_to_be_the_same() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let mine = ClaimRequest { uid: Some(1000), ..request("one", &[GPU]) };
-    let first = engine.claim(&mine).unwrap();
-    assert_eq!(engine.claim(&mine).unwrap().claim.id, first.claim.id);
+    let first = engine.claims().claim(&mine).unwrap();
+    assert_eq!(engine.claims().claim(&mine).unwrap().claim.id, first.claim.id);
     let other = ClaimRequest { uid: Some(1001), ..mine.clone() };
-    let refusal = engine.claim(&other).unwrap_err();
+    let refusal = engine.claims().claim(&other).unwrap_err();
     assert_eq!(refusal.code, Code::Conflict);
     assert!(refusal.message.contains("uid 1000") && refusal.remedy.contains("unprepare"));
     let alone = ClaimRequest { alone: true, ..mine };
-    assert_eq!(engine.claim(&alone).unwrap_err().code, Code::InUse, "the whole card is claimed");
-    engine.unprepare_claim("job/one").unwrap();
-    assert_eq!(engine.claim(&other).unwrap().claim.id, first.claim.id);
-    engine.release_claim("job/one", None).unwrap();
+    assert_eq!(
+        engine.claims().claim(&alone).unwrap_err().code,
+        Code::InUse,
+        "the whole card is claimed"
+    );
+    engine.claims().unprepare("job/one").unwrap();
+    assert_eq!(engine.claims().claim(&other).unwrap().claim.id, first.claim.id);
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -89,7 +93,7 @@ fn all_or_nothing() {
     let refusal = refused(&engine, "one", &["2xgpu", "nic"]);
     assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
     rig.assert_untouched("a step failed");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
     assert_eq!(claim(&engine, "one", &["2xgpu", "nic"]).parts.len(), 3);
 }
 
@@ -106,7 +110,7 @@ fn what_is_named_is_not_taken_by_a_filter() {
 fn a_dry_run_tells_the_steps_and_does_none() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let (claim, plan) = engine.dry_run(&request("one", &[NIC])).unwrap();
+    let (claim, plan) = engine.claims().dry_run(&request("one", &[NIC])).unwrap();
     assert_eq!(claim.parts[0].head, at(NIC));
     let steps: Vec<String> = plan.steps().map(Step::describe).collect();
     insta::assert_snapshot!(steps.join("\n"), @r"
@@ -121,7 +125,7 @@ fn a_dry_run_tells_the_steps_and_does_none() {
     let uid 0 open IOMMU group 4
     ");
     rig.assert_untouched("nothing was done");
-    assert!(engine.claims().unwrap().is_empty() && engine.journal(9).unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty() && engine.journal(9).unwrap().is_empty());
 }
 
 #[test]
@@ -130,10 +134,10 @@ fn a_claim_in_use_is_not_pulled_from_under_its_machine() {
     let (engine, _) = rig.open_recovered();
     let made = claim(&engine, "one", &[NIC]);
     assert!(rig.host.open_group(4, 4711));
-    let refusal = engine.release_claim(&made.id.to_string(), None).unwrap_err();
+    let refusal = engine.claims().release(&made.id.to_string(), None).unwrap_err();
     assert_eq!(refusal.code, Code::InUse, "{refusal}");
     rig.host.let_go(4711);
-    engine.release_claim(&made.id.to_string(), None).unwrap();
+    engine.claims().release(&made.id.to_string(), None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -144,7 +148,7 @@ fn the_persistence_daemon_lets_go_of_one_gpu_and_has_it_again_afterwards() {
     claim(&engine, "one", &["0000:05:00.0"]);
     let units = rig.host.snapshot().units;
     assert_eq!(units.get("nvidia-persistenced.service"), Some(&true), "the unit serves other GPUs");
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -169,13 +173,13 @@ fn a_process_is_asked_to_go_only_where_the_owner_says_so() {
     assert_eq!(refusal.code, Code::InUse);
     assert!(refusal.message.contains("dpdk (pid 4711)") && refusal.remedy.contains("--evict"));
     let evict = ClaimRequest { evict: true, ..request("one", &[NIC]) };
-    engine.claim(&evict).unwrap();
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().claim(&evict).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
     rig.host.hold_stubbornly(dpdk());
-    let refusal = engine.claim(&evict).unwrap_err();
+    let refusal = engine.claims().claim(&evict).unwrap_err();
     assert!(refusal.message.contains("dpdk (pid 4711)"), "{refusal}");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -183,14 +187,14 @@ fn a_bus_reset_is_made_once_and_only_where_all_that_it_hits_is_ours() {
     let rig = Rig::on(sim::gpus());
     let (engine, _) = rig.open_recovered();
     let reset = |id, wants: &[&str]| ClaimRequest { reset: true, ..request(id, wants) };
-    engine.claim(&reset("one", &["0000:11:00.0"])).unwrap();
+    engine.claims().claim(&reset("one", &["0000:11:00.0"])).unwrap();
     assert!(rig.host.resets().is_empty(), "its neighbour is somebody else's");
-    engine.release_claim("job/one", None).unwrap();
-    engine.claim(&reset("both", &["0000:11:00.0", "0000:11:01.0"])).unwrap();
+    engine.claims().release("job/one", None).unwrap();
+    engine.claims().claim(&reset("both", &["0000:11:00.0", "0000:11:01.0"])).unwrap();
     let resets = rig.host.resets();
     assert!(resets.iter().all(|reset| reset.disturbed.is_empty()), "{resets:?}");
     assert!(!resets.is_empty() && resets.len() <= 2, "{resets:?}");
-    engine.release_claim("job/both", None).unwrap();
+    engine.claims().release("job/both", None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -201,20 +205,20 @@ fn a_device_that_is_lost_to_its_bus_is_quarantined_until_a_person_has_looked() {
     register(&engine, "nic", NIC).unwrap();
     claim(&engine, "one", &["nic"]);
     rig.host.lose_link(at(NIC));
-    let refusal = engine.release_claim("job/one", None).unwrap_err();
+    let refusal = engine.claims().release("job/one", None).unwrap_err();
     assert_eq!(refusal.code, Code::DeviceWedged, "{refusal}");
-    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Quarantined);
+    assert_eq!(engine.devices().find("nic").unwrap().state, DeviceState::Quarantined);
     assert_eq!(refused(&engine, "two", &[NIC]).code, Code::DeviceWedged);
     assert_eq!(
-        engine.clear_device(NIC).unwrap_err().code,
+        engine.devices().clear(NIC).unwrap_err().code,
         Code::DeviceWedged,
         "it is still silent"
     );
     rig.host.regain_link(at(NIC));
-    engine.clear_device(NIC).unwrap();
+    engine.devices().clear(NIC).unwrap();
     rig.assert_untouched("after the person");
-    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Free);
-    assert!(engine.claims().unwrap().is_empty());
+    assert_eq!(engine.devices().find("nic").unwrap().state, DeviceState::Free);
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -224,13 +228,13 @@ fn another_card_at_the_place_of_one_that_was_pulled_is_not_prepared() {
     register(&engine, "nic", NIC).unwrap();
     let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &["nic"]) };
     rig.host.replace_card(at(NIC), "00-00-00-ff-fe-00-00-01");
-    engine.delete_device("nic").unwrap();
+    engine.devices().delete("nic").unwrap();
     register(&engine, "nic", NIC).unwrap();
-    engine.claim(&reserve).unwrap();
+    engine.claims().claim(&reserve).unwrap();
     rig.host.pull(at(NIC));
-    assert_eq!(engine.device("nic").unwrap().state, DeviceState::Absent);
+    assert_eq!(engine.devices().find("nic").unwrap().state, DeviceState::Absent);
     rig.host.plug(at(NIC), Some("00-00-00-ff-fe-00-00-02"));
-    let refusal = engine.prepare_claim("job/one", &Access::default()).unwrap_err();
+    let refusal = engine.claims().prepare("job/one", &Access::default()).unwrap_err();
     assert_eq!(refusal.code, Code::FingerprintChanged, "{refusal}");
 }
 
@@ -239,19 +243,19 @@ fn a_lease_ends_a_claim_but_not_a_machine() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let short = ClaimRequest { lease: Some(Duration::ZERO), ..request("one", &[NIC]) };
-    engine.claim(&short).unwrap();
+    engine.claims().claim(&short).unwrap();
     assert!(rig.host.open_group(4, 4711));
-    let (kept, _) = engine.release_expired().unwrap();
+    let (kept, _) = engine.claims().release_expired().unwrap();
     assert_eq!(kept.len(), 1, "a machine has it");
     rig.host.let_go(4711);
-    let (kept, next) = engine.release_expired().unwrap();
+    let (kept, next) = engine.claims().release_expired().unwrap();
     assert!(kept.is_empty() && next.is_none());
     rig.assert_untouched("the lease is over");
     let long = ClaimRequest { lease: Some(Duration::from_secs(3600)), ..request("one", &[NIC]) };
-    engine.claim(&long).unwrap();
-    assert!(engine.release_expired().unwrap().1.unwrap() > Duration::from_secs(3000));
-    engine.renew_claim("job/one", None).unwrap();
-    assert_eq!(engine.release_expired().unwrap().1, None);
+    engine.claims().claim(&long).unwrap();
+    assert!(engine.claims().release_expired().unwrap().1.unwrap() > Duration::from_secs(3000));
+    engine.claims().renew("job/one", None).unwrap();
+    assert_eq!(engine.claims().release_expired().unwrap().1, None);
 }
 
 #[test]
@@ -259,16 +263,16 @@ fn a_claim_is_its_owners() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let made = claim(&engine, "one", &["nic"]);
-    let refusal = engine.release_claim(&made.id.to_string(), Some(&owner("two"))).unwrap_err();
+    let refusal = engine.claims().release(&made.id.to_string(), Some(&owner("two"))).unwrap_err();
     assert_eq!(refusal.code, Code::Forbidden);
-    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
-    let claims = engine.claims().unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    let claims = engine.claims().all().unwrap();
     let its = claims.iter().find(|claim| claim.owner == Owner::instance(instance.id)).unwrap();
-    let refusal = engine.release_claim(&its.id.to_string(), None).unwrap_err();
+    let refusal = engine.claims().release(&its.id.to_string(), None).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidState, "{refusal}");
     let forged = ClaimRequest::new(Owner::instance(instance.id), request("x", &["nvme"]).wants);
-    assert_eq!(engine.claim(&forged).unwrap_err().code, Code::InvalidRequest);
-    let refusal = engine.create_instance(wish("other", &["nic"])).unwrap_err();
+    assert_eq!(engine.claims().claim(&forged).unwrap_err().code, Code::InvalidRequest);
+    let refusal = engine.instances().create(wish("other", &["nic"])).unwrap_err();
     assert!(refusal.message.contains("claimed by job/one"), "{refusal}");
 }
 
@@ -296,23 +300,23 @@ fn a_preparation_that_is_given_up_is_undone() {
         move |step| if matches!(step, Step::Unbind { .. }) { slow } else { Duration::ZERO },
     );
     let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &[NIC]) };
-    engine.claim(&reserve).unwrap();
+    engine.claims().claim(&reserve).unwrap();
     std::thread::scope(|scope| {
-        let preparing = scope.spawn(|| engine.prepare_claim("job/one", &Access::default()));
+        let preparing = scope.spawn(|| engine.claims().prepare("job/one", &Access::default()));
         std::thread::sleep(slow / 3);
-        engine.release_claim("job/one", None).unwrap();
+        engine.claims().release("job/one", None).unwrap();
         let refusal = preparing.join().unwrap().unwrap_err();
         assert!(refusal.message.contains("cancelled"), "{refusal}");
     });
     rig.assert_untouched("given up");
     std::thread::scope(|scope| {
-        let preparing = scope.spawn(|| engine.claim(&request("two", &[NIC])));
+        let preparing = scope.spawn(|| engine.claims().claim(&request("two", &[NIC])));
         std::thread::sleep(slow / 3);
-        engine.give_up();
+        engine.cancel_all();
         assert!(preparing.join().unwrap().is_err());
     });
     rig.assert_untouched("the daemon ended");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 /// As a script leaves it.
@@ -334,14 +338,14 @@ fn devices_that_a_script_left_on_vfio_are_brought_back() {
     leave_on_vfio(&rig, at(NIC));
     let made = claim(&engine, "one", &[GPU]);
     assert!(rig.host.open_group(4, 4711));
-    let outcome = engine.recover_devices(&[]).unwrap();
+    let outcome = engine.devices().return_unclaimed(&[]).unwrap();
     let left: Vec<_> = outcome.iter().filter_map(|one| one.reason.as_deref()).collect();
     assert_eq!(outcome.len(), 3, "the GPU, its audio function and the NIC");
     assert!(left.iter().any(|why| why.contains("pid 4711")), "{left:?}");
     assert!(left.iter().any(|why| why.contains("claimed by job/one")), "{left:?}");
     rig.host.let_go(4711);
-    engine.release_claim(&made.id.to_string(), None).unwrap();
-    let outcome = engine.recover_devices(&[]).unwrap();
+    engine.claims().release(&made.id.to_string(), None).unwrap();
+    let outcome = engine.devices().return_unclaimed(&[]).unwrap();
     assert_eq!(outcome.len(), 1);
     assert_eq!(outcome[0].driver.as_deref(), Some("e1000e"), "{outcome:?}");
     rig.assert_untouched("recovered");
@@ -353,8 +357,8 @@ fn what_is_reserved_for_the_boot_is_at_home_on_vfio() {
     let (engine, _) = rig.open_recovered();
     leave_on_vfio(&rig, at(NIC));
     rig.host.reserve_at_boot(at(NIC));
-    assert!(engine.recover_devices(&[]).unwrap().is_empty());
-    let named = engine.recover_devices(&[at(NIC)]).unwrap();
+    assert!(engine.devices().return_unclaimed(&[]).unwrap().is_empty());
+    let named = engine.devices().return_unclaimed(&[at(NIC)]).unwrap();
     assert_eq!(named[0].driver.as_deref(), Some("e1000e"), "who names it means it");
     rig.assert_untouched("recovered");
 }
@@ -365,7 +369,7 @@ fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
         let rig = Rig::new();
         rig.open_recovered();
         leave_on_vfio(&rig, at(NIC));
-        let lived = rig.killed_at(boundary, |engine| drop(engine.recover_devices(&[])));
+        let lived = rig.killed_at(boundary, |engine| drop(engine.devices().return_unclaimed(&[])));
         let (engine, _) = rig.open_recovered();
         assert!(
             engine.journal(5).unwrap().iter().all(|op| op.state != engine::OperationState::Open),
@@ -401,25 +405,29 @@ fn a_device_that_stops_answering_while_it_is_claimed_is_noticed() {
     let (engine, _) = rig.open_recovered();
     register(&engine, "e1000e", NIC).unwrap();
     claim(&engine, "one", &[NIC]);
-    assert!(engine.look_after_claims().unwrap().is_empty());
+    assert!(engine.check_claims().unwrap().is_empty());
     rig.host.lose_link(at(NIC));
-    let lost = engine.look_after_claims().unwrap();
+    let lost = engine.check_claims().unwrap();
     assert_eq!(lost.len(), 1);
     assert!(lost[0].1.contains("job/one"), "{lost:?}");
-    assert!(engine.look_after_claims().unwrap().is_empty(), "it is told once");
-    assert_eq!(engine.device("e1000e").unwrap().state, DeviceState::Quarantined);
+    assert!(engine.check_claims().unwrap().is_empty(), "it is told once");
+    assert_eq!(engine.devices().find("e1000e").unwrap().state, DeviceState::Quarantined);
 }
 
 #[test]
 fn what_the_kernel_could_not_recover_waits_for_a_person() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
-    let reason = engine.recovery_failed(at(NIC)).unwrap().unwrap();
+    let reason = engine.devices().recovery_failed(at(NIC)).unwrap().unwrap();
     assert!(reason.contains("PCIe error"), "{reason}");
-    assert_eq!(engine.recovery_failed(at(NIC)).unwrap(), None, "it is told once");
-    assert_eq!(engine.recovery_failed(at("0000:00:01.0")).unwrap(), None, "a port is nobody's");
+    assert_eq!(engine.devices().recovery_failed(at(NIC)).unwrap(), None, "it is told once");
+    assert_eq!(
+        engine.devices().recovery_failed(at("0000:00:01.0")).unwrap(),
+        None,
+        "a port is nobody's"
+    );
     assert_eq!(refused(&engine, "one", &[NIC]).code, Code::DeviceWedged);
-    engine.clear_device(NIC).unwrap();
+    engine.devices().clear(NIC).unwrap();
     claim(&engine, "one", &[NIC]);
 }
 
@@ -452,7 +460,7 @@ fn reconcile_leaves_alone_what_is_being_worked_on() {
 fn who_asks_at_the_same_time_gets_another_one_as_long_as_there_is_one() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
-    engine.set_vf_count("0000:01:00.0", 8, false).unwrap();
+    engine.vf_counts().set("0000:01:00.0", 8, false).unwrap();
     let ask = |number: usize| claim(&engine, &number.to_string(), &["vf@0000:01:00.0"]);
     let claims: Vec<Claim> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || ask(number))).collect();

@@ -15,7 +15,7 @@ const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
 
 /// What the host, the machines and the records say must agree, whatever happened.
 fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
-    let instances = engine.instances(&BTreeMap::new()).unwrap();
+    let instances = engine.instances().all(&BTreeMap::new()).unwrap();
     let running = rig.launcher.running();
     for instance in &instances {
         assert_eq!(
@@ -27,7 +27,7 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     for id in running.iter().chain(&rig.launcher.files()) {
         assert!(instances.iter().any(|i| i.id == *id), "{why}: {id} is nobody's");
     }
-    let claims = engine.claims().unwrap();
+    let claims = engine.claims().all().unwrap();
     for claim in &claims {
         assert!(
             instances.iter().any(|instance| instance.id.to_string() == claim.owner.id),
@@ -46,20 +46,20 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
 
 /// The way back to an empty host, and once around again.
 fn assert_usable(rig: &Rig, engine: &Engine, why: &str) {
-    for instance in engine.instances(&BTreeMap::new()).unwrap() {
-        engine.delete_instance(&instance.name).unwrap();
+    for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
+        engine.instances().delete(&instance.name).unwrap();
     }
     rig.assert_untouched(why);
-    engine.create_instance(wish("vm", DEVICES)).unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().create(wish("vm", DEVICES)).unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched(why);
 }
 
 fn life(engine: &Engine) {
-    engine.create_instance(wish("vm", DEVICES)).unwrap();
-    engine.stop_instance("vm").unwrap();
-    engine.start_instance("vm").unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().create(wish("vm", DEVICES)).unwrap();
+    engine.instances().stop("vm").unwrap();
+    engine.instances().start("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
 }
 
 #[test]
@@ -120,16 +120,16 @@ fn killed_at_any_boundary_with_a_restart_of_the_host_before_recovery() {
 fn devices_of_a_machine_that_cannot_be_proven_gone_are_not_touched() {
     for boundary in 0.. {
         let rig = Rig::ready();
-        rig.killed_at(boundary, |engine| drop(engine.create_instance(wish("vm", DEVICES))));
+        rig.killed_at(boundary, |engine| drop(engine.instances().create(wish("vm", DEVICES))));
         let Some(id) = rig.launcher.running().first().copied() else { continue };
         let during = rig.host.snapshot();
         rig.launcher.set_unknown(id, true);
         let (engine, report) = rig.open_recovered();
         assert!(!report.notes.is_empty());
-        assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Unknown);
+        assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Unknown);
         assert_eq!(rig.host.snapshot(), during);
         rig.launcher.set_unknown(id, false);
-        engine.delete_instance("vm").unwrap();
+        engine.instances().delete("vm").unwrap();
         rig.assert_untouched("after delete");
         return;
     }
@@ -139,7 +139,7 @@ fn devices_of_a_machine_that_cannot_be_proven_gone_are_not_touched() {
 fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     drop(engine);
     rig.host.reboot();
     rig.launcher.reboot();
@@ -155,7 +155,7 @@ fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
     }
     let foreign = rig.host.snapshot();
     let (engine, _) = rig.open_recovered();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     assert_eq!(rig.host.snapshot(), foreign);
 }
 
@@ -163,7 +163,7 @@ fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
 fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
     for boundary in 0.. {
         let rig = Rig::ready();
-        rig.killed_at(boundary, |engine| drop(engine.create_instance(wish("vm", &[]))));
+        rig.killed_at(boundary, |engine| drop(engine.instances().create(wish("vm", &[]))));
         if rig.launcher.files().is_empty() {
             continue;
         }
@@ -172,7 +172,7 @@ fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
         rig.sqlite().execute("DELETE FROM steps", []).unwrap();
         let (engine, _) = rig.open_recovered();
         rig.assert_untouched("after recovery");
-        assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty());
+        assert!(engine.instances().all(&BTreeMap::new()).unwrap().is_empty());
         return;
     }
 }
@@ -207,7 +207,7 @@ fn recovery_repeats_no_step_of_a_plan() {
     for boundary in 0.. {
         let rig = Rig::on(sim::gpus());
         rig.host.hold(user.clone());
-        if rig.killed_at(boundary, |engine| drop(engine.claim(&wanted).unwrap())) {
+        if rig.killed_at(boundary, |engine| drop(engine.claims().claim(&wanted).unwrap())) {
             break;
         }
         let why = format!("killed at boundary {boundary}");

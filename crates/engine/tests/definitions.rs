@@ -18,7 +18,7 @@ fn defined(owner: &str) -> ClaimRequest {
 }
 
 fn claim(engine: &Engine, request: &ClaimRequest) -> (Claim, Uuid) {
-    let claim = engine.claim(request).unwrap().claim;
+    let claim = engine.claims().claim(request).unwrap().claim;
     let uuid = claim.parts[0].partition.as_ref().unwrap().mdev().unwrap();
     (claim, uuid)
 }
@@ -48,12 +48,15 @@ fn a_definition_comes_and_goes_with_its_claim() {
     assert_eq!((written.parent, written.type_id.as_str()), (at(PARENT), "nvidia-468"));
     let params = ("nvidia/vgpu_params".to_owned(), "frame_rate_limiter=0".to_owned());
     assert_eq!(written.attributes, [params]);
-    assert!(!engine.claim(&defined("one")).unwrap().new, "the same words are the same claim");
-    engine.unprepare_claim("job/one").unwrap();
+    assert!(
+        !engine.claims().claim(&defined("one")).unwrap().new,
+        "the same words are the same claim"
+    );
+    engine.claims().unprepare("job/one").unwrap();
     rig.assert_untouched("after it was unprepared");
-    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    engine.claims().prepare("job/one", &engine::Access::default()).unwrap();
     assert!(rig.host.snapshot().definitions.contains_key(&uuid), "it is a part of the claim");
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
     claim(&engine, &ClaimRequest { define: false, ..defined("one") });
     assert!(rig.host.snapshot().definitions.is_empty(), "nobody asked for it");
@@ -65,7 +68,7 @@ fn what_others_defined_or_changed_stays() {
     let (engine, _) = rig.open_recovered();
     let (_, uuid) = claim(&engine, &defined("one"));
     let theirs = modify(&rig, uuid);
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     let now = rig.host.snapshot();
     assert_eq!(now.definitions[&uuid], theirs, "it is not as it was written any more");
     assert_eq!(now.mdevs, rig.before.mdevs, "the device itself is the claim's all the same");
@@ -77,7 +80,7 @@ fn what_others_defined_or_changed_stays() {
     let (again, _) =
         claim(&engine, &ClaimRequest { define: true, ..request("two", &[want.as_str()]) });
     assert_eq!(again.state, ClaimState::Prepared);
-    engine.release_claim("job/two", None).unwrap();
+    engine.claims().release("job/two", None).unwrap();
     let now = rig.host.snapshot();
     assert_eq!((now.definitions.get(&theirs.uuid), &now.mdevs), (Some(&theirs), &rig.before.mdevs));
 }
@@ -87,7 +90,7 @@ fn only_mediated_devices_can_be_defined() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let nic = ClaimRequest { define: true, ..request("one", &["0000:05:00.0"]) };
-    let refusal = engine.claim(&nic).unwrap_err();
+    let refusal = engine.claims().claim(&nic).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidRequest, "{refusal}");
     assert!(refusal.message.contains("mdevctl"), "{refusal}");
     rig.assert_untouched("after the refusal");
@@ -99,17 +102,17 @@ fn a_definition_that_cannot_be_written_undoes_the_claim() {
     let (engine, _) = rig.open_recovered();
     let writing = |step: &Step| matches!(step, Step::DefineMdev { .. });
     rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
-    assert_eq!(engine.claim(&defined("one")).unwrap_err().code, Code::StepFailed);
+    assert_eq!(engine.claims().claim(&defined("one")).unwrap_err().code, Code::StepFailed);
     rig.assert_untouched("after the refusal");
     // One that cannot be removed keeps nobody from the device, and is tried again.
     claim(&engine, &defined("one"));
     let removing = |step: &Step| matches!(step, Step::UndefineMdev { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
-    assert_eq!(engine.release_claim("job/one", None).unwrap_err().code, Code::UndoFailed);
+    assert_eq!(engine.claims().release("job/one", None).unwrap_err().code, Code::UndoFailed);
     assert_eq!(rig.host.snapshot().mdevs, rig.before.mdevs);
     engine.reconcile().unwrap();
     rig.assert_untouched("after it was tried again");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -123,12 +126,12 @@ fn a_definition_outlasts_the_boot_and_goes_with_its_claim_then() {
     let (engine, _) = rig.open_recovered();
     let now = rig.host.snapshot();
     assert_eq!((now.mdevs.len(), now.definitions.len()), (0, 2));
-    assert!(engine.claims().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
+    assert!(engine.claims().all().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
     // It is still the claim's when that is prepared again, or only released.
-    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    engine.claims().prepare("job/one", &engine::Access::default()).unwrap();
     assert!(rig.host.snapshot().mdevs.contains_key(&uuid));
     for owner in ["job/one", "job/two"] {
-        engine.release_claim(owner, None).unwrap();
+        engine.claims().release(owner, None).unwrap();
     }
     assert!(rig.host.snapshot().definitions.is_empty());
 }
@@ -140,12 +143,12 @@ fn an_orphan_of_an_earlier_boot_still_takes_its_definition_along() {
     claim(&engine, &defined("one"));
     let removing = |step: &Step| matches!(step, Step::UndefineMdev { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
-    engine.release_claim("job/one", None).unwrap_err();
+    engine.claims().release("job/one", None).unwrap_err();
     drop(engine);
     rig.host.reboot();
     let (engine, _) = rig.open_recovered();
     assert!(rig.host.snapshot().definitions.is_empty(), "it is nobody's");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -154,8 +157,8 @@ fn a_reserved_claim_is_defined_when_it_is_prepared() {
     let (engine, _) = rig.open_recovered();
     let (_, uuid) = claim(&engine, &ClaimRequest { step: ClaimStep::Reserve, ..defined("one") });
     assert!(rig.host.snapshot().definitions.is_empty());
-    engine.prepare_claim("job/one", &engine::Access::default()).unwrap();
+    engine.claims().prepare("job/one", &engine::Access::default()).unwrap();
     assert!(rig.host.snapshot().definitions.contains_key(&uuid));
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 }

@@ -28,15 +28,15 @@ fn a_step_that_fails_undoes_the_whole_create() {
         let rig = Rig::ready();
         let (engine, _) = rig.open_recovered();
         rig.host.fault(When::Nth(nth), Fault::Refuse);
-        let Err(refusal) = engine.create_instance(wish("vm", DEVICES)) else {
+        let Err(refusal) = engine.instances().create(wish("vm", DEVICES)) else {
             assert!(nth > 20, "{nth}");
             return;
         };
         assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
         rig.assert_untouched(&format!("step {nth} failed"));
-        assert!(engine.claims().unwrap().is_empty());
-        engine.create_instance(wish("vm", DEVICES)).unwrap();
-        engine.delete_instance("vm").unwrap();
+        assert!(engine.claims().all().unwrap().is_empty());
+        engine.instances().create(wish("vm", DEVICES)).unwrap();
+        engine.instances().delete("vm").unwrap();
         rig.assert_untouched("after delete");
     }
 }
@@ -46,7 +46,7 @@ fn a_machine_that_does_not_start_undoes_the_whole_create() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.launcher.refuse_next("vfio: failed to set up container");
-    let refusal = engine.create_instance(wish("vm", DEVICES)).unwrap_err();
+    let refusal = engine.instances().create(wish("vm", DEVICES)).unwrap_err();
     assert_eq!(refusal.code, Code::LaunchFailed);
     assert!(refusal.message.contains("failed to set up container"));
     assert!(!refusal.remedy.contains("instance logs"), "the instance is gone: {refusal:?}");
@@ -58,17 +58,17 @@ fn a_machine_that_does_not_start_undoes_the_whole_create() {
 fn a_start_that_fails_leaves_the_instance_stopped() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", DEVICES)).unwrap();
-    engine.stop_instance("vm").unwrap();
+    engine.instances().create(wish("vm", DEVICES)).unwrap();
+    engine.instances().stop("vm").unwrap();
     let stopped = rig.host.snapshot();
     rig.launcher.refuse_next("no");
-    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::LaunchFailed);
-    let instance = engine.instance("vm").unwrap();
+    assert_eq!(engine.instances().start("vm").unwrap_err().code, Code::LaunchFailed);
+    let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     assert!(instance.state_error.unwrap().contains("did not start"));
     assert_eq!(rig.host.snapshot(), stopped);
-    engine.start_instance("vm").unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().start("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -77,7 +77,7 @@ fn a_driver_that_never_lets_go_wedges_its_device_only() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.fault(unbinding(NIC), Fault::Hang);
-    let refusal = engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+    let refusal = engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap_err();
     assert_eq!(refusal.code, Code::DeviceWedged, "{refusal}");
     assert!(refusal.message.contains(NIC), "{refusal}");
     let now = rig.host.snapshot();
@@ -85,30 +85,30 @@ fn a_driver_that_never_lets_go_wedges_its_device_only() {
         let address: Address = address.parse().unwrap();
         assert_eq!(now.functions[&address], rig.before.functions[&address], "it was given back");
     }
-    assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty(), "the name is free");
-    let claims = engine.claims().unwrap();
+    assert!(engine.instances().all(&BTreeMap::new()).unwrap().is_empty(), "the name is free");
+    let claims = engine.claims().all().unwrap();
     assert_eq!(claims.len(), 1);
     assert_eq!((claims[0].state, claims[0].owner.kind.as_str()), (ClaimState::Wedged, "undo"));
 
     // Never chosen, while others go on.
-    let again = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    let again = engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     assert_eq!(again.code, Code::DeviceWedged);
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    engine.instances().delete("vm").unwrap();
 
     // The worker is still inside the kernel: neither a person nor recovery can do anything yet.
-    assert_eq!(engine.clear_device("nic").unwrap_err().code, Code::DeviceWedged);
+    assert_eq!(engine.devices().clear("nic").unwrap_err().code, Code::DeviceWedged);
     drop(engine);
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.notes.len(), 1, "{report:?}");
-    assert_eq!(engine.claims().unwrap().len(), 1);
+    assert_eq!(engine.claims().all().unwrap().len(), 1);
 
     rig.host.release();
-    engine.clear_device("nic").unwrap();
+    engine.devices().clear("nic").unwrap();
     rig.assert_untouched("after clearing");
-    assert!(engine.claims().unwrap().is_empty());
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
-    engine.delete_instance("vm").unwrap();
+    assert!(engine.claims().all().unwrap().is_empty());
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -117,34 +117,34 @@ fn recovery_gives_back_what_came_free_but_does_not_trust_it() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.fault(unbinding(NIC), Fault::Hang);
-    engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     drop(engine);
     rig.host.release();
     let (engine, _) = rig.open_recovered();
     rig.assert_untouched("after recovery");
-    assert!(engine.claims().unwrap().is_empty());
-    let refusal = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    assert!(engine.claims().all().unwrap().is_empty());
+    let refusal = engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     assert_eq!(refusal.code, Code::DeviceWedged, "a person has to clear it");
-    engine.clear_device("nic").unwrap();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.devices().clear("nic").unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
 }
 
 #[test]
 fn a_delete_that_hangs_can_be_repeated() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
     rig.host.fault(unbinding(GPU), Fault::Hang);
-    assert_eq!(engine.delete_instance("vm").unwrap_err().code, Code::DeviceWedged);
-    let instance = engine.instance("vm").unwrap();
+    assert_eq!(engine.instances().delete("vm").unwrap_err().code, Code::DeviceWedged);
+    let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     assert!(instance.state_error.is_some());
-    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::DeviceWedged);
+    assert_eq!(engine.instances().start("vm").unwrap_err().code, Code::DeviceWedged);
     rig.host.release();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
-    engine.clear_device("gpu").unwrap();
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.devices().clear("gpu").unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_daemon_killed_while_a_worker_hangs_wedges_the_device_at_recovery() {
         let rig = Rig::ready();
         rig.host.fault(unbinding(NIC), Fault::Hang);
         let lived = rig.killed_at(boundary, |engine| {
-            engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+            engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap_err();
         });
         if lived {
             break;
@@ -163,9 +163,9 @@ fn a_daemon_killed_while_a_worker_hangs_wedges_the_device_at_recovery() {
         rig.host.release();
         let (engine, _) = rig.open_recovered();
         rig.assert_untouched(&format!("killed at boundary {boundary}"));
-        assert!(engine.claims().unwrap().is_empty());
-        engine.clear_device("nic").unwrap();
-        engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+        assert!(engine.claims().all().unwrap().is_empty());
+        engine.devices().clear("nic").unwrap();
+        engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
     }
 }
 
@@ -173,12 +173,12 @@ fn a_daemon_killed_while_a_worker_hangs_wedges_the_device_at_recovery() {
 fn what_another_tool_changed_is_left_alone_and_reported() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
-    engine.stop_instance("vm").unwrap();
+    engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
+    engine.instances().stop("vm").unwrap();
     let nic: Address = NIC.parse().unwrap();
     rig.host.change(nic, |state| state.driver_override = Some("pci-stub".into()));
     let mut foreign = rig.host.snapshot().functions[&nic].clone();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     let now = rig.host.snapshot();
     // The mark is ours, and says that it is claimed.
     foreign.mark = None;
@@ -187,15 +187,15 @@ fn what_another_tool_changed_is_left_alone_and_reported() {
     assert_eq!(now.functions[&gpu], rig.before.functions[&gpu]);
     let operation = engine.journal(1).unwrap().remove(0);
     assert!(operation.error.unwrap().contains("left alone"));
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
 fn what_was_given_back_by_hand_is_no_trouble() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["amd"])).unwrap();
-    engine.stop_instance("vm").unwrap();
+    engine.instances().create(wish("vm", &["amd"])).unwrap();
+    engine.instances().stop("vm").unwrap();
     let address: Address = AMD.parse().unwrap();
     let vfio: String = "vfio-pci".into();
     for step in [
@@ -205,9 +205,9 @@ fn what_was_given_back_by_hand_is_no_trouble() {
     ] {
         rig.host.meddle(&step).unwrap();
     }
-    engine.start_instance("vm").unwrap();
-    engine.stop_instance("vm").unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().start("vm").unwrap();
+    engine.instances().stop("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -215,27 +215,27 @@ fn what_was_given_back_by_hand_is_no_trouble() {
 fn a_device_that_falls_off_the_bus_does_not_keep_the_others() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
     rig.host.fault(unbinding(NIC), Fault::Lose);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     let operation = engine.journal(1).unwrap().remove(0);
     assert!(operation.error.unwrap().contains("not on the bus"));
     let gpu: Address = GPU.parse().unwrap();
     assert_eq!(rig.host.snapshot().functions[&gpu], rig.before.functions[&gpu]);
-    assert_eq!(engine.device("nic").unwrap().iommu_group, None);
-    engine.delete_device("nic").unwrap();
+    assert_eq!(engine.devices().find("nic").unwrap().iommu_group, None);
+    engine.devices().delete("nic").unwrap();
 }
 
 #[test]
 fn a_group_that_somebody_else_opened_up_is_given_back_all_the_same() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let uid = engine.create_instance(wish("vm", &["nic"])).unwrap().uid;
+    let uid = engine.instances().create(wish("vm", &["nic"])).unwrap().uid;
     let (ours, theirs) =
         (NodeAccess { uid, gid: 0, mode: 0o600 }, NodeAccess { uid: 0, gid: 0, mode: 0o666 });
     let address = NIC.parse().unwrap();
     rig.host.meddle(&Step::GrantGroup { address, group: 4, from: ours, to: theirs }).unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
     let operation = engine.journal(1).unwrap().remove(0);
     assert!(operation.error.unwrap().contains("IOMMU group 4"), "it is reported");
@@ -246,15 +246,15 @@ fn a_worker_that_is_about_to_end_is_waited_for() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.limit_patience(Duration::from_secs(60));
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     rig.host.fault(unbinding(NIC), Fault::Hang);
-    assert_eq!(engine.delete_instance("vm").unwrap_err().code, Code::DeviceWedged);
+    assert_eq!(engine.instances().delete("vm").unwrap_err().code, Code::DeviceWedged);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(100));
             rig.host.release();
         });
-        engine.delete_instance("vm").unwrap();
+        engine.instances().delete("vm").unwrap();
     });
     rig.assert_untouched("after delete");
 }
@@ -283,11 +283,11 @@ fn a_device_that_somebody_began_to_use_meanwhile_is_not_taken() {
     let rig = Rig::ready();
     let engine = rig.open_with(Arc::new(Latecomer(rig.host.clone()))).unwrap();
     engine.recover().unwrap();
-    let refusal = engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap_err();
+    let refusal = engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap_err();
     assert_eq!(refusal.code, Code::InUse, "{refusal}");
     assert!(refusal.message.contains("pid 4711"), "{refusal}");
     rig.assert_untouched("the NIC is in use");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
@@ -296,14 +296,14 @@ fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
     let (engine, _) = rig.open_recovered();
     rig.launcher.refuse_next("no");
     rig.launcher.refuse_next_removal("Input/output error");
-    let refusal = engine.create_instance(wish("vm", &["nic"])).unwrap_err();
+    let refusal = engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     assert_eq!(refusal.code, Code::UndoFailed, "{refusal}");
     assert!(refusal.message.contains("Input/output error"), "{refusal}");
     assert_eq!(rig.host.snapshot(), rig.before, "the devices went back");
-    let instance = engine.instance("vm").unwrap();
+    let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     assert!(instance.state_error.unwrap().contains("Input/output error"));
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -311,8 +311,8 @@ fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
 fn a_function_that_was_lost_between_remove_and_rescan_is_found_again() {
     let rig = Rig::ready();
     let engine = rig.open();
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
     rig.host.remove(GPU.parse().unwrap());
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("the function is back with its driver");
 }

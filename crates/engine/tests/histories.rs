@@ -65,11 +65,11 @@ fn act(engine: &Engine, verb: &Verb) {
         Verb::Create(name, devices) => {
             let devices: BTreeSet<&str> = devices.iter().map(|index| DEVICES[*index]).collect();
             let devices: Vec<&str> = devices.into_iter().collect();
-            engine.create_instance(wish(NAMES[*name], &devices)).map(drop)
+            engine.instances().create(wish(NAMES[*name], &devices)).map(drop)
         }
-        Verb::Start(name) => engine.start_instance(NAMES[*name]).map(drop),
-        Verb::Stop(name) => engine.stop_instance(NAMES[*name]).map(drop),
-        Verb::Delete(name) => engine.delete_instance(NAMES[*name]),
+        Verb::Start(name) => engine.instances().start(NAMES[*name]).map(drop),
+        Verb::Stop(name) => engine.instances().stop(NAMES[*name]).map(drop),
+        Verb::Delete(name) => engine.instances().delete(NAMES[*name]),
     };
     if let Err(refusal) = result {
         assert_ne!(refusal.code, Code::StateUnusable, "{refusal}");
@@ -79,7 +79,7 @@ fn act(engine: &Engine, verb: &Verb) {
 
 /// No function is given twice, nothing is claimed by nobody, and a machine runs where one is said to run.
 fn check(rig: &Rig, engine: &Engine) {
-    let instances = engine.instances(&BTreeMap::new()).unwrap();
+    let instances = engine.instances().all(&BTreeMap::new()).unwrap();
     let running = rig.launcher.running();
     for id in &running {
         assert!(instances.iter().any(|instance| instance.id == *id), "{id} is nobody's");
@@ -88,7 +88,7 @@ fn check(rig: &Rig, engine: &Engine) {
         assert!(!running.contains(&instance.id), "{instance:?}");
     }
     let mut given = BTreeSet::new();
-    for claim in engine.claims().unwrap() {
+    for claim in engine.claims().all().unwrap() {
         for address in claim.taken() {
             assert!(given.insert(address), "{address} is given twice");
         }
@@ -121,7 +121,7 @@ fn play(events: &[Event]) {
             }
             Event::Release => rig.host.release(),
             Event::GuestExits(name) => {
-                if let Ok(instance) = engine.instance(NAMES[*name]) {
+                if let Ok(instance) = engine.instances().find(NAMES[*name]) {
                     rig.launcher.exit(instance.id, 0);
                 }
             }
@@ -145,13 +145,13 @@ fn play(events: &[Event]) {
     drop(engine);
     let (engine, _) = rig.open_recovered();
     for device in DEVICES {
-        engine.clear_device(device).unwrap();
+        engine.devices().clear(device).unwrap();
     }
-    for instance in engine.instances(&BTreeMap::new()).unwrap() {
-        engine.delete_instance(&instance.name).unwrap();
+    for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
+        engine.instances().delete(&instance.name).unwrap();
     }
     rig.assert_untouched("at the end");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
 }
 
 /// Few by default, for each history opens the store many times; `PROPTEST_CASES=1000` searches longer.

@@ -21,15 +21,15 @@ fn on_a_full_disk(rig: &Rig, work: impl FnOnce() -> Result<(), Refusal>) {
 }
 
 fn assert_survives_a_restart(rig: &Rig, engine: Engine) {
-    let id = engine.instance("vm").unwrap().id;
+    let id = engine.instances().find("vm").unwrap().id;
     let during = rig.host.snapshot();
     drop(engine);
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.adopted, [id], "{report:?}");
-    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Running);
+    assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Running);
     assert_eq!(rig.launcher.running(), [id]);
     assert_eq!(rig.host.snapshot(), during);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -37,10 +37,10 @@ fn assert_survives_a_restart(rig: &Rig, engine: Engine) {
 fn a_stop_that_could_not_be_recorded_does_not_stop_a_later_start() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
-    on_a_full_disk(&rig, || engine.stop_instance("vm").map(drop));
-    engine.wait_instance("vm", InstanceState::Shutdown, Duration::from_secs(20)).unwrap();
-    engine.start_instance("vm").unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
+    on_a_full_disk(&rig, || engine.instances().stop("vm").map(drop));
+    engine.instances().wait("vm", InstanceState::Shutdown, Duration::from_secs(20)).unwrap();
+    engine.instances().start("vm").unwrap();
     assert_survives_a_restart(&rig, engine);
 }
 
@@ -48,13 +48,13 @@ fn a_stop_that_could_not_be_recorded_does_not_stop_a_later_start() {
 fn a_delete_that_could_not_be_recorded_is_completed_before_anything_else() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
-    on_a_full_disk(&rig, || engine.delete_instance("vm"));
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
+    on_a_full_disk(&rig, || engine.instances().delete("vm"));
     rig.assert_untouched("after the delete that is not recorded");
-    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::NotFound);
-    assert!(engine.claims().unwrap().is_empty());
+    assert_eq!(engine.instances().start("vm").unwrap_err().code, Code::NotFound);
+    assert!(engine.claims().all().unwrap().is_empty());
     // Its name and its device are free.
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     assert_survives_a_restart(&rig, engine);
 }
 
@@ -62,7 +62,7 @@ fn a_delete_that_could_not_be_recorded_is_completed_before_anything_else() {
 fn old_operations_are_forgotten_unless_a_claim_needs_them() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     drop(engine);
     let many = "UPDATE operations SET ended_at = '2020-01-01T00:00:00Z';
         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10010)
@@ -78,7 +78,7 @@ fn old_operations_are_forgotten_unless_a_claim_needs_them() {
         engine::OperationKind::Create,
         "the claim's way back is kept"
     );
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
     drop(engine);
     rig.sqlite().execute("UPDATE operations SET ended_at = '2020-01-01T00:00:00Z'", []).unwrap();

@@ -15,15 +15,15 @@ use support::{AMD, GPU, GPU_AUDIO, NIC, NVME, Rig, wish};
 fn from_create_to_delete_the_devices_go_and_come_back() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["gpu", "nic", "nvme"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu", "nic", "nvme"])).unwrap();
     assert_eq!(instance.state, InstanceState::Running);
     assert_eq!(instance.uid, 200_000);
     assert!(instance.pid.is_some() && instance.started_at.is_some());
-    let device = engine.device("gpu").unwrap();
+    let device = engine.devices().find("gpu").unwrap();
     assert!(device.bound_to_vfio);
     assert_eq!(device.attached_to, Some(instance.id));
 
-    let claims = engine.claims().unwrap();
+    let claims = engine.claims().all().unwrap();
     assert!(claims.iter().all(|claim| claim.state == ClaimState::Prepared));
     let gpu = claims.iter().find(|claim| claim.head() == Some(GPU.parse().unwrap())).unwrap();
     let roles: Vec<_> =
@@ -38,16 +38,16 @@ fn from_create_to_delete_the_devices_go_and_come_back() {
     );
     assert!(gpu.members().all(|member| member.as_found.is_some()));
 
-    let stopped = engine.stop_instance("vm").unwrap();
+    let stopped = engine.instances().stop("vm").unwrap();
     assert_eq!((stopped.state, stopped.pid), (InstanceState::Stopped, None));
-    assert!(engine.device("gpu").unwrap().bound_to_vfio, "the devices stay the instance's");
-    let started = engine.start_instance("vm").unwrap();
+    assert!(engine.devices().find("gpu").unwrap().bound_to_vfio, "the devices stay the instance's");
+    let started = engine.instances().start("vm").unwrap();
     assert_eq!(started.state, InstanceState::Running);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
-    assert!(engine.claims().unwrap().is_empty());
-    assert_eq!(engine.instance("vm").unwrap_err().code, Code::NotFound);
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    assert!(engine.claims().all().unwrap().is_empty());
+    assert_eq!(engine.instances().find("vm").unwrap_err().code, Code::NotFound);
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn what_is_available_has_its_iommu_group_and_no_owner() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let listed = |filter: &AvailableFilter| {
-        let devices = engine.available(filter).unwrap();
+        let devices = engine.devices().available(filter).unwrap();
         devices.into_iter().map(|device| device.address.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(listed(&AvailableFilter::Gpus), [GPU, GPU_AUDIO, AMD]);
     assert_eq!(listed(&AvailableFilter::All).len(), 6, "all but the bridge");
     assert_eq!(listed(&AvailableFilter::Kind(model::Kind::Nvme)), [NVME]);
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
     assert_eq!(listed(&AvailableFilter::Gpus), [AMD]);
 }
 
@@ -69,12 +69,12 @@ fn what_is_available_has_its_iommu_group_and_no_owner() {
 fn a_guest_that_shuts_down_is_seen() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["nic"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["nic"])).unwrap();
     rig.launcher.exit(instance.id, 3);
     let patience = Duration::from_secs(20);
-    let seen = engine.wait_instance("vm", InstanceState::Shutdown, patience).unwrap();
+    let seen = engine.instances().wait("vm", InstanceState::Shutdown, patience).unwrap();
     assert_eq!((seen.state, seen.exit_code), (InstanceState::Shutdown, Some(3)));
-    let again = engine.start_instance("vm").unwrap();
+    let again = engine.instances().start("vm").unwrap();
     assert_eq!((again.state, again.exit_code), (InstanceState::Running, None));
 }
 
@@ -82,8 +82,8 @@ fn a_guest_that_shuts_down_is_seen() {
 fn waiting_ends_with_the_time() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &[])).unwrap();
-    let seen = engine.wait_instance("vm", InstanceState::Stopped, Duration::ZERO).unwrap();
+    engine.instances().create(wish("vm", &[])).unwrap();
+    let seen = engine.instances().wait("vm", InstanceState::Stopped, Duration::ZERO).unwrap();
     assert_eq!(seen.state, InstanceState::Running);
 }
 
@@ -91,16 +91,16 @@ fn waiting_ends_with_the_time() {
 fn machines_outlive_the_daemon_and_are_watched_again() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
     let during = rig.host.snapshot();
     drop(engine);
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.adopted, [instance.id]);
     assert_eq!(rig.host.snapshot(), during, "the machine is not disturbed");
-    assert_eq!(engine.instance("vm").unwrap().pid, instance.pid);
+    assert_eq!(engine.instances().find("vm").unwrap().pid, instance.pid);
     rig.launcher.exit(instance.id, 0);
     let patience = Duration::from_secs(20);
-    let seen = engine.wait_instance("vm", InstanceState::Shutdown, patience).unwrap();
+    let seen = engine.instances().wait("vm", InstanceState::Shutdown, patience).unwrap();
     assert_eq!(seen.state, InstanceState::Shutdown);
 }
 
@@ -108,12 +108,12 @@ fn machines_outlive_the_daemon_and_are_watched_again() {
 fn a_machine_that_ended_while_nobody_looked_is_shut_down() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
     drop(engine);
     rig.launcher.exit(instance.id, 0);
     let (engine, _) = rig.open_recovered();
-    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Shutdown);
-    engine.delete_instance("vm").unwrap();
+    assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Shutdown);
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -121,18 +121,18 @@ fn a_machine_that_ended_while_nobody_looked_is_shut_down() {
 fn unknown_is_never_taken_for_dead() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
     let during = rig.host.snapshot();
     drop(engine);
     rig.launcher.set_unknown(instance.id, true);
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.notes.len(), 1);
-    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Unknown);
-    assert_eq!(engine.delete_instance("vm").unwrap_err().code, Code::InvalidState);
-    assert_eq!(engine.stop_instance("vm").unwrap_err().code, Code::InvalidState);
+    assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Unknown);
+    assert_eq!(engine.instances().delete("vm").unwrap_err().code, Code::InvalidState);
+    assert_eq!(engine.instances().stop("vm").unwrap_err().code, Code::InvalidState);
     assert_eq!(rig.host.snapshot(), during, "its devices are not touched");
     rig.launcher.set_unknown(instance.id, false);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -140,19 +140,19 @@ fn unknown_is_never_taken_for_dead() {
 fn after_a_restart_of_the_host_instances_are_stopped_and_can_be_started() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
     drop(engine);
     rig.host.reboot();
     rig.launcher.reboot();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.instance("vm").unwrap();
+    let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     assert_eq!(instance.state_error.as_deref(), Some("the host was restarted"));
-    assert!(engine.claims().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
+    assert!(engine.claims().all().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
     assert_eq!(rig.host.snapshot(), rig.before, "an earlier boot's steps are void, never undone");
-    engine.start_instance("vm").unwrap();
-    assert!(engine.device("gpu").unwrap().bound_to_vfio);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().start("vm").unwrap();
+    assert!(engine.devices().find("gpu").unwrap().bound_to_vfio);
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -162,24 +162,24 @@ fn another_card_at_the_address_is_refused() {
     rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-01");
     let (engine, _) = rig.open_recovered();
     // The registration knows no serial number, so this is the same card as far as it can tell.
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
-    engine.stop_instance("vm").unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    engine.instances().stop("vm").unwrap();
     drop(engine);
     rig.host.reboot();
     rig.launcher.reboot();
     rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-02");
     let (engine, _) = rig.open_recovered();
-    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::FingerprintChanged);
+    assert_eq!(engine.instances().start("vm").unwrap_err().code, Code::FingerprintChanged);
     assert_eq!(rig.host.snapshot(), rig.before);
-    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Stopped);
-    engine.delete_instance("vm").unwrap();
+    assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Stopped);
+    engine.instances().delete("vm").unwrap();
 }
 
 #[test]
 fn resources_count_what_instances_have() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
     let resources = engine.resources().unwrap();
     assert_eq!((resources.cpu.capacity, resources.cpu.allocated), (8, 2));
     assert_eq!((resources.memory.capacity, resources.memory.allocated), (16 << 30, 1 << 30));
@@ -192,7 +192,7 @@ fn resources_count_what_instances_have() {
 fn the_journal_tells_what_was_done() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     let journal = engine.journal(10).unwrap();
     assert_eq!((journal[0].kind, journal[0].state), (OperationKind::Create, OperationState::Done));
     let steps: Vec<_> = journal[0].steps.iter().map(|step| step.action.describe()).collect();
@@ -220,12 +220,13 @@ fn labels_filter() {
     let (engine, _) = rig.open_recovered();
     let tags = BTreeMap::from([("team".to_owned(), "ml".to_owned())]);
     engine
-        .create_instance(engine::CreateInstance { tags: tags.clone(), ..wish("a", &[]) })
+        .instances()
+        .create(engine::CreateInstance { tags: tags.clone(), ..wish("a", &[]) })
         .unwrap();
-    engine.create_instance(wish("b", &[])).unwrap();
-    assert_eq!(engine.instances(&tags).unwrap().len(), 1);
-    assert_eq!(engine.instances(&BTreeMap::new()).unwrap().len(), 2);
-    assert!(engine.devices(&tags).unwrap().is_empty());
+    engine.instances().create(wish("b", &[])).unwrap();
+    assert_eq!(engine.instances().all(&tags).unwrap().len(), 1);
+    assert_eq!(engine.instances().all(&BTreeMap::new()).unwrap().len(), 2);
+    assert!(engine.devices().all(&tags).unwrap().is_empty());
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn of_many_who_want_one_device_one_gets_it() {
         let threads: Vec<_> = (0..8)
             .map(|turn| {
                 let engine = engine.clone();
-                scope.spawn(move || engine.create_instance(wish(&format!("vm{turn}"), &["gpu"])))
+                scope.spawn(move || engine.instances().create(wish(&format!("vm{turn}"), &["gpu"])))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -245,7 +246,7 @@ fn of_many_who_want_one_device_one_gets_it() {
     for refusal in results.into_iter().filter_map(Result::err) {
         assert_eq!(refusal.code, Code::InUse, "{refusal}");
     }
-    assert_eq!(engine.claims().unwrap().len(), 1);
+    assert_eq!(engine.claims().all().unwrap().len(), 1);
 }
 
 #[test]
@@ -257,8 +258,8 @@ fn instances_with_other_devices_are_created_side_by_side() {
             let engine = engine.clone();
             scope.spawn(move || {
                 for _ in 0..5 {
-                    engine.create_instance(wish(name, &[name])).unwrap();
-                    engine.delete_instance(name).unwrap();
+                    engine.instances().create(wish(name, &[name])).unwrap();
+                    engine.instances().delete(name).unwrap();
                 }
             });
         }

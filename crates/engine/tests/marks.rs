@@ -7,7 +7,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::{ClaimStep, Config, Engine, Recovered, Silent};
+use engine::{ClaimStep, Config, Engine, Returned, Silent};
 use model::{Address, Claim, Code, Host as _, Observed, Refusal, Step};
 use support::{GPU, NIC, Rig, at, claim, refused, request};
 use tempfile::TempDir;
@@ -61,18 +61,39 @@ fn what_another_handover_claimed_is_not_taken() {
     let other = Other::new();
     let engine = other.open(&rig);
     assert_names(&refused(&engine, "b", &[GPU]), &rig, &theirs);
-    assert_names(&engine.dry_run(&request("b", &[GPU])).unwrap_err(), &rig, &theirs);
+    assert_names(&engine.claims().dry_run(&request("b", &[GPU])).unwrap_err(), &rig, &theirs);
     assert_eq!(rig.host.snapshot(), there, "something was done");
-    assert!(engine.claims().unwrap().is_empty());
+    assert!(engine.claims().all().unwrap().is_empty());
     drop(engine);
     let (engine, _) = rig.open_recovered();
-    engine.release_claim(&theirs.id.to_string(), None).unwrap();
+    engine.claims().release(&theirs.id.to_string(), None).unwrap();
     rig.assert_untouched("released");
     drop(engine);
     let engine = other.open(&rig);
     let ours = claim(&engine, "b", &[GPU]);
-    engine.release_claim(&ours.id.to_string(), None).unwrap();
+    engine.claims().release(&ours.id.to_string(), None).unwrap();
     rig.assert_untouched("released by the other");
+}
+
+#[test]
+fn what_another_handover_claimed_is_listed_as_not_free() {
+    let rig = Rig::new();
+    let theirs = claimed_and_killed(&rig, NIC);
+    let other = Other::new();
+    let engine = other.open(&rig);
+    let all = engine.devices().available(&engine::AvailableFilter::All).unwrap();
+    assert!(all.iter().all(|device| !theirs.holds(device.address)), "{all:?}");
+    assert!(!all.is_empty());
+    let wanted = engine::RegisterDevice {
+        address: NIC.into(),
+        name: Some("nic".into()),
+        tags: std::collections::BTreeMap::new(),
+    };
+    engine.devices().register(wanted).unwrap();
+    let device = engine.devices().find("nic").unwrap();
+    assert_eq!(device.state, engine::DeviceState::Foreign);
+    let reason = device.state_reason.unwrap();
+    assert!(reason.contains(&theirs.id.to_string()), "{reason}");
 }
 
 #[test]
@@ -93,15 +114,15 @@ fn what_was_reserved_is_looked_at_again_before_it_is_prepared() {
     let engine = other.open(&rig);
     let mut reserve = request("b", &[NIC]);
     reserve.step = ClaimStep::Reserve;
-    let reserved = engine.claim(&reserve).unwrap().claim;
+    let reserved = engine.claims().claim(&reserve).unwrap().claim;
     drop(engine);
     let theirs = claimed_and_killed(&rig, NIC);
     let there = rig.host.snapshot();
     let engine = other.open(&rig);
     let access = engine::Access::default();
-    let refusal = engine.prepare_claim(&reserved.id.to_string(), &access).unwrap_err();
+    let refusal = engine.claims().prepare(&reserved.id.to_string(), &access).unwrap_err();
     assert_names(&refusal, &rig, &theirs);
-    assert_names(&engine.dry_run(&reserve).unwrap_err(), &rig, &theirs);
+    assert_names(&engine.claims().dry_run(&reserve).unwrap_err(), &rig, &theirs);
     assert_eq!(rig.host.snapshot(), there, "something was done");
 }
 
@@ -113,9 +134,9 @@ fn recovering_devices_leaves_what_another_handover_claimed() {
     let other = Other::new();
     let engine = other.open(&rig);
     for asked in [vec![], vec![at(NIC)]] {
-        let told = engine.recover_devices(&asked).unwrap();
+        let told = engine.devices().return_unclaimed(&asked).unwrap();
         let [told] = told.as_slice() else { panic!("{told:?}") };
-        assert_eq!((told.address, told.outcome), (at(NIC), Recovered::Left));
+        assert_eq!((told.address, told.outcome), (at(NIC), Returned::Left));
         let reason = told.reason.clone().unwrap();
         assert!(reason.contains(&theirs.id.to_string()), "{reason}");
     }
@@ -128,13 +149,13 @@ fn a_person_clears_what_a_handover_left_that_is_gone_for_good() {
     let theirs = claimed_and_killed(&rig, NIC);
     let other = Other::new();
     let engine = other.open(&rig);
-    let notes = engine.clear_device(NIC).unwrap();
+    let notes = engine.devices().clear(NIC).unwrap();
     let [note] = notes.as_slice() else { panic!("{notes:?}") };
     assert!(note.contains(&theirs.id.to_string()) && note.contains("another Handover"), "{note}");
     assert!(marked(&rig).is_empty());
-    assert_eq!(engine.clear_device(NIC).unwrap(), Vec::<String>::new());
-    let back = engine.recover_devices(&[]).unwrap();
-    assert_eq!(back.first().map(|one| one.outcome), Some(Recovered::Restored), "{back:?}");
+    assert_eq!(engine.devices().clear(NIC).unwrap(), Vec::<String>::new());
+    let back = engine.devices().return_unclaimed(&[]).unwrap();
+    assert_eq!(back.first().map(|one| one.outcome), Some(Returned::Restored), "{back:?}");
     assert_eq!(
         rig.host.snapshot().functions[&at(NIC)].driver,
         rig.before.functions[&at(NIC)].driver
@@ -150,7 +171,7 @@ fn what_a_machine_uses_is_not_cleared() {
     assert!(rig.host.open_group(4, 4711));
     let other = Other::new();
     let engine = other.open(&rig);
-    assert_eq!(engine.clear_device(NIC).unwrap_err().code, Code::InUse);
+    assert_eq!(engine.devices().clear(NIC).unwrap_err().code, Code::InUse);
     assert_eq!(marked(&rig), theirs.taken().collect::<Vec<_>>());
 }
 
@@ -172,8 +193,8 @@ fn the_mark_of_a_claim_that_is_not_recorded_is_told_and_recovered() {
     assert_eq!(refusal.code, Code::InUse);
     assert!(refusal.message.contains(&lost.id.to_string()), "{refusal}");
     assert!(refusal.remedy.contains("handover recover"), "{refusal:?}");
-    let told = engine.recover_devices(&[]).unwrap();
-    assert_eq!(told.first().map(|one| one.outcome), Some(Recovered::Restored), "{told:?}");
+    let told = engine.devices().return_unclaimed(&[]).unwrap();
+    assert_eq!(told.first().map(|one| one.outcome), Some(Returned::Restored), "{told:?}");
     assert!(marked(&rig).is_empty());
     claim(&engine, "b", &[NIC]);
 }
@@ -185,7 +206,7 @@ fn what_is_left_to_another_tool_has_no_mark() {
     let engine = rig.open();
     let ours = claim(&engine, "a", &[NIC]);
     rig.host.change(at(NIC), |function| function.driver_override = Some("pci-stub".into()));
-    let notes = engine.release_claim(&ours.id.to_string(), None).unwrap();
+    let notes = engine.claims().release(&ours.id.to_string(), None).unwrap();
     assert!(!notes.is_empty());
     assert!(marked(&rig).is_empty());
 }

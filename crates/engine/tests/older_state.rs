@@ -24,7 +24,7 @@ fn with_state(bytes: &[u8]) -> Rig {
 }
 
 fn owners(engine: &Engine) -> BTreeMap<String, ClaimState> {
-    let claims = engine.claims().unwrap().into_iter();
+    let claims = engine.claims().all().unwrap().into_iter();
     claims.map(|claim| (claim.owner.to_string(), claim.state)).collect()
 }
 
@@ -43,7 +43,7 @@ fn state_written_before_the_journal_was_typed_opens_and_is_recovered() {
     let create = journal.iter().find(|operation| operation.kind == OperationKind::Create).unwrap();
     assert!(create.steps.len() > 5, "{create:#?}");
 
-    let instance = engine.instance("vm").unwrap();
+    let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     let owners = owners(&engine);
     let machine = format!("instance/{}", instance.id);
@@ -56,15 +56,15 @@ fn claims_in_older_state_are_prepared_and_released() {
     let rig = with_state(include_bytes!("states/before-typed-journal.db"));
     let (engine, _) = rig.open_recovered();
     for owner in ["job/a", "job/b"] {
-        let claim = engine.prepare_claim(owner, &Access::default()).unwrap();
+        let claim = engine.claims().prepare(owner, &Access::default()).unwrap();
         assert_eq!(claim.state, ClaimState::Prepared);
     }
     assert_ne!(rig.host.snapshot(), rig.before);
     for owner in ["job/a", "job/b"] {
-        engine.release_claim(owner, None).unwrap();
+        engine.claims().release(owner, None).unwrap();
     }
-    assert_eq!(engine.find_claim("job/c").unwrap_err().code, Code::NotFound);
-    engine.delete_instance("vm").unwrap();
-    assert!(engine.claims().unwrap().is_empty());
+    assert_eq!(engine.claims().find("job/c").unwrap_err().code, Code::NotFound);
+    engine.instances().delete("vm").unwrap();
+    assert!(engine.claims().all().unwrap().is_empty());
     assert_eq!(rig.host.snapshot(), rig.before);
 }

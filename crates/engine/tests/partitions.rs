@@ -13,7 +13,7 @@ use support::{Rig, at, claim, refused, request, wish};
 fn one_wish_finds_a_profile_by_either_mechanism() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
-    engine.set_vf_count("0000:04:00.0", 16, true).unwrap();
+    engine.vf_counts().set("0000:04:00.0", 16, true).unwrap();
     let before = rig.host.snapshot();
     let mdevs = claim(&engine, "one", &["2xprofile=A100-10C"]);
     assert!(mdevs.parts.iter().all(|part| part.head == at("0000:03:00.0")));
@@ -32,10 +32,10 @@ fn one_wish_finds_a_profile_by_either_mechanism() {
     // A reservation counts though nothing is made yet.
     let reserve =
         ClaimRequest { step: ClaimStep::Reserve, ..request("four", &["profile=A100-10C"]) };
-    engine.claim(&reserve).unwrap();
+    engine.claims().claim(&reserve).unwrap();
     assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "it is reserved");
     for owner in ["job/one", "job/two", "job/four"] {
-        engine.release_claim(owner, None).unwrap();
+        engine.claims().release(owner, None).unwrap();
     }
     assert_eq!(rig.host.snapshot(), before);
 }
@@ -52,13 +52,13 @@ fn a_profile_of_a_mig_instance_is_one_like_the_others() {
     parent.types.push(sim::MdevKind { id, name, cost: 10 });
     let rig = Rig::on(hardware);
     let (engine, _) = rig.open_recovered();
-    engine.set_vf_count("0000:04:00.0", 8, false).unwrap();
+    engine.vf_counts().set("0000:04:00.0", 8, false).unwrap();
     let bare = refused(&engine, "one", &["profile=A100-3-20C"]);
     assert!(bare.message.contains("0000:04:00.0 have no driver"), "{bare}");
     let anew = "sriov set 0000:04:00.0 0 && handover sriov set 0000:04:00.0 8 --autoprobe";
     assert!(bare.remedy.ends_with(anew), "{bare}");
-    engine.set_vf_count("0000:04:00.0", 0, true).unwrap();
-    engine.set_vf_count("0000:04:00.0", 8, true).unwrap();
+    engine.vf_counts().set("0000:04:00.0", 0, true).unwrap();
+    engine.vf_counts().set("0000:04:00.0", 8, true).unwrap();
     let before = rig.host.snapshot();
     let wants = ["profile=A100-3-20C", "2xprofile=A100-1-5C", "profile=A100-2-10C"];
     let made = claim(&engine, "one", &wants);
@@ -66,7 +66,7 @@ fn a_profile_of_a_mig_instance_is_one_like_the_others() {
     assert!(matches!(how[0], Mechanism::Vgpu { type_id: 1201, .. }), "{how:?}");
     assert!(matches!(how[1..3], [Mechanism::Vgpu { .. }, Mechanism::Vgpu { .. }]), "{how:?}");
     assert!(matches!(how[3], Mechanism::Mdev { type_id, .. } if type_id == "nvidia-699"));
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     assert_eq!(rig.host.snapshot(), before);
 }
 
@@ -81,7 +81,7 @@ fn mediated_devices_of_others_are_used_and_never_removed() {
     let want = format!("mdev={uuid}");
     claim(&engine, "one", &[&want]);
     assert_eq!(refused(&engine, "two", &[&want]).code, Code::InUse);
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     assert_eq!(rig.host.snapshot(), before);
 }
 
@@ -92,12 +92,12 @@ fn a_mediated_device_in_use_is_neither_removed_nor_claimed() {
     let made = claim(&engine, "one", &["profile=A100-10C"]);
     let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
     assert!(rig.host.open_mdev(uuid, 4711));
-    let refusal = engine.release_claim("job/one", None).unwrap_err();
+    let refusal = engine.claims().release("job/one", None).unwrap_err();
     assert_eq!(refusal.code, Code::InUse, "{refusal}");
     assert!(refusal.message.contains("pid 4711"), "{refusal}");
-    assert_eq!(engine.claims().unwrap()[0].state, ClaimState::Prepared);
+    assert_eq!(engine.claims().all().unwrap()[0].state, ClaimState::Prepared);
     rig.host.let_go(4711);
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 
     let address = at("0000:03:00.0");
@@ -116,7 +116,7 @@ fn attributes_are_written_in_order() {
     let uuid = made.parts[0].partition.as_ref().unwrap().mdev().unwrap();
     let state = rig.host.snapshot();
     assert_eq!(state.mdevs[&uuid].attributes["nvidia/vgpu_params"], "frame_rate_limiter=0");
-    engine.release_claim("job/one", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
 }
 
@@ -127,7 +127,7 @@ fn virtual_functions_are_configured_and_then_claimed() {
     let nic = "0000:01:00.0";
     let refusal = refused(&engine, "one", &["vf@0000:01:00.0"]);
     assert!(refusal.remedy.contains("sriov set 0000:01:00.0"), "{refusal:?}");
-    engine.set_vf_count(nic, 4, false).unwrap();
+    engine.vf_counts().set(nic, 4, false).unwrap();
     let before = rig.host.snapshot();
     let made = claim(&engine, "one", &["2xvf@0000:01:00.0,vlan=100,trust=on"]);
     for part in &made.parts {
@@ -140,12 +140,12 @@ fn virtual_functions_are_configured_and_then_claimed() {
     let one_mac = refused(&engine, "two", &["2xvf@0000:01:00.0,mac=52:54:00:00:77:01"]);
     assert_eq!(one_mac.code, Code::InvalidRequest);
     assert!(one_mac.message.contains("52:54:00:00:77:01"), "{}", one_mac.message);
-    assert_eq!(engine.set_vf_count(nic, 8, false).unwrap_err().code, Code::InUse);
+    assert_eq!(engine.vf_counts().set(nic, 8, false).unwrap_err().code, Code::InUse);
     assert_eq!(claim(&engine, "two", &["2xvf@0000:01:00.0"]).parts.len(), 2);
     let refusal = refused(&engine, "three", &["vf@0000:01:00.0"]);
     assert_eq!(refusal.code, Code::InsufficientResources, "{refusal}");
-    engine.release_claim("job/one", None).unwrap();
-    engine.release_claim("job/two", None).unwrap();
+    engine.claims().release("job/one", None).unwrap();
+    engine.claims().release("job/two", None).unwrap();
     assert_eq!(rig.host.snapshot(), before);
     // The number is configuration: a new boot has it again.
     drop(engine);
@@ -153,9 +153,9 @@ fn virtual_functions_are_configured_and_then_claimed() {
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.restored, ["4 virtual functions of 0000:01:00.0"]);
     assert_eq!(claim(&engine, "one", &["4xvf@0000:01:00.0"]).parts.len(), 4);
-    engine.release_claim("job/one", None).unwrap();
-    engine.set_vf_count(nic, 0, true).unwrap();
-    assert!(engine.vf_configurations().unwrap().is_empty());
+    engine.claims().release("job/one", None).unwrap();
+    engine.vf_counts().set(nic, 0, true).unwrap();
+    assert!(engine.vf_counts().all().unwrap().is_empty());
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn fewer_virtual_functions_than_asked_for_are_no_success() {
     let (engine, _) = rig.open_recovered();
     let counts = |step: &Step| matches!(step, Step::SetVfCount { .. });
     rig.host.fault(When::Step(Box::new(counts)), Fault::Fewer(2));
-    let refusal = engine.set_vf_count("0000:01:00.0", 4, false).unwrap_err();
+    let refusal = engine.vf_counts().set("0000:01:00.0", 4, false).unwrap_err();
     assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
     rig.assert_untouched("fewer came");
-    assert!(engine.vf_configurations().unwrap().is_empty());
+    assert!(engine.vf_counts().all().unwrap().is_empty());
 }
 
 #[test]
@@ -176,11 +176,11 @@ fn an_instance_gets_a_vgpu_by_its_profile() {
     let (engine, _) = rig.open_recovered();
     rig.import(&engine, "debian");
     let request = engine::CreateInstance { gpu_profile: Some("A100-4C".into()), ..wish("vm", &[]) };
-    let made = engine.create_instance(request).unwrap();
+    let made = engine.instances().create(request).unwrap();
     let gpu = made.gpu.unwrap();
     let there = rig.host.snapshot().mdevs;
     assert_eq!(there.keys().copied().collect::<Vec<_>>(), [gpu.mdev.unwrap()]);
-    engine.delete_instance("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after the delete");
 }
 
@@ -190,8 +190,8 @@ fn virtual_functions_that_went_with_their_driver_are_told_of() {
     let mut notes = Vec::new();
     for boundary in 0..40 {
         let rig = Rig::on(sim::server());
-        rig.open_recovered().0.set_vf_count(nic, 4, false).unwrap();
-        if rig.killed_at(boundary, |engine| engine.set_vf_count(nic, 6, false).unwrap()) {
+        rig.open_recovered().0.vf_counts().set(nic, 4, false).unwrap();
+        if rig.killed_at(boundary, |engine| engine.vf_counts().set(nic, 6, false).unwrap()) {
             break;
         }
         rig.host.meddle(&Step::Unbind { address: at(nic), driver: "ice".into() }).unwrap();

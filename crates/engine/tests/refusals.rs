@@ -14,15 +14,15 @@ use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
 fn refused(rig: &Rig, engine: &Engine, wish: CreateInstance, code: Code) -> Refusal {
     let before = rig.host.snapshot();
     let (claims, instances) =
-        (engine.claims().unwrap(), engine.instances(&BTreeMap::new()).unwrap());
+        (engine.claims().all().unwrap(), engine.instances().all(&BTreeMap::new()).unwrap());
     let performed = rig.host.performed();
-    let refusal = engine.create_instance(wish).unwrap_err();
+    let refusal = engine.instances().create(wish).unwrap_err();
     assert_eq!(refusal.code, code, "{refusal:?}");
     assert!(!refusal.message.is_empty() && !refusal.remedy.is_empty());
     assert_eq!(rig.host.snapshot(), before);
     assert_eq!(rig.host.performed(), performed, "nothing was even tried");
-    assert_eq!(engine.claims().unwrap(), claims);
-    assert_eq!(engine.instances(&BTreeMap::new()).unwrap(), instances);
+    assert_eq!(engine.claims().all().unwrap(), claims);
+    assert_eq!(engine.instances().all(&BTreeMap::new()).unwrap(), instances);
     refusal
 }
 
@@ -30,7 +30,7 @@ fn refused(rig: &Rig, engine: &Engine, wish: CreateInstance, code: Code) -> Refu
 fn bad_requests_change_nothing() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("taken", &["nic"])).unwrap();
+    engine.instances().create(wish("taken", &["nic"])).unwrap();
     let vm = || wish("vm", &["gpu"]);
     let large = CreateInstance { memory: Some(1 << 50), ..vm() };
     let none = CreateInstance { vcpus: Some(0), ..vm() };
@@ -105,13 +105,13 @@ fn registering_names_what_is_wrong() {
     assert_eq!(code("gpu", GPU_AUDIO), Code::Conflict);
     assert_eq!(code("gpu2", GPU), Code::Conflict);
     let request = RegisterDevice { address: GPU_AUDIO.into(), ..RegisterDevice::default() };
-    assert_eq!(engine.register_device(request).unwrap().name, "pci-0000-01-00-1");
+    assert_eq!(engine.devices().register(request).unwrap().name, "pci-0000-01-00-1");
 
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
-    assert_eq!(engine.delete_device("nic").unwrap_err().code, Code::InUse);
-    assert_eq!(engine.delete_device("nothing").unwrap_err().code, Code::NotFound);
-    engine.delete_device(GPU).unwrap();
-    assert_eq!(engine.device("gpu").unwrap_err().code, Code::NotFound);
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
+    assert_eq!(engine.devices().delete("nic").unwrap_err().code, Code::InUse);
+    assert_eq!(engine.devices().delete("nothing").unwrap_err().code, Code::NotFound);
+    engine.devices().delete(GPU).unwrap();
+    assert_eq!(engine.devices().find("gpu").unwrap_err().code, Code::NotFound);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn without_an_iommu_nothing_can_be_registered() {
     let rig = Rig::on(Card::inventory(&[card.without_iommu()]));
     let (engine, _) = rig.open_recovered();
     assert_eq!(register(&engine, "nic", NIC).unwrap_err().code, Code::NoIommu);
-    assert!(engine.available(&engine::AvailableFilter::All).unwrap().is_empty());
+    assert!(engine.devices().available(&engine::AvailableFilter::All).unwrap().is_empty());
 }
 
 #[test]
@@ -140,19 +140,19 @@ fn images_are_refused_kept_and_replaced() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let import = |name: &str, path: &str| {
-        engine.import_image(ImportImage {
+        engine.images().import(ImportImage {
             name: name.into(),
             disk: Some((ImageSource::Path(path.into()), DiskFormat::Raw)),
             ..ImportImage::default()
         })
     };
     let empty = ImportImage { name: "empty".into(), ..ImportImage::default() };
-    assert_eq!(engine.import_image(empty).unwrap_err().code, Code::InvalidRequest);
+    assert_eq!(engine.images().import(empty).unwrap_err().code, Code::InvalidRequest);
     assert_eq!(import("../x", "debian.raw").unwrap_err().code, Code::InvalidName);
     assert_eq!(import("debian", "debian.raw").unwrap_err().code, Code::AlreadyExists);
     import("gone", "nowhere.raw").unwrap();
     let failed = loop {
-        let image = engine.image("gone").unwrap();
+        let image = engine.images().find("gone").unwrap();
         if image.status == engine::ImageStatus::Failed {
             break image;
         }
@@ -162,22 +162,22 @@ fn images_are_refused_kept_and_replaced() {
     refused(&rig, &engine, unready, Code::ImageNotReady);
     // The name of a failed import can be used again.
     rig.import(&engine, "gone");
-    engine.create_instance(CreateInstance { image: "gone".into(), ..wish("vm", &[]) }).unwrap();
-    assert_eq!(engine.delete_image("gone").unwrap_err().code, Code::InUse);
-    engine.delete_instance("vm").unwrap();
-    engine.delete_image("gone").unwrap();
-    assert_eq!(engine.image("gone").unwrap_err().code, Code::NotFound);
+    engine.instances().create(CreateInstance { image: "gone".into(), ..wish("vm", &[]) }).unwrap();
+    assert_eq!(engine.images().delete("gone").unwrap_err().code, Code::InUse);
+    engine.instances().delete("vm").unwrap();
+    engine.images().delete("gone").unwrap();
+    assert_eq!(engine.images().find("gone").unwrap_err().code, Code::NotFound);
 }
 
 #[test]
 fn verbs_in_the_wrong_state() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &[])).unwrap();
-    assert_eq!(engine.start_instance("vm").unwrap_err().code, Code::InvalidState);
-    engine.stop_instance("vm").unwrap();
-    assert_eq!(engine.stop_instance("vm").unwrap_err().code, Code::InvalidState);
-    assert_eq!(engine.delete_instance("nothing").unwrap_err().code, Code::NotFound);
+    engine.instances().create(wish("vm", &[])).unwrap();
+    assert_eq!(engine.instances().start("vm").unwrap_err().code, Code::InvalidState);
+    engine.instances().stop("vm").unwrap();
+    assert_eq!(engine.instances().stop("vm").unwrap_err().code, Code::InvalidState);
+    assert_eq!(engine.instances().delete("nothing").unwrap_err().code, Code::NotFound);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn functions_of_one_group_go_to_one_instance_also_without_drivers() {
     let results = std::thread::scope(|scope| {
         let threads = ["one", "two"].map(|name| {
             let engine = engine.clone();
-            scope.spawn(move || engine.create_instance(wish(name, &[name])))
+            scope.spawn(move || engine.instances().create(wish(name, &[name])))
         });
         threads.map(|thread| thread.join().unwrap())
     });
@@ -202,7 +202,7 @@ fn functions_of_one_group_go_to_one_instance_also_without_drivers() {
     assert_eq!(refusals[0].code, Code::InUse);
     let left = if results[0].is_ok() { "two" } else { "one" };
     refused(&rig, &engine, wish("late", &[left]), Code::InUse);
-    assert!(engine.available(&engine::AvailableFilter::All).unwrap().is_empty());
+    assert!(engine.devices().available(&engine::AvailableFilter::All).unwrap().is_empty());
 }
 
 #[test]
@@ -216,5 +216,5 @@ fn a_process_that_cannot_be_looked_at_is_not_told_as_a_broken_device() {
         "{refusal}"
     );
     rig.host.hide_holders(false);
-    engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    engine.instances().create(wish("vm", &["gpu"])).unwrap();
 }

@@ -19,12 +19,12 @@ fn rig() -> Rig {
 fn a_machine_of_a_service_goes_from_create_to_delete() {
     let rig = rig();
     let (engine, _) = rig.open_recovered();
-    let instance = engine.create_instance(wish("vm", &["gpu"])).unwrap();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
     assert_eq!((instance.state, instance.pid), (InstanceState::Running, None));
-    let stopped = engine.stop_instance("vm").unwrap();
+    let stopped = engine.instances().stop("vm").unwrap();
     assert_eq!((stopped.state, stopped.exit_code), (InstanceState::Stopped, Some(0)));
-    engine.start_instance("vm").unwrap();
-    engine.delete_instance("vm").unwrap();
+    engine.instances().start("vm").unwrap();
+    engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");
 }
 
@@ -32,17 +32,17 @@ fn a_machine_of_a_service_goes_from_create_to_delete() {
 fn a_machine_of_a_service_is_adopted_by_the_next_daemon_and_its_end_is_seen() {
     let rig = rig();
     let engine = rig.open();
-    let id = engine.create_instance(wish("vm", &["gpu"])).unwrap().id;
+    let id = engine.instances().create(wish("vm", &["gpu"])).unwrap().id;
     drop(engine);
     let stored: String =
         rig.sqlite().query_row("SELECT machine FROM instances", [], |row| row.get(0)).unwrap();
     assert!(stored.contains(r#""run":"1""#) && !stored.contains("pid"), "{stored}");
     let (engine, report) = rig.open_recovered();
     assert_eq!(report.adopted, [id]);
-    assert_eq!(engine.instance("vm").unwrap().state, InstanceState::Running);
+    assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Running);
     rig.launcher.exit(id, 3);
     let patience = Duration::from_secs(20);
-    let ended = engine.wait_instance("vm", InstanceState::Shutdown, patience).unwrap();
+    let ended = engine.instances().wait("vm", InstanceState::Shutdown, patience).unwrap();
     assert_eq!((ended.pid, ended.exit_code), (None, Some(3)));
 }
 
@@ -51,14 +51,14 @@ fn a_create_that_is_killed_anywhere_leaves_no_machine_of_a_service() {
     for boundary in 0.. {
         let rig = rig();
         let lived = rig.killed_at(boundary, |engine| {
-            engine.create_instance(wish("vm", &["gpu"])).unwrap();
+            engine.instances().create(wish("vm", &["gpu"])).unwrap();
         });
         if lived {
             assert!(boundary > 5, "{boundary} boundaries");
             return;
         }
         let (engine, _) = rig.open_recovered();
-        match engine.instance("vm") {
+        match engine.instances().find("vm") {
             Ok(instance) => assert_eq!(instance.state, InstanceState::Running, "{boundary}"),
             Err(_) => rig.assert_untouched(&format!("{GPU}: killed at {boundary}")),
         }

@@ -112,7 +112,7 @@ fn a_word_that_is_not_known_is_not_guessed() {
     for word in words {
         let rig = Rig::ready();
         let (engine, _) = rig.open_recovered();
-        engine.create_instance(wish("vm", &["nic"])).unwrap();
+        engine.instances().create(wish("vm", &["nic"])).unwrap();
         let during = rig.host.snapshot();
         drop(engine);
         rig.sqlite().execute_batch(word).unwrap();
@@ -126,7 +126,7 @@ fn a_word_that_is_not_known_is_not_guessed() {
 fn the_file_can_be_read_beside_the_daemon() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
-    engine.create_instance(wish("vm", &["nic"])).unwrap();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
     let connection = rusqlite::Connection::open(rig.config().state_dir.join("state.db")).unwrap();
     let count = |table: &str| -> i64 {
         let count = format!("SELECT COUNT(*) FROM {table}");

@@ -107,7 +107,7 @@ fn at_each_boundary(
             refused += 1;
         }
         let locked = locker.let_go();
-        engine.look_after_claims().unwrap();
+        engine.check_claims().unwrap();
         assert_nothing_open(&engine, &why);
         settled(&rig, &engine, result.is_ok(), &why);
         if !locked {
@@ -121,22 +121,22 @@ fn at_each_boundary(
 fn a_claim_whose_journal_cannot_be_written_is_undone_on_the_host() {
     at_each_boundary(
         |_| {},
-        |engine| engine.claim(&request("a", &["gpu", NIC])).map(drop),
+        |engine| engine.claims().claim(&request("a", &["gpu", NIC])).map(drop),
         |rig, engine, refusal, why| {
             rig.assert_untouched(why);
             assert!(refusal.message.contains("rolled back"), "{why}");
             assert!(!refusal.message.contains("no device is touched"), "{why}");
-            for claim in engine.claims().unwrap() {
+            for claim in engine.claims().all().unwrap() {
                 assert_eq!(claim.state, ClaimState::Reserved, "{why}");
             }
         },
         |rig, engine, well, why| {
             if well {
-                let claims = engine.claims().unwrap();
+                let claims = engine.claims().all().unwrap();
                 assert_eq!(claims.first().unwrap().state, ClaimState::Prepared, "{why}");
-                engine.release_claim("job/a", None).unwrap();
+                engine.claims().release("job/a", None).unwrap();
             }
-            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            assert!(engine.claims().all().unwrap().is_empty(), "{why}");
             rig.assert_untouched(why);
         },
     );
@@ -149,16 +149,16 @@ fn the_same_claim_asked_for_again_is_a_new_one_once_the_journal_can_be_written()
         let locker = Locker::new(&rig);
         let engine = opened(&rig, &locker);
         locker.lock_after(boundary);
-        let first = engine.claim(&request("a", &["gpu"]));
+        let first = engine.claims().claim(&request("a", &["gpu"]));
         if !locker.let_go() {
             break;
         }
         let why = format!("locked from boundary {boundary} on: {first:?}");
-        let again = engine.claim(&request("a", &["gpu"])).unwrap();
+        let again = engine.claims().claim(&request("a", &["gpu"])).unwrap();
         assert_eq!(again.claim.state, ClaimState::Prepared, "{why}");
         let shown = rig.host.snapshot();
         assert_ne!(shown, rig.before, "{why}: said to be prepared, and is not");
-        engine.release_claim("job/a", None).unwrap();
+        engine.claims().release("job/a", None).unwrap();
         rig.assert_untouched(&why);
     }
 }
@@ -169,17 +169,17 @@ fn a_preparation_whose_journal_cannot_be_written_leaves_a_reservation() {
         |engine| {
             let mut request = request("a", &["gpu"]);
             request.step = ClaimStep::Reserve;
-            engine.claim(&request).unwrap();
+            engine.claims().claim(&request).unwrap();
         },
-        |engine| engine.prepare_claim("job/a", &Access::default()).map(drop),
+        |engine| engine.claims().prepare("job/a", &Access::default()).map(drop),
         |rig, engine, _, why| {
             rig.assert_untouched(why);
-            assert_eq!(engine.find_claim("job/a").unwrap().state, ClaimState::Reserved, "{why}");
+            assert_eq!(engine.claims().find("job/a").unwrap().state, ClaimState::Reserved, "{why}");
         },
         |rig, engine, well, why| {
             let state = if well { ClaimState::Prepared } else { ClaimState::Reserved };
-            assert_eq!(engine.find_claim("job/a").unwrap().state, state, "{why}");
-            engine.release_claim("job/a", None).unwrap();
+            assert_eq!(engine.claims().find("job/a").unwrap().state, state, "{why}");
+            engine.claims().release("job/a", None).unwrap();
             rig.assert_untouched(why);
         },
     );
@@ -189,15 +189,15 @@ fn a_preparation_whose_journal_cannot_be_written_leaves_a_reservation() {
 fn a_release_goes_on_without_the_journal_and_is_recorded_later() {
     at_each_boundary(
         |engine| drop(claim(engine, "a", &["gpu", NIC])),
-        |engine| engine.release_claim("job/a", None).map(drop),
+        |engine| engine.claims().release("job/a", None).map(drop),
         |rig, engine, _, why| {
             rig.assert_untouched(why);
-            let claims = engine.claims().unwrap();
+            let claims = engine.claims().all().unwrap();
             assert!(claims.iter().all(|claim| claim.state == ClaimState::Reserved), "{why}");
         },
         |rig, engine, _, why| {
             rig.assert_untouched(why);
-            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            assert!(engine.claims().all().unwrap().is_empty(), "{why}");
         },
     );
 }
@@ -206,18 +206,18 @@ fn a_release_goes_on_without_the_journal_and_is_recorded_later() {
 fn an_instance_whose_journal_cannot_be_written_is_undone_with_its_machine() {
     at_each_boundary(
         |_| {},
-        |engine| engine.create_instance(wish("vm", &["gpu", "nic"])).map(drop),
+        |engine| engine.instances().create(wish("vm", &["gpu", "nic"])).map(drop),
         |rig, _, _, why| rig.assert_untouched(why),
         |rig, engine, well, why| {
             assert_eq!(
-                engine.instances(&BTreeMap::new()).unwrap().len(),
+                engine.instances().all(&BTreeMap::new()).unwrap().len(),
                 usize::from(well),
                 "{why}"
             );
             if well {
-                engine.delete_instance("vm").unwrap();
+                engine.instances().delete("vm").unwrap();
             }
-            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            assert!(engine.claims().all().unwrap().is_empty(), "{why}");
             rig.assert_untouched(why);
         },
     );
@@ -226,12 +226,12 @@ fn an_instance_whose_journal_cannot_be_written_is_undone_with_its_machine() {
 #[test]
 fn an_instance_is_deleted_without_the_journal_and_that_is_recorded_later() {
     at_each_boundary(
-        |engine| drop(engine.create_instance(wish("vm", &["gpu", "nic"])).unwrap()),
-        |engine| engine.delete_instance("vm"),
+        |engine| drop(engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap()),
+        |engine| engine.instances().delete("vm"),
         |rig, _, _, why| rig.assert_untouched(why),
         |rig, engine, _, why| {
-            assert!(engine.instances(&BTreeMap::new()).unwrap().is_empty(), "{why}");
-            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            assert!(engine.instances().all(&BTreeMap::new()).unwrap().is_empty(), "{why}");
+            assert!(engine.claims().all().unwrap().is_empty(), "{why}");
             rig.assert_untouched(why);
         },
     );
@@ -244,7 +244,7 @@ fn a_daemon_that_dies_after_it_could_not_write_is_recovered_from() {
         let locker = Locker::new(&rig);
         let engine = opened(&rig, &locker);
         locker.lock_after(boundary);
-        let result = engine.claim(&request("a", &["gpu", NIC]));
+        let result = engine.claims().claim(&request("a", &["gpu", NIC]));
         let locked = locker.let_go();
         drop(engine);
         let (engine, _) = rig.open_recovered();
@@ -254,7 +254,7 @@ fn a_daemon_that_dies_after_it_could_not_write_is_recovered_from() {
             break;
         }
         if result.is_err() {
-            assert!(engine.claims().unwrap().is_empty(), "{why}");
+            assert!(engine.claims().all().unwrap().is_empty(), "{why}");
             rig.assert_untouched(&why);
         }
     }
@@ -276,7 +276,7 @@ fn a_store_that_is_locked_for_a_while_is_waited_for() {
         std::thread::sleep(Duration::from_secs(1));
         other.let_go();
     });
-    let claim = engine.claim(&request("a", &["gpu"])).unwrap().claim;
+    let claim = engine.claims().claim(&request("a", &["gpu"])).unwrap().claim;
     letting_go.join().unwrap();
     assert_eq!(claim.state, ClaimState::Prepared);
     assert_eq!(claim.owner, owner("a"));

@@ -19,7 +19,7 @@ pub fn available(engine: &Engine, kind: Option<&str>) -> Result<Vec<AvailableDev
             invalid(reason, "ask for one of them, or for all with type=all")
         })?),
     };
-    Ok(engine.available(&filter)?.into_iter().map(render::available).collect())
+    Ok(engine.devices().available(&filter)?.into_iter().map(render::available).collect())
 }
 
 /// The registered devices with these labels.
@@ -27,7 +27,7 @@ pub fn available(engine: &Engine, kind: Option<&str>) -> Result<Vec<AvailableDev
 /// # Errors
 /// Where the store or the host cannot be read.
 pub fn list(engine: &Engine, tags: &api::Tags) -> Result<Vec<Device>, Refusal> {
-    Ok(engine.devices(tags)?.into_iter().map(render::device).collect())
+    Ok(engine.devices().all(tags)?.into_iter().map(render::device).collect())
 }
 
 /// Registers a device.
@@ -40,7 +40,7 @@ pub fn register(engine: &Engine, wanted: CreateDevice) -> Result<Device, Refusal
         name: wanted.name.filter(|name| !name.is_empty()),
         tags: wanted.tags.unwrap_or_default(),
     };
-    engine.register_device(request).map(render::device)
+    engine.devices().register(request).map(render::device)
 }
 
 /// A registered device, by id or name.
@@ -48,5 +48,5 @@ pub fn register(engine: &Engine, wanted: CreateDevice) -> Result<Device, Refusal
 /// # Errors
 /// `not_found`.
 pub fn show(engine: &Engine, key: &str) -> Result<Device, Refusal> {
-    engine.device(key).map(render::device)
+    engine.devices().find(key).map(render::device)
 }

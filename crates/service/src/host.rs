@@ -12,7 +12,7 @@ use model::Refusal;
 /// # Errors
 /// Where the store or the host cannot be read.
 pub fn resources(engine: &Engine) -> Result<Resources, Refusal> {
-    let (all, instances) = (engine.resources()?, engine.instances(&api::Tags::new())?);
+    let (all, instances) = (engine.resources()?, engine.instances().all(&api::Tags::new())?);
     let gpu = (!all.gpus.is_empty()).then(|| gpus(&all.gpus));
     Ok(Resources {
         cpu: resource("cpu", all.cpu),

@@ -14,7 +14,7 @@ use crate::render;
 /// # Errors
 /// Where the store cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<api::Image>, Refusal> {
-    Ok(engine.images()?.into_iter().map(render::image).collect())
+    Ok(engine.images().all()?.into_iter().map(render::image).collect())
 }
 
 /// An image, by its name.
@@ -22,7 +22,7 @@ pub fn list(engine: &Engine) -> Result<Vec<api::Image>, Refusal> {
 /// # Errors
 /// `not_found`.
 pub fn show(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
-    engine.image(name).map(render::image)
+    engine.images().find(name).map(render::image)
 }
 
 /// Imports an image from files below the configured directories.
@@ -46,7 +46,7 @@ pub fn import(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusa
         cmdline: wanted.cmdline,
         tags: wanted.tags.unwrap_or_default(),
     };
-    engine.import_image(request).map(render::image)
+    engine.images().import(request).map(render::image)
 }
 
 /// A name alone is a container image to be pulled: an image that is there already serves.

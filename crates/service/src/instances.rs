@@ -43,7 +43,7 @@ pub fn list(
     tags: &api::Tags,
     state: Option<InstanceState>,
 ) -> Result<Vec<api::Instance>, Refusal> {
-    let all = engine.instances(tags)?.into_iter();
+    let all = engine.instances().all(tags)?.into_iter();
     let wanted = all.filter(|one| state.is_none_or(|state| one.state == state));
     Ok(wanted.map(render::instance).collect())
 }

@@ -1,7 +1,7 @@
 //! Devices brought back to their own drivers, and reports of a recovery.
 
 use api::{RecoverDevices, RecoveredDevice, Report};
-use engine::{Engine, Recovered, RecoveryReport};
+use engine::{Engine, RecoveryReport, Returned};
 use model::{Address, Refusal};
 
 /// Brings devices back to their own drivers.
@@ -11,13 +11,13 @@ use model::{Address, Refusal};
 pub fn recover(engine: &Engine, body: &RecoverDevices) -> Result<Vec<RecoveredDevice>, Refusal> {
     let addresses = body.addresses.iter().map(|text| text.parse::<Address>());
     let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
-    let all = engine.recover_devices(&addresses)?;
-    let show = |one: engine::RecoveredDevice| RecoveredDevice {
+    let all = engine.devices().return_unclaimed(&addresses)?;
+    let show = |one: engine::ReturnedDevice| RecoveredDevice {
         pci_address: one.address.to_string(),
         outcome: match one.outcome {
-            Recovered::Well => "well",
-            Recovered::Restored => "restored",
-            Recovered::Left => "left",
+            Returned::Well => "well",
+            Returned::Restored => "restored",
+            Returned::Left => "left",
         }
         .to_owned(),
         reason: one.reason,

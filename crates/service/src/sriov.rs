@@ -9,7 +9,7 @@ use model::Refusal;
 /// # Errors
 /// Where the store cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<VfConfiguration>, Refusal> {
-    let all = engine.vf_configurations()?;
+    let all = engine.vf_counts().all()?;
     let show = |one: engine::VfConfiguration| VfConfiguration {
         pci_address: one.address.to_string(),
         count: one.count,

@@ -109,8 +109,8 @@ pub(super) fn verbs(
     for _ in 0..times {
         let before = sim.performed();
         clock.take();
-        engine.claim(&wanted)?;
-        engine.release_claim("bench/1", None)?;
+        engine.claims().claim(&wanted)?;
+        engine.claims().release("bench/1", None)?;
         let steps = u32::try_from(sim.performed() - before)?.max(1);
         tell(steps, clock.take());
     }
@@ -147,7 +147,7 @@ pub fn together() -> Result<String> {
         let engine = engine(&folder.0, host, &sim, Arc::new(Silent))?;
         let wanted = request(wants)?;
         let began = Instant::now();
-        engine.claim(&wanted)?;
+        engine.claims().claim(&wanted)?;
         Ok(began.elapsed())
     };
     let (one, eight) = (time(&["gpu"])?, time(&["8xgpu"])?);

@@ -36,7 +36,7 @@ pub fn create() -> Result<String> {
     let engine = Engine::open(config, host, vec![launcher], Arc::new(Silent))
         .map_err(|refusal| anyhow!(refusal))?;
     engine.recover()?;
-    engine.register_device(RegisterDevice {
+    engine.devices().register(RegisterDevice {
         address: "0000:01:00.0".into(),
         name: Some("gpu".into()),
         ..RegisterDevice::default()
@@ -51,9 +51,9 @@ pub fn create() -> Result<String> {
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let began = Instant::now();
-        engine.create_instance(request.clone())?;
+        engine.instances().create(request.clone())?;
         times.push(began.elapsed());
-        engine.delete_instance("bench")?;
+        engine.instances().delete("bench")?;
     }
     let limit =
         format!("one synchronous write to this disk takes {:.2} ms", synchronous_write(&folder.0)?);
@@ -73,13 +73,13 @@ fn image(engine: &Engine, folder: &Path) -> Result<()> {
     header.extend(b"\x55\xaa\0\0HdrS");
     header.resize(4096, 0);
     std::fs::write(&path, header)?;
-    engine.import_image(ImportImage {
+    engine.images().import(ImportImage {
         name: "image".into(),
         kernel: Some(ImageSource::Path(path)),
         ..ImportImage::default()
     })?;
     for _ in 0..500 {
-        let image = engine.image("image")?;
+        let image = engine.images().find("image")?;
         match image.status {
             ImageStatus::Ready => return Ok(()),
             ImageStatus::Failed => return Err(anyhow!("{image:?}")),

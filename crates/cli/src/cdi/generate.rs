@@ -186,7 +186,7 @@ fn registered(backend: &Backend, host: &Host<'_>, name: &str) -> Result<Vec<Spec
     let path = format!("/devices/{}", segment(name));
     let address: String = backend.ask(
         async |client| client.get::<api::Device>(&path).await.map(|device| device.pci_address),
-        |engine| engine.device(name).map(|device| device.address.to_string()),
+        |engine| engine.devices().find(name).map(|device| device.address.to_string()),
     )?;
     let address: Address = address.parse()?;
     Ok(vec![cdi::device(host, address, name)?])

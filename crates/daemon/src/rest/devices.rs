@@ -54,7 +54,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Device
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
 pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.delete_device(&key)).await?;
+    face.ask(move |engine| engine.devices().delete(&key)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -63,6 +63,6 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     params(("key" = String, Path, description = "address, id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
 pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.clear_device(&key)).await?;
+    face.ask(move |engine| engine.devices().clear(&key)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

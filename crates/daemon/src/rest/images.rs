@@ -30,7 +30,7 @@ pub async fn show(State(face): State<Face>, Key(name): Key) -> Result<Json<Image
     params(("name" = String, Path, description = "the name, its slashes encoded or not")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
 pub async fn delete(State(face): State<Face>, Key(name): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.delete_image(&name)).await?;
+    face.ask(move |engine| engine.images().delete(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

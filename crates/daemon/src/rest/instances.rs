@@ -28,7 +28,7 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Instance>), Problem> {
     let request = instances::accept(body.read()?, &body.read()?)?;
-    let instance = face.ask(move |engine| engine.create_instance(request)).await?;
+    let instance = face.ask(move |engine| engine.instances().create(request)).await?;
     Ok((StatusCode::CREATED, Json(render::instance(instance))))
 }
 
@@ -37,7 +37,7 @@ pub async fn create(
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.instance(&key)).await?;
+    let instance = face.ask(move |engine| engine.instances().find(&key)).await?;
     Ok(Json(render::instance(instance)))
 }
 
@@ -46,7 +46,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
 pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.delete_instance(&key)).await?;
+    face.ask(move |engine| engine.instances().delete(&key)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -55,7 +55,7 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn stop(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.stop_instance(&key)).await?;
+    let instance = face.ask(move |engine| engine.instances().stop(&key)).await?;
     Ok(Json(render::instance(instance)))
 }
 
@@ -64,6 +64,6 @@ pub async fn stop(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn start(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.start_instance(&key)).await?;
+    let instance = face.ask(move |engine| engine.instances().start(&key)).await?;
     Ok(Json(render::instance(instance)))
 }

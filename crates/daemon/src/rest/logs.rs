@@ -50,7 +50,7 @@ pub async fn stream(
         })?,
     };
     let wanted = key.clone();
-    let path = face.ask(move |engine| engine.console(&wanted)).await?;
+    let path = face.ask(move |engine| engine.instances().console(&wanted)).await?;
     let console = tokio::task::spawn_blocking(move || Console::open(path, tail)).await;
     let console = console
         .map_err(|error| Problem::unforeseen(&error))?
@@ -114,7 +114,7 @@ impl Reader {
     /// Whether the machine is there and may write more.
     async fn may_write(&self) -> bool {
         let key = self.key.clone();
-        let instance = self.face.ask(move |engine| engine.instance(&key)).await;
+        let instance = self.face.ask(move |engine| engine.instances().find(&key)).await;
         instance.is_ok_and(|instance| {
             !matches!(instance.state, InstanceState::Stopped | InstanceState::Shutdown)
         })

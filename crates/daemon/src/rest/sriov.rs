@@ -27,6 +27,6 @@ pub async fn set(
     body: JsonBody,
 ) -> Result<StatusCode, Problem> {
     let SetVfs { count, autoprobe } = body.read()?;
-    face.ask(move |engine| engine.set_vf_count(&key, count, autoprobe)).await?;
+    face.ask(move |engine| engine.vf_counts().set(&key, count, autoprobe)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

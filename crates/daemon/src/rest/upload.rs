@@ -66,7 +66,7 @@ struct Form {
 
 /// Receives the form and imports what it brings.
 pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<api::Image, Problem> {
-    let staging = face.engine.staging_dir();
+    let staging = face.engine.images().staging_dir();
     make_private(&staging)?;
     let mut parts = Multipart::new(body.into_data_stream(), boundary);
     match Form::receive(&mut parts, &staging).await {
@@ -129,7 +129,7 @@ impl Form {
             cmdline: self.cmdline,
             tags: api::Tags::new(),
         };
-        let image = face.ask(move |engine| engine.import_image(request)).await?;
+        let image = face.ask(move |engine| engine.images().import(request)).await?;
         for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
             file.hand_over();
         }

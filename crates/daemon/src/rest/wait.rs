@@ -61,7 +61,7 @@ async fn until(
     loop {
         let key = key.clone();
         let slice = end.saturating_duration_since(Instant::now()).min(SLICE);
-        let instance = face.ask(move |engine| engine.wait_instance(&key, state, slice)).await?;
+        let instance = face.ask(move |engine| engine.instances().wait(&key, state, slice)).await?;
         if instance.state == state || Instant::now() >= end {
             return Ok(instance);
         }

@@ -86,7 +86,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
         warn: |text| warn!("{text}"),
     };
     let engine = setup.open(tell)?;
-    discard_leftovers(&engine.staging_dir());
+    discard_leftovers(&engine.images().staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -202,7 +202,7 @@ async fn serve(
     info!("ending; machines go on running");
     notify::tell("STOPPING=1");
     socket::remove(&options.socket);
-    engine.give_up();
+    engine.cancel_all();
     // The receivers live in the tasks: it cannot fail while they do.
     let _ = stop.send(true);
     if tokio::time::timeout(GRACE, served.join_all()).await.is_err() {

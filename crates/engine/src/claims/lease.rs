@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::{Code, Refusal};
+use model::{Claim, Code, Refusal};
 
-use crate::core::Core;
+use super::Claims;
 use crate::store::{Durability, StoredClaim};
 
 /// When a lease that begins now ends, in seconds since 1970.
@@ -16,21 +16,33 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-impl Core {
-    /// Prolongs a claim from now on; `None` makes it last until it is released.
-    pub fn renew(&self, key: &str, lease: Option<Duration>) -> Result<StoredClaim, Refusal> {
+impl Claims {
+    /// Renews the lease of a claim, from now on; without one (`None`) the claim lasts until it is released.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn renew(&self, key: &str, lease: Option<Duration>) -> Result<Claim, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        let _turn = self.turn_of(id)?;
+        let _turn = self.journal.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         claim.claim.expires = lease.map(from_now);
-        self.write(Durability::Power, |tx| claim.update(tx))?;
-        Ok(claim)
+        self.store.write(Durability::Power, |tx| claim.update(tx))?;
+        Ok(claim.claim)
     }
 
-    /// Releases the claims whose time is over, and says what could not be released. One that is in use stays until it is
-    /// not: a lease ends a reservation, it does not pull a device from under a machine.
-    pub fn release_expired(&self) -> Result<Vec<Refusal>, Refusal> {
+    /// Releases the claims whose lease expired. Returns why some could not be released, and how long until the next lease
+    /// expires.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn release_expired(&self) -> Result<(Vec<Refusal>, Option<Duration>), Refusal> {
+        Ok((self.release_overdue()?, self.next_expiry()?))
+    }
+
+    /// Releases the claims whose lease expired. One that is in use stays until it is not: a lease ends a reservation, it does not
+    /// take a device from a running machine.
+    fn release_overdue(&self) -> Result<Vec<Refusal>, Refusal> {
         let mut kept = Vec::new();
         for claim in self.store.read(StoredClaim::all)? {
             let over = claim.claim.expires.is_some_and(|at| at <= now());
@@ -50,7 +62,7 @@ impl Core {
     }
 
     /// How long until the next lease is over.
-    pub fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
+    fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
         let own = claims.iter().filter(|claim| !claim.is_orphan());
         let next = own.filter_map(|claim| claim.claim.expires).min();

@@ -9,8 +9,8 @@ use model::{
     VfSettings, plan,
 };
 
-use crate::choose::{Seen, changed};
-use crate::core::{Core, held};
+use super::Claims;
+use super::choose::Seen;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, OperationKind, Outcome};
@@ -30,7 +30,7 @@ pub struct Access {
 
 impl Access {
     /// What a request says of it.
-    pub fn of(request: &ClaimRequest) -> Self {
+    pub(crate) fn of(request: &ClaimRequest) -> Self {
         let uid = request.uid.unwrap_or(0);
         Self { uid, device_nodes: uid != 0, reset: request.reset, evict: request.evict }
     }
@@ -41,27 +41,32 @@ impl Access {
     }
 }
 
-impl Core {
-    /// Prepares a claim that is there. `prepared` already, it is done.
-    pub fn prepare_claim(&self, key: &str, access: &Access) -> Result<StoredClaim, Refusal> {
+impl Claims {
+    /// Prepares a reserved claim; a prepared one is left as it is.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim); the claim is reserved then, as before.
+    pub fn prepare(&self, key: &str, access: &Access) -> Result<Claim, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        let _turn = self.turn_of(id)?;
+        let _turn = self.journal.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         match claim.claim.state {
-            ClaimState::Prepared => return prepared_for(claim, access.uid),
+            ClaimState::Prepared => {
+                return prepared_for(claim, access.uid).map(|stored| stored.claim);
+            }
             ClaimState::Wedged => {
                 return Err(refusals::wedged(&format!("{id} could not be given back earlier")));
             }
             ClaimState::Reserved => {}
         }
         let operation = self.begin(OperationKind::Prepare, id)?;
-        let prepared = self.prepare(&operation, &mut claim, access, None).and_then(|()| {
-            self.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
+        let prepared = self.prepare_parts(&operation, &mut claim, access, None).and_then(|()| {
+            self.journal.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
         });
         match prepared {
-            Ok(()) => Ok(claim),
-            Err(cause) => match self.undo_prepare(&operation, &cause, self.moment()) {
+            Ok(()) => Ok(claim.claim),
+            Err(cause) => match self.undo_prepare(&operation, &cause, self.journal.moment()) {
                 Ok(_) => Err(cause),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
@@ -70,18 +75,18 @@ impl Core {
 
     /// Looks again at what was reserved: others may have come since, and groups and drivers can change.
     fn see_again(&self, claim: &StoredClaim, taken: &[Address]) -> Result<Seen, Refusal> {
-        let inventory = self.sketch()?;
+        let inventory = self.hardware.sketch()?;
         if claim.claim.state != ClaimState::Reserved {
             return Ok(Seen { inventory, holders: Vec::new() });
         }
         self.expect_same_assembly(&inventory, &claim.claim)?;
-        self.expect_not_marked(&claim.claim)?;
-        Ok(Seen { inventory, holders: self.holders(taken)? })
+        self.marks.expect_not_marked(&claim.claim)?;
+        Ok(Seen { inventory, holders: self.hardware.holders(taken)? })
     }
 
     /// Makes the steps of a claim's plan. The claim is `prepared` then, which the caller commits with the end of its
     /// operation. `seen` is what was looked at a moment ago to choose it.
-    pub fn prepare(
+    pub(crate) fn prepare_parts(
         &self,
         operation: &OpenOperation,
         claim: &mut StoredClaim,
@@ -96,7 +101,7 @@ impl Core {
             None => self.see_again(claim, &taken)?,
         };
         if claim.claim.state == ClaimState::Reserved {
-            self.drive_out(operation, id, &taken, &holders, access.evict)?;
+            self.evict_holders(operation, id, &taken, &holders, access.evict)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.make_all(operation, claim, &plan)?;
@@ -107,13 +112,13 @@ impl Core {
             }
         }
         claim.claim.state = ClaimState::Prepared;
-        claim.claim.boot_id = Some(self.boot.clone());
+        claim.claim.boot_id = Some(self.journal.boot.clone());
         claim.uid = Some(access.uid);
-        self.write_for(operation, Durability::Process, |tx| claim.update(tx))
+        self.journal.write_for(operation, Durability::Process, |tx| claim.update(tx))
     }
 
     /// What would be done to prepare a claim, and how its functions are found now.
-    pub fn plan(
+    pub(crate) fn plan(
         &self,
         inventory: &Inventory,
         claim: &Claim,
@@ -121,21 +126,21 @@ impl Core {
     ) -> Result<(Plan, Vec<AsFound>), Refusal> {
         let unreadable = |error: HostError| refusals::unreadable(&error);
         let members: Vec<Address> = claim.members().map(|member| member.address).collect();
-        let found = self.host.as_found(&members).map_err(unreadable)?;
+        let found = self.hardware.host.as_found(&members).map_err(unreadable)?;
         for (member, found) in claim.members().zip(&found) {
             if !member.fingerprint.matches(&found.fingerprint) {
-                return Err(changed(member.address));
+                return Err(refusals::fingerprint_changed(member.address));
             }
         }
         let groups: Vec<u32> = members
             .iter()
             .filter_map(|address| inventory.function(*address)?.iommu_group)
             .collect();
-        let nodes = self.host.group_nodes(&groups).map_err(unreadable)?;
+        let nodes = self.hardware.host.group_nodes(&groups).map_err(unreadable)?;
         let vf_settings = self.vf_settings(claim)?;
         let defines = claim.is_defined();
-        let definitions = if defines { self.host.mdev_definitions() } else { Vec::new() };
-        let mark = self.mark_of(claim.id);
+        let definitions = if defines { self.hardware.host.mdev_definitions() } else { Vec::new() };
+        let mark = self.marks.mark_of(claim.id);
         let given = Given {
             inventory,
             found: &found,
@@ -157,7 +162,7 @@ impl Core {
             let Some(partition) = &part.partition else { continue };
             let Mechanism::Vf { index, settings } = &partition.how else { continue };
             if !settings.is_empty() {
-                let told = self.host.vf_settings(partition.parent, *index);
+                let told = self.hardware.host.vf_settings(partition.parent, *index);
                 found.insert(part.head, told.map_err(|error| refusals::unreadable(&error))?);
             }
         }
@@ -175,13 +180,14 @@ impl Core {
         let go_on = AtomicBool::new(true);
         let make = |steps: &[Step]| -> Result<(), Refusal> {
             for step in steps {
-                if self.is_cancelled(id) {
+                if self.journal.turns.is_cancelled(id) {
                     return Err(cancelled());
                 }
                 if !go_on.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                self.make(operation, id, step)
+                self.journal
+                    .make(operation, id, step)
                     .inspect_err(|_| go_on.store(false, Ordering::Relaxed))?;
             }
             Ok(())
@@ -199,7 +205,7 @@ impl Core {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads = plan.parts.len().min(*held(&self.at_once));
+            let threads = plan.parts.len().min(self.at_once());
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             let mut result = Ok(());
             for thread in threads {

@@ -1,42 +1,44 @@
 //! Unpreparing and releasing: the host gets back what it had.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::boot_list::TAKES_EFFECT;
-use model::{Address, ClaimState, Code, Lock, Owner, Refusal};
+use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 
-use crate::core::Core;
-use crate::refusals;
+use super::Claims;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
 
-/// How soon to look again whether a worker is out of the kernel.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-impl Core {
-    /// Gives the host back what a claim took from it; the claim stays. `reserved` already, it is done. What its owner should
-    /// know comes along: what somebody else changed meanwhile is not put back.
-    pub fn unprepare(&self, key: &str) -> Result<(StoredClaim, Vec<String>), Refusal> {
+impl Claims {
+    /// Returns to the host what a claim took, and keeps the reservation; a reserved claim is left as it is. With the claim
+    /// come notes for its owner: what another tool changed meanwhile is left as it is.
+    ///
+    /// # Errors
+    /// `in_use` while a machine has it; `device_wedged` or `undo_failed` where it cannot be returned.
+    pub fn unprepare(&self, key: &str) -> Result<(Claim, Vec<String>), Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        self.cancel(id);
-        let _turn = self.turn_of(id)?;
+        self.journal.turns.cancel(id);
+        let _turn = self.journal.turn_of(id)?;
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         if self.is_as_found(&claim)? {
-            return Ok((claim, Vec::new()));
+            return Ok((claim.claim, Vec::new()));
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Unprepare, id)?;
-        let notes = self.finish_unprepare(&operation, self.moment())?;
-        Ok((self.stored_claim(&id.to_string())?, notes))
+        let notes = self.finish_unprepare(&operation, self.journal.moment())?;
+        Ok((self.stored_claim(&id.to_string())?.claim, notes))
     }
 
-    /// Releases a claim, by its id or its owner's name. `owner`, where it is given, must be the claim's. Gives what its owner
-    /// should know.
+    /// Releases a claim; `owner`, where it is given, must be the claim's. Returns notes for its owner, as
+    /// [`unprepare`](Self::unprepare) does.
+    ///
+    /// # Errors
+    /// As [`unprepare`](Self::unprepare); `forbidden` where it is another owner's.
     pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<Vec<String>, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
-        self.cancel(id);
-        let _turn = self.turn_of(id)?;
+        self.journal.turns.cancel(id);
+        let _turn = self.journal.turn_of(id)?;
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
         if let Some(other) = owner.filter(|owner| **owner != claim.claim.owner) {
@@ -47,13 +49,13 @@ impl Core {
             ));
         }
         if self.is_as_found(&claim)? {
-            self.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
-            self.notify();
+            self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
+            self.journal.notify();
             return Ok(Vec::new());
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Release, id)?;
-        self.finish_release(&operation, self.moment())
+        self.finish_release(&operation, self.journal.moment())
     }
 
     /// Whether nothing is to be given back: it is reserved only, and left nothing that outlasts a boot.
@@ -62,7 +64,8 @@ impl Core {
             return Ok(false);
         }
         let id = claim.claim.id;
-        let left = self.store.read(|from| Recorded::of_claim(from, id, None, &self.boot))?;
+        let left =
+            self.store.read(|from| Recorded::of_claim(from, id, None, &self.journal.boot))?;
         Ok(left.is_empty())
     }
 
@@ -73,7 +76,7 @@ impl Core {
         }
         let mut functions: Vec<Address> = claim.claim.taken().collect();
         functions.extend(claim.claim.parts.iter().filter_map(model::Part::pins));
-        let holders = self.holders(&functions)?;
+        let holders = self.hardware.holders(&functions)?;
         let mine = claim.claim.parts.iter().filter_map(|part| part.partition.as_ref());
         let mine: Vec<uuid::Uuid> = mine.filter_map(model::Partition::mdev).collect();
         // Of a parent only who has one of our mediated devices counts: others have theirs.
@@ -97,11 +100,11 @@ impl Core {
         id: uuid::Uuid,
     ) -> Result<OpenOperation, Refusal> {
         // It is acknowledged by the commit that ends it.
-        self.open_operation_as(Durability::Process, kind, id, |_| Ok(()))
+        self.journal.open_operation_as(Durability::Process, kind, id, |_| Ok(()))
     }
 
     /// Unprepares, or finishes an unprepare that was cut off.
-    pub fn finish_unprepare(
+    pub(crate) fn finish_unprepare(
         &self,
         operation: &OpenOperation,
         patience: Duration,
@@ -110,7 +113,7 @@ impl Core {
     }
 
     /// Releases, or finishes a release that was cut off. What could not be given back stays, as nobody's.
-    pub fn finish_release(
+    pub(crate) fn finish_release(
         &self,
         operation: &OpenOperation,
         patience: Duration,
@@ -119,7 +122,7 @@ impl Core {
     }
 
     /// Undoes a preparation that failed or was cut off.
-    pub fn undo_prepare(
+    pub(crate) fn undo_prepare(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
@@ -127,7 +130,12 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
+            self.journal.close_operation(
+                operation,
+                Outcome::Undone,
+                Some(&cause.message),
+                |_| Ok(()),
+            )?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, Some(operation.id), patience)?;
@@ -135,7 +143,7 @@ impl Core {
     }
 
     /// Undoes a claim that could not be prepared or was cut off: nothing of it is left.
-    pub fn undo_claim(
+    pub(crate) fn undo_claim(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
@@ -143,7 +151,12 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
+            self.journal.close_operation(
+                operation,
+                Outcome::Undone,
+                Some(&cause.message),
+                |_| Ok(()),
+            )?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
@@ -158,7 +171,7 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
+            self.journal.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let outcome = self.restore_claim(operation, &mut claim, None, patience)?;
@@ -167,44 +180,9 @@ impl Core {
             Some(refusal) => (Outcome::Failed, Some(refusal.message.clone())),
             None => (Outcome::Done, (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "))),
         };
-        self.close_operation(operation, ended, error.as_deref(), |tx| together(tx, id))?;
+        self.journal.close_operation(operation, ended, error.as_deref(), |tx| together(tx, id))?;
         let mut notes = outcome.notes;
         notes.extend(claim.claim.is_at_boot().then(|| TAKES_EFFECT.to_owned()));
         failed.map_or(Ok(notes), Err)
-    }
-
-    /// Waits until no worker, perhaps of a daemon that died, is inside the kernel at one of these functions, or until patience
-    /// is over. Returns those at which one still is.
-    pub fn wait_for_workers(
-        &self,
-        functions: impl IntoIterator<Item = Address>,
-        patience: Duration,
-    ) -> Result<Vec<Address>, Refusal> {
-        let until = Instant::now() + patience;
-        let mut waiting = Vec::new();
-        for address in functions {
-            while self.any_locked([address])? {
-                if Instant::now() >= until {
-                    waiting.push(address);
-                    break;
-                }
-                std::thread::sleep(LOOK_AGAIN);
-            }
-        }
-        Ok(waiting)
-    }
-
-    /// Whether a worker is still inside the kernel at one of these functions.
-    pub fn any_locked(
-        &self,
-        functions: impl IntoIterator<Item = Address>,
-    ) -> Result<bool, Refusal> {
-        for address in functions {
-            let locked = self.host.is_locked(&Lock::Function(address));
-            if locked.map_err(|error| refusals::unreadable(&error))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

@@ -2,12 +2,12 @@
 
 use model::choose::Chosen;
 use model::plan::Plan;
-use model::{ClaimState, Code, Refusal};
+use model::{Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
-use super::Access;
-use crate::choose::{Asked, Seen};
-use crate::core::{Core, held};
+use super::choose::{Asked, Seen};
+use super::{Access, Claims};
+use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, ClaimStep, Claimed, OperationKind, Outcome};
@@ -26,15 +26,18 @@ enum Reserved {
     Before(Box<StoredClaim>),
 }
 
-impl Core {
-    /// Claims what is asked for: all of it or nothing. Asked again by the same owner, it is the same claim.
+impl Claims {
+    /// Claims devices and parts of devices: all that is asked for, or nothing. Idempotent per owner and request.
+    ///
+    /// # Errors
+    /// Why it cannot be had. Changes are rolled back then, and the error says so where that failed.
     pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
         check(request)?;
         if let Some(mine) = self.same_claim_recorded(request)? {
             return self.claim_again(mine, request);
         }
         let id = Uuid::new_v4();
-        let _turn = self.turn(id);
+        let _turn = self.journal.turns.take(id);
         let (mut claim, seen, operation) = match self.choose_and_record(id, request)? {
             Reserved::Now(claim, seen, operation) => (*claim, seen, operation),
             Reserved::Before(mine) => return self.claim_again(*mine, request),
@@ -42,13 +45,14 @@ impl Core {
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
         };
-        let prepared =
-            self.prepare(&operation, &mut claim, &Access::of(request), Some(seen)).and_then(|()| {
-                self.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
+        let prepared = self
+            .prepare_parts(&operation, &mut claim, &Access::of(request), Some(seen))
+            .and_then(|()| {
+                self.journal.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
             });
         match prepared {
             Ok(()) => Ok(Claimed { claim: claim.claim, new: true }),
-            Err(cause) => match self.undo_claim(&operation, &cause, self.moment()) {
+            Err(cause) => match self.undo_claim(&operation, &cause, self.journal.moment()) {
                 Ok(_) => Err(cause),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
@@ -61,7 +65,7 @@ impl Core {
         let mut tries = 0;
         loop {
             let (mut claim, seen) = self.chosen_claim(id, request)?;
-            let _choosing = held(&self.choosing);
+            let _allocation = lock(&self.journal.allocation);
             if let Some(mine) = self.same_claim(request)? {
                 return Ok(Reserved::Before(Box::new(mine)));
             }
@@ -85,19 +89,22 @@ impl Core {
             return Ok(Claimed { claim: mine.claim, new: false });
         }
         let id = mine.claim.id.to_string();
-        let claim = self.prepare_claim(&id, &Access::of(request))?;
-        Ok(Claimed { claim: claim.claim, new: false })
+        let claim = self.prepare(&id, &Access::of(request))?;
+        Ok(Claimed { claim, new: false })
     }
 
-    /// What a request would get, and what would be done for it. Nothing is kept.
-    pub fn dry_run(&self, request: &ClaimRequest) -> Result<(StoredClaim, Plan), Refusal> {
+    /// What a request would get, and the steps that would be made for it. Nothing is recorded or changed.
+    ///
+    /// # Errors
+    /// Why it could not be had.
+    pub fn dry_run(&self, request: &ClaimRequest) -> Result<(Claim, Plan), Refusal> {
         check(request)?;
         let (claim, inventory) = match self.same_claim(request)? {
             Some(mine) => {
                 if mine.claim.state == ClaimState::Reserved {
-                    self.expect_not_marked(&mine.claim)?;
+                    self.marks.expect_not_marked(&mine.claim)?;
                 }
-                (mine, self.sketch()?)
+                (mine, self.hardware.sketch()?)
             }
             None => {
                 let (claim, seen) = self.chosen_claim(Uuid::new_v4(), request)?;
@@ -106,7 +113,7 @@ impl Core {
         };
         let access = Access::of(request);
         let plan = self.plan(&inventory, &claim.claim, &access)?.0;
-        Ok((claim, plan))
+        Ok((claim.claim, plan))
     }
 
     fn chosen_claim(
@@ -144,19 +151,20 @@ impl Core {
         if request.step == ClaimStep::Prepare {
             let open = |tx: &rusqlite::Transaction<'_>| claim.insert(tx);
             return self
+                .journal
                 .open_operation_as(Durability::Process, OperationKind::Claim, id, open)
                 .map(Some);
         }
-        self.write(Durability::Power, |tx| claim.insert(tx))?;
-        self.notify();
+        self.store.write(Durability::Power, |tx| claim.insert(tx))?;
+        self.journal.notify();
         Ok(None)
     }
 
     /// [`same_claim`](Self::same_claim), after what an operation of it left unrecorded is recorded: one that was undone is gone then.
     fn same_claim_recorded(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
         match self.same_claim(request)? {
-            Some(mine) if self.is_left_open(mine.claim.id) => {
-                drop(self.turn_of(mine.claim.id)?);
+            Some(mine) if self.journal.is_left_open(mine.claim.id) => {
+                drop(self.journal.turn_of(mine.claim.id)?);
                 self.same_claim(request)
             }
             mine => Ok(mine),

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Code, MachineHandle, Refusal};
+use model::{MachineHandle, Refusal};
 
-use super::not_ended;
-use crate::claims::Access;
-use crate::core::{Core, held};
+use super::{Instances, not_ended};
+use crate::claims::{Access, Restored};
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
-use crate::undo::Restored;
-use crate::{Action, InstanceState, MachineStep, OperationKind, Outcome};
+use crate::{Action, Instance, InstanceState, MachineStep, Outcome};
 
-impl Core {
+impl Instances {
     /// Prepares the devices, starts the machine, records that it runs, and watches it; where that fails, `undo` is what the
     /// operation does to be rolled back.
     pub(super) fn bring_up_or_undo(
@@ -21,14 +19,14 @@ impl Core {
         operation: &OpenOperation,
         mut row: StoredInstance,
         undo: impl FnOnce(&Refusal) -> Result<Vec<String>, Refusal>,
-    ) -> Result<StoredInstance, Refusal> {
+    ) -> Result<Instance, Refusal> {
         let up = self
             .bring_up(operation, &row)
             .and_then(|handle| self.record_up(operation, &mut row, handle));
         match up {
             Ok(handle) => {
                 self.watch(&row.instance.hypervisor, handle)?;
-                Ok(row)
+                Ok(row.instance)
             }
             Err(cause) => {
                 undo(&cause).map_err(|undo| refusals::with_failed_undo(&cause, &undo))?;
@@ -47,8 +45,9 @@ impl Core {
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
         let spec = self.spec(row, &image, &claims);
         let launcher = self.launcher(&row.instance.hypervisor)?;
-        self.machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
-        Ok(self.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
+        self.journal
+            .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
+        Ok(self.journal.machine(operation, MachineStep::Launch, || launcher.launch(&spec))?)
     }
 
     /// Records that the machine runs.
@@ -65,7 +64,7 @@ impl Core {
         row.instance.started_at = Some(Timestamp::now());
         row.instance.stopped_at = None;
         row.machine = Some(handle.clone());
-        self.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
+        self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         Ok(handle)
     }
 
@@ -88,8 +87,9 @@ impl Core {
         uid: u32,
     ) -> Result<(), Refusal> {
         let access = Access::machine(uid);
-        let prepare = |claim: &mut StoredClaim| self.prepare(operation, claim, &access, None);
-        if claims.len() == 1 || *held(&self.at_once) == 1 {
+        let prepare =
+            |claim: &mut StoredClaim| self.claims.prepare_parts(operation, claim, &access, None);
+        if claims.len() == 1 || self.claims.at_once() == 1 {
             return claims.iter_mut().try_for_each(prepare);
         }
         let prepare = &prepare;
@@ -136,17 +136,8 @@ impl Core {
         let claims = self.store.read(|from| StoredClaim::of_instance(from, id))?;
         let mut outcome = Restored::default();
         for mut claim in claims.into_iter().rev() {
-            outcome.and(self.restore_claim(operation, &mut claim, of, patience)?);
+            outcome.and(self.claims.restore_claim(operation, &mut claim, of, patience)?);
         }
         Ok(outcome)
     }
-}
-
-/// The cause of an undo where the daemon died, or could not write the journal, during the operation.
-pub fn interrupted(kind: OperationKind) -> Refusal {
-    Refusal::new(
-        Code::StepFailed,
-        format!("{kind} was interrupted; changes rolled back"),
-        "try again",
-    )
 }

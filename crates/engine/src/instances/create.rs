@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use model::{Code, Refusal, check_instance_name};
 use uuid::Uuid;
 
-use super::bring_up::interrupted;
-use super::{host_memory, too_large};
-use crate::choose::profile;
-use crate::core::{Core, held};
-use crate::refusals::{self, with_failed_undo};
+use super::{Instances, too_large};
+use crate::claims::choose::profile;
+use crate::lock::lock;
+use crate::refusals::{self, interrupted, with_failed_undo};
+use crate::registrations;
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{
     CreateInstance, ImageStatus, Instance, InstanceGpu, InstanceState, OperationKind, Outcome,
@@ -23,21 +23,25 @@ const DEFAULT_VCPUS: u32 = 2;
 const MOST_VCPUS: u32 = 1024;
 const MOST_DISK: u64 = 16 << 40;
 
-impl Core {
-    pub fn create(&self, request: CreateInstance) -> Result<StoredInstance, Refusal> {
+impl Instances {
+    /// Creates an instance and returns when it runs.
+    ///
+    /// # Errors
+    /// Any. Changes are rolled back then, and the error says so where that failed.
+    pub fn create(&self, request: CreateInstance) -> Result<Instance, Refusal> {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
         let devices = self.asked_devices(&request.devices)?;
         let profile_name = request.gpu_profile.clone();
         let profile = profile_name.as_deref().map(profile);
         let more: Vec<_> = profile.into_iter().collect();
-        let claims = self.choose_for_instance(id, &devices, &more)?;
-        let _turn = self.turn(id);
+        let claims = self.claims.choose_for_instance(id, &devices, &more)?;
+        let _turn = self.journal.turns.take(id);
         let mut row = self.row(id, request, &image, &devices);
         row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_create(&operation, cause, self.moment())
+            self.undo_create(&operation, cause, self.journal.moment())
         })
     }
 
@@ -61,7 +65,7 @@ impl Core {
             ));
         }
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
-        let there = host_memory(self)?;
+        let there = self.host_memory()?;
         if memory > there {
             return Err(too_large(memory, there));
         }
@@ -82,7 +86,7 @@ impl Core {
         let mut seen = BTreeSet::new();
         let mut devices = Vec::new();
         for key in keys {
-            let device = self.stored_device(key)?;
+            let device = registrations::find(&self.store, key)?;
             if !seen.insert(device.id) {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
@@ -135,9 +139,9 @@ impl Core {
         row: &mut StoredInstance,
         claims: &[StoredClaim],
     ) -> Result<OpenOperation, Refusal> {
-        let _choosing = held(&self.choosing);
+        let _allocation = lock(&self.journal.allocation);
         for claim in claims {
-            self.expect_available(&claim.claim)?;
+            self.claims.expect_available(&claim.claim)?;
         }
         let (taken, image, devices, uids) = self.store.read(|from| {
             Ok((
@@ -166,7 +170,7 @@ impl Core {
                 "delete an instance, or configure a larger range",
             )
         })?;
-        self.open_operation(OperationKind::Create, row.instance.id, |tx| {
+        self.journal.open_operation(OperationKind::Create, row.instance.id, |tx| {
             row.insert(tx)?;
             claims.iter().try_for_each(|claim| claim.insert(tx))
         })
@@ -174,7 +178,7 @@ impl Core {
 
     /// Undoes a create that failed or was cut off: nothing of it is left. Where its files cannot be removed, the
     /// instance stays, so that it can be deleted.
-    pub fn undo_create(
+    pub(crate) fn undo_create(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
@@ -182,7 +186,12 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
+            self.journal.close_operation(
+                operation,
+                Outcome::Undone,
+                Some(&cause.message),
+                |_| Ok(()),
+            )?;
             return Ok(Vec::new());
         };
         let outcome = match self.bring_down(operation, &row, None, patience) {
@@ -197,14 +206,14 @@ impl Core {
             self.stay(operation, &mut row, &with_failed_undo(cause, &undo))?;
             return Err(undo);
         }
-        self.close_undone(operation, cause, outcome, |tx| {
+        self.claims.close_undone(operation, cause, outcome, |tx| {
             StoredClaim::release_instance(tx, id)?;
             StoredInstance::delete(tx, id)
         })
     }
 
     /// The same at recovery.
-    pub fn recover_create(
+    pub(crate) fn recover_create(
         &self,
         operation: &OpenOperation,
         patience: Duration,

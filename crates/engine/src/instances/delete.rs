@@ -4,31 +4,34 @@ use std::time::Duration;
 
 use model::{Code, Exit, Refusal};
 
-use super::not_ended;
-use crate::core::Core;
-use crate::perform::StepError;
+use super::{Instances, not_ended};
+use crate::journal::StepError;
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 use crate::{InstanceState, MachineStep, OperationKind, Outcome};
 
-impl Core {
+impl Instances {
+    /// Deletes an instance and returns its devices.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`; `device_wedged`, `undo_failed`: then it is still there and can be deleted again.
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn_of(id)?;
+        let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
-        let operation = self.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
-        self.finish_delete(&operation, self.moment()).map(drop)
+        let operation = self.journal.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
+        self.finish_delete(&operation, self.journal.moment()).map(drop)
     }
 
     /// Deletes, or finishes a delete that was cut off.
-    pub fn finish_delete(
+    pub(crate) fn finish_delete(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
+            self.journal.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         if let Err(error) = self.end_machine(operation, &row) {
@@ -46,7 +49,7 @@ impl Core {
             return Err(refusal);
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
-        self.close_operation(operation, Outcome::Done, notes.as_deref(), |tx| {
+        self.journal.close_operation(operation, Outcome::Done, notes.as_deref(), |tx| {
             StoredClaim::release_instance(tx, id)?;
             StoredInstance::delete(tx, id)
         })?;
@@ -61,7 +64,8 @@ impl Core {
     ) -> Result<(), Refusal> {
         let id = row.instance.id;
         let launcher = self.launcher(&row.instance.hypervisor)?;
-        self.machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id))
+        self.journal
+            .machine(operation, MachineStep::RemoveFiles, || launcher.remove_files(id))
             .map_err(not_removed)
     }
 
@@ -75,7 +79,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         row.ended(InstanceState::Stopped, Exit { code: row.instance.exit_code });
         row.instance.state_error = Some(refusal.message.clone());
-        self.close_operation(operation, Outcome::Failed, Some(&refusal.message), |tx| {
+        self.journal.close_operation(operation, Outcome::Failed, Some(&refusal.message), |tx| {
             row.update(tx)
         })
     }

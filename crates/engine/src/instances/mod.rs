@@ -4,23 +4,87 @@ mod bring_up;
 mod create;
 mod delete;
 mod read;
+mod recover;
 mod start;
 mod stop;
+mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use model::{
-    Code, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk, MachineSpec, Presence, Refusal,
+    Availability, Code, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk, MachineSpec, Presence,
+    Refusal,
 };
 
-use crate::core::Core;
-use crate::perform::StepError;
+use crate::claims::Claims;
+use crate::hardware::Hardware;
+use crate::images::Images;
+use crate::journal::{Journal, StepError};
 use crate::refusals;
-use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
-use crate::{InstanceState, MachineStep, Outcome};
+use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, StoredInstance};
+use crate::{Config, InstanceState, MachineStep, Outcome};
 
-impl Core {
-    pub(crate) fn launcher(&self, name: &str) -> Result<&Arc<dyn Launcher>, Refusal> {
+/// Instances: [`Engine::instances`](crate::Engine::instances). They own the table `instances`; the state machine of an instance is
+/// drawn in `docs/design.md`.
+pub struct Instances {
+    /// Itself, for threads that may outlive it.
+    me: Weak<Self>,
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    hardware: Arc<Hardware>,
+    claims: Arc<Claims>,
+    images: Arc<Images>,
+    launchers: Vec<Arc<dyn Launcher>>,
+    config: Arc<Config>,
+}
+
+impl Instances {
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        hardware: Arc<Hardware>,
+        claims: Arc<Claims>,
+        images: Arc<Images>,
+        launchers: Vec<Arc<dyn Launcher>>,
+        config: Arc<Config>,
+    ) -> Arc<Self> {
+        let store = journal.store.clone();
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            store,
+            journal,
+            hardware,
+            claims,
+            images,
+            launchers,
+            config,
+        })
+    }
+
+    /// The launchers, and whether they can be used here.
+    #[must_use]
+    pub fn hypervisors(&self) -> Vec<(&'static str, Availability)> {
+        let launchers = self.launchers.iter();
+        launchers.map(|launcher| (launcher.name(), launcher.availability())).collect()
+    }
+
+    fn stored_instance(&self, key: &str) -> Result<StoredInstance, Refusal> {
+        self.store
+            .read(|from| StoredInstance::by_key(from, key))?
+            .ok_or_else(|| refusals::no_such("instance", key, "handover instance ls"))
+    }
+
+    fn save(&self, row: &StoredInstance) -> Result<(), Refusal> {
+        self.store.write(Durability::Power, |tx| row.update(tx))?;
+        self.journal.notify();
+        Ok(())
+    }
+
+    fn host_memory(&self) -> Result<u64, Refusal> {
+        let capacity = self.hardware.host.capacity();
+        capacity.map(|capacity| capacity.memory).map_err(|error| refusals::unreadable(&error))
+    }
+
+    fn launcher(&self, name: &str) -> Result<&Arc<dyn Launcher>, Refusal> {
         self.launchers.iter().find(|launcher| launcher.name() == name).ok_or_else(|| {
             let known: Vec<_> = self.launchers.iter().map(|launcher| launcher.name()).collect();
             Refusal::new(
@@ -92,7 +156,7 @@ impl Core {
         row: &StoredInstance,
     ) -> Result<(), StepError> {
         let launcher = self.launcher(&row.instance.hypervisor)?;
-        self.machine(operation, MachineStep::End, || launcher.kill(row.instance.id))
+        self.journal.machine(operation, MachineStep::End, || launcher.kill(row.instance.id))
     }
 
     /// Records that it cannot be told whether the machine runs: its devices are not touched then.
@@ -104,7 +168,8 @@ impl Core {
     ) -> Result<(), Refusal> {
         row.instance.state = InstanceState::Unknown;
         row.instance.state_error = Some(cause.message.clone());
-        self.close_operation(operation, Outcome::Failed, Some(&cause.message), |tx| row.update(tx))
+        self.journal
+            .close_operation(operation, Outcome::Failed, Some(&cause.message), |tx| row.update(tx))
     }
 
     /// Finds out again what an unknown instance is.
@@ -180,14 +245,4 @@ fn too_large(asked: u64, there: u64) -> Refusal {
         ),
         "ask for less memory",
     )
-}
-
-pub use bring_up::interrupted;
-pub use read::has_tags;
-
-pub(crate) fn host_memory(core: &Core) -> Result<u64, Refusal> {
-    core.host
-        .capacity()
-        .map(|capacity| capacity.memory)
-        .map_err(|error| refusals::unreadable(&error))
 }

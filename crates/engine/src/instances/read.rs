@@ -1,4 +1,4 @@
-//! Looking at instances.
+//! Reading instances.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,18 +6,34 @@ use std::time::{Duration, Instant};
 
 use model::Refusal;
 
-use crate::core::Core;
+use super::Instances;
 use crate::store::StoredInstance;
+use crate::tags::has_tags;
 use crate::{Instance, InstanceState};
 
-impl Core {
-    pub fn instances(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Instance>, Refusal> {
+impl Instances {
+    /// The instances that have all these tags.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn all(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Instance>, Refusal> {
         let rows = self.store.read(StoredInstance::all)?;
         let all = rows.into_iter().map(|row| row.instance);
         Ok(all.filter(|instance| has_tags(&instance.tags, tags)).collect())
     }
 
-    /// Waits for a state; gives the instance as it is then, or when the time is over.
+    /// An instance by id or name.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn find(&self, key: &str) -> Result<Instance, Refusal> {
+        self.stored_instance(key).map(|row| row.instance)
+    }
+
+    /// Waits until an instance is in a state, or the time is over; returns it as it is then.
+    ///
+    /// # Errors
+    /// `not_found`, also where it is deleted meanwhile.
     pub fn wait(
         &self,
         key: &str,
@@ -26,23 +42,22 @@ impl Core {
     ) -> Result<Instance, Refusal> {
         let now = Instant::now();
         let until = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400));
-        let mut seen = self.wait_for_change(u64::MAX, Instant::now());
+        let mut seen = self.journal.wait_for_change(u64::MAX, Instant::now());
         loop {
             let instance = self.stored_instance(key)?.instance;
             if instance.state == state || Instant::now() >= until {
                 return Ok(instance);
             }
-            seen = self.wait_for_change(seen, until);
+            seen = self.journal.wait_for_change(seen, until);
         }
     }
 
+    /// The file to which an instance's serial console is written.
+    ///
+    /// # Errors
+    /// `not_found`.
     pub fn console(&self, key: &str) -> Result<PathBuf, Refusal> {
         let instance = self.stored_instance(key)?.instance;
         Ok(self.launcher(&instance.hypervisor)?.console(instance.id))
     }
-}
-
-/// Whether all labels asked for are there.
-pub fn has_tags(have: &BTreeMap<String, String>, asked: &BTreeMap<String, String>) -> bool {
-    asked.iter().all(|(key, value)| have.get(key) == Some(value))
 }

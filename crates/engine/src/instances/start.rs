@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use model::{Address, ClaimState, Refusal};
 
-use super::bring_up::interrupted;
-use super::{host_memory, too_large, wrong_state};
-use crate::core::Core;
-use crate::refusals;
+use super::{Instances, too_large, wrong_state};
+use crate::refusals::{self, interrupted};
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
-use crate::{InstanceState, OperationKind, Outcome};
+use crate::{Instance, InstanceState, OperationKind, Outcome};
 
-impl Core {
-    pub fn start(&self, key: &str) -> Result<StoredInstance, Refusal> {
+impl Instances {
+    /// Starts a stopped instance and returns when it runs.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`, and all that creating can refuse.
+    pub fn start(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn_of(id)?;
+        let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
@@ -23,15 +25,16 @@ impl Core {
         self.check_start(&row)?;
         row.instance.state = InstanceState::Initializing;
         row.instance.state_error = None;
-        let operation = self.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
+        let operation =
+            self.journal.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_start(&operation, cause, self.moment())
+            self.undo_start(&operation, cause, self.journal.moment())
         })
     }
 
     fn check_start(&self, row: &StoredInstance) -> Result<(), Refusal> {
         self.usable_launcher(&row.instance.hypervisor)?;
-        let there = host_memory(self)?;
+        let there = self.host_memory()?;
         if row.instance.memory > there {
             return Err(too_large(row.instance.memory, there));
         }
@@ -42,14 +45,14 @@ impl Core {
                 let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
                 return Err(refusals::wedged(&format!("{head} could not be given back earlier")));
             }
-            self.expect_healthy(&taken)?;
-            self.expect_no_holder(&taken, false)?;
+            self.claims.expect_healthy(&taken)?;
+            self.hardware.expect_no_holder(&taken, false)?;
         }
         Ok(())
     }
 
     /// Undoes a start that failed or was cut off: the instance is stopped, its devices as they were before.
-    pub fn undo_start(
+    pub(crate) fn undo_start(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
@@ -57,7 +60,12 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Undone, Some(&cause.message), |_| Ok(()))?;
+            self.journal.close_operation(
+                operation,
+                Outcome::Undone,
+                Some(&cause.message),
+                |_| Ok(()),
+            )?;
             return Ok(Vec::new());
         };
         let outcome = match self.bring_down(operation, &row, Some(operation.id), patience) {
@@ -69,11 +77,11 @@ impl Core {
         };
         row.ended(InstanceState::Stopped, model::Exit { code: None });
         row.instance.state_error = Some(outcome.words(cause));
-        self.close_undone(operation, cause, outcome, |tx| row.update(tx))
+        self.claims.close_undone(operation, cause, outcome, |tx| row.update(tx))
     }
 
     /// The same at recovery.
-    pub fn recover_start(
+    pub(crate) fn recover_start(
         &self,
         operation: &OpenOperation,
         patience: Duration,

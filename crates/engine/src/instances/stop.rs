@@ -2,15 +2,18 @@
 
 use model::{Exit, Presence, Refusal};
 
-use super::{not_ended, unknown, wrong_state};
-use crate::core::Core;
+use super::{Instances, not_ended, unknown, wrong_state};
 use crate::store::{OpenOperation, StoredInstance};
-use crate::{InstanceState, MachineStep, OperationKind, Outcome};
+use crate::{Instance, InstanceState, MachineStep, OperationKind, Outcome};
 
-impl Core {
-    pub fn stop(&self, key: &str) -> Result<StoredInstance, Refusal> {
+impl Instances {
+    /// Stops an instance; its devices stay its own.
+    ///
+    /// # Errors
+    /// `not_found`, `invalid_state`; `undo_failed` where its machine does not end.
+    pub fn stop(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let _turn = self.turn_of(id)?;
+        let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.settle(&mut row)?;
         match row.instance.state {
@@ -18,20 +21,20 @@ impl Core {
             InstanceState::Shutdown => {
                 row.instance.state = InstanceState::Stopped;
                 self.save(&row)?;
-                return Ok(row);
+                return Ok(row.instance);
             }
             _ => return Err(wrong_state(&row, "stopped", "it does not run")),
         }
-        let operation = self.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
+        let operation = self.journal.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
         self.finish_stop(&operation)?;
-        self.stored_instance(&id.to_string())
+        self.find(&id.to_string())
     }
 
     /// Stops, or finishes a stop that was cut off.
-    pub fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
-            self.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
+            self.journal.close_operation(operation, Outcome::Done, None, |_| Ok(()))?;
             return Ok(Vec::new());
         };
         let exit = match self.shut_down(operation, &row) {
@@ -42,7 +45,7 @@ impl Core {
             }
         };
         row.ended(InstanceState::Stopped, exit);
-        self.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
+        self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         Ok(Vec::new())
     }
 
@@ -53,6 +56,7 @@ impl Core {
             Presence::Gone => Ok(Exit { code: row.instance.exit_code }),
             Presence::Unknown(why) => Err(unknown(&row.instance.name, &why)),
             Presence::Running(_) => self
+                .journal
                 .machine(operation, MachineStep::End, || {
                     launcher.shut_down(id, self.config.shutdown_grace)
                 })

@@ -35,6 +35,7 @@ pub use instances::StoredInstance;
 pub use journal::{OpenOperation, Recorded};
 pub use vf_counts::VfCount;
 
+use crate::lock::lock;
 use failure::{broken, is_passing, unusable};
 use lock::StoreLock;
 
@@ -56,12 +57,17 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How many statements stay parsed: all that the store has.
 const STATEMENTS: usize = 128;
 
+/// How long a write is retried at most that no operation under way depends on.
+const BRIEFLY: Duration = Duration::from_secs(5);
+
 /// The open store of a host.
 pub struct Store {
     connection: Mutex<Writer>,
     path: PathBuf,
     id: Uuid,
-    // Held until everything else is closed.
+    /// How long a write is retried that no operation under way depends on.
+    patience: Mutex<Duration>,
+    // Kept until everything else is closed.
     _lock: StoreLock,
 }
 
@@ -112,7 +118,8 @@ impl Store {
             .map_err(|error| broken(&path, &error))?;
         connection.busy_timeout(BUSY).map_err(|error| broken(&path, &error))?;
         let writer = Writer { connection, durability: None };
-        Ok(Self { connection: Mutex::new(writer), path, id, _lock: lock })
+        let patience = Mutex::new(BRIEFLY);
+        Ok(Self { connection: Mutex::new(writer), path, id, patience, _lock: lock })
     }
 
     /// Which store it is, wherever its file is.
@@ -146,13 +153,27 @@ impl Store {
         reading(&self.connection().connection).map_err(|error| broken(&self.path, &error))
     }
 
-    /// Limits how long SQLite itself waits for another process's lock.
+    /// Limits how long writes are retried, and how long SQLite itself waits for another process's lock.
     ///
     /// # Errors
     /// `state_unusable`.
-    pub fn limit_busy(&self, most: Duration) -> Result<(), Refusal> {
+    pub fn limit_patience(&self, most: Duration) -> Result<(), Refusal> {
+        *lock(&self.patience) = BRIEFLY.min(most);
         let set = self.connection().connection.busy_timeout(most.min(BUSY));
         set.map_err(|error| broken(&self.path, &error))
+    }
+
+    /// Writes all of it or nothing, while no operation is under way: the caller can simply try again.
+    ///
+    /// # Errors
+    /// As [`write_patiently`](Self::write_patiently).
+    pub fn write<T>(
+        &self,
+        durability: Durability,
+        writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        let patience = *lock(&self.patience);
+        self.write_patiently(durability, patience, writing)
     }
 
     /// Writes all of it or nothing. Where the disk is full or another process has the file locked, it is tried again for
@@ -160,7 +181,7 @@ impl Store {
     ///
     /// # Errors
     /// `state_unusable`; then nothing of it is written.
-    pub fn write<T>(
+    pub fn write_patiently<T>(
         &self,
         durability: Durability,
         patience: Duration,

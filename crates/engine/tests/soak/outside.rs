@@ -24,7 +24,7 @@ impl World {
         let before = self.host.snapshot();
         self.happens(engine, what, meanwhile);
         let after = self.host.snapshot();
-        let ours = Ours::of(&engine.claims().unwrap(), meanwhile);
+        let ours = Ours::of(&engine.claims().all().unwrap(), meanwhile);
         let mut truth = held(&self.truth);
         truth.see(&self.host.inventory().unwrap());
         // What comes out of the kernel was begun by the engine.
@@ -171,18 +171,18 @@ impl World {
     fn machine(&self, engine: &Engine, what: &Outside, meanwhile: bool) {
         match what {
             Outside::GuestExits { name } => {
-                let Ok(instance) = engine.instance(name) else { return };
+                let Ok(instance) = engine.instances().find(name) else { return };
                 self.launcher.exit(instance.id, 0);
                 // A thread of the engine's sees it; one history waits for that, so that it is the same each time.
                 if !meanwhile && instance.state == InstanceState::Running {
                     let limit = std::time::Duration::from_secs(5);
-                    let _ = engine.wait_instance(name, InstanceState::Shutdown, limit);
+                    let _ = engine.instances().wait(name, InstanceState::Shutdown, limit);
                 }
             }
             Outside::RefuseLaunch => self.launcher.refuse_next("a fault"),
             Outside::RefuseRemoval => self.launcher.refuse_next_removal("a fault"),
             Outside::Unknown { name, unknown } => {
-                if let Ok(instance) = engine.instance(name) {
+                if let Ok(instance) = engine.instances().find(name) {
                     self.launcher.set_unknown(instance.id, *unknown);
                 }
             }

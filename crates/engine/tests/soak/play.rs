@@ -41,7 +41,7 @@ impl World {
         held(&self.touched).clear();
         held(&self.configured).clear();
         held(&self.counted).clear();
-        let before = self.engine().claims().unwrap();
+        let before = self.engine().claims().all().unwrap();
         match event {
             Event::Do { verb, meanwhile } => {
                 self.during(meanwhile.clone(), |engine| self.act(engine, verb));
@@ -73,7 +73,7 @@ impl World {
         }
         self.unlock_store();
         if std::mem::take(&mut *held(&self.unwritable))
-            && let Err(refusal) = self.engine().look_after_claims()
+            && let Err(refusal) = self.engine().check_claims()
         {
             broken(format!("{why}: what was left open cannot be ended: {refusal}"));
         }
@@ -87,8 +87,8 @@ impl World {
     /// All that must hold whenever nothing is under way.
     fn check(&self, why: &str, before: Option<(&[Claim], bool)>) {
         let engine = self.engine();
-        let claims = engine.claims().unwrap();
-        let instances = engine.instances(&BTreeMap::new()).unwrap();
+        let claims = engine.claims().all().unwrap();
+        let instances = engine.instances().all(&BTreeMap::new()).unwrap();
         if let Some((before, rebooted)) = before {
             self.check_kept(before, &claims, rebooted, why);
         }
@@ -179,7 +179,7 @@ impl World {
     /// Numbers of virtual functions that were to be set are set, or as before; those configured may be there again.
     fn settle(&self, engine: &Engine, store: &rusqlite::Connection) {
         let now = self.host.snapshot();
-        let ours = Ours::of(&engine.claims().unwrap(), false);
+        let ours = Ours::of(&engine.claims().all().unwrap(), false);
         let mut truth = held(&self.truth);
         truth.see(&engine.inventory().unwrap());
         let unwell = unwell(store);
@@ -204,7 +204,7 @@ impl World {
                 truth.vfs_renewed(parent, &now, &ours);
             }
         }
-        for configured in engine.vf_configurations().unwrap() {
+        for configured in engine.vf_counts().all().unwrap() {
             let parent = configured.address;
             // What is to be undone is not wanted, though it may look like it.
             if unwell.contains(&parent) {
@@ -230,7 +230,7 @@ impl World {
         for address in self.host.snapshot().functions.keys() {
             self.host.regain_link(*address);
         }
-        for instance in engine.instances(&BTreeMap::new()).unwrap() {
+        for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
             self.launcher.set_unknown(instance.id, false);
         }
         drop(engine);
@@ -244,24 +244,24 @@ impl World {
             }
         };
         for address in unwell(&self.sqlite()) {
-            well("clear", engine.clear_device(&address.to_string()).map(drop));
+            well("clear", engine.devices().clear(&address.to_string()).map(drop));
         }
-        for instance in engine.instances(&BTreeMap::new()).unwrap() {
+        for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
             // A refused removal of files was armed and not used.
-            if engine.delete_instance(&instance.name).is_err() {
-                well("delete", engine.delete_instance(&instance.name));
+            if engine.instances().delete(&instance.name).is_err() {
+                well("delete", engine.instances().delete(&instance.name));
             }
         }
-        for claim in engine.claims().unwrap() {
+        for claim in engine.claims().all().unwrap() {
             if claim.owner.kind == "undo" {
                 let head = claim.head().unwrap().to_string();
-                well("clear", engine.clear_device(&head).map(drop));
+                well("clear", engine.devices().clear(&head).map(drop));
             } else {
-                well("release", engine.release_claim(&claim.id.to_string(), None).map(drop));
+                well("release", engine.claims().release(&claim.id.to_string(), None).map(drop));
             }
         }
         self.check("at the end", None);
-        let left = engine.claims().unwrap();
+        let left = engine.claims().all().unwrap();
         if !left.is_empty() || !self.launcher.files().is_empty() {
             broken(format!("at the end something is left: {left:?}"));
         }

@@ -45,7 +45,7 @@ fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
 
 /// An owner's claims.
 fn claims_of(engine: &Engine, id: &str) -> Vec<Claim> {
-    let all = engine.claims().unwrap();
+    let all = engine.claims().all().unwrap();
     all.into_iter().filter(|claim| claim.owner == owner(id)).collect()
 }
 
@@ -67,14 +67,14 @@ impl World {
             Meanwhile::Unwritable { boundaries } => self.lock_store(boundaries),
             Meanwhile::GiveUp => {
                 *held(&self.gave_up) = true;
-                engine.give_up();
+                engine.cancel_all();
             }
         }
     }
 
     /// Whether a verb would wait for the operation that is under way: in one thread it would wait for ever.
     fn would_wait(&self, engine: &Engine, verb: &Verb, subject: Uuid) -> bool {
-        let claims = || engine.claims().unwrap().into_iter();
+        let claims = || engine.claims().all().unwrap().into_iter();
         match verb {
             Verb::Claim { owner: id, .. }
             | Verb::Prepare { owner: id, .. }
@@ -88,7 +88,7 @@ impl World {
             | Verb::Start { name }
             | Verb::Stop { name }
             | Verb::Delete { name } => {
-                engine.instance(name).is_ok_and(|instance| instance.id == subject)
+                engine.instances().find(name).is_ok_and(|instance| instance.id == subject)
             }
             Verb::RecoverDevices { .. } | Verb::Reconcile | Verb::Clear { .. } => {
                 subject.as_u64_pair().0 == CONFIGURATIONS
@@ -112,13 +112,13 @@ impl World {
             }
             Verb::Reconcile => engine.reconcile().map(drop),
             Verb::Expire => {
-                for claim in engine.claims().unwrap().iter().filter(|c| c.expires.is_some()) {
+                for claim in engine.claims().all().unwrap().iter().filter(|c| c.expires.is_some()) {
                     self.touch(&claim.owner);
                 }
-                engine.release_expired().map(drop)
+                engine.claims().release_expired().map(drop)
             }
-            Verb::LookAfter => engine.look_after_claims().map(drop),
-            Verb::Clear { address } => engine.clear_device(address).map(drop),
+            Verb::LookAfter => engine.check_claims().map(drop),
+            Verb::Clear { address } => engine.devices().clear(address).map(drop),
             _ => self.handle(engine, verb),
         };
         if let Err(refusal) = result
@@ -145,7 +145,7 @@ impl World {
         };
         self.touch(&owner(id));
         if let Verb::Claim { wants, how, .. } = verb {
-            let claim = engine.claim(&request(id, wants, *how))?.claim;
+            let claim = engine.claims().claim(&request(id, wants, *how))?.claim;
             self.expect_state(engine, &claim.id, !how.reserve, "claimed");
             return Ok(());
         }
@@ -163,17 +163,17 @@ impl World {
         let key = claim.id.to_string();
         match verb {
             Verb::Prepare { how, .. } => {
-                engine.prepare_claim(&key, &access(*how))?;
+                engine.claims().prepare(&key, &access(*how))?;
                 self.expect_state(engine, &claim.id, true, "prepared");
             }
-            Verb::Unprepare { .. } => drop(engine.unprepare_claim(&key)?),
+            Verb::Unprepare { .. } => drop(engine.claims().unprepare(&key)?),
             Verb::Release { .. } => {
-                engine.release_claim(&key, None)?;
-                if engine.find_claim(&key).is_ok() {
+                engine.claims().release(&key, None)?;
+                if engine.claims().find(&key).is_ok() {
                     broken(format!("{key} was released and is still there"));
                 }
             }
-            Verb::Renew { over, .. } => drop(engine.renew_claim(&key, lease(*over))?),
+            Verb::Renew { over, .. } => drop(engine.claims().renew(&key, lease(*over))?),
             _ => {}
         }
         Ok(())
@@ -181,7 +181,7 @@ impl World {
 
     /// What was acknowledged is so.
     fn expect_state(&self, engine: &Engine, id: &Uuid, prepared: bool, what: &str) {
-        match engine.find_claim(&id.to_string()) {
+        match engine.claims().find(&id.to_string()) {
             Ok(claim) if !prepared || claim.state == ClaimState::Prepared => {}
             other => broken(format!("{id} was said to be {what}, and is not: {other:?}")),
         }
@@ -198,16 +198,16 @@ impl World {
                     gpu_profile: profile.clone(),
                     ..CreateInstance::default()
                 };
-                engine.create_instance(request).map(drop)
+                engine.instances().create(request).map(drop)
             }
             Verb::Start { name } | Verb::Stop { name } | Verb::Delete { name } => {
-                if let Ok(instance) = engine.instance(name) {
+                if let Ok(instance) = engine.instances().find(name) {
                     self.touch(&Owner::instance(instance.id));
                 }
                 match verb {
-                    Verb::Start { .. } => engine.start_instance(name).map(drop),
-                    Verb::Stop { .. } => engine.stop_instance(name).map(drop),
-                    _ => engine.delete_instance(name),
+                    Verb::Start { .. } => engine.instances().start(name).map(drop),
+                    Verb::Stop { .. } => engine.instances().stop(name).map(drop),
+                    _ => engine.instances().delete(name),
                 }
             }
             _ => Ok(()),
@@ -227,7 +227,7 @@ impl World {
             configured.push((parent, count, autoprobe, false));
             configured.len() - 1
         };
-        engine.set_vf_count(address, count, autoprobe)?;
+        engine.vf_counts().set(address, count, autoprobe)?;
         held(&self.configured)[at].3 = true;
         let now = self.host.snapshot();
         // One that was pulled out meanwhile has none.
@@ -241,7 +241,7 @@ impl World {
         }
         let mut truth = held(&self.truth);
         truth.see(&engine.inventory().unwrap());
-        truth.vfs_renewed(parent, &now, &Ours::of(&engine.claims().unwrap(), true));
+        truth.vfs_renewed(parent, &now, &Ours::of(&engine.claims().all().unwrap(), true));
         Ok(())
     }
 
@@ -253,12 +253,12 @@ impl World {
         let displaced = now.functions.iter().filter(|(address, state)| {
             asked.contains(address) || asked.is_empty() && vfio(&state.driver)
         });
-        let claims = engine.claims().unwrap();
+        let claims = engine.claims().all().unwrap();
         for (address, _) in displaced {
             if !claims.iter().any(|claim| claim.covers(*address)) {
                 held(&self.truth).loosen(*address);
             }
         }
-        engine.recover_devices(&asked).map(drop)
+        engine.devices().return_unclaimed(&asked).map(drop)
     }
 }

@@ -122,7 +122,7 @@ impl World {
                 name: Some(format!("dev{number}")),
                 ..RegisterDevice::default()
             };
-            engine.register_device(request).unwrap();
+            engine.devices().register(request).unwrap();
         }
         drop(engine);
         self.close();
@@ -136,8 +136,8 @@ impl World {
             disk: Some((ImageSource::Path("debian.raw".into()), DiskFormat::Raw)),
             ..ImportImage::default()
         };
-        engine.import_image(request).unwrap();
-        while engine.image("debian").unwrap().status != ImageStatus::Ready {
+        engine.images().import(request).unwrap();
+        while engine.images().find("debian").unwrap().status != ImageStatus::Ready {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -140,10 +140,10 @@ impl Rig {
             disk: Some((ImageSource::Path(disk), DiskFormat::Raw)),
             ..ImportImage::default()
         };
-        engine.import_image(request).unwrap();
+        engine.images().import(request).unwrap();
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let image = engine.image(name).unwrap();
+            let image = engine.images().find(name).unwrap();
             match image.status {
                 ImageStatus::Ready => return,
                 ImageStatus::Failed => panic!("{:?}", image.error),
@@ -166,7 +166,7 @@ impl Rig {
 }
 
 pub fn register(engine: &Engine, name: &str, address: &str) -> Result<engine::Device, Refusal> {
-    engine.register_device(RegisterDevice {
+    engine.devices().register(RegisterDevice {
         address: address.into(),
         name: Some(name.into()),
         ..RegisterDevice::default()
@@ -191,11 +191,11 @@ pub fn request(id: &str, wants: &[&str]) -> ClaimRequest {
 }
 
 pub fn claim(engine: &Engine, id: &str, wants: &[&str]) -> Claim {
-    engine.claim(&request(id, wants)).unwrap().claim
+    engine.claims().claim(&request(id, wants)).unwrap().claim
 }
 
 pub fn refused(engine: &Engine, id: &str, wants: &[&str]) -> Refusal {
-    engine.claim(&request(id, wants)).unwrap_err()
+    engine.claims().claim(&request(id, wants)).unwrap_err()
 }
 
 pub fn at(text: &str) -> Address {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::files::Files;
 use super::keep::Before;
 use super::memory::TreeDir;
-use super::trace::Trace;
+use super::notes::Notes;
 use super::{FileKind, Result, Status};
 use crate::archive::Tree;
 
@@ -33,7 +33,7 @@ enum Form {
 /// Where what is read is noted, and under which path.
 #[derive(Clone, Debug)]
 struct Traced {
-    trace: Arc<Trace>,
+    trace: Arc<dyn Notes>,
     at: String,
 }
 
@@ -59,7 +59,7 @@ impl Dir {
     }
 
     /// This directory as a root whose reads are noted.
-    pub(super) fn traced(self, trace: Arc<Trace>) -> Self {
+    pub(super) fn traced(self, trace: Arc<dyn Notes>) -> Self {
         Self { form: self.form, traced: Some(Traced { trace, at: String::new() }) }
     }
 
@@ -68,9 +68,9 @@ impl Dir {
     }
 
     /// Lets the trace take note of what was done with a path.
-    fn note(&self, path: &str, note: impl FnOnce(&Trace, &str)) {
+    fn note(&self, path: &str, note: impl FnOnce(&dyn Notes, &str)) {
         if let Some(Traced { trace, at }) = &self.traced {
-            note(trace, &format!("{at}/{path}"));
+            note(trace.as_ref(), &format!("{at}/{path}"));
         }
     }
 
@@ -245,7 +245,7 @@ impl Dir {
             Form::Memory(place) => place.is_claimed(path),
         };
         if claimed {
-            self.note(path, Trace::claimed);
+            self.note(path, |trace, at| trace.claimed(at));
         }
         claimed
     }

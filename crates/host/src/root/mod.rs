@@ -7,6 +7,7 @@ mod dir;
 mod files;
 mod keep;
 mod memory;
+mod notes;
 mod status;
 mod trace;
 
@@ -58,7 +59,7 @@ impl Root {
     pub(crate) fn traced(self) -> std::io::Result<(Self, Arc<Trace>)> {
         let source = self.top.untraced()?;
         let trace = Arc::new(Trace::new(source));
-        let top = self.top.traced(Arc::clone(&trace));
+        let top = self.top.traced(trace.clone());
         Ok((Self { top, ..self }, trace))
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use super::notes::Notes;
 use super::{Dir, FileKind, Result, Status};
 use crate::archive::{Entries, Entry, Kind, components};
 
@@ -28,32 +29,12 @@ struct Seen {
     places: HashMap<String, String>,
 }
 
-impl Trace {
-    pub(super) fn new(source: Dir) -> Self {
-        Self { source, seen: Mutex::default() }
-    }
-
-    /// Everything that was noted until now.
-    pub fn take(&self) -> Entries {
-        std::mem::take(&mut self.seen().entries)
-    }
-
-    /// Reads a file for the recording itself, without noting it.
-    pub fn unnoted(&self) -> &Dir {
-        &self.source
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A path was looked at.
-    pub(super) fn looked(&self, path: &str, error: Option<&Errno>) {
+impl Notes for Trace {
+    fn looked(&self, path: &str, error: Option<&Errno>) {
         self.note_error(path, error.copied());
     }
 
-    /// A link was read.
-    pub(super) fn read_link(&self, path: &str, error: Option<&Errno>) {
+    fn read_link(&self, path: &str, error: Option<&Errno>) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, false)
             && error.is_some_and(|errno| *errno != Errno::INVAL)
@@ -62,8 +43,7 @@ impl Trace {
         }
     }
 
-    /// A file was read.
-    pub(super) fn read(&self, path: &str, content: Result<&[u8]>) {
+    fn read(&self, path: &str, content: Result<&[u8]>) {
         let content = match content {
             Ok(content) => content,
             Err(errno) => return self.note_error(path, Some(errno)),
@@ -83,8 +63,7 @@ impl Trace {
         }
     }
 
-    /// A directory was listed.
-    pub(super) fn listed(&self, path: &str, names: Result<&[String]>) {
+    fn listed(&self, path: &str, names: Result<&[String]>) {
         let names = match names {
             Ok(names) => names,
             Err(errno) => return self.note_error(path, Some(errno)),
@@ -99,28 +78,45 @@ impl Trace {
         }
     }
 
-    /// An open file is a device.
-    pub(super) fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32)) {
+    fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32)) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, false) {
             seen.entries.open_devices.insert(path, (kind == FileKind::Block, number));
         }
     }
 
-    /// Somebody has a disk for himself.
-    pub(super) fn claimed(&self, path: &str) {
+    fn claimed(&self, path: &str) {
         let path: Vec<&str> = components(path).collect();
         self.seen().entries.claimed.insert(path.join("/"));
     }
 
-    /// A text of our own.
-    pub(super) fn own(&self, path: &str, text: &str) {
+    fn own(&self, path: &str, text: &str) {
         let path: Vec<&str> = components(path).collect();
         let kind = Kind::File(Some(text.as_bytes().to_vec()));
         self.seen()
             .entries
             .files
             .insert(path.join("/"), Entry { kind, mode: 0o644, ..Entry::default() });
+    }
+}
+
+impl Trace {
+    pub(super) fn new(source: Dir) -> Self {
+        Self { source, seen: Mutex::default() }
+    }
+
+    /// Everything that was noted until now.
+    pub fn take(&self) -> Entries {
+        std::mem::take(&mut self.seen().entries)
+    }
+
+    /// Reads a file for the recording itself, without noting it.
+    pub fn unnoted(&self) -> &Dir {
+        &self.source
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_error(&self, path: &str, error: Option<Errno>) {

@@ -96,7 +96,7 @@ fn follow(folder: &Folder, engine: &Engine, id: &str) -> Result<(), Refusal> {
 
 /// The specification of a claim that is prepared. An instance's devices are its machine's, and no container's.
 fn prepared(engine: &Engine, id: &str) -> Result<Option<Spec>, Refusal> {
-    match engine.find_claim(id) {
+    match engine.claims().find(id) {
         Ok(claim) if claim.owner.kind == Owner::INSTANCE => Ok(None),
         Ok(claim) if claim.state != ClaimState::Prepared => Ok(None),
         Ok(_) => claims::show(engine, id).map(|claim| spec(&claim)),
@@ -112,7 +112,7 @@ fn forget(folder: &Folder, id: &str) -> Result<(), Refusal> {
 
 fn compare(folder: &Folder, engine: &Engine) -> Result<(), Refusal> {
     let mut names = Vec::new();
-    for claim in engine.claims()? {
+    for claim in engine.claims().all()? {
         if let Some(spec) = prepared(engine, &claim.id.to_string())? {
             folder.write(&spec)?;
             names.push(spec.file_name());

@@ -17,7 +17,7 @@ pub use render::render;
 /// # Errors
 /// Why it cannot be had.
 pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), Refusal> {
-    let claimed = engine.claim(&request(body)?)?;
+    let claimed = engine.claims().claim(&request(body)?)?;
     Ok((tell_prepared(engine, &claimed.claim)?, claimed.new))
 }
 
@@ -26,7 +26,7 @@ pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), R
 /// # Errors
 /// Why it could not be had.
 pub fn dry_run(engine: &Engine, body: CreateClaim) -> Result<PlannedClaim, Refusal> {
-    let (claim, plan) = engine.dry_run(&request(body)?)?;
+    let (claim, plan) = engine.claims().dry_run(&request(body)?)?;
     let steps = plan.steps().map(model::Step::describe).collect();
     Ok(PlannedClaim { claim: tell(engine, &claim)?, steps })
 }
@@ -36,7 +36,7 @@ pub fn dry_run(engine: &Engine, body: CreateClaim) -> Result<PlannedClaim, Refus
 /// # Errors
 /// Where the store or the host cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<api::Claim>, Refusal> {
-    let claims = engine.claims()?;
+    let claims = engine.claims().all()?;
     if claims.is_empty() {
         return Ok(Vec::new());
     }
@@ -49,7 +49,7 @@ pub fn list(engine: &Engine) -> Result<Vec<api::Claim>, Refusal> {
 /// # Errors
 /// `not_found`, `conflict`.
 pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
-    tell(engine, &engine.find_claim(key)?)
+    tell(engine, &engine.claims().find(key)?)
 }
 
 /// Prepares a claim.
@@ -59,7 +59,7 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
     let uid = body.uid.unwrap_or(0);
     let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
-    tell_prepared(engine, &engine.prepare_claim(key, &access)?)
+    tell_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
 
 /// Gives the host back what a claim took, and keeps the reservation.
@@ -67,7 +67,7 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
 /// # Errors
 /// `in_use`, `device_wedged`, `undo_failed`.
 pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
-    let (claim, notes) = engine.unprepare_claim(key)?;
+    let (claim, notes) = engine.claims().unprepare(key)?;
     Ok(api::Claim { notes, ..tell(engine, &claim)? })
 }
 
@@ -76,7 +76,7 @@ pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 /// # Errors
 /// `not_found`.
 pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Claim, Refusal> {
-    tell(engine, &engine.renew_claim(key, seconds.map(Duration::from_secs))?)
+    tell(engine, &engine.claims().renew(key, seconds.map(Duration::from_secs))?)
 }
 
 /// Releases a claim; where its owner is given, only that owner's.
@@ -85,7 +85,7 @@ pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Cl
 /// As [`unprepare`]; `forbidden`.
 pub fn release(engine: &Engine, key: &str, owner: Option<&str>) -> Result<Released, Refusal> {
     let owner = owner.map(str::parse).transpose()?;
-    Ok(Released { notes: engine.release_claim(key, owner.as_ref())? })
+    Ok(Released { notes: engine.claims().release(key, owner.as_ref())? })
 }
 
 /// What faces do with claims, over an engine or over a daemon that has it.

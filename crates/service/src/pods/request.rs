@@ -32,8 +32,12 @@ pub fn pods(engine: &Engine, host: &dyn Examining, body: &CreatePods) -> Result<
     let mut machines = machines(documents, given, "`machines`")?;
     let named = named(body)?;
     let mut known = KnownHost::new(engine.inventory()?, named);
-    let all: Vec<Claim> =
-        engine.claims()?.iter().map(|claim| claims::render(claim, &known.inventory)).collect();
+    let all: Vec<Claim> = engine
+        .claims()
+        .all()?
+        .iter()
+        .map(|claim| claims::render(claim, &known.inventory))
+        .collect();
     known.add_claims(&all, &machines);
     let way = choose(&mut machines, &known, way(body)?);
     let said = body.gpu_memory_limit.as_deref().map(str::parse).transpose()?;

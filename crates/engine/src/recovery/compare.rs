@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use model::{Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
 
+use super::Recovery;
 use crate::RecoveryReport;
-use crate::core::Core;
 use crate::store::StoredClaim;
 
-impl Core {
+impl Recovery {
     /// Tells of prepared claims whose functions are not as they were prepared, and of mediated devices of claims that are no
     /// more.
     pub fn compare_claims(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
@@ -16,11 +16,11 @@ impl Core {
         if claims.is_empty() {
             return Ok(());
         }
-        let inventory = self.inventory()?;
+        let inventory = self.hardware.inventory()?;
         for stored in &claims {
             let claim = &stored.claim;
             // One that is being worked on is between two states.
-            let Some(_turn) = self.try_turn(stored.subject()) else { continue };
+            let Some(_turn) = self.journal.turns.try_take(stored.subject()) else { continue };
             let now = self.store.read(|from| StoredClaim::by_id(from, claim.id))?;
             if now.is_none_or(|now| now.claim.state != ClaimState::Prepared) {
                 continue;

@@ -1,35 +1,104 @@
 //! Recovery: what the journal left open is finished or undone, by what the host really shows.
 
+mod compare;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{ClaimState, Code, Exit, Presence, Refusal};
+use model::{Address, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
-use crate::core::{Core, held};
-use crate::instances::interrupted;
+use crate::claims::Claims;
+use crate::devices::Devices;
+use crate::hardware::Hardware;
+use crate::images::Images;
+use crate::instances::Instances;
+use crate::journal::{CompletesOperations, Journal};
+use crate::lock::lock;
+use crate::refusals::interrupted;
 
-use crate::store::{Durability, OpenOperation, Recorded, StoredClaim, StoredImage, StoredInstance};
-use crate::{InstanceState, Operation, OperationKind, Outcome, RecoveryReport};
+use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, StoredInstance};
+use crate::vf_counts::VfCounts;
+use crate::{Operation, OperationKind, Outcome, RecoveryReport};
 
-impl Core {
+/// What puts devices, machines and records in agreement again.
+pub struct Recovery {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    hardware: Arc<Hardware>,
+    vf_counts: Arc<VfCounts>,
+    claims: Arc<Claims>,
+    devices: Arc<Devices>,
+    images: Arc<Images>,
+    instances: Arc<Instances>,
+    /// What the last check of everything found.
+    last_report: Mutex<Option<RecoveryReport>>,
+}
+
+impl CompletesOperations for Recovery {
+    fn complete(&self, subject: Uuid) -> Result<(), Refusal> {
+        self.recover_left_open(Some(subject), &mut RecoveryReport::default())
+    }
+}
+
+impl Recovery {
+    pub fn new(
+        hardware: Arc<Hardware>,
+        vf_counts: Arc<VfCounts>,
+        claims: Arc<Claims>,
+        devices: Arc<Devices>,
+        images: Arc<Images>,
+        instances: Arc<Instances>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        let (store, last_report) = (journal.store.clone(), Mutex::default());
+        Self {
+            store,
+            journal,
+            hardware,
+            vf_counts,
+            claims,
+            devices,
+            images,
+            instances,
+            last_report,
+        }
+    }
+
+    /// What the last check of everything found; `None` before the first.
+    pub fn last_report(&self) -> Option<RecoveryReport> {
+        lock(&self.last_report).clone()
+    }
+
+    /// Ends the operations that were left open while the journal could not be written, then quarantines the functions of
+    /// prepared claims that do not answer any more. Returns the latter.
+    pub fn check_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
+        let mut report = RecoveryReport::default();
+        self.recover_left_open(None, &mut report)?;
+        report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|what| {
+            tracing::warn!("after the journal could not be written: {what}");
+        });
+        self.devices.quarantine_silent()
+    }
+
     /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
-        self.write(Durability::Power, |tx| {
-            Recorded::void_other_boots(tx, &self.boot)?;
-            StoredClaim::forget_other_boots(tx, &self.boot)
+        self.store.write(Durability::Power, |tx| {
+            Recorded::void_other_boots(tx, &self.journal.boot)?;
+            StoredClaim::forget_other_boots(tx, &self.journal.boot)
         })?;
         for operation in self.store.read(OpenOperation::all)? {
-            let _turn = self.turn(operation.subject);
-            self.recover_operation(&operation, *held(&self.patience), &mut report)?;
+            let _turn = self.journal.turns.take(operation.subject);
+            self.recover_operation(&operation, *lock(&self.journal.patience), &mut report)?;
         }
         // What is left of changes that failed goes before what is configured comes.
-        report.notes.extend(self.retry_vf_counts(None)?);
-        self.restore_vf_counts(&mut report)?;
+        report.notes.extend(self.vf_counts.retry(None)?);
+        self.vf_counts.restore_all(&mut report)?;
         self.compare(&mut report)?;
-        self.recover_images(&mut report)?;
-        self.write(Durability::Process, |tx| Operation::prune(tx))?;
-        *held(&self.last_report) = Some(report.clone());
+        report.notes.extend(self.images.recover()?);
+        self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
+        *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }
 
@@ -38,7 +107,7 @@ impl Core {
         let mut report = RecoveryReport::default();
         self.recover_left_open(None, &mut report)?;
         self.compare(&mut report)?;
-        *held(&self.last_report) = Some(report.clone());
+        *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }
 
@@ -56,16 +125,16 @@ impl Core {
             }
             let turn = match of {
                 Some(_) => None,
-                None => match self.turn_left_open(subject) {
+                None => match self.journal.turn_left_open(subject) {
                     Some(turn) => Some(turn),
                     None => continue,
                 },
             };
             // Whoever worked on it may have ended it before we had the turn.
             if self.store.read(|from| operation.is_open(from))? {
-                self.recover_operation(&operation, self.moment(), report)?;
+                self.recover_operation(&operation, self.journal.moment(), report)?;
             }
-            self.is_left_open_no_more(subject);
+            self.journal.is_left_open_no_more(subject);
             drop(turn);
         }
         Ok(())
@@ -73,15 +142,15 @@ impl Core {
 
     fn compare(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         self.retry_wedged(report)?;
-        report.notes.extend(self.retry_vf_counts(None)?);
+        report.notes.extend(self.vf_counts.retry(None)?);
         for row in self.store.read(StoredInstance::all)? {
-            let Some(_turn) = self.try_turn(row.instance.id) else { continue };
+            let Some(_turn) = self.journal.turns.try_take(row.instance.id) else { continue };
             // It may have changed before we had the turn.
             let id = row.instance.id;
             let Some(row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
                 continue;
             };
-            self.find_machine(row, report)?;
+            self.instances.find_machine(row, report)?;
         }
         self.compare_claims(report)
     }
@@ -95,35 +164,40 @@ impl Core {
         let id = operation.subject;
         let name = self.name_of(id)?;
         let (result, list) = match operation.kind {
-            OperationKind::Create => (self.recover_create(operation, patience), &mut report.undone),
-            OperationKind::Start => (self.recover_start(operation, patience), &mut report.undone),
-            OperationKind::Stop => (self.finish_stop(operation), &mut report.finished),
+            OperationKind::Create => {
+                (self.instances.recover_create(operation, patience), &mut report.undone)
+            }
+            OperationKind::Start => {
+                (self.instances.recover_start(operation, patience), &mut report.undone)
+            }
+            OperationKind::Stop => (self.instances.finish_stop(operation), &mut report.finished),
             OperationKind::Delete => {
-                (self.finish_delete(operation, patience), &mut report.finished)
+                (self.instances.finish_delete(operation, patience), &mut report.finished)
             }
             OperationKind::Claim => (
-                self.undo_claim(operation, &interrupted(OperationKind::Claim), patience),
+                self.claims.undo_claim(operation, &interrupted(OperationKind::Claim), patience),
                 &mut report.undone,
             ),
             OperationKind::Prepare => (
-                self.undo_prepare(operation, &interrupted(OperationKind::Prepare), patience),
+                self.claims.undo_prepare(operation, &interrupted(OperationKind::Prepare), patience),
                 &mut report.undone,
             ),
             OperationKind::Unprepare => {
-                (self.finish_unprepare(operation, patience), &mut report.finished)
+                (self.claims.finish_unprepare(operation, patience), &mut report.finished)
             }
             OperationKind::Release => {
-                (self.finish_release(operation, patience), &mut report.finished)
+                (self.claims.finish_release(operation, patience), &mut report.finished)
             }
-            OperationKind::Recover => {
-                (self.finish_recover(operation, patience), &mut report.finished)
+            OperationKind::Return => {
+                (self.devices.finish_return(operation, patience), &mut report.finished)
             }
             OperationKind::VfCount => {
-                (self.recover_vf_count(operation, patience), &mut report.undone)
+                (self.vf_counts.recover(operation, patience), &mut report.undone)
             }
             // A retry of something wedged: the comparison that follows makes a new one.
             OperationKind::Restore => {
-                let closed = self.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
+                let closed =
+                    self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
                 return closed;
             }
         };
@@ -160,76 +234,15 @@ impl Core {
                 continue;
             }
             let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
-            if self.any_locked(claim.claim.taken())? {
+            if self.hardware.any_locked(claim.claim.taken())? {
                 report.notes.push(format!("{head} waits for a worker that is inside the kernel"));
                 continue;
             }
-            match self.retry(claim) {
+            match self.claims.retry(claim) {
                 Ok(notes) => report.notes.extend(notes),
                 Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
                 Err(refusal) => report.notes.push(format!("{head}: {}", refusal.message)),
             }
-        }
-        Ok(())
-    }
-
-    /// Finds the machine of an instance that is said to run.
-    fn find_machine(
-        &self,
-        mut row: StoredInstance,
-        report: &mut RecoveryReport,
-    ) -> Result<(), Refusal> {
-        if matches!(
-            row.instance.state,
-            InstanceState::Created | InstanceState::Stopped | InstanceState::Shutdown
-        ) {
-            return Ok(());
-        }
-        let id = row.instance.id;
-        // A machine does not outlive its boot.
-        if row.machine.as_ref().is_some_and(|machine| machine.boot_id != self.boot) {
-            row.ended(InstanceState::Stopped, Exit { code: None });
-            row.instance.state_error = Some("the host was restarted".into());
-            return self.save(&row);
-        }
-        match self.launcher(&row.instance.hypervisor)?.find(id) {
-            Presence::Running(handle) => {
-                row.instance.state = InstanceState::Running;
-                row.instance.state_error = None;
-                row.instance.pid = handle.pid();
-                row.machine = Some(handle.clone());
-                self.save(&row)?;
-                self.watch(&row.instance.hypervisor, handle)?;
-                report.adopted.push(id);
-                Ok(())
-            }
-            Presence::Gone => {
-                row.ended(InstanceState::Shutdown, Exit { code: None });
-                self.save(&row)
-            }
-            Presence::Unknown(why) => {
-                report.notes.push(format!(
-                    "it cannot be told whether {:?} runs ({why}); its devices are not touched",
-                    row.instance.name
-                ));
-                row.instance.state = InstanceState::Unknown;
-                row.instance.state_error = Some(why);
-                self.save(&row)
-            }
-        }
-    }
-
-    fn recover_images(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        let known = self.write(Durability::Power, |tx| {
-            StoredImage::fail_unfinished(
-                tx,
-                "the daemon ended during the import; import it again",
-            )?;
-            StoredImage::all(tx)
-        })?;
-        let known = known.into_iter().map(|stored| stored.id).collect();
-        if let Err(error) = self.images.sweep(&known) {
-            report.notes.push(error.to_string());
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use model::{
     restoring,
 };
 
-use crate::core::Core;
-use crate::perform::StepError;
+use super::Claims;
+use crate::journal::StepError;
 use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
-use crate::{HealthState, Outcome};
+use crate::{HealthState, OperationKind, Outcome};
 
 /// What restoring a claim came to.
 #[derive(Debug, Default)]
@@ -34,13 +34,13 @@ pub struct Failed {
 
 impl Restored {
     /// Adds what another claim came to.
-    pub fn and(&mut self, other: Self) {
+    pub(crate) fn and(&mut self, other: Self) {
         self.notes.extend(other.notes);
         self.failed.extend(other.failed);
     }
 
     /// What an operation that is undone for this cause ended by, in words.
-    pub fn words(&self, cause: &Refusal) -> String {
+    pub(crate) fn words(&self, cause: &Refusal) -> String {
         match self.refusal() {
             Some(undo) => refusals::with_failed_undo(cause, &undo).message,
             None => cause.message.clone(),
@@ -48,7 +48,7 @@ impl Restored {
     }
 
     /// The refusal that says what could not be undone.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         if self.failed.is_empty() {
             return None;
         }
@@ -68,7 +68,7 @@ impl Restored {
 
 /// One restoring under way.
 struct Restoring<'a> {
-    core: &'a Core,
+    claims: &'a Claims,
     operation: &'a OpenOperation,
     claim: &'a StoredClaim,
     outcome: Restored,
@@ -76,10 +76,10 @@ struct Restoring<'a> {
     left: Vec<Address>,
 }
 
-impl Core {
+impl Claims {
     /// Undoes what is outstanding of a claim: of one operation, or all of it. Functions are restored one by one, so
     /// that one that cannot be does not keep the others.
-    pub fn restore_claim(
+    pub(crate) fn restore_claim(
         &self,
         operation: &OpenOperation,
         claim: &mut StoredClaim,
@@ -89,10 +89,10 @@ impl Core {
         let id = claim.claim.id;
         let recorded = self
             .store
-            .read(|from| Recorded::of_claim(from, id, of, &self.boot))
+            .read(|from| Recorded::of_claim(from, id, of, &self.journal.boot))
             .map_err(|error| refusals::not_rolled_back_yet(operation, error))?;
         let mut work = Restoring {
-            core: self,
+            claims: self,
             operation,
             claim,
             outcome: Restored::default(),
@@ -124,10 +124,10 @@ impl Core {
         outcome: &Restored,
     ) {
         let id = claim.claim.id;
-        let written = self.write_for(operation, Durability::Process, |tx| {
+        let written = self.journal.write_for(operation, Durability::Process, |tx| {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
-                let rest = Recorded::of_claim(tx, id, None, &self.boot)?;
+                let rest = Recorded::of_claim(tx, id, None, &self.journal.boot)?;
                 // What an earlier boot left stays with a claim that is only reserved.
                 let mut rest = rest.iter().filter_map(Recorded::step);
                 if rest.all(Step::outlasts_the_boot) {
@@ -137,7 +137,7 @@ impl Core {
                 }
             } else {
                 claim.claim.state = ClaimState::Wedged;
-                claim.claim.boot_id = Some(self.boot.clone());
+                claim.claim.boot_id = Some(self.journal.boot.clone());
             }
             for failed in &outcome.failed {
                 let Some(health) = failed.health else { continue };
@@ -158,10 +158,10 @@ impl Core {
     }
 }
 
-impl Core {
+impl Claims {
     /// Closes an operation that was undone, together with what else that changes in the store; answers with what was left
     /// alone, or with what could not be undone.
-    pub fn close_undone(
+    pub(crate) fn close_undone(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
@@ -170,9 +170,42 @@ impl Core {
     ) -> Result<Vec<String>, Refusal> {
         let failed = outcome.refusal();
         let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
-        self.close_operation(operation, ended, Some(&outcome.words(cause)), together)
+        self.journal
+            .close_operation(operation, ended, Some(&outcome.words(cause)), together)
             .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(outcome.notes), Err)
+    }
+}
+
+impl Claims {
+    /// Tries again to give a wedged claim's devices back.
+    pub(crate) fn retry(&self, claim: StoredClaim) -> Result<Vec<String>, Refusal> {
+        let id = claim.claim.id;
+        let subject = claim.subject();
+        let _turn = self.journal.turns.take(subject);
+        // It may have been given back while we waited for our turn.
+        let claims = self.store.read(StoredClaim::all)?;
+        let Some(mut claim) = claims
+            .into_iter()
+            .find(|claim| claim.claim.id == id && claim.claim.state == ClaimState::Wedged)
+        else {
+            return Ok(Vec::new());
+        };
+        let operation = self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
+        let outcome = self.restore_claim(&operation, &mut claim, None, self.journal.moment())?;
+        if let Some(refusal) = outcome.refusal() {
+            self.journal.close_operation(
+                &operation,
+                Outcome::Failed,
+                Some(&refusal.message),
+                |_| Ok(()),
+            )?;
+            return Err(refusal);
+        }
+        self.journal.close_operation(&operation, Outcome::Done, None, |tx| {
+            if claim.is_orphan() { StoredClaim::delete(tx, id) } else { Ok(()) }
+        })?;
+        Ok(outcome.notes)
     }
 }
 
@@ -227,7 +260,7 @@ impl Restoring<'_> {
     ) -> Result<(), Refusal> {
         let functions: BTreeSet<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
-        for address in self.core.wait_for_workers(functions, patience)? {
+        for address in self.claims.hardware.wait_for_workers(functions, patience)? {
             let reason = format!("an earlier step timed out; the kernel still works on {address}");
             self.fail(address, reason, Some(HealthState::Wedged));
         }
@@ -245,7 +278,7 @@ impl Restoring<'_> {
                 continue;
             }
             let baseline = self.claim.baseline(address);
-            match self.core.host.check(address, baseline) {
+            match self.claims.hardware.host.check(address, baseline) {
                 Ok(Checked::Silent) => {
                     let reason = format!(
                         "{address} does not answer any more: its configuration space reads as ones"
@@ -271,7 +304,7 @@ impl Restoring<'_> {
             return Ok(());
         }
         let facts = step.facts();
-        match self.core.host.observe(step) {
+        match self.claims.hardware.host.observe(step) {
             Ok(Observed::After) => Ok(()),
             Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
                 Some(driver) => {
@@ -334,13 +367,14 @@ impl Restoring<'_> {
     fn is_given_back(&self, step: &Step, rest: &[Step]) -> bool {
         let reserved_again = matches!(step, Step::SetOverride { to: None, .. })
             && rest.iter().any(|later| {
-                later.changes_the_same(step) && self.core.host.observe(later) == Ok(Observed::After)
+                later.changes_the_same(step)
+                    && self.claims.hardware.host.observe(later) == Ok(Observed::After)
             });
         (reserved_again || step.facts().binding == Binding::Taken)
             && rest.iter().any(|later| {
                 later.facts().binding == Binding::ToOwn
                     && later.address() == step.address()
-                    && self.core.host.observe(later) == Ok(Observed::After)
+                    && self.claims.hardware.host.observe(later) == Ok(Observed::After)
             })
     }
 
@@ -354,12 +388,12 @@ impl Restoring<'_> {
             Step::Return { address: same, driver } if *same == address => Some(driver),
             _ => None,
         })?;
-        let found = self.core.host.as_found(&[address]).ok()?.into_iter().next()?;
+        let found = self.claims.hardware.host.as_found(&[address]).ok()?.into_iter().next()?;
         found.driver_override.filter(|reserved| reserved != own)
     }
 
     fn perform(&mut self, address: Address, step: &Step) -> Result<(), Refusal> {
-        match self.core.restore(self.operation, self.claim.claim.id, step) {
+        match self.claims.journal.restore(self.operation, self.claim.claim.id, step) {
             Ok(()) => Ok(()),
             Err(StepError::Host(error)) => {
                 self.step_failed(address, step, error);

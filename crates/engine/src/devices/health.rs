@@ -1,21 +1,18 @@
-//! Looking after what is claimed: does it still answer? An error that the kernel could not mend, or a link that was lost,
-//! shows in configuration space before a machine or its owner tells.
+//! Health of claimed devices: an error that the kernel could not recover, or a lost link, shows in configuration space before a
+//! machine or its owner reports it.
 
 use model::{Address, Checked, ClaimState, Kind, Refusal};
 
-use crate::core::Core;
+use super::Devices;
+use crate::HealthState;
 use crate::store::{Durability, Health, StoredClaim};
-use crate::{HealthState, RecoveryReport};
 
-impl Core {
-    /// Ends what was left open, looks at the functions of prepared claims, and marks those that do not answer any more.
-    /// Gives what is new.
-    pub fn look_after_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
-        let mut report = RecoveryReport::default();
-        self.recover_left_open(None, &mut report)?;
-        report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|what| {
-            tracing::warn!("after the journal could not be written: {what}");
-        });
+impl Devices {
+    /// Quarantines the functions of prepared claims that do not answer any more. Returns what is new.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn quarantine_silent(&self) -> Result<Vec<(Address, String)>, Refusal> {
         let known = self.store.read(Health::all)?;
         let mut lost = Vec::new();
         for claim in self.store.read(StoredClaim::all)? {
@@ -27,7 +24,7 @@ impl Core {
                     continue;
                 }
                 // One that is gone from its bus was told of by the kernel, and cannot be asked.
-                if self.host.check(address, None) == Ok(Checked::Silent) {
+                if self.hardware.host.check(address, None) == Ok(Checked::Silent) {
                     let owner = &claim.claim.owner;
                     let reason = format!(
                         "it does not answer any more while {owner} has it: its configuration space reads as ones"
@@ -37,7 +34,7 @@ impl Core {
             }
         }
         if !lost.is_empty() {
-            self.write(Durability::Power, |tx| {
+            self.store.write(Durability::Power, |tx| {
                 lost.iter().try_for_each(|(address, reason)| {
                     Health::mark(tx, *address, HealthState::Quarantined, reason)
                 })
@@ -46,11 +43,14 @@ impl Core {
         Ok(lost)
     }
 
-    /// Keeps a function for a person that the kernel could not recover from an error: it is cut off from its bus until its
-    /// slot is reset. The reason, where that is new.
+    /// Quarantines a function that the kernel could not recover from a PCIe error: it is cut off from its bus until its slot is
+    /// reset. Returns the reason where that is new.
+    ///
+    /// # Errors
+    /// `state_unusable`.
     pub fn recovery_failed(&self, address: Address) -> Result<Option<String>, Refusal> {
         // A port's error is told of each function behind it too, and a port is nobody's.
-        let shown = self.functions(&[address])?;
+        let shown = self.hardware.functions(&[address])?;
         let known = self.store.read(Health::all)?;
         if shown.function(address).is_none_or(|function| function.kind() == Kind::Bridge)
             || known.iter().any(|health| health.address == address)
@@ -58,7 +58,7 @@ impl Core {
             return Ok(None);
         }
         let reason = "the kernel could not recover it from a PCIe error".to_owned();
-        self.write(Durability::Power, |tx| {
+        self.store.write(Durability::Power, |tx| {
             Health::mark(tx, address, HealthState::Quarantined, &reason)
         })?;
         Ok(Some(reason))

@@ -1,5 +1,5 @@
-//! Bringing devices back that nobody of ours has and that are not with their own drivers: left on vfio by a script, reserved
-//! for a driver that never came, or wedged and well again. What a recovery script does, without its dangers.
+//! Returning unclaimed devices to their native drivers: those that a script left on vfio, that have a `driver_override` for a
+//! driver that never bound, or that were wedged and are well again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,23 +7,26 @@ use std::time::Duration;
 use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
 
-use crate::core::Core;
+use super::Devices;
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim};
-use crate::{OperationKind, Outcome, Recovered, RecoveredDevice};
+use crate::{OperationKind, Outcome, Returned, ReturnedDevice};
 
-impl Core {
-    /// Gives these functions, or all, back to their own drivers, as far as no machine and no claim has them; and says of
-    /// each how it is then.
-    pub fn recover_devices(&self, asked: &[Address]) -> Result<Vec<RecoveredDevice>, Refusal> {
-        let mut inventory = self.inventory()?;
+impl Devices {
+    /// Returns these functions, or all, to their native drivers, unless a machine or a claim has them; and says how each is
+    /// then.
+    ///
+    /// # Errors
+    /// `device_not_found`; where the store or the host cannot be read.
+    pub fn return_unclaimed(&self, asked: &[Address]) -> Result<Vec<ReturnedDevice>, Refusal> {
+        let mut inventory = self.hardware.inventory()?;
         let mut all = Vec::new();
         for address in asked {
             if inventory.function(*address).is_none() {
                 return Err(model::no_such_function(*address));
             }
         }
-        let reserved = if asked.is_empty() { self.host.boot_list() } else { Vec::new() };
+        let reserved = if asked.is_empty() { self.hardware.host.boot_list() } else { Vec::new() };
         let displaced = |function: &Function| {
             let left = function.on_vfio() && !reserved.contains(&function.address);
             asked.is_empty() && left || asked.contains(&function.address)
@@ -32,7 +35,7 @@ impl Core {
         let mut unowned = BTreeSet::new();
         if asked.is_empty() {
             let all: Vec<Address> = inventory.functions.keys().copied().collect();
-            unowned = self.marked_by_nothing(&all)?.into_keys().collect();
+            unowned = self.marks.marked_by_nothing(&all)?.into_keys().collect();
         }
         let wanted: Vec<Address> = inventory
             .functions
@@ -44,31 +47,31 @@ impl Core {
             })
             .map(|function| function.address)
             .collect();
-        self.host.complete(&mut inventory, &wanted);
+        self.hardware.host.complete(&mut inventory, &wanted);
         for address in wanted {
             let Some(function) = inventory.function(address) else { continue };
-            let (outcome, reason) = match self.recover_device(function) {
+            let (outcome, reason) = match self.return_one(function) {
                 Ok(outcome) => (outcome, None),
                 Err(refusal) => {
-                    (Recovered::Left, Some(format!("{}. {}", refusal.message, refusal.remedy)))
+                    (Returned::Left, Some(format!("{}. {}", refusal.message, refusal.remedy)))
                 }
             };
-            let now = self.functions(&[address])?;
+            let now = self.hardware.functions(&[address])?;
             let driver = now.function(address).and_then(|function| function.driver.clone());
-            all.push(RecoveredDevice { address, outcome, reason, driver });
+            all.push(ReturnedDevice { address, outcome, reason, driver });
         }
         Ok(all)
     }
 
-    fn recover_device(&self, function: &Function) -> Result<Recovered, Refusal> {
+    fn return_one(&self, function: &Function) -> Result<Returned, Refusal> {
         let address = function.address;
-        self.expect_no_other_store(address)?;
+        self.marks.expect_no_other_store(address)?;
         if self.store.read(StoredClaim::all)?.iter().any(|claim| {
             claim.claim.covers(address) && claim.claim.state == model::ClaimState::Wedged
         }) || self.unwell_functions()?.contains(&address)
         {
             self.clear(&address.to_string())?;
-            return Ok(Recovered::Restored);
+            return Ok(Returned::Restored);
         }
         let claims = self.store.read(StoredClaim::all)?;
         if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
@@ -79,47 +82,47 @@ impl Core {
                 format!("handover release {}", claim.claim.id),
             ));
         }
-        self.expect_no_holder(&[address], false)?;
+        self.hardware.expect_no_holder(&[address], false)?;
         let steps = self.steps_back(function)?;
         if steps.is_empty() {
-            return Ok(Recovered::Well);
+            return Ok(Returned::Well);
         }
         let subject = Uuid::new_v4();
-        let _turn = self.turn(subject);
-        let operation = self.open_operation(OperationKind::Recover, subject, |_| Ok(()))?;
+        let _turn = self.journal.turns.take(subject);
+        let operation = self.journal.open_operation(OperationKind::Return, subject, |_| Ok(()))?;
         let result = self.walk_back(&operation, function, &steps);
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
         let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
-        self.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
-        result.map(|()| Recovered::Restored)
+        self.journal.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
+        result.map(|()| Returned::Restored)
     }
 
     /// Finishes what was cut off: a function between two drivers has none, and nobody but this operation knows of it.
-    pub fn finish_recover(
+    pub(crate) fn finish_return(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        let functions = self.store.read(|from| operation.functions(from, &self.boot))?;
-        self.wait_for_workers(functions.iter().copied(), patience)?;
+        let functions = self.store.read(|from| operation.functions(from, &self.journal.boot))?;
+        self.hardware.wait_for_workers(functions.iter().copied(), patience)?;
         let functions: Vec<Address> = functions.into_iter().collect();
         let detailed =
-            self.host.detail(&functions).map_err(|error| refusals::unreadable(&error))?;
+            self.hardware.host.detail(&functions).map_err(|error| refusals::unreadable(&error))?;
         let mut result = Ok(());
         for function in functions.iter().filter_map(|address| detailed.function(*address)) {
             result = result.and(self.finish_one(operation, function));
         }
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
         let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
-        self.close_operation(operation, ended, error.as_deref(), |_| Ok(()))?;
+        self.journal.close_operation(operation, ended, error.as_deref(), |_| Ok(()))?;
         result.map(|()| Vec::new())
     }
 
     fn finish_one(&self, operation: &OpenOperation, function: &Function) -> Result<(), Refusal> {
-        self.expect_no_holder(&[function.address], false)?;
+        self.hardware.expect_no_holder(&[function.address], false)?;
         let mut steps = self.steps_back(function)?;
         let power = let_sleep(function.address);
-        if steps.is_empty() && self.host.observe(&power) == Ok(Observed::Before) {
+        if steps.is_empty() && self.hardware.host.observe(&power) == Ok(Observed::Before) {
             steps.push(power);
         }
         self.walk_back(operation, function, &steps)
@@ -128,12 +131,16 @@ impl Core {
     /// The steps from what the host shows to the function's own driver.
     fn steps_back(&self, function: &Function) -> Result<Vec<Step>, Refusal> {
         let address = function.address;
-        let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
+        let found = self
+            .hardware
+            .host
+            .as_found(&[address])
+            .map_err(|error| refusals::unreadable(&error))?;
         let Some(found) = found.into_iter().next() else {
             return Err(model::no_such_function(address));
         };
         let mut steps = steps(function, found.driver_override);
-        let unowned = self.marked_by_nothing(&[address])?;
+        let unowned = self.marks.marked_by_nothing(&[address])?;
         steps.extend(unowned.into_iter().map(|(address, mark)| Step::Unmark { address, mark }));
         Ok(steps)
     }
@@ -147,8 +154,8 @@ impl Core {
         for (turn, step) in steps.iter().enumerate() {
             // They are recorded as restoring: nobody wants them undone.
             let made = match turn {
-                0 => self.restore_unknown(operation, operation.subject, step),
-                _ => self.restore(operation, operation.subject, step),
+                0 => self.journal.restore_unknown(operation, operation.subject, step),
+                _ => self.journal.restore(operation, operation.subject, step),
             };
             let Err(error) = made else { continue };
             if matches!(step, Step::Return { .. }) && self.has_own_driver(function)? {
@@ -161,7 +168,7 @@ impl Core {
 
     /// Whether some driver of its own has it, if not the one that was thought of.
     fn has_own_driver(&self, function: &Function) -> Result<bool, Refusal> {
-        let now = self.functions(&[function.address])?;
+        let now = self.hardware.functions(&[function.address])?;
         let now = now.function(function.address);
         Ok(now.is_some_and(|now| now.driver.is_some() && !now.on_vfio()))
     }

@@ -3,7 +3,7 @@
 use model::{HostError, LaunchError, Observed, Refusal, Step};
 use uuid::Uuid;
 
-use crate::core::Core;
+use super::Journal;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation};
 use crate::{Action, JournalEvent, MachineStep, StepState};
@@ -90,7 +90,7 @@ impl From<StepError> for Refusal {
     }
 }
 
-impl Core {
+impl Journal {
     /// Makes a device's step, unless it is made already. What was so before our intent was recorded is not ours to
     /// undo.
     pub fn make(

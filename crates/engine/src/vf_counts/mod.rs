@@ -1,53 +1,80 @@
 //! How many virtual functions a device has: configuration, changed by a person and restored at each boot, and never a
 //! side effect of a claim.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{
-    Address, AsFound, Claim, Code, HostError, Inventory, Observed, Part, Refusal, Step, restoring,
-};
+use model::{Address, Claim, Code, Inventory, Observed, Part, Refusal, Step, restoring};
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::HealthState;
-use crate::core::{Core, held};
+use crate::hardware::Hardware;
+use crate::journal::Journal;
+use crate::lock::lock;
+use crate::marks::Marks;
 use crate::refusals::{self, with_failed_undo};
-use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim, VfCount};
+use crate::registrations;
+use crate::store::{Durability, Health, OpenOperation, Recorded, Store, StoredClaim, VfCount};
 use crate::{OperationKind, Outcome, RecoveryReport, VfConfiguration};
 
-impl Core {
-    /// Sets the number of a device's virtual functions, now and at each boot from now on.
-    pub fn set_vf_count(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
-        let address = self.address_of(key)?;
+/// How many virtual functions devices have: [`Engine::vf_counts`](crate::Engine::vf_counts).
+pub struct VfCounts {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    hardware: Arc<Hardware>,
+    marks: Arc<Marks>,
+}
+
+impl VfCounts {
+    pub(crate) const fn new(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        hardware: Arc<Hardware>,
+        marks: Arc<Marks>,
+    ) -> Self {
+        Self { store, journal, hardware, marks }
+    }
+
+    /// Sets how many virtual functions a device has, now and at each boot, and whether the host's drivers bind them.
+    ///
+    /// # Errors
+    /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` where the kernel refuses: changes are rolled back
+    /// then.
+    pub fn set(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
+        let address = registrations::address_of(&self.store, key)?;
         let subject = subject(address);
-        let _turn = self.turn_of(subject)?;
-        let inventory = self.inventory()?;
+        let _turn = self.journal.turn_of(subject)?;
+        let inventory = self.hardware.inventory()?;
         self.expect_changeable(&inventory, address, count)?;
-        let found = self.found(address)?;
+        let found = self.hardware.as_found(address)?;
         let wanted = VfCount { address, fingerprint: found.fingerprint, count, autoprobe };
         let operation = {
             // A claim that was made meanwhile holds; from here on none is made before this is over.
-            let _choosing = held(&self.choosing);
+            let _allocation = lock(&self.journal.allocation);
             self.expect_unclaimed(&inventory, address)?;
-            self.open_operation(OperationKind::VfCount, subject, |_| Ok(()))?
+            self.journal.open_operation(OperationKind::VfCount, subject, |_| Ok(()))?
         };
         let keep = |tx: &rusqlite::Transaction<'_>| {
             if count == 0 { VfCount::delete(tx, address) } else { wanted.put(tx) }
         };
         let made = self
             .make_vfs(&operation, &inventory, &wanted)
-            .and_then(|()| self.close_operation(&operation, Outcome::Done, None, keep));
+            .and_then(|()| self.journal.close_operation(&operation, Outcome::Done, None, keep));
         match made {
             Ok(()) => Ok(()),
-            Err(cause) => match self.undo_vf_count(&operation, &cause) {
+            Err(cause) => match self.undo(&operation, &cause) {
                 Ok(notes) => Err(with_notes(cause, &notes)),
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
         }
     }
 
-    /// What is configured.
-    pub fn vf_configurations(&self) -> Result<Vec<VfConfiguration>, Refusal> {
+    /// How many virtual functions devices are configured to have.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn all(&self) -> Result<Vec<VfConfiguration>, Refusal> {
         let all = self.store.read(VfCount::all)?;
         Ok(all
             .into_iter()
@@ -71,17 +98,19 @@ impl Core {
         let Some(sriov) = sriov else { return Err(model::no_such_function(address)) };
         let (from, to) = (sriov.autoprobe, wanted.autoprobe);
         if let Some(from) = from.filter(|from| *from != to) {
-            self.make(operation, operation.subject, &Step::SetAutoprobe { address, from, to })?;
+            self.journal.make(
+                operation,
+                operation.subject,
+                &Step::SetAutoprobe { address, from, to },
+            )?;
         }
         let from = u16::try_from(sriov.present.len()).unwrap_or(u16::MAX);
         let to = wanted.count;
-        Ok(self.make(operation, operation.subject, &Step::SetVfCount { address, from, to })?)
-    }
-
-    fn found(&self, address: Address) -> Result<AsFound, Refusal> {
-        let unreadable = |error: HostError| refusals::unreadable(&error);
-        let found = self.host.as_found(&[address]).map_err(unreadable)?;
-        found.into_iter().next().ok_or_else(|| model::no_such_function(address))
+        Ok(self.journal.make(
+            operation,
+            operation.subject,
+            &Step::SetVfCount { address, from, to },
+        )?)
     }
 
     /// Refuses a change that would take virtual functions from somebody, or the device itself.
@@ -116,7 +145,7 @@ impl Core {
             return Ok(());
         }
         // The kernel changes the number through 0: all that are there go.
-        self.expect_no_holder(&sriov.present, false)
+        self.hardware.expect_no_holder(&sriov.present, false)
     }
 
     /// Refuses where somebody has the device or a part of it.
@@ -128,7 +157,7 @@ impl Core {
         };
         let Some(claim) = vfs.iter().chain([&address]).find_map(ours) else {
             let all: Vec<Address> = vfs.iter().copied().chain([address]).collect();
-            return self.marked(&all)?.into_values().next().map_or(Ok(()), Err);
+            return self.marks.marked(&all)?.into_values().next().map_or(Ok(()), Err);
         };
         Err(Refusal::new(
             Code::InUse,
@@ -141,7 +170,7 @@ impl Core {
     }
 
     /// Refuses a claim on a device whose number of virtual functions is being changed, or on a part of it.
-    pub fn expect_settled(&self, claim: &Claim) -> Result<(), Refusal> {
+    pub(crate) fn expect_settled(&self, claim: &Claim) -> Result<(), Refusal> {
         let open = self.store.read(OpenOperation::all)?;
         let changing = |address: &Address| {
             open.iter().any(|operation| {
@@ -160,26 +189,23 @@ impl Core {
     }
 
     /// Undoes a change. Where that fails, the device waits for a person, and what is left of it is undone then.
-    fn undo_vf_count(
-        &self,
-        operation: &OpenOperation,
-        cause: &Refusal,
-    ) -> Result<Vec<String>, Refusal> {
+    fn undo(&self, operation: &OpenOperation, cause: &Refusal) -> Result<Vec<String>, Refusal> {
         let subject = operation.subject;
-        let recorded = self
-            .store
-            .read(|from| Recorded::of_claim(from, subject, Some(operation.id), &self.boot))?;
+        let recorded = self.store.read(|from| {
+            Recorded::of_claim(from, subject, Some(operation.id), &self.journal.boot)
+        })?;
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
         let mut notes = Vec::new();
         let failed = self.put_vfs_back(operation, &done, &mut notes)?;
         let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
-        self.close_operation(operation, ended, Some(&cause.message), |tx| {
-            let Some((address, refusal)) = &failed else {
-                return Recorded::mark_undone(tx, subject, Some(operation.id));
-            };
-            Health::mark(tx, *address, HealthState::Wedged, &refusal.message)
-        })
-        .map_err(refusals::rolled_back_not_recorded)?;
+        self.journal
+            .close_operation(operation, ended, Some(&cause.message), |tx| {
+                let Some((address, refusal)) = &failed else {
+                    return Recorded::mark_undone(tx, subject, Some(operation.id));
+                };
+                Health::mark(tx, *address, HealthState::Wedged, &refusal.message)
+            })
+            .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(notes), |(_, refusal)| Err(refusal))
     }
 
@@ -191,7 +217,7 @@ impl Core {
         done: &[Step],
         notes: &mut Vec<String>,
     ) -> Result<Option<(Address, Refusal)>, Refusal> {
-        let inventory = self.inventory()?;
+        let inventory = self.hardware.inventory()?;
         for step in restoring(done) {
             let Some(address) = step.address() else { continue };
             let step = from_what_is_there(&inventory, step);
@@ -203,9 +229,9 @@ impl Core {
                 ));
                 continue;
             }
-            let undone = match self.host.observe(&step) {
+            let undone = match self.hardware.host.observe(&step) {
                 Ok(Observed::Before | Observed::Other(_)) => {
-                    self.restore(operation, operation.subject, &step).map_err(Refusal::from)
+                    self.journal.restore(operation, operation.subject, &step).map_err(Refusal::from)
                 }
                 Ok(Observed::After | Observed::Absent) => Ok(()),
                 Err(error) => Err(refusals::step_failed(&error)),
@@ -218,23 +244,24 @@ impl Core {
     }
 
     /// Undoes what is left of changes that could not be undone, of this device or of all.
-    pub fn retry_vf_counts(&self, of: Option<Address>) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn retry(&self, of: Option<Address>) -> Result<Vec<String>, Refusal> {
         let mut notes = Vec::new();
         for health in self.store.read(Health::all)? {
             let address = health.address;
-            if of.is_some_and(|of| of != address) || self.any_locked([address])? {
+            if of.is_some_and(|of| of != address) || self.hardware.any_locked([address])? {
                 continue;
             }
             let subject = subject(address);
-            let _turn = self.turn(subject);
-            let left = |from: &Connection| Recorded::of_failed(from, subject, &self.boot);
+            let _turn = self.journal.turns.take(subject);
+            let left = |from: &Connection| Recorded::of_failed(from, subject, &self.journal.boot);
             let recorded = self.store.read(left)?;
             let mut done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
             if done.is_empty() {
                 continue;
             }
-            let tried = self.store.read(|from| Recorded::last_try(from, subject, &self.boot))?;
-            let inventory = self.inventory()?;
+            let tried =
+                self.store.read(|from| Recorded::last_try(from, subject, &self.journal.boot))?;
+            let inventory = self.hardware.inventory()?;
             done.retain(|step| {
                 let ours = is_still_ours(&inventory, step, tried.as_ref().and_then(Recorded::step));
                 if !ours {
@@ -242,14 +269,20 @@ impl Core {
                 }
                 ours
             });
-            let operation = self.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
+            let operation =
+                self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
             let failed = self.put_vfs_back(&operation, &done, &mut notes)?;
             let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
             let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Done };
-            self.close_operation(&operation, ended, message.as_deref(), |tx| match failed {
-                Some(_) => Ok(()),
-                None => Recorded::mark_failed_undone(tx, subject),
-            })?;
+            self.journal.close_operation(
+                &operation,
+                ended,
+                message.as_deref(),
+                |tx| match failed {
+                    Some(_) => Ok(()),
+                    None => Recorded::mark_failed_undone(tx, subject),
+                },
+            )?;
             match failed {
                 Some((_, refusal)) if of.is_some() => return Err(refusal),
                 failed => notes.extend(failed.map(|(_, refusal)| refusal.message)),
@@ -259,29 +292,29 @@ impl Core {
     }
 
     /// A change that was cut off is undone: the number that was configured before holds.
-    pub fn recover_vf_count(
+    pub(crate) fn recover(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
         let recorded = self.store.read(|from| {
-            Recorded::of_claim(from, operation.subject, Some(operation.id), &self.boot)
+            Recorded::of_claim(from, operation.subject, Some(operation.id), &self.journal.boot)
         })?;
         let functions: Vec<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
-        self.wait_for_workers(functions, patience)?;
-        self.undo_vf_count(operation, &crate::instances::interrupted(OperationKind::VfCount))
+        self.hardware.wait_for_workers(functions, patience)?;
+        self.undo(operation, &crate::refusals::interrupted(OperationKind::VfCount))
     }
 
     /// Makes the virtual functions that are configured and not there: after a boot there are none.
-    pub fn restore_vf_counts(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+    pub(crate) fn restore_all(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let configured = self.store.read(VfCount::all)?;
         if configured.is_empty() {
             return Ok(());
         }
-        let inventory = self.inventory()?;
+        let inventory = self.hardware.inventory()?;
         for wanted in configured {
-            match self.restore_vf_count(&inventory, &wanted) {
+            match self.restore_one(&inventory, &wanted) {
                 Ok(None) => {}
                 Ok(Some(done)) => report.restored.push(done),
                 Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
@@ -294,7 +327,7 @@ impl Core {
         Ok(())
     }
 
-    fn restore_vf_count(
+    fn restore_one(
         &self,
         inventory: &Inventory,
         wanted: &VfCount,
@@ -316,19 +349,23 @@ impl Core {
                 format!("handover sriov set {address} {}", wanted.count),
             ));
         }
-        if !wanted.fingerprint.matches(&self.found(address)?.fingerprint) {
-            return Err(crate::choose::changed(address));
+        if !wanted.fingerprint.matches(&self.hardware.as_found(address)?.fingerprint) {
+            return Err(refusals::fingerprint_changed(address));
         }
         let subject = subject(address);
-        let _turn = self.turn(subject);
+        let _turn = self.journal.turns.take(subject);
         let open = |_: &rusqlite::Transaction<'_>| Ok(());
-        let operation =
-            self.open_operation_as(Durability::Process, OperationKind::VfCount, subject, open)?;
-        let made = self
-            .make_vfs(&operation, inventory, wanted)
-            .and_then(|()| self.close_operation(&operation, Outcome::Done, None, |_| Ok(())));
+        let operation = self.journal.open_operation_as(
+            Durability::Process,
+            OperationKind::VfCount,
+            subject,
+            open,
+        )?;
+        let made = self.make_vfs(&operation, inventory, wanted).and_then(|()| {
+            self.journal.close_operation(&operation, Outcome::Done, None, |_| Ok(()))
+        });
         if let Err(cause) = made {
-            let notes = self.undo_vf_count(&operation, &cause)?;
+            let notes = self.undo(&operation, &cause)?;
             return Err(with_notes(cause, &notes));
         }
         Ok(Some(format!("{} virtual functions of {address}", wanted.count)))

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use model::{Exit, LaunchError, Launcher, MachineHandle, Presence, Refusal};
 
+use super::Instances;
 use crate::InstanceState;
-use crate::core::Core;
 use crate::store::StoredInstance;
 
 /// How long to wait before a machine that could not be watched is looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-impl Core {
+impl Instances {
     /// Watches a machine. The thread holds nothing of the engine's while it waits.
-    pub fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<(), Refusal> {
+    pub(super) fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<(), Refusal> {
         let launcher = self.launcher(hypervisor)?.clone();
-        let core = self.me.clone();
+        let me = self.me.clone();
         let watching = std::thread::Builder::new().name("watch".into()).spawn(move || {
             loop {
                 let result = launcher.wait(&handle);
-                let Some(core) = core.upgrade() else { return };
-                match core.machine_ended(launcher.as_ref(), &handle, result) {
+                let Some(instances) = me.upgrade() else { return };
+                match instances.machine_ended(launcher.as_ref(), &handle, result) {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
@@ -28,7 +28,7 @@ impl Core {
                         return;
                     }
                 }
-                drop(core);
+                drop(instances);
                 std::thread::sleep(AGAIN);
             }
         });
@@ -45,7 +45,7 @@ impl Core {
         handle: &MachineHandle,
         result: Result<Exit, LaunchError>,
     ) -> Result<bool, Refusal> {
-        let _turn = self.turn(handle.id);
+        let _turn = self.journal.turns.take(handle.id);
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, handle.id))? else {
             return Ok(true);
         };

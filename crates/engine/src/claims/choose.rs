@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::choose::{Chosen, ExistingClaim, Scene, Want, WantKind, choose, needs_detail};
 use model::{
-    Address, Assembly, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner,
-    Part, Refusal,
+    Address, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner, Part,
+    Refusal,
 };
 use uuid::Uuid;
 
-use crate::claims::drive_out;
-use crate::core::Core;
+use super::Claims;
+use crate::hardware::users;
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 
@@ -33,15 +33,9 @@ pub struct Seen {
     pub holders: Vec<Holder>,
 }
 
-/// The functions that somebody uses who is not asked to let go.
-fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
-    let others = holders.iter().filter(|holder| !drive_out::would_go(holder, evict));
-    others.map(|holder| (holder.address, refusals::used(holder))).collect()
-}
-
-impl Core {
+impl Claims {
     /// The claims that would give these devices to an instance, one for each, and one for what else it wants.
-    pub fn choose_for_instance(
+    pub(crate) fn choose_for_instance(
         &self,
         instance: Uuid,
         devices: &[StoredDevice],
@@ -77,7 +71,7 @@ impl Core {
     }
 
     /// What is wanted, chosen among what nobody has and nobody uses.
-    pub fn choose(
+    pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
@@ -90,15 +84,15 @@ impl Core {
             .into_iter()
             .flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)])
             .collect();
-        let mut inventory = self.sketch()?;
+        let mut inventory = self.hardware.sketch()?;
         let detailed = needs_detail(&inventory, wants, &names);
         if !detailed.is_empty() {
-            self.host.offers(&mut inventory, &detailed);
+            self.hardware.host.offers(&mut inventory, &detailed);
         }
         let claims = self.held_by_claims()?;
         let mut barred = self.unwell()?;
         let named = wants.iter().any(|want| matches!(want.what, WantKind::Mdev(_)));
-        let definitions = if named { self.host.mdev_definitions() } else { Vec::new() };
+        let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
         // Whose marks there are, and who uses what, is asked only of what would be taken: the latter costs a look at all
         // processes.
         loop {
@@ -116,12 +110,12 @@ impl Core {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
-            let marked = self.marked(&taken)?;
+            let marked = self.marks.marked(&taken)?;
             if !marked.is_empty() {
                 barred.extend(marked);
                 continue;
             }
-            let holders = self.holders(&taken)?;
+            let holders = self.hardware.holders(&taken)?;
             let used = users(&holders, evict);
             if used.is_empty() {
                 return Ok((chosen, Seen { inventory, holders }));
@@ -131,7 +125,7 @@ impl Core {
     }
 
     /// All claims, with what is said to others who want the same.
-    fn held_by_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
+    pub(super) fn held_by_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
         let (claims, instances) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         Ok(claims
@@ -141,17 +135,9 @@ impl Core {
     }
 
     /// The functions that wait for a person.
-    fn unwell(&self) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+    pub(super) fn unwell(&self) -> Result<BTreeMap<Address, Refusal>, Refusal> {
         let health = self.store.read(Health::all)?;
         Ok(health.into_iter().map(|health| (health.address, refusals::unwell(&health))).collect())
-    }
-
-    /// Everybody who uses one of these functions.
-    pub fn holders(&self, taken: &[Address]) -> Result<Vec<Holder>, Refusal> {
-        if taken.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 
     /// Refuses mediated devices that are there already and that somebody has open.
@@ -159,26 +145,13 @@ impl Core {
         let partitions = chosen.iter().filter_map(|chosen| chosen.partition.as_ref());
         let (parents, mdevs): (Vec<Address>, Vec<Uuid>) =
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
-        let holders = self.holders(&parents)?;
+        let holders = self.hardware.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
         user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
     }
 
-    pub fn inventory(&self) -> Result<Inventory, Refusal> {
-        self.host.inventory().map_err(|error| refusals::unreadable(&error))
-    }
-
-    /// The hardware, as far as choosing and planning need it.
-    pub fn sketch(&self) -> Result<Inventory, Refusal> {
-        self.host.sketch().map_err(|error| refusals::unreadable(&error))
-    }
-
-    pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
-        self.host.functions(addresses).map_err(|error| refusals::unreadable(&error))
-    }
-
     /// A claim with the fingerprints of what was chosen.
-    pub fn claim_of(
+    pub(crate) fn claim_of(
         &self,
         id: Uuid,
         asked: Asked,
@@ -211,12 +184,12 @@ impl Core {
     fn part(&self, chosen: Chosen, inventory: &Inventory) -> Result<Part, Refusal> {
         let addresses: Vec<Address> = chosen.members.iter().map(|(address, _)| *address).collect();
         let unreadable = |error: HostError| refusals::unreadable(&error);
-        let found = self.host.as_found(&addresses).map_err(unreadable)?;
+        let found = self.hardware.host.as_found(&addresses).map_err(unreadable)?;
         let registered = self.store.read(StoredDevice::all)?;
         for found in &found {
             let same = registered.iter().find(|device| device.address == found.address);
             if same.is_some_and(|device| !device.fingerprint.matches(&found.fingerprint)) {
-                return Err(changed(found.address));
+                return Err(refusals::fingerprint_changed(found.address));
             }
         }
         if inventory.function(chosen.head).is_none() {
@@ -240,65 +213,6 @@ impl Core {
             return Ok(());
         }
         Err(refusals::no_such("device", &device.name, "handover device ls"))
-    }
-
-    /// Refuses a claim of which something is claimed by others by now, or waits for a person.
-    pub fn expect_available(&self, claim: &Claim) -> Result<(), Refusal> {
-        self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
-        self.expect_settled(claim)?;
-        let others = self.held_by_claims()?;
-        let clash = others.into_iter().find(|other| {
-            other.claim.id != claim.id
-                && claim.parts.iter().any(|part| other.claim.conflict(part).is_some())
-        });
-        clash.map_or(Ok(()), |other| Err(other.why))
-    }
-
-    /// Refuses functions that wait for a person.
-    pub fn expect_healthy(&self, functions: &[Address]) -> Result<(), Refusal> {
-        let unwell = self.unwell()?;
-        let found = functions.iter().find_map(|address| unwell.get(address).cloned());
-        found.map_or(Ok(()), Err)
-    }
-
-    /// Refuses functions that somebody else uses.
-    pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
-        let first = users(&self.holders(taken)?, evict).into_values().next();
-        first.map_or(Ok(()), Err)
-    }
-
-    /// Refuses a claim that does not cover its assemblies any more: groups and drivers can change over a restart.
-    pub fn expect_same_assembly(
-        &self,
-        inventory: &Inventory,
-        claim: &Claim,
-    ) -> Result<(), Refusal> {
-        for part in claim.parts.iter().filter(|part| part.is_bound()) {
-            let head = part.head;
-            // One that was claimed alone stays alone.
-            let alone = Assembly::alone(inventory, head);
-            let alone = alone.ok_or_else(|| model::no_such_function(head))?;
-            if let Some(obstacle) = alone.obstacles(inventory).into_iter().next() {
-                return Err(obstacle);
-            }
-            let companions: Vec<Address> = part.guests().map(|member| member.address).collect();
-            let groups =
-                companions.iter().filter_map(|address| Assembly::alone(inventory, *address));
-            let mut needed = groups.flat_map(|assembly| assembly.members).filter(|member| {
-                member.role != model::Role::Bystander && !claim.holds(member.address)
-            });
-            if let Some(new) = needed.next() {
-                return Err(Refusal::new(
-                    Code::InvalidState,
-                    format!(
-                        "{head} now goes together with {} ({}), which this claim does not have",
-                        new.address, new.reason
-                    ),
-                    "release it and claim it again; an instance: delete it and create it again",
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -325,17 +239,6 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         format!(
             "`handover claims` shows who has what; `handover release {}` gives it back",
             claim.claim.id
-        ),
-    )
-}
-
-/// The refusal for another device at a known address.
-pub fn changed(address: Address) -> Refusal {
-    Refusal::new(
-        Code::FingerprintChanged,
-        format!("the device at {address} is not the one that was registered there"),
-        format!(
-            "if it was exchanged on purpose, delete its registration and register {address} again"
         ),
     )
 }

@@ -1,0 +1,58 @@
+//! A person says that a device is well again.
+
+use std::collections::BTreeSet;
+
+use model::{Address, Assembly, Checked, ClaimState, Refusal};
+
+use super::Devices;
+use crate::refusals;
+use crate::registrations;
+use crate::store::{Durability, Health, StoredClaim};
+
+impl Devices {
+    /// Clears a wedged or quarantined device, by its address or registration: what is left of its hand-over is undone now. The
+    /// mark of another Handover's claim is removed too. Returns notes for the person who asked.
+    ///
+    /// # Errors
+    /// `not_found`; `in_use` where something uses what another Handover claimed; `device_wedged` or `undo_failed` where the
+    /// device still cannot be returned.
+    pub fn clear(&self, key: &str) -> Result<Vec<String>, Refusal> {
+        let address = registrations::address_of(&self.store, key)?;
+        let claims = self.store.read(StoredClaim::all)?;
+        let mut functions = BTreeSet::from([address]);
+        if let Some(assembly) = Assembly::of(&self.hardware.inventory()?, address) {
+            functions.extend(assembly.taken().map(|member| member.address));
+        }
+        for claim in claims.iter().filter(|claim| claim.claim.covers(address)) {
+            functions.extend(claim.claim.taken());
+        }
+        for address in &functions {
+            if self.hardware.any_locked([*address])? {
+                return Err(refusals::wedged(&format!(
+                    "an earlier step on {address} is still inside the kernel"
+                )));
+            }
+            // A card that is pulled out and put back can be another one; one that is gone answers to nobody.
+            if self.hardware.host.check(*address, None) == Ok(Checked::Silent) {
+                return Err(refusals::wedged(&format!(
+                    "{address} still does not answer: its configuration space reads as ones"
+                )));
+            }
+        }
+        let functions: Vec<Address> = functions.into_iter().collect();
+        for claim in claims {
+            let concerned = functions.iter().any(|address| claim.claim.holds(*address));
+            if concerned && claim.claim.state == ClaimState::Wedged {
+                self.claims.retry(claim)?;
+            }
+        }
+        for address in &functions {
+            self.vf_counts.retry(Some(*address))?;
+        }
+        let notes = self.marks.clear_marks(&functions)?;
+        self.store.write(Durability::Power, |tx| {
+            functions.iter().try_for_each(|address| Health::clear(tx, *address))
+        })?;
+        Ok(notes)
+    }
+}

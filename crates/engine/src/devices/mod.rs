@@ -1,0 +1,206 @@
+//! Registrations: which assemblies may be handed over, by name. And what is done with devices that no claim has.
+
+mod clear;
+mod health;
+mod return_unclaimed;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::{Address, Assembly, Code, Kind, Refusal, check_device_name};
+use uuid::Uuid;
+
+use crate::claims::Claims;
+use crate::hardware::Hardware;
+use crate::journal::Journal;
+use crate::lock::lock;
+use crate::marks::Marks;
+use crate::registrations;
+use crate::store::{Durability, Health, Store, StoredClaim, StoredDevice};
+use crate::tags::has_tags;
+use crate::vf_counts::VfCounts;
+use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
+use state::{Observed, concerns, show};
+
+/// Registered devices: [`Engine::devices`](crate::Engine::devices). They own the tables `devices` and `health`; a claim or a
+/// VF count that fails marks the health of its functions in its own commit.
+pub struct Devices {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    hardware: Arc<Hardware>,
+    marks: Arc<Marks>,
+    vf_counts: Arc<VfCounts>,
+    claims: Arc<Claims>,
+}
+
+impl Devices {
+    pub(crate) const fn new(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        hardware: Arc<Hardware>,
+        marks: Arc<Marks>,
+        vf_counts: Arc<VfCounts>,
+        claims: Arc<Claims>,
+    ) -> Self {
+        Self { store, journal, hardware, marks, vf_counts, claims }
+    }
+
+    /// The functions that could be handed over now.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
+    pub fn available(&self, filter: &AvailableFilter) -> Result<Vec<AvailableDevice>, Refusal> {
+        let inventory = self.hardware.inventory()?;
+        let (claims, health) =
+            self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
+        let mut available = Vec::new();
+        for function in inventory.functions.values() {
+            let wanted = match filter {
+                AvailableFilter::Gpus => {
+                    function.kind() == Kind::Gpu || function.vendor == model::Id(0x10de)
+                }
+                AvailableFilter::All => true,
+                AvailableFilter::Kind(kind) => function.kind() == *kind,
+            };
+            let (true, Some(group)) = (wanted, function.iommu_group) else { continue };
+            let Some(assembly) = Assembly::of(&inventory, function.address) else { continue };
+            let members: Vec<Address> = assembly.members.iter().map(|m| m.address).collect();
+            let claimed = claims.iter().any(|claim| concerns(&claim.claim, &members));
+            let wedged = health.iter().any(|health| members.contains(&health.address));
+            if claimed || wedged || !assembly.obstacles(&inventory).is_empty() {
+                continue;
+            }
+            if !self.marks.marked(&members)?.is_empty() {
+                continue;
+            }
+            let (vendor, device) = (function.vendor, function.device);
+            available.push(AvailableDevice {
+                address: function.address,
+                kind: function.kind(),
+                vendor,
+                device,
+                vendor_name: function.vendor_name.clone().unwrap_or_else(|| vendor.to_string()),
+                device_name: function.device_name.clone().unwrap_or_else(|| device.to_string()),
+                iommu_group: group,
+                driver: function.driver.clone(),
+            });
+        }
+        Ok(available)
+    }
+
+    /// Registers a device.
+    ///
+    /// # Errors
+    /// `invalid_pci_address`, `invalid_name`, `device_not_found`, `not_assignable`, `no_iommu`, `conflict`.
+    pub fn register(&self, request: RegisterDevice) -> Result<Device, Refusal> {
+        let address: Address = request.address.parse()?;
+        let name = request.name.unwrap_or_else(|| default_name(address));
+        check_device_name(&name)?;
+        let inventory = self.hardware.inventory()?;
+        let assembly =
+            Assembly::of(&inventory, address).ok_or_else(|| model::no_such_function(address))?;
+        // Whatever else stands in the way can change before the device is handed over.
+        let never = [Code::NotAssignable, Code::NoIommu];
+        let mut obstacles = assembly.obstacles(&inventory).into_iter();
+        if let Some(obstacle) = obstacles.find(|obstacle| never.contains(&obstacle.code)) {
+            return Err(obstacle);
+        }
+        let found = self.hardware.as_found(address)?;
+        let function =
+            inventory.function(address).ok_or_else(|| model::no_such_function(address))?;
+        let device = StoredDevice {
+            id: Uuid::new_v4(),
+            name,
+            address,
+            kind: function.kind(),
+            fingerprint: found.fingerprint,
+            tags: request.tags,
+            created_at: Timestamp::now(),
+        };
+        let _allocation = lock(&self.journal.allocation);
+        for other in self.store.read(StoredDevice::all)? {
+            if other.address == address || other.name == device.name {
+                return Err(registered(&other));
+            }
+        }
+        self.store.write(Durability::Power, |tx| device.insert(tx))?;
+        Ok(show(device, &Observed::of(inventory)))
+    }
+
+    /// The registered devices that have all these tags.
+    ///
+    /// # Errors
+    /// Where the host cannot be read.
+    pub fn all(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Device>, Refusal> {
+        let devices = self.store.read(StoredDevice::all)?;
+        let devices: Vec<StoredDevice> =
+            devices.into_iter().filter(|device| has_tags(&device.tags, tags)).collect();
+        let observed = self.observe(&devices)?;
+        Ok(devices.into_iter().map(|device| show(device, &observed)).collect())
+    }
+
+    /// A registered device by id, name or address.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn find(&self, key: &str) -> Result<Device, Refusal> {
+        let device = registrations::find(&self.store, key)?;
+        let observed = self.observe(std::slice::from_ref(&device))?;
+        Ok(show(device, &observed))
+    }
+
+    /// What the states of devices are derived from.
+    fn observe(&self, devices: &[StoredDevice]) -> Result<Observed, Refusal> {
+        let mut observed = Observed::of(self.hardware.inventory()?);
+        (observed.claims, observed.health) =
+            self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
+        let assemblies =
+            devices.iter().filter_map(|d| Assembly::of(&observed.inventory, d.address));
+        let all: BTreeSet<Address> = assemblies
+            .flat_map(|assembly| assembly.taken().map(|member| member.address).collect::<Vec<_>>())
+            .collect();
+        // Devices are shown also where their users or marks cannot be read.
+        if !all.is_empty() {
+            let all: Vec<Address> = all.into_iter().collect();
+            observed.holders = self.hardware.host.holders(&all).unwrap_or_default();
+            observed.marked = self.marks.marked(&all).unwrap_or_default();
+        }
+        Ok(observed)
+    }
+
+    /// Deletes a registration.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`.
+    pub fn delete(&self, key: &str) -> Result<(), Refusal> {
+        let _allocation = lock(&self.journal.allocation);
+        let device = registrations::find(&self.store, key)?;
+        let claims = self.store.read(StoredClaim::all)?;
+        if let Some(claim) = claims.iter().find(|claim| claim.device == Some(device.id)) {
+            let owner = &claim.claim.owner;
+            return Err(Refusal::new(
+                Code::InUse,
+                format!("the device {:?} is attached ({} {})", device.name, owner.kind, owner.id),
+                format!(
+                    "delete the instance first; where there is none any more: handover device clear {}",
+                    device.name
+                ),
+            ));
+        }
+        self.store.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
+    }
+}
+
+fn default_name(address: Address) -> String {
+    format!("pci-{}", address.to_string().replace([':', '.'], "-"))
+}
+
+fn registered(other: &StoredDevice) -> Refusal {
+    Refusal::new(
+        Code::Conflict,
+        format!("{} is registered as {:?} already", other.address, other.name),
+        format!("use it, or `handover device rm {}` first", other.name),
+    )
+}

@@ -1,0 +1,84 @@
+//! How a registered device is: free, claimed, used by others, or in need of attention.
+
+use std::collections::BTreeMap;
+
+use model::{Address, Assembly, Claim, Holder, Inventory, Refusal};
+
+use crate::store::{Health, StoredClaim, StoredDevice};
+use crate::{Device, DeviceState, HealthState};
+
+/// What the states of devices are derived from.
+pub struct Observed {
+    pub inventory: Inventory,
+    pub claims: Vec<StoredClaim>,
+    pub health: Vec<Health>,
+    pub holders: Vec<Holder>,
+    /// Functions with a mark that is not one of our claims', and why they are not free.
+    pub marked: BTreeMap<Address, Refusal>,
+}
+
+impl Observed {
+    pub const fn of(inventory: Inventory) -> Self {
+        Self {
+            inventory,
+            claims: Vec::new(),
+            health: Vec::new(),
+            holders: Vec::new(),
+            marked: BTreeMap::new(),
+        }
+    }
+
+    /// How a device is, and why it is not free.
+    fn state(&self, device: &StoredDevice) -> (DeviceState, Option<String>) {
+        let assembly = Assembly::of(&self.inventory, device.address);
+        let mut functions = vec![device.address];
+        functions.extend(assembly.iter().flat_map(|all| all.taken().map(|member| member.address)));
+        if let Some(health) = self.health.iter().find(|h| functions.contains(&h.address)) {
+            let state = match health.state {
+                HealthState::Wedged => DeviceState::Wedged,
+                HealthState::Quarantined => DeviceState::Quarantined,
+            };
+            return (state, Some(format!("{} (since {})", health.reason, health.since)));
+        }
+        if assembly.is_none() {
+            return (DeviceState::Absent, Some("it is not on the host now".into()));
+        }
+        let claim = self.claims.iter().find(|claim| concerns(&claim.claim, &functions));
+        if let Some(claim) = claim {
+            return (DeviceState::Claimed, Some(format!("by {}", claim.claim.owner)));
+        }
+        if let Some(holder) = self.holders.iter().find(|h| functions.contains(&h.address)) {
+            return (DeviceState::Foreign, Some(format!("{} ({})", holder.user, holder.by)));
+        }
+        if let Some(why) = functions.iter().find_map(|address| self.marked.get(address)) {
+            return (DeviceState::Foreign, Some(why.message.clone()));
+        }
+        (DeviceState::Free, None)
+    }
+}
+
+/// Whether a claim has one of these functions, or a part of one.
+pub fn concerns(claim: &Claim, functions: &[Address]) -> bool {
+    functions.iter().any(|address| claim.covers(*address) || claim.pins(*address))
+}
+
+pub fn show(device: StoredDevice, observed: &Observed) -> Device {
+    let function = observed.inventory.function(device.address);
+    let attached = observed.claims.iter().find(|claim| claim.device == Some(device.id));
+    let (state, state_reason) = observed.state(&device);
+    Device {
+        id: device.id,
+        name: device.name,
+        address: device.address,
+        kind: device.kind,
+        vendor: device.fingerprint.vendor,
+        device: device.fingerprint.device,
+        iommu_group: function.and_then(|function| function.iommu_group),
+        bound_to_vfio: function.is_some_and(model::Function::on_vfio),
+        attached_to: attached.and_then(StoredClaim::instance),
+        state,
+        state_reason,
+        created_at: device.created_at,
+        tags: device.tags,
+    }
+}

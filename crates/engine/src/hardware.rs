@@ -1,0 +1,94 @@
+//! The host's devices as they are now, and who uses them. Reads only; errors of the host become refusals.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Address, AsFound, Holder, Host, Inventory, Lock, Refusal};
+
+use crate::eviction::would_go;
+use crate::refusals;
+
+/// How often to check whether a worker has left the kernel.
+const RECHECK: Duration = Duration::from_millis(20);
+
+/// The host's devices.
+pub struct Hardware {
+    pub host: Arc<dyn Host>,
+}
+
+impl Hardware {
+    pub fn inventory(&self) -> Result<Inventory, Refusal> {
+        self.host.inventory().map_err(|error| refusals::unreadable(&error))
+    }
+
+    /// The hardware, as far as choosing and planning need it.
+    pub fn sketch(&self) -> Result<Inventory, Refusal> {
+        self.host.sketch().map_err(|error| refusals::unreadable(&error))
+    }
+
+    pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
+        self.host.functions(addresses).map_err(|error| refusals::unreadable(&error))
+    }
+
+    /// How a function is now: driver, override, fingerprint.
+    pub fn as_found(&self, address: Address) -> Result<AsFound, Refusal> {
+        let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
+        found.into_iter().next().ok_or_else(|| model::no_such_function(address))
+    }
+
+    /// All who use one of these functions.
+    pub fn holders(&self, taken: &[Address]) -> Result<Vec<Holder>, Refusal> {
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
+    }
+
+    /// Refuses functions that are in use. With `evict`, users that can be asked to end do not count.
+    pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
+        let first = users(&self.holders(taken)?, evict).into_values().next();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Waits until no worker, perhaps of a daemon that died, is inside the kernel at one of these functions, or until the time
+    /// is over. Returns those at which one still is.
+    pub fn wait_for_workers(
+        &self,
+        functions: impl IntoIterator<Item = Address>,
+        patience: Duration,
+    ) -> Result<Vec<Address>, Refusal> {
+        let until = Instant::now() + patience;
+        let mut waiting = Vec::new();
+        for address in functions {
+            while self.any_locked([address])? {
+                if Instant::now() >= until {
+                    waiting.push(address);
+                    break;
+                }
+                std::thread::sleep(RECHECK);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Whether a worker is still inside the kernel at one of these functions.
+    pub fn any_locked(
+        &self,
+        functions: impl IntoIterator<Item = Address>,
+    ) -> Result<bool, Refusal> {
+        for address in functions {
+            let locked = self.host.is_locked(&Lock::Function(address));
+            if locked.map_err(|error| refusals::unreadable(&error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The functions in use, each with the refusal; users that would end when asked to do not count with `evict`.
+pub fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
+    let others = holders.iter().filter(|holder| !would_go(holder, evict));
+    others.map(|holder| (holder.address, refusals::used(holder))).collect()
+}

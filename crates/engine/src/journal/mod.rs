@@ -1,0 +1,230 @@
+//! The journal: opens and closes operations, gives turns on their subjects, and makes steps with a record before and after.
+//! It owns the tables `operations` and `steps`. The state machine of an operation is drawn in `docs/design.md`.
+
+mod perform;
+mod turns;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use model::{Host, HostLock, Refusal};
+use rusqlite::Transaction;
+use uuid::Uuid;
+
+pub use perform::StepError;
+pub use turns::{Turn, Turns};
+
+use crate::lock::lock;
+use crate::refusals;
+use crate::store::{Durability, OpenOperation, Store};
+use crate::{JournalEvent, Observer, OperationKind, Outcome};
+
+/// How long to wait for the turn of a subject whose operation was left open.
+const SOON: Duration = Duration::from_millis(500);
+
+/// Ends operations that were left open. The journal alone cannot: what an operation undoes is another part's.
+pub trait CompletesOperations: Send + Sync {
+    /// Ends the open operations of a subject. The caller has the subject's turn.
+    ///
+    /// # Errors
+    /// Where the journal still cannot be written.
+    fn complete(&self, subject: Uuid) -> Result<(), Refusal>;
+}
+
+/// Operations and their steps.
+pub struct Journal {
+    pub store: Arc<Store>,
+    host: Arc<dyn Host>,
+    observer: Arc<dyn Observer>,
+    /// The id of this boot.
+    pub boot: String,
+    pub turns: Turns,
+    /// Locked from the last check that devices are free to the commit that takes them, and nowhere else.
+    pub allocation: Mutex<()>,
+    /// How long recovery waits for a worker of a dead daemon at most.
+    pub patience: Mutex<Duration>,
+    /// How long an operation under way waits at most for a journal that cannot be written.
+    journal_patience: Mutex<Duration>,
+    /// Subjects whose operation ended on the host and is still open in the record.
+    left_open: Mutex<BTreeSet<Uuid>>,
+    completer: OnceLock<Weak<dyn CompletesOperations>>,
+    changes: Mutex<u64>,
+    changed: Condvar,
+    // Kept until everything else is closed.
+    _lock: Box<dyn HostLock>,
+}
+
+impl Journal {
+    pub fn new(
+        store: Arc<Store>,
+        host: Arc<dyn Host>,
+        observer: Arc<dyn Observer>,
+        journal_patience: Duration,
+        host_lock: Box<dyn HostLock>,
+    ) -> Result<Self, Refusal> {
+        let boot = host.boot_id().map_err(|error| refusals::unreadable(&error))?;
+        Ok(Self {
+            store,
+            host,
+            observer,
+            boot,
+            turns: Turns::default(),
+            allocation: Mutex::default(),
+            patience: Mutex::new(Duration::from_secs(90)),
+            journal_patience: Mutex::new(journal_patience),
+            left_open: Mutex::default(),
+            completer: OnceLock::new(),
+            changes: Mutex::default(),
+            changed: Condvar::new(),
+            _lock: host_lock,
+        })
+    }
+
+    /// Sets who ends operations that were left open; the first one stays.
+    pub fn completed_by(&self, completer: Weak<dyn CompletesOperations>) {
+        self.completer.get_or_init(|| completer);
+    }
+
+    /// The subject's turn, after an operation that was left open on it is ended.
+    pub fn turn_of(&self, subject: Uuid) -> Result<Turn<'_>, Refusal> {
+        let turn = self.turns.take(subject);
+        if self.is_left_open(subject) {
+            let completer = self.completer.get().and_then(Weak::upgrade);
+            completer.map_or(Ok(()), |completer| completer.complete(subject))?;
+        }
+        Ok(turn)
+    }
+
+    pub fn is_left_open(&self, subject: Uuid) -> bool {
+        lock(&self.left_open).contains(&subject)
+    }
+
+    pub fn is_left_open_no_more(&self, subject: Uuid) {
+        lock(&self.left_open).remove(&subject);
+    }
+
+    /// The turn of a subject whose operation was left open, if it is free soon: the thread that watched its machine may have
+    /// it for a moment.
+    pub fn turn_left_open(&self, subject: Uuid) -> Option<Turn<'_>> {
+        let until = Instant::now() + SOON;
+        while self.is_left_open(subject) && Instant::now() < until {
+            if let Some(turn) = self.turns.try_take(subject) {
+                return Some(turn);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.turns.try_take(subject)
+    }
+
+    /// How long restoring waits for this daemon's own workers. Those that missed their deadline are not waited for, but a
+    /// fork in another thread has a worker's lock open for a moment longer.
+    pub fn moment(&self) -> Duration {
+        Duration::from_secs(1).min(*lock(&self.patience))
+    }
+
+    /// Wakes those who wait for a change of an instance's state.
+    pub fn notify(&self) {
+        *lock(&self.changes) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until something changed since `seen`, or `until`; returns what to compare with the next time.
+    pub fn wait_for_change(&self, seen: u64, until: Instant) -> u64 {
+        let mut changes = lock(&self.changes);
+        while *changes == seen {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            changes =
+                self.changed.wait_timeout(changes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *changes
+    }
+
+    pub fn reached(&self, event: &JournalEvent) {
+        self.observer.reached(event);
+    }
+
+    /// Limits how long a write of an operation under way is retried; a write while none is under way is limited to that too.
+    pub fn limit_journal_patience(&self, most: Duration) -> Result<(), Refusal> {
+        *lock(&self.journal_patience) = most;
+        self.store.limit_patience(most)
+    }
+
+    /// Writes what belongs to an operation under way. The host is between two states, so a journal that cannot be written
+    /// is retried for longer; an operation that has waited in vain does not wait again.
+    pub fn write_for<T>(
+        &self,
+        operation: &OpenOperation,
+        durability: Durability,
+        writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Refusal> {
+        let patience = match operation.has_waited_in_vain() {
+            true => Duration::ZERO,
+            false => *lock(&self.journal_patience),
+        };
+        let written = self.store.write_patiently(durability, patience, writing);
+        if written.is_err() {
+            operation.wait_no_longer();
+        }
+        written
+    }
+
+    /// Records an operation, with what else must be recorded together with it. The caller has the subject's turn: an
+    /// operation that is open while the turn is free was left behind.
+    pub fn open_operation(
+        &self,
+        kind: OperationKind,
+        subject: Uuid,
+        together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<OpenOperation, Refusal> {
+        self.open_operation_as(Durability::Power, kind, subject, together)
+    }
+
+    /// Records an operation; one that is acknowledged only when it has ended need not outlast a loss of power before.
+    pub fn open_operation_as(
+        &self,
+        durability: Durability,
+        kind: OperationKind,
+        subject: Uuid,
+        mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<OpenOperation, Refusal> {
+        self.store.expect_room()?;
+        let operation = self.store.write(durability, |tx| {
+            together(tx)?;
+            OpenOperation::open(tx, kind, subject, &self.boot)
+        })?;
+        self.reached(&JournalEvent::Opened { subject, operation: kind });
+        self.notify();
+        Ok(operation)
+    }
+
+    /// Records an operation's end, with what else becomes true with it. Where that fails, the operation stays open, and
+    /// recovery ends it later ([`CompletesOperations`]).
+    pub fn close_operation(
+        &self,
+        operation: &OpenOperation,
+        outcome: Outcome,
+        error: Option<&str>,
+        mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), Refusal> {
+        let written = if operation.must_stay_open() {
+            Err(refusals::journal_behind())
+        } else {
+            self.write_for(operation, Durability::Power, |tx| {
+                together(tx)?;
+                operation.close(tx, outcome, error)
+            })
+        };
+        if let Err(refusal) = written {
+            lock(&self.left_open).insert(operation.subject);
+            return Err(refusals::end_not_recorded(operation, &refusal));
+        }
+        self.reached(&JournalEvent::Closed {
+            subject: operation.subject,
+            operation: operation.kind,
+            outcome,
+        });
+        self.notify();
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! Finding registered devices by what a person calls them.
+
+use model::{Address, Refusal};
+use uuid::Uuid;
+
+use crate::refusals;
+use crate::store::{Store, StoredDevice};
+
+/// A registration by name, id or address.
+pub fn find(store: &Store, key: &str) -> Result<StoredDevice, Refusal> {
+    let devices = store.read(StoredDevice::all)?;
+    let id: Option<Uuid> = key.parse().ok();
+    let address: Option<Address> = key.parse().ok();
+    let by_name = devices.iter().position(|device| device.name == key);
+    let found = by_name.or_else(|| {
+        devices.iter().position(|device| Some(device.id) == id || Some(device.address) == address)
+    });
+    found
+        .and_then(|index| devices.into_iter().nth(index))
+        .ok_or_else(|| refusals::no_such("device", key, "handover device ls"))
+}
+
+/// The address of a function that is named by it, or by the name or id of its registration.
+pub fn address_of(store: &Store, key: &str) -> Result<Address, Refusal> {
+    match key.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => find(store, key).map(|device| device.address),
+    }
+}

@@ -1,4 +1,4 @@
-//! The engine as the faces see it: a front door to its parts.
+//! The engine's public handle, which opens the state and gives access to its parts.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::vf_counts::VfCounts;
 use crate::{Config, Observer, Operation, RecoveryReport, Resources};
 
-/// All that must survive a crash, behind one handle. Cloning it is cheap; its methods, and those of its parts, block.
+/// A handle to all state that must survive a crash. Cloning is cheap; its methods, and those of its parts, block.
 ///
 /// Each part owns its tables of the store: no other part writes them.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub struct Engine {
     parts: Arc<Parts>,
 }
 
-/// The parts, the lower ones first: none knows those after it.
+/// The parts, lower ones first: a part uses only those before it.
 struct Parts {
     store: Arc<Store>,
     journal: Arc<Journal>,
@@ -42,33 +42,34 @@ struct Parts {
     config: Arc<Config>,
 }
 
-/// An engine that is not kept alive: for observers, which the engine itself holds.
+/// A weak reference to an engine, for observers, which the engine itself holds.
 #[derive(Clone)]
 pub struct WeakEngine {
     parts: Weak<Parts>,
 }
 
 impl WeakEngine {
-    /// The engine, while it exists.
+    /// The engine, if it still exists.
     #[must_use]
     pub fn upgrade(&self) -> Option<Engine> {
         self.parts.upgrade().map(|parts| Engine { parts })
     }
 }
 
-/// Every method, also of the parts, refuses with `state_unusable` where the store fails, besides what it says itself.
+/// Every method, also of the parts, refuses with `state_unusable` if the store fails, besides the errors that it names.
 impl Engine {
-    /// Opens the state, or creates it.
+    /// Opens the state directory, or creates it.
     ///
     /// # Errors
-    /// `state_unusable` where it is damaged or of a newer version, `state_locked` where another process has the host or the state.
+    /// `state_unusable` if the state is damaged or of a newer version; `state_locked` if another process has locked the
+    /// host or the state.
     pub fn open(
         config: Config,
         host: Arc<dyn Host>,
         launchers: Vec<Arc<dyn Launcher>>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Refusal> {
-        // Before the store: another process that changes this host's devices can have its state elsewhere.
+        // Before the store: another Handover on this host can have its state elsewhere.
         let host_lock =
             host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
         let store = Arc::new(Store::open(&config.state_dir)?);
@@ -123,7 +124,7 @@ impl Engine {
             journal.clone(),
         ));
         let completer: Weak<dyn CompletesOperations> = Arc::downgrade(&recovery) as _;
-        journal.completed_by(completer);
+        journal.set_completer(completer);
         let parts = Parts {
             store,
             journal,
@@ -151,13 +152,13 @@ impl Engine {
         &self.parts.claims
     }
 
-    /// Registered devices, and devices that no claim has.
+    /// Registered devices, and the return of unclaimed ones.
     #[must_use]
     pub fn devices(&self) -> &Devices {
         &self.parts.devices
     }
 
-    /// How many virtual functions devices have.
+    /// Configured numbers of virtual functions.
     #[must_use]
     pub fn vf_counts(&self) -> &VfCounts {
         &self.parts.vf_counts
@@ -169,36 +170,37 @@ impl Engine {
         &self.parts.images
     }
 
-    /// Instances: machines of ours.
+    /// Instances.
     #[must_use]
     pub fn instances(&self) -> &Instances {
         &self.parts.instances
     }
 
-    /// Finishes or undoes what an earlier daemon left open, and finds its machines. Once, before anything is served.
+    /// Finishes or rolls back what an earlier daemon left open, and finds its machines. Call it once, before serving
+    /// requests.
     ///
     /// # Errors
-    /// Where the store or the host cannot be read; what cannot be undone is in the report.
+    /// If the store or the host cannot be read. What cannot be rolled back is in the report.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
         self.parts.recovery.recover()
     }
 
-    /// Compares claims, machines and the host again. What can be fixed is fixed; the rest is in the report.
+    /// Compares claims and machines with the host. Fixes what it can; the rest is in the report.
     ///
     /// # Errors
-    /// Where the store or the host cannot be read.
+    /// If the store or the host cannot be read.
     pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
         self.parts.recovery.reconcile()
     }
 
-    /// What the last [`recover`](Self::recover) or [`reconcile`](Self::reconcile) found; `None` before the first.
+    /// The report of the last [`recover`](Self::recover) or [`reconcile`](Self::reconcile); `None` before the first.
     #[must_use]
     pub fn last_report(&self) -> Option<RecoveryReport> {
         self.parts.recovery.last_report()
     }
 
-    /// Ends the operations that were left open while the journal could not be written, then quarantines the functions of
-    /// prepared claims that do not answer any more. Returns the latter, each with the reason.
+    /// Ends the operations that were left open while the journal could not be written, then quarantines functions of
+    /// prepared claims that no longer answer. Returns these functions, each with the reason.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -206,18 +208,19 @@ impl Engine {
         self.parts.recovery.check_claims()
     }
 
-    /// Cancels all claims that are being prepared, because the daemon stops; changes are rolled back.
+    /// Cancels all claims that are being prepared, for shutdown; their changes are rolled back.
     pub fn cancel_all(&self) {
         self.parts.journal.turns.cancel_all();
     }
 
-    /// Limits how long recovery waits for a worker of a dead daemon: 90 s by default, for all of a claim's devices together.
+    /// Limits how long recovery waits for workers of a dead daemon: 90 s by default, for all devices of a claim
+    /// together.
     pub fn limit_patience(&self, most: Duration) {
         *lock(&self.parts.journal.patience) = most;
     }
 
-    /// Limits how long an operation under way waits for a journal that cannot be written, before it is rolled back:
-    /// [`Config::journal_timeout`] by default. While none is under way, a write is retried for 5 s at most.
+    /// Limits how long a running operation retries writes to the journal before it is rolled back:
+    /// [`Config::journal_timeout`] by default. Other writes are retried for at most 5 s.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -225,13 +228,13 @@ impl Engine {
         self.parts.journal.limit_journal_patience(most)
     }
 
-    /// Limits how many parts of a claim are prepared at the same time: 16 by default. With one, the order of all steps is
-    /// the plan's.
+    /// Limits how many parts of a claim are prepared in parallel: 16 by default. With 1, all steps run in the plan's
+    /// order.
     pub fn limit_at_once(&self, most: usize) {
         self.parts.claims.limit_at_once(most);
     }
 
-    /// The latest operations with their steps, latest first.
+    /// The latest `limit` operations with their steps, latest first.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -239,32 +242,32 @@ impl Engine {
         self.parts.store.read(|from| Operation::latest(from, limit))
     }
 
-    /// What the host has, and what is allocated.
+    /// The host's resources, and what of them is allocated.
     ///
     /// # Errors
-    /// Where the host cannot be read.
+    /// If the host cannot be read.
     pub fn resources(&self) -> Result<Resources, Refusal> {
         let parts = &self.parts;
         resources::resources(&parts.store, &parts.hardware, &parts.devices, &parts.config)
     }
 
-    /// The hardware as it is now.
+    /// A snapshot of the host's hardware.
     ///
     /// # Errors
-    /// Where the host cannot be read.
+    /// If the host cannot be read.
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.parts.hardware.inventory()
     }
 
-    /// These functions as they are now, without the rest of the host.
+    /// A snapshot of these functions only.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
         self.parts.hardware.functions(addresses)
     }
 
-    /// The launchers, and whether they can be used here.
+    /// The launchers, each with its availability on this host.
     #[must_use]
     pub fn hypervisors(&self) -> Vec<(&'static str, Availability)> {
         self.parts.instances.hypervisors()

@@ -1,17 +1,17 @@
-//! Which users of a device can be asked to end: a process, if the claim allows that, and NVIDIA's persistence daemon, which
-//! keeps GPUs initialized for no one.
+//! Which users of a device can be evicted: processes, if the claim allows it, and always NVIDIA's persistence daemon,
+//! which only keeps GPUs initialized.
 
 use model::Holder;
 
 /// The program that keeps NVIDIA GPUs initialized.
 const PERSISTENCE_DAEMON: &str = "nvidia-persistenced";
 
-/// A process's name is cut to 15 bytes in `/proc/PID/comm` (`TASK_COMM_LEN`).
+/// `/proc/PID/comm` truncates names to 15 bytes (`TASK_COMM_LEN`).
 const COMM_LENGTH: usize = 15;
 
-/// Whether a user of a device would be asked to end.
-pub fn would_go(holder: &Holder, evict: bool) -> bool {
-    is_persistence_daemon(holder) || (evict && can_be_asked(holder))
+/// Whether a user of a device is evicted. `evict`: the claim allows to evict processes.
+pub fn is_evictable(holder: &Holder, evict: bool) -> bool {
+    is_persistence_daemon(holder) || (evict && can_ask_to_exit(holder))
 }
 
 pub fn is_persistence_daemon(holder: &Holder) -> bool {
@@ -20,7 +20,7 @@ pub fn is_persistence_daemon(holder: &Holder) -> bool {
     program.is_some() && (program == Some(PERSISTENCE_DAEMON) || program == cut)
 }
 
-/// Only a process can be asked; a mount, a route or an array is ended by a person. A VMM is not asked: its machine would end.
-fn can_be_asked(holder: &Holder) -> bool {
+/// Only processes can be asked to exit, not mounts, routes or arrays. VMMs are never asked: their machines would stop.
+fn can_ask_to_exit(holder: &Holder) -> bool {
     holder.pid.is_some() && holder.started.is_some() && !holder.by.starts_with("/dev/vfio/")
 }

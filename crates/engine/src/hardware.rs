@@ -1,4 +1,4 @@
-//! The host's devices as they are now, and who uses them. Reads only; errors of the host become refusals.
+//! The current state of the host's devices, and their users. Read-only; errors of the host become refusals.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::{Address, AsFound, Holder, Host, Inventory, Lock, Refusal};
 
-use crate::eviction::would_go;
+use crate::eviction::is_evictable;
 use crate::refusals;
 
 /// How often to check whether a worker has left the kernel.
@@ -22,7 +22,7 @@ impl Hardware {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
     }
 
-    /// The hardware, as far as choosing and planning need it.
+    /// The inventory with only what choosing and planning need.
     pub fn sketch(&self) -> Result<Inventory, Refusal> {
         self.host.sketch().map_err(|error| refusals::unreadable(&error))
     }
@@ -31,13 +31,13 @@ impl Hardware {
         self.host.functions(addresses).map_err(|error| refusals::unreadable(&error))
     }
 
-    /// How a function is now: driver, override, fingerprint.
+    /// Current state of a function: driver, `driver_override`, fingerprint.
     pub fn as_found(&self, address: Address) -> Result<AsFound, Refusal> {
         let found = self.host.as_found(&[address]).map_err(|error| refusals::unreadable(&error))?;
         found.into_iter().next().ok_or_else(|| model::no_such_function(address))
     }
 
-    /// All who use one of these functions.
+    /// All users of these functions.
     pub fn holders(&self, taken: &[Address]) -> Result<Vec<Holder>, Refusal> {
         if taken.is_empty() {
             return Ok(Vec::new());
@@ -45,14 +45,14 @@ impl Hardware {
         self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 
-    /// Refuses functions that are in use. With `evict`, users that can be asked to end do not count.
+    /// Refuses functions that are in use. With `evict`, users that can be evicted do not count.
     pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
         let first = users(&self.holders(taken)?, evict).into_values().next();
         first.map_or(Ok(()), Err)
     }
 
-    /// Waits until no worker, perhaps of a daemon that died, is inside the kernel at one of these functions, or until the time
-    /// is over. Returns those at which one still is.
+    /// Waits until no worker, also of a dead daemon, is inside the kernel on these functions, or until the timeout.
+    /// Returns the functions that are still locked by a worker.
     pub fn wait_for_workers(
         &self,
         functions: impl IntoIterator<Item = Address>,
@@ -72,7 +72,7 @@ impl Hardware {
         Ok(waiting)
     }
 
-    /// Whether a worker is still inside the kernel at one of these functions.
+    /// Whether a worker is inside the kernel on any of these functions.
     pub fn any_locked(
         &self,
         functions: impl IntoIterator<Item = Address>,
@@ -87,8 +87,8 @@ impl Hardware {
     }
 }
 
-/// The functions in use, each with the refusal; users that would end when asked to do not count with `evict`.
+/// The functions in use, each with its refusal. With `evict`, users that can be evicted do not count.
 pub fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
-    let others = holders.iter().filter(|holder| !would_go(holder, evict));
+    let others = holders.iter().filter(|holder| !is_evictable(holder, evict));
     others.map(|holder| (holder.address, refusals::used(holder))).collect()
 }

@@ -1,4 +1,4 @@
-//! Images: accepted at once, imported by a thread.
+//! Images: recorded at once, imported in a background thread.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -16,12 +16,12 @@ use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
 
 /// Images: [`Engine::images`](crate::Engine::images). They own the table `images`.
 pub struct Images {
-    /// Itself, for threads that may outlive it.
+    /// Weak self-reference, for threads that may outlive it.
     me: Weak<Self>,
     store: Arc<Store>,
     journal: Arc<Journal>,
     config: Arc<Config>,
-    /// The files.
+    /// The image files.
     files: image::Store,
 }
 
@@ -31,12 +31,13 @@ impl Images {
         Arc::new_cyclic(|me| Self { me: me.clone(), store, journal, config, files })
     }
 
-    /// Fails the imports that a dead daemon left, and removes files that no image has. Returns what could not be removed.
+    /// Marks imports of a dead daemon as failed, and removes files without an image. Returns why, if files could not be
+    /// removed.
     pub(crate) fn recover(&self) -> Result<Option<String>, Refusal> {
         let known = self.store.write(Durability::Power, |tx| {
             StoredImage::fail_unfinished(
                 tx,
-                "the daemon ended during the import; import it again",
+                "the daemon stopped during the import; import it again",
             )?;
             StoredImage::all(tx)
         })?;
@@ -44,18 +45,18 @@ impl Images {
         Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
     }
 
-    /// Where the files of an image are.
+    /// Paths of an image's files.
     pub(crate) fn paths(&self, id: Uuid) -> image::Files {
         self.files.paths(id)
     }
 
-    /// Where a face puts files that it receives for an import.
+    /// Directory for files that are uploaded for an import.
     #[must_use]
     pub fn staging_dir(&self) -> PathBuf {
         self.config.state_dir.join("staging")
     }
 
-    /// Accepts an image, and imports it in the background.
+    /// Records an image and imports it in the background.
     ///
     /// # Errors
     /// `invalid_name`, `invalid_request`, `already_exists`.
@@ -94,7 +95,7 @@ impl Images {
         Ok(image)
     }
 
-    /// Records an image under its name. One that failed makes room.
+    /// Records an image under its name. Replaces an earlier image of that name if its import failed.
     fn accept(&self, stored: &StoredImage) -> Result<(), Refusal> {
         let _allocation = lock(&self.journal.allocation);
         let name = &stored.image.name;
@@ -102,8 +103,8 @@ impl Images {
         if other.as_ref().is_some_and(|other| other.image.status != ImageStatus::Failed) {
             return Err(Refusal::new(
                 Code::AlreadyExists,
-                format!("there is an image {name:?} already"),
-                format!("choose another name, or `handover image rm {name}` first"),
+                format!("an image named {name:?} already exists"),
+                format!("choose another name, or run `handover image rm {name}` first"),
             ));
         }
         self.store.write(Durability::Power, |tx| {
@@ -117,7 +118,7 @@ impl Images {
     fn import_in_thread(&self, mut stored: StoredImage, parts: Parts) -> Result<(), Refusal> {
         let (me, files) = (self.me.clone(), self.files.clone());
         let record = move |stored: &StoredImage| {
-            // An engine that is gone leaves the image to the next one's recovery.
+            // Without an engine, the next start's recovery marks the import as failed.
             let Some(images) = me.upgrade() else { return };
             let written = images.store.write(Durability::Power, |tx| stored.update(tx));
             if let Err(error) = written {
@@ -182,18 +183,18 @@ impl Images {
             return Err(Refusal::new(
                 Code::InUse,
                 format!("the instance {:?} uses the image {name:?}", user.instance.name),
-                format!("handover instance delete {}", user.instance.name),
+                format!("run `handover instance delete {}` first", user.instance.name),
             ));
         }
         if matches!(stored.image.status, ImageStatus::Pending | ImageStatus::Converting) {
             return Err(Refusal::new(
                 Code::InUse,
                 format!("the image {name:?} is being imported"),
-                "wait until it is ready or has failed",
+                "wait until the import ends",
             ));
         }
         self.store.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
-        // What a crash between the two leaves is swept at the next start.
+        // Files left by a crash in between are removed at the next start.
         Ok(self.files.remove(stored.id)?)
     }
 }

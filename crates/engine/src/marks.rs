@@ -1,4 +1,5 @@
-//! The marks on functions: what another Handover claimed is not taken, and what is marked for no reason is told.
+//! The marks of claims on functions. Functions claimed by another Handover are refused; marks without a claim are
+//! reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,22 +14,22 @@ use crate::refusals;
 use crate::store::{Store, StoredClaim};
 use crate::{OperationKind, Outcome};
 
-/// Whose a mark is.
+/// Which claim a mark belongs to.
 pub enum Marked {
-    /// One of this store's claims.
+    /// A claim of this store.
     Claim,
-    /// No claim: this store has no record of it.
+    /// No claim: the mark names this store, which has no such claim.
     Nothing,
-    /// Another store's claim.
+    /// A claim of another store.
     Another,
 }
 
-/// The marks on functions.
+/// Reads and clears the marks on functions.
 pub struct Marks {
     store: Arc<Store>,
     journal: Arc<Journal>,
     hardware: Arc<Hardware>,
-    /// The state directory, as marks name it.
+    /// The absolute state directory, as written in marks.
     state_dir: String,
 }
 
@@ -43,7 +44,7 @@ impl Marks {
         Self { store, journal, hardware, state_dir: dir.to_string_lossy().into_owned() }
     }
 
-    /// The mark of a claim of this store.
+    /// The mark for a claim of this store.
     pub fn mark_of(&self, claim: Uuid) -> Mark {
         Mark { store: self.store.id(), claim, state_dir: self.state_dir.clone() }
     }
@@ -53,7 +54,7 @@ impl Marks {
         self.hardware.host.marks(functions).map_err(|error| refusals::unreadable(&error))
     }
 
-    /// Whose a mark is that was just read.
+    /// Which claim a mark that was just read belongs to.
     pub fn whose(&self, address: Address, mark: &Mark) -> Result<Marked, Refusal> {
         if mark.store != self.store.id() {
             return Ok(Marked::Another);
@@ -61,12 +62,13 @@ impl Marks {
         if self.store.read(|from| StoredClaim::by_id(from, mark.claim))?.is_some() {
             return Ok(Marked::Claim);
         }
-        // A claim is deleted after its marks: one that was released since the mark was read left none.
+        // A claim is deleted after its marks. If it was released since the mark was read, the mark is gone too.
         let still = self.marks(&[address])?.get(&address) == Some(mark);
         Ok(if still { Marked::Nothing } else { Marked::Claim })
     }
 
-    /// The functions that cannot be had for the mark on them. What this store's claims have is for others to tell.
+    /// The functions that a mark makes unavailable, each with its refusal. Claims of this store are not considered:
+    /// other checks refuse those.
     pub fn marked(&self, functions: &[Address]) -> Result<BTreeMap<Address, Refusal>, Refusal> {
         let mut marked = BTreeMap::new();
         for (address, mark) in self.marks(functions)? {
@@ -80,7 +82,8 @@ impl Marks {
         Ok(marked)
     }
 
-    /// The functions with a mark of this store's of which no claim is recorded: a backup of the store was put back.
+    /// The functions with a mark of this store for a claim that is not recorded: an older backup of the store was
+    /// restored.
     pub fn marked_by_nothing(
         &self,
         functions: &[Address],
@@ -94,7 +97,7 @@ impl Marks {
         Ok(marks)
     }
 
-    /// Refuses a function that another store's claim has.
+    /// Refuses a function that a claim of another store has.
     pub fn expect_no_other_store(&self, address: Address) -> Result<(), Refusal> {
         match self.marks(&[address])?.get(&address) {
             Some(mark) if mark.store != self.store.id() => {
@@ -104,8 +107,8 @@ impl Marks {
         }
     }
 
-    /// A person says that nobody needs these functions' marks, of another store's claims or of none. The other Handover does
-    /// not run: the host's lock is ours. Gives what was done, in words.
+    /// Removes these functions' marks of other stores and of claims that are not recorded; a person asked for it. The
+    /// other Handover is not running, because this one has the host's lock. Returns a note for each mark.
     pub fn clear_marks(&self, functions: &[Address]) -> Result<Vec<String>, Refusal> {
         let mut unneeded = Vec::new();
         for (address, mark) in self.marks(functions)? {
@@ -113,7 +116,7 @@ impl Marks {
                 Marked::Claim => {}
                 Marked::Nothing => unneeded.push((address, mark)),
                 Marked::Another => {
-                    // Its machine can run without it.
+                    // Its machine may still run without that Handover.
                     self.hardware.expect_no_holder(&[address], false)?;
                     unneeded.push((address, mark));
                 }
@@ -122,7 +125,7 @@ impl Marks {
         if unneeded.is_empty() {
             return Ok(Vec::new());
         }
-        // One that is cut off is not made again: that person sees that the mark is still there.
+        // Not repeated after a crash: the person sees that the mark is still there, and asks again.
         let subject = Uuid::new_v4();
         let _turn = self.journal.turns.take(subject);
         let operation = self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
@@ -146,17 +149,17 @@ impl Marks {
     fn cleared(&self, address: Address, mark: &Mark) -> String {
         if mark.store == self.store.id() {
             return format!(
-                "{address} was marked as the claim {}'s, of which nothing is recorded",
+                "{address}: removed the mark of claim {}, which is not recorded",
                 mark.claim
             );
         }
         format!(
-            "{address} was claimed by another Handover, which does not run now: {}; that claim has lost it",
+            "{address}: removed the mark of a claim of another Handover, which is not running: {}; that claim has lost it",
             mark.describe()
         )
     }
 
-    /// Refuses a claim of which something has another's mark by now.
+    /// Refuses a claim if one of its functions now has a foreign mark.
     pub fn expect_not_marked(&self, claim: &Claim) -> Result<(), Refusal> {
         let taken: Vec<Address> = claim.taken().collect();
         self.marked(&taken)?.into_values().next().map_or(Ok(()), Err)

@@ -1,4 +1,4 @@
-//! What the engine tells while it works.
+//! Events of the journal, for observers.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -6,43 +6,43 @@ use uuid::Uuid;
 use crate::action::Action;
 use crate::operation::{OperationKind, Outcome};
 
-/// A place in the journal: just after a commit, or between the host's change and the commit of its outcome.
+/// A boundary of the journal: just after a commit, or between a change of the host and the commit of its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum JournalEvent {
-    /// An operation was recorded and begins.
+    /// An operation was recorded and starts.
     Opened {
-        /// The instance or claim that it is about.
+        /// Id of the instance or claim that the operation changes.
         subject: Uuid,
-        /// What it does.
+        /// Kind of the operation.
         operation: OperationKind,
     },
-    /// The intent of a step is recorded; the host is not yet touched.
+    /// The intent of a step was recorded; the host is not changed yet.
     Intended {
-        /// The instance or claim that it is about.
+        /// Id of the instance or claim that the operation changes.
         subject: Uuid,
-        /// What will be done.
+        /// The step.
         action: Action,
     },
-    /// The host is changed; the outcome is not yet recorded.
+    /// The host was changed; the outcome is not recorded yet.
     Performed {
-        /// The instance or claim that it is about.
+        /// Id of the instance or claim that the operation changes.
         subject: Uuid,
-        /// What was done.
+        /// The step.
         action: Action,
     },
-    /// The outcome of a step is recorded.
+    /// The outcome of a step was recorded.
     Recorded {
-        /// The instance or claim that it is about.
+        /// Id of the instance or claim that the operation changes.
         subject: Uuid,
-        /// What was done.
+        /// The step.
         action: Action,
     },
-    /// An operation is recorded as ended.
+    /// The end of an operation was recorded.
     Closed {
-        /// The instance or claim that it is about.
+        /// Id of the instance or claim that the operation changes.
         subject: Uuid,
-        /// What it does.
+        /// Kind of the operation.
         operation: OperationKind,
         /// How it ended.
         outcome: Outcome,
@@ -50,27 +50,27 @@ pub enum JournalEvent {
 }
 
 impl JournalEvent {
-    /// The event in words, for progress.
+    /// A short description, for progress output.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Opened { operation, .. } => format!("{operation}: begins"),
+            Self::Opened { operation, .. } => format!("{operation}: started"),
             Self::Intended { action, .. } => action.describe(),
-            Self::Performed { action, .. } => format!("{}: made", action.describe()),
+            Self::Performed { action, .. } => format!("{}: performed", action.describe()),
             Self::Recorded { action, .. } => format!("{}: done", action.describe()),
             Self::Closed { operation, outcome, .. } => format!("{operation}: {}", outcome.word()),
         }
     }
 }
 
-/// Is told of every boundary of the journal, in the thread that works. It feeds progress and event streams; the crash
-/// tests end the process in it.
+/// Receives every event of the journal, in the thread that works on the operation. It feeds progress and event streams;
+/// crash tests end the process in it.
 pub trait Observer: Send + Sync {
-    /// A boundary was reached.
+    /// Called at each boundary of the journal; blocks the operation until it returns.
     fn reached(&self, event: &JournalEvent);
 }
 
-/// An observer that does nothing.
+/// An observer that ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

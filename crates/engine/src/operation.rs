@@ -1,5 +1,5 @@
-//! Operations as the journal has them: their kinds, their states, and the words by which these are stored. The states and
-//! what leads from one to another are drawn in `docs/design.md`, "State machines".
+//! Operations in the journal: their kinds and states, and the words by which these are stored. The state machine is
+//! drawn in `docs/design.md`, "State machines".
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::action::Action;
 
-/// What an operation does.
+/// Kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
@@ -21,17 +21,17 @@ pub enum OperationKind {
     Stop,
     /// Deletes an instance.
     Delete,
-    /// Makes a claim and prepares it.
+    /// Claims devices and prepares them.
     Claim,
     /// Prepares a reserved claim.
     Prepare,
-    /// Returns a claim's devices; the claim stays reserved.
+    /// Restores a claim's devices; the claim stays reserved.
     Unprepare,
-    /// Returns a claim's devices and removes the claim.
+    /// Restores a claim's devices and removes the claim.
     Release,
-    /// Retries what could not be returned before.
+    /// Retries a rollback that failed.
     Restore,
-    /// Returns devices that no claim has to their native drivers.
+    /// Returns unclaimed devices to their native drivers.
     #[serde(alias = "recover")]
     Return,
     /// Changes the number of a device's virtual functions.
@@ -83,11 +83,11 @@ impl fmt::Display for OperationKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It did what it is for.
+    /// It succeeded.
     Done,
     /// It failed, and its changes were rolled back.
     Undone,
-    /// It failed, and something is left for a person or a later retry.
+    /// It failed, and some changes could not be rolled back: they need a retry or manual attention.
     Failed,
 }
 
@@ -107,7 +107,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationState {
-    /// Under way, or left behind by a daemon that died or could not write the journal.
+    /// Running, or left open by a daemon that died or could not write the journal.
     Open,
     /// See [`Outcome::Done`].
     Done,
@@ -144,22 +144,22 @@ impl From<Outcome> for OperationState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepState {
-    /// Recorded, and perhaps made.
+    /// Recorded; it may have been performed.
     Intended,
-    /// Made.
+    /// Performed.
     Done,
     /// It failed, and may have changed something.
     Failed,
-    /// The host already was as the step would make it.
+    /// Nothing to do: the host was already in the step's end state.
     Skipped,
-    /// Made, and rolled back since.
+    /// Performed, then rolled back.
     Undone,
-    /// Of an earlier boot, with which its effect went.
+    /// Performed in an earlier boot; its effect ended with that boot.
     Void,
 }
 
 impl StepState {
-    /// Whether its effect may be on the host, so that it has to be undone.
+    /// Whether the step may have changed the host, so that it must be undone.
     #[must_use]
     pub const fn is_outstanding(self) -> bool {
         match self {
@@ -182,35 +182,35 @@ impl StepState {
     }
 }
 
-/// An operation as the journal has it.
+/// An operation in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Its number; later ones are greater.
+    /// Number; later operations have greater ones.
     pub id: i64,
-    /// What it does.
+    /// Kind.
     pub kind: OperationKind,
-    /// The instance or claim that it is about.
+    /// Id of the instance, claim or device configuration that it changes.
     pub subject: Uuid,
-    /// Whether it is under way, or how it ended.
+    /// Whether it is running, or how it ended.
     pub state: OperationState,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// What went wrong, where something did.
+    /// The error, if any.
     pub error: Option<String>,
-    /// Its steps in the order in which they were made.
+    /// Its steps, in order of execution.
     pub steps: Vec<OperationStep>,
 }
 
 /// One step of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationStep {
-    /// What was done.
+    /// What it does.
     pub action: Action,
-    /// How far it came.
+    /// State.
     pub state: StepState,
-    /// What went wrong, where something did.
+    /// The error, if any.
     pub error: Option<String>,
 }
 

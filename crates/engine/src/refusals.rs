@@ -1,20 +1,20 @@
-//! Refusals that several parts of the engine give, and how errors of the ports become them.
+//! Refusals shared by several parts of the engine, and the conversion of port errors to refusals.
 
 use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
 use crate::store::{Health, OpenOperation};
 use crate::{HealthState, OperationKind};
 
-/// There is no such thing of ours.
+/// No registration, image, claim or instance with this key exists; `listing` is the command that lists them.
 pub fn no_such(what: &str, key: &str, listing: &str) -> Refusal {
     Refusal::new(
         Code::NotFound,
         format!("there is no {what} {key:?}"),
-        format!("`{listing}` shows what there is"),
+        format!("`{listing}` lists what exists"),
     )
 }
 
-/// The host could not be looked at.
+/// The host's state could not be read.
 pub fn unreadable(error: &HostError) -> Refusal {
     match error {
         HostError::Gone { address } => model::no_such_function(*address),
@@ -27,26 +27,27 @@ pub fn unreadable(error: &HostError) -> Refusal {
     }
 }
 
-/// The host's lock cannot be had.
+/// The host's lock could not be taken.
 pub fn host_not_locked(error: &HostLockError) -> Refusal {
     match error {
         HostLockError::Held(_) => Refusal::new(
             Code::StateLocked,
             error.to_string(),
-            "go through that one's socket, or stop it: systemctl stop handover on the host, or its container",
+            "use the socket of that Handover, or stop it: `systemctl stop handover` on the host, or stop its container",
         ),
         HostLockError::Host(error) => unreadable(error),
     }
 }
 
-/// The users of these functions could not be found. No device is to blame for a process that does not answer.
+/// The users of these functions could not be found. A timeout here is a process's fault, so no device is marked as
+/// wedged.
 pub fn users_unknown(functions: &[Address], error: &HostError) -> Refusal {
     let HostError::Deadline { .. } = error else { return unreadable(error) };
     let functions: Vec<String> = functions.iter().map(ToString::to_string).collect();
     Refusal::new(
         Code::StepFailed,
         format!("timed out while looking for users of {}: {error}", functions.join(", ")),
-        "a process blocks the kernel: `ps -eo pid,stat,wchan,args | grep ' D'` shows it; end it, then try again",
+        "a process is stuck in the kernel: `ps -eo pid,stat,wchan,args | grep ' D'` shows it; end it, then retry",
     )
 }
 
@@ -57,13 +58,13 @@ pub fn step_failed(error: &HostError) -> Refusal {
         _ => Refusal::new(
             Code::StepFailed,
             error.to_string(),
-            "`dmesg` has the kernel's messages; changes rolled back",
+            "see `dmesg` for the kernel's messages; changes rolled back",
         ),
     }
 }
 
 /// A function needs manual attention.
-pub fn unwell(health: &Health) -> Refusal {
+pub fn unhealthy(health: &Health) -> Refusal {
     let Health { address, reason, .. } = health;
     let what = format!("{address} needs manual attention: {reason}");
     match health.state {
@@ -72,18 +73,18 @@ pub fn unwell(health: &Health) -> Refusal {
             Code::DeviceWedged,
             what,
             format!(
-                "cut the machine's power and see whether it comes back (`lspci -s {address}`); then \
-                 `handover device clear {address}`"
+                "power the host off and on and check that the device is back (`lspci -s {address}`); \
+                 then run `handover device clear {address}`"
             ),
         ),
     }
 }
 
-/// Somebody uses a function.
+/// A function is in use.
 pub fn used(holder: &Holder) -> Refusal {
     let remedy = match holder.pid {
-        Some(_) => "stop it first, or let Handover ask it to end with --evict",
-        None => "stop it first, and try again",
+        Some(_) => "stop it first, or use --evict so that Handover asks it to exit",
+        None => "stop it, then retry",
     };
     Refusal::new(
         Code::InUse,
@@ -98,35 +99,35 @@ pub fn marked_by_another(address: Address, mark: &Mark) -> Refusal {
         Code::InUse,
         format!("{address} is claimed by another Handover: {}", mark.describe()),
         format!(
-            "release it there: handover release {}; where that Handover is gone for good: handover device clear {address}",
+            "release it there: `handover release {}`; if that Handover is gone for good: `handover device clear {address}`",
             mark.claim
         ),
     )
 }
 
-/// A function has the mark of a claim of ours that is not there any more.
+/// A function has the mark of a claim of this store that is not recorded.
 pub fn marked_by_nothing(address: Address, mark: &Mark) -> Refusal {
     Refusal::new(
         Code::InUse,
-        format!("{address} is marked as the claim {}'s, of which nothing is recorded", mark.claim),
-        format!("handover recover {address}"),
+        format!("{address} has the mark of claim {}, which is not recorded", mark.claim),
+        format!("run `handover return {address}`"),
     )
 }
 
-/// A device does not answer.
+/// A device does not answer, or a step on it timed out.
 pub fn wedged(reason: &str) -> Refusal {
     Refusal::new(
         Code::DeviceWedged,
         reason,
-        "end what uses the device, or restart the host; then `handover device clear ADDRESS`",
+        "stop what uses the device, or reboot the host; then run `handover device clear ADDRESS`",
     )
 }
 
-/// What to do where a hypervisor cannot be used; `command` installs it, where that is known.
+/// The remedy for a hypervisor that cannot be used; `command` installs it, or is empty if unknown.
 pub fn install(command: &str) -> String {
     match command {
-        "" => "install it, or correct what the message names".into(),
-        command => format!("install it, or correct what the message names: {command}"),
+        "" => "install it, or fix what the message names".into(),
+        command => format!("install it, or fix what the message names: {command}"),
     }
 }
 
@@ -139,48 +140,51 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         _ => Refusal::new(
             Code::LaunchFailed,
             error.to_string(),
-            "the message has the hypervisor's last words; of vfio, `dmesg` tells more",
+            "the message has the hypervisor's last output; for VFIO errors see also `dmesg`",
         ),
     }
 }
 
-/// An operation came to its end on the host, and the journal could not be told.
+/// An operation ended on the host, but its end could not be recorded.
 pub fn end_not_recorded(operation: &OpenOperation, error: &Refusal) -> Refusal {
     Refusal::new(
         error.code,
-        format!("the end of \"{}\" could not be recorded: {}", operation.kind, error.message),
-        format!("{}; Handover completes the record as soon as it can write", error.remedy),
+        format!("cannot record the end of \"{}\": {}", operation.kind, error.message),
+        format!(
+            "{}; Handover completes the record as soon as the journal can be written",
+            error.remedy
+        ),
     )
 }
 
-/// A part of an operation could not be recorded, and so its end must not be.
+/// A part of an operation could not be recorded, so its end must not be recorded either.
 pub fn journal_behind() -> Refusal {
     Refusal::new(
         Code::StateUnusable,
-        "the journal could not be written a moment ago",
-        "see the daemon's log for the reason, and mend it",
+        "an earlier write to the journal failed",
+        "see the daemon's log for the cause, and fix it",
     )
 }
 
-/// An operation was undone on the host, and the journal could not be told.
+/// An operation was rolled back on the host, but that could not be recorded.
 pub fn rolled_back_not_recorded(error: Refusal) -> Refusal {
     Refusal { message: format!("changes rolled back, but {}", error.message), ..error }
 }
 
-/// An operation could not be undone yet, for the journal cannot be read.
+/// An operation could not be rolled back yet, because the journal cannot be read.
 pub fn not_rolled_back_yet(operation: &OpenOperation, error: Refusal) -> Refusal {
     Refusal {
         message: format!("\"{}\" is not rolled back yet: {}", operation.kind, error.message),
-        remedy: format!("{}; Handover rolls back as soon as it can read it", error.remedy),
+        remedy: format!("{}; Handover rolls back as soon as the journal can be read", error.remedy),
         ..error
     }
 }
 
-/// What one refusal says, with what then could not be undone. A journal that cannot be written keeps nothing from being
-/// undone.
+/// A failure together with the failure of its rollback. An error of the journal does not mean that the rollback failed:
+/// devices are returned even if the journal cannot be written.
 pub fn with_failed_undo(cause: &Refusal, undo: &Refusal) -> Refusal {
     match (cause.code, undo.code) {
-        // One journal that cannot be written is the cause of both.
+        // Both have the same cause: the journal cannot be written.
         (Code::StateUnusable, Code::StateUnusable) => return undo.clone(),
         (_, Code::StateUnusable) => {
             let message = format!("{}; {}", cause.message, undo.message);
@@ -190,12 +194,12 @@ pub fn with_failed_undo(cause: &Refusal, undo: &Refusal) -> Refusal {
     }
     Refusal::new(
         undo.code,
-        format!("{}; and undoing it failed: {}", cause.message, undo.message),
+        format!("{}; rollback failed: {}", cause.message, undo.message),
         undo.remedy.clone(),
     )
 }
 
-/// Another device is at a known address.
+/// Another device is now at the address of a known one.
 pub fn fingerprint_changed(address: Address) -> Refusal {
     Refusal::new(
         Code::FingerprintChanged,
@@ -206,7 +210,7 @@ pub fn fingerprint_changed(address: Address) -> Refusal {
     )
 }
 
-/// The cause of an undo where the daemon died, or could not write the journal, during the operation.
+/// The cause of a rollback if the daemon died or could not write the journal during the operation.
 pub fn interrupted(kind: OperationKind) -> Refusal {
     Refusal::new(
         Code::StepFailed,

@@ -1,4 +1,4 @@
-//! Finding registered devices by what a person calls them.
+//! Finds registered devices by name, id or address.
 
 use model::{Address, Refusal};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub fn find(store: &Store, key: &str) -> Result<StoredDevice, Refusal> {
         .ok_or_else(|| refusals::no_such("device", key, "handover device ls"))
 }
 
-/// The address of a function that is named by it, or by the name or id of its registration.
+/// The address that `key` gives, or that the registration with this name or id has.
 pub fn address_of(store: &Store, key: &str) -> Result<Address, Refusal> {
     match key.parse() {
         Ok(address) => Ok(address),

@@ -1,4 +1,4 @@
-//! What the host has, and what is given away.
+//! The host's resources, and what of them is allocated.
 
 use std::path::Path;
 
@@ -49,14 +49,14 @@ fn disk_size(dir: &Path) -> Result<u64, Refusal> {
     let found = rustix::fs::statvfs(dir).map_err(|error| {
         Refusal::new(
             Code::Internal,
-            format!("cannot look at the disk below {}: {error}", dir.display()),
-            "check the directory",
+            format!("cannot get the disk size of {}: {error}", dir.display()),
+            "check that the directory exists and is mounted",
         )
     })?;
     Ok(found.f_blocks.saturating_mul(found.f_frsize))
 }
 
-/// Bytes that the files below a directory take on disk; layers are sparse. What vanishes meanwhile does not count.
+/// Bytes on disk of the files below a directory (disk layers are sparse). Files that vanish meanwhile are not counted.
 fn allocated_below(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };

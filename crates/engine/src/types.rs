@@ -1,4 +1,4 @@
-//! What the engine takes and gives: plain values, which the faces render.
+//! Requests and results of the engine: plain values, which CLI and API render.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,63 +9,63 @@ use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The usual [`Config::journal_timeout`].
+/// The default of [`Config::journal_timeout`].
 pub const JOURNAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// How an engine is set up.
+/// The engine's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where `state.db`, images and machines' files live; `/var/lib/handover`.
+    /// Directory of `state.db`, images and machine files, such as `/var/lib/handover`.
     pub state_dir: PathBuf,
-    /// Directories from below which images may be imported by path.
+    /// Images can be imported by path only from below these directories.
     pub image_dirs: Vec<PathBuf>,
-    /// The users that machines run as, one each.
+    /// User ids that machines run as, one per machine.
     pub machine_uids: std::ops::Range<u32>,
-    /// How long a guest may take to shut down before its VMM is ended.
+    /// How long a guest may take to shut down before its VMM is killed.
     pub shutdown_grace: std::time::Duration,
-    /// How long an operation under way waits for a journal that cannot be written before it is rolled back;
-    /// [`JOURNAL_TIMEOUT`] usually.
+    /// How long a running operation retries writes to the journal before it is rolled back; usually
+    /// [`JOURNAL_TIMEOUT`].
     pub journal_timeout: std::time::Duration,
 }
 
-/// A function that could be registered, as `GET /devices/available` lists it.
+/// A function that can be registered, as `GET /devices/available` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AvailableDevice {
-    /// Its address.
+    /// PCI address.
     pub address: Address,
-    /// What it does.
+    /// Kind of device.
     pub kind: Kind,
     /// Vendor id.
     pub vendor: Id,
     /// Device id.
     pub device: Id,
-    /// The vendor's name, or its id in hex.
+    /// Vendor name, or its id in hex.
     pub vendor_name: String,
-    /// The device's name, or its id in hex.
+    /// Device name, or its id in hex.
     pub device_name: String,
-    /// Its IOMMU group.
+    /// IOMMU group.
     pub iommu_group: u32,
-    /// The driver bound to it.
+    /// Bound driver.
     pub driver: Option<String>,
 }
 
-/// Which functions `Engine::available` lists.
+/// Which functions `Devices::available` lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AvailableFilter {
-    /// Display functions and everything of vendor 10de.
+    /// Display functions and all functions of vendor 10de.
     Gpus,
-    /// Whatever can be handed over.
+    /// Every function that can be handed over.
     All,
-    /// Whatever can be handed over and is of this kind.
+    /// Every function of this kind that can be handed over.
     Kind(Kind),
 }
 
-/// What registers a device.
+/// Request to register a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegisterDevice {
-    /// The address as the request wrote it.
+    /// PCI address as written in the request; not validated yet.
     pub address: String,
-    /// A name; by default `pci-0000-a2-00-0`.
+    /// Name; by default made from the address, such as `pci-0000-a2-00-0`.
     pub name: Option<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
@@ -74,27 +74,27 @@ pub struct RegisterDevice {
 /// A registered device: a named assembly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its id.
+    /// Id of the registration.
     pub id: Uuid,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The function it was registered by.
+    /// Address of the function that was registered.
     pub address: Address,
-    /// What that function does.
+    /// Kind of that function.
     pub kind: Kind,
     /// Vendor id.
     pub vendor: Id,
     /// Device id.
     pub device: Id,
-    /// Its IOMMU group now; `None` where the function is gone.
+    /// Current IOMMU group; `None` if the function is absent.
     pub iommu_group: Option<u32>,
-    /// Whether it is on a vfio driver now.
+    /// Whether it is bound to a vfio driver now.
     pub bound_to_vfio: bool,
-    /// The instance that has it.
+    /// The instance that it is attached to.
     pub attached_to: Option<Uuid>,
-    /// How it is for those who ask for it.
+    /// Whether it can be claimed.
     pub state: DeviceState,
-    /// Why it is not free.
+    /// Why it is not free, if it is not.
     pub state_reason: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -102,50 +102,50 @@ pub struct Device {
     pub tags: BTreeMap<String, String>,
 }
 
-/// Where one part of an image comes from.
+/// Source of one part of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageSource {
     /// A file below one of the configured directories.
     Path(PathBuf),
-    /// A file that a face has received into `Engine::staging_dir`; the import takes it over.
+    /// A file that was uploaded into `Images::staging_dir`; the import takes it over.
     Staged(PathBuf),
 }
 
-/// How far a claim is to be brought.
+/// The step up to which a claim is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimStep {
-    /// Nobody else can have it; the host is as it was.
+    /// Reserve: no other owner can claim the devices; the host is not changed.
     Reserve,
-    /// A machine can use it.
+    /// Prepare: the devices are ready for a machine.
     #[default]
     Prepare,
 }
 
-/// What makes a claim.
+/// Request for a claim. Claiming is idempotent per owner and request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRequest {
-    /// Who asks. The same words from the same owner are the same claim.
+    /// Owner of the claim.
     pub owner: Owner,
-    /// What is asked for: all of it or nothing.
+    /// Requested devices and partitions: all of them, or the claim fails.
     pub wants: Vec<Want>,
-    /// What for, in the owner's words.
+    /// Free text that says what the claim is for.
     pub reason: Option<String>,
-    /// For how long; until it is released, where it is not said.
+    /// Lease; `None` means until it is released.
     pub lease: Option<std::time::Duration>,
-    /// How far it is to be brought.
+    /// Whether to reserve only, or to prepare too.
     pub step: ClaimStep,
-    /// The user who may open what is prepared; root by default.
+    /// User id that may open the prepared device nodes; root by default.
     pub uid: Option<u32>,
-    /// Whether a display function comes without its companions in other IOMMU groups.
+    /// Whether to leave out a display function's companions in other IOMMU groups.
     pub alone: bool,
-    /// Whether mediated devices that the claim makes are written down for mdevctl.
+    /// Whether to write mdevctl definitions for the mediated devices that the claim creates.
     pub define: bool,
-    /// Whether devices are reserved for machines at each boot, for as long as the claim lasts.
+    /// Whether the devices are on the boot list (vfio-pci takes them at each boot) while the claim lasts.
     pub at_boot: bool,
-    /// Whether functions are reset once they are on vfio.
+    /// Whether to reset functions after they are bound to vfio.
     pub reset: bool,
-    /// Whether processes that use a function are asked to end.
+    /// Whether to ask processes that use a function to exit.
     pub evict: bool,
 }
 
@@ -169,64 +169,64 @@ impl ClaimRequest {
     }
 }
 
-/// A claim as its owner gets it.
+/// Result of a request for a claim.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// The claim.
     pub claim: Claim,
-    /// Whether it was made now; else it was there already.
+    /// Whether this request created it; `false` if it existed already.
     pub new: bool,
 }
 
-/// What imports an image: a disk, a kernel bundle, or both.
+/// Request to import an image: a disk, a kernel bundle, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportImage {
-    /// The image's name.
+    /// Name.
     pub name: String,
-    /// The disk and its format.
+    /// Disk and its format.
     pub disk: Option<(ImageSource, DiskFormat)>,
-    /// A kernel.
+    /// Kernel.
     pub kernel: Option<ImageSource>,
-    /// An initial ramdisk.
+    /// Initial ramdisk; needs a kernel.
     pub initrd: Option<ImageSource>,
-    /// The kernel's command line.
+    /// Kernel command line.
     pub cmdline: Option<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
 }
 
-/// How far an image is.
+/// Progress of an image's import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageStatus {
-    /// Accepted.
+    /// Accepted; the import has not started.
     Pending,
     /// Being checked and copied.
     Converting,
-    /// Usable.
+    /// Ready for use.
     Ready,
-    /// Not usable; `error` says why.
+    /// The import failed; `error` says why.
     Failed,
 }
 
 /// An imported image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Its name.
+    /// Name.
     pub name: String,
     /// SHA-256 over its parts, `sha256:...`, once ready.
     pub digest: String,
-    /// How far it is.
+    /// Progress of the import.
     pub status: ImageStatus,
     /// Bytes on disk.
     pub size_bytes: Option<u64>,
-    /// The disk's format, where it has a disk.
+    /// Disk format; `None` without a disk.
     pub disk_format: Option<DiskFormat>,
-    /// Whether it boots a kernel of its own.
+    /// Whether the image includes a kernel.
     pub has_kernel: bool,
-    /// The kernel's command line.
+    /// Kernel command line.
     pub cmdline: Option<String>,
-    /// Why it failed.
+    /// Why the import failed.
     pub error: Option<String>,
     /// When it was imported.
     pub created_at: Timestamp,
@@ -234,32 +234,32 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
-/// What creates an instance.
+/// Request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateInstance {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
     /// Memory in bytes; 1 GiB by default.
     pub memory: Option<u64>,
     /// Virtual CPUs; 2 by default.
     pub vcpus: Option<u32>,
-    /// Size of the root disk in bytes, where it is to be larger than the image.
+    /// Size of the root disk in bytes; by default the image's size.
     pub overlay_size: Option<u64>,
     /// Registered devices, by id or name.
     pub devices: Vec<String>,
-    /// A vGPU of this profile, besides.
+    /// Profile of an additional vGPU.
     pub gpu_profile: Option<String>,
-    /// The launcher's name; the first one by default.
+    /// Name of the launcher; the first one by default.
     pub hypervisor: Option<String>,
-    /// Words appended to the kernel's command line.
+    /// Text appended to the kernel command line.
     pub cmdline: Option<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
 }
 
-/// The state of an instance, with the words of the wire.
+/// State of an instance, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum InstanceState {
     /// Recorded; nothing runs.
@@ -274,53 +274,53 @@ pub enum InstanceState {
     Shutdown,
     /// Stopped on request.
     Stopped,
-    /// Not ours: saved to disk.
+    /// Saved to disk; never set by Handover.
     Standby,
-    /// It cannot be told whether the VMM runs; `state_error` says why.
+    /// Unknown whether the VMM runs; `state_error` says why.
     Unknown,
 }
 
 /// The vGPU of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceGpu {
-    /// Its profile, as it was asked for.
+    /// Requested profile.
     pub profile: String,
-    /// The mediated device, where it is one.
+    /// UUID of the mediated device, if the vGPU is one.
     pub mdev: Option<Uuid>,
 }
 
-/// A virtual machine of ours.
+/// A virtual machine that Handover runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
-    /// Its id.
+    /// Id.
     pub id: Uuid,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
-    /// Its state.
+    /// State.
     pub state: InstanceState,
-    /// What went wrong, where something did.
+    /// The last error, if any.
     pub state_error: Option<String>,
     /// Virtual CPUs.
     pub vcpus: u32,
     /// Memory in bytes.
     pub memory: u64,
-    /// Size of the root disk in bytes, where it was asked for.
+    /// Requested size of the root disk in bytes.
     pub overlay_size: Option<u64>,
-    /// The launcher's name.
+    /// Name of the launcher.
     pub hypervisor: String,
-    /// The user that its VMM runs as.
+    /// User id that the VMM runs as.
     pub uid: u32,
-    /// Words appended to the kernel's command line.
+    /// Text appended to the kernel command line.
     pub cmdline: Option<String>,
-    /// Its devices, by id.
+    /// Ids of its registered devices.
     pub devices: Vec<Uuid>,
-    /// Its vGPU, where it has one.
+    /// Its vGPU, if any.
     pub gpu: Option<InstanceGpu>,
-    /// The VMM's process, while it runs.
+    /// Process id of the VMM, while it runs.
     pub pid: Option<u32>,
-    /// How the VMM ended.
+    /// Exit code of the VMM.
     pub exit_code: Option<i32>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -332,16 +332,16 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
 }
 
-/// One kind of resource.
+/// Capacity and use of one resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceUse {
-    /// What the host has: cores or bytes.
+    /// Cores or bytes that the host has.
     pub capacity: u64,
-    /// What is given to instances that exist.
+    /// Cores or bytes allocated to instances.
     pub allocated: u64,
 }
 
-/// What the host has and what is given away.
+/// The host's resources and their use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Virtual CPUs.
@@ -350,79 +350,79 @@ pub struct Resources {
     pub memory: ResourceUse,
     /// Disk below the state directory, in bytes.
     pub disk: ResourceUse,
-    /// Bytes of `disk` that images take.
+    /// Bytes of `disk` used by images.
     pub disk_images: u64,
-    /// Bytes of `disk` that machines' layers take.
+    /// Bytes of `disk` used by the machines' disk layers.
     pub disk_overlays: u64,
-    /// Registered GPUs: name, and whether it is free.
+    /// Registered GPUs: name, and whether it is not attached.
     pub gpus: Vec<(String, bool)>,
 }
 
-/// Why a function is not chosen before a person has looked at it.
+/// Why a function is not chosen before a person clears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthState {
-    /// A step on it missed its deadline; the kernel may still be at it.
+    /// A step on it timed out; it may still be running in the kernel.
     Wedged,
-    /// It failed its check: it does not answer any more.
+    /// It failed its check: it no longer answers.
     Quarantined,
 }
 
-/// How a device is for those who ask for it.
+/// Whether a device can be claimed, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceState {
     /// It can be claimed.
     Free,
-    /// A claim has it, or a part of it.
+    /// Claimed, as a whole or in part.
     Claimed,
-    /// Something that is not ours uses it.
+    /// Used by something other than a claim of this state directory.
     Foreign,
     /// See [`HealthState::Wedged`].
     Wedged,
     /// See [`HealthState::Quarantined`].
     Quarantined,
-    /// It is not on the host now.
+    /// Not present on the host now.
     Absent,
 }
 
-/// What became of a device that was to be brought back.
+/// Result of returning a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Returned {
-    /// It was well.
+    /// Nothing to do: it already has its native driver.
     Well,
-    /// It was given back.
+    /// Returned to its native driver.
     Restored,
-    /// It was not touched, or could not be given back.
+    /// Not touched, or it could not be returned.
     Left,
 }
 
-/// A device that was to be brought back, and how it is now.
+/// A device that was to be returned, and its state afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReturnedDevice {
-    /// The function.
+    /// Address of the function.
     pub address: Address,
-    /// What became of it.
+    /// Result.
     pub outcome: Returned,
-    /// Why it was left, and what to do.
+    /// Why it was not returned, and what to do.
     pub reason: Option<String>,
-    /// The driver that it has now.
+    /// Driver bound afterwards.
     pub driver: Option<String>,
 }
 
-/// How many virtual functions a device shall have at each boot.
+/// Configured number of virtual functions of a device, restored at each boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VfConfiguration {
-    /// The physical function.
+    /// Address of the physical function.
     pub address: Address,
-    /// How many.
+    /// Number of virtual functions.
     pub count: u16,
-    /// Whether they are given to drivers by themselves.
+    /// Whether host drivers bind new virtual functions automatically.
     pub autoprobe: bool,
 }
 
-/// What recovery found and did.
+/// Result of a recovery or reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoveryReport {
     /// Operations that were finished.
@@ -431,8 +431,8 @@ pub struct RecoveryReport {
     pub undone: Vec<String>,
     /// Devices whose configuration was restored.
     pub restored: Vec<String>,
-    /// Machines that were found running and are managed again.
+    /// Machines found running, which are managed again.
     pub adopted: Vec<Uuid>,
-    /// What was left alone or could not be done, for a person.
+    /// What was left alone or failed, for a person to read.
     pub notes: Vec<String>,
 }

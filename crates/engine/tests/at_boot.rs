@@ -1,4 +1,5 @@
-//! Devices that a claim has reserved for the next boots too: on the list for as long as the claim lasts, in whichever boot.
+//! Devices that a claim has reserved for the next boots too: on the list for as long as the claim lasts, in whichever
+//! boot.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -208,7 +208,7 @@ fn the_journal_tells_what_was_done() {
             format!("bind {NIC} to vfio-pci"),
             format!("set power control of {NIC} to on"),
             "let uid 200000 open IOMMU group 4".to_owned(),
-            "make the machine's files".to_owned(),
+            "create the machine's files".to_owned(),
             "start the machine".to_owned(),
         ]
     );

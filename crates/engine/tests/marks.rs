@@ -192,7 +192,7 @@ fn the_mark_of_a_claim_that_is_not_recorded_is_told_and_recovered() {
     let refusal = refused(&engine, "b", &[NIC]);
     assert_eq!(refusal.code, Code::InUse);
     assert!(refusal.message.contains(&lost.id.to_string()), "{refusal}");
-    assert!(refusal.remedy.contains("handover recover"), "{refusal:?}");
+    assert!(refusal.remedy.contains("handover return"), "{refusal:?}");
     let told = engine.devices().return_unclaimed(&[]).unwrap();
     assert_eq!(told.first().map(|one| one.outcome), Some(Returned::Restored), "{told:?}");
     assert!(marked(&rig).is_empty());

@@ -1,7 +1,8 @@
-//! State that an older version of Handover wrote: it opens, what was open is recovered, and everything in it can be used.
+//! State that an older version of Handover wrote: it opens, what was open is recovered, and everything in it can be
+//! used.
 //!
-//! `states/before-typed-journal.db` was made on the simulated workstation by commit 109fa2e, the last one that stored the
-//! journal's words as free text. The daemon was killed in the middle of the claim `job/c`.
+//! `states/before-typed-journal.db` was made on the simulated workstation by commit 109fa2e, the last one that stored
+//! the journal's words as free text. The daemon was killed in the middle of the claim `job/c`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

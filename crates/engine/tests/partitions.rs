@@ -197,6 +197,6 @@ fn virtual_functions_that_went_with_their_driver_are_told_of() {
         rig.host.meddle(&Step::Unbind { address: at(nic), driver: "ice".into() }).unwrap();
         notes.extend(rig.open_recovered().1.notes);
     }
-    let told = |note: &String| note.contains(nic) && note.contains("has no driver any more");
-    assert!(notes.iter().any(told), "{notes:#?}");
+    let noted = |note: &String| note.contains(nic) && note.contains("unbound the driver");
+    assert!(notes.iter().any(noted), "{notes:#?}");
 }

@@ -1,5 +1,5 @@
-//! The journal cannot be written, from any boundary on: another process has the store locked. What was begun is undone on
-//! the host all the same, the answer says what is so, and the record follows by itself.
+//! The journal cannot be written, from any boundary on: another process has the store locked. What was begun is undone
+//! on the host all the same, the answer says what is so, and the record follows by itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -70,8 +70,8 @@ fn assert_nothing_open(engine: &Engine, why: &str) {
     );
 }
 
-/// Reconciling is refused while the store is locked. The thread that watched a machine may have its turn for a moment: what
-/// is worked on is left alone.
+/// Reconciling is refused while the store is locked. The thread that watched a machine may have its turn for a moment:
+/// what is worked on is left alone.
 fn refused_reconcile(engine: &Engine) -> Refusal {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
@@ -83,8 +83,8 @@ fn refused_reconcile(engine: &Engine) -> Refusal {
     }
 }
 
-/// Does `verb` after `before` with the store locked from each boundary of it on, and checks what `after` says of it; then
-/// lets go, looks, and checks that all is well.
+/// Does `verb` after `before` with the store locked from each boundary of it on, and checks what `after` says of it;
+/// then lets go, looks, and checks that all is well.
 fn at_each_boundary(
     before: impl Fn(&Engine),
     verb: impl Fn(&Engine) -> Result<(), Refusal>,

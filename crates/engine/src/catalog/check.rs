@@ -1,4 +1,4 @@
-//! From what is written to what is meant: every value is checked, and all that is wrong is collected.
+//! Checks every value of a parsed devices file, collects all mistakes, and builds the catalog.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const DEVICE_ID: &str = "write the four digits of sysfs' `device`, such as \"0x2
 const SUBSYSTEM_ID: &str = "write four hexadecimal digits, such as \"0x1450\"";
 const NAME: &str = "write a name of letters, digits, `.`, `-` and `_`";
 
-/// The catalog of a file; whatever is wrong is added to `mistakes`, and left out.
+/// The catalog of a file. Mistakes are added to `mistakes`, and the wrong entries left out.
 pub fn catalog(file: File, mistakes: &mut Mistakes) -> Catalog {
     let mut catalog = Catalog::default();
     let Some(vendors) = file.vendors else {
@@ -72,7 +72,7 @@ fn vendor(
             if !may_share_name(first, &line) {
                 let at = value.name.as_ref().map_or(referenced, |text| text.referenced);
                 let problem =
-                    format!("the device of line {} has the name `{}` too", first.number, line.name);
+                    format!("the device on line {} is also named `{}`", first.number, line.name);
                 mistakes.mark(at, problem, "give each device of a vendor its own name");
             }
         } else {
@@ -82,8 +82,7 @@ fn vendor(
     }
 }
 
-/// Variants of one device, told from each other by subsystem or revision, may be one resource: ironcore's newer files do
-/// that.
+/// Variants of one device that differ by subsystem or revision may be one resource, as in ironcore's newer files.
 fn may_share_name(first: &Line, second: &Line) -> bool {
     first.kind == second.kind
         && first.pattern.tells_variants()
@@ -113,20 +112,20 @@ fn pattern(id: ClassOrDevice, device: &Device, mistakes: &mut Mistakes) -> Patte
         if device.subsystem_vendor.is_some() || device.subsystem_device.is_some() {
             mistakes.mark(
                 text.referenced,
-                "`subsystem` says again what `subsystemVendor` and `subsystemDevice` say",
-                "keep one way of the two",
+                "`subsystem` repeats `subsystemVendor` and `subsystemDevice`",
+                "use one of the two forms",
             );
-        } else if let Some((vendor, device)) = both(&text.value) {
+        } else if let Some((vendor, device)) = subsystem(&text.value) {
             (subsystem_vendor, subsystem_device) = (Some(vendor), Some(device));
         } else {
-            let problem = format!("{:?} is no subsystem", cut(&text.value));
+            let problem = format!("{:?} is not a subsystem", cut(&text.value));
             mistakes.mark(text.referenced, problem, "write vendor and id, such as \"10de:1450\"");
         }
     }
     let revision = device.revision.as_ref().and_then(|text| {
         let value = hex(&text.value, 1, 2).and_then(|value| u8::try_from(value).ok());
         if value.is_none() {
-            let problem = format!("{:?} is no revision", cut(&text.value));
+            let problem = format!("{:?} is not a revision", cut(&text.value));
             mistakes.mark(
                 text.referenced,
                 problem,
@@ -146,7 +145,7 @@ fn addresses(texts: Option<&[Text]>, mistakes: &mut Mistakes) -> Vec<Address> {
         match text.value.parse() {
             Ok(address) => addresses.push(address),
             Err(_) => {
-                let problem = format!("{:?} is no PCI address", cut(&text.value));
+                let problem = format!("{:?} is not a PCI address", cut(&text.value));
                 mistakes.mark(text.referenced, problem, "write it like \"0000:a2:00.0\"");
             }
         }
@@ -168,7 +167,7 @@ fn required<'a>(
     text
 }
 
-/// A part of a resource's name. What would make that ambiguous, or do things to a terminal, is refused.
+/// A part of a resource's name. Refuses characters that make the name ambiguous or control a terminal.
 fn name(
     text: Option<&Text>,
     at: Location,
@@ -203,12 +202,12 @@ fn device_id(text: &Text, mistakes: &mut Mistakes) -> Option<ClassOrDevice> {
 fn hex_id(text: &Text, what: &str, remedy: &str, mistakes: &mut Mistakes) -> Option<Id> {
     let id = hex(&text.value, 4, 4).and_then(|value| u16::try_from(value).ok()).map(Id);
     if id.is_none() {
-        mistakes.mark(text.referenced, format!("{:?} is no {what}", cut(&text.value)), remedy);
+        mistakes.mark(text.referenced, format!("{:?} is not a {what}", cut(&text.value)), remedy);
     }
     id
 }
 
-fn both(text: &str) -> Option<(Id, Id)> {
+fn subsystem(text: &str) -> Option<(Id, Id)> {
     let (vendor, device) = text.split_once(':')?;
     let id = |text| hex(text, 4, 4).and_then(|value| u16::try_from(value).ok()).map(Id);
     Some((id(vendor)?, id(device)?))
@@ -222,7 +221,7 @@ fn hex(text: &str, least: usize, most: usize) -> Option<u32> {
     right.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// As much of a wrong value as a message should hold.
+/// The first 40 characters of a wrong value, for messages.
 fn cut(text: &str) -> String {
     text.chars().take(40).collect()
 }

@@ -1,14 +1,14 @@
-//! Where YAML is wrong, as its reader tells it.
+//! Mistakes at positions of the YAML reader, and its syntax errors in plain words.
 
 use model::{Mistakes, TextSpan};
 use serde_saphyr::{Error as YamlError, Location};
 
-/// Mistakes at the places of the YAML reader.
+/// Adds mistakes at positions of the YAML reader.
 pub(super) trait Marks {
     /// Adds a mistake.
     fn mark(&mut self, at: Location, problem: impl Into<String>, remedy: &str);
 
-    /// The one mistake of a text whose form is broken.
+    /// Adds the one mistake of a text with a syntax error.
     fn form(self, error: &YamlError) -> Self;
 }
 
@@ -27,19 +27,19 @@ impl Marks for Mistakes {
         let at = error.location().unwrap_or(Location::UNKNOWN);
         let (problem, remedy) = match error {
             YamlError::SerdeUnknownField { field, expected, .. } => (
-                format!("`{field}` is no key here"),
-                format!("the keys here are {}", expected.join(", ")),
+                format!("unknown key `{field}`"),
+                format!("valid keys here: {}", expected.join(", ")),
             ),
             YamlError::DuplicateMappingKey { key, .. } => (
-                format!("`{}` is here a second time", key.as_deref().unwrap_or_default()),
-                "remove one of the two".to_owned(),
+                format!("duplicate key `{}`", key.as_deref().unwrap_or_default()),
+                "remove one of them".to_owned(),
             ),
             YamlError::Unexpected { expected, .. } => (
-                format!("{} belongs here", form_in_words(expected)),
+                format!("expected {}", form_in_words(expected)),
                 "compare with the example in docs/catalog.md".to_owned(),
             ),
             YamlError::Budget { .. } => (
-                "there is more here than a devices file can have".to_owned(),
+                "the file exceeds the limits of a devices file".to_owned(),
                 "write one document, no deeper than vendors, devices and addresses".to_owned(),
             ),
             other => (words(other), "compare with the example in docs/catalog.md".to_owned()),
@@ -58,7 +58,7 @@ fn form_in_words(expected: &str) -> &str {
     }
 }
 
-/// The parser's words without the place, which is shown by itself.
+/// The parser's message without the position, which is shown separately.
 fn words(error: &YamlError) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();

@@ -1,7 +1,6 @@
-//! Reads a devices file, ironcore's YAML that says which PCI functions are which resource (JSON is YAML too), into a
-//! [`Catalog`].
+//! Reads a devices file into a [`Catalog`]: ironcore's YAML that maps PCI functions to resources (JSON is YAML too).
 //!
-//! All that is wrong with the values is told at once; where the form itself is broken, the first place where it is.
+//! Wrong values are reported all at once; of syntax errors, only the first.
 
 mod check;
 mod mistake;
@@ -17,27 +16,27 @@ use serde_saphyr::{Options, alias_limits, budget};
 use mistake::Marks;
 pub use model::{Mistake, Mistakes};
 
-/// The most bytes of a devices file: some ten thousand devices.
-const MOST_BYTES: u32 = 1 << 20;
+/// The largest devices file in bytes: some ten thousand devices.
+const MAX_BYTES: u32 = 1 << 20;
 
-/// Why a devices file cannot be used.
+/// An error of a devices file.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// It cannot be read at all.
+    /// It cannot be read.
     #[error("cannot read the devices file {path}")]
     File {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It is larger than any devices file.
-    #[error("the devices file {path} has more than {MOST_BYTES} bytes")]
+    /// It is too large.
+    #[error("the devices file {path} is larger than {MAX_BYTES} bytes")]
     TooLarge {
-        /// The file.
+        /// Its path.
         path: PathBuf,
     },
-    /// What it says is wrong.
+    /// It has mistakes.
     #[error(transparent)]
     Mistakes(#[from] Mistakes),
 }
@@ -45,13 +44,13 @@ pub enum CatalogError {
 /// Reads the devices file at `path`.
 ///
 /// # Errors
-/// As [`CatalogError`] tells.
+/// See [`CatalogError`].
 pub fn load(path: &Path) -> Result<Catalog, CatalogError> {
     let file = |source| CatalogError::File { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let most = u64::from(MOST_BYTES) + 1;
+    let most = u64::from(MAX_BYTES) + 1;
     File::open(path).map_err(file)?.take(most).read_to_end(&mut bytes).map_err(file)?;
-    if bytes.len() > MOST_BYTES as usize {
+    if bytes.len() > MAX_BYTES as usize {
         return Err(CatalogError::TooLarge { path: path.to_owned() });
     }
     let name = path.display().to_string();
@@ -61,10 +60,10 @@ pub fn load(path: &Path) -> Result<Catalog, CatalogError> {
     }
 }
 
-/// Reads the text of a devices file; `name` is the file's, for messages.
+/// Reads the text of a devices file; `name` is its name in messages.
 ///
 /// # Errors
-/// All that is wrong with it, as far as it can be told at once.
+/// All wrong values, or the first syntax error.
 pub fn read(name: &str, text: &str) -> Result<Catalog, Mistakes> {
     let mut mistakes = Mistakes::new(name, text);
     match serde_saphyr::from_str_with_options(text, options()) {
@@ -76,8 +75,7 @@ pub fn read(name: &str, text: &str) -> Result<Catalog, Mistakes> {
     }
 }
 
-/// Limits for what a devices file is made of: nothing nests deeper than `vendors`, `devices`, `addresses`, and aliases
-/// are there for people, not for bombs.
+/// Limits of a devices file: no deeper than `vendors`, `devices`, `addresses`, and no alias bombs.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: budget! {

@@ -1,9 +1,9 @@
-//! The devices file as it is written: every value with its place, nothing believed yet.
+//! The devices file as parsed: every value with its position, not checked yet.
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-/// A text with its place. A number is kept as it is written, so that `id: 0x10de` needs no quotes.
+/// A text with its position. Numbers are kept as written, so `id: 0x10de` needs no quotes.
 pub type Text = Spanned<String>;
 
 /// The file.

@@ -1,15 +1,15 @@
-//! Whether a claim's devices are still free, healthy and the same when they are to be taken.
+//! Checks that a claim's devices are still free, healthy and the same before they are taken.
 
 use model::{Address, Assembly, Claim, Code, Inventory, Refusal};
 
 use super::Claims;
 
 impl Claims {
-    /// Refuses a claim of which something is claimed by others by now, or waits for a person.
+    /// Refuses a claim if one of its devices is now claimed by another or needs manual attention.
     pub(crate) fn expect_available(&self, claim: &Claim) -> Result<(), Refusal> {
         self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
-        self.vf_counts.expect_settled(claim)?;
-        let others = self.held_by_claims()?;
+        self.vf_counts.expect_no_change(claim)?;
+        let others = self.existing_claims()?;
         let clash = others.into_iter().find(|other| {
             other.claim.id != claim.id
                 && claim.parts.iter().any(|part| other.claim.conflict(part).is_some())
@@ -17,14 +17,14 @@ impl Claims {
         clash.map_or(Ok(()), |other| Err(other.why))
     }
 
-    /// Refuses functions that wait for a person.
+    /// Refuses functions that need manual attention.
     pub(crate) fn expect_healthy(&self, functions: &[Address]) -> Result<(), Refusal> {
-        let unwell = self.unwell()?;
-        let found = functions.iter().find_map(|address| unwell.get(address).cloned());
+        let unhealthy = self.unhealthy()?;
+        let found = functions.iter().find_map(|address| unhealthy.get(address).cloned());
         found.map_or(Ok(()), Err)
     }
 
-    /// Refuses a claim that does not cover its assemblies any more: groups and drivers can change over a restart.
+    /// Refuses a claim that no longer covers its assemblies: IOMMU groups and drivers can change at a reboot.
     pub(crate) fn expect_same_assembly(
         &self,
         inventory: &Inventory,
@@ -32,7 +32,7 @@ impl Claims {
     ) -> Result<(), Refusal> {
         for part in claim.parts.iter().filter(|part| part.is_bound()) {
             let head = part.head;
-            // One that was claimed alone stays alone.
+            // A function that was claimed alone stays alone.
             let alone = Assembly::alone(inventory, head);
             let alone = alone.ok_or_else(|| model::no_such_function(head))?;
             if let Some(obstacle) = alone.obstacles(inventory).into_iter().next() {
@@ -48,10 +48,10 @@ impl Claims {
                 return Err(Refusal::new(
                     Code::InvalidState,
                     format!(
-                        "{head} now goes together with {} ({}), which this claim does not have",
+                        "{head} must now be handed over with {} ({}), which this claim does not include",
                         new.address, new.reason
                     ),
-                    "release it and claim it again; an instance: delete it and create it again",
+                    "release the claim and claim again; for an instance: delete it and create it again",
                 ));
             }
         }

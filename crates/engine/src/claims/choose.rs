@@ -1,5 +1,4 @@
-//! Which assemblies and parts of devices a request gets, or the reason why it cannot have them. Nothing here changes
-//! anything.
+//! Chooses the assemblies and partitions for a request, or returns why there are none. Read-only.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +15,8 @@ use crate::hardware::users;
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 
-/// What a claim is made of, before it is one.
-pub struct Asked {
+/// The terms of a new claim, without its devices.
+pub struct Terms {
     pub owner: Owner,
     pub reason: Option<String>,
     pub expires: Option<u64>,
@@ -25,16 +24,16 @@ pub struct Asked {
     pub alone: bool,
 }
 
-/// What was looked at to choose: as good as a new look for who goes on at once.
+/// The host's state that a choice was based on. Preparing can reuse it if it follows at once.
 #[derive(Debug)]
-pub struct Seen {
+pub struct HostState {
     pub inventory: Inventory,
-    /// Who uses what was chosen: those who would let go.
+    /// Users of the chosen functions; all of them can be evicted.
     pub holders: Vec<Holder>,
 }
 
 impl Claims {
-    /// The claims that would give these devices to an instance, one for each, and one for what else it wants.
+    /// New claims of an instance: one per device in `devices`, then one per want in `more`.
     pub(crate) fn choose_for_instance(
         &self,
         instance: Uuid,
@@ -47,22 +46,22 @@ impl Claims {
             return Ok(Vec::new());
         }
         let id = Uuid::new_v4();
-        let (chosen, Seen { inventory, .. }) = self.choose(id, &wants, false, false)?;
+        let (chosen, HostState { inventory, .. }) = self.choose(id, &wants, false, false)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
-            let turn = usize::try_from(position).unwrap_or(usize::MAX);
-            let device = devices.get(turn);
+            let index = usize::try_from(position).unwrap_or(usize::MAX);
+            let device = devices.get(index);
             if let Some(device) = device {
                 self.expect_registered(device)?;
             }
-            let asked = Asked {
+            let terms = Terms {
                 owner: Owner::instance(instance),
                 reason: None,
                 expires: None,
-                wants: wants.get(turn).cloned().into_iter().collect(),
+                wants: wants.get(index).cloned().into_iter().collect(),
                 alone: false,
             };
-            let mut claim = self.claim_of(Uuid::new_v4(), asked, vec![chosen], &inventory)?;
+            let mut claim = self.claim_of(Uuid::new_v4(), terms, vec![chosen], &inventory)?;
             claim.device = device.map(|device| device.id);
             claim.position = position;
             claims.push(claim);
@@ -70,14 +69,15 @@ impl Claims {
         Ok(claims)
     }
 
-    /// What is wanted, chosen among what nobody has and nobody uses.
+    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. With `evict`, users that can
+    /// be evicted do not count.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         alone: bool,
         evict: bool,
-    ) -> Result<(Vec<Chosen>, Seen), Refusal> {
+    ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
             .read(StoredDevice::all)?
@@ -89,12 +89,11 @@ impl Claims {
         if !detailed.is_empty() {
             self.hardware.host.offers(&mut inventory, &detailed);
         }
-        let claims = self.held_by_claims()?;
-        let mut barred = self.unwell()?;
+        let claims = self.existing_claims()?;
+        let mut barred = self.unhealthy()?;
         let named = wants.iter().any(|want| matches!(want.what, WantKind::Mdev(_)));
         let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
-        // Whose marks there are, and who uses what, is asked only of what would be taken: the latter costs a look at all
-        // processes.
+        // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {
             let scene = Scene {
                 inventory: &inventory,
@@ -118,14 +117,14 @@ impl Claims {
             let holders = self.hardware.holders(&taken)?;
             let used = users(&holders, evict);
             if used.is_empty() {
-                return Ok((chosen, Seen { inventory, holders }));
+                return Ok((chosen, HostState { inventory, holders }));
             }
             barred.extend(used);
         }
     }
 
-    /// All claims, with what is said to others who want the same.
-    pub(super) fn held_by_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
+    /// All claims, each with the refusal for others that want the same devices.
+    pub(super) fn existing_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
         let (claims, instances) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         Ok(claims
@@ -134,13 +133,16 @@ impl Claims {
             .collect())
     }
 
-    /// The functions that wait for a person.
-    pub(super) fn unwell(&self) -> Result<BTreeMap<Address, Refusal>, Refusal> {
+    /// The functions that need manual attention, each with its refusal.
+    pub(super) fn unhealthy(&self) -> Result<BTreeMap<Address, Refusal>, Refusal> {
         let health = self.store.read(Health::all)?;
-        Ok(health.into_iter().map(|health| (health.address, refusals::unwell(&health))).collect())
+        Ok(health
+            .into_iter()
+            .map(|health| (health.address, refusals::unhealthy(&health)))
+            .collect())
     }
 
-    /// Refuses mediated devices that are there already and that somebody has open.
+    /// Refuses existing mediated devices that are in use.
     fn expect_mdevs_unused(&self, chosen: &[Chosen]) -> Result<(), Refusal> {
         let partitions = chosen.iter().filter_map(|chosen| chosen.partition.as_ref());
         let (parents, mdevs): (Vec<Address>, Vec<Uuid>) =
@@ -150,11 +152,11 @@ impl Claims {
         user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
     }
 
-    /// A claim with the fingerprints of what was chosen.
+    /// A claim of the chosen devices, with their fingerprints.
     pub(crate) fn claim_of(
         &self,
         id: Uuid,
-        asked: Asked,
+        terms: Terms,
         chosen: Vec<Chosen>,
         inventory: &Inventory,
     ) -> Result<StoredClaim, Refusal> {
@@ -165,15 +167,15 @@ impl Claims {
         Ok(StoredClaim {
             device: None,
             position: 0,
-            wants: asked.wants,
-            alone: asked.alone,
+            wants: terms.wants,
+            alone: terms.alone,
             uid: None,
             created_at: Timestamp::now(),
             claim: Claim {
                 id,
-                owner: asked.owner,
-                reason: asked.reason,
-                expires: asked.expires,
+                owner: terms.owner,
+                reason: terms.reason,
+                expires: terms.expires,
                 parts,
                 state: ClaimState::Reserved,
                 boot_id: None,
@@ -206,7 +208,7 @@ impl Claims {
         })
     }
 
-    /// Refuses a registration that was taken back meanwhile.
+    /// Refuses if the registration was deleted meanwhile.
     fn expect_registered(&self, device: &StoredDevice) -> Result<(), Refusal> {
         let all = self.store.read(StoredDevice::all)?;
         if all.iter().any(|other| other.id == device.id) {
@@ -216,11 +218,11 @@ impl Claims {
     }
 }
 
-/// What is said to others who want what a claim has.
+/// The refusal for others that want the devices of this claim.
 fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
     let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
     if claim.claim.state == ClaimState::Wedged {
-        return refusals::wedged(&format!("{head} could not be given back to the host"));
+        return refusals::wedged(&format!("{head} could not be restored earlier"));
     }
     let owner = claim.instance();
     let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
@@ -229,7 +231,7 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         return Refusal::new(
             Code::InUse,
             format!("{head} is attached to the instance {name:?}"),
-            format!("handover instance delete {name}"),
+            format!("run `handover instance delete {name}` first"),
         );
     }
     let owner = &claim.claim.owner;
@@ -237,13 +239,13 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         Code::InUse,
         format!("{head} is claimed by {owner}"),
         format!(
-            "`handover claims` shows who has what; `handover release {}` gives it back",
+            "`handover claims` lists all claims; `handover release {}` releases this one",
             claim.claim.id
         ),
     )
 }
 
-/// What an instance's vGPU is asked for as.
+/// The want of an instance for a vGPU of this profile.
 pub fn profile(name: &str) -> Want {
     let what = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
     Want { count: 1, what }

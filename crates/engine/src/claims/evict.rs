@@ -1,4 +1,4 @@
-//! Ending the users of a device that can be asked to.
+//! Evicting the users of a device.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use model::{Address, Holder, Refusal, Step};
 use uuid::Uuid;
 
 use super::Claims;
-use crate::eviction::{is_persistence_daemon, would_go};
+use crate::eviction::{is_evictable, is_persistence_daemon};
 use crate::refusals;
 use crate::store::OpenOperation;
 
@@ -14,7 +14,7 @@ use crate::store::OpenOperation;
 const PERSISTENCE_UNIT: &str = "nvidia-persistenced.service";
 
 impl Claims {
-    /// Asks those `holders` to end that can be asked, and refuses where others use one of the functions.
+    /// Asks the `holders` of these functions to exit. Refuses if one of them cannot be evicted.
     pub(crate) fn evict_holders(
         &self,
         operation: &OpenOperation,
@@ -23,7 +23,7 @@ impl Claims {
         holders: &[Holder],
         evict: bool,
     ) -> Result<(), Refusal> {
-        if let Some(other) = holders.iter().find(|holder| !would_go(holder, evict)) {
+        if let Some(other) = holders.iter().find(|holder| !is_evictable(holder, evict)) {
             return Err(refusals::used(other));
         }
         if holders.is_empty() {
@@ -39,18 +39,18 @@ impl Claims {
             }
             asked.push(pid);
             let (address, user) = (holder.address, holder.user.clone());
-            self.journal.make(operation, claim, &Step::Evict { address, pid, started, user })?;
+            self.journal.perform(operation, claim, &Step::Evict { address, pid, started, user })?;
         }
         self.end_persistence(operation, claim, taken, &persistent)?;
-        // A user that came meanwhile, or that has another process open the device for it.
+        // A new user, or one whose device node another process opens for it.
         match self.hardware.holders(taken)?.first() {
             None => Ok(()),
             Some(holder) => Err(refusals::used(holder)),
         }
     }
 
-    /// Switches persistence mode off for these GPUs alone; only where the daemon still holds one it is stopped, for then
-    /// it does so for all GPUs of the host.
+    /// Disables persistence mode for these GPUs. Stops the persistence daemon only if it still has one of them open,
+    /// because that affects all GPUs of the host.
     fn end_persistence(
         &self,
         operation: &OpenOperation,
@@ -63,13 +63,13 @@ impl Claims {
         let mut failed = false;
         for address in gpus {
             let off = Step::SetPersistence { address, from: true, to: false };
-            failed |= self.journal.make(operation, claim, &off).is_err();
+            failed |= self.journal.perform(operation, claim, &off).is_err();
         }
         if !failed && !self.hardware.holders(taken)?.iter().any(is_persistence_daemon) {
             return Ok(());
         }
         let unit = PERSISTENCE_UNIT.to_owned();
         let stop = Step::SetUnit { address: first, unit, from: true, to: false };
-        Ok(self.journal.make(operation, claim, &stop)?)
+        Ok(self.journal.perform(operation, claim, &stop)?)
     }
 }

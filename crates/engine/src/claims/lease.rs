@@ -1,4 +1,4 @@
-//! Claims for a time only.
+//! Leases of claims.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use model::{Claim, Code, Refusal};
 use super::Claims;
 use crate::store::{Durability, StoredClaim};
 
-/// When a lease that begins now ends, in seconds since 1970.
+/// When a lease that starts now expires, in seconds since 1970.
 pub fn from_now(lease: Duration) -> u64 {
     now().saturating_add(lease.as_secs())
 }
@@ -17,7 +17,7 @@ fn now() -> u64 {
 }
 
 impl Claims {
-    /// Renews the lease of a claim, from now on; without one (`None`) the claim lasts until it is released.
+    /// Renews the lease of a claim, starting now; with `None` the claim lasts until it is released.
     ///
     /// # Errors
     /// `not_found`.
@@ -31,8 +31,8 @@ impl Claims {
         Ok(claim.claim)
     }
 
-    /// Releases the claims whose lease expired. Returns why some could not be released, and how long until the next lease
-    /// expires.
+    /// Releases the claims whose lease expired. Returns a refusal for each that could not be released, and the time
+    /// until the next lease expires.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -40,8 +40,8 @@ impl Claims {
         Ok((self.release_overdue()?, self.next_expiry()?))
     }
 
-    /// Releases the claims whose lease expired. One that is in use stays until it is not: a lease ends a reservation, it does not
-    /// take a device from a running machine.
+    /// Releases the claims whose lease expired, except those in use: an expired lease does not take a device from a
+    /// running machine.
     fn release_overdue(&self) -> Result<Vec<Refusal>, Refusal> {
         let mut kept = Vec::new();
         for claim in self.store.read(StoredClaim::all)? {
@@ -61,7 +61,7 @@ impl Claims {
         Ok(kept)
     }
 
-    /// How long until the next lease is over.
+    /// Time until the next lease expires.
     fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
         let own = claims.iter().filter(|claim| !claim.is_orphan());

@@ -1,5 +1,5 @@
-//! Claims: reserved, prepared, unprepared, released; each verb an operation in the journal, and the same for its owner
-//! however often it is said.
+//! Claims: reserve, prepare, unprepare, release. Each verb is an operation in the journal, and idempotent for its
+//! owner.
 
 mod available;
 pub(crate) mod choose;
@@ -27,7 +27,7 @@ use crate::refusals;
 use crate::store::{Store, StoredClaim};
 use crate::vf_counts::VfCounts;
 
-/// Claims: [`Engine::claims`](crate::Engine::claims). They own the table `claims`; the state machine of a claim is drawn in
+/// Claims: [`Engine::claims`](crate::Engine::claims). Owns the table `claims`; the state machine of a claim is drawn in
 /// `docs/design.md`.
 pub struct Claims {
     store: Arc<Store>,
@@ -35,9 +35,9 @@ pub struct Claims {
     hardware: Arc<Hardware>,
     marks: Arc<Marks>,
     vf_counts: Arc<VfCounts>,
-    /// How many parts of a claim are prepared at the same time at most: each has a worker process of its own.
+    /// How many parts of a claim are prepared in parallel: each has its own worker process.
     at_once: Mutex<usize>,
-    /// Claims whose devices are all returned to the host, which their record does not say yet.
+    /// Claims whose devices are all restored, but whose record does not show that yet.
     restored: Mutex<BTreeSet<Uuid>>,
 }
 
@@ -53,8 +53,8 @@ impl Claims {
         Self { store, journal, hardware, marks, vf_counts, at_once, restored }
     }
 
-    /// Limits how many parts of a claim are prepared at the same time: 16 by default. With one, the order of all steps is
-    /// the plan's.
+    /// Limits how many parts of a claim are prepared in parallel: 16 by default. With 1, all steps run in the plan's
+    /// order.
     pub(crate) fn limit_at_once(&self, most: usize) {
         *lock(&self.at_once) = most.max(1);
     }
@@ -63,7 +63,7 @@ impl Claims {
         *lock(&self.at_once)
     }
 
-    /// Remembers that a claim's devices are returned, which its record does not say yet.
+    /// Remembers that a claim's devices are restored while its record does not show that yet.
     fn not_recorded_as_restored(&self, claim: Uuid) {
         lock(&self.restored).insert(claim);
     }
@@ -72,23 +72,23 @@ impl Claims {
         lock(&self.restored).remove(&claim);
     }
 
-    /// A claim as it is, where its record is behind.
-    fn as_it_is(&self, mut claim: Claim) -> Claim {
+    /// The claim with its actual state, if its record is behind.
+    fn with_actual_state(&self, mut claim: Claim) -> Claim {
         if lock(&self.restored).contains(&claim.id) {
             claim.state = ClaimState::Reserved;
         }
         claim
     }
 
-    /// A claim by its id, or by its owner `KIND/ID` who has no other.
+    /// A claim by id, or the only claim of an owner `KIND/ID`.
     ///
     /// # Errors
-    /// `not_found`; `conflict` where the owner has several.
+    /// `not_found`; `conflict` if the owner has several.
     pub fn find(&self, key: &str) -> Result<Claim, Refusal> {
-        self.stored_claim(key).map(|stored| self.as_it_is(stored.claim))
+        self.stored_claim(key).map(|stored| self.with_actual_state(stored.claim))
     }
 
-    /// A claim by id, or the only claim of an owner `KIND/ID`.
+    /// The record of a claim by id, or of the only claim of an owner `KIND/ID`.
     pub(crate) fn stored_claim(&self, key: &str) -> Result<StoredClaim, Refusal> {
         let none = || refusals::no_such("claim", key, "handover claims");
         if let Ok(id) = key.parse::<Uuid>() {
@@ -103,7 +103,7 @@ impl Claims {
         Err(Refusal::new(
             Code::Conflict,
             format!("{owner} has {} claims", claims.len() + 1),
-            "name one by its id: `handover claims` shows them",
+            "give the id of one: `handover claims` lists them",
         ))
     }
 
@@ -113,10 +113,10 @@ impl Claims {
     /// `state_unusable`.
     pub fn all(&self) -> Result<Vec<Claim>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
-        Ok(claims.into_iter().map(|stored| self.as_it_is(stored.claim)).collect())
+        Ok(claims.into_iter().map(|stored| self.with_actual_state(stored.claim)).collect())
     }
 
-    /// Refuses a verb on a claim whose owner is ours to speak for.
+    /// Refuses a verb on a claim of an instance: only the instance's own verbs change it.
     fn expect_not_an_instances(&self, claim: &StoredClaim) -> Result<(), Refusal> {
         if claim.instance().is_none() {
             return Ok(());
@@ -124,8 +124,11 @@ impl Claims {
         let owner = &claim.claim.owner;
         Err(Refusal::new(
             Code::InvalidState,
-            format!("the claim {} is {owner}'s: it goes with that instance", claim.claim.id),
-            format!("handover instance stop {0}, or handover instance delete {0}", owner.id),
+            format!(
+                "claim {} belongs to {owner} and changes only with that instance",
+                claim.claim.id
+            ),
+            format!("run `handover instance stop {0}` or `handover instance delete {0}`", owner.id),
         ))
     }
 }

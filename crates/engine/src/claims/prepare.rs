@@ -1,4 +1,5 @@
-//! Preparing: the claim's parts are brought to where a machine can use them, those that can at the same time.
+//! Preparing a claim: performing the steps of its plan, in parallel where possible, so that a machine can use its
+//! devices.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,42 +11,42 @@ use model::{
 };
 
 use super::Claims;
-use super::choose::Seen;
+use super::choose::HostState;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, OperationKind, Outcome};
 
-/// For whom a claim is prepared, and how.
+/// Options of preparing a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The user who may open its nodes.
+    /// User id that may open the claim's device nodes.
     pub uid: u32,
-    /// Whether the functions' own nodes, for iommufd, are opened to that user too.
+    /// Whether that user may also open the functions' own nodes, for iommufd.
     pub device_nodes: bool,
-    /// Whether functions are reset when they are on vfio.
+    /// Whether to reset functions after they are bound to vfio.
     pub reset: bool,
-    /// Whether processes that use a function are asked to end.
+    /// Whether to ask processes that use a function to exit.
     pub evict: bool,
 }
 
 impl Access {
-    /// What a request says of it.
+    /// The options in a request.
     pub(crate) fn of(request: &ClaimRequest) -> Self {
         let uid = request.uid.unwrap_or(0);
         Self { uid, device_nodes: uid != 0, reset: request.reset, evict: request.evict }
     }
 
-    /// A machine's of ours: it gets its nodes as they are, and VFIO resets what it opens.
+    /// The options for an instance: its launcher opens the nodes, and VFIO resets each device when it is opened.
     pub const fn machine(uid: u32) -> Self {
         Self { uid, device_nodes: false, reset: false, evict: false }
     }
 }
 
 impl Claims {
-    /// Prepares a reserved claim; a prepared one is left as it is.
+    /// Prepares a reserved claim; a prepared one is not changed.
     ///
     /// # Errors
-    /// As [`claim`](Self::claim); the claim is reserved then, as before.
+    /// As [`claim`](Self::claim); the claim then stays reserved.
     pub fn prepare(&self, key: &str, access: &Access) -> Result<Claim, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         let _turn = self.journal.turn_of(id)?;
@@ -56,7 +57,9 @@ impl Claims {
                 return prepared_for(claim, access.uid).map(|stored| stored.claim);
             }
             ClaimState::Wedged => {
-                return Err(refusals::wedged(&format!("{id} could not be given back earlier")));
+                return Err(refusals::wedged(&format!(
+                    "the devices of claim {id} could not be restored earlier"
+                )));
             }
             ClaimState::Reserved => {}
         }
@@ -66,45 +69,48 @@ impl Claims {
         });
         match prepared {
             Ok(()) => Ok(claim.claim),
-            Err(cause) => match self.undo_prepare(&operation, &cause, self.journal.moment()) {
-                Ok(_) => Err(cause),
-                Err(undo) => Err(with_failed_undo(&cause, &undo)),
-            },
+            Err(cause) => {
+                match self.undo_prepare(&operation, &cause, self.journal.own_worker_patience()) {
+                    Ok(_) => Err(cause),
+                    Err(undo) => Err(with_failed_undo(&cause, &undo)),
+                }
+            }
         }
     }
 
-    /// Looks again at what was reserved: others may have come since, and groups and drivers can change.
-    fn see_again(&self, claim: &StoredClaim, taken: &[Address]) -> Result<Seen, Refusal> {
+    /// Reads the host's state and checks reserved devices again: marks, users, IOMMU groups and drivers can have
+    /// changed.
+    fn recheck(&self, claim: &StoredClaim, taken: &[Address]) -> Result<HostState, Refusal> {
         let inventory = self.hardware.sketch()?;
         if claim.claim.state != ClaimState::Reserved {
-            return Ok(Seen { inventory, holders: Vec::new() });
+            return Ok(HostState { inventory, holders: Vec::new() });
         }
         self.expect_same_assembly(&inventory, &claim.claim)?;
         self.marks.expect_not_marked(&claim.claim)?;
-        Ok(Seen { inventory, holders: self.hardware.holders(taken)? })
+        Ok(HostState { inventory, holders: self.hardware.holders(taken)? })
     }
 
-    /// Makes the steps of a claim's plan. The claim is `prepared` then, which the caller commits with the end of its
-    /// operation. `seen` is what was looked at a moment ago to choose it.
+    /// Performs the steps of a claim's plan and records the claim as `prepared`. `state` is the host's state that the
+    /// claim was just chosen by; `None` reads it again.
     pub(crate) fn prepare_parts(
         &self,
         operation: &OpenOperation,
         claim: &mut StoredClaim,
         access: &Access,
-        seen: Option<Seen>,
+        state: Option<HostState>,
     ) -> Result<(), Refusal> {
         let id = claim.claim.id;
         let taken: Vec<Address> = claim.claim.taken().collect();
         self.expect_healthy(&taken)?;
-        let Seen { inventory, holders } = match seen {
-            Some(seen) => seen,
-            None => self.see_again(claim, &taken)?,
+        let HostState { inventory, holders } = match state {
+            Some(state) => state,
+            None => self.recheck(claim, &taken)?,
         };
         if claim.claim.state == ClaimState::Reserved {
             self.evict_holders(operation, id, &taken, &holders, access.evict)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
-        self.make_all(operation, claim, &plan)?;
+        self.perform_plan(operation, claim, &plan)?;
         if claim.claim.state == ClaimState::Reserved {
             for member in claim.claim.parts.iter_mut().flat_map(|part| &mut part.members) {
                 member.as_found =
@@ -117,7 +123,7 @@ impl Claims {
         self.journal.write_for(operation, Durability::Process, |tx| claim.update(tx))
     }
 
-    /// What would be done to prepare a claim, and how its functions are found now.
+    /// The plan that prepares a claim, and the current state of its functions.
     pub(crate) fn plan(
         &self,
         inventory: &Inventory,
@@ -155,22 +161,22 @@ impl Claims {
         Ok((plan::prepare(&given, &claim.parts), found))
     }
 
-    /// What physical functions were told of those virtual ones that get settings.
+    /// Current settings of the claim's virtual functions that get new ones.
     fn vf_settings(&self, claim: &Claim) -> Result<BTreeMap<Address, VfSettings>, Refusal> {
         let mut found = BTreeMap::new();
         for part in &claim.parts {
             let Some(partition) = &part.partition else { continue };
             let Mechanism::Vf { index, settings } = &partition.how else { continue };
             if !settings.is_empty() {
-                let told = self.hardware.host.vf_settings(partition.parent, *index);
-                found.insert(part.head, told.map_err(|error| refusals::unreadable(&error))?);
+                let current = self.hardware.host.vf_settings(partition.parent, *index);
+                found.insert(part.head, current.map_err(|error| refusals::unreadable(&error))?);
             }
         }
         Ok(found)
     }
 
-    /// What all parts need first, then the parts at the same time: each is on devices of its own.
-    fn make_all(
+    /// Performs the steps that come first, then the parts in parallel (each has its own devices), then the last steps.
+    fn perform_plan(
         &self,
         operation: &OpenOperation,
         claim: &StoredClaim,
@@ -178,7 +184,7 @@ impl Claims {
     ) -> Result<(), Refusal> {
         let id = claim.claim.id;
         let go_on = AtomicBool::new(true);
-        let make = |steps: &[Step]| -> Result<(), Refusal> {
+        let perform = |steps: &[Step]| -> Result<(), Refusal> {
             for step in steps {
                 if self.journal.turns.is_cancelled(id) {
                     return Err(cancelled());
@@ -187,20 +193,20 @@ impl Claims {
                     return Ok(());
                 }
                 self.journal
-                    .make(operation, id, step)
+                    .perform(operation, id, step)
                     .inspect_err(|_| go_on.store(false, Ordering::Relaxed))?;
             }
             Ok(())
         };
-        make(&plan.first)?;
+        perform(&plan.first)?;
         if let [only] = plan.parts.as_slice() {
-            make(only)?;
-            return make(&plan.last);
+            perform(only)?;
+            return perform(&plan.last);
         }
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || -> Result<(), Refusal> {
             while let Some(steps) = plan.parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                make(steps)?;
+                perform(steps)?;
             }
             Ok(())
         };
@@ -216,17 +222,17 @@ impl Claims {
             }
             result
         })?;
-        make(&plan.last)
+        perform(&plan.last)
     }
 }
 
-/// A prepared claim, to the user it was prepared for.
+/// The claim, if it is prepared for this user.
 fn prepared_for(claim: StoredClaim, uid: u32) -> Result<StoredClaim, Refusal> {
     match claim.uid {
         Some(other) if other != uid => Err(Refusal::new(
             Code::Conflict,
-            format!("the claim {} is prepared for uid {other} and not for {uid}", claim.claim.id),
-            format!("handover unprepare {}, and prepare it again", claim.claim.id),
+            format!("claim {} is prepared for uid {other}, not for uid {uid}", claim.claim.id),
+            format!("run `handover unprepare {}`, then prepare it again", claim.claim.id),
         )),
         _ => Ok(claim),
     }
@@ -236,6 +242,6 @@ fn cancelled() -> Refusal {
     Refusal::new(
         Code::StepFailed,
         "cancelled by a release, or because Handover is stopping; changes rolled back",
-        "try again if you still want it",
+        "retry if you still need it",
     )
 }

@@ -1,4 +1,4 @@
-//! Unpreparing and releasing: the host gets back what it had.
+//! Unpreparing and releasing claims: their devices return to the state before the claim.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
 
 impl Claims {
-    /// Returns to the host what a claim took, and keeps the reservation; a reserved claim is left as it is. With the claim
-    /// come notes for its owner: what another tool changed meanwhile is left as it is.
+    /// Restores a claim's devices and keeps them reserved; a reserved claim is not changed. Returns the claim, and
+    /// notes for its owner: what another tool changed meanwhile is left alone.
     ///
     /// # Errors
-    /// `in_use` while a machine has it; `device_wedged` or `undo_failed` where it cannot be returned.
+    /// `in_use` while a device is open; `device_wedged` or `undo_failed` if a device cannot be restored.
     pub fn unprepare(&self, key: &str) -> Result<(Claim, Vec<String>), Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.journal.turns.cancel(id);
         let _turn = self.journal.turn_of(id)?;
         let claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
-        if self.is_as_found(&claim)? {
+        if self.has_nothing_to_restore(&claim)? {
             return Ok((claim.claim, Vec::new()));
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Unprepare, id)?;
-        let notes = self.finish_unprepare(&operation, self.journal.moment())?;
+        let notes = self.finish_unprepare(&operation, self.journal.own_worker_patience())?;
         Ok((self.stored_claim(&id.to_string())?.claim, notes))
     }
 
-    /// Releases a claim; `owner`, where it is given, must be the claim's. Returns notes for its owner, as
+    /// Releases a claim. If `owner` is given, it must be the claim's owner. Returns notes for the owner, as
     /// [`unprepare`](Self::unprepare) does.
     ///
     /// # Errors
-    /// As [`unprepare`](Self::unprepare); `forbidden` where it is another owner's.
+    /// As [`unprepare`](Self::unprepare); `forbidden` if the claim has another owner.
     pub fn release(&self, key: &str, owner: Option<&Owner>) -> Result<Vec<String>, Refusal> {
         let id = self.stored_claim(key)?.claim.id;
         self.journal.turns.cancel(id);
@@ -44,22 +44,22 @@ impl Claims {
         if let Some(other) = owner.filter(|owner| **owner != claim.claim.owner) {
             return Err(Refusal::new(
                 Code::Forbidden,
-                format!("the claim {id} is {}'s and not {other}'s", claim.claim.owner),
-                "`handover claims` shows whose is whose",
+                format!("claim {id} belongs to {}, not to {other}", claim.claim.owner),
+                "`handover claims` lists claims with their owners",
             ));
         }
-        if self.is_as_found(&claim)? {
+        if self.has_nothing_to_restore(&claim)? {
             self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
             self.journal.notify();
             return Ok(Vec::new());
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Release, id)?;
-        self.finish_release(&operation, self.journal.moment())
+        self.finish_release(&operation, self.journal.own_worker_patience())
     }
 
-    /// Whether nothing is to be given back: it is reserved only, and left nothing that outlasts a boot.
-    fn is_as_found(&self, claim: &StoredClaim) -> Result<bool, Refusal> {
+    /// Whether there is nothing to restore: the claim is only reserved, and no change of it outlasted an earlier boot.
+    fn has_nothing_to_restore(&self, claim: &StoredClaim) -> Result<bool, Refusal> {
         if claim.claim.state != ClaimState::Reserved {
             return Ok(false);
         }
@@ -69,7 +69,7 @@ impl Claims {
         Ok(left.is_empty())
     }
 
-    /// Refuses while a machine has it open: it is not pulled from under anybody.
+    /// Refuses while a device of a prepared claim is open.
     fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
         if claim.claim.state != ClaimState::Prepared {
             return Ok(());
@@ -79,7 +79,7 @@ impl Claims {
         let holders = self.hardware.holders(&functions)?;
         let mine = claim.claim.parts.iter().filter_map(|part| part.partition.as_ref());
         let mine: Vec<uuid::Uuid> = mine.filter_map(model::Partition::mdev).collect();
-        // Of a parent only who has one of our mediated devices counts: others have theirs.
+        // Of a parent's users, only those of this claim's mediated devices count.
         let used = holders.iter().find(|holder| {
             claim.claim.holds(holder.address)
                 || holder.mdev.is_some_and(|uuid| mine.contains(&uuid))
@@ -89,7 +89,7 @@ impl Claims {
             Some(holder) => Err(Refusal::new(
                 Code::InUse,
                 format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
-                "end that machine first: a device is not pulled from under it",
+                "stop that user first: Handover does not take devices from running machines",
             )),
         }
     }
@@ -99,29 +99,30 @@ impl Claims {
         kind: OperationKind,
         id: uuid::Uuid,
     ) -> Result<OpenOperation, Refusal> {
-        // It is acknowledged by the commit that ends it.
+        // The commit that ends the operation acknowledges it.
         self.journal.open_operation_as(Durability::Process, kind, id, |_| Ok(()))
     }
 
-    /// Unprepares, or finishes an unprepare that was cut off.
+    /// Unprepares, or finishes an interrupted unprepare.
     pub(crate) fn finish_unprepare(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        self.give_back(operation, patience, |_, _| Ok(()))
+        self.restore_and_close(operation, patience, |_, _| Ok(()))
     }
 
-    /// Releases, or finishes a release that was cut off. What could not be given back stays, as nobody's.
+    /// Releases, or finishes an interrupted release. If devices could not be restored, the claim stays without its
+    /// owner.
     pub(crate) fn finish_release(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        self.give_back(operation, patience, |tx, id| StoredClaim::release(tx, id))
+        self.restore_and_close(operation, patience, |tx, id| StoredClaim::release(tx, id))
     }
 
-    /// Undoes a preparation that failed or was cut off.
+    /// Rolls back a preparation that failed or was interrupted; the claim stays reserved.
     pub(crate) fn undo_prepare(
         &self,
         operation: &OpenOperation,
@@ -142,7 +143,7 @@ impl Claims {
         self.close_undone(operation, cause, outcome, |_| Ok(()))
     }
 
-    /// Undoes a claim that could not be prepared or was cut off: nothing of it is left.
+    /// Rolls back and removes a claim that could not be prepared or was interrupted.
     pub(crate) fn undo_claim(
         &self,
         operation: &OpenOperation,
@@ -163,7 +164,8 @@ impl Claims {
         self.close_undone(operation, cause, outcome, |tx| StoredClaim::release(tx, id))
     }
 
-    fn give_back(
+    /// Restores a claim's devices and closes the operation; `together` writes in the same transaction.
+    fn restore_and_close(
         &self,
         operation: &OpenOperation,
         patience: Duration,

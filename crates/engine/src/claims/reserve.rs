@@ -1,36 +1,36 @@
-//! Reserving: from here on nobody else can have what was chosen. The host is not touched.
+//! Reserving: choosing devices and recording the claim, so that no other owner can claim them. The host is not changed.
 
 use model::choose::Chosen;
 use model::plan::Plan;
 use model::{Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
-use super::choose::{Asked, Seen};
+use super::choose::{HostState, Terms};
 use super::{Access, Claims};
 use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, ClaimStep, Claimed, OperationKind, Outcome};
 
-/// More than this is a mistake, and would take long to choose.
-const MOST: u64 = 1024;
+/// The most devices and partitions in a request: more is a mistake, and would take long to choose.
+const MAX_COUNT: u64 = 1024;
 
-/// Each further try means that somebody else got something.
-const TRIES: u32 = 100;
+/// How often to choose again after another request took a chosen device.
+const MAX_TRIES: u32 = 100;
 
-/// What became of a request for a claim.
+/// Result of choosing and recording a claim.
 enum Reserved {
-    /// A new claim, with the operation that prepares it where that was asked for.
-    Now(Box<StoredClaim>, Seen, Option<OpenOperation>),
-    /// The same request of the same owner made it meanwhile.
-    Before(Box<StoredClaim>),
+    /// A new claim, with the operation that prepares it if the request asks for that.
+    New(Box<StoredClaim>, HostState, Option<OpenOperation>),
+    /// A concurrent request with the same owner and wants created it.
+    Existing(Box<StoredClaim>),
 }
 
 impl Claims {
-    /// Claims devices and parts of devices: all that is asked for, or nothing. Idempotent per owner and request.
+    /// Claims devices and partitions: all that is requested, or none. Idempotent per owner and request.
     ///
     /// # Errors
-    /// Why it cannot be had. Changes are rolled back then, and the error says so where that failed.
+    /// Why the request cannot be granted. Changes are rolled back; the error says if that failed.
     pub fn claim(&self, request: &ClaimRequest) -> Result<Claimed, Refusal> {
         check(request)?;
         if let Some(mine) = self.same_claim_recorded(request)? {
@@ -38,44 +38,46 @@ impl Claims {
         }
         let id = Uuid::new_v4();
         let _turn = self.journal.turns.take(id);
-        let (mut claim, seen, operation) = match self.choose_and_record(id, request)? {
-            Reserved::Now(claim, seen, operation) => (*claim, seen, operation),
-            Reserved::Before(mine) => return self.claim_again(*mine, request),
+        let (mut claim, state, operation) = match self.choose_and_record(id, request)? {
+            Reserved::New(claim, state, operation) => (*claim, state, operation),
+            Reserved::Existing(mine) => return self.claim_again(*mine, request),
         };
         let Some(operation) = operation else {
             return Ok(Claimed { claim: claim.claim, new: true });
         };
         let prepared = self
-            .prepare_parts(&operation, &mut claim, &Access::of(request), Some(seen))
+            .prepare_parts(&operation, &mut claim, &Access::of(request), Some(state))
             .and_then(|()| {
                 self.journal.close_operation(&operation, Outcome::Done, None, |tx| claim.update(tx))
             });
         match prepared {
             Ok(()) => Ok(Claimed { claim: claim.claim, new: true }),
-            Err(cause) => match self.undo_claim(&operation, &cause, self.journal.moment()) {
-                Ok(_) => Err(cause),
-                Err(undo) => Err(with_failed_undo(&cause, &undo)),
-            },
+            Err(cause) => {
+                match self.undo_claim(&operation, &cause, self.journal.own_worker_patience()) {
+                    Ok(_) => Err(cause),
+                    Err(undo) => Err(with_failed_undo(&cause, &undo)),
+                }
+            }
         }
     }
 
-    /// Chooses, and records what was chosen. Choosing takes a while, and others choose at the same time: who finds that another
-    /// one was faster chooses again, until nothing is left that would do.
+    /// Chooses devices and records the claim. Requests choose concurrently: if another one took a chosen device first,
+    /// this one chooses again, until nothing suitable is left.
     fn choose_and_record(&self, id: Uuid, request: &ClaimRequest) -> Result<Reserved, Refusal> {
         let mut tries = 0;
         loop {
-            let (mut claim, seen) = self.chosen_claim(id, request)?;
+            let (mut claim, state) = self.chosen_claim(id, request)?;
             let _allocation = lock(&self.journal.allocation);
             if let Some(mine) = self.same_claim(request)? {
-                return Ok(Reserved::Before(Box::new(mine)));
+                return Ok(Reserved::Existing(Box::new(mine)));
             }
             tries += 1;
             match self.expect_available(&claim.claim) {
                 Ok(()) => {
                     let operation = self.record(&mut claim, request)?;
-                    return Ok(Reserved::Now(Box::new(claim), seen, operation));
+                    return Ok(Reserved::New(Box::new(claim), state, operation));
                 }
-                Err(refusal) if tries == TRIES || refusal.code == Code::StateUnusable => {
+                Err(refusal) if tries == MAX_TRIES || refusal.code == Code::StateUnusable => {
                     return Err(refusal);
                 }
                 Err(_) => {}
@@ -83,7 +85,7 @@ impl Claims {
         }
     }
 
-    /// The claim is there already: it is brought as far as was asked for now.
+    /// Returns the existing claim, prepared if the request asks for that.
     fn claim_again(&self, mine: StoredClaim, request: &ClaimRequest) -> Result<Claimed, Refusal> {
         if request.step == ClaimStep::Reserve {
             return Ok(Claimed { claim: mine.claim, new: false });
@@ -93,10 +95,10 @@ impl Claims {
         Ok(Claimed { claim, new: false })
     }
 
-    /// What a request would get, and the steps that would be made for it. Nothing is recorded or changed.
+    /// What [`claim`](Self::claim) would choose, and the steps it would perform. Records and changes nothing.
     ///
     /// # Errors
-    /// Why it could not be had.
+    /// Why the request cannot be granted.
     pub fn dry_run(&self, request: &ClaimRequest) -> Result<(Claim, Plan), Refusal> {
         check(request)?;
         let (claim, inventory) = match self.same_claim(request)? {
@@ -107,8 +109,8 @@ impl Claims {
                 (mine, self.hardware.sketch()?)
             }
             None => {
-                let (claim, seen) = self.chosen_claim(Uuid::new_v4(), request)?;
-                (claim, seen.inventory)
+                let (claim, state) = self.chosen_claim(Uuid::new_v4(), request)?;
+                (claim, state.inventory)
             }
         };
         let access = Access::of(request);
@@ -120,26 +122,26 @@ impl Claims {
         &self,
         id: Uuid,
         request: &ClaimRequest,
-    ) -> Result<(StoredClaim, Seen), Refusal> {
-        let (mut chosen, seen) = self.choose(id, &request.wants, request.alone, request.evict)?;
+    ) -> Result<(StoredClaim, HostState), Refusal> {
+        let (mut chosen, state) = self.choose(id, &request.wants, request.alone, request.evict)?;
         if request.define {
             define(&mut chosen)?;
         }
-        let asked = Asked {
+        let terms = Terms {
             owner: request.owner.clone(),
             reason: request.reason.clone(),
             expires: request.lease.map(super::lease::from_now),
             wants: request.wants.clone(),
             alone: request.alone,
         };
-        let mut claim = self.claim_of(id, asked, chosen, &seen.inventory)?;
+        let mut claim = self.claim_of(id, terms, chosen, &state.inventory)?;
         if request.at_boot {
-            reserve_at_boot(&mut claim)?;
+            put_on_boot_list(&mut claim)?;
         }
-        Ok((claim, seen))
+        Ok((claim, state))
     }
 
-    /// Commits a claim. One that is to be prepared too is acknowledged by the commit that ends its preparation.
+    /// Records a claim. If it is to be prepared too, the commit that ends its preparation acknowledges it.
     fn record(
         &self,
         claim: &mut StoredClaim,
@@ -160,7 +162,8 @@ impl Claims {
         Ok(None)
     }
 
-    /// [`same_claim`](Self::same_claim), after what an operation of it left unrecorded is recorded: one that was undone is gone then.
+    /// [`same_claim`](Self::same_claim), after an operation on it that was left open is ended: a claim that was rolled
+    /// back is then gone.
     fn same_claim_recorded(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
         match self.same_claim(request)? {
             Some(mine) if self.journal.is_left_open(mine.claim.id) => {
@@ -171,14 +174,14 @@ impl Claims {
         }
     }
 
-    /// The owner's claim that was made with the same words.
+    /// The owner's claim with the same wants and options.
     fn same_claim(&self, request: &ClaimRequest) -> Result<Option<StoredClaim>, Refusal> {
         let mine = self.store.read(|from| StoredClaim::of_owner(from, &request.owner))?;
         Ok(mine.into_iter().find(|claim| is_same(claim, request)))
     }
 }
 
-/// Whether it was made with the same words.
+/// Whether a claim has the request's wants and options.
 fn is_same(claim: &StoredClaim, request: &ClaimRequest) -> bool {
     claim.wants == request.wants
         && claim.alone == request.alone
@@ -186,7 +189,7 @@ fn is_same(claim: &StoredClaim, request: &ClaimRequest) -> bool {
         && claim.claim.is_at_boot() == request.at_boot
 }
 
-/// Has the mediated devices among what was chosen written down for mdevctl.
+/// Marks the chosen mediated devices to be defined for mdevctl.
 fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
     let mut any = false;
     for one in chosen {
@@ -197,13 +200,13 @@ fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidRequest,
-        "nothing that would be claimed is a mediated device, and mdevctl defines no others",
-        "claim it without asking for a definition; `handover show ADDRESS` tells how a GPU makes its vGPUs",
+        "the request selects no mediated device, and mdevctl can define nothing else",
+        "claim it without a definition; `handover show ADDRESS` shows how a GPU creates its vGPUs",
     ))
 }
 
-/// Has the devices among what was chosen reserved at each boot. Parts of devices are not there yet when a host starts.
-fn reserve_at_boot(claim: &mut StoredClaim) -> Result<(), Refusal> {
+/// Puts the whole devices of a claim on the boot list. Partitions do not exist yet when a host boots.
+fn put_on_boot_list(claim: &mut StoredClaim) -> Result<(), Refusal> {
     let whole = claim.claim.parts.iter_mut().filter(|part| part.partition.is_none());
     whole.for_each(|part| part.at_boot = true);
     if claim.claim.is_at_boot() {
@@ -211,32 +214,32 @@ fn reserve_at_boot(claim: &mut StoredClaim) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidRequest,
-        "nothing that would be claimed is a device as a whole, and parts of devices are not there yet when a host starts",
-        "claim it without --at-boot; `handover sriov set` makes virtual functions at each boot without giving them to the host's drivers",
+        "the request selects no whole device, and partitions do not exist yet when the host boots",
+        "claim it without --at-boot; `handover sriov set` creates virtual functions at each boot without binding host drivers to them",
     ))
 }
 
 fn check(request: &ClaimRequest) -> Result<(), Refusal> {
-    let many: u64 = request.wants.iter().map(|want| u64::from(want.count)).sum();
-    if many > MOST {
+    let count: u64 = request.wants.iter().map(|want| u64::from(want.count)).sum();
+    if count > MAX_COUNT {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            format!("{many} things are asked for at once"),
-            format!("ask for at most {MOST}"),
+            format!("the request asks for {count} devices at once"),
+            format!("ask for at most {MAX_COUNT}"),
         ));
     }
     if request.owner.kind == model::Owner::INSTANCE || request.owner.kind == "undo" {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            format!("an owner of kind {:?} is one of Handover's own", request.owner.kind),
+            format!("the owner kind {:?} is for Handover's own use", request.owner.kind),
             "choose another kind, such as person, pod or job",
         ));
     }
     if request.reason.as_ref().is_some_and(|reason| reason.len() > 1000) {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            "the reason has more than 1000 bytes",
-            "say it in fewer words",
+            "the reason is longer than 1000 bytes",
+            "shorten it",
         ));
     }
     Ok(())

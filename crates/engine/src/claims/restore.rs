@@ -1,4 +1,4 @@
-//! Giving devices back: compare and restore.
+//! Restoring devices to the state before a claim: compare each recorded step with the host, then undo it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,40 +14,40 @@ use crate::refusals;
 use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
 use crate::{HealthState, OperationKind, Outcome};
 
-/// What restoring a claim came to.
+/// Result of restoring a claim.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// What was left alone because somebody else changed it since, in words.
+    /// Notes on what was left alone because another tool changed it since.
     pub notes: Vec<String>,
-    /// Functions that could not be given back.
+    /// Functions that could not be restored.
     pub failed: Vec<Failed>,
 }
 
-/// A function that could not be given back.
+/// A function that could not be restored.
 #[derive(Debug)]
 pub struct Failed {
     pub address: Address,
     pub reason: String,
-    /// How its device is from now on, where it is not well: a person has to look at it.
+    /// The health state to record, if the function needs manual attention.
     pub health: Option<HealthState>,
 }
 
 impl Restored {
-    /// Adds what another claim came to.
-    pub(crate) fn and(&mut self, other: Self) {
+    /// Adds the result of another claim.
+    pub(crate) fn add(&mut self, other: Self) {
         self.notes.extend(other.notes);
         self.failed.extend(other.failed);
     }
 
-    /// What an operation that is undone for this cause ended by, in words.
-    pub(crate) fn words(&self, cause: &Refusal) -> String {
+    /// The error to record for an operation that was rolled back for this cause.
+    pub(crate) fn message(&self, cause: &Refusal) -> String {
         match self.refusal() {
             Some(undo) => refusals::with_failed_undo(cause, &undo).message,
             None => cause.message.clone(),
         }
     }
 
-    /// The refusal that says what could not be undone.
+    /// The refusal that names what could not be restored; `None` if all was.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         if self.failed.is_empty() {
             return None;
@@ -60,25 +60,25 @@ impl Restored {
             Refusal::new(
                 Code::UndoFailed,
                 reasons,
-                "see `dmesg`; mend it, then `handover device clear ADDRESS` tries again",
+                "see `dmesg` and fix the cause, then retry with `handover device clear ADDRESS`",
             )
         })
     }
 }
 
-/// One restoring under way.
+/// The restoring of one claim, in progress.
 struct Restoring<'a> {
     claims: &'a Claims,
     operation: &'a OpenOperation,
     claim: &'a StoredClaim,
     outcome: Restored,
-    /// Functions on which nothing more is done.
-    left: Vec<Address>,
+    /// Functions that are not changed any further.
+    skipped: Vec<Address>,
 }
 
 impl Claims {
-    /// Undoes what is outstanding of a claim: of one operation, or all of it. Functions are restored one by one, so
-    /// that one that cannot be does not keep the others.
+    /// Undoes the outstanding steps of a claim, either of the operation `of` or all. Functions are restored
+    /// independently: the failure of one does not stop the others.
     pub(crate) fn restore_claim(
         &self,
         operation: &OpenOperation,
@@ -96,14 +96,14 @@ impl Claims {
             operation,
             claim,
             outcome: Restored::default(),
-            left: Vec::new(),
+            skipped: Vec::new(),
         };
         work.wait_for_workers(&recorded, patience)?;
-        work.look_at(&recorded);
+        work.check_bound(&recorded);
         let steps = restoring(&earliest(recorded.iter().filter_map(Recorded::step)));
         let steps = around_overrides(steps);
-        for (turn, step) in steps.iter().enumerate() {
-            let rest = steps.get(turn + 1..).unwrap_or_default();
+        for (index, step) in steps.iter().enumerate() {
+            let rest = steps.get(index + 1..).unwrap_or_default();
             work.step(step, rest)?;
         }
         let outcome = work.outcome;
@@ -114,8 +114,8 @@ impl Claims {
         Ok(outcome)
     }
 
-    /// Records what restoring came to. The end of its operation is what waits for the disk: until then it is open, and is
-    /// gone through again; so it is where this cannot be written.
+    /// Records the result of restoring. If it cannot be written, the operation is kept open, so that recovery repeats
+    /// it. This commit need not survive a power loss: the one that ends the operation does.
     fn record_restored(
         &self,
         operation: &OpenOperation,
@@ -128,7 +128,7 @@ impl Claims {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
                 let rest = Recorded::of_claim(tx, id, None, &self.journal.boot)?;
-                // What an earlier boot left stays with a claim that is only reserved.
+                // Changes that outlast a boot may remain with a claim that is only reserved.
                 let mut rest = rest.iter().filter_map(Recorded::step);
                 if rest.all(Step::outlasts_the_boot) {
                     claim.claim.state = ClaimState::Reserved;
@@ -148,7 +148,7 @@ impl Claims {
         match written {
             Ok(()) => self.recorded_as_restored(id),
             Err(error) => {
-                tracing::warn!(claim = %id, "what was restored is not recorded yet: {error}");
+                tracing::warn!(claim = %id, "cannot record what was restored yet: {error}");
                 operation.keep_open();
                 if outcome.failed.is_empty() {
                     self.not_recorded_as_restored(id);
@@ -159,8 +159,8 @@ impl Claims {
 }
 
 impl Claims {
-    /// Closes an operation that was undone, together with what else that changes in the store; answers with what was left
-    /// alone, or with what could not be undone.
+    /// Closes an operation that was rolled back; `together` writes in the same transaction. Returns notes on what was
+    /// left alone, or the refusal for what could not be restored.
     pub(crate) fn close_undone(
         &self,
         operation: &OpenOperation,
@@ -171,19 +171,19 @@ impl Claims {
         let failed = outcome.refusal();
         let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
         self.journal
-            .close_operation(operation, ended, Some(&outcome.words(cause)), together)
+            .close_operation(operation, ended, Some(&outcome.message(cause)), together)
             .map_err(refusals::rolled_back_not_recorded)?;
         failed.map_or(Ok(outcome.notes), Err)
     }
 }
 
 impl Claims {
-    /// Tries again to give a wedged claim's devices back.
+    /// Retries to restore a wedged claim's devices.
     pub(crate) fn retry(&self, claim: StoredClaim) -> Result<Vec<String>, Refusal> {
         let id = claim.claim.id;
         let subject = claim.subject();
         let _turn = self.journal.turns.take(subject);
-        // It may have been given back while we waited for our turn.
+        // It may have been restored while we waited for the turn.
         let claims = self.store.read(StoredClaim::all)?;
         let Some(mut claim) = claims
             .into_iter()
@@ -192,7 +192,8 @@ impl Claims {
             return Ok(Vec::new());
         };
         let operation = self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
-        let outcome = self.restore_claim(&operation, &mut claim, None, self.journal.moment())?;
+        let outcome =
+            self.restore_claim(&operation, &mut claim, None, self.journal.own_worker_patience())?;
         if let Some(refusal) = outcome.refusal() {
             self.journal.close_operation(
                 &operation,
@@ -209,7 +210,7 @@ impl Claims {
     }
 }
 
-/// Of several changes of the same thing, made by several operations, the earliest: it knows how it was found.
+/// Keeps only the earliest of several changes to the same setting: it knows the original value.
 fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
     let mut kept: Vec<Step> = Vec::new();
     for step in done {
@@ -220,24 +221,24 @@ fn earliest<'a>(done: impl Iterator<Item = &'a Step>) -> Vec<Step> {
     kept
 }
 
-/// A function can be found with one driver and reserved for another, for its next bind. It comes back to its own driver
-/// only while it is not reserved, so the reservation is put back after that.
+/// A function can have one driver and a `driver_override` for another, for its next bind. It returns to its native
+/// driver only without the override, so the override is restored after that.
 fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
-    let elsewhere = |step: &Step| {
-        let Step::SetOverride { address, from, to: Some(reserved) } = step else { return None };
-        let own = steps.iter().find_map(|other| match other {
+    let conflicting = |step: &Step| {
+        let Step::SetOverride { address, from, to: Some(other) } = step else { return None };
+        let native = steps.iter().find_map(|later| match later {
             Step::Return { address: same, driver } if same == address => Some(driver),
             _ => None,
         });
-        own.filter(|own| *own != reserved)?;
-        let (address, from, to) = (*address, from.clone(), Some(reserved.clone()));
+        native.filter(|native| *native != other)?;
+        let (address, from, to) = (*address, from.clone(), Some(other.clone()));
         let clear = Step::SetOverride { address, from, to: None };
         Some((clear, Step::SetOverride { address, from: None, to }))
     };
     let mut kept = Vec::new();
     let mut after: Vec<Step> = Vec::new();
     for step in &steps {
-        if let Some((clear, set)) = elsewhere(step) {
+        if let Some((clear, set)) = conflicting(step) {
             after.push(set);
             kept.push(clear);
             continue;
@@ -251,8 +252,8 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
 }
 
 impl Restoring<'_> {
-    /// A worker, perhaps of a dead daemon, may still be inside the kernel: nothing is done on its device before it is
-    /// out, or patience is over. It may be inside any step, also a restoring one: all of them are waited for alike.
+    /// Waits until no worker, also of a dead daemon, is inside the kernel on these functions. A worker can be in any
+    /// step, also a restoring one. Functions that are still locked at the timeout fail as wedged.
     fn wait_for_workers(
         &mut self,
         recorded: &[Recorded],
@@ -261,52 +262,54 @@ impl Restoring<'_> {
         let functions: BTreeSet<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
         for address in self.claims.hardware.wait_for_workers(functions, patience)? {
-            let reason = format!("an earlier step timed out; the kernel still works on {address}");
+            let reason = format!(
+                "an earlier step on {address} timed out and is still running in the kernel"
+            );
             self.fail(address, reason, Some(HealthState::Wedged));
         }
         Ok(())
     }
 
-    /// Whether the functions on vfio still answer. One that is lost to its bus would only hold whoever touches it, and a
-    /// driver that gets it back could take the host down: it is kept from both, for a person.
-    fn look_at(&mut self, recorded: &[Recorded]) {
+    /// Checks that the functions on vfio still answer. Accessing one that has lost its link could hang, and binding a
+    /// driver to it could crash the host, so it is quarantined instead.
+    fn check_bound(&mut self, recorded: &[Recorded]) {
         let to_vfio = |step: &&Step| step.facts().binding == Binding::ToVfio;
         let steps = recorded.iter().filter_map(Recorded::step);
         let bound = steps.filter(to_vfio).filter_map(Step::address);
         for address in bound.collect::<BTreeSet<_>>() {
-            if self.left.contains(&address) {
+            if self.skipped.contains(&address) {
                 continue;
             }
             let baseline = self.claim.baseline(address);
             match self.claims.hardware.host.check(address, baseline) {
                 Ok(Checked::Silent) => {
                     let reason = format!(
-                        "{address} does not answer any more: its configuration space reads as ones"
+                        "{address} no longer answers: its configuration space reads as ones"
                     );
                     self.fail(address, reason, Some(HealthState::Quarantined));
                 }
                 Ok(Checked::Slower { now }) => self.outcome.notes.push(format!(
-                    "the link of {address} is slower than it was found: {}.{} GT/s x{} now",
+                    "the link of {address} is slower than before the claim: {}.{} GT/s x{} now",
                     now.speed / 10,
                     now.speed % 10,
                     now.width
                 )),
-                // What cannot be looked at, the steps that follow will tell of.
+                // If the check itself fails, the following steps report it.
                 Ok(Checked::Well) | Err(_) => {}
             }
         }
     }
 
-    /// One restoring step; `rest` are those that follow.
+    /// Performs one restoring step, if needed; `rest` are the steps after it.
     fn step(&mut self, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
         let Some(address) = step.address() else { return Ok(()) };
-        if self.left.contains(&address) && !self.only_marked(address, step) {
+        if self.skipped.contains(&address) && !self.only_mark_left(address, step) {
             return Ok(());
         }
         let facts = step.facts();
         match self.claims.hardware.host.observe(step) {
             Ok(Observed::After) => Ok(()),
-            Ok(Observed::Before) => match self.reserved_by_others(address, step, rest) {
+            Ok(Observed::Before) => match self.overridden_by_others(address, step, rest) {
                 Some(driver) => {
                     self.leave(
                         address,
@@ -316,22 +319,22 @@ impl Restoring<'_> {
                 }
                 None => self.perform(address, step),
             },
-            // What drivers set is no other tool's doing.
+            // Drivers set this value, not another tool.
             Ok(Observed::Other(_)) if facts.set_by_drivers => self.perform(address, step),
             Ok(Observed::Other(found)) if facts.stands_alone => {
-                let not_done = step.describe();
-                let note = format!("skipped {not_done:?}: modified by another tool since: {found}");
+                let skipped = step.describe();
+                let note = format!("skipped {skipped:?}: modified by another tool since: {found}");
                 self.outcome.notes.push(note);
                 Ok(())
             }
             Ok(Observed::Other(found)) => {
-                if !self.is_given_back(step, rest) {
+                if !self.is_returned(step, rest) {
                     self.leave(address, &format!("modified by another tool since: {found}"));
                 }
                 Ok(())
             }
             Ok(Observed::Absent) if facts.when_absent == WhenAbsent::Undone => Ok(()),
-            Ok(Observed::Absent) => self.look_again(address, step, rest),
+            Ok(Observed::Absent) => self.restore_absent(address, step, rest),
             Err(error) => {
                 self.step_failed(address, step, error);
                 Ok(())
@@ -339,16 +342,21 @@ impl Restoring<'_> {
         }
     }
 
-    /// Whether a function that is left to another tool is the claim's only by its mark, which this step takes away. One that
-    /// could not be given back keeps it, as its claim stays too.
-    fn only_marked(&self, address: Address, step: &Step) -> bool {
+    /// Whether this step removes the mark from a function that is left to another tool. A function that could not be
+    /// restored keeps its mark, as its claim stays too.
+    fn only_mark_left(&self, address: Address, step: &Step) -> bool {
         matches!(step, Step::Unmark { .. })
             && !self.outcome.failed.iter().any(|failed| failed.address == address)
     }
 
-    /// A function that is not on its bus: a worker may have died between removing it and finding it again, and giving
-    /// it back finds it. What follows then sees that there is no more to do.
-    fn look_again(&mut self, address: Address, step: &Step, rest: &[Step]) -> Result<(), Refusal> {
+    /// Restores a function that is not on its bus. A worker may have died between removing it and rescanning the bus;
+    /// the step that rescans finds it again, and the following steps then see that nothing is left to do.
+    fn restore_absent(
+        &mut self,
+        address: Address,
+        step: &Step,
+        rest: &[Step],
+    ) -> Result<(), Refusal> {
         let back = std::iter::once(step)
             .chain(rest)
             .filter(|later| later.address() == Some(address))
@@ -356,21 +364,21 @@ impl Restoring<'_> {
         match back {
             Some(back) => self.perform(address, back),
             None => {
-                self.leave(address, "it is not on the bus any more");
+                self.leave(address, "it is not on the bus");
                 Ok(())
             }
         }
     }
 
-    /// Whether an earlier attempt had already given the function back to its own driver, so that taking it from vfio
-    /// is done, and clearing its reservation if it has its earlier one again.
-    fn is_given_back(&self, step: &Step, rest: &[Step]) -> bool {
-        let reserved_again = matches!(step, Step::SetOverride { to: None, .. })
+    /// Whether an earlier attempt already returned the function to its native driver. Then unbinding it from vfio is
+    /// done, and so is clearing its `driver_override` if the earlier override is restored.
+    fn is_returned(&self, step: &Step, rest: &[Step]) -> bool {
+        let override_restored = matches!(step, Step::SetOverride { to: None, .. })
             && rest.iter().any(|later| {
                 later.changes_the_same(step)
                     && self.claims.hardware.host.observe(later) == Ok(Observed::After)
             });
-        (reserved_again || step.facts().binding == Binding::Taken)
+        (override_restored || step.facts().binding == Binding::Taken)
             && rest.iter().any(|later| {
                 later.facts().binding == Binding::ToOwn
                     && later.address() == step.address()
@@ -378,18 +386,18 @@ impl Restoring<'_> {
             })
     }
 
-    /// For which other driver somebody reserved the function while it was ours: its own would not get it.
-    fn reserved_by_others(&self, address: Address, step: &Step, rest: &[Step]) -> Option<String> {
+    /// The `driver_override` that another tool set during the claim: with it, the native driver cannot bind.
+    fn overridden_by_others(&self, address: Address, step: &Step, rest: &[Step]) -> Option<String> {
         match step.facts().binding {
             Binding::Taken | Binding::ToOwn => {}
             Binding::Unchanged | Binding::ToVfio => return None,
         }
-        let own = std::iter::once(step).chain(rest).find_map(|later| match later {
+        let native = std::iter::once(step).chain(rest).find_map(|later| match later {
             Step::Return { address: same, driver } if *same == address => Some(driver),
             _ => None,
         })?;
         let found = self.claims.hardware.host.as_found(&[address]).ok()?.into_iter().next()?;
-        found.driver_override.filter(|reserved| reserved != own)
+        found.driver_override.filter(|driver| driver != native)
     }
 
     fn perform(&mut self, address: Address, step: &Step) -> Result<(), Refusal> {
@@ -405,10 +413,10 @@ impl Restoring<'_> {
 
     fn leave(&mut self, address: Address, why: &str) {
         self.outcome.notes.push(format!("{address} is left alone: {why}"));
-        self.left.push(address);
+        self.skipped.push(address);
     }
 
-    /// A file that cannot be written keeps nobody from the function that it is about.
+    /// If the step writes a file, its failure does not stop the other steps on the function.
     fn step_failed(&mut self, address: Address, step: &Step, error: HostError) {
         match error {
             HostError::Deadline { .. } | HostError::Locked { .. } => self.fail_with(address, error),
@@ -422,7 +430,7 @@ impl Restoring<'_> {
 
     fn fail_with(&mut self, address: Address, error: HostError) {
         match error {
-            HostError::Gone { .. } => self.leave(address, "it is not on the bus any more"),
+            HostError::Gone { .. } => self.leave(address, "it is not on the bus"),
             HostError::Deadline { .. } | HostError::Locked { .. } => {
                 self.fail(address, error.to_string(), Some(HealthState::Wedged));
             }
@@ -431,7 +439,7 @@ impl Restoring<'_> {
     }
 
     fn fail(&mut self, address: Address, reason: String, health: Option<HealthState>) {
-        self.left.push(address);
+        self.skipped.push(address);
         self.outcome.failed.push(Failed { address, reason, health });
     }
 }

@@ -1,4 +1,4 @@
-//! A person says that a device is well again.
+//! Clearing a wedged or quarantined device, at a person's request.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use crate::registrations;
 use crate::store::{Durability, Health, StoredClaim};
 
 impl Devices {
-    /// Clears a wedged or quarantined device, by its address or registration: what is left of its hand-over is undone now. The
-    /// mark of another Handover's claim is removed too. Returns notes for the person who asked.
+    /// Clears a wedged or quarantined device, named by its address or registration: retries the rollback of its
+    /// hand-over, and removes the mark of another Handover's claim. Returns notes for the person who asked.
     ///
     /// # Errors
-    /// `not_found`; `in_use` where something uses what another Handover claimed; `device_wedged` or `undo_failed` where the
-    /// device still cannot be returned.
+    /// `not_found`; `in_use` if a device claimed by another Handover is in use; `device_wedged` or `undo_failed` if the
+    /// device still cannot be restored.
     pub fn clear(&self, key: &str) -> Result<Vec<String>, Refusal> {
         let address = registrations::address_of(&self.store, key)?;
         let claims = self.store.read(StoredClaim::all)?;
@@ -29,10 +29,10 @@ impl Devices {
         for address in &functions {
             if self.hardware.any_locked([*address])? {
                 return Err(refusals::wedged(&format!(
-                    "an earlier step on {address} is still inside the kernel"
+                    "an earlier step on {address} is still running in the kernel"
                 )));
             }
-            // A card that is pulled out and put back can be another one; one that is gone answers to nobody.
+            // No baseline: the card may have been replaced. An absent one is not silent and can be cleared.
             if self.hardware.host.check(*address, None) == Ok(Checked::Silent) {
                 return Err(refusals::wedged(&format!(
                     "{address} still does not answer: its configuration space reads as ones"
@@ -41,8 +41,8 @@ impl Devices {
         }
         let functions: Vec<Address> = functions.into_iter().collect();
         for claim in claims {
-            let concerned = functions.iter().any(|address| claim.claim.holds(*address));
-            if concerned && claim.claim.state == ClaimState::Wedged {
+            let affected = functions.iter().any(|address| claim.claim.holds(*address));
+            if affected && claim.claim.state == ClaimState::Wedged {
                 self.claims.retry(claim)?;
             }
         }

@@ -1,5 +1,5 @@
-//! Health of claimed devices: an error that the kernel could not recover, or a lost link, shows in configuration space before a
-//! machine or its owner reports it.
+//! Health of claimed devices: an unrecovered error or a lost link shows in configuration space before the machine or
+//! its owner notices.
 
 use model::{Address, Checked, ClaimState, Kind, Refusal};
 
@@ -8,7 +8,7 @@ use crate::HealthState;
 use crate::store::{Durability, Health, StoredClaim};
 
 impl Devices {
-    /// Quarantines the functions of prepared claims that do not answer any more. Returns what is new.
+    /// Quarantines functions of prepared claims that no longer answer. Returns the new ones, each with the reason.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -23,11 +23,11 @@ impl Devices {
                 if known.iter().any(|health| health.address == address) {
                     continue;
                 }
-                // One that is gone from its bus was told of by the kernel, and cannot be asked.
+                // An absent function is not silent: the kernel has reported its removal.
                 if self.hardware.host.check(address, None) == Ok(Checked::Silent) {
                     let owner = &claim.claim.owner;
                     let reason = format!(
-                        "it does not answer any more while {owner} has it: its configuration space reads as ones"
+                        "it no longer answers, while claimed by {owner}: its configuration space reads as ones"
                     );
                     lost.push((address, reason));
                 }
@@ -43,13 +43,13 @@ impl Devices {
         Ok(lost)
     }
 
-    /// Quarantines a function that the kernel could not recover from a PCIe error: it is cut off from its bus until its slot is
-    /// reset. Returns the reason where that is new.
+    /// Quarantines a function that the kernel could not recover from a PCIe error: it is disconnected until its slot is
+    /// reset. Returns the reason, or `None` if it was known already.
     ///
     /// # Errors
     /// `state_unusable`.
     pub fn recovery_failed(&self, address: Address) -> Result<Option<String>, Refusal> {
-        // A port's error is told of each function behind it too, and a port is nobody's.
+        // The kernel also reports a port's error for each function behind it, and ports are never handed over.
         let shown = self.hardware.functions(&[address])?;
         let known = self.store.read(Health::all)?;
         if shown.function(address).is_none_or(|function| function.kind() == Kind::Bridge)

@@ -1,4 +1,4 @@
-//! Registrations: which assemblies may be handed over, by name. And what is done with devices that no claim has.
+//! Registered devices, their health, and the return of unclaimed devices.
 
 mod clear;
 mod health;
@@ -24,8 +24,8 @@ use crate::vf_counts::VfCounts;
 use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
 use state::{Observed, concerns, show};
 
-/// Registered devices: [`Engine::devices`](crate::Engine::devices). They own the tables `devices` and `health`; a claim or a
-/// VF count that fails marks the health of its functions in its own commit.
+/// Registered devices: [`Engine::devices`](crate::Engine::devices). Owns the tables `devices` and `health`; a claim or
+/// a VF count that fails marks the health of its functions in its own commit.
 pub struct Devices {
     store: Arc<Store>,
     journal: Arc<Journal>,
@@ -47,10 +47,10 @@ impl Devices {
         Self { store, journal, hardware, marks, vf_counts, claims }
     }
 
-    /// The functions that could be handed over now.
+    /// The functions that can be handed over now.
     ///
     /// # Errors
-    /// Where the host cannot be read.
+    /// If the host cannot be read.
     pub fn available(&self, filter: &AvailableFilter) -> Result<Vec<AvailableDevice>, Refusal> {
         let inventory = self.hardware.inventory()?;
         let (claims, health) =
@@ -101,7 +101,7 @@ impl Devices {
         let inventory = self.hardware.inventory()?;
         let assembly =
             Assembly::of(&inventory, address).ok_or_else(|| model::no_such_function(address))?;
-        // Whatever else stands in the way can change before the device is handed over.
+        // Other obstacles can go away before the device is handed over.
         let never = [Code::NotAssignable, Code::NoIommu];
         let mut obstacles = assembly.obstacles(&inventory).into_iter();
         if let Some(obstacle) = obstacles.find(|obstacle| never.contains(&obstacle.code)) {
@@ -129,10 +129,10 @@ impl Devices {
         Ok(show(device, &Observed::of(inventory)))
     }
 
-    /// The registered devices that have all these tags.
+    /// The registered devices with all these tags.
     ///
     /// # Errors
-    /// Where the host cannot be read.
+    /// If the host cannot be read.
     pub fn all(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Device>, Refusal> {
         let devices = self.store.read(StoredDevice::all)?;
         let devices: Vec<StoredDevice> =
@@ -151,7 +151,7 @@ impl Devices {
         Ok(show(device, &observed))
     }
 
-    /// What the states of devices are derived from.
+    /// Reads what the states of these devices are derived from.
     fn observe(&self, devices: &[StoredDevice]) -> Result<Observed, Refusal> {
         let mut observed = Observed::of(self.hardware.inventory()?);
         (observed.claims, observed.health) =
@@ -161,7 +161,7 @@ impl Devices {
         let all: BTreeSet<Address> = assemblies
             .flat_map(|assembly| assembly.taken().map(|member| member.address).collect::<Vec<_>>())
             .collect();
-        // Devices are shown also where their users or marks cannot be read.
+        // If users or marks cannot be read, the devices are listed anyway.
         if !all.is_empty() {
             let all: Vec<Address> = all.into_iter().collect();
             observed.holders = self.hardware.host.holders(&all).unwrap_or_default();
@@ -182,9 +182,9 @@ impl Devices {
             let owner = &claim.claim.owner;
             return Err(Refusal::new(
                 Code::InUse,
-                format!("the device {:?} is attached ({} {})", device.name, owner.kind, owner.id),
+                format!("the device {:?} is attached to {} {}", device.name, owner.kind, owner.id),
                 format!(
-                    "delete the instance first; where there is none any more: handover device clear {}",
+                    "delete the instance first; if it no longer exists: `handover device clear {}`",
                     device.name
                 ),
             ));
@@ -200,7 +200,7 @@ fn default_name(address: Address) -> String {
 fn registered(other: &StoredDevice) -> Refusal {
     Refusal::new(
         Code::Conflict,
-        format!("{} is registered as {:?} already", other.address, other.name),
-        format!("use it, or `handover device rm {}` first", other.name),
+        format!("{} is already registered as {:?}", other.address, other.name),
+        format!("use that name, or run `handover device rm {}` first", other.name),
     )
 }

@@ -1,5 +1,5 @@
-//! Returning unclaimed devices to their native drivers: those that a script left on vfio, that have a `driver_override` for a
-//! driver that never bound, or that were wedged and are well again.
+//! Returning unclaimed devices to their native drivers: devices that a script left on vfio, that have a
+//! `driver_override` for a driver that never bound, or that were wedged and answer again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::store::{OpenOperation, StoredClaim};
 use crate::{OperationKind, Outcome, Returned, ReturnedDevice};
 
 impl Devices {
-    /// Returns these functions, or all, to their native drivers, unless a machine or a claim has them; and says how each is
-    /// then.
+    /// Returns these functions, or all if `asked` is empty, to their native drivers, unless they are in use or claimed.
+    /// Reports the result for each.
     ///
     /// # Errors
-    /// `device_not_found`; where the store or the host cannot be read.
+    /// `device_not_found`; or if the store or the host cannot be read.
     pub fn return_unclaimed(&self, asked: &[Address]) -> Result<Vec<ReturnedDevice>, Refusal> {
         let mut inventory = self.hardware.inventory()?;
         let mut all = Vec::new();
@@ -26,12 +26,12 @@ impl Devices {
                 return Err(model::no_such_function(*address));
             }
         }
-        let reserved = if asked.is_empty() { self.hardware.host.boot_list() } else { Vec::new() };
-        let displaced = |function: &Function| {
-            let left = function.on_vfio() && !reserved.contains(&function.address);
-            asked.is_empty() && left || asked.contains(&function.address)
+        let boot_list = if asked.is_empty() { self.hardware.host.boot_list() } else { Vec::new() };
+        let is_selected = |function: &Function| {
+            let left_on_vfio = function.on_vfio() && !boot_list.contains(&function.address);
+            asked.is_empty() && left_on_vfio || asked.contains(&function.address)
         };
-        let unwell = self.unwell_functions()?;
+        let unhealthy = self.unhealthy_functions()?;
         let mut unowned = BTreeSet::new();
         if asked.is_empty() {
             let all: Vec<Address> = inventory.functions.keys().copied().collect();
@@ -41,8 +41,8 @@ impl Devices {
             .functions
             .values()
             .filter(|function| {
-                displaced(function)
-                    || (asked.is_empty() && unwell.contains(&function.address))
+                is_selected(function)
+                    || (asked.is_empty() && unhealthy.contains(&function.address))
                     || unowned.contains(&function.address)
             })
             .map(|function| function.address)
@@ -68,7 +68,7 @@ impl Devices {
         self.marks.expect_no_other_store(address)?;
         if self.store.read(StoredClaim::all)?.iter().any(|claim| {
             claim.claim.covers(address) && claim.claim.state == model::ClaimState::Wedged
-        }) || self.unwell_functions()?.contains(&address)
+        }) || self.unhealthy_functions()?.contains(&address)
         {
             self.clear(&address.to_string())?;
             return Ok(Returned::Restored);
@@ -79,25 +79,25 @@ impl Devices {
             return Err(Refusal::new(
                 model::Code::InUse,
                 format!("{address} is claimed by {owner}"),
-                format!("handover release {}", claim.claim.id),
+                format!("run `handover release {}` first", claim.claim.id),
             ));
         }
         self.hardware.expect_no_holder(&[address], false)?;
-        let steps = self.steps_back(function)?;
+        let steps = self.return_steps(function)?;
         if steps.is_empty() {
             return Ok(Returned::Well);
         }
         let subject = Uuid::new_v4();
         let _turn = self.journal.turns.take(subject);
         let operation = self.journal.open_operation(OperationKind::Return, subject, |_| Ok(()))?;
-        let result = self.walk_back(&operation, function, &steps);
+        let result = self.perform_all(&operation, function, &steps);
         let error = result.as_ref().err().map(|refusal| refusal.message.clone());
         let ended = if error.is_none() { Outcome::Done } else { Outcome::Failed };
         self.journal.close_operation(&operation, ended, error.as_deref(), |_| Ok(()))?;
         result.map(|()| Returned::Restored)
     }
 
-    /// Finishes what was cut off: a function between two drivers has none, and nobody but this operation knows of it.
+    /// Finishes an interrupted return: a function between two drivers has none, and only this operation records it.
     pub(crate) fn finish_return(
         &self,
         operation: &OpenOperation,
@@ -120,16 +120,16 @@ impl Devices {
 
     fn finish_one(&self, operation: &OpenOperation, function: &Function) -> Result<(), Refusal> {
         self.hardware.expect_no_holder(&[function.address], false)?;
-        let mut steps = self.steps_back(function)?;
-        let power = let_sleep(function.address);
+        let mut steps = self.return_steps(function)?;
+        let power = allow_runtime_suspend(function.address);
         if steps.is_empty() && self.hardware.host.observe(&power) == Ok(Observed::Before) {
             steps.push(power);
         }
-        self.walk_back(operation, function, &steps)
+        self.perform_all(operation, function, &steps)
     }
 
-    /// The steps from what the host shows to the function's own driver.
-    fn steps_back(&self, function: &Function) -> Result<Vec<Step>, Refusal> {
+    /// The steps from the function's current state to its native driver.
+    fn return_steps(&self, function: &Function) -> Result<Vec<Step>, Refusal> {
         let address = function.address;
         let found = self
             .hardware
@@ -145,20 +145,20 @@ impl Devices {
         Ok(steps)
     }
 
-    fn walk_back(
+    fn perform_all(
         &self,
         operation: &OpenOperation,
         function: &Function,
         steps: &[Step],
     ) -> Result<(), Refusal> {
-        for (turn, step) in steps.iter().enumerate() {
-            // They are recorded as restoring: nobody wants them undone.
-            let made = match turn {
-                0 => self.journal.restore_unknown(operation, operation.subject, step),
+        for (index, step) in steps.iter().enumerate() {
+            // They are recorded as restoring, so they are never undone.
+            let result = match index {
+                0 => self.journal.restore_unrecorded(operation, operation.subject, step),
                 _ => self.journal.restore(operation, operation.subject, step),
             };
-            let Err(error) = made else { continue };
-            if matches!(step, Step::Return { .. }) && self.has_own_driver(function)? {
+            let Err(error) = result else { continue };
+            if matches!(step, Step::Return { .. }) && self.has_native_driver(function)? {
                 continue;
             }
             return Err(error.into());
@@ -166,41 +166,42 @@ impl Devices {
         Ok(())
     }
 
-    /// Whether some driver of its own has it, if not the one that was thought of.
-    fn has_own_driver(&self, function: &Function) -> Result<bool, Refusal> {
+    /// Whether a native driver is bound, even if not the expected one.
+    fn has_native_driver(&self, function: &Function) -> Result<bool, Refusal> {
         let now = self.hardware.functions(&[function.address])?;
         let now = now.function(function.address);
         Ok(now.is_some_and(|now| now.driver.is_some() && !now.on_vfio()))
     }
 
-    fn unwell_functions(&self) -> Result<Vec<Address>, Refusal> {
+    fn unhealthy_functions(&self) -> Result<Vec<Address>, Refusal> {
         let health = self.store.read(crate::store::Health::all)?;
         Ok(health.into_iter().map(|health| health.address).collect())
     }
 }
 
-/// From what a function shows to the steps back to its own driver.
-fn steps(function: &Function, reserved: Option<String>) -> Vec<Step> {
+/// The steps from a function's current state to its native driver.
+fn steps(function: &Function, driver_override: Option<String>) -> Vec<Step> {
     let address = function.address;
     let mut steps = Vec::new();
-    if reserved.is_some() {
-        steps.push(Step::SetOverride { address, from: reserved, to: None });
+    if driver_override.is_some() {
+        steps.push(Step::SetOverride { address, from: driver_override, to: None });
     }
     let on_vfio = function.on_vfio();
     if let Some(driver) = function.driver.clone().filter(|_| on_vfio) {
         steps.push(Step::Unbind { address, driver });
     }
     let candidates = function.detail.as_ref().map(|detail| detail.candidate_drivers.as_slice());
-    let own = candidates.unwrap_or_default().first();
-    if let Some(own) = own.filter(|_| on_vfio || function.driver.is_none()) {
-        // Modules are named with `_` where their drivers may have `-`: whichever driver binds is told afterwards.
-        steps.push(Step::Return { address, driver: own.clone() });
-        steps.push(let_sleep(address));
+    let native = candidates.unwrap_or_default().first();
+    if let Some(native) = native.filter(|_| on_vfio || function.driver.is_none()) {
+        // Candidates are module names, with `_` where the driver's name may have `-`; the driver that binds is read
+        // afterwards.
+        steps.push(Step::Return { address, driver: native.clone() });
+        steps.push(allow_runtime_suspend(address));
     }
     steps
 }
 
-/// What vfio was told to keep awake may sleep again.
-const fn let_sleep(address: Address) -> Step {
+/// Allows runtime suspend again, which was disabled for vfio.
+const fn allow_runtime_suspend(address: Address) -> Step {
     Step::SetPower { address, from: PowerControl::On, to: PowerControl::Auto }
 }

@@ -1,4 +1,4 @@
-//! How a registered device is: free, claimed, used by others, or in need of attention.
+//! Derives the state of a registered device: free, claimed, in use, or in need of manual attention.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use model::{Address, Assembly, Claim, Holder, Inventory, Refusal};
 use crate::store::{Health, StoredClaim, StoredDevice};
 use crate::{Device, DeviceState, HealthState};
 
-/// What the states of devices are derived from.
+/// The data that the states of devices are derived from.
 pub struct Observed {
     pub inventory: Inventory,
     pub claims: Vec<StoredClaim>,
     pub health: Vec<Health>,
     pub holders: Vec<Holder>,
-    /// Functions with a mark that is not one of our claims', and why they are not free.
+    /// Functions with a mark that no claim of this store has, each with its refusal.
     pub marked: BTreeMap<Address, Refusal>,
 }
 
@@ -28,7 +28,7 @@ impl Observed {
         }
     }
 
-    /// How a device is, and why it is not free.
+    /// The state of a device, and why it is not free.
     fn state(&self, device: &StoredDevice) -> (DeviceState, Option<String>) {
         let assembly = Assembly::of(&self.inventory, device.address);
         let mut functions = vec![device.address];
@@ -41,7 +41,7 @@ impl Observed {
             return (state, Some(format!("{} (since {})", health.reason, health.since)));
         }
         if assembly.is_none() {
-            return (DeviceState::Absent, Some("it is not on the host now".into()));
+            return (DeviceState::Absent, Some("it is not present on the host".into()));
         }
         let claim = self.claims.iter().find(|claim| concerns(&claim.claim, &functions));
         if let Some(claim) = claim {
@@ -57,7 +57,7 @@ impl Observed {
     }
 }
 
-/// Whether a claim has one of these functions, or a part of one.
+/// Whether a claim covers one of these functions, or a partition of one.
 pub fn concerns(claim: &Claim, functions: &[Address]) -> bool {
     functions.iter().any(|address| claim.covers(*address) || claim.pins(*address))
 }

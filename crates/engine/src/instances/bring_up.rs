@@ -1,4 +1,4 @@
-//! From reserved devices to a running machine, and back: what create and start have in common.
+//! What create and start share: from reserved devices to a running machine, and back.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::store::{OpenOperation, StoredClaim, StoredImage, StoredInstance};
 use crate::{Action, Instance, InstanceState, MachineStep, Outcome};
 
 impl Instances {
-    /// Prepares the devices, starts the machine, records that it runs, and watches it; where that fails, `undo` is what the
-    /// operation does to be rolled back.
+    /// Prepares the devices, starts the machine, records that it runs, and watches it. If that fails, calls `undo`,
+    /// which rolls back and closes the operation.
     pub(super) fn bring_up_or_undo(
         &self,
         operation: &OpenOperation,
         mut row: StoredInstance,
         undo: impl FnOnce(&Refusal) -> Result<Vec<String>, Refusal>,
     ) -> Result<Instance, Refusal> {
-        let up = self
+        let result = self
             .bring_up(operation, &row)
             .and_then(|handle| self.record_up(operation, &mut row, handle));
-        match up {
+        match result {
             Ok(handle) => {
                 self.watch(&row.instance.hypervisor, handle)?;
                 Ok(row.instance)
@@ -79,7 +79,7 @@ impl Instances {
         Ok((image, claims))
     }
 
-    /// Prepares the claims of an instance, those of several at the same time.
+    /// Prepares the claims of an instance in parallel.
     fn prepare_claims(
         &self,
         operation: &OpenOperation,
@@ -107,8 +107,8 @@ impl Instances {
         })
     }
 
-    /// Ends what an operation may have started, and gives back what it took; all of the claims' steps, or only those
-    /// of this operation. `Err` where the machine cannot be proven gone: then nothing was touched.
+    /// Stops a machine that the operation may have started, then restores its devices: all steps of the claims, or only
+    /// those of the operation `of`. `Err` if the machine may still run: then no device was touched.
     pub(super) fn bring_down(
         &self,
         operation: &OpenOperation,
@@ -116,15 +116,15 @@ impl Instances {
         of: Option<i64>,
         patience: Duration,
     ) -> Result<Restored, Refusal> {
-        let made = self.store.read(|from| operation.machine_steps(from))?;
+        let performed = self.store.read(|from| operation.machine_steps(from))?;
         let launch = Action::Machine(MachineStep::Launch);
-        if made.iter().any(|recorded| recorded.action == launch) {
+        if performed.iter().any(|recorded| recorded.action == launch) {
             self.end_machine(operation, row).map_err(not_ended)?;
         }
         self.restore_claims(operation, row, of, patience)
     }
 
-    /// Gives back the devices of an instance.
+    /// Restores the devices of an instance.
     pub(super) fn restore_claims(
         &self,
         operation: &OpenOperation,
@@ -136,7 +136,7 @@ impl Instances {
         let claims = self.store.read(|from| StoredClaim::of_instance(from, id))?;
         let mut outcome = Restored::default();
         for mut claim in claims.into_iter().rev() {
-            outcome.and(self.claims.restore_claim(operation, &mut claim, of, patience)?);
+            outcome.add(self.claims.restore_claim(operation, &mut claim, of, patience)?);
         }
         Ok(outcome)
     }

@@ -1,4 +1,4 @@
-//! Creating an instance: all of it, or nothing.
+//! Creating an instance: it runs afterwards, or all changes are rolled back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::{
 };
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
-const LEAST_MEMORY: u64 = 1 << 20;
+const MIN_MEMORY: u64 = 1 << 20;
 const DEFAULT_VCPUS: u32 = 2;
-const MOST_VCPUS: u32 = 1024;
-const MOST_DISK: u64 = 16 << 40;
+const MAX_VCPUS: u32 = 1024;
+const MAX_DISK: u64 = 16 << 40;
 
 impl Instances {
     /// Creates an instance and returns when it runs.
     ///
     /// # Errors
-    /// Any. Changes are rolled back then, and the error says so where that failed.
+    /// Any. Changes are rolled back; the error says if that failed.
     pub fn create(&self, request: CreateInstance) -> Result<Instance, Refusal> {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
-        let devices = self.asked_devices(&request.devices)?;
+        let devices = self.requested_devices(&request.devices)?;
         let profile_name = request.gpu_profile.clone();
         let profile = profile_name.as_deref().map(profile);
         let more: Vec<_> = profile.into_iter().collect();
@@ -41,23 +41,23 @@ impl Instances {
         row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_create(&operation, cause, self.journal.moment())
+            self.undo_create(&operation, cause, self.journal.own_worker_patience())
         })
     }
 
-    /// Everything that can be refused without looking at devices.
+    /// Checks everything that does not depend on devices.
     fn check(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         check_instance_name(&request.name)?;
         let vcpus = request.vcpus.unwrap_or(DEFAULT_VCPUS);
-        if !(1..=MOST_VCPUS).contains(&vcpus) {
+        if !(1..=MAX_VCPUS).contains(&vcpus) {
             return Err(Refusal::new(
                 Code::InvalidRequest,
                 format!("a machine cannot have {vcpus} virtual CPUs"),
-                format!("ask for 1 to {MOST_VCPUS}"),
+                format!("ask for 1 to {MAX_VCPUS}"),
             ));
         }
         let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
-        if memory < LEAST_MEMORY {
+        if memory < MIN_MEMORY {
             return Err(Refusal::new(
                 Code::InvalidSize,
                 format!("a machine cannot have {memory} bytes of memory"),
@@ -82,7 +82,7 @@ impl Instances {
         Ok(image)
     }
 
-    fn asked_devices(&self, keys: &[String]) -> Result<Vec<StoredDevice>, Refusal> {
+    fn requested_devices(&self, keys: &[String]) -> Result<Vec<StoredDevice>, Refusal> {
         let mut seen = BTreeSet::new();
         let mut devices = Vec::new();
         for key in keys {
@@ -90,8 +90,8 @@ impl Instances {
             if !seen.insert(device.id) {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
-                    format!("the device {:?} is asked for twice", device.name),
-                    "name each device once",
+                    format!("the device {:?} is listed twice", device.name),
+                    "list each device once",
                 ));
             }
             devices.push(device);
@@ -133,7 +133,7 @@ impl Instances {
         }
     }
 
-    /// Looks at name, image, users and claims once more, and commits: from here on nobody else can have them.
+    /// Checks name, image, user ids and claims again under the allocation lock, and records the instance.
     fn reserve(
         &self,
         row: &mut StoredInstance,
@@ -166,7 +166,7 @@ impl Instances {
         row.instance.uid = free.ok_or_else(|| {
             Refusal::new(
                 Code::InsufficientResources,
-                "each machine has a user of its own, and all users of the configured range are taken",
+                "no free user id: each machine needs its own, and the configured range is used up",
                 "delete an instance, or configure a larger range",
             )
         })?;
@@ -176,8 +176,8 @@ impl Instances {
         })
     }
 
-    /// Undoes a create that failed or was cut off: nothing of it is left. Where its files cannot be removed, the
-    /// instance stays, so that it can be deleted.
+    /// Rolls back a create that failed or was interrupted, and removes the instance. If its files cannot be removed,
+    /// the instance stays, so that it can be deleted.
     pub(crate) fn undo_create(
         &self,
         operation: &OpenOperation,
@@ -197,13 +197,13 @@ impl Instances {
         let outcome = match self.bring_down(operation, &row, None, patience) {
             Ok(outcome) => outcome,
             Err(undo) => {
-                self.give_up(operation, &mut row, &undo)?;
+                self.close_unknown(operation, &mut row, &undo)?;
                 return Err(undo);
             }
         };
-        // Also where no step tells of files: a loss of power can take the record of the step and leave the files.
+        // Even if no step recorded files: a power loss can lose the record of the step but keep the files.
         if let Err(undo) = self.remove_files(operation, &row) {
-            self.stay(operation, &mut row, &with_failed_undo(cause, &undo))?;
+            self.keep_stopped(operation, &mut row, &with_failed_undo(cause, &undo))?;
             return Err(undo);
         }
         self.claims.close_undone(operation, cause, outcome, |tx| {
@@ -222,7 +222,7 @@ impl Instances {
     }
 }
 
-/// The vGPU that an instance asked for, as it was chosen: the claim of no registered device.
+/// The vGPU of an instance: its claim has no registered device.
 fn gpu(profile: Option<String>, claims: &[StoredClaim]) -> Option<InstanceGpu> {
     let parts = claims.iter().filter(|claim| claim.device.is_none());
     let mut parts = parts.flat_map(|claim| &claim.claim.parts);
@@ -233,8 +233,8 @@ fn gpu(profile: Option<String>, claims: &[StoredClaim]) -> Option<InstanceGpu> {
 fn name_taken(name: &str) -> Refusal {
     Refusal::new(
         Code::NameConflict,
-        format!("an instance named {name:?} exists"),
-        format!("choose another name, or `handover instance delete {name}`"),
+        format!("an instance named {name:?} already exists"),
+        format!("choose another name, or run `handover instance delete {name}` first"),
     )
 }
 
@@ -245,19 +245,19 @@ fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusa
         return Err(Refusal::new(
             Code::ImageNotReady,
             format!("the image {name:?} cannot be used: {why}"),
-            format!("`handover image show {name}` tells how far it is"),
+            format!("`handover image show {name}` shows its status"),
         ));
     }
     match (overlay, image.virtual_size) {
-        (Some(asked), _) if asked > MOST_DISK => Err(Refusal::new(
+        (Some(asked), _) if asked > MAX_DISK => Err(Refusal::new(
             Code::InvalidSize,
             format!("a disk cannot have {}", model::format_size(asked)),
-            format!("ask for {} or less", model::format_size(MOST_DISK)),
+            format!("ask for {} or less", model::format_size(MAX_DISK)),
         )),
         (Some(asked), Some(least)) if asked < least => Err(Refusal::new(
             Code::InvalidSize,
             format!(
-                "the disk of the image {name:?} has {least} bytes, more than the {asked} asked for"
+                "the disk of the image {name:?} has {least} bytes, more than the requested {asked}"
             ),
             format!("ask for {least} bytes or more, or leave overlay_size out"),
         )),

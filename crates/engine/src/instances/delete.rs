@@ -1,4 +1,4 @@
-//! Deleting an instance: the machine ends, its devices go back to the host, its files and name are free.
+//! Deleting an instance: its machine is stopped, its devices are restored, its files are removed and its name is free.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 use crate::{InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Instances {
-    /// Deletes an instance and returns its devices.
+    /// Deletes an instance and restores its devices.
     ///
     /// # Errors
-    /// `not_found`, `invalid_state`; `device_wedged`, `undo_failed`: then it is still there and can be deleted again.
+    /// `not_found`, `invalid_state`; `device_wedged`, `undo_failed`: then the instance stays and can be deleted again.
     pub fn delete(&self, key: &str) -> Result<(), Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
-        self.settle(&mut row)?;
+        self.resolve_unknown(&mut row)?;
         let operation = self.journal.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
-        self.finish_delete(&operation, self.journal.moment()).map(drop)
+        self.finish_delete(&operation, self.journal.own_worker_patience()).map(drop)
     }
 
-    /// Deletes, or finishes a delete that was cut off.
+    /// Deletes, or finishes an interrupted delete.
     pub(crate) fn finish_delete(
         &self,
         operation: &OpenOperation,
@@ -36,16 +36,16 @@ impl Instances {
         };
         if let Err(error) = self.end_machine(operation, &row) {
             let cause = not_ended(error);
-            self.give_up(operation, &mut row, &cause)?;
+            self.close_unknown(operation, &mut row, &cause)?;
             return Err(cause);
         }
         let outcome = self.restore_claims(operation, &row, None, patience)?;
         if let Some(refusal) = outcome.refusal() {
-            self.stay(operation, &mut row, &refusal)?;
+            self.keep_stopped(operation, &mut row, &refusal)?;
             return Err(refusal);
         }
         if let Err(refusal) = self.remove_files(operation, &row) {
-            self.stay(operation, &mut row, &refusal)?;
+            self.keep_stopped(operation, &mut row, &refusal)?;
             return Err(refusal);
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
@@ -56,7 +56,7 @@ impl Instances {
         Ok(outcome.notes)
     }
 
-    /// Removes the machine's files, where there are any.
+    /// Removes the machine's files, if any.
     pub(super) fn remove_files(
         &self,
         operation: &OpenOperation,
@@ -69,15 +69,15 @@ impl Instances {
             .map_err(not_removed)
     }
 
-    /// Records that something could not be given back or removed: the instance stays, stopped, so that it can be
+    /// Records that a device could not be restored or a file not removed: the instance stays stopped, so that it can be
     /// deleted again.
-    pub(super) fn stay(
+    pub(super) fn keep_stopped(
         &self,
         operation: &OpenOperation,
         row: &mut StoredInstance,
         refusal: &Refusal,
     ) -> Result<(), Refusal> {
-        row.ended(InstanceState::Stopped, Exit { code: row.instance.exit_code });
+        row.set_ended(InstanceState::Stopped, Exit { code: row.instance.exit_code });
         row.instance.state_error = Some(refusal.message.clone());
         self.journal.close_operation(operation, Outcome::Failed, Some(&refusal.message), |tx| {
             row.update(tx)
@@ -85,13 +85,13 @@ impl Instances {
     }
 }
 
-/// The machine is gone and its files are not.
+/// The refusal for a machine that is gone but whose files are not.
 fn not_removed(error: StepError) -> Refusal {
     match error {
         StepError::Launch(error) => Refusal::new(
             Code::UndoFailed,
-            format!("the machine's files cannot be removed: {error}"),
-            "mend it, then delete the instance",
+            format!("cannot remove the machine's files: {error}"),
+            "fix the cause, then delete the instance",
         ),
         other => other.into(),
     }

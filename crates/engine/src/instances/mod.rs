@@ -1,4 +1,4 @@
-//! Instances: their life cycle, each change of it an operation in the journal.
+//! Instances and their life cycle: each verb is an operation in the journal.
 
 mod bring_up;
 mod create;
@@ -24,10 +24,10 @@ use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, StoredInstance};
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
-/// Instances: [`Engine::instances`](crate::Engine::instances). They own the table `instances`; the state machine of an instance is
-/// drawn in `docs/design.md`.
+/// Instances: [`Engine::instances`](crate::Engine::instances). Owns the table `instances`; the state machine of an
+/// instance is drawn in `docs/design.md`.
 pub struct Instances {
-    /// Itself, for threads that may outlive it.
+    /// Weak self-reference, for threads that may outlive it.
     me: Weak<Self>,
     store: Arc<Store>,
     journal: Arc<Journal>,
@@ -60,7 +60,7 @@ impl Instances {
         })
     }
 
-    /// The launchers, and whether they can be used here.
+    /// The launchers, each with its availability on this host.
     #[must_use]
     pub fn hypervisors(&self) -> Vec<(&'static str, Availability)> {
         let launchers = self.launchers.iter();
@@ -89,20 +89,20 @@ impl Instances {
             let known: Vec<_> = self.launchers.iter().map(|launcher| launcher.name()).collect();
             Refusal::new(
                 Code::InvalidRequest,
-                format!("{name:?} is no hypervisor that Handover knows"),
+                format!("unknown hypervisor {name:?}"),
                 format!("use {}", known.join(" or ")),
             )
         })
     }
 
-    /// A launcher that can start something here.
+    /// The launcher, if it can start machines on this host.
     fn usable_launcher(&self, name: &str) -> Result<&Arc<dyn Launcher>, Refusal> {
         let launcher = self.launcher(name)?;
         let availability = launcher.availability();
         if availability.available {
             return Ok(launcher);
         }
-        let reason = availability.reason.unwrap_or_else(|| "it does not say why".into());
+        let reason = availability.reason.unwrap_or_else(|| "no reason given".into());
         Err(Refusal::new(
             Code::HypervisorMissing,
             format!("{name} cannot be used: {reason}"),
@@ -110,12 +110,12 @@ impl Instances {
         ))
     }
 
-    /// The launcher that is used where none is asked for: the first.
+    /// The default launcher: the first one.
     fn default_launcher(&self) -> &'static str {
         self.launchers.first().map_or("none", |launcher| launcher.name())
     }
 
-    /// What the launcher is to start.
+    /// The specification for the launcher.
     fn spec(
         &self,
         row: &StoredInstance,
@@ -123,8 +123,8 @@ impl Instances {
         claims: &[StoredClaim],
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
-        let words = [&image.image.cmdline, &row.instance.cmdline];
-        let cmdline = words.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+        let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
+        let cmdline = cmdlines.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
         MachineSpec {
             id: row.instance.id,
             name: row.instance.name.clone(),
@@ -149,7 +149,7 @@ impl Instances {
         }
     }
 
-    /// Ends the machine at once; when this returns well, it is provably gone.
+    /// Kills the machine. `Ok` guarantees that its process is gone.
     fn end_machine(
         &self,
         operation: &OpenOperation,
@@ -159,8 +159,8 @@ impl Instances {
         self.journal.machine(operation, MachineStep::End, || launcher.kill(row.instance.id))
     }
 
-    /// Records that it cannot be told whether the machine runs: its devices are not touched then.
-    fn give_up(
+    /// Records that it is unknown whether the machine runs: its devices are then not touched.
+    fn close_unknown(
         &self,
         operation: &OpenOperation,
         row: &mut StoredInstance,
@@ -172,8 +172,8 @@ impl Instances {
             .close_operation(operation, Outcome::Failed, Some(&cause.message), |tx| row.update(tx))
     }
 
-    /// Finds out again what an unknown instance is.
-    fn settle(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
+    /// Checks again whether the machine of an instance in state `Unknown` runs.
+    fn resolve_unknown(&self, row: &mut StoredInstance) -> Result<(), Refusal> {
         if row.instance.state != InstanceState::Unknown {
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl Instances {
                 row.instance.state_error = None;
                 self.watch(&row.instance.hypervisor, handle)?;
             }
-            Presence::Gone => row.ended(InstanceState::Shutdown, Exit { code: None }),
+            Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
             Presence::Unknown(why) => return Err(unknown(&row.instance.name, &why)),
         }
         self.save(row)
@@ -193,8 +193,8 @@ impl Instances {
 }
 
 impl StoredInstance {
-    /// The machine is gone.
-    pub(crate) fn ended(&mut self, state: InstanceState, exit: Exit) {
+    /// Sets the fields of an instance whose machine is gone.
+    pub(crate) fn set_ended(&mut self, state: InstanceState, exit: Exit) {
         self.instance.state = state;
         self.instance.state_error = None;
         self.instance.pid = None;
@@ -204,16 +204,16 @@ impl StoredInstance {
     }
 }
 
-/// The refusal for an instance of which it cannot be told whether it runs.
+/// The refusal for an instance if it is unknown whether its machine runs.
 fn unknown(name: &str, why: &str) -> Refusal {
     Refusal::new(
         Code::InvalidState,
-        format!("it cannot be told whether the machine of {name:?} runs: {why}"),
-        "end its process by hand, then try again; its devices are not touched before that",
+        format!("cannot determine whether the machine of {name:?} runs: {why}"),
+        "end its process by hand, then retry; Handover does not touch its devices before that",
     )
 }
 
-/// The refusal of a verb in a state.
+/// The refusal for a verb that the instance's state does not allow.
 fn wrong_state(row: &StoredInstance, verb: &str, instead: &str) -> Refusal {
     Refusal::new(
         Code::InvalidState,
@@ -222,19 +222,19 @@ fn wrong_state(row: &StoredInstance, verb: &str, instead: &str) -> Refusal {
     )
 }
 
-/// The machine cannot be proven to be gone.
+/// The refusal for a machine that may still run.
 fn not_ended(error: StepError) -> Refusal {
     match error {
         StepError::Launch(error) => Refusal::new(
             Code::UndoFailed,
-            format!("the machine cannot be ended: {error}; its devices were not touched"),
+            format!("cannot stop the machine: {error}; its devices were not touched"),
             "end its process by hand, then delete the instance",
         ),
         other => other.into(),
     }
 }
 
-/// The host has not enough for a machine.
+/// The refusal for a machine that needs more memory than the host has.
 fn too_large(asked: u64, there: u64) -> Refusal {
     Refusal::new(
         Code::InsufficientResources,

@@ -12,7 +12,7 @@ use crate::tags::has_tags;
 use crate::{Instance, InstanceState};
 
 impl Instances {
-    /// The instances that have all these tags.
+    /// The instances with all these tags.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -30,10 +30,10 @@ impl Instances {
         self.stored_instance(key).map(|row| row.instance)
     }
 
-    /// Waits until an instance is in a state, or the time is over; returns it as it is then.
+    /// Waits until an instance is in `state`, or until the timeout; returns the instance either way.
     ///
     /// # Errors
-    /// `not_found`, also where it is deleted meanwhile.
+    /// `not_found`, also if it is deleted meanwhile.
     pub fn wait(
         &self,
         key: &str,
@@ -52,7 +52,7 @@ impl Instances {
         }
     }
 
-    /// The file to which an instance's serial console is written.
+    /// Path of the file with the output of an instance's serial console.
     ///
     /// # Errors
     /// `not_found`.

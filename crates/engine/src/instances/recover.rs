@@ -1,4 +1,4 @@
-//! Finding the machines of an earlier daemon.
+//! Finding machines that an earlier daemon started.
 
 use model::{Exit, Presence, Refusal};
 
@@ -7,7 +7,7 @@ use crate::store::StoredInstance;
 use crate::{InstanceState, RecoveryReport};
 
 impl Instances {
-    /// Finds the machine of an instance that runs by its record.
+    /// Finds the machine of an instance that is recorded as running, and updates the record.
     pub(crate) fn find_machine(
         &self,
         mut row: StoredInstance,
@@ -22,7 +22,7 @@ impl Instances {
         let id = row.instance.id;
         // A machine does not outlive its boot.
         if row.machine.as_ref().is_some_and(|machine| machine.boot_id != self.journal.boot) {
-            row.ended(InstanceState::Stopped, Exit { code: None });
+            row.set_ended(InstanceState::Stopped, Exit { code: None });
             row.instance.state_error = Some("the host was restarted".into());
             return self.save(&row);
         }
@@ -38,12 +38,12 @@ impl Instances {
                 Ok(())
             }
             Presence::Gone => {
-                row.ended(InstanceState::Shutdown, Exit { code: None });
+                row.set_ended(InstanceState::Shutdown, Exit { code: None });
                 self.save(&row)
             }
             Presence::Unknown(why) => {
                 report.notes.push(format!(
-                    "it cannot be told whether {:?} runs ({why}); its devices are not touched",
+                    "cannot determine whether {:?} runs ({why}); its devices are not touched",
                     row.instance.name
                 ));
                 row.instance.state = InstanceState::Unknown;

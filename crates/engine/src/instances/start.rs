@@ -1,4 +1,4 @@
-//! Starting an instance again: its devices are still its own.
+//! Starting a stopped instance: its devices are still reserved for it.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ impl Instances {
     /// Starts a stopped instance and returns when it runs.
     ///
     /// # Errors
-    /// `not_found`, `invalid_state`, and all that creating can refuse.
+    /// `not_found`, `invalid_state`, and most errors of [`create`](Self::create).
     pub fn start(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
-        self.settle(&mut row)?;
+        self.resolve_unknown(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
             return Err(wrong_state(&row, "started", "stop it first"));
         }
@@ -28,7 +28,7 @@ impl Instances {
         let operation =
             self.journal.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_start(&operation, cause, self.journal.moment())
+            self.undo_start(&operation, cause, self.journal.own_worker_patience())
         })
     }
 
@@ -43,7 +43,7 @@ impl Instances {
             let taken: Vec<Address> = claim.claim.taken().collect();
             if claim.claim.state == ClaimState::Wedged {
                 let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
-                return Err(refusals::wedged(&format!("{head} could not be given back earlier")));
+                return Err(refusals::wedged(&format!("{head} could not be restored earlier")));
             }
             self.claims.expect_healthy(&taken)?;
             self.hardware.expect_no_holder(&taken, false)?;
@@ -51,7 +51,8 @@ impl Instances {
         Ok(())
     }
 
-    /// Undoes a start that failed or was cut off: the instance is stopped, its devices as they were before.
+    /// Rolls back a start that failed or was interrupted: the instance is stopped, and its devices are as before the
+    /// start.
     pub(crate) fn undo_start(
         &self,
         operation: &OpenOperation,
@@ -71,12 +72,12 @@ impl Instances {
         let outcome = match self.bring_down(operation, &row, Some(operation.id), patience) {
             Ok(outcome) => outcome,
             Err(undo) => {
-                self.give_up(operation, &mut row, &undo)?;
+                self.close_unknown(operation, &mut row, &undo)?;
                 return Err(undo);
             }
         };
-        row.ended(InstanceState::Stopped, model::Exit { code: None });
-        row.instance.state_error = Some(outcome.words(cause));
+        row.set_ended(InstanceState::Stopped, model::Exit { code: None });
+        row.instance.state_error = Some(outcome.message(cause));
         self.claims.close_undone(operation, cause, outcome, |tx| row.update(tx))
     }
 

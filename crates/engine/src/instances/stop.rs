@@ -1,4 +1,4 @@
-//! Stopping an instance. Its devices stay its own, on vfio.
+//! Stopping an instance. Its devices stay claimed and bound to vfio.
 
 use model::{Exit, Presence, Refusal};
 
@@ -7,15 +7,15 @@ use crate::store::{OpenOperation, StoredInstance};
 use crate::{Instance, InstanceState, MachineStep, OperationKind, Outcome};
 
 impl Instances {
-    /// Stops an instance; its devices stay its own.
+    /// Stops an instance; its devices stay claimed.
     ///
     /// # Errors
-    /// `not_found`, `invalid_state`; `undo_failed` where its machine does not end.
+    /// `not_found`, `invalid_state`; `undo_failed` if its machine does not end.
     pub fn stop(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
-        self.settle(&mut row)?;
+        self.resolve_unknown(&mut row)?;
         match row.instance.state {
             InstanceState::Running | InstanceState::Paused => {}
             InstanceState::Shutdown => {
@@ -23,14 +23,14 @@ impl Instances {
                 self.save(&row)?;
                 return Ok(row.instance);
             }
-            _ => return Err(wrong_state(&row, "stopped", "it does not run")),
+            _ => return Err(wrong_state(&row, "stopped", "it is not running")),
         }
         let operation = self.journal.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
         self.finish_stop(&operation)?;
         self.find(&id.to_string())
     }
 
-    /// Stops, or finishes a stop that was cut off.
+    /// Stops, or finishes an interrupted stop.
     pub(crate) fn finish_stop(&self, operation: &OpenOperation) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
         let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
@@ -40,11 +40,11 @@ impl Instances {
         let exit = match self.shut_down(operation, &row) {
             Ok(exit) => exit,
             Err(cause) => {
-                self.give_up(operation, &mut row, &cause)?;
+                self.close_unknown(operation, &mut row, &cause)?;
                 return Err(cause);
             }
         };
-        row.ended(InstanceState::Stopped, exit);
+        row.set_ended(InstanceState::Stopped, exit);
         self.journal.close_operation(operation, Outcome::Done, None, |tx| row.update(tx))?;
         Ok(Vec::new())
     }

@@ -1,4 +1,4 @@
-//! Watching machines: a thread for each, which sleeps until its machine is gone.
+//! Watching machines: one thread per machine, which sleeps until the machine ends.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::Instances;
 use crate::InstanceState;
 use crate::store::StoredInstance;
 
-/// How long to wait before a machine that could not be watched is looked at again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait before a failed watch is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 impl Instances {
-    /// Watches a machine. The thread holds nothing of the engine's while it waits.
+    /// Watches a machine. The thread does not keep the engine alive while it waits.
     pub(super) fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<(), Refusal> {
         let launcher = self.launcher(hypervisor)?.clone();
         let me = self.me.clone();
@@ -24,12 +24,12 @@ impl Instances {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::error!(machine = %handle.id, "cannot record its end: {error}");
+                        tracing::error!(machine = %handle.id, "cannot record that the machine ended: {error}");
                         return;
                     }
                 }
                 drop(instances);
-                std::thread::sleep(AGAIN);
+                std::thread::sleep(RETRY_DELAY);
             }
         });
         if let Err(error) = watching {
@@ -38,7 +38,7 @@ impl Instances {
         Ok(())
     }
 
-    /// Records that a machine is gone, unless an operation did. `false`: it runs, and has to be watched again.
+    /// Records that a machine ended, unless an operation did. `false`: it runs and must be watched again.
     fn machine_ended(
         &self,
         launcher: &dyn Launcher,
@@ -53,10 +53,10 @@ impl Instances {
             return Ok(true);
         }
         match result {
-            Ok(exit) => row.ended(InstanceState::Shutdown, exit),
+            Ok(exit) => row.set_ended(InstanceState::Shutdown, exit),
             Err(error) => match launcher.find(handle.id) {
                 Presence::Running(_) => return Ok(false),
-                Presence::Gone => row.ended(InstanceState::Shutdown, Exit { code: None }),
+                Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
                 Presence::Unknown(why) => {
                     row.instance.state = InstanceState::Unknown;
                     row.instance.state_error = Some(format!("{error}; {why}"));

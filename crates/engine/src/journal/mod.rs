@@ -1,5 +1,6 @@
-//! The journal: opens and closes operations, gives turns on their subjects, and makes steps with a record before and after.
-//! It owns the tables `operations` and `steps`. The state machine of an operation is drawn in `docs/design.md`.
+//! The journal: opens and closes operations, lets one at a time work on a subject, and performs steps with a record
+//! before and after. It owns the tables `operations` and `steps`. The state machine of an operation is drawn in
+//! `docs/design.md`.
 
 mod perform;
 mod turns;
@@ -21,14 +22,14 @@ use crate::store::{Durability, OpenOperation, Store};
 use crate::{JournalEvent, Observer, OperationKind, Outcome};
 
 /// How long to wait for the turn of a subject whose operation was left open.
-const SOON: Duration = Duration::from_millis(500);
+const TURN_WAIT: Duration = Duration::from_millis(500);
 
-/// Ends operations that were left open. The journal alone cannot: what an operation undoes is another part's.
+/// Ends operations that were left open. The journal itself cannot: other parts know how to finish or roll them back.
 pub trait CompletesOperations: Send + Sync {
     /// Ends the open operations of a subject. The caller has the subject's turn.
     ///
     /// # Errors
-    /// Where the journal still cannot be written.
+    /// If the journal still cannot be written.
     fn complete(&self, subject: Uuid) -> Result<(), Refusal>;
 }
 
@@ -40,18 +41,18 @@ pub struct Journal {
     /// The id of this boot.
     pub boot: String,
     pub turns: Turns,
-    /// Locked from the last check that devices are free to the commit that takes them, and nowhere else.
+    /// Held from the last check that devices, names or users are free to the commit that takes them, and nowhere else.
     pub allocation: Mutex<()>,
-    /// How long recovery waits for a worker of a dead daemon at most.
+    /// How long recovery waits for a worker of a dead daemon.
     pub patience: Mutex<Duration>,
-    /// How long an operation under way waits at most for a journal that cannot be written.
+    /// How long a running operation retries writes.
     journal_patience: Mutex<Duration>,
-    /// Subjects whose operation ended on the host and is still open in the record.
+    /// Subjects whose operation ended on the host but is still recorded as open.
     left_open: Mutex<BTreeSet<Uuid>>,
     completer: OnceLock<Weak<dyn CompletesOperations>>,
     changes: Mutex<u64>,
     changed: Condvar,
-    // Kept until everything else is closed.
+    // Last field: dropped after everything else is closed.
     _lock: Box<dyn HostLock>,
 }
 
@@ -81,12 +82,12 @@ impl Journal {
         })
     }
 
-    /// Sets who ends operations that were left open; the first one stays.
-    pub fn completed_by(&self, completer: Weak<dyn CompletesOperations>) {
+    /// Sets what ends operations that were left open. Only the first call has an effect.
+    pub fn set_completer(&self, completer: Weak<dyn CompletesOperations>) {
         self.completer.get_or_init(|| completer);
     }
 
-    /// The subject's turn, after an operation that was left open on it is ended.
+    /// Waits for the subject's turn, then ends an operation on it that was left open.
     pub fn turn_of(&self, subject: Uuid) -> Result<Turn<'_>, Refusal> {
         let turn = self.turns.take(subject);
         if self.is_left_open(subject) {
@@ -100,14 +101,14 @@ impl Journal {
         lock(&self.left_open).contains(&subject)
     }
 
-    pub fn is_left_open_no_more(&self, subject: Uuid) {
+    pub fn forget_left_open(&self, subject: Uuid) {
         lock(&self.left_open).remove(&subject);
     }
 
-    /// The turn of a subject whose operation was left open, if it is free soon: the thread that watched its machine may have
-    /// it for a moment.
+    /// The turn of a subject whose operation was left open, if it becomes free soon: the thread that watches its
+    /// machine may have it briefly.
     pub fn turn_left_open(&self, subject: Uuid) -> Option<Turn<'_>> {
-        let until = Instant::now() + SOON;
+        let until = Instant::now() + TURN_WAIT;
         while self.is_left_open(subject) && Instant::now() < until {
             if let Some(turn) = self.turns.try_take(subject) {
                 return Some(turn);
@@ -117,19 +118,20 @@ impl Journal {
         self.turns.try_take(subject)
     }
 
-    /// How long restoring waits for this daemon's own workers. Those that missed their deadline are not waited for, but a
-    /// fork in another thread has a worker's lock open for a moment longer.
-    pub fn moment(&self) -> Duration {
+    /// How long a rollback waits for this daemon's own workers. It does not wait for those that timed out, but a fork
+    /// in another thread can keep a worker's lock open slightly longer.
+    pub fn own_worker_patience(&self) -> Duration {
         Duration::from_secs(1).min(*lock(&self.patience))
     }
 
-    /// Wakes those who wait for a change of an instance's state.
+    /// Wakes all threads in [`wait_for_change`](Self::wait_for_change).
     pub fn notify(&self) {
         *lock(&self.changes) += 1;
         self.changed.notify_all();
     }
 
-    /// Sleeps until something changed since `seen`, or `until`; returns what to compare with the next time.
+    /// Sleeps until something changed since `seen`, or until `until`. Returns the value to pass as `seen` the next
+    /// time.
     pub fn wait_for_change(&self, seen: u64, until: Instant) -> u64 {
         let mut changes = lock(&self.changes);
         while *changes == seen {
@@ -144,33 +146,33 @@ impl Journal {
         self.observer.reached(event);
     }
 
-    /// Limits how long a write of an operation under way is retried; a write while none is under way is limited to that too.
+    /// Limits how long writes of a running operation are retried; also an upper limit for all other writes.
     pub fn limit_journal_patience(&self, most: Duration) -> Result<(), Refusal> {
         *lock(&self.journal_patience) = most;
         self.store.limit_patience(most)
     }
 
-    /// Writes what belongs to an operation under way. The host is between two states, so a journal that cannot be written
-    /// is retried for longer; an operation that has waited in vain does not wait again.
+    /// Writes a record of a running operation. The host is between two states, so the write is retried for longer than
+    /// others; once an operation has used up this time, its later writes are tried only once.
     pub fn write_for<T>(
         &self,
         operation: &OpenOperation,
         durability: Durability,
         writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
-        let patience = match operation.has_waited_in_vain() {
+        let patience = match operation.has_exhausted_retries() {
             true => Duration::ZERO,
             false => *lock(&self.journal_patience),
         };
         let written = self.store.write_patiently(durability, patience, writing);
         if written.is_err() {
-            operation.wait_no_longer();
+            operation.exhaust_retries();
         }
         written
     }
 
-    /// Records an operation, with what else must be recorded together with it. The caller has the subject's turn: an
-    /// operation that is open while the turn is free was left behind.
+    /// Records a new operation; `together` writes in the same transaction. The caller has the subject's turn: an
+    /// operation that is open while the turn is free was left open.
     pub fn open_operation(
         &self,
         kind: OperationKind,
@@ -180,7 +182,8 @@ impl Journal {
         self.open_operation_as(Durability::Power, kind, subject, together)
     }
 
-    /// Records an operation; one that is acknowledged only when it has ended need not outlast a loss of power before.
+    /// The same with another durability: an operation that is acknowledged only when it ends need not survive a power
+    /// loss before that.
     pub fn open_operation_as(
         &self,
         durability: Durability,
@@ -198,8 +201,8 @@ impl Journal {
         Ok(operation)
     }
 
-    /// Records an operation's end, with what else becomes true with it. Where that fails, the operation stays open, and
-    /// recovery ends it later ([`CompletesOperations`]).
+    /// Records an operation's end; `together` writes in the same transaction. If that fails, the operation stays open,
+    /// and [`CompletesOperations`] ends it later.
     pub fn close_operation(
         &self,
         operation: &OpenOperation,

@@ -1,4 +1,4 @@
-//! One step: its intent recorded, the host changed, the outcome recorded.
+//! Performing one step: record its intent, change the host, record the outcome.
 
 use model::{HostError, LaunchError, Observed, Refusal, Step};
 use uuid::Uuid;
@@ -8,61 +8,62 @@ use crate::refusals;
 use crate::store::{Durability, OpenOperation};
 use crate::{Action, JournalEvent, MachineStep, StepState};
 
-/// Why a step was not made.
+/// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The host's side failed.
+    /// The host failed.
     #[error("{0}")]
     Host(#[from] HostError),
-    /// The launcher's side failed.
+    /// The launcher failed.
     #[error("{0}")]
     Launch(#[from] LaunchError),
-    /// Somebody else changed the device since it was looked at.
-    #[error("cannot {step}: something else changed it meanwhile, it shows {found}")]
+    /// Another tool changed the device since it was last read.
+    #[error("cannot {step}: modified by another tool meanwhile: {found}")]
     Foreign {
-        /// The step in words.
+        /// The step's description.
         step: String,
-        /// What the host shows.
+        /// The value that the host shows.
         found: String,
     },
-    /// The journal cannot be written.
+    /// The journal could not be written.
     #[error("{0}")]
     Store(#[from] Refusal),
 }
 
-/// A step that is to be made and recorded.
+/// A step to perform and record.
 struct Entry {
     claim: Option<Uuid>,
     action: Action,
-    way: Way,
+    mode: StepMode,
 }
 
-/// Whether a step may be made that is not recorded.
+/// Why a step is performed, which decides whether it may be performed without a record.
 #[derive(Clone, Copy)]
-enum Way {
-    /// Of a plan: only what is recorded is undone.
+enum StepMode {
+    /// A step of a plan. It needs a record: only recorded steps are undone.
     Forward,
-    /// Restoring: the steps that it undoes are recorded, and are gone through again until its operation has ended.
-    Back,
-    /// Restoring what another left: only its own record tells of it.
-    BackFromUnknown,
-    /// Harmless when it is made again, as it is until its operation has ended.
-    Again,
+    /// Undoes recorded steps, so it needs no record: recovery repeats it until its operation ends.
+    Restore,
+    /// Undoes changes that are not recorded. It needs a record of its own.
+    RestoreUnrecorded,
+    /// Idempotent, so it needs no record: recovery repeats it until its operation ends.
+    Idempotent,
 }
 
-impl Way {
+impl StepMode {
     const fn is_restoring(self) -> bool {
-        matches!(self, Self::Back | Self::BackFromUnknown)
+        matches!(self, Self::Restore | Self::RestoreUnrecorded)
     }
 
     const fn needs_no_record(self) -> bool {
-        matches!(self, Self::Back | Self::Again)
+        matches!(self, Self::Restore | Self::Idempotent)
     }
 }
 
-/// Whether a step is recorded although the host shows it made already. Power that is as it shall be is: the drivers that
-/// follow will change it. So is what only makes sure that something stays as it is, so that the way back knows of it.
-fn is_recorded_when_made(step: &Step) -> bool {
+/// Whether a step is recorded and performed although the host is already in its end state. This holds for power
+/// control, because drivers bound later change it, and for steps that only keep a value, because the rollback must know
+/// of them.
+fn is_recorded_if_done(step: &Step) -> bool {
     let facts = step.facts();
     facts.set_by_drivers || (facts.recorded_unchanged && step.changes_nothing())
 }
@@ -84,16 +85,15 @@ impl From<StepError> for Refusal {
             StepError::Foreign { .. } => Self::new(
                 model::Code::StepFailed,
                 error.to_string(),
-                "see which other tool manages the device (driverctl, libvirt, udev rules), and try again",
+                "find the other tool that manages the device (driverctl, libvirt, udev rules), then retry",
             ),
         }
     }
 }
 
 impl Journal {
-    /// Makes a device's step, unless it is made already. What was so before our intent was recorded is not ours to
-    /// undo.
-    pub fn make(
+    /// Performs a step on a device; skips it if the host is already in its end state. A skipped step is not undone.
+    pub fn perform(
         &self,
         operation: &OpenOperation,
         claim: Uuid,
@@ -102,7 +102,7 @@ impl Journal {
         let subject = operation.subject;
         let action = Action::Device(step.clone());
         match self.host.observe(step)? {
-            Observed::After if !is_recorded_when_made(step) => {
+            Observed::After if !is_recorded_if_done(step) => {
                 self.write_for(operation, Durability::Process, |tx| {
                     operation.add_step(
                         tx,
@@ -121,11 +121,11 @@ impl Journal {
             }
             _ => {}
         }
-        let entry = Entry { claim: Some(claim), action, way: Way::Forward };
+        let entry = Entry { claim: Some(claim), action, mode: StepMode::Forward };
         self.journaled(operation, entry, || Ok(self.host.perform(step)?))
     }
 
-    /// Makes a restoring step that was found to be necessary, also where the journal cannot be written.
+    /// Performs a restoring step that is known to be needed, even if the journal cannot be written.
     pub fn restore(
         &self,
         operation: &OpenOperation,
@@ -133,66 +133,67 @@ impl Journal {
         step: &Step,
     ) -> Result<(), StepError> {
         let action = Action::Device(step.clone());
-        let entry = Entry { claim: Some(claim), action, way: Way::Back };
+        let entry = Entry { claim: Some(claim), action, mode: StepMode::Restore };
         self.journaled(operation, entry, || Ok(self.host.perform(step)?))
     }
 
-    /// The same for the first step on a function of which the journal does not know yet.
-    pub fn restore_unknown(
+    /// The same for the first step on a function that is not in the journal yet: the journal must be writable.
+    pub fn restore_unrecorded(
         &self,
         operation: &OpenOperation,
         claim: Uuid,
         step: &Step,
     ) -> Result<(), StepError> {
         let action = Action::Device(step.clone());
-        let entry = Entry { claim: Some(claim), action, way: Way::BackFromUnknown };
+        let entry = Entry { claim: Some(claim), action, mode: StepMode::RestoreUnrecorded };
         self.journaled(operation, entry, || Ok(self.host.perform(step)?))
     }
 
-    /// Makes a machine's step.
+    /// Performs a step of a machine by calling `perform`.
     pub fn machine<T>(
         &self,
         operation: &OpenOperation,
         step: MachineStep,
-        make: impl FnOnce() -> Result<T, LaunchError>,
+        perform: impl FnOnce() -> Result<T, LaunchError>,
     ) -> Result<T, StepError> {
-        // An end and a removal are made again where it is not known whether they were.
-        let way = match step {
-            MachineStep::CreateFiles | MachineStep::Launch => Way::Forward,
-            MachineStep::End | MachineStep::RemoveFiles => Way::Again,
+        let mode = match step {
+            MachineStep::CreateFiles | MachineStep::Launch => StepMode::Forward,
+            MachineStep::End | MachineStep::RemoveFiles => StepMode::Idempotent,
         };
-        let entry = Entry { claim: None, action: Action::Machine(step), way };
-        self.journaled(operation, entry, || Ok(make()?))
+        let entry = Entry { claim: None, action: Action::Machine(step), mode };
+        self.journaled(operation, entry, || Ok(perform()?))
     }
 
     fn journaled<T>(
         &self,
         operation: &OpenOperation,
         entry: Entry,
-        make: impl FnOnce() -> Result<T, StepError>,
+        perform: impl FnOnce() -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let Entry { claim, action, way } = entry;
+        let Entry { claim, action, mode } = entry;
         let subject = operation.subject;
         let intent = self.write_for(operation, intended(&action), |tx| {
             operation.add_step(
                 tx,
                 claim,
                 &action,
-                way.is_restoring(),
+                mode.is_restoring(),
                 StepState::Intended,
                 &self.boot,
             )
         });
         let seq = match intent {
             Ok(seq) => Some(seq),
-            Err(error) if way.needs_no_record() => {
-                tracing::warn!("made without a record of its intent: {action:?}: {error}");
+            Err(error) if mode.needs_no_record() => {
+                tracing::warn!(
+                    "performing a step although its intent could not be recorded: {action:?}: {error}"
+                );
                 None
             }
             Err(error) => return Err(error.into()),
         };
         self.reached(&JournalEvent::Intended { subject, action: action.clone() });
-        let result = make();
+        let result = perform();
         let failure = result.as_ref().err().map(ToString::to_string);
         if failure.is_none() {
             self.reached(&JournalEvent::Performed { subject, action: action.clone() });
@@ -205,8 +206,8 @@ impl Journal {
         });
         self.reached(&JournalEvent::Recorded { subject, action });
         match recorded {
-            // The step's own failure tells more.
-            Err(error) if result.is_ok() && !way.needs_no_record() => Err(error.into()),
+            // The step's own error is more useful.
+            Err(error) if result.is_ok() && !mode.needs_no_record() => Err(error.into()),
             _ => result,
         }
     }

@@ -1,4 +1,4 @@
-//! Turns: at most one operation at a time on each subject (an instance, a claim, a device's VF count).
+//! Turns: at most one operation at a time works on a subject (an instance, a claim, a device's VF count).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,25 +8,25 @@ use uuid::Uuid;
 
 use crate::lock::lock;
 
-/// Which subjects are being worked on.
+/// The subjects that operations work on now.
 #[derive(Default)]
 pub struct Turns {
     busy: Mutex<BTreeSet<Uuid>>,
-    /// Those of the busy ones whose operation was asked to stop.
+    /// Busy subjects whose operation was cancelled.
     cancelled: Mutex<BTreeSet<Uuid>>,
     freed: Condvar,
-    /// Whether the daemon ends: all operations are asked to stop.
+    /// Set at shutdown: cancels all operations.
     stopping: AtomicBool,
 }
 
-/// The right to work on a subject, until dropped.
+/// The exclusive right to work on a subject, until dropped.
 pub struct Turn<'a> {
     turns: &'a Turns,
     subject: Uuid,
 }
 
 impl Turns {
-    /// Waits until the subject is free, and takes it.
+    /// Waits until the subject is free, then takes it.
     pub fn take(&self, subject: Uuid) -> Turn<'_> {
         let mut busy = lock(&self.busy);
         while !busy.insert(subject) {
@@ -43,19 +43,19 @@ impl Turns {
         free.then(|| Turn { turns: self, subject })
     }
 
-    /// Asks the operation on this subject to stop, if there is one.
+    /// Cancels the operation on this subject, if any.
     pub fn cancel(&self, subject: Uuid) {
         if lock(&self.busy).contains(&subject) {
             lock(&self.cancelled).insert(subject);
         }
     }
 
-    /// Asks all operations to stop: the daemon ends.
+    /// Cancels all operations, for shutdown.
     pub fn cancel_all(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the operation on this subject was asked to stop.
+    /// Whether the operation on this subject was cancelled.
     pub fn is_cancelled(&self, subject: Uuid) -> bool {
         self.stopping.load(Ordering::Relaxed) || lock(&self.cancelled).contains(&subject)
     }

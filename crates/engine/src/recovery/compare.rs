@@ -1,4 +1,4 @@
-//! Do the claims say what the host shows? Differences are told, not mended: another tool, or a person, made them.
+//! Compares claims with the host. Differences are reported, not fixed: another tool, or a person, made them.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::RecoveryReport;
 use crate::store::StoredClaim;
 
 impl Recovery {
-    /// Tells of prepared claims whose functions are not as they were prepared, and of mediated devices of claims that are no
-    /// more.
+    /// Reports functions of prepared claims that are no longer as they were prepared, and mediated devices of claims
+    /// that no longer exist.
     pub fn compare_claims(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
         if claims.is_empty() {
@@ -19,7 +19,7 @@ impl Recovery {
         let inventory = self.hardware.inventory()?;
         for stored in &claims {
             let claim = &stored.claim;
-            // One that is being worked on is between two states.
+            // A claim that an operation works on is between two states.
             let Some(_turn) = self.journal.turns.try_take(stored.subject()) else { continue };
             let now = self.store.read(|from| StoredClaim::by_id(from, claim.id))?;
             if now.is_none_or(|now| now.claim.state != ClaimState::Prepared) {
@@ -33,20 +33,18 @@ impl Recovery {
     }
 }
 
-/// What of a prepared part is not as it was prepared.
+/// How a prepared part differs from its prepared state.
 fn differences(inventory: &Inventory, claim: &Claim, part: &Part) -> Vec<String> {
     let owner = &claim.owner;
     let mut notes = Vec::new();
     for address in part.taken().collect::<BTreeSet<_>>() {
         let Some(function) = inventory.function(address) else {
-            notes.push(format!("{address}, which {owner} has, is gone from the host"));
+            notes.push(format!("{address}, claimed by {owner}, is gone from the host"));
             continue;
         };
         if part.is_bound() && !function.on_vfio() {
             let driver = function.driver.as_deref().unwrap_or("no driver");
-            notes.push(format!(
-                "{address}, which {owner} has, is on {driver} and not on vfio any more"
-            ));
+            notes.push(format!("{address}, claimed by {owner}, is on {driver}, not on vfio"));
         }
     }
     let mdev = part.partition.as_ref().and_then(|partition| match partition.how {
@@ -59,7 +57,7 @@ fn differences(inventory: &Inventory, claim: &Claim, part: &Part) -> Vec<String>
             .is_some_and(|function| function.mdevs.iter().any(|mdev| mdev.uuid == uuid));
         if !there {
             notes.push(format!(
-                "the mediated device {uuid}, which {owner} has, is gone from {parent}"
+                "the mediated device {uuid}, claimed by {owner}, is gone from {parent}"
             ));
         }
     }

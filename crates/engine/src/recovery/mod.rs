@@ -1,4 +1,4 @@
-//! Recovery: what the journal left open is finished or undone, by what the host really shows.
+//! Recovery: finishes or rolls back operations that the journal has as open, by comparing it with the host.
 
 mod compare;
 
@@ -16,12 +16,11 @@ use crate::instances::Instances;
 use crate::journal::{CompletesOperations, Journal};
 use crate::lock::lock;
 use crate::refusals::interrupted;
-
 use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, StoredInstance};
 use crate::vf_counts::VfCounts;
 use crate::{Operation, OperationKind, Outcome, RecoveryReport};
 
-/// What puts devices, machines and records in agreement again.
+/// Makes the host, the machines and the records agree again.
 pub struct Recovery {
     store: Arc<Store>,
     journal: Arc<Journal>,
@@ -31,7 +30,7 @@ pub struct Recovery {
     devices: Arc<Devices>,
     images: Arc<Images>,
     instances: Arc<Instances>,
-    /// What the last check of everything found.
+    /// The last report of [`recover`](Self::recover) or [`reconcile`](Self::reconcile).
     last_report: Mutex<Option<RecoveryReport>>,
 }
 
@@ -65,23 +64,23 @@ impl Recovery {
         }
     }
 
-    /// What the last check of everything found; `None` before the first.
+    /// The last report of [`recover`](Self::recover) or [`reconcile`](Self::reconcile); `None` before the first.
     pub fn last_report(&self) -> Option<RecoveryReport> {
         lock(&self.last_report).clone()
     }
 
-    /// Ends the operations that were left open while the journal could not be written, then quarantines the functions of
-    /// prepared claims that do not answer any more. Returns the latter.
+    /// Ends the operations that were left open while the journal could not be written, then quarantines functions of
+    /// prepared claims that no longer answer. Returns these functions, each with the reason.
     pub fn check_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
         let mut report = RecoveryReport::default();
         self.recover_left_open(None, &mut report)?;
-        report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|what| {
-            tracing::warn!("after the journal could not be written: {what}");
+        report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|note| {
+            tracing::warn!("completed after a failed write to the journal: {note}");
         });
         self.devices.quarantine_silent()
     }
 
-    /// Brings devices, machines and records together again. It can itself be cut off anywhere: the next one goes on.
+    /// Recovers after a start. It can be interrupted anywhere: the next recovery continues.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
         self.store.write(Durability::Power, |tx| {
@@ -92,7 +91,7 @@ impl Recovery {
             let _turn = self.journal.turns.take(operation.subject);
             self.recover_operation(&operation, *lock(&self.journal.patience), &mut report)?;
         }
-        // What is left of changes that failed goes before what is configured comes.
+        // Failed changes are rolled back before the configuration is restored.
         report.notes.extend(self.vf_counts.retry(None)?);
         self.vf_counts.restore_all(&mut report)?;
         self.compare(&mut report)?;
@@ -102,7 +101,7 @@ impl Recovery {
         Ok(report)
     }
 
-    /// Compares records and host again while the daemon works. What is being worked on is left to those who do.
+    /// Compares the records with the host while the daemon runs. Skips subjects that an operation works on.
     pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
         self.recover_left_open(None, &mut report)?;
@@ -111,8 +110,8 @@ impl Recovery {
         Ok(report)
     }
 
-    /// Finishes or undoes the operations that are open and that nobody works on, of all subjects, or of one whose turn the
-    /// caller has. They were left behind where the journal could not be written.
+    /// Finishes or rolls back operations that were left open because the journal could not be written: of all subjects
+    /// whose turn is free, or of the subject `of`, whose turn the caller has.
     pub fn recover_left_open(
         &self,
         of: Option<Uuid>,
@@ -130,11 +129,11 @@ impl Recovery {
                     None => continue,
                 },
             };
-            // Whoever worked on it may have ended it before we had the turn.
+            // It may have ended before we had the turn.
             if self.store.read(|from| operation.is_open(from))? {
-                self.recover_operation(&operation, self.journal.moment(), report)?;
+                self.recover_operation(&operation, self.journal.own_worker_patience(), report)?;
             }
-            self.journal.is_left_open_no_more(subject);
+            self.journal.forget_left_open(subject);
             drop(turn);
         }
         Ok(())
@@ -194,7 +193,7 @@ impl Recovery {
             OperationKind::VfCount => {
                 (self.vf_counts.recover(operation, patience), &mut report.undone)
             }
-            // A retry of something wedged: the comparison that follows makes a new one.
+            // A retry for a wedged claim: the comparison that follows starts a new one.
             OperationKind::Restore => {
                 let closed =
                     self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));
@@ -218,7 +217,7 @@ impl Recovery {
         }
     }
 
-    /// An instance's name, or a claim's owner, for a person.
+    /// The instance's name or the claim's owner, for messages.
     fn name_of(&self, subject: Uuid) -> Result<String, Refusal> {
         let (row, claim) = self.store.read(|from| {
             Ok((StoredInstance::by_id(from, subject)?, StoredClaim::by_id(from, subject)?))
@@ -227,7 +226,7 @@ impl Recovery {
         Ok(row.map(|row| row.instance.name).or(claim).unwrap_or_else(|| subject.to_string()))
     }
 
-    /// Devices that could not be given back, and that nothing holds in the kernel any more, are given back now.
+    /// Retries to restore wedged claims, except those with a step that is still running in the kernel.
     fn retry_wedged(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         for claim in self.store.read(StoredClaim::all)? {
             if claim.claim.state != ClaimState::Wedged {
@@ -235,7 +234,9 @@ impl Recovery {
             }
             let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
             if self.hardware.any_locked(claim.claim.taken())? {
-                report.notes.push(format!("{head} waits for a worker that is inside the kernel"));
+                report.notes.push(format!(
+                    "{head} is not restored yet: a step on it is still running in the kernel"
+                ));
                 continue;
             }
             match self.claims.retry(claim) {

@@ -1,4 +1,4 @@
-//! Claims.
+//! Claims in the store.
 
 use jiff::Timestamp;
 use model::choose::Want;
@@ -8,22 +8,22 @@ use uuid::Uuid;
 
 use super::{json, optional_text, run, text, to_json, word};
 
-/// The owner of a claim whose own owner is gone, but whose devices could not be given back.
-const WAITING: &str = "undo";
+/// The owner kind of an orphan: a claim that was released but whose devices could not be restored.
+const ORPHAN: &str = "undo";
 
-/// A claim as it is kept.
+/// A claim as stored.
 #[derive(Clone, Debug)]
 pub struct StoredClaim {
     pub claim: Claim,
-    /// The registration it was made by, where an instance asked for one.
+    /// Id of the registered device, if an instance requested one.
     pub device: Option<Uuid>,
-    /// Its turn among the owner's claims.
+    /// Its position among the owner's claims.
     pub position: u32,
-    /// What was asked for.
+    /// The wants of the request.
     pub wants: Vec<Want>,
-    /// Whether it was asked for without what usually goes with it.
+    /// Whether companions in other IOMMU groups are left out.
     pub alone: bool,
-    /// The user who may open its nodes, while it is prepared.
+    /// User id that may open its device nodes, while it is prepared.
     pub uid: Option<u32>,
     pub created_at: Timestamp,
 }
@@ -55,7 +55,7 @@ impl StoredClaim {
         Ok(())
     }
 
-    /// Writes what changes in the life of a claim.
+    /// Writes the fields that change during the life of a claim.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;
         to.prepare_cached(
@@ -96,29 +96,29 @@ impl StoredClaim {
         Self::of_owner(from, &Owner::instance(instance))
     }
 
-    /// Removes an instance's claims. A wedged one stays until its devices are given back, with an owner that says so.
+    /// Removes an instance's claims. A wedged claim becomes an orphan until its devices are restored.
     pub fn release_instance(to: &Connection, instance: Uuid) -> rusqlite::Result<()> {
         let owner = Owner::instance(instance);
         run(
             to,
             "UPDATE claims SET owner_kind = ? WHERE owner_kind = ? AND owner_id = ? AND state = ?",
-            params![WAITING, owner.kind, owner.id, ClaimState::Wedged.as_str()],
+            params![ORPHAN, owner.kind, owner.id, ClaimState::Wedged.as_str()],
         )?;
         run(to, "DELETE FROM claims WHERE owner_kind = ? AND owner_id = ?", [owner.kind, owner.id])
             .map(drop)
     }
 
-    /// Removes a claim; a wedged one stays as [`release_instance`](Self::release_instance) says.
+    /// Removes a claim. A wedged claim becomes an orphan until its devices are restored.
     pub fn release(to: &Connection, id: Uuid) -> rusqlite::Result<()> {
         run(
             to,
             "UPDATE claims SET owner_kind = ? WHERE id = ? AND state = ?",
-            params![WAITING, id.to_string(), ClaimState::Wedged.as_str()],
+            params![ORPHAN, id.to_string(), ClaimState::Wedged.as_str()],
         )?;
         run(
             to,
             "DELETE FROM claims WHERE id = ? AND owner_kind <> ?",
-            params![id.to_string(), WAITING],
+            params![id.to_string(), ORPHAN],
         )
         .map(drop)
     }
@@ -127,15 +127,15 @@ impl StoredClaim {
         run(from, "DELETE FROM claims WHERE id = ?", [id.to_string()]).map(drop)
     }
 
-    /// Claims that were prepared in an earlier boot are as if they had never been; but what is nobody's stays as long as
-    /// something of it is still there, which is what outlasts a boot.
+    /// Makes claims that were prepared in an earlier boot reserved again, and removes orphans of earlier boots, except
+    /// those with steps that outlast a boot and are not undone.
     pub fn forget_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
         run(
             to,
             "UPDATE claims SET boot_id = ?1 WHERE owner_kind = ?2 AND boot_id <> ?1
              AND id IN (SELECT claim FROM steps WHERE boot_id = ?1 AND restoring = 0
                         AND state IN ('intended', 'done', 'failed'))",
-            [boot, WAITING],
+            [boot, ORPHAN],
         )?;
         run(
             to,
@@ -145,31 +145,31 @@ impl StoredClaim {
         run(
             to,
             "DELETE FROM claims WHERE owner_kind = ? AND state = ?",
-            [WAITING, ClaimState::Reserved.as_str()],
+            [ORPHAN, ClaimState::Reserved.as_str()],
         )
         .map(drop)
     }
 
-    /// The instance that has the claim, while it is there.
+    /// The instance that owns the claim, if one does.
     pub fn instance(&self) -> Option<Uuid> {
         let owner = &self.claim.owner;
         (owner.kind == Owner::INSTANCE).then(|| owner.id.parse().ok()).flatten()
     }
 
-    /// What its operations are about: the instance that has it, or the claim itself.
+    /// The subject of its operations: the instance that owns it, or the claim itself.
     pub fn subject(&self) -> Uuid {
         self.instance().unwrap_or(self.claim.id)
     }
 
-    /// How the link of a function was when it was found.
+    /// The link speed and width of a function before the claim.
     pub fn baseline(&self, address: Address) -> Option<LinkBaseline> {
         let member = self.claim.members().find(|member| member.address == address)?;
         member.as_found.as_ref()?.link
     }
 
-    /// Whether it only waits for its devices to be given back.
+    /// Whether it was released but its devices could not be restored.
     pub fn is_orphan(&self) -> bool {
-        self.claim.owner.kind == WAITING
+        self.claim.owner.kind == ORPHAN
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {

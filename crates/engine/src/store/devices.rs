@@ -1,4 +1,4 @@
-//! Registrations.
+//! Registered devices in the store.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{json, run, text, to_json};
 
-/// A registration as it is kept.
+/// A registered device as stored.
 #[derive(Clone, Debug)]
 pub struct StoredDevice {
     pub id: Uuid,

@@ -1,13 +1,13 @@
-//! Errors of the store: which of them pass, and what a person can do.
+//! Errors of the store: which are transient, and their remedies.
 
 use std::path::Path;
 
 use model::{Code, Refusal};
 use rusqlite::{Error, ErrorCode};
 
-/// Whether the cause can go away while we wait: another process's lock, a full disk, a file system that is slow or was
-/// mounted read-only.
-pub fn is_passing(error: &Error) -> bool {
+/// Whether the error is transient: another process's lock, a full disk, a file system that is slow or mounted
+/// read-only.
+pub fn is_transient(error: &Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -32,25 +32,25 @@ pub fn broken(path: &Path, error: &Error) -> Refusal {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Refusal::new(
             Code::StateUnusable,
             format!("cannot use {place}: another process has it locked"),
-            format!("`fuser -v {place}` names the process; end it, then try again"),
+            format!("`fuser -v {place}` shows the process; end it, then retry"),
         ),
         Some(ErrorCode::DiskFull) => Refusal::new(
             Code::StateUnusable,
             format!("cannot write {place}: the disk is full"),
-            format!("free some space (`df -h {place}` shows the file system), then try again"),
+            format!("free some space (`df -h {place}` shows the file system), then retry"),
         ),
         _ => unusable(path, &error.to_string()),
     }
 }
 
-/// The refusal for a store that is of no use as it is.
+/// The refusal for a store that cannot be used.
 pub fn unusable(path: &Path, problem: &str) -> Refusal {
     Refusal::new(
         Code::StateUnusable,
         format!("cannot use {}: {problem}", path.display()),
         format!(
-            "check the disk; put back a copy of the file, or move it away and give devices back by hand. \
-             `sqlite3 {} .recover` saves what can be read",
+            "check the disk; restore a backup of the file, or move it away and return devices by hand. \
+             `sqlite3 {} .recover` prints what can be read",
             path.display()
         ),
     )

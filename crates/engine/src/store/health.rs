@@ -1,4 +1,4 @@
-//! Functions that wait for a person.
+//! Functions that need manual attention.
 
 use jiff::Timestamp;
 use model::Address;
@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::{run, text, to_word, word};
 use crate::HealthState;
 
-/// Why a function is not chosen.
+/// The health record of a function; it is not chosen while it has one.
 #[derive(Clone, Debug)]
 pub struct Health {
     pub address: Address,
@@ -17,7 +17,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Marks a function. The first reason stays, but what is gone for good outlasts a missed deadline.
+    /// Marks a function. The first reason is kept, except that quarantined replaces wedged.
     pub fn mark(
         to: &Connection,
         address: Address,

@@ -1,4 +1,4 @@
-//! Images.
+//! Images in the store.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{json, run, signed, text, to_json, to_word, word};
 use crate::{Image, ImageStatus};
 
-/// An image as it is kept.
+/// An image as stored.
 #[derive(Clone, Debug)]
 pub struct StoredImage {
     pub id: Uuid,
@@ -38,7 +38,7 @@ impl StoredImage {
         Ok(())
     }
 
-    /// Writes what an import changes.
+    /// Writes the fields that an import changes.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let image = &self.image;
         run(
@@ -70,7 +70,7 @@ impl StoredImage {
         run(from, "DELETE FROM images WHERE id = ?", [id.to_string()]).map(drop)
     }
 
-    /// What an interrupted daemon left half-way will not go on by itself.
+    /// Marks unfinished imports of a dead daemon as failed.
     pub fn fail_unfinished(to: &Connection, error: &str) -> rusqlite::Result<()> {
         run(
             to,

@@ -1,4 +1,4 @@
-//! Instances.
+//! Instances in the store.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ use crate::Instance;
 const SELECT: &str = "SELECT instances.*, images.name AS image_name FROM instances
      JOIN images ON images.id = instances.image";
 
-/// An instance as it is kept.
+/// An instance as stored.
 #[derive(Clone, Debug)]
 pub struct StoredInstance {
     pub instance: Instance,
     pub image_id: Uuid,
-    /// Its VMM, while it runs.
+    /// The handle of its VMM, while it runs.
     pub machine: Option<MachineHandle>,
 }
 
@@ -48,7 +48,7 @@ impl StoredInstance {
         Ok(())
     }
 
-    /// Writes what changes in the life of an instance.
+    /// Writes the fields that change during the life of an instance.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
         run(
@@ -79,7 +79,7 @@ impl StoredInstance {
             .optional()
     }
 
-    /// By id or name; a name cannot look like an id of another, for ids are random.
+    /// By id or name. No name can match another instance's id, because ids are random.
     pub fn by_key(from: &Connection, key: &str) -> rusqlite::Result<Option<Self>> {
         let by_id = key.parse().map_or(Ok(None), |id| Self::by_id(from, id))?;
         if by_id.is_some() {
@@ -92,7 +92,7 @@ impl StoredInstance {
         run(from, "DELETE FROM instances WHERE id = ?", [id.to_string()]).map(drop)
     }
 
-    /// The users that machines have.
+    /// The user ids in use by machines.
     pub fn uids(from: &Connection) -> rusqlite::Result<BTreeSet<u32>> {
         from.prepare_cached("SELECT uid FROM instances")?.query_map([], |row| row.get(0))?.collect()
     }

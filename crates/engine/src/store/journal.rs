@@ -12,25 +12,25 @@ use uuid::Uuid;
 use super::{json, optional_text, run, text, to_json, word};
 use crate::{Action, Operation, OperationKind, OperationStep, Outcome, StepState};
 
-/// An operation that is under way, or was when the daemon died.
+/// An operation that is running, or was when the daemon died.
 #[derive(Clone, Debug)]
 pub struct OpenOperation {
     pub id: i64,
     pub kind: OperationKind,
     pub subject: Uuid,
-    unwritten: Arc<Unwritten>,
+    failed_writes: Arc<FailedWrites>,
 }
 
-/// What of an operation could not be written.
+/// Failed writes of an operation.
 #[derive(Debug, Default)]
-struct Unwritten {
-    /// A write was tried for as long as it may be.
-    waited_in_vain: AtomicBool,
-    /// What must be recorded before its end is not: whoever finds it open goes through it again.
+struct FailedWrites {
+    /// A write was retried for the whole time that is allowed.
+    retries_exhausted: AtomicBool,
+    /// A record that must come before the operation's end is missing: recovery must repeat the operation.
     keep_open: AtomicBool,
 }
 
-/// A step that changed something, or may have, and was not undone.
+/// A recorded step that changed something, or may have, and was not undone.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub action: Action,
@@ -39,13 +39,13 @@ pub struct Recorded {
 /// Steps whose effect may be on the host: those of [`StepState::is_outstanding`].
 const OUTSTANDING: &str = "state IN ('intended', 'done', 'failed') AND restoring = 0";
 
-/// How many of the latest operations are kept, and for how long.
+/// How many of the latest operations are kept at most, and for how long.
 const KEPT_OPERATIONS: u32 = 10_000;
 const KEPT_DAYS: u32 = 30;
 
 impl OpenOperation {
-    /// Opens one. An older one that is still open is one whose end could not be recorded: what is decided now holds,
-    /// and recovery must not go back to it.
+    /// Opens an operation. An older one on the subject that is still open is closed as failed, because its end could
+    /// not be recorded: the new one supersedes it, and recovery must not run it.
     pub fn open(
         to: &Connection,
         kind: OperationKind,
@@ -63,27 +63,27 @@ impl OpenOperation {
             "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
             params![kind.word(), subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
-        let unwritten = Arc::default();
-        Ok(Self { id: to.last_insert_rowid(), kind, subject, unwritten })
+        let failed_writes = Arc::default();
+        Ok(Self { id: to.last_insert_rowid(), kind, subject, failed_writes })
     }
 
-    pub fn has_waited_in_vain(&self) -> bool {
-        self.unwritten.waited_in_vain.load(Ordering::Relaxed)
+    pub fn has_exhausted_retries(&self) -> bool {
+        self.failed_writes.retries_exhausted.load(Ordering::Relaxed)
     }
 
-    pub fn wait_no_longer(&self) {
-        self.unwritten.waited_in_vain.store(true, Ordering::Relaxed);
+    pub fn exhaust_retries(&self) {
+        self.failed_writes.retries_exhausted.store(true, Ordering::Relaxed);
     }
 
     pub fn must_stay_open(&self) -> bool {
-        self.unwritten.keep_open.load(Ordering::Relaxed)
+        self.failed_writes.keep_open.load(Ordering::Relaxed)
     }
 
     pub fn keep_open(&self) {
-        self.unwritten.keep_open.store(true, Ordering::Relaxed);
+        self.failed_writes.keep_open.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its end is not recorded.
+    /// Whether it is still recorded as open.
     pub fn is_open(&self, from: &Connection) -> rusqlite::Result<bool> {
         from.prepare_cached("SELECT state = 'open' FROM operations WHERE id = ?")?
             .query_row([self.id], |row| row.get(0))
@@ -106,7 +106,7 @@ impl OpenOperation {
         .map(drop)
     }
 
-    /// All that are open, oldest first.
+    /// All open operations, oldest first.
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached("SELECT * FROM operations WHERE state = 'open' ORDER BY id")?
             .query_map([], |row| {
@@ -114,13 +114,13 @@ impl OpenOperation {
                     id: row.get("id")?,
                     kind: word(row, "kind")?,
                     subject: text(row, "subject")?,
-                    unwritten: Arc::default(),
+                    failed_writes: Arc::default(),
                 })
             })?
             .collect()
     }
 
-    /// Adds a step and returns its number in the operation.
+    /// Records a step and returns its number in the operation.
     pub fn add_step(
         &self,
         to: &Connection,
@@ -161,7 +161,7 @@ impl OpenOperation {
             .map(drop)
     }
 
-    /// The functions that its steps of this boot are about.
+    /// The functions that its steps of this boot change.
     pub fn functions(&self, from: &Connection, boot: &str) -> rusqlite::Result<BTreeSet<Address>> {
         from.prepare_cached("SELECT action FROM steps WHERE operation = ? AND boot_id = ?")?
             .query_map(params![self.id, boot], Recorded::read)?
@@ -169,7 +169,7 @@ impl OpenOperation {
             .collect()
     }
 
-    /// The machine's steps of this operation that may have had an effect.
+    /// The machine steps of this operation that may have had an effect.
     pub fn machine_steps(&self, from: &Connection) -> rusqlite::Result<Vec<Recorded>> {
         from.prepare_cached(
             "SELECT action, state FROM steps WHERE operation = ? AND claim IS NULL AND restoring = 0 ORDER BY seq",
@@ -181,7 +181,7 @@ impl OpenOperation {
 }
 
 impl Recorded {
-    /// What is outstanding of a claim in this boot: what its operations did and nobody undid.
+    /// The outstanding steps of a claim in this boot: performed and not undone.
     pub fn of_claim(
         from: &Connection,
         claim: Uuid,
@@ -197,7 +197,7 @@ impl Recorded {
         .collect()
     }
 
-    /// What is outstanding in this boot of changes of a device's configuration that could be neither made nor undone.
+    /// The outstanding steps in this boot of configuration changes that failed and could not be rolled back.
     pub fn of_failed(from: &Connection, subject: Uuid, boot: &str) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached(
             "SELECT action, state FROM steps WHERE claim = ?1 AND boot_id = ?2 AND restoring = 0
@@ -209,8 +209,8 @@ impl Recorded {
         .collect()
     }
 
-    /// What was tried last to undo such a change: it knows what it found.
-    pub fn last_try(
+    /// The last step that tried to roll back such a change: it records the value that it found.
+    pub fn last_retry(
         from: &Connection,
         subject: Uuid,
         boot: &str,
@@ -223,7 +223,7 @@ impl Recorded {
         .optional()
     }
 
-    /// Marks what is outstanding of a claim as undone.
+    /// Marks the outstanding steps of a claim as undone.
     pub fn mark_undone(
         to: &Connection,
         claim: Uuid,
@@ -239,7 +239,7 @@ impl Recorded {
         .map(drop)
     }
 
-    /// Marks as undone what [`of_failed`](Self::of_failed) gave.
+    /// Marks the steps that [`of_failed`](Self::of_failed) returns as undone.
     pub fn mark_failed_undone(to: &Connection, subject: Uuid) -> rusqlite::Result<()> {
         run(
             to,
@@ -252,8 +252,8 @@ impl Recorded {
         .map(drop)
     }
 
-    /// What an earlier boot's steps did to devices went with it. A machine's files did not, nor did what outlasts a boot: that
-    /// is this one's to undo.
+    /// Marks device steps of earlier boots as void: their effects ended with the boot. Machine steps are kept, and
+    /// steps that outlast a boot are moved to this one, which has to undo them.
     pub fn void_other_boots(to: &Connection, boot: &str) -> rusqlite::Result<()> {
         let mut older = to.prepare(&format!(
             "SELECT operation, seq, action FROM steps WHERE boot_id <> ? AND claim IS NOT NULL AND {OUTSTANDING}"
@@ -278,7 +278,7 @@ impl Recorded {
         .map(drop)
     }
 
-    /// The device's step that it is.
+    /// The device step, if it is one.
     pub fn step(&self) -> Option<&Step> {
         match &self.action {
             Action::Device(step) => Some(step),
@@ -286,8 +286,7 @@ impl Recorded {
         }
     }
 
-    /// The step of a row, if its effect may be on the host. A state that is not known is an error: it is not guessed what
-    /// the step did.
+    /// The step of a row, if its effect may be on the host. An unknown state is an error.
     fn outstanding(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let state: StepState = word(row, "state")?;
         state.is_outstanding().then(|| Self::read(row)).transpose()
@@ -299,8 +298,7 @@ impl Recorded {
 }
 
 impl Operation {
-    /// Forgets operations that ended long ago, or long before the latest. Those stay that a claim still needs for its
-    /// way back.
+    /// Deletes operations that are too old or too many, except those that a claim still needs for its rollback.
     pub(crate) fn prune(from: &Connection) -> rusqlite::Result<()> {
         run(
             from,
@@ -316,7 +314,7 @@ impl Operation {
         .map(drop)
     }
 
-    /// The latest operations, latest first.
+    /// The latest operations with their steps, latest first.
     pub(crate) fn latest(from: &Connection, limit: u32) -> rusqlite::Result<Vec<Self>> {
         let mut operations: Vec<Self> = from
             .prepare_cached("SELECT * FROM operations ORDER BY id DESC LIMIT ?")?

@@ -1,4 +1,4 @@
-//! One store, one process.
+//! The lock that lets only one process open the store.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
@@ -8,13 +8,13 @@ use std::path::Path;
 use model::{Code, Refusal};
 use rustix::fs::{FlockOperation, flock};
 
-/// Who can open the file can take the lock, and keep the daemon from starting.
-const OURS_ALONE: u32 = 0o600;
+/// Only our user may open the lock file: others could take the lock and keep the daemon from starting.
+const LOCK_MODE: u32 = 0o600;
 
-/// How often a lock file may be removed between its opening and its locking.
-const TRIES: usize = 10;
+/// How often to retry if the lock file is removed between opening and locking it.
+const MAX_TRIES: usize = 10;
 
-/// The lock on the store, until dropped. The file carries the pid of the process that has it.
+/// The lock on the store, until dropped. The file contains the pid of its owner.
 pub struct StoreLock {
     _file: File,
 }
@@ -23,19 +23,19 @@ impl StoreLock {
     /// Takes the lock.
     ///
     /// # Errors
-    /// `state_locked` where another process has it, by its pid.
+    /// `state_locked` with the pid if another process has the lock.
     pub fn take(state_dir: &Path) -> Result<Self, Refusal> {
         let path = state_dir.join("lock");
         let failed = |error: std::io::Error| {
             Refusal::new(
                 Code::StateUnusable,
                 format!("cannot use {}: {error}", path.display()),
-                "run as root, or as a user who may write there",
+                "run as root, or as a user who can write there",
             )
         };
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let mut file = open(&path).map_err(failed)?;
-            expect_free(&mut file, state_dir)?;
+            lock_file(&mut file, state_dir)?;
             // A lock on a file that was removed meanwhile protects nothing.
             if is_at(&file, &path).map_err(failed)? {
                 file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
@@ -43,22 +43,22 @@ impl StoreLock {
                 return Ok(Self { _file: file });
             }
         }
-        Err(failed(std::io::Error::other("it is removed again and again")))
+        Err(failed(std::io::Error::other("it keeps being removed")))
     }
 }
 
-/// Locks the file.
-fn expect_free(file: &mut File, state_dir: &Path) -> Result<(), Refusal> {
+/// Locks the file, or refuses with the pid of the owner.
+fn lock_file(file: &mut File, state_dir: &Path) -> Result<(), Refusal> {
     if flock(&*file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         return Ok(());
     }
-    // Who has it is told as far as it can be read.
+    // Best effort: the pid is only for the message.
     let mut pid = String::new();
     let _ = file.read_to_string(&mut pid);
     Err(Refusal::new(
         Code::StateLocked,
         format!("{} is in use by another Handover (pid {})", state_dir.display(), pid.trim()),
-        "go through the daemon, or stop it: systemctl stop handover",
+        "use the daemon, or stop it: `systemctl stop handover`",
     ))
 }
 
@@ -68,13 +68,13 @@ fn open(path: &Path) -> std::io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(OURS_ALONE)
+        .mode(LOCK_MODE)
         .open(path)?;
-    file.set_permissions(Permissions::from_mode(OURS_ALONE))?;
+    file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
     Ok(file)
 }
 
-/// Whether the path leads to this very file.
+/// Whether the path still names this file.
 fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     let ours = file.metadata()?;
     match std::fs::metadata(path) {

@@ -36,44 +36,44 @@ pub use journal::{OpenOperation, Recorded};
 pub use vf_counts::VfCount;
 
 use crate::lock::lock;
-use failure::{broken, is_passing, unusable};
+use failure::{broken, is_transient, unusable};
 use lock::StoreLock;
 
-/// How surely a commit must last.
+/// What a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Over a loss of power: what is acknowledged to somebody.
+    /// A power loss: everything that is acknowledged to a caller.
     Power,
-    /// Over the death of the process: steps, whose effects a loss of power takes with it.
+    /// A crash of the process: steps, whose effects a power loss reverts too.
     Process,
 }
 
-/// How long SQLite itself waits for another process's lock, each time; the connection is taken meanwhile.
-const BUSY: Duration = Duration::from_millis(200);
+/// How long SQLite itself waits for another process's lock, each time; our mutex is held meanwhile.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long to wait before a failed write is tried again.
-const AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait before a failed write is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// How many statements stay parsed: all that the store has.
-const STATEMENTS: usize = 128;
+/// Size of the cache of prepared statements: more than the store has.
+const CACHED_STATEMENTS: usize = 128;
 
-/// How long a write is retried at most that no operation under way depends on.
-const BRIEFLY: Duration = Duration::from_secs(5);
+/// The longest time that a write outside of running operations is retried.
+const IDLE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The open store of a host.
+/// The open store.
 pub struct Store {
     connection: Mutex<Writer>,
     path: PathBuf,
     id: Uuid,
-    /// How long a write is retried that no operation under way depends on.
+    /// How long writes outside of running operations are retried.
     patience: Mutex<Duration>,
-    // Kept until everything else is closed.
+    // Last field: dropped after everything else is closed.
     _lock: StoreLock,
 }
 
 struct Writer {
     connection: Connection,
-    /// How surely a commit lasts now; `None` where it is not known.
+    /// The connection's current durability; `None` if unknown.
     durability: Option<Durability>,
 }
 
@@ -94,35 +94,35 @@ impl Writer {
 }
 
 impl Store {
-    /// Opens or makes `state.db`, and takes the store's lock.
+    /// Takes the store's lock, then opens or creates `state.db`.
     ///
     /// # Errors
     /// `state_locked`, `state_unusable`.
     pub fn open(state_dir: &Path) -> Result<Self, Refusal> {
         std::fs::create_dir_all(state_dir)
-            .map_err(|error| unusable(state_dir, &format!("it cannot be made: {error}")))?;
+            .map_err(|error| unusable(state_dir, &format!("it cannot be created: {error}")))?;
         let lock = StoreLock::take(state_dir)?;
         let path = state_dir.join("state.db");
         let mut connection = Connection::open(&path).map_err(|error| broken(&path, &error))?;
-        // Command lines and labels are nobody else's business; SQLite gives its other files the same mode.
+        // Command lines and labels are private; SQLite creates its other files with the same mode.
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))
             .map_err(|error| unusable(&path, &format!("its mode cannot be set: {error}")))?;
         prepare(&mut connection, &path)?;
         let id = connection
             .query_row("SELECT id FROM identity", [], |row| text(row, "id"))
             .map_err(|error| broken(&path, &error))?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Else a statement is parsed again whenever its values are others, for a better plan than small tables need.
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        // Otherwise SQLite replans statements when their values change, which small tables do not need.
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
             .map_err(|error| broken(&path, &error))?;
-        connection.busy_timeout(BUSY).map_err(|error| broken(&path, &error))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| broken(&path, &error))?;
         let writer = Writer { connection, durability: None };
-        let patience = Mutex::new(BRIEFLY);
+        let patience = Mutex::new(IDLE_PATIENCE);
         Ok(Self { connection: Mutex::new(writer), path, id, patience, _lock: lock })
     }
 
-    /// Which store it is, wherever its file is.
+    /// The store's identity, which moves with its file.
     pub const fn id(&self) -> Uuid {
         self.id
     }
@@ -131,8 +131,8 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses where the disk may be full before an operation is recorded to its end: what is not recorded is not undone
-    /// either. SQLite alone would find out in the middle, for it fills what is left of its log first.
+    /// Refuses to start an operation if the disk may be full before its end is recorded: unrecorded steps cannot be
+    /// undone. SQLite would fail only in the middle, because it first fills the rest of its log.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -158,12 +158,12 @@ impl Store {
     /// # Errors
     /// `state_unusable`.
     pub fn limit_patience(&self, most: Duration) -> Result<(), Refusal> {
-        *lock(&self.patience) = BRIEFLY.min(most);
-        let set = self.connection().connection.busy_timeout(most.min(BUSY));
+        *lock(&self.patience) = IDLE_PATIENCE.min(most);
+        let set = self.connection().connection.busy_timeout(most.min(BUSY_TIMEOUT));
         set.map_err(|error| broken(&self.path, &error))
     }
 
-    /// Writes all of it or nothing, while no operation is under way: the caller can simply try again.
+    /// Writes in one transaction, outside of a running operation: the caller can simply retry.
     ///
     /// # Errors
     /// As [`write_patiently`](Self::write_patiently).
@@ -176,11 +176,11 @@ impl Store {
         self.write_patiently(durability, patience, writing)
     }
 
-    /// Writes all of it or nothing. Where the disk is full or another process has the file locked, it is tried again for
-    /// `patience`; others can read meanwhile.
+    /// Writes in one transaction. If the disk is full or another process has locked the file, retries for `patience`;
+    /// others can read meanwhile.
     ///
     /// # Errors
-    /// `state_unusable`; then nothing of it is written.
+    /// `state_unusable`; nothing is written then.
     pub fn write_patiently<T>(
         &self,
         durability: Durability,
@@ -194,10 +194,10 @@ impl Store {
                 Err(error) => error,
             };
             let left = until.saturating_duration_since(Instant::now());
-            if !is_passing(&error) || left.is_zero() {
+            if !is_transient(&error) || left.is_zero() {
                 return Err(broken(&self.path, &error));
             }
-            std::thread::sleep(AGAIN.min(left));
+            std::thread::sleep(RETRY_DELAY.min(left));
         }
     }
 
@@ -208,7 +208,7 @@ impl Store {
     ) -> rusqlite::Result<T> {
         let mut writer = self.connection();
         writer.expect(durability)?;
-        // The lock is taken first: whether another process has it must not be found out in the middle.
+        // Take the write lock first, so that a lock of another process fails here and not in the middle.
         let transaction =
             writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = writing(&transaction)?;
@@ -217,7 +217,7 @@ impl Store {
     }
 }
 
-/// Executes a statement, which stays parsed for the next time.
+/// Executes a cached prepared statement.
 fn run(
     connection: &Connection,
     sql: &str,
@@ -226,29 +226,29 @@ fn run(
     connection.prepare_cached(sql)?.execute(values)
 }
 
-/// An operation's records go to SQLite's log, which is written anew from 1000 pages of 4 KiB on, and then to the file.
-const ROOM: u64 = 8 << 20;
+/// Free space to require: an operation's records go to SQLite's log, up to 1000 pages of 4 KiB, and then to the file.
+const MIN_FREE: u64 = 8 << 20;
 
 fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
-    if free >= ROOM {
+    if free >= MIN_FREE {
         return Ok(());
     }
-    let (left, room) = (free >> 10, ROOM >> 20);
+    let (left, min_free) = (free >> 10, MIN_FREE >> 20);
     Err(Refusal::new(
         Code::StateUnusable,
         format!(
-            "the disk of {} is full: {left} KiB are left, and {room} MiB are kept for recording what is \
-             done to devices; nothing was changed",
+            "the disk of {} is full: {left} KiB are left, and Handover needs {min_free} MiB to record its \
+             changes to devices; nothing was changed",
             path.display()
         ),
-        format!("make room there: df -h {}", path.display()),
+        format!("free some space: `df -h {}` shows the file system", path.display()),
     ))
 }
 
-/// Checks the file before anything relies on it, and brings it to our version.
+/// Checks the file and migrates it to the current version.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     let failed = |error: rusqlite::Error| broken(path, &error);
-    // While it opens, another process may carry its log over.
+    // Another process may be checkpointing its log.
     connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     let check: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
@@ -266,7 +266,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
                 "{} was written by a newer version of Handover (its format is {version}, ours is {ours})",
                 path.display()
             ),
-            "install that version again; no device was touched",
+            "install that version again; no device was changed",
         ));
     }
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
@@ -283,7 +283,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Reads a column that holds a word or number in its text form.
+/// Reads a column that holds a value's text form.
 fn text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: FromStr,
@@ -293,7 +293,7 @@ where
     text.parse().map_err(|error: T::Err| unreadable(column, &error))
 }
 
-/// Reads a column that may be null and else holds a text form.
+/// Reads a nullable column that holds a value's text form.
 fn optional_text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
 where
     T: FromStr,
@@ -309,14 +309,14 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
     serde_json::from_str(&text).map_err(|error| unreadable(column, &error))
 }
 
-/// Reads a column that may be null and else holds JSON.
+/// Reads a nullable column of JSON.
 fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(column, &error)))
         .transpose()
 }
 
-/// Reads a column that holds one word of an enumeration.
+/// Reads a column that holds a variant of an enum.
 fn word<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_value(text.into()).map_err(|error| unreadable(column, &error))
@@ -328,7 +328,7 @@ fn to_json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-/// A word of an enumeration, for a column.
+/// A variant of an enum, for a column.
 fn to_word<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     to_json(value).map(|text| text.trim_matches('"').to_owned())
 }
@@ -338,7 +338,7 @@ fn unreadable(column: &str, error: &dyn Display) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, text.into())
 }
 
-/// A size or count as SQLite has it.
+/// A size or count as SQLite's signed integer.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -348,10 +348,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_with_its_place() {
+    fn a_full_disk_is_refused_with_its_path() {
         let path = Path::new("/var/lib/handover/state.db");
-        assert_eq!(enough(path, ROOM), Ok(()));
-        let refusal = enough(path, ROOM - 1).unwrap_err();
+        assert_eq!(enough(path, MIN_FREE), Ok(()));
+        let refusal = enough(path, MIN_FREE - 1).unwrap_err();
         assert_eq!(refusal.code, Code::StateUnusable);
         assert!(refusal.message.contains("8191 KiB are left"), "{refusal}");
         assert!(refusal.remedy.contains("/var/lib/handover/state.db"), "{refusal:?}");

@@ -1,6 +1,6 @@
-//! The tables, and how older files become newer ones. Readable with `sqlite3` while the daemon runs.
+//! The tables and their migrations. The file can be read with `sqlite3` while the daemon runs.
 
-/// What each version adds to the one before it. `PRAGMA user_version` is the number of those that were applied.
+/// The migrations, in order. `PRAGMA user_version` is the number of those applied.
 pub const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE devices (
@@ -126,7 +126,7 @@ CREATE TABLE vf_counts (
     autoprobe INTEGER NOT NULL
 ) STRICT;
 ",
-    // Which store this is, for the marks on functions that its claims take. A copy of the file is the same store.
+    // The store's identity, for the marks of its claims on functions. A copy of the file has the same identity.
     "
 CREATE TABLE identity (
     id TEXT NOT NULL

@@ -1,18 +1,18 @@
-//! How many virtual functions physical functions shall have: configuration, restored at each boot.
+//! Configured numbers of virtual functions in the store.
 
 use model::{Address, Fingerprint};
 use rusqlite::{Connection, Row, params};
 
 use super::{json, run, text, to_json};
 
-/// One physical function's configuration.
+/// The configuration of one physical function.
 #[derive(Clone, Debug)]
 pub struct VfCount {
     pub address: Address,
-    /// What it was when it was configured: another card at its address is not touched.
+    /// Its fingerprint when it was configured: another card at this address is not changed.
     pub fingerprint: Fingerprint,
     pub count: u16,
-    /// Whether new virtual functions are given to drivers.
+    /// Whether host drivers bind new virtual functions automatically.
     pub autoprobe: bool,
 }
 

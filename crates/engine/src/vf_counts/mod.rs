@@ -1,5 +1,5 @@
-//! How many virtual functions a device has: configuration, changed by a person and restored at each boot, and never a
-//! side effect of a claim.
+//! The number of virtual functions of a device: configuration, set by a person, restored at each boot, and never a side
+//! effect of a claim.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::registrations;
 use crate::store::{Durability, Health, OpenOperation, Recorded, Store, StoredClaim, VfCount};
 use crate::{OperationKind, Outcome, RecoveryReport, VfConfiguration};
 
-/// How many virtual functions devices have: [`Engine::vf_counts`](crate::Engine::vf_counts).
+/// Numbers of virtual functions: [`Engine::vf_counts`](crate::Engine::vf_counts). Owns the table `vf_counts`.
 pub struct VfCounts {
     store: Arc<Store>,
     journal: Arc<Journal>,
@@ -36,11 +36,11 @@ impl VfCounts {
         Self { store, journal, hardware, marks }
     }
 
-    /// Sets how many virtual functions a device has, now and at each boot, and whether the host's drivers bind them.
+    /// Sets the number of virtual functions of a device, now and at each boot, and whether host drivers bind new ones.
     ///
     /// # Errors
-    /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` where the kernel refuses: changes are rolled back
-    /// then.
+    /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` if the kernel refuses: changes are rolled
+    /// back.
     pub fn set(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
         let address = registrations::address_of(&self.store, key)?;
         let subject = subject(address);
@@ -50,7 +50,7 @@ impl VfCounts {
         let found = self.hardware.as_found(address)?;
         let wanted = VfCount { address, fingerprint: found.fingerprint, count, autoprobe };
         let operation = {
-            // A claim that was made meanwhile holds; from here on none is made before this is over.
+            // A claim recorded meanwhile wins; from here on, claims wait until this operation ends.
             let _allocation = lock(&self.journal.allocation);
             self.expect_unclaimed(&inventory, address)?;
             self.journal.open_operation(OperationKind::VfCount, subject, |_| Ok(()))?
@@ -58,10 +58,10 @@ impl VfCounts {
         let keep = |tx: &rusqlite::Transaction<'_>| {
             if count == 0 { VfCount::delete(tx, address) } else { wanted.put(tx) }
         };
-        let made = self
-            .make_vfs(&operation, &inventory, &wanted)
+        let result = self
+            .create_vfs(&operation, &inventory, &wanted)
             .and_then(|()| self.journal.close_operation(&operation, Outcome::Done, None, keep));
-        match made {
+        match result {
             Ok(()) => Ok(()),
             Err(cause) => match self.undo(&operation, &cause) {
                 Ok(notes) => Err(with_notes(cause, &notes)),
@@ -70,7 +70,7 @@ impl VfCounts {
         }
     }
 
-    /// How many virtual functions devices are configured to have.
+    /// The configured numbers of virtual functions.
     ///
     /// # Errors
     /// `state_unusable`.
@@ -86,8 +86,8 @@ impl VfCounts {
             .collect())
     }
 
-    /// The steps: automatic drivers first, so that none of the new functions is taken by one that shall be a guest's.
-    fn make_vfs(
+    /// Sets autoprobe first, so that no host driver binds a new function that is for guests; then sets the number.
+    fn create_vfs(
         &self,
         operation: &OpenOperation,
         inventory: &Inventory,
@@ -98,7 +98,7 @@ impl VfCounts {
         let Some(sriov) = sriov else { return Err(model::no_such_function(address)) };
         let (from, to) = (sriov.autoprobe, wanted.autoprobe);
         if let Some(from) = from.filter(|from| *from != to) {
-            self.journal.make(
+            self.journal.perform(
                 operation,
                 operation.subject,
                 &Step::SetAutoprobe { address, from, to },
@@ -106,14 +106,14 @@ impl VfCounts {
         }
         let from = u16::try_from(sriov.present.len()).unwrap_or(u16::MAX);
         let to = wanted.count;
-        Ok(self.journal.make(
+        Ok(self.journal.perform(
             operation,
             operation.subject,
             &Step::SetVfCount { address, from, to },
         )?)
     }
 
-    /// Refuses a change that would take virtual functions from somebody, or the device itself.
+    /// Refuses a change that would remove virtual functions in use, or while the device is claimed.
     fn expect_changeable(
         &self,
         inventory: &Inventory,
@@ -126,36 +126,39 @@ impl VfCounts {
             return Err(Refusal::new(
                 Code::NotAssignable,
                 format!("{address} cannot have virtual functions: it has no SR-IOV"),
-                "`handover ls` shows what can; firmware may have it switched off",
+                "`handover ls` lists devices with SR-IOV; the firmware may have disabled it",
             ));
         };
         if count > sriov.total {
             return Err(Refusal::new(
                 Code::InsufficientResources,
-                format!("{address} can have {} virtual functions, not {count}", sriov.total),
+                format!(
+                    "{address} supports at most {} virtual functions, not {count}",
+                    sriov.total
+                ),
                 format!("ask for at most {}", sriov.total),
             ));
         }
         let health = self.store.read(Health::all)?;
         if let Some(health) = health.iter().find(|health| health.address == address) {
-            return Err(refusals::unwell(health));
+            return Err(refusals::unhealthy(health));
         }
         self.expect_unclaimed(inventory, address)?;
         if usize::from(count) == sriov.present.len() || sriov.present.is_empty() {
             return Ok(());
         }
-        // The kernel changes the number through 0: all that are there go.
+        // The kernel sets the number to 0 first, which removes all existing ones.
         self.hardware.expect_no_holder(&sriov.present, false)
     }
 
-    /// Refuses where somebody has the device or a part of it.
+    /// Refuses if the device or one of its virtual functions is claimed or marked.
     fn expect_unclaimed(&self, inventory: &Inventory, address: Address) -> Result<(), Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
         let vfs = inventory.function(address).map_or(&[][..], |f| f.virtual_functions());
-        let ours = |address: &Address| {
+        let claim_of = |address: &Address| {
             claims.iter().find(|claim| claim.claim.covers(*address) || claim.claim.pins(*address))
         };
-        let Some(claim) = vfs.iter().chain([&address]).find_map(ours) else {
+        let Some(claim) = vfs.iter().chain([&address]).find_map(claim_of) else {
             let all: Vec<Address> = vfs.iter().copied().chain([address]).collect();
             return self.marks.marked(&all)?.into_values().next().map_or(Ok(()), Err);
         };
@@ -165,12 +168,12 @@ impl VfCounts {
                 "{address} or one of its virtual functions is claimed by {}",
                 claim.claim.owner
             ),
-            format!("handover release {}", claim.claim.id),
+            format!("run `handover release {}` first", claim.claim.id),
         ))
     }
 
-    /// Refuses a claim on a device whose number of virtual functions is being changed, or on a part of it.
-    pub(crate) fn expect_settled(&self, claim: &Claim) -> Result<(), Refusal> {
+    /// Refuses a claim on a device, or on a partition of it, while its number of virtual functions is being changed.
+    pub(crate) fn expect_no_change(&self, claim: &Claim) -> Result<(), Refusal> {
         let open = self.store.read(OpenOperation::all)?;
         let changing = |address: &Address| {
             open.iter().any(|operation| {
@@ -183,12 +186,12 @@ impl VfCounts {
             Err(Refusal::new(
                 Code::InUse,
                 format!("the number of virtual functions of {address} is being changed now"),
-                "ask again when that is done",
+                "retry when the change is done",
             ))
         })
     }
 
-    /// Undoes a change. Where that fails, the device waits for a person, and what is left of it is undone then.
+    /// Rolls back a change. If that fails, the device is marked as wedged, and clearing it retries the rollback.
     fn undo(&self, operation: &OpenOperation, cause: &Refusal) -> Result<Vec<String>, Refusal> {
         let subject = operation.subject;
         let recorded = self.store.read(|from| {
@@ -196,7 +199,7 @@ impl VfCounts {
         })?;
         let done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
         let mut notes = Vec::new();
-        let failed = self.put_vfs_back(operation, &done, &mut notes)?;
+        let failed = self.restore_vfs(operation, &done, &mut notes)?;
         let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Undone };
         self.journal
             .close_operation(operation, ended, Some(&cause.message), |tx| {
@@ -209,9 +212,9 @@ impl VfCounts {
         failed.map_or(Ok(notes), |(_, refusal)| Err(refusal))
     }
 
-    /// Undoes steps in reverse; stops at and returns the first failure. Notes what can no longer be undone. What follows a
-    /// failure waits: virtual functions that came back before autoprobe is as it was would get other drivers than they had.
-    fn put_vfs_back(
+    /// Undoes steps in reverse; stops at and returns the first failure. Notes what can no longer be undone. It must
+    /// stop: virtual functions that are created before autoprobe is restored would get other drivers than before.
+    fn restore_vfs(
         &self,
         operation: &OpenOperation,
         done: &[Step],
@@ -220,11 +223,10 @@ impl VfCounts {
         let inventory = self.hardware.inventory()?;
         for step in restoring(done) {
             let Some(address) = step.address() else { continue };
-            let step = from_what_is_there(&inventory, step);
-            if went_with_its_driver(&inventory, &step) {
+            let step = from_present_count(&inventory, step);
+            if has_lost_its_driver(&inventory, &step) {
                 notes.push(format!(
-                    "{address} has no driver any more that could give it virtual functions, for something else took it away: \
-                     not done: {}",
+                    "skipped {:?}: another tool unbound the driver of {address}, and virtual functions need it",
                     step.describe()
                 ));
                 continue;
@@ -243,7 +245,7 @@ impl VfCounts {
         Ok(None)
     }
 
-    /// Undoes what is left of changes that could not be undone, of this device or of all.
+    /// Retries rollbacks that failed, of this device or of all.
     pub(crate) fn retry(&self, of: Option<Address>) -> Result<Vec<String>, Refusal> {
         let mut notes = Vec::new();
         for health in self.store.read(Health::all)? {
@@ -253,25 +255,25 @@ impl VfCounts {
             }
             let subject = subject(address);
             let _turn = self.journal.turns.take(subject);
-            let left = |from: &Connection| Recorded::of_failed(from, subject, &self.journal.boot);
-            let recorded = self.store.read(left)?;
+            let failed = |from: &Connection| Recorded::of_failed(from, subject, &self.journal.boot);
+            let recorded = self.store.read(failed)?;
             let mut done: Vec<Step> = recorded.iter().filter_map(Recorded::step).cloned().collect();
             if done.is_empty() {
                 continue;
             }
-            let tried =
-                self.store.read(|from| Recorded::last_try(from, subject, &self.journal.boot))?;
+            let last_retry =
+                self.store.read(|from| Recorded::last_retry(from, subject, &self.journal.boot))?;
             let inventory = self.hardware.inventory()?;
             done.retain(|step| {
-                let ours = is_still_ours(&inventory, step, tried.as_ref().and_then(Recorded::step));
+                let ours = is_still_ours(&inventory, step, last_retry.as_ref().and_then(Recorded::step));
                 if !ours {
-                    notes.push(format!("{address} has another number of virtual functions, which something else set since: it is left alone"));
+                    notes.push(format!("{address} is left alone: another tool changed its number of virtual functions since"));
                 }
                 ours
             });
             let operation =
                 self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
-            let failed = self.put_vfs_back(&operation, &done, &mut notes)?;
+            let failed = self.restore_vfs(&operation, &done, &mut notes)?;
             let message = failed.as_ref().map(|(_, refusal)| refusal.message.clone());
             let ended = if failed.is_some() { Outcome::Failed } else { Outcome::Done };
             self.journal.close_operation(
@@ -291,7 +293,7 @@ impl VfCounts {
         Ok(notes)
     }
 
-    /// A change that was cut off is undone: the number that was configured before holds.
+    /// Rolls back an interrupted change: the number that was configured before stays.
     pub(crate) fn recover(
         &self,
         operation: &OpenOperation,
@@ -306,7 +308,7 @@ impl VfCounts {
         self.undo(operation, &crate::refusals::interrupted(OperationKind::VfCount))
     }
 
-    /// Makes the virtual functions that are configured and not there: after a boot there are none.
+    /// Creates virtual functions that are configured but absent: after a boot there are none.
     pub(crate) fn restore_all(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let configured = self.store.read(VfCount::all)?;
         if configured.is_empty() {
@@ -319,7 +321,7 @@ impl VfCounts {
                 Ok(Some(done)) => report.restored.push(done),
                 Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
                 Err(refusal) => report.notes.push(format!(
-                    "the virtual functions of {} were not made: {}. {}",
+                    "cannot create the virtual functions of {}: {}. {}",
                     wanted.address, refusal.message, refusal.remedy
                 )),
             }
@@ -343,10 +345,10 @@ impl VfCounts {
             return Err(Refusal::new(
                 Code::Conflict,
                 format!(
-                    "it has {there}, and {} are configured; another tool made them",
+                    "it has {there} virtual functions created by another tool, but {} are configured",
                     wanted.count
                 ),
-                format!("handover sriov set {address} {}", wanted.count),
+                format!("run `handover sriov set {address} {}`", wanted.count),
             ));
         }
         if !wanted.fingerprint.matches(&self.hardware.as_found(address)?.fingerprint) {
@@ -361,10 +363,10 @@ impl VfCounts {
             subject,
             open,
         )?;
-        let made = self.make_vfs(&operation, inventory, wanted).and_then(|()| {
+        let result = self.create_vfs(&operation, inventory, wanted).and_then(|()| {
             self.journal.close_operation(&operation, Outcome::Done, None, |_| Ok(()))
         });
-        if let Err(cause) = made {
+        if let Err(cause) = result {
             let notes = self.undo(&operation, &cause)?;
             return Err(with_notes(cause, &notes));
         }
@@ -372,7 +374,7 @@ impl VfCounts {
     }
 }
 
-/// A refusal that also says what could not be put back.
+/// The refusal with notes on what could not be restored appended.
 fn with_notes(mut cause: Refusal, notes: &[String]) -> Refusal {
     for note in notes {
         cause.message.push_str("; ");
@@ -381,17 +383,19 @@ fn with_notes(mut cause: Refusal, notes: &[String]) -> Refusal {
     cause
 }
 
-/// Fewer virtual functions than asked for may have come: they go all the same.
-fn from_what_is_there(inventory: &Inventory, step: Step) -> Step {
+/// The step, starting from the number of virtual functions that exist now: the kernel may have created fewer than
+/// requested.
+fn from_present_count(inventory: &Inventory, step: Step) -> Step {
     let Step::SetVfCount { address, to, .. } = step else { return step };
     let there = inventory.function(address).map_or(0, |f| f.virtual_functions().len());
     Step::SetVfCount { address, from: u16::try_from(there).unwrap_or(u16::MAX), to }
 }
 
-/// Whether the number of virtual functions is one that came of our own change or of the last try to undo it, which may have
-/// ended anywhere: what was set, what was found then, or none on the way.
-fn is_still_ours(inventory: &Inventory, done: &Step, tried: Option<&Step>) -> bool {
-    let (Step::SetVfCount { address, to, .. }, Some(Step::SetVfCount { from, .. })) = (done, tried)
+/// Whether the current number of virtual functions can result from our change or from the last retry of its rollback,
+/// which may have stopped anywhere: the number set, the number found then, or 0 in between.
+fn is_still_ours(inventory: &Inventory, done: &Step, last_retry: Option<&Step>) -> bool {
+    let (Step::SetVfCount { address, to, .. }, Some(Step::SetVfCount { from, .. })) =
+        (done, last_retry)
     else {
         return true;
     };
@@ -399,14 +403,14 @@ fn is_still_ours(inventory: &Inventory, done: &Step, tried: Option<&Step>) -> bo
     [0, *to, *from].into_iter().any(|ours| usize::from(ours) == there)
 }
 
-/// Whether somebody took its driver from a physical function meanwhile: its virtual functions went with it, and none can be
-/// made (`sriov_numvfs_store` in drivers/pci/iov.c).
-fn went_with_its_driver(inventory: &Inventory, step: &Step) -> bool {
+/// Whether the step would create virtual functions on a physical function that has lost its driver. The old ones went
+/// with the driver, and none can be created without one (`sriov_numvfs_store` in drivers/pci/iov.c).
+fn has_lost_its_driver(inventory: &Inventory, step: &Step) -> bool {
     let Step::SetVfCount { address, from: 0, .. } = step else { return false };
     inventory.function(*address).is_some_and(|f| f.driver.is_none() || f.on_vfio())
 }
 
-/// What the operations on a device's configuration are about: an id of its own, made from its address.
+/// The subject of operations on a device's configuration: an id derived from its address.
 fn subject(address: Address) -> Uuid {
     let place = (u64::from(address.domain()) << 16)
         | (u64::from(address.bus()) << 8)

@@ -1,5 +1,5 @@
-//! Histories of concurrent claims, crashes, faults, hardware that goes and other tools that meddle, each from one number.
-//! A history that ends ill is printed with its number, is the same when it is played again, and is shrunk.
+//! Histories of concurrent claims, crashes, faults, hardware that goes and other tools that meddle, each from one
+//! number. A history that ends ill is printed with its number, is the same when it is played again, and is shrunk.
 
 #![allow(
     clippy::unwrap_used,

@@ -27,8 +27,8 @@ pub fn play(history: &History) -> Result<(), String> {
     played.map_err(|cause| words(cause.as_ref()))
 }
 
-/// Steps whose effect may be on the host and that nobody will undo any more. What outlasts a boot stays with a claim that is
-/// only reserved after it.
+/// Steps whose effect may be on the host and that nobody will undo any more. What outlasts a boot stays with a claim
+/// that is only reserved after it.
 const LOST: &str =
     "SELECT steps.action FROM steps JOIN operations ON operations.id = steps.operation
     WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1

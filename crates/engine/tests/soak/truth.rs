@@ -21,7 +21,8 @@ pub struct Truth {
     persistent: BTreeSet<Address>,
     /// Functions that wait for a person.
     pub waiting: BTreeSet<Address>,
-    /// Functions whose number of virtual ones could be neither changed nor put back: these come anew when it is put back.
+    /// Functions whose number of virtual ones could be neither changed nor put back: these come anew when it is put
+    /// back.
     pub undecided: BTreeSet<Address>,
     /// Whether steps may make functions fall off the bus.
     pub may_lose: bool,
@@ -115,7 +116,8 @@ impl Truth {
             if was == is {
                 continue;
             }
-            // Virtual functions that others make of a claim's function come and go with its driver, which the claim changes.
+            // Virtual functions that others make of a claim's function come and go with its driver, which the claim
+            // changes.
             let parent = self.parents.get(&address);
             let of_ours = [Some(&address), parent].into_iter().flatten();
             self.loose.extend(of_ours.filter(|one| ours.functions.contains(one)));

@@ -1,5 +1,4 @@
-//! Devices that a claim has reserved for the next boots too: on the list for as long as the claim lasts, in whichever
-//! boot.
+//! Claims whose devices are on the boot list: as long as the claim lasts, over reboots.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -20,7 +19,7 @@ fn listed(rig: &Rig) -> Vec<String> {
 }
 
 #[test]
-fn a_reservation_comes_and_goes_with_its_claim() {
+fn a_boot_list_entry_lasts_as_long_as_its_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let planned = engine.claims().dry_run(&wanted("one", GPU)).unwrap().1;
@@ -32,20 +31,20 @@ fn a_reservation_comes_and_goes_with_its_claim() {
     assert!(vfio[1].starts_with(GPU_AUDIO), "{vfio:?}");
     assert!(
         !engine.claims().claim(&wanted("one", GPU)).unwrap().new,
-        "the same words are the same claim"
+        "claiming is idempotent per owner and request"
     );
     let (_, notes) = engine.claims().unprepare("job/one").unwrap();
     assert_eq!(notes, [TAKES_EFFECT]);
     rig.assert_untouched("after it was unprepared");
     engine.claims().prepare("job/one", &Access::default()).unwrap();
-    assert_eq!(listed(&rig), vfio, "it is a part of the claim");
+    assert_eq!(listed(&rig), vfio, "preparing again puts it back on the list");
     assert_eq!(engine.claims().release("job/one", None).unwrap(), [TAKES_EFFECT]);
     rig.assert_untouched("after the release");
-    assert!(engine.journal(1).unwrap()[0].error.is_none(), "that is no error");
+    assert!(engine.journal(1).unwrap()[0].error.is_none(), "the note is not an error");
 }
 
 #[test]
-fn it_outlasts_the_boot_and_goes_with_its_claim_then() {
+fn a_boot_list_entry_outlasts_a_boot_and_is_removed_with_its_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     engine.claims().claim(&wanted("one", GPU)).unwrap();
@@ -59,7 +58,7 @@ fn it_outlasts_the_boot_and_goes_with_its_claim_then() {
 }
 
 #[test]
-fn what_others_reserved_or_changed_stays() {
+fn entries_that_another_tool_made_or_changed_stay() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let step = |driver: &str| Step::AddToBootList {
@@ -68,20 +67,20 @@ fn what_others_reserved_or_changed_stays() {
         device: "10d3".parse().unwrap(),
         driver: driver.into(),
     };
-    // Somebody reserved it by hand, in the same way: it is not the claim's.
+    // An identical entry made by hand does not belong to the claim.
     rig.host.meddle(&step("vfio-pci")).unwrap();
     let theirs = listed(&rig);
     engine.claims().claim(&wanted("one", NIC)).unwrap();
     engine.claims().release("job/one", None).unwrap();
     assert_eq!(listed(&rig), theirs);
-    // In another way: it is in the way, and the claim is undone.
+    // A different entry conflicts, and the claim is rolled back.
     rig.host.meddle(&step("vfio-pci").inverse().unwrap()).unwrap();
     rig.host.meddle(&step("pci-stub")).unwrap();
     let theirs = listed(&rig);
     assert_eq!(engine.claims().claim(&wanted("two", NIC)).unwrap_err().code, Code::StepFailed);
     assert_eq!(listed(&rig), theirs);
     assert_eq!(rig.host.snapshot().functions, rig.before.functions);
-    // Changed after it was written: the device comes back, the line stays.
+    // An entry that was changed later stays; the device is restored.
     rig.host.meddle(&step("pci-stub").inverse().unwrap()).unwrap();
     engine.claims().claim(&wanted("three", NIC)).unwrap();
     rig.host.meddle(&step("vfio-pci").inverse().unwrap()).unwrap();
@@ -93,7 +92,7 @@ fn what_others_reserved_or_changed_stays() {
 }
 
 #[test]
-fn only_devices_as_a_whole_can_be_reserved() {
+fn only_whole_devices_can_be_on_the_boot_list() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let refusal = engine.claims().claim(&wanted("one", "profile=A100-4C")).unwrap_err();
@@ -102,14 +101,14 @@ fn only_devices_as_a_whole_can_be_reserved() {
 }
 
 #[test]
-fn a_list_that_cannot_be_written_undoes_the_claim() {
+fn a_claim_is_rolled_back_if_the_boot_list_cannot_be_written() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let writing = |step: &Step| matches!(step, Step::AddToBootList { .. });
     rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
     assert_eq!(engine.claims().claim(&wanted("one", GPU)).unwrap_err().code, Code::StepFailed);
     rig.assert_untouched("after the refusal");
-    // One that cannot be taken off keeps nobody from the device, and is tried again.
+    // If the entry cannot be removed, the device is restored anyway, and the removal is retried.
     engine.claims().claim(&wanted("one", GPU)).unwrap();
     let removing = |step: &Step| matches!(step, Step::RemoveFromBootList { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
@@ -120,7 +119,7 @@ fn a_list_that_cannot_be_written_undoes_the_claim() {
 }
 
 #[test]
-fn killed_at_any_boundary_the_list_is_as_the_claims_are() {
+fn after_a_crash_at_any_boundary_the_boot_list_matches_the_claims() {
     let life = |engine: &Engine| {
         engine.claims().claim(&wanted("one", GPU)).unwrap();
         engine.claims().release("job/one", None).unwrap();

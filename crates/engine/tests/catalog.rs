@@ -1,4 +1,4 @@
-//! Devices files: what they may say, and how what is wrong is told.
+//! Devices files: their format, and the messages for mistakes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use engine::catalog::{CatalogError, load, read};
@@ -26,8 +26,8 @@ fn good(text: &str) -> Catalog {
     read("pci.yaml", text).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
-/// What a wrong file is told.
-fn told(text: &str) -> String {
+/// The message for a wrong file.
+fn message(text: &str) -> String {
     format!("{}\n", read("pci.yaml", text).unwrap_err())
 }
 
@@ -40,7 +40,7 @@ fn a_line_ends_where_yaml_says_so() {
 }
 
 #[test]
-fn the_example_of_the_original_is_read() {
+fn ironcores_example_is_read() {
     let catalog = good(IRONCORE);
     let resources: Vec<String> = catalog.lines.iter().map(|line| line.resource()).collect();
     assert_eq!(resources, ["gpu.nvidia/ga100gl.rev.a1", "network.intel/x520-da2"]);
@@ -103,7 +103,7 @@ vendors:
 }
 
 #[test]
-fn all_wrong_values_are_told_at_once_with_their_places() {
+fn all_wrong_values_are_reported_at_once_with_their_positions() {
     let text = r#"
 vendors:
   - id: "0x10dez"
@@ -131,11 +131,11 @@ vendors:
   - id: "0x1002"
     devices: []
 "#;
-    insta::assert_snapshot!(told(text));
+    insta::assert_snapshot!(message(text));
 }
 
 #[test]
-fn a_broken_form_is_told_with_its_place() {
+fn a_syntax_error_is_reported_with_its_position() {
     let device = "vendors:\n  - id: 10de\n    name: nvidia\n    devices:\n      - id: 20b0\n";
     let files = [
         ("", "nothing at all"),
@@ -152,7 +152,7 @@ fn a_broken_form_is_told_with_its_place() {
         ("vendors: []\n---\nvendors: []\n", "two documents"),
     ];
     let all: Vec<String> =
-        files.iter().map(|(text, what)| format!("--- {what}\n{}", told(text))).collect();
+        files.iter().map(|(text, what)| format!("--- {what}\n{}", message(text))).collect();
     insta::assert_snapshot!(all.join("\n"));
 }
 
@@ -170,7 +170,7 @@ fn long_lines_and_control_characters_do_no_harm() {
 }
 
 #[test]
-fn what_is_too_much_is_refused() {
+fn oversized_files_are_refused() {
     let deep = format!("vendors: {}{}", "[".repeat(5000), "]".repeat(5000));
     assert_eq!(read("pci.yaml", &deep).unwrap_err().mistakes.len(), 1);
     // The billion laughs.
@@ -188,13 +188,13 @@ fn what_is_too_much_is_refused() {
     assert!(matches!(load(folder.path()), Err(CatalogError::File { .. })));
     assert!(matches!(load(&folder.path().join("none")), Err(CatalogError::File { .. })));
     std::fs::write(&path, b"vendors:\n  - id: \xff\xfe").unwrap();
-    let Err(CatalogError::Mistakes(mistakes)) = load(&path) else { panic!("it is no UTF-8") };
+    let Err(CatalogError::Mistakes(mistakes)) = load(&path) else { panic!("it is not UTF-8") };
     assert_eq!((mistakes.mistakes[0].line, mistakes.mistakes[0].column), (2, 9));
     std::fs::write(&path, IRONCORE).unwrap();
     assert_eq!(load(&path).unwrap(), good(IRONCORE));
 }
 
-/// The original's example with a piece of it replaced by something else.
+/// Ironcore's example with a random part replaced.
 fn changed() -> impl Strategy<Value = String> {
     let piece = (0..IRONCORE.len(), 0usize..40, ".{0,12}|[-:\\[\\]{}&*!|>'\"#%@,?\n\t ]{0,8}");
     piece.prop_map(|(from, long, new)| {

@@ -1,4 +1,4 @@
-//! Claims by people and programs: what they get, that it is all or nothing, and that the host gets back what it had.
+//! Claims by people and programs: choosing, all or nothing, and restoring the host afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -12,7 +12,7 @@ use sim::{Fault, When};
 use support::{GPU, GPU_AUDIO, NIC, Rig, at, claim, owner, refused, register, request, wish};
 
 #[test]
-fn a_claim_is_prepared_and_given_back_without_a_machine() {
+fn a_claim_is_prepared_and_restored_without_a_machine() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let made = engine.claims().claim(&request("one", &[GPU])).unwrap();
@@ -34,7 +34,7 @@ fn a_claim_is_prepared_and_given_back_without_a_machine() {
 }
 
 #[test]
-fn the_same_words_of_the_same_owner_are_the_same_claim() {
+fn claiming_is_idempotent_per_owner_and_request() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let reserve = ClaimRequest { step: ClaimStep::Reserve, ..request("one", &["nic"]) };
@@ -55,7 +55,7 @@ fn the_same_words_of_the_same_owner_are_the_same_claim() {
 }
 
 #[test]
-fn what_was_claimed_another_way_is_not_said_to_be_the_same() {
+fn repeating_a_claim_with_other_options_is_refused() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let mine = ClaimRequest { uid: Some(1000), ..request("one", &[GPU]) };
@@ -98,7 +98,7 @@ fn all_or_nothing() {
 }
 
 #[test]
-fn what_is_named_is_not_taken_by_a_filter() {
+fn a_filter_does_not_choose_a_device_that_is_named_too() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let claim = claim(&engine, "one", &["gpu", GPU]);
@@ -107,7 +107,7 @@ fn what_is_named_is_not_taken_by_a_filter() {
 }
 
 #[test]
-fn a_dry_run_tells_the_steps_and_does_none() {
+fn a_dry_run_lists_the_steps_and_performs_none() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let (claim, plan) = engine.claims().dry_run(&request("one", &[NIC])).unwrap();
@@ -129,7 +129,7 @@ fn a_dry_run_tells_the_steps_and_does_none() {
 }
 
 #[test]
-fn a_claim_in_use_is_not_pulled_from_under_its_machine() {
+fn a_claim_in_use_is_not_released() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let made = claim(&engine, "one", &[NIC]);
@@ -142,7 +142,7 @@ fn a_claim_in_use_is_not_pulled_from_under_its_machine() {
 }
 
 #[test]
-fn the_persistence_daemon_lets_go_of_one_gpu_and_has_it_again_afterwards() {
+fn persistence_mode_is_disabled_for_one_gpu_and_restored_afterwards() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     claim(&engine, "one", &["0000:05:00.0"]);
@@ -165,7 +165,7 @@ fn dpdk() -> Holder {
 }
 
 #[test]
-fn a_process_is_asked_to_go_only_where_the_owner_says_so() {
+fn a_process_is_evicted_only_if_the_request_says_so() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     rig.host.hold(dpdk());
@@ -183,12 +183,12 @@ fn a_process_is_asked_to_go_only_where_the_owner_says_so() {
 }
 
 #[test]
-fn a_bus_reset_is_made_once_and_only_where_all_that_it_hits_is_ours() {
+fn a_bus_reset_is_performed_once_and_only_if_the_claim_covers_all_that_it_hits() {
     let rig = Rig::on(sim::gpus());
     let (engine, _) = rig.open_recovered();
     let reset = |id, wants: &[&str]| ClaimRequest { reset: true, ..request(id, wants) };
     engine.claims().claim(&reset("one", &["0000:11:00.0"])).unwrap();
-    assert!(rig.host.resets().is_empty(), "its neighbour is somebody else's");
+    assert!(rig.host.resets().is_empty(), "the claim does not cover its neighbour");
     engine.claims().release("job/one", None).unwrap();
     engine.claims().claim(&reset("both", &["0000:11:00.0", "0000:11:01.0"])).unwrap();
     let resets = rig.host.resets();
@@ -199,7 +199,7 @@ fn a_bus_reset_is_made_once_and_only_where_all_that_it_hits_is_ours() {
 }
 
 #[test]
-fn a_device_that_is_lost_to_its_bus_is_quarantined_until_a_person_has_looked() {
+fn a_device_that_lost_its_link_is_quarantined_until_it_is_cleared() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     register(&engine, "nic", NIC).unwrap();
@@ -212,17 +212,17 @@ fn a_device_that_is_lost_to_its_bus_is_quarantined_until_a_person_has_looked() {
     assert_eq!(
         engine.devices().clear(NIC).unwrap_err().code,
         Code::DeviceWedged,
-        "it is still silent"
+        "it still does not answer"
     );
     rig.host.regain_link(at(NIC));
     engine.devices().clear(NIC).unwrap();
-    rig.assert_untouched("after the person");
+    rig.assert_untouched("after it was cleared");
     assert_eq!(engine.devices().find("nic").unwrap().state, DeviceState::Free);
     assert!(engine.claims().all().unwrap().is_empty());
 }
 
 #[test]
-fn another_card_at_the_place_of_one_that_was_pulled_is_not_prepared() {
+fn another_card_at_the_same_address_is_not_prepared() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     register(&engine, "nic", NIC).unwrap();
@@ -239,18 +239,18 @@ fn another_card_at_the_place_of_one_that_was_pulled_is_not_prepared() {
 }
 
 #[test]
-fn a_lease_ends_a_claim_but_not_a_machine() {
+fn an_expired_lease_releases_a_claim_but_not_one_in_use() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let short = ClaimRequest { lease: Some(Duration::ZERO), ..request("one", &[NIC]) };
     engine.claims().claim(&short).unwrap();
     assert!(rig.host.open_group(4, 4711));
     let (kept, _) = engine.claims().release_expired().unwrap();
-    assert_eq!(kept.len(), 1, "a machine has it");
+    assert_eq!(kept.len(), 1, "a machine uses it");
     rig.host.let_go(4711);
     let (kept, next) = engine.claims().release_expired().unwrap();
     assert!(kept.is_empty() && next.is_none());
-    rig.assert_untouched("the lease is over");
+    rig.assert_untouched("the lease expired");
     let long = ClaimRequest { lease: Some(Duration::from_secs(3600)), ..request("one", &[NIC]) };
     engine.claims().claim(&long).unwrap();
     assert!(engine.claims().release_expired().unwrap().1.unwrap() > Duration::from_secs(3000));
@@ -259,7 +259,7 @@ fn a_lease_ends_a_claim_but_not_a_machine() {
 }
 
 #[test]
-fn a_claim_is_its_owners() {
+fn only_its_owner_can_release_a_claim() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let made = claim(&engine, "one", &["nic"]);
@@ -287,12 +287,12 @@ fn eight_devices_take_about_as_long_as_one() {
     });
     let began = std::time::Instant::now();
     claim(&engine, "all", &["8xgpu"]);
-    // One after another they would take eight times as long; the journal and a busy machine have room here.
+    // In sequence they would take eight times as long; this leaves room for the journal and a busy host.
     assert!(began.elapsed() < bind * 5, "{:?}", began.elapsed());
 }
 
 #[test]
-fn a_preparation_that_is_given_up_is_undone() {
+fn a_cancelled_preparation_is_rolled_back() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let slow = Duration::from_millis(300);
@@ -308,18 +308,18 @@ fn a_preparation_that_is_given_up_is_undone() {
         let refusal = preparing.join().unwrap().unwrap_err();
         assert!(refusal.message.contains("cancelled"), "{refusal}");
     });
-    rig.assert_untouched("given up");
+    rig.assert_untouched("cancelled");
     std::thread::scope(|scope| {
         let preparing = scope.spawn(|| engine.claims().claim(&request("two", &[NIC])));
         std::thread::sleep(slow / 3);
         engine.cancel_all();
         assert!(preparing.join().unwrap().is_err());
     });
-    rig.assert_untouched("the daemon ended");
+    rig.assert_untouched("the daemon stopped");
     assert!(engine.claims().all().unwrap().is_empty());
 }
 
-/// As a script leaves it.
+/// Leaves the device on vfio, as a script does.
 fn leave_on_vfio(rig: &Rig, address: Address) {
     for step in [
         Step::LoadModule { module: "vfio_pci".into() },
@@ -332,7 +332,7 @@ fn leave_on_vfio(rig: &Rig, address: Address) {
 }
 
 #[test]
-fn devices_that_a_script_left_on_vfio_are_brought_back() {
+fn devices_that_a_script_left_on_vfio_are_returned() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     leave_on_vfio(&rig, at(NIC));
@@ -348,23 +348,23 @@ fn devices_that_a_script_left_on_vfio_are_brought_back() {
     let outcome = engine.devices().return_unclaimed(&[]).unwrap();
     assert_eq!(outcome.len(), 1);
     assert_eq!(outcome[0].driver.as_deref(), Some("e1000e"), "{outcome:?}");
-    rig.assert_untouched("recovered");
+    rig.assert_untouched("returned");
 }
 
 #[test]
-fn what_is_reserved_for_the_boot_is_at_home_on_vfio() {
+fn devices_on_the_boot_list_stay_on_vfio() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     leave_on_vfio(&rig, at(NIC));
     rig.host.reserve_at_boot(at(NIC));
     assert!(engine.devices().return_unclaimed(&[]).unwrap().is_empty());
     let named = engine.devices().return_unclaimed(&[at(NIC)]).unwrap();
-    assert_eq!(named[0].driver.as_deref(), Some("e1000e"), "who names it means it");
-    rig.assert_untouched("recovered");
+    assert_eq!(named[0].driver.as_deref(), Some("e1000e"), "a device that is named is returned");
+    rig.assert_untouched("returned");
 }
 
 #[test]
-fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
+fn an_interrupted_return_is_finished_by_the_next_daemon() {
     for boundary in 0.. {
         let rig = Rig::new();
         rig.open_recovered();
@@ -386,7 +386,7 @@ fn a_recovery_that_is_cut_off_anywhere_is_finished_by_the_next_daemon() {
 }
 
 #[test]
-fn reconcile_tells_what_another_tool_did_to_a_claim() {
+fn reconcile_reports_what_another_tool_did_to_a_claim() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     claim(&engine, "one", &[NIC]);
@@ -410,28 +410,28 @@ fn a_device_that_stops_answering_while_it_is_claimed_is_noticed() {
     let lost = engine.check_claims().unwrap();
     assert_eq!(lost.len(), 1);
     assert!(lost[0].1.contains("job/one"), "{lost:?}");
-    assert!(engine.check_claims().unwrap().is_empty(), "it is told once");
+    assert!(engine.check_claims().unwrap().is_empty(), "it is reported once");
     assert_eq!(engine.devices().find("e1000e").unwrap().state, DeviceState::Quarantined);
 }
 
 #[test]
-fn what_the_kernel_could_not_recover_waits_for_a_person() {
+fn a_function_that_the_kernel_could_not_recover_is_quarantined() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();
     let reason = engine.devices().recovery_failed(at(NIC)).unwrap().unwrap();
     assert!(reason.contains("PCIe error"), "{reason}");
-    assert_eq!(engine.devices().recovery_failed(at(NIC)).unwrap(), None, "it is told once");
+    assert_eq!(engine.devices().recovery_failed(at(NIC)).unwrap(), None, "it is reported once");
     assert_eq!(
         engine.devices().recovery_failed(at("0000:00:01.0")).unwrap(),
         None,
-        "a port is nobody's"
+        "ports are never handed over"
     );
     assert_eq!(refused(&engine, "one", &[NIC]).code, Code::DeviceWedged);
     engine.devices().clear(NIC).unwrap();
     claim(&engine, "one", &[NIC]);
 }
 
-/// Lets the engine compare everything while a step is under way.
+/// Reconciles while a step is running.
 struct Comparing(std::sync::Mutex<Option<Engine>>);
 
 impl engine::Observer for Comparing {
@@ -447,7 +447,7 @@ impl engine::Observer for Comparing {
 }
 
 #[test]
-fn reconcile_leaves_alone_what_is_being_worked_on() {
+fn reconcile_skips_a_claim_with_a_running_operation() {
     let rig = Rig::new();
     let comparing = std::sync::Arc::new(Comparing(std::sync::Mutex::default()));
     let engine = rig.open_with(comparing.clone()).unwrap();
@@ -457,7 +457,7 @@ fn reconcile_leaves_alone_what_is_being_worked_on() {
 }
 
 #[test]
-fn who_asks_at_the_same_time_gets_another_one_as_long_as_there_is_one() {
+fn concurrent_claims_get_different_devices_while_there_are_any() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     engine.vf_counts().set("0000:01:00.0", 8, false).unwrap();

@@ -1,4 +1,4 @@
-//! The daemon is killed at every boundary of the journal, and again while it recovers.
+//! The daemon is killed at every boundary of the journal, and again during recovery.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -13,7 +13,7 @@ use support::{Rig, request, wish};
 
 const DEVICES: &[&str] = &["gpu", "nic", "nvme"];
 
-/// What the host, the machines and the records say must agree, whatever happened.
+/// Checks that the host, the machines and the records agree.
 fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     let instances = engine.instances().all(&BTreeMap::new()).unwrap();
     let running = rig.launcher.running();
@@ -25,13 +25,13 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
         );
     }
     for id in running.iter().chain(&rig.launcher.files()) {
-        assert!(instances.iter().any(|i| i.id == *id), "{why}: {id} is nobody's");
+        assert!(instances.iter().any(|i| i.id == *id), "{why}: {id} belongs to no instance");
     }
     let claims = engine.claims().all().unwrap();
     for claim in &claims {
         assert!(
             instances.iter().any(|instance| instance.id.to_string() == claim.owner.id),
-            "{why}: a claim of nobody: {claim:?}"
+            "{why}: a claim without an owner: {claim:?}"
         );
         assert_ne!(claim.state, ClaimState::Wedged, "{why}");
     }
@@ -44,7 +44,7 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     }
 }
 
-/// The way back to an empty host, and once around again.
+/// Deletes everything, then creates and deletes an instance again.
 fn assert_usable(rig: &Rig, engine: &Engine, why: &str) {
     for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
         engine.instances().delete(&instance.name).unwrap();
@@ -160,7 +160,7 @@ fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
 }
 
 #[test]
-fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
+fn files_whose_record_a_power_loss_took_are_removed() {
     for boundary in 0.. {
         let rig = Rig::ready();
         rig.killed_at(boundary, |engine| drop(engine.instances().create(wish("vm", &[]))));
@@ -177,7 +177,7 @@ fn files_whose_making_was_not_recorded_over_a_loss_of_power_are_removed() {
     }
 }
 
-/// How many steps of plans the journal has, and how many of its restoring steps are ones of a plan again.
+/// The number of planned steps in the journal, and the number of restoring steps that repeat a planned one.
 fn planned_and_repeated(rig: &Rig) -> (u32, u32) {
     let count = |sql: &str| rig.sqlite().query_row(sql, [], |row| row.get(0)).unwrap();
     let planned = count("SELECT COUNT(*) FROM steps WHERE restoring = 0");
@@ -188,7 +188,7 @@ fn planned_and_repeated(rig: &Rig) -> (u32, u32) {
     (planned, repeated)
 }
 
-/// A process could have the number of the one that was asked to end, and a machine the function that was reset.
+/// Repeating could hit a new process with the evicted one's pid, or reset a function that a machine uses.
 #[test]
 fn recovery_repeats_no_step_of_a_plan() {
     let neighbours = ["0000:11:00.0", "0000:11:01.0"];
@@ -223,8 +223,8 @@ fn recovery_repeats_no_step_of_a_plan() {
         reset_only |= last.contains("\"reset\"") && resets == 0;
         rig.open_recovered();
         assert_eq!(planned_and_repeated(&rig), (planned, 0), "{why}");
-        assert_eq!(rig.host.holders(&[address]).unwrap(), users, "{why}: it was asked again");
+        assert_eq!(rig.host.holders(&[address]).unwrap(), users, "{why}: it was evicted again");
         assert_eq!(rig.host.resets().len(), resets, "{why}: it was reset again");
     }
-    assert!(asked_only && reset_only, "neither step was cut off before it was made");
+    assert!(asked_only && reset_only, "no crash came right before one of the steps");
 }

@@ -1,4 +1,4 @@
-//! mdevctl's definitions of mediated devices that claims make: written where asked, and gone with the claim.
+//! mdevctl definitions of mediated devices that claims create: written on request, and removed with the claim.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -23,7 +23,7 @@ fn claim(engine: &Engine, request: &ClaimRequest) -> (Claim, Uuid) {
     (claim, uuid)
 }
 
-/// As `mdevctl modify` does.
+/// Changes a definition, as `mdevctl modify` does.
 fn modify(rig: &Rig, uuid: Uuid) -> MdevDefinition {
     let all = rig.host.mdev_definitions();
     let there = all.into_iter().find(|one| one.uuid == uuid).unwrap();
@@ -40,7 +40,7 @@ fn define(rig: &Rig, uuid: Uuid, type_id: &str) -> MdevDefinition {
 }
 
 #[test]
-fn a_definition_comes_and_goes_with_its_claim() {
+fn a_definition_lasts_as_long_as_its_claim() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let (_, uuid) = claim(&engine, &defined("one"));
@@ -50,31 +50,31 @@ fn a_definition_comes_and_goes_with_its_claim() {
     assert_eq!(written.attributes, [params]);
     assert!(
         !engine.claims().claim(&defined("one")).unwrap().new,
-        "the same words are the same claim"
+        "claiming is idempotent per owner and request"
     );
     engine.claims().unprepare("job/one").unwrap();
     rig.assert_untouched("after it was unprepared");
     engine.claims().prepare("job/one", &engine::Access::default()).unwrap();
-    assert!(rig.host.snapshot().definitions.contains_key(&uuid), "it is a part of the claim");
+    assert!(rig.host.snapshot().definitions.contains_key(&uuid), "preparing again writes it again");
     engine.claims().release("job/one", None).unwrap();
     rig.assert_untouched("after the release");
     claim(&engine, &ClaimRequest { define: false, ..defined("one") });
-    assert!(rig.host.snapshot().definitions.is_empty(), "nobody asked for it");
+    assert!(rig.host.snapshot().definitions.is_empty(), "the request did not ask for it");
 }
 
 #[test]
-fn what_others_defined_or_changed_stays() {
+fn definitions_that_another_tool_made_or_changed_stay() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let (_, uuid) = claim(&engine, &defined("one"));
     let theirs = modify(&rig, uuid);
     engine.claims().release("job/one", None).unwrap();
     let now = rig.host.snapshot();
-    assert_eq!(now.definitions[&uuid], theirs, "it is not as it was written any more");
-    assert_eq!(now.mdevs, rig.before.mdevs, "the device itself is the claim's all the same");
+    assert_eq!(now.definitions[&uuid], theirs, "another tool changed it");
+    assert_eq!(now.mdevs, rig.before.mdevs, "the device itself is removed anyway");
     let ended = engine.journal(1).unwrap().remove(0);
     assert!(ended.error.unwrap().contains("modified by another tool since"));
-    // One that is written down already is made as it is written, and stays written.
+    // A device with an existing definition is created as defined, and the definition stays.
     let theirs = define(&rig, Uuid::from_u128(7), "nvidia-468");
     let want = format!("mdev={}", theirs.uuid);
     let (again, _) =
@@ -97,14 +97,14 @@ fn only_mediated_devices_can_be_defined() {
 }
 
 #[test]
-fn a_definition_that_cannot_be_written_undoes_the_claim() {
+fn a_claim_is_rolled_back_if_its_definition_cannot_be_written() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let writing = |step: &Step| matches!(step, Step::DefineMdev { .. });
     rig.host.fault(When::Step(Box::new(writing)), Fault::Refuse);
     assert_eq!(engine.claims().claim(&defined("one")).unwrap_err().code, Code::StepFailed);
     rig.assert_untouched("after the refusal");
-    // One that cannot be removed keeps nobody from the device, and is tried again.
+    // If the definition cannot be removed, the device is restored anyway, and the removal is retried.
     claim(&engine, &defined("one"));
     let removing = |step: &Step| matches!(step, Step::UndefineMdev { .. });
     rig.host.fault(When::Step(Box::new(removing)), Fault::Refuse);
@@ -116,7 +116,7 @@ fn a_definition_that_cannot_be_written_undoes_the_claim() {
 }
 
 #[test]
-fn a_definition_outlasts_the_boot_and_goes_with_its_claim_then() {
+fn a_definition_outlasts_a_boot_and_is_removed_with_its_claim() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let (_, uuid) = claim(&engine, &defined("one"));
@@ -127,7 +127,7 @@ fn a_definition_outlasts_the_boot_and_goes_with_its_claim_then() {
     let now = rig.host.snapshot();
     assert_eq!((now.mdevs.len(), now.definitions.len()), (0, 2));
     assert!(engine.claims().all().unwrap().iter().all(|claim| claim.state == ClaimState::Reserved));
-    // It is still the claim's when that is prepared again, or only released.
+    // It still belongs to the claim, whether that is prepared again or only released.
     engine.claims().prepare("job/one", &engine::Access::default()).unwrap();
     assert!(rig.host.snapshot().mdevs.contains_key(&uuid));
     for owner in ["job/one", "job/two"] {
@@ -137,7 +137,7 @@ fn a_definition_outlasts_the_boot_and_goes_with_its_claim_then() {
 }
 
 #[test]
-fn an_orphan_of_an_earlier_boot_still_takes_its_definition_along() {
+fn clearing_an_orphan_of_an_earlier_boot_removes_its_definition() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     claim(&engine, &defined("one"));
@@ -147,7 +147,7 @@ fn an_orphan_of_an_earlier_boot_still_takes_its_definition_along() {
     drop(engine);
     rig.host.reboot();
     let (engine, _) = rig.open_recovered();
-    assert!(rig.host.snapshot().definitions.is_empty(), "it is nobody's");
+    assert!(rig.host.snapshot().definitions.is_empty(), "no claim has it");
     assert!(engine.claims().all().unwrap().is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! The host does not do as it is told.
+//! Steps of the host that fail, hang or are changed by other tools.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -23,7 +23,7 @@ fn unbinding(address: &str) -> When {
 }
 
 #[test]
-fn a_step_that_fails_undoes_the_whole_create() {
+fn a_failed_step_rolls_back_the_whole_create() {
     for nth in 0.. {
         let rig = Rig::ready();
         let (engine, _) = rig.open_recovered();
@@ -42,7 +42,7 @@ fn a_step_that_fails_undoes_the_whole_create() {
 }
 
 #[test]
-fn a_machine_that_does_not_start_undoes_the_whole_create() {
+fn a_failed_launch_rolls_back_the_whole_create() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.launcher.refuse_next("vfio: failed to set up container");
@@ -73,7 +73,7 @@ fn a_start_that_fails_leaves_the_instance_stopped() {
 }
 
 #[test]
-fn a_driver_that_never_lets_go_wedges_its_device_only() {
+fn a_hanging_unbind_wedges_only_its_device() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.fault(unbinding(NIC), Fault::Hang);
@@ -83,20 +83,20 @@ fn a_driver_that_never_lets_go_wedges_its_device_only() {
     let now = rig.host.snapshot();
     for address in [GPU, GPU_AUDIO] {
         let address: Address = address.parse().unwrap();
-        assert_eq!(now.functions[&address], rig.before.functions[&address], "it was given back");
+        assert_eq!(now.functions[&address], rig.before.functions[&address], "it was restored");
     }
     assert!(engine.instances().all(&BTreeMap::new()).unwrap().is_empty(), "the name is free");
     let claims = engine.claims().all().unwrap();
     assert_eq!(claims.len(), 1);
     assert_eq!((claims[0].state, claims[0].owner.kind.as_str()), (ClaimState::Wedged, "undo"));
 
-    // Never chosen, while others go on.
+    // It is never chosen; other devices work.
     let again = engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     assert_eq!(again.code, Code::DeviceWedged);
     engine.instances().create(wish("vm", &["gpu"])).unwrap();
     engine.instances().delete("vm").unwrap();
 
-    // The worker is still inside the kernel: neither a person nor recovery can do anything yet.
+    // The worker is still inside the kernel: neither clearing nor recovery can do anything yet.
     assert_eq!(engine.devices().clear("nic").unwrap_err().code, Code::DeviceWedged);
     drop(engine);
     let (engine, report) = rig.open_recovered();
@@ -113,7 +113,7 @@ fn a_driver_that_never_lets_go_wedges_its_device_only() {
 }
 
 #[test]
-fn recovery_gives_back_what_came_free_but_does_not_trust_it() {
+fn recovery_restores_a_device_that_came_free_but_keeps_it_wedged() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.fault(unbinding(NIC), Fault::Hang);
@@ -170,7 +170,7 @@ fn a_daemon_killed_while_a_worker_hangs_wedges_the_device_at_recovery() {
 }
 
 #[test]
-fn what_another_tool_changed_is_left_alone_and_reported() {
+fn a_device_that_another_tool_changed_is_left_alone_and_reported() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
@@ -180,7 +180,7 @@ fn what_another_tool_changed_is_left_alone_and_reported() {
     let mut foreign = rig.host.snapshot().functions[&nic].clone();
     engine.instances().delete("vm").unwrap();
     let now = rig.host.snapshot();
-    // The mark is ours, and says that it is claimed.
+    // The mark belongs to the claim.
     foreign.mark = None;
     assert_eq!(now.functions[&nic], foreign, "it is as the other tool left it");
     let gpu: Address = GPU.parse().unwrap();
@@ -191,7 +191,7 @@ fn what_another_tool_changed_is_left_alone_and_reported() {
 }
 
 #[test]
-fn what_was_given_back_by_hand_is_no_trouble() {
+fn a_device_that_was_returned_by_hand_is_fine() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["amd"])).unwrap();
@@ -212,7 +212,7 @@ fn what_was_given_back_by_hand_is_no_trouble() {
 }
 
 #[test]
-fn a_device_that_falls_off_the_bus_does_not_keep_the_others() {
+fn a_device_that_falls_off_the_bus_does_not_block_the_others() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap();
@@ -227,7 +227,7 @@ fn a_device_that_falls_off_the_bus_does_not_keep_the_others() {
 }
 
 #[test]
-fn a_group_that_somebody_else_opened_up_is_given_back_all_the_same() {
+fn a_group_node_that_another_tool_changed_does_not_block_the_rest() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let uid = engine.instances().create(wish("vm", &["nic"])).unwrap().uid;
@@ -242,7 +242,7 @@ fn a_group_that_somebody_else_opened_up_is_given_back_all_the_same() {
 }
 
 #[test]
-fn a_worker_that_is_about_to_end_is_waited_for() {
+fn recovery_waits_for_a_worker_that_is_about_to_end() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.limit_patience(Duration::from_secs(60));
@@ -259,7 +259,7 @@ fn a_worker_that_is_about_to_end_is_waited_for() {
     rig.assert_untouched("after delete");
 }
 
-/// Somebody begins to use the NIC once it is reserved.
+/// Starts to use the NIC once it is reserved.
 struct Latecomer(Arc<SimHost>);
 
 impl Observer for Latecomer {
@@ -279,7 +279,7 @@ impl Observer for Latecomer {
 }
 
 #[test]
-fn a_device_that_somebody_began_to_use_meanwhile_is_not_taken() {
+fn a_device_that_came_into_use_meanwhile_is_not_taken() {
     let rig = Rig::ready();
     let engine = rig.open_with(Arc::new(Latecomer(rig.host.clone()))).unwrap();
     engine.recover().unwrap();
@@ -291,7 +291,7 @@ fn a_device_that_somebody_began_to_use_meanwhile_is_not_taken() {
 }
 
 #[test]
-fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
+fn a_create_whose_files_cannot_be_removed_leaves_an_instance_to_delete() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.launcher.refuse_next("no");
@@ -299,7 +299,7 @@ fn a_create_whose_files_stay_leaves_an_instance_to_delete() {
     let refusal = engine.instances().create(wish("vm", &["nic"])).unwrap_err();
     assert_eq!(refusal.code, Code::UndoFailed, "{refusal}");
     assert!(refusal.message.contains("Input/output error"), "{refusal}");
-    assert_eq!(rig.host.snapshot(), rig.before, "the devices went back");
+    assert_eq!(rig.host.snapshot(), rig.before, "the devices were restored");
     let instance = engine.instances().find("vm").unwrap();
     assert_eq!(instance.state, InstanceState::Stopped);
     assert!(instance.state_error.unwrap().contains("Input/output error"));

@@ -1,5 +1,4 @@
-//! Random histories with faults, crashes and restarts of the host. proptest prints the history that fails, and keeps
-//! its seed.
+//! Random histories with faults, crashes and reboots. proptest prints a failing history and stores its seed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -27,7 +26,7 @@ enum Verb {
 #[derive(Clone, Debug)]
 enum Event {
     Do(Verb),
-    /// The daemon is killed so many boundaries into the verb, and so many into the recovery after it.
+    /// The daemon is killed at the given boundary of the verb, and again at the given boundary of the recovery.
     Crash(Verb, i64, i64),
     Fault(u64, bool),
     Release,
@@ -59,7 +58,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Any refusal is right, except that the state is lost.
+/// Any refusal is fine, except unusable state and internal errors.
 fn act(engine: &Engine, verb: &Verb) {
     let result = match verb {
         Verb::Create(name, devices) => {
@@ -77,12 +76,12 @@ fn act(engine: &Engine, verb: &Verb) {
     }
 }
 
-/// No function is given twice, nothing is claimed by nobody, and a machine runs where one is said to run.
+/// Checks that no function has two claims, every claim has an owner, and machines run exactly as recorded.
 fn check(rig: &Rig, engine: &Engine) {
     let instances = engine.instances().all(&BTreeMap::new()).unwrap();
     let running = rig.launcher.running();
     for id in &running {
-        assert!(instances.iter().any(|instance| instance.id == *id), "{id} is nobody's");
+        assert!(instances.iter().any(|instance| instance.id == *id), "{id} belongs to no instance");
     }
     for instance in instances.iter().filter(|i| i.state == InstanceState::Stopped) {
         assert!(!running.contains(&instance.id), "{instance:?}");
@@ -90,16 +89,16 @@ fn check(rig: &Rig, engine: &Engine) {
     let mut given = BTreeSet::new();
     for claim in engine.claims().all().unwrap() {
         for address in claim.taken() {
-            assert!(given.insert(address), "{address} is given twice");
+            assert!(given.insert(address), "{address} has two claims");
         }
         let owned = instances.iter().any(|instance| instance.id.to_string() == claim.owner.id);
-        assert!(owned || claim.state == ClaimState::Wedged, "a claim of nobody: {claim:?}");
+        assert!(owned || claim.state == ClaimState::Wedged, "a claim without an owner: {claim:?}");
     }
     let now = rig.host.snapshot();
     for (address, state) in &now.functions {
         assert!(
             given.contains(address) || *state == rig.before.functions[address],
-            "{address} is nobody's and not as it was found: {state:?}"
+            "{address} is unclaimed and not restored: {state:?}"
         );
     }
 }
@@ -139,7 +138,7 @@ fn play(events: &[Event]) {
         }
         check(&rig, &engine);
     }
-    // Once all is well again, everything can be given back.
+    // Without faults, everything can be restored.
     rig.host.clear_faults();
     rig.host.release();
     drop(engine);
@@ -154,7 +153,7 @@ fn play(events: &[Event]) {
     assert!(engine.claims().all().unwrap().is_empty());
 }
 
-/// Few by default, for each history opens the store many times; `PROPTEST_CASES=1000` searches longer.
+/// Few cases by default, because each history opens the store many times; `PROPTEST_CASES=1000` searches longer.
 fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };

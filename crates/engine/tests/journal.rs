@@ -1,4 +1,4 @@
-//! The journal over failed commits and over the years.
+//! The journal with failed commits, and its pruning.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -10,7 +10,7 @@ use engine::{Engine, InstanceState};
 use model::{Code, Refusal};
 use support::{Rig, wish};
 
-/// Does something while the end of no operation can be recorded.
+/// Runs `work` while the ends of operations cannot be recorded.
 fn on_a_full_disk(rig: &Rig, work: impl FnOnce() -> Result<(), Refusal>) {
     let beside = rig.sqlite();
     let full = "CREATE TRIGGER full BEFORE UPDATE ON operations
@@ -59,7 +59,7 @@ fn a_delete_that_could_not_be_recorded_is_completed_before_anything_else() {
 }
 
 #[test]
-fn old_operations_are_forgotten_unless_a_claim_needs_them() {
+fn old_operations_are_deleted_unless_a_claim_needs_them() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["nic"])).unwrap();
@@ -76,7 +76,7 @@ fn old_operations_are_forgotten_unless_a_claim_needs_them() {
     assert_eq!(
         journal.last().unwrap().kind,
         engine::OperationKind::Create,
-        "the claim's way back is kept"
+        "the steps to restore the claim are kept"
     );
     engine.instances().delete("vm").unwrap();
     rig.assert_untouched("after delete");

@@ -1,4 +1,4 @@
-//! The life of an instance on a simulated host.
+//! The life cycle of instances on a simulated host.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -12,7 +12,7 @@ use model::{ClaimState, Code, Role};
 use support::{AMD, GPU, GPU_AUDIO, NIC, NVME, Rig, wish};
 
 #[test]
-fn from_create_to_delete_the_devices_go_and_come_back() {
+fn create_takes_devices_and_delete_restores_them() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let instance = engine.instances().create(wish("vm", &["gpu", "nic", "nvme"])).unwrap();
@@ -40,7 +40,10 @@ fn from_create_to_delete_the_devices_go_and_come_back() {
 
     let stopped = engine.instances().stop("vm").unwrap();
     assert_eq!((stopped.state, stopped.pid), (InstanceState::Stopped, None));
-    assert!(engine.devices().find("gpu").unwrap().bound_to_vfio, "the devices stay the instance's");
+    assert!(
+        engine.devices().find("gpu").unwrap().bound_to_vfio,
+        "a stopped instance keeps its devices"
+    );
     let started = engine.instances().start("vm").unwrap();
     assert_eq!(started.state, InstanceState::Running);
     engine.instances().delete("vm").unwrap();
@@ -51,7 +54,7 @@ fn from_create_to_delete_the_devices_go_and_come_back() {
 }
 
 #[test]
-fn what_is_available_has_its_iommu_group_and_no_owner() {
+fn available_functions_have_an_iommu_group_and_no_claim() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let listed = |filter: &AvailableFilter| {
@@ -66,7 +69,7 @@ fn what_is_available_has_its_iommu_group_and_no_owner() {
 }
 
 #[test]
-fn a_guest_that_shuts_down_is_seen() {
+fn a_guests_shutdown_is_recorded() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let instance = engine.instances().create(wish("vm", &["nic"])).unwrap();
@@ -79,7 +82,7 @@ fn a_guest_that_shuts_down_is_seen() {
 }
 
 #[test]
-fn waiting_ends_with_the_time() {
+fn waiting_ends_at_the_timeout() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &[])).unwrap();
@@ -105,7 +108,7 @@ fn machines_outlive_the_daemon_and_are_watched_again() {
 }
 
 #[test]
-fn a_machine_that_ended_while_nobody_looked_is_shut_down() {
+fn a_machine_that_ended_without_a_daemon_is_shut_down() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
@@ -118,7 +121,7 @@ fn a_machine_that_ended_while_nobody_looked_is_shut_down() {
 }
 
 #[test]
-fn unknown_is_never_taken_for_dead() {
+fn an_unknown_machine_is_never_treated_as_gone() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
@@ -161,7 +164,7 @@ fn another_card_at_the_address_is_refused() {
     let rig = Rig::ready();
     rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-01");
     let (engine, _) = rig.open_recovered();
-    // The registration knows no serial number, so this is the same card as far as it can tell.
+    // The registration has no serial number, so it cannot distinguish this card.
     engine.instances().create(wish("vm", &["gpu"])).unwrap();
     engine.instances().stop("vm").unwrap();
     drop(engine);
@@ -189,7 +192,7 @@ fn resources_count_what_instances_have() {
 }
 
 #[test]
-fn the_journal_tells_what_was_done() {
+fn the_journal_lists_operations_and_steps() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["nic"])).unwrap();
@@ -230,7 +233,7 @@ fn labels_filter() {
 }
 
 #[test]
-fn of_many_who_want_one_device_one_gets_it() {
+fn of_concurrent_requests_for_one_device_one_succeeds() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -250,7 +253,7 @@ fn of_many_who_want_one_device_one_gets_it() {
 }
 
 #[test]
-fn instances_with_other_devices_are_created_side_by_side() {
+fn instances_with_different_devices_are_created_concurrently() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     std::thread::scope(|scope| {

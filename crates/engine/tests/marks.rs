@@ -1,4 +1,4 @@
-//! What one Handover claimed, another with its own state directory does not take, although it has the host's lock now.
+//! Marks: a Handover does not take devices that another one, with its own state directory, has claimed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -12,7 +12,7 @@ use model::{Address, Claim, Code, Host as _, Observed, Refusal, Step};
 use support::{GPU, NIC, Rig, at, claim, refused, request};
 use tempfile::TempDir;
 
-/// Another Handover's state, on the same host.
+/// The state of another Handover on the same host.
 struct Other {
     dir: TempDir,
 }
@@ -31,7 +31,7 @@ impl Other {
     }
 }
 
-/// A claim of a Handover that is killed then.
+/// A claim of a Handover that is then killed.
 fn claimed_and_killed(rig: &Rig, want: &str) -> Claim {
     let engine = rig.open();
     let claimed = claim(&engine, "a", &[want]);
@@ -53,7 +53,7 @@ fn assert_names(refusal: &Refusal, rig: &Rig, claim: &Claim) {
 }
 
 #[test]
-fn what_another_handover_claimed_is_not_taken() {
+fn devices_of_another_handover_are_not_taken() {
     let rig = Rig::new();
     let theirs = claimed_and_killed(&rig, GPU);
     assert_eq!(marked(&rig), theirs.taken().collect::<Vec<_>>());
@@ -62,7 +62,7 @@ fn what_another_handover_claimed_is_not_taken() {
     let engine = other.open(&rig);
     assert_names(&refused(&engine, "b", &[GPU]), &rig, &theirs);
     assert_names(&engine.claims().dry_run(&request("b", &[GPU])).unwrap_err(), &rig, &theirs);
-    assert_eq!(rig.host.snapshot(), there, "something was done");
+    assert_eq!(rig.host.snapshot(), there, "the host was changed");
     assert!(engine.claims().all().unwrap().is_empty());
     drop(engine);
     let (engine, _) = rig.open_recovered();
@@ -76,7 +76,7 @@ fn what_another_handover_claimed_is_not_taken() {
 }
 
 #[test]
-fn what_another_handover_claimed_is_listed_as_not_free() {
+fn devices_of_another_handover_are_listed_as_not_free() {
     let rig = Rig::new();
     let theirs = claimed_and_killed(&rig, NIC);
     let other = Other::new();
@@ -97,7 +97,7 @@ fn what_another_handover_claimed_is_listed_as_not_free() {
 }
 
 #[test]
-fn of_several_that_would_do_another_is_chosen() {
+fn an_unmarked_device_is_chosen_instead() {
     let rig = Rig::new();
     let first = claimed_and_killed(&rig, "1xgpu");
     let other = Other::new();
@@ -108,7 +108,7 @@ fn of_several_that_would_do_another_is_chosen() {
 }
 
 #[test]
-fn what_was_reserved_is_looked_at_again_before_it_is_prepared() {
+fn marks_are_checked_again_before_a_reserved_claim_is_prepared() {
     let rig = Rig::new();
     let other = Other::new();
     let engine = other.open(&rig);
@@ -123,28 +123,28 @@ fn what_was_reserved_is_looked_at_again_before_it_is_prepared() {
     let refusal = engine.claims().prepare(&reserved.id.to_string(), &access).unwrap_err();
     assert_names(&refusal, &rig, &theirs);
     assert_names(&engine.claims().dry_run(&reserve).unwrap_err(), &rig, &theirs);
-    assert_eq!(rig.host.snapshot(), there, "something was done");
+    assert_eq!(rig.host.snapshot(), there, "the host was changed");
 }
 
 #[test]
-fn recovering_devices_leaves_what_another_handover_claimed() {
+fn returning_devices_skips_those_of_another_handover() {
     let rig = Rig::new();
     let theirs = claimed_and_killed(&rig, NIC);
     let there = rig.host.snapshot();
     let other = Other::new();
     let engine = other.open(&rig);
     for asked in [vec![], vec![at(NIC)]] {
-        let told = engine.devices().return_unclaimed(&asked).unwrap();
-        let [told] = told.as_slice() else { panic!("{told:?}") };
-        assert_eq!((told.address, told.outcome), (at(NIC), Returned::Left));
-        let reason = told.reason.clone().unwrap();
+        let all = engine.devices().return_unclaimed(&asked).unwrap();
+        let [only] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((only.address, only.outcome), (at(NIC), Returned::Left));
+        let reason = only.reason.clone().unwrap();
         assert!(reason.contains(&theirs.id.to_string()), "{reason}");
     }
-    assert_eq!(rig.host.snapshot(), there, "something was done");
+    assert_eq!(rig.host.snapshot(), there, "the host was changed");
 }
 
 #[test]
-fn a_person_clears_what_a_handover_left_that_is_gone_for_good() {
+fn clearing_removes_the_marks_of_a_handover_that_is_gone() {
     let rig = Rig::new();
     let theirs = claimed_and_killed(&rig, NIC);
     let other = Other::new();
@@ -163,9 +163,9 @@ fn a_person_clears_what_a_handover_left_that_is_gone_for_good() {
     claim(&engine, "b", &[NIC]);
 }
 
-/// A machine runs on without the Handover that prepared its devices.
+/// A machine can run without the Handover that prepared its devices.
 #[test]
-fn what_a_machine_uses_is_not_cleared() {
+fn a_device_in_use_is_not_cleared() {
     let rig = Rig::new();
     let theirs = claimed_and_killed(&rig, NIC);
     assert!(rig.host.open_group(4, 4711));
@@ -175,9 +175,9 @@ fn what_a_machine_uses_is_not_cleared() {
     assert_eq!(marked(&rig), theirs.taken().collect::<Vec<_>>());
 }
 
-/// A backup of the store was put back, from before a claim.
+/// A backup of the store from before a claim was restored.
 #[test]
-fn the_mark_of_a_claim_that_is_not_recorded_is_told_and_recovered() {
+fn the_mark_of_an_unrecorded_claim_is_reported_and_returned() {
     let rig = Rig::new();
     drop(rig.open());
     let file = rig.config().state_dir.join("state.db");
@@ -193,15 +193,15 @@ fn the_mark_of_a_claim_that_is_not_recorded_is_told_and_recovered() {
     assert_eq!(refusal.code, Code::InUse);
     assert!(refusal.message.contains(&lost.id.to_string()), "{refusal}");
     assert!(refusal.remedy.contains("handover return"), "{refusal:?}");
-    let told = engine.devices().return_unclaimed(&[]).unwrap();
-    assert_eq!(told.first().map(|one| one.outcome), Some(Returned::Restored), "{told:?}");
+    let returned = engine.devices().return_unclaimed(&[]).unwrap();
+    assert_eq!(returned.first().map(|one| one.outcome), Some(Returned::Restored), "{returned:?}");
     assert!(marked(&rig).is_empty());
     claim(&engine, "b", &[NIC]);
 }
 
-/// What another tool changed is not put back; the mark is ours all the same.
+/// A device that another tool changed is left alone, but its mark is removed.
 #[test]
-fn what_is_left_to_another_tool_has_no_mark() {
+fn a_device_left_to_another_tool_has_no_mark() {
     let rig = Rig::new();
     let engine = rig.open();
     let ours = claim(&engine, "a", &[NIC]);
@@ -221,9 +221,9 @@ fn marks_end_with_the_boot() {
     claim(&engine, "b", &[NIC]);
 }
 
-/// The step sees another's mark where the look before it did not.
+/// The step finds a foreign mark that the check before it did not.
 #[test]
-fn a_mark_that_came_meanwhile_is_not_replaced() {
+fn a_mark_set_meanwhile_is_not_replaced() {
     let rig = Rig::new();
     claimed_and_killed(&rig, NIC);
     let theirs = rig.host.snapshot().functions[&at(NIC)].mark.clone().unwrap();

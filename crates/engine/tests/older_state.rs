@@ -14,7 +14,7 @@ use engine::{Access, Engine, InstanceState, OperationKind, OperationState};
 use model::{ClaimState, Code};
 use support::Rig;
 
-/// A host that was restarted since the state was written, with an image as it was then.
+/// A host that was rebooted since the state was written, with the image of that time.
 fn with_state(bytes: &[u8]) -> Rig {
     let rig = Rig::new();
     let state_dir = rig.config().state_dir;

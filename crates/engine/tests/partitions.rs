@@ -1,4 +1,4 @@
-//! Claims of parts of devices: virtual functions, mediated devices and vGPUs.
+//! Claims of partitions: virtual functions, mediated devices and vGPUs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -10,7 +10,7 @@ use sim::{Fault, When};
 use support::{Rig, at, claim, refused, request, wish};
 
 #[test]
-fn one_wish_finds_a_profile_by_either_mechanism() {
+fn a_profile_is_found_by_either_mechanism() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     engine.vf_counts().set("0000:04:00.0", 16, true).unwrap();
@@ -22,14 +22,18 @@ fn one_wish_finds_a_profile_by_either_mechanism() {
     let attach = Attachment::of(&vgpus);
     assert_eq!((attach.qemu.len(), attach.cloud_hypervisor.len()), (3, 0), "vGPUs need QEMU");
     assert!(Attachment::of(&mdevs).qemu[0].contains("sysfsdev"));
-    // 20 of 40 and 24 of 48 units are given away.
+    // 20 of 40 and 24 of 48 units are allocated.
     assert_eq!(refused(&engine, "three", &["profile=A100-40C"]).code, Code::InsufficientResources);
     let other = refused(&engine, "three", &["profile=L40S-48Q@0000:04:00.0"]);
     assert_eq!(other.code, Code::InsufficientResources);
-    let told = "0000:04:00.0 can have only ";
-    assert!(other.message.contains(told) && other.message.contains("L40S-8Q"), "{other}");
-    assert_eq!(refused(&engine, "three", &["0000:03:00.0"]).code, Code::InUse, "parts are claimed");
-    // A reservation counts though nothing is made yet.
+    let limit = "0000:04:00.0 can have only ";
+    assert!(other.message.contains(limit) && other.message.contains("L40S-8Q"), "{other}");
+    assert_eq!(
+        refused(&engine, "three", &["0000:03:00.0"]).code,
+        Code::InUse,
+        "partitions are claimed"
+    );
+    // A reserved claim counts, even if nothing is created yet.
     let reserve =
         ClaimRequest { step: ClaimStep::Reserve, ..request("four", &["profile=A100-10C"]) };
     engine.claims().claim(&reserve).unwrap();
@@ -41,11 +45,11 @@ fn one_wish_finds_a_profile_by_either_mechanism() {
 }
 
 #[test]
-fn a_profile_of_a_mig_instance_is_one_like_the_others() {
+fn a_profile_on_a_mig_instance_works_like_the_others() {
     let mut hardware = sim::server();
     let board = hardware.physical.get_mut(&at("0000:04:00.0")).unwrap().vgpus.as_mut().unwrap();
     let kind = |id, name: &str| VgpuType { id, name: name.into() };
-    // A GPU in MIG mode offers these and no others, once nvidia-smi has made its instances.
+    // A GPU in MIG mode offers only these, once nvidia-smi has created its instances.
     board.types = vec![(kind(1200, "NVIDIA A100-1-5C"), 6), (kind(1201, "NVIDIA A100-3-20C"), 24)];
     let parent = hardware.parents.get_mut(&at("0000:03:00.0")).unwrap();
     let (id, name) = ("nvidia-699".into(), "GRID A100-2-10C".into());
@@ -132,10 +136,10 @@ fn virtual_functions_are_configured_and_then_claimed() {
     let made = claim(&engine, "one", &["2xvf@0000:01:00.0,vlan=100,trust=on"]);
     for part in &made.parts {
         let Mechanism::Vf { index, .. } = part.partition.as_ref().unwrap().how else { panic!() };
-        let told = rig.host.snapshot().functions[&part.head].settings.clone().unwrap();
-        assert_eq!((told.vlan, told.trust), (Some(100), Some(true)), "VF {index}");
+        let settings = rig.host.snapshot().functions[&part.head].settings.clone().unwrap();
+        assert_eq!((settings.vlan, settings.trust), (Some(100), Some(true)), "VF {index}");
     }
-    // The device as a whole and its parts exclude each other, and its count is not changed while one is claimed.
+    // The whole device and its VFs exclude each other, and its VF count cannot change while one is claimed.
     assert_eq!(refused(&engine, "two", &[nic]).code, Code::InUse);
     let one_mac = refused(&engine, "two", &["2xvf@0000:01:00.0,mac=52:54:00:00:77:01"]);
     assert_eq!(one_mac.code, Code::InvalidRequest);
@@ -147,7 +151,7 @@ fn virtual_functions_are_configured_and_then_claimed() {
     engine.claims().release("job/one", None).unwrap();
     engine.claims().release("job/two", None).unwrap();
     assert_eq!(rig.host.snapshot(), before);
-    // The number is configuration: a new boot has it again.
+    // The VF count is configuration: it is restored at boot.
     drop(engine);
     rig.host.reboot();
     let (engine, report) = rig.open_recovered();
@@ -159,7 +163,7 @@ fn virtual_functions_are_configured_and_then_claimed() {
 }
 
 #[test]
-fn fewer_virtual_functions_than_asked_for_are_no_success() {
+fn fewer_virtual_functions_than_requested_is_a_failure() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let counts = |step: &Step| matches!(step, Step::SetVfCount { .. });
@@ -185,7 +189,7 @@ fn an_instance_gets_a_vgpu_by_its_profile() {
 }
 
 #[test]
-fn virtual_functions_that_went_with_their_driver_are_told_of() {
+fn virtual_functions_lost_with_their_driver_are_reported() {
     let nic = "0000:01:00.0";
     let mut notes = Vec::new();
     for boundary in 0..40 {

@@ -1,4 +1,4 @@
-//! Every refusal has its code, and leaves the host as it was.
+//! Every refusal has its code and leaves the host unchanged.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -57,7 +57,7 @@ fn bad_requests_change_nothing() {
         refused(&rig, &engine, wish, code);
     }
     let in_use = refused(&rig, &engine, wish("vm", &["gpu", "nic"]), Code::InUse);
-    assert!(in_use.message.contains("\"taken\""), "it names who has it: {in_use}");
+    assert!(in_use.message.contains("\"taken\""), "it names the owner: {in_use}");
     register(&engine, "gpu-audio", GPU_AUDIO).unwrap();
     refused(&rig, &engine, wish("vm", &["gpu", "gpu-audio"]), Code::Conflict);
     rig.launcher.set_missing(Some("qemu-system-x86_64 is not installed"));
@@ -66,7 +66,7 @@ fn bad_requests_change_nothing() {
 }
 
 #[test]
-fn a_device_that_somebody_uses_is_not_taken() {
+fn a_device_in_use_is_not_taken() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.hold(Holder {
@@ -83,7 +83,7 @@ fn a_device_that_somebody_uses_is_not_taken() {
 }
 
 #[test]
-fn another_card_is_not_the_one_that_was_registered() {
+fn another_card_at_a_registered_address_is_refused() {
     let rig = Rig::new();
     rig.host.replace_card(GPU.parse().unwrap(), "00-00-00-ff-fe-00-00-01");
     let (engine, _) = rig.open_recovered();
@@ -94,7 +94,7 @@ fn another_card_is_not_the_one_that_was_registered() {
 }
 
 #[test]
-fn registering_names_what_is_wrong() {
+fn registering_reports_what_is_wrong() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     let code = |name: &str, address: &str| register(&engine, name, address).unwrap_err().code;
@@ -206,7 +206,7 @@ fn functions_of_one_group_go_to_one_instance_also_without_drivers() {
 }
 
 #[test]
-fn a_process_that_cannot_be_looked_at_is_not_told_as_a_broken_device() {
+fn a_process_that_cannot_be_read_does_not_wedge_a_device() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     rig.host.hide_holders(true);

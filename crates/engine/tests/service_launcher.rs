@@ -1,4 +1,4 @@
-//! Machines whose processes a service owns, as libvirt does: the engine sees runs of them and no process.
+//! Machines whose processes belong to a service such as libvirt: the engine sees their runs, not their processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

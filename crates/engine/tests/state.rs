@@ -1,4 +1,4 @@
-//! State that cannot be used is said, and no device is touched.
+//! Unusable state is reported, and no device is touched.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -17,7 +17,7 @@ fn opened(rig: &Rig) -> Result<Engine, Refusal> {
 }
 
 #[test]
-fn one_engine_at_a_time_and_the_other_learns_who() {
+fn one_engine_at_a_time_and_the_refusal_names_the_other() {
     let rig = Rig::new();
     let engine = rig.open();
     let refusal = opened(&rig).err().unwrap();
@@ -27,9 +27,9 @@ fn one_engine_at_a_time_and_the_other_learns_who() {
     opened(&rig).unwrap();
 }
 
-/// As a container's daemon beside the host's own.
+/// As with a daemon in a container beside the host's own.
 #[test]
-fn one_engine_a_host_whatever_its_directories() {
+fn one_engine_per_host_whatever_its_directories() {
     let rig = Rig::new();
     let engine = rig.open();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn one_engine_a_host_whatever_its_directories() {
     let state_dir = rig.config().state_dir.display().to_string();
     let pid = format!("pid {}", std::process::id());
     assert!(refusal.message.contains(&state_dir) && refusal.message.contains(&pid), "{refusal}");
-    assert!(!config.state_dir.exists(), "it made its state before it was refused");
+    assert!(!config.state_dir.exists(), "the refused engine created its state");
     drop(engine);
     let engine = other().unwrap();
     assert_eq!(opened(&rig).err().unwrap().code, Code::StateLocked);
@@ -86,7 +86,7 @@ fn a_newer_schema_is_not_touched() {
 }
 
 #[test]
-fn a_damaged_file_is_said_to_be_damaged() {
+fn a_damaged_file_is_reported() {
     let rig = Rig::ready();
     let path = rig.config().state_dir.join("state.db");
     let length = std::fs::metadata(&path).unwrap().len();
@@ -104,7 +104,7 @@ fn a_damaged_file_is_said_to_be_damaged() {
 }
 
 #[test]
-fn a_word_that_is_not_known_is_not_guessed() {
+fn an_unknown_word_in_the_journal_is_an_error() {
     let words = [
         "UPDATE operations SET kind = 'teleport', state = 'open'",
         "UPDATE operations SET state = 'open'; UPDATE steps SET state = 'halfway'",
@@ -137,7 +137,7 @@ fn the_file_can_be_read_beside_the_daemon() {
 }
 
 #[test]
-fn nobody_else_can_take_the_lock() {
+fn other_users_cannot_take_the_lock() {
     let rig = Rig::new();
     let lock = rig.config().state_dir.join("lock");
     let mode = || std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777;
@@ -145,5 +145,5 @@ fn nobody_else_can_take_the_lock() {
     assert_eq!(mode(), 0o600);
     std::fs::set_permissions(&lock, Permissions::from_mode(0o666)).unwrap();
     drop(opened(&rig).unwrap());
-    assert_eq!(mode(), 0o600, "also one that an earlier version made");
+    assert_eq!(mode(), 0o600, "also if an earlier version created it");
 }

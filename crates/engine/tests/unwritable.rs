@@ -1,5 +1,5 @@
-//! The journal cannot be written, from any boundary on: another process has the store locked. What was begun is undone
-//! on the host all the same, the answer says what is so, and the record follows by itself.
+//! The journal cannot be written from some boundary on, because another process has locked the store. The operation is
+//! rolled back on the host anyway, its refusal says so, and the record is completed later.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -14,7 +14,7 @@ use engine::{Access, ClaimStep, Engine, JournalEvent, Observer};
 use model::{ClaimState, Code, Refusal};
 use support::{NIC, Rig, claim, owner, request, wish};
 
-/// Locks the store at a boundary, as another process does, until it is told to let go.
+/// Locks the store at a boundary, like another process, until it is released.
 struct Locker {
     path: PathBuf,
     left: Mutex<Option<u32>>,
@@ -31,8 +31,8 @@ impl Locker {
         *self.left.lock().unwrap() = Some(boundaries);
     }
 
-    /// Lets go. Whether it had locked.
-    fn let_go(&self) -> bool {
+    /// Releases the lock; returns whether it was taken.
+    fn release(&self) -> bool {
         *self.left.lock().unwrap() = None;
         self.lock.lock().unwrap().take().is_some()
     }
@@ -70,8 +70,8 @@ fn assert_nothing_open(engine: &Engine, why: &str) {
     );
 }
 
-/// Reconciling is refused while the store is locked. The thread that watched a machine may have its turn for a moment:
-/// what is worked on is left alone.
+/// Reconciling is refused while the store is locked. It is retried, because it skips a subject while the thread that
+/// watches its machine has the turn.
 fn refused_reconcile(engine: &Engine) -> Refusal {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
@@ -83,8 +83,8 @@ fn refused_reconcile(engine: &Engine) -> Refusal {
     }
 }
 
-/// Does `verb` after `before` with the store locked from each boundary of it on, and checks what `after` says of it;
-/// then lets go, looks, and checks that all is well.
+/// For each boundary of `verb`: runs `before`, then `verb` with the store locked from that boundary on, and calls
+/// `after`; then unlocks the store, lets the engine complete its records, and calls `settled`.
 fn at_each_boundary(
     before: impl Fn(&Engine),
     verb: impl Fn(&Engine) -> Result<(), Refusal>,
@@ -106,7 +106,7 @@ fn at_each_boundary(
             assert_eq!(refused_reconcile(&engine).code, Code::StateUnusable, "{why}");
             refused += 1;
         }
-        let locked = locker.let_go();
+        let locked = locker.release();
         engine.check_claims().unwrap();
         assert_nothing_open(&engine, &why);
         settled(&rig, &engine, result.is_ok(), &why);
@@ -118,7 +118,7 @@ fn at_each_boundary(
 }
 
 #[test]
-fn a_claim_whose_journal_cannot_be_written_is_undone_on_the_host() {
+fn a_claim_is_rolled_back_if_the_journal_cannot_be_written() {
     at_each_boundary(
         |_| {},
         |engine| engine.claims().claim(&request("a", &["gpu", NIC])).map(drop),
@@ -143,28 +143,28 @@ fn a_claim_whose_journal_cannot_be_written_is_undone_on_the_host() {
 }
 
 #[test]
-fn the_same_claim_asked_for_again_is_a_new_one_once_the_journal_can_be_written() {
+fn repeating_a_rolled_back_claim_creates_a_new_one() {
     for boundary in 0.. {
         let rig = Rig::ready();
         let locker = Locker::new(&rig);
         let engine = opened(&rig, &locker);
         locker.lock_after(boundary);
         let first = engine.claims().claim(&request("a", &["gpu"]));
-        if !locker.let_go() {
+        if !locker.release() {
             break;
         }
         let why = format!("locked from boundary {boundary} on: {first:?}");
         let again = engine.claims().claim(&request("a", &["gpu"])).unwrap();
         assert_eq!(again.claim.state, ClaimState::Prepared, "{why}");
         let shown = rig.host.snapshot();
-        assert_ne!(shown, rig.before, "{why}: said to be prepared, and is not");
+        assert_ne!(shown, rig.before, "{why}: reported as prepared, but it is not");
         engine.claims().release("job/a", None).unwrap();
         rig.assert_untouched(&why);
     }
 }
 
 #[test]
-fn a_preparation_whose_journal_cannot_be_written_leaves_a_reservation() {
+fn a_claim_stays_reserved_if_its_preparation_cannot_be_recorded() {
     at_each_boundary(
         |engine| {
             let mut request = request("a", &["gpu"]);
@@ -186,7 +186,7 @@ fn a_preparation_whose_journal_cannot_be_written_leaves_a_reservation() {
 }
 
 #[test]
-fn a_release_goes_on_without_the_journal_and_is_recorded_later() {
+fn a_release_works_without_the_journal_and_is_recorded_later() {
     at_each_boundary(
         |engine| drop(claim(engine, "a", &["gpu", NIC])),
         |engine| engine.claims().release("job/a", None).map(drop),
@@ -203,7 +203,7 @@ fn a_release_goes_on_without_the_journal_and_is_recorded_later() {
 }
 
 #[test]
-fn an_instance_whose_journal_cannot_be_written_is_undone_with_its_machine() {
+fn a_create_is_rolled_back_if_the_journal_cannot_be_written() {
     at_each_boundary(
         |_| {},
         |engine| engine.instances().create(wish("vm", &["gpu", "nic"])).map(drop),
@@ -224,7 +224,7 @@ fn an_instance_whose_journal_cannot_be_written_is_undone_with_its_machine() {
 }
 
 #[test]
-fn an_instance_is_deleted_without_the_journal_and_that_is_recorded_later() {
+fn a_delete_works_without_the_journal_and_is_recorded_later() {
     at_each_boundary(
         |engine| drop(engine.instances().create(wish("vm", &["gpu", "nic"])).unwrap()),
         |engine| engine.instances().delete("vm"),
@@ -238,14 +238,14 @@ fn an_instance_is_deleted_without_the_journal_and_that_is_recorded_later() {
 }
 
 #[test]
-fn a_daemon_that_dies_after_it_could_not_write_is_recovered_from() {
+fn recovery_works_after_a_daemon_that_could_not_write_died() {
     for boundary in 0.. {
         let rig = Rig::ready();
         let locker = Locker::new(&rig);
         let engine = opened(&rig, &locker);
         locker.lock_after(boundary);
         let result = engine.claims().claim(&request("a", &["gpu", NIC]));
-        let locked = locker.let_go();
+        let locked = locker.release();
         drop(engine);
         let (engine, _) = rig.open_recovered();
         let why = format!("locked from boundary {boundary} on: {result:?}");
@@ -261,7 +261,7 @@ fn a_daemon_that_dies_after_it_could_not_write_is_recovered_from() {
 }
 
 #[test]
-fn a_store_that_is_locked_for_a_while_is_waited_for() {
+fn writes_are_retried_while_the_store_is_locked() {
     let rig = Rig::ready();
     let locker = Locker::new(&rig);
     let engine = rig.open_with(locker.clone()).unwrap();
@@ -272,9 +272,9 @@ fn a_store_that_is_locked_for_a_while_is_waited_for() {
         while other.lock.lock().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        // Longer than SQLite itself waits.
+        // Longer than SQLite's own timeout.
         std::thread::sleep(Duration::from_secs(1));
-        other.let_go();
+        other.release();
     });
     let claim = engine.claims().claim(&request("a", &["gpu"])).unwrap().claim;
     letting_go.join().unwrap();

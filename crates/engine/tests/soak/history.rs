@@ -1,8 +1,8 @@
-//! What a history is made of, and how a seed makes one.
+//! The events of a history, and its generation from a seed.
 
 use serde::{Deserialize, Serialize};
 
-/// A hardware, and what happens on it.
+/// A kind of hardware, and the events on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     pub on: Hardware,
@@ -18,19 +18,19 @@ pub enum Hardware {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
-    /// A verb; at its n-th step's boundary something else happens.
+    /// A verb; something else happens at its n-th boundary.
     Do {
         verb: Verb,
         meanwhile: Option<(u16, Meanwhile)>,
     },
-    /// The daemon is killed so many boundaries into the verb, and so many into the recovery after it.
+    /// The daemon is killed at boundary `at` of the verb, and at boundary `again` of the recovery after it.
     Crash {
         verb: Verb,
         meanwhile: Option<(u16, Meanwhile)>,
         at: u16,
         again: u16,
     },
-    /// The power fails so many boundaries into the verb: what was not synced is lost.
+    /// A power loss at boundary `at` of the verb: unsynced data is lost.
     PowerCut {
         verb: Verb,
         at: u16,
@@ -44,15 +44,15 @@ pub enum Event {
 pub enum Meanwhile {
     Verb(Verb),
     Outside(Outside),
-    /// The daemon is asked to end.
+    /// The daemon is asked to stop: running operations are cancelled.
     GiveUp,
-    /// Another process locks the store for so many boundaries, or until the verb has ended.
+    /// Another process locks the store for this many boundaries, or until the verb ends.
     Unwritable {
         boundaries: u16,
     },
 }
 
-/// What is asked of the engine. An owner has several claims: `nth` is taken modulo their number.
+/// A call to the engine. An owner can have several claims: `nth` is taken modulo their number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Verb {
     Claim { owner: String, wants: Vec<String>, how: How },
@@ -86,7 +86,7 @@ pub struct How {
     pub at_boot: bool,
 }
 
-/// What other tools, people, programs and hardware do.
+/// An event by other tools, people, programs or hardware.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Outside {
     Unbind {
@@ -99,7 +99,7 @@ pub enum Outside {
         address: String,
         driver: Option<String>,
     },
-    /// A script leaves it on vfio-pci.
+    /// A script leaves the device on vfio-pci.
     Script {
         address: String,
     },
@@ -119,12 +119,12 @@ pub enum Outside {
         address: String,
         type_id: u32,
     },
-    /// A machine of nobody's opens the function's group.
+    /// A machine that is not ours opens the function's IOMMU group.
     Stray {
         address: String,
         pid: u32,
     },
-    /// A program uses the function.
+    /// A program starts to use the function.
     Hold {
         address: String,
         pid: u32,
@@ -152,14 +152,14 @@ pub enum Outside {
     RegainLink {
         address: String,
     },
-    /// So many of a thousand steps go wrong from now on, by these kinds of [`sim::Fault::ALL`].
+    /// From now on, `per_mille` of the steps fail, by these kinds of [`sim::Fault::ALL`].
     Dice {
         seed: u64,
         per_mille: u16,
         kinds: Vec<u8>,
     },
     ClearFaults,
-    /// What hangs in the kernel comes out of it.
+    /// Steps that hang in the kernel continue.
     GoOn,
     GuestExits {
         name: String,
@@ -172,7 +172,7 @@ pub enum Outside {
     },
 }
 
-/// Numbers that look like chance and follow from a seed (SplitMix64).
+/// A pseudo-random number generator (SplitMix64).
 pub struct Dice(u64);
 
 impl Dice {
@@ -209,11 +209,11 @@ impl Dice {
     }
 }
 
-/// What can be named on a hardware.
+/// What events can name on a kind of hardware.
 struct Names {
     functions: &'static [&'static str],
     wants: &'static [&'static str],
-    /// Those that can have virtual functions, and how many.
+    /// Functions that support virtual functions, and how many.
     physical: &'static [(&'static str, u16)],
     profiles: &'static [&'static str],
 }
@@ -321,7 +321,7 @@ const MACHINES: [&str; 2] = ["vm", "box"];
 const DEVICES: [&str; 4] = ["dev0", "dev1", "dev2", "dev3"];
 
 impl History {
-    /// The history of a seed.
+    /// Generates the history of a seed.
     pub fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let on = *dice.pick(&[
@@ -337,7 +337,7 @@ impl History {
             Hardware::Gpus => &GPUS,
         };
         let mut events = Vec::new();
-        // Parts of devices need virtual functions to be there; some histories begin with them.
+        // Many partitions need virtual functions, so some histories start with them.
         for (address, total) in names.physical {
             if !dice.one_in(3) {
                 let (address, count) = ((*address).to_owned(), 1 + dice.small((*total).into()));
@@ -470,7 +470,7 @@ impl Names {
         }
     }
 
-    /// What other tools do with parts of devices.
+    /// An event of another tool on a partition.
     fn part(&self, dice: &mut Dice) -> Option<Outside> {
         let (address, total) = *self.physical.get(dice.below(3) as usize)?;
         let number = u8::try_from(dice.below(2)).unwrap();

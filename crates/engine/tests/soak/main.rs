@@ -1,5 +1,5 @@
-//! Histories of concurrent claims, crashes, faults, hardware that goes and other tools that meddle, each from one
-//! number. A history that ends ill is printed with its number, is the same when it is played again, and is shrunk.
+//! Random histories of concurrent claims, crashes, faults, hardware removal and interference by other tools, each
+//! generated from a seed. A history that fails is reproducible, and is shrunk and printed with its seed.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! What other tools, people, programs and hardware do.
+//! Events by other tools, people, programs and hardware.
 
 use engine::{Engine, InstanceState};
 use model::{Address, Holder, Host, HostError, PowerControl, Step};
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::history::Outside;
 use crate::truth::Ours;
-use crate::world::{World, held};
+use crate::world::{World, lock};
 
-/// The name of a mediated device that another tool makes.
+/// The UUID of a mediated device that another tool creates.
 fn mdev(number: u8) -> Uuid {
     Uuid::from_u128(0xf_0000 + u128::from(number))
 }
@@ -19,15 +19,15 @@ fn at(text: &str) -> Address {
 }
 
 impl World {
-    /// Something happens that the engine has no part in; `meanwhile` while it works.
+    /// Performs an event outside of the engine; `meanwhile`: during a verb.
     pub fn outside(&self, engine: &Engine, what: &Outside, meanwhile: bool) {
         let before = self.host.snapshot();
         self.happens(engine, what, meanwhile);
         let after = self.host.snapshot();
         let ours = Ours::of(&engine.claims().all().unwrap(), meanwhile);
-        let mut truth = held(&self.truth);
+        let mut truth = lock(&self.truth);
         truth.see(&self.host.inventory().unwrap());
-        // What comes out of the kernel was begun by the engine.
+        // A stuck step that continues was started by the engine.
         if !matches!(what, Outside::GoOn) {
             truth.changed(&before, &after, &ours);
         }
@@ -54,7 +54,7 @@ impl World {
             Outside::Dice { seed, per_mille, kinds } => {
                 let kinds: Vec<Fault> =
                     kinds.iter().map(|kind| Fault::ALL[usize::from(*kind)]).collect();
-                held(&self.truth).may_lose |= kinds.contains(&Fault::Lose);
+                lock(&self.truth).may_lose |= kinds.contains(&Fault::Lose);
                 self.host.dice(*seed, *per_mille, &kinds);
             }
             Outside::ClearFaults => self.host.clear_faults(),
@@ -67,8 +67,8 @@ impl World {
         match what {
             Outside::Remove { address } => {
                 self.host.remove(at(address));
-                // Giving it back finds it again.
-                held(&self.truth).loosen(at(address));
+                // Returning it rescans its bus and finds it.
+                lock(&self.truth).loosen(at(address));
             }
             Outside::Pull { address } => self.host.pull(at(address)),
             Outside::Plug { address, another } => {
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// Another tool's steps, as far as the kernel lets it.
+    /// Performs another tool's steps, as far as the kernel allows.
     fn meddle(&self, what: &Outside) {
         let now = self.host.snapshot();
         let driver = |address: &str| now.functions.get(&at(address))?.driver.clone();
@@ -119,7 +119,7 @@ impl World {
                 .collect(),
             Outside::VfCount { address, count } => {
                 let address = at(address);
-                held(&self.counted).insert(address);
+                lock(&self.counted).insert(address);
                 let from = now.vf_counts.get(&address).copied().unwrap_or_default();
                 vec![Step::SetVfCount { address, from, to: *count }]
             }
@@ -130,9 +130,9 @@ impl World {
             _ => Vec::new(),
         };
         for step in steps {
-            // One that hangs happens some time later.
+            // A hanging step takes effect later.
             if let Err(HostError::Deadline { .. }) = self.host.meddle(&step) {
-                step.address().into_iter().for_each(|address| held(&self.truth).loosen(address));
+                step.address().into_iter().for_each(|address| lock(&self.truth).loosen(address));
             }
         }
     }
@@ -173,7 +173,7 @@ impl World {
             Outside::GuestExits { name } => {
                 let Ok(instance) = engine.instances().find(name) else { return };
                 self.launcher.exit(instance.id, 0);
-                // A thread of the engine's sees it; one history waits for that, so that it is the same each time.
+                // A thread of the engine notices it; waiting for that makes the history reproducible.
                 if !meanwhile && instance.state == InstanceState::Running {
                     let limit = std::time::Duration::from_secs(5);
                     let _ = engine.instances().wait(name, InstanceState::Shutdown, limit);
@@ -191,7 +191,7 @@ impl World {
     }
 }
 
-/// What a start script of a passthrough guide does.
+/// The steps of a start script from a passthrough guide.
 fn script(address: Address, reserved: Option<String>, driver: Option<String>) -> Vec<Step> {
     let vfio: String = "vfio-pci".into();
     let unbind = driver.filter(|driver| *driver != vfio);

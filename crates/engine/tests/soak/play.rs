@@ -1,4 +1,4 @@
-//! A history is played: after each event, and after all is well again, what must hold holds.
+//! Plays a history and checks the invariants after each event, and at the end after all faults are cleared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,9 @@ use model::{Address, Claim, ClaimState, Host, Owner};
 
 use crate::history::{Event, History, Outside};
 use crate::truth::{Ours, count_of};
-use crate::world::{World, broken, held, words};
+use crate::world::{World, broken, lock, words};
 
-/// Plays a history, and says what does not hold.
+/// Plays a history. Returns the invariant that is violated.
 pub fn play(history: &History) -> Result<(), String> {
     let world = World::new(history.on, 1);
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -22,13 +22,13 @@ pub fn play(history: &History) -> Result<(), String> {
         world.end();
     }));
     world.close();
-    // Threads that watch machines end with them.
+    // Ends the machines, and with them the threads that watch them.
     world.launcher.reboot();
     played.map_err(|cause| words(cause.as_ref()))
 }
 
-/// Steps whose effect may be on the host and that nobody will undo any more. What outlasts a boot stays with a claim
-/// that is only reserved after it.
+/// Steps whose effect may be on the host and that no claim or operation will undo. Steps that outlast a boot may stay
+/// with a claim that is only reserved.
 const LOST: &str =
     "SELECT steps.action FROM steps JOIN operations ON operations.id = steps.operation
     WHERE steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
@@ -38,9 +38,9 @@ const LOST: &str =
 
 impl World {
     fn play(self: &Arc<Self>, event: &Event, why: &str) {
-        held(&self.touched).clear();
-        held(&self.configured).clear();
-        held(&self.counted).clear();
+        lock(&self.touched).clear();
+        lock(&self.configured).clear();
+        lock(&self.counted).clear();
         let before = self.engine().claims().all().unwrap();
         match event {
             Event::Do { verb, meanwhile } => {
@@ -72,19 +72,19 @@ impl World {
             Event::Reboot => self.reboot(),
         }
         self.unlock_store();
-        if std::mem::take(&mut *held(&self.unwritable))
+        if std::mem::take(&mut *lock(&self.unwritable))
             && let Err(refusal) = self.engine().check_claims()
         {
-            broken(format!("{why}: what was left open cannot be ended: {refusal}"));
+            broken(format!("{why}: operations that were left open cannot be ended: {refusal}"));
         }
-        if *held(&self.gave_up) {
+        if *lock(&self.gave_up) {
             self.restart();
         }
         let rebooted = matches!(event, Event::Reboot | Event::PowerCut { .. });
         self.check(why, Some((&before, rebooted)));
     }
 
-    /// All that must hold whenever nothing is under way.
+    /// Checks all invariants that hold while no operation is running.
     fn check(&self, why: &str, before: Option<(&[Claim], bool)>) {
         let engine = self.engine();
         let claims = engine.claims().all().unwrap();
@@ -96,51 +96,51 @@ impl World {
         self.check_machines(&instances, why);
         let store = self.sqlite();
         self.check_journal(&store, why);
-        self.settle(&engine, &store);
+        self.update_vf_counts(&engine, &store);
         let now = self.host.snapshot();
-        let mut truth = held(&self.truth);
+        let mut truth = lock(&self.truth);
         truth.check(&now, &Ours::of(&claims, false), why);
         for claim in claims.iter().filter(|claim| claim.state == ClaimState::Prepared) {
             truth.check_prepared(&now, claim, why);
         }
         if let Some(reset) = self.host.resets().iter().find(|reset| !reset.disturbed.is_empty()) {
-            broken(format!("{why}: a reset hit somebody's machine: {reset:?}"));
+            broken(format!("{why}: a reset hit another machine: {reset:?}"));
         }
     }
 
-    /// Nobody's claim changes by what is done for another.
+    /// Checks that claims of untouched owners have not changed.
     fn check_kept(&self, before: &[Claim], now: &[Claim], rebooted: bool, why: &str) {
-        let touched = held(&self.touched);
+        let touched = lock(&self.touched);
         for claim in before.iter().filter(|c| !touched.contains(&c.owner.to_string())) {
             let kept = now.iter().find(|other| other.id == claim.id);
             let well = match (claim.state, kept.map(|kept| kept.state)) {
-                // It is tried again to give it back, and then it is nobody's.
+                // Restoring is retried, and an orphan is then removed.
                 (ClaimState::Wedged, state) => claim.owner.kind == "undo" || state.is_some(),
                 (ClaimState::Prepared, Some(ClaimState::Reserved)) => rebooted,
                 (state, now) => Some(state) == now,
             };
             if !well {
                 broken(format!(
-                    "{why}: the claim of {} was {:?} and is {kept:?}",
+                    "{why}: the claim of {} was {:?} and is now {kept:?}",
                     claim.owner, claim.state
                 ));
             }
         }
     }
 
-    /// A machine runs where one is said to run, and nowhere else.
+    /// Checks that exactly the recorded machines run.
     fn check_machines(&self, instances: &[Instance], why: &str) {
         let running = self.launcher.running();
         for id in running.iter().chain(&self.launcher.files()) {
             if !instances.iter().any(|instance| instance.id == *id) {
-                broken(format!("{why}: the machine {id} or its files are nobody's"));
+                broken(format!("{why}: the machine {id} or its files belong to no instance"));
             }
         }
         for instance in instances {
             let runs = running.contains(&instance.id);
             let well = match instance.state {
                 InstanceState::Stopped | InstanceState::Shutdown | InstanceState::Created => !runs,
-                // Whoever watches it may not have been told yet.
+                // The thread that watches it may not have noticed its end yet.
                 InstanceState::Running | InstanceState::Unknown => true,
                 _ => false,
             };
@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    /// Nothing is left open, and no step is lost.
+    /// Checks that no operation is open and no step is lost.
     fn check_journal(&self, store: &rusqlite::Connection, why: &str) {
         let open = "SELECT kind FROM operations WHERE state = 'open'";
         let open: Vec<String> = store
@@ -161,7 +161,7 @@ impl World {
             .flatten()
             .collect();
         if !open.is_empty() {
-            broken(format!("{why}: left open: {open:?}"));
+            broken(format!("{why}: operations are open: {open:?}"));
         }
         let boot = self.host.boot_id().unwrap();
         let lost: Vec<String> = store
@@ -176,19 +176,19 @@ impl World {
         }
     }
 
-    /// Numbers of virtual functions that were to be set are set, or as before; those configured may be there again.
-    fn settle(&self, engine: &Engine, store: &rusqlite::Connection) {
+    /// Updates the expected VF counts: requested counts are set or as before, and configured ones may be restored.
+    fn update_vf_counts(&self, engine: &Engine, store: &rusqlite::Connection) {
         let now = self.host.snapshot();
         let ours = Ours::of(&engine.claims().all().unwrap(), false);
-        let mut truth = held(&self.truth);
+        let mut truth = lock(&self.truth);
         truth.see(&engine.inventory().unwrap());
-        let unwell = unwell(store);
-        for (parent, count, autoprobe, done) in held(&self.configured).iter() {
+        let unhealthy = unhealthy(store);
+        for (parent, count, autoprobe, done) in lock(&self.configured).iter() {
             if *done {
                 continue;
             }
-            // What it shows until it is undone is nobody's wish.
-            if unwell.contains(parent) {
+            // Until the rollback, its count is undefined.
+            if unhealthy.contains(parent) {
                 truth.undecided.insert(*parent);
                 continue;
             }
@@ -198,7 +198,7 @@ impl World {
             }
         }
         for parent in
-            truth.undecided.extract_if(.., |parent| !unwell.contains(parent)).collect::<Vec<_>>()
+            truth.undecided.extract_if(.., |parent| !unhealthy.contains(parent)).collect::<Vec<_>>()
         {
             if count_of(&now, parent) == truth.vfs_of(parent) {
                 truth.vfs_renewed(parent, &now, &ours);
@@ -206,8 +206,8 @@ impl World {
         }
         for configured in engine.vf_counts().all().unwrap() {
             let parent = configured.address;
-            // What is to be undone is not wanted, though it may look like it.
-            if unwell.contains(&parent) {
+            // A change to be rolled back is not expected, even if it matches the configuration.
+            if unhealthy.contains(&parent) {
                 continue;
             }
             let is = count_of(&now, parent);
@@ -215,10 +215,10 @@ impl World {
                 truth.vfs_renewed(parent, &now, &ours);
             }
         }
-        truth.waiting = unwell.into_iter().collect();
+        truth.unhealthy = unhealthy.into_iter().collect();
     }
 
-    /// When all is well again, everything can be given back, and is as it was found.
+    /// Clears all faults, then checks that everything can be released and the host is restored.
     fn end(self: &Arc<Self>) {
         let engine = self.engine();
         for pid in 4000..4003 {
@@ -235,19 +235,19 @@ impl World {
         }
         drop(engine);
         self.restart();
-        held(&self.touched).clear();
-        self.check("when all is well again", None);
+        lock(&self.touched).clear();
+        self.check("after all faults are cleared", None);
         let engine = self.engine();
         let well = |what: &str, result: Result<(), model::Refusal>| {
             if let Err(refusal) = result {
                 broken(format!("at the end {what}: {refusal}"));
             }
         };
-        for address in unwell(&self.sqlite()) {
+        for address in unhealthy(&self.sqlite()) {
             well("clear", engine.devices().clear(&address.to_string()).map(drop));
         }
         for instance in engine.instances().all(&BTreeMap::new()).unwrap() {
-            // A refused removal of files was armed and not used.
+            // An armed failure to remove files may not have been used yet.
             if engine.instances().delete(&instance.name).is_err() {
                 well("delete", engine.instances().delete(&instance.name));
             }
@@ -263,32 +263,32 @@ impl World {
         self.check("at the end", None);
         let left = engine.claims().all().unwrap();
         if !left.is_empty() || !self.launcher.files().is_empty() {
-            broken(format!("at the end something is left: {left:?}"));
+            broken(format!("claims or files are left at the end: {left:?}"));
         }
     }
 }
 
-/// Functions that wait for a person.
-fn unwell(store: &rusqlite::Connection) -> Vec<Address> {
+/// Functions that need manual attention.
+fn unhealthy(store: &rusqlite::Connection) -> Vec<Address> {
     let mut all = store.prepare("SELECT address FROM health").unwrap();
     let all = all.query_map([], |row| row.get::<_, String>(0)).unwrap();
     all.flatten().map(|address| address.parse().unwrap()).collect()
 }
 
-/// No device has two owners, and no claim is nobody's.
+/// Checks that no device has two owners and every claim has one.
 fn check_owners(claims: &[Claim], instances: &[Instance], why: &str) {
     let mut given = BTreeSet::new();
     let mut mdevs = BTreeSet::new();
     for claim in claims {
         for address in claim.taken() {
             if !given.insert(address) {
-                broken(format!("{why}: {address} is given twice"));
+                broken(format!("{why}: {address} is claimed twice"));
             }
         }
         for part in &claim.parts {
             let mdev = part.partition.as_ref().and_then(|partition| partition.mdev());
             if mdev.is_some_and(|uuid| !mdevs.insert(uuid)) {
-                broken(format!("{why}: {mdev:?} is given twice"));
+                broken(format!("{why}: {mdev:?} is claimed twice"));
             }
         }
         let has = |instance: &Instance| claim.owner == Owner::instance(instance.id);
@@ -298,11 +298,11 @@ fn check_owners(claims: &[Claim], instances: &[Instance], why: &str) {
             _ => claim.state == ClaimState::Wedged,
         };
         if !owned {
-            broken(format!("{why}: a claim of nobody: {claim:?}"));
+            broken(format!("{why}: a claim without an owner: {claim:?}"));
         }
     }
     let parents = claims.iter().flat_map(|claim| &claim.parts).filter_map(|part| part.pins());
     if let Some(parent) = parents.into_iter().find(|parent| given.contains(parent)) {
-        broken(format!("{why}: {parent} is given whole and in parts"));
+        broken(format!("{why}: {parent} is claimed as a whole and in partitions"));
     }
 }

@@ -1,4 +1,4 @@
-//! Plays many histories, and shrinks what ends ill.
+//! Plays many histories, and shrinks those that fail.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use crate::history::{Event, History};
 use crate::play::play;
 
-/// So many histories are played by `cargo test`; the gate plays 20,000 (`scripts/test-histories`).
-const USUAL: u64 = 300;
+/// How many histories `cargo test` plays; the gate plays 20,000 (`scripts/test-histories`).
+const DEFAULT_HISTORIES: u64 = 300;
 
-/// Histories that once ended ill.
+/// Histories that failed once.
 const KNOWN: &str = include_str!("known.jsonl");
 
-/// A history takes milliseconds; one that takes so long waits for itself.
+/// A history takes milliseconds; one that takes this long is deadlocked.
 const STUCK: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Leaves out what is not needed for it to end ill.
+/// Removes what is not needed to make the history fail.
 fn shrink(mut history: History) -> (History, String) {
     let mut why = String::new();
-    // A failure may need the order in which random names sort; it is tried more than once.
+    // A failure may depend on the order of random ids, so each history is played more than once.
     let fails = |history: &History| (0..2).find_map(|_| play(history).err());
     loop {
         let mut smaller = false;
@@ -50,7 +50,7 @@ fn shrink(mut history: History) -> (History, String) {
     }
 }
 
-/// The same with less to it.
+/// Simpler variants of an event.
 fn simpler(event: &Event) -> Vec<Event> {
     match event.clone() {
         Event::Do { verb, meanwhile: Some(_) } => vec![Event::Do { verb, meanwhile: None }],
@@ -69,11 +69,11 @@ fn simpler(event: &Event) -> Vec<Event> {
     }
 }
 
-/// What a person needs to see it again.
-fn tell(seed: u64) -> String {
+/// The report of a failure: cause, shrunk history, and how to repeat it.
+fn report(seed: u64) -> String {
     let history = History::of(seed);
-    let told = match (0..3).find_map(|_| play(&history).err()) {
-        None => "it ended well when it was played again".to_owned(),
+    let failure = match (0..3).find_map(|_| play(&history).err()) {
+        None => "it passed when it was played again".to_owned(),
         Some(first) => {
             let (small, why) = shrink(history);
             let line = serde_json::to_string(&small).unwrap();
@@ -83,24 +83,24 @@ fn tell(seed: u64) -> String {
         }
     };
     format!(
-        "\nseed {seed}: {told}\n\nagain: HANDOVER_SEED={seed} cargo test -p engine --test soak -- --nocapture\n\
-         mended: add the last line to crates/engine/tests/soak/known.jsonl\n"
+        "\nseed {seed}: {failure}\n\nto repeat: HANDOVER_SEED={seed} cargo test -p engine --test soak -- --nocapture\n\
+         after the fix, add the last line to crates/engine/tests/soak/known.jsonl\n"
     )
 }
 
-/// Plays seeds from `first` on until `enough` says so; gives how many, and those that ended ill.
+/// Plays seeds from `first` on until `enough` returns true. Returns how many were played, and the seeds that failed.
 fn search(first: u64, enough: impl Fn(u64) -> bool + Sync) -> (u64, Vec<u64>) {
     let next = AtomicU64::new(first);
     let over = AtomicBool::new(false);
-    let ill = Mutex::new(Vec::new());
+    let failed = Mutex::new(Vec::new());
     let most = number("HANDOVER_FAILURES").unwrap_or(1);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let playing = Mutex::new(vec![(0, Instant::now()); threads]);
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (next, over, ill, playing, done, enough) =
-                (&next, &over, &ill, &playing, &done, &enough);
+            let (next, over, failed, playing, done, enough) =
+                (&next, &over, &failed, &playing, &done, &enough);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -109,9 +109,9 @@ fn search(first: u64, enough: impl Fn(u64) -> bool + Sync) -> (u64, Vec<u64>) {
                     }
                     playing.lock().unwrap()[thread] = (seed, Instant::now());
                     if play(&History::of(seed)).is_err() {
-                        let mut ill = ill.lock().unwrap();
-                        ill.push(seed);
-                        over.fetch_or(ill.len() as u64 >= most, Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap();
+                        failed.push(seed);
+                        over.fetch_or(failed.len() as u64 >= most, Ordering::Relaxed);
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -120,10 +120,10 @@ fn search(first: u64, enough: impl Fn(u64) -> bool + Sync) -> (u64, Vec<u64>) {
         }
         watch(&playing);
     });
-    (done.into_inner(), ill.into_inner().unwrap())
+    (done.into_inner(), failed.into_inner().unwrap())
 }
 
-/// Ends all where a history does not end: then something waits for itself.
+/// Exits the process if a history does not end: it is deadlocked.
 fn watch(playing: &Mutex<Vec<(u64, Instant)>>) {
     loop {
         let now = playing.lock().unwrap().clone();
@@ -133,7 +133,7 @@ fn watch(playing: &Mutex<Vec<(u64, Instant)>>) {
         let stuck = now.iter().find(|(seed, began)| *seed != u64::MAX && began.elapsed() > STUCK);
         if let Some((seed, _)) = stuck {
             eprintln!(
-                "seed {seed} does not end; again: HANDOVER_SEED={seed} cargo test -p engine --test soak"
+                "seed {seed} does not end; to repeat: HANDOVER_SEED={seed} cargo test -p engine --test soak"
             );
             std::process::exit(1);
         }
@@ -142,32 +142,32 @@ fn watch(playing: &Mutex<Vec<(u64, Instant)>>) {
 }
 
 #[test]
-fn any_history_ends_well() {
+fn any_history_passes() {
     if let Some(seed) = number("HANDOVER_SEED") {
         if play(&History::of(seed)).is_err() {
-            panic!("{}", tell(seed));
+            panic!("{}", report(seed));
         }
-        println!("seed {seed} ends well");
+        println!("seed {seed} passes");
         return;
     }
     let began = Instant::now();
     let first = number("HANDOVER_FIRST").unwrap_or(0);
-    let many = number("HANDOVER_HISTORIES").unwrap_or(USUAL);
+    let many = number("HANDOVER_HISTORIES").unwrap_or(DEFAULT_HISTORIES);
     let seconds = number("SOAK_SECONDS").map(Duration::from_secs);
-    let (done, ill) = search(first, |done| match seconds {
+    let (done, failed) = search(first, |done| match seconds {
         Some(seconds) => began.elapsed() > seconds,
         None => done >= many,
     });
     let rate = done as f64 / began.elapsed().as_secs_f64();
     println!("{done} histories, {rate:.0} a second");
-    for seed in &ill {
-        eprintln!("{}", tell(*seed));
+    for seed in &failed {
+        eprintln!("{}", report(*seed));
     }
-    assert!(ill.is_empty(), "{ill:?}");
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
 #[test]
-fn histories_that_once_ended_ill_end_well() {
+fn histories_that_failed_once_pass() {
     for (turn, line) in KNOWN.lines().enumerate().filter(|(_, line)| line.starts_with('{')) {
         let history: History = serde_json::from_str(line).unwrap();
         if let Err(why) = play(&history) {

@@ -1,4 +1,4 @@
-//! What the host must show: as it was found, with what others than the engine did to it since.
+//! The expected state of the host: its original state, plus the changes by others than the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,39 +8,38 @@ use uuid::Uuid;
 
 use crate::world::broken;
 
-/// What the host would show if no claim had anything of it.
+/// The expected state of the host without its claims.
 pub struct Truth {
     expected: Snapshot,
-    /// Functions that others changed while a claim had them, or that fell off the bus: how they are now is nobody's
-    /// promise, until the next boot.
+    /// Functions that others changed while claimed, or that fell off the bus: their state is undefined until the next
+    /// boot.
     loose: BTreeSet<Address>,
-    /// The groups of functions that are there at boot.
+    /// The IOMMU groups at boot.
     groups: BTreeMap<u32, Vec<Address>>,
-    /// The physical functions of all virtual ones that were ever seen.
+    /// The physical function of each virtual one seen so far.
     parents: BTreeMap<Address, Address>,
     persistent: BTreeSet<Address>,
-    /// Functions that wait for a person.
-    pub waiting: BTreeSet<Address>,
-    /// Functions whose number of virtual ones could be neither changed nor put back: these come anew when it is put
-    /// back.
+    /// Functions that need manual attention.
+    pub unhealthy: BTreeSet<Address>,
+    /// Functions whose VF count could be neither changed nor rolled back: the rollback will create their VFs anew.
     pub undecided: BTreeSet<Address>,
     /// Whether steps may make functions fall off the bus.
     pub may_lose: bool,
 }
 
-/// What claims have.
+/// What claims have taken.
 #[derive(Default)]
 pub struct Ours {
     functions: BTreeSet<Address>,
     mdevs: BTreeSet<Uuid>,
-    /// Of which mdevctl has definitions of theirs: those stay over a boot with a claim that is only reserved then.
+    /// Mediated devices that claims have defined for mdevctl: the definitions outlast a boot.
     defined: BTreeSet<Uuid>,
-    /// Which are reserved for the next boots: so for these.
+    /// Functions that claims have put on the boot list: the entries outlast a boot.
     listed: BTreeSet<Address>,
 }
 
 impl Ours {
-    /// What these claims have taken from the host; `reserved` counts too where one of them is being worked on.
+    /// What these claims have taken. `reserved`: include reserved claims, because an operation may be preparing one.
     pub fn of(claims: &[Claim], reserved: bool) -> Self {
         let taken = |claim: &&Claim| reserved || claim.state != ClaimState::Reserved;
         let parts = || claims.iter().filter(taken).flat_map(|claim| &claim.parts);
@@ -74,13 +73,13 @@ impl Truth {
             groups: groups.map(|(number, group)| (*number, group.members.clone())).collect(),
             parents: BTreeMap::new(),
             persistent,
-            waiting: BTreeSet::new(),
+            unhealthy: BTreeSet::new(),
             undecided: BTreeSet::new(),
             may_lose: false,
         }
     }
 
-    /// The host was started anew.
+    /// Expects the state after a reboot.
     pub fn rebooted(&mut self, now: Snapshot) {
         let definitions = std::mem::take(&mut self.expected.definitions);
         let boot_list = std::mem::take(&mut self.expected.boot_list);
@@ -88,7 +87,7 @@ impl Truth {
         self.loose.clear();
     }
 
-    /// Remembers whose virtual functions there are.
+    /// Remembers the physical functions of virtual ones.
     pub fn see(&mut self, inventory: &model::Inventory) {
         for function in inventory.functions.values() {
             self.parents
@@ -97,8 +96,8 @@ impl Truth {
     }
 
     fn is_loose(&self, address: Address) -> bool {
-        self.waiting.contains(&address)
-            || self.parents.get(&address).is_some_and(|parent| self.waiting.contains(parent))
+        self.unhealthy.contains(&address)
+            || self.parents.get(&address).is_some_and(|parent| self.unhealthy.contains(parent))
             || self.loose.contains(&address)
             || self.parents.get(&address).is_some_and(|parent| self.loose.contains(parent))
     }
@@ -107,7 +106,7 @@ impl Truth {
         self.loose.insert(address);
     }
 
-    /// Another than the engine changed the host from `before` to `after`.
+    /// Expects a change of the host that was not made by the engine.
     pub fn changed(&mut self, before: &Snapshot, after: &Snapshot, ours: &Ours) {
         let all: BTreeSet<Address> =
             before.functions.keys().chain(after.functions.keys()).copied().collect();
@@ -116,7 +115,7 @@ impl Truth {
             if was == is {
                 continue;
             }
-            // Virtual functions that others make of a claim's function come and go with its driver, which the claim
+            // Virtual functions that others create on a claimed function come and go with its driver, which the claim
             // changes.
             let parent = self.parents.get(&address);
             let of_ours = [Some(&address), parent].into_iter().flatten();
@@ -126,7 +125,7 @@ impl Truth {
             if let (Some(was), Some(is), Some(expected)) = (was, is.as_mut(), expected)
                 && was.autoprobe == is.autoprobe
             {
-                // A verb that is under way may have set it: that is not the other's doing.
+                // A running verb may have set it, not the other tool.
                 is.autoprobe = expected.autoprobe;
             }
             put(&mut self.expected.functions, address, is);
@@ -134,7 +133,7 @@ impl Truth {
         for uuid in before.mdevs.keys().chain(after.mdevs.keys()) {
             let (was, is) = (before.mdevs.get(uuid), after.mdevs.get(uuid));
             if was != is && !self.expected.mdevs.contains_key(uuid) && ours.mdevs.contains(uuid) {
-                // One of ours went with its parent's driver.
+                // A claim's mediated device was removed with its parent's driver.
                 self.loose.extend(was.or(is).map(|mdev| mdev.parent));
             } else if was != is {
                 put(&mut self.expected.mdevs, *uuid, is.cloned());
@@ -148,18 +147,18 @@ impl Truth {
         follow(&mut self.expected.units, &before.units, &after.units);
     }
 
-    /// How many virtual functions a function must have, and whether they are given drivers.
+    /// The expected VF count and autoprobe setting of a function.
     pub fn vfs_of(&self, parent: Address) -> (u16, Option<bool>) {
         count_of(&self.expected, parent)
     }
 
-    /// A number of virtual functions was set, or tried to be: those that are there now are new. Whether it took is for
-    /// the caller to judge.
+    /// Expects the current virtual functions of `parent`, after a verb set their count or tried to. The caller checks
+    /// the count.
     pub fn vfs_renewed(&mut self, parent: Address, now: &Snapshot, ours: &Ours) {
         let own = |address: &Address| self.parents.get(address) == Some(&parent);
         let free = |address: &Address| own(address) && !ours.functions.contains(address);
         let expected = &mut self.expected;
-        // How a claim found its own is what it must put back.
+        // Claimed ones keep their expected state: the claim must restore it.
         expected.functions.retain(|address, _| !free(address));
         let new = now.functions.iter().filter(|(address, _)| free(address));
         expected.functions.extend(new.map(|(address, state)| (*address, state.clone())));
@@ -178,7 +177,7 @@ impl Truth {
         }
     }
 
-    /// Nothing that no claim has is otherwise than it must be.
+    /// Checks that everything that is not claimed is in its expected state.
     pub fn check(&mut self, now: &Snapshot, ours: &Ours, why: &str) {
         self.note_lost(now);
         let skip = |address: &Address| ours.functions.contains(address) || self.is_loose(*address);
@@ -186,10 +185,10 @@ impl Truth {
         same(&self.expected.vf_counts, &now.vf_counts, skip, "number of virtual functions", why);
         same(&self.expected.vf_nodes, &now.vf_nodes, skip, "node of the group of", why);
         same(&self.expected.device_nodes, &now.device_nodes, skip, "node of", why);
-        // Whatever others did to a function meanwhile.
+        // No unclaimed function has a mark.
         for (address, state) in &now.functions {
             if let Some(mark) = state.mark.as_ref().filter(|_| !ours.functions.contains(address)) {
-                broken(format!("{why}: {address} is nobody's and marked ({})", mark.describe()));
+                broken(format!("{why}: {address} is not claimed but marked ({})", mark.describe()));
             }
         }
         let of_loose = |uuid: &Uuid| {
@@ -203,7 +202,7 @@ impl Truth {
         let defined = |uuid: &Uuid| ours.defined.contains(uuid);
         same(&self.expected.definitions, &now.definitions, defined, "definition of", why);
         let listed = |address: &Address| ours.listed.contains(address);
-        same(&self.expected.boot_list, &now.boot_list, listed, "reservation of", why);
+        same(&self.expected.boot_list, &now.boot_list, listed, "boot list entry of", why);
         let shared = |uuid: &Uuid| of_loose(uuid) || ours.mdevs.contains(uuid);
         same(&self.expected.mdev_nodes, &now.mdev_nodes, shared, "node of", why);
         let group = |group: &u32| self.groups.get(group).is_none_or(|all| all.iter().any(skip));
@@ -213,7 +212,7 @@ impl Truth {
         }
     }
 
-    /// What fell off the bus is nobody's promise any more.
+    /// Stops checking functions that fell off the bus.
     fn note_lost(&mut self, now: &Snapshot) {
         if !self.may_lose {
             return;
@@ -223,7 +222,7 @@ impl Truth {
         self.loose.extend(gone);
     }
 
-    /// What a claim has is as it was prepared.
+    /// Checks that a prepared claim's devices are still prepared.
     pub fn check_prepared(&self, now: &Snapshot, claim: &Claim, why: &str) {
         for part in &claim.parts {
             let functions =
@@ -254,7 +253,7 @@ impl Truth {
             other => return Some(format!("{address} has the mark {other:?}")),
         }
         if part.at_boot && !now.boot_list.contains_key(&address) {
-            return Some(format!("{address} is not reserved for the next boots"));
+            return Some(format!("{address} is not on the boot list"));
         }
         let vfio = state.driver.as_deref() == Some("vfio-pci");
         (part.is_bound() != vfio).then(|| format!("{address} is on {:?}", state.driver))
@@ -272,12 +271,12 @@ impl Truth {
                 Some(format!("{uuid} has no definition"))
             }
             Mechanism::Mdev { uuid, .. } => {
-                (!now.mdevs.contains_key(uuid)).then(|| format!("{uuid} is not there"))
+                (!now.mdevs.contains_key(uuid)).then(|| format!("{uuid} does not exist"))
             }
             Mechanism::Vgpu { function, type_id, .. } => {
                 let vgpu = now.functions.get(function)?.vgpu;
                 (!self.is_loose(*function) && vgpu != Some(*type_id))
-                    .then(|| format!("{function} is no vGPU of type {type_id}"))
+                    .then(|| format!("{function} is not a vGPU of type {type_id}"))
             }
             Mechanism::Vf { .. } => None,
         }
@@ -296,7 +295,7 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
-/// What others changed is expected to be so from now on.
+/// Expects changes that others made.
 fn follow<K: Ord + Clone, V: PartialEq + Clone>(
     expected: &mut BTreeMap<K, V>,
     before: &BTreeMap<K, V>,
@@ -320,7 +319,7 @@ fn same<K: Ord + std::fmt::Display, V: PartialEq + std::fmt::Debug>(
         let (was, is) = (expected.get(key), now.get(key));
         if was != is && !skip(key) {
             broken(format!(
-                "{why}: {what} {key} is nobody's and not as it was found:\n  found {was:?}\n  is    {is:?}"
+                "{why}: {what} {key} is unclaimed and not restored:\n  expected {was:?}\n  is       {is:?}"
             ));
         }
     }

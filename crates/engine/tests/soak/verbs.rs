@@ -1,4 +1,4 @@
-//! The verbs: what a history asks of the engine. Any refusal is right, but that the store is lost.
+//! The verbs of a history. Any refusal is fine, except for an unusable store.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::history::{How, Meanwhile, Verb};
 use crate::truth::{Ours, count_of};
-use crate::world::{World, broken, held};
+use crate::world::{World, broken, lock};
 
-/// The first half of the ids that operations on numbers of virtual functions are about (`vf_counts.rs`).
+/// The first half of the subject ids of operations on VF counts (`src/vf_counts/mod.rs`).
 const CONFIGURATIONS: u64 = 0x6861_6e64_6f76_8001;
 
 fn owner(id: &str) -> Owner {
@@ -32,9 +32,9 @@ fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
         step: if how.reserve { ClaimStep::Reserve } else { ClaimStep::Prepare },
         uid: how.user.then_some(1000),
         alone: how.alone,
-        // Of nothing else there are definitions.
+        // Only mediated devices have definitions.
         define: how.define && wants.iter().any(|want| want.contains("profile=")),
-        // Parts of devices are not there yet when a host starts.
+        // Partitions do not exist yet when a host boots.
         at_boot: how.at_boot
             && wants.iter().any(|want| !want.contains("profile=") && !want.contains("vf")),
         reset: how.reset,
@@ -49,13 +49,13 @@ fn claims_of(engine: &Engine, id: &str) -> Vec<Claim> {
     all.into_iter().filter(|claim| claim.owner == owner(id)).collect()
 }
 
-/// Who works on it now: the claim itself, or the instance that has it.
+/// Whether `subject` is the claim itself, or the instance that owns it.
 fn is_about(claim: &Claim, subject: Uuid) -> bool {
     claim.id == subject || claim.owner == Owner::instance(subject)
 }
 
 impl World {
-    /// Something happens while an operation on `subject` is under way.
+    /// Performs an event while an operation on `subject` is running.
     pub fn meanwhile(&self, engine: &Engine, subject: Uuid, what: Meanwhile) {
         match what {
             Meanwhile::Verb(verb) => {
@@ -66,13 +66,13 @@ impl World {
             Meanwhile::Outside(outside) => self.outside(engine, &outside, true),
             Meanwhile::Unwritable { boundaries } => self.lock_store(boundaries),
             Meanwhile::GiveUp => {
-                *held(&self.gave_up) = true;
+                *lock(&self.gave_up) = true;
                 engine.cancel_all();
             }
         }
     }
 
-    /// Whether a verb would wait for the operation that is under way: in one thread it would wait for ever.
+    /// Whether a verb would wait for the running operation: in one thread that is a deadlock.
     fn would_wait(&self, engine: &Engine, verb: &Verb, subject: Uuid) -> bool {
         let claims = || engine.claims().all().unwrap().into_iter();
         match verb {
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Does what a verb says.
+    /// Performs a verb.
     pub fn act(&self, engine: &Engine, verb: &Verb) {
         let result = match verb {
             Verb::Sriov { address, count, autoprobe } => {
@@ -123,17 +123,17 @@ impl World {
         };
         if let Err(refusal) = result
             && refusal.code == Code::StateUnusable
-            && !*held(&self.unwritable)
+            && !*lock(&self.unwritable)
         {
             broken(format!("{verb:?}: {refusal}"));
         }
     }
 
     fn touch(&self, owner: &Owner) {
-        held(&self.touched).insert(owner.to_string());
+        lock(&self.touched).insert(owner.to_string());
     }
 
-    /// The verbs of claims.
+    /// Performs a verb on a claim.
     fn handle(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
         let (Verb::Claim { owner: id, .. }
         | Verb::Prepare { owner: id, .. }
@@ -170,7 +170,7 @@ impl World {
             Verb::Release { .. } => {
                 engine.claims().release(&key, None)?;
                 if engine.claims().find(&key).is_ok() {
-                    broken(format!("{key} was released and is still there"));
+                    broken(format!("{key} was released but still exists"));
                 }
             }
             Verb::Renew { over, .. } => drop(engine.claims().renew(&key, lease(*over))?),
@@ -179,15 +179,15 @@ impl World {
         Ok(())
     }
 
-    /// What was acknowledged is so.
+    /// Checks that the claim has the acknowledged state.
     fn expect_state(&self, engine: &Engine, id: &Uuid, prepared: bool, what: &str) {
         match engine.claims().find(&id.to_string()) {
             Ok(claim) if !prepared || claim.state == ClaimState::Prepared => {}
-            other => broken(format!("{id} was said to be {what}, and is not: {other:?}")),
+            other => broken(format!("{id} was acknowledged as {what}, but is not: {other:?}")),
         }
     }
 
-    /// The verbs of instances.
+    /// Performs a verb on an instance.
     fn manage(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
         match verb {
             Verb::Create { name, devices, profile } => {
@@ -223,29 +223,29 @@ impl World {
     ) -> Result<(), Refusal> {
         let parent: Address = address.parse().unwrap();
         let at = {
-            let mut configured = held(&self.configured);
+            let mut configured = lock(&self.configured);
             configured.push((parent, count, autoprobe, false));
             configured.len() - 1
         };
         engine.vf_counts().set(address, count, autoprobe)?;
-        held(&self.configured)[at].3 = true;
+        lock(&self.configured)[at].3 = true;
         let now = self.host.snapshot();
-        // One that was pulled out meanwhile has none.
+        // A device that was unplugged meanwhile has none.
         let there = now.functions.contains_key(&parent);
-        // Whoever set it after it was made has it now.
-        let theirs = held(&self.counted).contains(&parent);
+        // Another tool may have changed it afterwards.
+        let theirs = lock(&self.counted).contains(&parent);
         if there && !theirs && count_of(&now, parent) != (count, Some(autoprobe)) {
             broken(format!(
-                "{parent}: {count} virtual functions were said to be made, and are not"
+                "{parent}: {count} virtual functions were acknowledged, but do not exist"
             ));
         }
-        let mut truth = held(&self.truth);
+        let mut truth = lock(&self.truth);
         truth.see(&engine.inventory().unwrap());
         truth.vfs_renewed(parent, &now, &Ours::of(&engine.claims().all().unwrap(), true));
         Ok(())
     }
 
-    /// Functions that nobody of ours has and that it brings back are not as others left them afterwards.
+    /// Returns devices; for unclaimed functions that are returned, the expected state is no longer what others left.
     fn recover_devices(&self, engine: &Engine, address: Option<&str>) -> Result<(), Refusal> {
         let asked: Vec<Address> = address.map(|text| text.parse().unwrap()).into_iter().collect();
         let now = self.host.snapshot();
@@ -256,7 +256,7 @@ impl World {
         let claims = engine.claims().all().unwrap();
         for (address, _) in displaced {
             if !claims.iter().any(|claim| claim.covers(*address)) {
-                held(&self.truth).loosen(*address);
+                lock(&self.truth).loosen(*address);
             }
         }
         engine.devices().return_unclaimed(&asked).map(drop)

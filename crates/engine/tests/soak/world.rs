@@ -1,4 +1,4 @@
-//! A simulated host with an engine on it, which can be killed at any boundary of its journal.
+//! A simulated host with an engine, which can be killed at any boundary of its journal.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,29 +18,29 @@ use uuid::Uuid;
 use crate::history::{Hardware, Meanwhile};
 use crate::truth::Truth;
 
-/// The daemon dies here.
+/// The panic payload of a simulated crash.
 struct Crash;
 
-/// What must hold does not.
+/// The panic payload of a violated invariant.
 pub struct Broken(pub String);
 
-/// Ends the history: an invariant does not hold.
+/// Ends the history: an invariant is violated.
 pub fn broken(what: String) -> ! {
     resume_unwind(Box::new(Broken(what)))
 }
 
-/// What is to happen during the verb under way.
+/// What will happen during the running verb.
 #[derive(Default)]
 struct Plan {
-    /// The daemon lives for so many boundaries more.
+    /// How many more boundaries the daemon survives.
     left: Option<u16>,
-    /// Whether the power fails then.
+    /// Whether that crash is a power loss.
     power: bool,
     dead: bool,
     meanwhile: Option<(u16, Meanwhile)>,
-    /// How much of the write-ahead log is on the disk for sure, and the log's salt.
+    /// How much of the write-ahead log is synced, and the log's salt.
     synced: Option<(usize, Vec<u8>)>,
-    /// The store as it is after the power failed.
+    /// The contents of the store after a power loss.
     left_over: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -48,26 +48,26 @@ pub struct World {
     pub host: Arc<SimHost>,
     pub launcher: Arc<SimLauncher>,
     pub truth: Mutex<Truth>,
-    /// Whose claims the event under way may change.
+    /// Owners whose claims the current event may change.
     pub touched: Mutex<BTreeSet<String>>,
-    /// Numbers of virtual functions that the event under way sets, and whether it was said to be done.
+    /// VF counts that the current event sets, and whether it reported success.
     pub configured: Mutex<Vec<(Address, u16, bool, bool)>>,
-    /// Of which devices another tool set the number during the event under way.
+    /// Devices whose VF count another tool set during the current event.
     pub counted: Mutex<BTreeSet<Address>>,
     pub gave_up: Mutex<bool>,
-    /// Whether the store could not be written at some time of the event under way.
+    /// Whether the store was locked at some point of the current event.
     pub unwritable: Mutex<bool>,
-    /// What keeps others from writing to the store, and for how many boundaries more.
+    /// The connection that locks the store, and for how many more boundaries.
     store_lock: Mutex<Option<(u16, rusqlite::Connection)>>,
     engine: Mutex<Option<Engine>>,
     plan: Mutex<Plan>,
     dir: tempfile::TempDir,
 }
 
-/// The store of a hardware with an image and its devices registered.
+/// Per hardware, a store with an image and registered devices.
 static TEMPLATES: LazyLock<Mutex<BTreeMap<u8, Vec<u8>>>> = LazyLock::new(Mutex::default);
 
-pub fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -82,7 +82,7 @@ impl World {
         let host = Arc::new(SimHost::seeded(hardware, seed));
         let truth = Truth::new(host.snapshot(), &host.inventory().unwrap(), persistent);
         let memory = Path::new("/dev/shm");
-        // Memory answers a sync at once, and wears no disk.
+        // In memory, a sync is instant and does not wear the disk.
         let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let world = Arc::new(Self {
             launcher: Arc::new(SimLauncher::new(host.clone())),
@@ -98,7 +98,7 @@ impl World {
             plan: Mutex::default(),
             dir: tempfile::Builder::new().prefix("handover-soak-").tempdir_in(dir).unwrap(),
         });
-        let mut templates = held(&TEMPLATES);
+        let mut templates = lock(&TEMPLATES);
         let template = templates.entry(on as u8).or_insert_with(|| world.template(on));
         std::fs::create_dir_all(world.state_dir()).unwrap();
         std::fs::write(world.database(), template).unwrap();
@@ -154,12 +154,12 @@ impl World {
         self.state_dir().join("state.db-wal")
     }
 
-    /// A second connection to the store, beside the engine's.
+    /// A second connection to the store.
     pub fn sqlite(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.database()).unwrap()
     }
 
-    /// Starts the daemon; it has not recovered yet.
+    /// Starts the daemon, without recovery.
     pub fn open(self: &Arc<Self>) -> Engine {
         let config = Config {
             state_dir: self.state_dir(),
@@ -174,42 +174,41 @@ impl World {
             let launcher: Arc<dyn model::Launcher> = self.launcher.clone();
             match Engine::open(config.clone(), self.host.clone(), vec![launcher], observer) {
                 Ok(engine) => break engine,
-                // A thread that watches a machine may still be on its way out.
+                // A thread that watches a machine may still be exiting.
                 Err(refusal) if refusal.code == Code::StateLocked && Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(refusal) => broken(format!("the store cannot be opened: {refusal}")),
             }
         };
-        // Stuck workers do not come out of the kernel by themselves here, and one thread makes all the steps, so that a
-        // history is the same each time.
+        // Stuck workers do not end on their own here. One thread performs all steps, so that a history is reproducible.
         engine.limit_patience(Duration::ZERO);
         engine.limit_at_once(1);
         engine.limit_journal_patience(Duration::ZERO).unwrap();
-        *held(&self.engine) = Some(engine.clone());
-        *held(&self.gave_up) = false;
-        held(&self.plan).synced = None;
+        *lock(&self.engine) = Some(engine.clone());
+        *lock(&self.gave_up) = false;
+        lock(&self.plan).synced = None;
         engine
     }
 
-    /// Locks the store, as another process does.
+    /// Locks the store, like another process.
     pub fn lock_store(&self, boundaries: u16) {
         let connection = self.sqlite();
         connection.busy_timeout(Duration::ZERO).unwrap();
-        // A verb within a verb may be writing just now.
+        // A nested verb may be writing.
         if connection.execute_batch("BEGIN IMMEDIATE").is_ok() {
-            *held(&self.store_lock) = Some((boundaries, connection));
-            *held(&self.unwritable) = true;
+            *lock(&self.store_lock) = Some((boundaries, connection));
+            *lock(&self.unwritable) = true;
         }
     }
 
     pub fn unlock_store(&self) {
-        *held(&self.store_lock) = None;
+        *lock(&self.store_lock) = None;
     }
 
-    /// One boundary less.
+    /// Counts down the boundaries of the lock.
     fn keep_store_locked(&self) {
-        let mut lock = held(&self.store_lock);
+        let mut lock = lock(&self.store_lock);
         match lock.as_mut() {
             Some((0, _)) => *lock = None,
             Some((left, _)) => *left -= 1,
@@ -218,14 +217,14 @@ impl World {
     }
 
     pub fn engine(&self) -> Engine {
-        held(&self.engine).clone().unwrap()
+        lock(&self.engine).clone().unwrap()
     }
 
     pub fn close(&self) {
-        *held(&self.engine) = None;
+        *lock(&self.engine) = None;
     }
 
-    /// Starts the daemon anew, and lets it recover.
+    /// Restarts the daemon, with recovery.
     pub fn restart(self: &Arc<Self>) {
         self.close();
         let engine = self.open();
@@ -234,24 +233,24 @@ impl World {
         }
     }
 
-    /// Works with something that happens meanwhile.
+    /// Runs `work`, with something that happens meanwhile.
     pub fn during(&self, meanwhile: Option<(u16, Meanwhile)>, work: impl FnOnce(&Engine)) {
-        held(&self.plan).meanwhile = meanwhile;
+        lock(&self.plan).meanwhile = meanwhile;
         work(&self.engine());
-        held(&self.plan).meanwhile = None;
+        lock(&self.plan).meanwhile = None;
         self.synced();
     }
 
-    /// Works until the n-th boundary, where the daemon dies. Whether it lived.
+    /// Runs `work` with a daemon that crashes at the n-th boundary; returns whether it survived.
     pub fn killed_at(&self, boundary: u16, power: bool, work: impl FnOnce(&Engine)) -> bool {
         {
-            let mut plan = held(&self.plan);
+            let mut plan = lock(&self.plan);
             (plan.left, plan.power, plan.dead) = (Some(boundary), power, false);
         }
         let engine = self.engine();
         let result = catch_unwind(AssertUnwindSafe(|| work(&engine)));
         {
-            let mut plan = held(&self.plan);
+            let mut plan = lock(&self.plan);
             (plan.left, plan.meanwhile) = (None, None);
         }
         drop(engine);
@@ -265,15 +264,15 @@ impl World {
         }
     }
 
-    /// What was acknowledged is on the disk for sure.
+    /// Notes that everything acknowledged so far is synced.
     fn synced(&self) {
         if let Ok(log) = std::fs::read(self.log()) {
-            held(&self.plan).synced = Some((log.len(), salt(&log)));
+            lock(&self.plan).synced = Some((log.len(), salt(&log)));
         }
     }
 
-    /// The power fails: of the log, what was synced is left. A log that may have been carried over into the file
-    /// already (SQLite does at 1000 pages) is left whole.
+    /// Simulates a power loss: only the synced part of the log is kept. A log that may have been checkpointed already
+    /// (SQLite does so at 1000 pages) is kept whole.
     fn cut(&self, plan: &mut Plan) {
         let (Ok(file), Ok(mut log)) = (std::fs::read(self.database()), std::fs::read(self.log()))
         else {
@@ -288,35 +287,35 @@ impl World {
         plan.left_over = Some((file, log));
     }
 
-    /// The host comes up again, with what is left of the store after a failed power.
+    /// Reboots the host, with the contents of the store that survived a power loss.
     pub fn reboot(self: &Arc<Self>) {
         self.close();
         self.host.reboot();
         self.launcher.reboot();
-        let left_over = held(&self.plan).left_over.take();
+        let left_over = lock(&self.plan).left_over.take();
         if let Some((file, log)) = left_over {
             self.wait_for_the_lock();
             let _ = std::fs::remove_file(self.state_dir().join("state.db-shm"));
             std::fs::write(self.database(), file).unwrap();
             std::fs::write(self.log(), log).unwrap();
         }
-        held(&self.truth).rebooted(self.host.snapshot());
+        lock(&self.truth).rebooted(self.host.snapshot());
         self.restart();
     }
 
-    /// The store is closed once nobody has its lock.
+    /// Waits until the store's lock is free.
     fn wait_for_the_lock(self: &Arc<Self>) {
         drop(self.open());
         self.close();
     }
 }
 
-/// The part of a log's header that changes when it begins anew (the salts, in the file format's section 4.1).
+/// The part of a log's header that changes when the log restarts (the salts, in the file format's section 4.1).
 fn salt(log: &[u8]) -> Vec<u8> {
     log.get(16..24).unwrap_or_default().to_vec()
 }
 
-/// What was thrown, in words.
+/// The message of a panic payload.
 pub fn words(cause: &(dyn Any + Send)) -> String {
     let text = cause.downcast_ref::<String>().cloned();
     let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
@@ -324,12 +323,12 @@ pub fn words(cause: &(dyn Any + Send)) -> String {
     told.or(text).unwrap_or_else(|| "a panic".into())
 }
 
-/// Sees each boundary of the journal.
+/// Receives each boundary of the journal.
 struct Boundaries(Arc<World>);
 
 impl Boundaries {
     fn next(&self, event: &JournalEvent) -> Option<(Uuid, Meanwhile)> {
-        let mut plan = held(&self.0.plan);
+        let mut plan = lock(&self.0.plan);
         if let Some(left) = plan.left {
             if left == 0 {
                 if plan.power && !plan.dead {
@@ -365,11 +364,11 @@ impl Observer for Boundaries {
                 use OperationKind::{Claim, Prepare, Release, Unprepare};
                 !matches!(operation, Claim | Prepare | Unprepare | Release)
             }
-            // It is known after a loss of power what outlasts that.
+            // Records that survive a power loss are synced.
             JournalEvent::Intended { action: Action::Device(step), .. } => step.outlasts_the_boot(),
             _ => false,
         };
-        if synced && held(&self.0.plan).power {
+        if synced && lock(&self.0.plan).power {
             self.0.synced();
         }
         self.0.keep_store_locked();

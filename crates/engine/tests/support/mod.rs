@@ -1,4 +1,4 @@
-//! A simulated host with an engine on it, which can be killed and opened again.
+//! A simulated host with an engine, which can be killed and reopened.
 
 #![allow(dead_code)]
 
@@ -21,10 +21,10 @@ pub const AMD: &str = "0000:02:00.0";
 pub const NIC: &str = "0000:03:00.0";
 pub const NVME: &str = "0000:04:00.0";
 
-/// The daemon dies here.
+/// The panic payload of a simulated crash.
 struct Crash;
 
-/// Dies at a boundary of the journal.
+/// Crashes the engine at a boundary of the journal.
 pub struct Killer {
     left: AtomicI64,
 }
@@ -66,7 +66,7 @@ impl Rig {
         Self { host, launcher, dir: tempfile::tempdir().unwrap(), before }
     }
 
-    /// With an image and the usual devices registered.
+    /// A rig with an image and registered devices.
     pub fn ready() -> Self {
         let rig = Self::new();
         let engine = rig.open();
@@ -97,7 +97,7 @@ impl Rig {
                 vec![self.launcher.clone()],
                 observer.clone(),
             );
-            // A thread of the engine that died may still be on its way out.
+            // A thread of the crashed engine may still be exiting.
             match engine {
                 Err(refusal) if refusal.code == Code::StateLocked && Instant::now() < until => {
                     std::thread::sleep(Duration::from_millis(5));
@@ -121,7 +121,7 @@ impl Rig {
         (engine, report)
     }
 
-    /// Does something with an engine that is killed at the n-th boundary. Whether it lived.
+    /// Runs `work` with an engine that crashes at the n-th boundary; returns whether it survived.
     pub fn killed_at(&self, boundary: i64, work: impl FnOnce(&Engine)) -> bool {
         let killer = Killer::after(boundary);
         let engine = self.open_with(killer).unwrap();
@@ -153,7 +153,7 @@ impl Rig {
         }
     }
 
-    /// A second connection to the state, beside the engine's.
+    /// A second connection to the store.
     pub fn sqlite(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.config().state_dir.join("state.db")).unwrap()
     }

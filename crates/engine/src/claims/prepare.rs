@@ -36,7 +36,8 @@ impl Access {
         Self { uid, device_nodes: uid != 0, reset: request.reset, evict: request.evict }
     }
 
-    /// The options for an instance: its launcher opens the nodes, and VFIO resets each device when it is opened.
+    /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
+    /// when it is opened.
     pub const fn machine(uid: u32) -> Self {
         Self { uid, device_nodes: false, reset: false, evict: false }
     }
@@ -69,12 +70,10 @@ impl Claims {
         });
         match prepared {
             Ok(()) => Ok(claim.claim),
-            Err(cause) => {
-                match self.undo_prepare(&operation, &cause, self.journal.own_worker_patience()) {
-                    Ok(_) => Err(cause),
-                    Err(undo) => Err(with_failed_undo(&cause, &undo)),
-                }
-            }
+            Err(cause) => match self.undo_prepare(&operation, &cause, self.journal.worker_wait()) {
+                Ok(_) => Err(cause),
+                Err(undo) => Err(with_failed_undo(&cause, &undo)),
+            },
         }
     }
 

@@ -26,7 +26,7 @@ impl Claims {
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Unprepare, id)?;
-        let notes = self.finish_unprepare(&operation, self.journal.own_worker_patience())?;
+        let notes = self.finish_unprepare(&operation, self.journal.worker_wait())?;
         Ok((self.stored_claim(&id.to_string())?.claim, notes))
     }
 
@@ -55,7 +55,7 @@ impl Claims {
         }
         self.expect_unused(&claim)?;
         let operation = self.begin(OperationKind::Release, id)?;
-        self.finish_release(&operation, self.journal.own_worker_patience())
+        self.finish_release(&operation, self.journal.worker_wait())
     }
 
     /// Whether there is nothing to restore: the claim is only reserved, and no change of it outlasted an earlier boot.

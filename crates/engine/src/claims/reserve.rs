@@ -52,12 +52,10 @@ impl Claims {
             });
         match prepared {
             Ok(()) => Ok(Claimed { claim: claim.claim, new: true }),
-            Err(cause) => {
-                match self.undo_claim(&operation, &cause, self.journal.own_worker_patience()) {
-                    Ok(_) => Err(cause),
-                    Err(undo) => Err(with_failed_undo(&cause, &undo)),
-                }
-            }
+            Err(cause) => match self.undo_claim(&operation, &cause, self.journal.worker_wait()) {
+                Ok(_) => Err(cause),
+                Err(undo) => Err(with_failed_undo(&cause, &undo)),
+            },
         }
     }
 

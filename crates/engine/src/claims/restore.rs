@@ -193,7 +193,7 @@ impl Claims {
         };
         let operation = self.journal.open_operation(OperationKind::Restore, subject, |_| Ok(()))?;
         let outcome =
-            self.restore_claim(&operation, &mut claim, None, self.journal.own_worker_patience())?;
+            self.restore_claim(&operation, &mut claim, None, self.journal.worker_wait())?;
         if let Some(refusal) = outcome.refusal() {
             self.journal.close_operation(
                 &operation,

@@ -41,7 +41,7 @@ impl Instances {
         row.instance.gpu = gpu(profile_name, &claims);
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_create(&operation, cause, self.journal.own_worker_patience())
+            self.undo_create(&operation, cause, self.journal.worker_wait())
         })
     }
 

@@ -20,7 +20,7 @@ impl Instances {
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         let operation = self.journal.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
-        self.finish_delete(&operation, self.journal.own_worker_patience()).map(drop)
+        self.finish_delete(&operation, self.journal.worker_wait()).map(drop)
     }
 
     /// Deletes, or finishes an interrupted delete.

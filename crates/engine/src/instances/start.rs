@@ -28,7 +28,7 @@ impl Instances {
         let operation =
             self.journal.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_start(&operation, cause, self.journal.own_worker_patience())
+            self.undo_start(&operation, cause, self.journal.worker_wait())
         })
     }
 

@@ -120,7 +120,7 @@ impl Journal {
 
     /// How long a rollback waits for this daemon's own workers. It does not wait for those that timed out, but a fork
     /// in another thread can keep a worker's lock open slightly longer.
-    pub fn own_worker_patience(&self) -> Duration {
+    pub fn worker_wait(&self) -> Duration {
         Duration::from_secs(1).min(*lock(&self.patience))
     }
 

@@ -131,7 +131,7 @@ impl Recovery {
             };
             // It may have ended before we had the turn.
             if self.store.read(|from| operation.is_open(from))? {
-                self.recover_operation(&operation, self.journal.own_worker_patience(), report)?;
+                self.recover_operation(&operation, self.journal.worker_wait(), report)?;
             }
             self.journal.forget_left_open(subject);
             drop(turn);

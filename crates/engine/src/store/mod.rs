@@ -54,7 +54,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long to wait before a failed write is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Size of the cache of prepared statements: more than the store has.
+/// Size of the cache of prepared statements: enough for all of the store's.
 const CACHED_STATEMENTS: usize = 128;
 
 /// The longest time that a write outside of running operations is retried.

@@ -42,41 +42,14 @@ struct Parts {
     config: Arc<Config>,
 }
 
-/// A weak reference to an engine, for observers, which the engine itself holds.
-#[derive(Clone)]
-pub struct WeakEngine {
-    parts: Weak<Parts>,
-}
-
-impl WeakEngine {
-    /// The engine, if it still exists.
-    #[must_use]
-    pub fn upgrade(&self) -> Option<Engine> {
-        self.parts.upgrade().map(|parts| Engine { parts })
-    }
-}
-
-/// Every method, also of the parts, refuses with `state_unusable` if the store fails, besides the errors that it names.
-impl Engine {
-    /// Opens the state directory, or creates it.
-    ///
-    /// # Errors
-    /// `state_unusable` if the state is damaged or of a newer version; `state_locked` if another process has locked the
-    /// host or the state.
-    pub fn open(
-        config: Config,
+impl Parts {
+    fn new(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
         host: Arc<dyn Host>,
         launchers: Vec<Arc<dyn Launcher>>,
-        observer: Arc<dyn Observer>,
-    ) -> Result<Self, Refusal> {
-        // Before the store: another Handover on this host can have its state elsewhere.
-        let host_lock =
-            host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
-        let store = Arc::new(Store::open(&config.state_dir)?);
-        let config = Arc::new(config);
-        let timeout = config.journal_timeout;
-        let journal =
-            Arc::new(Journal::new(store.clone(), host.clone(), observer, timeout, host_lock)?);
+        config: Arc<Config>,
+    ) -> Self {
         let hardware = Arc::new(Hardware { host });
         let marks = Arc::new(Marks::new(
             store.clone(),
@@ -123,9 +96,7 @@ impl Engine {
             instances.clone(),
             journal.clone(),
         ));
-        let completer: Weak<dyn CompletesOperations> = Arc::downgrade(&recovery) as _;
-        journal.set_completer(completer);
-        let parts = Parts {
+        Self {
             store,
             journal,
             hardware,
@@ -136,7 +107,48 @@ impl Engine {
             instances,
             recovery,
             config,
-        };
+        }
+    }
+}
+
+/// A weak reference to an engine, for observers, which the engine itself holds.
+#[derive(Clone)]
+pub struct WeakEngine {
+    parts: Weak<Parts>,
+}
+
+impl WeakEngine {
+    /// The engine, if it still exists.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.parts.upgrade().map(|parts| Engine { parts })
+    }
+}
+
+/// Every method, also of the parts, refuses with `state_unusable` if the store fails, besides the errors that it names.
+impl Engine {
+    /// Opens the state directory, or creates it.
+    ///
+    /// # Errors
+    /// `state_unusable` if the state is damaged or of a newer version; `state_locked` if another process has locked the
+    /// host or the state.
+    pub fn open(
+        config: Config,
+        host: Arc<dyn Host>,
+        launchers: Vec<Arc<dyn Launcher>>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, Refusal> {
+        // Before the store: another Handover on this host can have its state elsewhere.
+        let host_lock =
+            host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
+        let store = Arc::new(Store::open(&config.state_dir)?);
+        let config = Arc::new(config);
+        let timeout = config.journal_timeout;
+        let journal =
+            Arc::new(Journal::new(store.clone(), host.clone(), observer, timeout, host_lock)?);
+        let parts = Parts::new(store, journal, host, launchers, config);
+        let completer: Weak<dyn CompletesOperations> = Arc::downgrade(&parts.recovery) as _;
+        parts.journal.set_completer(completer);
         Ok(Self { parts: Arc::new(parts) })
     }
 

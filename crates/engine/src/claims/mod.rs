@@ -37,6 +37,8 @@ pub struct Claims {
     vf_counts: Arc<VfCounts>,
     /// How many parts of a claim are prepared at the same time at most: each has a worker process of its own.
     at_once: Mutex<usize>,
+    /// When leases end.
+    deadlines: Mutex<lease::Deadlines>,
     /// Claims whose devices are all returned to the host, which their record does not say yet.
     restored: Mutex<BTreeSet<Uuid>>,
 }
@@ -49,8 +51,16 @@ impl Claims {
         marks: Arc<Marks>,
         vf_counts: Arc<VfCounts>,
     ) -> Self {
-        let (at_once, restored) = (Mutex::new(16), Mutex::default());
-        Self { store, journal, hardware, marks, vf_counts, at_once, restored }
+        Self {
+            store,
+            journal,
+            hardware,
+            marks,
+            vf_counts,
+            at_once: Mutex::new(16),
+            deadlines: Mutex::default(),
+            restored: Mutex::default(),
+        }
     }
 
     /// Limits how many parts of a claim are prepared at the same time: 16 by default. With one, the order of all steps is

@@ -19,7 +19,7 @@ use crate::refusals::interrupted;
 
 use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, StoredInstance};
 use crate::vf_counts::VfCounts;
-use crate::{Operation, OperationKind, Outcome, RecoveryReport};
+use crate::{OperationKind, Outcome, RecoveryReport};
 
 /// What puts devices, machines and records in agreement again.
 pub struct Recovery {
@@ -78,6 +78,7 @@ impl Recovery {
         report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|what| {
             tracing::warn!("after the journal could not be written: {what}");
         });
+        self.journal.prune()?;
         self.devices.quarantine_silent()
     }
 
@@ -97,7 +98,7 @@ impl Recovery {
         self.vf_counts.restore_all(&mut report)?;
         self.compare(&mut report)?;
         report.notes.extend(self.images.recover()?);
-        self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
+        self.journal.prune()?;
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }

@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release demo test test-fast lab-long soak bench clean-lab
+.PHONY: help setup build release install demo test test-fast lab-long soak bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -20,6 +20,10 @@ build:
 ## make release    build the executable that is shipped
 release:
 	cargo build --locked --release -p cli
+
+## make install    install what `make release` built: executable, manual pages, completions, unit, group (as root; DESTDIR, PREFIX)
+install:
+	@scripts/install
 
 ## make test-fast  format, lints, dependencies, all tests but the lab's
 test-fast:

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod any_inventory;
 mod backend;
+mod backup;
 mod boot_list;
 mod catalog;
 mod cdi;
@@ -16,6 +17,7 @@ mod generate;
 mod image;
 mod instance;
 mod listing;
+mod log;
 mod ls;
 mod output;
 mod pod;
@@ -65,6 +67,8 @@ enum Command {
     BootList(boot_list::BootList),
     Recover(recover::Recover),
     Reconcile(recover::Reconcile),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Device(device::Device),
     Instance(instance::Instance),
     Image(image::Image),
@@ -116,6 +120,8 @@ pub fn run() -> ExitCode {
         Command::BootList(boot_list) => boot_list.run(),
         Command::Recover(recover) => recover.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Device(device) => device.run(),
         Command::Instance(instance) => instance.run(),
         Command::Image(image) => image.run(),

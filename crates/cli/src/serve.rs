@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use clap::Args;
 use daemon::serve::{Daemon, Options, run};
-use engine::Config;
+use engine::{Config, JournalKept};
 use host::Follower;
 use model::{Following, Refusal};
 use service::cdi::Folder;
-use tracing_subscriber::EnvFilter;
 
 use crate::failure::{Done, Failure};
-use crate::this_host;
+use crate::{log, this_host};
 
 /// Run the daemon
 ///
@@ -79,6 +78,14 @@ pub struct Serve {
     )]
     journal_timeout: u64,
 
+    /// How many of the latest operations the journal keeps
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    journal_operations: u32,
+
+    /// How many days the journal keeps an operation; what a claim needs for its undo stays longer
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    journal_days: u32,
+
     /// QEMU, where it is not the one on PATH
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
@@ -112,19 +119,7 @@ fn uids(text: &str) -> Result<Range<u32>, String> {
 
 impl Serve {
     pub fn run(self) -> Done {
-        let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|_| EnvFilter::new("info"));
-        let journald = std::env::var_os("JOURNAL_STREAM").is_some();
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_target(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-        // journald has the time of each line.
-        if journald {
-            log.without_time().init()
-        } else {
-            log.init()
-        }
+        let _log = log::start(&self.log);
         self.serve().map_err(Failure::to("serve"))
     }
 
@@ -146,6 +141,10 @@ impl Serve {
             machine_uids: self.machine_uids,
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             journal_timeout: Duration::from_secs(self.journal_timeout),
+            journal_kept: JournalKept {
+                operations: self.journal_operations,
+                days: self.journal_days,
+            },
         };
         let host = Arc::new(host);
         let examined = host.clone();

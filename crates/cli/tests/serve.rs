@@ -1,6 +1,8 @@
 //! One `handover serve` a host, whatever directories it is given. The host is a made-up one.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -87,4 +89,40 @@ fn a_second_daemon_on_the_host_is_refused_whatever_its_directories() {
     daemon.0.kill().unwrap();
     daemon.0.wait().unwrap();
     started(root.path(), two.path());
+}
+
+/// A request by the socket; the status.
+fn ask(place: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(place.join("run/handover.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_log_that_is_not_read_holds_nothing_up() {
+    let (root, place) = (host(), tempfile::tempdir().unwrap());
+    let mut daemon =
+        Daemon(serve(root.path(), place.path()).stderr(Stdio::piped()).spawn().unwrap());
+    let until = Instant::now() + Duration::from_secs(60);
+    while UnixStream::connect(place.path().join("run/handover.sock")).is_err() {
+        assert!(Instant::now() < until, "the daemon does not come up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let long = "x".repeat(4000);
+    // More than a pipe and the queue of lines have room for.
+    for _ in 0..2000 {
+        let request = format!(
+            "POST /claims/{long}/renew HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        assert_eq!(ask(place.path(), &request), "404");
+    }
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(place.path(), health), "200");
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = ended(&mut daemon.0);
+    assert!(status.success(), "{status:?}");
 }

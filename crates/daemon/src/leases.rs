@@ -1,4 +1,4 @@
-//! Leases that end: a task that sleeps until the next one is over.
+//! Leases: a task that sleeps until the next one expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,32 +7,38 @@ use engine::Engine;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-/// A claim whose lease expired and that is still in use is looked at again so often.
-const AGAIN: Duration = Duration::from_secs(30);
+/// The shortest sleep: time is compared in fractions of a second.
+const SHORTEST: Duration = Duration::from_millis(10);
 
-/// Releases claims when their leases are over, until the process ends. `changed` is told when there may be an earlier one.
+/// The longest sleep: a timer does not run while the host sleeps, and a lease does.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Releases claims when their leases expire, until the process ends. `changed` is notified when there may be an earlier one.
 pub async fn watch(engine: Engine, changed: Arc<Notify>) {
+    let mut reported = Vec::new();
     loop {
         let asked = engine.clone();
         let next = match tokio::task::spawn_blocking(move || asked.claims().release_expired()).await
         {
             Ok(Ok((kept, next))) => {
-                for refusal in &kept {
+                // They are tried at each turn; a reason is logged once.
+                for refusal in kept.iter().filter(|refusal| !reported.contains(*refusal)) {
                     warn!("lease expired, but releasing the claim failed: {}", refusal.message);
                 }
-                if kept.is_empty() { next } else { Some(AGAIN) }
+                let next = if kept.is_empty() { next } else { Some(next.unwrap_or(LONGEST)) };
+                reported = kept;
+                next
             }
             Ok(Err(refusal)) => {
-                error!("leases cannot be looked at: {}", refusal.message);
-                Some(AGAIN)
+                error!("cannot check the leases: {}", refusal.message);
+                Some(LONGEST)
             }
             Err(_) => return,
         };
         match next {
-            // A second more, for the clock is read in whole seconds.
             Some(next) => {
-                let _ =
-                    tokio::time::timeout(next + Duration::from_secs(1), changed.notified()).await;
+                let next = next.clamp(SHORTEST, LONGEST);
+                let _ = tokio::time::timeout(next, changed.notified()).await;
             }
             None => changed.notified().await,
         }

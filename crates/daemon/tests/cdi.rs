@@ -69,6 +69,7 @@ fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
+        journal_kept: engine::JournalKept::default(),
     };
     let engine = Engine::open(config, host.clone(), Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);
@@ -124,6 +125,7 @@ fn a_claim_is_not_refused_because_nobody_can_be_told() {
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
+        journal_kept: engine::JournalKept::default(),
     };
     let engine = Engine::open(config, host, Vec::new(), keeper.clone()).unwrap();
     keeper.begin(&engine);

@@ -170,3 +170,75 @@ fn a_refusal_does_not_cut_off_a_client_that_still_writes() {
     ask("/no/such/path", "404");
     ask("/health", "405");
 }
+
+/// A request by TCP, with the token.
+fn asked(daemon: &Daemon) -> support::Answer {
+    with(daemon, &format!("Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"))
+}
+
+#[test]
+fn connections_that_show_no_token_keep_no_one_out() {
+    let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
+    let connect = || TcpStream::connect(daemon.address).unwrap();
+    let silent: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
+    assert_eq!(asked(&daemon).status, 200);
+    // Headers and bodies that never end.
+    let slow: Vec<TcpStream> = (0..300)
+        .map(|number| {
+            let mut stream = connect();
+            let begun = match number % 2 {
+                0 => "GET /devices HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+                _ => "POST /claims HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
+            };
+            stream.write_all(begun.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(asked(&daemon).status, 200);
+    // The oldest had to leave.
+    let mut first = silent.into_iter().next().unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    drop(slow);
+}
+
+#[test]
+fn a_connection_that_showed_its_token_stays_while_strangers_come() {
+    let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
+    let mut known = TcpStream::connect(daemon.address).unwrap();
+    known.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request =
+        format!("GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let devices = request.replace("/health", "/devices");
+    let answer = |stream: &mut TcpStream| {
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(buffer.get(..read).unwrap().starts_with(b"HTTP/1.1 200"), "{read} bytes");
+    };
+    known.write_all(devices.as_bytes()).unwrap();
+    answer(&mut known);
+    let strangers: Vec<TcpStream> =
+        (0..150).map(|_| TcpStream::connect(daemon.address).unwrap()).collect();
+    assert_eq!(asked(&daemon).status, 200);
+    known.write_all(request.as_bytes()).unwrap();
+    answer(&mut known);
+    drop(strangers);
+}
+
+#[test]
+fn a_request_is_answered_after_the_client_has_closed_its_side() {
+    let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
+    for _ in 0..20 {
+        let mut tcp = TcpStream::connect(daemon.address).unwrap();
+        let request = format!(
+            "GET /devices HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        tcp.write_all(request.as_bytes()).unwrap();
+        tcp.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(support::Answer::read(tcp).status, 200);
+        let mut unix = UnixStream::connect(daemon.socket()).unwrap();
+        unix.write_all(b"GET /devices HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        unix.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(support::Answer::read(unix).status, 200);
+    }
+}

@@ -143,9 +143,8 @@ impl Engine {
             host.lock_host(&config.state_dir).map_err(|error| refusals::host_not_locked(&error))?;
         let store = Arc::new(Store::open(&config.state_dir)?);
         let config = Arc::new(config);
-        let timeout = config.journal_timeout;
         let journal =
-            Arc::new(Journal::new(store.clone(), host.clone(), observer, timeout, host_lock)?);
+            Arc::new(Journal::new(store.clone(), host.clone(), observer, &config, host_lock)?);
         let parts = Parts::new(store, journal, host, launchers, config);
         let completer: Weak<dyn CompletesOperations> = Arc::downgrade(&parts.recovery) as _;
         parts.journal.set_completer(completer);

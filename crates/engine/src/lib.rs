@@ -31,10 +31,11 @@ pub use images::Images;
 pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
+pub use store::backup::{backup, restore};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,
-    InstanceGpu, InstanceState, JOURNAL_TIMEOUT, RecoveryReport, RegisterDevice, ResourceUse,
-    Resources, Returned, ReturnedDevice, VfConfiguration,
+    InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept, RecoveryReport, RegisterDevice,
+    ResourceUse, Resources, Returned, ReturnedDevice, VfConfiguration,
 };
 pub use vf_counts::VfCounts;

@@ -26,6 +26,24 @@ pub struct Config {
     /// How long a running operation retries writes to the journal before it is rolled back; usually
     /// [`JOURNAL_TIMEOUT`].
     pub journal_timeout: std::time::Duration,
+    /// Which ended operations stay in the journal.
+    pub journal_kept: JournalKept,
+}
+
+/// Which ended operations stay in the journal: the latest so many, of the last so many days. What a claim still needs for its undo
+/// stays too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalKept {
+    /// How many.
+    pub operations: u32,
+    /// For how many days.
+    pub days: u32,
+}
+
+impl Default for JournalKept {
+    fn default() -> Self {
+        Self { operations: 10_000, days: 30 }
+    }
 }
 
 /// A function that can be registered, as `GET /devices/available` lists it.

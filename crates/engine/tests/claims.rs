@@ -258,6 +258,62 @@ fn an_expired_lease_releases_a_claim_but_not_one_in_use() {
     assert_eq!(engine.claims().release_expired().unwrap().1, None);
 }
 
+/// A claim of the NIC for 15 s.
+fn for_fifteen_seconds(engine: &engine::Engine) {
+    let lease = Some(Duration::from_secs(15));
+    engine.claims().claim(&ClaimRequest { lease, ..request("one", &[NIC]) }).unwrap();
+}
+
+#[test]
+fn a_lease_ends_in_time_whatever_the_clock_of_the_day_shows() {
+    const DAY: i64 = 86_400;
+    for error in [0, -2 * DAY, DAY] {
+        let rig = Rig::new();
+        let (engine, _) = rig.open_recovered();
+        for_fifteen_seconds(&engine);
+        rig.host.set_clock_error(error);
+        rig.host.pass(Duration::from_secs(13));
+        let (_, next) = engine.claims().release_expired().unwrap();
+        assert_eq!(engine.claims().all().unwrap().len(), 1, "{error}: too early");
+        assert!(next.unwrap() <= Duration::from_secs(2), "{error}: {next:?}");
+        rig.host.pass(Duration::from_secs(2));
+        assert_eq!(engine.claims().release_expired().unwrap(), (Vec::new(), None));
+        assert!(engine.claims().all().unwrap().is_empty(), "{error}: too late");
+        rig.assert_untouched("the lease is over");
+    }
+}
+
+#[test]
+fn a_lease_outlives_a_start_and_a_clock_that_was_wrong_then() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    for_fifteen_seconds(&engine);
+    drop(engine);
+    rig.host.set_clock_error(-172_800);
+    let (engine, _) = rig.open_recovered();
+    engine.claims().release_expired().unwrap();
+    assert_eq!(engine.claims().all().unwrap().len(), 1, "too early");
+    rig.host.set_clock_error(0);
+    rig.host.pass(Duration::from_secs(15));
+    engine.claims().release_expired().unwrap();
+    assert!(engine.claims().all().unwrap().is_empty(), "too late");
+}
+
+#[test]
+fn a_renewed_lease_runs_from_then_on() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    for_fifteen_seconds(&engine);
+    rig.host.pass(Duration::from_secs(10));
+    engine.claims().renew("job/one", Some(Duration::from_secs(15))).unwrap();
+    rig.host.pass(Duration::from_secs(10));
+    engine.claims().release_expired().unwrap();
+    assert_eq!(engine.claims().all().unwrap().len(), 1);
+    rig.host.pass(Duration::from_secs(5));
+    engine.claims().release_expired().unwrap();
+    assert!(engine.claims().all().unwrap().is_empty());
+}
+
 #[test]
 fn only_its_owner_can_release_a_claim() {
     let rig = Rig::ready();

@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, InstanceState};
-use model::{Code, Refusal};
-use support::{Rig, wish};
+use engine::{Config, Engine, InstanceState, JournalKept, Silent};
+use model::{Code, Refusal, Step};
+use sim::{Fault, When};
+use support::{NIC, NVME, Rig, wish};
 
 /// Runs `work` while the ends of operations cannot be recorded.
 fn on_a_full_disk(rig: &Rig, work: impl FnOnce() -> Result<(), Refusal>) {
@@ -86,4 +88,77 @@ fn old_operations_are_deleted_unless_a_claim_needs_them() {
     assert!(engine.journal(1).unwrap().is_empty());
     let steps = "SELECT COUNT(*) FROM steps";
     assert_eq!(rig.sqlite().query_row(steps, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+/// An engine that keeps only the latest ten operations.
+fn forgetful(rig: &Rig) -> Engine {
+    let journal_kept = JournalKept { operations: 10, days: 30 };
+    let config = Config { journal_kept, ..rig.config() };
+    let launchers: Vec<Arc<dyn model::Launcher>> = vec![rig.launcher.clone()];
+    let engine = Engine::open(config, rig.host.clone(), launchers, Arc::new(Silent)).unwrap();
+    engine.recover().unwrap();
+    engine
+}
+
+/// Claims and releases the NVMe drive.
+fn busy(engine: &Engine, times: usize) {
+    for _ in 0..times {
+        support::claim(engine, "busy", &[NVME]);
+        engine.claims().release("job/busy", None).unwrap();
+    }
+}
+
+#[test]
+fn the_journal_is_pruned_as_it_goes_but_for_what_a_claim_needs() {
+    let rig = Rig::new();
+    let engine = forgetful(&rig);
+    support::claim(&engine, "first", &[NIC]);
+    for _ in 0..5 {
+        busy(&engine, 60);
+        engine.check_claims().unwrap();
+        let kept = engine.journal(u32::MAX).unwrap();
+        assert_eq!(kept.len(), 11, "{kept:#?}");
+    }
+    engine.claims().release("job/first", None).unwrap();
+    rig.assert_untouched("released");
+}
+
+#[test]
+fn what_is_left_of_a_failed_vf_count_is_kept_until_it_is_undone() {
+    let nic = "0000:01:00.0";
+    let rig = Rig::on(sim::server());
+    let engine = forgetful(&rig);
+    let counts = |step: &Step| matches!(step, Step::SetVfCount { .. });
+    rig.host.fault(When::Step(Box::new(counts)), Fault::Refuse);
+    let back = |step: &Step| matches!(step, Step::SetAutoprobe { to: true, .. });
+    rig.host.fault(When::Step(Box::new(back)), Fault::Refuse);
+    engine.vf_counts().set(nic, 4, false).unwrap_err();
+    assert_ne!(rig.host.snapshot(), rig.before, "it was undone");
+    let other = engine.inventory().unwrap();
+    let drive = other.functions.values().find(|f| f.kind() == model::Kind::Nvme).unwrap().address;
+    for _ in 0..60 {
+        support::claim(&engine, "busy", &[&drive.to_string()]);
+        engine.claims().release("job/busy", None).unwrap();
+    }
+    engine.check_claims().unwrap();
+    engine.devices().clear(nic).unwrap();
+    assert_eq!(rig.host.snapshot(), rig.before);
+}
+
+/// `HANDOVER_YEAR=1` plays a year of two operations a minute; else a day's.
+#[test]
+fn the_file_stays_small_over_a_year() {
+    let rig = Rig::new();
+    let (engine, _) = rig.open_recovered();
+    let year = std::env::var_os("HANDOVER_YEAR").is_some();
+    let days = if year { 365 } else { 1 };
+    let mut largest = 0;
+    for _ in 0..days * 24 {
+        busy(&engine, 60);
+        engine.check_claims().unwrap();
+        let size = |name: &str| std::fs::metadata(rig.config().state_dir.join(name)).unwrap().len();
+        largest = largest.max(size("state.db") + size("state.db-wal"));
+    }
+    println!("{days} days: at most {} KiB", largest >> 10);
+    assert!(largest < 100 << 20, "{largest} bytes");
 }

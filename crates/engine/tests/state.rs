@@ -147,3 +147,56 @@ fn other_users_cannot_take_the_lock() {
     drop(opened(&rig).unwrap());
     assert_eq!(mode(), 0o600, "also if an earlier version created it");
 }
+
+#[test]
+fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    support::claim(&engine, "kept", &["nic"]);
+    let file = rig.dir.path().join("backup.db");
+    let state_dir = rig.config().state_dir;
+    engine::backup(&state_dir, &file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(engine::backup(&state_dir, &file).unwrap_err().code, Code::AlreadyExists);
+    support::claim(&engine, "lost", &["nvme"]);
+    assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateLocked);
+    drop(engine);
+    let kept = engine::restore(&state_dir, &file).unwrap().unwrap();
+    assert!(kept.exists());
+    let (engine, _) = rig.open_recovered();
+    let owners: Vec<String> =
+        engine.claims().all().unwrap().iter().map(|claim| claim.owner.to_string()).collect();
+    assert_eq!(owners, ["job/kept"]);
+    // The claim that the backup does not know is known by its mark.
+    assert_eq!(support::refused(&engine, "b", &["nvme"]).code, Code::InUse);
+    engine.devices().return_unclaimed(&[]).unwrap();
+    engine.claims().release("job/kept", None).unwrap();
+    rig.assert_untouched("released and returned");
+}
+
+#[test]
+fn what_is_no_backup_is_not_put_back() {
+    let rig = Rig::ready();
+    let state_dir = rig.config().state_dir;
+    let before = std::fs::read(state_dir.join("state.db")).unwrap();
+    let file = rig.dir.path().join("backup.db");
+    assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::NotFound);
+    for bytes in [&b""[..], b"no database", &before[..before.len() / 2]] {
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateUnusable);
+    }
+    assert_eq!(std::fs::read(state_dir.join("state.db")).unwrap(), before);
+    assert_eq!(
+        engine::backup(&rig.dir.path().join("none"), &file).unwrap_err().code,
+        Code::NotFound
+    );
+}
+
+#[test]
+fn a_negative_version_is_damage_and_no_newer_version() {
+    let rig = Rig::ready();
+    rig.sqlite().pragma_update(None, "user_version", -1).unwrap();
+    let refusal = opened(&rig).err().unwrap();
+    assert_eq!(refusal.code, Code::StateUnusable);
+    assert!(refusal.message.contains("damaged"), "{refusal}");
+}

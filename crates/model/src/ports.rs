@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     Address, AsFound, Availability, Exit, HostError, HostLock, HostLockError, Inventory,
-    LinkBaseline, Lock, MachineHandle, MachineSpec, Mark, MdevDefinition, NodeAccess, Observed,
-    Presence, Step, VfSettings,
+    LinkBaseline, Lock, MachineHandle, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess,
+    Observed, Presence, Step, VfSettings,
 };
 
 /// The kernel's side of a hand-over.
@@ -28,6 +28,9 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// Where it cannot be read.
     fn boot_id(&self) -> Result<String, HostError>;
+
+    /// What the host's clocks show now.
+    fn now(&self) -> Moment;
 
     /// A snapshot of the hardware, at listing depth: wakes and locks nothing.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::boot_list::BootListEntry;
 use model::{
@@ -64,6 +64,13 @@ pub(crate) struct Inside {
     /// Functions that are kept for machines from the boot on.
     pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
+    /// When the host was made, by both clocks.
+    pub(crate) started: Instant,
+    pub(crate) started_at: u64,
+    /// How long the host slept, or a test did not want to wait.
+    pub(crate) slept: Duration,
+    /// How many seconds the clock of the day is wrong.
+    pub(crate) clock_error: i64,
     pub(crate) performed: u64,
 }
 
@@ -107,6 +114,10 @@ impl SimHost {
             pulled: BTreeSet::new(),
             reserved: BTreeSet::new(),
             capacity,
+            started: Instant::now(),
+            started_at: 1_800_000_000,
+            slept: Duration::ZERO,
+            clock_error: 0,
             performed: 0,
         };
         Self {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use model::{
     Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, NodeAccess,
-    Observed, Step, VfSettings,
+    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment,
+    NodeAccess, Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -99,6 +99,13 @@ impl Host for SimHost {
 
     fn boot_id(&self) -> Result<String, HostError> {
         Ok(self.inside().boot.to_string())
+    }
+
+    fn now(&self) -> Moment {
+        let inside = self.inside();
+        let elapsed = inside.started.elapsed() + inside.slept;
+        let unix = inside.started_at.saturating_add(elapsed.as_secs());
+        Moment { unix: unix.saturating_add_signed(inside.clock_error), uptime: elapsed }
     }
 
     fn inventory(&self) -> Result<Inventory, HostError> {

@@ -1,6 +1,7 @@
 //! What happens to a host from outside: people, other tools, other programs, hardware.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use model::{Address, Holder, HostError, LinkBaseline, Step};
 use uuid::Uuid;
@@ -38,6 +39,9 @@ impl SimHost {
     pub fn reboot(&self) {
         self.forget_lock();
         let mut inside = self.inside();
+        let elapsed = inside.started.elapsed() + inside.slept;
+        inside.started_at = inside.started_at.saturating_add(elapsed.as_secs());
+        (inside.started, inside.slept) = (Instant::now(), Duration::ZERO);
         let serials = inside.kernel.serials.clone();
         let definitions = inside.kernel.definitions.clone();
         let boot_list = inside.kernel.boot_list.clone();
@@ -67,6 +71,16 @@ impl SimHost {
         let mut inside = self.inside();
         inside.kernel.lose(address);
         inside.kernel.removed.insert(address);
+    }
+
+    /// Time passes.
+    pub fn pass(&self, time: Duration) {
+        self.inside().slept += time;
+    }
+
+    /// The clock of the day is wrong by so many seconds from now on.
+    pub fn set_clock_error(&self, seconds: i64) {
+        self.inside().clock_error = seconds;
     }
 
     /// A person keeps a function for machines from the boot on.

@@ -40,6 +40,7 @@ fn config(folder: &Path) -> Config {
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
+        journal_kept: engine::JournalKept::default(),
     }
 }
 

@@ -32,6 +32,7 @@ pub fn create() -> Result<String> {
         machine_uids: 1_900_000_000..1_900_000_010,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
+        journal_kept: engine::JournalKept::default(),
     };
     let engine = Engine::open(config, host, vec![launcher], Arc::new(Silent))
         .map_err(|refusal| anyhow!(refusal))?;

@@ -10,7 +10,7 @@ use engine::{JournalEvent, Observer};
 use host::worker_pool::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, Mark, NodeAccess, Observed, Step, VfSettings,
+    Inventory, LinkBaseline, Lock, Mark, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 use sim::SimHost;
 
@@ -108,6 +108,10 @@ impl Host for WithWorkers {
 
     fn boot_id(&self) -> Result<String, HostError> {
         self.kernel(|sim| sim.boot_id())
+    }
+
+    fn now(&self) -> Moment {
+        self.sim.now()
     }
 
     fn inventory(&self) -> Result<Inventory, HostError> {

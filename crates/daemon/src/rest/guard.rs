@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use model::Code;
 use subtle::ConstantTimeEq;
-use tokio::net::UnixListener;
 use tracing::info;
 
 use super::Problem;
@@ -43,14 +41,23 @@ impl std::fmt::Display for Peer {
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        stream.io().peer_cred().map_or(Self::Unknown, |credentials| Self::Process {
-            uid: credentials.uid(),
-            pid: credentials.pid(),
-        })
+/// Whether a request was admitted on a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted(Arc<AtomicBool>);
+
+impl Admitted {
+    /// Whether one was.
+    pub fn is_admitted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// Answers without a token.
+const HEALTH: &str = "/health";
 
 /// What a listener asks of requests.
 #[derive(Clone)]
@@ -77,7 +84,15 @@ pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> 
     let peer = peer.map_or(Peer::Unknown, |ConnectInfo(peer)| peer.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match guard.admits(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            // Anyone may ask for the health.
+            if let Some(admitted) = request.extensions().get::<Admitted>()
+                && path != HEALTH
+            {
+                admitted.admit();
+            }
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     };
     if !matches!(method, Method::GET | Method::HEAD) {
@@ -91,7 +106,7 @@ impl Guard {
         let Self::Network(network) = self else { return Ok(()) };
         network.refuse_web_pages(request)?;
         // Whether it answers is no secret: monitors ask without a token, as they do with hypeman.
-        if request.uri().path() == "/health" {
+        if request.uri().path() == HEALTH {
             return Ok(());
         }
         network.check_token(request.headers())

@@ -1,6 +1,6 @@
 //! `handover serve`: opens the engine, recovers, listens, and ends without disturbing a machine.
 
-mod connection_limit;
+mod connections;
 mod notify;
 mod secret;
 mod socket;
@@ -16,22 +16,24 @@ use engine::{Config, Engine, RecoveryReport};
 use model::{Code, Examining, Following, Host, Launcher, Refusal};
 use service::cdi::Folder;
 use service::{Boundaries, EngineSetup};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::hardware::{self, Hardware};
-use crate::rest::guard::{Guard, Network, Peer, check};
+use crate::rest::guard::{Guard, Network, check};
 use crate::rest::read_ahead::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
-use connection_limit::Limited;
 
 /// How long requests that are being served may take to end.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The stack of a thread that works for the engine.
 const STACK: usize = 1 << 20;
+
+/// How many threads work for the engine at the same time; more requests wait.
+const MOST_THREADS: usize = 128;
 
 /// How the daemon is served.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ pub struct Daemon {
 pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let Daemon { options, config, host, launchers, following, examined } = daemon;
     let network = network(&options)?;
-    connection_limit::raise_open_files();
+    connections::raise_open_files();
     let boundaries = Arc::new(Boundaries::from_environment());
     let events = boundaries.events();
     let setup = EngineSetup {
@@ -91,6 +93,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_stack_size(STACK)
+        .max_blocking_threads(MOST_THREADS)
         .build()
         .map_err(|error| cannot("start", &error))?;
     let (stop, stopping) = watch::channel(false);
@@ -186,12 +189,14 @@ async fn serve(
     let unix = socket::bind(&options.socket)?;
     info!("listening on {}", options.socket.display());
     let mut served = tokio::task::JoinSet::new();
-    served.spawn(serve_unix(unix, app.clone(), stopping.clone()));
+    let by_socket = guarded(app.clone(), Guard::Socket);
+    served.spawn(connections::serve(unix, by_socket, stopping.clone()));
     if let Some((listener, network)) = tcp {
         if let Ok(address) = listener.local_addr() {
             info!("listening on http://{address}");
         }
-        served.spawn(serve_tcp(Limited::new(listener), network, app, stopping));
+        let by_tcp = guarded(app, Guard::Network(Arc::new(network)));
+        served.spawn(connections::serve(connections::Network::new(listener), by_tcp, stopping));
     }
     notify::tell("READY=1");
 
@@ -211,33 +216,9 @@ async fn serve(
     Ok(())
 }
 
-async fn serve_unix(listener: UnixListener, app: Router, stopping: watch::Receiver<bool>) {
-    let app = app.layer(from_fn_with_state(Guard::Socket, check)).layer(from_fn(read_ahead));
-    let service = app.into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
-    if let Err(error) = served {
-        warn!(%error, "the socket broke");
-    }
-}
-
-async fn serve_tcp(
-    listener: Limited,
-    network: Network,
-    app: Router,
-    stopping: watch::Receiver<bool>,
-) {
-    let guard = Guard::Network(Arc::new(network));
-    let app = app.layer(from_fn_with_state(guard, check)).layer(from_fn(read_ahead));
-    let service = app.into_make_service_with_connect_info::<Peer>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stopped(stopping)).await;
-    if let Err(error) = served {
-        warn!(%error, "the listener broke");
-    }
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it the daemon.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
+/// The routes behind what a listener asks of requests.
+fn guarded(app: Router, guard: Guard) -> Router {
+    app.layer(from_fn_with_state(guard, check)).layer(from_fn(read_ahead))
 }
 
 fn cannot(what: &str, error: &std::io::Error) -> Refusal {

@@ -44,7 +44,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn read(mut stream: impl Read) -> Self {
+    pub fn read(mut stream: impl Read) -> Self {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let text = String::from_utf8(bytes).unwrap();
@@ -117,6 +117,7 @@ impl Daemon {
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
+            journal_kept: engine::JournalKept::default(),
         };
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };

@@ -1,23 +1,68 @@
-//! Leases of claims.
+//! Leases: claims for a limited time.
+//!
+//! While the daemon runs, a lease runs by the clock that never jumps (uptime, sleep included). What is stored is the time of
+//! day at which it expires; after a start, that is all that is known, so then it also ends when the clock of the day says so.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use model::{Claim, Code, Refusal};
+use model::{Claim, Code, Moment, Refusal};
+use uuid::Uuid;
 
 use super::Claims;
+use crate::lock::lock;
 use crate::store::{Durability, StoredClaim};
 
-/// When a lease that starts now expires, in seconds since 1970.
-pub fn from_now(lease: Duration) -> u64 {
-    now().saturating_add(lease.as_secs())
+/// When leases end, by uptime.
+#[derive(Default)]
+pub struct Deadlines {
+    by_claim: BTreeMap<Uuid, Deadline>,
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+#[derive(Clone, Copy)]
+struct Deadline {
+    /// The time of day that it was derived from, in seconds since 1970: another one means that the lease was renewed.
+    expires: u64,
+    uptime: Duration,
+    /// Whether the lease began in this process, so that its length is known.
+    whole: bool,
+}
+
+impl Deadlines {
+    fn begin(&mut self, claim: Uuid, expires: u64, lease: Duration, now: Moment) {
+        let uptime = now.uptime.saturating_add(lease);
+        self.by_claim.insert(claim, Deadline { expires, uptime, whole: true });
+    }
+
+    /// How long until the lease ends; zero where it is over.
+    fn left(&mut self, claim: Uuid, expires: u64, now: Moment) -> Duration {
+        let by_day = Duration::from_secs(expires.saturating_sub(now.unix));
+        let known = self.by_claim.get(&claim).filter(|deadline| deadline.expires == expires);
+        let deadline = known.copied().unwrap_or(Deadline {
+            expires,
+            uptime: now.uptime.saturating_add(by_day),
+            whole: false,
+        });
+        self.by_claim.insert(claim, deadline);
+        let left = deadline.uptime.saturating_sub(now.uptime);
+        if deadline.whole { left } else { left.min(by_day) }
+    }
+
+    fn keep(&mut self, claims: &[StoredClaim]) {
+        self.by_claim.retain(|id, _| claims.iter().any(|claim| claim.claim.id == *id));
+    }
 }
 
 impl Claims {
-    /// Renews the lease of a claim, starting now; with `None` the claim lasts until it is released.
+    /// Begins a lease now: when it expires, in seconds since 1970.
+    pub(super) fn begin_lease(&self, claim: Uuid, lease: Duration) -> u64 {
+        let now = self.hardware.host.now();
+        let expires = now.unix.saturating_add(lease.as_secs());
+        lock(&self.deadlines).begin(claim, expires, lease, now);
+        expires
+    }
+
+    /// Renews the lease of a claim, from now on; without one (`None`) the claim lasts until it is released.
     ///
     /// # Errors
     /// `not_found`.
@@ -26,29 +71,45 @@ impl Claims {
         let _turn = self.journal.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
-        claim.claim.expires = lease.map(from_now);
+        claim.claim.expires = lease.map(|lease| self.begin_lease(id, lease));
         self.store.write(Durability::Power, |tx| claim.update(tx))?;
         Ok(claim.claim)
     }
 
-    /// Releases the claims whose lease expired. Returns a refusal for each that could not be released, and the time
-    /// until the next lease expires.
+    /// Releases the claims whose lease expired. Returns why some could not be released, and how long until the next lease
+    /// expires.
     ///
     /// # Errors
     /// `state_unusable`.
     pub fn release_expired(&self) -> Result<(Vec<Refusal>, Option<Duration>), Refusal> {
-        Ok((self.release_overdue()?, self.next_expiry()?))
+        let (over, _) = self.leases()?;
+        Ok((self.release_overdue(&over)?, self.leases()?.1))
     }
 
-    /// Releases the claims whose lease expired, except those in use: an expired lease does not take a device from a
-    /// running machine.
-    fn release_overdue(&self) -> Result<Vec<Refusal>, Refusal> {
-        let mut kept = Vec::new();
-        for claim in self.store.read(StoredClaim::all)? {
-            let over = claim.claim.expires.is_some_and(|at| at <= now());
-            if !over || claim.is_orphan() {
-                continue;
+    /// The claims whose lease is over, and how long until the next one that is not.
+    fn leases(&self) -> Result<(Vec<StoredClaim>, Option<Duration>), Refusal> {
+        let claims = self.store.read(StoredClaim::all)?;
+        let now = self.hardware.host.now();
+        let mut deadlines = lock(&self.deadlines);
+        deadlines.keep(&claims);
+        let (mut over, mut next) = (Vec::new(), None);
+        for claim in claims.into_iter().filter(|claim| !claim.is_orphan()) {
+            let Some(expires) = claim.claim.expires else { continue };
+            let left = deadlines.left(claim.claim.id, expires, now);
+            if left.is_zero() {
+                over.push(claim);
+            } else {
+                next = Some(next.map_or(left, |next: Duration| next.min(left)));
             }
+        }
+        Ok((over, next))
+    }
+
+    /// Releases claims whose lease is over. One that is in use stays until it is not: a lease ends a reservation, it does not take
+    /// a device from a running machine.
+    fn release_overdue(&self, over: &[StoredClaim]) -> Result<Vec<Refusal>, Refusal> {
+        let mut kept = Vec::new();
+        for claim in over {
             tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "lease expired");
             match self.release(&claim.claim.id.to_string(), None) {
                 Ok(notes) => {
@@ -59,13 +120,5 @@ impl Claims {
             }
         }
         Ok(kept)
-    }
-
-    /// Time until the next lease expires.
-    fn next_expiry(&self) -> Result<Option<Duration>, Refusal> {
-        let claims = self.store.read(StoredClaim::all)?;
-        let own = claims.iter().filter(|claim| !claim.is_orphan());
-        let next = own.filter_map(|claim| claim.claim.expires).min();
-        Ok(next.map(|at| Duration::from_secs(at.saturating_sub(now()))))
     }
 }

@@ -37,6 +37,8 @@ pub struct Claims {
     vf_counts: Arc<VfCounts>,
     /// How many parts of a claim are prepared in parallel: each has its own worker process.
     at_once: Mutex<usize>,
+    /// When leases expire.
+    deadlines: Mutex<lease::Deadlines>,
     /// Claims whose devices are all restored, but whose record does not show that yet.
     restored: Mutex<BTreeSet<Uuid>>,
 }
@@ -49,8 +51,16 @@ impl Claims {
         marks: Arc<Marks>,
         vf_counts: Arc<VfCounts>,
     ) -> Self {
-        let (at_once, restored) = (Mutex::new(16), Mutex::default());
-        Self { store, journal, hardware, marks, vf_counts, at_once, restored }
+        Self {
+            store,
+            journal,
+            hardware,
+            marks,
+            vf_counts,
+            at_once: Mutex::new(16),
+            deadlines: Mutex::default(),
+            restored: Mutex::default(),
+        }
     }
 
     /// Limits how many parts of a claim are prepared in parallel: 16 by default. With 1, all steps run in the plan's

@@ -128,7 +128,7 @@ impl Claims {
         let terms = Terms {
             owner: request.owner.clone(),
             reason: request.reason.clone(),
-            expires: request.lease.map(super::lease::from_now),
+            expires: request.lease.map(|lease| self.begin_lease(id, lease)),
             wants: request.wants.clone(),
             alone: request.alone,
         };

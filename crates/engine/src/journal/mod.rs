@@ -19,10 +19,14 @@ pub use turns::{Turn, Turns};
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store};
-use crate::{JournalEvent, Observer, OperationKind, Outcome};
+use crate::{Config, JournalEvent, JournalKept, Observer, Operation, OperationKind, Outcome};
 
 /// How long to wait for the turn of a subject whose operation was left open.
 const TURN_WAIT: Duration = Duration::from_millis(500);
+
+/// The journal is pruned after so many operations, or so much time.
+const PRUNE_AFTER: u32 = 100;
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Ends operations that were left open. The journal itself cannot: other parts know how to finish or roll them back.
 pub trait CompletesOperations: Send + Sync {
@@ -49,6 +53,10 @@ pub struct Journal {
     journal_patience: Mutex<Duration>,
     /// Subjects whose operation ended on the host but is still recorded as open.
     left_open: Mutex<BTreeSet<Uuid>>,
+    /// Which ended operations stay.
+    kept: JournalKept,
+    /// How many operations ended since the last pruning, and when that was.
+    unpruned: Mutex<(u32, Option<Instant>)>,
     completer: OnceLock<Weak<dyn CompletesOperations>>,
     changes: Mutex<u64>,
     changed: Condvar,
@@ -61,7 +69,7 @@ impl Journal {
         store: Arc<Store>,
         host: Arc<dyn Host>,
         observer: Arc<dyn Observer>,
-        journal_patience: Duration,
+        config: &Config,
         host_lock: Box<dyn HostLock>,
     ) -> Result<Self, Refusal> {
         let boot = host.boot_id().map_err(|error| refusals::unreadable(&error))?;
@@ -73,8 +81,10 @@ impl Journal {
             turns: Turns::default(),
             allocation: Mutex::default(),
             patience: Mutex::new(Duration::from_secs(90)),
-            journal_patience: Mutex::new(journal_patience),
+            journal_patience: Mutex::new(config.journal_timeout),
             left_open: Mutex::default(),
+            kept: config.journal_kept,
+            unpruned: Mutex::default(),
             completer: OnceLock::new(),
             changes: Mutex::default(),
             changed: Condvar::new(),
@@ -222,6 +232,7 @@ impl Journal {
             lock(&self.left_open).insert(operation.subject);
             return Err(refusals::end_not_recorded(operation, &refusal));
         }
+        lock(&self.unpruned).0 += 1;
         self.reached(&JournalEvent::Closed {
             subject: operation.subject,
             operation: operation.kind,
@@ -229,5 +240,20 @@ impl Journal {
         });
         self.notify();
         Ok(())
+    }
+
+    /// Removes old operations, where enough ended since the last time or it is long ago. Each write is short.
+    pub fn prune(&self) -> Result<(), Refusal> {
+        {
+            let mut unpruned = lock(&self.unpruned);
+            let recent = unpruned.1.is_some_and(|at| at.elapsed() < PRUNE_EVERY);
+            if recent && unpruned.0 < PRUNE_AFTER {
+                return Ok(());
+            }
+            *unpruned = (0, Some(Instant::now()));
+        }
+        let kept = self.kept;
+        while self.store.write(Durability::Process, |tx| Operation::prune(tx, kept))? {}
+        self.store.keep_log_small()
     }
 }

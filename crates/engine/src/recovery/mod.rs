@@ -18,7 +18,7 @@ use crate::lock::lock;
 use crate::refusals::interrupted;
 use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, StoredInstance};
 use crate::vf_counts::VfCounts;
-use crate::{Operation, OperationKind, Outcome, RecoveryReport};
+use crate::{OperationKind, Outcome, RecoveryReport};
 
 /// Makes the host, the machines and the records agree again.
 pub struct Recovery {
@@ -77,7 +77,11 @@ impl Recovery {
         report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|note| {
             tracing::warn!("completed after a failed write to the journal: {note}");
         });
-        self.devices.quarantine_silent()
+        let lost = self.devices.quarantine_silent()?;
+        if let Err(refusal) = self.journal.prune() {
+            tracing::warn!("cannot prune the journal: {}", refusal.message);
+        }
+        Ok(lost)
     }
 
     /// Recovers after a start. It can be interrupted anywhere: the next recovery continues.
@@ -96,7 +100,7 @@ impl Recovery {
         self.vf_counts.restore_all(&mut report)?;
         self.compare(&mut report)?;
         report.notes.extend(self.images.recover()?);
-        self.store.write(Durability::Process, |tx| Operation::prune(tx))?;
+        self.journal.prune()?;
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }

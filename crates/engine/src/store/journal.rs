@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{Address, Step};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{json, optional_text, run, text, to_json, word};
-use crate::{Action, Operation, OperationKind, OperationStep, Outcome, StepState};
+use crate::{Action, JournalKept, Operation, OperationKind, OperationStep, Outcome, StepState};
 
 /// An operation that is running, or was when the daemon died.
 #[derive(Clone, Debug)]
@@ -39,9 +39,8 @@ pub struct Recorded {
 /// Steps whose effect may be on the host: those of [`StepState::is_outstanding`].
 const OUTSTANDING: &str = "state IN ('intended', 'done', 'failed') AND restoring = 0";
 
-/// How many of the latest operations are kept at most, and for how long.
-const KEPT_OPERATIONS: u32 = 10_000;
-const KEPT_DAYS: u32 = 30;
+/// How many operations are removed in one write at most: it must not keep others waiting.
+const AT_ONCE: u32 = 500;
 
 impl OpenOperation {
     /// Opens an operation. An older one on the subject that is still open is closed as failed, because its end could
@@ -298,20 +297,26 @@ impl Recorded {
 }
 
 impl Operation {
-    /// Deletes operations that are too old or too many, except those that a claim still needs for its rollback.
-    pub(crate) fn prune(from: &Connection) -> rusqlite::Result<()> {
-        run(
+    /// Removes operations that ended too long ago, or too long before the latest, a few hundred at a time; whether there may be
+    /// more. Those stay that a claim, or a VF count that failed, still needs for its undo.
+    pub(crate) fn prune(from: &Connection, kept: JournalKept) -> rusqlite::Result<bool> {
+        let oldest = Timestamp::now() - SignedDuration::from_hours(24 * i64::from(kept.days));
+        let removed = run(
             from,
             &format!(
-                "DELETE FROM operations WHERE state <> 'open'
-                 AND (ended_at < date('now', '-{KEPT_DAYS} days')
-                      OR id <= (SELECT id FROM operations ORDER BY id DESC LIMIT 1 OFFSET {KEPT_OPERATIONS}))
-                 AND id NOT IN (SELECT operation FROM steps
-                                WHERE claim IN (SELECT id FROM claims) AND {OUTSTANDING})"
+                "DELETE FROM operations WHERE id IN (
+                     SELECT id FROM operations AS old WHERE state <> 'open'
+                     AND (ended_at < ?1
+                          OR id <= (SELECT id FROM operations ORDER BY id DESC LIMIT 1 OFFSET ?2))
+                     AND NOT EXISTS (
+                         SELECT 1 FROM steps WHERE operation = old.id AND {OUTSTANDING}
+                         AND (claim IN (SELECT id FROM claims)
+                              OR (old.kind = 'vf-count' AND old.state = 'failed')))
+                     ORDER BY id LIMIT {AT_ONCE})"
             ),
-            [],
-        )
-        .map(drop)
+            params![oldest.to_string(), kept.operations],
+        )?;
+        Ok(removed >= AT_ONCE as usize)
     }
 
     /// The latest operations with their steps, latest first.

@@ -1,5 +1,6 @@
 //! The store: one SQLite file, one writer.
 
+pub mod backup;
 mod claims;
 mod devices;
 mod failure;
@@ -39,6 +40,9 @@ use crate::lock::lock;
 use failure::{broken, is_transient, unusable};
 use lock::StoreLock;
 
+/// The file in the state directory.
+const NAME: &str = "state.db";
+
 /// What a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -53,6 +57,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long to wait before a failed write is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A log of this size, in bytes, has a reader that keeps it from being truncated.
+const LARGE_LOG: u64 = 64 << 20;
 
 /// Size of the cache of prepared statements: enough for all of the store's.
 const CACHED_STATEMENTS: usize = 128;
@@ -102,7 +109,7 @@ impl Store {
         std::fs::create_dir_all(state_dir)
             .map_err(|error| unusable(state_dir, &format!("it cannot be created: {error}")))?;
         let lock = StoreLock::take(state_dir)?;
-        let path = state_dir.join("state.db");
+        let path = state_dir.join(NAME);
         let mut connection = Connection::open(&path).map_err(|error| broken(&path, &error))?;
         // Command lines and labels are private; SQLite creates its other files with the same mode.
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))
@@ -201,6 +208,35 @@ impl Store {
         }
     }
 
+    /// Checkpoints and truncates the log, unless a reader still needs it. Warns about a log that stays large.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn keep_log_small(&self) -> Result<(), Refusal> {
+        {
+            let writer = self.connection();
+            // With a reader in the way, it does what it can.
+            let emptied =
+                writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if let Err(error) = emptied
+                && !is_transient(&error)
+            {
+                return Err(broken(&self.path, &error));
+            }
+        }
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let size = std::fs::metadata(&log).map_or(0, |log| log.len());
+        if size > LARGE_LOG {
+            let path = self.path.display();
+            tracing::warn!(
+                "{path}-wal has {} MiB: another process reads {path} without end; `fuser -v {path}` names it, end it",
+                size >> 20
+            );
+        }
+        Ok(())
+    }
+
     fn commit<T>(
         &self,
         durability: Durability,
@@ -245,11 +281,9 @@ fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
     ))
 }
 
-/// Checks the file and migrates it to the current version.
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
+/// Checks the file, and returns its version.
+fn check(connection: &Connection, path: &Path) -> Result<usize, Refusal> {
     let failed = |error: rusqlite::Error| broken(path, &error);
-    // Another process may be checkpointing its log.
-    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     let check: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if check != "ok" {
@@ -257,9 +291,11 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     }
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
-    if version > schema::MIGRATIONS.len() {
-        let ours = schema::MIGRATIONS.len();
+    let Ok(version) = usize::try_from(version) else {
+        return Err(unusable(path, &format!("it is damaged: its format is {version}")));
+    };
+    let ours = schema::MIGRATIONS.len();
+    if version > ours {
         return Err(Refusal::new(
             Code::StateUnusable,
             format!(
@@ -269,6 +305,15 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
             "install that version again; no device was changed",
         ));
     }
+    Ok(version)
+}
+
+/// Checks the file and migrates it to the current version.
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
+    let failed = |error: rusqlite::Error| broken(path, &error);
+    // Another process may be checkpointing its log.
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    let version = check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;

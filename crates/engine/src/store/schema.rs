@@ -134,3 +134,27 @@ CREATE TABLE identity (
 INSERT INTO identity VALUES (lower(hex(randomblob(16))));
 ",
 ];
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::MIGRATIONS;
+
+    /// A migration that was released must never change: files that it was applied to would differ from others of the same
+    /// version. Append a new one, and its name here.
+    const FROZEN: [&str; 3] = [
+        "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
+        "e35e2481-d78c-52ae-933b-13ca2250bdb1",
+        "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
+    ];
+
+    #[test]
+    fn migrations_are_frozen() {
+        let names: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|migration| Uuid::new_v5(&Uuid::NAMESPACE_OID, migration.as_bytes()).to_string())
+            .collect();
+        assert_eq!(names, FROZEN);
+    }
+}

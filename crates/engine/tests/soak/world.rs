@@ -167,6 +167,7 @@ impl World {
             machine_uids: 200_000..200_010,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
+            journal_kept: engine::JournalKept::default(),
         };
         let until = Instant::now() + Duration::from_secs(10);
         let engine = loop {

@@ -85,6 +85,7 @@ impl Rig {
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,
+            journal_kept: engine::JournalKept::default(),
         }
     }
 

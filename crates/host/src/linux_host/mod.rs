@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, NodeAccess, Observed, Step, VfSettings,
+    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
+    VfSettings,
 };
 use rustix::fd::OwnedFd;
+use rustix::time::ClockId;
 
 use crate::device_lock::{Locks, Turn, lock_name};
 use crate::holders::Groups;
@@ -282,6 +284,18 @@ impl Host for LinuxHost {
 
     fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {
         self.add_detail(inventory, addresses, Depth::Partitions);
+    }
+
+    fn now(&self) -> Moment {
+        let seconds = |clock| rustix::time::clock_gettime(clock);
+        let (unix, uptime) = (seconds(ClockId::Realtime), seconds(ClockId::Boottime));
+        Moment {
+            unix: u64::try_from(unix.tv_sec).unwrap_or_default(),
+            uptime: Duration::new(
+                u64::try_from(uptime.tv_sec).unwrap_or_default(),
+                u32::try_from(uptime.tv_nsec).unwrap_or_default(),
+            ),
+        }
     }
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {

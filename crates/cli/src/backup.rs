@@ -1,0 +1,88 @@
+//! `handover backup` and `handover restore`: copies of Handover's state.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use model::{Code, Host as _, HostLockError, Refusal};
+
+use crate::failure::{Done, Failure};
+use crate::{output, this_host};
+
+/// Back up Handover's state to a new file
+///
+/// Claims, registrations, instances and the journal, as they are at one moment. The daemon can go on working. Images and the disks of
+/// machines are not part of it: they are files below the state directory.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The new file
+    file: PathBuf,
+
+    /// Where the state is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
+    state_dir: PathBuf,
+}
+
+/// Restore Handover's state from a backup; stop the daemon first
+///
+/// The state that is replaced is kept beside it, as state.db.replaced. Devices that were claimed after the backup are not returned:
+/// `handover return --all` does that.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The backup
+    file: PathBuf,
+
+    /// Where the state is
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
+    state_dir: PathBuf,
+
+    /// Where locks are
+    #[arg(long, value_name = "DIR", default_value = "/run/handover")]
+    run_dir: PathBuf,
+
+    /// The root of sysfs, procfs and devfs
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+impl Backup {
+    pub fn run(self) -> Done {
+        let shown = self.file.display().to_string();
+        engine::backup(&self.state_dir, &self.file)
+            .map_err(Failure::to(format!("back up to {shown}")))?;
+        output::line(&format!("Backed up to {shown}."))
+    }
+}
+
+impl Restore {
+    pub fn run(self) -> Done {
+        let shown = self.file.display().to_string();
+        let kept = self.restore().map_err(Failure::to(format!("restore {shown}")))?;
+        let kept = kept.map(|kept| format!(" What was there is {} now.", kept.display()));
+        output::line(&format!(
+            "Restored {shown}.{}\nStart the daemon; then `handover return --all` returns devices that no claim has.",
+            kept.unwrap_or_default()
+        ))
+    }
+
+    fn restore(&self) -> Result<Option<PathBuf>, Refusal> {
+        let host = this_host::host(&self.root, &self.run_dir)?;
+        let _lock =
+            host.lock_host(&self.state_dir).map_err(|error| locked(&error, &self.state_dir))?;
+        engine::restore(&self.state_dir, &self.file)
+    }
+}
+
+fn locked(error: &HostLockError, state_dir: &Path) -> Refusal {
+    match error {
+        HostLockError::Held(_) => Refusal::new(
+            Code::StateLocked,
+            error.to_string(),
+            "stop it first: systemctl stop handover",
+        ),
+        HostLockError::Host(_) => Refusal::new(
+            Code::Internal,
+            format!("cannot lock the host for {}: {error}", state_dir.display()),
+            "run as root",
+        ),
+    }
+}

@@ -1,0 +1,204 @@
+//! Connections: how many there may be, how long they may say nothing, and who has to leave first.
+//!
+//! A connection by TCP is a stranger until a request on it was admitted. Strangers have few places, and the oldest leaves
+//! when they are all taken: those who connect and say nothing keep no one out.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::rest::guard::{Admitted, Peer};
+
+/// How many connections there may be on each listener; more wait in the kernel's queue.
+const MOST: usize = 256;
+
+/// How many of those by TCP may be strangers'.
+const MOST_STRANGERS: usize = 64;
+
+/// How long to wait after a connection could not be accepted: mostly for want of file descriptors.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a connection may be idle, and how long the headers of a request may take.
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// Raises the limit of open files to the highest that is allowed. What is started from here has the same limit.
+pub fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// A connection that was accepted: who is at the other end, and the place of a stranger.
+type Accepted<S> = io::Result<(S, Peer, Option<Arc<Place>>)>;
+
+/// A listener.
+pub trait Listener: Send + 'static {
+    /// Its connections.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection. It can be dropped and asked again.
+    fn accept(&self) -> impl Future<Output = Accepted<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> Accepted<UnixStream> {
+        let (stream, _) = Self::accept(self).await?;
+        let peer = stream.peer_cred().map_or(Peer::Unknown, |credentials| Peer::Process {
+            uid: credentials.uid(),
+            pid: credentials.pid(),
+        });
+        Ok((stream, peer, None))
+    }
+}
+
+/// A listener by TCP, where a token is needed.
+pub struct Network {
+    listener: TcpListener,
+    strangers: Strangers,
+}
+
+impl Network {
+    pub fn new(listener: TcpListener) -> Self {
+        Self { listener, strangers: Strangers::default() }
+    }
+}
+
+impl Listener for Network {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> Accepted<TcpStream> {
+        let (stream, address) = self.listener.accept().await?;
+        Ok((stream, Peer::Network(address), Some(self.strangers.let_in())))
+    }
+}
+
+/// Serves until the daemon stops and what is under way has ended.
+pub async fn serve(listener: impl Listener, app: Router, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(MOST));
+    let mut connections = JoinSet::new();
+    loop {
+        // It fails only where the semaphore is closed, and it never is.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        };
+        match accepted {
+            Ok((stream, peer, stranger)) => {
+                let served = connection(stream, peer, stranger, app.clone(), stopping.clone());
+                connections.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    connections.join_all().await;
+}
+
+/// Serves one connection to its end.
+async fn connection<S>(
+    stream: S,
+    peer: Peer,
+    place: Option<Arc<Place>>,
+    app: Router,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let app = TowerToHyperService::new(app);
+    let admitted = place.as_ref().map(|place| place.admitted.clone());
+    let app = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer.clone()));
+        if let Some(admitted) = &admitted {
+            request.extensions_mut().insert(admitted.clone());
+        }
+        app.call(request)
+    });
+    let mut http = http1::Builder::new();
+    // A client may close its side after a whole request, and still wants the answer.
+    http.half_close(true).timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), app));
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%error, "a connection broke");
+                }
+                return;
+            }
+            _ = stopping.wait_for(|stopping| *stopping), if !ending => {
+                ending = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = sent_away(place.as_deref()) => {
+                debug!("a connection without a token made room for another");
+                return;
+            }
+        }
+    }
+}
+
+/// The connections by TCP on which no request was admitted yet, the oldest first.
+#[derive(Default)]
+struct Strangers {
+    all: Mutex<VecDeque<Arc<Place>>>,
+}
+
+/// What a stranger has until a request is admitted.
+#[derive(Default)]
+pub struct Place {
+    admitted: Admitted,
+    sent_away: Notify,
+}
+
+impl Strangers {
+    /// A place for one more; the oldest leaves where all are taken.
+    fn let_in(&self) -> Arc<Place> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only this list has those that ended.
+        all.retain(|place| !place.admitted.is_admitted() && Arc::strong_count(place) > 1);
+        if all.len() >= MOST_STRANGERS
+            && let Some(oldest) = all.pop_front()
+        {
+            oldest.sent_away.notify_one();
+        }
+        let place = Arc::<Place>::default();
+        all.push_back(place.clone());
+        place
+    }
+}
+
+/// Waits until the connection has to leave for another stranger.
+async fn sent_away(place: Option<&Place>) {
+    match place {
+        Some(place) => place.sent_away.notified().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,59 @@
+//! The unit: as closed as a daemon that binds drivers can be, and installed with all that it names.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn the_unit_is_less_exposed_than_medium() {
+    let unit = tree().join("packaging/handover.service");
+    let analyzed = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true", "--threshold=50"])
+        .arg(&unit)
+        .output();
+    let Ok(analyzed) = analyzed else {
+        println!("SKIPPED: there is no systemd-analyze here");
+        return;
+    };
+    let text = String::from_utf8_lossy(&analyzed.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(analyzed.status.success(), "{last}\n{}", String::from_utf8_lossy(&analyzed.stderr));
+}
+
+#[test]
+fn what_is_installed_is_what_the_unit_names() {
+    let place = tempfile::tempdir().unwrap();
+    let script = std::fs::read_to_string(tree().join("scripts/install")).unwrap();
+    // The executable is a stand-in that writes one page: building the real one for release takes minutes.
+    let fake = place.path().join("target/release/handover");
+    std::fs::create_dir_all(fake.parent().unwrap()).unwrap();
+    std::fs::write(&fake, "#!/bin/sh\n[ $1 != man ] || echo page >$2/handover.1\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&fake, mode).unwrap();
+    std::fs::create_dir_all(place.path().join("scripts")).unwrap();
+    std::fs::write(place.path().join("scripts/install"), script).unwrap();
+    let packaging = place.path().join("packaging");
+    std::fs::create_dir_all(&packaging).unwrap();
+    for file in ["handover.service", "handover.sysusers"] {
+        std::fs::copy(tree().join("packaging").join(file), packaging.join(file)).unwrap();
+    }
+    let root = place.path().join("root");
+    let installed = Command::new("bash")
+        .arg(place.path().join("scripts/install"))
+        .env("DESTDIR", &root)
+        .env("PREFIX", "/opt/handover")
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let prefix = root.join("opt/handover");
+    for file in ["bin/handover", "share/man/man1/handover.1", "lib/sysusers.d/handover.conf"] {
+        assert!(prefix.join(file).exists(), "{file}");
+    }
+    let unit = std::fs::read_to_string(prefix.join("lib/systemd/system/handover.service")).unwrap();
+    assert!(unit.contains("ExecStart=/opt/handover/bin/handover serve\n"), "{unit}");
+    assert!(unit.contains("Documentation=man:handover(1)"));
+}

@@ -198,28 +198,28 @@ pub struct Report {
     pub restored: Vec<String>,
     /// Instances whose machines were found running and are managed again.
     pub adopted: Vec<String>,
-    /// What was left alone or could not be done, for a person.
+    /// What was left alone or failed, and needs manual attention.
     pub notes: Vec<String>,
 }
 
-/// What is brought back to its own drivers.
+/// Which devices to return to their native drivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
-pub struct RecoverDevices {
-    /// Addresses; all that is on vfio and nobody's, where there are none.
+pub struct ReturnDevices {
+    /// Addresses; empty: all unclaimed devices on a vfio driver.
     pub addresses: Vec<String>,
 }
 
-/// A device that was to be brought back, and how it is now.
+/// What became of a device that was to be returned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RecoveredDevice {
+pub struct ReturnedDevice {
     /// Its address.
     pub pci_address: String,
     /// `well`, `restored` or `left`.
     pub outcome: String,
-    /// Why it was left, and what to do.
+    /// Why it was left alone, and what to do.
     pub reason: Option<String>,
     /// The driver that it has now.
     pub driver: Option<String>,

@@ -1,4 +1,4 @@
-//! Reserving for the next boot on a made-up host: the files, what is printed, and what the boot makes of it.
+//! `handover boot-list` on a made-up host: the files, what is printed, and what the boot script does with them.
 #![allow(clippy::unwrap_used)]
 
 mod hosts;
@@ -13,15 +13,15 @@ use snapbox::{assert_data_eq, file};
 
 const GPU: &str = "0000:02:00.0";
 
-fn reserve(host: &Host, arguments: &[&str]) -> Output {
+fn boot_list(host: &Host, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.arg("reserve").args(arguments).arg("--root").arg(host.path());
+    command.arg("boot-list").args(arguments).arg("--root").arg(host.path());
     command.output().unwrap()
 }
 
 /// What is printed, without where the host is.
 fn said(host: &Host, arguments: &[&str]) -> String {
-    let output = reserve(host, arguments);
+    let output = boot_list(host, arguments);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.replace(&host.path().display().to_string(), "/host")
@@ -29,7 +29,7 @@ fn said(host: &Host, arguments: &[&str]) -> String {
 
 /// Why it is refused, and with which exit status.
 fn refused(host: &Host, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = reserve(host, arguments);
+    let output = boot_list(host, arguments);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -52,7 +52,7 @@ fn files(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_gpu_is_reserved_with_all_that_goes_with_it_and_no_longer() {
+fn a_gpu_is_added_with_its_iommu_group_and_removed() {
     let host = hosts::debian_with_gpu();
     let before = files(&host.path().join("etc"));
     let mut told = String::new();
@@ -70,9 +70,9 @@ fn a_gpu_is_reserved_with_all_that_goes_with_it_and_no_longer() {
             assert_eq!(files(&host.path().join("etc")), before);
         }
         told +=
-            &format!("$ handover reserve {}\n{}\n", arguments.join(" "), said(&host, arguments));
+            &format!("$ handover boot-list {}\n{}\n", arguments.join(" "), said(&host, arguments));
     }
-    assert_data_eq!(told, file!["reserve/debian.txt"].raw());
+    assert_data_eq!(told, file!["boot_list/debian.txt"].raw());
     assert_eq!(files(&host.path().join("etc")), before, "all of it is gone");
     assert!(!host.path().join("etc/handover").exists());
 }
@@ -116,7 +116,7 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
-fn what_cannot_be_reserved_is_refused() {
+fn what_cannot_be_added_is_refused() {
     let host = hosts::debian_with_gpu();
     let before = files(&host.path().join("etc"));
     let (status, why) = refused(&host, &["0000:7f:00.0"]);
@@ -183,5 +183,5 @@ fn at_the_boot_only_what_still_is_the_same_is_taken() {
     host.file(&format!("{own}/driver_override"), "(null)\n");
     assert!(boot(&host).status.success());
     assert_eq!(read(&format!("{own}/driver_override")), "(null)\n");
-    assert!(said(&host, &["--list"]).contains("another device is there (10de:1af4)"));
+    assert!(said(&host, &["--list"]).contains("another device at this address (10de:1af4)"));
 }

@@ -59,6 +59,20 @@ fn completions_and_manual_pages_are_made() {
 }
 
 #[test]
+fn old_spellings_of_commands_still_work() {
+    for (old, new) in [("recover", "return"), ("reserve", "boot-list")] {
+        let (old, new) = (handover(&[old, "--help"]), handover(&[new, "--help"]));
+        assert!(old.status.success() && !new.stdout.is_empty(), "{old:?}");
+        assert_eq!(old.stdout, new.stdout);
+    }
+    let root = tempfile::tempdir().unwrap();
+    let list = ["--list", "--root", root.path().to_str().unwrap()];
+    let run = |command| handover(&[&[command], &list[..]].concat());
+    let (old, new) = (run("reserve"), run("boot-list"));
+    assert_eq!((old.status, old.stdout), (new.status, new.stdout));
+}
+
+#[test]
 fn the_arguments_are_consistent() {
     cli::command().debug_assert();
 }

@@ -240,6 +240,21 @@ fn the_console_is_read_as_json_strings() {
 }
 
 #[test]
+fn devices_are_returned_by_the_new_path_and_the_old() {
+    let daemon = Daemon::start();
+    let before = daemon.snapshot();
+    let body = json!({ "addresses": [NIC] });
+    let returned = daemon.post("/return", &body).expect(200);
+    assert_eq!(
+        (&returned[0]["pci_address"], &returned[0]["outcome"]),
+        (&json!(NIC), &json!("well"))
+    );
+    assert_eq!(daemon.post("/recover", &body).expect(200), returned);
+    assert_eq!(daemon.snapshot(), before);
+    assert!(daemon.get("/openapi.json").expect(200)["paths"]["/recover"].is_null());
+}
+
+#[test]
 fn the_openapi_document_is_the_one_in_git() {
     let daemon = Daemon::start();
     let document = daemon.get("/openapi.json").expect(200);

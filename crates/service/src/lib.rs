@@ -12,7 +12,7 @@ pub mod images;
 pub mod instances;
 mod open;
 pub mod pods;
-pub mod recovery;
+pub mod reconcile;
 pub mod refusals;
 pub mod render;
 pub mod sriov;

@@ -107,7 +107,7 @@ fn a_second_daemon(host: &Host) {
     let far = format!("pid {pid} in another PID namespace");
     refused(&container("handover serve"), &[&far]);
     // Without a daemon that it could ask, the command line would do it by itself.
-    refused(&container("handover recover --all"), &[&far]);
+    refused(&container("handover return --all"), &[&far]);
     refused(&container(&format!("handover sriov set {NIC} 0")), &[&far]);
     let near = format!("pid {pid},");
     refused(

@@ -111,7 +111,9 @@ pub fn router(face: Face) -> Router {
         .route("/pods", post(pods::create))
         .route("/sriov", get(sriov::list))
         .route("/sriov/{key}", post(sriov::set))
-        .route("/recover", post(reconcile::devices))
+        .route("/return", post(reconcile::return_devices))
+        // The old spelling, undocumented.
+        .route("/recover", post(reconcile::return_devices))
         .route("/reconcile", get(reconcile::last).post(reconcile::again))
         .route("/events", get(events::stream))
         .route("/devices", get(devices::list).post(devices::create))

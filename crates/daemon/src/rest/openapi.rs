@@ -18,7 +18,7 @@ use super::{
     paths(
         host::health, host::resources, host::capabilities, host::inventory, examined::topology, examined::doctor, events::stream,
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
-        pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::devices,
+        pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,

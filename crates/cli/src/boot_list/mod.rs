@@ -18,9 +18,9 @@ use crate::source::Source;
 
 /// List, add or remove the devices that vfio-pci takes at each boot
 ///
-/// A device's IOMMU group and companions are added with it. At boot the initial ramdisk binds them to vfio-pci before any
-/// other driver is loaded, if the vendor and device ids at the address are still the same. A change takes effect after
-/// the initial ramdisk is rebuilt (--rebuild) and the host is rebooted.
+/// A device's IOMMU group and companions are added with it. At boot the initial ramdisk binds them to vfio-pci before
+/// any other driver is loaded, if the vendor and device ids at the address are still the same. A change takes effect
+/// after the initial ramdisk is rebuilt (--rebuild) and the host is rebooted.
 #[derive(Debug, Args)]
 pub struct BootList {
     /// Addresses, as `handover ls` prints them

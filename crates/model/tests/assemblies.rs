@@ -243,13 +243,13 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     mark 0000:01:00.0 as claimed
     mark 0000:01:00.1 as claimed
     set power control of 0000:01:00.0 to on
-    reserve 0000:01:00.0 for vfio-pci
-    take 0000:01:00.0 from nouveau
+    set driver_override of 0000:01:00.0 to vfio-pci
+    unbind 0000:01:00.0 from nouveau
     bind 0000:01:00.0 to vfio-pci
     set power control of 0000:01:00.0 to on
     set power control of 0000:01:00.1 to on
-    reserve 0000:01:00.1 for vfio-pci
-    take 0000:01:00.1 from snd_hda_intel
+    set driver_override of 0000:01:00.1 to vfio-pci
+    unbind 0000:01:00.1 from snd_hda_intel
     bind 0000:01:00.1 to vfio-pci
     set power control of 0000:01:00.1 to on
     let uid 1900000000 open IOMMU group 1
@@ -258,16 +258,16 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     insta::assert_snapshot!(words(&restoring(&steps)), @r"
     let uid 0 open IOMMU group 2
     let uid 0 open IOMMU group 1
-    clear the reservation of 0000:01:00.1
-    take 0000:01:00.1 from vfio-pci
-    give 0000:01:00.1 back to snd_hda_intel
+    clear driver_override of 0000:01:00.1
+    unbind 0000:01:00.1 from vfio-pci
+    return 0000:01:00.1 to snd_hda_intel
     set power control of 0000:01:00.1 to auto
-    take the mark of 0000:01:00.1 away
-    clear the reservation of 0000:01:00.0
-    take 0000:01:00.0 from vfio-pci
-    give 0000:01:00.0 back to nouveau
+    remove the mark of 0000:01:00.1
+    clear driver_override of 0000:01:00.0
+    unbind 0000:01:00.0 from vfio-pci
+    return 0000:01:00.0 to nouveau
     set power control of 0000:01:00.0 to auto
-    take the mark of 0000:01:00.0 away
+    remove the mark of 0000:01:00.0
     ");
 }
 

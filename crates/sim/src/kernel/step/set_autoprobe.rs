@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::told;
 use crate::kernel::{EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EIO];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, to: bool) -> Observed {

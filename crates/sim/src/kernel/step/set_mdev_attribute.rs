@@ -7,7 +7,7 @@ use super::of_function;
 use crate::kernel::compare::told;
 use crate::kernel::{EINVAL, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EINVAL];
 
 pub(super) const MISSING: &str = "no such mediated device";

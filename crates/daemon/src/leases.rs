@@ -1,4 +1,4 @@
-//! Leases that end: a task that sleeps until the next one is over.
+//! Expiring leases: a task that sleeps until the next lease expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use engine::Engine;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-/// A claim whose lease expired and that is still in use is looked at again so often.
+/// The interval of retrying to release an expired claim that is still in use.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Releases claims when their leases are over, until the process ends. `changed` is told when there may be an earlier one.
+/// Releases claims when their leases expire, until the process ends. `changed` signals that an earlier lease may exist.
 pub async fn watch(engine: Engine, changed: Arc<Notify>) {
     loop {
         let asked = engine.clone();
@@ -22,13 +22,13 @@ pub async fn watch(engine: Engine, changed: Arc<Notify>) {
                 if kept.is_empty() { next } else { Some(AGAIN) }
             }
             Ok(Err(refusal)) => {
-                error!("leases cannot be looked at: {}", refusal.message);
+                error!("cannot read the leases: {}", refusal.message);
                 Some(AGAIN)
             }
             Err(_) => return,
         };
         match next {
-            // A second more, for the clock is read in whole seconds.
+            // A second more, since the clock is read in whole seconds.
             Some(next) => {
                 let _ =
                     tokio::time::timeout(next + Duration::from_secs(1), changed.notified()).await;

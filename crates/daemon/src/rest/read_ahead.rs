@@ -1,7 +1,7 @@
-//! Small bodies are read before anything is answered.
+//! Reads small bodies before answering.
 //!
-//! A refusal that leaves a body unread ends the connection, and a client that is still writing may then see the end of the
-//! connection in place of the answer (RFC 9112, section 9.6).
+//! A refusal that leaves a body unread closes the connection, and a client that is still writing may then see a closed
+//! connection instead of the answer (RFC 9112, section 9.6).
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Problem;
 
-/// The longest body that is read ahead; longer ones are streamed to whoever wants them.
+/// The longest body that is read ahead; longer ones are streamed.
 const SMALL: usize = 64 << 10;
 
 /// Reads a small body whole, then passes the request on.
@@ -24,8 +24,8 @@ pub async fn read_ahead(request: Request, next: Next) -> Response {
         match to_bytes(body, SMALL).await {
             Ok(bytes) => Body::from(bytes),
             Err(error) => {
-                let problem = format!("the request broke off: {error}");
-                return Problem::invalid(problem, "send it again").into_response();
+                let problem = format!("the request was interrupted: {error}");
+                return Problem::invalid(problem, "retry").into_response();
             }
         }
     } else {

@@ -1,5 +1,5 @@
-//! How many may be connected: strangers who connect by TCP and say nothing must not use up the file descriptors that the
-//! unix socket, the devices and the journal need.
+//! Limits TCP connections: idle clients must not use up the file descriptors that the unix socket, the devices and the
+//! journal need.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,25 +17,25 @@ use tracing::warn;
 
 use crate::rest::guard::Peer;
 
-/// How many connections there may be by TCP; more wait in the kernel's queue.
+/// The maximum number of TCP connections; more wait in the kernel's queue.
 const MOST: usize = 256;
 
-/// Raises the limit of open files to the highest that is allowed. What is started from here has the same limit.
+/// Raises the limit of open files to the hard limit. Child processes inherit it.
 pub fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        warn!(%error, "the limit of open files stays");
+        warn!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// A listener that lets only so many in at once.
+/// A listener with a limit of concurrent connections.
 pub struct Limited {
     inner: TcpListener,
     places: Arc<Semaphore>,
 }
 
 impl Limited {
-    /// The same listener with a limit.
+    /// Adds the limit to a listener.
     pub fn new(inner: TcpListener) -> Self {
         Self { inner, places: Arc::new(Semaphore::new(MOST)) }
     }
@@ -46,7 +46,7 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Placed, SocketAddr) {
-        // It fails only where the semaphore is closed, which nobody does.
+        // Fails only if the semaphore is closed, which never happens.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.inner).await;
         (Placed { stream, _place: place }, address)
@@ -63,7 +63,7 @@ impl Connected<IncomingStream<'_, Limited>> for Peer {
     }
 }
 
-/// A connection that has a place, and frees it at its end.
+/// A connection that counts against the limit until it is dropped.
 pub struct Placed {
     stream: TcpStream,
     _place: Option<OwnedSemaphorePermit>,

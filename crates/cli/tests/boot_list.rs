@@ -19,7 +19,7 @@ fn boot_list(host: &Host, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// What is printed, without where the host is.
+/// The output, without the host's path.
 fn said(host: &Host, arguments: &[&str]) -> String {
     let output = boot_list(host, arguments);
     assert!(output.status.success(), "{output:?}");
@@ -27,7 +27,7 @@ fn said(host: &Host, arguments: &[&str]) -> String {
     text.replace(&host.path().display().to_string(), "/host")
 }
 
-/// Why it is refused, and with which exit status.
+/// The error of a refused command, with its exit status.
 fn refused(host: &Host, arguments: &[&str]) -> (Option<i32>, String) {
     let output = boot_list(host, arguments);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -99,7 +99,7 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
     assert!(why.contains(hook) && why.contains("not Handover's"), "{why}");
     assert!(!host.path().join("etc/handover").exists(), "nothing is written then");
     fs::remove_file(host.path().join(hook)).unwrap();
-    // A person's own lines in the list stay, in both directions.
+    // Lines that a person added stay, on adding and on removing.
     host.file(
         "etc/handover/reserve",
         "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n",
@@ -109,7 +109,7 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
     let list = || fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
     assert_eq!(list(), "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n");
     assert!(host.path().join(hook).exists(), "another device is still reserved");
-    // What is not there any more can be taken out all the same.
+    // An absent device can still be removed.
     said(&host, &["0000:7f:00.0", "--remove"]);
     assert_eq!(list(), "# the card in the lower slot\n");
     assert!(!host.path().join(hook).exists());
@@ -130,7 +130,7 @@ fn what_cannot_be_added_is_refused() {
     assert!(why.contains("initial ramdisk"), "{why}");
 }
 
-/// The boot's script, run on the host's own tree, with a `modprobe` that only says that it was called.
+/// Runs the boot script on the host's tree, with a `modprobe` that only records its calls.
 fn boot(host: &Host) -> Output {
     let bin = host.path().join("stubs");
     fs::create_dir_all(&bin).unwrap();
@@ -178,7 +178,7 @@ fn at_the_boot_only_what_still_is_the_same_is_taken() {
     let read = |path: &str| fs::read_to_string(host.path().join(path)).unwrap();
     assert_eq!(read(&format!("{own}/driver_override")), "vfio-pci\n");
     assert!(read("stubs/called").lines().all(|line| line == "vfio-pci"));
-    // Another card is there at the next boot.
+    // At the next boot another card has this address.
     host.file(&format!("{own}/device"), "0x1af4\n");
     host.file(&format!("{own}/driver_override"), "(null)\n");
     assert!(boot(&host).status.success());

@@ -1,5 +1,4 @@
-//! What the command line says of itself: the help of each command is a file in git (`UPDATE=1` writes them), and
-//! completions and manual pages can be made.
+//! Help, completions and manual pages. The help of each command is a golden file (`UPDATE=1` writes them).
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ fn the_help_is_the_one_in_git() {
     let update = std::env::var_os("UPDATE").is_some();
     for (path, help) in &found {
         let file = folder.join(format!("{}.txt", path.replace(' ', "-")));
-        // What the environment sets differs from machine to machine.
+        // Trims lines, since clap pads them.
         let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         if update {
             std::fs::write(&file, &help).unwrap();

@@ -106,7 +106,10 @@ impl BootList {
         let (functions, wanted) = self.wanted(&host, &list)?;
         let changes = boot_list::changes(root, tool, &wanted).map_err(conflict)?;
         if !self.dry_run {
-            changes.iter().try_for_each(|change| boot_list::make(root, change)).map_err(refused)?;
+            changes
+                .iter()
+                .try_for_each(|change| boot_list::apply(root, change))
+                .map_err(refused)?;
         }
         Ok(Outcome { functions, changes, rebuild: rebuild_initramfs(tool) })
     }

@@ -89,9 +89,9 @@ pub enum State {
 /// A function of an assembly other than the head.
 #[derive(Debug, Serialize)]
 pub struct MemberRow<'a> {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub name: String,

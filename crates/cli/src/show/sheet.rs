@@ -14,7 +14,7 @@ use serde::Serialize;
 pub struct Sheet<'a> {
     /// Its name.
     pub name: String,
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// The function, as read.
     pub function: &'a Function,
@@ -39,7 +39,7 @@ pub struct Sheet<'a> {
 /// A bridge on the path to a function.
 #[derive(Debug, Serialize)]
 pub struct Bridge<'a> {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Its name; `None` if it could not be read.
     pub name: Option<String>,

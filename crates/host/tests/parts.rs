@@ -129,7 +129,7 @@ fn virtual_functions_are_made_and_removed() {
     let gone = Step::SetVfCount { address: at("0000:7f:00.0"), from: 0, to: 1 };
     assert_eq!(host.observe(&gone).unwrap(), Observed::Absent);
     let none = Step::SetVfCount { address: at(GPU), from: 0, to: 1 };
-    assert!(fails(&host, &none).contains("cannot make virtual functions"));
+    assert!(fails(&host, &none).contains("does not support virtual functions"));
 }
 
 fn a_number_changes_through_none() {
@@ -153,11 +153,11 @@ fn fewer_virtual_functions_than_asked_for() {
     fake.sriov(NIC, 7, 3);
     let host = open(&fake);
     let error = fails(&host, &count(0, 5));
-    assert!(error.contains("3 virtual functions, 5 were asked for"), "{error}");
+    assert!(error.contains("3 virtual functions instead of 5"), "{error}");
     assert_eq!(numvfs(&fake), "0");
     must(&host, &count(0, 2));
     let error = fails(&host, &count(2, 5));
-    assert!(error.contains("3 virtual functions, 5 were asked for"), "{error}");
+    assert!(error.contains("3 virtual functions instead of 5"), "{error}");
     // As it was before.
     assert_eq!(numvfs(&fake), "2");
     assert_eq!(host.observe(&count(2, 5)).unwrap(), Observed::Before);
@@ -179,7 +179,7 @@ fn virtual_functions_in_use_stay() {
     fake.file("proc/4711/comm", "qemu-system-x86\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/9");
     let error = fails(&host, &count(2, 0));
-    let why = format!("virtual function {vf} is used by qemu-system-x86 (pid 4711) (/dev/vfio/9)");
+    let why = format!("qemu-system-x86 (pid 4711) uses its virtual function {vf} (/dev/vfio/9)");
     assert!(error.contains(&why), "{error}");
     std::fs::remove_dir_all(fake.path("proc/4711")).unwrap();
     fake.file(&format!("sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type"), "1155\n");
@@ -204,12 +204,12 @@ fn nvidia_makes_its_virtual_functions() {
     let host = open(&fake);
     let step = |from, to| Step::SetVfCount { address: at(GPU), from, to };
     let error = fails(&host, &step(0, 2));
-    assert!(error.contains("makes all 4 of them or none"), "{error}");
+    assert!(error.contains("creates all 4 or none"), "{error}");
     must(&host, &step(0, 4));
     must(&host, &step(4, 0));
     fake.program("usr/lib/nvidia/sriov-manage", &script("3"));
     let error = fails(&host, &step(0, 4));
-    let why = format!("3 virtual functions, 4 were asked for; sriov-manage said: -e {GPU}");
+    let why = format!("3 virtual functions instead of 4; sriov-manage: -e {GPU}");
     assert!(error.contains(&why), "{error}");
 }
 
@@ -282,7 +282,7 @@ fn a_mediated_device_in_use_stays() {
     fake.file("proc/4711/comm", "qemu-system-x86\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/40");
     let error = fails(&host, &removed);
-    let why = "qemu-system-x86 (pid 4711) has /dev/vfio/40 open; end it first";
+    let why = "qemu-system-x86 (pid 4711) has /dev/vfio/40 open; stop it first";
     assert!(error.contains(why), "{error}");
     std::fs::remove_dir_all(fake.path("proc/4711")).unwrap();
     must(&host, &removed);
@@ -334,7 +334,7 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
     fake.file("etc/hostname", "host\n");
     let error = fails(&host, &ours);
-    assert!(error.contains("initial ramdisk is not known here"), "{error}");
+    assert!(error.contains("initial ramdisk is unknown"), "{error}");
     assert!(!fake.path("etc/handover").exists(), "nothing is begun that cannot work");
     fake.file("usr/sbin/mkinitramfs", "#!/bin/sh\n");
     // A person's own line stays as it is.
@@ -345,9 +345,9 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(text(&fake, "etc/handover/reserve"), list.trim_end());
     let script = "etc/initramfs-tools/scripts/init-top/handover";
     assert!(text(&fake, script).contains("Written by Handover"));
-    // What was cut off in the middle is not taken for made, and its way back works.
+    // An interrupted change does not count as done, and its inverse works.
     std::fs::remove_file(fake.path(script)).unwrap();
-    let cut_off = "without the files that put the list to work";
+    let cut_off = "without the files that apply the boot list";
     assert!(matches!(host.observe(&ours).unwrap(), Observed::Other(why) if why.contains(cut_off)));
     must(&host, &removed);
     must(&host, &ours);
@@ -413,7 +413,7 @@ fn a_vgpu_is_made_and_freed() {
     fake.file(&format!("{nvidia}/creatable_vgpu_types"), "ID : vGPU Name\n1155 : NVIDIA L40S-1Q\n");
     must(&host, &step);
     let other = Step::SetVgpu { address: at(GPU), from: 0, to: 1156 };
-    let found = Observed::Other("it a vGPU of type 1155".into());
+    let found = Observed::Other("vGPU type 1155".into());
     assert_eq!(host.observe(&other).unwrap(), found);
     must(&host, &step.inverse().unwrap());
     assert!(fails(&host, &other).contains("only NVIDIA L40S-1Q (1155)"));
@@ -429,7 +429,7 @@ fn nodes_are_granted() {
     let to = NodeAccess { mode: 0o640, ..from };
     let device = Step::GrantNode { address: at(NIC), node: VfioNode::Device, from, to };
     assert_eq!(host.observe(&device).unwrap(), Observed::Absent);
-    assert!(fails(&host, &device).contains("no node of its own in /dev/vfio/devices"));
+    assert!(fails(&host, &device).contains("no node in /dev/vfio/devices"));
     fake.file(&format!("sys/bus/pci/devices/{NIC}/vfio-dev/vfio3/dev"), "511:3\n");
     let node = VfioNode::MdevGroup(MDEV);
     let group = Step::GrantNode { address: at(GPU), node, from, to };
@@ -489,7 +489,7 @@ fn a_reset_is_checked() {
     assert!(error.contains("a link of 2.5 GT/s x8 instead of a link of 16.0 GT/s x16"), "{error}");
     fake.file(&format!("{own}/config"), [0xff; 256]);
     assert_eq!(host.check(at(NIC), link).unwrap(), Checked::Silent);
-    assert!(fails(&host, &step).contains("does not answer any more"));
+    assert!(fails(&host, &step).contains("no longer answers"));
     let gone = at("0000:7f:00.0");
     assert_eq!(host.check(gone, None), Err(HostError::Gone { address: gone }));
 }

@@ -56,7 +56,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let said = first
         .sh(&format!("handover claim {NIC} --at-boot --owner job/one 2>&1 >/dev/null"))
         .unwrap();
-    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert!(said.contains("after the initial ramdisk is rebuilt"), "{said}");
     assert_eq!(drivers(&first), ["labgpu", "labaudio", "vfio-pci", "nvme"]);
     make(&first, &format!("handover reserve {GPU} --rebuild"));
     assert_eq!(drivers(&first)[0], "labgpu", "nothing of it changes before the boot");
@@ -68,7 +68,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let reserving = first.get(image.trim()).unwrap();
 
     let said = first.sh("handover release --owner job/one 2>&1").unwrap();
-    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert!(said.contains("after the initial ramdisk is rebuilt"), "{said}");
     assert_eq!(drivers(&first), native);
     make(&first, &format!("handover reserve --remove {GPU} --rebuild"));
     first.sh("[ ! -e /etc/handover ]").unwrap();

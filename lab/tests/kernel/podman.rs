@@ -227,6 +227,6 @@ fn not_limited_is_not_started(host: &Host) {
     let refused = host.lab.exec(other).unwrap();
     assert!(refused.status != 0 && refused.stdout.contains("hook"), "{refused:?}");
     let log = host.sh("cat /tmp/syslog");
-    assert!(log.contains("cannot be limited") && log.contains("0000:09:00.0/vram0"), "{log}");
+    assert!(log.contains("cannot limit") && log.contains("0000:09:00.0/vram0"), "{log}");
     host.sh("podman kube down /tmp/vm.pod.yaml");
 }

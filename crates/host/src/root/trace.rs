@@ -1,7 +1,7 @@
-//! What is read under a root, noted for a recording.
+//! A trace of all reads under a root, for a recording.
 //!
-//! A path is noted as it really is: with every link on the way, so that reading the recording takes the same way. What is
-//! only listed is noted without its content.
+//! A path is recorded with every link in it, so that reading the recording resolves it in the same way. Files that are only
+//! listed are recorded without their contents.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use super::{Dir, FileKind, Result, Status};
 use crate::archive::{Entries, Entry, Kind, components};
 
-/// As many links are followed as the kernel follows (path_resolution(7)).
+/// The most links in one path, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// What was read, and where from.
+/// A trace of reads, and their source.
 #[derive(Debug)]
 pub struct Trace {
     source: Dir,
@@ -24,8 +24,8 @@ pub struct Trace {
 #[derive(Debug, Default)]
 struct Seen {
     entries: Entries,
-    /// Where directories really are whose files were read: thousands of reads take the same way.
-    places: HashMap<String, String>,
+    /// Resolved paths of directories, a cache: thousands of reads have the same directory.
+    resolved: HashMap<String, String>,
 }
 
 impl Trace {
@@ -33,13 +33,13 @@ impl Trace {
         Self { source, seen: Mutex::default() }
     }
 
-    /// Everything that was noted until now.
+    /// Takes everything recorded so far.
     pub fn take(&self) -> Entries {
         std::mem::take(&mut self.seen().entries)
     }
 
-    /// Reads a file for the recording itself, without noting it.
-    pub fn unnoted(&self) -> &Dir {
+    /// The source, for reads that are not recorded.
+    pub fn source(&self) -> &Dir {
         &self.source
     }
 
@@ -47,12 +47,12 @@ impl Trace {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A path was looked at.
-    pub(super) fn looked(&self, path: &str, error: Option<&Errno>) {
+    /// Records that a path was checked.
+    pub(super) fn checked(&self, path: &str, error: Option<&Errno>) {
         self.note_error(path, error.copied());
     }
 
-    /// A link was read.
+    /// Records that a link was read.
     pub(super) fn read_link(&self, path: &str, error: Option<&Errno>) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, false)
@@ -62,7 +62,7 @@ impl Trace {
         }
     }
 
-    /// A file was read.
+    /// Records that a file was read.
     pub(super) fn read(&self, path: &str, content: Result<&[u8]>) {
         let content = match content {
             Ok(content) => content,
@@ -75,7 +75,7 @@ impl Trace {
                 Kind::File(Some(known)) => known.len(),
                 _ => 0,
             };
-            // A file that was read twice had one reader that wanted more of it.
+            // Of several reads of a file the longest is kept.
             if content.len() >= known {
                 entry.kind = Kind::File(Some(content.to_vec()));
             }
@@ -83,7 +83,7 @@ impl Trace {
         }
     }
 
-    /// A directory was listed.
+    /// Records that a directory was listed.
     pub(super) fn listed(&self, path: &str, names: Result<&[String]>) {
         let names = match names {
             Ok(names) => names,
@@ -91,15 +91,15 @@ impl Trace {
         };
         let mut seen = self.seen();
         let Ok(path) = self.walk(&mut seen, path, true) else { return };
-        let place = if path.is_empty() { "." } else { &path };
-        let Ok(directory) = self.source.dir(place) else { return };
+        let at = if path.is_empty() { "." } else { &path };
+        let Ok(directory) = self.source.dir(at) else { return };
         for name in names {
-            // It may have vanished since.
+            // It may be gone by now.
             let _ = note(&mut seen.entries, join(&path, name), &directory, name);
         }
     }
 
-    /// An open file is a device.
+    /// Records that an open file is a device.
     pub(super) fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32)) {
         let mut seen = self.seen();
         if let Ok(path) = self.walk(&mut seen, path, false) {
@@ -107,13 +107,13 @@ impl Trace {
         }
     }
 
-    /// Somebody has a disk for himself.
+    /// Records that a block device is claimed exclusively.
     pub(super) fn claimed(&self, path: &str) {
         let path: Vec<&str> = components(path).collect();
         self.seen().entries.claimed.insert(path.join("/"));
     }
 
-    /// A text of our own.
+    /// Records a file with a text of our own.
     pub(super) fn own(&self, path: &str, text: &str) {
         let path: Vec<&str> = components(path).collect();
         let kind = Kind::File(Some(text.as_bytes().to_vec()));
@@ -130,17 +130,17 @@ impl Trace {
         }
     }
 
-    /// Notes everything on the way to a path; where the path really is.
+    /// Records everything along a path; returns the resolved path.
     fn walk(&self, seen: &mut Seen, path: &str, follow: bool) -> Result<String> {
         let (before, name) = path.rsplit_once('/').unwrap_or(("", path));
         if matches!(name, "" | "." | "..") {
             return self.walk_from(&mut seen.entries, String::new(), path, follow);
         }
-        let at = match seen.places.get(before) {
+        let at = match seen.resolved.get(before) {
             Some(at) => at.clone(),
             None => {
                 let at = self.walk_from(&mut seen.entries, String::new(), before, true)?;
-                seen.places.insert(before.to_owned(), at.clone());
+                seen.resolved.insert(before.to_owned(), at.clone());
                 at
             }
         };
@@ -162,10 +162,10 @@ impl Trace {
                 continue;
             }
             let next = join(&at, &name);
-            let target = match self.look(seen, &next) {
+            let target = match self.record(seen, &next) {
                 Ok(()) => seen.files.get(&next).and_then(Entry::target),
                 Err(errno) => {
-                    // The directory can be seen, but not what is in it.
+                    // The directory exists, but its contents cannot be read.
                     fail(seen, &at, Some(errno));
                     return Err(errno);
                 }
@@ -187,8 +187,8 @@ impl Trace {
         Ok(at)
     }
 
-    /// Notes one file, in whose path there is no link, if it is not known yet.
-    fn look(&self, seen: &mut Entries, path: &str) -> Result<()> {
+    /// Records one file by its resolved path, unless it is known already.
+    fn record(&self, seen: &mut Entries, path: &str) -> Result<()> {
         if seen.files.contains_key(path) {
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl Trace {
     }
 }
 
-/// Notes what is in a directory under a name.
+/// Records the file with this name in a directory.
 fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result<()> {
     if seen.files.contains_key(&path) {
         return Ok(());
@@ -214,8 +214,8 @@ fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result
     Ok(())
 }
 
-/// Notes an error of what is there. What is not there needs no note, and what leads out of another host's tree
-/// (`EXDEV`) is said by the links themselves.
+/// Records an error of an existing file. A missing file needs no entry, and a link that leads out of the root (`EXDEV`) has
+/// its own entry.
 fn fail(seen: &mut Entries, path: &str, error: Option<Errno>) {
     let Some(errno) = error else { return };
     if matches!(errno, Errno::NOENT | Errno::XDEV | Errno::NOTDIR) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 const WIDEST: usize = 120;
 
 /// The most mistakes that are reported per file.
-const MOST_TOLD: usize = 50;
+const MAX_SHOWN: usize = 50;
 
 /// All mistakes of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,7 +63,7 @@ impl Mistakes {
 
     /// Adds a mistake.
     pub fn add(&mut self, at: TextSpan, problem: impl Into<String>, remedy: impl Into<String>) {
-        if self.mistakes.len() == MOST_TOLD {
+        if self.mistakes.len() == MAX_SHOWN {
             self.more += 1;
             return;
         }

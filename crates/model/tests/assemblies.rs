@@ -1,4 +1,4 @@
-//! Which functions go together, what stands in the way, and the steps that follow.
+//! Assemblies, their obstacles, and the resulting steps.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -290,7 +290,7 @@ fn a_function_that_is_on_vfio_already_stays_there() {
     );
 }
 
-/// A tiny kernel for one function: what a list of steps makes of it.
+/// A minimal kernel for one function: the result of a list of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
     driver: Option<String>,
@@ -330,7 +330,7 @@ fn apply(mut now: Shown, step: &Step) -> Shown {
 }
 
 proptest! {
-    /// However far a plan came, the restoring steps bring back exactly what was found.
+    /// Undo steps restore the original state exactly, from any point of a plan.
     #[test]
     fn restoring_any_prefix_of_a_plan_gives_back_what_was_found(
         driver in proptest::option::of("(e1000e|nvme|vfio-pci)"),
@@ -387,7 +387,7 @@ fn a_whole_host_is_taken_in_assemblies_with_gpus_first() {
     let all = Assembly::all(&inventory);
     assert!(all.is_sorted_by_key(|assembly| assembly.head));
     let heads: Vec<String> = all.iter().map(|assembly| assembly.head.to_string()).collect();
-    // The audio function, the second drive and the NVSwitch go with others.
+    // The audio function, the second drive and the NVSwitch belong to other assemblies.
     assert!(heads.contains(&"0000:01:00.0".into()) && !heads.contains(&"0000:01:00.1".into()));
     assert!(heads.contains(&"0000:02:00.0".into()) && !heads.contains(&"0000:03:00.0".into()));
     assert!(heads.contains(&"0000:06:00.0".into()) && !heads.contains(&"0000:05:00.0".into()));

@@ -8,7 +8,7 @@ use super::{Catalog, ClassOrDevice, Line, counts};
 use crate::{Address, Class, Function, Id, Inventory};
 
 /// The most similar functions that are listed.
-const MOST_TOLD: usize = 6;
+const MAX_SHOWN: usize = 6;
 
 /// A line that got no function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,7 +164,7 @@ fn seen<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<Seen> {
         let one = Seen::of(function);
         if let Some(known) = kinds.iter_mut().find(|known| known.same_as(&one)) {
             known.count += 1;
-        } else if kinds.len() < MOST_TOLD {
+        } else if kinds.len() < MAX_SHOWN {
             kinds.push(one);
         }
     }

@@ -87,14 +87,14 @@ impl Chosen {
     }
 
     fn part(&self) -> crate::Part {
-        let nobody = |address: Address| crate::ClaimedMember::unknown(address);
+        let unknown = |address: Address| crate::ClaimedMember::unknown(address);
         crate::Part {
             head: self.head,
             partition: self.partition.clone(),
             members: self
                 .members
                 .iter()
-                .map(|(address, role)| crate::ClaimedMember { role: *role, ..nobody(*address) })
+                .map(|(address, role)| crate::ClaimedMember { role: *role, ..unknown(*address) })
                 .collect(),
             at_boot: false,
         }

@@ -107,7 +107,7 @@ impl FromStr for Want {
         if count == 0 {
             return Err(wrong(text, "the count is 0"));
         }
-        Ok(Self { count, what: what(text, name, of, &settings)? })
+        Ok(Self { count, what: kind(text, name, of, &settings)? })
     }
 }
 
@@ -131,7 +131,7 @@ fn counted(text: &str) -> (u32, &str) {
     counted.filter(|(_, rest)| !rest.is_empty()).unwrap_or((1, text))
 }
 
-fn what(
+fn kind(
     text: &str,
     name: &str,
     of: Option<String>,

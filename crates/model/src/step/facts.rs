@@ -213,7 +213,7 @@ impl Step {
 
     /// The boot list entry that it adds or removes.
     #[must_use]
-    pub fn reservation(&self) -> Option<BootListEntry> {
+    pub fn boot_list_entry(&self) -> Option<BootListEntry> {
         let (Self::AddToBootList { address, vendor, device, driver }
         | Self::RemoveFromBootList { address, vendor, device, driver }) = self.clone()
         else {

@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(text(&link(0, 0)), "no link");
         let port = Link { speed: 80, width: 8, max_speed: 80, max_width: 8 };
         let said = with_reason(&link(80, 8), Some(&port));
-        assert_eq!(said, "8 GT/s x8 of 16 GT/s x16 (the port does 8 GT/s x8)");
+        assert_eq!(said, "8 GT/s x8 of 16 GT/s x16 (the port supports 8 GT/s x8)");
         let port = Link { max_speed: 160, max_width: 16, ..port };
         assert_eq!(with_reason(&link(80, 8), Some(&port)), "8 GT/s x8 of 16 GT/s x16");
     }

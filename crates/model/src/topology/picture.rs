@@ -89,8 +89,8 @@ impl Picture {
                 what: format!("{} {}", place.kind, place.name),
             })
             .collect();
-        let told = asked || ends.len() <= FEW;
-        let distances = if told { pairs(inventory, &ends) } else { Vec::new() };
+        let shown = asked || ends.len() <= FEW;
+        let distances = if shown { pairs(inventory, &ends) } else { Vec::new() };
         let colours = colours(&topology);
         Self { topology, distances, ends, asked, hidden, colours }
     }

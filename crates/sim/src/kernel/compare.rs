@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use model::{NodeAccess, Observed};
 
 /// There are only two states: what is not as after is as before.
-pub(super) fn told(after: bool) -> Observed {
+pub(super) fn before_or_after(after: bool) -> Observed {
     if after { Observed::After } else { Observed::Before }
 }
 

@@ -176,14 +176,14 @@ impl Kernel {
     /// Adds a function without a driver.
     fn appear(&mut self, address: Address, power: PowerControl) {
         let physical = self.hardware.physical.contains_key(&address);
-        let told = self.physical_of(address).is_some_and(|(_, physical)| physical.ethernet);
+        let ethernet = self.physical_of(address).is_some_and(|(_, physical)| physical.ethernet);
         let state = FunctionState {
             driver: None,
             driver_override: None,
             power,
             persistence: None,
             autoprobe: physical.then_some(true),
-            settings: told.then(netlink::untold),
+            settings: ethernet.then(netlink::default_settings),
             vgpu: None,
             mark: None,
         };

@@ -6,7 +6,7 @@ use model::{Address, Mac, VfSettings};
 use super::{EINVAL, ENODEV, Errno, Kernel};
 
 /// The default settings of a virtual function.
-pub(super) fn untold() -> VfSettings {
+pub(super) fn default_settings() -> VfSettings {
     VfSettings {
         mac: Some(Mac([0; 6])),
         vlan: Some(0),

@@ -1,6 +1,6 @@
 //! Whether device memory fits into a guest's address space.
 
-use super::{Case, Finding, Severity, about, listed, mended};
+use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::{Function, Kind};
 
 /// QEMU's default window for 64-bit device memory on q35 (`Q35_PCI_HOST_HOLE64_SIZE_DEFAULT` in hw/pci-host/q35.c);
@@ -24,7 +24,7 @@ pub fn window(case: &Case<'_>) -> Vec<Finding> {
     }
     if window <= DEFAULT_WINDOW {
         let meaning = format!("they fit into QEMU's default window of {}", size(DEFAULT_WINDOW));
-        return vec![case.says("bar-window", Severity::Good, read, meaning)];
+        return vec![case.finding("bar-window", Severity::Good, read, meaning)];
     }
     let meaning = format!(
         "a machine needs a window of {} for them, and QEMU's default is {}; Handover sets it for its machines",
@@ -36,7 +36,7 @@ pub fn window(case: &Case<'_>) -> Vec<Finding> {
         "for machines of other tools: `-global q35-pcihost.pci-hole64-size={mib}M`, with OVMF also `-fw_cfg \
          name=opt/ovmf/X-PciMmio64Mb,string={mib}`, and a CPU with host-phys-bits=on"
     );
-    vec![mended(case.says("bar-window", Severity::Note, read, meaning), words, Vec::new())]
+    vec![with_remedy(case.finding("bar-window", Severity::Note, read, meaning), words, Vec::new())]
 }
 
 /// The sum of the 64-bit memory BARs, each rounded up to a power of two, without the expansion ROM.
@@ -66,10 +66,10 @@ fn too_wide(case: &Case<'_>, window: u64, read: &str) -> Option<Finding> {
          of the device's memory",
         size(window)
     );
-    let finding = case.says("bar-window", Severity::Warning, read, meaning);
+    let finding = case.finding("bar-window", Severity::Warning, read, meaning);
     let words = "make the BARs smaller (disable Resizable BAR in the firmware setup), or use a host with more address \
                  bits";
-    Some(mended(finding, words, Vec::new()))
+    Some(with_remedy(finding, words, Vec::new()))
 }
 
 /// Resizable BARs.
@@ -89,7 +89,7 @@ pub fn resizable(case: &Case<'_>) -> Vec<Finding> {
             let finding = about(address, "resizable-bar", Severity::Note, listed(small), meaning);
             let words = "enable Resizable BAR (and Above 4G Decoding) in the firmware setup: a machine cannot change \
                          the size that the host uses";
-            return Some(mended(finding, words, Vec::new()));
+            return Some(with_remedy(finding, words, Vec::new()));
         }
         (!bars.is_empty()).then(|| {
             let read = listed(bars.iter().map(|bar| format!("BAR {} is {}", bar.index, size(bar.size))));
@@ -99,7 +99,7 @@ pub fn resizable(case: &Case<'_>) -> Vec<Finding> {
     .collect()
 }
 
-/// A size for a person: `256 MiB`, `128.5 GiB`.
+/// Formats a size: `256 MiB`, `128.5 GiB`.
 fn size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {

@@ -1,6 +1,6 @@
 //! The host's console: a GPU that the firmware and the kernel draw on.
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::doctor::{Framebuffer, Platform, Remedy, remedy};
 use crate::{Bar, Function, Kind};
 
@@ -9,7 +9,7 @@ pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
     let Some(gpu) = case.taken().find(|function| function.boot_vga) else {
         let gpu = case.head.kind() == Kind::Gpu && case.head.physical_function.is_none();
         return if gpu {
-            vec![case.says(
+            vec![case.finding(
                 "boot-vga",
                 Severity::Good,
                 "boot_vga is not set",
@@ -37,8 +37,8 @@ pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
         )
     };
     let finding =
-        case.says("boot-vga", Severity::Note, format!("{address} has boot_vga set"), meaning);
-    vec![mended(finding, words, Vec::new())]
+        case.finding("boot-vga", Severity::Note, format!("{address} has boot_vga set"), meaning);
+    vec![with_remedy(finding, words, Vec::new())]
 }
 
 /// Firmware framebuffers on a BAR.
@@ -53,7 +53,7 @@ pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
     let known = case.taken().flat_map(|f| &f.bars).any(|bar| bar.start != 0);
     if findings.is_empty() && known && case.head.kind() == Kind::Gpu {
         let read = "no firmware framebuffer in /proc/iomem overlaps its BARs";
-        findings.push(case.says(
+        findings.push(case.finding(
             "boot-framebuffer",
             Severity::Good,
             read,
@@ -110,7 +110,7 @@ fn framebuffer_on_bar(
             "vfio-pci can bind, but the machine gets a dead device: \"can't reserve BAR\" in the kernel log",
         )
     };
-    let finding = case.says("boot-framebuffer", severity, read, meaning);
+    let finding = case.finding("boot-framebuffer", severity, read, meaning);
     Finding { remedy: Some(without_framebuffer(platform, framebuffers)), ..finding }
 }
 

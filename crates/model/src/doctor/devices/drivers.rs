@@ -1,6 +1,6 @@
 //! The drivers of the assembly: native drivers, drivers set by other tools, and vfio variants.
 
-use super::{Case, Finding, Severity, about, listed, mended};
+use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::doctor::{Remedy, remedy};
 use crate::{Function, Kind};
 
@@ -13,7 +13,7 @@ pub fn native(case: &Case<'_>) -> Vec<Finding> {
         case.taken().filter(|function| function.driver.is_some() && !function.on_vfio()).collect();
     if bound.is_empty() {
         let meaning = "no driver must be unbound before a hand-over";
-        return vec![case.says(
+        return vec![case.finding(
             "native-driver",
             Severity::Good,
             "no native driver is bound to it",
@@ -36,13 +36,13 @@ pub fn native(case: &Case<'_>) -> Vec<Finding> {
         if bound.len() == 1 { "this driver" } else { "these drivers" },
         risk(case)
     );
-    let finding = case.says("native-driver", Severity::Note, read, meaning);
-    vec![Finding { remedy: Some(reserve(case)), ..finding }]
+    let finding = case.finding("native-driver", Severity::Note, read, meaning);
+    vec![Finding { remedy: Some(boot_list_remedy(case)), ..finding }]
 }
 
 /// Puts the whole assembly on the boot list, unless the host itself needs a part of it: without its disk or network it
 /// would not boot.
-fn reserve(case: &Case<'_>) -> Remedy {
+fn boot_list_remedy(case: &Case<'_>) -> Remedy {
     let members: Vec<&Function> = case.taken().collect();
     let needed = |function: &&&Function| {
         let mut holders = case.patient.holders.iter();
@@ -83,7 +83,7 @@ fn risk(case: &Case<'_>) -> &'static str {
 }
 
 /// `driver_override` and other settings for the drivers of the assembly, made by another tool or by hand.
-pub fn reserved(case: &Case<'_>) -> Vec<Finding> {
+pub fn overrides(case: &Case<'_>) -> Vec<Finding> {
     case.taken().filter_map(|function| set_for(case, function)).collect()
 }
 
@@ -140,7 +140,7 @@ fn bound_to_vfio(case: &Case<'_>, function: &Function) -> Finding {
         let meaning = "vfio-pci takes every device with this id at boot, even one that the host needs; Handover uses \
                        it as it is";
         let finding = about(*address, "driver-override", Severity::Note, read, meaning);
-        return Finding { remedy: Some(reserve(case)), ..finding };
+        return Finding { remedy: Some(boot_list_remedy(case)), ..finding };
     }
     let meaning = "it was bound by hand, by id or by another tool; Handover uses it as it is, and leaves it on vfio \
                    after a hand-over";
@@ -165,7 +165,7 @@ fn made_for(case: &Case<'_>, function: &Function) -> Finding {
         let meaning = "the machine lacks what the variant can do, such as live migration";
         let finding = about(address, "vfio-variant", Severity::Warning, read, meaning);
         let words = "unbind it from vfio-pci; Handover then chooses the variant";
-        return mended(
+        return with_remedy(
             finding,
             words,
             vec![format!("echo {address} > /sys/bus/pci/drivers/vfio-pci/unbind")],

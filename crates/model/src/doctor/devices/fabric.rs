@@ -1,6 +1,6 @@
 //! GPUs joined by NVLink, and the sets that NVSwitch can separate.
 
-use super::{Case, Finding, Patient, Severity, about, listed, mended};
+use super::{Case, Finding, Patient, Severity, about, listed, with_remedy};
 use crate::{Address, Function, Kind, Role};
 
 const NVIDIA: u16 = 0x10de;
@@ -22,7 +22,7 @@ pub fn switches(patient: Patient<'_>) -> Option<Finding> {
     let read =
         format!("{} NVSwitches ({}) and {gpus} NVIDIA GPUs", switches.len(), listed(&switches));
     let finding = about(first, "fabric", Severity::Note, read, PARTITIONS);
-    Some(mended(finding, PARTITION_WORDS, Vec::new()))
+    Some(with_remedy(finding, PARTITION_WORDS, Vec::new()))
 }
 
 const PARTITIONS: &str = "hand over GPUs in sets that the NVSwitches can separate (Fabric Manager's partitions: one, \
@@ -56,21 +56,21 @@ pub fn joined(case: &Case<'_>) -> Vec<Finding> {
     if !held.is_empty() {
         let read = format!("{} in its IOMMU group are NVSwitches", listed(&held));
         let meaning = "the hand-over takes them too, and all other GPUs lose NVLink";
-        let finding = case.says("fabric", Severity::Warning, read, meaning);
+        let finding = case.finding("fabric", Severity::Warning, read, meaning);
         let words = "hand over all GPUs and switches of the board to one machine, or enable ACS, so that each has its \
                      own group";
-        return vec![mended(finding, words, Vec::new())];
+        return vec![with_remedy(finding, words, Vec::new())];
     }
     if is_nvswitch(head) {
         let read = format!("{} is an NVSwitch", head.address);
         let meaning = "without it the GPUs of its board lose NVLink; hand it over only with all of them, or to a \
                        service machine that runs Fabric Manager";
-        return vec![case.says("fabric", Severity::Warning, read, meaning)];
+        return vec![case.finding("fabric", Severity::Warning, read, meaning)];
     }
     if !switches.is_empty() {
         let read = format!("the host has {} NVSwitches", switches.len());
-        return vec![mended(
-            case.says("fabric", Severity::Note, read, PARTITIONS),
+        return vec![with_remedy(
+            case.finding("fabric", Severity::Note, read, PARTITIONS),
             PARTITION_WORDS,
             Vec::new(),
         )];
@@ -91,6 +91,6 @@ fn on_a_board(case: &Case<'_>) -> Option<Finding> {
         let read = format!("{} is a {name}, one of {} GPUs", case.head.address, others + 1);
         let meaning = "SXM boards join their GPUs by NVLink: in a machine with only some of them, CUDA may wait for \
                        the others";
-        case.says("fabric", Severity::Note, read, meaning)
+        case.finding("fabric", Severity::Note, read, meaning)
     })
 }

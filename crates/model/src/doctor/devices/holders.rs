@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
 use crate::{Address, Holder, Kind};
 
@@ -19,17 +19,17 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
     }
     if users.is_empty() {
         let meaning = "nothing must be stopped before the hand-over";
-        return vec![case.says(
+        return vec![case.finding(
             "holder",
             Severity::Good,
             "no program, mount or route uses it",
             meaning,
         )];
     }
-    users.into_iter().map(|(holder, by)| told(case, holder, &by)).collect()
+    users.into_iter().map(|(holder, by)| finding_for(case, holder, &by)).collect()
 }
 
-fn told(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
+fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
     let user = User::of(holder);
     let check = match purpose(user.name) {
         Some(Purpose::Display) => "display-server",
@@ -46,12 +46,17 @@ fn told(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
         "dcgm" => "a GPU monitor keeps the GPU open, so its driver cannot be unbound",
         _ => "it cannot be handed over while it is in use",
     };
-    let (words, commands) = cure(case, check, holder, &user);
-    mended(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
+    let (words, commands) = remedy_for(case, check, holder, &user);
+    with_remedy(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
 }
 
 /// How to stop the user. If that would affect more than this device, the remedy has no command.
-fn cure(case: &Case<'_>, check: &str, holder: &Holder, user: &User<'_>) -> (String, Vec<String>) {
+fn remedy_for(
+    case: &Case<'_>,
+    check: &str,
+    holder: &Holder,
+    user: &User<'_>,
+) -> (String, Vec<String>) {
     let address = holder.address;
     match check {
         "nvidia-persistenced" => (

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::{Acs, Address, Code, Function, Inventory, Member, PortType, Refusal, Role};
 
 /// The obstacles in the assembly itself. The checks of the host report a missing IOMMU or VFIO.
@@ -23,15 +23,15 @@ pub fn assignable(case: &Case<'_>) -> Vec<Finding> {
         .map(|refusal| {
             let check = if refusal.code == Code::InUse { "sriov" } else { "assignable" };
             let meaning = "the assembly cannot be handed over";
-            let finding = case.says(check, Severity::Impossible, refusal.message, meaning);
-            mended(finding, refusal.remedy, Vec::new())
+            let finding = case.finding(check, Severity::Impossible, refusal.message, meaning);
+            with_remedy(finding, refusal.remedy, Vec::new())
         })
         .collect();
     if !findings.is_empty() {
         return findings;
     }
     let read = format!("the assembly is {}", listed(case.taken().map(|function| function.address)));
-    vec![case.says("assignable", Severity::Good, read, "no member is part of the host itself")]
+    vec![case.finding("assignable", Severity::Good, read, "no member is part of the host itself")]
 }
 
 /// Other members of the assembly's groups, and the bridges that do not isolate them.
@@ -42,7 +42,7 @@ pub fn group(case: &Case<'_>) -> Vec<Finding> {
     if held.is_empty() {
         let read = format!("IOMMU group {number} has no other device");
         let meaning = "the device is handed over alone, and is isolated";
-        return vec![case.says("group-isolation", Severity::Good, read, meaning)];
+        return vec![case.finding("group-isolation", Severity::Good, read, meaning)];
     }
     let inventory = case.patient.inventory;
     let others: Vec<String> =
@@ -52,8 +52,8 @@ pub fn group(case: &Case<'_>) -> Vec<Finding> {
         "they must be handed over together, because they can reach each other past the IOMMU; {}",
         reason(case, &held)
     );
-    let finding = case.says("group-isolation", Severity::Warning, read, meaning);
-    vec![mended(finding, apart(case), Vec::new())]
+    let finding = case.finding("group-isolation", Severity::Warning, read, meaning);
+    vec![with_remedy(finding, apart(case), Vec::new())]
 }
 
 /// How to get a group with a single device.

@@ -1,7 +1,7 @@
 //! PCI Express links that are narrower or slower than both ends support.
 
 use super::power::sleeps;
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::{Function, Kind, Link, PortType};
 
 /// Checks every link from the root port to the assembly.
@@ -9,7 +9,7 @@ pub fn narrow(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let links = links(case);
     for (upper, lower) in &links {
-        findings.extend(told(upper, lower));
+        findings.extend(finding_for(upper, lower));
     }
     if findings.is_empty() {
         findings.extend(links.last().and_then(|(upper, lower)| {
@@ -55,7 +55,7 @@ fn goes_down(port: &Function) -> bool {
     matches!(kind, Some(PortType::RootPort | PortType::SwitchDownstream))
 }
 
-fn told(upper: &Function, lower: &Function) -> Vec<Finding> {
+fn finding_for(upper: &Function, lower: &Function) -> Vec<Finding> {
     let link =
         |function: &Function| function.detail.as_deref().and_then(|detail| detail.link.clone());
     let (Some(above), Some(below)) = (link(upper), link(lower)) else { return Vec::new() };
@@ -82,7 +82,7 @@ fn width(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Opti
         let finding = about(address, "link", Severity::Warning, read, meaning);
         let words = "reseat the card, clean its contacts, check the riser, and check whether the firmware splits the \
                      slot's lanes (bifurcation)";
-        return Some(mended(finding, words, Vec::new()));
+        return Some(with_remedy(finding, words, Vec::new()));
     }
     // A GPU in a slot with a quarter of its lanes is usually in the wrong slot.
     let card = below.max_width;
@@ -122,7 +122,7 @@ fn speed(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Opti
     let finding = about(address, "link", Severity::Warning, read, meaning);
     let words =
         "reseat the card, check the riser, and check the slot's speed in the firmware setup";
-    Some(mended(finding, words, Vec::new()))
+    Some(with_remedy(finding, words, Vec::new()))
 }
 
 fn shown(speed: u16, width: u8) -> String {

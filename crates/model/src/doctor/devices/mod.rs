@@ -38,7 +38,7 @@ const EVERY: &[Check] = &[
     display::boot_vga,
     display::boot_framebuffer,
     drivers::native,
-    drivers::reserved,
+    drivers::overrides,
     drivers::variant,
     reset::way,
     reset_bugs::known,
@@ -115,7 +115,7 @@ impl<'a> Case<'a> {
     }
 
     /// A finding about the case's own function.
-    fn says(
+    fn finding(
         &self,
         check: &str,
         severity: Severity,
@@ -145,7 +145,7 @@ fn about(
 }
 
 /// The same finding with a remedy.
-fn mended(finding: Finding, words: impl Into<String>, commands: Vec<String>) -> Finding {
+fn with_remedy(finding: Finding, words: impl Into<String>, commands: Vec<String>) -> Finding {
     let remedy = Remedy { words: words.into(), commands, reboot: false };
     Finding { remedy: Some(remedy), ..finding }
 }
@@ -155,7 +155,7 @@ fn not_there(address: Address) -> Finding {
     let refusal = no_such_function(address);
     let meaning = "there is nothing to hand over";
     let finding = about(address, "assignable", Severity::Impossible, refusal.message, meaning);
-    mended(finding, refusal.remedy, Vec::new())
+    with_remedy(finding, refusal.remedy, Vec::new())
 }
 
 /// `a`, `a and b`, `a, b and c`.

@@ -13,8 +13,9 @@ const MANAGEMENT_DISPLAYS: [u16; 2] = [0x1a03, 0x102b];
 pub fn all(patient: Patient<'_>) -> Vec<Finding> {
     let cases = cases(patient);
     let findings = cases.iter().flat_map(|case| {
-        let told = case.examine().into_iter().filter_map(|finding| worth_telling(case, finding));
-        told.map(|finding| (case.head.address, finding)).collect::<Vec<_>>()
+        let shown =
+            case.examine().into_iter().filter_map(|finding| shown_in_overview(case, finding));
+        shown.map(|finding| (case.head.address, finding)).collect::<Vec<_>>()
     });
     let mut findings = merge_alike(findings.collect());
     findings.extend(fabric::switches(patient));
@@ -41,7 +42,7 @@ fn wanted(function: &Function) -> bool {
 
 /// The finding as an overview shows it, if at all. A single device that cannot be handed over is no obstacle for the
 /// host, and the host's own network card and disk are normally in use.
-fn worth_telling(case: &Case<'_>, finding: Finding) -> Option<Finding> {
+fn shown_in_overview(case: &Case<'_>, finding: Finding) -> Option<Finding> {
     let precious = matches!(case.head.kind(), Kind::Gpu | Kind::Accelerator);
     if finding.severity == Severity::Good || !catalog::in_overview(&finding.check, precious) {
         return None;

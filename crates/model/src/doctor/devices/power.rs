@@ -1,11 +1,11 @@
 //! Suspended devices.
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::Function;
 
 /// Members of the assembly that are suspended or may lose power.
 pub fn asleep(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = case.taken().filter_map(told).collect();
+    let mut findings: Vec<Finding> = case.taken().filter_map(finding_for).collect();
     if findings.is_empty() {
         findings.extend(awake(case));
     }
@@ -23,7 +23,7 @@ fn awake(case: &Case<'_>) -> Option<Finding> {
     } else {
         "it is awake"
     };
-    Some(case.says("power", Severity::Good, read, meaning))
+    Some(case.finding("power", Severity::Good, read, meaning))
 }
 
 /// Whether a function is suspended; most of its details are then not read, to avoid waking it.
@@ -33,7 +33,7 @@ pub fn sleeps(function: &Function) -> bool {
         || power.state.as_deref().is_some_and(|state| state.starts_with("D3"))
 }
 
-fn told(function: &Function) -> Option<Finding> {
+fn finding_for(function: &Function) -> Option<Finding> {
     if !sleeps(function) {
         return None;
     }
@@ -58,5 +58,5 @@ fn told(function: &Function) -> Option<Finding> {
         )
     };
     let finding = about(address, "power", Severity::Note, read, meaning);
-    Some(mended(finding, "wake it and run the doctor again", wake))
+    Some(with_remedy(finding, "wake it and run the doctor again", wake))
 }

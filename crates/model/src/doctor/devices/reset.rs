@@ -1,7 +1,7 @@
 //! Whether and how far the kernel can reset the devices of a machine.
 
 use super::reset_bugs::fails;
-use super::{Case, Finding, Severity, about, listed, mended};
+use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::{Address, Function, Kind, ResetDomain, ResetReach};
 
 /// How each device can be reset between two machines, or before it is returned to the host.
@@ -9,7 +9,7 @@ pub fn way(case: &Case<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = case
         .guests()
         .filter(|function| resets_matter(function))
-        .filter_map(|function| told(case, function))
+        .filter_map(|function| finding_for(case, function))
         .collect();
     if findings.is_empty() && !case.guests().any(fails) {
         let methods: Vec<String> = case
@@ -20,7 +20,7 @@ pub fn way(case: &Case<'_>) -> Vec<Finding> {
             .collect();
         if !methods.is_empty() {
             let meaning = "every machine gets the device as after power-on";
-            findings.push(case.says("reset", Severity::Good, methods.join(", "), meaning));
+            findings.push(case.finding("reset", Severity::Good, methods.join(", "), meaning));
         }
     }
     findings
@@ -31,7 +31,7 @@ fn resets_matter(function: &Function) -> bool {
     function.physical_function.is_none() && function.kind() != Kind::Audio
 }
 
-fn told(case: &Case<'_>, function: &Function) -> Option<Finding> {
+fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
     let domain = ResetDomain::of(case.patient.inventory, function);
     let address = function.address;
     match domain.reach {
@@ -44,7 +44,7 @@ fn told(case: &Case<'_>, function: &Function) -> Option<Finding> {
             let finding = about(address, "reset", Severity::Warning, read, meaning);
             let words = "use it only for machines that may see each other's data, and plan for a reboot of the host \
                          between two of them";
-            Some(mended(finding, words, Vec::new()))
+            Some(with_remedy(finding, words, Vec::new()))
         }
         ResetReach::Unknown => {
             let read = format!(
@@ -80,5 +80,5 @@ fn reaches_others(case: &Case<'_>, function: &Function, domain: &ResetDomain) ->
                    previous one left it";
     let finding = about(address, "reset", Severity::Warning, read, meaning);
     let words = "hand these over to the same machine, or move the card to a separate slot";
-    Some(mended(finding, words, Vec::new()))
+    Some(with_remedy(finding, words, Vec::new()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::{Function, Id};
 
 /// The known bugs; the file's head explains the format.
@@ -44,7 +44,7 @@ pub fn known(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for function in case.taken() {
         for bug in BUGS.iter().filter(|bug| bug.is_of(function)) {
-            findings.push(told(case, function, bug));
+            findings.push(finding_for(case, function, bug));
         }
     }
     findings
@@ -58,7 +58,7 @@ pub fn fails(function: &Function) -> bool {
     })
 }
 
-fn told(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> Finding {
+fn finding_for(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> Finding {
     let address = function.address;
     let ids = format!("{address} is {}:{} ({})", function.vendor, function.device, bug.devices);
     let Some(method) = function.reset_methods.first() else {
@@ -73,11 +73,11 @@ fn told(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> Finding {
     }
     let meaning = format!("{} [{}]", bug.effect, bug.source);
     let finding = about(address, "reset-bug", Severity::Warning, read, meaning);
-    let (words, commands) = cure(case, function, bug);
-    mended(finding, words, commands)
+    let (words, commands) = remedy_for(case, function, bug);
+    with_remedy(finding, words, commands)
 }
 
-fn cure(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Vec<String>) {
+fn remedy_for(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Vec<String>) {
     let choose = |method: &str| {
         format!("echo {method} > /sys/bus/pci/devices/{}/reset_method", function.address)
     };

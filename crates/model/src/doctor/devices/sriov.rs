@@ -1,6 +1,6 @@
 //! Virtual functions: possible, missing and present.
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::{Function, Kind, VirtualFunctions};
 
 /// NVIDIA's vendor id: its driver has a script to create virtual functions.
@@ -8,19 +8,21 @@ const NVIDIA: u16 = 0x10de;
 
 /// The virtual functions of the assembly's physical functions, or the physical function of a virtual one.
 pub fn parts(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        case.taken().filter_map(|function| told(function, function.sriov.as_ref()?)).collect();
+    let mut findings: Vec<Finding> = case
+        .taken()
+        .filter_map(|function| finding_for(function, function.sriov.as_ref()?))
+        .collect();
     findings.extend(parent(case));
     findings
 }
 
-fn told(function: &Function, sriov: &VirtualFunctions) -> Option<Finding> {
+fn finding_for(function: &Function, sriov: &VirtualFunctions) -> Option<Finding> {
     let address = function.address;
     let present = sriov.present.len();
     let enabled = function.detail.as_deref().and_then(|detail| detail.vf_count).map(usize::from);
     if let Some(enabled) = enabled.filter(|enabled| *enabled > present) {
         let read = format!(
-            "sriov_numvfs of {address} is {enabled}, but it has {present} virtual functions"
+            "sriov_numvfs of {address} is {enabled}; existing virtual functions: {present}"
         );
         let meaning = "the missing ones cannot be handed over; usually the firmware reserved no bus numbers or memory \
                        for them";
@@ -28,7 +30,7 @@ fn told(function: &Function, sriov: &VirtualFunctions) -> Option<Finding> {
         let words = "enable SR-IOV (and Above 4G Decoding) in the firmware setup, or boot with pci=realloc; see `dmesg \
                      | grep -i -e sriov -e VF`. Then create them again";
         let file = format!("/sys/bus/pci/devices/{address}/sriov_numvfs");
-        return Some(mended(
+        return Some(with_remedy(
             finding,
             words,
             vec![format!("echo 0 > {file}"), format!("echo {enabled} > {file}")],
@@ -55,7 +57,7 @@ fn told(function: &Function, sriov: &VirtualFunctions) -> Option<Finding> {
             format!("create as many as you need, at most {all}; they do not survive a reboot");
         (words, format!("echo {all} > /sys/bus/pci/devices/{address}/sriov_numvfs"))
     };
-    Some(mended(finding, words, vec![command]))
+    Some(with_remedy(finding, words, vec![command]))
 }
 
 /// A virtual function needs its physical function's driver, which assigns MAC addresses and memory, and answers the
@@ -69,11 +71,11 @@ fn parent(case: &Case<'_>) -> Option<Finding> {
         None => format!("it is a virtual function of {parent}, which has no driver"),
     };
     Some(if driver.is_some() {
-        case.says("sriov", Severity::Good, read, "the physical function's driver supports it")
+        case.finding("sriov", Severity::Good, read, "the physical function's driver supports it")
     } else {
         let meaning = "most virtual functions do not work without the physical function's driver";
-        let finding = case.says("sriov", Severity::Warning, read, meaning);
+        let finding = case.finding("sriov", Severity::Warning, read, meaning);
         let command = format!("echo {parent} > /sys/bus/pci/drivers_probe");
-        mended(finding, "bind the physical function to its driver again", vec![command])
+        with_remedy(finding, "bind the physical function to its driver again", vec![command])
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Findings are per function, never for the host: one host can have GPUs of both kinds.
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::{Function, Kind};
 
 const NVIDIA: u16 = 0x10de;
@@ -30,17 +30,17 @@ fn mediated(case: &Case<'_>) -> Option<Finding> {
         let read = format!("{} is the parent of {} mediated devices", head.address, names.len());
         let meaning =
             "each can be handed over separately; the whole device cannot while they exist";
-        let finding = case.says("vgpu", Severity::Impossible, read, meaning);
+        let finding = case.finding("vgpu", Severity::Impossible, read, meaning);
         let words = format!(
             "hand one of them over ({}), or remove them when no machine uses them: echo 1 > \
              /sys/bus/mdev/devices/UUID/remove",
             listed(names)
         );
-        return Some(mended(finding, words, Vec::new()));
+        return Some(with_remedy(finding, words, Vec::new()));
     }
     (types > 0).then(|| {
         let read = format!("{} offers {types} types of mediated devices", head.address);
-        case.says("vgpu", Severity::Good, read, "it can be split into mediated devices (mdev)")
+        case.finding("vgpu", Severity::Good, read, "it can be split into mediated devices (mdev)")
     })
 }
 
@@ -78,7 +78,7 @@ fn of_virtual_functions(case: &Case<'_>) -> Option<Finding> {
     }
     let read = format!("{} has {} virtual functions: {}", head.address, read.len(), listed(words));
     if none == 0 {
-        return Some(case.says("vgpu", Severity::Good, read, "they can become vGPUs"));
+        return Some(case.finding("vgpu", Severity::Good, read, "they can become vGPUs"));
     }
     Some(without_mechanism(case, read))
 }
@@ -104,15 +104,15 @@ fn of_virtual_function(case: &Case<'_>) -> Option<Finding> {
         let full = types.current.is_none() && types.creatable.is_empty();
         return Some(if full {
             let meaning = "the GPU has no room for another vGPU, or only for sizes that its layout does not have";
-            case.says("vgpu", Severity::Warning, read, meaning)
+            case.finding("vgpu", Severity::Warning, read, meaning)
         } else {
-            case.says("vgpu", Severity::Good, read, meaning)
+            case.finding("vgpu", Severity::Good, read, meaning)
         });
     }
     if has_types(head) {
         let read =
             format!("{address} offers {} types of mediated devices", detail.mdev_types.len());
-        return Some(case.says(
+        return Some(case.finding(
             "vgpu",
             Severity::Good,
             read,
@@ -129,9 +129,9 @@ fn without_mechanism(case: &Case<'_>, read: String) -> Finding {
     let modules = &case.patient.platform.modules;
     let meaning = "it cannot become a vGPU: NVIDIA's vGPU software for the host is not installed, or does not support \
                    it";
-    let finding = case.says("vgpu", Severity::Warning, read, meaning);
+    let finding = case.finding("vgpu", Severity::Warning, read, meaning);
     match modules.get(NVIDIA_VGPU) {
-        Some(module) if module.available && !module.loaded => mended(
+        Some(module) if module.available && !module.loaded => with_remedy(
             finding,
             "load the vGPU module and start its manager",
             vec![
@@ -139,13 +139,13 @@ fn without_mechanism(case: &Case<'_>, read: String) -> Finding {
                 "systemctl restart nvidia-vgpu-mgr.service".into(),
             ],
         ),
-        Some(module) if module.loaded => mended(
+        Some(module) if module.loaded => with_remedy(
             finding,
             "the module is loaded: see `journalctl -u nvidia-vgpu-mgr` for why it offers no types (licence, MIG mode, \
              an unsupported GPU)",
             Vec::new(),
         ),
-        _ => mended(
+        _ => with_remedy(
             finding,
             "install NVIDIA's vGPU driver for the host; the driver for graphics and computing does not include it",
             Vec::new(),

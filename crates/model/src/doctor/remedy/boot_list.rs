@@ -13,8 +13,7 @@ pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
     let names: Vec<String> =
         functions.iter().map(|function| function.address.to_string()).collect();
     let words = format!(
-        "add {} to the boot list in {LIST}, so that vfio-pci takes it at boot (as `handover boot-list` does; \
-         `--remove` undoes it)",
+        "add {} to the boot list {LIST}, as `handover boot-list` does (`--remove` undoes it)",
         names.join(", ")
     );
     let files = files(platform.initramfs);

@@ -43,5 +43,5 @@ pub fn slow(patient: Patient<'_>) -> Vec<Finding> {
     let meaning = "mapping 32 GB takes about a second each time a machine starts or its guest moves the BAR; with \
                    several such devices, booting takes minutes";
     let remedy = Remedy::words("use Linux 6.12 and QEMU 9.2 or newer, which use huge mappings");
-    vec![warning(read, meaning).mended(remedy)]
+    vec![warning(read, meaning).with_remedy(remedy)]
 }

@@ -42,10 +42,10 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
     let allowed = |flag| flag == Some(true);
     if allowed(platform.unsafe_interrupts) || allowed(platform.iommufd_unsafe_interrupts) {
         let meaning = "a machine with a device can send any interrupt to the host";
-        return vec![warning(read, meaning).mended(remedy)];
+        return vec![warning(read, meaning).with_remedy(remedy)];
     }
     let meaning = "a device could raise any interrupt on the host, so vfio refuses to hand it over";
-    vec![impossible(read, meaning).mended(remedy)]
+    vec![impossible(read, meaning).with_remedy(remedy)]
 }
 
 pub fn allowed_unsafe(patient: Patient<'_>) -> Vec<Finding> {
@@ -72,5 +72,5 @@ fn judge(platform: &Platform, module: &str, allowed: bool) -> Finding {
         module,
         "allow_unsafe_interrupts",
     ));
-    warning(format!("{parameter} is Y"), meaning).mended(remedy)
+    warning(format!("{parameter} is Y"), meaning).with_remedy(remedy)
 }

@@ -25,7 +25,7 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
     let switched_off = platform.cmdline_words().find(|word| OFF.contains(word));
     if let Some(option) = switched_off {
         let read = format!("/proc/cmdline has {option}; there are no IOMMU groups");
-        return vec![impossible(read, NEEDED).mended(without_kernel_option(platform, option))];
+        return vec![impossible(read, NEEDED).with_remedy(without_kernel_option(platform, option))];
     }
     vec![match tables(platform) {
         Some(tables) => by_kernel(platform, tables),
@@ -40,13 +40,13 @@ fn by_kernel(platform: &Platform, tables: &str) -> Finding {
         let read = format!(
             "the firmware has {tables}; /proc/cmdline has no intel_iommu=on; there are no IOMMU groups"
         );
-        return impossible(read, NEEDED).mended(kernel_option(platform, "intel_iommu=on"));
+        return impossible(read, NEEDED).with_remedy(kernel_option(platform, "intel_iommu=on"));
     }
     // AMD's is on by default: no option enables it (drivers/iommu/amd/init.c).
     let read = format!("the firmware has {tables}; there are no IOMMU groups");
     let remedy = "run `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu` for the cause: the tables may be broken, or the \
                   kernel was built without the driver";
-    impossible(read, NEEDED).mended(Remedy::words(remedy))
+    impossible(read, NEEDED).with_remedy(Remedy::words(remedy))
 }
 
 /// The firmware describes no IOMMU.
@@ -74,7 +74,7 @@ fn by_firmware(platform: &Platform) -> Finding {
     } else {
         remedy
     };
-    impossible(read, NEEDED).mended(remedy)
+    impossible(read, NEEDED).with_remedy(remedy)
 }
 
 pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
@@ -101,7 +101,7 @@ pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
     if platform.cmdline_words().any(|word| asked.contains(&word)) {
         return vec![finding];
     }
-    vec![finding.mended(kernel_option(platform, "iommu=pt"))]
+    vec![finding.with_remedy(kernel_option(platform, "iommu=pt"))]
 }
 
 pub fn acs_override(patient: Patient<'_>) -> Vec<Finding> {
@@ -117,7 +117,7 @@ pub fn acs_override(patient: Patient<'_>) -> Vec<Finding> {
     let meaning = "groups look smaller than they are: devices in different groups can still reach each other, so a \
                    machine can reach another machine's device (only patched kernels have this option)";
     let remedy = without_kernel_option(platform, "pcie_acs_override");
-    vec![warning(format!("/proc/cmdline has {option}"), meaning).mended(remedy)]
+    vec![warning(format!("/proc/cmdline has {option}"), meaning).with_remedy(remedy)]
 }
 
 fn units(platform: &Platform) -> String {

@@ -27,7 +27,10 @@ pub fn huge_pages(patient: Patient<'_>) -> Vec<Finding> {
     let meaning = "all memory of a machine with a device is pinned page by page at start; large machines start slowly";
     let remedy = "reserve them for large machines: `sysctl vm.nr_hugepages=N`, where N is the machines' memory in units of \
                   2 MB, or hugepagesz=1G hugepages=N on the kernel's command line";
-    vec![note("/sys/kernel/mm/hugepages has none reserved", meaning).mended(Remedy::words(remedy))]
+    vec![
+        note("/sys/kernel/mm/hugepages has none reserved", meaning)
+            .with_remedy(Remedy::words(remedy)),
+    ]
 }
 
 pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
@@ -46,5 +49,5 @@ pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
     }
     let meaning = "Handover and libvirt raise the limit for their machines; QEMU started by hand from this session, or by \
                    rootless podman, fails with \"Cannot allocate memory\"";
-    vec![note(read, meaning).mended(memlock_for_group("kvm"))]
+    vec![note(read, meaning).with_remedy(memlock_for_group("kvm"))]
 }

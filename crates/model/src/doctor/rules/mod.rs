@@ -97,15 +97,19 @@ pub fn all(patient: Patient<'_>) -> Vec<Finding> {
 fn visibility(patient: Patient<'_>) -> Vec<Finding> {
     let cannot = |what: &String| {
         let read = format!("not read: {what}");
-        let finding = found(Severity::Unseen, read, "the checks that need it were skipped");
+        let finding = finding(Severity::Unseen, read, "the checks that need it were skipped");
         let as_root = what.contains("ermission") || what.contains("root only");
-        if as_root { finding.mended(Remedy::words("run handover doctor as root")) } else { finding }
+        if as_root {
+            finding.with_remedy(Remedy::words("run handover doctor as root"))
+        } else {
+            finding
+        }
     };
     patient.platform.unseen.iter().map(cannot).collect()
 }
 
 /// A finding about the host; [`all`] sets the check's name.
-fn found(severity: Severity, read: impl Into<String>, meaning: impl Into<String>) -> Finding {
+fn finding(severity: Severity, read: impl Into<String>, meaning: impl Into<String>) -> Finding {
     Finding {
         check: String::new(),
         severity,
@@ -117,24 +121,24 @@ fn found(severity: Severity, read: impl Into<String>, meaning: impl Into<String>
 }
 
 fn good(read: impl Into<String>, meaning: impl Into<String>) -> Finding {
-    found(Severity::Good, read, meaning)
+    finding(Severity::Good, read, meaning)
 }
 
 fn note(read: impl Into<String>, meaning: impl Into<String>) -> Finding {
-    found(Severity::Note, read, meaning)
+    finding(Severity::Note, read, meaning)
 }
 
 fn warning(read: impl Into<String>, meaning: impl Into<String>) -> Finding {
-    found(Severity::Warning, read, meaning)
+    finding(Severity::Warning, read, meaning)
 }
 
 fn impossible(read: impl Into<String>, meaning: impl Into<String>) -> Finding {
-    found(Severity::Impossible, read, meaning)
+    finding(Severity::Impossible, read, meaning)
 }
 
 impl Finding {
     /// Adds a remedy.
-    fn mended(mut self, remedy: Remedy) -> Self {
+    fn with_remedy(mut self, remedy: Remedy) -> Self {
         self.remedy = Some(remedy);
         self
     }

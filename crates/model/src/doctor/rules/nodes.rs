@@ -23,7 +23,7 @@ pub fn vfio(patient: Patient<'_>) -> Vec<Finding> {
         let read = format!("vfio_iommu_type1 is loaded, but there is no {CONTAINER}");
         let meaning = "machines cannot use vfio: neither devtmpfs nor udev manages /dev";
         let remedy = Remedy::words("mount devtmpfs at /dev, or start systemd-udevd");
-        return vec![warning(read, meaning).mended(remedy)];
+        return vec![warning(read, meaning).with_remedy(remedy)];
     }
     if nodes.keys().all(|path| !path.starts_with("/dev/vfio/")) {
         return Vec::new();
@@ -41,5 +41,5 @@ fn open_to_all(path: &str, mode: u32) -> Finding {
     let close = format!("[ ! -e {path} ] || chmod o= {path}");
     let words =
         "close it now, and remove the udev rule that opens it (grep -r vfio /etc/udev/rules.d)";
-    warning(format!("{path} has mode {mode:o}"), meaning).mended(Remedy::now(words, &[&close]))
+    warning(format!("{path} has mode {mode:o}"), meaning).with_remedy(Remedy::now(words, &[&close]))
 }

@@ -25,7 +25,7 @@ pub fn extensions(patient: Patient<'_>) -> Vec<Finding> {
         "enable Intel Virtualization Technology (VT-x) in the firmware setup"
     };
     let read = format!("neither vmx nor svm is among the flags in /proc/cpuinfo ({})", cpu.model);
-    vec![warning(read, SLOW).mended(Remedy::words(remedy))]
+    vec![warning(read, SLOW).with_remedy(Remedy::words(remedy))]
 }
 
 pub fn kvm(patient: Patient<'_>) -> Vec<Finding> {
@@ -59,5 +59,5 @@ pub fn kvm(patient: Patient<'_>) -> Vec<Finding> {
     } else {
         Remedy::words("boot a kernel that has CONFIG_KVM")
     };
-    vec![warning(read, SLOW).mended(remedy)]
+    vec![warning(read, SLOW).with_remedy(remedy)]
 }

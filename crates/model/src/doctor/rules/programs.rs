@@ -44,7 +44,7 @@ pub fn running(patient: Patient<'_>) -> Vec<Finding> {
         .into_iter()
         .filter(|(processes, ..)| !processes.is_empty())
         .map(|(processes, meaning, words)| {
-            note(format!("{} runs", names(&processes)), meaning).mended(Remedy::words(words))
+            note(format!("{} runs", names(&processes)), meaning).with_remedy(Remedy::words(words))
         })
         .collect();
     if findings.is_empty() {
@@ -71,7 +71,7 @@ pub fn vgpu_manager(patient: Patient<'_>) -> Vec<Finding> {
     }
     let read = "nvidia_vgpu_vfio is available, but not loaded";
     let meaning = "NVIDIA's vGPU manager is installed, but no vGPU can be created";
-    vec![warning(read, meaning).mended(load_at_boot(&["nvidia_vgpu_vfio"]))]
+    vec![warning(read, meaning).with_remedy(load_at_boot(&["nvidia_vgpu_vfio"]))]
 }
 
 pub fn fabric_manager(patient: Patient<'_>) -> Vec<Finding> {
@@ -96,7 +96,7 @@ pub fn fabric_manager(patient: Patient<'_>) -> Vec<Finding> {
         "start it now and at every boot (package nvidia-fabricmanager, in the driver's version)",
         &["systemctl enable --now nvidia-fabricmanager.service"],
     );
-    vec![warning(read, meaning).mended(remedy)]
+    vec![warning(read, meaning).with_remedy(remedy)]
 }
 
 fn is_gpu_of_nvidia(function: &Function) -> bool {

@@ -22,7 +22,7 @@ pub fn selinux(patient: Patient<'_>) -> Vec<Finding> {
                     "/sys/fs/selinux/enforce is 1: SELinux enforces; podman is installed",
                     meaning,
                 )
-                .mended(remedy),
+                .with_remedy(remedy),
             ]
         }
         Some(true) => {
@@ -48,7 +48,7 @@ pub fn apparmor(patient: Patient<'_>) -> Vec<Finding> {
     let remedy = Remedy::words(
         "add devices as <hostdev>, or allow more in /etc/apparmor.d/local/abstractions/libvirt-qemu",
     );
-    vec![note(read, meaning).mended(remedy)]
+    vec![note(read, meaning).with_remedy(remedy)]
 }
 
 pub fn lockdown(patient: Patient<'_>) -> Vec<Finding> {
@@ -63,5 +63,5 @@ pub fn lockdown(patient: Patient<'_>) -> Vec<Finding> {
     let remedy = Remedy::words(
         "sign such modules with a key enrolled in the firmware (mokutil --import), or disable Secure Boot",
     );
-    vec![note(read, meaning).mended(remedy)]
+    vec![note(read, meaning).with_remedy(remedy)]
 }

@@ -26,7 +26,7 @@ pub fn qemu(patient: Patient<'_>) -> Vec<Finding> {
         "Handover starts machines with QEMU; devices can still be prepared for other programs";
     vec![
         warning("no qemu-system-x86_64 and no qemu-kvm in the usual places", meaning)
-            .mended(install(platform, Package::Qemu)),
+            .with_remedy(install(platform, Package::Qemu)),
     ]
 }
 
@@ -46,7 +46,7 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
     } else {
         note(read, "machines can boot only with SeaBIOS")
     };
-    vec![finding.mended(install(platform, Package::Ovmf))]
+    vec![finding.with_remedy(install(platform, Package::Ovmf))]
 }
 
 pub fn libvirt(patient: Patient<'_>) -> Vec<Finding> {

@@ -20,13 +20,13 @@ pub fn modules(patient: Patient<'_>) -> Vec<Finding> {
         let read = "vfio_pci is neither loaded nor among this kernel's modules";
         let meaning = "no device can be handed over";
         let finding = impossible(read, meaning);
-        return vec![finding.mended(install(platform, Package::KernelModules))];
+        return vec![finding.with_remedy(install(platform, Package::KernelModules))];
     }
     if !(vfio.type1 || vfio.iommufd || has("vfio_iommu_type1") || has("iommufd")) {
         let read = "neither vfio_iommu_type1 nor iommufd is loaded or among this kernel's modules";
         let meaning = "vfio cannot map a machine's memory for a device";
         let finding = impossible(read, meaning);
-        return vec![finding.mended(install(platform, Package::KernelModules))];
+        return vec![finding.with_remedy(install(platform, Package::KernelModules))];
     }
     let read = format!(
         "vfio_pci {}, vfio_iommu_type1 {}, iommufd {}",
@@ -55,7 +55,7 @@ fn forbidden_module(platform: &Platform, name: &str, module: &Module) -> Finding
     let read = module.blacklisted.join("; ");
     let remedy = unblacklist(platform, name, &module.blacklisted);
     if module.loaded {
-        return note(read, format!("{name} is loaded anyway")).mended(remedy);
+        return note(read, format!("{name} is loaded anyway")).with_remedy(remedy);
     }
     // `blacklist` only stops loading by alias; Handover loads by name (modprobe.d(5)).
     let weak =
@@ -63,10 +63,10 @@ fn forbidden_module(platform: &Platform, name: &str, module: &Module) -> Finding
     if module.blacklisted.iter().all(weak) {
         let meaning =
             format!("{name} is not loaded automatically; Handover loads it by name, which works");
-        return note(read, meaning).mended(remedy);
+        return note(read, meaning).with_remedy(remedy);
     }
     impossible(read, format!("{name} cannot be loaded, or another command runs instead"))
-        .mended(remedy)
+        .with_remedy(remedy)
 }
 
 pub fn noiommu(patient: Patient<'_>) -> Vec<Finding> {
@@ -85,5 +85,5 @@ pub fn noiommu(patient: Patient<'_>) -> Vec<Finding> {
         "vfio",
         "enable_unsafe_noiommu_mode",
     ));
-    vec![impossible(format!("{PARAMETER} is Y"), meaning).mended(remedy)]
+    vec![impossible(format!("{PARAMETER} is Y"), meaning).with_remedy(remedy)]
 }

@@ -3,7 +3,7 @@
 use model::Observed;
 use model::boot_list::BootListEntry;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
 /// The errors of the kernel or other programs for this kind, the most common one first.
@@ -16,8 +16,8 @@ pub(super) fn observe(kernel: &Kernel, ours: &BootListEntry) -> Observed {
 /// A file exists or not, even if its device is gone.
 pub(super) fn compare(kernel: &Kernel, ours: &BootListEntry, listed: bool) -> Observed {
     match kernel.boot_list.get(&ours.address) {
-        None => told(!listed),
-        Some(there) if there == ours => told(listed),
+        None => before_or_after(!listed),
+        Some(there) if there == ours => before_or_after(listed),
         Some(there) => Observed::Other(format!("the entry {there}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use model::{MdevDefinition, Observed};
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
 /// The errors of the kernel or other programs for this kind, the most common one first.
@@ -15,8 +15,8 @@ pub(super) fn observe(kernel: &Kernel, ours: &MdevDefinition) -> Observed {
 /// A file exists or not, even if its device is gone.
 pub(super) fn compare(kernel: &Kernel, ours: &MdevDefinition, written: bool) -> Observed {
     match kernel.definitions.get(&ours.uuid) {
-        None => told(!written),
-        Some(there) if there == ours => told(written),
+        None => before_or_after(!written),
+        Some(there) if there == ours => before_or_after(written),
         Some(_) => Observed::Other("another definition".into()),
     }
 }

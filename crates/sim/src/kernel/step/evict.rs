@@ -2,7 +2,7 @@
 
 use model::Observed;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EPERM, ETIMEDOUT, Errno, Kernel};
 
 /// The errors of the kernel or other programs for this kind, the most common one first.
@@ -10,7 +10,7 @@ pub(super) const ERRORS: &[Errno] = &[EPERM];
 
 /// A process exists or not, regardless of the function.
 pub(super) fn observe(kernel: &Kernel, pid: u32, started: u64) -> Observed {
-    told(!kernel.is_alive(pid, started))
+    before_or_after(!kernel.is_alive(pid, started))
 }
 
 /// The process was asked; the worker waits for it until the timeout.

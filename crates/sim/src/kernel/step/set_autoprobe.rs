@@ -3,7 +3,7 @@
 use model::{Address, Observed};
 
 use super::of_function;
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, Errno, Kernel};
 
 /// The errors of the kernel or other programs for this kind, the most common one first.
@@ -12,7 +12,7 @@ pub(super) const ERRORS: &[Errno] = &[EIO];
 pub(super) fn observe(kernel: &Kernel, address: Address, to: bool) -> Observed {
     of_function(kernel, address, |state| {
         Some(match state.autoprobe {
-            Some(now) => told(now == to),
+            Some(now) => before_or_after(now == to),
             None => Observed::Other("no sriov_drivers_autoprobe".into()),
         })
     })

@@ -99,7 +99,7 @@ fn what_varies_is_left_out() {
     assert_eq!(redacted(line), same);
     assert_eq!(redacted("NUMA node 0 · CPUs 0-1 · 1.4 GB"), "NUMA node 0 · CPUs 0-1\n");
     assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
-    let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not say its version";
+    let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not report its version";
     assert_eq!(redacted(busy), "✓ libvirt: /usr/sbin/libvirtd\n");
     assert_eq!(redacted("✓ podman: /usr/bin/podman, version 5.4.2"), "✓ podman: /usr/bin/podman\n");
     assert_eq!(redacted("✓ virtualization: svm (QEMU)"), "  virtualization: …\n");

@@ -96,7 +96,7 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
     host.file(hook, "#!/bin/sh\n# mine\n");
     let (status, why) = refused(&host, &[GPU]);
     assert_eq!(status, Some(5), "{why}");
-    assert!(why.contains(hook) && why.contains("not Handover's"), "{why}");
+    assert!(why.contains(hook) && why.contains("not written by Handover"), "{why}");
     assert!(!host.path().join("etc/handover").exists(), "nothing is written then");
     fs::remove_file(host.path().join(hook)).unwrap();
     // Lines that a person added stay, on adding and on removing.

@@ -129,8 +129,8 @@ fn what_cannot_be_told_says_why() {
     let host = host();
     let said = |more: &[&str]| refused(&texts(&generate(&host, more)));
     assert_snapshot!(said(&["0000:77:00.0", "--output", "-"]));
-    assert!(said(&["l4-gpu", "--output", "-"]).contains("claims and names are this host's only"));
-    assert!(said(&["0000:42:00.0", "--cdi-dir", "none"]).contains("nowhere to write to"));
+    assert!(said(&["l4-gpu", "--output", "-"]).contains("--root supports only addresses"));
+    assert!(said(&["0000:42:00.0", "--cdi-dir", "none"]).contains("no directory to write to"));
     let claim = "handover.dev-claim-x.json";
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(claim), NULL.replace("dev/device", "dev/claim")).unwrap();

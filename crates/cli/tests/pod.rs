@@ -86,7 +86,7 @@ fn missing_devices_can_be_allowed() {
     let host = host();
     let output = pod(&gpus(&["nvidia.com/TESLA_V100"]), host.path(), &["--allow-missing"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("warning: gpu gpu0 asks for"), "{said}");
+    assert!(output.status.success() && said.contains("warning: gpu gpu0 requests"), "{said}");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn gpu_memory_is_limited_or_it_is_said_why_not() {
     // Nothing is printed if the limit would not be enforced, even with --allow-missing.
     for (text, more, why) in [
         (&annotated, "--gpu-memory-limit=9Gi", "is more than 0000:43:00.0 has"),
-        (&annotated, "--devices=vfio", "by VFIO"),
+        (&annotated, "--devices=vfio", "through VFIO"),
         (&gpus(&["nvidia.com/A100"]), "--gpu-memory-limit=1Gi", "has no region"),
         (
             &gpus(&["nvidia.com/GRID_T4-1Q"]),
@@ -193,7 +193,7 @@ fn no_host_at_all() {
     assert!(output.status.success());
     assert_snapshot!(String::from_utf8(output.stderr).unwrap());
     let named = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--cdi"]);
-    assert!(String::from_utf8(named.stderr).unwrap().contains("asked for by address"));
+    assert!(String::from_utf8(named.stderr).unwrap().contains("--cdi needs addresses of a host"));
     let output = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--mount-devices=false"]);
     assert!(!String::from_utf8(output.stdout).unwrap().contains("/dev/"));
 }

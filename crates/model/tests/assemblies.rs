@@ -85,7 +85,7 @@ fn shown(inventory: &Inventory, head: &str) -> String {
 #[test]
 fn a_gpu_comes_with_its_audio_though_it_is_in_another_group() {
     insta::assert_snapshot!(shown(&desktop(), "0000:01:00.0"), @r"
-    0000:00:01.0 bystander (in IOMMU group 1, on pcieport, which leaves DMA alone)
+    0000:00:01.0 bystander (in IOMMU group 1, on pcieport, which does not manage DMA)
     0000:01:00.0 guest (asked for)
     0000:01:00.1 guest (audio function of the same card)
     ");

@@ -1,6 +1,6 @@
-//! A SIGKILL at every boundary of the journal, on a real kernel: the next start finishes or undoes, and nothing leaks.
+//! A SIGKILL at every boundary of the journal, on a real kernel: the next start completes or undoes, and nothing leaks.
 //!
-//! The boundaries are enumerated by the program: the daemon writes each one that it reaches into a file
+//! The program enumerates the boundaries: the daemon writes each one that it reaches into a file
 //! (`HANDOVER_TRACE_BOUNDARIES`), and kills itself at the one whose number it is given (`HANDOVER_KILL_AT`).
 
 use crate::support::{GPU, Host, thoroughly, wanted};
@@ -30,7 +30,7 @@ fn instances(host: &Host) -> Vec<Value> {
     host.get("/instances").as_array().unwrap().clone()
 }
 
-/// A host with a registered GPU and a guest's image, and no daemon; and what it looks like.
+/// A host with a registered GPU and a guest's image, without a daemon; and a snapshot of it.
 fn prepared() -> (Host, String) {
     let host = Host::boot("workstation");
     host.serve("");
@@ -57,7 +57,7 @@ fn killed_at_every_boundary_of_a_create_nothing_leaks() {
         host.serve(&format!("HANDOVER_KILL_AT={}", number + 1));
         assert_eq!(create(&host), 0, "the daemon lived on after {boundary}");
         host.serve("");
-        // Killed before the create was acknowledged: it is undone, or it is whole.
+        // Killed before the create was acknowledged: it is undone or complete.
         for instance in instances(&host) {
             assert_eq!(instance["state"], "Running", "{boundary}: {instance:#}");
             host.ask("DELETE", "/instances/victim", None).expect(204);
@@ -77,7 +77,7 @@ fn killed_at_every_boundary_of_a_delete_nothing_leaks() {
     println!("{} boundaries in a delete", deleting.len());
     assert!(deleting.len() > 20, "are boundaries missing? {deleting:#?}");
     for (number, boundary) in deleting.iter().enumerate() {
-        // The daemon that is to be killed finds the machine running: nothing of that is a boundary.
+        // The daemon that will be killed adopts the running machine, which has no boundaries.
         host.serve("");
         assert_eq!(create(&host), 201, "before {boundary}: {}", host.log());
         host.kill_daemon();
@@ -88,13 +88,14 @@ fn killed_at_every_boundary_of_a_delete_nothing_leaks() {
         assert_eq!(host.snapshot(), before, "{boundary}: {}", host.log());
         host.kill_daemon();
     }
-    // On the same host, for a boot takes as long as many of these; in `make lab-long` only, for it doubles the time.
+    // On the same host, because a boot takes as long as many of these; only in `make lab-long`, because it doubles the
+    // time.
     if thoroughly() {
         crate::unwritable::a_claim_is_rolled_back_or_whole(&host);
     }
 }
 
-/// Unloads vfio's drivers, so that loading them is a step that is made and not skipped.
+/// Unloads the vfio drivers, so that the step that loads them is not skipped.
 fn forget_modules(host: &Host) {
     host.sh("modprobe -r vfio-pci vfio_iommu_type1 || lsmod");
 }

@@ -1,8 +1,8 @@
 //! The boot list: writing and removing the files of [`model::boot_list`].
 //!
-//! These are configuration files, not kernel state: nothing is undone after a crash. Each is replaced atomically, and the
-//! files that apply the list are written after those that they need. An interrupted change leaves each file old or new,
-//! and repeating the command completes it.
+//! These are configuration files, not kernel state: nothing is undone after a crash. Each is replaced atomically, and
+//! the files that apply the list are written after those that they need. An interrupted change leaves each file old or
+//! new, and repeating the command completes it.
 
 use model::HostError;
 use model::boot_list::{File, LIST, entries, files};

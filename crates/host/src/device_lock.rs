@@ -20,8 +20,8 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub struct Locks {
     dir: PathBuf,
-    /// The locks under which this process works. Its own steps wait for each other; only a stuck or foreign worker is an
-    /// error.
+    /// The locks under which this process works. Its own steps wait for each other; only a stuck or foreign worker is
+    /// an error.
     busy: Mutex<BTreeSet<Lock>>,
     freed: Condvar,
 }

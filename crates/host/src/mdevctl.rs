@@ -1,5 +1,5 @@
-//! mdevctl's definitions of mediated devices, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object with `mdev_type`, `start`
-//! and `attrs` (mdevctl(8)).
+//! mdevctl's definitions of mediated devices, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object with `mdev_type`,
+//! `start` and `attrs` (mdevctl(8)).
 
 use model::{Address, MdevDefinition};
 use serde::Deserialize;
@@ -10,8 +10,8 @@ use crate::root::Root;
 
 const DEFINITIONS: &str = "etc/mdevctl.d";
 
-/// The file's format. mdevctl keeps attributes as a list of objects with one entry each: their order matters, and one can
-/// occur twice.
+/// The file's format. mdevctl keeps attributes as a list of objects with one entry each: their order matters, and one
+/// can occur twice.
 #[derive(Deserialize)]
 struct File {
     mdev_type: String,

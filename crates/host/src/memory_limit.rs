@@ -1,5 +1,5 @@
-//! Limiting a container's device memory: a hook that podman runs for containers with an annotation, before their program
-//! starts (oci-hooks(5); OCI runtime specification, "Posix-platform Hooks").
+//! Limiting a container's device memory: a hook that podman runs for containers with an annotation, before their
+//! program starts (oci-hooks(5); OCI runtime specification, "Posix-platform Hooks").
 //!
 //! A pod has no other way to set the limit: `podman kube play` has no field for `dmem.max`, crun writes it only if the
 //! container's cgroup has the controller, and neither crun nor systemd enables this controller for it.

@@ -86,8 +86,8 @@ fn work(request: &Request) -> Outcome {
     }
 }
 
-/// Truncates the holders to `room` bytes, but keeps one holder per function and mediated device first: a device without any
-/// would look free.
+/// Truncates the holders to `room` bytes, but keeps one holder per function and mediated device first: a device without
+/// any would look free.
 fn fitting(holders: Vec<Holder>, room: usize) -> Vec<Holder> {
     let mut named = BTreeSet::new();
     let (first, others): (Vec<_>, Vec<_>) =

@@ -1,5 +1,5 @@
-//! The format of a recording: a tar archive compressed with gzip, with the paths of the host. In addition it has a directory
-//! `handover` with data that is in no file of the host. It is read into memory and never unpacked on disk.
+//! The format of a recording: a tar archive compressed with gzip, with the paths of the host. In addition it has a
+//! directory `handover` with data that is in no file of the host. It is read into memory and never unpacked on disk.
 
 mod entries;
 mod pack;

@@ -1,5 +1,5 @@
-//! The files of a recording in little memory. A host with 10,000 functions has some 400,000 files, most of them with the
-//! same name and contents as thousands of others: each text is stored once, and files refer to texts by number.
+//! The files of a recording in little memory. A host with 10,000 functions has some 400,000 files, most of them with
+//! the same name and contents as thousands of others: each text is stored once, and files refer to texts by number.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;

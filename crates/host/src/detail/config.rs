@@ -44,8 +44,8 @@ impl<'a> Config<'a> {
         self.bytes.len() <= 64
     }
 
-    /// Whether it reads all ones: the device does not answer. The ids alone do not show that: a virtual function has all
-    /// ones in them (Single Root I/O Virtualization and Sharing Specification, 3.4.1.1).
+    /// Whether it reads all ones: the device does not answer. The ids alone do not show that: a virtual function has
+    /// all ones in them (Single Root I/O Virtualization and Sharing Specification, 3.4.1.1).
     pub fn is_gone(self) -> bool {
         self.dword(0) == Some(u32::MAX) && self.dword(4) == Some(u32::MAX)
     }

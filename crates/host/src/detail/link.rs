@@ -1,5 +1,5 @@
-//! The PCIe link from the kernel's attributes (Documentation/ABI/testing/sysfs-bus-pci), for readers without access to the
-//! registers.
+//! The PCIe link from the kernel's attributes (Documentation/ABI/testing/sysfs-bus-pci), for readers without access to
+//! the registers.
 
 use model::{Link, LinkBaseline};
 
@@ -7,8 +7,8 @@ use super::config::Config;
 use super::registers;
 use crate::root::Dir;
 
-/// The present speed and width of the link, from configuration space, or from attributes if only the header can be read;
-/// `None` if there is no link or it is down.
+/// The present speed and width of the link, from configuration space, or from attributes if only the header can be
+/// read; `None` if there is no link or it is down.
 pub fn baseline(dir: &Dir, config: Config<'_>) -> Option<LinkBaseline> {
     let link =
         if config.is_header_only() { of_attributes(dir) } else { registers::link_of(config) };

@@ -1,7 +1,7 @@
 //! The instances of an NVIDIA GPU in MIG mode, and the nodes that a process must open to use them.
 //!
-//! NVIDIA's driver has a directory for each instance, with a file that has the number of its node (NVIDIA's MIG user guide,
-//! "Device Nodes and Capabilities"). Reading these files in procfs does not wake the GPU.
+//! NVIDIA's driver has a directory for each instance, with a file that has the number of its node (NVIDIA's MIG user
+//! guide, "Device Nodes and Capabilities"). Reading these files in procfs does not wake the GPU.
 
 use model::{Address, MigInstance};
 

@@ -1,6 +1,6 @@
-//! Reads the detail of a function: configuration space, which wakes it, and attributes that wait for its lock or ask its
-//! driver. A driver that hangs holds that lock for ever, so on the running system a worker reads detail, with a deadline,
-//! and only of functions that are awake.
+//! Reads the detail of a function: configuration space, which wakes it, and attributes that wait for its lock or ask
+//! its driver. A driver that hangs holds that lock for ever, so on the running system a worker reads detail, with a
+//! deadline, and only of functions that are awake.
 
 mod config;
 mod link;

@@ -33,8 +33,8 @@ pub fn vgpu(dir: &Dir) -> Option<VgpuTypes> {
     Some(VgpuTypes { current, creatable: vgpu_types(&creatable) })
 }
 
-/// Parses the table of types. Its lines have the form `ID : name`, after a header, or the name first and the number last,
-/// depending on the driver's version.
+/// Parses the table of types. Its lines have the form `ID : name`, after a header, or the name first and the number
+/// last, depending on the driver's version.
 pub fn vgpu_types(table: &str) -> Vec<VgpuType> {
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let read = |line: &str| {

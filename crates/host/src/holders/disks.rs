@@ -104,8 +104,8 @@ impl Mounts {
         mounts
     }
 
-    /// The mount points of a disk: by number, and by source, because file systems on several devices (btrfs) have their own
-    /// number and name one of the devices.
+    /// The mount points of a disk: by number, and by source, because file systems on several devices (btrfs) have their
+    /// own number and name one of the devices.
     fn of(&self, disk: &Disk) -> impl Iterator<Item = &String> {
         let by_number = self.by_number.get(&disk.number);
         let by_source = self.by_source.get(&disk.path());

@@ -1,9 +1,9 @@
 //! The lock for processes that may write sysfs: `flock` on a sysfs file.
 //!
-//! sysfs is one file system per network namespace (fs/sysfs/mount.c: `sysfs_init_fs_context` keys it by that), regardless of
-//! how often and where it is mounted, and a lock belongs to the inode: all processes of a network namespace share it. The
-//! file cannot be removed, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other user can block the lock.
-//! Opening it for writing has no effect; no byte is written.
+//! sysfs is one file system per network namespace (fs/sysfs/mount.c: `sysfs_init_fs_context` keys it by that),
+//! regardless of how often and where it is mounted, and a lock belongs to the inode: all processes of a network
+//! namespace share it. The file cannot be removed, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other
+//! user can block the lock. Opening it for writing has no effect; no byte is written.
 
 use std::time::Instant;
 

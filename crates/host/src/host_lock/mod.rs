@@ -4,12 +4,12 @@
 //!
 //! - **A BPF map** ([`map`]). All processes of this kernel see it, in any container, but it needs `CAP_SYS_ADMIN` and
 //!   bpf(2).
-//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It only needs the right to write that file, which a process
-//!   needs for binding drivers anyway; but a container with its own network namespace has another sysfs.
+//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It only needs the right to write that file, which a
+//!   process needs for binding drivers anyway; but a container with its own network namespace has another sysfs.
 //!
-//! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map. Neither
-//! depends on an option, neither can be removed, an unprivileged user can take neither, and the kernel drops both when
-//! their process dies: their descriptors are closed on exec, so no worker and no machine keeps them.
+//! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map.
+//! Neither depends on an option, neither can be removed, an unprivileged user can take neither, and the kernel drops
+//! both when their process dies: their descriptors are closed on exec, so no worker and no machine keeps them.
 //!
 //! For a host below another root (`--root DIR`), that directory is locked, and nothing on this machine.
 
@@ -28,8 +28,8 @@ use crate::root::Root;
 /// The map's name, the same for all versions of Handover.
 const NAME: &str = "handover_host";
 
-/// How long a lock may outlast its process: a child process has its descriptors until it executes its program, and a process
-/// that searches the map has it open for a moment.
+/// How long a lock may outlast its process: a child process has its descriptors until it executes its program, and a
+/// process that searches the map has it open for a moment.
 const PASSING: Duration = Duration::from_millis(250);
 
 /// Why one of the two locks cannot be taken.

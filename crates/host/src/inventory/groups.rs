@@ -21,8 +21,9 @@ pub fn read(root: &Root, functions: &BTreeMap<Address, Function>) -> BTreeMap<u3
     groups
 }
 
-/// Whether a group has a member. A group disappears with its last device, but not at once: `__iommu_group_remove_device`
-/// (drivers/iommu/iommu.c) removes the device first, and its uevent may come before the directory is gone.
+/// Whether a group has a member. A group disappears with its last device, but not at once:
+/// `__iommu_group_remove_device` (drivers/iommu/iommu.c) removes the device first, and its uevent may come before the
+/// directory is gone.
 pub fn has_devices(root: &Root, number: u32) -> bool {
     root.names(&format!("{GROUPS}/{number}/devices")).is_ok_and(|names| !names.is_empty())
 }

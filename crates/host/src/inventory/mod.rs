@@ -42,8 +42,8 @@ pub(crate) use modules::{matches, module_present};
 pub enum Scope {
     /// Only what assemblies and their state need: identity, names, driver, group, NUMA node, virtual functions.
     Rows,
-    /// What choosing and planning need: everything except BARs, power, nodes, the types of groups and the memory of NUMA
-    /// nodes.
+    /// What choosing and planning need: everything except BARs, power, nodes, the types of groups and the memory of
+    /// NUMA nodes.
     Choosing,
     /// Everything.
     Listing,
@@ -154,8 +154,8 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
     Some(function)
 }
 
-/// Adds virtual functions to their physical functions. The order of their addresses is that of their numbers (PCI Express
-/// Base Specification, 9.3.3.9: VF stride).
+/// Adds virtual functions to their physical functions. The order of their addresses is that of their numbers (PCI
+/// Express Base Specification, 9.3.3.9: VF stride).
 fn virtual_functions(root: &Root, functions: &mut BTreeMap<Address, Function>) {
     let pairs: Vec<(Address, Address)> = functions
         .values()

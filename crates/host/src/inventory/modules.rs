@@ -155,8 +155,8 @@ fn vfio_driver(root: &Root, aliases: &[Alias], modalias: Modalias) -> String {
     }
 }
 
-/// The driver of a variant module: the one that the loaded module registered, else the module's name, which all variants in
-/// drivers/vfio/pci register (`.name = KBUILD_MODNAME`).
+/// The driver of a variant module: the one that the loaded module registered, else the module's name, which all
+/// variants in drivers/vfio/pci register (`.name = KBUILD_MODNAME`).
 fn driver_of(root: &Root, module: &str) -> String {
     let drivers = root.names(&format!("sys/module/{module}/drivers")).unwrap_or_default();
     let driver = drivers.iter().find_map(|name| name.strip_prefix("pci:"));
@@ -169,8 +169,8 @@ fn drivers_for<'a>(
     wanted: &[Modalias],
 ) -> BTreeMap<Modalias, Vec<String>> {
     let mut found: BTreeMap<Modalias, Vec<String>> = BTreeMap::new();
-    // The file has twenty thousand PCI lines, most of them for one vendor: each is compared with that vendor's functions
-    // only.
+    // The file has twenty thousand PCI lines, most of them for one vendor: each is compared with that vendor's
+    // functions only.
     let mut vendors: HashMap<String, Vec<(String, Modalias)>> = HashMap::new();
     for modalias in wanted {
         let entry = (modalias.to_string(), *modalias);

@@ -11,8 +11,8 @@ use crate::nodes;
 use crate::root::Root;
 use crate::sriov;
 
-/// Reads a function; `None` if it does not exist. Data from other objects is left out: its virtual functions, its mediated
-/// devices, and the nodes of its driver except NVIDIA's, which is not in sysfs.
+/// Reads a function; `None` if it does not exist. Data from other objects is left out: its virtual functions, its
+/// mediated devices, and the nodes of its driver except NVIDIA's, which is not in sysfs.
 pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Function> {
     let mut function = super::function(root, &address.to_string(), Scope::Listing)?;
     function.nodes.nvidia_minor = nodes::nvidia_minor(root, address);

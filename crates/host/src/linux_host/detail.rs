@@ -120,8 +120,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Lets a worker read some functions. After a timeout each function is read alone, so that only the one that hangs has
-    /// no detail.
+    /// Lets a worker read some functions. After a timeout each function is read alone, so that only the one that hangs
+    /// has no detail.
     fn batch(&self, requests: &[DetailRequest]) -> Vec<Reading> {
         match (self.call(requests), requests) {
             (Ok(readings), _) => readings,

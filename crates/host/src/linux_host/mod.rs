@@ -46,7 +46,8 @@ const TOGETHER: usize = 128;
 pub struct HostConfig {
     /// The directory with `sys`, `proc` and `dev`; `/`.
     pub root: PathBuf,
-    /// The lock files are in `locks/` below it; a directory of root's that is empty after a boot, such as `/run/handover`.
+    /// The lock files are in `locks/` below it; a directory of root's that is empty after a boot, such as
+    /// `/run/handover`.
     pub run_dir: PathBuf,
     /// How workers are started and how many are kept.
     pub workers: PoolConfig,
@@ -108,8 +109,9 @@ impl LinuxHost {
         Ok((Self { root, catalogs: Catalogs::default(), working: None }, trace))
     }
 
-    /// What a list of devices shows, and the users of the devices, read in parallel in this process: only what assemblies
-    /// and their state need ([`Scope::Rows`]). Without the right to read other processes there are no holders.
+    /// What a list of devices shows, and the users of the devices, read in parallel in this process: only what
+    /// assemblies and their state need ([`Scope::Rows`]). Without the right to read other processes there are no
+    /// holders.
     ///
     /// # Errors
     /// If the list of functions cannot be read.
@@ -125,9 +127,9 @@ impl LinuxHost {
         Ok((inventory, holders))
     }
 
-    /// The inventory with detail of all functions, or only of these. On the running system workers read the detail, with
-    /// a deadline: a function whose driver hangs gets a note, and does not delay the others. Suspended functions are not
-    /// woken.
+    /// The inventory with detail of all functions, or only of these. On the running system workers read the detail,
+    /// with a deadline: a function whose driver hangs gets a note, and does not delay the others. Suspended functions
+    /// are not woken.
     ///
     /// # Errors
     /// If the list of functions cannot be read.
@@ -223,8 +225,8 @@ impl LinuxHost {
 }
 
 impl Working {
-    /// Waits for this process's other work under a lock, and under the locks that the worker takes itself (`besides`); then
-    /// takes the lock. An error if another process has it.
+    /// Waits for this process's other work under a lock, and under the locks that the worker takes itself (`besides`);
+    /// then takes the lock. An error if another process has it.
     fn lock(
         &self,
         job: &Job,
@@ -243,8 +245,8 @@ impl Working {
             self.locks.turn(one, patience).ok_or_else(|| locked(one))
         };
         let turns = all.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
-        // A child process that another thread starts has all open files, this lock too, until it executes its program. A
-        // worker may hold the host's lock for long, for instance while it creates virtual functions.
+        // A child process that another thread starts has all open files, this lock too, until it executes its program.
+        // A worker may hold the host's lock for long, for instance while it creates virtual functions.
         let passing = if *lock == Lock::Host { patience } else { STARTING };
         let file = self.locks.wait_for(lock, passing).map_err(|error| HostError::Worker {
             step: job.describe(),

@@ -25,12 +25,12 @@ pub struct State {
     owners: Owners,
     /// The groups with a node below `/dev/vfio`.
     vfio_groups: BTreeSet<u32>,
-    /// Functions with a driver that may be probing, and since when. The kernel creates the link to the driver before the
-    /// probe, and removes it without a uevent if the probe fails (`really_probe` in drivers/base/dd.c).
+    /// Functions with a driver that may be probing, and since when. The kernel creates the link to the driver before
+    /// the probe, and removes it without a uevent if the probe fails (`really_probe` in drivers/base/dd.c).
     probing: BTreeMap<Address, Instant>,
     /// Groups without known members that the kernel still showed as not empty: a removed function loses the link to its
-    /// group before the group loses its own link (`__iommu_group_free_device` in drivers/iommu/iommu.c), and the uevent of
-    /// the removal comes after both.
+    /// group before the group loses its own link (`__iommu_group_free_device` in drivers/iommu/iommu.c), and the uevent
+    /// of the removal comes after both.
     emptied: BTreeSet<u32>,
     /// The current snapshot, as long as a caller keeps it.
     shared: Weak<Inventory>,

@@ -1,8 +1,8 @@
 //! Device nodes, disks and network interfaces of a host, each with its PCI function.
 //!
 //! The kernel has a link for every device node in `/sys/dev/char` and `/sys/dev/block` (Documentation/ABI/stable/
-//! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. These directories and links show
-//! all nodes of a host, so no directory below a function needs to be read.
+//! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. These directories and links
+//! show all nodes of a host, so no directory below a function needs to be read.
 
 mod class_path;
 pub mod vfio;
@@ -210,8 +210,8 @@ fn disks(root: &Root) -> Vec<Disk> {
     disks
 }
 
-/// The namespaces with several paths (NVMe multipath): each path is a hidden disk below its function, and the head, which
-/// is mounted, is elsewhere in sysfs (drivers/nvme/host/multipath.c).
+/// The namespaces with several paths (NVMe multipath): each path is a hidden disk below its function, and the head,
+/// which is mounted, is elsewhere in sysfs (drivers/nvme/host/multipath.c).
 fn behind_paths(root: &Root, heads: &HashMap<String, Vec<(String, Number, bool)>>) -> Vec<Disk> {
     const DIR: &str = "sys/class/block";
     let mut disks = Vec::new();

@@ -10,8 +10,8 @@ use crate::root::Root;
 /// Exists in the root cgroup only (kernel/cgroup/dmem.c). Only cgroup2 has the controller, and it is mounted here.
 const CAPACITY: &str = "sys/fs/cgroup/dmem.capacity";
 
-/// Podman's default directory for hooks: containers.conf(5), `hooks_dir`. Podman does not search the directory in `/etc`
-/// that oci-hooks(5) names by default (libpod/container_internal.go, `setupOCIHooks`).
+/// Podman's default directory for hooks: containers.conf(5), `hooks_dir`. Podman does not search the directory in
+/// `/etc` that oci-hooks(5) names by default (libpod/container_internal.go, `setupOCIHooks`).
 const HOOKS: &str = "usr/share/containers/oci/hooks.d";
 
 /// Reads the facts about device memory.

@@ -46,8 +46,8 @@ fn address_bits(root: &Root, unit: &str) -> Option<u8> {
     u8::try_from((cap >> 16 & 0x3f) + 1).ok()
 }
 
-/// Whether interrupt chips are named `IR-...` (`irq_chip.name` in drivers/iommu/{intel,amd}); `None` if there are no x86
-/// chips.
+/// Whether interrupt chips are named `IR-...` (`irq_chip.name` in drivers/iommu/{intel,amd}); `None` if there are no
+/// x86 chips.
 fn remapping(text: &str) -> Option<bool> {
     let chips = || text.split_ascii_whitespace();
     if chips().any(|word| word.starts_with("IR-")) {

@@ -1,8 +1,8 @@
 //! Reads the host around its devices: a [`model::doctor::Platform`], the facts for the doctor's checks.
 //!
 //! Everything is read below the root, so that a recording contains it too. What cannot be read is named in
-//! [`Platform::unseen`]; nothing here fails. Programs are run for their versions on the running host only; a recording has
-//! them in the file [`TOOLS_FILE`].
+//! [`Platform::unseen`]; nothing here fails. Programs are run for their versions on the running host only; a recording
+//! has them in the file [`TOOLS_FILE`].
 
 mod boot;
 mod cpu;

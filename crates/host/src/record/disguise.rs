@@ -1,5 +1,5 @@
-//! Replaces what identifies a machine or a person: serial numbers, hardware addresses, UUIDs, names. A value has the same
-//! replacement in the whole recording, and different values have different ones; the key is discarded.
+//! Replaces what identifies a machine or a person: serial numbers, hardware addresses, UUIDs, names. A value has the
+//! same replacement in the whole recording, and different values have different ones; the key is discarded.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;

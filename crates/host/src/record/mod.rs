@@ -152,7 +152,8 @@ fn read_all(host: &LinuxHost, silent: &[Address]) -> Result<(Inventory, Vec<Hold
     Ok((inventory, holders))
 }
 
-/// The functions whose drivers do not answer. On the running system workers find them, so that this process never blocks.
+/// The functions whose drivers do not answer. On the running system workers find them, so that this process never
+/// blocks.
 fn silent(root: &Path) -> Result<Vec<Address>, RecordError> {
     if root != Path::new("/") {
         return Ok(Vec::new());
@@ -168,8 +169,8 @@ fn processes(holders: &[Holder], platform: &Platform) -> BTreeSet<u32> {
     holding.chain(platform.processes.iter().map(|process| process.pid)).collect()
 }
 
-/// Sets the paths of open devices to the kernel's names: in a container they can have other paths, and a recording has no
-/// device numbers of open files.
+/// Sets the paths of open devices to the kernel's names: in a container they can have other paths, and a recording has
+/// no device numbers of open files.
 fn name_open_devices(entries: &mut Entries, trace: &Trace) {
     for (file, (block, (major, minor))) in std::mem::take(&mut entries.open_devices) {
         let class = if block { "block" } else { "char" };

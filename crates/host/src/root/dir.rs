@@ -125,8 +125,8 @@ impl Dir {
         tidy(&read?)
     }
 
-    /// Reads a sysfs attribute like [`text`](Self::text), with a single read(2): the kernel returns the whole attribute, a
-    /// page at most (Documentation/filesystems/sysfs.rst). A listing reads thousands.
+    /// Reads a sysfs attribute like [`text`](Self::text), with a single read(2): the kernel returns the whole
+    /// attribute, a page at most (Documentation/filesystems/sysfs.rst). A listing reads thousands.
     ///
     /// # Errors
     /// As [`text`](Self::text), `EFBIG` over a page.

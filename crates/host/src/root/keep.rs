@@ -17,8 +17,8 @@ pub enum Before {
 }
 
 impl Files {
-    /// Writes a file, and creates the directories above it. It is written under another name and renamed, so that no reader
-    /// sees an incomplete file, and synced to disk before this returns (rename(2), fsync(2)).
+    /// Writes a file, and creates the directories above it. It is written under another name and renamed, so that no
+    /// reader sees an incomplete file, and synced to disk before this returns (rename(2), fsync(2)).
     pub fn keep(&self, path: &str, text: &str, mode: Mode, before: Before) -> Result<()> {
         let (directory, name) = split(path);
         let directory = self.open_or_create(directory)?;

@@ -1,7 +1,7 @@
 //! The root of all paths in sysfs, procfs and devfs: an open directory, or a recording in memory.
 //!
-//! Under a root other than `/`, symbolic links are resolved inside it, like after `chroot` (`RESOLVE_IN_ROOT`, openat2(2)):
-//! no link leads out of it.
+//! Under a root other than `/`, symbolic links are resolved inside it, like after `chroot` (`RESOLVE_IN_ROOT`,
+//! openat2(2)): no link leads out of it.
 
 mod dir;
 mod files;
@@ -22,8 +22,8 @@ pub(crate) use trace::Trace;
 
 use crate::archive;
 
-/// This process's executable, which is started again as a worker. It is the running version even after the file on disk was
-/// replaced.
+/// This process's executable, which is started again as a worker. It is the running version even after the file on disk
+/// was replaced.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// The result of every read.

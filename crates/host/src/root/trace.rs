@@ -1,7 +1,7 @@
 //! A trace of all reads under a root, for a recording.
 //!
-//! A path is recorded with every link in it, so that reading the recording resolves it in the same way. Files that are only
-//! listed are recorded without their contents.
+//! A path is recorded with every link in it, so that reading the recording resolves it in the same way. Files that are
+//! only listed are recorded without their contents.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -214,8 +214,8 @@ fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result
     Ok(())
 }
 
-/// Records an error of an existing file. A missing file needs no entry, and a link that leads out of the root (`EXDEV`) has
-/// its own entry.
+/// Records an error of an existing file. A missing file needs no entry, and a link that leads out of the root (`EXDEV`)
+/// has its own entry.
 fn fail(seen: &mut Entries, path: &str, error: Option<Errno>) {
     let Some(errno) = error else { return };
     if matches!(errno, Errno::NOENT | Errno::XDEV | Errno::NOTDIR) {

@@ -1,5 +1,5 @@
-//! The settings of virtual functions, by rtnetlink(7) through the interface of their physical function: `ip link set DEV
-//! vf N ...`.
+//! The settings of virtual functions, by rtnetlink(7) through the interface of their physical function: `ip link set
+//! DEV vf N ...`.
 
 mod vf_info;
 
@@ -60,8 +60,8 @@ pub fn get(interface: u32, vf: u16) -> Result<Option<VfSettings>, Refused> {
     vf_info::find(&answer, vf).ok_or_else(|| Errno::BADMSG.into())
 }
 
-/// Changes the settings of a virtual function. For pairs that are set together (VLAN and priority, both rates), a missing
-/// value is taken from `now`.
+/// Changes the settings of a virtual function. For pairs that are set together (VLAN and priority, both rates), a
+/// missing value is taken from `now`.
 pub fn set(
     interface: u32,
     vf: u16,
@@ -74,8 +74,8 @@ pub fn set(
     ask(RouteNetlinkMessage::SetLink(message), NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
-/// Sends one message and reads the answer, which is ready when the send returns: the message with the link, or `None` for
-/// an acknowledgement.
+/// Sends one message and reads the answer, which is ready when the send returns: the message with the link, or `None`
+/// for an acknowledgement.
 fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Option<Vec<u8>>, Refused> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
@@ -112,8 +112,8 @@ fn answer(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
     }
 }
 
-/// Parses an error message; `None` if its number is 0, an acknowledgement. After the number comes our message, or only its
-/// header if it is capped, and then the kernel's text (`netlink_ack` in net/netlink/af_netlink.c).
+/// Parses an error message; `None` if its number is 0, an acknowledgement. After the number comes our message, or only
+/// its header if it is capped, and then the kernel's text (`netlink_ack` in net/netlink/af_netlink.c).
 fn error(payload: &[u8], flags: u16) -> Option<Refused> {
     let number = payload.get(..ERROR).and_then(|bytes| bytes.try_into().ok());
     let errno = match number.map(i32::from_ne_bytes) {

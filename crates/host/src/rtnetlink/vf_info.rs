@@ -21,8 +21,8 @@ const IFLA_VF_SPOOFCHK: u16 = 4;
 const IFLA_VF_RATE: u16 = 6;
 const IFLA_VF_TRUST: u16 = 9;
 
-/// Finds a virtual function in a link's message. `None` if the message cannot be parsed, `Some(None)` if the function is not
-/// in it.
+/// Finds a virtual function in a link's message. `None` if the message cannot be parsed, `Some(None)` if the function
+/// is not in it.
 pub fn find(link: &[u8], vf: u16) -> Option<Option<VfSettings>> {
     for attribute in NlasIterator::new(link.get(LINK_HEADER..)?) {
         let attribute = attribute.ok()?;
@@ -84,8 +84,8 @@ const fn switch(value: u32) -> Option<bool> {
     }
 }
 
-/// The attribute that changes the settings of one virtual function. The kernel applies the settings one by one, in its own
-/// order (`do_setvfinfo` in net/core/rtnetlink.c): after an error the earlier ones are in effect.
+/// The attribute that changes the settings of one virtual function. The kernel applies the settings one by one, in its
+/// own order (`do_setvfinfo` in net/core/rtnetlink.c): after an error the earlier ones are in effect.
 pub fn attribute(vf: u16, settings: &VfSettings, now: &VfSettings) -> LinkAttribute {
     let number = u32::from(vf);
     let mut list = Vec::new();

@@ -1,6 +1,6 @@
 //! Marking a function as claimed: an extended attribute of its directory in sysfs, which is visible in every mount and
-//! every network namespace (docs/kernel.md). It needs `CAP_SYS_ADMIN` in the initial user namespace, and disappears with
-//! the function.
+//! every network namespace (docs/kernel.md). It needs `CAP_SYS_ADMIN` in the initial user namespace, and disappears
+//! with the function.
 
 use std::collections::BTreeMap;
 

@@ -41,8 +41,8 @@ pub use load_module::is_loaded;
 pub use mark::read as marks;
 pub use set_vf::read as vf_settings;
 
-/// How long the result of a change may take to show. Most show at once; a driver with asynchronous probing (NVMe) starts
-/// later.
+/// How long the result of a change may take to show. Most show at once; a driver with asynchronous probing (NVMe)
+/// starts later.
 const SETTLING: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 

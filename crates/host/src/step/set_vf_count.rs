@@ -110,8 +110,9 @@ impl Change<'_> {
         self.wait(dir, from)
     }
 
-    /// Refuses while a virtual function is in use: removing it would take it from its user, and for one in a machine the
-    /// kernel waits with its lock held. Also refuses while vGPUs or mediated devices exist, which a change would remove.
+    /// Refuses while a virtual function is in use: removing it would take it from its user, and for one in a machine
+    /// the kernel waits with its lock held. Also refuses while vGPUs or mediated devices exist, which a change would
+    /// remove.
     fn refuse_while_used(&self, dir: &Dir) -> Result<(), HostError> {
         let refused = |reason: String| {
             let action = format!("write \"{}\" to", self.to);
@@ -179,8 +180,8 @@ impl Change<'_> {
         }
     }
 
-    /// Lets NVIDIA's program create or remove all functions: it supports no other numbers. Its exit status is ignored: it
-    /// can report success after a failure, and leave the GPU without its driver.
+    /// Lets NVIDIA's program create or remove all functions: it supports no other numbers. Its exit status is ignored:
+    /// it can report success after a failure, and leave the GPU without its driver.
     fn by_nvidia(&self, dir: &Dir) -> Result<(), HostError> {
         let total = sriov::total_of(self.root, self.address);
         if self.to != 0 && self.to != total {

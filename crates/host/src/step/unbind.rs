@@ -15,8 +15,9 @@ const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Whether the function is still bound to that driver.
 ///
-/// During an unbind the kernel removes the `driver` link before it calls the driver's `remove` (`__device_release_driver`
-/// in drivers/base/dd.c): the result is valid only while no other process holds the function's lock.
+/// During an unbind the kernel removes the `driver` link before it calls the driver's `remove`
+/// (`__device_release_driver` in drivers/base/dd.c): the result is valid only while no other process holds the
+/// function's lock.
 pub fn observe(root: &Root, address: Address, driver: &str) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     Ok(match bound(root, &dir, address)? {
@@ -45,8 +46,8 @@ pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostErr
     written
 }
 
-/// Refuses while a process has the device open: vfio-pci's `remove` waits until it is closed, and asks QEMU to eject the
-/// device (`vfio_unregister_group_dev`).
+/// Refuses while a process has the device open: vfio-pci's `remove` waits until it is closed, and asks QEMU to eject
+/// the device (`vfio_unregister_group_dev`).
 fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
     let users = holders::of_vfio(root, &[address])?;
     let Some(user) = users.first() else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! BPF maps by bpf(2), as needed for a lock: create, list, name, read and write one value.
 //!
-//! The structures are prefixes of `union bpf_attr` and `struct bpf_map_info` (include/uapi/linux/bpf.h): the kernel accepts
-//! a shorter structure, and treats missing fields as zeros.
+//! The structures are prefixes of `union bpf_attr` and `struct bpf_map_info` (include/uapi/linux/bpf.h): the kernel
+//! accepts a shorter structure, and treats missing fields as zeros.
 
 use std::io;
 use std::mem::size_of_val;
@@ -165,8 +165,8 @@ impl Map {
         }
         let mut value = vec![0_u8; info.value_size as usize];
         let mut element = self.element(value.as_mut_ptr() as u64);
-        // SAFETY: the kernel reads `key_size` bytes of the key and writes `value_size` bytes to the value, which are their
-        // lengths; a map's sizes never change. Both outlive the call, and nothing else uses the value.
+        // SAFETY: the kernel reads `key_size` bytes of the key and writes `value_size` bytes to the value, which are
+        // their lengths; a map's sizes never change. Both outlive the call, and nothing else uses the value.
         match unsafe { bpf(MAP_LOOKUP_ELEM, &mut element) } {
             Ok(_) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -191,8 +191,8 @@ impl Map {
 }
 
 impl Info {
-    /// Whether the map has the type and key size that this module creates, so that its value can be read into a buffer of
-    /// `value_size` bytes.
+    /// Whether the map has the type and key size that this module creates, so that its value can be read into a buffer
+    /// of `value_size` bytes.
     const fn is_ours(&self) -> bool {
         self.kind == LPM_TRIE && self.key_size == KEY.len() as u32 && self.value_size <= LONGEST
     }
@@ -218,8 +218,8 @@ pub fn next_map(after: u32) -> io::Result<Option<u32>> {
 /// Buffers that the attributes point to must be as large as the command requires, and live until it returns.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
     let size = size_of_val(attributes);
-    // SAFETY: the kernel reads and writes at most `size` bytes of the attributes themselves, which are plain numbers; the
-    // caller guarantees the buffers that they point to.
+    // SAFETY: the kernel reads and writes at most `size` bytes of the attributes themselves, which are plain numbers;
+    // the caller guarantees the buffers that they point to.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size) };
     match RawFd::try_from(answer) {

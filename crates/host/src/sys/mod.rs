@@ -23,8 +23,8 @@ pub fn ignore_ending_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes all inherited descriptors except standard input, output and error: a worker outlives its daemon, and must not keep
-/// sockets or files open that the daemon inherited without `FD_CLOEXEC`.
+/// Closes all inherited descriptors except standard input, output and error: a worker outlives its daemon, and must not
+/// keep sockets or files open that the daemon inherited without `FD_CLOEXEC`.
 ///
 /// Call it before anything is opened.
 pub fn close_inherited() {

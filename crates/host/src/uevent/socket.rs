@@ -23,8 +23,8 @@ const KERNEL_PORT: u32 = 0;
 /// A message has at most 2 KiB of properties (`UEVENT_BUFFER_SIZE` in include/linux/kobject.h), and a path before them.
 const LONGEST: usize = 8 << 10;
 
-/// The size of the receive buffer. A message takes about 1.5 KiB of it; 256 virtual functions created at once send about
-/// 1500 messages. Only waiting messages use memory.
+/// The size of the receive buffer. A message takes about 1.5 KiB of it; 256 virtual functions created at once send
+/// about 1500 messages. Only waiting messages use memory.
 const BACKLOG: usize = 16 << 20;
 
 /// What was received.
@@ -108,7 +108,8 @@ impl AsFd for Socket {
     }
 }
 
-/// Whether a message comes from the kernel. A process with `CAP_NET_ADMIN` can send to this socket too, from its own port.
+/// Whether a message comes from the kernel. A process with `CAP_NET_ADMIN` can send to this socket too, from its own
+/// port.
 fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
     let sender = sender.and_then(|address| SocketAddrNetlink::try_from(address).ok());
     sender.is_some_and(|sender| sender.pid() == KERNEL_PORT)

@@ -1,10 +1,10 @@
 //! The lock for processes that may use bpf(2): a BPF map with a name.
 //!
-//! Why a map: no namespace hides it (map ids are global to the kernel, and there is no BPF namespace), it exists exactly as
-//! long as a process has it open, and it has no path by which it could be removed. It is a trie (`BPF_MAP_TYPE_LPM_TRIE`,
-//! Linux 4.11), which needs `CAP_BPF` in the initial user namespace (before 5.8 `CAP_SYS_ADMIN`) even if
-//! `kernel.unprivileged_bpf_disabled` is 0: an unprivileged user cannot create one to lock us out, as with an array. A trie
-//! replaces its value as a whole, so a record is never read half-written.
+//! Why a map: no namespace hides it (map ids are global to the kernel, and there is no BPF namespace), it exists
+//! exactly as long as a process has it open, and it has no path by which it could be removed. It is a trie
+//! (`BPF_MAP_TYPE_LPM_TRIE`, Linux 4.11), which needs `CAP_BPF` in the initial user namespace (before 5.8
+//! `CAP_SYS_ADMIN`) even if `kernel.unprivileged_bpf_disabled` is 0: an unprivileged user cannot create one to lock us
+//! out, as with an array. A trie replaces its value as a whole, so a record is never read half-written.
 //!
 //! Taking the lock. A process
 //! 1. creates a map with the name, and writes its record into it as `wanted`;
@@ -14,19 +14,19 @@
 //!    others have higher ids and are not `held`, and continues with 2.
 //!
 //! **Safety: never two holders.** Assume that A and B both have the lock. Each created its map before it began its last
-//! list, and still has it open. One of the two was created first, say A's: then A's map existed during B's whole list. A list
-//! returns every map that exists from its beginning to its end (`bpf_map_get_curr_or_next` goes up the ids, and a map's id
-//! does not change while it exists; `BPF_MAP_CREATE` returns after the map has its id), so B saw A's map, and did not take
-//! the lock. The records and the order of ids do not matter for this: they only decide which process backs off, so ids may
-//! wrap around (at 2^31) and a process may be stopped at any point.
+//! list, and still has it open. One of the two was created first, say A's: then A's map existed during B's whole list.
+//! A list returns every map that exists from its beginning to its end (`bpf_map_get_curr_or_next` goes up the ids, and
+//! a map's id does not change while it exists; `BPF_MAP_CREATE` returns after the map has its id), so B saw A's map,
+//! and did not take the lock. The records and the order of ids do not matter for this: they only decide which process
+//! backs off, so ids may wrap around (at 2^31) and a process may be stopped at any point.
 //!
-//! **Progress: usually one holder.** Of processes that want the lock at the same time the one with the lowest id stays, and
-//! all others see it and back off. It has the lock as soon as they have closed their maps. A process that is stopped with its
-//! map open blocks the lock like a holder; the others give up after [`PATIENCE`], and report it.
+//! **Progress: usually one holder.** Of processes that want the lock at the same time the one with the lowest id stays,
+//! and all others see it and back off. It has the lock as soon as they have closed their maps. A process that is
+//! stopped with its map open blocks the lock like a holder; the others give up after [`PATIENCE`], and report it.
 //!
-//! A map disappears with its last descriptor (`bpf_map_put` removes the id at once): a process that dies has released it
-//! before its parent is notified. A process that only lists maps has each open for a moment, like `bpftool map`; we wait for
-//! that ([`PASSING`]).
+//! A map disappears with its last descriptor (`bpf_map_put` removes the id at once): a process that dies has released
+//! it before its parent is notified. A process that only lists maps has each open for a moment, like `bpftool map`; we
+//! wait for that ([`PASSING`]).
 
 use std::path::Path;
 use std::time::{Duration, Instant};

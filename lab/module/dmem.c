@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a graphics driver shows of a function's memory: nodes in /dev/dri, and
- * a region of the dmem cgroup controller that accounts what was taken by them.
- * A test fixture that touches no hardware. See README.md.
+ * The memory of a function as a graphics driver shows it: nodes in /dev/dri,
+ * and a region of the dmem cgroup controller that accounts allocations through
+ * them. A test fixture that does not access the hardware. See README.md.
  */
 #include <linux/cgroup_dmem.h>
 #include <linux/fs.h>
@@ -12,11 +12,11 @@
 
 static char *function;
 module_param(function, charp, 0444);
-MODULE_PARM_DESC(function, "the address of the function, as 0000:02:00.0");
+MODULE_PARM_DESC(function, "the address of the function, such as 0000:02:00.0");
 
 static unsigned int megabytes = 64;
 module_param(megabytes, uint, 0444);
-MODULE_PARM_DESC(megabytes, "how much memory it has");
+MODULE_PARM_DESC(megabytes, "the size of its memory, in MiB");
 
 static const char *const names[] = { "card0", "renderD128" };
 
@@ -25,7 +25,7 @@ static struct pci_dev *pdev;
 static struct class *class;
 static int major;
 
-/* What one opener has taken. */
+/* The allocation of one opener. */
 struct taken {
 	struct mutex lock;
 	struct dmem_cgroup_pool_state *pool;
@@ -53,7 +53,7 @@ static int labdmem_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* A number of bytes, once for an opener; they are given back when it closes. */
+/* Allocates a number of bytes, once per opener; closing frees them. */
 static ssize_t labdmem_write(struct file *file, const char __user *from,
 			     size_t count, loff_t *at)
 {
@@ -99,7 +99,7 @@ static void labdmem_remove_nodes(void)
 	unregister_chrdev(major, "labdmem");
 }
 
-/* Where the kernel has real graphics drivers, the class is theirs: none then. */
+/* No nodes if the kernel has real graphics drivers, which own the class. */
 static int labdmem_add_nodes(void)
 {
 	struct device *dev;
@@ -143,7 +143,7 @@ static int __init labdmem_init(void)
 	pdev = labdmem_find();
 	if (!pdev)
 		return -ENODEV;
-	/* As amdgpu and xe name theirs. NULL where the kernel has no such controller. */
+	/* Named like those of amdgpu and xe. NULL without the controller. */
 	region = dmem_cgroup_register_region(&init, "drm/%s/vram0", pci_name(pdev));
 	if (IS_ERR(region)) {
 		pci_dev_put(pdev);
@@ -167,4 +167,4 @@ static void __exit labdmem_exit(void)
 module_exit(labdmem_exit);
 
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("A region of device memory, and nodes by which it is taken (a test fixture)");
+MODULE_DESCRIPTION("A region of device memory, and nodes for allocating it (a test fixture)");

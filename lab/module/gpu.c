@@ -1,47 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Native drivers for the lab's emulated GPU and its audio function: a test
- * fixture. They give a device something to be taken from and given back to,
- * and show the ways in which real drivers are difficult: slow to let go, held
- * by a process, unwilling to come back, carrying mediated devices. See README.md.
+ * fixture. Handover unbinds and rebinds them, and they can show the problems
+ * of real drivers: a slow unbind, an unbind that waits for a process, a probe
+ * that fails, mediated devices. See README.md.
  */
 #include <linux/delay.h>
-#include <linux/idr.h>
 #include <linux/interrupt.h>
 #include <linux/module.h>
-#include <linux/slab.h>
 
 #include "labgpu.h"
 
 static unsigned int unbind_delay_ms;
 module_param(unbind_delay_ms, uint, 0644);
-MODULE_PARM_DESC(unbind_delay_ms, "how long letting go of a GPU takes");
+MODULE_PARM_DESC(unbind_delay_ms, "delay of an unbind of a GPU, in ms");
 
 static bool held;
 module_param(held, bool, 0644);
-MODULE_PARM_DESC(held, "letting go of a GPU waits until nobody has its node open");
+MODULE_PARM_DESC(held, "an unbind of a GPU waits until its node is closed");
 
 static bool probe_fail;
 module_param(probe_fail, bool, 0644);
-MODULE_PARM_DESC(probe_fail, "GPUs and audio functions are not taken");
+MODULE_PARM_DESC(probe_fail, "probes of GPUs and audio functions fail with EIO");
 
-static DEFINE_IDA(lab_numbers);
-
-static void lab_gpu_free(struct kref *users)
-{
-	struct lab_gpu *gpu = container_of(users, struct lab_gpu, users);
-
-	ida_free(&lab_numbers, gpu->number);
-	mutex_destroy(&gpu->lock);
-	kfree(gpu);
-}
-
-void lab_gpu_put(struct lab_gpu *gpu)
-{
-	kref_put(&gpu->users, lab_gpu_free);
-}
-
-/* Memory is enabled, BAR 0 mapped, and somebody answers behind it. */
+/* Enables memory, maps BAR 0, and checks that the device answers. */
 static void __iomem *lab_take(struct pci_dev *pdev)
 {
 	void __iomem *bar;
@@ -56,33 +38,11 @@ static void __iomem *lab_take(struct pci_dev *pdev)
 	if (IS_ERR(bar))
 		return bar;
 	if (PCI_POSSIBLE_ERROR(ioread32(bar)))
-		return dev_err_ptr_probe(&pdev->dev, -ENODEV, "does not answer\n");
+		return dev_err_ptr_probe(&pdev->dev, -ENODEV, "the device does not answer\n");
 	return bar;
 }
 
-static struct lab_gpu *lab_gpu_new(struct pci_dev *pdev, void __iomem *bar)
-{
-	struct lab_gpu *gpu = kzalloc(sizeof(*gpu), GFP_KERNEL);
-	int number;
-
-	if (!gpu)
-		return ERR_PTR(-ENOMEM);
-	number = ida_alloc(&lab_numbers, GFP_KERNEL);
-	if (number < 0) {
-		kfree(gpu);
-		return ERR_PTR(number);
-	}
-	kref_init(&gpu->users);
-	mutex_init(&gpu->lock);
-	init_waitqueue_head(&gpu->closed);
-	gpu->number = number;
-	gpu->pdev = pdev;
-	gpu->bar = bar;
-	gpu->megabytes_left = LAB_MEMORY_MB;
-	return gpu;
-}
-
-/* The driver's own use ends; pcim unmaps the BAR after us. */
+/* Drops the driver's reference; pcim unmaps the BAR afterwards. */
 static void lab_gpu_drop(struct lab_gpu *gpu)
 {
 	mutex_lock(&gpu->lock);
@@ -98,7 +58,7 @@ static irqreturn_t lab_interrupt(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-/* A GPU without a message interrupt works too. */
+/* Optional: a GPU also works without a message interrupt. */
 static void lab_interrupts_on(struct pci_dev *pdev)
 {
 	if (pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSI) == 1 &&
@@ -138,8 +98,8 @@ drop:
 }
 
 /*
- * Waits for the last opener, as NVIDIA's driver does: no signal ends it. What
- * does, unlike there, is to clear the parameter, so that a test can clean up.
+ * Waits for the last opener, like NVIDIA's driver: no signal interrupts it.
+ * Unlike there, clearing the parameter ends it, so that a test can clean up.
  */
 static void lab_wait_for_openers(struct lab_gpu *gpu)
 {
@@ -222,7 +182,7 @@ static void __exit lab_exit(void)
 	pci_unregister_driver(&lab_audio_driver);
 	pci_unregister_driver(&lab_gpu_driver);
 	mdev_unregister_driver(&lab_vgpu_driver);
-	ida_destroy(&lab_numbers);
+	lab_gpu_destroy_numbers();
 }
 module_exit(lab_exit);
 

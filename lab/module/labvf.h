@@ -14,21 +14,21 @@ struct labvf_type {
 	const char *name;
 };
 
-/* What the virtual functions of one physical function share. */
+/* Shared by the virtual functions of one physical function. */
 struct labvf_pf {
 	struct list_head entry;
 	unsigned int functions;		/* bound to us */
 	struct pci_dev *pdev;
-	struct mutex lock;		/* of what follows, and of the functions */
+	struct mutex lock;		/* of the fields below, and of the functions */
 	unsigned int megabytes_left;
 	unsigned int vgpus;
-	unsigned int megabytes_each;	/* the first one's */
+	unsigned int megabytes_each;	/* size of the first vGPU */
 };
 
 struct labvf {
-	struct vfio_pci_core_device core;	/* first, as VFIO wants it */
+	struct vfio_pci_core_device core;	/* must be first */
 	struct labvf_pf *pf;
-	const struct labvf_type *type;		/* NULL: it is no vGPU */
+	const struct labvf_type *type;		/* NULL: not a vGPU */
 	bool open;
 	ktime_t busy_until;
 };

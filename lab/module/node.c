@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The node /dev/labgpuN: the start of BAR 0, and a way to hold the GPU. */
+/* The node /dev/labgpuN: the start of BAR 0. An open node uses the GPU. */
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/sizes.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Virtual functions that become vGPUs, as with NVIDIA's vendor-specific VFIO:
- * a variant of vfio-pci stays bound to them, they are made a vGPU by a file in
- * their sysfs directory, and only then can a VMM open them. A test fixture, for
- * devices that are none of NVIDIA's; see README.md.
+ * a variant of vfio-pci stays bound to them, a file in their sysfs directory
+ * makes them vGPUs, and only then can a VMM open them. A test fixture for
+ * devices other than NVIDIA's; see README.md.
  */
 #include <linux/module.h>
 
@@ -12,7 +12,7 @@
 static char *ids[8];
 static unsigned int ids_nr;
 module_param_array(ids, charp, &ids_nr, 0444);
-MODULE_PARM_DESC(ids, "virtual functions to take, as 8086:10ca,1b36:0010");
+MODULE_PARM_DESC(ids, "virtual functions to bind, such as 8086:10ca,1b36:0010");
 
 static struct labvf *to_labvf(struct vfio_device *vdev)
 {
@@ -71,7 +71,7 @@ static int labvf_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct labvf *vf;
 	int ret;
 
-	/* A physical function can have its virtual ones' ids: NVMe's does. */
+	/* A physical function can have the ids of its virtual functions (NVMe). */
 	if (!pdev->is_virtfn)
 		return -ENODEV;
 	vf = vfio_alloc_device(labvf, core.vdev, &pdev->dev, &labvf_ops);
@@ -80,7 +80,7 @@ static int labvf_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = labvf_join(vf, pdev);
 	if (ret)
 		goto put;
-	/* vfio_pci_core looks for its device there. */
+	/* vfio_pci_core expects its device there. */
 	dev_set_drvdata(&pdev->dev, &vf->core);
 	vf->core.pci_ops = &labvf_pci_ops;
 	ret = vfio_pci_core_register_device(&vf->core);
@@ -95,7 +95,7 @@ put:
 	return ret;
 }
 
-/* Waits until nobody has the device open, as vfio-pci does. */
+/* Waits until the device is closed, like vfio-pci. */
 static void labvf_remove(struct pci_dev *pdev)
 {
 	struct vfio_pci_core_device *core = dev_get_drvdata(&pdev->dev);
@@ -107,8 +107,8 @@ static void labvf_remove(struct pci_dev *pdev)
 }
 
 /*
- * No ids of its own, and so no aliases: this module is never taken for the
- * best VFIO driver of a function that it was not told to take.
+ * No ids, and so no aliases: this module is never chosen as the best VFIO
+ * driver of a function that is not in its parameter.
  */
 static const struct pci_device_id labvf_ids[] = {
 	{ }

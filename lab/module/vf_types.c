@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The types of vGPU that a virtual function can become: the files nvidia/ in
- * its sysfs directory, and the memory of the physical function, which all of
- * its virtual functions share.
+ * The vGPU types of a virtual function: the files in nvidia/ in its sysfs
+ * directory, and the memory of the physical function, which all its virtual
+ * functions share.
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -12,7 +12,7 @@
 
 static unsigned int megabytes = 8192;
 module_param(megabytes, uint, 0644);
-MODULE_PARM_DESC(megabytes, "memory of a physical function, for its vGPUs");
+MODULE_PARM_DESC(megabytes, "memory of a physical function for its vGPUs, in MiB");
 
 static bool heterogeneous;
 module_param(heterogeneous, bool, 0644);
@@ -24,11 +24,11 @@ MODULE_PARM_DESC(name_first, "the table of types has names first, ids last and n
 
 static unsigned int create_delay_ms;
 module_param(create_delay_ms, uint, 0644);
-MODULE_PARM_DESC(create_delay_ms, "how long making a vGPU takes");
+MODULE_PARM_DESC(create_delay_ms, "delay of creating a vGPU, in ms");
 
 static unsigned int release_delay_ms;
 module_param(release_delay_ms, uint, 0644);
-MODULE_PARM_DESC(release_delay_ms, "how long a vGPU cannot be freed after it was made or closed");
+MODULE_PARM_DESC(release_delay_ms, "how long a vGPU cannot be freed after it was created or closed, in ms");
 
 static const struct labvf_type labvf_types[] = {
 	{ 1155, 1024, "NVIDIA L40S-1Q" },
@@ -40,7 +40,7 @@ static const struct labvf_type labvf_types[] = {
 static LIST_HEAD(labvf_pfs);
 static DEFINE_MUTEX(labvf_pfs_lock);
 
-/* The physical function's memory is shared out from now on. */
+/* Reads the memory size when the first function is bound. */
 static struct labvf_pf *labvf_pf_new(struct pci_dev *pdev)
 {
 	struct labvf_pf *pf = kzalloc(sizeof(*pf), GFP_KERNEL);
@@ -74,7 +74,7 @@ int labvf_join(struct labvf *vf, struct pci_dev *pdev)
 	return 0;
 }
 
-/* With the lock held: the memory goes back. */
+/* Returns the memory; call it with the lock held. */
 static void labvf_free(struct labvf *vf)
 {
 	if (!vf->type)
@@ -84,7 +84,7 @@ static void labvf_free(struct labvf *vf)
 	vf->type = NULL;
 }
 
-/* A vGPU whose function loses its driver is one no more. */
+/* Frees the vGPU of a function that loses its driver. */
 void labvf_leave(struct labvf *vf)
 {
 	struct labvf_pf *pf = vf->pf;
@@ -199,7 +199,7 @@ static ssize_t current_vgpu_type_store(struct device *dev,
 }
 static DEVICE_ATTR_RW(current_vgpu_type);
 
-/* A function that is a vGPU already can become nothing else. */
+/* Empty for a function that is a vGPU. */
 static ssize_t creatable_vgpu_types_show(struct device *dev,
 					 struct device_attribute *attr,
 					 char *buf)

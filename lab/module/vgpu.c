@@ -15,12 +15,12 @@
 
 static bool mdev;
 module_param(mdev, bool, 0644);
-MODULE_PARM_DESC(mdev, "GPUs that are taken from now on offer mediated devices");
+MODULE_PARM_DESC(mdev, "GPUs that are probed from now on offer mediated devices");
 
 static ushort mdev_ids[16];
 static unsigned int mdev_ids_nr;
 module_param_array(mdev_ids, ushort, &mdev_ids_nr, 0644);
-MODULE_PARM_DESC(mdev_ids, "device ids of GPUs that do, whatever mdev says");
+MODULE_PARM_DESC(mdev_ids, "device ids of GPUs that offer them regardless of mdev");
 
 struct lab_vgpu {
 	struct vfio_device vdev;
@@ -29,7 +29,7 @@ struct lab_vgpu {
 	u8 memory[VGPU_BAR];
 };
 
-/* What the guest may change: command, the BAR's address, the line register. */
+/* Writable for the guest: command, the BAR's address, the interrupt line. */
 static const u8 vgpu_writable[VGPU_CONFIG] = {
 	[PCI_COMMAND] = 0xff,
 	[PCI_BASE_ADDRESS_0 + 1] = (u8)~((VGPU_BAR - 1) >> 8),
@@ -88,8 +88,8 @@ static size_t vgpu_size(u64 region)
 }
 
 /*
- * The bytes of a region from an offset on, or none. *count becomes their
- * number, *writable their masks, or NULL where all can be written.
+ * The bytes of a region from an offset on, or NULL. *count becomes their
+ * number, *writable their masks, or NULL if all can be written.
  */
 static u8 *vgpu_bytes(struct lab_vgpu *vgpu, loff_t offset, size_t *count,
 		      const u8 **writable)
@@ -131,7 +131,7 @@ static ssize_t vgpu_write(struct vfio_device *vdev, const char __user *from,
 	struct lab_vgpu *vgpu = to_vgpu(vdev);
 	const u8 *writable;
 	u8 *bytes = vgpu_bytes(vgpu, *offset, &count, &writable);
-	u8 copy[8];		/* QEMU writes no more at once */
+	u8 copy[8];		/* QEMU writes at most 8 bytes at once */
 	size_t i;
 
 	if (!bytes)
@@ -177,7 +177,7 @@ static long vgpu_device_info(void __user *arg)
 	return copy_to_user(arg, &info, size) ? -EFAULT : 0;
 }
 
-/* No interrupts: asked for them, it says that it has none. */
+/* Has no interrupts: the requests for them return ENOTTY. */
 static long vgpu_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		       unsigned long arg)
 {
@@ -294,7 +294,7 @@ static bool lab_offers_vgpus(struct pci_dev *pdev)
 	return mdev;
 }
 
-/* Where the parameters ask for it. */
+/* Registers the types if the parameters ask for it. */
 int lab_vgpus_offer(struct lab_gpu *gpu)
 {
 	static const struct lab_type types[] = {

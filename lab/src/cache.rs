@@ -1,7 +1,7 @@
-//! Where built things live: one folder per thing, named by a hash of all that went into it.
+//! The cache of built images: one directory per entry, named by a hash of all its inputs.
 //!
-//! An entry is built in a temporary folder and renamed into place, so that it is whole or absent, and
-//! two labs that start at once build it once: the second waits for the first one's lock.
+//! An entry is built in a temporary directory and renamed, so that it is complete or absent. Two labs that start at the
+//! same time build it once: the second waits for the lock of the first.
 
 use std::{
     fs::{self, File},
@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-/// An entry that was of no use for so long goes when another of its kind is built.
+/// An entry that was unused for this time is removed when another of its kind is built.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The lab's folder in the user's cache directory.
+/// The lab's directory in the user's cache directory.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
@@ -40,12 +40,12 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// The cache's own folder.
+    /// The cache's directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the entry lies, whether it exists or not.
+    /// The path of an entry, whether it exists or not.
     pub fn path(&self, key: &Key) -> PathBuf {
         self.root.join(key.kind).join(key.hash())
     }
@@ -53,12 +53,12 @@ impl Cache {
     /// The entry, if it is built.
     pub fn find(&self, key: &Key) -> Option<PathBuf> {
         let path = self.path(key);
-        // Its time tells when it was last of use.
+        // Its modification time is the time of its last use.
         File::open(&path).and_then(|dir| dir.set_modified(SystemTime::now())).ok()?;
         Some(path)
     }
 
-    /// The entry, built by `build` in an empty folder if it is missing.
+    /// The entry, built by `build` in an empty directory if it is missing.
     pub fn entry(&self, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         if let Some(path) = self.find(key) {
             return Ok(path);
@@ -75,13 +75,13 @@ impl Cache {
         build(work.path()).with_context(|| format!("while building the lab's {}", key.kind))?;
         fs::create_dir_all(self.root.join(key.kind))?;
         fs::rename(work.keep(), &path)?;
-        // Unpacking a package can give the folder that package's age; `find` makes it new.
-        let path = self.find(key).context("what was built is gone")?;
+        // Unpacking a package can change the directory's modification time; `find` sets it to now.
+        let path = self.find(key).context("the new entry is gone")?;
         self.expire(key.kind);
         Ok(path)
     }
 
-    /// Removes entries of this kind that were of no use for long. A lab that runs has its files open.
+    /// Removes unused entries of this kind. A running lab has its files open.
     fn expire(&self, kind: &str) {
         for entry in fs::read_dir(self.root.join(kind)).into_iter().flatten().flatten() {
             let age = entry.metadata().and_then(|m| m.modified()).map(|time| time.elapsed());
@@ -91,7 +91,7 @@ impl Cache {
         }
     }
 
-    /// Removes what a lab that was killed left of its building; called with the kind's lock held.
+    /// Removes the remains of an interrupted build; call it with the kind's lock held.
     fn sweep(&self, kind: &str) {
         let prefix = format!("{kind}-");
         for entry in fs::read_dir(self.root.join("tmp")).into_iter().flatten().flatten() {
@@ -101,23 +101,23 @@ impl Cache {
         }
     }
 
-    /// Holds the lock of this name until the returned file is dropped.
+    /// Takes the lock with this name, until the returned file is dropped.
     pub fn lock(&self, name: &str) -> Result<File> {
         let path = self.root.join("locks").join(name);
         let file =
             File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            eprintln!("lab: another lab is building its {name}; waiting for it");
+            eprintln!("lab: waiting for another lab that is building {name}");
             flock(&file, FlockOperation::LockExclusive)?;
         }
         Ok(file)
     }
 }
 
-/// What an entry is made from: its kind, and a hash over all its inputs.
+/// The key of an entry: its kind, and a hash of all its inputs.
 ///
-/// The code that builds it is no input of its own: where that changes, so must the version text in the key, or what
-/// is cached stays in use.
+/// The code that builds it is not part of the hash: when it changes, change the version text in the key, or the cached
+/// entry stays in use.
 #[derive(Debug, Clone)]
 pub struct Key {
     kind: &'static str,
@@ -130,7 +130,7 @@ impl Key {
         Self { kind, hasher: Sha256::new() }
     }
 
-    /// Adds a text, delimited so that two inputs never read as one.
+    /// Adds a text, with its length, so that two inputs never read as one.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
         self.hasher.update((text.len() as u64).to_le_bytes());
@@ -138,14 +138,14 @@ impl Key {
         self
     }
 
-    /// Adds another entry: its folder's name is a hash of its own inputs.
+    /// Adds another entry, by the name of its directory, which is a hash of its inputs.
     #[must_use]
     pub fn part(self, entry: &Path) -> Self {
         let name = entry.file_name().map(|n| n.to_string_lossy().into_owned());
         self.text(&name.unwrap_or_default())
     }
 
-    /// Adds a file's content, or that of all files below a folder, with their names.
+    /// Adds the contents of a file, or the names and contents of all files below a directory.
     pub fn source(self, path: &Path) -> Result<Self> {
         let mut files = Vec::new();
         list_files(path, &mut files)?;
@@ -174,7 +174,7 @@ fn list_files(path: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     }
     for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
         let entry = entry?;
-        // An editor's backup or a hidden file is no source.
+        // Hidden files, such as editors' backups, are not sources.
         if !entry.file_name().to_string_lossy().starts_with('.') {
             list_files(&entry.path(), into)?;
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_no_use_for_long_goes() {
+    fn an_unused_entry_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let cache = empty(dir.path());
         let old = Key::new("thing").text("old");
@@ -223,7 +223,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        assert!(path.exists(), "an old time in what was built is not its age");
+        assert!(path.exists(), "a build's old modification time is not its age");
         age(&path);
         cache.entry(&Key::new("thing").text("new"), |_| Ok(())).unwrap();
         assert!(!path.exists());

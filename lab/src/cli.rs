@@ -21,7 +21,7 @@ use lab::{
 
 use crate::terminal;
 
-/// The lab: an emulated passthrough host, with real VFIO, for a machine without a GPU, an IOMMU or KVM.
+/// Run commands in an emulated passthrough host with real VFIO, on a machine without GPU, IOMMU and KVM
 #[derive(Debug, Parser)]
 #[command(name = "lab", version)]
 pub struct Arguments {
@@ -31,54 +31,54 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build what a lab boots from (other commands do it too, when something is missing).
+    /// Build the lab's images in advance (other commands build missing images themselves)
     Build {
-        /// Also build the slim kernel: some minutes, once; labs then start in two seconds.
+        /// Also build the slim kernel, which takes some minutes once; L1 then boots in two seconds
         #[arg(long)]
         slim: bool,
-        /// Choose the newest package versions first.
+        /// Use the newest package versions
         #[arg(long)]
         refresh: bool,
     },
-    /// Boot a fresh L1, run a command in it as root, and exit with its status.
+    /// Boot a fresh L1, run a command in it as root, and exit with its status
     ///
-    /// One argument is a bash script; several are a program and its arguments. Status 124: not done in time;
-    /// 125: the lab itself failed.
+    /// One argument is a bash script; several are a program and its arguments. Status 124: timeout; 125: the lab itself
+    /// failed.
     Run {
         #[command(flatten)]
         host: Host,
-        /// End everything after so many seconds.
+        /// End L1 after this time
         #[arg(long, default_value_t = 600, value_name = "SECONDS")]
         timeout: u64,
         #[command(flatten)]
-        what: RunArguments,
+        run: RunArguments,
     },
-    /// Boot an L1 that stays, and return when it is ready.
+    /// Boot an L1 that keeps running, and return when it is ready
     Up {
         #[command(flatten)]
         host: Host,
-        /// Make a TCP port of L1's loopback reachable on this machine's loopback (may be repeated). Instead of a port in L1,
-        /// the path of a unix socket can be given.
+        /// Forward a TCP port on this machine's loopback to a port of L1's loopback, or to the path of a unix socket in
+        /// L1 (can be repeated)
         #[arg(long, value_name = "HOSTPORT:PORT")]
         forward: Vec<Forward>,
     },
-    /// Run a command in the L1 that is up.
+    /// Run a command in the running L1
     Exec {
         #[command(flatten)]
-        what: RunArguments,
+        run: RunArguments,
     },
-    /// Open a shell in the L1 that is up.
+    /// Open a shell in the running L1
     Shell,
-    /// End the L1 that is up.
+    /// End the running L1
     Down,
-    /// Say whether an L1 is up, and what it is.
+    /// Show whether an L1 is running, and its topology
     Status,
-    /// List the topologies.
+    /// List the topologies
     Topologies,
-    /// The agent in L1 (L1 starts it by itself).
+    /// The agent in L1 (started by L1)
     #[command(hide = true)]
     Agent,
-    /// The process behind `up` (which starts it).
+    /// The process behind `up` (started by it)
     #[command(hide = true)]
     Resident {
         #[command(flatten)]
@@ -88,33 +88,33 @@ enum Command {
     },
 }
 
-/// What L1 shall be.
+/// Options for L1.
 #[derive(Debug, Clone, Args)]
 struct Host {
-    /// Which devices it has; see `lab topologies`.
+    /// The devices of L1; see `lab topologies`
     #[arg(long, short, default_value = "workstation", value_name = "NAME|FILE")]
     topology: String,
-    /// slim, stock, or auto: slim if it is built.
+    /// The kernel: slim, stock, or auto (slim if it is built)
     #[arg(long, default_value = "auto", value_parser = Choice::from_str)]
     kernel: Choice,
-    /// A folder that L1 sees as /host, and can write to.
+    /// A directory that L1 mounts at /host, writable
     #[arg(long, value_name = "DIR")]
     share: Option<PathBuf>,
-    /// The `handover` program; if not given, the one built beside this program.
+    /// The `handover` program; default: the one built beside this program
     #[arg(long, value_name = "FILE")]
     handover: Option<PathBuf>,
-    /// A disk that stays when L1 ends, at its /var/lib/handover; made where the file is missing.
+    /// A disk for L1's /var/lib/handover, which is kept when L1 ends; created if missing
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 }
 
-/// What to run in L1.
+/// A command for L1.
 #[derive(Debug, Clone, Args)]
 struct RunArguments {
-    /// Pass this command's stdin on.
+    /// Forward standard input
     #[arg(long, short = 'i')]
     stdin: bool,
-    /// The command.
+    /// The command
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
@@ -131,11 +131,11 @@ impl Host {
         }
     }
 
-    /// The same words again, for the process behind `up`.
+    /// The same options as arguments, for the process behind `up`.
     fn words(&self) -> Result<Vec<String>> {
         let absolute = |path: &PathBuf| -> Result<String> {
             let path =
-                path.canonicalize().with_context(|| format!("there is no {}", path.display()))?;
+                path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
             Ok(path.to_string_lossy().into_owned())
         };
         let kernel = format!("{:?}", self.kernel).to_lowercase();
@@ -163,17 +163,15 @@ impl RunArguments {
     }
 }
 
-/// Does what the command line says.
+/// Runs a command line.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Build { slim, refresh } => build(slim, refresh),
-        Command::Run { host, timeout, what } => {
-            run_once(&host, Duration::from_secs(timeout), &what)
-        }
+        Command::Run { host, timeout, run } => run_once(&host, Duration::from_secs(timeout), &run),
         Command::Up { host, forward } => up(&host, &forward),
-        Command::Exec { what } => {
-            let mut session = resident::attach()?.start(&what.start())?;
-            let end = terminal::stream(&mut session, what.stdin, None)?;
+        Command::Exec { run } => {
+            let mut session = resident::attach()?.start(&run.start())?;
+            let end = terminal::stream(&mut session, run.stdin, None)?;
             end.code(|| "L1 is gone".to_owned())
         }
         Command::Shell => terminal::shell(&resident::attach()?),
@@ -199,16 +197,16 @@ fn build(slim: bool, refresh: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_once(host: &Host, timeout: Duration, what: &RunArguments) -> Result<ExitCode> {
+fn run_once(host: &Host, timeout: Duration, run: &RunArguments) -> Result<ExitCode> {
     let lab = Lab::start(&host.options())?;
     let start = Instant::now();
-    let mut session = lab.open(&what.start())?;
-    let end = terminal::stream(&mut session, what.stdin, Some(start + timeout))?;
+    let mut session = lab.open(&run.start())?;
+    let end = terminal::stream(&mut session, run.stdin, Some(start + timeout))?;
     end.code(|| lab.explain())
 }
 
 fn up(host: &Host, forward: &[Forward]) -> Result<ExitCode> {
-    // Built here, where its progress is seen.
+    // Built in this process, which shows the progress.
     Topology::load(&host.topology)?;
     Images::ready(host.kernel)?;
     let mut words = host.words()?;
@@ -218,13 +216,13 @@ fn up(host: &Host, forward: &[Forward]) -> Result<ExitCode> {
     resident::start(&words)?;
     for forward in forward {
         progress::note(format_args!(
-            "{}:{} is {} in L1",
+            "{}:{} is forwarded to {} in L1",
             Ipv4Addr::LOCALHOST,
             forward.port,
             forward.address
         ));
     }
-    progress::note("`cargo lab shell` to look inside, `cargo lab down` to end it");
+    progress::note("open a shell with `cargo lab shell`, end L1 with `cargo lab down`");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,7 +233,7 @@ fn status() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            println!("no lab is up");
+            println!("no lab is running");
             Ok(ExitCode::from(3))
         }
     }
@@ -251,12 +249,12 @@ fn topologies() -> Result<ExitCode> {
 }
 
 impl terminal::End {
-    /// The status to exit with.
+    /// The exit status of this program.
     fn code(self, explain: impl FnOnce() -> String) -> Result<ExitCode> {
         match self {
             Self::Exit(status) => Ok(ExitCode::from(u8::try_from(status & 0xff)?)),
             Self::Timeout => {
-                eprintln!("lab: not done in time; {}", explain());
+                eprintln!("lab: timed out; {}", explain());
                 Ok(ExitCode::from(124))
             }
             Self::Gone => bail!("{}", explain()),

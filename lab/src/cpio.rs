@@ -1,6 +1,6 @@
-//! Writes an initramfs: a cpio archive in the "newc" format, as the kernel's
-//! `Documentation/driver-api/early-userspace/buffer-format.rst` describes it. All files belong to root,
-//! whoever builds it.
+//! Writes an initramfs: a cpio archive in the "newc" format (the kernel's
+//! `Documentation/driver-api/early-userspace/buffer-format.rst`). All files belong to root, regardless of who builds
+//! it.
 
 use std::{
     fs,
@@ -28,12 +28,12 @@ impl<W: Write> Archive<W> {
         Self { to, inode: 0 }
     }
 
-    /// Adds a folder; its parents must have been added before.
+    /// Adds a directory; its parents must have been added before.
     pub fn folder(&mut self, name: &str) -> Result<()> {
         Ok(self.member(name, DIRECTORY, &[])?)
     }
 
-    /// Adds a file with this content and these permissions.
+    /// Adds a file with these contents and permissions.
     pub fn data(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<()> {
         Ok(self.member(name, REGULAR | permissions, data)?)
     }
@@ -45,7 +45,7 @@ impl<W: Write> Archive<W> {
         self.data(name, if executable { 0o755 } else { 0o644 }, &data)
     }
 
-    /// Adds all that lies below a folder, as members below `name`, which is added too.
+    /// Adds a directory as `name`, with everything below it.
     pub fn tree(&mut self, name: &str, path: &Path) -> Result<()> {
         self.folder(name)?;
         let listing =
@@ -86,7 +86,7 @@ impl<W: Write> Archive<W> {
             z = 0
         )?;
         self.to.write_all(name.as_bytes())?;
-        // Header (110 bytes) and name with its final zero end on a multiple of four, and so does the data.
+        // The header (110 bytes) and the name with its final zero end on a multiple of four, and so do the data.
         let pad = |length: usize| (4 - length % 4) % 4;
         let zeros = [0_u8; 4];
         self.to.write_all(zeros.get(..1 + pad(110 + name.len() + 1)).unwrap_or(&zeros))?;

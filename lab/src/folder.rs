@@ -1,4 +1,4 @@
-//! The folder of a running lab, and of what it leaves.
+//! The directory of a running lab, and the logs that it leaves.
 
 use std::{
     fs::{self, File},
@@ -8,19 +8,19 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
-/// A running lab's folder. It is removed with this value; one whose lab was killed is removed by the next lab.
+/// A running lab's directory. It is removed when this is dropped; the next lab removes that of a killed lab.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Held as long as the lab runs: the next lab tells by it that this one lives.
+    /// Locked while the lab is running, so that the next lab does not remove the directory.
     _lock: File,
 }
 
 impl Folder {
-    /// A new folder, and the end of those whose labs are gone.
+    /// Creates a directory, and removes those of labs that are gone.
     pub fn make(prefix: &str) -> Result<Self> {
         let state = state()?;
-        // One at a time, or a sweep would take a folder whose lab has not locked it yet.
+        // One at a time: a sweep would remove a directory whose lab has not locked it yet.
         let turn = File::create(state.join("turn"))?;
         flock(&turn, FlockOperation::LockExclusive)?;
         sweep(&state);
@@ -31,12 +31,12 @@ impl Folder {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Copies the logs to a place that outlives the lab, and returns it. Only the last lab's are kept.
+    /// Copies the logs to a directory that outlives the lab, and returns it. Only those of the last lab are kept.
     pub fn keep_logs(&self) -> Result<PathBuf> {
         let kept = state()?.join("last-failure");
         fs::create_dir_all(&kept)?;
@@ -55,7 +55,7 @@ impl Drop for Folder {
     }
 }
 
-/// Where all labs of this user have their state: `$XDG_RUNTIME_DIR`, else a folder of his in `/tmp`.
+/// The directory of this user's labs: in `$XDG_RUNTIME_DIR`, else in `/tmp`.
 pub fn state() -> Result<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let path = match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
@@ -69,7 +69,7 @@ pub fn state() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes folders whose labs are gone.
+/// Removes the directories of labs that are gone.
 fn sweep(state: &Path) {
     for entry in fs::read_dir(state).into_iter().flatten().flatten() {
         let Ok(lock) = File::open(entry.path().join("lock")) else { continue };
@@ -79,7 +79,7 @@ fn sweep(state: &Path) {
     }
 }
 
-/// A program that was built together with this one. A test's own program lies in `deps`, one folder further down.
+/// A program that was built together with this one. The program of a test is in the subdirectory `deps`.
 pub fn beside(name: &str) -> Option<PathBuf> {
     let mine = std::env::current_exe().ok()?;
     let folder = mine.parent()?;

@@ -24,25 +24,25 @@ use crate::{
     topology::Topology,
 };
 
-/// How long a command may take if its caller does not say.
+/// The default timeout of a command.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a lab shall be.
+/// Options for a lab.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The topology's name, or a path to one.
+    /// The topology's name, or the path of a topology file.
     pub topology: String,
-    /// Which kernel.
+    /// The kernel.
     pub kernel: Choice,
-    /// A folder that L1 sees as `/host`.
+    /// A directory that L1 mounts at `/host`.
     pub share: Option<PathBuf>,
-    /// The `handover` program; if not given, the one that was built beside this program, if there is one.
+    /// The `handover` program; default: the one that was built beside this program, if any.
     pub handover: Option<PathBuf>,
-    /// A file that L1 has as a disk with an ext4 file system at `/var/lib/handover`; made, of 128 MiB, where it is missing. It
-    /// stays when L1 ends, for the next one.
+    /// A file for a disk with an ext4 file system at L1's `/var/lib/handover`; created with 128 MiB if it is missing,
+    /// and kept when L1 ends.
     pub state: Option<PathBuf>,
-    /// An initial ramdisk that was made in an L1 with the same kernel, by a tool of
-    /// [`ramdisk_tools`](crate::images::ramdisk_tools): L1 boots with it in the place of the lab's first stage.
+    /// An initial ramdisk that a tool of [`ramdisk_tools`](crate::images::ramdisk_tools) built in an L1 with the same
+    /// kernel; L1 boots with it instead of the lab's first stage.
     pub ramdisk: Option<PathBuf>,
     /// How long L1 may take to boot.
     pub boot_deadline: Duration,
@@ -62,19 +62,19 @@ impl Default for Options {
     }
 }
 
-/// What a command in L1 left.
+/// The result of a command in L1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Its exit status; 128 and more: ended by a signal.
+    /// Its exit status; 128 plus the number of a signal that ended it.
     pub status: i32,
-    /// What it wrote to stdout.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to stderr.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Output {
-    /// Its stdout, or an error with all that it said, if it failed.
+    /// Its standard output; if it failed, an error with its whole output.
     pub fn success(self) -> Result<String> {
         ensure!(
             self.status == 0,
@@ -87,7 +87,7 @@ impl Output {
     }
 }
 
-/// A running L1. It ends when this is dropped, or when the program ends, however it does.
+/// A running L1. It ends when this is dropped, or when the program exits for any reason.
 #[derive(Debug)]
 pub struct Lab {
     // The fields are dropped in this order: the machine before its folder.
@@ -102,7 +102,7 @@ impl Lab {
         Self::start(&Options { topology: topology.to_owned(), ..Options::default() })
     }
 
-    /// Boots what the options say.
+    /// Boots with these options.
     pub fn start(options: &Options) -> Result<Self> {
         let topology = Topology::load(&options.topology)?;
         let images = Images::ready(options.kernel)?;
@@ -111,7 +111,7 @@ impl Lab {
         let share = options
             .share
             .as_ref()
-            .map(|s| s.canonicalize().with_context(|| format!("no folder {}", s.display())));
+            .map(|s| s.canonicalize().with_context(|| format!("cannot find {}", s.display())));
         let share = share.transpose()?;
         // QEMU runs in the lab's own folder.
         let state = options.state.as_ref().map(std::path::absolute).transpose()?;
@@ -144,19 +144,20 @@ impl Lab {
         }
     }
 
-    /// Runs a bash script as root and returns what it wrote, within two minutes.
+    /// Runs a bash script as root and returns its output, with a timeout of two minutes.
     pub fn exec(&self, script: &str) -> Result<Output> {
         self.exec_within(script, PATIENCE)
     }
 
-    /// Runs a bash script as root and returns what it wrote. After the deadline it is killed, with all that it started.
+    /// Runs a bash script as root and returns its output. After the deadline it is killed, with all its child
+    /// processes.
     pub fn exec_within(&self, script: &str, deadline: Duration) -> Result<Output> {
         let mut session = self.agent.start(&Start::script(script))?;
         session.input().end()?;
         self.collect(&mut session, deadline).with_context(|| format!("in L1: {script}"))
     }
 
-    /// Runs a bash script as root and returns its stdout; that it fails is an error.
+    /// Runs a bash script as root and returns its standard output; a failure is an error.
     pub fn sh(&self, script: &str) -> Result<String> {
         self.exec(script)?.success().with_context(|| format!("in L1: {script}"))
     }
@@ -166,7 +167,7 @@ impl Lab {
         self.agent.start(start)
     }
 
-    /// Copies a file into L1, executable if the original is.
+    /// Copies a file into L1, with its permissions.
     pub fn put(&self, from: &Path, to: &str) -> Result<()> {
         let mut file =
             File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -181,7 +182,7 @@ impl Lab {
         Ok(())
     }
 
-    /// A file's content from L1.
+    /// Reads a file in L1.
     pub fn get(&self, from: &str) -> Result<Vec<u8>> {
         let mut session = self
             .agent
@@ -191,8 +192,8 @@ impl Lab {
         Ok(stdout)
     }
 
-    /// Makes an address in L1 (`127.0.0.1:8080`, or a unix socket's path) reachable on this host's loopback, and
-    /// returns the port here. A `port` of 0 takes a free one.
+    /// Forwards a port of this host's loopback to an address in L1 (`127.0.0.1:8080`, or a unix socket's path), and
+    /// returns the port. Port 0 means a free one.
     pub fn forward(&self, port: u16, address: &str) -> Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .with_context(|| format!("cannot listen on port {port} of this host's loopback"))?;
@@ -207,14 +208,14 @@ impl Lab {
         Ok(port)
     }
 
-    /// From now on the state disk loses what is written to it, and says that it has written it: a cache of a disk that is
-    /// about to lose power. What was written before stays. Stock kernels only, the slim one has no device mapper.
+    /// From now on the state disk acknowledges writes and loses them, like the cache of a disk before a power cut.
+    /// Earlier writes are kept. Stock kernel only: the slim one has no device mapper.
     pub fn lose_writes(&self) -> Result<()> {
         self.sh("/opt/lab/lose-writes").map(drop)
     }
 
-    /// Ends L1 as a power cut does, and returns when it is gone: what it had not written to its disks is lost. Can be called
-    /// while other threads have commands in it, which then fail.
+    /// Ends L1 like a power cut, and returns when it is gone: data that was not written to its disks is lost. Commands
+    /// of other threads in L1 fail.
     pub fn cut_power(&self) {
         self.machine.kill();
     }
@@ -224,7 +225,7 @@ impl Lab {
         &self.agent
     }
 
-    /// The lab's own folder: logs, disks, sockets.
+    /// The lab's directory: logs, disks, sockets.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -234,12 +235,12 @@ impl Lab {
         self.machine.pid()
     }
 
-    /// How L1 ended, if it did.
+    /// The exit status of L1's QEMU, if it has exited.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.machine.ended()
     }
 
-    /// Why L1 is gone or silent, as far as its console tells; keeps the logs.
+    /// Explains why L1 is gone or does not answer, from its console; keeps the logs.
     pub fn explain(&self) -> String {
         Lost { folder: &self.folder, ended: self.ended() }.explain()
     }
@@ -259,7 +260,7 @@ impl Lab {
                 Event::Error(data) => stderr.extend(data),
                 Event::Exit(status) => return Ok((status, stdout, stderr)),
                 Event::Timeout => bail!(
-                    "not done in {}; so far it said:\n{}{}",
+                    "timed out after {}; output so far:\n{}{}",
                     progress::seconds(deadline),
                     String::from_utf8_lossy(&stdout),
                     String::from_utf8_lossy(&stderr)
@@ -270,7 +271,7 @@ impl Lab {
     }
 }
 
-/// A machine that is gone or silent.
+/// A machine that is gone or does not answer.
 struct Lost<'a> {
     folder: &'a Folder,
     ended: Option<ExitStatus>,
@@ -279,7 +280,7 @@ struct Lost<'a> {
 impl Lost<'_> {
     fn explain(&self) -> String {
         let what = match self.ended {
-            Some(status) => format!("L1 has ended ({status})"),
+            Some(status) => format!("L1 has exited ({status})"),
             None => "L1 does not answer".to_owned(),
         };
         let read = |name: &str| {
@@ -288,7 +289,7 @@ impl Lost<'_> {
         };
         let kept = match self.folder.keep_logs() {
             Ok(path) => format!("logs: {}", path.display()),
-            Err(error) => format!("the logs could not be kept: {error:#}"),
+            Err(error) => format!("cannot keep the logs: {error:#}"),
         };
         format!(
             "{what}; {kept}\n--- console\n{}\n--- QEMU\n{}",
@@ -298,7 +299,7 @@ impl Lost<'_> {
     }
 }
 
-/// Puts what mounts L1's root before another's ramdisk: the kernel takes one archive after another.
+/// Prepends the archive that mounts L1's root to another tool's ramdisk: the kernel unpacks concatenated archives.
 fn join(base: &Path, ramdisk: &Path, folder: &Folder) -> Result<PathBuf> {
     let whole = folder.path().join("initrd");
     fs::copy(base, &whole)?;
@@ -308,14 +309,14 @@ fn join(base: &Path, ramdisk: &Path, folder: &Folder) -> Result<PathBuf> {
     Ok(whole)
 }
 
-/// Copies what L1 sees as `/lab`: the agent, and the program under test. Copies, for a build may replace the
-/// originals while the lab runs.
+/// Fills the directory that L1 mounts at `/lab`: the agent and the program under test. They are copied because a build
+/// may replace the originals while the lab is running.
 fn fill(inside: &Path, handover: Option<&Path>) -> Result<()> {
     let bin = inside.join("bin");
     fs::create_dir_all(&bin)?;
     fs::copy(
         folder::beside("lab")
-            .context("the lab's own program is not built: `cargo build -p lab`")?,
+            .context("the program `lab` is not built; run `cargo build -p lab`")?,
         bin.join("lab"),
     )?;
     let handover = match handover {
@@ -327,7 +328,7 @@ fn fill(inside: &Path, handover: Option<&Path>) -> Result<()> {
             fs::copy(&path, bin.join("handover"))
                 .with_context(|| format!("cannot copy {}", path.display()))?;
         }
-        None => progress::note("no `handover` program is built: L1 has none"),
+        None => progress::note("`handover` is not built; L1 starts without it"),
     }
     Ok(())
 }

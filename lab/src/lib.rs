@@ -1,7 +1,7 @@
-//! The lab: a passthrough host with real VFIO, emulated, for a machine without a GPU, an IOMMU or KVM.
+//! The lab: an emulated passthrough host with real VFIO, for a machine without GPU, IOMMU and KVM.
 //!
-//! L1 is the emulated host; L2 is a machine that runs in it, with a device handed to it. A program boots L1 once and
-//! runs many commands in it:
+//! L1 is the emulated host; L2 is a machine in it, with a passed-through device. A program boots L1 once and runs many
+//! commands in it:
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {

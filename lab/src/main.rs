@@ -1,4 +1,4 @@
-//! `lab`: the lab's commands. All that they do is in the library.
+//! `lab`: the lab's commands. They are implemented in the library.
 
 mod cli;
 mod terminal;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error:#}");
-            // As `env` and `timeout` do it: a failure of ours, not of the command.
+            // Like `env` and `timeout`: a failure of the lab, not of the command.
             ExitCode::from(125)
         }
     }

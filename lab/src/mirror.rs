@@ -1,12 +1,10 @@
-//! The package mirror that this machine already uses, read from its own apt configuration.
-//!
-//! The lab names no host: whoever set the machine up decided where packages come from.
+//! The package mirror of this machine, read from its apt configuration. The lab has no mirror of its own.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Where the distribution's packages come from.
+/// The sources of the distribution's packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// The main archive.
@@ -24,7 +22,7 @@ struct Source {
 }
 
 impl Mirror {
-    /// Reads `sources.list` and `sources.list.d` below the given apt folder (`/etc/apt`).
+    /// Reads `sources.list` and `sources.list.d` below the given apt directory (`/etc/apt`).
     pub fn of_machine(apt: &Path) -> Result<Self> {
         let mut sources = Vec::new();
         if let Ok(text) = fs::read_to_string(apt.join("sources.list")) {
@@ -43,14 +41,14 @@ impl Mirror {
             }
         }
         choose(&sources).context(
-            "no Debian mirror in this machine's apt configuration: it has no source with a suite \
+            "no Debian mirror in this machine's apt configuration: it needs a source with a suite \
              `<codename>-updates` or `<codename>` and the component `main`",
         )
     }
 }
 
-/// The distribution's own archive is told from other vendors' lists by its suites: nobody else has
-/// `<codename>-updates`. Without that one, a plain codename with component `main` must do.
+/// Finds the distribution's own archive by its suites: other vendors do not have `<codename>-updates`. Without that
+/// suite, a plain codename with component `main` is used.
 fn choose(sources: &[Source]) -> Option<Mirror> {
     const CODENAMES: [&str; 6] = ["bookworm", "trixie", "forky", "stable", "testing", "sid"];
     let of_debian = |suite: &str, tail: &str| {
@@ -66,7 +64,7 @@ fn choose(sources: &[Source]) -> Option<Mirror> {
     Some(Mirror { main: with("-updates").or_else(|| with(""))?, security: with("-security") })
 }
 
-/// The style of `*.sources`: paragraphs of `Field: value`, continued by indented lines.
+/// Parses `*.sources`: paragraphs of `Field: value`, continued by indented lines.
 fn parse_deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     for paragraph in text.split("\n\n") {
@@ -96,7 +94,7 @@ fn parse_deb822(text: &str) -> Vec<Source> {
     sources
 }
 
-/// The style of `*.list`: `deb [options] uri suite component...`.
+/// Parses `*.list`: `deb [options] uri suite component...`.
 fn parse_one_line(text: &str) -> Vec<Source> {
     text.lines()
         .filter_map(|line| {
@@ -122,7 +120,7 @@ mod tests {
         "deb [arch=amd64 signed-by=/x.gpg] https://vendor.example/apt bookworm main # theirs\n";
 
     #[test]
-    fn the_archive_is_told_from_a_vendors_list() {
+    fn the_archive_is_distinguished_from_a_vendors_list() {
         let mut sources = parse_one_line(VENDOR);
         sources.extend(parse_deb822(DEB822));
         let mirror = choose(&sources).unwrap();
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_source_is_no_source() {
+    fn a_disabled_source_is_skipped() {
         assert!(parse_deb822(&format!("Enabled: no\n{DEB822}")).len() == 1);
         assert_eq!(choose(&[]), None);
     }

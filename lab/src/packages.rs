@@ -1,8 +1,8 @@
-//! Debian packages without installing any: an isolated apt state decides what belongs together and
-//! downloads it, `dpkg -x` unpacks it.
+//! Debian packages without installation: apt with an isolated state resolves dependencies and downloads packages, and
+//! `dpkg -x` unpacks them.
 //!
-//! apt is told of an empty machine (an empty dpkg status file), so that the answer is the whole closure
-//! and does not depend on what this host has installed.
+//! apt sees an empty machine (an empty dpkg status file), so that the result is the whole closure and does not depend
+//! on the packages of this host.
 
 use std::{
     fs,
@@ -20,27 +20,27 @@ use crate::{
     progress,
 };
 
-/// The Debian release that L1 is made of; newer than Debian 12, whose QEMU lacks what the lab needs.
+/// The Debian release of L1; newer than Debian 12, whose QEMU lacks features that the lab needs.
 const RELEASE: &str = "trixie";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Packages that are resolved and unpacked together.
+/// A set of packages that are resolved and unpacked together.
 #[derive(Debug, Clone, Copy)]
 pub struct Set {
-    /// For progress lines and the cache.
+    /// Its name in progress messages and in the cache.
     pub name: &'static str,
-    /// What is asked for; their dependencies come too, recommendations do not.
+    /// The packages; their dependencies are included, recommendations are not.
     pub wanted: &'static [&'static str],
-    /// Of the closure only packages whose names begin so; all where there is none.
+    /// Prefixes of the packages of the closure to unpack; all if empty.
     pub only: &'static [&'static str],
 }
 
 /// One package file of a resolved set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
-    /// The file's name in the archive, which has name, version and architecture in it.
+    /// The file's name in the archive, with name, version and architecture of the package.
     pub file: String,
-    /// apt's checksum of it.
+    /// apt's checksum of the file.
     pub hash: String,
 }
 
@@ -52,7 +52,7 @@ pub struct Packages<'a> {
 }
 
 impl<'a> Packages<'a> {
-    /// Prepares the isolated apt state in the cache; nothing is asked of the mirror yet.
+    /// Prepares the isolated apt state in the cache, without network access.
     pub fn open(cache: &'a Cache) -> Result<Self> {
         let dir = cache.root().join("apt");
         for sub in
@@ -64,7 +64,7 @@ impl<'a> Packages<'a> {
         Ok(Self { cache, dir })
     }
 
-    /// Forgets which versions were chosen: the next [`Self::resolve`] asks the mirror again.
+    /// Discards the chosen versions: the next [`Self::resolve`] queries the mirror again.
     pub fn forget(&self) -> Result<()> {
         let _lock = self.cache.lock("packages")?;
         fs::remove_dir_all(self.dir.join("sets"))?;
@@ -72,7 +72,7 @@ impl<'a> Packages<'a> {
         Ok(())
     }
 
-    /// The packages of a set as they were chosen when it was first asked for, if it ever was.
+    /// The packages that were chosen for a set, if it was resolved before.
     pub fn chosen(&self, set: &Set) -> Option<Vec<Package>> {
         let text = fs::read_to_string(self.choice_file(set)).ok()?;
         let packages: Vec<_> = text
@@ -85,15 +85,14 @@ impl<'a> Packages<'a> {
         (!packages.is_empty()).then_some(packages)
     }
 
-    /// The packages of a set. The choice is kept, so that a lab does not change under its user: only
-    /// [`Self::forget`] makes newer versions come in.
+    /// The packages of a set. The choice is kept until [`Self::forget`], so that a lab does not change unexpectedly.
     pub fn resolve(&self, set: &Set) -> Result<Vec<Package>> {
         if let Some(packages) = self.chosen(set) {
             return Ok(packages);
         }
         let _lock = self.cache.lock("packages")?;
         self.update_once()?;
-        // With an empty archive folder apt lists every file, also those which we already have.
+        // With an empty archive directory apt lists every file, also those that are downloaded already.
         let output = run(self
             .apt()
             .args(["-qq", "-y", "--no-install-recommends", "--print-uris", "-t"])
@@ -129,7 +128,7 @@ impl<'a> Packages<'a> {
         )
     }
 
-    /// The part of a key that stands for a set's packages.
+    /// Adds a set's packages to a key.
     pub fn key(&self, set: &Set, key: Key) -> Result<Key> {
         Ok(self.resolve(set)?.iter().fold(key, |key, p| key.text(&p.file).text(&p.hash)))
     }
@@ -149,12 +148,10 @@ impl<'a> Packages<'a> {
                 .arg("install")
                 .args(set.wanted))
         })
-        .context(
-            "the mirror may have newer versions by now: `lab build --refresh` chooses again",
-        )?;
+        .context("the mirror may have newer versions; run `lab build --refresh`")?;
         match packages.iter().find(|p| !archives.join(&p.file).exists()) {
             Some(gone) => bail!(
-                "the mirror no longer has {}: `lab build --refresh` chooses newer versions",
+                "the mirror no longer has {}; run `lab build --refresh` to use newer versions",
                 gone.file
             ),
             None => Ok(()),
@@ -168,14 +165,14 @@ impl<'a> Packages<'a> {
         self.dir.join("sets").join(format!("{}-{hash}", set.name.replace(' ', "-")))
     }
 
-    /// Fetches the package lists, unless that was done since the last [`Self::forget`].
+    /// Downloads the package lists, unless that was done since the last [`Self::forget`].
     fn update_once(&self) -> Result<()> {
         let stamp = self.dir.join("sets/updated");
         if stamp.exists() {
             return Ok(());
         }
         self.configure()?;
-        progress::step("asking the mirror for its package lists", || {
+        progress::step("downloading the package lists", || {
             run(self.apt().args(["-qq", "update"]))
         })?;
         fs::write(stamp, "")?;
@@ -186,7 +183,7 @@ impl<'a> Packages<'a> {
         let mirror = Mirror::of_machine(Path::new("/etc/apt"))?;
         ensure!(
             Path::new(KEYRING).exists(),
-            "{KEYRING} is missing: install debian-archive-keyring, so that packages can be verified"
+            "cannot verify packages: {KEYRING} is missing; install debian-archive-keyring"
         );
         let paragraph = |uri: &str, suites: &str| {
             format!(
@@ -197,9 +194,9 @@ impl<'a> Packages<'a> {
             paragraph(&mirror.main, &format!("{RELEASE} {RELEASE}-updates {RELEASE}-backports"));
         match &mirror.security {
             Some(uri) => text += &paragraph(uri, &format!("{RELEASE}-security")),
-            None => {
-                progress::note("this machine has no security archive configured: going without")
-            }
+            None => progress::note(
+                "no security archive is configured on this machine; continuing without it",
+            ),
         }
         fs::write(self.dir.join("sources/lab.sources"), text)?;
         Ok(fs::write(self.dir.join("apt.conf"), apt_conf(&self.dir))?)
@@ -212,8 +209,8 @@ impl<'a> Packages<'a> {
     }
 }
 
-/// The machine's own apt settings stay in force (a proxy, for one), except where they would make apt
-/// look at or change this machine: hooks, its sources, its preferences, its installed packages.
+/// The machine's apt settings (such as a proxy) apply, except those that would make apt read or change this machine:
+/// hooks, sources, preferences, installed packages.
 fn apt_conf(dir: &Path) -> String {
     let dir = dir.display();
     format!(
@@ -246,7 +243,7 @@ Debug::NoLocking "1";
     )
 }
 
-/// Lines of `--print-uris`: `'URI' FILE SIZE HASH`.
+/// Parses lines of `--print-uris`: `'URI' FILE SIZE HASH`.
 fn parse_uris(text: &str) -> Vec<Package> {
     text.lines()
         .filter_map(|line| {
@@ -258,9 +255,9 @@ fn parse_uris(text: &str) -> Vec<Package> {
         .collect()
 }
 
-/// Unpacks two at a time: `dpkg -x` decompresses in one thread.
+/// Unpacks two packages at a time: `dpkg -x` decompresses in one thread.
 fn unpack_all(files: &[PathBuf], root: &Path) -> Result<()> {
-    // Merged /usr must exist first, or the first package with a file in /lib makes a folder of it.
+    // The links of merged /usr must exist first, or the first package with a file in /lib creates a directory.
     for dir in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
         fs::create_dir_all(root.join(dir))?;
         let link = root.join(dir.trim_start_matches("usr/"));

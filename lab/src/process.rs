@@ -1,10 +1,10 @@
-//! Running a helper program to its end, with an error that shows what it said.
+//! Runs a helper program; the error has its output.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Runs the program and returns its stdout; what it wrote to stderr is part of the error.
+/// Runs the program and returns its standard output; an error has the end of its output.
 pub fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output =

@@ -1,27 +1,26 @@
-//! Lines for the person who waits: what is being done, and how long it took. On stderr, so that a
-//! command's own output stays clean.
+//! Progress messages with durations, on standard error.
 
 use std::{
     fmt::Display,
     time::{Duration, Instant},
 };
 
-/// Says what is being done, does it, and says how long it took.
-pub fn step<T, E>(what: impl Display, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    eprintln!("lab: {what} ...");
+/// Does some work, and prints its name before and its duration afterwards.
+pub fn step<T, E>(name: impl Display, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    eprintln!("lab: {name} ...");
     let start = Instant::now();
     let result = work();
     let how = if result.is_ok() { "done in" } else { "failed after" };
-    eprintln!("lab: {what}: {how} {}", seconds(start.elapsed()));
+    eprintln!("lab: {name}: {how} {}", seconds(start.elapsed()));
     result
 }
 
-/// Says one thing.
-pub fn note(what: impl Display) {
-    eprintln!("lab: {what}");
+/// Prints a message.
+pub fn note(message: impl Display) {
+    eprintln!("lab: {message}");
 }
 
-/// A duration as a person reads it.
+/// Formats a duration.
 pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }

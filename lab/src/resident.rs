@@ -1,4 +1,4 @@
-//! The lab that stays: a process of its own holds it (`lab up` starts that one), and others reach it by a socket.
+//! A lab that keeps running: a separate process owns it (started by `lab up`), and others connect to its socket.
 
 use std::{
     fmt, fs,
@@ -23,12 +23,12 @@ use crate::{
     folder,
 };
 
-/// A port of this machine's loopback that leads into L1.
+/// A port of this machine's loopback that is forwarded into L1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// Here.
+    /// The port on this machine.
     pub port: u16,
-    /// There: an address, or a unix socket's path.
+    /// The target in L1: an address, or a unix socket's path.
     pub address: String,
 }
 
@@ -37,13 +37,13 @@ impl FromStr for Forward {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((port, there)) = text.split_once(':') else {
-            bail!("{text} is not HOSTPORT:PORT");
+            bail!("{text:?} does not have the form HOSTPORT:PORT");
         };
-        let port = port.parse().with_context(|| format!("{port} is no port"))?;
+        let port = port.parse().with_context(|| format!("{port:?} is not a port"))?;
         let address = if there.starts_with('/') || there.contains(':') {
             there.to_owned()
         } else {
-            let inner: u16 = there.parse().with_context(|| format!("{there} is no port"))?;
+            let inner: u16 = there.parse().with_context(|| format!("{there:?} is not a port"))?;
             format!("127.0.0.1:{inner}")
         };
         Ok(Self { port, address })
@@ -60,17 +60,17 @@ fn socket() -> Result<PathBuf> {
     Ok(folder::state()?.join("up.sock"))
 }
 
-/// Connects to the lab that is up.
+/// Connects to the running lab.
 pub fn attach() -> Result<Client> {
     let Ok(stream) = UnixStream::connect(socket()?) else {
-        bail!("no lab is up: `cargo lab up`");
+        bail!("no lab is running; start one with `cargo lab up`");
     };
     Client::connect(stream, Instant::now() + Duration::from_secs(10))
 }
 
 /// Starts the process behind `up` with these arguments, and returns when L1 is ready.
 pub fn start(arguments: &[String]) -> Result<()> {
-    ensure!(attach().is_err(), "a lab is up already: `cargo lab down` ends it");
+    ensure!(attach().is_err(), "a lab is already running; end it with `cargo lab down`");
     let log_path = folder::state()?.join("up.log");
     let log = File::create(&log_path)?;
     let mut child = Command::new(std::env::current_exe()?)
@@ -79,7 +79,7 @@ pub fn start(arguments: &[String]) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        // Its own group: the terminal's Ctrl-C and hang-up are not for it.
+        // Its own process group: it must not get the terminal's Ctrl-C and hang-up.
         .process_group(0)
         .spawn()?;
     loop {
@@ -94,7 +94,7 @@ pub fn start(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The process behind `up`: boots L1 and holds it until it is told to end, or L1 ends by itself.
+/// The process behind `up`: boots L1 and owns it until `down`, or until L1 exits.
 pub fn serve(options: &Options, forwards: &[Forward]) -> Result<()> {
     let lab = Lab::start(options)?;
     for forward in forwards {
@@ -104,11 +104,11 @@ pub fn serve(options: &Options, forwards: &[Forward]) -> Result<()> {
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
     fs::write(folder::state()?.join("up.status"), describe(options, forwards, &lab))?;
-    let (down, told) = mpsc::channel();
+    let (down, requests) = mpsc::channel();
     let agent = lab.agent().clone();
     thread::spawn(move || relay::serve(&listener, &agent, &down));
     let result = loop {
-        match told.recv_timeout(Duration::from_millis(500)) {
+        match requests.recv_timeout(Duration::from_millis(500)) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(()),
             Err(RecvTimeoutError::Timeout) if lab.ended().is_some() => {
                 break Err(anyhow::anyhow!(lab.explain()));
@@ -116,7 +116,7 @@ pub fn serve(options: &Options, forwards: &[Forward]) -> Result<()> {
             Err(RecvTimeoutError::Timeout) => {}
         }
     };
-    // The socket last: that it is gone tells `down` that all else is.
+    // The socket last: `down` waits until it is gone.
     drop(lab);
     let _ = fs::remove_file(&path);
     result
@@ -132,7 +132,7 @@ fn describe(options: &Options, forwards: &[Forward], lab: &Lab) -> String {
     text
 }
 
-/// What the lab that is up is, if one is.
+/// A description of the running lab, if any.
 pub fn status() -> Result<Option<String>> {
     match attach() {
         Ok(_) => Ok(Some(fs::read_to_string(folder::state()?.join("up.status"))?)),
@@ -140,7 +140,7 @@ pub fn status() -> Result<Option<String>> {
     }
 }
 
-/// Ends the lab that is up, and returns when it is gone.
+/// Ends the running lab, and returns when it is gone.
 pub fn down() -> Result<()> {
     attach()?.down()?;
     let path = socket()?;
@@ -148,7 +148,7 @@ pub fn down() -> Result<()> {
     while path.exists() {
         ensure!(
             Instant::now() < deadline,
-            "the lab does not end; see {}",
+            "timed out while ending the lab; see {}",
             path.with_extension("log").display()
         );
         thread::sleep(Duration::from_millis(20));

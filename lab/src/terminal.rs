@@ -1,4 +1,4 @@
-//! A session on this terminal: streams copied live, and a shell in raw mode.
+//! A session in this terminal: copied streams, and a shell in raw mode.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -14,19 +14,19 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself.
+    /// It exited with this status.
     Exit(i32),
-    /// It was not done in time, and is being killed.
+    /// It timed out, and is being killed.
     Timeout,
-    /// L1 ended under it.
+    /// L1 ended during the session.
     Gone,
 }
 
-/// Copies a session's streams to ours until it ends.
+/// Copies a session's streams to those of this process until it ends.
 pub fn stream(session: &mut Session, stdin: bool, deadline: Option<Instant>) -> Result<End> {
     let input = session.input();
     if stdin {
-        // Not joined: it may wait for a line that never comes.
+        // Not joined: it may block on input.
         thread::spawn(move || input.copy(&mut io::stdin().lock()));
     } else {
         input.end()?;
@@ -50,11 +50,11 @@ fn write(to: &mut impl Write, data: &[u8]) -> io::Result<()> {
 /// An interactive shell.
 pub fn shell(agent: &Client) -> Result<ExitCode> {
     if !io::stdin().is_terminal() {
-        bail!("`lab shell` needs a terminal; `lab exec -- COMMAND` does not");
+        bail!("`lab shell` needs a terminal; without one use `lab exec -- COMMAND`");
     }
     let size = tcgetwinsize(io::stdin())?;
     let script = format!("stty rows {} cols {}; exec bash -l", size.ws_row, size.ws_col);
-    // socat gives the shell a terminal of its own in L1, which needs no unsafe code here.
+    // socat creates a terminal for the shell in L1, which needs no unsafe code here.
     let argv = ["socat", "-d0", "STDIO", "EXEC:bash /run/lab-shell,pty,setsid,ctty,stderr,sane"];
     let prepare = format!("printf '%s\\n' '{script}' >/run/lab-shell; exec \"$@\"");
     let mut full = vec!["bash".to_owned(), "-c".to_owned(), prepare, "shell".to_owned()];

@@ -1,5 +1,5 @@
-//! A topology: which devices L1 has, and how they are wired. A file below `lab/topologies`, for people to write;
-//! `workstation.toml` explains the format.
+//! A topology: the devices of L1 and their connections, in a file below `lab/topologies`. `workstation.toml` explains
+//! the format.
 
 use std::{
     fs,
@@ -16,24 +16,24 @@ use crate::{gpu, images::sources};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// What it is, in a line.
+    /// A description in one line.
     pub summary: String,
-    /// L1's memory, as QEMU writes sizes.
+    /// L1's memory, in QEMU's format.
     #[serde(default = "default_memory")]
     pub memory: String,
-    /// L1's processors.
+    /// The number of L1's processors.
     #[serde(default = "default_cpus")]
     pub cpus: u32,
-    /// QEMU's processor model. `max` has AMD's virtualization under emulation, so that L1 has `/dev/kvm`.
+    /// QEMU's processor model. `max` emulates AMD's virtualization, so that L1 has `/dev/kvm`.
     #[serde(default = "default_cpu")]
     pub cpu: String,
-    /// QEMU's machine.
+    /// QEMU's machine type.
     #[serde(default = "default_machine")]
     pub machine: String,
     /// Added to the kernel's command line.
     #[serde(default)]
     pub kernel_args: Vec<String>,
-    /// Memory nodes; one, if none is named.
+    /// NUMA nodes; one by default.
     #[serde(default)]
     pub numa: Vec<Node>,
     /// Empty disks for the devices.
@@ -42,7 +42,7 @@ pub struct Topology {
     /// Networks for the devices.
     #[serde(default)]
     pub netdev: Vec<Map<String, Value>>,
-    /// Devices, in the order in which QEMU shall create them.
+    /// Devices, in the order in which QEMU creates them.
     #[serde(default)]
     pub device: Vec<Map<String, Value>>,
     /// Functions of emulated GPUs.
@@ -54,7 +54,7 @@ pub struct Topology {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Its processors, as QEMU writes them.
+    /// Its processors, in QEMU's format.
     pub cpus: String,
     /// Its memory.
     pub memory: String,
@@ -64,21 +64,21 @@ pub struct Node {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drive {
-    /// By which a device names it.
+    /// The id that a device refers to.
     pub id: String,
     /// Its size.
     pub size: String,
 }
 
-/// A function of an emulated GPU, and where it is plugged.
+/// A function of an emulated GPU, and its position.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Gpu {
     /// QEMU's name for it.
     pub id: String,
-    /// What the function is.
+    /// The function's settings.
     #[serde(default)]
     pub settings: gpu::Settings,
-    /// Where it is plugged: `bus`, `addr`, `multifunction`.
+    /// Its position: `bus`, `addr`, `multifunction`.
     #[serde(flatten)]
     pub place: Map<String, Value>,
 }
@@ -100,7 +100,7 @@ fn default_machine() -> String {
 }
 
 impl Topology {
-    /// Reads the topology of this name, or the file if it is a path (it has a `/`).
+    /// Reads the topology with this name, or from the file if it is a path (with a `/`).
     pub fn load(name: &str) -> Result<Self> {
         let path = if name.contains('/') {
             PathBuf::from(name)
@@ -108,7 +108,7 @@ impl Topology {
             folder().join(format!("{name}.toml"))
         };
         if !path.exists() {
-            bail!("no topology {name}; there are: {}", names()?.join(", "));
+            bail!("no topology {name:?}; available: {}", names()?.join(", "));
         }
         Self::read(&path)
     }
@@ -120,7 +120,7 @@ impl Topology {
             toml::from_str(&text).with_context(|| format!("in the topology {}", path.display()))?;
         for device in &topology.device {
             if !device.contains_key("driver") {
-                bail!("in the topology {}: a [[device]] has no driver", path.display());
+                bail!("in the topology {}: a [[device]] lacks `driver`", path.display());
             }
         }
         for gpu in &topology.gpu {

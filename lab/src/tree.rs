@@ -1,8 +1,8 @@
-//! Programs of an unpacked Debian tree, run on this host without installing them.
+//! Runs programs of an unpacked Debian tree on this host, without installing them.
 //!
-//! The host's C library may be older than the tree's, so a program is started by the tree's own dynamic
-//! linker with the tree's libraries; what wants a whole system around it (a compiler) gets a chroot in a
-//! private mount namespace.
+//! The host's C library may be older than the tree's, so a program is started by the tree's dynamic linker with the
+//! tree's libraries. A program that needs a whole system, such as a compiler, runs in a chroot in a private mount
+//! namespace.
 
 use std::{
     fs,
@@ -21,17 +21,17 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree below this folder.
+    /// The tree in this directory.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The tree's folder.
+    /// The tree's directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A command that runs one of the tree's programs in this host's own file system.
+    /// A command that runs one of the tree's programs in this host's file system.
     pub fn command(&self, program: &str) -> Result<Command> {
         let Some(path) = ["usr/bin", "usr/sbin"]
             .iter()
@@ -52,7 +52,7 @@ impl Tree {
         Ok(command)
     }
 
-    /// QEMU for L1, told where its firmware lies.
+    /// QEMU for L1, with the paths of its firmware.
     pub fn qemu(&self) -> Result<Command> {
         let mut command = self.command("qemu-system-x86_64")?;
         for dir in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
@@ -63,7 +63,7 @@ impl Tree {
 
     /// A command that runs a shell script with the tree as its root and `work` at `/build`.
     ///
-    /// An ordinary user gets the same in a user namespace in which he is root.
+    /// Without root it runs in a user namespace as its root.
     pub fn script(&self, work: &Path, script: &str) -> Result<Command> {
         fs::create_dir_all(self.root.join("build"))?;
         for dir in ["proc", "dev", "tmp"] {
@@ -87,8 +87,8 @@ impl Tree {
     }
 }
 
-/// Binds what a compiler needs and changes root. `--rbind` also works in a user namespace, where a new
-/// proc may not be mounted.
+/// Mounts what a compiler needs and changes root. `--rbind` also works in a user namespace, where a new proc cannot be
+/// mounted.
 const ENTER: &str = r#"set -e
 mount --rbind /proc "$1/proc"
 mount --rbind /dev "$1/dev"

@@ -1,4 +1,4 @@
-//! The lab itself: that L1 boots, has its devices and groups, and runs a guest with a device handed to it by hand.
+//! The lab itself: L1 boots, has its devices and groups, and runs a guest with a device that is passed through by hand.
 //!
 //! Needs the lab's images, which take minutes and a package mirror to build: runs with `HANDOVER_LAB=1` only.
 
@@ -18,7 +18,7 @@ fn workstation() -> Option<&'static Lab> {
     static LAB: OnceLock<Option<Lab>> = OnceLock::new();
     LAB.get_or_init(|| {
         if std::env::var_os("HANDOVER_LAB").is_none_or(|value| value != "1") {
-            // Past the test runner's capture, which would hide it.
+            // Not captured by the test runner.
             let _ = writeln!(std::io::stderr(), "SKIPPED: boots: HANDOVER_LAB=1 is not set");
             return None;
         }
@@ -30,7 +30,7 @@ fn workstation() -> Option<&'static Lab> {
     .as_ref()
 }
 
-/// Held by a test that looks at drivers, or changes them.
+/// Locked by a test that reads or changes drivers.
 fn drivers() -> MutexGuard<'static, ()> {
     static DRIVERS: Mutex<()> = Mutex::new(());
     DRIVERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,7 +117,7 @@ fn devices_have_their_native_drivers_and_groups() {
     assert_eq!(facts.matches("crw-rw-rw-").count(), 2, "{facts}");
 }
 
-/// The whole way, with the kernel's own files and QEMU's command line: the base against which Handover is compared.
+/// A whole hand-over with the kernel's files and QEMU's command line: the baseline for Handover.
 #[test]
 fn a_guest_with_kvm_gets_a_nic_by_hand() {
     let Some(lab) = workstation() else { return };

@@ -1,4 +1,4 @@
-//! The project's own chores: documents made from the code, the contract of a host, benchmarks.
+//! Project tasks: generated documents, the contract of a host, benchmarks.
 
 pub mod bench;
 pub mod contract;

@@ -1,4 +1,4 @@
-//! The project's own chores; `cargo xtask --help` lists them.
+//! Project tasks; see `cargo xtask --help`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use xtask::tree::{self, Crowd, Shape};
 use xtask::{bench, contract, release};
 
 #[derive(Parser)]
-#[command(about = "Handover's own chores")]
+#[command(about = "Tasks of the Handover project")]
 struct Arguments {
     #[command(subcommand)]
     chore: Chore,
@@ -19,44 +19,44 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Write the documents that are made from the code (docs/errors.md, docs/inventory.schema.json)
+    /// Generate documents from the code (docs/errors.md, docs/inventory.schema.json)
     #[cfg(feature = "docs")]
     Docs {
-        /// Only say whether they are up to date
+        /// Only check whether they are up to date
         #[arg(long)]
         check: bool,
     },
-    /// Print the inventory in detail, as docs/inventory.schema.json describes it
+    /// Print the inventory in detail, in the format of docs/inventory.schema.json
     Inventory {
-        /// The directory that has the host's sys and proc in it
+        /// Directory with the host's sys and proc
         #[arg(default_value = "/")]
         root: PathBuf,
     },
-    /// Drive a free function of this host through a hand-over and back, checking each step; needs root
+    /// Run a hand-over and return of an unused function of this host, checking each step; needs root
     Contract {
-        /// The function, on its native driver
+        /// The function, bound to its native driver
         address: Address,
-        /// What of it: itself as a whole, its virtual functions, mediated devices or vGPUs
+        /// What to test: the whole device, its virtual functions, mediated devices or vGPUs
         #[arg(long, default_value = "whole", value_parser = ["whole", "vfs", "mdevs", "vgpus"])]
         of: String,
     },
-    /// Write a generated host as a tree of files, for trying `--root` with any size
+    /// Generate a host of any size as a tree of files, for use with `--root`
     Tree {
-        /// Where; made if it is not there
+        /// Target directory; created if missing
         folder: PathBuf,
-        /// How many PCI functions
+        /// Number of PCI functions
         #[arg(long, default_value_t = 500)]
         functions: usize,
-        /// How many processes
+        /// Number of processes
         #[arg(long, default_value_t = 0)]
         processes: usize,
-        /// How many files each process has open
+        /// Number of open files per process
         #[arg(long, default_value_t = 50)]
         files: usize,
     },
-    /// Measure a listing beside lspci, lstopo and a bare loop, on generated trees and on this machine
+    /// Compare a listing with lspci, lstopo and a plain loop, on generated trees and on this machine
     BenchListing {
-        /// The executable that lists
+        /// The executable to measure
         #[arg(long, default_value = "target/release/handover")]
         handover: PathBuf,
     },
@@ -76,22 +76,22 @@ enum Chore {
         #[arg(long, default_value = "target/dist")]
         folder: PathBuf,
     },
-    /// Claim and release a simulated device so many times, for who counts from outside what it does
+    /// Claim and release a simulated device this many times, for external tracing
     #[command(hide = true)]
     BenchVerbs {
-        /// How many times
+        /// Number of repetitions
         times: usize,
     },
-    /// Measure our own part of creates and claims, and the daemon at rest
+    /// Measure Handover's share of creates and claims, and the idle daemon
     Bench {
-        /// The executable whose daemon is measured
+        /// The executable of the daemon to measure
         #[arg(long, default_value = "target/release/handover")]
         handover: PathBuf,
     },
 }
 
 fn main() -> Result<ExitCode> {
-    // The workers of the host are this executable, started again.
+    // The host's workers are this executable, started again.
     if std::env::args_os().nth(1).is_some_and(|word| word == "worker") {
         return Ok(host::worker::main());
     }

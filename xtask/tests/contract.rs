@@ -1,4 +1,4 @@
-//! The simulation keeps the contract of a host; `lab/tests/contract.rs` runs the same checks on a kernel.
+//! The simulation fulfils the contract of a host; `lab/tests/contract.rs` runs the same checks on a kernel.
 #![allow(clippy::unwrap_used)]
 
 use model::Kind;

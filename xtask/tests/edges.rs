@@ -1,4 +1,4 @@
-//! The floors of docs/design.md: each crate knows only those under it, and modules are in no circle.
+//! The layers of docs/design.md: each crate depends only on those below it, and modules have no cycles.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::process::Command;
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use serde_json::Value;
 
-/// Which of our own crates each crate may depend on (for its tests it may use any).
+/// The workspace crates that each crate may depend on (its tests may use any).
 const FLOORS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("host", &["model"]),
@@ -25,10 +25,10 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("xtask", &["api", "daemon", "engine", "host", "model", "sim"]),
 ];
 
-/// What `model` may use of other people's crates: nothing that does I/O. `schemars` is for the schema in docs/ only.
+/// The external crates that `model` may use: none that does I/O. `schemars` is only for the schema in docs/.
 const MODEL_MAY_USE: [&str; 4] = ["serde", "thiserror", "uuid", "schemars"];
 
-/// Each workspace crate with the names of what it depends on, tests left out.
+/// Each workspace crate with its dependencies, without those of tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version=1", "--offline"])
@@ -75,15 +75,15 @@ fn the_model_does_no_io() {
 /// A path of names: `["rest", "images"]` for `crate::rest::images`.
 type Path = Vec<String>;
 
-/// The modules of one crate, and who uses whom.
+/// The modules of one crate, and their uses.
 #[derive(Default)]
 struct Modules {
     all: BTreeSet<Path>,
-    /// Modules that only tests have.
+    /// Modules of tests only.
     tests: BTreeSet<Path>,
-    /// In each module, the names that it has by `use` (modules in it can have them from it), and where they come from.
+    /// In each module, the names imported by `use` (its submodules can use them), and their origin.
     names: BTreeMap<Path, BTreeMap<String, Path>>,
-    /// From a module to what it names.
+    /// The paths that each module names.
     uses: BTreeSet<(Path, Path)>,
 }
 
@@ -146,7 +146,7 @@ impl Modules {
         let end = read_paths(tokens, at + 1, &[], &mut named);
         for (path, name) in named {
             let anchored = absolute(module, &path);
-            // `use name::...` speaks of a module below this one, or of another crate.
+            // `use name::...` names a submodule or another crate.
             let below = path.first().map(|first| child(module, first));
             let below = below.filter(|below| self.all.contains(below));
             let relative = || below.map(|_| module.iter().chain(&path).cloned().collect());
@@ -157,7 +157,7 @@ impl Modules {
         end
     }
 
-    /// Where an item ends that only tests have; a module's name is kept.
+    /// The end of a test-only item; a module's name is kept.
     fn skip_test_item(&mut self, module: &Path, tokens: &[TokenTree], at: usize) -> usize {
         let mut at = at + 2;
         let mut named = None;
@@ -178,7 +178,7 @@ impl Modules {
         (1..=path.len()).any(|length| self.tests.contains(&path[..length]))
     }
 
-    /// The module that a path is in, which can have it by `use` only.
+    /// The module of a path, which may come from a `use`.
     fn home(&self, path: &[String], depth: usize) -> Path {
         let is_module = |length: &usize| self.all.contains(&path[..*length]);
         let length = (0..=path.len()).rev().find(is_module).unwrap_or(0);
@@ -192,7 +192,7 @@ impl Modules {
         }
     }
 
-    /// In each module, which of the modules in it use which.
+    /// In each module, the uses between its submodules.
     fn edges(&self) -> BTreeMap<Path, BTreeMap<String, BTreeSet<String>>> {
         let mut edges: BTreeMap<Path, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
         for (from, to) in &self.uses {
@@ -210,7 +210,7 @@ impl Modules {
     }
 }
 
-/// The files of a folder and below that are Rust.
+/// The Rust files of a directory, recursively.
 fn rust_files(folder: &FilePath, found: &mut Vec<FilePathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -222,7 +222,7 @@ fn rust_files(folder: &FilePath, found: &mut Vec<FilePathBuf>) {
     }
 }
 
-/// The module that a file is.
+/// The module of a file.
 fn module_of(sources: &FilePath, file: &FilePath) -> Path {
     let path = file.strip_prefix(sources).unwrap().with_extension("");
     let mut module: Path = path.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
@@ -245,14 +245,14 @@ fn is_path_sign(tokens: &[TokenTree], at: usize) -> bool {
     colon(at) && colon(at + 1)
 }
 
-/// Whether the attribute here is `#[cfg(test)]` or the like.
+/// Whether the attribute here is `#[cfg(test)]` or similar.
 fn is_for_tests(tokens: &[TokenTree], at: usize) -> bool {
     let Some(TokenTree::Group(attribute)) = tokens.get(at + 1) else { return false };
     let text = attribute.stream().to_string();
     text.starts_with("cfg") && text.contains("test") && !text.contains("not")
 }
 
-/// Reads a path with what is in its braces; each name with what it is called here. Gives where it ends.
+/// Parses a path with its braces; each name with its alias. Returns the end.
 fn read_paths(
     tokens: &[TokenTree],
     mut at: usize,
@@ -278,9 +278,9 @@ fn read_paths(
                     continue;
                 }
             }
-            // All of a module: the module itself.
+            // A glob: the module itself.
             Some(TokenTree::Punct(sign)) if sign.as_char() == '*' => at += 1,
-            // `::<`, or nothing that is a path.
+            // `::<`, or not a path.
             _ => {}
         }
         let mut name = path.last().cloned().unwrap_or_default();
@@ -296,7 +296,7 @@ fn read_paths(
     }
 }
 
-/// A path from the crate's root; `None` where it does not begin with `crate`, `self` or `super`.
+/// A path from the crate's root; `None` if it does not start with `crate`, `self` or `super`.
 fn absolute(module: &[String], path: &[String]) -> Option<Path> {
     let mut names = path.iter();
     let mut from: Path = match names.next()?.as_str() {
@@ -315,7 +315,7 @@ fn absolute(module: &[String], path: &[String]) -> Option<Path> {
     Some(from)
 }
 
-/// The groups of modules that all reach one another.
+/// The groups of mutually reachable modules.
 fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reach = |from: &String| {
         let mut reached = BTreeSet::new();
@@ -338,7 +338,7 @@ fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> 
     edges.keys().map(circle).filter(|circle| circle.len() > 1).collect()
 }
 
-/// The folders of all crates, by their names.
+/// The directories of all crates, by name.
 fn folders() -> BTreeMap<String, FilePathBuf> {
     let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let crates = std::fs::read_dir(root.join("crates")).unwrap();

@@ -1,4 +1,4 @@
-//! The inventory as it is written keeps to the schema in `docs/`, and the schema is strict enough to notice what does not.
+//! The serialized inventory matches the schema in `docs/`, and the schema is strict enough to detect deviations.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
@@ -79,7 +79,7 @@ fn what_is_written_keeps_to_the_schema() {
     keeps_to(&schema, "an empty host", &Inventory::default());
     keeps_to(&schema, "the simulation's workstation", &sim::workstation());
     keeps_to(&schema, "a host with everything", &full());
-    // The machine that the tests run on, whatever it is.
+    // The machine that runs the tests.
     let host = LinuxHost::reader(Path::new("/")).unwrap().inventory().unwrap();
     keeps_to(&schema, "this machine", &host);
 }

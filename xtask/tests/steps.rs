@@ -1,4 +1,4 @@
-//! A step kind has one home in each crate that knows it: a file of its name.
+//! Each step kind has one file of its name in each crate that implements it.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use model::StepKind;
 
-/// Where the files are, and what else lies there: what is common to all kinds.
+/// The directories of the files, and the files that are common to all kinds.
 const HOMES: [(&str, &[&str]); 3] = [
     ("crates/model/src/step", &["facts", "mod", "restoring", "values"]),
     ("crates/host/src/step", &["mod"]),
@@ -26,7 +26,7 @@ fn every_kind_of_step_has_a_file_of_its_name_in_each_of_its_homes() {
     }
 }
 
-/// The names of the files of a folder, without their endings.
+/// The names of the files of a directory, without extensions.
 fn names(folder: &str) -> impl Iterator<Item = String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     std::fs::read_dir(folder).unwrap().map(|entry| {

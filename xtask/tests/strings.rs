@@ -1,11 +1,11 @@
-//! No message ships with the indentation of its source in it, as one does whose `\` at a line's end was lost.
+//! No message contains source indentation, as happens if the `\` at the end of a line is missing.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// The first run of spaces within a line of text, where the text is one line: several lines may be a table.
+/// The first run of spaces in a single-line text; several lines may be a table.
 fn gap(literal: &str) -> Option<&str> {
     let text = literal.strip_prefix('"')?.strip_suffix('"')?;
     let mut joined = String::new();
@@ -21,7 +21,7 @@ fn gap(literal: &str) -> Option<&str> {
     start.ends_with(before).then_some(literal)
 }
 
-/// All string literals with such a gap. Comments for rustdoc are literals to the compiler too.
+/// All string literals with such a gap. Doc comments are also literals to the compiler.
 fn gaps(tokens: TokenStream, found: &mut Vec<String>) {
     let mut doc = false;
     for token in tokens {

@@ -1,4 +1,4 @@
-//! What this daemon can do, on the wire.
+//! Capabilities of the daemon.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Capabilities {
-    /// What an instance gets that names no hypervisor.
+    /// The hypervisor of an instance that names none.
     pub default_runtime: DefaultRuntime,
-    /// What this daemon serves: `instances`, `images`, `logs`, `devices`.
+    /// Supported features: `instances`, `images`, `logs`, `devices`.
     pub features: Vec<String>,
     /// The host.
     pub host: HostPlatform,
-    /// What images it can run.
+    /// Platforms of images that it can run.
     pub images: ImagePlatforms,
     /// The network of guests.
     pub network: NetworkModel,
@@ -28,7 +28,7 @@ pub struct Capabilities {
 pub struct DefaultRuntime {
     /// Its name.
     pub name: String,
-    /// Whether it can be used here.
+    /// Whether it is available on this host.
     pub available: bool,
 }
 
@@ -42,13 +42,13 @@ pub struct HostPlatform {
     pub arch: String,
 }
 
-/// What images can be run.
+/// Platforms of images that can be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImagePlatforms {
-    /// The platform of an image that names none.
+    /// The default platform of an image.
     pub default_platform: String,
-    /// All of them.
+    /// All platforms.
     pub platforms: Vec<String>,
 }
 
@@ -56,11 +56,11 @@ pub struct ImagePlatforms {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NetworkModel {
-    /// `bridge`, since clients expect one of two words; see `enabled`.
+    /// `bridge`, since clients expect one of two values; see `enabled`.
     pub model: String,
-    /// Whether guests reach each other by it.
+    /// Whether guests can reach each other.
     pub guest_to_guest: bool,
-    /// Whether there is a network of guests at all: not yet. A machine has the NICs among its devices.
+    /// Whether guests have a network: not yet. A machine has the NICs among its devices.
     pub enabled: bool,
 }
 
@@ -70,15 +70,15 @@ pub struct NetworkModel {
 pub struct Runtime {
     /// Its name.
     pub name: String,
-    /// Whether it can be used here.
+    /// Whether it is available on this host.
     pub available: bool,
-    /// What it can do: `gpu-passthrough`.
+    /// Supported features: `gpu-passthrough`.
     pub features: Vec<String>,
-    /// Its version, where it can be used.
+    /// Its version, if available.
     pub version: Option<String>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
-    /// Why it cannot be used, and what to do.
+    /// Why it is not available, and what to do.
     pub reason: Option<String>,
 }
 
@@ -88,6 +88,6 @@ pub struct Runtime {
 pub struct Server {
     /// Its version.
     pub version: String,
-    /// The version of hypeman's API that it speaks.
+    /// The version of hypeman's API that it implements.
     pub api_version: String,
 }

@@ -1,78 +1,78 @@
-//! Claims on the wire.
+//! Claims.
 
 use model::choose::Want;
 use serde::{Deserialize, Serialize};
 
-/// What makes a claim.
+/// A request to create a claim.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateClaim {
-    /// Who asks, `KIND/ID`, such as `pod/web-1`. The same wants of the same owner are the same claim.
+    /// Owner, `KIND/ID`, such as `pod/web-1`. Claiming is idempotent per owner and request.
     pub owner: String,
-    /// What is asked for, all or nothing: each a text such as `2xgpu`, `0000:01:00.0` or `4xvf@nic0,vlan=100`, or an
+    /// Requested devices, all or nothing: each a string such as `2xgpu`, `0000:01:00.0` or `4xvf@nic0,vlan=100`, or an
     /// object such as `{"count": 2, "any": {"kind": "gpu"}}`.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
     pub wants: Vec<Wish>,
-    /// What for.
+    /// Purpose, as free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// For how many seconds; until it is released, where it is not said.
+    /// Duration of the lease in seconds; no lease by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u64>,
-    /// Whether it is prepared at once; else it is only reserved. `true` by default.
+    /// Prepare at once (`true`, the default), or only reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<bool>,
-    /// The user who may open what is prepared; root by default.
+    /// User id that may open the prepared devices; root by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Whether display functions come without their companions in other IOMMU groups.
+    /// Leave the companions of display functions that are in other IOMMU groups.
     #[serde(default)]
     pub alone: bool,
-    /// Whether the mediated devices that the claim makes are written down in `/etc/mdevctl.d` too, where they are not; what
-    /// was written goes with the claim, unless it was changed since.
+    /// Also write mdevctl definitions in `/etc/mdevctl.d` for mediated devices that the claim creates. They are removed
+    /// on release, unless changed since.
     #[serde(default)]
     pub define: bool,
-    /// Whether devices are reserved for machines at each boot too, for as long as the claim lasts: from when the initial
-    /// ramdisk is made again.
+    /// Keep the devices on the boot list for as long as the claim lasts; takes effect when the initial ramdisk is
+    /// rebuilt.
     #[serde(default)]
     pub at_boot: bool,
-    /// Whether functions are reset when they are on vfio; VFIO resets what it opens in any case.
+    /// Reset functions after binding them to vfio; VFIO itself resets devices that it opens.
     #[serde(default)]
     pub reset: bool,
-    /// Whether processes that use a function are asked to end. None is killed.
+    /// Whether to ask processes that use a function to terminate. None is killed.
     #[serde(default)]
     pub evict: bool,
 }
 
-/// One thing that is asked for: in words, or spelt out.
+/// One requested item: as a string or as an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Wish {
-    /// In words.
+    /// As a string.
     Words(String),
-    /// Spelt out.
+    /// As an object.
     Spelt(Want),
 }
 
-/// How a claim is prepared.
+/// Options of preparing a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PrepareClaim {
-    /// The user who may open what is prepared; root by default.
+    /// User id that may open the prepared devices; root by default.
     pub uid: Option<u32>,
-    /// Whether functions are reset when they are on vfio.
+    /// Reset functions after binding them to vfio.
     pub reset: bool,
-    /// Whether processes that use a function are asked to end.
+    /// Whether to ask processes that use a function to terminate.
     pub evict: bool,
 }
 
-/// How long a claim is prolonged.
+/// A request to renew the lease of a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RenewClaim {
-    /// For how many seconds from now; until it is released, where it is not said.
+    /// Duration of the lease from now on, in seconds; no lease by default.
     pub lease_seconds: Option<u64>,
 }
 
@@ -82,42 +82,42 @@ pub struct RenewClaim {
 pub struct Claim {
     /// Its id.
     pub id: String,
-    /// Who has it, `KIND/ID`.
+    /// Its owner, `KIND/ID`.
     pub owner: String,
-    /// What for.
+    /// Purpose, as free text.
     pub reason: Option<String>,
     /// `reserved`, `prepared` or `wedged`.
     pub state: String,
-    /// When it ends by itself, in seconds since 1970.
+    /// When the lease expires, in seconds since 1970.
     pub expires: Option<u64>,
-    /// What it holds.
+    /// Its devices and partitions.
     pub parts: Vec<ClaimPart>,
-    /// What a virtual machine monitor is told, once it is prepared.
+    /// How to attach it to a virtual machine, once prepared.
     pub attach: Option<Attach>,
-    /// What its owner should know of what was just done: what was not put back, for somebody else changed it meanwhile.
+    /// Notes on the request just done: what was not restored, because another tool changed it meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// What its owner should know of a claim that was released.
+/// Notes on a released claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Released {
-    /// What was not put back, for somebody else changed it meanwhile, and why.
+    /// What was not restored, because another tool changed it meanwhile.
     pub notes: Vec<String>,
 }
 
-/// One thing of a claim.
+/// A device or partition of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimPart {
-    /// The function that it was asked for by; the parent of a mediated device.
+    /// The requested function; the parent of a mediated device.
     pub head: String,
-    /// What part of a device it is, where it is one.
+    /// The kind of partition, if it is one.
     pub partition: Option<String>,
-    /// The mediated device that it is, where it is one.
+    /// The UUID of the mediated device, if it is one.
     pub mdev: Option<String>,
-    /// The functions that go with it.
+    /// The functions of the assembly.
     pub members: Vec<ClaimMember>,
 }
 
@@ -129,13 +129,13 @@ pub struct ClaimMember {
     pub address: String,
     /// `guest`, `held` or `bystander`.
     pub role: String,
-    /// The VFIO group's node, while it is there.
+    /// The node of the VFIO group, while it exists.
     pub vfio_group: Option<String>,
-    /// The VFIO device's own node, for iommufd, while it is there.
+    /// The node of the VFIO device, for iommufd, while it exists.
     pub vfio_device: Option<String>,
 }
 
-/// What a virtual machine monitor is told.
+/// How to attach a claim to a virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attach {
@@ -149,44 +149,44 @@ pub struct Attach {
     pub cloud_hypervisor: Vec<String>,
     /// libvirt's `<hostdev>` elements.
     pub libvirt: Vec<String>,
-    /// The name for container tools (Container Device Interface).
+    /// The CDI name for container tools (Container Device Interface).
     pub cdi: String,
 }
 
-/// What would be done for a claim.
+/// The answer to a dry run of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PlannedClaim {
-    /// The claim that there would be.
+    /// The claim that would be created.
     pub claim: Claim,
-    /// The steps, in words, in the order in which one worker would make them.
+    /// The steps, in the order in which a single worker would perform them.
     pub steps: Vec<String>,
 }
 
-/// How many virtual functions a device shall have.
+/// A request to set the VF count of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SetVfs {
-    /// How many; 0 for none.
+    /// Number of VFs; 0 removes all.
     pub count: u16,
-    /// Whether they are given to drivers by themselves. Those for guests are not.
+    /// Let host drivers bind new VFs automatically; not for VFs that guests will use.
     #[serde(default)]
     pub autoprobe: bool,
 }
 
-/// How many virtual functions a device shall have at each boot.
+/// The configured VF count of a device, which is applied at each boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VfConfiguration {
     /// The physical function.
     pub pci_address: String,
-    /// How many.
+    /// Number of VFs.
     pub count: u16,
-    /// Whether they are given to drivers by themselves.
+    /// Whether host drivers bind new VFs automatically.
     pub autoprobe: bool,
 }
 
-/// What a look at claims, machines and host found and did.
+/// The result of a check of claims, machines and host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Report {
@@ -198,28 +198,28 @@ pub struct Report {
     pub restored: Vec<String>,
     /// Instances whose machines were found running and are managed again.
     pub adopted: Vec<String>,
-    /// What was left alone or could not be done, for a person.
+    /// What was left alone or failed, and needs manual attention.
     pub notes: Vec<String>,
 }
 
-/// What is brought back to its own drivers.
+/// Which devices to return to their native drivers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
-pub struct RecoverDevices {
-    /// Addresses; all that is on vfio and nobody's, where there are none.
+pub struct ReturnDevices {
+    /// Addresses; empty: all unclaimed devices on a vfio driver.
     pub addresses: Vec<String>,
 }
 
-/// A device that was to be brought back, and how it is now.
+/// What became of a device that was to be returned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RecoveredDevice {
+pub struct ReturnedDevice {
     /// Its address.
     pub pci_address: String,
     /// `well`, `restored` or `left`.
     pub outcome: String,
-    /// Why it was left, and what to do.
+    /// Why it was left alone, and what to do.
     pub reason: Option<String>,
     /// The driver that it has now.
     pub driver: Option<String>,

@@ -1,4 +1,4 @@
-//! Devices on the wire.
+//! Devices.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum DeviceType {
     Pci,
 }
 
-/// A function that could be registered.
+/// A function that can be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AvailableDevice {
@@ -31,22 +31,22 @@ pub struct AvailableDevice {
     pub device_name: String,
     /// Its IOMMU group.
     pub iommu_group: u32,
-    /// The driver bound to it, `null` where there is none.
+    /// The driver bound to it; `null` if none.
     pub current_driver: Option<String>,
-    /// What it does: `gpu`, `nic`, `nvme`, ...
+    /// Its kind: `gpu`, `nic`, `nvme`, ...
     pub kind: String,
 }
 
-/// What registers a device.
+/// A request to register a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateDevice {
     /// The address of the function.
     pub pci_address: String,
-    /// A name; by default `pci-0000-a2-00-0`.
+    /// Name; derived from the address by default, such as `pci-0000-a2-00-0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Labels.
+    /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
 }
@@ -70,9 +70,9 @@ pub struct Device {
     pub device_id: String,
     /// Its IOMMU group; `null` while the function is gone.
     pub iommu_group: Option<u32>,
-    /// Whether it is on a vfio driver now.
+    /// Whether it is bound to a vfio driver.
     pub bound_to_vfio: bool,
-    /// The id of the instance that has it.
+    /// The id of the instance that uses it.
     pub attached_to: Option<String>,
     /// `free`, `claimed`, `foreign`, `wedged`, `quarantined` or `absent`.
     #[serde(default)]
@@ -82,8 +82,8 @@ pub struct Device {
     pub state_reason: Option<String>,
     /// When it was registered (RFC 3339).
     pub created_at: String,
-    /// Labels.
+    /// Tags.
     pub tags: Tags,
-    /// What it does: `gpu`, `nic`, `nvme`, ...
+    /// Its kind: `gpu`, `nic`, `nvme`, ...
     pub kind: String,
 }

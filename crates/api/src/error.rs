@@ -1,15 +1,15 @@
-//! Errors on the wire.
+//! Errors.
 
 use model::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 
-/// The body of every answer that is not a success.
+/// The body of every error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// The stable code.
     pub code: String,
-    /// What failed, why, and what to do, in one text: older clients show nothing else.
+    /// What failed, why, and what to do, in one string, for older clients.
     pub message: String,
     /// The same in its parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,7 @@ impl From<Refusal> for ErrorBody {
 }
 
 impl From<ErrorBody> for Refusal {
-    /// A code that this version does not know becomes [`Code::Internal`], and is named in the message.
+    /// An unknown code becomes [`Code::Internal`] and is named in the message.
     fn from(body: ErrorBody) -> Self {
         let (message, remedy) = match body.details {
             Some(ErrorDetails { reason, remedy }) => (reason, remedy),

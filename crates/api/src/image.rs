@@ -1,10 +1,11 @@
-//! Images on the wire.
+//! Images.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Tags;
 
-/// What imports an image from files below the daemon's `--image-dir` directories: a disk, a kernel bundle, or both.
+/// A request to import an image from files below the daemon's `--image-dir` directories: a disk, a kernel bundle, or
+/// both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImportImage {
@@ -13,7 +14,7 @@ pub struct ImportImage {
     /// A disk image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
-    /// The disk's format, `raw` or `qcow2`: always said, never guessed.
+    /// The disk's format, `raw` or `qcow2`; required, never guessed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// A kernel.
@@ -25,7 +26,7 @@ pub struct ImportImage {
     /// The kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
-    /// Labels.
+    /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
 }
@@ -46,11 +47,11 @@ pub struct Image {
     pub error: Option<String>,
     /// When it was imported (RFC 3339).
     pub created_at: String,
-    /// Labels.
+    /// Tags.
     pub tags: Tags,
-    /// `raw` or `qcow2`; `null` where it has no disk.
+    /// `raw` or `qcow2`; `null` without a disk.
     pub disk_format: Option<String>,
-    /// Whether it boots a kernel of its own.
+    /// Whether it has a kernel that is booted directly.
     pub has_kernel: bool,
     /// The kernel's command line.
     pub cmdline: Option<String>,

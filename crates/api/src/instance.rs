@@ -1,4 +1,4 @@
-//! Instances on the wire.
+//! Instances.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tags;
 
-/// What creates an instance.
+/// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateInstance {
@@ -20,7 +20,7 @@ pub struct CreateInstance {
     /// Virtual CPUs; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vcpus: Option<u32>,
-    /// Size of the root disk, where it is to be larger than the image.
+    /// Size of the root disk; the image's size by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay_size: Option<String>,
     /// Registered devices, by id or name.
@@ -29,13 +29,13 @@ pub struct CreateInstance {
     /// `qemu`, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<String>,
-    /// Labels.
+    /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
     /// Words appended to the kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
-    /// Without it, or not enabled, the machine has no network but the NICs among its devices.
+    /// Absent or disabled: the machine has no network but the NICs among its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
     /// A vGPU by profile: not implemented.
@@ -56,16 +56,16 @@ pub struct CreateInstance {
     pub volumes: Option<Vec<serde_json::Value>>,
 }
 
-/// What network is asked for.
+/// The requested network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NetworkRequest {
-    /// Whether the machine is to have a virtual network card.
+    /// Whether to add a virtual network card.
     #[serde(default)]
     pub enabled: Option<bool>,
 }
 
-/// What vGPU is asked for.
+/// The requested vGPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuRequest {
@@ -86,19 +86,19 @@ pub struct Instance {
     pub image: String,
     /// `Created`, `Initializing`, `Running`, `Paused`, `Shutdown`, `Stopped`, `Standby` or `Unknown`.
     pub state: String,
-    /// What went wrong, where something did.
+    /// What went wrong, if anything.
     pub state_error: Option<String>,
     /// Virtual CPUs.
     pub vcpus: u32,
     /// Memory, as `CreateInstance` takes it.
     pub size: String,
-    /// Size of the root disk, where one was asked for.
+    /// Size of the root disk, if requested.
     pub overlay_size: Option<String>,
     /// Its network.
     pub network: Network,
-    /// Its vGPU, where it has one.
+    /// Its vGPU, if any.
     pub gpu: Option<Gpu>,
-    /// Labels.
+    /// Tags.
     pub tags: Tags,
     /// How its VMM ended.
     pub exit_code: Option<i32>,
@@ -114,7 +114,7 @@ pub struct Instance {
     pub devices: Vec<String>,
     /// Words appended to the kernel's command line.
     pub cmdline: Option<String>,
-    /// The VMM's process, while it runs.
+    /// The process id of the VMM, while it runs.
     pub pid: Option<u32>,
 }
 
@@ -122,7 +122,7 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Network {
-    /// Whether it has a virtual network card. A NIC that was handed over is a device and does not count.
+    /// Whether it has a virtual network card. Handed-over NICs are devices and do not count.
     pub enabled: bool,
 }
 
@@ -142,8 +142,8 @@ pub struct Gpu {
 pub struct WaitOutcome {
     /// The state when the wait ended.
     pub state: String,
-    /// What went wrong, where something did.
+    /// What went wrong, if anything.
     pub state_error: Option<String>,
-    /// Whether the time was over before the state was reached.
+    /// Whether the wait timed out before the state was reached.
     pub timed_out: bool,
 }

@@ -1,7 +1,7 @@
-//! The REST interface: the types on the wire, and a client.
+//! The types of the REST API, and a client.
 //!
-//! Names and shapes are those of hypeman's API, so that its clients work unchanged. Where Handover says more, the fields
-//! are additional: a client that does not know them ignores them.
+//! Names and shapes are those of hypeman's API, so that its clients work unchanged. Handover's additional fields are
+//! ignored by clients that do not know them.
 
 mod capabilities;
 mod claim;
@@ -19,8 +19,8 @@ pub use capabilities::{
     Capabilities, DefaultRuntime, HostPlatform, ImagePlatforms, NetworkModel, Runtime, Server,
 };
 pub use claim::{
-    Attach, Claim, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, RecoverDevices,
-    RecoveredDevice, Released, RenewClaim, Report, SetVfs, VfConfiguration, Wish,
+    Attach, Claim, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, Released,
+    RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration, Wish,
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};
@@ -35,13 +35,13 @@ pub use resources::{
 
 use serde::{Deserialize, Serialize};
 
-/// Labels on devices, images and instances.
+/// Tags of devices, images and instances.
 pub type Tags = std::collections::BTreeMap<String, String>;
 
 /// The answer of `GET /health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// Always `ok`: a daemon that cannot use its state does not answer at all.
+    /// Always `ok`: a daemon with unusable state does not start.
     pub status: String,
 }

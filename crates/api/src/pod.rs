@@ -1,4 +1,4 @@
-//! Pods of KubeVirt's virtual machines on the wire.
+//! Pods of KubeVirt virtual machines.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::Wish;
 
-/// What pods are made of. Nothing is changed on the host, and nothing is claimed.
+/// A request to convert virtual machines to pods. Changes nothing on the host, and claims nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct CreatePods {
-    /// The `VirtualMachine`s or `VirtualMachineInstance`s, in YAML or JSON, as one text.
+    /// The `VirtualMachine`s or `VirtualMachineInstance`s, in YAML or JSON, in one string.
     pub machines: String,
     /// Instance types and preferences, likewise.
     pub presets: Option<String>,
-    /// `auto`, `nodes` or `vfio`; `auto` where it is not said.
+    /// `auto` (the default), `nodes` or `vfio`.
     pub devices: Option<String>,
-    /// What resources are on this host, by their names: each as a claim asks for it, such as `8086:10fb`.
+    /// Devices of this host for resource names: each in the grammar of claims, such as `8086:10fb`.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub resources: BTreeMap<String, Wish>,
-    /// How much memory of each GPU a pod may take, such as `4Gi`; the machine's annotation
-    /// `handover.dev/gpu-memory-limit` where it is not said.
+    /// Memory that a pod may use of each GPU, such as `4Gi`; the machine's annotation `handover.dev/gpu-memory-limit` by
+    /// default.
     pub gpu_memory_limit: Option<String>,
-    /// The image of virt-launcher; KubeVirt's own where it is not said.
+    /// The image of virt-launcher; KubeVirt's by default.
     pub launcher_image: Option<String>,
-    /// Whether bindings of interfaces are kept; else passt.
+    /// Keep the bindings of interfaces instead of using passt.
     pub no_passt: bool,
-    /// Whether fields that KubeVirt does not have are refused; else they are noted.
+    /// Refuse unknown fields instead of noting them.
     pub strict: bool,
-    /// Whether devices may be missing; else that is refused.
+    /// Accept missing devices instead of refusing them.
     pub allow_missing: bool,
 }
 
@@ -37,10 +37,10 @@ pub struct CreatePods {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pods {
-    /// What `podman kube play` plays, in YAML.
+    /// The objects for `podman kube play`, in YAML.
     pub pods: String,
-    /// Why each volume and device is there.
+    /// Explains each volume and device.
     pub explanation: String,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the host has and what is given away, on the wire.
+//! Resources of the host.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,11 @@ pub struct Resources {
     pub disk: Resource,
     /// Network bandwidth: not managed, all zero.
     pub network: Resource,
-    /// What the disk is used for.
+    /// Disk usage.
     pub disk_breakdown: DiskBreakdown,
-    /// What each instance has.
+    /// Resources of each instance.
     pub allocations: Vec<Allocation>,
-    /// GPUs; `null` where none is registered.
+    /// GPUs; `null` if none is registered.
     pub gpu: Option<GpuResources>,
 }
 
@@ -29,21 +29,21 @@ pub struct Resource {
     /// `cpu`, `memory`, `disk` or `network`.
     #[serde(rename = "type")]
     pub resource_type: String,
-    /// What the host has.
+    /// Total on the host.
     pub capacity: u64,
-    /// How much of it may be given away.
+    /// How much of it may be allocated.
     pub effective_limit: u64,
-    /// What is given to instances.
+    /// Allocated to instances.
     pub allocated: u64,
-    /// What could still be given.
+    /// Still available.
     pub available: u64,
     /// `effective_limit` over `capacity`.
     pub oversub_ratio: f64,
-    /// How the capacity is known: `detected`.
+    /// Source of the capacity: `detected`.
     pub source: Option<String>,
 }
 
-/// What the disk below the state directory is used for.
+/// Disk usage below the state directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskBreakdown {
@@ -57,7 +57,7 @@ pub struct DiskBreakdown {
     pub volumes_bytes: u64,
 }
 
-/// What one instance has.
+/// Resources of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Allocation {
@@ -69,7 +69,7 @@ pub struct Allocation {
     pub cpu: u32,
     /// Memory.
     pub memory_bytes: u64,
-    /// Size of its root disk, where one was asked for.
+    /// Size of its root disk, if requested.
     pub disk_bytes: u64,
 }
 
@@ -79,9 +79,9 @@ pub struct Allocation {
 pub struct GpuResources {
     /// `passthrough`.
     pub mode: String,
-    /// How many there are.
+    /// Their number.
     pub total_slots: u64,
-    /// How many of them instances have. A GPU that is on vfio-pci for another reason is not counted.
+    /// How many of them are attached to instances. A GPU on vfio-pci for another reason is not counted.
     pub used_slots: u64,
     /// vGPU profiles: not implemented, empty.
     pub profiles: Vec<GpuProfile>,
@@ -97,7 +97,7 @@ pub struct GpuProfile {
     pub name: String,
     /// Its memory.
     pub framebuffer_mb: u64,
-    /// How many could still be had.
+    /// How many are still available.
     pub available: u64,
 }
 
@@ -107,6 +107,6 @@ pub struct GpuProfile {
 pub struct GpuDevice {
     /// Its name.
     pub name: String,
-    /// Whether no instance has it.
+    /// Whether no instance uses it.
     pub available: bool,
 }

@@ -1,4 +1,4 @@
-//! Inventories that no kernel would show.
+//! Random inventories, including impossible ones.
 
 use model::{Address, Class, Detail, Function, Inventory, Link};
 use proptest::prelude::*;

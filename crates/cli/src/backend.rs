@@ -1,4 +1,4 @@
-//! What answers a command: the daemon, or an engine in this process where none runs.
+//! What serves a command: the daemon or, without one, an engine in this process.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use service::{Boundaries, EngineSetup};
 use crate::connection::Connection;
 use crate::{output, this_host};
 
-/// The daemon, and what is used where none runs
+/// How to reach the daemon, and what to use without one
 #[derive(Debug, Clone, Args)]
 pub struct Backend {
     #[command(flatten)]
     pub connection: Connection,
 
-    /// Where the journal is, where no daemon runs
+    /// Directory of the journal
     #[arg(
         long,
         global = true,
@@ -33,7 +33,7 @@ pub struct Backend {
     )]
     state_dir: PathBuf,
 
-    /// Where locks are, where no daemon runs
+    /// Directory of locks
     #[arg(
         long,
         global = true,
@@ -43,7 +43,7 @@ pub struct Backend {
     )]
     run_dir: PathBuf,
 
-    /// Directory for CDI specifications of prepared claims, without a daemon (`none` disables them)
+    /// Directory for CDI specs of prepared claims (`none` disables them)
     #[arg(
         long,
         global = true,
@@ -55,7 +55,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Asks the daemon; where none answers at its usual place, does it here, after what an earlier one left open.
+    /// Calls the daemon; if none answers at the default URL, runs `here` on an engine in this process, after recovery.
     pub fn ask<T, F>(
         &self,
         remote: impl FnOnce(Client) -> F,
@@ -74,7 +74,7 @@ impl Backend {
         }
     }
 
-    /// The engine, in this process: only one at a time has a host's state.
+    /// Opens the engine in this process: only one process at a time can open a host's state.
     fn engine(&self) -> Result<Engine, Refusal> {
         let root = Path::new("/");
         let host = this_host::host(root, &self.run_dir)?;
@@ -82,7 +82,7 @@ impl Backend {
         let config = Config {
             state_dir: self.state_dir.clone(),
             image_dirs: Vec::new(),
-            // No machine is made here.
+            // No machine is started here.
             machine_uids: 0..0,
             shutdown_grace: Duration::from_secs(45),
             journal_timeout: engine::JOURNAL_TIMEOUT,

@@ -1,4 +1,4 @@
-//! How the daemon is reached.
+//! How to reach the daemon.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use model::{Code, Refusal};
 
 use crate::Json;
 
-/// Where this host's daemon is usually.
+/// The default URL of this host's daemon.
 const HERE: &str = "unix:///run/handover/handover.sock";
 
-/// Where the daemon is, and how its answers are printed
+/// The daemon's URL, and the output format
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
-    /// Where the daemon is: unix:///PATH or http://HOST:PORT
+    /// URL of the daemon: unix:///PATH or http://HOST:PORT
     #[arg(
         long,
         global = true,
@@ -26,7 +26,7 @@ pub struct Connection {
     )]
     url: String,
 
-    /// The file with the token, for http
+    /// File with the token, for http
     #[arg(
         long,
         global = true,
@@ -42,25 +42,25 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether JSON is wanted.
+    /// Whether to print JSON.
     pub const fn json(&self) -> bool {
         self.output.json
     }
 
-    /// Whether the daemon would be the one of this host, at its usual place.
+    /// Whether the URL is the default one of this host's daemon.
     pub fn is_local(&self) -> bool {
         self.url == HERE
     }
 
-    /// The client.
+    /// A client for the URL and token.
     pub fn client(&self) -> Result<Client, Refusal> {
         let endpoint: Endpoint = self.url.parse()?;
         let token = match &self.token_file {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
                 Refusal::new(
                     Code::InvalidRequest,
-                    format!("the token file {} cannot be read: {error}", path.display()),
-                    "give the file that the daemon was started with, or a copy of yours",
+                    format!("cannot read the token file {}: {error}", path.display()),
+                    "name the daemon's token file, or your copy of it",
                 )
             })?),
             None => None,
@@ -68,7 +68,7 @@ impl Connection {
         Ok(Client::new(endpoint, token.map(|token| token.trim().to_owned())))
     }
 
-    /// Talks to the daemon.
+    /// Runs a conversation with the daemon to its end.
     pub fn talk<T, F>(&self, talk: impl FnOnce(Client) -> F) -> Result<T, Refusal>
     where
         F: Future<Output = Result<T, Refusal>>,
@@ -76,7 +76,11 @@ impl Connection {
         let client = self.client()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Refusal::new(Code::Internal, error.to_string(), "look at this process's limits")
+            Refusal::new(
+                Code::Internal,
+                error.to_string(),
+                "check this process's limits (`ulimit -a`)",
+            )
         })?;
         runtime.block_on(talk(client))
     }
@@ -86,11 +90,11 @@ impl Connection {
 pub fn tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it like KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
-/// The query for labels: empty, or beginning with a question mark.
+/// The query that selects these tags: empty, or starting with a question mark.
 pub fn tag_query(tags: &[(String, String)]) -> String {
     let pair = |(key, value): &(String, String)| {
         let (key, value) = (api::client::query_value(key), api::client::query_value(value));

@@ -1,4 +1,4 @@
-//! `handover device`: what may be handed over.
+//! `handover device`: the register of devices that may be handed over.
 
 use api::client::segment;
 use api::{AvailableDevice, CreateDevice, Device as Registered};
@@ -19,45 +19,45 @@ pub struct Device {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List what could be registered: GPUs, or more with --type
+    /// List devices that can be registered: GPUs, or others with --type
     Available {
-        /// all, gpu, accelerator, nic, nvme, storage, audio, usb or other
+        /// Kind: all, gpu, accelerator, nic, nvme, storage, audio, usb or other
         #[arg(long = "type", value_name = "KIND")]
         kind: Option<String>,
     },
     /// List the registered devices
     #[command(visible_alias = "ls")]
     List {
-        /// Only those with this label (may be repeated)
+        /// List only those with this tag (repeatable)
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
         tags: Vec<(String, String)>,
     },
     /// Register a device
     #[command(visible_alias = "register")]
     Add {
-        /// Its PCI address, as `handover ls` shows it
+        /// PCI address, as `handover ls` prints it
         address: String,
-        /// A name for it; by default made from the address
+        /// Name; derived from the address by default
         #[arg(long)]
         name: Option<String>,
-        /// A label (may be repeated)
+        /// Tag (repeatable)
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
         tags: Vec<(String, String)>,
     },
     /// Show a registered device
     Show {
-        /// Its name or id
+        /// Name or id
         device: String,
     },
-    /// Take a device off the register; the hardware is not touched
+    /// Unregister a device; the hardware is not touched
     #[command(visible_alias = "delete")]
     Rm {
-        /// Its name or id
+        /// Name or id
         device: String,
     },
-    /// Say that a wedged or quarantined device has been looked at, and put back what is left of its hand-over
+    /// Clear a wedged or quarantined device after checking it, and undo what is left of its hand-over
     Clear {
-        /// Its address, name or id
+        /// Address, name or id
         device: String,
     },
 }
@@ -107,7 +107,7 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
     };
     let devices: Vec<AvailableDevice> = connection
         .talk(async |client| client.get(&path).await)
-        .map_err(Failure::to("list what could be registered"))?;
+        .map_err(Failure::to("list the available devices"))?;
     let headings = ["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"];
     listing::print(connection.json(), &devices, headings, |device| {
         let name = format!("{} {}", device.vendor_name, device.device_name);

@@ -1,4 +1,4 @@
-//! How a command fails: what failed, why, and what to do; with an exit status.
+//! Failures of commands: what failed, why, what to do, and an exit status.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ use model::{Code, Refusal};
 /// A command that failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Something was refused.
+    /// An operation was refused.
     Refused {
-        /// What was tried, such as `register 0000:01:00.0`.
+        /// The action that failed, such as `register 0000:01:00.0`.
         what: String,
         /// Why, and what to do.
         refusal: Refusal,
     },
-    /// Nobody reads what is printed any more.
+    /// The reader of standard output has closed it.
     Closed,
-    /// The command did what was asked, and the answer that it printed has an exit status of its own.
+    /// The command succeeded, and its printed answer has an exit status of its own.
     Answered(u8),
 }
 
@@ -30,17 +30,17 @@ pub const WARNINGS: u8 = 10;
 /// The exit status of an answer that a hand-over is not possible.
 pub const IMPOSSIBLE: u8 = 11;
 
-/// What commands give.
+/// The result of a command.
 pub type Done = Result<(), Failure>;
 
 impl Failure {
-    /// Makes failures of one command.
+    /// Turns a refusal into the failure of an action.
     pub fn to(what: impl Into<String>) -> impl FnOnce(Refusal) -> Self {
         let what = what.into();
         move |refusal| Self::Refused { what, refusal }
     }
 
-    /// Prints the failure, and gives its exit status.
+    /// Prints the failure and returns its exit status.
     pub fn report(self) -> ExitCode {
         let (what, refusal) = match self {
             Self::Refused { what, refusal } => (what, refusal),
@@ -54,7 +54,7 @@ impl Failure {
         if !refusal.remedy.is_empty() {
             let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", refusal.remedy);
         }
-        // Where standard error is closed, the exit status still tells.
+        // If standard error is closed, the exit status remains.
         let _ = anstream::stderr().write_all(text.as_bytes());
         ExitCode::from(refusal.code.exit_status())
     }
@@ -67,7 +67,11 @@ impl From<io::Error> for Failure {
         }
         Self::Refused {
             what: "print".to_owned(),
-            refusal: Refusal::new(Code::Internal, error.to_string(), "see where the output goes"),
+            refusal: Refusal::new(
+                Code::Internal,
+                error.to_string(),
+                "check where standard output goes",
+            ),
         }
     }
 }
@@ -76,12 +80,11 @@ impl From<io::Error> for Failure {
 pub fn exit_statuses() -> String {
     let mut codes: BTreeMap<u8, Vec<&str>> = BTreeMap::new();
     codes.entry(WARNINGS).or_default().push("done, with warnings");
-    codes.entry(IMPOSSIBLE).or_default().push("done: a hand-over is not possible");
+    codes.entry(IMPOSSIBLE).or_default().push("done: handing over is not possible");
     for code in Code::ALL {
         codes.entry(code.exit_status()).or_default().push(code.as_str());
     }
-    let mut text =
-        "Exit status, and the codes of errors that it stands for:\n    0  done".to_owned();
+    let mut text = "Exit status and error codes:\n    0  done".to_owned();
     for (status, codes) in codes {
         let _ = write!(text, "\n{status:>5}  {}", codes.join(", "));
     }

@@ -1,4 +1,4 @@
-//! Which functions a person means: `01:`, `10de:20b0`, `driver:vfio-pci`, `gpu`, free text.
+//! Filters for functions: `01:`, `10de:20b0`, `driver:vfio-pci`, `gpu`, free text.
 
 use std::str::FromStr;
 
@@ -6,34 +6,34 @@ use model::{Class, Function, Id, Kind};
 
 /// The help of every command that takes filters.
 pub const HELP: &str = "\
-Filters; all that are given must hold for one function:
-  01:00.0, 01:00, 01:          an address or the beginning of one; 0000:01: with its domain
-  10de:20b0, 10de:             vendor and device id, or the vendor's alone
-  gpu, nic, nvme               of that kind; `handover ls --help` lists them
-  address:01:00, id:10de       the same two with their keys
+Filters (a function must match all of them):
+  01:00.0, 01:00, 01:          address or its beginning; 0000:01: includes the domain
+  10de:20b0, 10de:             vendor and device id, or the vendor id
+  gpu, nic, nvme               kind; `handover ls --help` lists all kinds
+  address:01:00, id:10de       address or id, with the key
   kind:gpu                     the same as gpu
-  class:0302, class:02         class code or the beginning of it
-  driver:nvidia, driver:none   bound to that driver, or to none
+  class:0302, class:02         class code or its beginning
+  driver:nvidia, driver:none   bound to this driver, or to none
   group:12, group:none         IOMMU group
   node:1, numa:1               NUMA node
-  name:a100                    has this in its name
-  a100, eth0, nvme0n1          any other text: in its name, driver, an interface or a disk
+  name:a100                    part of the name
+  a100, eth0, nvme0n1          any other text: part of the name, driver, an interface or a disk
 
 Examples:
   handover ls gpu driver:none  GPUs without a driver
-  handover ls 10de: node:1     what NVIDIA made on NUMA node 1";
+  handover ls 10de: node:1     NVIDIA devices on NUMA node 1";
 
-/// The keys that can stand before a colon.
+/// The keys that can precede a colon.
 const KEYS: &str = "address, id, class, driver, group, node (or numa), kind (or type), name";
 
 /// One filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Where it is.
+    /// An address.
     Address(Pattern),
-    /// Vendor, and device where it is given.
+    /// Vendor id, and optionally device id.
     Id(Id, Option<Id>),
-    /// `10de:` is a vendor, and could be a domain.
+    /// `10de:`: a vendor or a domain.
     VendorOrDomain(Id),
     /// The first digits of a class code.
     Class(String),
@@ -43,15 +43,15 @@ pub enum Filter {
     Group(Option<u32>),
     /// A NUMA node, or none.
     Node(Option<u32>),
-    /// What it does.
+    /// A kind.
     Kind(Kind),
-    /// A part of its name, in lower case.
+    /// Part of the name, in lower case.
     Name(String),
-    /// A part of any of its texts, in lower case.
+    /// Part of any of its texts, in lower case.
     Text(String),
 }
 
-/// A part of an address; what is not given is any.
+/// Part of an address; `None` matches any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pattern {
     domain: Option<u32>,
@@ -61,12 +61,12 @@ pub struct Pattern {
 }
 
 impl Filter {
-    /// Whether a function is meant by all filters.
+    /// Whether a function matches all filters.
     pub fn all_match(filters: &[Self], function: &Function) -> bool {
         filters.iter().all(|filter| filter.matches(function))
     }
 
-    /// Whether a function is meant.
+    /// Whether a function matches.
     pub fn matches(&self, function: &Function) -> bool {
         match self {
             Self::Address(pattern) => pattern.matches(function),
@@ -102,7 +102,7 @@ impl Filter {
             _ => value.parse().map(Some).map_err(|_| wrong(what)),
         };
         if value.is_empty() {
-            return Err(format!("nothing stands after {key}:"));
+            return Err(format!("no value after {key}:"));
         }
         match key {
             "address" => Pattern::parse(value)
@@ -117,11 +117,11 @@ impl Filter {
                 }
             }
             "driver" => Ok(Self::Driver((value != "none").then(|| value.to_owned()))),
-            "group" => number("the number of an IOMMU group").map(Self::Group),
-            "node" | "numa" => number("the number of a NUMA node").map(Self::Node),
+            "group" => number("an IOMMU group number").map(Self::Group),
+            "node" | "numa" => number("a NUMA node number").map(Self::Node),
             "kind" | "type" => value.parse().map(Self::Kind),
             "name" => Ok(Self::Name(value.to_lowercase())),
-            _ => Err(format!("{key:?} is no key of a filter; the keys are {KEYS}")),
+            _ => Err(format!("unknown filter key {key:?}; the keys are {KEYS}")),
         }
     }
 }
@@ -131,7 +131,7 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
-            return Err("it is empty".into());
+            return Err("the filter is empty".into());
         }
         if let Some(vendor) = text.strip_suffix(':').and_then(exact_id) {
             return Ok(Self::VendorOrDomain(vendor));
@@ -152,7 +152,7 @@ impl FromStr for Filter {
 }
 
 impl Pattern {
-    /// Reads an address or the beginning of one: `01`, `01:`, `01:00`, `01:00.0`, each also after a domain of four to eight
+    /// Parses an address or its beginning: `01`, `01:`, `01:00`, `01:00.0`, each also after a domain of four to eight
     /// digits.
     pub fn parse(text: &str) -> Option<Self> {
         let (text, function) = match text.split_once('.') {
@@ -178,7 +178,7 @@ impl Pattern {
         (device.is_none_or(|device| device < 32)).then_some(pattern)
     }
 
-    /// Whether a function is where this says.
+    /// Whether a function's address matches.
     pub fn matches(&self, function: &Function) -> bool {
         let address = function.address;
         self.domain.is_none_or(|domain| domain == address.domain())
@@ -187,7 +187,7 @@ impl Pattern {
             && self.function.is_none_or(|function| function == address.function())
     }
 
-    /// How far an address is from this one, for naming near ones.
+    /// The distance of an address from this one, to suggest the nearest.
     pub fn far(&self, address: model::Address) -> impl Ord + use<> {
         let apart = |wanted: Option<u8>, is: u8| wanted.map_or(0, |wanted| wanted.abs_diff(is));
         (
@@ -218,7 +218,7 @@ fn id(text: &str) -> Option<Filter> {
     }
 }
 
-/// Modules and drivers are written with `-` or `_`, and people do not remember which.
+/// Compares driver names; `-` and `_` are the same, as for modules.
 fn same_driver(wanted: Option<&str>, bound: Option<&str>) -> bool {
     match (wanted, bound) {
         (Some(wanted), Some(bound)) => wanted.replace('_', "-") == bound.replace('_', "-"),

@@ -1,4 +1,4 @@
-//! What packages ship beside the executable: completions and manual pages.
+//! `handover completions` and `handover man`, for packagers.
 
 use std::path::PathBuf;
 
@@ -8,17 +8,17 @@ use model::{Code, Refusal};
 
 use crate::failure::{Done, Failure};
 
-/// Print a shell's completions
+/// Print shell completions
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 
 /// Write the manual pages
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Where to
+    /// Directory to write to
     directory: PathBuf,
 }
 
@@ -39,7 +39,7 @@ impl Man {
             Failure::to("write the manual pages")(Refusal::new(
                 Code::InvalidRequest,
                 format!("{}: {error}", self.directory.display()),
-                "give a directory that you can write",
+                "name a writable directory",
             ))
         })
     }

@@ -1,4 +1,4 @@
-//! `handover image`: what machines boot.
+//! `handover image`: the disk images and kernels that machines boot.
 
 use std::path::PathBuf;
 
@@ -29,34 +29,34 @@ enum Command {
     List,
     /// Show an image
     Show {
-        /// Its name
+        /// Name
         name: String,
     },
     /// Remove an image
     #[command(visible_alias = "delete")]
     Rm {
-        /// Its name
+        /// Name
         name: String,
     },
 }
 
 #[derive(Debug, Args)]
 struct Import {
-    /// Its name
+    /// Name
     name: String,
-    /// A disk image
+    /// Disk image
     #[arg(long, value_name = "FILE", requires = "format", required_unless_present = "kernel")]
     disk: Option<PathBuf>,
-    /// The disk's format; it is never guessed
+    /// Format of the disk; it is never guessed
     #[arg(long, requires = "disk")]
     format: Option<Format>,
-    /// A kernel, which the machine boots directly
+    /// Kernel, which the machine boots directly
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// The kernel's initial ramdisk
+    /// Initial ramdisk
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
-    /// The kernel's command line
+    /// Kernel command line
     #[arg(long, value_name = "WORDS", requires = "kernel", allow_hyphen_values = true)]
     cmdline: Option<String>,
 }
@@ -95,7 +95,7 @@ impl Image {
 }
 
 impl Import {
-    /// Uploads the files, and waits until the image is ready.
+    /// Uploads the files and waits until the image is ready.
     async fn send(self, client: &api::client::Client) -> Result<Imported, Refusal> {
         let mut upload = Upload::default();
         upload.fields.push(("name", self.name.clone()));
@@ -118,8 +118,8 @@ impl Import {
         if image.status == "failed" {
             return Err(Refusal::new(
                 Code::InvalidImage,
-                image.error.unwrap_or_else(|| "it failed without saying why".to_owned()),
-                format!("handover image rm {}, then import it again from a mended file", self.name),
+                image.error.unwrap_or_else(|| "the import failed without a reason".to_owned()),
+                format!("run `handover image rm {}`, fix the file, and import it again", self.name),
             ));
         }
         Ok(image)

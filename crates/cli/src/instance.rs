@@ -1,4 +1,4 @@
-//! `handover instance`: machines.
+//! `handover instance`: machines of this host.
 
 use api::client::{Client, query_value, segment};
 use api::{CreateInstance, Instance as Machine, WaitOutcome};
@@ -26,50 +26,50 @@ enum Command {
     /// List the instances
     #[command(visible_alias = "ls")]
     List {
-        /// Only those with this label (may be repeated)
+        /// List only those with this tag (repeatable)
         #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
         tags: Vec<(String, String)>,
     },
     /// Show an instance
     Show {
-        /// Its name or id
+        /// Name or id
         instance: String,
     },
-    /// Start an instance's machine again
+    /// Start the machine of a stopped instance
     Start {
-        /// Its name or id
+        /// Name or id
         instance: String,
     },
-    /// Stop an instance's machine; it keeps its devices
+    /// Stop the machine of an instance; it keeps its devices
     Stop {
-        /// Its name or id
+        /// Name or id
         instance: String,
     },
-    /// Delete an instance; its devices go back to the drivers that they had
+    /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
     Rm {
-        /// Its name or id
+        /// Name or id
         instance: String,
     },
-    /// Show what the guest writes to its console
+    /// Print the guest's console output
     Logs {
-        /// Its name or id
+        /// Name or id
         instance: String,
-        /// Go on until the machine ends
+        /// Follow the console until the machine ends
         #[arg(short, long)]
         follow: bool,
-        /// How many of the last lines to begin with
+        /// Number of last lines to start with
         #[arg(long, default_value_t = 100, value_name = "LINES")]
         tail: u64,
     },
     /// Wait until an instance is in a state
     Wait {
-        /// Its name or id
+        /// Name or id
         instance: String,
-        /// The state
+        /// State to wait for
         #[arg(long, default_value = "Running")]
         state: String,
-        /// How long at most, such as 30s or 2m
+        /// Timeout, such as 30s or 2m
         #[arg(long, default_value = "60s")]
         timeout: String,
     },
@@ -77,33 +77,33 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Create {
-    /// Its name
+    /// Name
     name: String,
-    /// The image that it boots
+    /// Image to boot
     #[arg(long)]
     image: String,
-    /// Its memory
+    /// Memory
     #[arg(long, default_value = "1GB")]
     size: String,
-    /// Its virtual CPUs
+    /// Number of virtual CPUs
     #[arg(long, default_value_t = 2)]
     vcpus: u32,
-    /// A registered device, by name or id (may be repeated)
+    /// Registered device, by name or id (repeatable)
     #[arg(long = "device", value_name = "DEVICE")]
     devices: Vec<String>,
-    /// The size of its disk, where it is to be larger than the image
+    /// Disk size; the size of the image by default
     #[arg(long, value_name = "SIZE")]
     disk_size: Option<String>,
-    /// Words to add to the kernel's command line
+    /// Words to append to the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// The program that runs it
+    /// Hypervisor
     #[arg(long)]
     hypervisor: Option<String>,
-    /// A label (may be repeated)
+    /// Tag (repeatable)
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
-    /// Do not show what is done meanwhile
+    /// Show no progress
     #[arg(short, long)]
     quiet: bool,
 }
@@ -239,7 +239,7 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> 
     let problem = outcome.state_error.map(|error| format!(": {error}")).unwrap_or_default();
     Err(Failure::to(what)(Refusal::new(
         Code::InvalidState,
-        format!("after {timeout} it is {}{problem}", outcome.state),
-        format!("handover instance show {instance}; handover instance logs {instance}"),
+        format!("timed out after {timeout}; the state is {}{problem}", outcome.state),
+        format!("run `handover instance show {instance}` and `handover instance logs {instance}`"),
     )))
 }

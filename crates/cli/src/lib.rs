@@ -1,4 +1,4 @@
-//! The command line: parses arguments, asks the daemon or the host, prints.
+//! The command line: parses arguments, calls the daemon or the engine, prints.
 
 #[cfg(test)]
 mod any_inventory;
@@ -23,8 +23,8 @@ mod output;
 mod pod;
 mod progress;
 mod record;
-mod recover;
 mod resources;
+mod return_devices;
 mod serve;
 mod show;
 mod source;
@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Hands this host's PCI devices to virtual machines, and takes them back
+/// Hand this host's PCI devices to virtual machines, and take them back
 #[derive(Debug, Parser)]
 #[command(name = "handover", version, disable_help_subcommand = false)]
 struct Handover {
@@ -64,9 +64,11 @@ enum Command {
     Renew(claim::Renew),
     Cdi(Box<cdi::Cdi>),
     Sriov(sriov::Sriov),
+    #[command(alias = "reserve")]
     BootList(boot_list::BootList),
-    Recover(recover::Recover),
-    Reconcile(recover::Reconcile),
+    #[command(alias = "recover")]
+    Return(return_devices::Return),
+    Reconcile(return_devices::Reconcile),
     Backup(backup::Backup),
     Restore(backup::Restore),
     Device(device::Device),
@@ -78,21 +80,21 @@ enum Command {
     Man(generate::Man),
 }
 
-/// Prints in JSON
+/// `--json`.
 #[derive(Debug, Clone, Copy, Args)]
 struct Json {
-    /// Print JSON, as it is on the wire
+    /// Print JSON, as the REST API has it
     #[arg(long, global = true)]
     json: bool,
 }
 
-/// The command as clap knows it, with the table of exit statuses.
+/// The command-line parser, with the table of exit statuses in its long help.
 #[must_use]
 pub fn command() -> clap::Command {
     Handover::command().after_long_help(failure::exit_statuses())
 }
 
-/// Runs the command that the arguments name.
+/// Parses the arguments of the process and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
     let matches = command().get_matches();
@@ -118,7 +120,7 @@ pub fn run() -> ExitCode {
         Command::Cdi(cdi) => cdi.run(),
         Command::Sriov(sriov) => sriov.run(),
         Command::BootList(boot_list) => boot_list.run(),
-        Command::Recover(recover) => recover.run(),
+        Command::Return(return_devices) => return_devices.run(),
         Command::Reconcile(reconcile) => reconcile.run(),
         Command::Backup(backup) => backup.run(),
         Command::Restore(restore) => restore.run(),

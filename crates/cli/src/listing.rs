@@ -1,4 +1,4 @@
-//! Values of the wire as a person or a program reads them: in a table or by fields, or as JSON.
+//! Prints values of the REST API: as a table, as fields, or as JSON.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::failure::Done;
 use crate::output;
 use crate::table::Table;
 
-/// Prints all values: as JSON, or in a table with one in a line.
+/// Prints values as JSON, or as a table with one row each.
 pub fn print<T: Serialize, const N: usize>(
     json: bool,
     all: &[T],
@@ -21,7 +21,7 @@ pub fn print<T: Serialize, const N: usize>(
     output::line(table.render().trim_end())
 }
 
-/// Prints one value: as JSON, or its fields, one in a line.
+/// Prints one value as JSON, or its fields, one per line.
 pub fn print_one(json: bool, one: &impl Serialize, fields: &[(&str, String)]) -> Done {
     if json { output::json(one) } else { output::fields(fields) }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Handover starts itself again for what must be a process of its own; nothing else is set up before that.
+    // Handover runs itself for what needs a process of its own; nothing else is set up before that.
     match std::env::args_os().nth(1) {
         Some(part) if part == "worker" => host::worker::main(),
         Some(part) if part == "launch" => vmm::launch::main(),

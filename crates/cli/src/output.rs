@@ -1,4 +1,4 @@
-//! What commands print.
+//! Printing to standard output and standard error.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::failure::Done;
 
-/// Prints a value as JSON: indented on a terminal, in one line for a program.
+/// Prints a value as JSON: indented on a terminal, on one line otherwise.
 pub fn json(value: &impl Serialize) -> Done {
     let terminal = io::stdout().is_terminal();
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
@@ -22,7 +22,7 @@ pub fn json(value: &impl Serialize) -> Done {
     Ok(())
 }
 
-/// How many characters a line of the terminal has; `None` where the output goes elsewhere.
+/// The width of the terminal in characters; `None` if standard output is not a terminal.
 pub fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
@@ -34,8 +34,7 @@ pub fn line(text: &str) -> Done {
     Ok(())
 }
 
-/// Prints a line that a guest wrote. On a terminal its control characters are left out: they could make a terminal do
-/// things.
+/// Prints a line that a guest wrote. On a terminal its control characters are removed: they could control it.
 pub fn guest_line(text: &str) -> Done {
     let mut out = io::stdout().lock();
     if out.is_terminal() {
@@ -48,7 +47,7 @@ pub fn guest_line(text: &str) -> Done {
     Ok(())
 }
 
-/// Prints named values, one on a line; those without a value are left out.
+/// Prints named values, one per line; empty ones are omitted.
 pub fn fields(fields: &[(&str, String)]) -> Done {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut out = anstream::stdout().lock();
@@ -58,15 +57,15 @@ pub fn fields(fields: &[(&str, String)]) -> Done {
     Ok(())
 }
 
-/// Says what a person should know, on standard error.
+/// Prints a warning to standard error.
 pub fn warning(text: &str) {
     let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
     let text = format!("{yellow}warning:{yellow:#} {text}\n");
-    // Where standard error is closed, nobody would read it.
+    // A closed standard error has no reader.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
-/// Labels for a person.
+/// Formats tags for a table.
 pub fn tags(tags: &api::Tags) -> String {
     let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(" ")

@@ -1,4 +1,4 @@
-//! What the daemon does meanwhile, shown while it is done.
+//! Shows the daemon's steps as it performs them.
 
 use std::io::{IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// An event of the journal, as far as progress needs it.
+/// The fields of a journal event that progress needs.
 #[derive(Deserialize)]
 struct Event {
     event: String,
@@ -21,7 +21,7 @@ struct Event {
 pub struct Progress(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Progress {
-    /// Begins to listen, where standard error is a terminal. Without events there is no progress, and no error.
+    /// Starts to listen if standard error is a terminal. Without events there is no progress, and no error.
     pub async fn of(client: &Client, operation: &'static str, quiet: bool) -> Self {
         if quiet || !std::io::stderr().is_terminal() {
             return Self(None);
@@ -37,17 +37,17 @@ impl Progress {
         Self(Some((stop, task)))
     }
 
-    /// Ends it.
+    /// Stops listening.
     pub async fn end(self) {
         if let Self(Some((stop, task))) = self {
-            // Both fail only where it has ended by itself.
+            // Both fail only if the task has already ended.
             let _ = stop.send(());
             let _ = task.await;
         }
     }
 }
 
-/// Prints the steps of the first such operation that begins: it is the one that was just asked for.
+/// Prints the steps of the first operation of this kind that begins: it is the one just requested.
 async fn follow(mut lines: Lines, operation: &str) {
     let mut subject = None;
     let dim = Style::new().dimmed();

@@ -1,4 +1,4 @@
-//! `handover record`: everything that is read of a host, in one file.
+//! `handover record`: writes everything that Handover reads of a host to one file.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,21 +12,21 @@ use tempfile::NamedTempFile;
 use crate::failure::{Done, Failure};
 use crate::source::Source;
 
-/// Write all that Handover reads of this host into one file, to look at elsewhere
+/// Record everything that Handover reads of this host in one file, to inspect elsewhere
 ///
-/// Serial numbers, MAC addresses, UUIDs, the host's name and users' names are replaced, the same by the same. Made by
-/// root it has everything; by others, what they may read. Every reading command reads it: handover ls --root FILE
+/// Serial numbers, MAC addresses, UUIDs, the host name and user names are replaced, consistently. A recording by root is
+/// complete; one by another user has what that user may read. All reading commands accept it: handover ls --root FILE
 #[derive(Debug, Args)]
 pub struct Record {
-    /// The file; - is standard output [default: handover-DATE.tar.gz]
+    /// File to write; - for standard output [default: handover-DATE.tar.gz]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 
-    /// Keep serial numbers, MAC addresses, UUIDs and names as they are
+    /// Do not replace serial numbers, MAC addresses, UUIDs and names
     #[arg(long)]
     keep_serials: bool,
 
@@ -40,7 +40,7 @@ impl Record {
         let recording = recording.map_err(|e| Failure::to("record")(self.refusal(&e)))?;
         if self.output.as_deref() == Some(Path::new("-")) {
             recording.write(io::BufWriter::new(io::stdout().lock()))?;
-            // Standard output has the recording.
+            // The recording is on standard output.
             let text = self.summary(&recording.contents);
             anstream::eprint!("{text}");
             return Ok(());
@@ -52,7 +52,7 @@ impl Record {
         let mut text = format!("{} ({})\n", file.display(), model::shown::bytes(size));
         text += &self.summary(&recording.contents);
         let file = file.display();
-        let _ = write!(text, "to look into it: tar tzf {file}; handover ls --root {file}");
+        let _ = write!(text, "to inspect it: tar tzf {file}; handover ls --root {file}");
         crate::output::line(&text)
     }
 
@@ -63,7 +63,7 @@ impl Record {
         }
     }
 
-    /// What a recording contains, for a person.
+    /// Describes what a recording contains.
     fn summary(&self, contents: &Contents) -> String {
         let mut text = format!(
             "contains: {}, {}, {}\n",
@@ -78,9 +78,9 @@ impl Record {
         let replaced: Vec<String> = replaced.collect();
         let _ = match (self.keep_serials, replaced.is_empty()) {
             (true, _) => {
-                writeln!(text, "replaced: nothing; it has serial numbers, addresses and names")
+                writeln!(text, "replaced: nothing; contains serial numbers, addresses and names")
             }
-            (false, true) => writeln!(text, "replaced: nothing, for nothing private was read"),
+            (false, true) => writeln!(text, "replaced: nothing; nothing private was read"),
             (false, false) => writeln!(text, "replaced: {}", replaced.join(", ")),
         };
         let forbidden = contents.forbidden.iter().map(|(name, number)| match number {
@@ -88,25 +88,25 @@ impl Record {
             number => format!("{name} ({number} times)"),
         });
         let mut unseen: Vec<String> = forbidden.collect();
-        // Another host's tree lacks what it lacks.
+        // A missing file in another host's tree says nothing about rights.
         if self.source.root == Path::new("/") && !rustix::process::geteuid().is_root() {
             unseen.push("configuration space beyond 64 bytes".into());
             unseen.push("open files of other users' processes".into());
-            let _ = writeln!(text, "not seen without root: {}", unseen.join(", "));
+            let _ = writeln!(text, "not recorded without root: {}", unseen.join(", "));
         } else if !unseen.is_empty() {
-            let _ = writeln!(text, "could not be read: {}", unseen.join(", "));
+            let _ = writeln!(text, "unreadable: {}", unseen.join(", "));
         }
         if !contents.silent.is_empty() {
             let silent: Vec<String> = contents.silent.iter().map(ToString::to_string).collect();
-            let _ = writeln!(text, "did not answer, so only listed: {}", silent.join(", "));
+            let _ = writeln!(text, "did not respond, listed only: {}", silent.join(", "));
         }
         text
     }
 }
 
-/// Writes the file as a whole or not at all; only its owner can read it.
+/// Writes the file atomically; only its owner can read it.
 fn save(recording: &Recording, file: &Path, force: bool) -> io::Result<u64> {
-    // Before it is packed for nothing; whoever makes the file meanwhile is found below.
+    // Avoids packing in vain; a file created meanwhile is detected below.
     if !force && file.symlink_metadata().is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -123,11 +123,15 @@ fn save(recording: &Recording, file: &Path, force: bool) -> io::Result<u64> {
 fn unwritten(file: &Path, error: &io::Error) -> Refusal {
     let path = file.display();
     if error.kind() == io::ErrorKind::AlreadyExists {
-        let message = format!("{path} is there already");
-        return Refusal::new(Code::InvalidRequest, message, "give another name by -o, or --force");
+        let message = format!("{path} already exists");
+        return Refusal::new(
+            Code::InvalidRequest,
+            message,
+            "name another file with -o, or use --force",
+        );
     }
-    let message = format!("{path} cannot be written: {error}");
-    Refusal::new(Code::InvalidRequest, message, "give a file that you can write by -o")
+    let message = format!("cannot write {path}: {error}");
+    Refusal::new(Code::InvalidRequest, message, "name a writable file with -o")
 }
 
 fn count(number: usize, one: &str, many: &str) -> String {

@@ -1,4 +1,4 @@
-//! `handover resources`: what the host has and what is given away.
+//! `handover resources`: total, allocated and free resources of the host.
 
 use api::{Resource, Resources as Answer};
 use clap::Args;
@@ -8,7 +8,7 @@ use crate::failure::{Done, Failure};
 use crate::output;
 use crate::table::Table;
 
-/// Show what the host has and what is given to instances
+/// Show the host's resources, and how much is allocated to instances
 #[derive(Debug, Args)]
 pub struct Resources {
     #[command(flatten)]

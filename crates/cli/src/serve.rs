@@ -18,19 +18,19 @@ use crate::{log, this_host};
 
 /// Run the daemon
 ///
-/// It listens on a unix socket, which root and the group handover may open: who can is as good as root. When it ends,
-/// machines go on running; the next start manages them again, and finishes or undoes what was begun.
+/// Listens on a unix socket that root and the group handover may open; access to it is equivalent to root. Machines keep
+/// running when the daemon ends; the next start manages them again, and finishes or rolls back interrupted operations.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The socket; RUN_DIR/handover.sock by default
+    /// Unix socket to listen on; RUN_DIR/handover.sock by default
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Listen by TCP, too: plain HTTP
+    /// Listen on TCP too (plain HTTP)
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// The file with the token that TCP asks for; only its owner may read it
+    /// File with the token that TCP clients must send; readable by its owner only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -38,33 +38,33 @@ pub struct Serve {
     #[arg(long, requires = "listen")]
     no_auth: bool,
 
-    /// A name by which this host is called over TCP (may be repeated)
+    /// Host name that TCP clients may use for this host (repeatable)
     #[arg(long = "host-name", value_name = "NAME")]
     host_names: Vec<String>,
 
-    /// Where the journal, images and machines' disks are
+    /// Directory of the journal, images and machines' disks
     #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
     state_dir: PathBuf,
 
-    /// Where sockets and locks are: empty after a boot
+    /// Directory of sockets and locks; must be empty after a boot
     #[arg(long, value_name = "DIR", default_value = "/run/handover")]
     run_dir: PathBuf,
 
-    /// Directory for CDI specifications of prepared claims (`none` disables them)
+    /// Directory for CDI specs of prepared claims (`none` disables them)
     #[arg(long, value_name = "DIR|none", default_value = service::cdi::USUAL)]
     cdi_dir: PathBuf,
 
-    /// A directory from below which images may be imported by path (may be repeated)
+    /// Directory below which images may be imported by path (repeatable)
     #[arg(long = "image-dir", value_name = "DIR")]
     image_dirs: Vec<PathBuf>,
 
-    /// The users that machines run as, one each
+    /// User ids for machines, one each
     // Unused in systemd's table of user ids (UIDS-GIDS), which ends its own ranges at 1879048191.
     #[arg(long, value_name = "START-END", default_value = "1900000000-1900000999", value_parser = uids)]
     machine_uids: Range<u32>,
 
-    /// How long a guest may take to shut down before its machine is ended
-    // Less than the minute after which HTTP clients commonly give up on an answer.
+    /// Time that a guest has to shut down before its machine is killed
+    // Less than the usual 60-second timeout of HTTP clients.
     #[arg(long, value_name = "SECONDS", default_value = "45")]
     shutdown_grace: u64,
 
@@ -82,15 +82,15 @@ pub struct Serve {
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     journal_operations: u32,
 
-    /// How many days the journal keeps an operation; what a claim needs for its undo stays longer
+    /// How many days the journal keeps an operation; what a claim needs for its rollback stays longer
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     journal_days: u32,
 
-    /// QEMU, where it is not the one on PATH
+    /// QEMU executable; the one on PATH by default
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
 
-    /// How much is logged, such as debug or engine=debug
+    /// Log filter, such as debug or engine=debug
     #[arg(
         long,
         env = "RUST_LOG",
@@ -105,7 +105,7 @@ pub struct Serve {
     root: PathBuf,
 }
 
-/// Reads `START-END`, both within.
+/// Parses `START-END`, inclusive.
 fn uids(text: &str) -> Result<Range<u32>, String> {
     let numbers = text.split_once('-').and_then(|(start, end)| {
         Some((start.parse::<u32>().ok()?, end.parse::<u32>().ok()?.checked_add(1)?))
@@ -113,7 +113,7 @@ fn uids(text: &str) -> Result<Range<u32>, String> {
     match numbers {
         Some((0, _)) => Err("0 is root: a machine never runs as root".to_owned()),
         Some((start, end)) if start < end => Ok(start..end),
-        _ => Err("write it like 1900000000-1900000999".to_owned()),
+        _ => Err("expected a range such as 1900000000-1900000999".to_owned()),
     }
 }
 
@@ -152,7 +152,7 @@ impl Serve {
     }
 }
 
-/// The inventory that follows the kernel. Only the running system tells of itself, and not into every sandbox.
+/// Uevent monitoring of the running system; `None` for another root, or in a sandbox without netlink.
 fn following(root: &Path) -> Option<Arc<dyn Following>> {
     if root != Path::new("/") {
         return None;

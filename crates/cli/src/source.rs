@@ -1,4 +1,4 @@
-//! Where a reading command reads: this host, another tree, or a recording.
+//! The source of a reading command: this host, another tree, or a recording.
 
 use std::path::PathBuf;
 
@@ -6,16 +6,16 @@ use clap::Args;
 use host::LinuxHost;
 use model::{Address, Code, Inventory, Refusal};
 
-/// What every reading command takes.
+/// The option of all reading commands.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// What is read: a recording, or the directory that has a host's sys and proc in it
+    /// Recording, or root directory of a host with its sys and proc
     #[arg(long, value_name = "DIR|FILE", default_value = "/")]
     pub root: PathBuf,
 }
 
 impl Source {
-    /// The host that is read.
+    /// Opens the host.
     pub fn open(&self) -> Result<LinuxHost, Refusal> {
         LinuxHost::reader(&self.root).map_err(|error| self.unreadable(&error))
     }
@@ -34,8 +34,8 @@ impl Source {
     pub fn unreadable(&self, reason: &dyn std::fmt::Display) -> Refusal {
         Refusal::new(
             Code::Internal,
-            format!("{} cannot be read: {reason}", self.root.display()),
-            "--root is a recording (handover record), or the directory that has a host's sys and proc in it",
+            format!("cannot read {}: {reason}", self.root.display()),
+            "set --root to a recording (`handover record`), or to a root directory with sys and proc",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! `handover sriov`: how many virtual functions devices have, now and at each boot.
+//! `handover sriov`: the number of virtual functions (VFs) of devices, now and at each boot.
 
 use api::client::segment;
 use api::{SetVfs, VfConfiguration};
@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::listing;
 
-/// Set how many virtual functions devices have, now and at each boot
+/// Set the number of virtual functions (VFs) of devices, now and at each boot
 #[derive(Debug, Args)]
 pub struct Sriov {
     #[command(flatten)]
@@ -19,14 +19,14 @@ pub struct Sriov {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List what is configured
+    /// List the configured VF counts
     #[command(visible_alias = "ls")]
     List,
-    /// Set the number of a device's virtual functions; refused while one of them is used
+    /// Set the number of VFs of a device; refused while a VF is in use
     Set {
-        /// Its address, or the name that it is registered by
+        /// Address or registered name
         device: String,
-        /// How many; 0 for none
+        /// Number of VFs; 0 removes all
         count: u16,
         /// Let host drivers bind new VFs automatically (not for VFs that machines will use)
         #[arg(long)]
@@ -41,7 +41,7 @@ impl Sriov {
             Command::List => {
                 let all: Vec<VfConfiguration> = backend
                     .ask(async |client| client.get("/sriov").await, service::sriov::list)
-                    .map_err(Failure::to("list what is configured"))?;
+                    .map_err(Failure::to("list the VF counts"))?;
                 let headings = ["ADDRESS", "VFS", "HOST DRIVERS"];
                 listing::print(backend.connection.json(), &all, headings, |one| {
                     let autoprobe = if one.autoprobe { "yes" } else { "no" }.to_owned();
@@ -56,7 +56,7 @@ impl Sriov {
                         async |client| client.post_quietly(&path, Some(&body)).await,
                         |engine| engine.vf_counts().set(&device, count, autoprobe),
                     )
-                    .map_err(Failure::to(format!("set the virtual functions of {device}")))
+                    .map_err(Failure::to(format!("set the VF count of {device}")))
             }
         }
     }

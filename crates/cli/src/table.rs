@@ -1,14 +1,14 @@
-//! Aligned tables for people.
+//! Aligned tables.
 
 use std::fmt::Write as _;
 
 use anstyle::Style;
 use model::shown::{plain, short};
 
-/// Between columns.
+/// The gap between columns.
 const GAP: &str = "  ";
 
-/// A column is not made narrower than this.
+/// The least width of a column.
 const LEAST: usize = 12;
 
 /// A table: a row of headings, and rows of cells.
@@ -24,17 +24,17 @@ impl Table {
         Self { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Control characters are left out: what a recording holds must not steer a terminal.
+    /// Adds a row. Control characters are removed: a recording must not control the terminal.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(plain).collect());
     }
 
-    /// The table as text. An empty cell is a dash; the last column is not padded.
+    /// The table as text. An empty cell is shown as a dash; the last column is not padded.
     pub fn render(&self) -> String {
         self.render_with(&self.widths(), None)
     }
 
-    /// The table in lines of at most `width`: the cells of `column` are shortened first, then the ends of lines.
+    /// The table in lines of at most `width`: shortens the cells of `column` first, then the ends of lines.
     pub fn render_within(&self, width: Option<usize>, column: usize) -> String {
         let Some(width) = width else { return self.render() };
         let mut widths = self.widths();

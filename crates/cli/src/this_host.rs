@@ -1,4 +1,4 @@
-//! The parts that both the daemon and a command without one are put together of: this host and what starts machines on it.
+//! This host and its launchers, for the daemon and for commands without one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use model::{Code, Launcher, Refusal};
 use vmm::process::{Config, ProcessLauncher};
 use vmm::qemu::Qemu;
 
-/// The host under a root.
+/// Opens the host at a root directory.
 pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
     let config = HostConfig { root: root.into(), ..HostConfig::this_host(run_dir.into()) };
     LinuxHost::new(config).map_err(|error| {
         Refusal::new(
             Code::Internal,
-            format!("the host cannot be worked on: {error}"),
+            format!("cannot open the host: {error}"),
             "run as root, on Linux with sysfs and procfs",
         )
     })
 }
 
-/// All that starts machines, the default first; `qemu` is QEMU, where it is not the one on PATH.
+/// All launchers, the default first; `qemu` is the QEMU executable, `None` for the one on PATH.
 pub fn launchers(
     root: &Path,
     run_dir: &Path,

@@ -1,4 +1,4 @@
-//! `handover watch`: what changes about the host's devices, as the kernel tells of it; no daemon is needed.
+//! `handover watch`: prints changes of the host's devices as the kernel reports them; needs no daemon.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -14,21 +14,21 @@ use crate::Json;
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
 
-/// When nothing came for so long, a burst of changes is over.
+/// After this long without a change, a burst of changes is over.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// After so long it is shown what there is, though the burst goes on.
+/// After this long, the changes are shown even if the burst goes on.
 const LONGEST_BURST: Duration = Duration::from_secs(1);
 
-/// Say what changes about the host's devices, as it happens
+/// Print changes of the host's devices as they happen
 ///
-/// A line for each change: a device appears or goes, gets another driver or IOMMU group, virtual functions or mediated
-/// devices, its driver makes network interfaces, disks, display or VFIO nodes. It ends with Ctrl-C.
+/// One line per change: a device appears or disappears; its driver, IOMMU group, VFs or mediated devices change; its
+/// driver creates network interfaces, disks, display or VFIO nodes. Ends with Ctrl-C.
 #[derive(Debug, Args)]
 #[command(after_long_help = filter::HELP)]
 pub struct Watch {
-    /// Only functions that are meant, before or after the change: an address or the beginning of one, ids, a kind,
-    /// key:value, or free text; all must hold
+    /// Print only changes of functions that match before or after the change: an address or its beginning, ids, a kind,
+    /// key:value, or free text; all filters must match
     #[arg(value_name = "FILTER")]
     filters: Vec<Filter>,
 
@@ -101,16 +101,16 @@ fn sentence(time: &Zoned, change: &Change) -> String {
     format!("{dim}{time}{dim:#}  {bold}{address}{bold:#}  {name}: {bold}{what}{bold:#}")
 }
 
-/// Says what is followed, beside the output.
+/// Prints to standard error what is monitored.
 fn introduce(inventory: &Inventory) {
     let (functions, groups) = (inventory.functions.len(), inventory.groups.len());
-    let text = format!("following {functions} PCI functions in {groups} IOMMU groups\n");
-    // Where standard error is closed, the changes still come.
+    let text = format!("watching {functions} PCI functions in {groups} IOMMU groups\n");
+    // If standard error is closed, the changes are still printed.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
-/// Shows something now and each time after a device changed, until Ctrl-C; with `pages`, on a terminal each time in place
-/// of the last, and elsewhere with a line between.
+/// Calls `show` now and after each change of a device, until Ctrl-C. With `pages`, each output replaces the last on a
+/// terminal, and is separated by a line elsewhere.
 pub fn at_each_change(pages: bool, mut show: impl FnMut() -> Done + Send + 'static) -> Done {
     until_interrupted(move || {
         let follower = Follower::start().map_err(failed)?;
@@ -129,7 +129,7 @@ pub fn at_each_change(pages: bool, mut show: impl FnMut() -> Done + Send + 'stat
     })
 }
 
-/// Begins anew on a terminal.
+/// Clears the terminal.
 fn turn_page(first: bool) -> Done {
     let mut out = io::stdout().lock();
     if out.is_terminal() {
@@ -141,7 +141,7 @@ fn turn_page(first: bool) -> Done {
     Ok(())
 }
 
-/// Waits until a burst is over: a driver that binds makes several changes.
+/// Waits until a burst is over: binding a driver makes several changes.
 fn settle(follower: &Follower) -> Done {
     let end = Instant::now() + LONGEST_BURST;
     while Instant::now() < end && follower.wait(Some(QUIET)).map_err(failed)? {
@@ -150,7 +150,7 @@ fn settle(follower: &Follower) -> Done {
     Ok(())
 }
 
-/// Does something that has no end, until Ctrl-C.
+/// Runs endless work until Ctrl-C.
 fn until_interrupted(work: impl FnOnce() -> Done + Send + 'static) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
@@ -160,18 +160,14 @@ fn until_interrupted(work: impl FnOnce() -> Done + Send + 'static) -> Done {
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     });
-    // The work waits for the kernel; the process does not wait for it.
+    // The work blocks in the kernel; the process does not wait for it.
     runtime.shutdown_background();
     done
 }
 
 fn failed(error: HostError) -> Failure {
-    let remedy = "a sandbox or container may keep netlink from it: run it on the host itself";
-    Failure::to("follow the host's devices")(Refusal::new(
-        Code::Internal,
-        error.to_string(),
-        remedy,
-    ))
+    let remedy = "run it on the host itself: a sandbox or container may block netlink";
+    Failure::to("watch the host's devices")(Refusal::new(Code::Internal, error.to_string(), remedy))
 }
 
 #[cfg(test)]

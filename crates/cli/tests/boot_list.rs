@@ -1,4 +1,4 @@
-//! Reserving for the next boot on a made-up host: the files, what is printed, and what the boot makes of it.
+//! `handover boot-list` on a made-up host: the files, what is printed, and what the boot script does with them.
 #![allow(clippy::unwrap_used)]
 
 mod hosts;
@@ -13,23 +13,23 @@ use snapbox::{assert_data_eq, file};
 
 const GPU: &str = "0000:02:00.0";
 
-fn reserve(host: &Host, arguments: &[&str]) -> Output {
+fn boot_list(host: &Host, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
-    command.arg("reserve").args(arguments).arg("--root").arg(host.path());
+    command.arg("boot-list").args(arguments).arg("--root").arg(host.path());
     command.output().unwrap()
 }
 
-/// What is printed, without where the host is.
+/// The output, without the host's path.
 fn said(host: &Host, arguments: &[&str]) -> String {
-    let output = reserve(host, arguments);
+    let output = boot_list(host, arguments);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.replace(&host.path().display().to_string(), "/host")
 }
 
-/// Why it is refused, and with which exit status.
+/// The error of a refused command, with its exit status.
 fn refused(host: &Host, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = reserve(host, arguments);
+    let output = boot_list(host, arguments);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -52,7 +52,7 @@ fn files(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_gpu_is_reserved_with_all_that_goes_with_it_and_no_longer() {
+fn a_gpu_is_added_with_its_iommu_group_and_removed() {
     let host = hosts::debian_with_gpu();
     let before = files(&host.path().join("etc"));
     let mut told = String::new();
@@ -70,9 +70,9 @@ fn a_gpu_is_reserved_with_all_that_goes_with_it_and_no_longer() {
             assert_eq!(files(&host.path().join("etc")), before);
         }
         told +=
-            &format!("$ handover reserve {}\n{}\n", arguments.join(" "), said(&host, arguments));
+            &format!("$ handover boot-list {}\n{}\n", arguments.join(" "), said(&host, arguments));
     }
-    assert_data_eq!(told, file!["reserve/debian.txt"].raw());
+    assert_data_eq!(told, file!["boot_list/debian.txt"].raw());
     assert_eq!(files(&host.path().join("etc")), before, "all of it is gone");
     assert!(!host.path().join("etc/handover").exists());
 }
@@ -96,10 +96,10 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
     host.file(hook, "#!/bin/sh\n# mine\n");
     let (status, why) = refused(&host, &[GPU]);
     assert_eq!(status, Some(5), "{why}");
-    assert!(why.contains(hook) && why.contains("not Handover's"), "{why}");
+    assert!(why.contains(hook) && why.contains("not written by Handover"), "{why}");
     assert!(!host.path().join("etc/handover").exists(), "nothing is written then");
     fs::remove_file(host.path().join(hook)).unwrap();
-    // A person's own lines in the list stay, in both directions.
+    // Lines that a person added stay, on adding and on removing.
     host.file(
         "etc/handover/reserve",
         "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n",
@@ -109,14 +109,14 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
     let list = || fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
     assert_eq!(list(), "# the card in the lower slot\n0000:7f:00.0 0x10de 0x20b0 vfio-pci\n");
     assert!(host.path().join(hook).exists(), "another device is still reserved");
-    // What is not there any more can be taken out all the same.
+    // An absent device can still be removed.
     said(&host, &["0000:7f:00.0", "--remove"]);
     assert_eq!(list(), "# the card in the lower slot\n");
     assert!(!host.path().join(hook).exists());
 }
 
 #[test]
-fn what_cannot_be_reserved_is_refused() {
+fn what_cannot_be_added_is_refused() {
     let host = hosts::debian_with_gpu();
     let before = files(&host.path().join("etc"));
     let (status, why) = refused(&host, &["0000:7f:00.0"]);
@@ -130,7 +130,7 @@ fn what_cannot_be_reserved_is_refused() {
     assert!(why.contains("initial ramdisk"), "{why}");
 }
 
-/// The boot's script, run on the host's own tree, with a `modprobe` that only says that it was called.
+/// Runs the boot script on the host's tree, with a `modprobe` that only records its calls.
 fn boot(host: &Host) -> Output {
     let bin = host.path().join("stubs");
     fs::create_dir_all(&bin).unwrap();
@@ -178,10 +178,10 @@ fn at_the_boot_only_what_still_is_the_same_is_taken() {
     let read = |path: &str| fs::read_to_string(host.path().join(path)).unwrap();
     assert_eq!(read(&format!("{own}/driver_override")), "vfio-pci\n");
     assert!(read("stubs/called").lines().all(|line| line == "vfio-pci"));
-    // Another card is there at the next boot.
+    // At the next boot another card has this address.
     host.file(&format!("{own}/device"), "0x1af4\n");
     host.file(&format!("{own}/driver_override"), "(null)\n");
     assert!(boot(&host).status.success());
     assert_eq!(read(&format!("{own}/driver_override")), "(null)\n");
-    assert!(said(&host, &["--list"]).contains("another device is there (10de:1af4)"));
+    assert!(said(&host, &["--list"]).contains("another device at this address (10de:1af4)"));
 }

@@ -1,4 +1,4 @@
-//! `handover catalog` as a person meets it, on a made-up host.
+//! `handover catalog` on a made-up host: output and exit status.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -24,7 +24,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A tree with just enough of sysfs for a listing.
+/// A tree with the part of sysfs that a listing reads.
 fn host() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let at = |path: &str| root.path().join(path);

@@ -1,4 +1,4 @@
-//! `handover cdi` as a person meets it, on a made-up host.
+//! `handover cdi` on a made-up host: output and files.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 fn cdi(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
     command.arg("cdi").args(arguments).env_remove("HANDOVER_URL");
-    // Neither this machine's daemon nor its state.
+    // Uses neither this machine's daemon nor its state.
     command.args(["--url", "unix:///nowhere/handover.sock"]).output().unwrap()
 }
 
-/// What is printed, where it works.
+/// The output of a command that must succeed.
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
     let output = cdi(arguments);
@@ -27,7 +27,7 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What is said, where it does not: nothing is printed then.
+/// The error of a command that must fail and print nothing else.
 fn refused(arguments: &[&str]) -> String {
     let output = cdi(arguments);
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
@@ -83,7 +83,7 @@ fn an_instance_of_a_gpu_in_mig_mode_has_its_rights_only() {
     assert_eq!(caps("0000:41:00.0"), "/dev/nvidia0 cap12 cap13 cap21 cap22");
     assert_eq!(caps("0000:41:00.0:gi2:ci0"), "/dev/nvidia0 cap21 cap22");
     let said = refused(&texts(&generate(&host, &["0000:41:00.0:gi3:ci0", "--output", "-"])));
-    assert!(said.contains("there is no MIG instance"), "{said}");
+    assert!(said.contains("no MIG instance"), "{said}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn files_are_written_listed_and_removed() {
     fs::write(dir.path().join("nvidia.yaml"), "others'").unwrap();
     fs::write(dir.path().join("handover.dev-broken.json"), "{").unwrap();
     fs::write(dir.path().join(".handover.dev-x.tmp"), "{").unwrap();
-    // Nothing is left that nobody has: a node of the host's own is there.
+    // A spec stays while its node exists.
     fs::write(dir.path().join("handover.dev-device-null.json"), NULL).unwrap();
     let json: serde_json::Value =
         serde_json::from_str(&printed(&["list", "--cdi-dir", place, "--json"])).unwrap();
@@ -105,14 +105,14 @@ fn files_are_written_listed_and_removed() {
     };
     assert_eq!(of("handover.dev-device-null.json")["missing"], serde_json::json!([]));
     assert_eq!(of("0000:43:00.0.json")["names"][0], "handover.dev/device=0000:43:00.0");
-    assert!(of("broken.json")["problem"].as_str().unwrap().contains("not one of ours"));
+    assert!(of("broken.json")["problem"].as_str().unwrap().contains("not a spec of Handover"));
     let table = printed(&["list", "--cdi-dir", place]);
     let words = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
     let lines: Vec<String> = table.lines().map(words).collect();
     assert!(lines.contains(&"handover.dev/device=null usable".to_owned()), "{table}");
     assert!(table.contains("no /dev/dri/card3 and 1 more"), "{table}");
 
-    // What goes with the made-up host is not on this one.
+    // The nodes of the made-up host do not exist on this host.
     let removed = printed(&["clean", "--cdi-dir", place]);
     assert!(removed.contains("0000:43:00.0.json") && !removed.contains("null"), "{removed}");
     let left = |dir: &Path| fs::read_dir(dir).unwrap().count();
@@ -129,12 +129,12 @@ fn what_cannot_be_told_says_why() {
     let host = host();
     let said = |more: &[&str]| refused(&texts(&generate(&host, more)));
     assert_snapshot!(said(&["0000:77:00.0", "--output", "-"]));
-    assert!(said(&["l4-gpu", "--output", "-"]).contains("claims and names are this host's only"));
-    assert!(said(&["0000:42:00.0", "--cdi-dir", "none"]).contains("nowhere to write to"));
+    assert!(said(&["l4-gpu", "--output", "-"]).contains("--root supports only addresses"));
+    assert!(said(&["0000:42:00.0", "--cdi-dir", "none"]).contains("no directory to write to"));
     let claim = "handover.dev-claim-x.json";
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(claim), NULL.replace("dev/device", "dev/claim")).unwrap();
-    // Without knowing the claims, no file of one is removed.
+    // If the claims are unknown, no spec of a claim is removed.
     let said = refused(&["clean", "--cdi-dir", dir.path().to_str().unwrap()]);
     assert!(said.contains("daemon_unreachable") && dir.path().join(claim).exists(), "{said}");
 }

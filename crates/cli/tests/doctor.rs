@@ -1,4 +1,4 @@
-//! The doctor on made-up hosts, from their files to what is printed; and its scripts, run below a prefix.
+//! The doctor on made-up hosts, from files to output; and its scripts, run below a prefix.
 #![allow(clippy::unwrap_used)]
 
 mod hosts;
@@ -24,7 +24,7 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Compares what is printed for people, as JSON and as a script with the files in git.
+/// Compares the output as text, JSON and script with the golden files.
 macro_rules! golden {
     ($host:expr, $status:literal, $text:literal, $json:literal, $script:literal) => {{
         let host: Host = $host;
@@ -41,7 +41,7 @@ macro_rules! golden {
     }};
 }
 
-/// JSON that shows in a diff what changed.
+/// JSON in a form that makes readable diffs.
 fn pretty(json: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     format!("{value:#}\n")
@@ -112,7 +112,7 @@ fn a_laptop_with_arch() {
 fn only_what_is_not_good_is_shown_unless_asked_for() {
     let host = hosts::debian();
     let said = text(&doctor(&host, &[]));
-    assert!(!said.contains("As it should be") && said.contains("as they should be"), "{said}");
+    assert!(!said.contains("Passed") && said.contains("checks passed"), "{said}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_address_where_nothing_is_is_an_error() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("no PCI function at 0000:7f:00.0"));
 }
 
-/// A script as it runs below a prefix, with commands that only say that they were called. `id` says who runs it.
+/// Runs a script below a prefix, with commands that only record their calls. `id` prints the user.
 fn run_below(prefix: &Path, script: &str, id: &str) -> Output {
     let bin = prefix.join("stubs");
     fs::create_dir_all(&bin).unwrap();
@@ -155,7 +155,7 @@ fn the_script_does_the_same_when_it_is_run_twice() {
     for _ in 0..2 {
         let output = run_below(host.path(), &script, "0");
         assert!(output.status.success(), "{output:?}\n{script}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("Start this host again"));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Reboot this host"));
         seen.push(fs::read_to_string(&drop_in).unwrap());
     }
     assert_eq!(seen[0], seen[1]);
@@ -192,7 +192,7 @@ fn the_script_refuses_to_run_without_root() {
     assert!(!host.path().join("etc/default/grub.d").exists());
 }
 
-/// Every boot loader's commands can be read by a shell, and edit what they should, once.
+/// Every boot loader's commands are valid shell, edit the right file, and are idempotent.
 #[test]
 fn options_are_added_once_and_taken_away_with_each_boot_loader() {
     let entries = "title Arch\noptions root=/dev/sda1 quiet pcie_acs_override=downstream rw\n";
@@ -255,7 +255,7 @@ fn what_is_on_the_boot_list_is_only_what_is_still_the_same() {
     }
     let list = fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
     assert_eq!(list, "0000:01:00.0 0x10de 0x20b0 vfio-pci\n0000:02:00.0 0x10de 0x20b0 vfio-pci\n");
-    // Another card is at the second address now.
+    // The second address now has another card.
     for (address, device) in [("0000:01:00.0", "0x20b0"), ("0000:02:00.0", "0x1af4")] {
         let directory = format!("sys/bus/pci/devices/{address}");
         host.file(&format!("{directory}/vendor"), "0x10de\n");

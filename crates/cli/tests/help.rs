@@ -1,5 +1,4 @@
-//! What the command line says of itself: the help of each command is a file in git (`UPDATE=1` writes them), and
-//! completions and manual pages can be made.
+//! Help, completions and manual pages. The help of each command is a golden file (`UPDATE=1` writes them).
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ fn the_help_is_the_one_in_git() {
     let update = std::env::var_os("UPDATE").is_some();
     for (path, help) in &found {
         let file = folder.join(format!("{}.txt", path.replace(' ', "-")));
-        // What the environment sets differs from machine to machine.
+        // Trims lines, since clap pads them.
         let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         if update {
             std::fs::write(&file, &help).unwrap();
@@ -56,6 +55,20 @@ fn completions_and_manual_pages_are_made() {
     let page = std::fs::read_to_string(folder.path().join("handover.1")).unwrap();
     assert!(page.contains("Exit status") && page.contains("daemon_unreachable"));
     assert!(folder.path().join("handover-instance-create.1").exists());
+}
+
+#[test]
+fn old_spellings_of_commands_still_work() {
+    for (old, new) in [("recover", "return"), ("reserve", "boot-list")] {
+        let (old, new) = (handover(&[old, "--help"]), handover(&[new, "--help"]));
+        assert!(old.status.success() && !new.stdout.is_empty(), "{old:?}");
+        assert_eq!(old.stdout, new.stdout);
+    }
+    let root = tempfile::tempdir().unwrap();
+    let list = ["--list", "--root", root.path().to_str().unwrap()];
+    let run = |command| handover(&[&[command], &list[..]].concat());
+    let (old, new) = (run("reserve"), run("boot-list"));
+    assert_eq!((old.status, old.stdout), (new.status, new.stdout));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use xtask::tree::{self, Crowd, Shape};
 
 const FUNCTIONS: usize = 10_000;
 
-/// The most memory that the process has had, in KiB.
+/// The peak memory of the process, in KiB.
 fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -17,7 +17,7 @@ fn peak(pid: u32) -> u64 {
 
 #[test]
 fn ten_thousand_functions_are_listed_in_less_than_100_mib() {
-    // As an archive, of which all that is not read now is in memory, too.
+    // As an archive, which is kept in memory.
     let mut host = tempfile::NamedTempFile::new().unwrap();
     let crowd = Crowd { processes: 20, files: 10 };
     let shape = Shape { functions: FUNCTIONS, whole: true, crowd };
@@ -31,7 +31,7 @@ fn ten_thousand_functions_are_listed_in_less_than_100_mib() {
     let mut text = vec![0];
     let mut output = listing.stdout.take().unwrap();
     output.read_exact(&mut text).unwrap();
-    // The pipe is much smaller than the listing: the process waits for us with all that it has in memory.
+    // The pipe is much smaller than the listing: the process blocks with everything in memory.
     let peak = peak(listing.id());
     output.read_to_end(&mut text).unwrap();
     assert!(listing.wait().unwrap().success());

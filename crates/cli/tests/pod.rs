@@ -1,4 +1,4 @@
-//! `handover pod` as a person meets it, on made-up hosts.
+//! `handover pod` on made-up hosts: output and errors.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -33,7 +33,7 @@ fn pod(text: &str, host: &Path, more: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What is said, where it works.
+/// The messages of a command that must succeed.
 fn explained(text: &str, more: &[&str]) -> String {
     let host = host();
     let output = pod(text, host.path(), &[more, &["--explain"]].concat());
@@ -43,7 +43,7 @@ fn explained(text: &str, more: &[&str]) -> String {
     said
 }
 
-/// What is said, where it does not: nothing is printed then.
+/// The error of a command that must fail and print nothing else.
 fn refused(text: &str, more: &[&str]) -> String {
     let host = host();
     let output = pod(text, host.path(), more);
@@ -53,9 +53,9 @@ fn refused(text: &str, more: &[&str]) -> String {
 
 #[test]
 fn gpus_by_the_nodes_that_they_really_have() {
-    // The A100 is on node 1, and so is the P40 that goes with it; each has its own number.
+    // The A100 is on node 1, and so is the P40 chosen with it; each has its own number.
     assert_snapshot!(explained(&gpus(&["nvidia.com/TESLA_P40", "nvidia.com/A100"]), &[]));
-    // Vendors are told apart, whatever their order.
+    // Vendors are distinguished, whatever their order.
     assert_snapshot!(explained(&gpus(&["amd.com/gpu", "nvidia.com/GPU"]), &[]));
 }
 
@@ -86,7 +86,7 @@ fn missing_devices_can_be_allowed() {
     let host = host();
     let output = pod(&gpus(&["nvidia.com/TESLA_V100"]), host.path(), &["--allow-missing"]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.contains("warning: gpu gpu0 asks for"), "{said}");
+    assert!(output.status.success() && said.contains("warning: gpu gpu0 requests"), "{said}");
 }
 
 #[test]
@@ -115,17 +115,17 @@ fn gpu_memory_is_limited_or_it_is_said_why_not() {
     let annotation = "template:\n    metadata: {annotations: {handover.dev/gpu-memory-limit: 4Gi}}";
     let annotated = amd.replace("template:", annotation);
     assert!(run(&annotated, &[]).0.contains(line));
-    // Nothing is printed where the limit would not be kept, whatever is allowed to be missing.
+    // Nothing is printed if the limit would not be enforced, even with --allow-missing.
     for (text, more, why) in [
         (&annotated, "--gpu-memory-limit=9Gi", "is more than 0000:43:00.0 has"),
-        (&annotated, "--devices=vfio", "by VFIO"),
+        (&annotated, "--devices=vfio", "through VFIO"),
         (&gpus(&["nvidia.com/A100"]), "--gpu-memory-limit=1Gi", "has no region"),
         (
             &gpus(&["nvidia.com/GRID_T4-1Q"]),
             "--gpu-memory-limit=1Gi",
             "profile GRID T4-1Q is the limit",
         ),
-        (&machine(""), "--gpu-memory-limit=1Gi", "asks for no GPU"),
+        (&machine(""), "--gpu-memory-limit=1Gi", "requests no GPU"),
     ] {
         let (printed, said) = run(text, &[more, "--allow-missing"]);
         assert!(printed.is_empty() && said.contains(why), "{why}: {said}");
@@ -135,7 +135,7 @@ fn gpu_memory_is_limited_or_it_is_said_why_not() {
     // Refused before anything is read.
     let wrong = pod("", host.path(), &["--gpu-memory-limit=some"]);
     let said = String::from_utf8(wrong.stderr).unwrap();
-    assert!(said.contains("is no limit of GPU memory"), "{said}");
+    assert!(said.contains("invalid GPU memory limit"), "{said}");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn no_host_at_all() {
     assert!(output.status.success());
     assert_snapshot!(String::from_utf8(output.stderr).unwrap());
     let named = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--cdi"]);
-    assert!(String::from_utf8(named.stderr).unwrap().contains("asked for by address"));
+    assert!(String::from_utf8(named.stderr).unwrap().contains("--cdi needs addresses of a host"));
     let output = pod(&gpus(&["amd.com/gpu"]), Path::new("none"), &["--mount-devices=false"]);
     assert!(!String::from_utf8(output.stdout).unwrap().contains("/dev/"));
 }

@@ -1,4 +1,4 @@
-//! `handover record`: what it prints, and that every command reads what it wrote.
+//! `handover record`: its output, and that every command reads the recording.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -41,7 +41,7 @@ fn it_says_what_it_contains() {
     said(&run(place.path(), &["record", "--force", "--root", root, "-o", "host.tar.gz"]));
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing is left behind");
 
-    // The default name has the day in it.
+    // The default name contains the date.
     said(&run(place.path(), &["record", "--root", root]));
     let names = fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name());
     let mut names = names.map(|name| name.into_string().unwrap());
@@ -57,7 +57,7 @@ fn standard_output_has_nothing_but_the_recording() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("contains: "));
 }
 
-/// The recording, the tree that tar makes of it, and a recording of that tree are the same to all commands.
+/// All commands print the same for the recording, its unpacked tree, and a recording of that tree.
 #[test]
 fn a_recording_is_read_as_a_tree_is() {
     for name in ["workstation", "server-vfs", "workstation-held", "workstation-mounted", "bare"] {
@@ -68,7 +68,7 @@ fn a_recording_is_read_as_a_tree_is() {
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
-            // Only root can make device nodes.
+            // Only root can create device nodes.
             let kind = entry.header().entry_type();
             if !kind.is_character_special() && !kind.is_block_special() {
                 entry.unpack_in(&tree).unwrap();

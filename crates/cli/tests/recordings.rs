@@ -1,4 +1,4 @@
-//! What every reading command shows of each recorded host.
+//! The output of every reading command for each recorded host.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::process::Command;
 
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/recordings");
 
-/// What is looked at of a recording: a card that every topology of the lab has, or a rented machine's only one.
+/// The device to show: a card that every topology of the lab has, or the only one of a rented machine.
 fn card(host: &str) -> &'static str {
     if host.starts_with("rented") { "0000:00:06.0" } else { "0000:01:00.0" }
 }
 
-/// An empty word stands for the card.
+/// The empty string stands for the card.
 const COMMANDS: [(&str, &[&str]); 5] = [
     ("ls", &["ls", "--all"]),
     ("show", &["show", ""]),
@@ -27,7 +27,7 @@ fn recordings() -> Vec<PathBuf> {
     files
 }
 
-/// What is replaced in a recording is replaced anew each time that it is made.
+/// Replacements differ in each recording.
 fn shown(recording: &Path, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_handover"))
         .args(arguments)

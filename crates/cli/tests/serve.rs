@@ -1,4 +1,4 @@
-//! One `handover serve` a host, whatever directories it is given. The host is a made-up one.
+//! One `handover serve` per host, whatever its directories. The host is made up.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read as _, Write as _};
@@ -27,7 +27,7 @@ fn host() -> tempfile::TempDir {
     root
 }
 
-/// `handover serve` on a host, with all its directories below `place`.
+/// Starts `handover serve` on a host, with all its directories below `place`.
 fn serve(root: &Path, place: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
     command.arg("serve").arg("--root").arg(root);
@@ -43,13 +43,13 @@ fn started(root: &Path, place: &Path) -> Daemon {
     let until = Instant::now() + Duration::from_secs(60);
     while std::os::unix::net::UnixStream::connect(place.join("run/handover.sock")).is_err() {
         assert_eq!(daemon.0.try_wait().unwrap(), None, "the daemon ended");
-        assert!(Instant::now() < until, "the daemon does not come up");
+        assert!(Instant::now() < until, "the daemon does not start");
         std::thread::sleep(Duration::from_millis(10));
     }
     daemon
 }
 
-/// Waits for the end of a daemon that is to be refused.
+/// Waits until a refused daemon has ended.
 fn ended(daemon: &mut Child) -> ExitStatus {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
@@ -83,7 +83,7 @@ fn a_second_daemon_on_the_host_is_refused_whatever_its_directories() {
     std::fs::remove_file(one.path().join("state/lock")).unwrap();
     refused(one.path());
 
-    // Another host is another matter, and so is this one when its daemon is dead.
+    // Another host is allowed, and so is this one after its daemon has died.
     let (other, three) = (host(), tempfile::tempdir().unwrap());
     started(other.path(), three.path());
     daemon.0.kill().unwrap();

@@ -1,4 +1,4 @@
-//! How fast machines become pods: `cargo bench -p convert`.
+//! Benchmark of converting machines to pods: `cargo bench -p convert`.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn convert(text: &str) -> usize {
     print::documents(&objects, Format::Yaml).len()
 }
 
-/// The best of several, so that other work on this machine does not count.
+/// The best of several runs, to exclude other load.
 fn best(of: usize, mut run: impl FnMut()) -> Duration {
     let time = |_| {
         let start = Instant::now();

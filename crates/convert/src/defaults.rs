@@ -1,12 +1,11 @@
-//! What KubeVirt fills in (pkg/defaults, and the defaults of its API in core/v1/defaults.go), with the configuration of a
-//! cluster that nobody configured.
+//! KubeVirt's defaults (pkg/defaults, and those of its API in core/v1/defaults.go), for an unconfigured cluster.
 
 use serde_json::{Map, Value, json};
 
 use crate::quantity::Quantity;
 use crate::values::Below as _;
 
-/// Fills in the `spec` of an instance.
+/// Fills in the defaults of an instance's `spec`.
 pub fn apply(spec: &mut Value) {
     spec.make_object("domain");
     spec.make_object("domain.resources");
@@ -17,7 +16,7 @@ pub fn apply(spec: &mut Value) {
     guest_memory(spec);
     topology(spec);
     pull_policies(spec);
-    // KubeVirt's own where the cluster's configuration says nothing.
+    // KubeVirt's default for a cluster without configuration.
     spec.set_default("evictionStrategy", "None");
     crate::network::default_interface(spec);
     volume_disks(spec);
@@ -46,7 +45,7 @@ fn machine_type(architecture: &str) -> &'static str {
     }
 }
 
-/// A limit without a request is a request.
+/// A limit without a request is also the request.
 fn cpu_request(spec: &mut Value) {
     let limit = spec.quantity("domain.resources.limits.cpu").unwrap_or(Quantity::ZERO);
     let request = spec.quantity("domain.resources.requests.cpu").unwrap_or(Quantity::ZERO);
@@ -95,7 +94,7 @@ fn pull_policies(spec: &mut Value) {
     }
 }
 
-/// A volume that no disk or filesystem names is a disk.
+/// A volume without a disk or filesystem becomes a disk.
 pub fn volume_disks(spec: &mut Value) {
     let named: Vec<String> = ["domain.devices.disks", "domain.devices.filesystems"]
         .iter()
@@ -110,7 +109,7 @@ pub fn volume_disks(spec: &mut Value) {
 }
 
 fn features(spec: &mut Value, architecture: &str) {
-    // ACPI is not there on s390x.
+    // s390x has no ACPI.
     spec.set_default("domain.features.acpi.enabled", architecture != "s390x");
     for name in ["apic", "smm", "pvspinlock"] {
         enable(spec, &format!("domain.features.{name}"));
@@ -129,7 +128,7 @@ fn features(spec: &mut Value, architecture: &str) {
     }
 }
 
-/// What is there without a word is on.
+/// A present feature without a value is enabled.
 fn enable(spec: &mut Value, path: &str) {
     if spec.at(path).is_some_and(Value::is_object) {
         spec.set_default(&format!("{path}.enabled"), true);
@@ -152,7 +151,7 @@ fn clock(spec: &mut Value) {
 }
 
 fn disks(spec: &mut Value, architecture: &str) {
-    // SATA is what guests know without a driver; it is not there on arm64 and s390x.
+    // Guests support SATA without extra drivers; arm64 and s390x have none.
     let bus = if matches!(architecture, "arm64" | "s390x") { "virtio" } else { "sata" };
     for disk in spec.items("domain.devices.disks") {
         let target = ["disk", "cdrom", "lun"].into_iter().find(|target| disk.has(target));
@@ -205,7 +204,7 @@ fn by_architecture(spec: &mut Value, architecture: &str) {
     }
 }
 
-/// Room to plug in processors and memory later (`vmRolloutStrategy: LiveUpdate`, at most four times as much).
+/// Room for hot-plugging CPUs and memory (`vmRolloutStrategy: LiveUpdate`, up to four times as much).
 fn hotplug(spec: &mut Value, architecture: &str) {
     const RATIO: i64 = 4;
     const MOST_VCPUS: i64 = 512;
@@ -227,7 +226,7 @@ fn hotplug(spec: &mut Value, architecture: &str) {
     }
 }
 
-/// The most memory that the guest can get later; `None` where it cannot get more (KubeVirt, pkg/liveupdate/memory).
+/// The maximum memory for hot-plugging; `None` if not possible (KubeVirt, pkg/liveupdate/memory).
 fn pluggable_memory(spec: &Value, ratio: i64) -> Option<Quantity> {
     let in_the_way =
         ["domain.cpu.realtime", "domain.cpu.numa.guestMappingPassthrough", "domain.launchSecurity"];

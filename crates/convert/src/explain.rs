@@ -1,4 +1,4 @@
-//! Why each volume and device of a pod is there.
+//! Explains each volume and device of a pod.
 
 use std::fmt::Write as _;
 
@@ -7,31 +7,31 @@ use crate::instance::Instance;
 use crate::pod::Settings;
 use crate::values::Below as _;
 
-/// What the kinds of KubeVirt's volumes become.
+/// What each kind of KubeVirt volume becomes.
 const KINDS: [(&str, &str); 14] = [
     (
         "containerDisk",
         "a disk in a container image: a volume of the image, which an init container pulls first",
     ),
-    ("persistentVolumeClaim", "a claim: a named volume of podman, with disk.img in it"),
-    ("ephemeral", "a claim that the machine writes a layer over: a named volume of podman"),
+    ("persistentVolumeClaim", "a claim: a named podman volume that contains disk.img"),
+    ("ephemeral", "a claim with a layer for the machine's writes: a named podman volume"),
     ("hostDisk", "an image on this host: its directory is mounted"),
-    ("cloudInitNoCloud", "data for cloud-init: it travels in STANDALONE_VMI"),
-    ("cloudInitConfigDrive", "data for cloud-init: it travels in STANDALONE_VMI"),
+    ("cloudInitNoCloud", "data for cloud-init: part of STANDALONE_VMI"),
+    ("cloudInitConfigDrive", "data for cloud-init: part of STANDALONE_VMI"),
     (
         "emptyDisk",
-        "an empty disk: the launcher makes it in the pod's own storage, and it is gone with the pod",
+        "an empty disk: the launcher creates it in the pod's storage, and it is removed with the pod",
     ),
-    ("downwardAPI", "facts of the pod as files"),
-    ("downwardMetrics", "figures of the host for the guest, in memory"),
-    ("sysprep", "answers for Windows' setup: a secret or configMap of podman"),
+    ("downwardAPI", "metadata of the pod as files"),
+    ("downwardMetrics", "metrics of the host for the guest, in memory"),
+    ("sysprep", "answer file for Windows setup: a podman secret or configMap"),
     ("containerPath", "a directory of the launcher's container"),
     ("dataVolume", "a volume of the cluster"),
     ("configMap", "a configMap"),
     ("secret", "a secret"),
 ];
 
-/// The text of a pod's volumes and devices, with the reason of each.
+/// The text that explains a pod's volumes and devices.
 #[must_use]
 pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> String {
     let spec = instance.spec();
@@ -41,26 +41,23 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
     };
     for volume in spec.list("volumes") {
         let kind = KINDS.iter().find(|(kind, _)| volume.has(kind));
-        let why = kind.map_or("of a kind that nothing is known of", |(_, why)| why);
+        let why = kind.map_or("of an unknown kind", |(_, why)| why);
         line(&format!("volume {}", volume.text("name")), why);
     }
     if settings.mount_devices {
-        line("/dev/kvm", "every machine runs on it");
-        line("/dev/net/tun", "every machine has it mounted: interfaces are made with it");
-        line(
-            "/dev/vhost-net",
-            "every machine has it mounted: virtio interfaces are faster with it",
-        );
-        line("/sys/fs/cgroup", "virt-launcher looks there for the processors that it may use");
+        line("/dev/kvm", "mounted for every machine: KVM");
+        line("/dev/net/tun", "mounted for every machine: creates network interfaces");
+        line("/dev/vhost-net", "mounted for every machine: speeds up virtio interfaces");
+        line("/sys/fs/cgroup", "virt-launcher reads there which CPUs it may use");
         for node in &devices.nodes {
             line(&node.path, &node.why);
         }
     }
     for name in &devices.names {
-        line(name, "podman reads what it stands for from /etc/cdi and /var/run/cdi");
+        line(name, "CDI name; podman reads its spec from /etc/cdi and /var/run/cdi");
     }
     for (name, value) in &devices.env {
-        line(&format!("{name}={value}"), "virt-launcher takes the device's address from it");
+        line(&format!("{name}={value}"), "virt-launcher reads the device's address from it");
     }
     for (network, address) in &devices.networks {
         let why = format!(
@@ -70,7 +67,7 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
     }
     for (region, bytes) in &devices.memory_limits {
         let why = format!(
-            "at most {} of it: the pod's annotation tells it to Handover's hook of podman, which sets dmem.max",
+            "at most {} of it: Handover's podman hook reads the pod's annotation and sets dmem.max",
             model::shown::bytes(*bytes)
         );
         line(region, &why);
@@ -78,7 +75,7 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
     if devices.lock_memory {
         line(
             "locked memory",
-            "VFIO locks all of the guest's: the pod's annotation lifts the limit, for root's podman",
+            "VFIO locks all of the guest's memory: the pod's annotation lifts the limit, for root's podman",
         );
     }
     text

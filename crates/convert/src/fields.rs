@@ -1,4 +1,4 @@
-//! Which fields KubeVirt's objects have, and of which types.
+//! The fields of KubeVirt's objects, and their types.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,27 +6,27 @@ use std::sync::LazyLock;
 /// The type of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Anything; not looked into.
+    /// Any value; not checked.
     Any,
-    /// A text.
+    /// A string.
     Text,
     /// `true` or `false`.
     Bool,
     /// A whole number.
     Integer,
-    /// A text or a number.
+    /// A string or a number.
     Scalar,
     /// A quantity, such as `4Gi`.
     Quantity,
     /// A list.
     List(Box<Self>),
-    /// A map from texts.
+    /// A map with string keys.
     Map(Box<Self>),
-    /// An object with fields of its own.
+    /// An object with fields.
     Object(&'static str),
 }
 
-/// The fields of one type, in the order of their names.
+/// The fields of a type, sorted by name.
 pub type Fields = Vec<(&'static str, Type)>;
 
 static FIELDS: LazyLock<HashMap<&'static str, Fields>> = LazyLock::new(|| {
@@ -64,12 +64,12 @@ impl Type {
     }
 }
 
-/// The fields of a type; none where there is no such type.
+/// The fields of a type; empty for an unknown type.
 pub fn of(name: &str) -> &'static [(&'static str, Type)] {
     FIELDS.get(name).map_or(&[], Vec::as_slice)
 }
 
-/// Whether a type has what a path says, `domain.cpu.sockets`.
+/// Whether a type has the field at a path such as `domain.cpu.sockets`.
 #[cfg(test)]
 pub fn has(name: &'static str, path: &str) -> bool {
     path.split('.')

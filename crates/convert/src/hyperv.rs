@@ -1,10 +1,10 @@
-//! Features of Hyper-V that need others: they are switched on with those that need them (KubeVirt, pkg/defaults/hyperv.go).
+//! Dependencies of Hyper-V features: enables what other features need (KubeVirt, pkg/defaults/hyperv.go).
 
 use serde_json::{Value, json};
 
 use crate::values::Below as _;
 
-/// A feature and the one that it needs; those that others need come last.
+/// A feature and the one that it needs; features that others need come last.
 const NEEDS: [(&str, &str); 5] = [
     ("evmcs", "vapic"),
     ("ipi", "vpindex"),
@@ -13,7 +13,7 @@ const NEEDS: [(&str, &str); 5] = [
     ("synic", "vpindex"),
 ];
 
-/// Switches on what is needed. One that is switched off stays so: the machine will say why it cannot start.
+/// Enables needed features. A disabled one stays disabled: the machine then reports why it cannot start.
 pub fn apply(spec: &mut Value) {
     const HYPERV: &str = "domain.features.hyperv";
     if !spec.has(HYPERV) {
@@ -29,7 +29,7 @@ pub fn apply(spec: &mut Value) {
     }
 }
 
-/// Enlightened VMCS is for nested machines: the processor must offer VMX.
+/// Enlightened VMCS is for nested machines and needs VMX.
 fn require_vmx(spec: &mut Value) {
     const FEATURES: &str = "domain.cpu.features";
     let own = spec.items(FEATURES).iter_mut().find(|feature| feature.text("name") == "vmx");

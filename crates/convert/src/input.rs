@@ -1,4 +1,4 @@
-//! What a person gives: documents with virtual machines, instance types and preferences.
+//! Reads documents with virtual machines, instance types and preferences.
 
 use model::{Mistakes, TextSpan};
 use serde_json::Value;
@@ -8,23 +8,23 @@ use crate::typed::{self, Reader};
 use crate::values::Below as _;
 use crate::yaml::{self, Node};
 
-/// The most bytes of one input.
+/// The maximum size of an input in bytes.
 pub const MOST_BYTES: usize = 32 << 20;
 
-/// What documents there are.
+/// The kinds of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A `VirtualMachine`.
     Machine,
     /// A `VirtualMachineInstance`.
     Instance,
-    /// A `VirtualMachineInstancetype`, or one of the cluster.
+    /// A `VirtualMachineInstancetype` or `VirtualMachineClusterInstancetype`.
     Instancetype,
-    /// A `VirtualMachinePreference`, or one of the cluster.
+    /// A `VirtualMachinePreference` or `VirtualMachineClusterPreference`.
     Preference,
 }
 
-/// The kinds, their API groups, the types of their fields.
+/// The kinds, their API groups, and the types of their fields.
 const KINDS: [(&str, &str, &str, Kind); 6] = [
     ("VirtualMachine", "kubevirt.io", "VirtualMachine", Kind::Machine),
     ("VirtualMachineInstance", "kubevirt.io", "VirtualMachineInstance", Kind::Instance),
@@ -57,11 +57,11 @@ const KINDS: [(&str, &str, &str, Kind); 6] = [
 /// One document.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What it is.
+    /// Its content.
     pub kind: Kind,
     /// Its object.
     pub object: Value,
-    /// The line that it begins on.
+    /// Its first line.
     pub line: u32,
 }
 
@@ -80,25 +80,24 @@ impl Document {
     }
 }
 
-/// All documents of one text.
+/// All documents of an input.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
-    /// The documents, in their order.
+    /// The documents, in order.
     pub documents: Vec<Document>,
-    /// What was left out, each with its place, for a person.
+    /// Ignored parts with their places, for the user.
     pub notes: Vec<String>,
 }
 
-/// Reads a text; `name` is its file's, for messages. What is no field of KubeVirt's becomes a note, or a mistake where it
-/// is read strictly.
+/// Reads an input; `name` is its file name, for messages. An unknown field becomes a note, or a mistake with `strict`.
 ///
 /// # Errors
-/// All that is wrong with it, as far as it can be told at once.
+/// All mistakes that can be detected at once.
 pub fn read(name: &str, text: &str, strict: bool) -> Result<Input, Mistakes> {
     let mut mistakes = Mistakes::new(name, text);
     if text.len() > MOST_BYTES {
         let problem = format!("the file has more than {} MiB", MOST_BYTES >> 20);
-        mistakes.add(TextSpan::default(), problem, "give fewer machines in one file");
+        mistakes.add(TextSpan::default(), problem, "split the file");
         return Err(mistakes);
     }
     let nodes = match yaml::documents(text) {
@@ -112,7 +111,7 @@ pub fn read(name: &str, text: &str, strict: bool) -> Result<Input, Mistakes> {
     let mut reading = Reading { name, text, strict, input: &mut input, mistakes: &mut mistakes };
     nodes.iter().for_each(|node| reading.document(node));
     if nodes.is_empty() {
-        mistakes.add(TextSpan::default(), "there is no document", "give a VirtualMachine");
+        mistakes.add(TextSpan::default(), "the input has no document", "add a VirtualMachine");
     }
     mistakes.none_or_err().map(|()| input)
 }
@@ -128,7 +127,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn document(&mut self, node: &Node) {
         let kind = node.get("kind").and_then(Node::text);
-        // What `kubectl get -o yaml` prints of several.
+        // The output of `kubectl get -o yaml` for several objects.
         if kind == Some("List") {
             let items = node.get("items").map(|items| &items.content);
             if let Some(yaml::Content::List(items)) = items {
@@ -149,10 +148,7 @@ impl Reading<'_> {
                 self.mistakes.add(field.at, problem, remedy);
             } else {
                 let TextSpan { line, column, .. } = field.at;
-                let note = format!(
-                    "{}:{line}:{column}: {problem}, so it is left out; {remedy}",
-                    self.name
-                );
+                let note = format!("{}:{line}:{column}: {problem}, ignored; {remedy}", self.name);
                 self.input.notes.push(note);
             }
         }
@@ -160,56 +156,55 @@ impl Reading<'_> {
         self.input.documents.push(Document { kind: *kind, object, line: place.line });
     }
 
-    /// A document that is nothing of ours.
+    /// A document of another kind.
     fn foreign(&mut self, node: &Node, kind: Option<&str>, version: &str) {
         let place = typed::place(node.at);
         let Some(kind) = kind else {
             let place = TextSpan { width: 1, ..place };
-            let remedy = "begin with `apiVersion: kubevirt.io/v1` and `kind: VirtualMachine`";
+            let remedy = "start with `apiVersion: kubevirt.io/v1` and `kind: VirtualMachine`";
             return self.mistakes.add(place, "the document has no `kind`", remedy);
         };
         let like = KINDS.iter().any(|(name, ..)| name.eq_ignore_ascii_case(kind));
         let at = node.get("kind").map_or(place, |kind| typed::place(kind.at));
         if like || self.strict {
-            let problem = format!("`{kind}` of `{version}` is not read here");
-            let remedy = "give VirtualMachine or VirtualMachineInstance of kubevirt.io/v1, or instance types and preferences of instancetype.kubevirt.io/v1beta1";
+            let problem = format!("`{kind}` of `{version}` is not supported");
+            let remedy = "use VirtualMachine or VirtualMachineInstance of kubevirt.io/v1, or instance types and preferences of instancetype.kubevirt.io/v1beta1";
             return self.mistakes.add(at, problem, remedy);
         }
         let kind: String = kind.chars().take(60).filter(|letter| !letter.is_control()).collect();
         let TextSpan { line, column, .. } = at;
-        let note =
-            format!("{}:{line}:{column}: a {kind} is not read here, so it is left out", self.name);
+        let note = format!("{}:{line}:{column}: {kind} is not supported, ignored", self.name);
         self.input.notes.push(note);
     }
 
-    /// What no object can be without.
+    /// Checks the required fields of an object.
     fn required(&mut self, kind: Kind, node: &Node, object: &Value) {
         let place = TextSpan { width: 1, ..typed::place(node.at) };
         let name = node.get("metadata").and_then(|metadata| metadata.get("name"));
         if object.text("metadata.name").is_empty() {
-            self.mistakes.add(place, "it has no `metadata.name`", "give it a name");
+            self.mistakes.add(place, "missing `metadata.name`", "add a name");
         } else if let (Some(name), false) = (name, is_name(object.text("metadata.name"))) {
-            let problem = "this cannot be the name of an object";
-            let remedy = "use letters in lower case, digits, `-` and `.`, at most 253";
+            let problem = "invalid object name";
+            let remedy = "use lower-case letters, digits, `-` and `.`, at most 253 characters";
             self.mistakes.add(typed::place(name.at), problem, remedy);
         }
         let namespace = object.text("metadata.namespace");
         if !namespace.is_empty() && !is_name(namespace) {
-            let remedy = "use letters in lower case, digits and `-`";
-            self.mistakes.add(place, "`metadata.namespace` cannot be a namespace", remedy);
+            let remedy = "use lower-case letters, digits and `-`";
+            self.mistakes.add(place, "invalid `metadata.namespace`", remedy);
         }
         let spec = match kind {
             Kind::Machine => "spec.template.spec",
             _ => "spec",
         };
         if !object.has(spec) {
-            let remedy = "add it, as KubeVirt has it";
-            self.mistakes.add(place, format!("it has no `{spec}`"), remedy);
+            let remedy = "add it, as KubeVirt requires it";
+            self.mistakes.add(place, format!("missing `{spec}`"), remedy);
         }
     }
 }
 
-/// Whether a text can be the name of a Kubernetes object (RFC 1123 subdomain).
+/// Whether a text is a valid name of a Kubernetes object (RFC 1123 subdomain).
 fn is_name(name: &str) -> bool {
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let label = |label: &str| {
@@ -220,24 +215,24 @@ fn is_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// The one mistake of a text whose form is broken.
+/// The mistake of an input with a syntax error.
 fn form(mistakes: &mut Mistakes, error: &YamlError) {
     let error = error.without_snippet();
     let at = error.location().map(typed::place).unwrap_or_default();
     let (problem, remedy) = match error {
         YamlError::DuplicateMappingKey { key, .. } => (
-            format!("`{}` is here a second time", key.as_deref().unwrap_or_default()),
-            "remove one of the two",
+            format!("duplicate key `{}`", key.as_deref().unwrap_or_default()),
+            "remove one of them",
         ),
         YamlError::Budget { .. } => (
-            "there is more here than virtual machines are made of".to_owned(),
-            "give fewer documents, or write them without anchors",
+            "the input exceeds the limits of the YAML reader".to_owned(),
+            "split the file, or avoid anchors",
         ),
         other => {
             let text = other.to_string();
             let text = text.lines().next().unwrap_or_default();
             let text = text.rsplit_once(" at line ").map_or(text, |(words, _)| words);
-            (text.trim_end_matches([' ', ',', ':']).to_owned(), "mend the YAML here")
+            (text.trim_end_matches([' ', ',', ':']).to_owned(), "fix the YAML syntax here")
         }
     };
     mistakes.add(at, problem, remedy);

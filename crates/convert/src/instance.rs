@@ -1,4 +1,4 @@
-//! From a document to the instance that the launcher is told of: presets applied, all defaults filled in.
+//! Converts a document to the launcher's instance: applies presets and fills in all defaults.
 
 use model::{Code, Refusal};
 use serde_json::{Map, Value, json};
@@ -9,18 +9,18 @@ use crate::quantity::Quantity;
 use crate::values::Below as _;
 use crate::{defaults, instancetype, network, preference, standalone};
 
-/// The name space of the UUIDs that KubeVirt makes from names (pkg/virt-controller/watch/vm/firmware.go).
+/// The namespace of the UUIDs that KubeVirt derives from names (pkg/virt-controller/watch/vm/firmware.go).
 const FIRMWARE_UUIDS: Uuid = Uuid::from_u128(0x6a1a_24a1_4061_4607_8bf4_a396_3d0c_5895);
 
-/// How PCI devices are laid out in new machines.
+/// The version of the PCI topology of new machines.
 const TOPOLOGY: &str = "kubevirt.io/pci-topology-version";
 
 /// Instance types and preferences that machines can use.
 #[derive(Clone, Debug, Default)]
 pub struct Presets {
-    /// Those of files that were given for that.
+    /// Those of the files for presets.
     pub given: Vec<Document>,
-    /// Those that are in the machine's own file.
+    /// Those in the machine's own file.
     pub beside: Vec<Document>,
 }
 
@@ -29,12 +29,12 @@ pub struct Presets {
 pub struct Instance {
     /// The `VirtualMachineInstance`.
     pub object: Value,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Presets {
-    /// The one that a machine names, or the only one that was given.
+    /// The preset that a machine names, or the only one given.
     fn find(&self, kind: Kind, machine: &str, named: &str) -> Result<Option<&Document>, Refusal> {
         let (word, flag) = match kind {
             Kind::Instancetype => ("instance type", "--instancetype-file"),
@@ -48,8 +48,8 @@ impl Presets {
             let only = given.next();
             return match given.next() {
                 Some(_) => refuse(
-                    format!("several {word}s are given, and virtual machine {machine} names none"),
-                    format!("give a file with one, or name it in spec.{}", field(kind)),
+                    format!("several {word}s are given, but virtual machine {machine} names none"),
+                    format!("provide only one, or name one in spec.{}", field(kind)),
                 ),
                 None => Ok(only),
             };
@@ -59,9 +59,9 @@ impl Presets {
             Some(found) => Ok(Some(found)),
             None => refuse(
                 format!(
-                    "virtual machine {machine} uses the {word} {named}, which is in no file that was given"
+                    "virtual machine {machine} uses the {word} {named}, which no given file contains"
                 ),
-                format!("give it with {flag} FILE, or put it into the machine's own file"),
+                format!("provide it with {flag} FILE, or add it to the machine's file"),
             ),
         }
     }
@@ -75,7 +75,7 @@ impl Instance {
     /// The instance of a `VirtualMachine` or a `VirtualMachineInstance`.
     ///
     /// # Errors
-    /// What the machine says that cannot be, or that only a cluster can do.
+    /// Why the machine is invalid, or needs a cluster.
     pub fn of(document: &Document, presets: &Presets) -> Result<Self, Refusal> {
         let name = document.name();
         let object = &document.object;
@@ -126,7 +126,7 @@ impl Instance {
         self.object.make("spec")
     }
 
-    /// An annotation; empty where there is none.
+    /// An annotation, if present.
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.object.at("metadata.annotations")?.get(key)?.as_str()
     }
@@ -136,7 +136,7 @@ impl Instance {
         self.object.at("metadata.labels")?.get(key)?.as_str()
     }
 
-    /// `autoattachInputDevice` adds a tablet; its bus and type are preferences and defaults.
+    /// `autoattachInputDevice` adds a tablet, whose bus and type come from the preference or defaults.
     fn attach_input(&mut self) {
         let spec = self.spec_mut();
         let wanted = spec.switch("domain.devices.autoattachInputDevice") == Some(true);
@@ -180,12 +180,12 @@ impl Instance {
             return Err(Refusal::new(
                 Code::InvalidRequest,
                 format!(
-                    "virtual machine {} does not have what its preference {} requires: {}",
+                    "virtual machine {} does not meet the requirements of its preference {}: {}",
                     self.name(),
                     document.name(),
                     unmet.join("; ")
                 ),
-                "give it a larger instance type, or another preference",
+                "use a larger instance type, or another preference",
             ));
         }
         Ok(())
@@ -195,7 +195,7 @@ impl Instance {
         Refusal::new(
             Code::InvalidRequest,
             format!(
-                "virtual machine {} sets what its instance type {kind} sets: {}",
+                "virtual machine {} sets fields that its instance type {kind} also sets: {}",
                 self.name(),
                 conflicts.join(", ")
             ),
@@ -203,7 +203,7 @@ impl Instance {
         )
     }
 
-    /// A number of processors that cannot be laid out as the preference wants it would silently become another number.
+    /// Refuses a number of CPUs that the preferred topology would silently change.
     fn check_topology(&self, kind: &Value, name: &str) -> Result<(), Refusal> {
         let wanted = kind.number("cpu.guest");
         let product = crate::overhead::vcpus(self.spec());
@@ -213,13 +213,13 @@ impl Instance {
         Err(Refusal::new(
             Code::InvalidRequest,
             format!(
-                "the {wanted} processors of the instance type {name} cannot be laid out as the preference wants them"
+                "the {wanted} CPUs of the instance type {name} do not fit the topology of the preference"
             ),
-            "use a number that the ratio divides, or the topology `sockets`",
+            "use a multiple of the ratio, or the topology `sockets`",
         ))
     }
 
-    /// Says which presets it has, as KubeVirt does.
+    /// Annotates the presets, as KubeVirt does.
     fn name_presets(&mut self, kind: Option<&Document>, liking: Option<&Document>) {
         for (document, what) in [(kind, "instancetype"), (liking, "preference")] {
             let Some(document) = document else { continue };
@@ -229,7 +229,7 @@ impl Instance {
         }
     }
 
-    /// What stands in no `spec`: the firmware's identity, the layout of devices, the status.
+    /// Fills in what the `spec` does not have: the firmware's UUID, the PCI topology, the status.
     fn finish(&mut self) {
         let uuid = Uuid::new_v5(&FIRMWARE_UUIDS, self.name().as_bytes()).to_string();
         self.spec_mut().set_default("domain.firmware.uuid", uuid);
@@ -255,13 +255,13 @@ impl Instance {
         self.object.set("status", status);
     }
 
-    /// Binds its interfaces by passt; those of virtual functions only where `keep_sriov` is not said.
+    /// Binds its interfaces with passt; `keep_sriov` excludes those of virtual functions.
     pub(crate) fn use_passt(&mut self, keep_sriov: bool) {
         let notes = network::bind_by_passt(self.spec_mut(), keep_sriov);
         self.notes.extend(notes);
     }
 
-    /// Says which interface of the pod is whose, which virt-handler does in a cluster.
+    /// Assigns the pod's interfaces, which virt-handler does in a cluster.
     pub(crate) fn name_interfaces(&mut self) {
         let interfaces = self.spec().list("domain.devices.interfaces").iter().enumerate();
         let all: Vec<Value> = interfaces
@@ -275,7 +275,7 @@ impl Instance {
     }
 }
 
-/// The instance without anything filled in.
+/// The instance before defaults.
 fn bare(document: &Document) -> Value {
     let object = &document.object;
     let machine = document.kind == Kind::Machine;
@@ -304,7 +304,7 @@ fn bare(document: &Document) -> Value {
     })
 }
 
-/// A reference to the object that something belongs to.
+/// A reference to an owner.
 pub(crate) fn owner(kind: &str, object: &Value) -> Value {
     json!({
         "apiVersion": "kubevirt.io/v1",

@@ -1,12 +1,12 @@
-//! Instance types: what a machine has of processors, memory and devices (KubeVirt, pkg/instancetype/apply).
+//! Instance types: CPUs, memory and devices of a machine (KubeVirt, pkg/instancetype/apply).
 
 use serde_json::{Value, json};
 
 use crate::preference;
 use crate::values::Below as _;
 
-/// Applies the `spec` of an instance type to the `spec` of an instance. Gives the fields that both set: KubeVirt refuses
-/// those.
+/// Applies the `spec` of an instance type to the `spec` of an instance. Returns the fields that both set, which KubeVirt
+/// refuses.
 pub fn apply(kind: &Value, preference: Option<&Value>, spec: &mut Value) -> Vec<String> {
     let conflicts = conflicts(kind, spec);
     if !conflicts.is_empty() {
@@ -22,7 +22,7 @@ pub fn apply(kind: &Value, preference: Option<&Value>, spec: &mut Value) -> Vec<
     Vec::new()
 }
 
-/// What is copied as it is, with where it goes.
+/// Fields that are copied unchanged: source and target.
 const COPIED: [(&str, &str); 8] = [
     ("nodeSelector", "nodeSelector"),
     ("schedulerName", "schedulerName"),
@@ -34,7 +34,7 @@ const COPIED: [(&str, &str); 8] = [
     ("memory.hugepages", "domain.memory.hugepages"),
 ];
 
-/// What only one of the two may set: in the instance type, and in the instance.
+/// Fields that only one of the two may set: in the instance type, and in the instance.
 const EITHER: [(&str, &str); 6] = [
     ("cpu.model", "domain.cpu.model"),
     ("cpu.dedicatedCPUPlacement", "domain.cpu.dedicatedCpuPlacement"),
@@ -44,7 +44,7 @@ const EITHER: [(&str, &str); 6] = [
     ("memory.maxGuest", "domain.memory.maxGuest"),
 ];
 
-/// What an instance with a type may not set at all: its type always does.
+/// Fields that an instance with a type may not set.
 const ALWAYS: [&str; 8] = [
     "domain.resources.requests.cpu",
     "domain.resources.limits.cpu",
@@ -68,7 +68,7 @@ fn is_empty(value: &Value) -> bool {
 
 fn conflicts(kind: &Value, spec: &Value) -> Vec<String> {
     let set = |value: &Value, path: &str| value.at(path).is_some_and(|value| !is_empty(value));
-    // A switch that the instance type sets to false is a word too.
+    // A switch that the instance type sets to false also counts.
     let both = |(theirs, own): &(&str, &str)| kind.has(theirs) && set(spec, own);
     let always = ALWAYS.iter().filter(|path| set(spec, path)).map(|path| (*path).to_owned());
     let either = EITHER.iter().chain(&COPIED).filter(|pair| both(pair)).map(|(_, own)| *own);
@@ -94,7 +94,7 @@ fn cpu(kind: &Value, preference: Option<&Value>, spec: &mut Value) {
     spec.set("domain.cpu.threads", threads);
 }
 
-/// Sockets, cores and threads for so many virtual processors.
+/// Sockets, cores and threads for a number of virtual CPUs.
 fn topology(guest: i64, preference: Option<&Value>) -> (i64, i64, i64) {
     if guest == 1 {
         return (1, 1, 1);
@@ -129,7 +129,7 @@ fn memory(kind: &Value, spec: &mut Value) {
     }
 }
 
-/// Adds annotations. Gives those that are there with another value.
+/// Adds annotations. Returns those that exist with another value.
 pub fn annotate(kind: &Value, metadata: &mut Value) -> Vec<String> {
     let mut conflicts = Vec::new();
     for (key, value) in kind.entries("annotations") {

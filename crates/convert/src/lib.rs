@@ -1,9 +1,9 @@
-//! KubeVirt's virtual machines as pods that podman plays, and specifications of devices for container tools: text and
-//! inventory in, text out. No I/O.
+//! Converts KubeVirt virtual machines to pods for podman, and devices to CDI specs: text and inventory in, text out. No
+//! I/O.
 //!
-//! [`input::read`] reads what a person wrote, [`Instance::of`] fills in what KubeVirt would, [`devices`] chooses what the
-//! host gives, [`pod::objects`] makes the pod, and [`print`] writes it. `docs/kubevirt.md` tells where it differs from
-//! others, and why.
+//! [`input::read`] reads the documents, [`Instance::of`] fills in KubeVirt's defaults, [`devices`] chooses the host's
+//! devices, [`pod::objects`] creates the pod, and [`print`] prints it. `docs/kubevirt.md` lists the differences from
+//! other tools.
 
 pub mod cdi;
 mod defaults;

@@ -1,14 +1,14 @@
-//! Networks: KubeVirt's default, and passt, which needs no privileges and no plugin of a cluster.
+//! Networks: KubeVirt's default, and passt, which needs no privileges and no cluster plugin.
 
 use serde_json::{Value, json};
 
 use crate::values::Below as _;
 
-/// How an interface can be bound to its network.
+/// The bindings of an interface to its network.
 pub const BINDINGS: [&str; 7] =
     ["bridge", "slirp", "masquerade", "sriov", "macvtap", "passt", "passtBinding"];
 
-/// A machine that says nothing of networks is on the pod's (KubeVirt, pkg/network/vmispec/defaults.go).
+/// A machine without networks gets the pod's (KubeVirt, pkg/network/vmispec/defaults.go).
 pub fn default_interface(spec: &mut Value) {
     let none =
         spec.list("networks").is_empty() && spec.list("domain.devices.interfaces").is_empty();
@@ -18,8 +18,8 @@ pub fn default_interface(spec: &mut Value) {
     }
 }
 
-/// Binds every interface by passt to the pod's network; with `keep_sriov` those of virtual functions stay as they are.
-/// Gives what is now different from what the machine asked for.
+/// Binds every interface with passt to the pod's network; `keep_sriov` leaves those of virtual functions unchanged.
+/// Returns notes about differences from the machine.
 pub fn bind_by_passt(spec: &mut Value, keep_sriov: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let stays = |interface: &Value| keep_sriov && interface.has("sriov");
@@ -28,13 +28,13 @@ pub fn bind_by_passt(spec: &mut Value, keep_sriov: bool) -> Vec<String> {
         let name = interface.text("name").to_owned();
         if interface.has("sriov") {
             let note = format!(
-                "interface {name} asks for a virtual function (sriov) and gets passt; --devices=vfio gives it one"
+                "interface {name} requests a virtual function (sriov) and gets passt; use --devices=vfio for a virtual function"
             );
             notes.push(note);
         }
         if interface.has("binding") {
             let plugin = interface.text("binding.name");
-            notes.push(format!("interface {name} asks for the binding {plugin} and gets passt"));
+            notes.push(format!("interface {name} requests the binding {plugin} and gets passt"));
         }
         if let Some(interface) = interface.as_object_mut() {
             interface.retain(|field, _| field != "binding" && !BINDINGS.contains(&field.as_str()));
@@ -54,7 +54,7 @@ fn to_pod_network(spec: &mut Value, name: &str, notes: &mut Vec<String>) {
         Some(network) => {
             if network.has("multus") {
                 notes.push(format!(
-                    "network {name} is one of Multus, which podman does not have: it becomes the pod's (--no-passt keeps it)"
+                    "network {name} needs Multus, which podman does not support: it becomes the pod's network (--no-passt keeps it)"
                 ));
             }
             if let Some(network) = network.as_object_mut() {

@@ -1,4 +1,4 @@
-//! How much memory a machine needs beside its guest's (KubeVirt, pkg/hypervisor/kvm/hypervisorbackend.go).
+//! The memory overhead of a machine (KubeVirt, pkg/hypervisor/kvm/hypervisorbackend.go).
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ const PER_VCPU: i64 = 8;
 const IO_THREAD: i64 = 8;
 const VIDEO: i64 = 32;
 const PFLASH_OF_ARM: i64 = 128;
-/// All of the guest's memory is locked, and so is the space of its devices' registers.
+/// With VFIO, all of the guest's memory and the BARs of its devices are locked.
 const VFIO: i64 = 1024;
 const DOWNWARD_METRICS: i64 = 1;
 const PROBE: i64 = 10;
@@ -23,7 +23,7 @@ const GUARANTEED: i64 = 100;
 /// The overhead of an instance, by its `spec`.
 pub fn of(spec: &Value) -> Quantity {
     let request = spec.quantity("domain.resources.requests.memory").unwrap_or(Quantity::ZERO);
-    // One bit for every 512 of the guest's, from thousands of bytes as KubeVirt counts.
+    // Page tables: one bit per 512 bits of guest memory, in kilobytes as KubeVirt counts.
     let page_table = Quantity::decimal(request.thousands().saturating_mul(1000) / 512);
     let mut mebibytes = PROCESSES + IO_THREAD;
     mebibytes += PER_VCPU.saturating_mul(vcpus(spec).clamp(1, 1 << 30));
@@ -45,7 +45,7 @@ pub fn of(spec: &Value) -> Quantity {
     reserved.map_or(all, |reserved| all.plus(reserved))
 }
 
-/// How many virtual processors the guest has; 0 where nothing is said.
+/// The number of virtual CPUs; 0 if not set.
 pub fn vcpus(spec: &Value) -> i64 {
     let counts = ["cores", "sockets", "threads"].map(|f| spec.number(&format!("domain.cpu.{f}")));
     let said = counts.iter().filter(|count| **count > 0);
@@ -53,7 +53,7 @@ pub fn vcpus(spec: &Value) -> i64 {
     if said.count() == 0 { 0 } else { product }
 }
 
-/// Whether devices of the host go into the machine.
+/// Whether the machine has host devices.
 pub fn has_vfio(spec: &Value) -> bool {
     !spec.list("domain.devices.gpus").is_empty()
         || !spec.list("domain.devices.hostDevices").is_empty()
@@ -65,12 +65,12 @@ pub fn has_tpm(spec: &Value) -> bool {
     spec.has("domain.devices.tpm") && spec.switch("domain.devices.tpm.enabled") != Some(false)
 }
 
-/// Whether its processors are its own.
+/// Whether its CPUs are dedicated.
 pub fn is_dedicated(spec: &Value) -> bool {
     spec.switch("domain.cpu.dedicatedCpuPlacement") == Some(true)
 }
 
-/// Whether requests and limits are the same, of processors and of memory.
+/// Whether requests and limits of CPUs and memory are equal.
 pub fn is_guaranteed(spec: &Value) -> bool {
     let of = |list: &str, what: &str| {
         let path = format!("domain.resources.{list}.{what}");

@@ -1,10 +1,11 @@
-//! Preferences: how a guest likes its devices, where its machine does not say (KubeVirt, pkg/instancetype/preference).
+//! Preferences: a guest's preferred devices, where its machine does not set them (KubeVirt,
+//! pkg/instancetype/preference).
 
 use serde_json::{Value, json};
 
 use crate::values::Below as _;
 
-/// Switches of devices that are attached by themselves; they count before any device is added.
+/// Switches of automatically attached devices; applied before any device is added.
 const AUTOATTACH: [(&str, &str); 5] = [
     ("preferredAutoattachGraphicsDevice", "autoattachGraphicsDevice"),
     ("preferredAutoattachMemBalloon", "autoattachMemBalloon"),
@@ -13,7 +14,7 @@ const AUTOATTACH: [(&str, &str); 5] = [
     ("preferredAutoattachInputDevice", "autoattachInputDevice"),
 ];
 
-/// What is set where the machine has nothing: in the preference, and in the instance.
+/// Fields that are set if the machine does not set them: in the preference, and in the instance.
 const DEFAULTS: [(&str, &str); 16] = [
     ("devices.preferredUseVirtioTransitional", "domain.devices.useVirtioTransitional"),
     ("devices.preferredBlockMultiQueue", "domain.devices.blockMultiQueue"),
@@ -33,13 +34,13 @@ const DEFAULTS: [(&str, &str); 16] = [
     ("preferredLaunchSecurity", "domain.launchSecurity"),
 ];
 
-/// What replaces the machine's own: KubeVirt cannot tell whether a person set these.
+/// Fields that replace the machine's: KubeVirt cannot tell whether the user set these.
 const REPLACED: [(&str, &str); 2] = [
     ("devices.preferredDisableHotplug", "domain.devices.disableHotplug"),
     ("features.preferredAcpi", "domain.features.acpi"),
 ];
 
-/// Applies the switches of devices that are attached by themselves.
+/// Applies the switches of automatically attached devices.
 pub fn autoattach(preference: &Value, spec: &mut Value) {
     for (theirs, own) in AUTOATTACH {
         if let Some(value) = preference.at(&format!("devices.{theirs}")) {
@@ -174,13 +175,13 @@ fn panic_devices(devices: &Value, spec: &mut Value) {
     }
 }
 
-/// How virtual processors are to be laid out.
+/// The preferred CPU topology.
 pub fn topology(preference: Option<&Value>) -> &str {
     let preferred = preference.map_or("", |preference| preference.text("cpu.preferredCPUTopology"));
     if preferred.is_empty() { "sockets" } else { preferred }
 }
 
-/// How many of the next go to one, and over what they are spread.
+/// The ratio of the spread topology, and what CPUs are spread across.
 pub fn spread(preference: Option<&Value>) -> (i64, &str) {
     let Some(preference) = preference else { return (2, "SocketsCores") };
     let given = [
@@ -192,7 +193,7 @@ pub fn spread(preference: Option<&Value>) -> (i64, &str) {
     (ratio, if across.is_empty() { "SocketsCores" } else { across })
 }
 
-/// What the preference requires and the machine does not have; `guest` is the instance type's processors.
+/// Requirements of the preference that the machine does not meet; `guest` is the instance type's number of CPUs.
 pub fn unmet(preference: &Value, guest: Option<i64>, spec: &Value) -> Vec<String> {
     let mut unmet = Vec::new();
     let wanted = preference.number("requirements.cpu.guest");
@@ -212,19 +213,19 @@ pub fn unmet(preference: &Value, guest: Option<i64>, spec: &Value) -> Vec<String
         _ => product(&["sockets"]),
     });
     if has < wanted {
-        unmet.push(format!("{wanted} processors, and there are {has}"));
+        unmet.push(format!("{wanted} CPUs, but it has {has}"));
     }
     if let Some(wanted) = preference.quantity("requirements.memory.guest") {
         let has = spec.quantity("domain.memory.guest").unwrap_or(crate::quantity::Quantity::ZERO);
         if has < wanted {
-            unmet.push(format!("{wanted} of memory, and there is {has}"));
+            unmet.push(format!("{wanted} of memory, but it has {has}"));
         }
     }
     let wanted = preference.text("requirements.architecture");
     let has = spec.text("architecture");
     if !wanted.is_empty() && has != wanted {
-        let has = if has.is_empty() { "not said" } else { has };
-        unmet.push(format!("the architecture {wanted}, and it is {has}"));
+        let has = if has.is_empty() { "not set" } else { has };
+        unmet.push(format!("the architecture {wanted}, but it is {has}"));
     }
     unmet
 }

@@ -1,20 +1,20 @@
-//! Objects as text: YAML as `kubectl` prints it, or JSON; keys in the order of the alphabet.
+//! Prints objects: YAML as `kubectl` prints it, or JSON; keys are sorted.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// How objects are printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// YAML.
     #[default]
     Yaml,
-    /// JSON, indented. It is YAML too, so that podman plays it.
+    /// JSON, indented. It is valid YAML, so podman accepts it.
     Json,
 }
 
-/// The text of several objects, with `---` between.
+/// The text of several objects, separated by `---`.
 #[must_use]
 pub fn documents(objects: &[Value], format: Format) -> String {
     let mut text = String::new();
@@ -37,7 +37,7 @@ fn block(value: &Value, indent: usize, text: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (number, (key, value)) in map.iter().enumerate() {
-                // The first key of a list's item stands behind its dash.
+                // The first key of a list item follows its dash.
                 if number > 0 || !text.ends_with("- ") {
                     space(indent, text);
                 }
@@ -66,7 +66,7 @@ fn block(value: &Value, indent: usize, text: &mut String) {
             }
         }
         _ => {
-            // Behind a dash, or the document itself.
+            // After a dash, or at the start of the document.
             if text.ends_with(' ') {
                 text.pop();
             }
@@ -79,7 +79,7 @@ fn block(value: &Value, indent: usize, text: &mut String) {
     }
 }
 
-/// A value behind its key or dash.
+/// A value after its key or dash.
 fn inline(value: &Value, text: &mut String) {
     text.push(' ');
     match value {
@@ -97,11 +97,11 @@ fn space(count: usize, text: &mut String) {
     text.extend(std::iter::repeat_n(' ', count));
 }
 
-/// What YAML 1.1, which podman reads, takes for something else than a text.
+/// Words that YAML 1.1, which podman reads, does not parse as strings.
 const WORDS: [&str; 11] =
     ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf"];
 
-/// A text, in quotes unless no reader can take it for anything else.
+/// A string, quoted unless every reader parses it as a string.
 fn scalar(one: &str, text: &mut String) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
     let first = one.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'/');
@@ -117,7 +117,7 @@ fn scalar(one: &str, text: &mut String) {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
-            // Not printable in YAML, or taken for the end of a line.
+            // Not printable in YAML, or parsed as a line end.
             '\0'..='\u{1f}'
             | '\u{7f}'..='\u{9f}'
             | '\u{2028}'

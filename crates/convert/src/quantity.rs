@@ -1,10 +1,10 @@
-//! Quantities as Kubernetes writes them: `128Mi`, `4`, `100m`, `1.5G`, `1e3` (apimachinery, pkg/api/resource).
+//! Kubernetes quantities: `128Mi`, `4`, `100m`, `1.5G`, `1e3` (apimachinery, pkg/api/resource).
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// A quantity, exact to the billionth, with the family of suffixes that it is written in.
+/// A quantity, exact to the billionth, with its family of suffixes.
 #[derive(Clone, Copy, Debug, Eq)]
 pub struct Quantity {
     nanos: i128,
@@ -20,7 +20,7 @@ enum Form {
 
 const NANOS: i128 = 1_000_000_000;
 
-/// Larger numbers than 2^63 - 1 are none for Kubernetes either.
+/// Kubernetes also refuses numbers above 2^63 - 1.
 const LARGEST: i128 = i64::MAX as i128 * NANOS;
 
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
@@ -38,10 +38,10 @@ const DECIMAL: [(&str, i32); 10] = [
 ];
 
 impl Quantity {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Self = Self { nanos: 0, form: Form::Decimal };
 
-    /// Whole units, written with decimal suffixes.
+    /// Whole units, with decimal suffixes.
     pub const fn decimal(value: i64) -> Self {
         Self { nanos: value as i128 * NANOS, form: Form::Decimal }
     }
@@ -51,12 +51,12 @@ impl Quantity {
         Self { nanos: value as i128 * (NANOS / 1000), form: Form::Decimal }
     }
 
-    /// Whole units, written with binary suffixes.
+    /// Whole units, with binary suffixes.
     pub const fn binary(value: i64) -> Self {
         Self { nanos: value as i128 * NANOS, form: Form::Binary }
     }
 
-    /// As many mebibytes.
+    /// Mebibytes.
     pub const fn mebibytes(value: i64) -> Self {
         Self::binary(value.saturating_mul(1 << 20))
     }
@@ -82,12 +82,12 @@ impl Quantity {
         i64::try_from(up).unwrap_or(i64::MAX)
     }
 
-    /// Whether it is nothing.
+    /// Whether it is zero.
     pub const fn is_zero(self) -> bool {
         self.nanos == 0
     }
 
-    /// The sum. Nothing takes the suffixes of what is added to it.
+    /// The sum. Zero takes the suffixes of the other summand.
     pub fn plus(self, other: Self) -> Self {
         let form = if self.is_zero() { other.form } else { self.form };
         let nanos = self.nanos.saturating_add(other.nanos).clamp(-LARGEST, LARGEST);
@@ -118,7 +118,7 @@ impl Ord for Quantity {
     }
 }
 
-/// A text that is no quantity.
+/// A text that is not a quantity.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoQuantity;
 
@@ -137,7 +137,7 @@ impl FromStr for Quantity {
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return Err(NoQuantity);
         }
-        // What is finer than a billionth is not kept by Kubernetes either.
+        // Kubernetes also drops what is finer than a billionth.
         let fraction = fraction.get(..fraction.len().min(18)).unwrap_or_default();
         let digits = format!("{whole}{fraction}");
         let digits: i128 = digits.parse().map_err(|_| NoQuantity)?;
@@ -157,7 +157,7 @@ fn divided_up(value: i128, by: i128) -> i128 {
     value / by + i128::from(value % by > 0)
 }
 
-/// The family, what a binary suffix stands for, and the power of ten of a decimal one.
+/// The family, the factor of a binary suffix, and the power of ten of a decimal one.
 fn suffix_of(suffix: &str) -> Option<(Form, i128, i32)> {
     if let Some(power) = BINARY.iter().position(|one| !one.is_empty() && *one == suffix) {
         return Some((Form::Binary, 1 << (10 * power), 0));
@@ -170,7 +170,7 @@ fn suffix_of(suffix: &str) -> Option<(Form, i128, i32)> {
 }
 
 impl fmt::Display for Quantity {
-    /// In the canonical form: the largest suffix with which the number is whole.
+    /// In canonical form: with the largest suffix for which the number is whole.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = self.nanos % NANOS == 0;
         let units = self.nanos / NANOS;

@@ -1,4 +1,4 @@
-//! What of a virtual machine needs a cluster, and what to use instead.
+//! Refuses parts of a virtual machine that need a cluster, and names alternatives.
 
 use std::collections::BTreeSet;
 
@@ -7,35 +7,34 @@ use serde_json::Value;
 
 use crate::values::Below as _;
 
-/// Kinds of volumes that only a cluster has: why, and what to use instead.
+/// Kinds of volumes that need a cluster: why, and what to use instead.
 const REFUSED: [(&str, &str, &str); 5] = [
     (
         "dataVolume",
-        "is made by a controller of the cluster (CDI)",
+        "is created by a controller of the cluster (CDI)",
         "use hostDisk with an image of this host, or persistentVolumeClaim, which becomes a podman volume",
     ),
     (
         "configMap",
-        "is kept by the cluster",
+        "is stored in the cluster",
         "use cloudInitNoCloud or cloudInitConfigDrive with the data in it",
     ),
     (
         "secret",
-        "is kept by the cluster",
+        "is stored in the cluster",
         "use cloudInitNoCloud or cloudInitConfigDrive with the data in it",
     ),
-    ("serviceAccount", "speaks to the cluster", "remove it"),
-    ("memoryDump", "is made by the cluster", "remove it"),
+    ("serviceAccount", "needs the cluster's API", "remove it"),
+    ("memoryDump", "is created by the cluster", "remove it"),
 ];
 
-/// Refuses what cannot run without a cluster, all of it at once.
+/// Refuses what needs a cluster, all of it at once.
 pub fn check(name: &str, spec: &Value) -> Result<(), Refusal> {
     let mut problems = Vec::new();
     let mut remedies = BTreeSet::new();
     for volume in spec.list("volumes") {
         for (kind, why, instead) in REFUSED.iter().filter(|(kind, ..)| volume.has(kind)) {
-            problems
-                .push(format!("volume {} is of the kind {kind}, which {why}", volume.text("name")));
+            problems.push(format!("volume {} is a {kind}, which {why}", volume.text("name")));
             remedies.insert(format!("for {kind}: {instead}"));
         }
     }
@@ -44,8 +43,8 @@ pub fn check(name: &str, spec: &Value) -> Result<(), Refusal> {
         let there = spec.list("volumes").iter().any(|volume| volume.text("name") == own);
         // A CD drive may be empty.
         if !there && !disk.has("cdrom") {
-            problems.push(format!("disk {own} has no volume of its name"));
-            remedies.insert("name each disk as its volume".to_owned());
+            problems.push(format!("disk {own} has no volume of the same name"));
+            remedies.insert("give each disk the name of its volume".to_owned());
         }
     }
     for (path, what) in NAMED {
@@ -73,7 +72,7 @@ pub fn check(name: &str, spec: &Value) -> Result<(), Refusal> {
     ))
 }
 
-/// What has a name of its own.
+/// The lists whose items have unique names.
 const NAMED: [(&str, &str); 6] = [
     ("volumes", "volume"),
     ("networks", "network"),
@@ -88,7 +87,7 @@ fn device_names(spec: &Value, problems: &mut Vec<String>, remedies: &mut BTreeSe
         for device in spec.list(path).iter().filter(|one| one.text("deviceName").is_empty()) {
             let own = device.text("name");
             let why = if device.has("claimName") {
-                "is asked for by a claim of the cluster (DRA)"
+                "is requested by a claim of the cluster (DRA)"
             } else {
                 "has no deviceName"
             };
@@ -98,18 +97,18 @@ fn device_names(spec: &Value, problems: &mut Vec<String>, remedies: &mut BTreeSe
     }
 }
 
-/// What a person must know of volumes that are to last; the words stand in the pod's annotation.
+/// The text of the pod's annotation about persistent volumes.
 pub fn persistence(spec: &Value) -> Option<String> {
     let has = |kind: &str| spec.list("volumes").iter().any(|volume| volume.has(kind));
     let claims = has("persistentVolumeClaim") || has("ephemeral");
     let parts = [
         (
             claims,
-            "persistentVolumeClaim: it becomes a named volume of podman, which lasts on this host, and does not go along to another",
+            "persistentVolumeClaim: becomes a named podman volume, which persists on this host but does not move to another",
         ),
         (
             has("hostDisk"),
-            "hostDisk: the image must be on this host at the path that the machine names; with type DiskOrCreate it is made",
+            "hostDisk: the image must exist on this host at the machine's path; the type DiskOrCreate creates it",
         ),
     ];
     let parts: Vec<&str> =

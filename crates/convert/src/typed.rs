@@ -1,5 +1,5 @@
-//! From a tree as it is written to an object of KubeVirt's: every value is brought to the type of its field, and what is
-//! no field, or of the wrong type, is told with its place.
+//! Converts a YAML tree to a KubeVirt object: each value gets the type of its field; unknown fields and wrong types are
+//! reported with their places.
 
 use model::{Mistakes, TextSpan};
 use serde_json::{Map, Number, Value};
@@ -9,18 +9,18 @@ use crate::fields::{self, Type};
 use crate::quantity::Quantity;
 use crate::yaml::{Content, Node};
 
-/// A field that KubeVirt does not have.
+/// An unknown field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// Where it is.
+    /// Its place.
     pub at: TextSpan,
     /// The path to it, such as `spec.template.spec.domian`.
     pub path: String,
-    /// The field that may be meant.
+    /// A known field with a similar name.
     pub like: Option<&'static str>,
 }
 
-/// Brings trees to types.
+/// Converts trees to typed objects.
 pub struct Reader<'a> {
     source: &'a str,
     mistakes: &'a mut Mistakes,
@@ -28,7 +28,7 @@ pub struct Reader<'a> {
     path: Vec<String>,
 }
 
-/// The place that the YAML reader tells.
+/// The place of a location of the YAML reader.
 pub fn place(at: Location) -> TextSpan {
     TextSpan {
         line: u32::try_from(at.line()).unwrap_or(0),
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         Self { source, mistakes, unknown: Vec::new(), path: Vec::new() }
     }
 
-    /// The object of a type, and the fields in the tree that it does not have.
+    /// The object of a type, and the unknown fields.
     pub fn object(mut self, name: &'static str, node: &Node) -> (Value, Vec<Unknown>) {
         let value = self.value(&Type::Object(name), node).unwrap_or_default();
         (value, self.unknown)
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, of: &Type, node: &Node) -> Option<Value> {
         match (of, &node.content) {
-            // As in Go's JSON, null leaves a field as it is: not there.
+            // As in Go's JSON, null means absent.
             (_, Content::Null) => None,
             (Type::Any, _) => Some(any(node)),
             (Type::Object(name), Content::Map(entries)) => {
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
             (Type::Scalar, Content::Integer(value)) => Some(Value::from(*value)),
             (Type::Scalar, Content::Float(value)) => Number::from_f64(*value).map(Value::Number),
             (Type::Text | Type::Scalar, Content::Text(text)) => Some(Value::from(text.as_str())),
-            // KubeVirt's own YAML reader takes `hostname: 12` as a text too.
+            // KubeVirt's YAML reader also accepts `hostname: 12` as a string.
             (Type::Text, _) => node.raw(self.source).map(Value::from),
             (Type::Quantity, _) => self.quantity(node),
             (Type::Bool | Type::Integer | Type::Scalar, _) => self.wrong(of, node),
@@ -131,8 +131,8 @@ impl<'a> Reader<'a> {
         let text = node.text().or_else(|| node.raw(self.source)).unwrap_or_default().trim();
         let Ok(quantity) = text.parse::<Quantity>() else {
             let short: String = text.chars().take(40).collect();
-            let problem = format!("{short:?} is no quantity, at {}", self.path.join("."));
-            let remedy = "write a number with a suffix, such as 4Gi, 512Mi, 2 or 500m";
+            let problem = format!("{short:?} is not a quantity, at {}", self.path.join("."));
+            let remedy = "use a number with an optional suffix, such as 4Gi, 512Mi, 2 or 500m";
             self.mistakes.add(place(node.at), problem, remedy);
             return None;
         };
@@ -156,12 +156,12 @@ impl<'a> Reader<'a> {
             "" => format!("the document is {}", node.kind()),
             path => format!("{path} is {}", node.kind()),
         };
-        self.mistakes.add(place(node.at), problem, format!("write {wanted} here"));
+        self.mistakes.add(place(node.at), problem, format!("use {wanted} here"));
         None
     }
 }
 
-/// A value that is not looked into.
+/// A value that is not checked.
 fn any(node: &Node) -> Value {
     match &node.content {
         Content::Null => Value::Null,
@@ -179,7 +179,7 @@ fn any(node: &Node) -> Value {
     }
 }
 
-/// Whether one may be written for the other: other case, or one letter off.
+/// Whether a field was probably misspelt: other case, or one letter off.
 fn is_like(field: &str, written: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (
         field.chars().flat_map(char::to_lowercase).collect(),
@@ -188,6 +188,6 @@ fn is_like(field: &str, written: &str) -> bool {
     let front = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let back = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
     let longest = a.len().max(b.len());
-    // Two letters that changed places, one that is wrong, missing or too many.
+    // Two letters swapped, or one wrong, missing or extra.
     a.len().abs_diff(b.len()) <= 1 && longest >= 3 && front + back + 2 >= longest
 }

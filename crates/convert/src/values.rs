@@ -1,23 +1,23 @@
-//! Reading and writing below an object by a path of fields: `domain.cpu.sockets`.
+//! Reads and writes fields of an object by a path such as `domain.cpu.sockets`.
 
 use serde_json::{Map, Value};
 
 use crate::quantity::Quantity;
 
-/// What is below a value. As in KubeVirt's own objects, an empty text and a zero are as good as nothing.
+/// Access to fields below a value. As in KubeVirt's objects, an empty string and zero mean absent.
 pub trait Below {
-    /// What is at a path.
+    /// The value at a path.
     fn at(&self, path: &str) -> Option<&Value>;
 
-    /// What is at a path, made where it is not there; what is in the way is replaced.
+    /// The value at a path; created if absent, with parents of other types replaced.
     fn make(&mut self, path: &str) -> &mut Value;
 
-    /// Whether something is at a path.
+    /// Whether a path has a value.
     fn has(&self, path: &str) -> bool {
         self.at(path).is_some_and(|value| !value.is_null())
     }
 
-    /// The text at a path; empty where there is none.
+    /// The string at a path; empty if absent.
     fn text(&self, path: &str) -> &str {
         self.at(path).and_then(Value::as_str).unwrap_or_default()
     }
@@ -27,7 +27,7 @@ pub trait Below {
         self.at(path).and_then(Value::as_bool)
     }
 
-    /// The whole number at a path; 0 where there is none.
+    /// The integer at a path; 0 if absent.
     fn number(&self, path: &str) -> i64 {
         self.at(path).and_then(Value::as_i64).unwrap_or(0)
     }
@@ -37,7 +37,7 @@ pub trait Below {
         self.at(path).and_then(read)
     }
 
-    /// The list at a path; empty where there is none.
+    /// The list at a path; empty if absent.
     fn list(&self, path: &str) -> &[Value] {
         self.at(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
@@ -53,25 +53,25 @@ pub trait Below {
     /// Adds to the list at a path.
     fn push(&mut self, path: &str, value: Value);
 
-    /// Sets what is at a path.
+    /// Sets the value at a path.
     fn set(&mut self, path: &str, value: impl Into<Value>) {
         *self.make(path) = value.into();
     }
 
-    /// Sets what is at a path where nothing is.
+    /// Sets the value at a path if absent.
     fn set_default(&mut self, path: &str, value: impl Into<Value>) {
         if !self.has(path) || self.at(path).is_some_and(|value| *value == "") {
             self.set(path, value);
         }
     }
 
-    /// Makes an object at a path where nothing is.
+    /// Creates an object at a path if absent.
     fn make_object(&mut self, path: &str) {
         self.set_default(path, Map::new());
     }
 }
 
-/// A quantity as it is in an object.
+/// Parses a quantity of an object.
 pub fn read(value: &Value) -> Option<Quantity> {
     value.as_str()?.parse().ok()
 }
@@ -86,7 +86,7 @@ impl Below for Value {
             if !value.is_object() {
                 *value = Self::Object(Map::new());
             }
-            // An object since the line above.
+            // Is an object, by the line above.
             &mut value[field]
         })
     }

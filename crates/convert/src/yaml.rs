@@ -1,4 +1,4 @@
-//! YAML (and JSON, which is YAML) as a tree in which every value knows its place.
+//! YAML (and JSON, which is YAML) as a tree of values with their places.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use serde_saphyr::{Location, Options, Spanned, alias_limits, budget};
 pub struct Node {
     /// Where it is used.
     pub at: Location,
-    /// Where it is written: elsewhere, where an alias stands for it.
+    /// Where it is defined; for an alias, the place of its anchor.
     pub written: Location,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
@@ -27,21 +27,20 @@ pub enum Content {
     Integer(i64),
     /// Any other number.
     Float(f64),
-    /// A text.
+    /// A string.
     Text(String),
     /// A list.
     List(Vec<Node>),
-    /// Keys with their values, in the order of the file.
+    /// Keys and values, in the order of the file.
     Map(Vec<(Node, Node)>),
 }
 
-/// The documents of a text. Empty ones are left out.
+/// The documents of a text. Empty ones are omitted.
 pub fn documents(text: &str) -> Result<Vec<Node>, serde_saphyr::Error> {
     serde_saphyr::from_multiple_with_options(text, options())
 }
 
-/// Limits: what thousands of virtual machines need, and far from what would hurt. Aliases are there for people, not for
-/// bombs.
+/// Limits: enough for thousands of virtual machines, but small enough to stop alias bombs.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: budget! {
@@ -104,7 +103,7 @@ impl<'de> Visitor<'de> for Anything {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Content, E> {
-        #[expect(clippy::cast_precision_loss, reason = "nothing in these files is as large")]
+        #[expect(clippy::cast_precision_loss, reason = "values in these files are smaller")]
         let float = || Content::Float(value as f64);
         Ok(i64::try_from(value).map_or_else(|_| float(), Content::Integer))
     }
@@ -139,13 +138,13 @@ impl<'de> Visitor<'de> for Anything {
 }
 
 impl Node {
-    /// The value of a key, where it is a map that has it.
+    /// The value of a key of a map.
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Content::Map(entries) = &self.content else { return None };
         entries.iter().find(|(name, _)| name.is_text(key)).map(|(_, value)| value)
     }
 
-    /// Its text, where it is one.
+    /// Its string, if it is one.
     pub fn text(&self) -> Option<&str> {
         if let Content::Text(text) = &self.content { Some(text) } else { None }
     }
@@ -154,19 +153,19 @@ impl Node {
         self.text() == Some(text)
     }
 
-    /// What it is, in words.
+    /// Its type, in words.
     pub const fn kind(&self) -> &'static str {
         match self.content {
             Content::Null => "nothing",
             Content::Bool(_) => "`true` or `false`",
             Content::Integer(_) | Content::Float(_) => "a number",
-            Content::Text(_) => "a text",
+            Content::Text(_) => "a string",
             Content::List(_) => "a list",
             Content::Map(_) => "a list of `key: value`",
         }
     }
 
-    /// A scalar as it is written.
+    /// The source text of a scalar.
     pub fn raw<'a>(&self, source: &'a str) -> Option<&'a str> {
         let span = self.written.span();
         let from = usize::try_from(span.byte_offset()?).ok()?;

@@ -1,4 +1,4 @@
-//! No input makes a panic, whatever is done to it.
+//! No input causes a panic.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const MACHINES: [&str; 3] = [
     include_str!("corpus/everything.yaml"),
 ];
 
-/// All that is done with an input.
+/// Everything that is done with an input.
 fn convert(text: &str) {
     let Ok(input) = input::read("vm.yaml", text, false) else { return };
     let inventory = Inventory::default();

@@ -1,4 +1,4 @@
-//! Machines of our own, with every kind of volume, network and device: the whole pod, and why each thing is in it.
+//! Machines with every kind of volume, network and device: the whole pod, and its explanation.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ fn mixed_vendors_by_their_usual_names() {
     assert_snapshot!(format!("{}{notes}", explain(&instance, &settings, &devices)));
 }
 
-/// What a claim gave for each, in the words of the claim.
+/// The devices of a claim.
 fn claimed(section: Section, name: &str) -> Given {
     let (id, group) = match (section, name) {
         (_, "n") => ("4b20d080-1b54-4048-85b3-a6a62d165c01", 21),

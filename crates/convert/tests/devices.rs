@@ -1,4 +1,4 @@
-//! Devices of a made-up host: specifications for container tools, and what is claimed for a machine.
+//! Devices of a made-up host: CDI specs, and claims for a machine.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Two machines as kubevirt-vm-to-pod converts them (built on KubeVirt's main branch of August 2026): ours are the same,
-//! field by field, but for what docs/kubevirt.md says.
+//! Two machines as kubevirt-vm-to-pod converts them (built on KubeVirt's main branch of August 2026): our pods are the same,
+//! field by field, except for the differences in docs/kubevirt.md.
 #![allow(clippy::unwrap_used)]
 
 use convert::devices::{fixed, wanted};
@@ -14,7 +14,7 @@ fn ours(text: &str) -> Value {
     pod::objects(&mut instance, &Settings::default(), &devices).pop().unwrap()
 }
 
-/// Takes the instance out of the environment, so that its fields are compared too.
+/// Parses the instance in the environment, so that its fields are compared too.
 fn opened(mut pod: Value) -> Value {
     let env = pod["spec"]["containers"][0]["env"].as_array_mut().unwrap();
     for variable in env.iter_mut().filter(|one| one["name"] == "STANDALONE_VMI") {
@@ -23,7 +23,7 @@ fn opened(mut pod: Value) -> Value {
     pod
 }
 
-/// What is different: the path, theirs and ours.
+/// The differences: path, theirs, ours.
 fn differences(path: &str, theirs: &Value, ours: &Value, all: &mut Vec<String>) {
     match (theirs, ours) {
         (Value::Object(a), Value::Object(b)) => {

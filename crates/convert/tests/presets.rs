@@ -1,4 +1,4 @@
-//! Instance types and preferences are applied, and what they and the machine both say is an error, as in KubeVirt.
+//! Instance types and preferences are applied; a field that both they and the machine set is an error, as in KubeVirt.
 #![allow(clippy::unwrap_used)]
 
 use convert::{Instance, Presets, input};

@@ -1,4 +1,4 @@
-//! What is wrong with a file is told with its place; what KubeVirt does not know is not dropped in silence.
+//! Mistakes in a file are reported with their places; unknown fields are not ignored silently.
 #![allow(clippy::unwrap_used)]
 
 use convert::input::{self, Kind};

@@ -1,4 +1,4 @@
-//! The host's hardware as it is now, and as it changes, for all who ask the daemon.
+//! The host's current hardware, and its changes, for clients of the daemon.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,23 +9,23 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
 
-/// How many changes a slow listener may lag behind before it loses some: 256 virtual functions come with 1000.
+/// How many changes a slow subscriber may lag behind before it loses some: creating 256 VFs makes about 1000.
 const BACKLOG: usize = 2048;
 
-/// Follows the host's hardware.
+/// Monitors the host's hardware.
 #[derive(Clone)]
 pub struct Hardware(Arc<Inner>);
 
 struct Inner {
     source: Arc<dyn Following>,
     changes: broadcast::Sender<Change>,
-    /// Held while changes are taken and told, so that they are told in their order.
+    /// Held while changes are read and published, to keep their order.
     telling: Mutex<()>,
     deaf: AtomicBool,
 }
 
 impl Hardware {
-    /// Begins to follow, in a thread that sleeps until something happens, and tells of changes until the process ends.
+    /// Starts to monitor and publish changes, in a thread that runs until the process ends.
     #[must_use]
     pub fn follow(source: Arc<dyn Following>) -> Self {
         let (changes, _) = broadcast::channel(BACKLOG);
@@ -39,53 +39,54 @@ impl Hardware {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("hardware".into()).spawn(follow) {
-            warn!("the host's devices are not followed: {error}");
+            warn!("cannot start uevent monitoring: {error}");
             hardware.0.deaf.store(true, Ordering::Relaxed);
         }
         hardware
     }
 
-    /// Where those subscribe who want to know what changes.
+    /// Subscribes to changes.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.changes.subscribe()
     }
 
-    /// The inventory as it is now: with all that the kernel has told until this moment. `None` where the host is not
-    /// followed any more.
+    /// The current inventory, with everything that the kernel has reported so far. `None` if monitoring has stopped.
     #[must_use]
     pub fn inventory(&self) -> Option<Arc<Inventory>> {
-        let told = !self.0.deaf.load(Ordering::Relaxed) && self.0.tell().is_ok();
-        told.then(|| self.0.source.snapshot())
+        let current = !self.0.deaf.load(Ordering::Relaxed) && self.0.publish().is_ok();
+        current.then(|| self.0.source.snapshot())
     }
 }
 
 impl Inner {
-    /// Tells of changes for as long as the host can be listened to.
+    /// Publishes changes until monitoring fails.
     fn listen(&self) -> Result<(), HostError> {
         loop {
             self.source.wait(None)?;
-            self.tell()?;
+            self.publish()?;
         }
     }
 
-    /// Takes what the host has told of, and tells those who listen.
-    fn tell(&self) -> Result<(), HostError> {
+    /// Reads pending changes and publishes them.
+    fn publish(&self) -> Result<(), HostError> {
         let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         for change in self.source.catch_up()? {
-            // Nobody listening is no error.
+            // No subscriber is not an error.
             let _ = self.changes.send(change);
         }
         Ok(())
     }
 }
 
-/// Logs what changes, until nobody tells of it any more.
+/// Logs changes until monitoring stops.
 pub async fn log(mut changes: broadcast::Receiver<Change>, engine: Engine) {
     loop {
         match changes.recv().await {
             Ok(change) => log_one(change, &engine).await,
-            Err(RecvError::Lagged(lost)) => warn!("{lost} changes of devices are not in this log"),
+            Err(RecvError::Lagged(lost)) => {
+                warn!("{lost} changes of devices were lost and are not logged")
+            }
             Err(RecvError::Closed) => return,
         }
     }
@@ -102,7 +103,7 @@ async fn log_one(change: Change, engine: &Engine) {
             match tokio::task::spawn_blocking(asked).await {
                 Ok(Ok(Some(claim))) => {
                     let Owner { kind, id } = &claim.owner;
-                    warn!("{address} {name} is gone from the host while {kind} {id} has it");
+                    warn!("{address} {name} disappeared from the host while {kind} {id} uses it");
                 }
                 _ => info!("{address} {name}: {what}"),
             }

@@ -1,4 +1,4 @@
-//! The faces of the daemon. They parse and authenticate; `service` checks and renders, the engine does.
+//! The interfaces of the daemon. They parse and authenticate; `service` checks and renders, the engine does the work.
 
 mod hardware;
 mod leases;

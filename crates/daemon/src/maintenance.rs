@@ -1,4 +1,4 @@
-//! Claimed devices that stop answering: a task that looks now and then, and at once when the kernel tells of an error.
+//! Checks claimed devices: periodically, and at once when the kernel reports an error.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
 
-/// So often: each look is one read of each claimed function's configuration space, and nothing where nothing is claimed.
+/// The interval of checks. A check reads the configuration space of each claimed function once.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Looks after claims until the process ends. `changes` is what the host tells of, where it is followed.
+/// Checks claims until the process ends. `changes` has the host's changes, if it is monitored.
 pub async fn watch(engine: Engine, mut changes: Option<Receiver<Change>>) {
     let mut next = tokio::time::interval(EVERY);
     next.tick().await;
@@ -22,7 +22,7 @@ pub async fn watch(engine: Engine, mut changes: Option<Receiver<Change>>) {
         };
         let asked = engine.clone();
         let look = move || -> Result<Vec<(Address, String)>, Refusal> {
-            // First what is told once only.
+            // First what is reported only once.
             let mut lost = Vec::new();
             if let Some(address) = failed
                 && let Some(reason) = asked.devices().recovery_failed(address)?
@@ -38,18 +38,17 @@ pub async fn watch(engine: Engine, mut changes: Option<Receiver<Change>>) {
                     warn!("{address} is quarantined: {reason}");
                 }
             }
-            Ok(Err(refusal)) => warn!("claims cannot be looked after: {}", refusal.message),
+            Ok(Err(refusal)) => warn!("cannot check the claimed devices: {}", refusal.message),
             Err(_) => return,
         }
     }
 }
 
-/// Waits for an error that the kernel tells of: the function that could not be recovered, or none where the kernel has done
-/// with it otherwise.
+/// Waits for an error reported by the kernel. Returns the function that could not be recovered; `None` if it recovered.
 async fn error(changes: &mut Option<Receiver<Change>>) -> Option<Address> {
     loop {
-        let Some(told) = changes else { return std::future::pending().await };
-        match told.recv().await {
+        let Some(receiver) = changes else { return std::future::pending().await };
+        match receiver.recv().await {
             Ok(Change {
                 address, what: ChangeKind::Error { stage: ErrorStage::Failed }, ..
             }) => {
@@ -59,7 +58,7 @@ async fn error(changes: &mut Option<Receiver<Change>>) -> Option<Address> {
                 return None;
             }
             Ok(_) => {}
-            // An error may have been among them.
+            // One of the lost changes may have been an error.
             Err(RecvError::Lagged(_)) => return None,
             Err(RecvError::Closed) => *changes = None,
         }

@@ -1,4 +1,4 @@
-//! Container tools are told of a claim while it is prepared, and at no other time.
+//! A claim has a CDI spec exactly while it is prepared.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -16,7 +16,7 @@ use service::cdi::{Folder, Keeper};
 use sim::SimHost;
 use support::{Daemon, GPU, NIC};
 
-/// The files of a directory by name; none where it is not there.
+/// The files of a directory by name; empty if it does not exist.
 fn files(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut names: Vec<String> =
@@ -59,7 +59,7 @@ fn what_a_machine_has_is_no_containers() {
     assert_eq!(files(&daemon.cdi()), Vec::<String>::new());
 }
 
-/// An engine that tells container tools in a directory, or nobody: as one that dies before it does.
+/// An engine that writes CDI specs to a directory, or none, like one that dies before.
 fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
     let folder = cdi.map(Folder::new);
     let keeper = Arc::new(Keeper::new(folder, Arc::new(Silent), |text| panic!("{text}")));
@@ -116,7 +116,7 @@ fn a_claim_is_not_refused_because_nobody_can_be_told() {
     fs::write(&file, "").unwrap();
     let host = Arc::new(SimHost::new(sim::workstation()));
     let keeper = Keeper::new(Some(Folder::new(&file)), Arc::new(Silent), |text| {
-        assert!(text.contains("cannot be written"), "{text}");
+        assert!(text.contains("cannot write"), "{text}");
     });
     let keeper = Arc::new(keeper);
     let config = Config {

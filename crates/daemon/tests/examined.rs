@@ -1,4 +1,4 @@
-//! The host looked at closely through the daemon: its tree of devices, and what the doctor says of it.
+//! Full scans of the host through the daemon: its device tree, and the doctor's findings.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -61,7 +61,10 @@ fn the_doctor_says_what_stands_in_the_way_and_how_to_mend_it() {
         let only = daemon.get(&format!("/doctor?for={one}")).expect(200);
         assert!(addresses(&only).contains(&json!(one)), "{only:#}");
         assert!(!addresses(&only).contains(&json!(other)), "{only:#}");
-        assert!(addresses(&only).contains(&Value::Null), "the host's own are in the way of all");
+        assert!(
+            addresses(&only).contains(&Value::Null),
+            "findings of the host concern all devices"
+        );
     }
 }
 

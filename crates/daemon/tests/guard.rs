@@ -1,4 +1,4 @@
-//! Who may ask: tokens, names, origins; and what the client of the command line makes of it.
+//! Authentication: tokens, names, origins, and the CLI's client.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -47,7 +47,7 @@ fn by_tcp_a_token_is_needed_and_web_pages_are_refused() {
     };
     assert_eq!(health("127.0.0.1").expect(200), json!({ "status": "ok" }));
     health("evil.example").refused(403, "forbidden");
-    // By the socket, who may open it may ask.
+    // The socket's file mode is its access control.
     assert_eq!(daemon.get("/devices").expect(200), json!([]));
 }
 
@@ -137,7 +137,7 @@ fn strangers_who_say_nothing_do_not_take_all_connections() {
     let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
     let idle: Vec<TcpStream> =
         std::iter::repeat_with(|| TcpStream::connect(daemon.address).unwrap()).take(300).collect();
-    // The last of them waits for a place.
+    // The last of them waits.
     let mut last = idle.last().unwrap();
     last.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();

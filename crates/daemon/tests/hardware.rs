@@ -1,4 +1,4 @@
-//! What the daemon knows and tells of a host that says when its devices change.
+//! Uevent monitoring in the daemon: inventory, events, logs.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use model::{Change, ChangeKind, Following, HostError, Inventory};
 use serde_json::{Value, json};
 use support::{Daemon, GPU};
 
-/// A host that tells what it is told to tell.
+/// A host that reports the changes that a test makes.
 struct Told {
     inventory: Mutex<Inventory>,
     waiting: Mutex<Waiting>,
@@ -32,7 +32,7 @@ impl Told {
         Arc::new(Self { inventory, waiting: Mutex::default(), woken: Condvar::new() })
     }
 
-    /// The GPU gets another driver. `aloud`: those who wait are woken; else only who asks finds it.
+    /// The GPU gets another driver. `aloud` wakes waiters; otherwise only the next read finds it.
     fn bind(&self, driver: &str, aloud: bool) {
         let address = GPU.parse().unwrap();
         let mut inventory = self.inventory.lock().unwrap();
@@ -85,7 +85,7 @@ impl Following for Told {
     }
 }
 
-/// What this process logs.
+/// The log of this process.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct Log;
@@ -123,7 +123,7 @@ fn events(daemon: &Daemon) -> impl Iterator<Item = Value> + use<> {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    // It listens once it has answered.
+    // It subscribes before it answers.
     assert!(lines.any(|line| line.is_empty()));
     lines.filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
 }
@@ -158,7 +158,7 @@ fn changes_are_events_beside_those_of_the_journal() {
             "words": format!("{GPU} {name}: driver nvidia -> vfio-pci"),
         })
     );
-    // One that nobody was woken for comes with the next question.
+    // A change without a wake-up is published by the next read.
     told.bind("nouveau", false);
     daemon.get("/inventory").expect(200);
     assert_eq!(events.next().unwrap()["after"], "nouveau");
@@ -176,13 +176,13 @@ fn a_host_that_tells_no_more_is_read_for_each_question() {
     told.break_off();
     let until = Instant::now() + Duration::from_secs(10);
     while driver(&daemon, "/inventory") != "nvidia" {
-        assert!(Instant::now() < until, "it believes what it heard last");
+        assert!(Instant::now() < until, "it still shows the last known inventory");
     }
 }
 
 #[test]
 fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
-    // Once in this process; other tests log into it, too.
+    // Once per process; other tests also log to it.
     let log = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).without_time();
     log.with_target(false).init();
     let told = Told::new();
@@ -194,8 +194,11 @@ fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
     let name = sim::workstation().functions[&GPU.parse().unwrap()].title();
     told.lose();
     let id = instance["id"].as_str().unwrap();
-    let line = logged("is gone from the host while");
-    assert_eq!(line, format!("WARN {GPU} {name} is gone from the host while instance {id} has it"));
+    let line = logged("disappeared from the host while");
+    assert_eq!(
+        line,
+        format!("WARN {GPU} {name} disappeared from the host while instance {id} uses it")
+    );
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! The REST interface over real sockets, on a simulated host: what it answers, what it refuses, and that a refusal
-//! changes nothing.
+//! The REST interface over real sockets, on a simulated host: answers, refusals, and that a refusal changes nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -121,7 +120,7 @@ fn bad_instances_are_refused_and_change_nothing() {
     daemon.launcher.set_missing(None);
     assert_eq!(daemon.snapshot(), before);
 
-    // What asks for nothing, or is not known, is taken.
+    // Fields that request nothing, and unknown ones, are accepted.
     post(json!({ "network": { "enabled": false }, "env": {}, "ttl": "0s", "gpu": {}, "new": 1 }))
         .expect(201);
     post(json!({})).refused(409, "name_conflict");
@@ -148,7 +147,7 @@ fn a_host_that_cannot_hand_over_says_why() {
     inventory.vfio.vfio_pci = false;
     let daemon = Daemon::on(inventory, None);
     daemon.import("debian");
-    // It can be mended before the device is handed over, so it may be registered.
+    // It can be fixed before the device is handed over, so it may be registered.
     daemon.register("gpu", GPU);
     let before = daemon.snapshot();
     let machine = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
@@ -199,7 +198,7 @@ fn waits_of_clients_that_have_gone_hold_up_nobody() {
     let daemon = Daemon::start();
     daemon.import("debian");
     daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
-    // More in sum than tokio has threads for what blocks, and not more at once than there are file descriptors.
+    // More in total than tokio has blocking threads, but not more at once than there are file descriptors.
     for _ in 0..3 {
         let waiting: Vec<UnixStream> = std::iter::repeat_with(|| {
             let mut stream = UnixStream::connect(daemon.socket()).unwrap();
@@ -209,7 +208,7 @@ fn waits_of_clients_that_have_gone_hold_up_nobody() {
         })
         .take(200)
         .collect();
-        // Needs no such thread, and comes after them.
+        // Needs no blocking thread, and comes after them.
         daemon.get("/health").expect(200);
         drop(waiting);
     }
@@ -234,9 +233,24 @@ fn the_console_is_read_as_json_strings() {
     daemon.get("/instances/vm/logs?follow=perhaps").refused(400, "invalid_request");
     daemon.get("/instances/vm/logs?source=vmm").refused(501, "not_implemented");
     daemon.get("/instances/none/logs").refused(404, "not_found");
-    // A follower is let go when the machine has stopped.
+    // Following ends when the machine has stopped.
     daemon.post("/instances/vm/stop", &json!({})).expect(200);
     assert!(daemon.get("/instances/vm/logs?follow=true").body.contains("login"));
+}
+
+#[test]
+fn devices_are_returned_by_the_new_path_and_the_old() {
+    let daemon = Daemon::start();
+    let before = daemon.snapshot();
+    let body = json!({ "addresses": [NIC] });
+    let returned = daemon.post("/return", &body).expect(200);
+    assert_eq!(
+        (&returned[0]["pci_address"], &returned[0]["outcome"]),
+        (&json!(NIC), &json!("well"))
+    );
+    assert_eq!(daemon.post("/recover", &body).expect(200), returned);
+    assert_eq!(daemon.snapshot(), before);
+    assert!(daemon.get("/openapi.json").expect(200)["paths"]["/recover"].is_null());
 }
 
 #[test]
@@ -260,7 +274,7 @@ fn references_resolve(document: &Value, part: &Value) {
         Value::Object(fields) => {
             if let Some(target) = fields.get("$ref").and_then(Value::as_str) {
                 let target = target.strip_prefix('#').unwrap();
-                assert!(document.pointer(target).is_some(), "{target} is nowhere");
+                assert!(document.pointer(target).is_some(), "{target} does not exist");
             }
             fields.values().for_each(|value| references_resolve(document, value));
         }
@@ -291,7 +305,7 @@ fn pods_of_virtual_machines() {
         post(json!({ "machines": gpu, "devices": "vfio", "allow_missing": true })).expect(200);
     assert!(made["notes"].to_string().contains("not on vfio"), "{made}");
     let said = post(json!({ "machines": "kind: x" })).refused(400, "invalid_request");
-    assert!(said.contains("machines:1:1") || said.contains("there is no"), "{said}");
+    assert!(said.contains("machines:1:1") || said.contains("no virtual machine"), "{said}");
     let limited = json!({ "machines": gpu, "gpu_memory_limit": "1Gi", "devices": "nodes", "allow_missing": true });
     let said = post(limited).refused(409, "invalid_state");
     assert!(said.contains("no dmem controller"), "{said}");

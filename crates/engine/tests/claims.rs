@@ -118,8 +118,8 @@ fn a_dry_run_lists_the_steps_and_performs_none() {
     load vfio_pci
     mark 0000:03:00.0 as claimed
     set power control of 0000:03:00.0 to on
-    reserve 0000:03:00.0 for vfio-pci
-    take 0000:03:00.0 from e1000e
+    set driver_override of 0000:03:00.0 to vfio-pci
+    unbind 0000:03:00.0 from e1000e
     bind 0000:03:00.0 to vfio-pci
     set power control of 0000:03:00.0 to on
     let uid 0 open IOMMU group 4

@@ -1,6 +1,6 @@
-//! Looks at a host and makes single steps on it, for trying the crate in the lab: `host ls [ROOT]`,
+//! Reads a host and performs single steps on it, for trying the crate in the lab: `host ls [ROOT]`,
 //! `host holders ADDRESS...`, `host found ADDRESS...`, `host check ADDRESS...`, `host vf PARENT INDEX`,
-//! `host step JSON...`, `host ping`. As a worker it is started by itself.
+//! `host step JSON...`, `host ping`. It starts itself as a worker.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         }
         ["ping"] => ping(),
         ["step", rest @ ..] => return steps(rest),
-        _ => panic!("what?"),
+        _ => panic!("unknown command"),
     }
     ExitCode::SUCCESS
 }
@@ -69,8 +69,8 @@ fn ping() {
     println!("{:?} for a round trip", start.elapsed() / 1000);
 }
 
-/// Makes steps one after another, and writes a line of JSON for each: what was seen before, the result, what was seen
-/// after, and how long it took.
+/// Performs steps one after another, and prints a line of JSON for each: the observation before, the result, the
+/// observation after, and the duration.
 fn steps(words: &[&str]) -> ExitCode {
     let host = this_host();
     let mut code = ExitCode::SUCCESS;

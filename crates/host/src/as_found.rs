@@ -1,5 +1,5 @@
-//! What must be put back later, and what a function is known by. Read in a worker: `driver_override` takes the
-//! device's lock (before Linux 7.x), and `config` wakes the device.
+//! The state of a function to restore later, and its identity. Read in a worker: `driver_override` takes the device's
+//! lock (before Linux 7.x), and `config` wakes the device.
 
 use model::{Address, AsFound, Fingerprint, HostError, Id};
 use rustix::io::Errno;
@@ -10,12 +10,12 @@ use crate::function_files::{DEVICES, driver, driver_override, power};
 use crate::problem;
 use crate::root::Root;
 
-/// Reads a function as it is now.
+/// Reads the present state of a function.
 pub fn read(root: &Root, address: Address) -> Result<AsFound, HostError> {
     let path = format!("{DEVICES}/{address}");
     let gone = |errno| match errno {
         Errno::NOENT | Errno::NODEV => HostError::Gone { address },
-        errno => problem::file(root, "look into", &path, errno),
+        errno => problem::file(root, "open", &path, errno),
     };
     let link = root.link(&path).map_err(gone)?;
     let dir = root.dir(&path).map_err(gone)?;

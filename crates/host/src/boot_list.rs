@@ -1,8 +1,8 @@
-//! Reserving functions for the next boot: the files of [`model::reserve`] are written, and taken away.
+//! The boot list: writing and removing the files of [`model::boot_list`].
 //!
-//! These are files of configuration, and no state of the kernel's: nothing of them is undone after a crash. Each is put
-//! whole in its place, those that put the list to work after what they need, so that whoever is cut off leaves what was
-//! before or what was to be, and the same command again finishes it.
+//! These are configuration files, not kernel state: nothing is undone after a crash. Each is replaced atomically, and
+//! the files that apply the list are written after those that they need. An interrupted change leaves each file old or
+//! new, and repeating the command completes it.
 
 use model::HostError;
 use model::boot_list::{File, LIST, entries, files};
@@ -13,34 +13,34 @@ use rustix::io::Errno;
 use crate::problem;
 use crate::root::{Before, Root};
 
-/// Those of which files may lie here: a host can have changed its tool.
+/// All tools that may have left files here: a host can change its tool.
 const TOOLS: [InitramfsTool; 3] =
     [InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio];
 
 /// A change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is written, or replaced.
+    /// Write or replace the file.
     Write {
-        /// Where, below the root.
+        /// Its path below the root.
         path: String,
         /// Its permission bits.
         mode: u32,
-        /// What is in it then.
+        /// Its new contents.
         text: String,
     },
-    /// It is removed.
+    /// Remove the file.
     Remove {
-        /// Where, below the root.
+        /// Its path below the root.
         path: String,
     },
 }
 
-/// Why the files cannot be changed.
+/// An error while the files are changed.
 #[derive(Debug, thiserror::Error)]
 pub enum BootListError {
-    /// A file is there that is not Handover's.
-    #[error("{path} is there and is not Handover's: it does not say that Handover wrote it")]
+    /// A file exists that is not Handover's.
+    #[error("{path} was not written by Handover: it lacks Handover's header line")]
     Foreign {
         /// Its path.
         path: String,
@@ -50,27 +50,27 @@ pub enum BootListError {
     Host(#[from] HostError),
 }
 
-/// The list as it is; empty where there is none.
+/// The text of the list; empty if there is none.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn list(root: &Root) -> Result<String, HostError> {
     Ok(read(root, LIST)?.unwrap_or_default())
 }
 
-/// Keeps others that reserve from changing the list until it is dropped.
+/// Locks the list against other processes that change it, until dropped.
 ///
 /// # Errors
-/// Where the root has no `etc`.
+/// If the root has no `etc`.
 pub fn lock(root: &Root) -> Result<OwnedFd, HostError> {
     let path = "etc";
     root.locked(path).map_err(|errno| problem::file(root, "lock", path, errno))
 }
 
-/// What has to change for this list to hold, in the order in which it is to be done. Nothing where all is so.
+/// The changes that make this list effective, in the order in which they must be applied; empty if there are none.
 ///
 /// # Errors
-/// A file of somebody else's in the place of one of ours; where one cannot be read.
+/// If another tool's file has the path of one of ours, or a file cannot be read.
 pub fn changes(
     root: &Root,
     tool: InitramfsTool,
@@ -93,7 +93,7 @@ pub fn changes(
     }
     let mut done: Vec<&str> = Vec::new();
     for file in TOOLS.iter().flat_map(|tool| files(*tool).iter().rev()) {
-        // The script is every tool's.
+        // All tools share the script.
         if !done.contains(&file.path)
             && read(root, file.path)?.is_some_and(|text| File::is_ours(&text))
         {
@@ -104,7 +104,7 @@ pub fn changes(
     all.extend(done.into_iter().map(|path| Change::Remove { path: below(path) }));
     match list {
         None => {}
-        // A person's own lines stay.
+        // An administrator's own lines stay.
         Some(list) if !wanted.trim().is_empty() => {
             let change = Change::Write { path: below(LIST), mode: 0o644, text: wanted.into() };
             all.extend((list != wanted).then_some(change));
@@ -114,11 +114,11 @@ pub fn changes(
     Ok(all)
 }
 
-/// Makes one change; made twice, it is made once.
+/// Applies one change. It is idempotent.
 ///
 /// # Errors
-/// The kernel's.
-pub fn make(root: &Root, change: &Change) -> Result<(), HostError> {
+/// If the file cannot be changed.
+pub fn apply(root: &Root, change: &Change) -> Result<(), HostError> {
     match change {
         Change::Write { path, mode, text } => root
             .keep(path, text, *mode, Before::Anything)
@@ -135,7 +135,7 @@ pub fn make(root: &Root, change: &Change) -> Result<(), HostError> {
 }
 
 impl Change {
-    /// The file that is changed.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &str {
         match self {
@@ -144,7 +144,7 @@ impl Change {
     }
 }
 
-/// What is in the place of one of our files.
+/// The contents of one of our files; an error if another tool wrote it.
 fn ours(root: &Root, file: &File) -> Result<Option<String>, BootListError> {
     let found = read(root, file.path)?;
     if found.as_deref().is_some_and(|text| !File::is_ours(text)) {
@@ -153,7 +153,7 @@ fn ours(root: &Root, file: &File) -> Result<Option<String>, BootListError> {
     Ok(found)
 }
 
-/// A file's text as it is, with its last line end; `None` where there is none.
+/// A file's whole text, with its last newline; `None` if the file does not exist.
 fn read(root: &Root, path: &str) -> Result<Option<String>, HostError> {
     let path = below(path);
     let failed = |errno| problem::file(root, "read", &path, errno);
@@ -164,7 +164,7 @@ fn read(root: &Root, path: &str) -> Result<Option<String>, HostError> {
     }
 }
 
-/// Every path hangs off the root.
+/// The path relative to the root.
 fn below(path: &str) -> String {
     path.trim_start_matches('/').to_owned()
 }

@@ -1,8 +1,8 @@
-//! Where a function sits in the tree of buses, read from where its link in `/sys/bus/pci/devices` points.
+//! The position of a function in the bus hierarchy, read from the target of its link in `/sys/bus/pci/devices`.
 
 use model::Address;
 
-/// The place of a function: `../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0` is behind the bridge `02.0`.
+/// The position of a function: `../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0` is behind the bridge `02.0`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BusPath {
     /// The bridges above it, from the root bus down; empty on a root bus.
@@ -12,24 +12,24 @@ pub struct BusPath {
 }
 
 impl BusPath {
-    /// Reads the target of the link of a function.
+    /// Parses the target of a function's link.
     pub fn of_link(target: &str) -> Self {
-        let mut place = Self::default();
+        let mut path = Self::default();
         let mut above = None;
         for part in target.split('/') {
             // `pci10000:e0` is a root bus. VMD has one below an endpoint: its functions are behind no bridge there.
             if part.starts_with("pci") {
                 above = None;
-                place.bridges.clear();
+                path.bridges.clear();
             }
             let Ok(address) = part.parse::<Address>() else { continue };
-            place.bridges.extend(above.replace(address));
-            if !place.slot_path.is_empty() {
-                place.slot_path.push('/');
+            path.bridges.extend(above.replace(address));
+            if !path.slot_path.is_empty() {
+                path.slot_path.push('/');
             }
-            place.slot_path += &format!("{:02x}.{:x}", address.device(), address.function());
+            path.slot_path += &format!("{:02x}.{:x}", address.device(), address.function());
         }
-        place
+        path
     }
 }
 
@@ -40,8 +40,8 @@ mod tests {
     #[test]
     fn a_bridge_is_the_next_function_above_on_the_same_root_bus() {
         let at = |target: &str| {
-            let place = BusPath::of_link(target);
-            (place.bridges.last().map(|bridge| bridge.to_string()), place.slot_path)
+            let path = BusPath::of_link(target);
+            (path.bridges.last().map(|bridge| bridge.to_string()), path.slot_path)
         };
         assert_eq!(at("../../../devices/pci0000:00/0000:00:1f.2"), (None, "1f.2".into()));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What the host has to give to machines.
+//! The host's CPUs and memory.
 
 use model::{Capacity, HostError};
 use rustix::io::Errno;
@@ -12,8 +12,8 @@ const MEMINFO: &str = "proc/meminfo";
 /// Reads the online CPUs and the memory.
 pub fn read(root: &Root) -> Result<Capacity, HostError> {
     let text = |path| root.text(path).map_err(|errno| problem::file(root, "read", path, errno));
-    let odd = |path, what| problem::because(root, "understand", path, Errno::INVAL, what);
-    let cpus = count(&text(ONLINE)?).ok_or_else(|| odd(ONLINE, "it is no list of CPUs"))?;
+    let malformed = |path, reason| problem::because(root, "parse", path, Errno::INVAL, reason);
+    let cpus = count(&text(ONLINE)?).ok_or_else(|| malformed(ONLINE, "not a list of CPUs"))?;
     let meminfo = text(MEMINFO)?;
     let field = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
@@ -21,12 +21,12 @@ pub fn read(root: &Root) -> Result<Capacity, HostError> {
             line.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
-    let memory = field("MemTotal").ok_or_else(|| odd(MEMINFO, "it has no MemTotal"))?;
-    // MemAvailable is there since Linux 3.14.
+    let memory = field("MemTotal").ok_or_else(|| malformed(MEMINFO, "no MemTotal line"))?;
+    // MemAvailable exists since Linux 3.14.
     Ok(Capacity { cpus, memory, memory_available: field("MemAvailable").unwrap_or(0) })
 }
 
-/// How many numbers a list such as `0-3,8,10-11` has.
+/// The number of entries in a list such as `0-3,8,10-11`.
 fn count(list: &str) -> Option<u32> {
     list.split(',').try_fold(0u32, |sum, range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -1,7 +1,7 @@
 //! Lock files, one for each device and one for the host, below the run directory.
 //!
-//! `flock` belongs to the open file description (flock(2)), which goes along to the worker: the lock is held for as
-//! long as anybody has it open, even when the daemon that took it is dead.
+//! `flock` belongs to the open file description (flock(2)), which is passed to the worker: the lock is held until all
+//! processes have closed it, even if the daemon that took it is dead.
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, OpenOptions};
@@ -20,19 +20,20 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub struct Locks {
     dir: PathBuf,
-    /// What this process works on. Its own steps wait for one another; only a stuck or foreign worker is an error.
+    /// The locks under which this process works. Its own steps wait for each other; only a stuck or foreign worker is
+    /// an error.
     busy: Mutex<BTreeSet<Lock>>,
     freed: Condvar,
 }
 
-/// This process's turn with a lock, until dropped.
+/// Exclusive use of a lock among the threads of this process, until dropped.
 #[derive(Debug)]
 pub struct Turn<'a> {
     locks: &'a Locks,
     lock: Lock,
 }
 
-/// The name of a lock: that of its file, without the ending.
+/// The name of a lock: that of its file, without the suffix.
 #[must_use]
 pub fn lock_name(lock: &Lock) -> String {
     match lock {
@@ -42,19 +43,19 @@ pub fn lock_name(lock: &Lock) -> String {
 }
 
 impl Locks {
-    /// Locks in a directory, which is made when the first lock is taken.
+    /// Locks in a directory, which is created when the first lock is taken.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self { dir, busy: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Where the files are.
+    /// The directory of the files.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Waits until no other thread of this process works under this lock; `None` after `patience`.
+    /// Waits until no other thread of this process uses this lock; `None` after `patience`.
     pub fn turn(&self, lock: &Lock, patience: Duration) -> Option<Turn<'_>> {
         let until = Instant::now() + patience;
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,10 +67,10 @@ impl Locks {
         Some(Turn { locks: self, lock: lock.clone() })
     }
 
-    /// Takes a lock; `None` where another process has it.
+    /// Takes a lock; `None` if another process has it.
     ///
     /// # Errors
-    /// Where its file cannot be made or opened.
+    /// If its file cannot be created or opened.
     pub fn take(&self, lock: &Lock) -> io::Result<Option<OwnedFd>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let file = OpenOptions::new()
@@ -87,7 +88,7 @@ impl Locks {
         }
     }
 
-    /// Takes a lock, waiting for whoever has it.
+    /// Takes a lock, waiting until it is free; `None` after `patience`.
     ///
     /// # Errors
     /// As [`take`](Self::take).
@@ -102,27 +103,32 @@ impl Locks {
         }
     }
 
-    /// Takes a lock that a step needs besides the one that came with its job, waiting for whoever has it.
+    /// Takes a lock that a step needs besides the one that came with its job, waiting until it is free.
     ///
     /// # Errors
-    /// Where it cannot be had in time, or its file cannot be made or opened.
-    pub fn hold(&self, lock: &Lock, patience: Duration, step: &str) -> Result<OwnedFd, HostError> {
+    /// [`HostError::Locked`] after `patience`; [`HostError::Worker`] if its file cannot be created or opened.
+    pub fn acquire(
+        &self,
+        lock: &Lock,
+        patience: Duration,
+        step: &str,
+    ) -> Result<OwnedFd, HostError> {
         match self.wait_for(lock, patience) {
-            Ok(Some(held)) => Ok(held),
+            Ok(Some(file)) => Ok(file),
             Ok(None) => Err(HostError::Locked { step: step.into(), lock: lock_name(lock) }),
             Err(error) => Err(HostError::Worker {
                 step: step.into(),
-                reason: format!("the lock {} cannot be had: {error}", lock_name(lock)),
+                reason: format!("cannot take the lock {}: {error}", lock_name(lock)),
             }),
         }
     }
 
-    /// Whether anybody has a lock: a thread of this process, or a worker of any daemon, dead or alive.
+    /// Whether a lock is in use: by a thread of this process, or by a worker of any daemon, dead or alive.
     ///
     /// # Errors
-    /// Where its file cannot be opened.
-    pub fn is_held(&self, lock: &Lock) -> io::Result<bool> {
-        // Held over the look, so that no step of ours finds the lock taken by this question.
+    /// If its file cannot be opened.
+    pub fn is_locked(&self, lock: &Lock) -> io::Result<bool> {
+        // Kept locked during the check, so that no step of this process finds the lock taken by the check itself.
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if busy.contains(lock) {
             return Ok(true);

@@ -1,4 +1,4 @@
-//! How a function does: whether it answers, and whether its link is as good as it was.
+//! The health of a function: whether it answers, and whether its link is as fast as it was.
 
 use model::{Address, Checked, HostError, LinkBaseline};
 use rustix::io::Errno;
@@ -8,9 +8,9 @@ use crate::function_files::DEVICES;
 use crate::root::Root;
 use crate::{function_files, problem};
 
-/// Looks at it. Reading configuration space wakes a function that sleeps, and waits for one that is being reset: for
-/// workers. The ids in sysfs are no help, for the kernel remembers them (`pci_setup_device` in drivers/pci/probe.c).
-pub fn look(
+/// Checks a function. For workers only: reading configuration space wakes a sleeping function, and waits while one is
+/// being reset. The ids in sysfs cannot be used: the kernel caches them (`pci_setup_device` in drivers/pci/probe.c).
+pub fn check(
     root: &Root,
     address: Address,
     link: Option<LinkBaseline>,
@@ -28,7 +28,7 @@ pub fn look(
     let Some(was) = link else { return Ok(Checked::Well) };
     Ok(match link_baseline(&dir, config) {
         Some(now) if now.speed < was.speed || now.width < was.width => Checked::Slower { now },
-        // A link that is down has no speed: nothing that hangs on it would answer, so it cannot be told here.
+        // A link that is down has no speed, and no function behind it answers: that case was handled above.
         _ => Checked::Well,
     })
 }

@@ -1,8 +1,8 @@
 //! Linux: reads sysfs, procfs and devfs under one root; performs steps in worker processes.
 //!
-//! [`LinuxHost`] is the real [`model::Host`]. What it reads for a listing ([`inventory`]) neither wakes nor locks a
-//! device. Everything that can block in the kernel is done by a [`worker`] process, under a lock and a deadline;
-//! [`worker_pool`] is this process's end of it.
+//! [`LinuxHost`] is the real [`model::Host`]. Reading a listing ([`inventory`]) neither wakes nor locks a device. A
+//! [`worker`] process does everything that can block in the kernel, under a lock and a deadline; [`worker_pool`] is
+//! this process's side of it.
 
 mod archive;
 mod as_found;

@@ -1,5 +1,5 @@
-//! mdevctl's definitions: mediated devices that are written down, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object
-//! with `mdev_type`, `start` and `attrs` (mdevctl(8)).
+//! mdevctl's definitions of mediated devices, in `/etc/mdevctl.d/PARENT/UUID`, each a JSON object with `mdev_type`,
+//! `start` and `attrs` (mdevctl(8)).
 
 use model::{Address, MdevDefinition};
 use serde::Deserialize;
@@ -10,8 +10,8 @@ use crate::root::Root;
 
 const DEFINITIONS: &str = "etc/mdevctl.d";
 
-/// The file's form. mdevctl keeps attributes as a list of objects with one entry each, for their order counts and one can
-/// come twice.
+/// The file's format. mdevctl keeps attributes as a list of objects with one entry each: their order matters, and one
+/// can occur twice.
 #[derive(Deserialize)]
 struct File {
     mdev_type: String,
@@ -19,8 +19,8 @@ struct File {
     attrs: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// All that are written down for parents that are PCI functions. A file that cannot be read is passed over with a line in
-/// the log: mdevctl writes without a lock, and half a file is none.
+/// All definitions for parents that are PCI functions. A file that cannot be parsed is skipped with a warning: mdevctl
+/// writes without a lock, so a file may be incomplete.
 pub fn definitions(root: &Root) -> Vec<MdevDefinition> {
     let Ok(folder) = root.dir(DEFINITIONS) else { return Vec::new() };
     let mut all = Vec::new();
@@ -33,33 +33,33 @@ pub fn definitions(root: &Root) -> Vec<MdevDefinition> {
                 Some((type_id, attributes)) => {
                     all.push(MdevDefinition { parent: address, uuid, type_id, attributes });
                 }
-                None => tracing::warn!("{path} is no definition of a mediated device"),
+                None => tracing::warn!("skipped {path}: not a definition of a mediated device"),
             }
         }
     }
     all
 }
 
-/// Where the definitions of a parent's mediated devices are.
+/// The directory with the definitions of a parent's mediated devices.
 pub fn folder(parent: Address) -> String {
     format!("{DEFINITIONS}/{parent}")
 }
 
-/// Where the definition of a mediated device is.
+/// The file with the definition of a mediated device.
 pub fn path(parent: Address, uuid: Uuid) -> String {
     format!("{}/{uuid}", folder(parent))
 }
 
-/// A definition as mdevctl writes it. Nothing starts it at boot: a claim is only reserved then.
+/// A definition in mdevctl's format. It is not started at boot, when the claim is only reserved.
 pub fn write(type_id: &str, attributes: &[(String, String)]) -> String {
     let attrs: Vec<_> = attributes.iter().map(|(name, value)| json!({ name: value })).collect();
-    // Its keys stand in this order in mdevctl's own files.
+    // In the order of mdevctl's own files.
     let own = [("mdev_type", json!(type_id)), ("start", json!("manual")), ("attrs", json!(attrs))];
     let lines = own.map(|(key, value)| format!("  \"{key}\": {value:#}").replace('\n', "\n  "));
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 
-/// Whether two files say the same, however they are laid out.
+/// Whether two files have the same contents, apart from formatting.
 pub fn same(one: &str, other: &str) -> bool {
     let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     value(one).is_some_and(|one| Some(one) == value(other))
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_of_other_parents_and_half_files_are_passed_over() {
+    fn definitions_of_other_parents_and_incomplete_files_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(DEFINITIONS).join(path);

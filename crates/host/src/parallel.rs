@@ -1,15 +1,15 @@
-//! Work on many things spread over the processors.
+//! Parallel work on many items.
 
 use std::num::NonZero;
 use std::thread;
 
-/// Fewer things than this are done before another thread has started.
+/// Fewer items than this are done before another thread has started.
 const WORTH_A_THREAD: usize = 64;
 
-/// More threads than this wait for one another in the kernel: they read the same few directories.
+/// More threads than this wait for each other in the kernel: they read the same few directories.
 const MOST_THREADS: usize = 8;
 
-/// Does `work` with each of `items`; the answers are in the order of the items.
+/// Calls `work` for each of `items`; the results are in the order of the items.
 pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = processors.min(MOST_THREADS).min(items.len() / WORTH_A_THREAD).max(1);

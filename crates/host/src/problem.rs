@@ -1,23 +1,23 @@
-//! The kernel's refusals as [`HostError`]s.
+//! Kernel errors as [`HostError`]s.
 
 use model::HostError;
 use rustix::io::Errno;
 
 use crate::root::Root;
 
-/// The kernel's words for an error number, without Rust's `(os error N)`.
+/// The C library's text for an error number, without Rust's `(os error N)`.
 pub fn words(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// A file of the kernel's that refused, in its own words.
+/// A failed access to a file, with the text of the error number as the reason.
 pub fn file(root: &Root, action: impl Into<String>, path: &str, errno: Errno) -> HostError {
     because(root, action, path, errno, words(errno))
 }
 
-/// A file that cannot be as it shall be, for a reason that is no error of the kernel's.
-pub fn said(root: &Root, action: &str, path: &str, reason: &str) -> HostError {
+/// A file that cannot be changed, for a reason other than a kernel error.
+pub fn without_errno(root: &Root, action: &str, path: &str, reason: &str) -> HostError {
     HostError::File {
         action: action.into(),
         path: root.shown(path.trim_start_matches('/')),
@@ -26,7 +26,7 @@ pub fn said(root: &Root, action: &str, path: &str, reason: &str) -> HostError {
     }
 }
 
-/// A file of the kernel's that refused, with a reason that helps more than the kernel's words.
+/// A failed access to a file, with a more helpful reason than the text of the error number.
 pub fn because(
     root: &Root,
     action: impl Into<String>,

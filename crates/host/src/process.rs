@@ -1,4 +1,4 @@
-//! One process, as `/proc/PID` tells it: its program, and when it started, by which it is known again.
+//! One process, from `/proc/PID`: its program and its start time. Pid and start time together identify a process.
 
 use model::ProcessStat;
 

@@ -1,4 +1,4 @@
-//! Running the vendor's own programs.
+//! Running vendors' programs.
 
 use std::process::{Command, Stdio};
 
@@ -7,29 +7,29 @@ use model::HostError;
 use crate::problem;
 use crate::root::Root;
 
-/// Where programs are; as the worker's own `PATH`.
+/// Where programs are searched; like the worker's own `PATH`.
 const PATH: [&str; 6] = ["usr/sbin", "usr/bin", "sbin", "bin", "usr/local/sbin", "usr/local/bin"];
 
-/// So much of what a program says goes into an error.
+/// The longest part of a program's output that goes into an error, in characters.
 const WORDS: usize = 300;
 
-/// What became of a program.
+/// The result of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// Whether it says that all went well.
+    /// Whether its exit status is 0.
     pub well: bool,
-    /// What it wrote to its output.
+    /// Its standard output.
     pub output: String,
-    /// The first line of its complaints, else of its output.
+    /// The first line of its standard error, else of its output.
     pub words: String,
 }
 
-/// Where a program is, below the root.
+/// The path of a program below the root.
 pub fn find(root: &Root, name: &str) -> Option<String> {
     PATH.iter().map(|dir| format!("{dir}/{name}")).find(|path| root.exists(path))
 }
 
-/// Runs a program to its end: whoever ended it in between would not know what it has changed. It has no input.
+/// Runs a program to its end, without input. It has no timeout: after a kill it is unknown what it changed.
 pub fn run(root: &Root, path: &str, args: &[&str]) -> Result<Ran, HostError> {
     let output = Command::new(root.path().join(path))
         .args(args)
@@ -46,12 +46,12 @@ pub fn run(root: &Root, path: &str, args: &[&str]) -> Result<Ran, HostError> {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     let (output_text, complaints) = (said(&output.stdout), said(&output.stderr));
     let first = [&complaints, &output_text].into_iter().find_map(|text| text.lines().next());
-    let words = first.unwrap_or("it gave no reason").trim().chars().take(WORDS).collect();
+    let words = first.unwrap_or("no error message").trim().chars().take(WORDS).collect();
     Ok(Ran { well: output.status.success(), output: output_text, words })
 }
 
-/// A program that is needed and not there.
+/// The error for a missing program.
 pub fn missing(root: &Root, name: &str, package: &str) -> HostError {
-    let reason = format!("it is not installed; install {package}");
+    let reason = format!("not installed; install {package}");
     problem::because(root, "run", name, rustix::io::Errno::NOENT, reason)
 }

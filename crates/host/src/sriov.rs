@@ -1,5 +1,5 @@
-//! Reads what the kernel tells of a physical function's virtual functions (VFs): how many it can have, how many are
-//! configured, which are there, and whether new ones get drivers (drivers/pci/iov.c).
+//! Reads the kernel's attributes for a physical function's virtual functions (VFs): how many it supports, how many are
+//! configured, which exist, and whether drivers bind to new ones (drivers/pci/iov.c).
 
 use model::Address;
 use rustix::io::Errno;
@@ -7,31 +7,31 @@ use rustix::io::Errno;
 use crate::function_files::DEVICES;
 use crate::root::{Dir, Root};
 
-/// How many VFs there can be.
+/// How many VFs the function supports.
 const TOTAL: &str = "sriov_totalvfs";
 /// How many VFs are configured.
 pub const VF_COUNT: &str = "sriov_numvfs";
-/// Whether new VFs are given to drivers.
+/// Whether the kernel binds drivers to new VFs.
 pub const AUTOPROBE: &str = "sriov_drivers_autoprobe";
-/// How the links to VFs begin; their numbers follow.
+/// The prefix of the links to VFs; a number follows.
 const LINK: &str = "virtfn";
 
-/// The attributes of SR-IOV in the directory of a function.
+/// The SR-IOV attributes in the directory of a function.
 #[derive(Clone, Copy, Debug)]
 pub struct Sriov<'a>(&'a Dir);
 
-/// An attribute that gave no value.
+/// An attribute without a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// The kernel refused.
+    /// The read failed.
     Refused {
         /// The attribute.
         name: &'static str,
-        /// Why; `ENOENT` where the function has no such attribute.
+        /// The error; `ENOENT` if the function does not have the attribute.
         errno: Errno,
     },
-    /// Its text makes no sense.
-    Senseless {
+    /// Its text cannot be parsed.
+    Malformed {
         /// The attribute.
         name: &'static str,
         /// Its text.
@@ -40,12 +40,12 @@ pub enum Unread {
 }
 
 impl<'a> Sriov<'a> {
-    /// Those of the function with this directory.
+    /// The attributes of the function with this directory.
     pub const fn of(function: &'a Dir) -> Self {
         Self(function)
     }
 
-    /// How many VFs it can have. The kernel has this in memory.
+    /// How many VFs it supports. The kernel has this in memory.
     pub fn total(self) -> Result<u16, Unread> {
         self.value(TOTAL, |text| text.parse().ok())
     }
@@ -55,7 +55,7 @@ impl<'a> Sriov<'a> {
         self.value(VF_COUNT, |text| text.parse().ok())
     }
 
-    /// Whether new VFs are given to drivers. Reading it takes no lock (`sriov_drivers_autoprobe_show`).
+    /// Whether the kernel binds drivers to new VFs. Reading it takes no lock (`sriov_drivers_autoprobe_show`).
     pub fn autoprobe(self) -> Result<bool, Unread> {
         self.value(AUTOPROBE, |text| match text {
             "0" => Some(false),
@@ -64,7 +64,7 @@ impl<'a> Sriov<'a> {
         })
     }
 
-    /// The VFs that are there: each has its link, and a directory that the link leads to.
+    /// The VFs that exist: each has its link, and the directory that the link points to.
     pub fn present(self, root: &Root) -> Vec<Address> {
         let names = self.0.names(".").unwrap_or_default();
         let numbered = |name: &&String| {
@@ -72,8 +72,8 @@ impl<'a> Sriov<'a> {
             !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
         };
         let links = names.iter().filter(numbered).filter_map(|name| self.0.link_name(name).ok());
-        let there = |address: &Address| root.exists(&format!("{DEVICES}/{address}"));
-        links.filter_map(|name| name.parse().ok()).filter(there).collect()
+        let exists = |address: &Address| root.exists(&format!("{DEVICES}/{address}"));
+        links.filter_map(|name| name.parse().ok()).filter(exists).collect()
     }
 
     fn value<T>(
@@ -82,11 +82,11 @@ impl<'a> Sriov<'a> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Unread> {
         let text = self.0.attribute(name).map_err(|errno| Unread::Refused { name, errno })?;
-        parse(&text).ok_or(Unread::Senseless { name, text })
+        parse(&text).ok_or(Unread::Malformed { name, text })
     }
 }
 
-/// How many VFs a physical function can have; 0 where it does not tell.
+/// How many VFs a physical function supports; 0 if that cannot be read.
 pub fn total_of(root: &Root, physical: Address) -> u16 {
     let Ok(dir) = root.dir(&format!("{DEVICES}/{physical}")) else { return 0 };
     Sriov::of(&dir).total().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! systemd's manager on the system bus (org.freedesktop.systemd1(5)).
+//! systemd's manager on the D-Bus system bus (org.freedesktop.systemd1(5)).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Str};
 use crate::problem;
 use crate::root::Root;
 
-/// systemd makes this directory first of all (sd_booted(3)).
+/// systemd creates this directory early at boot (sd_booted(3)).
 const BOOTED: &str = "run/systemd/system";
 const BUS: &str = "run/dbus/system_bus_socket";
 
@@ -22,17 +22,17 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const JOB: &str = "org.freedesktop.systemd1.Job";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// How long systemd may take to answer, which it does at once: what takes long is a job.
+/// How long systemd may take to answer a call. It answers at once; only jobs take long.
 const ANSWER: Duration = Duration::from_secs(8);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
-/// A connection to it.
+/// A connection to systemd.
 pub struct Systemd<'a> {
     root: &'a Root,
     bus: Connection,
 }
 
-/// What is to be done with a unit.
+/// A change of a unit's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Start it.
@@ -42,17 +42,17 @@ pub enum Change {
 }
 
 impl<'a> Systemd<'a> {
-    /// Connects; an error that says what to do where the host has no systemd or no bus.
+    /// Connects. On a host without systemd or D-Bus the error has a remedy.
     pub fn connect(root: &'a Root) -> Result<Self, HostError> {
         let refused =
             |errno, reason: String| problem::because(root, "connect to", BUS, errno, reason);
         if !root.exists(BOOTED) {
             let reason =
-                "this host was not booted with systemd: start and stop its services by hand";
+                "this host was not booted with systemd; start and stop its services by hand";
             return Err(refused(Errno::OPNOTSUPP, reason.into()));
         }
         if !root.exists(BUS) {
-            let reason = "there is no D-Bus; install the package dbus, or dbus-broker";
+            let reason = "no D-Bus system bus; install the package dbus or dbus-broker";
             return Err(refused(Errno::NOENT, reason.into()));
         }
         let address = format!("unix:path={}", escaped(&root.shown(BUS)));
@@ -64,9 +64,9 @@ impl<'a> Systemd<'a> {
         }
     }
 
-    /// The state of a unit (`active`, `inactive`, ...); `None` where there is no such unit.
+    /// The state of a unit (`active`, `inactive`, ...); `None` if there is no such unit.
     pub fn state(&self, unit: &str) -> Result<Option<String>, HostError> {
-        let failed = |error| self.failed("ask for the state of", unit, error);
+        let failed = |error| self.failed("query the state of", unit, error);
         let path: OwnedObjectPath = self.manager("LoadUnit", &unit).map_err(failed)?;
         if self.property(&path, UNIT, "LoadState").map_err(failed)? == "not-found" {
             return Ok(None);
@@ -74,7 +74,7 @@ impl<'a> Systemd<'a> {
         self.property(&path, UNIT, "ActiveState").map_err(failed).map(Some)
     }
 
-    /// Starts or stops a unit and waits for the end of that job; `false` where it takes longer.
+    /// Starts or stops a unit and waits for the end of that job; `false` after `patience`.
     pub fn change(
         &self,
         unit: &str,
@@ -85,17 +85,17 @@ impl<'a> Systemd<'a> {
             Change::Start => ("StartUnit", "start"),
             Change::Stop => ("StopUnit", "stop"),
         };
-        // `replace`: as systemctl does.
+        // `replace`: like systemctl.
         let job: OwnedObjectPath = self
             .manager(method, &(unit, "replace"))
             .map_err(|error| self.failed(words, unit, error))?;
         let until = Instant::now() + patience;
-        // A job that is done is no object any more.
+        // The object of a job disappears when the job is done.
         while self.property(&job, JOB, "State").is_ok() {
             if Instant::now() >= until {
                 return Ok(false);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL);
         }
         Ok(true)
     }
@@ -127,12 +127,12 @@ impl<'a> Systemd<'a> {
             zbus::Error::MethodError(_, Some(words), _) => words,
             other => other.to_string(),
         };
-        let action = format!("{action} {unit} by");
+        let action = format!("{action} {unit} through");
         problem::because(self.root, action, BUS, Errno::IO, reason)
     }
 }
 
-/// A path in an address of a bus (D-Bus Specification, Server Addresses).
+/// Escapes a path for a D-Bus address (D-Bus Specification, Server Addresses).
 fn escaped(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.\\*".contains(&byte);
     let one = |byte: u8| {

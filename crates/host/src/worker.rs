@@ -1,4 +1,4 @@
-//! What a worker process does: one job after another, until its daemon is gone.
+//! The worker process: it does one job after another, until its daemon is gone.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -12,24 +12,24 @@ use crate::root::Root;
 use crate::worker_pool::protocol::{self, Answer, Job, LIMIT, Outcome, Request};
 use crate::{as_found, detail, health, holders, problem, step, sys};
 
-/// So many bytes of an answer may be holders.
+/// The most bytes of holders in an answer.
 const ROOM: usize = LIMIT - (4 << 10);
 
-/// The body of `handover worker`: call it before anything else is set up, and end with what it returns.
+/// The body of `handover worker`: call it before anything else is set up, and exit with the result.
 ///
-/// The worker outlives its daemon until its job is done: it has a session of its own and ignores the signals that end
-/// a service.
+/// The worker outlives its daemon until its job is done: it has its own session and ignores the signals that end a
+/// service.
 #[must_use]
 pub fn main() -> ExitCode {
     sys::close_inherited();
     let prepared = sys::ignore_ending_signals();
-    // It is no group leader, having just been started; where it is one (a person typed the command), nothing is lost.
+    // It fails only for a group leader, when a person typed the command; then it does not matter.
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"handover-worker");
     match prepared.map_err(|error| error.to_string()).and_then(|()| serve()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("`worker` is started by Handover itself, not by hand: {reason}");
+            eprintln!("only Handover itself can start `worker`: {reason}");
             ExitCode::from(2)
         }
     }
@@ -47,7 +47,7 @@ fn serve() -> Result<(), String> {
             Ok(request) => work(&request),
             Err(reason) => Err(model::HostError::Worker { step: "a job".into(), reason }),
         };
-        // The lock is free before the answer is known: whoever gets the answer may take it at once.
+        // Released before the answer is sent: the receiver may take the lock at once.
         drop(message.lock);
         match protocol::send(socket, &outcome, None) {
             Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
@@ -77,17 +77,17 @@ fn work(request: &Request) -> Outcome {
         Job::FindHolders(addresses) => {
             holders::find(&root, addresses).map(|found| Answer::Holders(fitting(found, ROOM)))
         }
-        Job::ReadDetail(questions) => {
-            let read = |question: &_| detail::read(&root, *question);
-            Ok(Answer::Detail(questions.iter().map(read).collect()))
+        Job::ReadDetail(requests) => {
+            let read = |request: &_| detail::read(&root, *request);
+            Ok(Answer::Detail(requests.iter().map(read).collect()))
         }
-        Job::Check { address, link } => health::look(&root, *address, *link).map(Answer::Checked),
+        Job::Check { address, link } => health::check(&root, *address, *link).map(Answer::Checked),
         Job::ReadVf { parent, index } => step::vf_settings(&root, *parent, *index).map(Answer::Vf),
     }
 }
 
-/// As many holders as have room, one of each function and mediated device before the others: one that nobody is named for would pass
-/// for free.
+/// Truncates the holders to `room` bytes, but keeps one holder per function and mediated device first: a device without
+/// any would look free.
 fn fitting(holders: Vec<Holder>, room: usize) -> Vec<Holder> {
     let mut named = BTreeSet::new();
     let (first, others): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! What only detail tells, of a made-up host.
+//! The detail of functions, on a fake host.
 #![allow(clippy::unwrap_used)]
 
 mod fake;
@@ -37,7 +37,7 @@ fn machine() -> Fake {
     fake
 }
 
-/// Where a function's attributes are.
+/// The path of a function's attribute.
 fn at(address: &str, name: &str) -> String {
     format!("sys/bus/pci/devices/{address}/{name}")
 }
@@ -91,10 +91,7 @@ fn without_roots_rights_the_kernels_attributes_tell_the_link() {
     let (function, detail) = read(&fake, GPU);
     let link = Link { speed: 25, width: 8, max_speed: 160, max_width: 16 };
     assert_eq!((detail.link, detail.flr), (Some(link), None));
-    assert_eq!(
-        function.notes,
-        ["configuration space: only its first 64 bytes may be read without root"]
-    );
+    assert_eq!(function.notes, ["only 64 bytes of configuration space can be read without root"]);
 }
 
 #[test]
@@ -104,8 +101,8 @@ fn a_function_that_sleeps_is_not_woken() {
     fake.file(&at(GPU, "power/runtime_status"), "suspended\n");
     let (function, detail) = read(&fake, GPU);
     assert_eq!((detail.port_type, detail.vf_count), (None, Some(1)));
-    assert_eq!(function.notes, ["it sleeps (suspended): what would wake it was not read"]);
-    // Nothing but the one function's configuration space is left out.
+    assert_eq!(function.notes, ["power state suspended: configuration space was not read"]);
+    // Only this function's configuration space is left out.
     assert_eq!(detail.candidate_drivers, ["nouveau", "nova_core", "nvidia"]);
 }
 
@@ -115,13 +112,10 @@ fn a_function_that_fell_off_the_bus_is_told() {
     fake.file(&at(GPU, "config"), [0xff; 4096]);
     let (function, detail) = read(&fake, GPU);
     assert_eq!(detail.capabilities, [""; 0]);
-    assert_eq!(
-        function.notes,
-        ["its configuration space answers all ones: it does not respond any more"]
-    );
+    assert_eq!(function.notes, ["its configuration space reads as all ones: it does not respond"]);
 }
 
-/// A virtual function answers all ones where others have their ids.
+/// The ids of a virtual function read all ones in configuration space.
 #[test]
 fn a_virtual_function_is_there() {
     let fake = machine();
@@ -181,7 +175,7 @@ fn instances_of_a_gpu_in_mig_mode_are_read() {
     ] {
         fake.file(&format!("{mig}/{instance}/access"), text);
     }
-    // The GPU with the number 0 is another.
+    // Another GPU has the number 0.
     fake.file("proc/driver/nvidia/capabilities/gpu0/mig/gi1/access", "DeviceFileMinor: 12\n");
     let mig = read(&fake, GPU).1.mig;
     let shown = |one: &MigInstance| (one.gpu_instance, one.compute_instance, one.capability);

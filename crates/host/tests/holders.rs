@@ -1,4 +1,4 @@
-//! Who uses a device, on a made-up host and on the one that the test runs on.
+//! The users of devices, on a fake host and on this one.
 #![allow(clippy::unwrap_used)]
 
 mod fake;
@@ -126,7 +126,7 @@ fn a_disk_is_held_by_mounts_swap_and_what_is_built_on_it() {
     for part in 1..=4 {
         drive.disk(&format!("nvme/nvme0/nvme0n1/nvme0n1p{part}"), &format!("259:{part}"));
     }
-    // A second namespace with several paths: its head is elsewhere.
+    // A second namespace, with several paths: its head is elsewhere in sysfs.
     drive.hidden("nvme/nvme0/nvme0c0n2");
     fake.virtual_device("virtual/nvme-subsystem/nvme-subsys0/nvme0n2", "block", "259:9");
     let p4 = format!("sys/bus/pci/devices/{nvme}/nvme/nvme0/nvme0n1/nvme0n1p4");
@@ -185,7 +185,7 @@ fn the_running_host_can_be_asked() {
     let host = LinuxHost::reader(std::path::Path::new("/")).unwrap();
     let Ok(inventory) = host.inventory() else { return };
     let all: Vec<Address> = inventory.functions.keys().copied().collect();
-    // Whatever this machine is: it must end, and name only functions that were asked for.
+    // On any machine it must end, and report only requested functions.
     for holder in host.holders(&all).unwrap() {
         assert!(all.contains(&holder.address), "{holder:?}");
     }

@@ -1,4 +1,4 @@
-//! What a listing reads of a made-up host.
+//! The listing of a fake host.
 #![allow(clippy::unwrap_used)]
 
 mod fake;
@@ -90,7 +90,7 @@ fn what_nvidia_made(fake: &Fake) {
     fake.file("sys/kernel/iommu_groups/40/type", "unknown\n");
     let devices = "sys/kernel/iommu_groups/40/devices";
     fake.link(&format!("{devices}/{uuid}"), &format!("../../../../{mdev}"));
-    // One whose last device has just gone.
+    // A group whose last device was just removed.
     fake.file("sys/kernel/iommu_groups/41/type", "unknown\n");
     fake.file(&format!("{mdev}/vfio-dev/vfio7/dev"), "511:7\n");
     let node = format!("../..{}/vfio-dev/vfio7", mdev.trim_start_matches("sys"));
@@ -163,7 +163,7 @@ fn ids_are_read_one_by_one_where_the_modalias_is_missing_or_garbage() {
     let modalias = fake.path("sys/bus/pci/devices/0000:01:00.0/modalias");
     std::fs::write(&modalias, "garbage\n").unwrap();
     let mut function = read(&fake).function(gpu).unwrap().clone();
-    assert_eq!(std::mem::take(&mut function.notes), ["its modalias makes no sense: \"garbage\""]);
+    assert_eq!(std::mem::take(&mut function.notes), ["cannot parse modalias: \"garbage\""]);
     assert_eq!(function, before);
     std::fs::remove_file(&modalias).unwrap();
     assert_eq!(read(&fake).function(gpu), Some(&before));
@@ -183,7 +183,7 @@ fn a_gpu_newer_than_the_names_is_called_what_its_driver_calls_it() {
     };
     let host = LinuxHost::reader(fake.root()).unwrap();
     assert_eq!(titles(&host), ["NVIDIA Corporation H200", "NVIDIA Corporation 2336"]);
-    // While a machine has it, its driver says nothing, and its name is remembered.
+    // While a machine uses it, NVIDIA's driver does not report it, and its name is cached.
     std::fs::remove_file(fake.path("sys/bus/pci/devices/0000:01:00.0/driver")).unwrap();
     assert_eq!(titles(&host), ["NVIDIA Corporation H200", "NVIDIA Corporation 2336"]);
     assert_eq!(titles(&LinuxHost::reader(fake.root()).unwrap()), ["10de:2335", "10de:2336"]);
@@ -297,7 +297,7 @@ const ATTRIBUTES: [&str; 16] = [
     "sriov_totalvfs",
 ];
 
-/// What an attribute can turn out to be.
+/// The contents of an attribute.
 #[derive(Clone, Debug)]
 enum Odd {
     Missing,

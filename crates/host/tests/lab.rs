@@ -1,5 +1,4 @@
-//! What only a real kernel can teach: single steps on the lab's devices. Needs the lab: runs with `HANDOVER_LAB=1`
-//! only.
+//! Single steps on a real kernel, with the lab's devices. Runs only with `HANDOVER_LAB=1`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Write;
@@ -39,7 +38,7 @@ fn workstation() -> Option<(&'static Lab, MutexGuard<'static, ()>)> {
     lab.as_ref().map(|lab| (lab, turn))
 }
 
-/// Makes a step in L1.
+/// Performs a step in L1.
 fn step(lab: &Lab, step: &Value) -> Value {
     let output = lab.exec(&format!("{HOST} step '{step}'")).unwrap();
     serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
@@ -51,7 +50,7 @@ fn must(lab: &Lab, what: &Value) {
     assert_eq!(line["after"], json!({"Ok": "after"}), "{line}");
 }
 
-/// The words of a step that must fail.
+/// The error of a step that must fail.
 fn fails(lab: &Lab, what: &Value) -> String {
     let line = step(lab, what);
     assert!(line["result"]["Err"].is_object(), "{line}");
@@ -83,7 +82,7 @@ fn a_nic_goes_to_vfio_and_back_also_when_its_module_is_gone() {
     let grant = |from: &Value, to: &Value| json!({"step": "grant_group", "address": NIC, "group": group, "from": from, "to": to});
     must(lab, &grant(&root, &user));
     assert_eq!(lab.sh(&format!("stat -c %u:%a /dev/vfio/{group}")).unwrap().trim(), "4321:600");
-    // Open by somebody: not unbound, which would wait.
+    // Refused while it is open: the unbind would wait.
     let unbind = on("unbind", NIC, "vfio-pci");
     let held = lab.exec(&format!("exec 7<>/dev/vfio/{group}; {HOST} step '{unbind}'")).unwrap();
     assert!(held.stdout.contains(&format!("has /dev/vfio/{group} open")), "{held:?}");
@@ -102,7 +101,7 @@ fn a_gpu_whose_driver_fails_once_is_removed_and_found_again() {
     must(lab, &on("unbind", GPU, "labgpu"));
     lab.sh(&fail(1)).unwrap();
     let words = fails(lab, &on("return", GPU, "labgpu"));
-    assert!(words.contains("Input/output error: labgpu refused it"), "{words}");
+    assert!(words.contains("Input/output error: labgpu refused to bind"), "{words}");
     // It fails until after the rescan has begun.
     let back = on("return", GPU, "labgpu");
     let script = format!("(sleep 1; {}) & {HOST} step '{back}'", fail(0));
@@ -140,7 +139,7 @@ fn a_worker_inside_the_kernel_outlives_its_daemon_and_keeps_the_lock() {
          {HOST} step '{unbind}'"
     );
     let output = lab.exec(&script).unwrap();
-    // A listing does not wait. The link is gone while the driver is still there: only the lock tells.
+    // A listing does not wait. The link is gone while the driver is still removing: only the lock shows that.
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.first(), Some(&"listed"), "{output:?}");
     let during: Value = serde_json::from_str(lines[1]).unwrap();

@@ -1,5 +1,4 @@
-//! Parts of devices and what has to be done around them, on a made-up host: virtual functions, mediated devices, vGPUs,
-//! nodes, resets, units, processes.
+//! Steps on a fake host: virtual functions, mediated devices, vGPUs, nodes, resets, units, processes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod fake;
@@ -83,14 +82,14 @@ fn at(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// Makes a step; it shows, and done twice it is done once.
+/// Performs a step; the host must show it, and it must be idempotent.
 fn must(host: &LinuxHost, step: &Step) {
     host.perform(step).unwrap();
     assert_eq!(host.observe(step).unwrap(), Observed::After, "{}", step.describe());
     host.perform(step).unwrap();
 }
 
-/// The words of a step that must fail.
+/// The error of a step that must fail.
 fn fails(host: &LinuxHost, step: &Step) -> String {
     host.perform(step).unwrap_err().to_string()
 }
@@ -118,18 +117,18 @@ fn virtual_functions_are_made_and_removed() {
     must(&host, &count(0, 4));
     let inventory = host.inventory().unwrap();
     assert_eq!(inventory.function(at(NIC)).unwrap().virtual_functions().len(), 4);
-    // Somebody else's number is left alone.
+    // A number that another tool set is not changed.
     assert_eq!(host.observe(&count(2, 6)).unwrap(), Observed::Other("4 virtual functions".into()));
     assert!(fails(&host, &count(2, 6)).contains("4 virtual functions"));
     for step in model::restoring(&[autoprobe, count(0, 4)]) {
         must(&host, &step);
     }
     assert_eq!(numvfs(&fake), "0");
-    // Nobody can make more than there could be, and not every function makes any.
+    // The number is limited, and not every function supports virtual functions.
     let gone = Step::SetVfCount { address: at("0000:7f:00.0"), from: 0, to: 1 };
     assert_eq!(host.observe(&gone).unwrap(), Observed::Absent);
     let none = Step::SetVfCount { address: at(GPU), from: 0, to: 1 };
-    assert!(fails(&host, &none).contains("cannot make virtual functions"));
+    assert!(fails(&host, &none).contains("does not support virtual functions"));
 }
 
 fn a_number_changes_through_none() {
@@ -137,11 +136,11 @@ fn a_number_changes_through_none() {
     fake.sriov(NIC, 7, 7);
     let host = open(&fake);
     must(&host, &count(0, 2));
-    // The made-up kernel refuses a number that is written over another.
+    // The fake kernel refuses to change a number other than 0.
     must(&host, &count(2, 5));
     must(&host, &count(5, 2));
     assert_eq!(numvfs(&fake), "2");
-    // A removed function is seen.
+    // A removed function is detected.
     let virtfn = fake.path(&format!("sys/bus/pci/devices/{}", vf_address(NIC, 1)));
     std::fs::remove_file(virtfn).unwrap();
     let found = Observed::Other("1 of 2 virtual functions".into());
@@ -153,15 +152,15 @@ fn fewer_virtual_functions_than_asked_for() {
     fake.sriov(NIC, 7, 3);
     let host = open(&fake);
     let error = fails(&host, &count(0, 5));
-    assert!(error.contains("3 virtual functions, 5 were asked for"), "{error}");
+    assert!(error.contains("3 virtual functions instead of 5"), "{error}");
     assert_eq!(numvfs(&fake), "0");
     must(&host, &count(0, 2));
     let error = fails(&host, &count(2, 5));
-    assert!(error.contains("3 virtual functions, 5 were asked for"), "{error}");
-    // As it was before.
+    assert!(error.contains("3 virtual functions instead of 5"), "{error}");
+    // Rolled back.
     assert_eq!(numvfs(&fake), "2");
     assert_eq!(host.observe(&count(2, 5)).unwrap(), Observed::Before);
-    // The lock of the whole host is free again.
+    // The host's lock is free again.
     assert!(!host.is_locked(&Lock::Host).unwrap());
 }
 
@@ -179,7 +178,7 @@ fn virtual_functions_in_use_stay() {
     fake.file("proc/4711/comm", "qemu-system-x86\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/9");
     let error = fails(&host, &count(2, 0));
-    let why = format!("virtual function {vf} is used by qemu-system-x86 (pid 4711) (/dev/vfio/9)");
+    let why = format!("qemu-system-x86 (pid 4711) uses its virtual function {vf} (/dev/vfio/9)");
     assert!(error.contains(&why), "{error}");
     std::fs::remove_dir_all(fake.path("proc/4711")).unwrap();
     fake.file(&format!("sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type"), "1155\n");
@@ -194,7 +193,7 @@ fn nvidia_makes_its_virtual_functions() {
     fake.sriov(GPU, 4, 4);
     let device = fake.path(&format!("sys/bus/pci/devices/{GPU}"));
     let device = device.display();
-    // As the real one, it says that all is well whatever happens.
+    // Like the real program, it always reports success.
     let script = |number: &str| {
         format!(
             "echo \"$1 $2\"\n[ $1 = -e ] && echo {number} > {device}/sriov_numvfs\n[ $1 = -d ] && echo 0 > {device}/sriov_numvfs\nexit 0\n"
@@ -204,12 +203,12 @@ fn nvidia_makes_its_virtual_functions() {
     let host = open(&fake);
     let step = |from, to| Step::SetVfCount { address: at(GPU), from, to };
     let error = fails(&host, &step(0, 2));
-    assert!(error.contains("makes all 4 of them or none"), "{error}");
+    assert!(error.contains("creates all 4 or none"), "{error}");
     must(&host, &step(0, 4));
     must(&host, &step(4, 0));
     fake.program("usr/lib/nvidia/sriov-manage", &script("3"));
     let error = fails(&host, &step(0, 4));
-    let why = format!("3 virtual functions, 4 were asked for; sriov-manage said: -e {GPU}");
+    let why = format!("3 virtual functions instead of 4; sriov-manage: -e {GPU}");
     assert!(error.contains(&why), "{error}");
 }
 
@@ -225,7 +224,7 @@ fn settings_need_an_interface() {
     assert!(fails(&host, &step).contains("has no network interface here"));
     let error = host.vf_settings(parent, 0).unwrap_err().to_string();
     assert!(error.contains("has no network interface here"), "{error}");
-    // A virtual function that is gone needs nothing.
+    // Nothing is done for a virtual function that is gone.
     must(&host, &count(1, 0));
     assert_eq!(host.observe(&step).unwrap(), Observed::Absent);
 }
@@ -242,12 +241,12 @@ fn a_mediated_device_comes_and_goes() {
     fake.mdev_parent(GPU, &["nvidia-558", "nvidia-559"]);
     let host = open(&fake);
     let (made, removed) = mdev("nvidia-558");
-    // What was never made is removed.
+    // A device that was never created counts as removed.
     assert_eq!(host.observe(&removed).unwrap(), Observed::After);
     assert_eq!(host.observe(&made).unwrap(), Observed::Before);
     must(&host, &made);
     assert_eq!(host.inventory().unwrap().function(at(GPU)).unwrap().mdevs[0].uuid, MDEV);
-    // One of another type, or on another parent, is another's.
+    // A device of another type, or on another parent, belongs to another tool.
     let (other, remove_other) = mdev("nvidia-559");
     let found = Observed::Other(format!("{MDEV} of type nvidia-558"));
     assert_eq!(host.observe(&other).unwrap(), found);
@@ -255,7 +254,7 @@ fn a_mediated_device_comes_and_goes() {
     let elsewhere = Step::RemoveMdev { address: at(NIC), uuid: MDEV, type_id: "nvidia-558".into() };
     let found = Observed::Other(format!("{MDEV} on {GPU}"));
     assert_eq!(host.observe(&elsewhere).unwrap(), found);
-    // On its way in or out it has no type: it is neither there nor gone, and no other.
+    // While it is created or removed it has no type: it neither exists nor is gone, nor is it another device.
     let link = fake.path(&format!("sys/bus/mdev/devices/{MDEV}/mdev_type"));
     let target = std::fs::read_link(&link).unwrap();
     std::fs::remove_file(&link).unwrap();
@@ -266,7 +265,7 @@ fn a_mediated_device_comes_and_goes() {
     let error = fails(&host, &mdev("nvidia-1").0);
     assert!(error.contains("offers no type nvidia-1, but nvidia-558, nvidia-559"), "{error}");
     assert!(fails(&host, &mdev("../../../x").0).contains("cannot be the name of a type"));
-    // The parent is gone, and all that was on it.
+    // The parent and its mediated devices are gone.
     std::fs::remove_file(fake.path(&format!("sys/bus/pci/devices/{GPU}"))).unwrap();
     assert_eq!(host.observe(&made).unwrap(), Observed::Absent);
     assert_eq!(host.observe(&removed).unwrap(), Observed::Absent);
@@ -282,7 +281,7 @@ fn a_mediated_device_in_use_stays() {
     fake.file("proc/4711/comm", "qemu-system-x86\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/40");
     let error = fails(&host, &removed);
-    let why = "qemu-system-x86 (pid 4711) has /dev/vfio/40 open; end it first";
+    let why = "qemu-system-x86 (pid 4711) has /dev/vfio/40 open; stop it first";
     assert!(error.contains(why), "{error}");
     std::fs::remove_dir_all(fake.path("proc/4711")).unwrap();
     must(&host, &removed);
@@ -301,7 +300,7 @@ fn a_definition_is_written_and_removed() {
     assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
     must(&host, &ours);
     assert_eq!(host.mdev_definitions(), [ours.definition().unwrap()]);
-    // Laid out otherwise it is still the same; anything else is another's, and is neither overwritten nor removed.
+    // Another format does not matter; other contents belong to another tool, and are neither overwritten nor removed.
     let path = format!("etc/mdevctl.d/{GPU}/{MDEV}");
     let written = text(&fake, &path);
     fake.file(&path, written.replace('\n', " "));
@@ -334,10 +333,10 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
     fake.file("etc/hostname", "host\n");
     let error = fails(&host, &ours);
-    assert!(error.contains("initial ramdisk is not known here"), "{error}");
+    assert!(error.contains("initial ramdisk is unknown"), "{error}");
     assert!(!fake.path("etc/handover").exists(), "nothing is begun that cannot work");
     fake.file("usr/sbin/mkinitramfs", "#!/bin/sh\n");
-    // A person's own line stays as it is.
+    // An administrator's own line is kept.
     let theirs = "# mine\n0000:77:00.0 0x1af4 0x1041 vfio-pci\n";
     fake.file("etc/handover/reserve", theirs);
     must(&host, &ours);
@@ -345,13 +344,13 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(text(&fake, "etc/handover/reserve"), list.trim_end());
     let script = "etc/initramfs-tools/scripts/init-top/handover";
     assert!(text(&fake, script).contains("Written by Handover"));
-    // What was cut off in the middle is not taken for made, and its way back works.
+    // An interrupted change does not count as done, and its inverse works.
     std::fs::remove_file(fake.path(script)).unwrap();
-    let cut_off = "without the files that put the list to work";
+    let cut_off = "without the files that apply the boot list";
     assert!(matches!(host.observe(&ours).unwrap(), Observed::Other(why) if why.contains(cut_off)));
     must(&host, &removed);
     must(&host, &ours);
-    // Reserved in another way it is another's, and is neither changed nor removed.
+    // Another entry for the function belongs to another tool, and is neither changed nor removed.
     let others = list.replace("0x2204 vfio-pci", "0x2204 pci-stub");
     fake.file("etc/handover/reserve", &others);
     for step in [&ours, &removed] {
@@ -413,7 +412,7 @@ fn a_vgpu_is_made_and_freed() {
     fake.file(&format!("{nvidia}/creatable_vgpu_types"), "ID : vGPU Name\n1155 : NVIDIA L40S-1Q\n");
     must(&host, &step);
     let other = Step::SetVgpu { address: at(GPU), from: 0, to: 1156 };
-    let found = Observed::Other("it a vGPU of type 1155".into());
+    let found = Observed::Other("vGPU type 1155".into());
     assert_eq!(host.observe(&other).unwrap(), found);
     must(&host, &step.inverse().unwrap());
     assert!(fails(&host, &other).contains("only NVIDIA L40S-1Q (1155)"));
@@ -429,7 +428,7 @@ fn nodes_are_granted() {
     let to = NodeAccess { mode: 0o640, ..from };
     let device = Step::GrantNode { address: at(NIC), node: VfioNode::Device, from, to };
     assert_eq!(host.observe(&device).unwrap(), Observed::Absent);
-    assert!(fails(&host, &device).contains("no node of its own in /dev/vfio/devices"));
+    assert!(fails(&host, &device).contains("no node in /dev/vfio/devices"));
     fake.file(&format!("sys/bus/pci/devices/{NIC}/vfio-dev/vfio3/dev"), "511:3\n");
     let node = VfioNode::MdevGroup(MDEV);
     let group = Step::GrantNode { address: at(GPU), node, from, to };
@@ -489,7 +488,7 @@ fn a_reset_is_checked() {
     assert!(error.contains("a link of 2.5 GT/s x8 instead of a link of 16.0 GT/s x16"), "{error}");
     fake.file(&format!("{own}/config"), [0xff; 256]);
     assert_eq!(host.check(at(NIC), link).unwrap(), Checked::Silent);
-    assert!(fails(&host, &step).contains("does not answer any more"));
+    assert!(fails(&host, &step).contains("no longer answers"));
     let gone = at("0000:7f:00.0");
     assert_eq!(host.check(gone, None), Err(HostError::Gone { address: gone }));
 }
@@ -510,7 +509,7 @@ fn a_reset_has_its_whole_domain() {
         while !host.is_locked(&Lock::Function(at(other))).unwrap() {
             thread::sleep(Duration::from_millis(5));
         }
-        // Longer than a lock may stay with a process that is being started.
+        // Longer than a child process that is being started may keep a lock.
         let waiting = scope.spawn(|| host.perform(&power));
         thread::sleep(Duration::from_millis(1500));
         assert!(!resetting.is_finished() && !waiting.is_finished());
@@ -578,7 +577,7 @@ fn services_and_modes_are_switched() {
 
 fn a_process_is_evicted() {
     let fake = Fake::new();
-    // Processes are the running system's.
+    // Processes exist only on the running system.
     let host = open_at("/".as_ref(), &fake);
     let mut child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();

@@ -1,4 +1,4 @@
-//! The host around its devices, read from made-up trees.
+//! The host around its devices, read from fake trees.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -107,7 +107,7 @@ fn a_host_is_read() {
         (std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
     assert_eq!(read.nodes["/dev/kvm"], NodeFacts { mode: 0o660, uid, gid });
     assert_eq!(read.ovmf, ["/usr/share/OVMF/OVMF_CODE.fd"]);
-    // A program of another host is not run.
+    // Programs below another root are not run.
     assert_eq!(
         (read.tools["podman"].path.as_str(), &read.tools["podman"].version),
         ("/usr/bin/podman", &None)
@@ -186,7 +186,7 @@ fn systems_are_told_apart_by_what_is_there() {
     }
 }
 
-/// Files that the reader looks into.
+/// Files that the reader parses.
 const READ: [&str; 15] = [
     "proc/cmdline",
     "proc/sys/kernel/osrelease",

@@ -1,4 +1,4 @@
-//! Recordings: reading one tells what reading the host told, and no secret is in it.
+//! Recordings: reading one gives the same results as reading the host, and it contains no secret.
 #![allow(clippy::unwrap_used)]
 
 mod fake;
@@ -14,7 +14,7 @@ use host::record::{Private, Recording};
 use model::{Address, Host};
 use proptest::prelude::*;
 
-/// What a made-up host keeps to itself.
+/// The secrets of a fake host.
 #[derive(Clone, Debug)]
 struct Secrets {
     mac: [u8; 6],
@@ -43,7 +43,7 @@ impl Secrets {
         self.mac.map(|byte| format!("{byte:02x}")).join(between)
     }
 
-    /// All forms in which they must not be found.
+    /// All forms that must not occur in a recording.
     fn forms(&self) -> Vec<Vec<u8>> {
         let hex: String = self.nvme.bytes().map(|byte| format!("{byte:02x}")).collect();
         let texts = [
@@ -249,7 +249,7 @@ proptest! {
                 &bytes[at.saturating_sub(60)..(at + 60).min(bytes.len())]).into_owned());
             prop_assert_eq!(around, None, "{}", String::from_utf8_lossy(&secret));
         }
-        // It can still be read, and tells as much.
+        // It can still be read, with as many facts.
         let (before, after) = (told(made_up(&secrets).root()), told(&file));
         for (what, text) in before {
             prop_assert_eq!(after[what].lines().count(), text.lines().count(), "{}", what);

@@ -1,4 +1,4 @@
-//! Worker processes: deadlines, locks that outlive the daemon, and whole hand-overs on a made-up host.
+//! Worker processes: deadlines, locks that outlive the daemon, and whole hand-overs on a fake host.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod fake;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         trial("names_lead_no_path_astray", names_lead_no_path_astray),
         trial("a_device_that_hangs_hides_no_other", a_device_that_hangs_hides_no_other),
     ];
-    // One after another: some look at, and kill, this process's children.
+    // One after another: some list and kill this process's children.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -65,7 +65,7 @@ fn command() -> WorkerCommand {
     WorkerCommand { program: std::env::current_exe().unwrap(), args: vec!["worker".into()] }
 }
 
-/// The made-up host with a NIC on e1000e and a disk on nvme.
+/// The fake host with a NIC on e1000e and a disk on nvme.
 fn machine() -> Fake {
     let fake = Fake::new();
     fake.function(NIC, "8086:10d3", "020000").group(2).driver("e1000e");
@@ -94,7 +94,7 @@ fn unbind(address: &str, driver: &str) -> Step {
     Step::Unbind { address: at(address), driver: driver.into() }
 }
 
-/// Waits for what other processes bring about.
+/// Waits until other processes have made a condition true.
 fn eventually(what: &str, done: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !done() {
@@ -120,7 +120,7 @@ fn a_worker_answers() {
     }
     let nothing = WorkerCommand { program: "/nowhere".into(), args: Vec::new() };
     let failure = WorkerPool::new(PoolConfig::new(nothing)).round_trip().unwrap_err();
-    assert!(failure.to_string().contains("/nowhere cannot be started"), "{failure}");
+    assert!(failure.to_string().contains("cannot start /nowhere"), "{failure}");
     let silent = WorkerCommand { program: "/bin/true".into(), args: Vec::new() };
     let failure = WorkerPool::new(PoolConfig::new(silent)).round_trip().unwrap_err();
     assert!(matches!(failure, host::worker_pool::Failure::Died(_)), "{failure}");
@@ -167,13 +167,13 @@ fn a_missed_deadline_keeps_its_lock() {
     assert!(host.is_locked(&Lock::Function(at(NIC))).unwrap());
     assert!(!host.is_locked(&Lock::Function(at(DISK))).unwrap());
     assert_eq!(host.missed().len(), 1);
-    // Neither changed nor read while the worker is inside; other devices go on.
+    // Neither changed nor read while the worker is in the kernel; other devices work.
     let error = host.perform(&step).unwrap_err();
     assert!(matches!(&error, HostError::Locked { lock, .. } if lock == NIC), "{error}");
     assert!(matches!(host.as_found(&[at(NIC)]), Err(HostError::Locked { .. })));
     assert_eq!(host.as_found(&[at(DISK)]).unwrap()[0].driver.as_deref(), Some("nvme"));
     assert_eq!(host.inventory().unwrap().functions.len(), 2);
-    // The kernel lets go at last: the worker finishes its step, and is forgotten.
+    // The kernel returns at last: the worker finishes its step, and is no longer listed.
     fake::kernel::set_driver(fake.root(), NIC, None);
     let said = std::fs::read_to_string(fake.path("sys/bus/pci/drivers/e1000e/unbind")).unwrap();
     assert_eq!(said, NIC);
@@ -182,7 +182,7 @@ fn a_missed_deadline_keeps_its_lock() {
     assert_eq!(host.observe(&step).unwrap(), Observed::After);
 }
 
-/// What `a_lock_outlives_the_daemon` and `the_hosts_lock_ends_with_the_daemon` kill.
+/// The daemon that `a_lock_outlives_the_daemon` and `the_hosts_lock_ends_with_the_daemon` kill.
 fn daemon(words: &[String]) -> ExitCode {
     let host = LinuxHost::new(HostConfig {
         root: words[1].clone().into(),
@@ -205,7 +205,7 @@ fn start_daemon(fake: &Fake) -> Child {
         .unwrap()
 }
 
-/// A worker that is stuck in the kernel has its device, and no more.
+/// A worker that is stuck in the kernel blocks only its device.
 fn the_hosts_lock_ends_with_the_daemon() {
     let fake = machine();
     fake.fifo("sys/bus/pci/drivers/e1000e/unbind");
@@ -302,7 +302,7 @@ fn a_hand_over_and_back() {
     for step in &steps {
         host.perform(step).unwrap();
         assert_eq!(host.observe(step).unwrap(), Observed::After, "{}", step.describe());
-        // Done twice is done once.
+        // It is idempotent.
         host.perform(step).unwrap();
     }
     let inventory = host.inventory().unwrap();
@@ -324,12 +324,12 @@ fn what_somebody_else_changed_is_left_alone() {
     let address = at(NIC);
     let step = Step::SetOverride { address, from: None, to: Some("vfio-pci".into()) };
     let error = host.perform(&step).unwrap_err().to_string();
-    assert!(error.contains("reserved for pci-stub"), "{error}");
+    assert!(error.contains("driver_override pci-stub"), "{error}");
     let kept = std::fs::read_to_string(fake.path(&format!("{nic}/driver_override"))).unwrap();
     assert_eq!(kept, "pci-stub\n");
     let error = host.perform(&unbind(NIC, "igb")).unwrap_err().to_string();
-    assert!(error.contains("bound to e1000e"), "{error}");
-    // The group was numbered anew.
+    assert!(error.contains("the host shows driver e1000e"), "{error}");
+    // The group's number has changed.
     let (from, to) = (NodeAccess::KERNEL_DEFAULT, NodeAccess { uid: 5, gid: 5, mode: 0o600 });
     let step = Step::GrantGroup { address, group: 7, from, to };
     let error = host.perform(&step).unwrap_err().to_string();
@@ -343,8 +343,8 @@ fn a_bind_that_does_not_take_is_an_error() {
     let address = at(NIC);
     let step = Step::Bind { address, driver: "vfio-pci".into() };
     let error = host.perform(&step).unwrap_err().to_string();
-    assert!(error.contains("there is no driver vfio-pci: `modprobe vfio_pci`"), "{error}");
-    // The kernel's files take everything and do nothing.
+    assert!(error.contains("driver vfio-pci is not loaded; run `modprobe vfio_pci`"), "{error}");
+    // The kernel's files accept everything and have no effect.
     fake.file("sys/bus/pci/drivers_probe", "").file("sys/bus/pci/drivers/vfio-pci/bind", "");
     let error = host.perform(&step).unwrap_err();
     assert!(matches!(error, HostError::Check { .. }), "{error}");
@@ -360,7 +360,7 @@ fn an_open_vfio_device_is_not_unbound() {
     fake.file("proc/4711/cgroup", "0::/system.slice/libvirtd.service\n");
     fake.link("proc/4711/fd/12", "/dev/vfio/2");
     let error = open(&fake).perform(&unbind(NIC, "vfio-pci")).unwrap_err().to_string();
-    let why = "qemu-system-x86 (pid 4711, libvirtd.service) has /dev/vfio/2 open; end it first";
+    let why = "qemu-system-x86 (pid 4711, libvirtd.service) has /dev/vfio/2 open; stop it first";
     assert!(error.contains(why), "{error}");
     let written = std::fs::read(fake.path("sys/bus/pci/drivers/vfio-pci/unbind")).unwrap();
     assert_eq!(written, b"");
@@ -375,11 +375,11 @@ fn an_nvidia_gpu_in_use_is_not_unbound() {
     fake.file(&format!("{card}/information"), "Device Minor: \t 0\n");
     fake.file("proc/99/comm", "nvidia-persiste\n").file("proc/99/maps", "");
     fake.link("proc/99/fd/3", "/dev/nvidia0");
-    // A lock that cannot be written, as one that stays 0 while the GPU is in use.
+    // A lock that cannot be written, like one that stays 0 while the GPU is in use.
     std::fs::create_dir(fake.path(&format!("{card}/unbindLock"))).unwrap();
     let host = open(&fake);
     let error = host.perform(&unbind(gpu, "nvidia")).unwrap_err().to_string();
-    assert!(error.contains("GPU is in use, by nvidia-persiste (pid 99)"), "{error}");
+    assert!(error.contains("GPU is in use by nvidia-persiste (pid 99)"), "{error}");
     assert_eq!(host.observe(&unbind(gpu, "nvidia")).unwrap(), Observed::Before);
     std::fs::remove_dir(fake.path(&format!("{card}/unbindLock"))).unwrap();
     fake.file(&format!("{card}/unbindLock"), "0\n");
@@ -419,7 +419,7 @@ fn modules_wait_for_virtual_functions() {
     fake.file("sys/module/igb/initstate", "coming\n");
     let host = open(&fake);
     let load = |module: &str| host.perform(&Step::LoadModule { module: module.into() });
-    // What a worker has while it makes virtual functions, say.
+    // Held by a worker, for instance while it creates virtual functions.
     let locks = host::Locks::new(fake.path("run/locks"));
     let held = locks.take(&Lock::Host).unwrap().unwrap();
     load("vfio_pci").unwrap();
@@ -454,7 +454,7 @@ fn names_lead_no_path_astray() {
     }
 }
 
-/// A worker that hangs when it is asked about the disk, as one whose read of `config` never returns.
+/// A worker that hangs when it reads the disk, as if a read of `config` never returned.
 fn stubborn() -> ExitCode {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
     let (ours, its) = rustix::net::socketpair(
@@ -497,7 +497,8 @@ fn a_device_that_hangs_hides_no_other() {
     let inventory = host.detail(None).unwrap();
     let notes = |address: &str| inventory.function(address.parse().unwrap()).unwrap().notes.clone();
     assert_eq!(notes(NIC), [""; 0]);
-    assert_eq!(notes(DISK), ["its detail could not be read within 2 s: its driver holds it"]);
-    // A listing needs nothing of it.
+    let note = "timed out after 2 s while reading detail: the driver does not answer";
+    assert_eq!(notes(DISK), [note]);
+    // A listing does not need it.
     assert!(host.inventory().unwrap().functions.values().all(|function| function.notes.is_empty()));
 }

@@ -1,4 +1,4 @@
-//! Copying a part while its SHA-256 is computed: by reflink where the filesystem has it, else without its holes.
+//! Copying a part and computing its SHA-256: by reflink if the file system supports it, else without holes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom as From, Write};
@@ -11,20 +11,20 @@ use sha2::{Digest, Sha256};
 
 use crate::ImageError;
 
-/// Enough to be fast, little enough to keep the daemon small.
+/// The buffer size: large enough to be fast, small enough for the daemon's memory.
 const BUFFER: usize = 256 * 1024;
 
-/// A part that lies in the store.
+/// A part in the store.
 pub struct Copied {
     /// The file, open for reading.
     pub file: File,
     /// The SHA-256 of its bytes.
     pub sha256: [u8; 32],
-    /// Its length.
+    /// Its length in bytes.
     pub length: u64,
 }
 
-/// Copies `source` to the new file `to`, and puts it on the disk.
+/// Copies `source` to the new file `to`, and syncs it to disk.
 pub fn copy(mut source: File, from: &Path, to: &Path) -> Result<Copied, ImageError> {
     let mut target = OpenOptions::new()
         .read(true)
@@ -43,14 +43,14 @@ pub fn copy(mut source: File, from: &Path, to: &Path) -> Result<Copied, ImageErr
     Ok(Copied { file: target, sha256, length })
 }
 
-/// Hashes a file that is in its place already.
+/// Hashes a file that is in the store already, and syncs it.
 pub fn hash(mut file: File, path: &Path) -> Result<Copied, ImageError> {
     let (sha256, length) = transfer(&mut file, path, None)?;
     file.sync_all().map_err(|error| ImageError::io("write", path, error))?;
     Ok(Copied { file, sha256, length })
 }
 
-/// Reads all of a file, hashes it, and writes its data, not its holes, to `target`.
+/// Reads a file, hashes it, and writes its data without holes to `target`.
 fn transfer(
     source: &mut File,
     from: &Path,
@@ -60,7 +60,7 @@ fn transfer(
     let mut digest = Sha256::new();
     let mut buffer = vec![0; BUFFER];
     let mut at = 0;
-    // The file may grow or shrink meanwhile: what counts is what was read, and the copy is checked afterwards.
+    // The file may grow or shrink meanwhile: only the bytes that were read count, and the copy is checked afterwards.
     let length = source.metadata().map_err(reading)?.len();
     while at < length {
         let (data, end) = next_data(source, at, length);
@@ -90,7 +90,7 @@ fn transfer(
     Ok((digest.finalize().into(), length))
 }
 
-/// Where the next data begins and ends; all is data where the filesystem knows no holes.
+/// The range of the next data; everything is data if the file system does not support holes.
 fn next_data(file: &File, at: u64, length: u64) -> (u64, u64) {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) if data < length => {
@@ -103,7 +103,7 @@ fn next_data(file: &File, at: u64, length: u64) -> (u64, u64) {
     }
 }
 
-/// A hole reads as zeros, and is hashed as what it reads as.
+/// Hashes a hole, which reads as zeros.
 fn hash_zeros(digest: &mut Sha256, buffer: &mut [u8], mut count: u64) {
     if count > 0 {
         buffer.fill(0);

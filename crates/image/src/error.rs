@@ -1,29 +1,29 @@
-//! Why an image is not taken.
+//! Errors of imports.
 
 use std::io;
 use std::path::PathBuf;
 
 use model::{Code, Refusal};
 
-/// What went wrong with an image.
+/// Why an image cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// Nothing that a machine could boot was given.
+    /// Neither a disk nor a kernel was given.
     #[error("an image needs a disk, a kernel, or both")]
     Empty,
-    /// An initial ramdisk without the kernel that would unpack it.
+    /// An initial ramdisk without a kernel.
     #[error("an initial ramdisk was given without a kernel")]
     InitrdAlone,
-    /// The path leads to nothing.
-    #[error("there is no file {}", path.display())]
+    /// The file does not exist.
+    #[error("no such file: {}", path.display())]
     NotFound {
-        /// The path as it was asked for.
+        /// The path from the request.
         path: PathBuf,
     },
     /// The path is not below a configured directory, or leads out of it.
-    #[error("{} is not below a directory from which images may be imported", path.display())]
+    #[error("{} is not below an import directory", path.display())]
     Outside {
-        /// The path as it was asked for.
+        /// The path from the request.
         path: PathBuf,
         /// The configured directories.
         allowed: Vec<PathBuf>,
@@ -31,39 +31,39 @@ pub enum ImageError {
     /// The path leads to a directory, a device node, a pipe or a socket.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
-        /// The path as it was asked for.
+        /// The path from the request.
         path: PathBuf,
     },
-    /// The file is not what it is said to be, or not acceptable.
-    #[error("the {part} cannot be accepted: {problem}")]
+    /// The file does not have the declared format, or is not acceptable.
+    #[error("cannot accept the {part}: {problem}")]
     Rejected {
         /// `disk`, `kernel` or `initrd`.
         part: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// The disk that holds the store is full.
-    #[error("there is no space left below {} for the image", path.display())]
+    /// The file system of the store is full.
+    #[error("not enough space for the image below {}", path.display())]
     NoSpace {
         /// The store.
         path: PathBuf,
     },
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed: `read`, `write`, ...
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The kernel's words.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 impl ImageError {
-    /// An error of the kernel's, with what was tried. A full disk is told apart, since it has its own remedy.
+    /// An error of the kernel, with the action that failed. A full disk is a separate error, with its own remedy.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -87,7 +87,7 @@ impl From<ImageError> for Refusal {
                 "give a disk with its format, a kernel, or both",
             ),
             ImageError::InitrdAlone => {
-                Self::new(Code::InvalidRequest, message, "give the kernel that it belongs to")
+                Self::new(Code::InvalidRequest, message, "also give its kernel")
             }
             ImageError::NotFound { .. } => Self::new(
                 Code::NotFound,
@@ -98,13 +98,13 @@ impl From<ImageError> for Refusal {
                 Self::new(Code::InvalidImage, message, outside_remedy(&allowed))
             }
             ImageError::NotAFile { .. } => {
-                Self::new(Code::InvalidImage, message, "name the image file itself")
+                Self::new(Code::InvalidImage, message, "give the path of the image file itself")
             }
             ImageError::Rejected { remedy, .. } => Self::new(Code::InvalidImage, message, remedy),
             ImageError::NoSpace { path } => Self::new(
                 Code::InsufficientResources,
                 message,
-                format!("make room: df -h {}; delete images that are not used", path.display()),
+                format!("free space (`df -h {}`), or delete unused images", path.display()),
             ),
             ImageError::Io { source, .. } => Self::new(
                 Code::Internal,
@@ -115,11 +115,12 @@ impl From<ImageError> for Refusal {
     }
 }
 
-/// What to do about a path outside the configured directories.
+/// The remedy for a path outside the configured directories.
 fn outside_remedy(allowed: &[PathBuf]) -> String {
     if allowed.is_empty() {
-        return "no directory is configured for imports: upload the file instead, or start the daemon with one".into();
+        return "no import directory is configured; upload the file, or start the daemon with one"
+            .into();
     }
     let list: Vec<String> = allowed.iter().map(|dir| dir.display().to_string()).collect();
-    format!("put the file below {}, or upload it", list.join(" or "))
+    format!("move the file below {}, or upload it", list.join(" or "))
 }

@@ -1,49 +1,49 @@
-//! Whether a file is a kernel that a VMM can start by itself: a Linux bzImage, or an ELF image with the PVH entry.
+//! Checks that a VMM can start a kernel directly: a Linux bzImage, or an ELF image with a PVH entry point.
 
 use std::os::unix::fs::FileExt;
 
-/// More notes than any kernel has; a file cannot make us read without end.
+/// Limits for malformed files, larger than in any kernel.
 const MOST_SEGMENTS: u64 = 64;
 const MOST_NOTE_BYTES: u64 = 1 << 16;
 
-/// Xen's note with the entry point for PVH (`XEN_ELFNOTE_PHYS32_ENTRY`, xen/include/public/elfnote.h).
+/// Xen's note with the PVH entry point (`XEN_ELFNOTE_PHYS32_ENTRY`, xen/include/public/elfnote.h).
 const PHYS32_ENTRY: u32 = 18;
 
 const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 const PT_NOTE: u32 = 4;
 
-/// Why a file is no kernel that can be started.
+/// Why a VMM cannot start a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     #[error("it is neither a bzImage nor an ELF image")]
     Neither,
-    #[error("it is an ELF image for another kind of processor (machine {0})")]
+    #[error("it is an ELF image for another architecture (e_machine {0})")]
     Foreign(u16),
     #[error("it is an ELF image without a PVH entry point")]
     NoPvh,
-    #[error("it cannot be read: {0}")]
+    #[error("cannot read it: {0}")]
     Unreadable(String),
 }
 
 impl KernelError {
-    /// What to do about it.
+    /// The remedy.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Neither => "give the distribution's vmlinuz, or a vmlinux built with CONFIG_PVH",
-            Self::Foreign(_) => "give a kernel for x86-64",
-            Self::NoPvh => "give the vmlinuz of the same build, or build it with CONFIG_PVH=y",
+            Self::Neither => "use the distribution's vmlinuz, or a vmlinux built with CONFIG_PVH=y",
+            Self::Foreign(_) => "use a kernel for x86-64",
+            Self::NoPvh => "use the vmlinuz of the same build, or build with CONFIG_PVH=y",
             Self::Unreadable(_) => "check the file",
         }
     }
 }
 
-/// Checks that a file is a kernel.
+/// Checks that a VMM can start the kernel in a file.
 pub fn check(file: &impl FileExt) -> Result<(), KernelError> {
     if is_bzimage(file) { Ok(()) } else { check_elf(file) }
 }
 
-/// The boot sector's signature and the setup header's magic (Documentation/arch/x86/boot.rst).
+/// Checks the boot sector's signature and the setup header's magic (Documentation/arch/x86/boot.rst).
 fn is_bzimage(file: &impl FileExt) -> bool {
     let mut setup = [0; 8];
     file.read_exact_at(&mut setup, 0x1fe).is_ok()
@@ -51,7 +51,7 @@ fn is_bzimage(file: &impl FileExt) -> bool {
         && setup[4..] == *b"HdrS"
 }
 
-/// Looks for the PVH note in the program headers, as QEMU's loader does.
+/// Finds the PVH note in the program headers, like QEMU's loader.
 fn check_elf(file: &impl FileExt) -> Result<(), KernelError> {
     let mut ident = [0; 20];
     let begun = file.read_exact_at(&mut ident, 0);
@@ -64,7 +64,7 @@ fn check_elf(file: &impl FileExt) -> Result<(), KernelError> {
         return Err(KernelError::Foreign(machine));
     }
     let number = |offset: u64, width: usize| number(file, offset, width);
-    // e_phoff, e_phentsize and e_phnum lie elsewhere in ELF32 than in ELF64.
+    // The offsets of e_phoff, e_phentsize and e_phnum differ between ELF32 and ELF64.
     let (table, size, count) = if wide {
         (number(32, 8)?, number(54, 2)?, number(56, 2)?)
     } else {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_vmm_starts_is_refused_with_the_reason() {
+    fn other_files_are_refused_with_the_reason() {
         assert_eq!(check(&Bytes(b"#!/bin/sh\n".to_vec())), Err(KernelError::Neither));
         assert_eq!(check(&Bytes(elf(17, EM_X86_64))), Err(KernelError::NoPvh));
         assert_eq!(check(&Bytes(elf(PHYS32_ENTRY, 183))), Err(KernelError::Foreign(183)));

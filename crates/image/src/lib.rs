@@ -1,9 +1,9 @@
-//! Disk images and kernel bundles, from untrusted files to root disks.
+//! Imports disk images and kernel bundles from untrusted files.
 //!
 //! A source is untrusted: it may be a link out of its directory, a device node, a disk whose header names another file
-//! of the host, or change while it is read. So it is opened beneath a configured directory, copied, and what counts is
-//! the check of the copy. A format is what the importer says it is and is never probed: a file that is declared raw and
-//! begins like a qcow2 is a raw disk with these bytes on it.
+//! of the host, or change while it is read. So it is opened beneath a configured directory and copied, and the check of
+//! the copy decides. The format is declared by the importer and never probed: a file that is declared raw but begins
+//! like a qcow2 file is a raw disk with these bytes.
 
 mod copy;
 mod error;

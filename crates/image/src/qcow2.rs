@@ -1,15 +1,15 @@
-//! The header of a qcow2 image, read by hand: the few fields that decide whether it may be attached to a machine.
+//! Parses the header of a qcow2 image: only the fields that decide whether it may be attached to a machine.
 //!
-//! The layout is QEMU's `docs/interop/qcow2.rst`, "Header". QEMU reads the rest of the file itself, as the machine's
-//! own user; what must not happen is that the header makes it open another file of the host.
+//! The layout is in QEMU's `docs/interop/qcow2.rst`, "Header". QEMU reads the rest of the file itself, as the machine's
+//! user; the header must not make it open another file of the host.
 
-/// Everything that is looked at lies in these bytes: version 3's header with its one optional field.
+/// The number of bytes that are parsed: version 3's header with its one optional field.
 pub const HEADER_LENGTH: usize = 112;
 
-/// Larger than any disk that is meant; it keeps sums of sizes far from overflow.
+/// The largest virtual size; sums of sizes stay far from an overflow.
 const LARGEST_DISK: u64 = 1 << 50;
 
-/// Bits of `incompatible_features`; a reader must refuse the bits that it does not know.
+/// Bits of `incompatible_features`; a reader must refuse unknown bits.
 mod incompatible {
     pub const DIRTY: u64 = 1 << 0;
     pub const CORRUPT: u64 = 1 << 1;
@@ -19,10 +19,10 @@ mod incompatible {
     pub const KNOWN: u64 = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
 }
 
-/// What a header says of an acceptable image.
+/// The header of an acceptable image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The size that a guest sees.
+    /// The size that a guest sees, in bytes.
     pub virtual_size: u64,
 }
 
@@ -31,47 +31,47 @@ pub struct Header {
 pub enum HeaderError {
     #[error("it does not begin with a qcow2 header")]
     NotQcow2,
-    #[error("it ends within its header")]
+    #[error("its header is truncated")]
     Short,
-    #[error("it is of qcow2 version {0}; versions 2 and 3 are known")]
+    #[error("it has qcow2 version {0}; versions 2 and 3 are supported")]
     Version(u32),
     #[error("it has a backing file, which would be another file of this host")]
     BackingFile,
-    #[error("it keeps its data in an external file, which would be another file of this host")]
+    #[error("it has an external data file, which would be another file of this host")]
     ExternalData,
     #[error("it is encrypted")]
     Encrypted,
     #[error("it is marked as corrupt")]
     Corrupt,
-    #[error("it needs features of qcow2 that are not known here (incompatible bits {0:#x})")]
+    #[error("it needs unknown qcow2 features (incompatible bits {0:#x})")]
     UnknownFeatures(u64),
-    #[error("its virtual size of {0} bytes makes no sense")]
+    #[error("invalid virtual size: {0} bytes")]
     Size(u64),
-    #[error("its header makes no sense: {0}")]
-    Nonsense(&'static str),
+    #[error("invalid header: {0}")]
+    Invalid(&'static str),
 }
 
 impl HeaderError {
-    /// What to do about it.
+    /// The remedy.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::BackingFile | Self::ExternalData => {
-                "make one file of it: qemu-img convert -O qcow2 IMAGE FLAT.qcow2"
+                "convert it to a single file: qemu-img convert -O qcow2 IMAGE FLAT.qcow2"
             }
             Self::Encrypted => "decrypt it first: qemu-img convert -O qcow2, with the secret",
             Self::Corrupt => "repair it: qemu-img check -r all IMAGE",
-            Self::NotQcow2 => "say which format it has; a plain byte image is `raw`",
+            Self::NotQcow2 => "give the right format; a plain disk image is `raw`",
             Self::UnknownFeatures(_) | Self::Version(_) => {
                 "convert it: qemu-img convert -O qcow2 -o compat=1.1 IMAGE NEW.qcow2"
             }
-            Self::Short | Self::Size(_) | Self::Nonsense(_) => {
-                "look at it with `qemu-img info` and `qemu-img check`; it may be cut off"
+            Self::Short | Self::Size(_) | Self::Invalid(_) => {
+                "check it with `qemu-img info` and `qemu-img check`; it may be truncated"
             }
         }
     }
 }
 
-/// Reads a header and decides whether the image stands alone.
+/// Parses a header, and refuses images that need another file.
 pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     let fields = Fields(bytes);
     if !bytes.starts_with(b"QFI\xfb") {
@@ -86,7 +86,7 @@ pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     }
     let cluster_bits = fields.u32(20)?;
     if !(9..=21).contains(&cluster_bits) {
-        return Err(HeaderError::Nonsense("its cluster size is not between 512 bytes and 2 MiB"));
+        return Err(HeaderError::Invalid("the cluster size is not between 512 bytes and 2 MiB"));
     }
     let virtual_size = fields.u64(24)?;
     if virtual_size == 0 || virtual_size > LARGEST_DISK {
@@ -97,7 +97,7 @@ pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     }
     let cluster = 1u64 << cluster_bits;
     if !fields.u64(40)?.is_multiple_of(cluster) || !fields.u64(48)?.is_multiple_of(cluster) {
-        return Err(HeaderError::Nonsense("its tables do not begin on a cluster"));
+        return Err(HeaderError::Invalid("the tables do not begin on a cluster"));
     }
     if version == 3 {
         read_version_3(&fields, cluster)?;
@@ -105,7 +105,7 @@ pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     Ok(Header { virtual_size })
 }
 
-/// The fields that only version 3 has.
+/// Checks the fields that only version 3 has.
 fn read_version_3(fields: &Fields<'_>, cluster: u64) -> Result<(), HeaderError> {
     let features = fields.u64(72)?;
     let unknown = features & !incompatible::KNOWN;
@@ -120,10 +120,10 @@ fn read_version_3(fields: &Fields<'_>, cluster: u64) -> Result<(), HeaderError> 
     }
     let length = u64::from(fields.u32(100)?);
     if length < 104 || length > cluster || !length.is_multiple_of(8) {
-        return Err(HeaderError::Nonsense("the length of its header is impossible"));
+        return Err(HeaderError::Invalid("the header length is invalid"));
     }
     if features & incompatible::COMPRESSION_TYPE != 0 && (length < 112 || fields.u8(104)? > 1) {
-        return Err(HeaderError::Nonsense("its compression is neither zlib nor zstd"));
+        return Err(HeaderError::Invalid("the compression is neither zlib nor zstd"));
     }
     Ok(())
 }

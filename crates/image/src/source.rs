@@ -1,4 +1,4 @@
-//! Opening what is to be imported: never a link out of its directory, never anything but a regular file.
+//! Opening a source: never through a link out of its directory, and only a regular file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,21 @@ use rustix::io::Errno;
 
 use crate::ImageError;
 
-/// How often a path is tried that renames were in the way of.
+/// How often a path lookup is retried after EAGAIN because of concurrent renames.
 const TRIES: usize = 1000;
 
-/// Where one part of an image comes from.
+/// The source of one part of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A file below one of the configured directories: relative to the first that has it, or an absolute path.
+    /// A file below one of the configured directories: an absolute path, or relative to the first directory that has
+    /// it.
     Below(PathBuf),
-    /// A file that a face has received for this import. The import takes it over, whether or not it succeeds.
+    /// A file that was uploaded for this import. The import removes it, whether or not it succeeds.
     Staged(PathBuf),
 }
 
 impl Source {
-    /// The path as it was given.
+    /// The path from the request.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Below(path) | Self::Staged(path) => path,
@@ -38,7 +39,7 @@ impl Source {
     }
 }
 
-/// A staged file lies in a directory of our own; all that is asked is that it is a file.
+/// Opens a staged file. It is in our own directory, so it only needs to be a regular file.
 fn open_staged(path: &Path) -> Result<File, ImageError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed(path, &[], error))?;
@@ -46,7 +47,7 @@ fn open_staged(path: &Path) -> Result<File, ImageError> {
     Ok(file.into())
 }
 
-/// Tries the directories in their order. An absolute path counts from the directory that contains it.
+/// Tries the directories in order. An absolute path is opened beneath the directory that contains it.
 fn open_below(path: &Path, import_dirs: &[PathBuf]) -> Result<File, ImageError> {
     let outside = || ImageError::Outside { path: path.into(), allowed: import_dirs.to_vec() };
     let mut result = Err(outside());
@@ -67,12 +68,12 @@ fn open_below(path: &Path, import_dirs: &[PathBuf]) -> Result<File, ImageError> 
     result
 }
 
-/// Opens beneath a directory by `openat2`: the kernel refuses `..` and links that lead out of it, also while another
-/// process renames things.
+/// Opens a file beneath a directory with openat2(2): the kernel refuses `..` and links that lead out of it, even during
+/// concurrent renames.
 fn open_beneath(
     dir: &Path,
     relative: &Path,
-    asked: &Path,
+    requested: &Path,
     allowed: &[PathBuf],
 ) -> Result<File, ImageError> {
     let dir_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -81,22 +82,22 @@ fn open_beneath(
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let open = |flags: OFlags| {
         let once = |_| openat2(&top, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
-        // EAGAIN: something was renamed meanwhile, and the kernel cannot tell whether a `..` led out (openat2(2)).
+        // EAGAIN: after a concurrent rename the kernel cannot check whether a `..` led out (openat2(2)).
         let opened = (1..TRIES).map(once).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
-        opened.unwrap_or_else(|| once(TRIES)).map_err(|error| failed(asked, allowed, error))
+        opened.unwrap_or_else(|| once(TRIES)).map_err(|error| failed(requested, allowed, error))
     };
-    // The first look opens nothing: a device node or a pipe acts when it is opened.
-    let seen = expect_regular(&open(OFlags::PATH)?, asked)?;
+    // Checked with O_PATH first: opening a device node or a pipe can have an effect.
+    let checked = expect_regular(&open(OFlags::PATH)?, requested)?;
     let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-    if expect_regular(&file, asked)? != seen {
-        return Err(ImageError::NotAFile { path: asked.into() });
+    if expect_regular(&file, requested)? != checked {
+        return Err(ImageError::NotAFile { path: requested.into() });
     }
     Ok(file.into())
 }
 
-/// The identity of a regular file; anything else is refused.
+/// The device and inode of a regular file; any other file is refused.
 fn expect_regular(file: &OwnedFd, path: &Path) -> Result<(u64, u64), ImageError> {
-    let stat = fstat(file).map_err(|error| ImageError::io("look at", path, error))?;
+    let stat = fstat(file).map_err(|error| ImageError::io("stat", path, error))?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
         Ok((stat.st_dev, stat.st_ino))
     } else {
@@ -104,11 +105,11 @@ fn expect_regular(file: &OwnedFd, path: &Path) -> Result<(u64, u64), ImageError>
     }
 }
 
-/// What the kernel's refusal to open means here.
+/// Converts the kernel's error for an open.
 fn failed(path: &Path, allowed: &[PathBuf], error: Errno) -> ImageError {
     match error {
         Errno::NOENT | Errno::NOTDIR => ImageError::NotFound { path: path.into() },
-        // EXDEV: the path leaves the directory; ELOOP: a magic link, or a link where none may be.
+        // EXDEV: the path leaves the directory; ELOOP: a magic link, or a link that is not allowed.
         Errno::XDEV | Errno::LOOP => {
             ImageError::Outside { path: path.into(), allowed: allowed.to_vec() }
         }

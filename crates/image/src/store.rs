@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::copy::{Copied, copy, hash};
 use crate::{ImageError, Source, kernel, qcow2};
 
-/// What an image that is not yet complete is called.
+/// The prefix of the directory of an incomplete image.
 const UNFINISHED: &str = "unfinished-";
 
 /// The images of a host.
@@ -23,7 +23,7 @@ pub struct Store {
     import_dirs: Vec<PathBuf>,
 }
 
-/// What an image is made of: a disk, a kernel with perhaps an initial ramdisk, or both.
+/// The parts of an image: a disk, a kernel with an optional initial ramdisk, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// A disk and its format.
@@ -34,19 +34,19 @@ pub struct Parts {
     pub initrd: Option<Source>,
 }
 
-/// What an import found.
+/// The result of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// `sha256:` and 64 hex digits. Of an image with one part it is that file's own SHA-256; of several parts, that of
+    /// `sha256:` and 64 hex digits. For an image with one part, the SHA-256 of that file; for several parts, that of
     /// the lines `disk HEX`, `kernel HEX`, `initrd HEX`.
     pub digest: String,
-    /// The length of all parts.
+    /// The total size of all parts, in bytes.
     pub size_bytes: u64,
-    /// The size of the disk that a guest sees.
+    /// The size of the disk that a guest sees, in bytes.
     pub disk_virtual_size: Option<u64>,
 }
 
-/// Where the parts of an image lie, if it has them.
+/// The paths of the parts of an image, if it has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// The disk.
@@ -58,17 +58,17 @@ pub struct Files {
 }
 
 impl Store {
-    /// The store in `dir`, which takes files from below `import_dirs`. Nothing is made before the first import.
+    /// The store in `dir`, which imports files from below `import_dirs`. Nothing is created before the first import.
     #[must_use]
     pub const fn new(dir: PathBuf, import_dirs: Vec<PathBuf>) -> Self {
         Self { dir, import_dirs }
     }
 
-    /// Takes an image into the store: copied, checked and on the disk when it returns. An image with the same id is
-    /// replaced, for an import that was cut off may be made again.
+    /// Imports an image: when this returns, it is copied, checked and synced to disk. Replaces an image with the same
+    /// id, so that an interrupted import can be retried.
     ///
     /// # Errors
-    /// As [`ImageError`] tells; nothing is left of the attempt.
+    /// See [`ImageError`]; all copies are removed then.
     pub fn import(&self, id: Uuid, parts: Parts) -> Result<Imported, ImageError> {
         let result = parts.expect_bootable().and_then(|()| self.import_into(id, &parts));
         discard_staged(&parts);
@@ -76,25 +76,25 @@ impl Store {
         result.and_then(|imported| cleared.map(|()| imported))
     }
 
-    /// Where the parts of an image lie.
+    /// The paths of the parts of an image.
     #[must_use]
     pub fn paths(&self, id: Uuid) -> Files {
         Files::below(&self.image_dir(id))
     }
 
-    /// Removes an image. That it is not there is no error.
+    /// Removes an image. A missing image is not an error.
     ///
     /// # Errors
-    /// Where it is there and cannot be removed.
+    /// If it exists and cannot be removed.
     pub fn remove(&self, id: Uuid) -> Result<(), ImageError> {
         remove_tree(&self.image_dir(id))
     }
 
-    /// Removes what a crash left: unfinished imports, and images that `known` does not have. To be called when no
-    /// import runs.
+    /// Removes the remains of a crash: unfinished imports, and images that are not in `known`. Call it while no import
+    /// is running.
     ///
     /// # Errors
-    /// Where the store cannot be read or something cannot be removed.
+    /// If the store cannot be read, or an entry cannot be removed.
     pub fn sweep(&self, known: &BTreeSet<Uuid>) -> Result<(), ImageError> {
         let reading = |error| ImageError::io("read", &self.dir, error);
         let entries = match fs::read_dir(&self.dir) {
@@ -121,7 +121,7 @@ impl Store {
         self.dir.join(format!("{UNFINISHED}{id}"))
     }
 
-    /// Copies and checks all parts, then gives the directory its name.
+    /// Copies and checks all parts, then renames the directory.
     fn import_into(&self, id: Uuid, parts: &Parts) -> Result<Imported, ImageError> {
         let unfinished = self.unfinished(id);
         remove_tree(&unfinished)?;
@@ -148,7 +148,7 @@ impl Store {
         let finished = self.image_dir(id);
         remove_tree(&finished)?;
         fs::rename(&unfinished, &finished)
-            .map_err(|error| ImageError::io("name", &finished, error))?;
+            .map_err(|error| ImageError::io("rename", &unfinished, error))?;
         sync_dir(&self.dir)?;
         Ok(Imported {
             digest: digest(&taken),
@@ -157,8 +157,8 @@ impl Store {
         })
     }
 
-    /// Takes one part. A wrong file is refused before it is copied; what counts is the check of the copy, which
-    /// nobody else can change.
+    /// Imports one part. A wrong file is refused before it is copied; the check of the copy, which no one else can
+    /// change, decides.
     fn take<T>(
         &self,
         part: &'static str,
@@ -169,10 +169,10 @@ impl Store {
         let file = source.open(&self.import_dirs)?;
         expect_content(&file, part, source.path())?;
         check(&file)?;
-        // A staged file needs no copy where it lies on the store's filesystem.
+        // A staged file on the store's file system needs no copy.
         let moved = matches!(source, Source::Staged(_)) && fs::rename(source.path(), to).is_ok();
         let copied = if moved { hash(file, to)? } else { copy(file, source.path(), to)? };
-        // VMMs run as users of their own, and all read the same base.
+        // VMMs run as different users, and all read the same base.
         fs::set_permissions(to, Permissions::from_mode(0o644))
             .map_err(|error| ImageError::io("set the mode of", to, error))?;
         let found = check(&copied.file)?;
@@ -196,18 +196,16 @@ impl Files {
     }
 }
 
-/// Checks a disk and finds its virtual size.
+/// Checks a disk and returns its virtual size.
 fn check_disk(file: &File, format: DiskFormat) -> Result<u64, ImageError> {
     match format {
         DiskFormat::Raw => {
-            let length = file
-                .metadata()
-                .map_err(|error| ImageError::io("look at", "the disk", error))?
-                .len();
+            let length =
+                file.metadata().map_err(|error| ImageError::io("stat", "the disk", error))?.len();
             // QEMU shows a raw image in whole sectors.
             length.checked_next_multiple_of(512).ok_or_else(|| ImageError::Rejected {
                 part: "disk",
-                problem: "its size makes no sense".into(),
+                problem: "its size is too large".into(),
                 remedy: "check the file".into(),
             })
         }
@@ -227,7 +225,7 @@ fn check_disk(file: &File, format: DiskFormat) -> Result<u64, ImageError> {
     }
 }
 
-/// Checks that a kernel is one that a VMM can start.
+/// Checks that a VMM can start a kernel.
 fn check_kernel(file: &File) -> Result<(), ImageError> {
     kernel::check(file).map_err(|error| ImageError::Rejected {
         part: "kernel",
@@ -236,26 +234,26 @@ fn check_kernel(file: &File) -> Result<(), ImageError> {
     })
 }
 
-/// An initial ramdisk can be anything that its kernel unpacks.
+/// Accepts any initial ramdisk: only its kernel knows the format.
 #[expect(clippy::unnecessary_wraps, reason = "one of several checks")]
 const fn check_initrd(_: &File) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// An empty file is no part of an image.
+/// Refuses an empty file.
 fn expect_content(file: &File, part: &'static str, path: &Path) -> Result<(), ImageError> {
-    let length = file.metadata().map_err(|error| ImageError::io("look at", path, error))?.len();
+    let length = file.metadata().map_err(|error| ImageError::io("stat", path, error))?.len();
     if length > 0 {
         return Ok(());
     }
     Err(ImageError::Rejected {
         part,
         problem: "the file is empty".into(),
-        remedy: "check whether its download or upload was cut off".into(),
+        remedy: "check whether its download or upload was interrupted".into(),
     })
 }
 
-/// Reads as much of the beginning as there is.
+/// Reads the beginning of a file, up to the size of the buffer.
 fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -280,12 +278,12 @@ fn digest(parts: &[(&'static str, Copied)]) -> String {
     format!("sha256:{}", hex(&digest.finalize()))
 }
 
-/// Makes a directory that VMMs of other users can pass through but nobody else can list, whatever the umask: images are
-/// found by their id only.
+/// Creates a directory that other users, such as those of VMMs, can pass through but not list, regardless of the umask:
+/// images are found only by their id.
 fn make_dir(path: &Path) -> Result<(), ImageError> {
     fs::create_dir_all(path)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o711)))
-        .map_err(|error| ImageError::io("make", path, error))
+        .map_err(|error| ImageError::io("create", path, error))
 }
 
 fn sync_dir(path: &Path) -> Result<(), ImageError> {
@@ -294,7 +292,7 @@ fn sync_dir(path: &Path) -> Result<(), ImageError> {
         .map_err(|error| ImageError::io("write", path, error))
 }
 
-/// Removes a directory with all in it. Nothing there is no error.
+/// Removes a directory and its contents. A missing directory is not an error.
 fn remove_tree(path: &Path) -> Result<(), ImageError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -304,8 +302,8 @@ fn remove_tree(path: &Path) -> Result<(), ImageError> {
     }
 }
 
-/// Removes staged files that were not moved: they were copied, or refused. A face that died cleans up its own at
-/// start, so a failure here loses nothing.
+/// Removes staged files that were not moved, because they were copied or refused. Errors are ignored: the uploading
+/// side removes its remaining files when it starts.
 fn discard_staged(parts: &Parts) {
     let sources =
         parts.disk.iter().map(|(source, _)| source).chain(&parts.kernel).chain(&parts.initrd);

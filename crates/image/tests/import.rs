@@ -1,4 +1,4 @@
-//! Imports as faces ask for them: what is taken, what is refused, and that nothing is left of a refusal.
+//! Imports: what is accepted, what is refused, and that a refused import leaves nothing behind.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -283,7 +283,7 @@ fn what_qemu_img_makes_is_understood() {
         assert_eq!(imported.disk_virtual_size, Some(3 << 30), "{name}");
     }
     for (name, problem) in
-        [("backed", "backing file"), ("external", "external file"), ("secret", "encrypted")]
+        [("backed", "backing file"), ("external", "external data file"), ("secret", "encrypted")]
     {
         let error = place.import_disk(name, DiskFormat::Qcow2).unwrap_err().to_string();
         assert!(error.contains(problem), "{name}: {error}");

@@ -1,4 +1,4 @@
-//! Where a PCI function sits: domain, bus, device, function.
+//! PCI addresses: domain, bus, device, function.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub struct Address {
 /// Why a text is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a PCI address: {problem}; write it like 0000:a2:00.0, as `handover ls` shows it"
+    "{text:?} is not a PCI address: {problem}; use the form 0000:a2:00.0, as `handover ls` shows it"
 )]
 pub struct AddressError {
     text: String,
@@ -27,7 +27,7 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// Builds an address; `None` where `device` is over 31 or `function` over 7.
+    /// Creates an address; `None` if `device` is over 31 or `function` over 7.
     #[must_use]
     pub const fn new(domain: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
         if device > 0x1f || function > 7 {
@@ -97,7 +97,7 @@ impl fmt::Debug for Address {
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// Reads `DDDD:BB:SS.F`, or `BB:SS.F` as `lspci` prints it for domain 0.
+    /// Parses `DDDD:BB:SS.F`, or `BB:SS.F` as `lspci` prints it for domain 0.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let fail = |problem| AddressError { text: text.chars().take(64).collect(), problem };
         let (rest, function) = text.rsplit_once('.').ok_or_else(|| fail("it has no function"))?;

@@ -1,4 +1,4 @@
-//! What must be handed over together with a function, and why some of it cannot be.
+//! Assemblies: what must be handed over together with a function, and the obstacles.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Code, Function, Inventory, Kind, Refusal, Role};
 
-/// Drivers that leave their device's DMA alone, so that they may stay bound beside VFIO in one group
-/// (`driver_managed_dma` in the kernel's pcieport and pci-stub drivers).
+/// Drivers that do not manage DMA, so that they may stay bound in a group that VFIO uses (`driver_managed_dma` in the
+/// kernel's pcieport and pci-stub drivers).
 const HARMLESS_DRIVERS: [&str; 2] = ["pcieport", "pci-stub"];
 
-/// Everything that goes together with one function.
+/// The functions that are handed over together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assembly {
-    /// The function that was asked for.
+    /// The requested function.
     pub head: Address,
     /// All members, the head among them, by address.
     pub members: Vec<Member>,
@@ -22,11 +22,11 @@ pub struct Assembly {
 /// One member of an assembly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Its part in the hand-over.
+    /// Its role in the hand-over.
     pub role: Role,
-    /// Why it is a member, for a person.
+    /// Why it is a member, in words.
     pub reason: String,
 }
 
@@ -34,7 +34,7 @@ impl Assembly {
     /// The assembly of `head`: its IOMMU group and, for a display function that is no VF, the companions in its slot
     /// with their groups, closed transitively.
     ///
-    /// `None` where the inventory has no such function.
+    /// `None` if the inventory has no such function.
     #[must_use]
     pub fn of(inventory: &Inventory, head: Address) -> Option<Self> {
         let function = inventory.function(head)?;
@@ -77,9 +77,8 @@ impl Assembly {
         Self { head, members }
     }
 
-    /// The assemblies of a whole host, by the address of their heads: each function is taken in one of them. Display
-    /// functions come first when heads are chosen, so that an audio function goes with its card; a bridge is nobody's
-    /// first choice.
+    /// The assemblies of a whole host, sorted by the address of their heads: each function is taken in one of them.
+    /// Display functions are preferred as heads, so that an audio function belongs to its card; bridges come last.
     #[must_use]
     pub fn all(inventory: &Inventory) -> Vec<Self> {
         let mut candidates: Vec<(usize, Address)> = inventory
@@ -115,7 +114,7 @@ impl Assembly {
         self.members.iter().filter(|member| member.role != Role::Bystander)
     }
 
-    /// Every reason why this assembly cannot be handed over on this host; empty where it can be.
+    /// Every reason why this assembly cannot be handed over on this host; empty if it can.
     #[must_use]
     pub fn obstacles(&self, inventory: &Inventory) -> Vec<Refusal> {
         let Some(head) = inventory.function(self.head) else {
@@ -125,10 +124,10 @@ impl Assembly {
             return vec![Refusal::new(
                 Code::NotAssignable,
                 format!(
-                    "{} is a PCI bridge: it is part of the host and cannot be given to a machine",
+                    "{} is a PCI bridge, which is part of the host and cannot be handed over",
                     self.head
                 ),
-                "choose a device behind it; `handover ls` shows what can be handed over",
+                "choose a device behind it; `handover ls` lists the devices that can be handed over",
             )];
         }
         let mut reasons = host_obstacles(inventory, head);
@@ -141,13 +140,13 @@ impl Assembly {
     }
 }
 
-/// The refusal for an address where nothing is.
+/// The refusal for an address without a function.
 #[must_use]
 pub fn no_such_function(address: Address) -> Refusal {
     Refusal::new(
         Code::DeviceNotFound,
-        format!("there is no PCI function at {address}"),
-        "`handover ls --all` shows what this host has; addresses can change between boots",
+        format!("no PCI function at {address}"),
+        "`handover ls --all` lists all functions; addresses can change between boots",
     )
 }
 
@@ -163,16 +162,16 @@ fn companions<'a>(inventory: &'a Inventory, head: &Function) -> Vec<&'a Function
         .collect()
 }
 
-/// What a function is to the assembly that its group drags it into.
+/// The role of a function that is in the group of an assembly.
 fn group_member(head: &Function, other: &Function, group: u32) -> Member {
     let address = other.address;
     let harmless = other.driver.as_deref().is_none_or(|d| HARMLESS_DRIVERS.contains(&d));
-    // An NVSwitch (class 0680) has no driver at times and is still a device that must not be left in reach.
+    // An NVSwitch (class 0680) may have no driver, but must not stay reachable in the group.
     let fabric = other.class.prefix() == 0x0680;
     if harmless && !fabric {
         let reason = other.driver.as_deref().map_or_else(
             || format!("in IOMMU group {group}, without a driver"),
-            |driver| format!("in IOMMU group {group}, on {driver}, which leaves DMA alone"),
+            |driver| format!("in IOMMU group {group}, on {driver}, which does not manage DMA"),
         );
         return Member { address, role: Role::Bystander, reason };
     }
@@ -184,47 +183,49 @@ fn group_member(head: &Function, other: &Function, group: u32) -> Member {
     Member { address, role: Role::Held, reason }
 }
 
-/// What stands in the way of any hand-over of this function on this host.
+/// Obstacles of the host for this function.
 fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
     let mut reasons = Vec::new();
     if inventory.vfio.unsafe_noiommu {
         reasons.push(Refusal::new(
             Code::NoIommu,
-            "vfio's unsafe noiommu mode is switched on: a machine could then write all of the host's memory",
+            "vfio's unsafe noiommu mode is enabled: a machine could write to all of the host's memory",
             "echo 0 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and remove the option from /etc/modprobe.d",
         ));
     }
     if !inventory.vfio.iommu {
         reasons.push(Refusal::new(
             Code::NoIommu,
-            "this kernel has no IOMMU switched on, so no device can be kept apart from the host's memory",
-            "switch on VT-d or AMD-Vi in the firmware; on Intel also boot with intel_iommu=on on the kernel's command line",
+            "this kernel has no active IOMMU, so no device can be isolated from the host's memory",
+            "enable VT-d or AMD-Vi in the firmware; on Intel, also boot with intel_iommu=on on the kernel's command \
+             line",
         ));
     } else if head.iommu_group.is_none() {
         reasons.push(Refusal::new(
             Code::NoIommu,
-            format!("{} is in no IOMMU group, so the IOMMU does not cover it", head.address),
-            "look for its IOMMU in `dmesg | grep -i -e DMAR -e AMD-Vi`; firmware tables may leave it out",
+            format!("{} is in no IOMMU group, so no IOMMU covers it", head.address),
+            "check `dmesg | grep -i -e DMAR -e AMD-Vi` for its IOMMU; firmware tables may omit it",
         ));
     }
     if !inventory.vfio.vfio_pci || !inventory.vfio.type1 {
         reasons.push(Refusal::new(
             Code::VfioMissing,
-            "this kernel has no usable VFIO: vfio-pci or vfio_iommu_type1 is neither loaded nor can it be loaded",
-            "modprobe -a vfio-pci vfio_iommu_type1; where they are missing, install the distribution's full kernel image",
+            "this kernel has no usable VFIO: vfio-pci or vfio_iommu_type1 is not loaded and not available",
+            "run `modprobe -a vfio-pci vfio_iommu_type1`; if they are missing, install the distribution's full kernel \
+             image",
         ));
     }
     reasons
 }
 
-/// What stands in the way of taking one member from the host.
+/// The obstacle of one member.
 fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
     let address = function.address;
     if !function.virtual_functions().is_empty() {
         return Some(Refusal::new(
             Code::InUse,
             format!(
-                "{address} has {} virtual functions: a device as a whole and its parts exclude each other",
+                "{address} has {} virtual functions: a whole device and its partitions exclude each other",
                 function.virtual_functions().len()
             ),
             format!("hand over one of its VFs, or remove them: handover sriov set {address} 0"),
@@ -234,16 +235,16 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
         return Some(Refusal::new(
             Code::InUse,
             format!(
-                "{address} is the parent of {} mediated devices: a device as a whole and its parts exclude each other",
+                "{address} is the parent of {} mediated devices: a whole device and its partitions exclude each other",
                 function.mdevs.len()
             ),
             format!(
-                "remove them when nobody uses them: echo 1 > /sys/bus/mdev/devices/UUID/remove, for each; \
-                 `handover show {address}` lists them"
+                "remove each one when it is unused: echo 1 > /sys/bus/mdev/devices/UUID/remove; `handover show \
+                 {address}` lists them"
             ),
         ));
     }
-    // Host and ISA bridges (0600, 0601) carry the firmware's and the chipset's own business.
+    // Host and ISA bridges (0600, 0601) belong to the firmware and the chipset.
     let fabric = matches!(function.class.prefix(), 0x0600 | 0x0601);
     if !fabric {
         return None;
@@ -252,14 +253,14 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
     Some(if address == head {
         Refusal::new(
             Code::NotAssignable,
-            format!("{address} is one of the host's own bridges and cannot be given to a machine"),
-            "choose a device; `handover ls` shows what can be handed over",
+            format!("{address} is a bridge of the host and cannot be handed over"),
+            "choose a device; `handover ls` lists the devices that can be handed over",
         )
     } else {
         Refusal::new(
             Code::NotAssignable,
             format!(
-                "{head} shares its IOMMU group with {address}, a bridge of the host itself (on {driver})"
+                "{head} shares its IOMMU group with {address}, a bridge of the host (on {driver})"
             ),
             "move the card to a slot with its own IOMMU group; `handover ls --all` shows the groups",
         )

@@ -1,25 +1,25 @@
-//! What a virtual machine monitor must be told to use what a claim holds. Text for any monitor, ours or a person's own.
+//! Configuration snippets with which a virtual machine monitor uses the devices of a claim.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Claim, GuestSlot, GuestSource, Mechanism, Part};
 
-/// A claim's things in the words of those who use them.
+/// The devices of a claim in the syntax of each tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// QEMU's `-device` arguments, in its JSON form (QEMU 6.2).
     pub qemu: Vec<String>,
-    /// Cloud Hypervisor's devices, as `vm.add-device` and `devices` in its configuration take them, in JSON. Empty for
-    /// NVIDIA's vGPUs, which need QEMU.
+    /// Cloud Hypervisor's devices in JSON, for `vm.add-device` and `devices` in its configuration. Empty for NVIDIA's
+    /// vGPUs, which need QEMU.
     pub cloud_hypervisor: Vec<String>,
-    /// libvirt's `<hostdev>` elements. `managed='no'`: Handover has done it, and takes it back.
+    /// libvirt's `<hostdev>` elements. `managed='no'`: Handover binds and returns the devices.
     pub libvirt: Vec<String>,
-    /// The name for container tools (Container Device Interface).
+    /// The CDI device name for container tools (Container Device Interface).
     pub cdi: String,
 }
 
 impl Attachment {
-    /// Of a claim.
+    /// The snippets for a claim.
     #[must_use]
     pub fn of(claim: &Claim) -> Self {
         let mut all = Self { cdi: format!("handover.dev/claim={}", claim.id), ..Self::default() };
@@ -38,7 +38,7 @@ impl Attachment {
                 GuestSource::Mdev(uuid) => format!("/sys/bus/mdev/devices/{uuid}"),
             };
             self.qemu.push(match function.source {
-                // QEMU takes no domain of more than four digits by `host`, but any path.
+                // QEMU's `host` accepts only domains of four digits; `sysfsdev` accepts any path.
                 GuestSource::Function(address) if address.domain() <= 0xffff => {
                     format!(r#"{{"driver":"vfio-pci","host":"{address}","id":"{name}"}}"#)
                 }
@@ -63,7 +63,7 @@ impl Attachment {
     }
 }
 
-/// A function, where libvirt only passes it on.
+/// A PCI function that libvirt does not manage.
 fn pci_hostdev(address: Address) -> String {
     format!(
         "<hostdev mode='subsystem' type='pci' managed='no'><driver name='vfio'/><source>\

@@ -1,4 +1,4 @@
-//! Durable reservations.
+//! Claims: durable reservations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,12 +13,12 @@ use crate::{Address, AsFound, Code, Fingerprint, Mechanism, Partition, Refusal};
 pub struct Owner {
     /// The kind of owner: `instance`, `person`, `pod`, ...
     pub kind: String,
-    /// Which one.
+    /// Its id.
     pub id: String,
 }
 
 impl Owner {
-    /// The kind of owner that an instance is.
+    /// The kind of owner of an instance's claims.
     pub const INSTANCE: &'static str = "instance";
 
     /// The owner of an instance's claims.
@@ -37,7 +37,7 @@ impl fmt::Display for Owner {
 impl FromStr for Owner {
     type Err = Refusal;
 
-    /// Reads `KIND/ID`. A kind is one word in lower case, so that the two are told apart; an id is any short text.
+    /// Parses `KIND/ID`. A kind is one lower-case word, so it contains no slash; an id is any short text.
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let right = |kind: &str, id: &str| {
             let word =
@@ -53,22 +53,22 @@ impl FromStr for Owner {
             .ok_or_else(|| {
                 Refusal::new(
                     Code::InvalidRequest,
-                    format!("{text:?} is no owner"),
-                    "write it as KIND/ID, such as pod/web-1 or person/anna",
+                    format!("{text:?} is not a valid owner"),
+                    "use the form KIND/ID, such as pod/web-1 or person/anna",
                 )
             })
     }
 }
 
-/// How far a claim is.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaimState {
-    /// Nobody else can have the assembly; the host is as it was found.
+    /// No other claim can have the assembly; the host is unchanged.
     Reserved,
-    /// The assembly is on vfio and can be given to a machine.
+    /// The assembly is bound to vfio and can be attached to a machine.
     Prepared,
-    /// A step could neither be finished nor undone; a worker may still be in the kernel.
+    /// A step could neither be finished nor undone; a worker may still be blocked in the kernel.
     Wedged,
 }
 
@@ -84,7 +84,7 @@ impl ClaimState {
     }
 }
 
-/// What a member of an assembly is to the hand-over.
+/// The role of a member of an assembly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -92,7 +92,7 @@ pub enum Role {
     Guest,
     /// Bound to a vfio driver so that its group is viable, and not shown to the guest.
     Held,
-    /// Left as it is: no driver, or one that leaves DMA alone (`pcieport`).
+    /// Left unchanged: no driver, or one that does not manage DMA (`pcieport`).
     Bystander,
 }
 
@@ -111,54 +111,54 @@ impl Role {
 /// One function of a claimed assembly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimedMember {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Its part in the hand-over.
+    /// Its role in the hand-over.
     pub role: Role,
-    /// What it was when it was claimed; at another fingerprint it is not touched.
+    /// Its fingerprint when it was claimed; if it has changed, the function is not touched.
     pub fingerprint: Fingerprint,
-    /// What to put back, once the claim has been prepared.
+    /// The state to restore, once the claim has been prepared.
     pub as_found: Option<AsFound>,
 }
 
 impl ClaimedMember {
-    /// A member of which nothing is known but its place.
+    /// A member of which only the address is known.
     #[must_use]
     pub const fn unknown(address: Address) -> Self {
         Self { address, role: Role::Guest, fingerprint: Fingerprint::unknown(), as_found: None }
     }
 }
 
-/// One thing of a claim: an assembly, or a part of a device.
+/// One part of a claim: an assembly or a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The function that was asked for; the parent of a mediated device.
+    /// The requested function; for a mediated device, its parent.
     pub head: Address,
-    /// What it is, where it is a part of a device and not a device as a whole.
+    /// The partition; `None` for a whole device.
     pub partition: Option<Partition>,
-    /// The functions that go with it; of a mediated device there are none.
+    /// The functions of the assembly; empty for a mediated device.
     pub members: Vec<ClaimedMember>,
-    /// Whether they are reserved for machines at each boot, for as long as the claim lasts.
+    /// Whether they stay on the boot list while the claim exists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_boot: bool,
 }
 
-/// A durable reservation of assemblies and parts of devices by one owner: all of them or none.
+/// A durable reservation of assemblies and partitions by one owner: all of them or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claim's id.
     pub id: Uuid,
     /// Who holds it.
     pub owner: Owner,
-    /// What for, in the owner's words.
+    /// The reason, in the owner's words.
     pub reason: Option<String>,
-    /// When it ends by itself, in seconds since 1970, where it was given for a time only.
+    /// When its lease expires, in seconds since 1970; `None` without a lease.
     pub expires: Option<u64>,
-    /// What it holds.
+    /// The parts.
     pub parts: Vec<Part>,
-    /// How far it is.
+    /// The state.
     pub state: ClaimState,
-    /// The boot in which it was last prepared: an earlier boot's bindings are gone.
+    /// The boot in which it was last prepared: bindings do not survive a reboot.
     pub boot_id: Option<String>,
 }
 
@@ -174,7 +174,7 @@ impl Part {
         taken.map(|member| member.address)
     }
 
-    /// Whether the functions are moved to a vfio driver: a vGPU's stay on their vendor's.
+    /// Whether the functions are bound to a vfio driver: those of a vGPU stay on their vendor's driver.
     #[must_use]
     pub fn is_bound(&self) -> bool {
         !matches!(
@@ -183,13 +183,13 @@ impl Part {
         )
     }
 
-    /// Where two parts exclude each other: a function that both would have, or the parent of one that the other would
-    /// take from the host. Assemblies that share a bystander share a group, and so exclude each other too.
+    /// The function for which two parts exclude each other: one that both have, or the parent of one that the other
+    /// takes from the host. Assemblies that share a bystander share a group, and so exclude each other too.
     #[must_use]
     pub fn conflict(&self, other: &Self) -> Option<Address> {
         let shared = self.members.iter().map(|member| member.address);
         let shared = shared.into_iter().find(|address| other.has(*address));
-        // One that is still to be named is another than any.
+        // A mediated device without a UUID yet differs from all others.
         let mdev = |part: &Self| {
             let uuid = part.partition.as_ref().and_then(Partition::mdev);
             uuid.filter(|uuid| !uuid.is_nil())
@@ -201,7 +201,7 @@ impl Part {
             .or_else(|| same.then_some(self.head))
     }
 
-    /// The device that it is a part of, which must stay as it is.
+    /// The parent of the partition, which must not change.
     #[must_use]
     pub fn pins(&self) -> Option<Address> {
         self.partition.as_ref().map(|partition| partition.parent)
@@ -213,25 +213,25 @@ impl Part {
 }
 
 impl Claim {
-    /// Whether its mediated devices are to be written down for mdevctl.
+    /// Whether mdevctl definitions are written for its mediated devices.
     #[must_use]
     pub fn is_defined(&self) -> bool {
         let mut partitions = self.parts.iter().filter_map(|part| part.partition.as_ref());
         partitions.any(Partition::is_defined)
     }
 
-    /// Whether its devices are reserved for machines at each boot.
+    /// Whether its devices are on the boot list.
     #[must_use]
     pub fn is_at_boot(&self) -> bool {
         self.parts.iter().any(|part| part.at_boot)
     }
 
-    /// All functions of it, in whatever role.
+    /// All its functions, in any role.
     pub fn members(&self) -> impl Iterator<Item = &ClaimedMember> {
         self.parts.iter().flat_map(|part| &part.members)
     }
 
-    /// The function that was asked for first, for messages.
+    /// The first requested function, for messages.
     #[must_use]
     pub fn head(&self) -> Option<Address> {
         self.parts.first().map(|part| part.head)
@@ -242,7 +242,7 @@ impl Claim {
         self.parts.iter().flat_map(Part::taken)
     }
 
-    /// Whether a function belongs to it, in whatever role.
+    /// Whether a function belongs to it, in any role.
     #[must_use]
     pub fn covers(&self, address: Address) -> bool {
         self.parts.iter().any(|part| part.has(address))
@@ -254,13 +254,13 @@ impl Claim {
         self.taken().any(|taken| taken == address)
     }
 
-    /// Whether it keeps a function as it is because something of it is claimed.
+    /// Whether it pins a function: one of its partitions is claimed.
     #[must_use]
     pub fn pins(&self, address: Address) -> bool {
         self.parts.iter().any(|part| part.pins() == Some(address))
     }
 
-    /// Where two claims exclude each other.
+    /// The function for which the claim and the part exclude each other.
     #[must_use]
     pub fn conflict(&self, part: &Part) -> Option<Address> {
         self.parts.iter().find_map(|own| own.conflict(part))

@@ -1,20 +1,21 @@
-//! The port of those who look at a host more closely than a hand-over needs.
+//! The port for a detailed examination of a host.
 
 use crate::doctor::{Facts, Platform};
 use crate::{HostError, Inventory};
 
-/// A host that can be looked at in detail.
+/// A host that can be examined in detail.
 pub trait Examining: Send + Sync {
-    /// The inventory with the detail of all functions. What sleeps is not woken; what does not answer has a note.
+    /// The inventory with the detail of all functions. Suspended functions are not woken; functions that do not respond
+    /// get a note.
     ///
     /// # Errors
-    /// Where not even the list of functions can be read.
+    /// If the list of functions cannot be read.
     fn detail(&self) -> Result<Inventory, HostError>;
 
-    /// The host around its devices. What could not be seen is named in it.
+    /// Facts about the host. It names what could not be read.
     fn platform(&self) -> Platform;
 
-    /// Everything that the doctor looks at. What could not be seen is named in it.
+    /// The doctor's input. It names what could not be read.
     ///
     /// # Errors
     /// As [`detail`](Self::detail).

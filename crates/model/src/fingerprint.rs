@@ -1,10 +1,10 @@
-//! What a function looked like when we found it: what must be put back, and how to know it again.
+//! The original state of a function, and the fingerprint that identifies it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Id};
 
-/// What stays the same of a device over resets and reboots. Addresses and group numbers do not.
+/// What identifies a device across resets and reboots. Addresses and group numbers can change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Vendor id.
@@ -15,14 +15,14 @@ pub struct Fingerprint {
     pub subsystem_vendor: Option<Id>,
     /// Subsystem id.
     pub subsystem_device: Option<Id>,
-    /// The PCIe device serial number, `00-11-22-ff-fe-33-44-55`, where the device has one and it could be read.
+    /// The PCIe device serial number, `00-11-22-ff-fe-33-44-55`, if the device has one and it could be read.
     pub serial: Option<String>,
     /// The bridges from the root to the function as `device.function` numbers, which survive bus renumbering.
     pub slot_path: String,
 }
 
 impl Fingerprint {
-    /// Of a device of which nothing is known.
+    /// The fingerprint of an unknown device.
     #[must_use]
     pub const fn unknown() -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Fingerprint {
         }
     }
 
-    /// Whether `now` can be the same device: everything equal, a serial number only where both have one.
+    /// Whether `now` can be the same device: all fields are equal; serial numbers are compared only if both are known.
     #[must_use]
     pub fn matches(&self, now: &Self) -> bool {
         let serial = match (&self.serial, &now.serial) {
@@ -55,7 +55,7 @@ impl Fingerprint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PowerControl {
-    /// The device may sleep when idle.
+    /// The device may be suspended when idle.
     Auto,
     /// The device stays awake.
     On,
@@ -72,7 +72,7 @@ impl PowerControl {
     }
 }
 
-/// How a link was when its device was well: after a reset it must not be slower.
+/// The link of a healthy device: after a reset it must not be slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkBaseline {
     /// Tenths of GT/s.
@@ -81,7 +81,7 @@ pub struct LinkBaseline {
     pub width: u8,
 }
 
-/// One function as we found it, before the first step of a hand-over.
+/// The original state of a function, before the first step of a hand-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsFound {
     /// The function.
@@ -92,10 +92,10 @@ pub struct AsFound {
     pub driver_override: Option<String>,
     /// Its `power/control`, if it could be read.
     pub power: Option<PowerControl>,
-    /// Its link while it was well: what it is compared with after a reset.
+    /// Its link while healthy, for comparison after a reset.
     #[serde(default)]
     pub link: Option<LinkBaseline>,
-    /// What it is.
+    /// Its fingerprint.
     pub fingerprint: Fingerprint,
 }
 

@@ -1,22 +1,22 @@
-//! The port of those who want to know what changes.
+//! The port for watching changes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Change, HostError, Inventory};
 
-/// A host's inventory that is kept true as the host tells of changes, without reading all of it again.
+/// An inventory that is updated by the host's events, without reading all of it again.
 pub trait Following: Send + Sync {
-    /// Waits until the host has told of something, for ever without a limit. `false`: the time is over.
+    /// Waits for an event; without a limit, forever. Returns `false` on timeout.
     ///
     /// # Errors
-    /// Where the host cannot be listened to any more.
+    /// If events can no longer be received.
     fn wait(&self, limit: Option<Duration>) -> Result<bool, HostError>;
 
-    /// Reads what the host has told of, and gives what changed, in order. It does not wait.
+    /// Processes pending events and returns the changes in order. Does not wait.
     ///
     /// # Errors
-    /// Where the host cannot be listened to or read.
+    /// If events can no longer be received, or the host cannot be read.
     fn catch_up(&self) -> Result<Vec<Change>, HostError>;
 
     /// The inventory as of the last [`catch_up`](Self::catch_up).

@@ -1,4 +1,4 @@
-//! The canonical status codes of gRPC, as far as they are numbers and names.
+//! The numbers and names of gRPC's canonical status codes.
 
 macro_rules! statuses {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $number:literal;)*) => {
@@ -38,27 +38,27 @@ statuses! {
     InvalidArgument = "INVALID_ARGUMENT", 3;
     /// The deadline expired.
     DeadlineExceeded = "DEADLINE_EXCEEDED", 4;
-    /// What is asked for does not exist.
+    /// The requested object does not exist.
     NotFound = "NOT_FOUND", 5;
-    /// What shall be made exists already.
+    /// The object to create already exists.
     AlreadyExists = "ALREADY_EXISTS", 6;
     /// The caller may not do this.
     PermissionDenied = "PERMISSION_DENIED", 7;
-    /// A resource is used up.
+    /// A resource is exhausted.
     ResourceExhausted = "RESOURCE_EXHAUSTED", 8;
     /// The state of the system does not allow this; a retry alone does not help.
     FailedPrecondition = "FAILED_PRECONDITION", 9;
-    /// A conflict with another operation; the caller retries the whole.
+    /// A conflict with another operation; the caller should retry all of it.
     Aborted = "ABORTED", 10;
     /// Beyond a valid range.
     OutOfRange = "OUT_OF_RANGE", 11;
     /// The method does not exist here.
     Unimplemented = "UNIMPLEMENTED", 12;
-    /// Something failed that should not.
+    /// An internal error.
     Internal = "INTERNAL", 13;
     /// The service cannot be used now; a retry may help.
     Unavailable = "UNAVAILABLE", 14;
-    /// Data are lost or damaged.
+    /// Data was lost or damaged.
     DataLoss = "DATA_LOSS", 15;
     /// The caller has no valid credentials.
     Unauthenticated = "UNAUTHENTICATED", 16;

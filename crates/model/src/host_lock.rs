@@ -1,31 +1,31 @@
-//! The lock on a host: one process at a time changes its devices.
+//! The lock on a host: only one process may change its devices.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
 use crate::HostError;
 
-/// A lock on a host, until dropped.
+/// A lock on a host, held until dropped.
 pub trait HostLock: Send + Sync {}
 
-/// The process that has the lock on a host, as far as it is known.
+/// The process that holds the lock on a host, as far as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockHolder {
-    /// Its number in its own PID namespace.
+    /// Its pid in its own PID namespace.
     pub pid: Option<u32>,
-    /// Whether that is another PID namespace than the one that this process is in.
+    /// Whether its PID namespace is not that of this process.
     pub other_pid_namespace: bool,
-    /// The name of its host; in a container that of the container.
+    /// Its host name; in a container that of the container.
     pub hostname: Option<String>,
-    /// Its state directory, by its own view of the file system.
+    /// Its state directory, as its own file system shows it.
     pub state_dir: Option<PathBuf>,
 }
 
-/// Why the lock on a host cannot be had.
+/// Why the lock on a host cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostLockError {
-    /// Another process has it.
-    #[error("another Handover works on this host: {0}")]
+    /// Another process holds it.
+    #[error("another Handover process manages this host: {0}")]
     Held(LockHolder),
     /// The host refused.
     #[error(transparent)]
@@ -37,10 +37,10 @@ impl Display for LockHolder {
         match (self.pid, self.other_pid_namespace) {
             (Some(pid), false) => write!(f, "pid {pid}")?,
             (Some(pid), true) => write!(f, "pid {pid} in another PID namespace")?,
-            (None, _) => f.write_str("its process cannot be seen from here")?,
+            (None, _) => f.write_str("its process is not visible from here")?,
         }
         if let Some(state_dir) = &self.state_dir {
-            // Debug escapes what could change a terminal.
+            // Debug escapes terminal control characters.
             write!(f, ", state directory {state_dir:?}")?;
         }
         if let Some(hostname) = &self.hostname {
@@ -68,6 +68,6 @@ mod tests {
         holder.state_dir = Some("/a\x1b[2J".into());
         assert!(!holder.to_string().contains('\x1b'), "{holder}");
         let unknown = LockHolder::default().to_string();
-        assert_eq!(unknown, "its process cannot be seen from here");
+        assert_eq!(unknown, "its process is not visible from here");
     }
 }

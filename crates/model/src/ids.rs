@@ -1,4 +1,4 @@
-//! What a PCI function is: vendor, device and class codes.
+//! Vendor, device and class codes of PCI functions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub struct Id(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Class(pub u32);
 
-/// What a function does, as far as a hand-over cares.
+/// The kind of a function, for hand-overs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -31,20 +31,20 @@ pub enum Kind {
     Usb,
     /// Processing accelerators (1200).
     Accelerator,
-    /// PCI-to-PCI bridges (0604, 0609): part of the fabric, never handed over.
+    /// PCI-to-PCI bridges (0604, 0609): never handed over.
     Bridge,
-    /// Everything else, host and ISA bridges among them.
+    /// Everything else, including host and ISA bridges.
     Other,
 }
 
 impl Id {
-    /// What the bus answers for a function that is not there; stands for an id that cannot be read.
+    /// What the bus returns for an absent function; also used for an unreadable id.
     pub const NONE: Self = Self(0xffff);
 }
 
 impl Class {
-    /// "Device does not fit in any defined class" (PCI Code and ID Assignment Specification); stands for a class that
-    /// cannot be read.
+    /// "Device does not fit in any defined class" (PCI Code and ID Assignment Specification); also used for an
+    /// unreadable class.
     pub const NONE: Self = Self(0xff_ffff);
 
     /// Base class and subclass, `0300` for VGA.
@@ -71,7 +71,7 @@ impl Class {
 }
 
 impl Kind {
-    /// The word for this kind in filters and tables.
+    /// The name of this kind in filters and tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ impl FromStr for Kind {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
-            format!("{text:?} is no kind of device; the kinds are {}", known.join(", "))
+            format!("{text:?} is not a kind of device; the kinds are {}", known.join(", "))
         })
     }
 }

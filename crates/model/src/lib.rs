@@ -1,7 +1,7 @@
 //! Handover's pure core: addresses, inventory, assemblies, claims, plans, and the ports [`Host`] and [`Launcher`].
 //!
-//! Nothing here does I/O. Choosing and planning are functions of values, so that they can be tested with snapshots and
-//! properties and printed before anything is done.
+//! Nothing here does I/O. Choosing and planning are pure functions, so that they can be tested with snapshots and
+//! properties, and printed before anything changes.
 
 mod address;
 mod assembly;

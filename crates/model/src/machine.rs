@@ -1,6 +1,6 @@
-//! What a launcher is asked to start, and how a running machine is known again.
+//! Machines: what a launcher starts, and how it identifies a running machine.
 //!
-//! A [`MachineSpec`] describes the machine, in no VMM's words: each launcher translates it.
+//! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
-/// A machine to be started.
+/// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
     /// The instance's id; also the machine's SMBIOS uuid.
     pub id: Uuid,
     /// Its name, for the process list.
     pub name: String,
-    /// The user that the VMM runs as: each machine its own.
+    /// The user that the VMM runs as, a different one for each machine.
     pub uid: u32,
     /// Number of virtual CPUs.
     pub vcpus: u32,
     /// Guest memory in bytes.
     pub memory: u64,
-    /// The kernel to start directly; firmware boots the disk where there is none.
+    /// The kernel to boot directly; without one, the firmware boots the disk.
     pub kernel: Option<KernelBoot>,
     /// The root disk.
     pub disk: Option<MachineDisk>,
@@ -41,7 +41,8 @@ pub struct KernelBoot {
     pub cmdline: String,
 }
 
-/// Formats of disk images. The format is always explicit, never probed: a guest could write another's header.
+/// Formats of disk images. The format is always explicit, never probed: a guest could write the header of another
+/// format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
@@ -62,26 +63,25 @@ impl DiskFormat {
     }
 }
 
-/// A root disk: a copy-on-write layer of the machine's own over an imported image.
+/// A root disk: the machine's copy-on-write layer over an imported image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineDisk {
     /// The imported image, never written.
     pub base: PathBuf,
     /// Its format.
     pub format: DiskFormat,
-    /// The size that the guest sees, where it is larger than the image.
+    /// The size that the guest sees, if larger than the image.
     pub size: Option<u64>,
 }
 
-/// One slot of the guest: the functions of one assembly kept together. A VMM whose slots have only one function each gives
-/// them several slots.
+/// One guest slot: the functions of one assembly. A VMM with single-function slots uses several slots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSlot {
     /// The functions in it.
     pub functions: Vec<GuestFunction>,
 }
 
-/// What stands behind a function of the guest.
+/// The host device of a guest function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuestSource {
@@ -92,7 +92,7 @@ pub enum GuestSource {
 }
 
 impl GuestSource {
-    /// The host's function, where it is one.
+    /// The host's function, if it is one.
     #[must_use]
     pub const fn function(self) -> Option<Address> {
         match self {
@@ -105,15 +105,15 @@ impl GuestSource {
 /// A function in a guest slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFunction {
-    /// What is behind it on the host.
+    /// The host device.
     pub source: GuestSource,
     /// The function number in the guest.
     pub function: u8,
 }
 
 impl GuestSlot {
-    /// Places functions of one slot: with their own numbers where function 0 is among them, else counted from 0,
-    /// for a slot without function 0 is not found by the guest (PCI 3.0, 3.2.2.3.4).
+    /// Places functions of one slot: with their own numbers if they include function 0, else counted from 0, because a
+    /// guest does not find a slot without function 0 (PCI 3.0, 3.2.2.3.4).
     #[must_use]
     pub fn place(addresses: impl IntoIterator<Item = Address>) -> Self {
         let mut addresses: Vec<Address> = addresses.into_iter().collect();
@@ -137,7 +137,7 @@ impl GuestSlot {
         Self::place(assembly.guests().map(|member| member.address))
     }
 
-    /// The slot for what a claim has of an assembly, or of a device.
+    /// The slot for a part of a claim.
     #[must_use]
     pub fn for_part(part: &Part) -> Self {
         match part.partition.as_ref().and_then(Partition::mdev) {
@@ -155,14 +155,14 @@ impl GuestSlot {
 pub struct MachineHandle {
     /// The instance's id.
     pub id: Uuid,
-    /// Which of the machine's runs it is.
+    /// The run.
     #[serde(flatten)]
     pub run: MachineRun,
-    /// The boot that it runs in.
+    /// The id of the boot in which it runs.
     pub boot_id: String,
 }
 
-/// What tells one run of a machine from the others, within one boot.
+/// Identifies a run of a machine within one boot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MachineRun {
@@ -170,12 +170,12 @@ pub enum MachineRun {
     Process(VmmProcess),
     /// A service such as libvirt starts and owns the process.
     Service {
-        /// The launcher's own name for the run.
+        /// The launcher's identifier of the run.
         run: String,
     },
 }
 
-/// A process that runs a machine. The pid alone does not identify it: the kernel gives it to another process later.
+/// A process that runs a machine. The pid alone does not identify it: the kernel reuses pids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VmmProcess {
     /// Its process id.
@@ -185,7 +185,7 @@ pub struct VmmProcess {
 }
 
 impl MachineHandle {
-    /// The process that the launcher started; `None` where a service owns it.
+    /// The process that the launcher started; `None` if a service owns it.
     #[must_use]
     pub const fn process(&self) -> Option<VmmProcess> {
         match self.run {
@@ -201,37 +201,37 @@ impl MachineHandle {
     }
 }
 
-/// Whether a machine runs. Unknown is never taken for gone.
+/// Whether a machine runs. Unknown never means gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It runs.
     Running(MachineHandle),
-    /// It is provably gone.
+    /// Its processes have exited.
     Gone,
-    /// It cannot be determined, for this reason.
+    /// Unknown, for this reason.
     Unknown(String),
 }
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The VMM's exit status, where it is known. It is not where the VMM is no child of this process: after a restart of the
-    /// daemon, or where a service owns it.
+    /// The VMM's exit status, if known. It is unknown if the VMM is not a child of this process: after a restart of the
+    /// daemon, or if a service owns it.
     pub code: Option<i32>,
 }
 
-/// Whether a kind of VMM can be used here.
+/// Whether a VMM can be used on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {
     /// Whether it can be used.
     pub available: bool,
     /// Its version.
     pub version: Option<String>,
-    /// What executes the guest's code: `kvm` for the processor itself, else the VMM's own word.
+    /// What runs guest code: `kvm`, or the VMM's name for an emulator.
     pub accelerator: Option<String>,
     /// Why it cannot be used, and what to do.
     pub reason: Option<String>,
-    /// How to install it: what a person does who has nothing of it yet.
+    /// How to install it.
     pub remedy: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The mark on a function that a claim takes: it tells another Handover, with other directories, whose the function is.
+//! The mark on a claimed function, by which other Handover processes with other state directories find its owner.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Whose a function is. The host keeps it with the function, until the function goes or the host restarts.
+/// The owner of a function. The host keeps the mark with the function, until the function disappears or the host
+/// reboots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The store (`state.db`) that has the claim.
+    /// The store (`state.db`) with the claim.
     pub store: Uuid,
     /// The claim.
     pub claim: Uuid,
@@ -18,16 +19,16 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Whether both are of one claim. A state directory can be moved.
+    /// Whether both belong to the same claim. A state directory can be moved.
     #[must_use]
     pub fn is_same_claim(&self, other: &Self) -> bool {
         self.store == other.store && self.claim == other.claim
     }
 
-    /// Whose the function is, for a person.
+    /// The owner, in words.
     #[must_use]
     pub fn describe(&self) -> String {
-        // Debug escapes what could change a terminal.
+        // Debug escapes terminal control characters.
         format!("state directory {:?}, claim {}", self.state_dir, self.claim)
     }
 }
@@ -39,9 +40,9 @@ impl fmt::Display for Mark {
     }
 }
 
-/// A text that is no mark.
+/// The text is not a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not written as STORE CLAIM STATE-DIR")]
+#[error("it does not have the form STORE CLAIM STATE-DIR")]
 pub struct MarkError;
 
 impl FromStr for Mark {

@@ -1,4 +1,4 @@
-//! What is wrong with a file that a person wrote, shown to that person: the place, the source line with a mark, what to write.
+//! Mistakes in a file that a user wrote: the position, the source line with a marker, and the fix.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use serde::Serialize;
 /// The most characters of a source line that are shown.
 const WIDEST: usize = 120;
 
-/// The most mistakes that are told of one file.
-const MOST_TOLD: usize = 50;
+/// The most mistakes that are reported per file.
+const MAX_SHOWN: usize = 50;
 
-/// All that is wrong with a file.
+/// All mistakes of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistakes {
     /// The file's name.
     pub file: String,
     /// The mistakes, in the order of the file.
     pub mistakes: Vec<Mistake>,
-    /// How many more there are.
+    /// The number of mistakes left out.
     pub more: usize,
     #[serde(skip)]
     lines: Vec<String>,
@@ -26,36 +26,36 @@ pub struct Mistakes {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
-    /// The line, from 1; 0 where it is the file as a whole.
+    /// The line, from 1; 0 means the whole file.
     pub line: u32,
     /// The column, from 1, in characters.
     pub column: u32,
-    /// How many characters are meant.
+    /// The length of the marked text in characters.
     pub width: u32,
     /// The source line.
     pub source: String,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// What to write.
+    /// The fix.
     pub remedy: String,
 }
 
-/// A place in a text.
+/// A span of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TextSpan {
-    /// The line, from 1; 0 where it is the text as a whole.
+    /// The line, from 1; 0 means the whole text.
     pub line: u32,
     /// The column, from 1, in characters.
     pub column: u32,
-    /// How many characters it has.
+    /// The length in characters.
     pub width: u32,
 }
 
 impl Mistakes {
-    /// None yet, of this text.
+    /// An empty list for this text.
     #[must_use]
     pub fn new(file: &str, text: &str) -> Self {
-        // A `\r` by itself ends a line too (YAML 1.2.2, 5.4), and so the parser counts.
+        // A lone `\r` also ends a line (YAML 1.2.2, 5.4); the parser counts the same way.
         let text = text.replace("\r\n", "\n");
         let lines = text.split(['\n', '\r']).map(ToOwned::to_owned).collect();
         Self { file: file.to_owned(), mistakes: Vec::new(), more: 0, lines }
@@ -63,7 +63,7 @@ impl Mistakes {
 
     /// Adds a mistake.
     pub fn add(&mut self, at: TextSpan, problem: impl Into<String>, remedy: impl Into<String>) {
-        if self.mistakes.len() == MOST_TOLD {
+        if self.mistakes.len() == MAX_SHOWN {
             self.more += 1;
             return;
         }
@@ -71,22 +71,22 @@ impl Mistakes {
         let source = self.lines.get((line as usize).wrapping_sub(1)).cloned().unwrap_or_default();
         let column = at.column.max(1);
         let rest = source.chars().count().saturating_sub(column as usize - 1);
-        // What goes on over several lines is marked to the end of its first.
+        // A span of several lines is marked to the end of its first line.
         let width = u32::try_from((at.width as usize).min(rest).max(1)).unwrap_or(1);
         let (problem, remedy) = (problem.into(), remedy.into());
         self.mistakes.push(Mistake { line, column, width, source, problem, remedy });
     }
 
-    /// Itself where there are mistakes, in the order of the text.
+    /// Returns the mistakes, if any, sorted by position.
     ///
     /// # Errors
-    /// Where there are any.
+    /// If there are mistakes.
     pub fn none_or_err(mut self) -> Result<(), Self> {
         self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         if self.mistakes.is_empty() { Ok(()) } else { Err(self) }
     }
 
-    /// The one mistake of a file that is no UTF-8 text after its first `valid` bytes.
+    /// The mistake of a file that is not UTF-8 after its first `valid` bytes.
     #[must_use]
     pub fn not_utf8(file: &str, bytes: &[u8], valid: usize) -> Self {
         let before = bytes.get(..valid).unwrap_or_default();
@@ -99,7 +99,7 @@ impl Mistakes {
             column: narrow(source.chars().count() + 1),
             width: 1,
             source,
-            problem: "the file is not UTF-8 text from here on".to_owned(),
+            problem: "the file is not valid UTF-8 from here on".to_owned(),
             remedy: "save it as UTF-8".to_owned(),
         };
         Self { file: file.to_owned(), mistakes: vec![mistake], more: 0, lines: Vec::new() }
@@ -109,7 +109,7 @@ impl Mistakes {
 impl std::error::Error for Mistakes {}
 
 impl fmt::Display for Mistakes {
-    /// Each mistake as compilers show them, with an empty line between.
+    /// Each mistake in the style of compilers, separated by empty lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, mistake) in self.mistakes.iter().enumerate() {
             if index > 0 {
@@ -139,11 +139,11 @@ impl Mistake {
         write!(f, "{margin} | {}{} {remedy}", " ".repeat(before), "^".repeat(width))
     }
 
-    /// The part of the source line that is shown, how much of it is before the mark, and how long the mark is.
+    /// The visible part of the source line, the characters before the marker, and the marker's length.
     fn excerpt(&self) -> (String, usize, usize) {
         let before = self.column as usize - 1;
         let start = if before > WIDEST - 20 { before - 20 } else { 0 };
-        // A tab or a control character would move the mark, or do things to a terminal.
+        // Tabs and control characters would move the marker, or control the terminal.
         let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
         let shown: String = self.source.chars().skip(start).take(WIDEST).map(plain).collect();
         let before = before - start;

@@ -1,4 +1,4 @@
-//! The rules for names and sizes on the wire.
+//! Rules for names and sizes on the wire.
 
 use crate::{Code, Refusal};
 
@@ -15,8 +15,8 @@ pub fn check_device_name(name: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidName,
-        format!("{name:?} cannot be a device's name"),
-        "use 2 to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit",
+        format!("{name:?} is not a valid device name"),
+        "use 2 to 128 letters, digits, '_', '.' and '-', starting with a letter or digit",
     ))
 }
 
@@ -32,7 +32,7 @@ pub fn check_instance_name(name: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidName,
-        format!("{name:?} cannot be an instance's name"),
+        format!("{name:?} is not a valid instance name"),
         "use up to 63 lower-case letters, digits and '-', with a letter or digit at both ends",
     ))
 }
@@ -50,8 +50,8 @@ pub fn check_image_name(name: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidName,
-        format!("{name:?} cannot be an image's name"),
-        "use up to 255 letters, digits and _ . - / : @, beginning with a letter or digit",
+        format!("{name:?} is not a valid image name"),
+        "use up to 255 letters, digits and _ . - / : @, starting with a letter or digit",
     ))
 }
 
@@ -91,7 +91,7 @@ pub fn parse_size(text: &str) -> Result<u64, Refusal> {
     part.and_then(|part| bytes.checked_add(part)).ok_or_else(fail)
 }
 
-/// Writes a size as `parse_size` reads it, in the largest unit that keeps it whole: `1GB`, `1536MB`.
+/// Formats a size for `parse_size`, in the largest unit without a fraction: `1GB`, `1536MB`.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "KB")];

@@ -1,5 +1,5 @@
-//! Parts of a device that can be handed over by themselves: virtual functions, mediated devices, and virtual functions
-//! that NVIDIA's vendor-specific VFIO makes into vGPUs.
+//! Partitions of a device that can be handed over separately: virtual functions, mediated devices, and virtual
+//! functions that NVIDIA's vendor-specific VFIO makes vGPUs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use uuid::Uuid;
 
 use crate::Address;
 
-/// A part of a device, as a claim has it. One shape for all mechanisms: what differs is how it is made.
+/// A partition of a device, in a claim. All mechanisms have the same shape; only their creation differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// The device that it is a part of: a claim on the part pins this one's driver, VF count and reset.
+    /// The device: a claim on the partition pins its driver, VF count and reset.
     pub parent: Address,
-    /// How it is made and what it is.
+    /// The mechanism and its values.
     pub how: Mechanism,
 }
 
-/// A mediated device that is written down for another tool (mdevctl), and that is there or not.
+/// Another tool's (mdevctl's) definition of a mediated device, which may exist or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MdevDefinition {
-    /// The device that it is a part of.
+    /// The parent device.
     pub parent: Address,
-    /// Its name.
+    /// Its UUID.
     pub uuid: Uuid,
     /// Its type's id.
     pub type_id: String,
-    /// Attributes to write after it is made, in order.
+    /// Attributes to write after creation, in order.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -44,36 +44,36 @@ impl MdevDefinition {
     }
 }
 
-/// How a part of a device is made.
+/// The mechanism of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mechanism", rename_all = "snake_case")]
 pub enum Mechanism {
-    /// An SR-IOV virtual function that is there; the VF count is configuration and not the claim's.
+    /// An existing SR-IOV virtual function; the VF count is configuration, not part of a claim.
     Vf {
-        /// Its number among the virtual functions of its parent.
+        /// Its index among the virtual functions of its parent.
         index: u16,
-        /// What its parent is told of it while it is claimed.
+        /// Its settings while it is claimed.
         settings: VfSettings,
     },
     /// A mediated device.
     Mdev {
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// Its type's id, `nvidia-474`.
         type_id: String,
-        /// Whether it was there before the claim: then it is not made and not removed.
+        /// Whether it existed before the claim: then it is neither created nor removed.
         existing: bool,
-        /// Attributes to write after it is made, in order.
+        /// Attributes to write after creation, in order.
         attributes: Vec<(String, String)>,
-        /// Whether mdevctl's definition of it is written where the claim makes it and there is none.
+        /// Whether an mdevctl definition is written when the claim creates it, if there is none.
         #[serde(default)]
         define: bool,
     },
-    /// A virtual function that stays on its vendor's driver and is made a vGPU by `nvidia/current_vgpu_type`.
+    /// A virtual function that stays on its vendor's driver and becomes a vGPU by `nvidia/current_vgpu_type`.
     Vgpu {
         /// The virtual function.
         function: Address,
-        /// The number that is written.
+        /// The type number to write.
         type_id: u32,
         /// `NVIDIA L40S-1Q`.
         name: String,
@@ -81,7 +81,7 @@ pub enum Mechanism {
 }
 
 impl Partition {
-    /// The part in words.
+    /// The partition in words.
     #[must_use]
     pub fn describe(&self) -> String {
         let parent = self.parent;
@@ -96,13 +96,13 @@ impl Partition {
         }
     }
 
-    /// Whether it is a mediated device that is to be written down for mdevctl.
+    /// Whether it is a mediated device for which an mdevctl definition is written.
     #[must_use]
     pub const fn is_defined(&self) -> bool {
         matches!(self.how, Mechanism::Mdev { define: true, .. })
     }
 
-    /// The mediated device that it is, if it is one.
+    /// The UUID, if it is a mediated device.
     #[must_use]
     pub const fn mdev(&self) -> Option<Uuid> {
         match self.how {
@@ -112,17 +112,18 @@ impl Partition {
     }
 }
 
-/// What a physical function is told of a virtual one, by netlink (`IFLA_VF_*`). What is `None` is left as it is.
+/// Settings of a virtual function at its physical function, by netlink (`IFLA_VF_*`). `None` leaves a setting
+/// unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VfSettings {
     /// The hardware address.
     pub mac: Option<Mac>,
-    /// The VLAN that its packets are tagged with; 0 for none.
+    /// The VLAN tag of its packets; 0 for none.
     pub vlan: Option<u16>,
     /// The priority of that tag.
     pub qos: Option<u8>,
-    /// Whether it may change its address and filters by itself.
+    /// Whether it may change its own address and filters.
     pub trust: Option<bool>,
     /// Whether packets with another sender's address are dropped.
     pub spoof_check: Option<bool>,
@@ -139,7 +140,7 @@ impl VfSettings {
         *self == Self::default()
     }
 
-    /// Of these, only what `wanted` sets: what must be put back after `wanted` was written over them.
+    /// Only the settings that `wanted` sets: what must be restored after `wanted` was written.
     #[must_use]
     pub fn only(&self, wanted: &Self) -> Self {
         Self {
@@ -153,7 +154,7 @@ impl VfSettings {
         }
     }
 
-    /// Whether all that is set here is so there.
+    /// Whether `there` has all settings of `self`.
     #[must_use]
     pub fn holds_in(&self, there: &Self) -> bool {
         fn holds<T: PartialEq>(wanted: Option<&T>, there: Option<&T>) -> bool {
@@ -190,9 +191,9 @@ impl fmt::Display for VfSettings {
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
-/// A text that is no hardware address.
+/// The text is not a hardware address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no hardware address such as 52:54:00:12:34:56")]
+#[error("{0:?} is not a hardware address such as 52:54:00:12:34:56")]
 pub struct MacError(String);
 
 impl FromStr for Mac {

@@ -1,5 +1,4 @@
-//! From the parts of a claim as they were found to the ordered steps that prepare them. A plan is a value: it can be
-//! printed.
+//! Plans: the ordered steps that prepare the parts of a claim. A plan is a value that can be printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,48 +11,48 @@ use crate::{
     is_vfio,
 };
 
-/// The steps that prepare a claim. The parts are independent of each other: they may be prepared at the same time.
+/// The steps that prepare a claim. The parts are independent and may be prepared in parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What all parts need, first.
+    /// Steps that all parts need, first.
     pub first: Vec<Step>,
     /// The steps of each part, in the order of the claim's parts.
     pub parts: Vec<Vec<Step>>,
-    /// What is done when all parts are made: a reset may hit functions of several, and none may be on its own driver.
+    /// Steps after all parts: a reset can affect functions of several parts, and none may be on its native driver.
     pub last: Vec<Step>,
 }
 
 impl Plan {
-    /// All steps, as they would be made one after another.
+    /// All steps in sequential order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.first.iter().chain(self.parts.iter().flatten()).chain(&self.last)
     }
 }
 
-/// What was found on the host, and what is wanted besides the parts themselves.
+/// The state of the host, and the options.
 #[derive(Clone, Debug)]
 pub struct Given<'a> {
     /// The hardware.
     pub inventory: &'a Inventory,
     /// Each function as it was found.
     pub found: &'a [AsFound],
-    /// Who may open the group nodes that exist already.
+    /// Owner and mode of existing group nodes.
     pub nodes: &'a BTreeMap<u32, NodeAccess>,
-    /// What physical functions were told of virtual ones that get settings.
+    /// Current settings of virtual functions that get new ones.
     pub vf_settings: &'a BTreeMap<Address, VfSettings>,
-    /// Mediated devices that mdevctl has definitions of: those stay as they are.
+    /// mdevctl's definitions of mediated devices; they are left unchanged.
     pub definitions: &'a [MdevDefinition],
-    /// What tells other Handovers whose the functions are then.
+    /// The mark that names the owner to other Handover processes.
     pub mark: &'a Mark,
-    /// Who shall be able to open what is prepared.
+    /// The user who may open the prepared devices.
     pub uid: u32,
-    /// Whether the functions' own VFIO nodes, for iommufd, shall be open to that user too.
+    /// Whether that user may also open the functions' VFIO device nodes (iommufd).
     pub device_nodes: bool,
-    /// Whether functions are reset once they are on vfio, which VFIO also does whenever they are opened.
+    /// Whether functions are reset after they are bound to vfio. VFIO also resets them when they are opened.
     pub reset: bool,
 }
 
-/// The steps that make `parts` usable by a machine of user `uid`.
+/// The steps that prepare `parts` for a machine of user `uid`.
 #[must_use]
 pub fn prepare(given: &Given<'_>, parts: &[Part]) -> Plan {
     let mut modules = vec!["vfio_iommu_type1".to_owned()];
@@ -94,13 +93,14 @@ impl Given<'_> {
         steps
     }
 
-    /// Marks all that is taken from the host, before anything else is done with it. The parent of a part stays the host's.
+    /// Marks all functions that are taken from the host, before any other step. The parent of a partition stays with
+    /// the host.
     fn marks(&self, part: &Part) -> Vec<Step> {
         let mark = |address: Address| Step::Mark { address, mark: self.mark.clone() };
         self.taken(part).into_iter().map(|(function, _)| mark(function.address)).collect()
     }
 
-    /// What makes the part of a device before it can be given to anybody.
+    /// Creates the partition of a device.
     fn make(&self, part: &Part) -> Vec<Step> {
         let Some(Partition { parent, how }) = &part.partition else { return Vec::new() };
         match how {
@@ -137,7 +137,8 @@ impl Given<'_> {
         }
     }
 
-    /// Resets of what can be reset without hitting anything outside the claim; a bus reset once for all that it hits.
+    /// Resets all functions whose reset affects nothing outside the claim; a bus reset is done once for all functions
+    /// that it affects.
     fn resets(&self, parts: &[Part]) -> Vec<Step> {
         let all: BTreeSet<Address> = parts.iter().flat_map(Part::taken).collect();
         let bound = parts.iter().filter(|part| part.is_bound());
@@ -155,7 +156,7 @@ impl Given<'_> {
         steps
     }
 
-    /// Who may open the nodes of the part.
+    /// Grants access to the nodes of the part.
     fn grants(&self, part: &Part) -> Vec<Step> {
         let to = NodeAccess { uid: self.uid, gid: 0, mode: 0o600 };
         if let Some(uuid) = part.partition.as_ref().and_then(Partition::mdev) {
@@ -186,25 +187,25 @@ fn add_to_boot_list(function: &Function) -> Step {
     Step::AddToBootList { address, vendor, device, driver }
 }
 
-/// Awake while claimed: D3cold and resume failures lose devices (docs/kernel.md, Reset).
+/// Keeps a claimed device awake: D3cold and resume failures lose devices (docs/kernel.md, Reset).
 fn keep_awake(address: Address, found: &AsFound) -> Option<Step> {
     found.power.map(|from| Step::SetPower { address, from, to: PowerControl::On })
 }
 
-/// The steps that bring one function onto its vfio driver.
+/// The steps that bind one function to its vfio driver.
 ///
-/// The override is written before the unbind: between the two, any other probe on the host could otherwise give the
-/// function back to its old driver.
+/// The override is written before the unbind: otherwise any probe on the host between the two could bind the function
+/// to its old driver again.
 fn bind(address: Address, vfio: &str, found: &AsFound) -> Vec<Step> {
     let mut steps = Vec::new();
-    // Once before the unbind, so that whatever follows has the way back recorded, and once after the bind, for vfio-pci
+    // Once before the unbind, so that the original value is recorded first, and once after the bind, because vfio-pci
     // sets it to auto.
     let awake = keep_awake(address, found);
     steps.extend(awake.clone());
     if found.driver.as_deref().is_some_and(|driver| is_vfio(driver, vfio)) {
         return steps;
     }
-    // Also where it is reserved for that already: the way back to its own driver leads around the reservation.
+    // Also if the override is already set: the step records it, so that the undo can bind the native driver.
     steps.push(Step::SetOverride {
         address,
         from: found.driver_override.clone(),

@@ -1,5 +1,5 @@
-//! The ports: what the engine needs of a host and of a launcher. Plain synchronous traits, so that the engine runs
-//! whole on the real kernel, on the lab's, and on the simulation.
+//! The ports: what the engine needs from a host and a launcher. Plain synchronous traits, so that the engine runs
+//! unchanged on the real kernel, in the lab and on the simulation.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use crate::{
     Observed, Presence, Step, VfSettings,
 };
 
-/// The kernel's side of a hand-over.
+/// The host of a hand-over.
 pub trait Host: Send + Sync {
-    /// Takes the lock on the host, which a process needs to change its devices. A process that is refused learns the
-    /// holder's `state_dir`.
+    /// Takes the lock on the host, which a process needs to change its devices. The error names the holder's
+    /// `state_dir`.
     ///
     /// # Errors
-    /// Where another process has it, or the host refuses.
+    /// If another process holds it, or the host refuses.
     fn lock_host(&self, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError>;
 
     /// This boot's id (`/proc/sys/kernel/random/boot_id`).
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     fn boot_id(&self) -> Result<String, HostError>;
 
     /// What the host's clocks show now.
@@ -35,11 +35,11 @@ pub trait Host: Send + Sync {
     /// A snapshot of the hardware, at listing depth: wakes and locks nothing.
     ///
     /// # Errors
-    /// Where not even the list of functions can be read; a single bad attribute becomes a note.
+    /// If the list of functions cannot be read; a single unreadable attribute becomes a note.
     fn inventory(&self) -> Result<Inventory, HostError>;
 
-    /// The snapshot with no more than choosing and planning need: it may leave out BARs, power, nodes, the types of groups
-    /// and the memory of NUMA nodes.
+    /// A smaller snapshot for choosing and planning: it may leave out BARs, power, nodes, the types of groups and the
+    /// memory of NUMA nodes.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
@@ -47,9 +47,8 @@ pub trait Host: Send + Sync {
         self.inventory()
     }
 
-    /// These functions as [`inventory`](Self::inventory) shows them, and nothing of the others; of groups, those that they
-    /// are in; it may leave out their virtual functions, and all nodes but VFIO's. For who wants to know how they are and not what
-    /// else there is.
+    /// Only these functions and their groups, as [`inventory`](Self::inventory) shows them; it may leave out their
+    /// virtual functions, and all nodes but VFIO's.
     ///
     /// # Errors
     /// As [`inventory`](Self::inventory).
@@ -61,12 +60,12 @@ pub trait Host: Send + Sync {
         Ok(inventory)
     }
 
-    /// Adds detail of these functions to an inventory or a sketch that was read just now. It is read in workers with a
-    /// deadline: what could not be read in time is a note. What sleeps is not woken.
+    /// Adds detail of these functions to an inventory or a sketch that was just read. Workers read it with a deadline:
+    /// a timeout becomes a note. Suspended functions are not woken.
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
 
-    /// Adds of detail at least what these functions can be divided into, for who chooses: the types of mediated devices and
-    /// of vGPUs. What a host has no need to ask the devices themselves for, it can leave out.
+    /// Adds at least the detail that choosing needs: the types of mediated devices and vGPUs. A host may leave out what
+    /// it would have to ask the devices for.
     fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {
         self.complete(inventory, addresses);
     }
@@ -81,186 +80,185 @@ pub trait Host: Send + Sync {
         Ok(inventory)
     }
 
-    /// What a physical function was told of one of its virtual functions.
+    /// The settings of a virtual function at its physical function.
     ///
     /// # Errors
-    /// Where its driver has no interface, or does not tell.
+    /// If its driver has no interface, or does not report them.
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError>;
 
-    /// The mediated devices of PCI functions that other tools have definitions of. A host that keeps none has none.
+    /// Other tools' definitions of mediated devices of PCI functions. Empty by default.
     fn mdev_definitions(&self) -> Vec<MdevDefinition> {
         Vec::new()
     }
 
-    /// The functions that are kept for machines from the boot on (`handover reserve`): on vfio they are at home. A host that
-    /// knows of none has none.
+    /// The functions on the boot list (`handover boot-list`), whose normal driver is vfio's. Empty by default.
     fn boot_list(&self) -> Vec<Address> {
         Vec::new()
     }
 
-    /// What must be put back later, read under a deadline since some of it takes the device's lock.
+    /// The state to restore later, read with a deadline because some attributes take the device's lock.
     ///
     /// # Errors
-    /// Where a function is gone, or its lock is not given in time.
+    /// If a function no longer exists, or reading times out.
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError>;
 
-    /// Owner and mode of the vfio group nodes that exist now, by group number.
+    /// Owner and mode of the existing vfio group nodes, by group number.
     ///
     /// # Errors
-    /// Where a node is there and cannot be read.
+    /// If an existing node cannot be read.
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError>;
 
-    /// The marks that claims left on these functions, of whatever store. A host that cannot keep marks has none.
+    /// The marks that claims of any store left on these functions. Empty if the host cannot keep marks.
     ///
     /// # Errors
-    /// Where a mark is there and cannot be read.
+    /// If an existing mark cannot be read.
     fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError>;
 
-    /// Who uses these functions now: open device nodes and mappings, mounted block devices, network interfaces that
+    /// The users of these functions: open device nodes and mappings, mounted block devices, network interfaces that
     /// carry the default route.
     ///
     /// # Errors
-    /// Where processes cannot be looked at at all.
+    /// If processes cannot be listed.
     fn holders(&self, addresses: &[Address]) -> Result<Vec<Holder>, HostError>;
 
-    /// Whether a function answers and its link is as good as it was. In a worker: a device that is lost can hold who
-    /// reads it.
+    /// Checks that a function responds and that its link is not degraded. Runs in a worker, because reading a lost
+    /// device can block.
     ///
     /// # Errors
-    /// Where it cannot be looked at in time.
+    /// If it times out.
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError>;
 
-    /// What the host shows of a step now.
+    /// Observes the current state of what a step changes.
     ///
     /// # Errors
-    /// Where it cannot be read in time.
+    /// If it cannot be read, or reading times out.
     fn observe(&self, step: &Step) -> Result<Observed, HostError>;
 
-    /// Makes the change, in a worker process, under the step's lock, within its deadline, and checks the result.
+    /// Performs the step in a worker process, under the step's lock and within its deadline, and checks the result.
     ///
     /// # Errors
-    /// As [`HostError`] tells; after [`HostError::Deadline`] the worker may still be inside the kernel.
+    /// See [`HostError`]; after [`HostError::Deadline`] the worker may still be blocked in the kernel.
     fn perform(&self, step: &Step) -> Result<(), HostError>;
 
-    /// Whether a worker, perhaps one of a daemon that is dead, still holds this lock.
+    /// Whether a worker, possibly of a dead daemon, still holds this lock.
     ///
     /// # Errors
-    /// Where the lock cannot be looked at.
+    /// If the lock cannot be checked.
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError>;
 
-    /// What the host has to give to machines.
+    /// The host's CPUs and memory.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     fn capacity(&self) -> Result<Capacity, HostError>;
 }
 
-/// How machines are started, found and ended. Who owns their processes is the launcher's own matter: they are its
-/// children (QEMU), or those of a service that it speaks to (libvirt). A machine outlives the daemon in both cases.
+/// Starts, finds and stops machines. Their processes are the launcher's children (QEMU) or belong to a service
+/// (libvirt). A machine outlives the daemon in both cases.
 pub trait Launcher: Send + Sync {
     /// The name on the wire: `qemu`, `cloud-hypervisor`, `libvirt`.
     fn name(&self) -> &'static str;
 
-    /// Whether it can be used here, and if not, why.
+    /// Whether it can be used on this host, and if not, why.
     fn availability(&self) -> Availability;
 
-    /// Makes the machine's directory and its disk layer. Done twice, it is done once.
+    /// Creates the machine's directory and its disk layer. Idempotent.
     ///
     /// # Errors
-    /// As [`LaunchError`] tells.
+    /// See [`LaunchError`].
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError>;
 
-    /// Removes what `create_files` made. Nothing there is no error.
+    /// Removes what `create_files` created. Idempotent.
     ///
     /// # Errors
-    /// As [`LaunchError`] tells.
+    /// See [`LaunchError`].
     fn remove_files(&self, id: Uuid) -> Result<(), LaunchError>;
 
-    /// Starts the machine and returns when its guest runs. The guest does not run before the machine has every device.
+    /// Starts the machine and returns when its guest runs. The guest does not run before every device is attached.
     ///
     /// # Errors
-    /// As [`LaunchError`] tells; a machine that was started is then gone again.
+    /// See [`LaunchError`]; the machine does not run then.
     fn launch(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError>;
 
-    /// Looks for the machine, also where an earlier daemon started it. As long as it runs, the handle is the one that
+    /// Finds the machine, even if an earlier daemon started it. While it runs, the handle is the one that
     /// [`launch`](Self::launch) returned.
     fn find(&self, id: Uuid) -> Presence;
 
-    /// Asks the guest to shut down, and ends the machine after `grace`. Returns when it is provably gone.
+    /// Asks the guest to shut down, and kills the machine after `grace`. Returns when its processes have exited.
     ///
     /// # Errors
-    /// Where it does not go.
+    /// If it does not exit.
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError>;
 
-    /// Ends the machine at once. Returns when it is provably gone; no machine there is no error.
+    /// Kills the machine. Returns when its processes have exited. Idempotent.
     ///
     /// # Errors
-    /// Where it does not go.
+    /// If it does not exit.
     fn kill(&self, id: Uuid) -> Result<(), LaunchError>;
 
-    /// Waits until this run of the machine has ended.
+    /// Waits for the end of this run of the machine.
     ///
     /// # Errors
-    /// Where it cannot be watched.
+    /// If it cannot be watched.
     fn wait(&self, handle: &MachineHandle) -> Result<Exit, LaunchError>;
 
-    /// The file to which the guest's serial console is written, whichever process writes it.
+    /// The file with the output of the guest's serial console.
     fn console(&self, id: Uuid) -> PathBuf;
 }
 
-/// How a function does.
+/// The health of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checked {
-    /// It answers, and its link is as good as it was.
+    /// It responds, and its link is not degraded.
     Well,
-    /// Its configuration space reads as ones: it is lost to the bus (PCI Express Base Specification, 2.3.2).
+    /// Its configuration space reads as all ones: it does not respond (PCI Express Base Specification, 2.3.2).
     Silent,
-    /// Its link came up slower or narrower than it was.
+    /// Its link is slower or narrower than before.
     Slower {
-        /// The link now.
+        /// The current link.
         now: LinkBaseline,
     },
 }
 
-/// Somebody who uses a device.
+/// A user of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The function that is used.
+    /// The function in use.
     pub address: Address,
-    /// The process, where it is one.
+    /// The pid, if the user is a process.
     pub pid: Option<u32>,
-    /// When that process started, in the kernel's ticks since the boot: with it, it is known again.
+    /// When that process started, in clock ticks since boot: with the pid it identifies the process.
     #[serde(default)]
     pub started: Option<u64>,
     /// The process's program (`/proc/PID/comm`).
     #[serde(default)]
     pub program: Option<String>,
-    /// The user for a person: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `default route`.
+    /// The user, in words: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `default route`.
     pub user: String,
-    /// By what it is held: a path such as `/dev/nvidia0`, or an interface.
+    /// What it uses: a path such as `/dev/nvidia0`, or an interface.
     pub by: String,
-    /// The mediated device of the function that is used, where it is one and not the function itself.
+    /// The mediated device in use, if it is not the function itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mdev: Option<Uuid>,
 }
 
-/// What a host has.
+/// The capacity of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Online CPUs.
     pub cpus: u32,
     /// Memory in bytes (`MemTotal`).
     pub memory: u64,
-    /// Memory that could be had now (`MemAvailable`).
+    /// Available memory in bytes (`MemAvailable`).
     pub memory_available: u64,
 }
 
-/// What went wrong with a launcher.
+/// An error of a launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "error")]
 pub enum LaunchError {
-    /// The VMM is not there or cannot be used.
+    /// The VMM is not installed or cannot be used.
     #[error("{reason}")]
     Unavailable {
         /// Why, and what to do.
@@ -269,31 +267,31 @@ pub enum LaunchError {
         #[serde(default)]
         remedy: String,
     },
-    /// A file of the machine's could not be made or removed.
+    /// A file of the machine could not be created or removed.
     #[error("cannot {action} {path}: {reason}")]
     File {
-        /// What was tried.
+        /// The action.
         action: String,
         /// The path.
         path: String,
         /// Why.
         reason: String,
     },
-    /// The VMM ended or refused while starting.
+    /// The VMM failed or exited while starting.
     #[error("the machine did not start: {reason}")]
     Start {
-        /// The VMM's words.
+        /// The VMM's error text.
         reason: String,
     },
-    /// The VMM did not do in time what was asked.
+    /// The VMM did not complete a request in time.
     #[error("the machine did not {action} within {seconds} s")]
     Deadline {
-        /// What was asked.
+        /// The request.
         action: String,
         /// The deadline.
         seconds: u64,
     },
-    /// The VMM, or the service that owns it, cannot be reached or watched, or said something unexpected.
+    /// The VMM or its service cannot be reached or watched, or sent an unexpected answer.
     #[error("the machine's monitor: {reason}")]
     Monitor {
         /// What happened.

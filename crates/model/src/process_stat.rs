@@ -1,18 +1,18 @@
-//! `/proc/PID/stat`: a process's state and when it started, by which it is known again.
+//! `/proc/PID/stat`: a process's state and start time, which identifies it.
 
-/// What `/proc/PID/stat` says of a process (proc_pid_stat(5)), as far as it matters here.
+/// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
     /// Its state: `R`, `S`, `D`, `Z`, ...
     pub state: char,
-    /// When it started, in clock ticks since boot. A later process with the same pid has another start time.
+    /// Its start time in clock ticks since boot. A later process with the same pid has another start time.
     pub start_time: u64,
 }
 
 impl ProcessStat {
-    /// Reads fields 3 and 22 of the file; `None` where they are missing. Field 2 is the program's name in parentheses. A
-    /// process can choose it freely, so it may hold parentheses, blanks, line ends, and bytes that are not UTF-8; no later
-    /// field has a parenthesis.
+    /// Parses fields 3 and 22 of the file; `None` if they are missing. Field 2 is the program's name in parentheses. A
+    /// process can choose it freely, so it may contain parentheses, blanks, newlines and invalid UTF-8; no later field
+    /// has a parenthesis.
     #[must_use]
     pub fn parse(stat: &[u8]) -> Option<Self> {
         let name_end = stat.iter().rposition(|byte| *byte == b')')?;
@@ -23,7 +23,7 @@ impl ProcessStat {
         Some(Self { state, start_time })
     }
 
-    /// Whether the process has ended. A zombie has nothing open any more; it only waits to be reaped.
+    /// Whether the process has exited. A zombie has no open files; it only waits to be reaped.
     #[must_use]
     pub const fn has_ended(self) -> bool {
         matches!(self.state, 'Z' | 'X')

@@ -1,24 +1,24 @@
-//! Why something is refused: a stable code, what failed, why, and what to do.
+//! Refusals: a stable code, what failed and why, and what to do.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{AddressError, GrpcStatus};
 
-/// A refusal that a person or a program sees. What was changed for the request was rolled back, unless the message says that
-/// rolling back failed.
+/// An error that is returned to the caller. Changes made for the request were rolled back, unless the message says that
+/// the rollback failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     /// The stable code.
     pub code: Code,
-    /// What failed and why, in a sentence or two.
+    /// What failed, and why.
     pub message: String,
-    /// What to do about it; a command where there is one.
+    /// What to do: a command, if there is one.
     pub remedy: String,
 }
 
 impl Refusal {
-    /// A refusal with its code, what failed and why, and what to do.
+    /// Creates a refusal.
     pub fn new(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { code, message: message.into(), remedy: remedy.into() }
     }
@@ -26,14 +26,14 @@ impl Refusal {
 
 impl From<AddressError> for Refusal {
     fn from(error: AddressError) -> Self {
-        let remedy = "write it as in 0000:a2:00.0; `handover ls` shows the addresses";
+        let remedy = "use the form 0000:a2:00.0; `handover ls` shows the addresses";
         Self::new(Code::InvalidPciAddress, error.to_string(), remedy)
     }
 }
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:literal, $exit:literal, $grpc:ident;)*) => {
-        /// The stable codes of public errors, the same in every face.
+        /// The stable codes of public errors, the same in all interfaces.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Code {
@@ -44,31 +44,31 @@ macro_rules! codes {
             /// Every code, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The code as it is on the wire.
+            /// The code on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// What it means, for the documentation.
+            /// Its meaning, for the documentation.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),*).trim_ascii(),)* }
             }
 
-            /// The HTTP status that goes with it.
+            /// Its HTTP status.
             #[must_use]
             pub const fn http_status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
             }
 
-            /// The exit status of the command line that goes with it.
+            /// Its exit status on the command line.
             #[must_use]
             pub const fn exit_status(self) -> u8 {
                 match self { $(Self::$name => $exit,)* }
             }
 
-            /// The status of gRPC that goes with it.
+            /// Its gRPC status.
             #[must_use]
             pub const fn grpc_status(self) -> GrpcStatus {
                 match self { $(Self::$name => GrpcStatus::$grpc,)* }
@@ -78,39 +78,39 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request cannot be read: malformed JSON, a missing or unknown field.
+    /// The request is invalid: malformed JSON, a missing or unknown field.
     InvalidRequest = "invalid_request", 400, 2, InvalidArgument;
-    /// A name breaks the rules for names.
+    /// A name is invalid.
     InvalidName = "invalid_name", 400, 2, InvalidArgument;
-    /// A text is no PCI address.
+    /// A PCI address is invalid.
     InvalidPciAddress = "invalid_pci_address", 400, 2, InvalidArgument;
-    /// A text is no size.
+    /// A size is invalid.
     InvalidSize = "invalid_size", 400, 2, InvalidArgument;
-    /// An image cannot be accepted: wrong format, a backing file, not below a configured directory.
+    /// An image is not accepted: wrong format, a backing file, not below a configured directory.
     InvalidImage = "invalid_image", 400, 2, InvalidArgument;
-    /// A devices file cannot be used: it cannot be read, or what it says is wrong.
+    /// A devices file cannot be used: it is unreadable or invalid.
     InvalidCatalog = "invalid_catalog", 400, 2, InvalidArgument;
     /// The token is missing or wrong.
     Unauthorized = "unauthorized", 401, 4, Unauthenticated;
-    /// The request came from a web page or by a foreign host name.
+    /// The request came from a web page or with an unknown host name.
     Forbidden = "forbidden", 403, 4, PermissionDenied;
     /// No such registered device, instance, image or claim.
     NotFound = "not_found", 404, 3, NotFound;
     /// No PCI function at that address.
     DeviceNotFound = "device_not_found", 404, 3, NotFound;
-    /// A name or device is registered already.
+    /// The name or device is already registered.
     Conflict = "conflict", 409, 5, AlreadyExists;
-    /// An instance of that name exists.
+    /// An instance with that name already exists.
     NameConflict = "name_conflict", 409, 5, AlreadyExists;
     /// It exists already.
     AlreadyExists = "already_exists", 409, 5, AlreadyExists;
     /// Something uses the device.
     InUse = "in_use", 409, 6, FailedPrecondition;
-    /// The state of the instance does not allow this now.
+    /// The instance's current state does not allow this.
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
-    /// The function can never be handed over: a bridge, or part of the host's fabric.
+    /// The function can never be handed over: it is a bridge or part of the host.
     NotAssignable = "not_assignable", 409, 7, FailedPrecondition;
-    /// The kernel has no IOMMU switched on, or the function is in no IOMMU group.
+    /// The kernel has no active IOMMU, or the function is in no IOMMU group.
     NoIommu = "no_iommu", 409, 7, FailedPrecondition;
     /// VFIO is not available in this kernel.
     VfioMissing = "vfio_missing", 409, 7, FailedPrecondition;
@@ -118,28 +118,28 @@ codes! {
     HypervisorMissing = "hypervisor_missing", 409, 7, FailedPrecondition;
     /// The image is not ready.
     ImageNotReady = "image_not_ready", 409, 6, FailedPrecondition;
-    /// The host has not enough of a resource.
+    /// The host does not have enough of a resource.
     InsufficientResources = "insufficient_resources", 409, 8, ResourceExhausted;
-    /// The device at that address is not the one that was registered.
+    /// The device at that address is not the registered one.
     FingerprintChanged = "fingerprint_changed", 409, 6, FailedPrecondition;
     /// The device missed a deadline or failed its check, and needs manual attention.
     DeviceWedged = "device_wedged", 409, 9, FailedPrecondition;
     /// A step on the host failed; changes rolled back.
     StepFailed = "step_failed", 500, 9, Internal;
-    /// A step on the host failed, and rolling back a change failed too: see the message.
+    /// A step on the host failed, and a rollback failed too: see the message.
     UndoFailed = "undo_failed", 500, 9, Internal;
     /// The machine could not be started.
     LaunchFailed = "launch_failed", 500, 9, Internal;
-    /// Handover's own state cannot be used: another process has it locked, the disk is full, it is damaged, or a newer version
-    /// wrote it.
+    /// Handover's state cannot be used: another process has locked it, the disk is full, it is damaged, or a newer
+    /// version wrote it.
     StateUnusable = "state_unusable", 503, 12, Unavailable;
-    /// Another Handover has this host's state open.
+    /// Another Handover process has this host's state open.
     StateLocked = "state_locked", 503, 12, Unavailable;
     /// The daemon does not answer.
     DaemonUnreachable = "daemon_unreachable", 503, 13, Unavailable;
-    /// Part of a compatible interface that Handover does not have.
+    /// Part of a compatible interface that Handover does not implement.
     NotImplemented = "not_implemented", 501, 14, Unimplemented;
-    /// Anything unforeseen; the daemon's log has more.
+    /// Unexpected error; see the daemon's log.
     Internal = "internal", 500, 1, Internal;
 }
 

@@ -1,8 +1,8 @@
-//! Texts as a person is shown them.
+//! Formatting for display.
 
 use std::borrow::Cow;
 
-/// Bytes for a person.
+/// Formats a number of bytes.
 #[must_use]
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
@@ -20,17 +20,17 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A text of at most so many characters.
+/// Shortens text to at most this many characters.
 #[must_use]
 pub fn short(text: &str, most: usize) -> Cow<'_, str> {
-    // A text of fewer bytes has fewer characters.
+    // A text has at most as many characters as bytes.
     if text.len() <= most || text.chars().count() <= most {
         return text.into();
     }
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect::<String>().into()
 }
 
-/// A text without characters that a terminal acts on.
+/// Removes terminal control characters from text.
 #[must_use]
 pub fn plain(text: String) -> String {
     if text.chars().any(char::is_control) {

@@ -1,4 +1,4 @@
-//! Which functions go together, what stands in the way, and the steps that follow.
+//! Assemblies, their obstacles, and the resulting steps.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ fn shown(inventory: &Inventory, head: &str) -> String {
 #[test]
 fn a_gpu_comes_with_its_audio_though_it_is_in_another_group() {
     insta::assert_snapshot!(shown(&desktop(), "0000:01:00.0"), @r"
-    0000:00:01.0 bystander (in IOMMU group 1, on pcieport, which leaves DMA alone)
+    0000:00:01.0 bystander (in IOMMU group 1, on pcieport, which does not manage DMA)
     0000:01:00.0 guest (asked for)
     0000:01:00.1 guest (audio function of the same card)
     ");
@@ -243,13 +243,13 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     mark 0000:01:00.0 as claimed
     mark 0000:01:00.1 as claimed
     set power control of 0000:01:00.0 to on
-    reserve 0000:01:00.0 for vfio-pci
-    take 0000:01:00.0 from nouveau
+    set driver_override of 0000:01:00.0 to vfio-pci
+    unbind 0000:01:00.0 from nouveau
     bind 0000:01:00.0 to vfio-pci
     set power control of 0000:01:00.0 to on
     set power control of 0000:01:00.1 to on
-    reserve 0000:01:00.1 for vfio-pci
-    take 0000:01:00.1 from snd_hda_intel
+    set driver_override of 0000:01:00.1 to vfio-pci
+    unbind 0000:01:00.1 from snd_hda_intel
     bind 0000:01:00.1 to vfio-pci
     set power control of 0000:01:00.1 to on
     let uid 1900000000 open IOMMU group 1
@@ -258,16 +258,16 @@ fn the_plan_of_a_gpu_and_the_way_back() {
     insta::assert_snapshot!(words(&restoring(&steps)), @r"
     let uid 0 open IOMMU group 2
     let uid 0 open IOMMU group 1
-    clear the reservation of 0000:01:00.1
-    take 0000:01:00.1 from vfio-pci
-    give 0000:01:00.1 back to snd_hda_intel
+    clear driver_override of 0000:01:00.1
+    unbind 0000:01:00.1 from vfio-pci
+    return 0000:01:00.1 to snd_hda_intel
     set power control of 0000:01:00.1 to auto
-    take the mark of 0000:01:00.1 away
-    clear the reservation of 0000:01:00.0
-    take 0000:01:00.0 from vfio-pci
-    give 0000:01:00.0 back to nouveau
+    remove the mark of 0000:01:00.1
+    clear driver_override of 0000:01:00.0
+    unbind 0000:01:00.0 from vfio-pci
+    return 0000:01:00.0 to nouveau
     set power control of 0000:01:00.0 to auto
-    take the mark of 0000:01:00.0 away
+    remove the mark of 0000:01:00.0
     ");
 }
 
@@ -290,7 +290,7 @@ fn a_function_that_is_on_vfio_already_stays_there() {
     );
 }
 
-/// A tiny kernel for one function: what a list of steps makes of it.
+/// A minimal kernel for one function: the result of a list of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shown {
     driver: Option<String>,
@@ -330,7 +330,7 @@ fn apply(mut now: Shown, step: &Step) -> Shown {
 }
 
 proptest! {
-    /// However far a plan came, the restoring steps bring back exactly what was found.
+    /// Undo steps restore the original state exactly, from any point of a plan.
     #[test]
     fn restoring_any_prefix_of_a_plan_gives_back_what_was_found(
         driver in proptest::option::of("(e1000e|nvme|vfio-pci)"),
@@ -387,7 +387,7 @@ fn a_whole_host_is_taken_in_assemblies_with_gpus_first() {
     let all = Assembly::all(&inventory);
     assert!(all.is_sorted_by_key(|assembly| assembly.head));
     let heads: Vec<String> = all.iter().map(|assembly| assembly.head.to_string()).collect();
-    // The audio function, the second drive and the NVSwitch go with others.
+    // The audio function, the second drive and the NVSwitch belong to other assemblies.
     assert!(heads.contains(&"0000:01:00.0".into()) && !heads.contains(&"0000:01:00.1".into()));
     assert!(heads.contains(&"0000:02:00.0".into()) && !heads.contains(&"0000:03:00.0".into()));
     assert!(heads.contains(&"0000:06:00.0".into()) && !heads.contains(&"0000:05:00.0".into()));

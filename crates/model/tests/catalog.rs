@@ -1,4 +1,4 @@
-//! Which line of a catalog has which function, what can be had of a resource, and what a host is suggested.
+//! The lines of functions in a catalog, the availability of resources, and suggested catalogs.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ fn class(class: u32) -> Pattern {
     Pattern::of(ClassOrDevice::Class(Class(class)))
 }
 
-/// A catalog of NVIDIA's devices; each line has its place as its number, from 1.
+/// A catalog of NVIDIA's devices; lines are numbered from 1.
 fn catalog(lines: impl IntoIterator<Item = (&'static str, Pattern)>) -> Catalog {
     let line = |(index, (name, pattern)): (usize, (&str, Pattern))| Line {
         number: u32::try_from(index + 1).unwrap(),
@@ -197,8 +197,8 @@ fn any_host() -> impl Strategy<Value = Inventory> {
 }
 
 proptest! {
-    /// Each function is of one resource at most; it is of one exactly where a line fits it; and each line has a function
-    /// or a reason.
+    /// Each function belongs to at most one resource, and to one exactly if a line fits it; each line has a function or
+    /// a reason.
     #[test]
     fn nothing_is_counted_twice_or_forgotten(
         patterns in prop::collection::vec(any_pattern(), 0..6),
@@ -224,7 +224,7 @@ proptest! {
         for unmatched in &survey.unmatched {
             prop_assert!(!unmatched.remedy().is_empty() && !unmatched.reason.to_string().is_empty());
         }
-        // No two that are free now have the same group: they could have two owners.
+        // No two free devices share a group: they could get two owners.
         let free: Vec<u32> = survey
             .resources
             .iter()

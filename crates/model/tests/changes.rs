@@ -1,4 +1,4 @@
-//! What is told when a function is not what it was.
+//! The changes reported for a function.
 #![allow(clippy::unwrap_used)]
 
 use model::{Change, Function, Mdev, Nodes, VirtualFunctions};
@@ -71,7 +71,7 @@ fn a_virtual_function_is_told_as_one_with_its_first_word_or_once_it_is_linked() 
     linked.physical_function = Some("0000:00:02.0".parse().unwrap());
     assert_eq!(words(None, Some(&linked)), ["appeared, a virtual function of 0000:00:02.0"]);
     assert_eq!(words(Some(&bare), Some(&linked)), ["is a virtual function of 0000:00:02.0"]);
-    // It loses the link before it goes.
+    // It loses the link before it disappears.
     assert_eq!(words(Some(&linked), Some(&bare)), [""; 0]);
 }
 

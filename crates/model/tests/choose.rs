@@ -1,4 +1,4 @@
-//! What a wish gets, on small hosts made for it.
+//! Choosing on small hosts.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn at(bus: u8) -> Address {
     Address::new(0, bus, 0, 0).unwrap()
 }
 
-/// GPUs, each in a group of its own, on these NUMA nodes.
+/// GPUs, each in its own group, on these NUMA nodes.
 fn gpus(nodes: &[u32]) -> Inventory {
     let mut inventory = Inventory::default();
     for (node, bus) in nodes.iter().zip(1u8..) {
@@ -88,7 +88,7 @@ fn what_is_in_the_way_is_named() {
     given.bar(1);
     assert_eq!(given.choose(&["gpu"]).unwrap(), [at(2)]);
     let refusal = given.choose(&["2xgpu"]).unwrap_err();
-    assert_eq!(refusal.message, "gpu: 1 of 2 can be had (0000:01:00.0 is used)");
+    assert_eq!(refusal.message, "gpu: 1 of 2 available (0000:01:00.0 is used)");
     assert_eq!(refusal.remedy, "stop it");
     assert_eq!(given.choose(&["0000:01:00.0"]).unwrap_err().code, Code::InUse);
     assert_eq!(given.choose(&["nic"]).unwrap_err().message, "nic: this host has none");
@@ -162,7 +162,7 @@ fn a_mediated_device_of_mdevctls_is_used_as_it_is_or_made_as_it_is_written_down(
 }
 
 proptest! {
-    /// Wishes by node and for any: they are met exactly where counting says that they can be (Hall), and nothing is given
+    /// Wishes with and without a node are met exactly if counting allows it (Hall's theorem), and no device is assigned
     /// twice.
     #[test]
     fn wishes_are_met_whenever_they_can_be(

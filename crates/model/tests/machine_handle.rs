@@ -1,4 +1,4 @@
-//! How a run of a machine is stored: in the journal, and in a machine's run directory.
+//! The stored form of a run of a machine: in the journal, and in its run directory.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What every kind of step says of itself agrees, and the journal's words stay.
+//! The facts of all kinds of steps are consistent, and the journal's format is stable.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -90,12 +90,12 @@ const JOURNAL: [(StepKind, &str); 25] = [
     (StepKind::SetVgpu, r#"{"step":"set_vgpu","address":"0000:01:00.0","from":0,"to":1155}"#),
 ];
 
-/// One step of each kind, read as the journal reads it.
+/// One step of each kind, parsed as from the journal.
 fn one_of_each() -> Vec<Step> {
     JOURNAL.iter().map(|(_, text)| serde_json::from_str(text).unwrap()).collect()
 }
 
-/// A journal that an earlier version wrote is read, and what is written is the same byte for byte.
+/// The journal of an earlier version can be read, and is written back byte for byte.
 #[test]
 fn the_journals_words_stay() {
     let kinds: Vec<StepKind> = JOURNAL.iter().map(|(kind, _)| *kind).collect();
@@ -117,14 +117,14 @@ fn what_undoes_a_step_undoes_its_kind_and_is_undone_by_it() {
         let Some(inverse) = inverse else { continue };
         assert_eq!(inverse.address(), step.address(), "{step:?}");
         assert!(!step.changes_nothing(), "{step:?}");
-        // A bound function was unbound before, and goes back to another driver than it came from.
+        // A bound function was unbound before, and is returned to another driver.
         if step.kind() != StepKind::Bind {
             assert_eq!(inverse.inverse(), Some(step));
         }
     }
 }
 
-/// A step that undoes has its place in the order, and no other kind has one.
+/// Exactly the kinds that undo have a position in the undo order.
 #[test]
 fn every_kind_that_undoes_has_its_place() {
     for kind in StepKind::ALL {
@@ -133,7 +133,7 @@ fn every_kind_that_undoes_has_its_place() {
     }
 }
 
-/// No way back has an eviction or a reset in it: neither is undone by another kind, nor undoes one.
+/// Evictions and resets are never part of an undo: they neither undo nor are undone.
 #[test]
 fn neither_an_eviction_nor_a_reset_is_part_of_a_way_back() {
     for kind in [StepKind::Evict, StepKind::Reset] {

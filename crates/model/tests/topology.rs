@@ -1,4 +1,4 @@
-//! The tree that a person draws, and the distances in it.
+//! The tree, and the distances in it.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -148,7 +148,7 @@ fn without_numa_all_is_one_node_and_with_unknown_nodes_nothing_is_claimed() {
     assert_eq!(far(&inventory), Distance::Unknown);
 }
 
-/// A host as a kernel could show it: each number makes one function, behind one of those before it or on a root bus.
+/// A host that a kernel could show: each number is one function, behind an earlier one or on a root bus.
 fn tree() -> impl Strategy<Value = Inventory> {
     prop::collection::vec((any::<prop::sample::Index>(), 0u8..6), 1..60).prop_map(|choices| {
         let mut made: Vec<(Function, bool)> = Vec::new();
@@ -186,7 +186,7 @@ fn tree() -> impl Strategy<Value = Inventory> {
     })
 }
 
-/// Functions with any paths, physical functions and nodes, true or not.
+/// Functions with arbitrary paths, physical functions and nodes, consistent or not.
 fn nonsense() -> impl Strategy<Value = Inventory> {
     let address = (0u8..3, 0u8..3, 0u8..2)
         .prop_map(|(bus, device, function)| Address::new(0, bus, device, function).unwrap());
@@ -220,7 +220,7 @@ proptest! {
             for b in &functions {
                 prop_assert_eq!(between(a, b), between(b, a));
                 for c in &functions {
-                    // Functions of one slot share all bridges, so this holds for bridges too.
+                    // Functions of one slot share all bridges, so this also holds for bridges.
                     prop_assert!(between(a, c) <= between(a, b).max(between(b, c)));
                 }
             }

@@ -1,4 +1,4 @@
-//! What is done at each boundary of the journal: those who listen are told, and the crash tests served.
+//! Observes the boundaries of the journal: for event streams and for crash tests.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,14 +11,14 @@ use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::broadcast;
 use tracing::{debug, warn};
 
-/// How many events a slow listener may lag behind before it loses some.
+/// How many events a slow subscriber may lag behind before it loses some.
 const BACKLOG: usize = 256;
 
-/// Hands the journal's boundaries to event streams.
+/// Sends the journal's boundaries to event streams.
 ///
-/// Three variables in the environment are hooks for the crash tests and nothing else: `HANDOVER_TRACE_BOUNDARIES=FILE`
-/// appends each boundary to FILE as a line of JSON, `HANDOVER_KILL_AT=N` ends the process by SIGKILL at the N-th, and
-/// `HANDOVER_PAUSE_AT=N` stops it there by SIGSTOP, until SIGCONT.
+/// Three environment variables are hooks for crash tests only: `HANDOVER_TRACE_BOUNDARIES=FILE` appends each boundary to
+/// FILE as a line of JSON, `HANDOVER_KILL_AT=N` kills the process with SIGKILL at the N-th boundary, and
+/// `HANDOVER_PAUSE_AT=N` stops it there with SIGSTOP, until SIGCONT.
 #[derive(Debug)]
 pub struct Boundaries {
     sender: broadcast::Sender<JournalEvent>,
@@ -34,7 +34,7 @@ impl Default for Boundaries {
 }
 
 impl Boundaries {
-    /// With the hooks that the environment asks for.
+    /// With the hooks that the environment sets.
     #[must_use]
     pub fn from_environment() -> Self {
         let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
@@ -46,13 +46,13 @@ impl Boundaries {
     fn new(signal_at: Option<(u64, Signal)>, trace: Option<PathBuf>) -> Self {
         let open = |path: PathBuf| {
             let file = File::options().create(true).append(true).open(&path);
-            file.inspect_err(|error| warn!(path = %path.display(), %error, "no trace")).ok()
+            file.inspect_err(|error| warn!(path = %path.display(), %error, "cannot open the trace of boundaries")).ok()
         };
         let (sender, _) = broadcast::channel(BACKLOG);
         Self { sender, reached: AtomicU64::new(0), signal_at, trace: trace.and_then(open) }
     }
 
-    /// Where event streams subscribe.
+    /// The channel that event streams subscribe to.
     #[must_use]
     pub fn events(&self) -> broadcast::Sender<JournalEvent> {
         self.sender.clone()
@@ -66,19 +66,19 @@ impl Observer for Boundaries {
             && let Ok(mut line) = serde_json::to_vec(event)
         {
             line.push(b'\n');
-            // One write each: a line is whole or not there.
+            // One write per line, so that a crash leaves no partial line.
             if let Err(error) = trace.write_all(&line) {
                 warn!(%error, "cannot trace a boundary");
             }
         }
         let number = self.reached.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some((_, signal)) = self.signal_at.filter(|(at, _)| *at == number) {
-            // It cannot fail for a process's own id.
+            // Cannot fail for the own process id.
             let _ = kill_process(getpid(), signal);
-            // Another thread may be the one that takes SIGSTOP: this one must not go on meanwhile.
+            // Another thread may receive SIGSTOP: this one must not continue meanwhile.
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Nobody listening is no error.
+        // No subscriber is not an error.
         let _ = self.sender.send(event.clone());
     }
 }

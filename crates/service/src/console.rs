@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// How much is read at once.
+/// The size of a read.
 const CHUNK: usize = 64 << 10;
 
-/// Where a line is broken that has no end.
+/// A longer line is split.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// The most that is searched for the last lines.
+/// The maximum that is searched for the last lines.
 const LONGEST_TAIL: u64 = 4 << 20;
 
-/// A console that is read from some point on.
+/// A console file that is being read.
 #[derive(Debug)]
 pub struct Console {
     path: PathBuf,
@@ -26,10 +26,10 @@ pub struct Console {
 }
 
 impl Console {
-    /// The console in this file, beginning `tail` lines before its end. It need not be there yet.
+    /// The console in this file, from `tail` lines before its end. The file need not exist yet.
     ///
     /// # Errors
-    /// Where the file is not a plain one, or cannot be read.
+    /// The file is not a regular file, or cannot be read.
     pub fn open(path: PathBuf, tail: u64) -> io::Result<Self> {
         let mut console = Self { path, file: None, offset: 0, partial: Vec::new() };
         if console.is_open()? {
@@ -38,17 +38,17 @@ impl Console {
         Ok(console)
     }
 
-    /// The lines that were written since; at most some, so that more may be waiting: `None` where there are none.
+    /// Some of the lines written since the last call; `None` if there are none.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// The file cannot be read.
     pub fn lines(&mut self) -> io::Result<Option<Vec<String>>> {
         if !self.is_open()? {
             return Ok(None);
         }
         let Some(file) = &self.file else { return Ok(None) };
         if file.metadata()?.len() < self.offset {
-            // Begun anew: it had become too long, and was emptied.
+            // Truncated because it had become too long.
             self.offset = 0;
             self.partial.clear();
         }
@@ -67,7 +67,7 @@ impl Console {
         Ok(Some(lines))
     }
 
-    /// What is left without an end of line.
+    /// The last line, if it has no line end.
     pub fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.partial);
         (!rest.is_empty()).then(|| text(&rest))
@@ -78,8 +78,8 @@ impl Console {
         end.or_else(|| (self.partial.len() > LONGEST_LINE).then_some(LONGEST_LINE))
     }
 
-    /// Opens the file if it is there. The machine's user owns its directory: a link or a pipe in its place would make
-    /// root read what that user may not, or wait for ever.
+    /// Opens the file if it exists. The machine's user owns its directory: a link or a pipe in its place would make
+    /// root read files that the user may not, or block for ever.
     fn is_open(&mut self) -> io::Result<bool> {
         if self.file.is_none() {
             self.file = open_plain(&self.path)?;
@@ -87,7 +87,7 @@ impl Console {
         Ok(self.file.is_some())
     }
 
-    /// Where the last lines begin.
+    /// The offset of the last lines.
     fn last_lines(&self, count: u64) -> io::Result<u64> {
         let Some(file) = &self.file else { return Ok(0) };
         let length = file.metadata()?.len();
@@ -98,13 +98,13 @@ impl Console {
             let begin = end.saturating_sub(CHUNK as u64).max(lowest);
             let mut chunk = vec![0; usize::try_from(end - begin).unwrap_or(CHUNK)];
             match file.read_exact_at(&mut chunk, begin) {
-                // Emptied meanwhile, since it had become too long.
+                // Truncated meanwhile because it had become too long.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => read?,
             }
             for (index, byte) in chunk.iter().enumerate().rev() {
                 let at = begin + index as u64;
-                // An end of line at the very end ends the last line, and begins none.
+                // A line end at the very end starts no new line.
                 if *byte == b'\n' && at + 1 < length {
                     found += 1;
                     if found == count {
@@ -123,7 +123,7 @@ fn open_plain(path: &Path) -> io::Result<Option<File>> {
     let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::other("it is not a plain file")),
+        Ok(_) => Err(io::Error::other("not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -158,7 +158,7 @@ mod tests {
         std::fs::write(&path, "one\r\ntwo\nthree\nfour\n").unwrap();
         assert_eq!(all(&mut console), ["four"]);
         assert_eq!(console.rest(), None);
-        // Begun anew.
+        // Truncated.
         std::fs::write(&path, "again").unwrap();
         assert_eq!(all(&mut console), [""; 0]);
         assert_eq!(console.rest().as_deref(), Some("again"));

@@ -1,4 +1,4 @@
-//! Registered devices, and those that could be.
+//! Registered devices, and devices that can be registered.
 
 use api::{AvailableDevice, CreateDevice, Device};
 use engine::{AvailableFilter, Engine, RegisterDevice};
@@ -7,25 +7,26 @@ use model::Refusal;
 use crate::refusals::invalid;
 use crate::render;
 
-/// The functions that could be registered: GPUs, or those of a kind, or `all`.
+/// The functions that can be registered: GPUs, those of a kind, or `all`.
 ///
 /// # Errors
-/// Where there is no such kind, or the host cannot be read.
+/// The kind is unknown, or the host cannot be read.
 pub fn available(engine: &Engine, kind: Option<&str>) -> Result<Vec<AvailableDevice>, Refusal> {
     let filter = match kind {
         None => AvailableFilter::Gpus,
         Some("all") => AvailableFilter::All,
-        Some(kind) => AvailableFilter::Kind(kind.parse().map_err(|reason: String| {
-            invalid(reason, "ask for one of them, or for all with type=all")
-        })?),
+        Some(kind) => AvailableFilter::Kind(
+            kind.parse()
+                .map_err(|reason: String| invalid(reason, "use one of these kinds, or type=all"))?,
+        ),
     };
     Ok(engine.devices().available(&filter)?.into_iter().map(render::available).collect())
 }
 
-/// The registered devices with these labels.
+/// The registered devices with these tags.
 ///
 /// # Errors
-/// Where the store or the host cannot be read.
+/// The store or the host cannot be read.
 pub fn list(engine: &Engine, tags: &api::Tags) -> Result<Vec<Device>, Refusal> {
     Ok(engine.devices().all(tags)?.into_iter().map(render::device).collect())
 }

@@ -1,4 +1,4 @@
-//! What the host has, what is given to instances, and what Handover can do.
+//! Resources of the host, and capabilities of Handover.
 
 use api::{
     Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuResources, HostPlatform,
@@ -7,10 +7,10 @@ use api::{
 use engine::{Engine, Instance, ResourceUse};
 use model::Refusal;
 
-/// What the host has and what is given to instances.
+/// Total, allocated and free resources.
 ///
 /// # Errors
-/// Where the store or the host cannot be read.
+/// The store or the host cannot be read.
 pub fn resources(engine: &Engine) -> Result<Resources, Refusal> {
     let (all, instances) = (engine.resources()?, engine.instances().all(&api::Tags::new())?);
     let gpu = (!all.gpus.is_empty()).then(|| gpus(&all.gpus));
@@ -65,7 +65,7 @@ fn gpus(gpus: &[(String, bool)]) -> GpuResources {
     }
 }
 
-/// What this Handover can do.
+/// The capabilities of this Handover.
 #[must_use]
 pub fn capabilities(engine: &Engine) -> Capabilities {
     let runtimes = runtimes(engine);

@@ -1,4 +1,4 @@
-//! Images that machines boot: which requests to import one are accepted.
+//! Images: checks and performs requests to import one.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::render;
 /// All images.
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// The store cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<api::Image>, Refusal> {
     Ok(engine.images().all()?.into_iter().map(render::image).collect())
 }
@@ -28,7 +28,7 @@ pub fn show(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
 /// Imports an image from files below the configured directories.
 ///
 /// # Errors
-/// `invalid_name`, `invalid_image`, `already_exists`; `not_implemented` where no file is named.
+/// `invalid_name`, `invalid_image`, `already_exists`; `not_implemented` if no file is named.
 pub fn import(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusal> {
     if wanted.disk.is_none() && wanted.kernel.is_none() && wanted.initrd.is_none() {
         return pull(engine, &wanted.name);
@@ -49,33 +49,33 @@ pub fn import(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusa
     engine.images().import(request).map(render::image)
 }
 
-/// A name alone is a container image to be pulled: an image that is there already serves.
+/// A name without files means pulling a container image; only an imported image is returned.
 fn pull(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
     model::check_image_name(name)?;
     show(engine, name).map_err(|_| {
         not_implemented(
-            &format!("pulling of container images, and no image {name:?} yet"),
+            &format!("pulling container images; no image {name:?} is imported"),
             "import a disk image or a kernel: `handover image import`, or name the files in `disk` (with `format`), \
              `kernel` and `initrd`",
         )
     })
 }
 
-/// The format of a disk, which is always said.
+/// Parses the format of a disk.
 ///
 /// # Errors
-/// Where it is not, or there is no such format.
+/// The format is missing or unknown.
 pub fn disk_format(text: Option<&str>) -> Result<DiskFormat, Refusal> {
     match text {
         Some("raw") => Ok(DiskFormat::Raw),
         Some("qcow2") => Ok(DiskFormat::Qcow2),
         Some(other) => Err(invalid(
-            format!("{other:?} is no format of disks"),
-            "format is raw or qcow2; convert others: qemu-img convert -O qcow2 FILE NEW",
+            format!("unknown disk format {other:?}"),
+            "use raw or qcow2; convert other formats: qemu-img convert -O qcow2 FILE NEW",
         )),
         None => Err(invalid(
-            "the disk's format is not said, and it is never guessed: a guest could write another format's header",
-            "add the format, raw or qcow2; `qemu-img info FILE` shows which",
+            "the disk's format is missing; it is never guessed, because a guest could write another format's header",
+            "set the format to raw or qcow2; `qemu-img info FILE` prints it",
         )),
     }
 }

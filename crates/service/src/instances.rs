@@ -1,4 +1,4 @@
-//! Instances: which requests are accepted, and the words for their states.
+//! Instances: checks requests, and names states.
 
 use api::CreateInstance;
 use engine::{Engine, InstanceState};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::refusals::{invalid, not_implemented};
 use crate::render;
 
-/// Fields of hypeman's API whose loss would be noticed late: asking for them is refused.
+/// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 8] = [
     "auto_standby",
     "credentials",
@@ -20,24 +20,24 @@ const UNSUPPORTED: [&str; 8] = [
     "ttl",
 ];
 
-/// The state that a word names.
+/// Parses the name of a state.
 ///
 /// # Errors
-/// Where it names none.
+/// The state is unknown.
 pub fn state_of(word: &str) -> Result<InstanceState, Refusal> {
     let state = render::STATES.iter().find(|(_, known)| *known == word).map(|(state, _)| *state);
     state.ok_or_else(|| {
         invalid(
-            format!("{word:?} is no state of an instance"),
-            format!("the states are {}", render::STATES.map(|(_, word)| word).join(", ")),
+            format!("unknown instance state {word:?}"),
+            format!("use one of {}", render::STATES.map(|(_, word)| word).join(", ")),
         )
     })
 }
 
-/// The instances with these labels, and in this state where one is said.
+/// The instances with these tags and, if given, in this state.
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// The store cannot be read.
 pub fn list(
     engine: &Engine,
     tags: &api::Tags,
@@ -48,10 +48,10 @@ pub fn list(
     Ok(wanted.map(render::instance).collect())
 }
 
-/// What the engine is asked for; `all` are the fields as they were written.
+/// Checks a request and converts it for the engine; `all` has the fields as sent.
 ///
 /// # Errors
-/// Where something would be lost without a word.
+/// A field is invalid, or would be ignored silently.
 pub fn accept(
     wanted: CreateInstance,
     all: &Map<String, Value>,
@@ -60,7 +60,7 @@ pub fn accept(
     if network == Some(true) {
         return Err(not_implemented(
             "virtual network cards yet",
-            "leave `network` out or set its `enabled` to false, and give the machine a NIC or a VF of one among its `devices`",
+            "omit `network` or set its `enabled` to false, and add a NIC or a VF to the machine's `devices`",
         ));
     }
     if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
@@ -72,15 +72,13 @@ pub fn accept(
     if let Some(field) = asked.next().map(|(field, _)| *field).or(env) {
         return Err(invalid(
             format!("`{field}` is for container images; a disk or kernel image boots as it is"),
-            format!(
-                "leave `{field}` out, and configure the guest inside its image or by `cmdline`"
-            ),
+            format!("omit `{field}`, and configure the guest inside its image or with `cmdline`"),
         ));
     }
     if let Some(field) = UNSUPPORTED.iter().find(|field| all.get(**field).is_some_and(is_asked)) {
         return Err(not_implemented(
             &format!("`{field}` for instances"),
-            format!("leave `{field}` out"),
+            format!("omit `{field}`"),
         ));
     }
     let size = |text: Option<String>| {
@@ -100,7 +98,7 @@ pub fn accept(
     })
 }
 
-/// Whether a field asks for something, and does not just say that nothing is wanted.
+/// Whether a field's value requests something.
 fn is_asked(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,

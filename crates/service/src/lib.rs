@@ -1,6 +1,6 @@
-//! What all faces share: it checks requests, asks the engine, and renders answers in the types of the wire.
+//! What all interfaces share: checks requests, calls the engine, and renders answers in the types of the API.
 //!
-//! A face (REST, the command line without a daemon) parses and authenticates; the engine does. Between the two is this.
+//! An interface (REST, the command line without a daemon) parses and authenticates; the engine does the work.
 
 mod boundaries;
 pub mod cdi;
@@ -12,7 +12,7 @@ pub mod images;
 pub mod instances;
 mod open;
 pub mod pods;
-pub mod recovery;
+pub mod reconcile;
 pub mod refusals;
 pub mod render;
 pub mod sriov;

@@ -1,4 +1,4 @@
-//! Opening the engine: its state is recovered, and the files of container tools are compared with its claims.
+//! Opens the engine: recovers its state, and compares the CDI specs with its claims.
 
 use std::sync::Arc;
 
@@ -7,27 +7,27 @@ use model::{Host, Launcher, Refusal};
 
 use crate::cdi::{Folder, Keeper};
 
-/// What an engine is put together of.
+/// The parts of an engine.
 pub struct EngineSetup {
-    /// Where its state is, and its limits.
+    /// State directory and limits.
     pub config: Config,
-    /// The host that it works on.
+    /// The host.
     pub host: Arc<dyn Host>,
-    /// What starts machines.
+    /// The launchers of machines.
     pub launchers: Vec<Arc<dyn Launcher>>,
-    /// Where the files for container tools are; `None` writes none.
+    /// The directory of CDI specs; `None` writes none.
     pub cdi: Option<Folder>,
-    /// Observes the journal, after the files for container tools are written.
+    /// Observes the journal, after CDI specs are written.
     pub observer: Arc<dyn Observer>,
-    /// Warns of a file for container tools that cannot be written.
+    /// Warns of a CDI spec that cannot be written.
     pub warn: fn(&str),
 }
 
 impl EngineSetup {
-    /// Opens the engine and recovers. `recovered` sees the report before the files for container tools are compared.
+    /// Opens the engine and recovers. `recovered` gets the report before the CDI specs are compared.
     ///
     /// # Errors
-    /// Where the state cannot be used, or another process has it open.
+    /// The state is unusable, or another process has it open.
     pub fn open(self, recovered: impl FnOnce(&RecoveryReport)) -> Result<Engine, Refusal> {
         let Self { config, host, launchers, cdi, observer, warn } = self;
         let keeper = Arc::new(Keeper::new(cdi, observer, warn));

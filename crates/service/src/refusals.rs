@@ -2,12 +2,12 @@
 
 use model::{Code, Refusal};
 
-/// A request that cannot be read.
+/// An invalid request.
 pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
     Refusal::new(Code::InvalidRequest, message, remedy)
 }
 
-/// A part of an interface that Handover does not have.
+/// A part of the API that Handover does not implement.
 pub fn not_implemented(what: &str, remedy: impl Into<String>) -> Refusal {
-    Refusal::new(Code::NotImplemented, format!("Handover has no {what}"), remedy)
+    Refusal::new(Code::NotImplemented, format!("Handover does not support {what}"), remedy)
 }

@@ -1,10 +1,10 @@
-//! The engine's values as the wire shows them.
+//! Renders the engine's values in the types of the API.
 
 use api::DeviceType;
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, format_size};
 
-/// The words for an instance's state.
+/// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
     (InstanceState::Created, "Created"),
     (InstanceState::Initializing, "Initializing"),
@@ -16,13 +16,13 @@ pub(crate) const STATES: [(InstanceState, &str); 8] = [
     (InstanceState::Unknown, "Unknown"),
 ];
 
-/// The word for a state.
+/// The name of a state.
 #[must_use]
 pub fn state_word(state: InstanceState) -> &'static str {
     STATES.iter().find(|(known, _)| *known == state).map_or("Unknown", |(_, word)| word)
 }
 
-/// A function that could be registered.
+/// A function that can be registered.
 #[must_use]
 pub fn available(device: AvailableDevice) -> api::AvailableDevice {
     api::AvailableDevice {
@@ -37,7 +37,7 @@ pub fn available(device: AvailableDevice) -> api::AvailableDevice {
     }
 }
 
-/// The word for how a device is.
+/// The name of a device's state.
 const fn state_of_device(state: DeviceState) -> &'static str {
     match state {
         DeviceState::Free => "free",

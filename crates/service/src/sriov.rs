@@ -1,13 +1,13 @@
-//! How many virtual functions devices are configured to have.
+//! The configured VF counts.
 
 use api::VfConfiguration;
 use engine::Engine;
 use model::Refusal;
 
-/// How many virtual functions devices shall have.
+/// The configured VF counts.
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// The store cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<VfConfiguration>, Refusal> {
     let all = engine.vf_counts().all()?;
     let show = |one: engine::VfConfiguration| VfConfiguration {

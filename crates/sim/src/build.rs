@@ -1,4 +1,4 @@
-//! Hosts to simulate.
+//! Example hosts.
 
 use model::{Address, Class, Function, Group, Id, Inventory, Kind, VfioSupport, VgpuType};
 
@@ -91,8 +91,8 @@ impl Card {
     }
 }
 
-/// A workstation: a GPU with its audio function in one group with its root port, a second GPU whose audio function is
-/// in a group of its own, a NIC, and an NVMe drive without a driver.
+/// A workstation: a GPU with its audio function in one group with its root port, a second GPU whose audio function has
+/// its own group, a NIC, and an NVMe drive without a driver.
 #[must_use]
 pub fn workstation() -> Inventory {
     let at = |bus, function| Address::new(0, bus, 0, function);
@@ -131,10 +131,10 @@ fn hardware(cards: &[Card]) -> Hardware {
     hardware
 }
 
-/// A server with what can be divided: a NIC of 8 virtual functions (`0000:01:00.0`, which netlink can tell what they may
-/// do), an NVMe drive of 4 (`0000:02:00.0`), a GPU with mediated devices (`0000:03:00.0`), a GPU of 16 virtual
-/// functions that can be made vGPUs (`0000:04:00.0`), and a GPU with its audio function that nvidia-persistenced keeps
-/// awake (`0000:05:00.0`). There are no virtual functions yet.
+/// A server with devices that can be split: a NIC with 8 virtual functions (`0000:01:00.0`, configurable by netlink),
+/// an NVMe drive with 4 (`0000:02:00.0`), a GPU with mediated devices (`0000:03:00.0`), a GPU with 16 virtual functions
+/// that can become vGPUs (`0000:04:00.0`), and a GPU with its audio function that nvidia-persistenced keeps initialized
+/// (`0000:05:00.0`). No virtual functions exist yet.
 #[must_use]
 pub fn server() -> Hardware {
     let cards = [
@@ -167,7 +167,7 @@ pub fn server() -> Hardware {
     hardware
 }
 
-/// A GPU of 40 units of memory, as mediated devices.
+/// A GPU with 40 units of memory for mediated devices.
 fn a100() -> MdevParent {
     let kinds = [("nvidia-468", "GRID A100-4C", 4), ("nvidia-470", "GRID A100-10C", 10)];
     let kinds = kinds.into_iter().chain([("nvidia-472", "GRID A100-40C", 40)]);
@@ -181,7 +181,7 @@ fn a100() -> MdevParent {
     }
 }
 
-/// A GPU of 48 units of memory, as vGPUs.
+/// A GPU with 48 units of memory for vGPUs.
 fn l40s() -> VgpuBoard {
     let kinds = [(1155, "NVIDIA L40S-4Q", 4), (1157, "NVIDIA L40S-8Q", 8)];
     let kinds = kinds.into_iter().chain([(1161, "NVIDIA L40S-48Q", 48)]);
@@ -189,8 +189,8 @@ fn l40s() -> VgpuBoard {
     VgpuBoard { capacity: 48, types: kinds.map(kind).collect(), uniform: false, slow_release: 5 }
 }
 
-/// Eight GPUs behind two switches. Two and two are behind one port, have no reset but the bus's, and so are reset
-/// together: `0000:11:00.0` with `0000:11:01.0`, `12`, `21`, and `0000:22:00.0` with `0000:22:01.0`. Each has its own group.
+/// Eight GPUs behind two switches. Pairs share a port, support only bus reset, and so are reset together:
+/// `0000:11:00.0` with `0000:11:01.0`, `12`, `21`, and `0000:22:00.0` with `0000:22:01.0`. Each has its own group.
 #[must_use]
 pub fn gpus() -> Hardware {
     let mut cards = Vec::new();

@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Injected faults.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,25 @@ use crate::split_mix::scramble;
 pub enum Fault {
     /// The kernel refuses with EIO; nothing changes.
     Refuse,
-    /// The kernel refuses with one of the errors that it has for this kind of step, picked by this number; nothing
-    /// changes.
+    /// The kernel refuses with an error of this kind of step, selected by this number; nothing changes.
     Error(u64),
-    /// The worker stays inside the kernel and its lock held until `SimHost::release`, which lets the step happen.
+    /// The worker blocks in the kernel with its lock held until `SimHost::release`, which completes the step.
     Hang,
     /// The function disappears from the bus.
     Lose,
-    /// The step happens, and an error is reported all the same.
+    /// The step takes effect, but an error is reported.
     DoneAfterAll,
-    /// The kernel reports success, and nothing happened. The check that follows tells.
+    /// The kernel reports success, but nothing happened. The following check detects it.
     Ignored,
-    /// So many virtual functions fewer than asked for appear. Other steps are refused.
+    /// This many virtual functions fewer than requested appear. Other steps are refused.
     Fewer(u16),
-    /// The function does not answer any more after its reset. Other steps are refused.
+    /// The function does not respond after its reset. Other steps are refused.
     NeverBack,
     /// The function's link is slower after its reset. Other steps are refused.
     SlowerLink,
 }
 
-/// Which step a fault hits. It hits once.
+/// The step that a fault hits, once.
 pub enum When {
     /// The n-th step performed from now on, counted from 0.
     Nth(u64),
@@ -39,20 +38,20 @@ pub enum When {
     Step(Box<dyn Fn(&Step) -> bool + Send>),
 }
 
-/// Faults that are still to come.
+/// Pending faults.
 #[derive(Default)]
 pub(crate) struct Faults {
     set: Vec<(When, Fault)>,
     chance: Option<Chance>,
 }
 
-/// Faults that come as the dice fall.
+/// Random faults.
 struct Chance {
     seed: u64,
     per_mille: u64,
     of: Vec<Fault>,
-    /// How often each kind of step was made with each function: what hits a step does not depend on what is done
-    /// with other functions at the same time.
+    /// How often each kind of step was performed with each function, so that faults do not depend on concurrent steps
+    /// with other functions.
     turns: BTreeMap<(String, Option<Address>), u64>,
 }
 
@@ -70,7 +69,7 @@ impl Faults {
         *self = Self::default();
     }
 
-    /// Counts a step, and takes the fault that hits it.
+    /// Counts a step, and removes and returns the fault that hits it.
     pub(crate) fn hit(&mut self, step: &Step) -> Option<Fault> {
         let hit = self.set.iter().position(|(when, _)| match when {
             When::Nth(left) => *left == 0,
@@ -128,7 +127,7 @@ impl Fault {
     pub const fn fits(self, step: &Step) -> bool {
         match self {
             Self::Refuse | Self::Error(_) | Self::Hang | Self::DoneAfterAll | Self::Ignored => true,
-            // A file does not go with the device that it is about.
+            // A file does not disappear with its device.
             Self::Lose => step.address().is_some() && !step.outlasts_the_boot(),
             Self::Fewer(_) => matches!(step, Step::SetVfCount { .. }),
             Self::NeverBack | Self::SlowerLink => matches!(step, Step::Reset { .. }),
@@ -141,7 +140,7 @@ fn pick<T: Copy>(from: &[T], number: u64) -> Option<T> {
     usize::try_from(number % length).ok().and_then(|index| from.get(index).copied())
 }
 
-/// One of the errors for a kind of step.
+/// Selects an error of a kind of step.
 pub(crate) fn error(step: &Step, number: u64) -> Errno {
     pick(errors(step), number).unwrap_or(EIO)
 }

@@ -1,27 +1,27 @@
-//! What a simulated host is made of: what is there at each boot.
+//! The hardware of a simulated host at each boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Address, Id, Inventory, VgpuType};
 
-/// The hardware of a simulated host, and what starts with it.
+/// The hardware of a simulated host, and what is active at boot.
 #[derive(Clone, Debug, Default)]
 pub struct Hardware {
-    /// Its functions, without virtual ones; a function's driver is the one that knows it.
+    /// Its functions, without virtual ones; a function's driver is its native driver.
     pub inventory: Inventory,
-    /// What makes some of them physical functions.
+    /// SR-IOV properties of the physical functions.
     pub physical: BTreeMap<Address, PhysicalFunction>,
-    /// What makes some of them parents of mediated devices.
+    /// Properties of the parents of mediated devices.
     pub parents: BTreeMap<Address, MdevParent>,
-    /// The serial numbers of those that have one.
+    /// Serial numbers.
     pub serials: BTreeMap<Address, String>,
-    /// GPUs of which nvidia-persistenced switches persistence mode on when it starts.
+    /// GPUs for which nvidia-persistenced enables persistence mode when it starts.
     pub persistent: BTreeSet<Address>,
     /// Units, and whether they are active after the boot.
     pub units: BTreeMap<String, bool>,
 }
 
-/// What a physical function can do (PCI Express Base Specification, 9.3.3).
+/// SR-IOV properties of a physical function (PCI Express Base Specification, 9.3.3).
 #[derive(Clone, Debug)]
 pub struct PhysicalFunction {
     /// `TotalVFs`.
@@ -32,26 +32,26 @@ pub struct PhysicalFunction {
     pub stride: u16,
     /// `VF Device ID`.
     pub device: Id,
-    /// The driver that knows its virtual functions.
+    /// The native driver of its virtual functions.
     pub driver: Option<String>,
-    /// Whether it can be told by netlink what a virtual function may do.
+    /// Whether virtual functions can be configured by netlink.
     pub ethernet: bool,
-    /// What its virtual functions can be made, where they can be made vGPUs.
+    /// The vGPU types of its virtual functions, if they can become vGPUs.
     pub vgpus: Option<VgpuBoard>,
-    /// How many virtual functions it has after each boot.
+    /// The number of virtual functions after each boot.
     pub at_boot: u16,
 }
 
 /// A parent of mediated devices.
 #[derive(Clone, Debug)]
 pub struct MdevParent {
-    /// What its mediated devices share, such as megabytes of frame buffer.
+    /// The capacity that its mediated devices share, such as megabytes of frame buffer.
     pub capacity: u32,
     /// The types that it offers.
     pub types: Vec<MdevKind>,
     /// Whether the first mediated device fixes the type of all.
     pub uniform: bool,
-    /// Attributes that a mediated device has for writing.
+    /// Writable attributes of a mediated device.
     pub attributes: Vec<String>,
 }
 
@@ -62,20 +62,20 @@ pub struct MdevKind {
     pub id: String,
     /// `NVIDIA A100-4C`.
     pub name: String,
-    /// How much of the parent's capacity one takes.
+    /// The share of the parent's capacity.
     pub cost: u32,
 }
 
-/// What the virtual functions of a GPU can be made.
+/// The vGPU types of a GPU's virtual functions.
 #[derive(Clone, Debug)]
 pub struct VgpuBoard {
-    /// What its vGPUs share.
+    /// The capacity that its vGPUs share.
     pub capacity: u32,
-    /// The types, and how much of the capacity each takes.
+    /// The types, each with its share of the capacity.
     pub types: Vec<(VgpuType, u32)>,
-    /// Whether the first vGPU fixes the type of all, as it is without heterogeneous mode.
+    /// Whether the first vGPU fixes the type of all (no heterogeneous mode).
     pub uniform: bool,
-    /// How often at most the kernel says EBUSY before it frees one.
+    /// How often, at most, the kernel returns EBUSY before it frees one.
     pub slow_release: u32,
 }
 
@@ -86,7 +86,7 @@ impl From<Inventory> for Hardware {
 }
 
 impl PhysicalFunction {
-    /// One with so many virtual functions that are known to `driver`.
+    /// A physical function with `total` virtual functions for `driver`.
     #[must_use]
     pub fn new(total: u16, device: u16, driver: &str) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl PhysicalFunction {
         }
     }
 
-    /// Where one of its virtual functions is; `None` where it would be beyond the last bus.
+    /// The address of a virtual function; `None` if it would be beyond the last bus.
     pub(crate) fn address(&self, own: Address, index: u16) -> Option<Address> {
         let routing =
             u32::from(own.bus()) << 8 | u32::from(own.device()) << 3 | u32::from(own.function());

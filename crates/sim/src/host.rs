@@ -27,22 +27,22 @@ pub struct SimHost {
     inside: Mutex<Inside>,
 }
 
-/// What a hand-over changes and must put back: compare one before with one after.
+/// The state that a hand-over changes and must restore, for comparison before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Driver, override, power and settings of every function.
     pub functions: BTreeMap<Address, FunctionState>,
-    /// How many virtual functions there are.
+    /// The numbers of virtual functions.
     pub vf_counts: BTreeMap<Address, u16>,
     /// The mediated devices.
     pub mdevs: BTreeMap<Uuid, MdevState>,
     /// mdevctl's definitions.
     pub definitions: BTreeMap<Uuid, MdevDefinition>,
-    /// What is reserved for the next boot.
+    /// The boot list.
     pub boot_list: BTreeMap<Address, BootListEntry>,
-    /// The vfio group nodes of functions that are there at boot.
+    /// The vfio group nodes of functions that exist at boot.
     pub nodes: BTreeMap<u32, NodeAccess>,
-    /// Those of virtual functions, whose groups get other numbers each time that they come.
+    /// Those of virtual functions, whose group numbers change each time they are created.
     pub vf_nodes: BTreeMap<Address, NodeAccess>,
     /// Those of mediated devices.
     pub mdev_nodes: BTreeMap<Uuid, NodeAccess>,
@@ -56,12 +56,12 @@ pub(crate) struct Inside {
     pub(crate) kernel: Kernel,
     pub(crate) boot: Uuid,
     pub(crate) faults: Faults,
-    /// Workers that are inside the kernel.
+    /// Workers that are blocked in the kernel.
     pub(crate) stuck: Vec<Stuck>,
     pub(crate) holders_hidden: bool,
-    /// Functions that were pulled out: a restart does not bring them back.
+    /// Unplugged functions: a reboot does not restore them.
     pub(crate) pulled: BTreeSet<Address>,
-    /// Functions that are kept for machines from the boot on.
+    /// Functions that users put on the boot list.
     pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
     /// When the host was made, by both clocks.
@@ -74,15 +74,15 @@ pub(crate) struct Inside {
     pub(crate) performed: u64,
 }
 
-/// A worker that is inside the kernel.
+/// A worker that is blocked in the kernel.
 pub(crate) struct Stuck {
     locks: BTreeSet<Lock>,
     step: Step,
-    /// Whether the kernel waits for somebody to go, and goes on by itself then.
+    /// Whether the kernel waits for a user to exit, and then continues.
     waits: bool,
 }
 
-/// The lock on a simulated host, until dropped.
+/// The lock on a simulated host, held until dropped.
 struct Locked(Arc<Mutex<Option<LockHolder>>>);
 
 impl HostLock for Locked {}
@@ -100,7 +100,7 @@ impl SimHost {
         Self::seeded(hardware, 0)
     }
 
-    /// The same; whatever the kernel decides at its own discretion follows from the seed.
+    /// The same; the seed determines what the kernel may choose freely.
     #[must_use]
     pub fn seeded(hardware: impl Into<Hardware>, seed: u64) -> Self {
         let memory = 16 << 30;
@@ -130,12 +130,12 @@ impl SimHost {
 
     pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever looks sees what the kernel has done meanwhile.
+        // Every access sees what the kernel has completed meanwhile.
         inside.go_on(|stuck| stuck.waits);
         inside
     }
 
-    /// What a hand-over must put back.
+    /// The state that a hand-over must restore.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let kernel = &self.inside().kernel;
@@ -159,18 +159,18 @@ impl SimHost {
         }
     }
 
-    /// How many steps were performed since the host was made.
+    /// The number of steps performed so far.
     #[must_use]
     pub fn performed(&self) -> u64 {
         self.inside().performed
     }
 
-    /// Lets steps take their time. Steps on different functions take it at the same time.
+    /// Sets the duration of steps. Steps on different functions run in parallel.
     pub fn set_delay(&self, delay: impl Fn(&Step) -> Duration + Send + Sync + 'static) {
         *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delay));
     }
 
-    /// Takes the lock on the host, or tells who has it.
+    /// Takes the lock on the host, or returns its holder.
     pub(crate) fn take_lock(&self, holder: LockHolder) -> Result<Box<dyn HostLock>, LockHolder> {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut taken = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,12 +182,12 @@ impl SimHost {
         Ok(Box::new(Locked(lock)))
     }
 
-    /// No process outlives the kernel, and none has its lock any more.
+    /// Drops the host lock: no process survives a reboot.
     pub(crate) fn forget_lock(&self) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
-    /// Lets a step take its time, without keeping anybody else from the host.
+    /// Waits for a step's duration without locking the host.
     pub(crate) fn take_time(&self, step: &Step) {
         let delay = self.delay.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let delay = delay.map(|delay| delay(step)).unwrap_or_default();
@@ -215,7 +215,7 @@ impl Inside {
         self.stuck.iter().any(|stuck| stuck.locks.contains(lock))
     }
 
-    /// Whether no stuck worker has any of these.
+    /// Whether no stuck worker holds any of these.
     pub(crate) fn expect_free<'a>(
         &self,
         step: &Step,
@@ -229,7 +229,7 @@ impl Inside {
         }
     }
 
-    /// Whether what takes the device's lock can be read now.
+    /// Whether attributes that take the device's lock can be read now.
     pub(crate) fn expect_readable(&self, what: &str, address: Address) -> Result<(), HostError> {
         if self.is_stuck(&Lock::Function(address)) {
             let step = format!("reading {what} of {address}");
@@ -238,12 +238,12 @@ impl Inside {
         Ok(())
     }
 
-    /// The worker does not come back.
+    /// The worker does not return.
     pub(crate) fn hang(&mut self, step: &Step) -> HostError {
         self.stick(step, false)
     }
 
-    /// The worker comes back when those are gone whom the kernel waits for.
+    /// The worker returns when the users that the kernel waits for are gone.
     pub(crate) fn wait_inside(&mut self, step: &Step) -> HostError {
         self.stick(step, true)
     }
@@ -253,8 +253,7 @@ impl Inside {
         HostError::Deadline { step: step.describe(), seconds: step.deadline().as_secs() }
     }
 
-    /// The workers of this kind come out of the kernel, and what they were at happens; but for those that have to wait
-    /// for somebody.
+    /// The workers of this kind return and their steps complete, except those that wait for users.
     pub(crate) fn go_on(&mut self, which: impl Fn(&Stuck) -> bool) {
         for mut stuck in std::mem::take(&mut self.stuck) {
             let waits = self.kernel.waits(&stuck.step);
@@ -263,7 +262,7 @@ impl Inside {
                 self.stuck.push(stuck);
                 continue;
             }
-            // Nobody waits for the outcome any more.
+            // The result is no longer needed.
             let _ = self.kernel.perform(&stuck.step);
         }
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::SimHost;
 
-/// A launcher of machines that only exist in memory. They survive the engine, and hold their groups.
+/// A launcher of machines that exist only in memory. They survive the engine, and keep their groups open.
 pub struct SimLauncher {
     host: Arc<SimHost>,
     inside: Mutex<Inside>,
@@ -34,7 +34,7 @@ struct Inside {
 }
 
 impl Inside {
-    /// The run of the machine that was started last.
+    /// The last run of the machine.
     fn current_run(&self) -> MachineRun {
         if self.service {
             return MachineRun::Service { run: self.started.to_string() };
@@ -55,27 +55,27 @@ impl SimLauncher {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a service own the processes of the machines that are started from now on, as libvirt does.
+    /// Lets a service own the processes of machines that are started from now on, as libvirt does.
     pub fn set_service(&self) {
         self.inside().service = true;
     }
 
-    /// Lets the next launch fail.
+    /// Makes the next launch fail.
     pub fn refuse_next(&self, reason: &str) {
         self.inside().refusal = Some(reason.into());
     }
 
-    /// Lets the next removal of files fail.
+    /// Makes the next removal of files fail.
     pub fn refuse_next_removal(&self, reason: &str) {
         self.inside().removal_refusal = Some(reason.into());
     }
 
-    /// Makes the VMM be missing, or there again.
+    /// Makes the VMM unavailable, or available again.
     pub fn set_missing(&self, reason: Option<&str>) {
         self.inside().missing = reason.map(Into::into);
     }
 
-    /// Makes it impossible to tell whether a machine runs, or possible again.
+    /// Makes the presence of machines unknown, or known again.
     pub fn set_unknown(&self, id: Uuid, unknown: bool) {
         let mut inside = self.inside();
         if unknown {
@@ -90,20 +90,20 @@ impl SimLauncher {
         self.end(id, Some(code));
     }
 
-    /// All machines go down with the host.
+    /// All machines end with the host's reboot.
     pub fn reboot(&self) {
         for id in self.running() {
             self.end(id, None);
         }
     }
 
-    /// The machines that run.
+    /// The running machines.
     #[must_use]
     pub fn running(&self) -> Vec<Uuid> {
         self.inside().running.keys().copied().collect()
     }
 
-    /// The machines that have files.
+    /// The machines with files.
     #[must_use]
     pub fn files(&self) -> Vec<Uuid> {
         self.inside().files.iter().copied().collect()
@@ -120,7 +120,7 @@ impl SimLauncher {
         exit
     }
 
-    /// What a VMM and the kernel check when a machine opens its groups.
+    /// The checks of a VMM and the kernel when a machine opens its groups.
     fn open_groups(&self, spec: &MachineSpec) -> Result<(), String> {
         let mut host = self.host.inside();
         let kernel = &mut host.kernel;
@@ -131,7 +131,7 @@ impl SimLauncher {
                     groups.extend(kernel.group_of(address));
                 }
                 GuestSource::Function(address) => {
-                    return Err(format!("vfio {address}: no vfio driver has it"));
+                    return Err(format!("vfio {address}: not bound to a vfio driver"));
                 }
                 GuestSource::Mdev(uuid) => match kernel.mdev_groups.get(&uuid) {
                     Some(group) => drop(groups.insert(*group)),

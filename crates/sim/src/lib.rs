@@ -1,7 +1,7 @@
 //! A host and a launcher in memory, with the kernel's rules and seeded faults.
 //!
-//! Both are shared by `Arc` and outlive an engine, as the kernel and the machines outlive a daemon: a second engine
-//! opened on the same state sees what the first one left.
+//! Both are shared by `Arc` and outlive an engine, as the kernel and the machines outlive a daemon: a second engine on
+//! the same state sees what the first one left.
 
 mod build;
 mod fault;

@@ -38,7 +38,7 @@ impl Inside {
         })
     }
 
-    /// A step, with what goes wrong with it.
+    /// A step, with its fault.
     fn perform(&mut self, step: &Step) -> Result<(), HostError> {
         let fault = self.faults.hit(step);
         if let (Some(Fault::Lose), Some(address)) = (fault, step.address()) {
@@ -78,7 +78,7 @@ impl Inside {
         }
     }
 
-    /// What was to go wrong with this step goes wrong with no other.
+    /// A fault of this step does not hit another one.
     fn perform_oddly(&mut self, step: &Step) -> Result<(), HostError> {
         let result = self.kernel.perform(step);
         self.kernel.fewer = 0;
@@ -122,7 +122,7 @@ impl Host for SimHost {
             }
             function.detail = Some(Box::new(inside.kernel.detail(*address)));
             if inside.kernel.silent.contains(address) {
-                let note = "its configuration space answers all ones: it does not respond any more";
+                let note = "its configuration space reads as all ones: it does not respond";
                 function.notes.push(note.into());
             }
         }
@@ -203,7 +203,7 @@ impl Host for SimHost {
             self.take_time(step);
         }
         let mut inside = self.inside();
-        // A worker of another step may have stuck while this one waited for its turn.
+        // A worker of another step may have got stuck while this one waited for its turn.
         inside.expect_free(step, &locks)?;
         inside.performed += 1;
         inside.perform(step)

@@ -1,6 +1,6 @@
-//! Numbers that look like chance and follow from a seed.
+//! Deterministic pseudo-random numbers.
 
-/// A number that looks like chance and is not (SplitMix64).
+/// A pseudo-random number (SplitMix64).
 pub(crate) const fn scramble(seed: u64, turn: u64) -> u64 {
     let mut z = seed.wrapping_add(turn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

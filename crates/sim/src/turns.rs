@@ -1,18 +1,18 @@
-//! Whose turn it is: steps on one function wait for one another, steps on different ones do not.
+//! Turns: steps on one function wait for each other, steps on different functions do not.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use model::Lock;
 
-/// The locks of the steps that are being made.
+/// The locks of the running steps.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     busy: Mutex<BTreeSet<Lock>>,
     freed: Condvar,
 }
 
-/// A step's turn, until dropped.
+/// A step's turn, held until dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
@@ -20,8 +20,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turns {
-    /// Waits until nobody works under any of these locks, and takes all of them at once, so that no two wait for each
-    /// other.
+    /// Waits until all these locks are free and takes them at once, so that there is no deadlock.
     pub(crate) fn take(&self, locks: Vec<Lock>) -> Turn<'_> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         while locks.iter().any(|lock| busy.contains(lock)) {

@@ -1,4 +1,4 @@
-//! What happens to a host from outside: people, other tools, other programs, hardware.
+//! External events: users, other tools, other programs, hardware.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,30 +12,29 @@ use crate::kernel::{Errno, FunctionState, Kernel, ResetDone, Use};
 
 /// Faults and restarts.
 impl SimHost {
-    /// Lets something go wrong.
+    /// Injects a fault.
     pub fn fault(&self, when: When, fault: Fault) {
         self.inside().faults.add(when, fault);
     }
 
-    /// Lets so many of a thousand steps go wrong, with one of these faults. What hits a step follows from the seed, its
-    /// kind, its function and how often that was tried, whatever else goes on at the same time.
+    /// Injects random faults into this many of a thousand steps. The fault depends on the seed, the kind of step, its
+    /// function and the number of attempts, but not on concurrent steps.
     pub fn dice(&self, seed: u64, per_mille: u16, of: &[Fault]) {
         self.inside().faults.dice(seed, per_mille, of);
     }
 
-    /// Takes back faults that have not hit yet.
+    /// Removes pending faults.
     pub fn clear_faults(&self) {
         self.inside().faults.clear();
     }
 
-    /// Lets the stuck workers out of the kernel: what they were at happens now, or, where the kernel has to wait for
-    /// somebody, when he is gone.
+    /// Unblocks the stuck workers: their steps complete now or, if the kernel waits for a user, when that user is gone.
     pub fn release(&self) {
         self.inside().go_on(|_| true);
     }
 
-    /// Starts the host anew: drivers, overrides, nodes, parts of devices, processes and workers are gone; the hardware
-    /// and files stay. Machines go with it: see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
+    /// Reboots the host: drivers, overrides, nodes, partitions, processes and workers are gone; the hardware and files
+    /// stay. For machines, see [`SimLauncher::reboot`](crate::SimLauncher::reboot).
     pub fn reboot(&self) {
         self.forget_lock();
         let mut inside = self.inside();
@@ -66,7 +65,7 @@ impl SimHost {
         }
     }
 
-    /// Somebody removes a function from its bus (`echo 1 > remove`); a rescan finds it again.
+    /// Another tool removes a function from its bus (`echo 1 > remove`); a rescan finds it again.
     pub fn remove(&self, address: Address) {
         let mut inside = self.inside();
         inside.kernel.lose(address);
@@ -83,7 +82,7 @@ impl SimHost {
         self.inside().clock_error = seconds;
     }
 
-    /// A person keeps a function for machines from the boot on.
+    /// A user adds a function to the boot list.
     pub fn reserve_at_boot(&self, address: Address) {
         self.inside().reserved.insert(address);
     }
@@ -91,7 +90,7 @@ impl SimHost {
     /// Another tool performs a step: drivers, power and nodes follow.
     ///
     /// # Errors
-    /// Where the kernel refuses it.
+    /// If the kernel refuses it.
     pub fn meddle(&self, step: &Step) -> Result<(), HostError> {
         let mut inside = self.inside();
         inside.expect_free(step, &inside.locks(step))?;
@@ -117,7 +116,7 @@ impl SimHost {
         self.inside().kernel.write_vgpu(address, type_id).map_err(number)
     }
 
-    /// Another tool resets a function, and all that the reset hits with it.
+    /// Another tool resets a function, and everything else that the reset affects.
     ///
     /// # Errors
     /// The kernel's error number.
@@ -125,7 +124,7 @@ impl SimHost {
         self.inside().kernel.reset(address).map_err(number)
     }
 
-    /// The resets since the host was started.
+    /// The resets since boot.
     #[must_use]
     pub fn resets(&self) -> Vec<ResetDone> {
         self.inside().kernel.resets.clone()
@@ -138,17 +137,17 @@ fn number((errno, _): Errno) -> i32 {
 
 /// Other programs.
 impl SimHost {
-    /// Lets somebody use a function, who goes when asked to.
+    /// Adds a user of a function that exits when asked.
     pub fn hold(&self, holder: Holder) {
         self.inside().kernel.holders.push(Use { holder, stubborn: false });
     }
 
-    /// Lets somebody use a function, who does not listen.
+    /// Adds a user of a function that ignores SIGTERM.
     pub fn hold_stubbornly(&self, holder: Holder) {
         self.inside().kernel.holders.push(Use { holder, stubborn: true });
     }
 
-    /// A process ends by itself, with all that it used.
+    /// A process exits and releases everything.
     pub fn let_go(&self, pid: u32) {
         let mut inside = self.inside();
         inside.kernel.holders.retain(|using| using.holder.pid != Some(pid));
@@ -156,14 +155,14 @@ impl SimHost {
         inside.kernel.users.retain(|_, user| *user != machine);
     }
 
-    /// A machine that nobody knows opens a mediated device. Whether it could.
+    /// An unknown machine opens a mediated device. Returns whether it succeeded.
     pub fn open_mdev(&self, uuid: Uuid, pid: u32) -> bool {
         let group = self.inside().kernel.mdev_groups.get(&uuid).copied();
         group.is_some_and(|group| self.open_group(group, pid))
     }
 
-    /// A machine that nobody knows opens an IOMMU group, of functions or of a mediated device. Whether it could: not
-    /// where there is no node, or somebody else has it open.
+    /// An unknown machine opens an IOMMU group, of functions or of a mediated device. Returns whether it succeeded:
+    /// there must be a node that is not open.
     pub fn open_group(&self, group: u32, pid: u32) -> bool {
         let kernel = &mut self.inside().kernel;
         if !kernel.nodes.contains_key(&group) || kernel.users.contains_key(&group) {
@@ -193,13 +192,13 @@ impl SimHost {
         true
     }
 
-    /// Makes it impossible to find out in time who uses functions, or possible again.
+    /// Makes looking for users of functions time out, or work again.
     pub fn hide_holders(&self, hidden: bool) {
         self.inside().holders_hidden = hidden;
     }
 }
 
-/// How a machine that nobody knows is known here.
+/// The id of an unknown machine.
 const fn stray(pid: u32) -> Uuid {
     Uuid::from_u128(pid as u128)
 }
@@ -211,7 +210,7 @@ impl SimHost {
         self.inside().kernel.serials.insert(address, serial.into());
     }
 
-    /// Somebody pulls a function out, or it falls off the bus: it is gone with its parts until it is plugged in again.
+    /// A function is unplugged or falls off the bus: it and its partitions are gone until it is plugged in again.
     pub fn pull(&self, address: Address) {
         let mut inside = self.inside();
         inside.kernel.lose(address);
@@ -219,8 +218,7 @@ impl SimHost {
         inside.pulled.insert(address);
     }
 
-    /// A function that was pulled out is back: the same, or one with another serial number. The kernel gives it to its
-    /// driver.
+    /// Plugs a function in again: the same one, or one with another serial number. The kernel binds it to its driver.
     pub fn plug(&self, address: Address, serial: Option<&str>) {
         let mut inside = self.inside();
         if let Some(serial) = serial {
@@ -233,8 +231,8 @@ impl SimHost {
         }
     }
 
-    /// A function, and all that is below it or a part of it, does not answer any more: a link that was lost, or an
-    /// error that AER could not mend. It is listed as before.
+    /// A function, everything below it and its virtual functions stop responding: a lost link, or an error that AER
+    /// could not recover. They are still listed.
     pub fn lose_link(&self, address: Address) {
         let kernel = &mut self.inside().kernel;
         let below = kernel.known.below(address).map(|function| function.address);
@@ -245,7 +243,7 @@ impl SimHost {
         kernel.silent.extend(silent);
     }
 
-    /// What did not answer answers again.
+    /// Ends the effect of [`lose_link`](Self::lose_link).
     pub fn regain_link(&self, address: Address) {
         let kernel = &mut self.inside().kernel;
         let back: BTreeSet<Address> = kernel
@@ -263,7 +261,7 @@ impl SimHost {
         self.inside().kernel.links.insert(address, link);
     }
 
-    /// Freeing this vGPU is refused so many times before it works.
+    /// Freeing this vGPU fails this many times before it works.
     pub fn slow_vgpu(&self, address: Address, times: u32) {
         self.inside().kernel.releasing.insert(address, times);
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, and what is then there.
+//! Faults and their results.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -21,7 +21,7 @@ fn unbind(address: &str, driver: &str) -> Step {
     Step::Unbind { address: at(address), driver: driver.into() }
 }
 
-/// Brings a function onto vfio-pci.
+/// Binds a function to vfio-pci.
 fn take(host: &SimHost, address: &str, driver: &str) {
     host.perform(&Step::LoadModule { module: "vfio_pci".into() }).unwrap();
     let to = Some("vfio-pci".to_owned());
@@ -154,7 +154,7 @@ fn a_function_may_not_come_back_from_its_reset() {
     assert!(matches!(host.perform(&step), Err(HostError::Check { .. })));
     assert_eq!(host.check(address, None), Ok(Checked::Silent));
     assert_eq!(host.check(at("0000:01:00.0"), None), Ok(Checked::Well));
-    // Its own driver has no use for it, and sysfs shows it as ever.
+    // Its native driver does not bind it, and sysfs still shows it.
     let back = Step::Return { address, driver };
     refused(&host, &back, 5);
     assert!(host.inventory().unwrap().function(address).is_some());

@@ -1,4 +1,4 @@
-//! Steps on different functions take their time together; what the kernel does one at a time does not.
+//! Steps on different functions run in parallel, except those that the kernel serializes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -9,11 +9,11 @@ use std::time::Duration;
 use model::{Address, Host, Lock, Step};
 use sim::{SimHost, gpus, server};
 
-/// How many of the steps that take their time did so at once, at most.
+/// The highest number of concurrent steps.
 fn at_once(host: &SimHost, steps: &[Step]) -> usize {
     let running = Arc::new(Mutex::new((0, 0)));
     let seen = running.clone();
-    // The delay is outside of all locks but the step's own, so it sees who else is at it.
+    // The delay holds only the step's own locks, so it sees concurrent steps.
     host.set_delay(move |_| {
         {
             let mut seen = seen.lock().unwrap();
@@ -86,7 +86,7 @@ fn a_function_is_locked_while_a_step_is_at_it() {
         scope.spawn(|| host.perform(&Step::Unbind { address, driver: "nvidia".into() }).unwrap());
         wait.recv().unwrap();
         assert!(host.is_locked(&lock).unwrap());
-        // Nobody is kept from looking meanwhile.
+        // Reading is not blocked meanwhile.
         assert!(host.inventory().unwrap().function(address).is_some());
         go.send(()).unwrap();
     });

@@ -1,4 +1,4 @@
-//! Parts of devices: virtual functions, mediated devices, vGPUs.
+//! Partitions: virtual functions, mediated devices, vGPUs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -122,7 +122,7 @@ fn without_autoprobe_a_virtual_function_binds_with_an_override_only() {
     done(&host, &Step::SetAutoprobe { address: nic(), from: true, to: false });
     done(&host, &count(nic(), 0, 2));
     let address = functions_of(&host, nic())[0];
-    // Giving back reserves it for its own driver for that moment.
+    // Returning it sets a temporary `driver_override` for its native driver.
     let to_own = Step::Return { address, driver: "iavf".into() };
     done(&host, &to_own);
     assert_eq!(host.snapshot().functions[&address].driver_override, None);
@@ -185,7 +185,7 @@ fn a_machine_keeps_the_virtual_function_that_it_has_open() {
     assert!(host.holders(&[address]).unwrap()[0].user.contains("4711"));
     refused(&host, &count(nic(), 2, 0), EBUSY);
     refused(&host, &Step::Unbind { address, driver: "vfio-pci".into() }, EBUSY);
-    // Nobody looks for the parts when the whole is unbound: the kernel waits for the machine.
+    // Unbinding the parent does not check for partitions: the kernel waits for the machine.
     let step = Step::Unbind { address: nic(), driver: "ice".into() };
     assert!(matches!(host.perform(&step), Err(HostError::Deadline { .. })));
     host.release();
@@ -214,7 +214,7 @@ fn a_mediated_device_has_a_name_a_group_and_a_node() {
     let (name, value) = ("nvidia/vgpu_params".to_owned(), "frl=0".to_owned());
     done(&host, &Step::SetMdevAttribute { address, uuid, name, value });
 
-    // The same name once more, on whatever type.
+    // The same UUID again, with any type.
     let twice = Step::CreateMdev { address, uuid, type_id: "nvidia-468".into() };
     assert!(matches!(host.observe(&twice), Ok(Observed::Other(_))));
     host.fault(sim::When::Nth(0), sim::Fault::Error(2));
@@ -278,7 +278,7 @@ fn the_first_may_fix_the_size_of_all() {
 }
 
 proptest! {
-    /// Numbers of virtual functions, as any tool would write them.
+    /// Arbitrary numbers of virtual functions.
     #[test]
     fn virtual_functions_are_counted(writes in proptest::collection::vec((0..2usize, 0..10u16), 1..30)) {
         let host = SimHost::new(server());
@@ -311,7 +311,7 @@ proptest! {
         }
     }
 
-    /// What is said to be available is what can be made, for every type.
+    /// The available number is the number that can be created, for every type.
     #[test]
     fn mediated_devices_shrink_together(
         made in proptest::collection::vec((0..3usize, 0..6u128), 0..12),
@@ -347,7 +347,7 @@ proptest! {
         }
     }
 
-    /// What is said to be creatable is what can be written, on every sibling, and never more than the board has.
+    /// The creatable types are those that can be written, on every sibling, within the board's capacity.
     #[test]
     fn vgpus_shrink_together(writes in proptest::collection::vec((0..16usize, 0..4usize), 0..40)) {
         let host = SimHost::seeded(server(), 7);

@@ -1,4 +1,4 @@
-//! Whatever is done step by step shows, and goes back step by step.
+//! Every step is visible, and can be undone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 const OURS: NodeAccess = NodeAccess { uid: 200_000, gid: 0, mode: 0o600 };
 const UNIT: &str = "nvidia-persistenced.service";
 
-/// What a virtual function has before anybody told anything.
+/// The default settings of a virtual function.
 fn untold() -> VfSettings {
     VfSettings {
         mac: Some(Mac([0; 6])),
@@ -33,7 +33,7 @@ fn kind(step: &Step) -> String {
     format!("{step:?}").split(' ').next().unwrap().to_owned()
 }
 
-/// One of the steps: first one of the kinds, for most steps are of few kinds, then one of that kind.
+/// A random step: first a random kind, because most steps are of few kinds, then a step of that kind.
 fn pick(candidates: Vec<Step>, pick: u16) -> Option<Step> {
     let kinds: Vec<String> =
         candidates.iter().map(kind).collect::<BTreeSet<_>>().into_iter().collect();
@@ -42,7 +42,7 @@ fn pick(candidates: Vec<Step>, pick: u16) -> Option<Step> {
     of.get(usize::from(pick) / kinds.len() % of.len()).cloned()
 }
 
-/// What could be done with a host now.
+/// The possible steps on a host.
 struct Candidates<'a> {
     host: &'a SimHost,
     now: Snapshot,
@@ -50,7 +50,7 @@ struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Everything whose inverse puts all of it back. What else depends on a driver must be as the driver makes it.
+    /// All steps with a complete inverse. Values that depend on a driver must be the driver's defaults.
     fn of(host: &'a SimHost) -> Vec<Step> {
         let mut all = Self { host, now: host.snapshot(), steps: Vec::new() };
         let inventory =
@@ -95,7 +95,7 @@ impl<'a> Candidates<'a> {
             && function.mdevs.is_empty();
         match (&state.driver, &state.driver_override) {
             (Some(driver), reserved) => {
-                // Given back it must find the driver that it leaves.
+                // A return must find the driver that the unbind left.
                 let finds = reserved.as_ref().map_or(!is_vfio(driver, driver), |to| to == driver);
                 if fresh && plain && finds && self.may_probe(function, reserved.is_some()) {
                     self.steps.push(Step::Unbind { address, driver: driver.clone() });
@@ -228,7 +228,7 @@ impl<'a> Candidates<'a> {
         if let Some(from) = state.persistence {
             self.steps.push(Step::SetPersistence { address, from, to: !from });
         }
-        // The unit switches persistence mode itself: of the one GPU that it knows, and off for all.
+        // The unit itself changes persistence mode: on for its known GPU, off for all.
         let on = self.now.units.get(UNIT).copied();
         let switched: Vec<bool> =
             self.now.functions.values().filter_map(|s| s.persistence).collect();
@@ -247,7 +247,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Drivers set power themselves: for a function that changed drivers it is what a plan's last step says.
+/// Drivers set power control themselves: a plan's last step sets it for a function with a new driver.
 fn without_power(mut snapshot: Snapshot, of: &BTreeSet<Address>) -> Snapshot {
     for address in of {
         if let Some(state) = snapshot.functions.get_mut(address) {
@@ -269,7 +269,7 @@ fn host(which: u8) -> SimHost {
     host
 }
 
-/// Steps that this host takes, one chosen after the other; each shows when it is done.
+/// Random steps that this host accepts; each is visible afterwards.
 fn walk(host: &SimHost, picks: &[u16]) -> (Vec<(Snapshot, Step)>, BTreeSet<Address>) {
     let (mut done, mut driven) = (Vec::new(), BTreeSet::new());
     for turn in picks {
@@ -280,7 +280,7 @@ fn walk(host: &SimHost, picks: &[u16]) -> (Vec<(Snapshot, Step)>, BTreeSet<Addre
             panic!("{}: {error}", step.describe());
         }
         assert_eq!(host.observe(&step), Ok(Observed::After), "{}", step.describe());
-        // Once more does no harm.
+        // The step is idempotent.
         let after = host.snapshot();
         host.perform(&step).unwrap();
         assert_eq!(host.snapshot(), after);
@@ -292,7 +292,7 @@ fn walk(host: &SimHost, picks: &[u16]) -> (Vec<(Snapshot, Step)>, BTreeSet<Addre
     (done, driven)
 }
 
-/// The walks go everywhere: every kind of step that has an inverse is among them.
+/// The walks include every kind of step that has an inverse.
 #[test]
 fn no_kind_of_step_is_left_out() {
     let host = host(0);
@@ -346,7 +346,7 @@ proptest! {
         let (done, driven) = walk(&host, &picks);
         for (before, step) in done.iter().rev() {
             let mut back = step.inverse().unwrap();
-            // A virtual function that went and came again is in a group of another number.
+            // A recreated virtual function has another group number.
             if let Step::GrantGroup { address, group, .. } = &mut back {
                 let inventory = host.inventory().unwrap();
                 *group = inventory.function(*address).unwrap().iommu_group.unwrap();
@@ -363,7 +363,7 @@ proptest! {
         }
     }
 
-    /// The same is done the same way on the same host.
+    /// The simulation is deterministic.
     #[test]
     fn nothing_is_left_to_chance(
         which in 0..3u8,
@@ -374,7 +374,7 @@ proptest! {
         prop_assert_eq!(one.inventory(), other.inventory());
     }
 
-    /// A restart makes everything as it was at the first start, but for files.
+    /// A reboot restores the state of the first boot, except for files.
     #[test]
     fn a_restart_forgets_all_but_files(
         which in 0..3u8,

@@ -1,4 +1,4 @@
 #!/bin/sh
-# The root is known, though no root= says so.
+# Sets the root, which is not on the command line.
 # shellcheck disable=SC2034 # dracut reads them
 root=lab rootok=1

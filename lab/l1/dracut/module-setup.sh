@@ -1,5 +1,5 @@
 #!/bin/bash
-# L1's root, for an initial ramdisk that dracut made (dracut.modules(7)).
+# Mounts L1's root in dracut's initial ramdisk (dracut.modules(7)).
 check() { return 0; }
 depends() { return 0; }
 install() {

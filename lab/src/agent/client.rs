@@ -1,4 +1,4 @@
-//! The host's end: opens channels to an agent and hands each one's frames to whoever opened it.
+//! The host's side: opens channels to an agent, and delivers each channel's frames to its session.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ struct Shared {
     next: AtomicU32,
 }
 
-/// One open channel: a command that runs, or a connection.
+/// One open channel: a running command, or a connection.
 #[derive(Debug)]
 pub struct Session {
     channel: u32,
@@ -40,18 +40,18 @@ pub struct Session {
     ended: bool,
 }
 
-/// What a session says.
+/// An event of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Bytes from stdout, or from a connection.
+    /// Bytes from standard output, or from a connection.
     Output(Vec<u8>),
-    /// Bytes from stderr.
+    /// Bytes from standard error.
     Error(Vec<u8>),
     /// The end, with the exit status.
     Exit(i32),
-    /// Nothing came before the deadline.
+    /// No event before the deadline.
     Timeout,
-    /// The machine, or the agent in it, is gone.
+    /// The machine or its agent is gone.
     Gone,
 }
 
@@ -64,7 +64,7 @@ impl Client {
         let hello = Frame::read(&mut from).context("the agent in L1 did not answer")?;
         ensure!(
             hello.kind == Kind::Hello && hello.data == VERSION.to_le_bytes(),
-            "the agent in L1 is of another version than this program"
+            "the agent in L1 has another version than this program"
         );
         stream.set_read_timeout(None)?;
         let shared = Arc::new(Shared {
@@ -102,7 +102,7 @@ impl Session {
         Input { channel: self.channel, shared: Arc::clone(&self.shared) }
     }
 
-    /// The next event; waits for it until the deadline, if there is one.
+    /// Waits for the next event, until the deadline if there is one.
     pub fn next(&mut self, deadline: Option<Instant>) -> Result<Event> {
         let frame = match deadline {
             None => self.frames.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -164,7 +164,7 @@ impl Input {
         self.shared.write(&Frame::new(Kind::InputEnd, self.channel, []))
     }
 
-    /// Kills the command and all that it started.
+    /// Kills the command and all its child processes.
     pub fn kill(&self) -> io::Result<()> {
         self.shared.write(&Frame::new(Kind::Kill, self.channel, []))
     }
@@ -190,7 +190,7 @@ impl Shared {
         frame.write(&mut *self.to.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Gives each frame to its channel, until the agent is gone. A late frame of a closed channel has no taker.
+    /// Delivers each frame to its channel, until the agent is gone. Late frames of closed channels are dropped.
     fn distribute(&self, mut from: UnixStream) {
         while let Ok(frame) = Frame::read(&mut from) {
             if let Some(channels) = self.channels().as_mut()

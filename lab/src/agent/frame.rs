@@ -1,37 +1,37 @@
-//! What goes over the wire: frames of a kind, for a channel. Each command has its own channel.
+//! The wire format: frames with a kind and a channel. Each command has its own channel.
 
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// Both ends must be of one mind; an agent of another build says so here.
+/// The version of the protocol, which must be the same on both sides.
 pub const VERSION: u32 = 1;
 
-/// A frame is at most this long, so that no stream holds the port for long.
+/// The longest frame in bytes, so that no stream blocks the port for long.
 pub const LONGEST: usize = 64 * 1024;
 
-/// What a frame means.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// From the agent, first: its version.
     Hello,
     /// To the agent: opens a channel with a [`Start`].
     Start,
-    /// To the agent: bytes for the command's stdin, or for the connection.
+    /// To the agent: bytes for the command's standard input, or for the connection.
     Input,
-    /// To the agent: no more input.
+    /// To the agent: the end of the input.
     InputEnd,
-    /// To the agent: kill the command and all that it started.
+    /// To the agent: kill the command and all its child processes.
     Kill,
-    /// From the agent: bytes from stdout, or from the connection.
+    /// From the agent: bytes from standard output, or from the connection.
     Output,
-    /// From the agent: bytes from stderr.
+    /// From the agent: bytes from standard error.
     Error,
     /// From the agent, last: the exit status (4 bytes).
     Exit,
-    /// From the agent, last: why it could not be started.
+    /// From the agent, last: the error of a failed start.
     Failed,
-    /// To the relay only: end the whole lab.
+    /// To the relay only: end the lab.
     Down,
 }
 
@@ -51,22 +51,22 @@ const KINDS: [Kind; 10] = [
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it means.
+    /// Its kind.
     pub kind: Kind,
-    /// Whose it is.
+    /// Its channel.
     pub channel: u32,
     /// Its content.
     pub data: Vec<u8>,
 }
 
-/// What a channel is opened for.
+/// The purpose of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Start {
     /// Run a program.
     Run {
         /// The program and its arguments.
         argv: Vec<String>,
-        /// Added to its environment.
+        /// Additional environment variables.
         env: Vec<(String, String)>,
     },
     /// Connect to a TCP address or, if it begins with a slash, to a unix socket.
@@ -112,7 +112,7 @@ impl Frame {
         let Some(kind) = kind.filter(|_| length <= LONGEST) else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "not a frame of the lab's agent",
+                "invalid frame from the lab's agent",
             ));
         };
         let mut data = vec![0; length];
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_comes_back_as_it_was() {
+    fn a_written_frame_is_read() {
         for kind in KINDS {
             let frame = Frame::new(kind, 7, b"data".to_vec());
             let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
-//! Commands in L1: an agent inside runs them, and all their streams share one serial port.
+//! Commands in L1: an agent in L1 runs them, and all their streams share one serial port.
 //!
-//! A virtio serial port needs no network in L1, and works before anything else does. [`server`] is the end in L1
-//! (this very program, shared into it), [`client`] the end on the host. A running lab offers its agent to other
-//! programs on the host through [`relay`], by the same frames.
+//! A virtio serial port needs no network in L1, and works early. [`server`] is the side in L1 (this program, shared
+//! into L1), [`client`] the side on the host. A running lab offers its agent to other programs on the host through
+//! [`relay`], with the same frames.
 
 pub mod client;
 pub mod frame;

@@ -1,5 +1,5 @@
-//! Lets other programs on the host use a running lab's agent: they connect to a unix socket and speak to it as to the
-//! agent itself.
+//! Lets other programs on the host use a running lab's agent: they connect to a unix socket and use the agent's
+//! protocol.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ use super::{
     frame::{Frame, Kind, VERSION},
 };
 
-/// Serves connections until the listener fails. A frame of the kind `Down` is passed on to `down`.
+/// Serves connections until the listener fails. A frame of kind `Down` is forwarded to `down`.
 pub fn serve(listener: &UnixListener, agent: &Client, down: &Sender<()>) -> Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         let (agent, down) = (agent.clone(), down.clone());
         thread::spawn(move || {
             let inputs = Mutex::default();
-            // A connection that breaks ends what it had started.
+            // When a connection ends, its commands are killed.
             let _ = connection(stream, &agent, &down, &inputs);
             for (_, input) in inputs.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 let _ = input.kill();
@@ -48,7 +48,7 @@ fn connection(
                 Ok(session) => {
                     inputs.insert(frame.channel, session.input());
                     let to = Arc::clone(&to);
-                    thread::spawn(move || pass(session, frame.channel, &to));
+                    thread::spawn(move || forward(session, frame.channel, &to));
                 }
                 Err(error) => send(&to, Kind::Failed, frame.channel, format!("{error:#}")),
             },
@@ -66,8 +66,8 @@ fn connection(
     }
 }
 
-/// Passes a session's events on, in the caller's own numbering.
-fn pass(mut session: Session, channel: u32, to: &Mutex<UnixStream>) {
+/// Forwards a session's events, with the caller's channel number.
+fn forward(mut session: Session, channel: u32, to: &Mutex<UnixStream>) {
     loop {
         match session.next(None) {
             Ok(Event::Output(data)) => send(to, Kind::Output, channel, data),
@@ -82,6 +82,6 @@ fn pass(mut session: Session, channel: u32, to: &Mutex<UnixStream>) {
 
 fn send(to: &Mutex<UnixStream>, kind: Kind, channel: u32, data: impl Into<Vec<u8>>) {
     let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
-    // Whoever asked may have gone; then there is nobody to tell.
+    // Fails if the caller has disconnected; ignored.
     let _ = Frame::new(kind, channel, data).write(&mut *to);
 }

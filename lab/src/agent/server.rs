@@ -1,5 +1,4 @@
-//! The agent: reads frames from the serial port and runs what they ask for. One thread for each stream; it lives as
-//! long as L1.
+//! The agent: reads frames from the serial port and executes them, with one thread per stream. It runs as long as L1.
 
 use std::{
     collections::HashMap,
@@ -22,10 +21,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::frame::{Frame, Kind, LONGEST, Start, VERSION};
 
-/// What a command left behind may hold its stdout open for ever; this long after the command's end it no longer counts.
+/// How long to read output after the end of a command: its background processes may keep the streams open for ever.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// The way to the host, and what is open on it.
+/// The port to the host, and its open channels.
 #[derive(Clone)]
 struct Port {
     to: Arc<Mutex<File>>,
@@ -41,7 +40,7 @@ struct Channel {
 impl Port {
     fn send(&self, kind: Kind, channel: u32, data: impl Into<Vec<u8>>) {
         let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without a host there is nobody to tell; the reading side ends the agent.
+        // Fails if the host is gone; the reading side then ends the agent.
         let _ = Frame::new(kind, channel, data).write(&mut *to);
     }
 
@@ -49,8 +48,8 @@ impl Port {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The channel's last frame. Its process group is forgotten: what the command left running on purpose (a
-    /// daemon) stays, and the group's number may become another's.
+    /// Sends the channel's last frame. Its process group is dropped: background processes of the command (such as a
+    /// daemon) keep running, and the group's number may be reused.
     fn end(&self, kind: Kind, channel: u32, data: impl Into<Vec<u8>>) {
         self.channels().remove(&channel);
         self.send(kind, channel, data);
@@ -59,8 +58,7 @@ impl Port {
 
 /// Serves the port until the host is gone.
 pub fn serve() -> Result<()> {
-    let path =
-        port("lab.agent").context("this machine has no agent's port: it is not the lab's L1")?;
+    let path = port("lab.agent").context("no agent port: this machine is not the lab's L1")?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut from = BufReader::new(file.try_clone()?);
     let port = Port { to: Arc::new(Mutex::new(file)), channels: Arc::default() };
@@ -89,7 +87,7 @@ pub fn serve() -> Result<()> {
     }
 }
 
-/// The port of this name, without udev's links.
+/// The device of the port with this name, found without udev's links.
 fn port(name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir("/sys/class/virtio-ports").ok()?;
     let entry = entries.flatten().find(|entry| {
@@ -114,7 +112,7 @@ fn run(port: &Port, channel: u32, argv: &[String], env: Vec<(String, String)>) -
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A group of its own, so that a missed deadline ends all that the command started.
+        // Its own process group, so that a timeout kills all its child processes.
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
@@ -136,7 +134,7 @@ fn run(port: &Port, channel: u32, argv: &[String], env: Vec<(String, String)>) -
     Ok(())
 }
 
-/// Waits for the command, and for its streams if they end soon, and tells its exit status.
+/// Waits for the command, and briefly for its streams, and reports its exit status.
 fn report(port: &Port, channel: u32, mut child: Child, ends: &Receiver<()>) {
     let status = child.wait();
     for _ in 0..2 {
@@ -150,7 +148,7 @@ fn report(port: &Port, channel: u32, mut child: Child, ends: &Receiver<()>) {
     }
 }
 
-/// The exit status as a shell would give it.
+/// The exit status, as in a shell.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
@@ -184,7 +182,7 @@ fn connect(port: &Port, channel: u32, address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes what comes in, until its end or until nobody reads it.
+/// Writes the input until its end, or until the reader is gone.
 fn feed(inputs: &Receiver<Option<Vec<u8>>>, to: &mut impl Write) {
     while let Ok(Some(data)) = inputs.recv() {
         if to.write_all(&data).is_err() {

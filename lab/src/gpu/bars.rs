@@ -1,7 +1,7 @@
-//! What lies behind the BARs: a page of registers, and memory.
+//! The contents of the BARs: a page of registers, and memory.
 //!
-//! Memory is kept by the page, from the first write on, so that a BAR of 16 GiB costs nothing. What a BAR does not
-//! back reads all ones, as a read that no device answers does (PCI Express Base 2.3.2).
+//! A page of memory is allocated at its first write, so that a BAR of 16 GiB costs nothing. Parts of a BAR without
+//! memory read all ones, like a read without an answer (PCI Express Base 2.3.2).
 
 use super::settings::{Bar, Settings};
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ const PAGE: usize = 4096;
 
 /// The id register.
 pub const ID: u64 = 0x000;
-/// How many resets were seen.
+/// The number of resets.
 pub const RESETS: u64 = 0x004;
 /// A write raises an interrupt.
 pub const DOORBELL: u64 = 0x008;
-/// Where the scratch memory of BAR 0 begins.
+/// The start of the scratch memory of BAR 0.
 pub const SCRATCH: u64 = PAGE as u64;
 
 /// All BARs of one function.
@@ -26,7 +26,7 @@ pub struct Bars {
     spaces: BTreeMap<u32, Space>,
 }
 
-/// One BAR: how large it is, how much of it is memory, and what was written there.
+/// One BAR: the size of its memory, and its written pages.
 #[derive(Debug)]
 struct Space {
     backed: u64,
@@ -34,20 +34,20 @@ struct Space {
 }
 
 impl Bars {
-    /// As at power-on: all memory reads 0.
+    /// The state at power-on: all memory reads 0.
     pub fn new(settings: &Settings) -> Self {
         let spaces = settings.bars.iter().map(|bar| (u32::from(bar.index), Space::new(bar)));
         Self { id: settings.boot0, resets: 0, rings: 0, spaces: spaces.collect() }
     }
 
-    /// Reads from a BAR; any BAR and any offset may be asked for.
+    /// Reads from a BAR; accepts any BAR and any offset.
     pub fn read(&self, bar: u32, offset: u64, data: &mut [u8]) {
         for (at, byte) in (0u64..).zip(data) {
             *byte = offset.checked_add(at).map_or(0xff, |at| self.byte(bar, at));
         }
     }
 
-    /// Writes to a BAR. True if the write rang the doorbell.
+    /// Writes to a BAR; returns whether the write rang the doorbell.
     #[must_use]
     pub fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> bool {
         let Some(space) = self.spaces.get_mut(&bar) else { return false };
@@ -63,7 +63,7 @@ impl Bars {
         rung
     }
 
-    /// Forgets what was written, and counts.
+    /// Clears the memory, and counts the reset.
     pub fn reset(&mut self) {
         self.spaces.values_mut().for_each(|space| space.pages.clear());
         self.rings = 0;

@@ -1,9 +1,9 @@
 //! The 4096 bytes of configuration space.
 //!
-//! Layout: the type 0 header (PCI Express Base 7.5.1), then, where NVIDIA's boards have them, Power Management at
-//! 0x60, MSI at 0x68 and PCI Express at 0x78, and Device Serial Number as the first extended capability at 0x100.
-//! Which bits a write changes is a mask beside the bytes; BAR sizing (7.5.1.2.1) follows from it: of an address
-//! register only the bits from the size upwards can be written.
+//! Layout: the type 0 header (PCI Express Base 7.5.1), then, at the offsets of NVIDIA's boards, Power Management at
+//! 0x60, MSI at 0x68 and PCI Express at 0x78, and Device Serial Number as the first extended capability at 0x100. A
+//! mask defines the writable bits, and thereby BAR sizing (7.5.1.2.1): only the address bits from the size upwards are
+//! writable.
 
 use super::settings::{Bar, Settings};
 
@@ -21,7 +21,7 @@ const SERIAL: usize = 0x100;
 /// Device Control bit 15, in its high byte: Initiate Function Level Reset; reads 0 (7.5.3.4).
 const INITIATE_FLR: u8 = 0x80;
 
-/// Configuration space of one function: its bytes, which of their bits can be written, and the values after a reset.
+/// Configuration space of one function: its bytes, the writable bits, and the values after a reset.
 #[derive(Clone, Debug)]
 pub struct ConfigSpace {
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// As the function comes up at power-on.
+    /// The state at power-on.
     pub fn new(settings: &Settings) -> Self {
         let mut space = Self { bytes: vec![0; SIZE], writable: vec![0; SIZE], initial: Vec::new() };
         space.lay_out_header(settings);
@@ -47,14 +47,14 @@ impl ConfigSpace {
         space
     }
 
-    /// Reads; behind the end all ones, as where nobody answers.
+    /// Reads; all ones after the end.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         for (at, byte) in (0u64..).zip(data) {
             *byte = index(offset, at).and_then(|at| self.bytes.get(at)).copied().unwrap_or(0xff);
         }
     }
 
-    /// Writes what can be written. True if the write asks for a function level reset, which the caller does.
+    /// Writes the writable bits; returns whether the write requests a function level reset, which the caller performs.
     #[must_use]
     pub fn write(&mut self, offset: u64, data: &[u8]) -> bool {
         let mut reset = false;
@@ -68,19 +68,19 @@ impl ConfigSpace {
         reset
     }
 
-    /// Back to the values at power-on, but for the link's settings, which belong to both ends (6.6.2).
+    /// Restores the values at power-on, except the link's settings, which belong to both sides (6.6.2).
     pub fn reset(&mut self) {
         let link = self.word(LINK_CONTROL);
         self.bytes.clone_from(&self.initial);
         self.put16(LINK_CONTROL, link);
     }
 
-    /// Whether the function answers on its BARs: Memory Space Enable (7.5.1.1.3).
+    /// Whether the BARs are enabled: Memory Space Enable (7.5.1.1.3).
     pub fn memory_enabled(&self) -> bool {
         self.word(COMMAND) & 0x0002 != 0
     }
 
-    /// Whether interrupts go out as messages: MSI Enable (7.7.1.2).
+    /// Whether interrupts are sent as messages: MSI Enable (7.7.1.2).
     pub fn msi_enabled(&self) -> bool {
         self.word(MSI + 2) & 0x0001 != 0
     }
@@ -95,7 +95,7 @@ impl ConfigSpace {
         self.put16(0x2c, settings.subsystem_vendor);
         self.put16(0x2e, settings.subsystem_device);
         self.put(0x34, PM as u8);
-        self.allow(0x3c, 0xff); // interrupt line: software's notebook
+        self.allow(0x3c, 0xff); // interrupt line: for software only
         self.put(0x3d, 1); // INTA
     }
 
@@ -176,7 +176,7 @@ impl ConfigSpace {
     }
 }
 
-/// First word of a capability: its id and where the next one lies.
+/// First word of a capability: its id and the offset of the next one.
 fn capability(id: u8, next: usize) -> u16 {
     u16::from_le_bytes([id, next as u8])
 }

@@ -1,4 +1,4 @@
-//! The whole function: configuration space, BARs, presence and interrupts together. Knows nothing of the wire.
+//! The whole function: configuration space, BARs, presence and interrupts, independent of the wire protocol.
 
 use super::{
     bars::Bars, config_space::ConfigSpace, faults::Presence, interrupts::Interrupts,
@@ -14,18 +14,18 @@ pub struct Device {
     presence: Presence,
     has_doorbell: bool,
     used: bool,
-    /// Where interrupts go.
+    /// The targets of interrupts.
     pub interrupts: Interrupts,
 }
 
 impl Device {
-    /// As at power-on.
+    /// The state at power-on.
     pub fn new(settings: &Settings) -> Self {
         Self {
             config: ConfigSpace::new(settings),
             bars: Bars::new(settings),
             presence: Presence::new(settings),
-            // At the doorbell's offset HD audio has its global control register: its driver must not ring.
+            // HD audio has its global control register at the doorbell's offset: its driver must not ring.
             has_doorbell: settings.class >> 16 == 0x03,
             used: false,
             interrupts: Interrupts::default(),
@@ -72,8 +72,8 @@ impl Device {
         }
     }
 
-    /// A reset that comes from outside of the function: power-on, or a reset of the bus above it. QEMU asks for one
-    /// before the emulated host's first instruction; that one is power-on, and no fault begins with it.
+    /// A reset from outside of the function: power-on, or a reset of the bus above it. QEMU requests one before the
+    /// emulated host's first instruction; that one is power-on, and starts no fault.
     pub fn reset_from_outside(&mut self, now: Instant) {
         if self.used {
             self.reset(now);

@@ -1,13 +1,13 @@
-//! Whether the function answers: after a reset it may need time, or never come back.
+//! Whether the function answers: after a reset it may need time, or never answer again.
 //!
-//! While it does not answer, reads give all ones and writes are lost: what a root port makes of a request that is not
-//! completed (PCI Express Base 2.3.2). Linux polls for up to a minute, then gives up. The server itself never
-//! sleeps: QEMU waits for each answer, and the whole emulated host with it.
+//! While it does not answer, reads return all ones and writes are lost, as for a request that is not completed (PCI
+//! Express Base 2.3.2). Linux polls for up to a minute, then gives up. The server itself never sleeps: QEMU, and with
+//! it the whole emulated host, waits for each answer.
 
 use super::settings::{Fault, Settings};
 use std::time::{Duration, Instant};
 
-/// Whether, and from when on, a function answers.
+/// Whether a function answers, and from when on.
 #[derive(Debug)]
 pub struct Presence {
     fault: Fault,
@@ -23,7 +23,7 @@ enum State {
 }
 
 impl Presence {
-    /// Present, as at power-on.
+    /// The state at power-on: present.
     pub fn new(settings: &Settings) -> Self {
         let slow = match settings.fault {
             Fault::Slow { ms } => ms,

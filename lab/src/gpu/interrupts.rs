@@ -1,4 +1,4 @@
-//! Interrupts: raised by the doorbell, carried to QEMU by event file descriptors.
+//! Interrupts: raised by the doorbell, delivered to QEMU by event file descriptors.
 
 use std::{fs::File, io::Write};
 use vfio_bindings::bindings::vfio::{
@@ -6,7 +6,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX,
 };
 
-/// Where interrupts go: event file descriptors that the client gave us. There is one of each kind.
+/// The targets of interrupts: event file descriptors from the client, one of each kind.
 #[derive(Debug, Default)]
 pub struct Interrupts {
     line: Option<File>,
@@ -14,17 +14,17 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Raises an interrupt, by message or by the line. An interrupt that nobody asked for goes nowhere.
+    /// Raises an interrupt, by message or by the line. Without a descriptor it is dropped.
     pub fn raise(&mut self, by_message: bool) {
         let to = if by_message { &mut self.message } else { &mut self.line };
         if let Some(event) = to {
-            // A counter that is full has an interrupt pending already.
+            // If the counter is full, an interrupt is already pending.
             let _ = event.write(&1u64.to_ne_bytes());
         }
     }
 
-    /// `VFIO_DEVICE_SET_IRQS`: gives, or with a count of 0 takes away, the descriptor of the first vector. Masking
-    /// is left to the client.
+    /// `VFIO_DEVICE_SET_IRQS`: sets the descriptor of the first vector, or removes it if the count is 0. The client
+    /// does the masking.
     pub fn set(&mut self, index: u32, flags: u32, start: u32, count: u32, fds: Vec<File>) {
         let to = match index {
             VFIO_PCI_INTX_IRQ_INDEX => &mut self.line,

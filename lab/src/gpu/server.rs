@@ -1,6 +1,6 @@
-//! The wire: vfio-user, spoken with QEMU's `vfio-user-pci`.
+//! The wire protocol: vfio-user, with QEMU's `vfio-user-pci`.
 //!
-//! One function is one socket, and one socket is good for one connection: QEMU's end of it is the end of the device.
+//! Each function has its own socket, which accepts one connection: when QEMU closes it, the device ends.
 
 use super::{device::Device, settings::Settings};
 use anyhow::{Context, Result};
@@ -18,16 +18,16 @@ pub fn serve(socket: &Path, settings: &Settings) -> Result<()> {
     Listening::on(socket, settings)?.serve()
 }
 
-/// An emulated function whose socket is there, and which has no client yet: from now on QEMU can be started.
+/// An emulated function with a listening socket and no client yet: QEMU can be started.
 pub struct Listening {
     server: Server,
     device: Device,
 }
 
 impl Listening {
-    /// Makes the socket; one that an earlier server left behind is replaced.
+    /// Creates the socket; replaces one that an earlier server left behind.
     pub fn on(socket: &Path, settings: &Settings) -> Result<Self> {
-        settings.check().context("these settings describe no PCI function")?;
+        settings.check().context("invalid settings for a PCI function")?;
         if socket.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
             std::fs::remove_file(socket)
                 .with_context(|| format!("cannot remove the old socket {}", socket.display()))?;
@@ -39,7 +39,7 @@ impl Listening {
 
     /// Waits for the one client, and serves it until it disconnects.
     pub fn serve(mut self) -> Result<()> {
-        self.server.run(&mut self.device).context("the connection to QEMU broke")
+        self.server.run(&mut self.device).context("the connection to QEMU failed")
     }
 }
 
@@ -62,7 +62,7 @@ fn regions(settings: &Settings) -> Vec<ServerRegion> {
             ..Default::default()
         },
         sparse_areas: Vec::new(),
-        mmap_fd: None, // each access comes to us: a reset must be able to clear what was written
+        mmap_fd: None, // the server handles each access: a reset must clear the memory
     };
     (0..VFIO_PCI_NUM_REGIONS).map(region).collect()
 }

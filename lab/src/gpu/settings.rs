@@ -1,4 +1,4 @@
-//! What one emulated function is: read from a topology file.
+//! The settings of one emulated function, from a topology file.
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -25,17 +25,17 @@ pub struct Settings {
     /// Revision id.
     #[serde(with = "hex")]
     pub revision: u8,
-    /// Serial number; without one the function has no Device Serial Number capability.
+    /// Serial number; without it the function has no Device Serial Number capability.
     #[serde(with = "hex_option", skip_serializing_if = "Option::is_none")]
     pub serial: Option<u64>,
     /// The memory BARs.
     pub bars: Vec<Bar>,
-    /// What the id register at the start of BAR 0 reads.
+    /// The value of the id register at the start of BAR 0.
     #[serde(with = "hex")]
     pub boot0: u32,
-    /// How long the function does not answer after a reset.
+    /// How long the function does not answer after a reset, in ms.
     pub flr_delay_ms: u64,
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -45,7 +45,7 @@ pub struct Settings {
 pub struct Bar {
     /// 0 to 5. A 64-bit BAR occupies the next index too.
     pub index: u8,
-    /// Size: a power of two, as `"16M"`.
+    /// Size: a power of two, such as `"16M"`.
     #[serde(with = "size")]
     pub size: u64,
     /// Whether the bridge above may prefetch from it.
@@ -54,20 +54,20 @@ pub struct Bar {
     /// Whether it can lie above 4 GiB.
     #[serde(default)]
     pub is_64bit: bool,
-    /// How much of it, from its start, keeps what is written. What lies behind reads all ones.
-    /// Pages cost memory only once written, so this is a limit and not a reservation.
+    /// The size of the memory at its start. The rest reads all ones. Pages use memory only after a write, so this is
+    /// only a limit.
     #[serde(with = "size", default = "default_memory")]
     pub memory: u64,
 }
 
-/// What goes wrong with a function.
+/// A fault of a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// Nothing.
     #[default]
     None,
-    /// It falls off the bus at the first reset and never comes back.
+    /// It disappears from the bus at the first reset, and never answers again.
     DeadAfterReset,
     /// Each reset takes this long.
     Slow {
@@ -102,7 +102,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses what no PCI function can be, before QEMU refuses it with less to say.
+    /// Refuses invalid settings, with better errors than QEMU's.
     pub fn check(&self) -> Result<()> {
         ensure!(self.class <= 0xff_ffff, "class {:#x} has more than six hex digits", self.class);
         let mut taken = [false; 6];
@@ -122,18 +122,19 @@ impl Settings {
 }
 
 impl Bar {
-    /// How many of the six BAR registers it takes.
+    /// The number of BAR registers that it uses, of six.
     pub fn slots(&self) -> usize {
         if self.is_64bit { 2 } else { 1 }
     }
 
-    /// PCI Express Base 7.5.1.2.1: a power of two, at least 128 bytes; VFIO maps pages, so ours has at least one.
+    /// Checks the size: a power of two, at least 128 bytes (PCI Express Base 7.5.1.2.1); VFIO maps pages, so at least
+    /// one.
     fn check(&self) -> Result<()> {
         let Self { index, size, .. } = *self;
         ensure!(size.is_power_of_two(), "BAR {index}: {size} is not a power of two");
-        ensure!(size >= 4096, "BAR {index}: {size} bytes are less than a page");
+        ensure!(size >= 4096, "BAR {index}: {size} bytes is less than a page");
         let most = if self.is_64bit { 1 << 46 } else { 1 << 31 };
-        ensure!(size <= most, "BAR {index}: {} are too much for it", size::format(size));
+        ensure!(size <= most, "BAR {index}: {} is too large", size::format(size));
         Ok(())
     }
 }
@@ -142,7 +143,7 @@ fn default_memory() -> u64 {
     16 << 20
 }
 
-/// Numbers written as hex strings, as people write PCI ids.
+/// Numbers as hex strings, like PCI ids.
 mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::fmt::LowerHex;
@@ -164,7 +165,7 @@ mod hex {
     }
 }
 
-/// The same where there may be none.
+/// The same for optional numbers.
 mod hex_option {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -275,7 +276,7 @@ mod tests {
     fn refuses_bars_that_no_function_can_have() {
         assert!(refusal(vec![bar(0, 12288, false)]).contains("power of two"));
         assert!(refusal(vec![bar(0, 1024, false)]).contains("less than a page"));
-        assert!(refusal(vec![bar(0, 1 << 32, false)]).contains("4G are too much"));
+        assert!(refusal(vec![bar(0, 1 << 32, false)]).contains("4G is too large"));
         assert!(refusal(vec![bar(0, 4096, true), bar(1, 4096, false)]).contains("used twice"));
         assert!(refusal(vec![bar(5, 4096, true)]).contains("does not fit"));
         assert!(refusal(vec![bar(255, 4096, false)]).contains("does not fit"));

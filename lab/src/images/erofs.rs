@@ -1,5 +1,5 @@
-//! File system images: erofs, uncompressed. It is written in one pass, has no size to guess, and every
-//! file belongs to root whoever makes it; decompressing would cost an emulated processor more than reading.
+//! File system images: erofs, uncompressed. It is written in one pass, without a size chosen in advance, and every file
+//! belongs to root; on an emulated processor decompression would cost more than reading.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{process::run, tree::Tree};
 
-/// Writes an image of all that lies below `folder`.
+/// Writes an image of everything below `folder`.
 pub fn write(tools: &Tree, folder: &Path, image: &Path) -> Result<()> {
     run(tools
         .command("mkfs.erofs")?

@@ -1,5 +1,5 @@
-//! The guest: a machine that L1 starts, small enough to boot in seconds, which reports what it was given and
-//! tries it out. Its kernel is L1's own.
+//! The guest: a small machine that L1 starts, which boots in seconds, reports its devices and tests them. It uses L1's
+//! kernel.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Builder, Kernel, initrd::add_modules, sources};
 use crate::{cache::Key, cpio::Archive, tree::Tree};
 
-/// Drivers of the devices that the topologies have.
+/// The drivers for the devices of the topologies.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
@@ -26,7 +26,7 @@ const MODULES: &[&str] = &[
     "button",
 ];
 
-/// The folder with the guest's `initrd.gz`.
+/// The directory with the guest's `initrd.gz`.
 pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
     let scripts = sources().join("guest");
     let key = Key::new("guest").text(&MODULES.join(" ")).part(&kernel.entry).source(&scripts)?;

@@ -1,5 +1,5 @@
-//! L1's initrd: the first stage with the modules that it needs to reach its disks, and a layer of all that
-//! changes often, which it lays over the file systems.
+//! L1's initrd: the first stage, with the modules for its disks, and a layer of files that change often, which it
+//! mounts over the file systems.
 
 use std::{
     fs::{self, File},
@@ -12,8 +12,8 @@ use anyhow::Result;
 use super::{Builder, Kernel, sources};
 use crate::{cache::Key, cpio::Archive, process::run, tree::Tree};
 
-/// What the first stage needs before it has a modprobe: the disks, their file system, the shares; and first of all an
-/// IOMMU whose driver is a module, for the devices behind it wait for that one.
+/// The modules for the first stage, which has no modprobe: the disks, their file system, the shares; and first an IOMMU
+/// whose driver is a module, because the devices behind it wait for that driver.
 const BOOT_MODULES: &[&str] = &[
     "virtio_iommu",
     "virtio_pci",
@@ -28,9 +28,9 @@ const BOOT_MODULES: &[&str] = &[
 /// The initrd for this kernel.
 #[derive(Debug, Clone)]
 pub struct Initrd {
-    /// All of it.
+    /// The whole initrd.
     pub whole: PathBuf,
-    /// What mounts L1's root, without the first stage: for that of another, which it is put before.
+    /// The part that mounts L1's root, without the first stage: it is prepended to another tool's initrd.
     pub base: PathBuf,
 }
 
@@ -60,7 +60,7 @@ pub fn ready(
         add_modules(&mut archive, tools, kernel, BOOT_MODULES)?;
         add_layer(&mut archive, &scripts, layer, guest)?;
         archive.finish().map(drop)?;
-        // The kernel takes one archive after another (Documentation/driver-api/early-userspace/buffer-format.rst).
+        // The kernel unpacks concatenated archives (Documentation/driver-api/early-userspace/buffer-format.rst).
         let whole = work.join("initrd");
         fs::copy(&base, &whole)?;
         let mut stage = Archive::new(BufWriter::new(File::options().append(true).open(&whole)?));
@@ -71,7 +71,7 @@ pub fn ready(
     Ok(Initrd { whole: entry.join("initrd"), base: entry.join("base") })
 }
 
-/// What is laid over the file systems.
+/// Adds the layer that is mounted over the file systems.
 fn add_layer<W: std::io::Write>(
     archive: &mut Archive<W>,
     scripts: &Path,
@@ -91,7 +91,7 @@ fn add_layer<W: std::io::Write>(
     archive.file("layer/opt/lab/guest/initrd.gz", &guest.join("initrd.gz"))
 }
 
-/// Adds these modules and all they depend on to `modules/`, and their order of loading as `modules/order`.
+/// Adds these modules and their dependencies to `modules/`, and the order of loading as `modules/order`.
 pub fn add_modules<W: std::io::Write>(
     archive: &mut Archive<W>,
     tools: &Tree,
@@ -106,7 +106,7 @@ pub fn add_modules<W: std::io::Write>(
             "--show-depends",
             name,
         ]));
-        // A module that this kernel has not, or has built in, is not needed here.
+        // Skips a module that this kernel does not have, or has built in.
         for line in shown.unwrap_or_default().lines() {
             if let Some(path) = line.strip_prefix("insmod ") {
                 let path = PathBuf::from(path.trim());

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::{Builder, erofs};
 use crate::{cache::Key, process::run, progress, tree::Tree};
 
-/// Which kernel a lab shall boot.
+/// The kernel of a lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Choice {
     /// The slim one if it is built, else the stock one.
@@ -31,7 +31,7 @@ impl FromStr for Choice {
             "auto" => Ok(Self::Auto),
             "slim" => Ok(Self::Slim),
             "stock" => Ok(Self::Stock),
-            _ => bail!("no such kernel: {text} (auto, slim, stock)"),
+            _ => bail!("unknown kernel {text:?}; use auto, slim or stock"),
         }
     }
 }
@@ -48,36 +48,35 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Reads what [`Self::describe`] left in a cache entry.
+    /// Opens a cache entry that [`Self::describe`] wrote.
     pub fn open(entry: PathBuf, slim: bool) -> Result<Self> {
         let version = fs::read_to_string(entry.join("version"))
-            .with_context(|| format!("{} is no kernel", entry.display()))?;
+            .with_context(|| format!("{} is not a kernel", entry.display()))?;
         Ok(Self { entry, version, slim })
     }
 
-    /// Marks a folder that is being built as a kernel of this version.
+    /// Writes the kernel's version into a cache entry that is being built.
     pub fn describe(work: &Path, version: &str) -> Result<()> {
         Ok(fs::write(work.join("version"), version)?)
     }
 
-    /// The ELF file: QEMU starts it by its PVH entry, which saves the emulated machine the work of
-    /// unpacking a compressed kernel.
+    /// The ELF file: QEMU starts it by its PVH entry, so that the emulated machine need not unpack a compressed kernel.
     pub fn vmlinux(&self) -> PathBuf {
         self.entry.join("vmlinux")
     }
 
-    /// The folder which has `lib/modules/<version>` below it.
+    /// The directory with `lib/modules/<version>` below it.
     pub fn modules_base(&self) -> PathBuf {
         self.entry.join("modules")
     }
 
-    /// The folder of the modules.
+    /// The directory of the modules.
     pub fn modules(&self) -> PathBuf {
         self.modules_base().join("lib/modules").join(&self.version)
     }
 }
 
-/// The image with all that depends on the kernel: its modules, and the kernel and a disk for guests.
+/// The image with everything that depends on the kernel: its modules, and the kernel and a disk for guests.
 pub fn image(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
     let key = Key::new("modules").text("2").part(&kernel.entry);
     let entry = builder.cache.entry(&key, |work| {
@@ -100,7 +99,7 @@ pub fn image(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
     Ok(entry.join("modules.erofs"))
 }
 
-/// A second tree of the same files, without their data being copied.
+/// Creates a second tree with hard links to the same files.
 pub fn hard_link_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {

@@ -1,7 +1,7 @@
-//! What L1 boots from: a userland, a kernel, and an initrd that puts them together.
+//! The images that L1 boots: a userland, a kernel, and an initrd that combines them.
 //!
-//! Each is built from its own inputs and cached by itself, so that a change of a script or of the module
-//! costs seconds, not a new image of everything.
+//! Each is built from its own inputs and cached separately, so that after a change of a script or of a module only
+//! small parts are rebuilt.
 
 pub mod erofs;
 pub mod guest;
@@ -22,10 +22,10 @@ pub use kernel::{Choice, Kernel};
 
 use crate::{cache::Cache, packages::Packages, tree::Tree};
 
-/// All that one boot of L1 needs.
+/// Everything for one boot of L1.
 #[derive(Debug, Clone)]
 pub struct Images {
-    /// The userland's programs; L1's own QEMU also runs here, on the host.
+    /// The userland's programs; L1's QEMU also runs on this host.
     pub tools: Tree,
     /// The userland as a file system image.
     pub root: PathBuf,
@@ -33,12 +33,12 @@ pub struct Images {
     pub kernel: Kernel,
     /// The kernel's modules and the guest's kernel, as a file system image.
     pub modules: PathBuf,
-    /// The first stage, and all that changes often.
+    /// The first stage, and files that change often.
     pub initrd: Initrd,
 }
 
 impl Images {
-    /// Finds the images in the cache, and builds what is missing.
+    /// Finds the images in the cache, and builds missing ones.
     pub fn ready(choice: Choice) -> Result<Self> {
         let cache = Cache::open()?;
         let packages = Packages::open(&cache)?;
@@ -52,7 +52,7 @@ impl Images {
         Ok(Self { tools, root, kernel, modules, initrd })
     }
 
-    /// Chooses package versions anew; what they change is built at the next [`Self::ready`].
+    /// Discards the chosen package versions; the next [`Self::ready`] builds changed images.
     pub fn refresh() -> Result<()> {
         Packages::open(&Cache::open()?)?.forget()
     }
@@ -65,17 +65,17 @@ impl Images {
     }
 }
 
-/// What every image is built with.
+/// The context for building images.
 #[derive(Debug, Clone, Copy)]
 pub struct Builder<'a> {
-    /// Where results are kept.
+    /// The cache of results.
     pub cache: &'a Cache,
-    /// Where inputs come from.
+    /// The source of packages.
     pub packages: &'a Packages<'a>,
 }
 
-/// The lab's own source folder: scripts, topologies and the module are read from it when they are used, so
-/// that editing one needs no new build of this program.
+/// The lab's source directory: scripts, topologies and modules are read from it when they are used, so that a change
+/// does not require a rebuild of this program.
 pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -86,7 +86,9 @@ fn chosen_kernel(builder: &Builder, tools: &Tree, choice: Choice) -> Result<Kern
         Choice::Stock => stock::ready(builder, tools),
         Choice::Slim => match slim::find(builder)? {
             Some(kernel) => Ok(kernel),
-            None => bail!("the slim kernel is not built: `cargo lab build --slim` (some minutes)"),
+            None => bail!(
+                "the slim kernel is not built; run `cargo lab build --slim` (takes some minutes)"
+            ),
         },
         Choice::Auto => match slim::find(builder)? {
             Some(kernel) => Ok(kernel),

@@ -1,5 +1,5 @@
-//! The project's own kernel module (`lab/module`): the native driver of the emulated GPUs, built for the
-//! kernel that L1 boots.
+//! The lab's kernel modules (`lab/module`), such as the native driver of the emulated GPUs, built for the kernel that
+//! L1 boots.
 
 use std::{
     fs,
@@ -66,8 +66,7 @@ pub fn toolchain(builder: &Builder) -> Result<Tree> {
     Ok(Tree::new(entry))
 }
 
-/// A layer over the kernel's modules: ours, and the kernel's indices with ours in them. Empty while the
-/// project has no module.
+/// A layer over the kernel's modules: our modules, and new indices of all modules. Empty if the lab has no module.
 pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf> {
     let source = sources().join("module");
     let present = source.join("Makefile").exists();
@@ -82,14 +81,14 @@ pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
             return Ok(());
         }
         let toolchain = toolchain(builder)?;
-        progress::step("building the lab's kernel module", || {
+        progress::step("building the lab's kernel modules", || {
             compile(&toolchain, kernel, &source, work, &layer.join("extra"))
         })?;
         progress::step("indexing the modules", || index(tools, kernel, work, &layer))
     })
 }
 
-/// The modules are compiled in a copy of their source: the build must not leave its traces in the checkout.
+/// Compiles the modules in a copy of their source: the build must not write into the checkout.
 fn compile(
     toolchain: &Tree,
     kernel: &Kernel,
@@ -100,7 +99,7 @@ fn compile(
     let copy = work.join("build");
     run(std::process::Command::new("cp").arg("-r").arg(source).arg(&copy))?;
     let script = if kernel.slim {
-        // The headers of the slim kernel lie in its cache entry, which the chroot does not show.
+        // The headers of the slim kernel are in its cache entry, which is not visible in the chroot.
         run(std::process::Command::new("cp")
             .arg("-r")
             .arg(kernel.entry.join("headers"))
@@ -109,7 +108,7 @@ fn compile(
     } else {
         format!("make -s -C /usr/src/linux-headers-{} M=/build/build modules", kernel.version)
     };
-    run(&mut toolchain.script(work, &script)?).context("the lab's kernel module does not build")?;
+    run(&mut toolchain.script(work, &script)?).context("cannot build the lab's kernel modules")?;
     fs::create_dir_all(into)?;
     for entry in fs::read_dir(&copy)? {
         let path = entry?.path();
@@ -128,7 +127,7 @@ fn compile(
     Ok(())
 }
 
-/// `depmod` over the kernel's modules and ours together; only the new indices are kept.
+/// Runs `depmod` over the kernel's modules and ours; only the new indices are kept.
 fn index(tools: &Tree, kernel: &Kernel, work: &Path, layer: &Path) -> Result<()> {
     let base = work.join("all");
     let all = base.join("lib/modules").join(&kernel.version);
@@ -145,7 +144,7 @@ fn index(tools: &Tree, kernel: &Kernel, work: &Path, layer: &Path) -> Result<()>
             })
             .collect())
     };
-    // depmod must not write through the hard links into the kernel's own entry.
+    // depmod must not write through the hard links into the kernel's cache entry.
     indices()?.iter().try_for_each(fs::remove_file)?;
     run(tools.command("depmod")?.arg("-b").arg(&base).arg(&kernel.version))?;
     for path in indices()? {

@@ -1,4 +1,4 @@
-//! Tools that make initial ramdisks, to be copied over L1's root: the ramdisks that they make there boot L1.
+//! Tools that build initial ramdisks, for copying into L1's root: the ramdisks that they build there boot L1.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -11,18 +11,18 @@ use crate::{
     tree::Tree,
 };
 
-/// What the userland has not yet of Debian's own tool.
+/// The packages of Debian's tool that the userland lacks.
 const INITRAMFS_TOOLS: Set = Set {
     name: "initramfs-tools",
     wanted: &["initramfs-tools"],
     only: &["cpio", "dracut-install", "initramfs-tools", "klibc", "libklibc", "logsave"],
 };
 
-/// The same of Fedora's.
+/// The same for Fedora's tool.
 const DRACUT: Set =
     Set { name: "dracut", wanted: &["dracut"], only: &["cpio", "dracut", "logsave"] };
 
-/// Debian's is a Perl script, and L1 has no Perl.
+/// A replacement for Debian's `linux-version`, a Perl script: L1 has no Perl.
 const LINUX_VERSION: &str = "#!/bin/sh
 case $1 in
 list) ls /usr/lib/modules ;;
@@ -33,13 +33,13 @@ esac
 /// The tree of initramfs-tools.
 ///
 /// # Errors
-/// Where it is not in the cache and cannot be downloaded.
+/// If it is not in the cache and cannot be downloaded.
 pub fn initramfs_tools() -> Result<Tree> {
     let script = sources().join("l1").join("initramfs-tools");
     ready(&INITRAMFS_TOOLS, &script, |root| {
         let etc = root.join("etc/initramfs-tools");
         fs::copy(&script, etc.join("scripts/lab"))?;
-        // The kernels of the lab are not asked for by a file in /boot, and all of them know gzip.
+        // The lab's kernels have no configuration in /boot, and all of them support gzip.
         let conf = etc.join("initramfs.conf");
         let text = fs::read_to_string(&conf).context("initramfs-tools has no configuration")?;
         fs::write(&conf, text + "\nCOMPRESS=gzip\n")?;
@@ -53,7 +53,7 @@ pub fn initramfs_tools() -> Result<Tree> {
 /// The tree of dracut.
 ///
 /// # Errors
-/// Where it is not in the cache and cannot be downloaded.
+/// If it is not in the cache and cannot be downloaded.
 pub fn dracut() -> Result<Tree> {
     let scripts = sources().join("l1").join("dracut");
     ready(&DRACUT, &scripts, |root| {
@@ -64,7 +64,7 @@ pub fn dracut() -> Result<Tree> {
             fs::copy(scripts.join(script), &to)?;
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
         }
-        // L1's root is not that of a distribution, and has no systemd to run in the ramdisk.
+        // L1's root is not a distribution, and has no systemd for the ramdisk.
         let conf = root.join("etc/dracut.conf.d");
         fs::create_dir_all(&conf)?;
         let text = "hostonly=no\ncompress=gzip\nearly_microcode=no\n\

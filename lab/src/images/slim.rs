@@ -1,5 +1,5 @@
-//! The small kernel: Debian's source with the options of `kernel/slim.config` and nothing else. It starts in
-//! two seconds where Debian's needs six, and has iommufd.
+//! The slim kernel: Debian's source with only the options of `kernel/slim.config`. It boots in two seconds instead of
+//! six, and has iommufd.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -11,9 +11,9 @@ use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
 const SOURCE: Set =
     Set { name: "kernel source", wanted: &["linux-source"], only: &["linux-source-"] };
 
-/// The slim kernel, if it is built for the packages and options of today.
+/// The slim kernel, if it is built for the present packages and options.
 pub fn find(builder: &Builder) -> Result<Option<Kernel>> {
-    // Looking must not make the mirror be asked: no choice of versions, no slim kernel.
+    // Must not query the mirror: without chosen versions there is no slim kernel.
     if builder.packages.chosen(&SOURCE).is_none()
         || builder.packages.chosen(&module::TOOLCHAIN).is_none()
     {
@@ -51,8 +51,8 @@ fn key(builder: &Builder) -> Result<Key> {
     builder.packages.key(&module::TOOLCHAIN, key)
 }
 
-/// Nothing but what the fragment asks for; an option that the kernel did not take is an error, or a renamed
-/// one would be noticed months later.
+/// Configures only the options of the fragment. An option that the kernel did not accept is an error: it may have been
+/// renamed.
 fn configure(toolchain: &Tree, work: &Path) -> Result<()> {
     run(&mut toolchain.script(
         work,
@@ -65,7 +65,7 @@ fn configure(toolchain: &Tree, work: &Path) -> Result<()> {
         .filter(|line| line.starts_with("CONFIG_") && !line.ends_with("=n"))
         .filter(|line| !got.lines().any(|l| l == *line))
         .collect();
-    ensure!(lost.is_empty(), "the kernel did not take these options:\n{}", lost.join("\n"));
+    ensure!(lost.is_empty(), "the kernel did not accept these options:\n{}", lost.join("\n"));
     Ok(())
 }
 
@@ -83,13 +83,12 @@ fn build(toolchain: &Tree, work: &Path) -> Result<()> {
         .status()?;
     if !status.success() {
         let log = fs::read_to_string(work.join("build.log"))?;
-        anyhow::bail!("the slim kernel does not build:\n{}", crate::process::last_lines(&log, 30));
+        anyhow::bail!("cannot build the slim kernel:\n{}", crate::process::last_lines(&log, 30));
     }
     Ok(())
 }
 
-/// Keeps the kernel, its modules, and what is needed to build a module for it; drops the rest, which is
-/// over a gigabyte.
+/// Keeps the kernel, its modules, and the headers for building a module; removes the rest, more than a gigabyte.
 fn finish(toolchain: &Tree, work: &Path) -> Result<()> {
     run(&mut toolchain.script(
         work,

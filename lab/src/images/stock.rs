@@ -1,4 +1,4 @@
-//! Debian's own kernel: nothing to compile, but it starts slower and has no iommufd.
+//! Debian's kernel: nothing to compile, but it boots more slowly and has no iommufd.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
 
 const SET: Set = Set { name: "stock kernel", wanted: &["linux-image-amd64"], only: &["linux-"] };
 
-/// Modules that no emulated machine can use, below `kernel/`: half of the whole, and all of that would have
-/// to be unpacked, indexed and copied.
+/// Modules that no emulated machine can use, below `kernel/`: half of all, which need not be unpacked, indexed and
+/// copied.
 const LEFT_OUT: &[&str] = &[
     "drivers/comedi",
     "drivers/gpu/drm/amd",
@@ -84,16 +84,16 @@ fn payload(image: &[u8]) -> Result<&[u8]> {
     ensure!(image.get(0x202..0x206) == Some(b"HdrS"), "the kernel's package has no bzImage");
     let sectors = usize::from(*image.get(0x1f1).unwrap_or(&0));
     let start = (sectors + 1) * 512 + word(0x248).unwrap_or(0);
-    // The build appends the unpacked size, which is not part of the compressed stream.
+    // The kernel's build appends the unpacked size, which is not part of the compressed stream.
     let end = start + word(0x24c).unwrap_or(0).saturating_sub(4);
-    image.get(start..end).context("the bzImage is cut short")
+    image.get(start..end).context("the bzImage is truncated")
 }
 
 fn unpack_kernel(tools: &Tree, packed: &[u8], vmlinux: &Path) -> Result<()> {
     let program = match packed {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
         [0xfd, b'7', b'z', b'X', ..] => "xz",
-        _ => anyhow::bail!("the kernel is packed by neither zstd nor xz"),
+        _ => anyhow::bail!("the kernel is compressed neither with zstd nor with xz"),
     };
     let mut child = tools
         .command(program)?
@@ -106,8 +106,8 @@ fn unpack_kernel(tools: &Tree, packed: &[u8], vmlinux: &Path) -> Result<()> {
     Ok(written.transpose().map(drop)?)
 }
 
-/// Drops what no machine here can use and decompresses the rest: an emulated processor would need seconds
-/// for it, at each boot.
+/// Removes modules that no emulated machine can use and decompresses the rest: an emulated processor would need seconds
+/// for it at each boot.
 fn unpack_modules(tools: &Tree, modules: &Path) -> Result<()> {
     for dir in LEFT_OUT {
         let dir = modules.join("kernel").join(dir);

@@ -1,5 +1,4 @@
-//! L1's userland: Debian's packages, unpacked, without their maintainer scripts, and the few files that
-//! those would have made.
+//! L1's userland: unpacked Debian packages, and the few files that their maintainer scripts would create.
 
 use std::{fs, os::unix::fs::symlink, path::Path, path::PathBuf};
 
@@ -8,7 +7,7 @@ use anyhow::Result;
 use super::{Builder, erofs};
 use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
 
-/// What makes L1 a host on which a person can work, and the tools with which its images are made.
+/// The packages of a usable host, and the tools for building its images.
 pub const SET: Set = Set {
     name: "userland",
     wanted: &[
@@ -80,7 +79,7 @@ pub fn ready(builder: &Builder) -> Result<(Tree, PathBuf)> {
     Ok((Tree::new(entry.join("tree")), entry.join("root.erofs")))
 }
 
-/// The files that the packages' scripts make on a real machine.
+/// Creates the files that the packages' scripts create on a real machine.
 fn complete(root: &Path) -> Result<()> {
     for dir in [
         "dev",
@@ -101,7 +100,7 @@ fn complete(root: &Path) -> Result<()> {
     for dir in ["var/lib", "var/tmp", "var/log", "etc/modprobe.d"] {
         fs::create_dir_all(root.join(dir))?;
     }
-    // Ids as Debian's base-passwd, QEMU's and libvirt's own packages give them; libvirt does not start without its user.
+    // Ids as in Debian's base-passwd, QEMU's and libvirt's packages; libvirt does not start without its user.
     fs::write(
         root.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n\
@@ -112,7 +111,7 @@ fn complete(root: &Path) -> Result<()> {
         "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkvm:x:104:\nhandover:x:990:\nlibvirt:x:991:\n\
          libvirt-qemu:x:64055:\nnogroup:x:65534:\n",
     )?;
-    // A package that has a folder there means /run: dpkg would follow the link that base-files makes.
+    // A package with files there means /run: dpkg would follow base-files' link.
     for dir in ["var/run", "var/lock"].map(|dir| root.join(dir)) {
         if dir.symlink_metadata().is_ok_and(|old| old.is_dir()) {
             fs::remove_dir_all(dir)?;
@@ -136,9 +135,9 @@ fn complete(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives busybox's commands to those names that no package has.
+/// Links busybox's commands for names that no package provides.
 fn link_applets(tree: &Tree) -> Result<()> {
-    // Static: it needs no dynamic linker.
+    // It is static, so it needs no dynamic linker.
     let busybox = tree.root().join("usr/bin/busybox");
     let applets = run(std::process::Command::new(busybox).arg("--list"))?;
     for applet in applets.lines() {

@@ -1,4 +1,4 @@
-//! QEMU's command line for L1. Pure: from a topology and paths to words.
+//! QEMU's command line for L1, a pure function of a topology and paths.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ use crate::{
     topology::{Gpu, Topology},
 };
 
-/// What one start of L1 is made of.
+/// The inputs of one start of L1.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// Its devices.
     pub topology: &'a Topology,
-    /// What it boots from.
+    /// The images to boot.
     pub images: &'a Images,
-    /// Its own folder: sockets, logs, disks, and `inside/`, which L1 sees as `/lab`.
+    /// Its directory: sockets, logs, disks, and `inside/`, which L1 mounts at `/lab`.
     pub folder: &'a Path,
-    /// What L1 sees as `/host`.
+    /// The directory that L1 mounts at `/host`.
     pub share: Option<&'a Path>,
-    /// The disk that outlives it.
+    /// The disk that is kept when L1 ends.
     pub state: Option<&'a Path>,
-    /// Another ramdisk than the images'.
+    /// A ramdisk to use instead of the images'.
     pub ramdisk: Option<&'a Path>,
 }
 
@@ -59,12 +59,12 @@ impl Plan<'_> {
     fn machine(&self) -> Vec<String> {
         let topology = self.topology;
         let mut argv = words(&["-name", "l1", "-nodefaults", "-display", "none", "-no-reboot"]);
-        // A socket for each memory node: the kernel doubts one that has parts in two.
+        // One socket per memory node: the kernel warns about a socket with parts in two nodes.
         let processors = format!("{},sockets={}", topology.cpus, topology.numa.len().max(1));
         argv.extend(words(&["-cpu", &topology.cpu, "-smp", &processors]));
-        // One thread for each processor, and room for the translated code of a whole kernel and a guest.
+        // One thread per processor, and space for the translated code of a whole kernel and a guest.
         argv.extend(words(&["-accel", "tcg,thread=multi,tb-size=512"]));
-        // The memory is a shared file: a GPU's server does its DMA on it.
+        // The memory is a shared file, for the DMA of a GPU's server.
         let backend =
             |id: &str, size: &str| format!("memory-backend-memfd,id={id},size={size},share=on");
         argv.extend(words(&["-m", &topology.memory]));
@@ -81,20 +81,22 @@ impl Plan<'_> {
                 ]));
             }
         }
-        // L1 never outlives the thread that started it, however that one ends.
+        // L1 never outlives the thread that started it.
         argv.extend(words(&["-run-with", "exit-with-parent=on"]));
         argv
     }
 
     fn boot(&self) -> Vec<String> {
-        // Where this machine is busy, the kernel counts too few of the emulated timer's ticks in its test, and panics.
+        // no_timer_check: on a busy machine the kernel counts too few ticks of the emulated timer in its test, and
+        // panics.
         let mut append =
             words(&["console=ttyS0", "quiet", "panic=-1", "no_timer_check", "rdinit=/init"]);
         if self.share.is_some() {
             append.push("lab.share".to_owned());
         }
         if self.ramdisk.is_some() {
-            // Which of initramfs-tools' scripts mounts the root, and what is begun there: initramfs-tools(7), dracut.cmdline(7).
+            // The script of initramfs-tools that mounts the root, and the program to start there (initramfs-tools(7),
+            // dracut.cmdline(7)).
             append.extend(words(&["boot=lab", "init=/opt/lab/start"]));
         }
         append.extend(self.topology.kernel_args.iter().cloned());
@@ -105,7 +107,7 @@ impl Plan<'_> {
         argv
     }
 
-    /// The lab's own devices sit at the end of bus 0, out of a topology's way.
+    /// The lab's own devices, at the end of bus 0, where a topology has none.
     fn own_devices(&self) -> Vec<String> {
         let mut argv = Vec::new();
         for (addr, name, image) in
@@ -126,7 +128,8 @@ impl Plan<'_> {
         argv.extend(device(json!({"driver": "virtserialport", "bus": "labserial.0", "chardev": "agent", "name": "lab.agent"})));
         argv.extend(shared("lab", "1b.0", &self.folder.join("inside"), true));
         if let Some(state) = self.state {
-            // What a killed QEMU has handed to this machine's kernel is not lost: no need to wait for real disks.
+            // no-flush: writes of a killed QEMU are safe in this machine's kernel, so waiting for the disk is not
+            // needed.
             argv.push("-blockdev".to_owned());
             argv.push(
                 json!({"driver": "raw", "node-name": "lab-state", "cache": {"no-flush": true},
@@ -192,7 +195,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// A path as QEMU's comma-separated options want it.
+/// A path for QEMU's comma-separated options.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! L1 as a process: its QEMU command line, its devices' servers, its life.
+//! L1 as a process: its QEMU command line, its devices' servers, start and end.
 
 pub mod argv;
 pub mod process;

@@ -23,7 +23,7 @@ use crate::{gpu::Listening, process::last_lines};
 pub struct Machine {
     pid: Pid,
     pidfd: OwnedFd,
-    /// How it ended, once it did.
+    /// Its exit status, once it has exited.
     ended: Arc<Mutex<Option<ExitStatus>>>,
     keeper: Option<thread::JoinHandle<()>>,
 }
@@ -42,20 +42,21 @@ impl Machine {
             let id = gpu.id.clone();
             thread::Builder::new().name(id.clone()).spawn(move || {
                 if let Err(error) = server.serve() {
-                    eprintln!("lab: the emulated GPU {id}: {error:#}");
+                    eprintln!("lab: emulated GPU {id} failed: {error:#}");
                 }
             })?;
         }
         let listener =
-            UnixListener::bind(plan.agent()).context("cannot make the agent's socket")?;
+            UnixListener::bind(plan.agent()).context("cannot create the agent's socket")?;
         listener.set_nonblocking(true)?;
         let machine = Self::spawn(plan)?;
         let agent = machine.accept(&listener, plan)?;
         Ok((machine, agent))
     }
 
-    /// QEMU ends with the thread that started it (`exit-with-parent` is `PR_SET_PDEATHSIG`, which goes by thread), and
-    /// a test's thread may be gone while others still use the machine: a thread of its own starts it and waits for it.
+    /// Starts QEMU in a separate thread, which also waits for it. QEMU ends with the thread that started it
+    /// (`exit-with-parent` is `PR_SET_PDEATHSIG`, which is per thread), and a test's thread may end while others still
+    /// use the machine.
     fn spawn(plan: &Plan) -> Result<Self> {
         let mut command = plan.images.tools.qemu()?;
         let log = File::create(plan.folder.join("qemu.log"))?;
@@ -65,7 +66,7 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // Not in our process group: a terminal's Ctrl-C is for the command that runs in L1, or for us.
+        // Not in our process group: it must not get the terminal's Ctrl-C.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         fs::write(plan.folder.join("command"), format!("{command:?}\n"))?;
         let ended = Arc::new(Mutex::new(None));
@@ -82,7 +83,7 @@ impl Machine {
         })?;
         let (pid, pidfd) = started
             .recv()
-            .context("the thread that starts QEMU is gone")?
+            .context("the thread that starts QEMU has ended")?
             .context("cannot start QEMU")?;
         Ok(Self { pid, pidfd, ended, keeper: Some(keeper) })
     }
@@ -100,25 +101,25 @@ impl Machine {
             }
             if let Some(status) = self.ended() {
                 let log = fs::read_to_string(plan.folder.join("qemu.log")).unwrap_or_default();
-                bail!("QEMU ended at once ({status}):\n{}", last_lines(&log, 20));
+                bail!("QEMU exited at once ({status}):\n{}", last_lines(&log, 20));
             }
             if Instant::now() > deadline {
-                bail!("QEMU did not connect to the agent's socket");
+                bail!("timed out while waiting for QEMU to connect to the agent's socket");
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// How the machine ended, if it did.
+    /// QEMU's exit status, if it has exited.
     pub fn ended(&self) -> Option<ExitStatus> {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it, and returns when it is gone. Nothing in it is worth a shutdown.
+    /// Kills it without a shutdown, and returns when it is gone.
     pub fn kill(&self) {
-        // By its pidfd: a process id may be another's as soon as the keeper has waited. That it is gone already is no error.
+        // By its pidfd: the pid may be reused after the keeper has waited. An error means that it has exited already.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        // The keeper's end, not the process's: only then is it known how it ended.
+        // Waits for the keeper, which sets the exit status.
         while self.keeper.as_ref().is_some_and(|keeper| !keeper.is_finished()) {
             thread::sleep(Duration::from_millis(2));
         }
@@ -143,13 +144,13 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
     child.wait().ok()
 }
 
-/// What the machine is known and killed by, while the keeper has not waited for it yet.
+/// The pid and pidfd of the child, before the keeper waits for it.
 fn handles(child: &Child) -> std::io::Result<(Pid, OwnedFd)> {
     let pid = Pid::from_child(child);
     Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
 }
 
-/// A size as QEMU writes it.
+/// Parses a size in QEMU's format.
 fn bytes(size: &str) -> Result<u64> {
     let (digits, shift) = match size.chars().last() {
         Some('K') => (&size[..size.len() - 1], 10),
@@ -157,6 +158,6 @@ fn bytes(size: &str) -> Result<u64> {
         Some('G') => (&size[..size.len() - 1], 30),
         _ => (size, 0),
     };
-    let number: u64 = digits.parse().with_context(|| format!("{size} is no size"))?;
+    let number: u64 = digits.parse().with_context(|| format!("{size:?} is not a size"))?;
     number.checked_mul(1 << shift).with_context(|| format!("{size} is too large"))
 }

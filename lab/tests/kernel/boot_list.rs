@@ -1,5 +1,5 @@
-//! What is reserved for the next boot, by real boots: a distribution's tool makes the initial ramdisk, and its scripts and udev
-//! bring the host up.
+//! The boot list, with real boots: a distribution's tool builds the initial ramdisk, and its scripts and udev start the
+//! host.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn drivers(lab: &Lab) -> Vec<String> {
     [GPU, AUDIO, NIC, NVME].map(of).into()
 }
 
-/// Boots, and installs a tool that makes initial ramdisks.
+/// Boots, and installs a tool that builds initial ramdisks.
 fn with_tool(tool: &Tree) -> Lab {
     let options = Options { share: Some(tool.root().to_owned()), ..Options::default() };
     let lab = Lab::start(&options).unwrap();
@@ -24,7 +24,7 @@ fn with_tool(tool: &Tree) -> Lab {
     lab
 }
 
-/// Runs what makes an initial ramdisk, which takes an emulated machine its time.
+/// Runs a tool that builds an initial ramdisk, which is slow on an emulated machine.
 fn make(lab: &Lab, script: &str) -> String {
     lab.exec_within(script, Duration::from_secs(300)).unwrap().success().unwrap()
 }
@@ -37,7 +37,7 @@ fn boot(image: &[u8]) -> Lab {
     Lab::start(&Options { ramdisk: Some(path), ..Options::default() }).unwrap()
 }
 
-/// No other driver has ever had it.
+/// No other driver was ever bound to it.
 fn expect_unprobed(lab: &Lab) {
     let probed = lab.sh(&format!("dmesg | grep -c 'e1000e {NIC}' || true")).unwrap();
     assert_eq!(probed.trim(), "0");
@@ -56,7 +56,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let said = first
         .sh(&format!("handover claim {NIC} --at-boot --owner job/one 2>&1 >/dev/null"))
         .unwrap();
-    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert!(said.contains("after the initial ramdisk is rebuilt"), "{said}");
     assert_eq!(drivers(&first), ["labgpu", "labaudio", "vfio-pci", "nvme"]);
     make(&first, &format!("handover reserve {GPU} --rebuild"));
     assert_eq!(drivers(&first)[0], "labgpu", "nothing of it changes before the boot");
@@ -68,7 +68,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let reserving = first.get(image.trim()).unwrap();
 
     let said = first.sh("handover release --owner job/one 2>&1").unwrap();
-    assert!(said.contains("when the initial ramdisk is made again"), "{said}");
+    assert!(said.contains("after the initial ramdisk is rebuilt"), "{said}");
     assert_eq!(drivers(&first), native);
     make(&first, &format!("handover reserve --remove {GPU} --rebuild"));
     first.sh("[ ! -e /etc/handover ]").unwrap();
@@ -78,7 +78,7 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     let second = boot(&reserving);
     assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);
     expect_unprobed(&second);
-    // It is found on vfio, and so it is left there.
+    // It was found on vfio, so it stays there.
     second.sh(&format!("handover claim {NIC} {GPU} --owner test/1")).unwrap();
     second.sh("handover release --owner test/1").unwrap();
     assert_eq!(drivers(&second), ["vfio-pci", "vfio-pci", "vfio-pci", "nvme"]);

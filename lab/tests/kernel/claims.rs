@@ -1,5 +1,5 @@
-//! Claims on a real kernel: every kind of device and part, used by a machine that is not ours, killed at every boundary,
-//! and asked for by many at once.
+//! Claims on a real kernel: every kind of device and part, used by a machine of another tool, killed at every boundary,
+//! and claimed by many clients at once.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const MDEV_GPU: &str = "0000:44:00.0";
 /// Starts the daemon, and does not wait until it answers.
 const SERVE_BEHIND: &str = "setsid handover serve --listen 127.0.0.1:8080 --no-auth >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid";
 
-/// Everything that a claim changes: what a hand-over does, VFs and what they were told, mediated devices.
+/// Everything that a claim changes: the steps of a hand-over, VFs and their settings, mediated devices.
 fn snapshot(host: &Host) -> String {
     let parts = host.sh(
         "ls /sys/bus/mdev/devices 2>/dev/null; cat /sys/bus/pci/devices/*/sriov_numvfs /sys/bus/pci/devices/*/sriov_drivers_autoprobe
@@ -33,7 +33,7 @@ fn release(host: &Host, owner: &str) -> u16 {
     host.ask("DELETE", &format!("/claims/{}", owner.replace('/', "%2F")), None).status
 }
 
-/// The claims that container tools are told of.
+/// The claims with CDI files for container tools.
 fn known_to_containers(host: &Host) -> Vec<String> {
     let files = host.sh("ls /var/run/cdi 2>/dev/null || true");
     let id = |file: &str| {
@@ -44,7 +44,7 @@ fn known_to_containers(host: &Host) -> Vec<String> {
     files.lines().map(id).collect()
 }
 
-/// Whether container tools are told of a claim, and of nodes that are there.
+/// Whether a claim has a CDI file, with existing nodes.
 fn expect_told(host: &Host, claim: &Value) {
     let id = claim["id"].as_str().unwrap();
     assert!(known_to_containers(host).contains(&id.to_owned()), "{id}: {}", host.log());
@@ -80,7 +80,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
         expect_told(&host, &made);
         let device = made["attach"]["qemu"][0].as_str().unwrap();
         let group = made["attach"]["groups"][0].as_str().unwrap().to_owned();
-        // A person's own QEMU, with what the answer says and nothing else.
+        // An administrator's own QEMU, with only the data from the answer.
         let seen = host.sh(&format!(
             "printf '%s\\n' '{{\"execute\":\"qmp_capabilities\"}}' '{{\"execute\":\"query-pci\"}}' '{{\"execute\":\"quit\"}}' |
              timeout 60 qemu-system-x86_64 -M q35 -m 64 -display none -nodefaults -S -qmp stdio -device '{device}'"
@@ -96,7 +96,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
         ["52:54:00:00:77:01", "vlan 7", "trust on"].iter().all(|word| settings.contains(word)),
         "{settings}"
     );
-    // The whole device, its count, and a device that is a claim's are not to be had.
+    // The whole device, its VF count, and a claimed device are refused.
     claim(&host, "job/other", &[IGB]).refused(409, "in_use");
     claim(&host, "job/other", &[MDEV_GPU]).refused(409, "in_use");
     host.ask("POST", &format!("/sriov/{IGB}"), Some(&json!({ "count": 0 }))).refused(409, "in_use");
@@ -107,7 +107,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
     assert_eq!(snapshot(&host), before);
 }
 
-/// mdevctl itself is asked, and compared with.
+/// The definition is compared with mdevctl's own.
 #[test]
 fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_for() {
     if !wanted() {
@@ -129,7 +129,7 @@ fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_
     for word in [uuid.as_str(), MDEV_GPU, "labgpu-475", "manual"] {
         assert!(listed.contains(word), "{word}: {listed}");
     }
-    // What mdevctl writes of one like it says the same.
+    // mdevctl's definition of such a device has the same contents.
     let other = "11111111-2222-4333-8444-555555555555";
     let folder = format!("/etc/mdevctl.d/{MDEV_GPU}");
     host.sh(&format!("mdevctl define -u {other} -p {MDEV_GPU} -t labgpu-475"));
@@ -138,7 +138,7 @@ fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_
     assert_eq!(release(&host, "job/one"), 204, "{}", host.log());
     let listed = defined(&host);
     assert!(!listed.contains(&uuid) && listed.contains(other), "{listed}");
-    // One that was changed since is somebody else's by now.
+    // A definition that was changed since belongs to another tool.
     let uuid = claimed(&host);
     host.sh(&format!("mdevctl modify -u {uuid} --auto"));
     let released = host.ask("DELETE", "/claims/job%2Fone", None).expect(200);
@@ -146,7 +146,7 @@ fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_
     assert!(note.contains("modified by another tool since") && note.contains(&uuid), "{note}");
     assert!(defined(&host).contains(&uuid));
     assert_eq!(snapshot(&host), before, "the device itself went");
-    // It is made as it is written down, and its definition stays again.
+    // It is created from its definition, and the definition is kept.
     let again = json!({ "owner": "job/two", "wants": [format!("mdev={uuid}")], "define": true });
     host.ask("POST", "/claims", Some(&again)).expect(201);
     assert_eq!(release(&host, "job/two"), 204, "{}", host.log());
@@ -156,12 +156,12 @@ fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_
     assert_eq!(snapshot(&host), before);
 }
 
-/// What is claimed and killed: a part of each kind, and a whole device.
+/// The claims of the test: a part of each kind, and a whole device.
 struct Victim {
     host: Host,
     before: String,
     wants: Vec<String>,
-    /// How many boundaries a claim has, and with its release.
+    /// The number of boundaries of a claim, and with its release.
     claiming: usize,
     all: usize,
 }
@@ -177,7 +177,7 @@ impl Victim {
         ];
         let mut victim = Self { host, before, wants, claiming: 0, all: 0 };
         let host = &victim.host;
-        // Once before they are counted: loading modules is a step that is made only then.
+        // Once before counting: loading modules is a step of the first claim only.
         victim.claim().expect(201);
         assert_eq!(release(host, "job/one"), 204);
         host.kill_daemon();
@@ -199,7 +199,8 @@ impl Victim {
         claim(&self.host, "job/one", &wants)
     }
 
-    /// Starts the next daemon and looks whether all is as before; what was committed just before the end is whole.
+    /// Starts the next daemon and checks that everything is as before; a claim that was committed just before the kill
+    /// is complete.
     fn look(&self, boundary: usize) {
         let host = &self.host;
         host.serve("");
@@ -252,12 +253,12 @@ fn killed_at_any_boundary_of_releases_of_each_kind_nothing_leaks() {
     }
 }
 
-/// How a function's driver is called.
+/// The name of a function's driver.
 fn driver(host: &Host, address: &str) -> String {
     host.drivers(&[address]).remove(address).unwrap()
 }
 
-/// A process has the GPU open, and its driver will wait for it.
+/// Opens the GPU in a process, so that its driver waits for it.
 fn hold(host: &Host) {
     host.sh(&format!(
         "echo 1 >/sys/module/labgpu/parameters/held
@@ -265,8 +266,8 @@ fn hold(host: &Host) {
     ));
 }
 
-/// An unbind that waits in the kernel for ever, as a leaked usage count makes NVIDIA's do: nobody can be named. Returns when a
-/// worker is inside.
+/// An unbind that waits in the kernel for ever, like NVIDIA's with a leaked usage count: no user can be found. Returns
+/// when a worker is in the kernel.
 fn stick(host: &Host) {
     host.sh("mkdir -p /tmp/nothing; mount --bind /tmp/nothing /proc/$(</tmp/holder.pid)");
     host.sh(&format!(
@@ -280,7 +281,7 @@ fn stick(host: &Host) {
 /// The processes that wait in the driver.
 const INSIDE: &str = "grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null | while read -r f; do grep -l '^Name:.handover' $f; done";
 
-/// Ends what holds the GPU.
+/// Ends the process that uses the GPU.
 fn let_go(host: &Host) {
     host.sh("umount /proc/$(</tmp/holder.pid); kill $(</tmp/holder.pid)");
 }
@@ -293,7 +294,7 @@ fn a_driver_that_never_lets_go_holds_up_nobody_else() {
     let host = server();
     let before = snapshot(&host);
     hold(&host);
-    // The driver's user is named; whoever evicts nobody goes no further.
+    // The error names the GPU's user; without eviction the claim fails.
     let users = claim(&host, "job/held", &[GPU]);
     users.refused(409, "in_use");
     assert!(users.body["message"].as_str().unwrap().contains("sleep"), "{users:?}");
@@ -305,7 +306,7 @@ fn a_driver_that_never_lets_go_holds_up_nobody_else() {
         assert_eq!(release(&host, "job/quick"), 204, "turn {turn}");
     }
     println!("150 requests, 50 claims among them, beside a stuck one: {:?}", began.elapsed());
-    // Past the deadline of an unbind its claim fails, and says why; the worker is still inside.
+    // After the deadline of the unbind the claim fails with the reason; the worker is still in the kernel.
     host.wait("the stuck claim's answer", 90, || {
         host.sh("cat /tmp/stuck 2>/dev/null || true").contains("device_wedged")
     });
@@ -364,13 +365,13 @@ fn a_foreign_qemu_on_the_group_is_named_and_left_alone() {
     assert!(refusal.body["message"].as_str().unwrap().contains("qemu-system-x86"), "{refusal:?}");
     let evict = json!({ "owner": "job/one", "wants": [NVME], "evict": true });
     host.ask("POST", "/claims", Some(&evict)).refused(409, "in_use");
-    let recovered = host.ask("POST", "/recover", Some(&json!({}))).expect(200);
+    let recovered = host.ask("POST", "/return", Some(&json!({}))).expect(200);
     assert_eq!(recovered[0]["outcome"], "left", "{recovered:#}");
     assert_eq!(snapshot(&host), before);
     host.sh(
         "pkill -x qemu-system-x86; while pgrep -x qemu-system-x86 >/dev/null; do sleep 0.05; done",
     );
-    let recovered = host.ask("POST", "/recover", Some(&json!({}))).expect(200);
+    let recovered = host.ask("POST", "/return", Some(&json!({}))).expect(200);
     assert_eq!(recovered[0]["driver"], "nvme", "{recovered:#}");
 }
 
@@ -381,7 +382,7 @@ fn many_clients_at_once_never_get_the_same_function() {
     }
     let host = server();
     let before = snapshot(&host);
-    // Each client claims a VF, checks that nobody else has its address, and gives it back.
+    // Each client claims a VF, checks that no other client has its address, and releases it.
     let clients = format!(
         "mkdir /tmp/owned; touch /tmp/none; cat >/tmp/client <<'END'
          until [ -e /tmp/stop ]; do
@@ -399,7 +400,7 @@ END
     let report = host.sh("wc -l </tmp/had; wc -l </tmp/none; cat /tmp/twice 2>/dev/null || true");
     println!("claims had, refused, given twice: {report:?}");
     let lines: Vec<&str> = report.lines().collect();
-    // How many there are in a minute is the emulated processor's business.
+    // The number per minute depends on the emulated processor.
     assert!(lines[0].parse::<u64>().unwrap() > 0, "{report}");
     assert_eq!(lines.len(), 2, "{report}");
     assert_eq!(host.get("/claims"), json!([]));
@@ -460,11 +461,11 @@ fn a_full_or_broken_disk_is_told_before_a_device_is_touched() {
     assert_eq!(host.get("/claims"), json!([]));
     host.sh("rm /var/lib/handover/full");
     works(&host);
-    // An error of the disk, after which ext4 lets nobody write any more.
+    // A disk error, after which ext4 is read-only.
     host.sh("mount -o remount,abort /var/lib/handover 2>&1 || true; ! touch /var/lib/handover/x 2>/dev/null");
     claim(&host, "job/one", &[NVME]).refused(503, "state_unusable");
     assert_eq!(snapshot(&host), before);
-    // Nor does a daemon start there, or the command line claim without one.
+    // Neither a daemon nor a command without a daemon can claim there.
     host.kill_daemon();
     for command in ["serve", &format!("claim {NVME}")] {
         let refused = host.lab.exec(&format!("timeout 60 handover {command} 2>&1")).unwrap();

@@ -1,5 +1,4 @@
-//! What the reading commands show inside each topology, while its kernel runs: the same as last time, for a person to
-//! look at when it changes. `UPDATE=1` writes it anew.
+//! The output of the reading commands in each topology, compared with golden files. `UPDATE=1` writes them.
 
 use std::path::PathBuf;
 
@@ -20,7 +19,7 @@ fn each_command_shows_in_each_topology_what_it_showed() {
     }
     let mut changed = Vec::new();
     for topology in TOPOLOGIES {
-        // The same kernel wherever this runs: where the slim one is not built, the lab takes the stock one.
+        // A fixed kernel: without a slim one the lab would use the stock one.
         let options =
             Options { topology: topology.into(), kernel: Choice::Stock, ..Options::default() };
         let host = Host::with(&options);
@@ -37,7 +36,7 @@ fn each_command_shows_in_each_topology_what_it_showed() {
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
-/// What is not as in git; `None` where all is.
+/// The differences from git; `None` if there are none.
 fn differs(name: &str, shown: &str) -> Option<String> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/commands"));
     let file = folder.join(format!("{name}.txt"));
@@ -60,7 +59,8 @@ fn differs(name: &str, shown: &str) -> Option<String> {
     })
 }
 
-/// Without numbers of processes, versions that a busy program does not tell in time, the processor that the lab found on its host, and how much memory the kernel left over.
+/// Removes pids, versions that a busy program does not print in time, the processor of the lab's host, and the amount
+/// of free memory.
 fn redacted(shown: &str) -> String {
     let mut text = String::new();
     for line in shown.lines() {
@@ -99,7 +99,7 @@ fn what_varies_is_left_out() {
     assert_eq!(redacted(line), same);
     assert_eq!(redacted("NUMA node 0 · CPUs 0-1 · 1.4 GB"), "NUMA node 0 · CPUs 0-1\n");
     assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
-    let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not say its version";
+    let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not report its version";
     assert_eq!(redacted(busy), "✓ libvirt: /usr/sbin/libvirtd\n");
     assert_eq!(redacted("✓ podman: /usr/bin/podman, version 5.4.2"), "✓ podman: /usr/bin/podman\n");
     assert_eq!(redacted("✓ virtualization: svm (QEMU)"), "  virtualization: …\n");

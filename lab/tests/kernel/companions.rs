@@ -1,4 +1,4 @@
-//! Devices that the host uses: the hda that its sound driver and a player have, and the companions of a GPU.
+//! Devices that the host uses: the HD audio function with its sound driver and a player, and the companions of a GPU.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn claim(host: &Host, want: &str, evict: bool) -> Answer {
     host.ask("POST", "/claims", Some(&body))
 }
 
-/// A process that has this node open until it is asked to end; its number.
+/// Starts a process that has this node open until SIGTERM; its pid.
 fn player(host: &Host, node: &str) -> String {
     host.sh(&format!(
         "setsid bash -c 'exec -a player sleep 10000' 3<{node} >/dev/null 2>&1 </dev/null & echo $!; sleep 0.5"
@@ -38,7 +38,7 @@ fn who_uses_the_sound_card_is_named_and_asked_only_where_that_is_wanted() {
     let before = host.snapshot();
     let pid = player(&host, "/dev/snd/controlC0");
 
-    // Asked for itself, and as a member of the display's assembly.
+    // Claimed alone, and as a member of the display's assembly.
     for asked in [HDA, DISPLAY] {
         let refusal = claim(&host, asked, false);
         refusal.refused(409, "in_use");

@@ -46,7 +46,7 @@ fn the_kernel_does_with_vgpus_what_the_simulation_does() {
     host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
     host.vgpu_functions(IGB);
     let before = host.snapshot();
-    // Equal sizes, different ones, the other form of the table, and a driver that is busy for a while with what was freed.
+    // Equal and different sizes, the other format of the table, and a driver that is busy for a while after freeing.
     for parameters in ["", "heterogeneous=1", "name_first=1", "release_delay_ms=700"] {
         for parameter in parameters.split_whitespace() {
             let (name, value) = parameter.split_once('=').unwrap();

@@ -1,7 +1,7 @@
-//! A SIGKILL at boundaries of the journal, on a real kernel: the next start finishes or undoes, and nothing leaks. At every fifth
+//! A SIGKILL at boundaries of the journal, on a real kernel: the next start completes or undoes, and nothing leaks. At every fifth
 //! in the gate, at each with `make lab-long`; the simulation kills at all of them.
 //!
-//! The boundaries are enumerated by the program: the daemon writes each one that it reaches into a file
+//! The program enumerates the boundaries: the daemon writes each one that it reaches into a file
 //! (`HANDOVER_TRACE_BOUNDARIES`), and kills itself at the one whose number it is given (`HANDOVER_KILL_AT`).
 
 use crate::support::{GPU, Host, boundaries as sample, wanted};
@@ -31,7 +31,7 @@ fn instances(host: &Host) -> Vec<Value> {
     host.get("/instances").as_array().unwrap().clone()
 }
 
-/// A host with a registered GPU and a guest's image, and no daemon; and what it looks like.
+/// A host with a registered GPU and a guest's image, without a daemon; and a snapshot of it.
 fn prepared() -> (Host, String) {
     let host = Host::boot("workstation");
     host.serve("");
@@ -59,7 +59,7 @@ fn killed_at_boundaries_of_a_create_nothing_leaks() {
         host.serve(&format!("HANDOVER_KILL_AT={number}"));
         assert_eq!(create(&host), 0, "the daemon lived on after {boundary}");
         host.serve("");
-        // Killed before the create was acknowledged: it is undone, or it is whole.
+        // Killed before the create was acknowledged: it is undone or complete.
         for instance in instances(&host) {
             assert_eq!(instance["state"], "Running", "{boundary}: {instance:#}");
             host.ask("DELETE", "/instances/victim", None).expect(204);
@@ -80,7 +80,7 @@ fn killed_at_boundaries_of_a_delete_and_with_an_unwritable_journal_nothing_leaks
     assert!(deleting.len() > 20, "are boundaries missing? {deleting:#?}");
     for number in sample(1..=deleting.len()) {
         let boundary = &deleting[number - 1];
-        // The daemon that is to be killed finds the machine running: nothing of that is a boundary.
+        // The daemon that will be killed adopts the running machine, which has no boundaries.
         host.serve("");
         assert_eq!(create(&host), 201, "before {boundary}: {}", host.log());
         host.kill_daemon();
@@ -95,7 +95,7 @@ fn killed_at_boundaries_of_a_delete_and_with_an_unwritable_journal_nothing_leaks
     crate::unwritable::a_claim_is_rolled_back_or_whole(&host);
 }
 
-/// Unloads vfio's drivers, so that loading them is a step that is made and not skipped.
+/// Unloads the vfio drivers, so that the step that loads them is not skipped.
 fn forget_modules(host: &Host) {
     host.sh("modprobe -r vfio-pci vfio_iommu_type1 || lsmod");
 }

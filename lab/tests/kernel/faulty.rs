@@ -1,5 +1,5 @@
-//! Devices that do not do what they are asked for: one that no reset brings back, and one whose driver makes fewer virtual
-//! functions. Each is refused with the reason, nothing of it stays half-way, and the others work.
+//! Faulty devices: one that does not survive a reset, and one whose driver creates too few virtual functions. Each is
+//! refused with the reason, changes are rolled back, and the other devices work.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Host, IGB, wanted};
 
-/// The functions of the `faulty` topology: two GPUs that a reset kills, a sound one, and the e1000e.
+/// The functions of the `faulty` topology: two GPUs that do not survive a reset, a healthy one, and the e1000e.
 const LOST: &str = "0000:01:00.0";
 const LOST_LATER: &str = "0000:02:00.0";
 const SOUND: &str = "0000:03:00.0";
@@ -29,14 +29,14 @@ fn message(answer: &Answer) -> &str {
     answer.body["message"].as_str().unwrap()
 }
 
-/// How a registered device is, and why.
+/// The state of a registered device, and the reason.
 fn state(host: &Host, name: &str) -> (String, String) {
     let device = host.get(&format!("/devices/{name}"));
     let word = |key: &str| device[key].as_str().unwrap_or_default().to_owned();
     (word("state"), word("state_reason"))
 }
 
-/// Another device is had and given back, with a reset.
+/// Another device can be claimed and released, with a reset.
 fn others_work(host: &Host, want: &str) {
     claim(host, "job/other", want).expect(201);
     assert_eq!(release(host, "job/other").status, 204, "{}", host.log());
@@ -55,13 +55,13 @@ fn a_device_that_no_reset_brings_back_is_quarantined_and_named() {
     lost_by_a_claims_own_reset(&host);
     lost_while_claimed(&host);
 
-    // Neither is chosen again, by anybody; the sound one is.
+    // Neither is chosen again; the healthy one is.
     let any = claim(&host, "job/any", "gpu").expect(201);
     assert_eq!(any["parts"][0]["head"], SOUND, "{any:#}");
     claim(&host, "job/more", "gpu").refused(409, "insufficient_resources");
     assert_eq!(release(&host, "job/any").status, 204);
 
-    // The next daemon knows it, too, and a person's word alone does not make it well.
+    // The next daemon knows it, too, and clearing it fails its check.
     host.kill_daemon();
     host.serve("");
     for (name, address) in [("lost", LOST), ("later", LOST_LATER)] {
@@ -76,8 +76,8 @@ fn a_device_that_no_reset_brings_back_is_quarantined_and_named() {
     others_work(&host, NIC);
 }
 
-/// The claim asks for a reset, the device does not come back from it: the claim fails, and says why. While the kernel waits
-/// for the device, others are had.
+/// The device does not survive the claim's reset: the claim fails with the reason. While the kernel waits for the
+/// device, other devices can be claimed.
 fn lost_by_a_claims_own_reset(host: &Host) {
     host.sh(&format!(
         "setsid curl -s -m 300 -o /tmp/lost -w '%{{http_code}}' localhost:8080/claims -d '{{\"owner\":\"job/lost\",\"wants\":[\"{LOST}\"],\"reset\":true}}' >/tmp/lost.status 2>/dev/null </dev/null &"
@@ -105,7 +105,7 @@ fn lost_by_a_claims_own_reset(host: &Host) {
     claim(host, "job/again", LOST).refused(409, "device_wedged");
 }
 
-/// Something else resets a device that is claimed: its release ends, and says what became of it.
+/// Another tool resets a claimed device: its release ends, and reports the state of the device.
 fn lost_while_claimed(host: &Host) {
     let body = json!({ "owner": "job/later", "wants": [LOST_LATER] });
     host.ask("POST", "/claims", Some(&body)).expect(201);
@@ -119,7 +119,7 @@ fn lost_while_claimed(host: &Host) {
     assert_eq!(host.drivers(&[LOST_LATER])[LOST_LATER], "vfio-pci", "no driver may hang on it");
 }
 
-/// The igb's physical function under a driver of the lab's that makes three virtual ones at most.
+/// The igb's physical function with the lab's driver that creates at most three virtual functions.
 fn at_most_three() -> Host {
     let host = Host::boot("server");
     host.sh(&format!(
@@ -134,7 +134,7 @@ fn set_count(host: &Host, count: u16) -> Answer {
     host.ask("POST", &format!("/sriov/{IGB}"), Some(&json!({ "count": count })))
 }
 
-/// The kernel's number, whether drivers are given new functions, and the functions that are there.
+/// The kernel's number, autoprobe, and the existing functions.
 fn virtual_functions(host: &Host) -> String {
     host.sh(&format!(
         "cd /sys/bus/pci/devices/{IGB}; cat sriov_numvfs sriov_drivers_autoprobe; for f in virtfn*; do [ ! -e $f ] || basename $(readlink $f); done"
@@ -152,16 +152,16 @@ fn fewer_virtual_functions_than_asked_for_are_undone() {
 
     let four = set_count(&host, 4);
     four.refused(500, "step_failed");
-    assert!(message(&four).contains("3 virtual functions, 4 were asked for"), "{four:?}");
+    assert!(message(&four).contains("3 virtual functions instead of 4"), "{four:?}");
     assert_eq!(virtual_functions(&host), none, "{}", host.log());
     assert_eq!(host.get("/sriov"), json!([]));
     let typed = host.lab.exec(&format!("handover sriov set {IGB} 4 2>&1")).unwrap();
     assert_eq!(typed.status, 9, "{typed:?}");
-    assert!(typed.stdout.contains("4 were asked for"), "{typed:?}");
+    assert!(typed.stdout.contains("instead of 4"), "{typed:?}");
     claim(&host, "job/vf", &format!("vf@{IGB}")).refused(409, "insufficient_resources");
     assert_eq!(host.snapshot(), before);
 
-    // As many as it makes are had; a change to more brings back as many as there were.
+    // Its maximum works; a change to more is rolled back.
     set_count(&host, 3).expect(204);
     let three = virtual_functions(&host);
     assert_eq!(three.lines().count(), 5, "{three}");
@@ -173,7 +173,7 @@ fn fewer_virtual_functions_than_asked_for_are_undone() {
     host.ask("POST", "/claims", Some(&body)).expect(201);
     set_count(&host, 4).refused(409, "in_use");
     assert_eq!(release(&host, "job/vfs").status, 204, "{}", host.log());
-    // Drivers are given new functions again, as they were before.
+    // autoprobe is restored.
     let ended = json!({ "count": 0, "autoprobe": true });
     host.ask("POST", &format!("/sriov/{IGB}"), Some(&ended)).expect(204);
     assert_eq!(virtual_functions(&host), none, "{}", host.log());

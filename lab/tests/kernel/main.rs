@@ -1,4 +1,4 @@
-//! Handover on a real kernel, in the lab. One program, so that two emulated hosts can be used at a time all the while.
+//! Handover on a real kernel, in the lab. One program, so that two emulated hosts are always in use.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 mod agreement;

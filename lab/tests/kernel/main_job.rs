@@ -1,9 +1,10 @@
-//! The main job on a real kernel: a GPU with its audio, a NIC and an NVMe drive go to a machine, work there, and come back.
+//! The main job on a real kernel: a GPU with its audio function, a NIC and an NVMe drive are handed to a machine, work
+//! there, and are returned.
 
 use crate::support::{AUDIO, GPU, Host, NIC, NVME, wanted};
 use serde_json::json;
 
-/// One line of the guest's report, by its beginning.
+/// The line of the guest's report with this beginning.
 fn line<'a>(report: &'a str, begins: &str) -> &'a str {
     let found = report
         .lines()
@@ -11,7 +12,7 @@ fn line<'a>(report: &'a str, begins: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("the guest does not say {begins:?}:\n{report}")).1
 }
 
-/// The guest's report says that every device is there, of the right size, and works.
+/// Checks the guest's report: every device exists, with the right BAR sizes, and works.
 fn devices_work_in_the_guest(report: &str) {
     let gpu = report.lines().find(|line| line.contains("10de:2204 class=030000")).unwrap();
     let audio = report.lines().find(|line| line.contains("10de:1aef class=040300")).unwrap();
@@ -73,7 +74,7 @@ fn devices_go_to_a_machine_and_come_back() {
     host.ask("DELETE", "/devices/l4-gpu", None).expect(204);
 }
 
-/// A user, a cgroup and limits of its own, and no way to more.
+/// The VMM has its own user, cgroup and limits, and no further rights.
 fn a_machine_is_a_stranger(host: &Host) {
     let status = host.sh("cat /proc/$(pgrep -x qemu-system-x86)/status");
     let field = |name: &str| {
@@ -91,7 +92,7 @@ fn a_machine_is_a_stranger(host: &Host) {
     assert!(cgroup.contains("handover-"), "{cgroup}");
 }
 
-/// The daemon is killed and started again: the machine is not disturbed, and is managed again.
+/// The daemon is killed and restarted: the machine keeps running, and is managed again.
 fn the_daemon_can_die_meanwhile(host: &Host, id: &serde_json::Value) {
     let pid = host.sh("pgrep -x qemu-system-x86");
     host.kill_daemon();

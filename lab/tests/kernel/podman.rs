@@ -1,4 +1,4 @@
-//! Pods of KubeVirt machines, played by podman itself: the guest has the device, and the host has it back after.
+//! Pods of KubeVirt machines, played by podman: the guest has the device, and the host gets it back afterwards.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,14 +41,14 @@ fn ready(topology: &str) -> Host {
 
 /// Converts the machine in `/tmp/vm.yaml`, with its devices claimed, and plays its pod.
 fn play(host: &Host, options: &str) {
-    // As docs/kubevirt.md has it, but for the network: a bridge needs a packet filter, which the lab's kernel has not.
+    // As in docs/kubevirt.md, except the network: a bridge needs a packet filter, which the lab's kernel lacks.
     let script = format!(
         "cd /tmp; handover pod --claim --launcher-image localhost/launcher:latest {options} vm.yaml >vm.pod.yaml && podman kube play --network none vm.pod.yaml"
     );
     host.lab.exec_within(&script, Duration::from_secs(300)).unwrap().success().unwrap();
 }
 
-/// What a machine's container said, once its guest is done.
+/// The output of a machine's container, once its guest is done.
 fn report(host: &Host, name: &str) -> String {
     let said = || host.sh(&format!("podman logs virt-launcher-{name}-compute 2>&1 || true"));
     host.wait("the guest's report", 300, || said().contains("GUEST done"));
@@ -88,7 +88,7 @@ fn a_guest_in_a_pod_has_the_claimed_devices_and_the_host_has_them_back() {
     {
         assert!(said.contains(line), "no {line:?} in {said}");
     }
-    // A machine that runs is not robbed of its devices.
+    // A running machine keeps its devices.
     let early = host.lab.exec("handover pod --down default/box 2>&1").unwrap();
     assert!(early.status != 0 && early.stdout.contains("qemu-system-x86"), "{early:?}");
     down(&host);
@@ -157,7 +157,7 @@ fn a_claim_is_opened_in_a_container_by_its_name() {
     assert_eq!(host.snapshot(), before);
 }
 
-/// A host with a GPU whose memory can be limited; none with a kernel that has no such controller.
+/// A host with a GPU whose memory can be limited; `None` if the kernel lacks the controller.
 fn with_regions() -> Option<Host> {
     let packaging = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));
     let options = Options { share: Some(packaging), ..Options::default() };
@@ -186,7 +186,7 @@ fn the_gpu_memory_of_a_pod_is_limited() {
     let text = machine("box", "", devices)
         .replace("lab/guest", "handover.dev/gpu-memory-limit: 16Mi\n        lab/guest");
     host.sh(&format!("cat >/tmp/vm.yaml <<'END'\n{text}END"));
-    // Nothing would keep the limit yet.
+    // Without the hook nothing would enforce the limit.
     let early = host.lab.exec(&format!("{LIMITED} 2>&1")).unwrap();
     assert!(early.status == 6 && early.stdout.contains("oci-hook.json"), "{early:?}");
     host.sh(
@@ -201,7 +201,7 @@ fn the_gpu_memory_of_a_pod_is_limited() {
              cat /sys/fs/cgroup/$(sed 's/^0:://' /proc/$pid/cgroup)/dmem.max")
     };
     assert_eq!(limit(), format!("drm/{DISPLAY}/vram0 16777216\n"));
-    // The kernel keeps it: a program in the container may take so much and no more.
+    // The kernel enforces it for programs in the container.
     let take = |bytes: u32| {
         let script = format!("echo {bytes} >/dev/dri/renderD128");
         let exec =
@@ -217,7 +217,7 @@ fn the_gpu_memory_of_a_pod_is_limited() {
     not_limited_is_not_started(&host);
 }
 
-/// A pod of another host, whose region is not here.
+/// A pod of another host, whose region does not exist here.
 fn not_limited_is_not_started(host: &Host) {
     let listen = "socat -u UNIX-RECV:/dev/log OPEN:/tmp/syslog,creat";
     host.sh(&format!(
@@ -227,6 +227,6 @@ fn not_limited_is_not_started(host: &Host) {
     let refused = host.lab.exec(other).unwrap();
     assert!(refused.status != 0 && refused.stdout.contains("hook"), "{refused:?}");
     let log = host.sh("cat /tmp/syslog");
-    assert!(log.contains("cannot be limited") && log.contains("0000:09:00.0/vram0"), "{log}");
+    assert!(log.contains("cannot limit") && log.contains("0000:09:00.0/vram0"), "{log}");
     host.sh("podman kube down /tmp/vm.pod.yaml");
 }

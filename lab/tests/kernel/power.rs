@@ -1,5 +1,5 @@
-//! The power cut of L1, itself: what was synced is there after it, what was not is lost, and so is what a disk lost that said
-//! that it had written it.
+//! The power cut of L1 itself: synced data survives, other data is lost, and so are writes that the disk acknowledged
+//! and lost.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use lab::{Lab, Options, images::Choice};
 
 use crate::support::wanted;
 
-/// L1 on this disk. Debian's kernel, for the slim one has no device mapper.
+/// L1 on this disk, with Debian's kernel: the slim one has no device mapper.
 fn boot(state: &Path) -> Lab {
     let options = Options {
         topology: "bare".into(),
@@ -22,7 +22,7 @@ fn boot_id(lab: &Lab) -> String {
     lab.sh("cat /proc/sys/kernel/random/boot_id").unwrap()
 }
 
-/// What is in a file on the disk; nothing where there is no file.
+/// The contents of a file on the disk; empty if it does not exist.
 fn content(lab: &Lab, name: &str) -> String {
     lab.sh(&format!("cat /var/lib/handover/{name} || true")).unwrap()
 }

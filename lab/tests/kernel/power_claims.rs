@@ -1,5 +1,5 @@
-//! The power goes while claims are made and released: after it, on the same disk, what was acknowledged is there, nothing is half
-//! done, and devices are the host's until their claims are prepared again.
+//! The power goes while claims are made and released: after it, on the same disk, what was acknowledged is there,
+//! nothing is half done, and devices are the host's until their claims are prepared again.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,14 +12,14 @@ use crate::support::{Host, thoroughly, wanted};
 
 const IGB: &str = "0000:01:00.0";
 
-/// Owners and what each claims and releases, again and again.
+/// The owners, and the device that each claims and releases repeatedly.
 const LOOPS: [(&str, &[&str]); 3] = [
     ("job/parts", &["vf@0000:01:00.0,vlan=7", "profile=labgpu-475@0000:44:00.0"]),
     ("job/drive", &["0000:02:00.0"]),
     ("job/gpu", &["0000:23:00.0"]),
 ];
 
-/// Debian's kernel, for the slim one has no device mapper.
+/// Debian's kernel: the slim one has no device mapper.
 fn boot(state: &Path) -> Host {
     let options = Options {
         topology: "server".into(),
@@ -38,18 +38,18 @@ fn devices(host: &Host) -> String {
     )
 }
 
-/// What an owner knows.
+/// The knowledge of an owner.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
-    /// Whether it was told last that it has its claim.
+    /// Whether its last answer was that it has its claim.
     has: bool,
-    /// Whether it waits for an answer: then both may be so.
+    /// Whether it is waiting for an answer: then both states are valid.
     asking: bool,
-    /// How many claims it has had.
+    /// The number of its claims so far.
     turns: u32,
 }
 
-/// Claims and releases until the power goes.
+/// Claims and releases until the power cut.
 fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told>) {
     let ask = |arguments: &str, expected: &str, has: bool| -> bool {
         told.lock().unwrap().asking = true;
@@ -60,7 +60,7 @@ fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told
         let mut told = told.lock().unwrap();
         *told = Told { has, asking: false, turns: told.turns + u32::from(has) };
         drop(told);
-        // Long enough that a cut finds some without a request.
+        // Long enough that some owners have no pending request at the cut.
         std::thread::sleep(Duration::from_millis(500));
         true
     };
@@ -71,7 +71,7 @@ fn claim_and_release(host: &Host, owner: &str, wants: &[&str], told: &Mutex<Told
     {}
 }
 
-/// Lets all owners work until they are as the power shall find them, cuts it, and says what each knows.
+/// Lets all owners work until they are in the wanted states, cuts the power, and returns the knowledge of each.
 fn cut_while_they_work(host: &Host, when: impl Fn(&[Told]) -> bool) -> Vec<Told> {
     let told: Vec<Mutex<Told>> = LOOPS.iter().map(|_| Mutex::default()).collect();
     let now = || -> Vec<Told> { told.iter().map(|told| *told.lock().unwrap()).collect() };
@@ -84,12 +84,12 @@ fn cut_while_they_work(host: &Host, when: impl Fn(&[Told]) -> bool) -> Vec<Told>
             std::thread::sleep(Duration::from_millis(20));
         }
         host.lab.cut_power();
-        // Who asks from now on asks nobody.
+        // Later requests get no answer.
         now()
     })
 }
 
-/// Somebody knows that he has his claim, or that he has none, while others wait for an answer.
+/// Whether some owners know that they have their claim or none, while others wait for an answer.
 fn in_the_middle(told: &[Told], has: bool) -> bool {
     told.iter().any(|one| one.turns > 0 && !one.asking && one.has == has)
         && told.iter().any(|one| one.asking)

@@ -1,4 +1,4 @@
-//! Bad input, on a real kernel: each has its code and a sentence that helps, and nothing on the host changes.
+//! Bad input, on a real kernel: each error has its code and a remedy, and nothing on the host changes.
 
 use crate::support::{GPU, Host, NIC, wanted};
 use serde_json::json;
@@ -86,8 +86,8 @@ fn a_device_that_a_process_holds(host: &Host) {
     host.sh("kill $(</tmp/holder); while [ -e /proc/$(</tmp/holder) ]; do sleep 0.05; done");
 }
 
-/// One Handover changes a host: not one more in a container that shares nothing with the host but its kernel, nor one with other
-/// directories, nor one that finds the lock file of the state removed.
+/// One Handover changes a host: not one more in a container that shares nothing with the host but its kernel, nor one
+/// with other directories, nor one that finds the lock file of the state removed.
 fn a_second_daemon(host: &Host) {
     let pid = host.sh("cat /tmp/handover.pid").trim().to_owned();
     let refused = |script: &str, words: &[&str]| {
@@ -106,8 +106,8 @@ fn a_second_daemon(host: &Host) {
     };
     let far = format!("pid {pid} in another PID namespace");
     refused(&container("handover serve"), &[&far]);
-    // Without a daemon that it could ask, the command line would do it by itself.
-    refused(&container("handover recover --all"), &[&far]);
+    // Without a daemon the command would open the engine itself.
+    refused(&container("handover return --all"), &[&far]);
     refused(&container(&format!("handover sriov set {NIC} 0")), &[&far]);
     let near = format!("pid {pid},");
     refused(
@@ -127,7 +127,7 @@ fn without_qemu(host: &Host) {
     host.sh("mv /tmp/away/qemu-system-x86_64 /usr/bin/");
 }
 
-/// A kernel without vfio-pci, as a cloud's trimmed one.
+/// A kernel without vfio-pci, such as a cloud kernel.
 fn without_vfio(host: &Host) {
     host.kill_daemon();
     host.sh(
@@ -157,7 +157,7 @@ fn tokens(host: &Host) {
     host.kill_daemon();
 }
 
-/// A database that is damaged or newer: said, and no device is touched.
+/// A damaged or newer database: an error, and no device is changed.
 fn state_that_cannot_be_used(host: &Host) {
     let serve = "timeout 20 handover serve --socket /tmp/other.sock --state-dir /tmp/state 2>&1";
     host.sh("mkdir -p /tmp/state; head -c 65536 /dev/urandom >/tmp/state/state.db");

@@ -1,4 +1,4 @@
-//! What the lab's tests share: an L1 with a daemon in it, asked over REST as any client would.
+//! Shared by the lab's tests: an L1 with a daemon, used through REST like by any client.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub const NVME: &str = "0000:04:00.0";
 /// The igb of the `server` topology.
 pub const IGB: &str = "0000:01:00.0";
 
-/// How the daemon is started in L1.
+/// The command that starts the daemon in L1.
 const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-dir /opt/lab/guest";
 
 /// An emulated host with Handover on it.
@@ -28,7 +28,7 @@ pub struct Host {
 }
 
 impl Drop for Host {
-    /// Tells how long a test had its host, which is nearly how long it took: the gate has a budget.
+    /// Prints how long a test used its host, which is nearly its duration: the gate has a budget.
     fn drop(&mut self) {
         let thread = std::thread::current();
         let seconds = self.booted.elapsed().as_secs();
@@ -36,17 +36,17 @@ impl Drop for Host {
     }
 }
 
-/// What the daemon answered.
+/// The daemon's answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status; 0 where the connection broke off.
+    /// The HTTP status; 0 if the connection broke.
     pub status: u16,
-    /// The body; `null` where it was none or no JSON.
+    /// The body; `null` if it is missing or not JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// What curl printed: the body, and on a line of its own the status.
+    /// Parses curl's output: the body, and the status on its own line.
     pub fn read(text: &str) -> Self {
         let (body, status) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim()));
         Self {
@@ -55,13 +55,13 @@ impl Answer {
         }
     }
 
-    /// The body of an answer that must be this status.
+    /// The body of an answer that must have this status.
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{:#}", self.body);
         self.body
     }
 
-    /// Checks a refusal: its status, its code, and that it helps.
+    /// Checks a refusal: its status, its code, and that it has a remedy.
     pub fn refused(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:#?}");
         let message = self.body["message"].as_str().unwrap();
@@ -69,7 +69,7 @@ impl Answer {
     }
 }
 
-/// Whether the lab's tests run; says why where they do not.
+/// Whether the lab's tests run; prints the reason if not.
 pub fn wanted() -> bool {
     let wanted = std::env::var_os("HANDOVER_LAB").is_some();
     if !wanted {
@@ -100,7 +100,7 @@ impl Host {
         Self::with(&options)
     }
 
-    /// Boots what these options say.
+    /// Boots with these options.
     pub fn with(options: &Options) -> Self {
         let booted = Instant::now();
         Self { lab: Lab::start(options).unwrap(), booted }
@@ -111,7 +111,7 @@ impl Host {
         self.lab.sh(script).unwrap()
     }
 
-    /// Gives the igb four virtual functions that become vGPUs.
+    /// Creates four virtual functions of the igb that can become vGPUs.
     pub fn vgpu_functions(&self, igb: &str) {
         self.sh(&format!(
             "modprobe labvf ids=8086:10ca; echo 4 >/sys/bus/pci/devices/{igb}/sriov_numvfs
@@ -132,7 +132,7 @@ impl Host {
         ));
     }
 
-    /// Kills the daemon as the kernel would for lack of memory, and waits until it is gone.
+    /// Kills the daemon like the kernel's OOM killer, and waits until it is gone.
     pub fn kill_daemon(&self) {
         self.sh("kill -9 $(</tmp/handover.pid) 2>/dev/null; while kill -0 $(</tmp/handover.pid) 2>/dev/null; do sleep 0.02; done; true");
     }
@@ -148,7 +148,7 @@ impl Host {
         self.raw(&format!("-X {method} {data} 'localhost:8080{path}'"))
     }
 
-    /// Asks the daemon with curl's own arguments.
+    /// Sends a request to the daemon with curl's arguments.
     pub fn raw(&self, arguments: &str) -> Answer {
         let script = format!("curl -s -m 180 -w '\\n%{{http_code}}' {arguments} || true");
         Answer::read(&self.lab.exec_within(&script, Duration::from_secs(200)).unwrap().stdout)
@@ -169,7 +169,7 @@ impl Host {
         self.create("/devices", &json!({ "name": name, "pci_address": address }));
     }
 
-    /// Imports the lab's guest, with words for its command line.
+    /// Imports the lab's guest, with arguments for its kernel command line.
     pub fn import_guest(&self, name: &str, words: &str) {
         let body = json!({
             "name": name,
@@ -186,12 +186,12 @@ impl Host {
         });
     }
 
-    /// What `POST /instances` gets.
+    /// The body of `POST /instances`.
     pub fn machine(name: &str, image: &str, devices: &[&str]) -> Value {
         json!({ "name": name, "image": image, "size": "256MB", "vcpus": 1, "devices": devices })
     }
 
-    /// What the guest said for programs, once it has said `GUEST done`.
+    /// The guest's machine-readable lines, once it has printed `GUEST done`.
     pub fn guest_report(&self, instance: &str) -> String {
         self.sh(&format!(
             "timeout 110 curl -sN 'localhost:8080/instances/{instance}/logs?source=app&follow=true' |
@@ -222,7 +222,7 @@ impl Host {
         addresses.iter().map(one).collect()
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition is true.
     pub fn wait(&self, what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
         let until = Instant::now() + Duration::from_secs(seconds);
         while !holds() {

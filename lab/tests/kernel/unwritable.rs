@@ -1,8 +1,9 @@
-//! The journal cannot be written, on a real kernel, from a boundary on: another process has the file locked, or its file
-//! system is full. The claim is rolled back on the host, the answer says so, and the record follows when it can be written.
+//! The journal cannot be written, on a real kernel, from a boundary on: another process has the file locked, or its
+//! file system is full. The claim is rolled back on the host, the answer says so, and the record follows when it can be
+//! written.
 //!
-//! The boundaries are those that the daemon itself names (`HANDOVER_TRACE_BOUNDARIES`); it stops itself at the one whose
-//! number it is given (`HANDOVER_PAUSE_AT`) until it is told to go on.
+//! The daemon itself lists the boundaries (`HANDOVER_TRACE_BOUNDARIES`), and pauses at the one with a given number
+//! (`HANDOVER_PAUSE_AT`) until it is continued.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::support::{Answer, Host, NIC, boundaries};
 
 const STATE: &str = "/var/lib/handover";
 
-/// What is in the journal's way.
+/// The obstacle for the journal.
 #[derive(Clone, Copy, Debug)]
 enum Obstacle {
     Locked,
@@ -18,7 +19,7 @@ enum Obstacle {
 }
 
 impl Obstacle {
-    /// Puts it there.
+    /// Creates it.
     fn set(self, host: &Host) {
         host.sh(&match self {
             Self::Locked => format!(
@@ -29,7 +30,7 @@ impl Obstacle {
         });
     }
 
-    /// Takes it away.
+    /// Removes it.
     fn clear(self, host: &Host) {
         host.sh(&match self {
             Self::Locked => "pkill -x sleep; pkill -x sqlite3; while pgrep -x sqlite3; do sleep 0.02; done; true".to_owned(),
@@ -39,7 +40,7 @@ impl Obstacle {
 }
 
 fn request() -> Value {
-    // One part, and so one thread: a daemon that is stopped while another thread writes would have the lock itself.
+    // One part, and so one thread: a daemon that is paused while another thread writes would hold the lock itself.
     json!({ "owner": "job/cut", "wants": [NIC] })
 }
 
@@ -54,7 +55,7 @@ fn traced(host: &Host) -> usize {
     many
 }
 
-/// Claims with a daemon that stops at a boundary, puts the obstacle there, and lets the daemon go on.
+/// Claims with a daemon that pauses at a boundary, creates the obstacle, and continues the daemon.
 fn claim_into(host: &Host, boundary: usize, obstacle: Obstacle) -> Answer {
     host.serve(&format!("HANDOVER_JOURNAL_TIMEOUT=1 HANDOVER_PAUSE_AT={boundary}"));
     host.sh(&format!(
@@ -68,7 +69,7 @@ fn claim_into(host: &Host, boundary: usize, obstacle: Obstacle) -> Answer {
     Answer::read(&host.sh("cat /tmp/answer"))
 }
 
-/// At boundaries of a claim, with each obstacle: nothing is left of the claim, or it is whole.
+/// At boundaries of a claim, with each obstacle: the claim is gone or complete.
 pub fn a_claim_is_rolled_back_or_whole(host: &Host) {
     host.kill_daemon();
     host.sh(&format!("mkdir -p {STATE}; mount -t tmpfs -o size=40m,mode=700 tmpfs {STATE}"));
@@ -83,7 +84,7 @@ pub fn a_claim_is_rolled_back_or_whole(host: &Host) {
             let why = format!("{obstacle:?} from boundary {boundary} of {many} on");
             let answer = claim_into(host, boundary, obstacle);
             if answer.status == 201 {
-                // What was left of the log had room for the rest.
+                // The rest fitted into the remaining log.
                 assert!(matches!(obstacle, Obstacle::Full), "{why}: {answer:?}");
             } else {
                 answer.refused(503, "state_unusable");

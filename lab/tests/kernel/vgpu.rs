@@ -1,9 +1,9 @@
-//! The kernel's side of NVIDIA's vendor-specific VFIO, by hand: what the lab's module `labvf` makes of the igb's virtual
-//! functions is made a vGPU by a file, opened by QEMU, and freed.
+//! The kernel's side of NVIDIA's vendor-specific VFIO, by hand: a virtual function of the igb with the lab's module
+//! `labvf` is made a vGPU through a file, opened by QEMU, and freed.
 
 use crate::support::{Host, wanted};
 
-/// For every script here: the igb, and what `echo` says of a write that the kernel refuses.
+/// Common to all scripts: the igb, and `put`, which prints the error of a write.
 const PRELUDE: &str = r#"
 cd /sys/bus/pci/devices
 pf=$(dirname $(grep -l 0x10c9 */device | head -n1))
@@ -41,17 +41,17 @@ impl Vgpus {
         self.0.sh(&format!("{PRELUDE}{script}")).trim_end().to_owned()
     }
 
-    /// What the kernel says to a write of a type; nothing where it takes it.
+    /// The kernel's error for a write of a type; empty on success.
     fn make(&self, function: u32, kind: u32) -> String {
         self.sh(&format!("make {function} {kind}"))
     }
 
-    /// What the function is now.
+    /// The function's present type.
     fn current(&self, function: u32) -> String {
         self.sh(&format!("cat $pf/virtfn{function}/nvidia/current_vgpu_type"))
     }
 
-    /// The ids of what it could be made.
+    /// The ids of the available types.
     fn ids(&self, function: u32) -> String {
         self.sh(&format!("ids {function}"))
     }
@@ -141,7 +141,7 @@ fn a_machine_opens_it(vgpus: &Vgpus) {
         let query = r#"'{"execute":"query-pci"}'"#;
         let seen = vgpus.sh(&format!("machine 0 {backend}; cat /tmp/qemu.log; qmp {query}"));
         assert!(seen.contains("\"qdev_id\": \"vgpu\""), "{seen}");
-        // An igb's virtual function reads all ones where its ids are; VFIO puts them in.
+        // The ids of an igb's virtual function read all ones; VFIO fills them in.
         assert!(seen.contains("\"device\": 4298"), "{seen}");
         assert_eq!(vgpus.make(0, 0), BUSY, "a machine has it");
         assert_eq!(vgpus.current(0), "1155");
@@ -179,7 +179,7 @@ fn what_goes_is_freed(vgpus: &Vgpus) {
     vgpus.sh("echo 0 >$pf/sriov_numvfs; modprobe -r labvf");
 }
 
-/// Whose physical function has the same ids, and keeps its driver.
+/// A device whose physical function has the same ids, and keeps its driver.
 fn an_nvme_drives_too(vgpus: &Vgpus) {
     let drivers = vgpus.sh(
         "pf=$(basename $(ls -d /sys/bus/pci/drivers/nvme/0000:* | head -n1)); modprobe labvf ids=8086:10ca,1b36:0010

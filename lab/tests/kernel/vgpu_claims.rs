@@ -1,5 +1,5 @@
-//! vGPUs of NVIDIA's vendor-specific VFIO, asked for by profile: the lab's module `labvf` makes the igb's virtual functions such
-//! ones, with lists that shrink, EBUSY and a slow release.
+//! vGPUs of NVIDIA's vendor-specific VFIO, claimed by profile: with the lab's module `labvf` the igb's virtual
+//! functions behave like them, with lists that shrink, EBUSY and a slow release.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ impl Vgpus {
         self.0.ask("DELETE", &format!("/claims/{}", owner.replace('/', "%2F")), None)
     }
 
-    /// For each function: its driver, the type that it is, and the ids of what it could be made.
+    /// For each function: its driver, its type, and the ids of the available types.
     fn now(&self) -> String {
         self.0.sh(&format!(
             "for f in /sys/bus/pci/devices/{IGB}/virtfn*; do
@@ -61,14 +61,14 @@ fn a_profile_is_claimed_opened_and_freed() {
         "virtfn0 labvf 1156\nvirtfn1 labvf 0 1156\nvirtfn2 labvf 0 1156\nvirtfn3 labvf 0 1156\n";
     assert_eq!(vgpus.now(), shrunk, "it stays with its driver, and others have less to offer");
 
-    // Another size does not go with it; the refusal says what would.
+    // Another size does not fit; the refusal lists what does.
     let other = vgpus.claim("job/other", "L40S-4Q");
     other.refused(409, "insufficient_resources");
     let text = other.body.to_string();
     assert!(text.contains("L40S-2Q"), "{text}");
     assert_eq!(vgpus.now(), shrunk);
 
-    // A second of the same size, a third of another where the card can: by the same words.
+    // A second one of the same size, a third of another if the card supports it: with the same request.
     let two = vgpus.claim("job/two", "NVIDIA L40S-2Q").expect(201);
     assert_ne!(head(&one), head(&two));
     assert_eq!(vgpus.release("job/two").status, 204, "{}", vgpus.0.log());
@@ -78,7 +78,7 @@ fn a_profile_is_claimed_opened_and_freed() {
     assert_eq!(vgpus.release("job/two").status, 204, "{}", vgpus.0.log());
     vgpus.parameter("heterogeneous", "0");
 
-    // A person's QEMU opens it with what the answer says.
+    // An administrator's QEMU opens it with the data from the answer.
     let device = one["attach"]["qemu"][0].as_str().unwrap();
     vgpus.0.sh(&format!(
         "setsid qemu-system-x86_64 -M q35 -m 64 -display none -nodefaults -S -qmp unix:/tmp/qmp,server=on,wait=off -device '{device}' >/tmp/q.log 2>&1 </dev/null &
@@ -89,7 +89,7 @@ fn a_profile_is_claimed_opened_and_freed() {
     assert!(used.body["message"].as_str().unwrap().contains("qemu-system-x86"), "{used:?}");
     vgpus.0.sh("pkill -9 -x qemu-system-x86; while pgrep -x qemu-system-x86 >/dev/null; do sleep 0.05; done");
 
-    // Freeing takes the driver a while after the machine's end: EBUSY is no error.
+    // The driver needs time to free it after the machine's end: EBUSY is not an error.
     vgpus.parameter("release_delay_ms", "2500");
     assert_eq!(vgpus.release("job/one").status, 204, "{}", vgpus.0.log());
     vgpus.parameter("release_delay_ms", "0");
@@ -124,7 +124,7 @@ fn killed_at_every_boundary_a_vgpu_is_freed() {
             assert_eq!(made.status, 0, "it lived on after {boundary}");
         }
         host.serve("");
-        // What was committed just before the end is whole.
+        // A claim that was committed just before the kill is complete.
         if host.get("/claims") != json!([]) {
             assert_eq!(boundary, claiming, "{}", host.log());
             assert_eq!(vgpus.release("job/one").status, 204);

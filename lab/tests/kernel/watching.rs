@@ -1,17 +1,17 @@
-//! What the kernel tells of its devices is what is said, and the daemon's inventory is the one that a fresh reading gives.
+//! The kernel's uevents are reported, and the daemon's inventory equals a fresh read.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Host, wanted};
 use serde_json::Value;
 
-/// How long it may take until something was said.
+/// How long a report may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The igb of the `server` topology.
 const DRIVER: &str = "igb";
 
-/// Begins to watch, and waits until it does.
+/// Starts watching, and waits until it is active.
 fn watch(host: &Host) {
     host.sh(
         "setsid handover watch --json >>/tmp/watch.json 2>/tmp/watch.err </dev/null & echo $! >/tmp/watch.pid
@@ -19,15 +19,15 @@ fn watch(host: &Host) {
     );
 }
 
-/// What was said of a function since the last question, in words, once it is `enough`. The kernel tells in its own time,
-/// and an emulated processor takes its own to hear it.
+/// The reports about a function since the last call, as text, once they are `enough`. Uevents and an emulated processor
+/// take time.
 fn said(host: &Host, address: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
     let words = said_so_far(host, address, enough);
     host.sh(": >/tmp/watch.json");
     words
 }
 
-/// The same, to be asked again.
+/// The same, without waiting.
 fn said_so_far(host: &Host, address: &str, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
     let script = format!("jq -r 'select(.address == \"{address}\") | .words' /tmp/watch.json");
     let mut words = Vec::new();
@@ -49,7 +49,7 @@ fn last_is(words: &[String], last: &str) -> bool {
     words.last().is_some_and(|word| word == last)
 }
 
-/// The inventory without what the kernel changes without a word.
+/// The inventory without attributes that change without a uevent.
 fn inventory(host: &Host, path: &str) -> Value {
     let mut inventory = host.get(path);
     for function in inventory["functions"].as_object_mut().unwrap().values_mut() {
@@ -61,7 +61,7 @@ fn inventory(host: &Host, path: &str) -> Value {
     inventory
 }
 
-/// The daemon's inventory comes to be what a fresh reading gives.
+/// Waits until the daemon's inventory equals a fresh read.
 fn agree(host: &Host, what: &str) {
     let until = Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,5 @@
-//! What claims cost: our own part of a step, claims a second over REST, and devices prepared at the same time. The kernel is
-//! the simulation; journal, workers and daemon are real.
+//! Costs of claims: Handover's share of a step, claims per second over REST, and devices prepared in parallel. The
+//! kernel is simulated; journal, workers and daemon are real.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) const NIC: &str = "0000:03:00.0";
 /// A virtual function of the simulated server.
 const VF: &str = "vf@0000:01:00.0";
 
-/// How long the clients ask the daemon.
+/// How long the clients send requests.
 const ASKING: Duration = Duration::from_secs(4);
 
-/// How many ask at the same time.
+/// Number of concurrent clients.
 const CLIENTS: usize = 4;
 
 fn config(folder: &Path) -> Config {
@@ -62,7 +62,7 @@ fn request(wants: &[&str]) -> Result<ClaimRequest> {
     Ok(ClaimRequest::new(Owner { kind: "bench".into(), id: "1".into() }, wants))
 }
 
-/// Claims and releases one NIC, again and again: what of it is ours, for each step, and where it goes.
+/// Claims and releases one NIC repeatedly: Handover's time per step, by part.
 pub fn step() -> Result<String> {
     let folder = Folder::make()?;
     let (mut times, mut spent, mut all) = (Vec::new(), Vec::new(), 0);
@@ -78,7 +78,7 @@ pub fn step() -> Result<String> {
     };
     let disk = synchronous_write(&folder.0)?;
     let figure = Figure {
-        what: "our own part of a step (journal, worker, checks) in a claim and its release",
+        what: "Handover's share of a step (journal, worker, checks) in a claim and its release",
         goal: "under 2 ms",
         limit: format!(
             "one synchronous write to this disk takes {disk:.2} ms, and each verb has one"
@@ -86,7 +86,7 @@ pub fn step() -> Result<String> {
         times,
     };
     Ok(format!(
-        "{}\n    of it, on average: journal {:.2} ms, worker {:.2} ms, checks {:.2} ms; besides it the simulated kernel, {:.2} ms",
+        "{}\n    on average: journal {:.2} ms, worker {:.2} ms, checks {:.2} ms; plus the simulated kernel, {:.2} ms",
         figure.line(),
         each(|spent| spent.journal),
         each(|spent| spent.worker),
@@ -95,7 +95,7 @@ pub fn step() -> Result<String> {
     ))
 }
 
-/// A claim and its release, so many times; tells each time how many steps were made and what they cost.
+/// Repeats a claim and its release; reports the number of steps and their cost each time.
 pub(super) fn verbs(
     folder: &Path,
     sim: &Arc<SimHost>,
@@ -118,8 +118,8 @@ pub(super) fn verbs(
     Ok(())
 }
 
-/// How many claims and releases of a virtual function the store can record in a second, each to its end on the disk: what
-/// recording takes of them when nothing else is done at the same time. There is one writer, so more threads make it no faster.
+/// How many claims and releases of a virtual function the store can record per second, each synced to disk, without
+/// other work. There is one writer, so more threads do not make it faster.
 fn recorded() -> Result<f64> {
     let folder = Folder::make()?;
     let mut journal = Duration::ZERO;
@@ -134,7 +134,7 @@ fn with_vfs() -> Result<Arc<SimHost>> {
     Ok(sim)
 }
 
-/// Eight devices whose drivers take half a second to bind, against one.
+/// Eight devices whose drivers take half a second to bind, compared with one.
 pub fn together() -> Result<String> {
     let delay = Duration::from_millis(500);
     let time = |wants: &[&str]| -> Result<Duration> {
@@ -153,14 +153,14 @@ pub fn together() -> Result<String> {
     };
     let (one, eight) = (time(&["gpu"])?, time(&["8xgpu"])?);
     Ok(format!(
-        "eight devices of which each takes 500 ms to bind: {:.0} ms, one: {:.0} ms; ratio {:.2} (goal: under 1.4)",
+        "eight devices that take 500 ms each to bind: {:.0} ms, one: {:.0} ms; ratio {:.2} (goal: under 1.4)",
         eight.as_secs_f64() * 1e3,
         one.as_secs_f64() * 1e3,
         eight.as_secs_f64() / one.as_secs_f64()
     ))
 }
 
-/// Claims of virtual functions over REST by several clients, against what the store alone can record of them.
+/// Claims of virtual functions over REST by several clients, compared with what the store alone can record.
 pub fn rest() -> Result<String> {
     let limit = recorded()?;
     let folder = Folder::make()?;
@@ -176,7 +176,7 @@ pub fn rest() -> Result<String> {
     };
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
     let config = config(&folder.0);
-    // It serves until this process ends.
+    // It serves until this process exits.
     let examined = Arc::new(LinuxHost::reader(Path::new("/"))?);
     let host = sim;
     let daemon = Daemon { options, config, host, launchers, following: None, examined };

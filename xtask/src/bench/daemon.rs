@@ -1,4 +1,4 @@
-//! How soon `handover serve` answers, and what it needs while idle.
+//! The startup time of `handover serve`, and its memory when idle.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use super::Figure;
 
 const RUNS: usize = 20;
 
-/// A daemon with folders of its own, ended and removed when dropped.
+/// A daemon with its own directories, stopped and removed when dropped.
 struct Daemon {
     child: Child,
     folder: PathBuf,
@@ -48,14 +48,14 @@ impl Daemon {
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(10);
         while !self.answers() {
-            ensure!(self.child.try_wait()?.is_none(), "the daemon ended; is another running?");
+            ensure!(self.child.try_wait()?.is_none(), "the daemon exited; is another one running?");
             ensure!(Instant::now() < until, "the daemon does not answer");
             std::thread::sleep(Duration::from_micros(500));
         }
         Ok(())
     }
 
-    /// Resident memory in KiB: the daemon's own, and what its workers add (proportional set size).
+    /// Resident memory in KiB of the daemon, and of its workers (proportional set size).
     fn memory(&self) -> Result<(u64, u64)> {
         let pid = self.child.id();
         let field = |path: String, name: &str| {
@@ -81,7 +81,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Starts the daemon, again and again, each time with an empty state.
+/// Starts the daemon repeatedly, each time with an empty state.
 pub fn start(handover: &Path) -> Result<String> {
     let mut times = Vec::new();
     let mut memory = (0, 0);
@@ -102,10 +102,10 @@ pub fn start(handover: &Path) -> Result<String> {
         began.elapsed().as_secs_f64() * 1e3
     );
     let figure =
-        Figure { what: "serve, from nothing to an answer", goal: "under 50 ms", limit, times };
+        Figure { what: "serve, from start to first answer", goal: "under 50 ms", limit, times };
     let (own, workers) = memory;
     Ok(format!(
-        "{}\nidle daemon: {:.1} MiB resident (goal: under 20 MiB); its workers add {:.1} MiB",
+        "{}\nidle daemon: {:.1} MiB resident (goal: under 20 MiB); plus {:.1} MiB for its workers",
         figure.line(),
         own as f64 / 1024.0,
         workers as f64 / 1024.0

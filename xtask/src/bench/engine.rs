@@ -1,4 +1,4 @@
-//! Our own part of a create: choose, plan, journal, workers. The kernel and QEMU are the simulation.
+//! Handover's share of a create: choose, plan, journal, workers. The kernel and QEMU are simulated.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,10 +17,10 @@ use super::host::WithWorkers;
 
 const RUNS: usize = 50;
 
-/// Each measurement has a folder of its own.
+/// Each measurement has its own directory.
 static TURN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
-/// Creates and deletes an instance with a GPU and its audio function, again and again.
+/// Creates and deletes an instance with a GPU and its audio function repeatedly.
 pub fn create() -> Result<String> {
     let folder = Folder::make()?;
     let sim = Arc::new(SimHost::new(sim::workstation()));
@@ -59,7 +59,7 @@ pub fn create() -> Result<String> {
     let limit =
         format!("one synchronous write to this disk takes {:.2} ms", synchronous_write(&folder.0)?);
     let figure = Figure {
-        what: "our own part of a create (GPU and audio)",
+        what: "Handover's share of a create (GPU and audio)",
         goal: "under 20 ms",
         limit,
         times,
@@ -67,7 +67,7 @@ pub fn create() -> Result<String> {
     Ok(figure.line())
 }
 
-/// Imports the smallest kernel there is: the header of a bzImage (Documentation/arch/x86/boot.rst).
+/// Imports a minimal kernel: the header of a bzImage (Documentation/arch/x86/boot.rst).
 fn image(engine: &Engine, folder: &Path) -> Result<()> {
     let path = folder.join("kernel");
     let mut header = vec![0u8; 0x1fe];
@@ -92,8 +92,8 @@ fn image(engine: &Engine, folder: &Path) -> Result<()> {
     Err(anyhow!("the image is not ready after five seconds"))
 }
 
-/// The median of writing 4 KiB and waiting for the disk, in milliseconds: over what is there already, as SQLite does with its
-/// log, for a file that grows costs the file system more.
+/// The median time of a synchronous 4 KiB write, in milliseconds. It overwrites existing data, as SQLite does with its
+/// log, because growing a file costs more.
 pub(super) fn synchronous_write(folder: &Path) -> Result<f64> {
     let path = folder.join("sync");
     std::fs::write(&path, vec![0; 4096 * RUNS])?;
@@ -110,7 +110,7 @@ pub(super) fn synchronous_write(folder: &Path) -> Result<f64> {
     times.get(RUNS / 2).map(|time| time.as_secs_f64() * 1e3).context("no times")
 }
 
-/// A folder on the disk that holds the user's caches, removed at the end.
+/// A directory on a real disk, removed when dropped.
 pub(super) struct Folder(pub(super) std::path::PathBuf);
 
 impl Folder {

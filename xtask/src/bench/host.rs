@@ -1,4 +1,4 @@
-//! The simulated host with real workers, and a clock that tells what of a claim's time goes where.
+//! The simulated host with real workers, and a clock that splits a claim's time by part.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,20 +14,20 @@ use model::{
 };
 use sim::SimHost;
 
-/// Where time goes, told by one thread: each part ends with a mark.
+/// Splits the time of one thread: each part ends with a mark.
 #[derive(Debug)]
 pub(super) struct Clock(Mutex<(Instant, Spent)>);
 
-/// What was spent.
+/// The time spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
-    /// Recording steps and operations, and waiting for the disk.
+    /// Recording steps and operations, including disk syncs.
     pub(super) journal: Duration,
-    /// Jobs on their way to workers and back.
+    /// Sending jobs to workers and receiving results.
     pub(super) worker: Duration,
     /// Choosing, planning, comparing.
     pub(super) checks: Duration,
-    /// The simulated kernel, which is not ours.
+    /// The simulated kernel, which is not counted.
     pub(super) kernel: Duration,
 }
 
@@ -38,13 +38,13 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// What was spent since the last time that this was asked.
+    /// The time spent since the last call.
     pub(super) fn take(&self) -> Spent {
         self.mark(|spent| &mut spent.checks);
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
-    /// The time since the last mark was spent on this.
+    /// Adds the time since the last mark to this part.
     fn mark(&self, on: impl FnOnce(&mut Spent) -> &mut Duration) {
         let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -63,7 +63,7 @@ impl Observer for Clock {
     }
 }
 
-/// The simulated host, where every step also goes to a worker process and back.
+/// The simulated host, with a round trip to a worker process for every step.
 pub(super) struct WithWorkers {
     sim: Arc<SimHost>,
     pool: WorkerPool,
@@ -77,7 +77,7 @@ impl WithWorkers {
         Ok(Self { sim, pool, clock: Arc::default() })
     }
 
-    /// Tells what its time is spent on.
+    /// Records the time spent, by part.
     pub(super) fn clock(&self) -> Arc<Clock> {
         self.clock.clone()
     }
@@ -92,7 +92,7 @@ impl WithWorkers {
         })
     }
 
-    /// Asks the simulated kernel.
+    /// Calls the simulated kernel.
     fn kernel<T>(&self, ask: impl FnOnce(&SimHost) -> T) -> T {
         self.clock.mark(|spent| &mut spent.checks);
         let answer = ask(&self.sim);
@@ -124,7 +124,7 @@ impl Host for WithWorkers {
     }
 
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
-        // Where a worker fails, the next step says so.
+        // If a worker fails, the next step reports it.
         let _ = self.trip();
         self.kernel(|sim| sim.complete(inventory, addresses));
     }

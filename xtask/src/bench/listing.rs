@@ -1,6 +1,6 @@
-//! What a listing costs: beside `lspci` and `lstopo`, and beside a bare loop that only opens and reads.
+//! The cost of a listing, compared with `lspci`, `lstopo` and a plain loop that only opens and reads files.
 //!
-//! All read the same trees, in turns, so that whatever else the machine does hits each of them alike.
+//! All read the same trees in turns, so that other load affects them equally.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,32 +11,32 @@ use anyhow::{Context, Result, ensure};
 
 use crate::tree::{self, Crowd, Shape};
 
-/// How many rounds are run on a tree of so many functions.
+/// The number of rounds for each tree size.
 const ROUNDS: [(usize, usize); 3] = [(50, 31), (500, 21), (10_000, 7)];
 
-/// The processes of the trees that have some.
+/// The processes of trees with processes.
 const CROWD: Crowd = Crowd { processes: 500, files: 50 };
 
-/// Where the system's names of devices are, which the limit reads as well.
+/// The system's device names, which the plain loop reads as well.
 const NAMES: &str = "usr/share/misc/pci.ids";
 
 const GOALS: &str = "goals: at most 1.5 times the limit, a third of lspci and a tenth of lstopo from 500 functions on; 5 ms at 50";
 
-/// A program that is measured.
+/// A program to measure.
 struct Rival {
     name: &'static str,
     command: Command,
     times: Vec<Duration>,
 }
 
-/// Measures on generated trees and on this machine, and prints a table, a row as soon as it is known.
+/// Measures on generated trees and on this machine, and prints a table row by row.
 ///
 /// # Errors
-/// Where a tree cannot be written, the limit cannot be compiled or a program fails.
+/// If a tree cannot be written, the plain loop cannot be compiled or a program fails.
 pub fn run(handover: &Path) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder for the trees")?;
     let limit = compile(folder.path())?;
-    println!("handover ls --json, beside others on the same tree (medians, ms)");
+    println!("handover ls --json, compared with others on the same tree (medians, ms)");
     let heading = ["functions", "handover", "limit", "lspci", "lstopo", "our ratios to them"];
     println!("{}", row(heading.map(str::to_owned)));
     for (functions, rounds) in ROUNDS {
@@ -46,7 +46,7 @@ pub fn run(handover: &Path) -> Result<()> {
         copy_names(&top)?;
         let what = format!("{functions} + holders");
         println!("{}", compare(handover, &limit, &top, what, rounds)?);
-        // The same tree without its processes: to write another takes a disk minutes.
+        // The same tree without its processes: writing another one takes minutes.
         remove_processes(&top)?;
         println!("{}", compare(handover, &limit, &top, functions.to_string(), rounds)?);
         std::fs::remove_dir_all(&top)?;
@@ -65,7 +65,7 @@ fn compare(
     rounds: usize,
 ) -> Result<String> {
     let mut rivals = rivals(handover, limit, top);
-    // The first round only brings the tree into memory.
+    // The first round only fills the page cache.
     for round in 0..=rounds {
         for rival in &mut rivals {
             let time = rival.run()?;
@@ -118,7 +118,7 @@ fn rivals(handover: &Path, limit: &Path, top: &Path) -> Vec<Rival> {
 }
 
 impl Rival {
-    /// One run, from the start of the process to its end; `None` where the program is not on this machine.
+    /// One run, from start to exit of the process; `None` if the program is not installed.
     fn run(&mut self) -> Result<Option<Duration>> {
         self.command.stdin(Stdio::null()).stdout(File::create("/dev/null")?).stderr(Stdio::null());
         let begin = Instant::now();
@@ -148,7 +148,7 @@ fn remove_processes(top: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names are looked up in the same file by all.
+/// All programs use the same file of names.
 fn copy_names(top: &Path) -> Result<()> {
     let to = top.join(NAMES);
     std::fs::create_dir_all(to.parent().context("a folder")?)?;

@@ -1,4 +1,4 @@
-//! What is our own of a create and of a daemon, on this machine, with the limit beside each figure.
+//! Benchmarks of creates and of the daemon on this machine, each with its limit.
 
 mod claims;
 mod daemon;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// Measures and prints everything. `handover` is the executable whose daemon is measured.
+/// Measures and prints everything. `handover` is the executable of the daemon.
 pub fn run(handover: &Path) -> Result<()> {
     println!("{}", engine::create()?);
     println!("{}", claims::step()?);

@@ -1,4 +1,4 @@
-//! How often a claim and its release wait for the disk: counted by strace, where it is installed.
+//! The number of disk syncs of a claim and its release, counted with strace if it is installed.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,25 +10,27 @@ use sim::SimHost;
 use super::claims;
 use super::engine::Folder;
 
-/// More claims than the store's log has room for, so that it is also written back in between.
+/// More claims than fit into the store's log, so that checkpoints are included.
 const FEW: usize = 20;
 const MANY: usize = 120;
 
-/// Claims and releases one device so many times, for who watches from outside.
+/// Claims and releases one device `times` times, for external tracing.
 ///
 /// # Errors
-/// Where a claim fails.
+/// If a claim fails.
 pub fn verbs(times: usize) -> Result<()> {
     let folder = Folder::make()?;
     let sim = Arc::new(SimHost::new(sim::workstation()));
     claims::verbs(&folder.0, &sim, claims::NIC, times, |_, _| {})
 }
 
-/// Counts in few and in many claims: what opening the store costs is in both.
+/// Counts for few and for many claims, so that the cost of opening the store cancels out.
 pub(super) fn counted() -> Result<String> {
     const WHAT: &str = "synchronous writes in a claim and its release";
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        return Ok(format!("{WHAT}: not counted, for strace is not installed (goal: 2, one each)"));
+        return Ok(format!(
+            "{WHAT}: not counted, because strace is not installed (goal: 2, one each)"
+        ));
     }
     let folder = Folder::make()?;
     let trace = folder.0.join("trace");
@@ -40,7 +42,7 @@ pub(super) fn counted() -> Result<String> {
     ))
 }
 
-/// The synchronous writes of a process that does it `times` times.
+/// The number of synchronous writes of a process with `times` claims.
 fn of(times: usize, trace: &Path) -> Result<usize> {
     let own = std::env::current_exe()?;
     let status = Command::new("strace")

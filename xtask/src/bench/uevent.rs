@@ -1,4 +1,4 @@
-//! What one uevent costs on a host of ten thousand functions: our own time, until the inventory is true again.
+//! The cost of one uevent on a host with 10000 functions: Handover's time until the inventory is up to date.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::tree::{self, Crowd, Shape};
 const FUNCTIONS: usize = 10_000;
 const RUNS: usize = 501;
 
-/// What is read of a function at least.
+/// The attributes that are always read of a function.
 const ATTRIBUTES: [&str; 9] = [
     "modalias",
     "revision",
@@ -28,10 +28,10 @@ const ATTRIBUTES: [&str; 9] = [
     "d3cold_allowed",
 ];
 
-/// Binds a function to another driver, again and again, and applies the uevent.
+/// Binds a function to another driver repeatedly, and applies the uevent.
 ///
 /// # Errors
-/// Where the tree cannot be written or read, or an uevent leads to nothing.
+/// If the tree cannot be written or read, or an uevent has no effect.
 pub fn applied() -> Result<String> {
     let folder = tempfile::tempdir().context("a folder for the tree")?;
     let shape = Shape { functions: FUNCTIONS, whole: true, crowd: Crowd::default() };
@@ -84,11 +84,11 @@ fn bind(place: &Path, driver: &str) -> Result<()> {
     Ok(())
 }
 
-/// Only opens and reads.
+/// The plain loop: only opens and reads.
 fn bare(place: &Path) -> Duration {
     let began = Instant::now();
     for name in ATTRIBUTES {
-        // Those that this kind of function does not have are looked for as well.
+        // Missing attributes are also tried.
         let _ = fs::read(place.join(name));
     }
     let _ = (fs::read_link(place.join("driver")), fs::read_link(place.join("iommu_group")));

@@ -1,7 +1,7 @@
-//! What every `Host` must do, simulated or real: the same checks run on `sim` in the tests and on a kernel in the lab.
+//! The contract of a `Host`, simulated or real: the same checks run on `sim` in tests and on a kernel in the lab.
 //!
-//! They drive one function through a hand-over and back by single steps, look at the host before and after each, and end
-//! with the host as it was found.
+//! They hand over and return one function step by step, check the host before and after each step, and restore the
+//! original state.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ mod parts;
 
 pub use parts::{mdevs, vfs, vgpus};
 
-/// A user that exists nowhere.
+/// A user that does not exist.
 const STRANGER: u32 = 1_900_000_999;
 
 /// Runs the whole contract on the assembly of `head`, which must be free and on a native driver.
@@ -47,13 +47,13 @@ pub fn check(host: &dyn Host, head: Address) -> Result<()> {
     Ok(())
 }
 
-/// The mark of a claim of the contract's.
+/// The mark of a claim for the contract.
 fn mark(claim: u128) -> Mark {
     let state_dir = "/nowhere".into();
     Mark { store: Uuid::from_u128(1), claim: Uuid::from_u128(claim), state_dir }
 }
 
-/// The steps for a part whose members were found so.
+/// The steps for a part with this original state.
 fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
     let mark = mark(1);
     let given = plan::Given {
@@ -70,7 +70,7 @@ fn planned(inventory: &Inventory, part: &Part, found: &[AsFound]) -> Vec<Step> {
     plan::prepare(&given, std::slice::from_ref(part)).steps().cloned().collect()
 }
 
-/// The assembly as it is found.
+/// The assembly's original state.
 fn claimed(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Part> {
     let assembly = Assembly::of(inventory, head).context("no such function")?;
     let obstacles = assembly.obstacles(inventory);
@@ -91,7 +91,7 @@ fn claimed(host: &dyn Host, inventory: &Inventory, head: Address) -> Result<Part
     Ok(Part { head, partition: None, members, at_boot: false })
 }
 
-/// Makes one step, and checks what the host shows before and after it, and that a second time does nothing.
+/// Performs one step, checks the host before and after it, and checks that it is idempotent.
 fn perform(host: &dyn Host, step: &Step) -> Result<()> {
     let words = step.describe();
     match host.observe(step)? {
@@ -120,7 +120,7 @@ fn prepared(host: &dyn Host, before: &Inventory, part: &Part) -> Result<()> {
     Ok(())
 }
 
-/// A step whose starting point is not what the host shows is refused, and changes nothing.
+/// A step whose old value differs from the host's is refused, and changes nothing.
 fn foreign_values_are_not_overwritten(host: &dyn Host, address: Address) -> Result<()> {
     let before = host.as_found(&[address])?;
     let foreign = [
@@ -132,15 +132,15 @@ fn foreign_values_are_not_overwritten(host: &dyn Host, address: Address) -> Resu
         let words = step.describe();
         ensure!(
             matches!(host.observe(&step)?, Observed::Other(_)),
-            "\"{words}\" is not told from a change of somebody else's"
+            "\"{words}\" is not distinguished from another tool's change"
         );
-        ensure!(host.perform(&step).is_err(), "\"{words}\" overwrites somebody else's change");
+        ensure!(host.perform(&step).is_err(), "\"{words}\" overwrites another tool's change");
     }
     ensure!(host.as_found(&[address])? == before, "a refused step changed something");
     Ok(())
 }
 
-/// What is taken has the claim's mark, and no other claim puts its own there or takes that one away.
+/// Taken functions have the claim's mark, and another claim can neither replace nor remove it.
 fn marks_are_kept(host: &dyn Host, part: &Part) -> Result<()> {
     let taken: Vec<Address> = part.taken().collect();
     let marks: BTreeMap<Address, Mark> = taken.iter().map(|one| (*one, mark(1))).collect();
@@ -163,7 +163,7 @@ fn marks_are_kept(host: &dyn Host, part: &Part) -> Result<()> {
     Ok(())
 }
 
-/// A function that is not there is told as such, whatever is asked of it.
+/// An absent function is reported as such by every operation.
 fn absent_functions_are_absent(host: &dyn Host, inventory: &Inventory) -> Result<()> {
     let absent = (0..=u8::MAX)
         .rev()

@@ -1,4 +1,4 @@
-//! The contract for parts of devices: virtual functions, mediated devices, vGPUs.
+//! The contract for partitions: virtual functions, mediated devices, vGPUs.
 
 use anyhow::{Context, Result, ensure};
 use model::{
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{STRANGER, perform};
 
-/// What the kernel answers, whoever is asked: EINVAL, EBUSY, EEXIST, ENOSPC and their kin.
+/// Checks that the kernel refuses a step: EINVAL, EBUSY, EEXIST, ENOSPC or similar.
 fn refused(host: &dyn Host, step: &Step) -> Result<HostError> {
     let words = step.describe();
     host.perform(step).err().with_context(|| format!("\"{words}\" is not refused"))
@@ -19,12 +19,12 @@ fn function(inventory: &Inventory, address: Address) -> Result<&Function> {
     inventory.function(address).with_context(|| format!("{address} is not there"))
 }
 
-/// Virtual functions of a device that has none yet: they come without drivers, are told what they may do where the
-/// device is a network card, change their number through 0, and go.
+/// Virtual functions of a device without any: they are created without drivers, configured if the device is a network
+/// card, change their number through 0, and are removed.
 pub fn vfs(host: &dyn Host, parent: Address) -> Result<()> {
     let before = host.inventory()?;
     let sriov = function(&before, parent)?.sriov.clone().context("it has no SR-IOV")?;
-    ensure!(sriov.present.is_empty() && sriov.total >= 3, "it shall have none yet: {sriov:?}");
+    ensure!(sriov.present.is_empty() && sriov.total >= 3, "it must have none yet: {sriov:?}");
     let autoprobe = sriov.autoprobe.context("it has no sriov_drivers_autoprobe")?;
     let count = |from, to| Step::SetVfCount { address: parent, from, to };
     let too_many = count(0, sriov.total + 1);
@@ -38,7 +38,7 @@ pub fn vfs(host: &dyn Host, parent: Address) -> Result<()> {
     perform(host, &count(2, 3))?;
     let now = host.inventory()?;
     let vfs = function(&now, parent)?.virtual_functions().to_vec();
-    ensure!(vfs.len() == 3, "three were asked for: {vfs:?}");
+    ensure!(vfs.len() == 3, "three were requested: {vfs:?}");
     for (vf, index) in vfs.iter().zip(0u16..) {
         let vf = function(&now, *vf)?;
         ensure!(vf.driver.is_none() && vf.physical_function == Some(parent), "{vf:?}");
@@ -51,7 +51,7 @@ pub fn vfs(host: &dyn Host, parent: Address) -> Result<()> {
         let told = Step::SetVf { address: vf.address, parent, index, from, to };
         perform(host, &told)?;
         ensure!(host.vf_settings(parent, index)?.vlan == Some(7), "the VLAN is not there");
-        perform(host, &told.inverse().context("it has a way back")?)?;
+        perform(host, &told.inverse().context("it has no inverse")?)?;
         ensure!(host.vf_settings(parent, index)? == found, "not as it was found: {found}");
     }
     perform(host, &count(3, 0))?;
@@ -62,7 +62,7 @@ pub fn vfs(host: &dyn Host, parent: Address) -> Result<()> {
     Ok(())
 }
 
-/// Mediated devices of a parent: made, used up, given to somebody, and removed.
+/// Mediated devices of a parent: created up to the limit, granted to a user, and removed.
 pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     let before = host.detail(&[parent])?;
     let types = |inventory: &Inventory| {
@@ -71,7 +71,7 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     };
     let kinds = types(&before);
     let kind = kinds.iter().find(|kind| kind.available.is_some_and(|n| n >= 2));
-    let kind = kind.context("it offers no type of which two could be made")?;
+    let kind = kind.context("it offers no type of which two can be created")?;
     let type_id = kind.id.clone();
     let uuid = Uuid::from_u128(0x6861_6e64_6f76_4000_8000_0000_0000_0001);
     let make =
@@ -82,7 +82,10 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     let there = &function(&now, parent)?.mdevs;
     ensure!(there.iter().any(|mdev| mdev.uuid == uuid), "it is not listed: {there:?}");
     let left = types(&now).iter().find(|now| now.id == type_id).and_then(|now| now.available);
-    ensure!(left < kind.available, "one was made and as many are left: {left:?}");
+    ensure!(
+        left < kind.available,
+        "one was created, but the available number is the same: {left:?}"
+    );
     let to = NodeAccess { uid: STRANGER, gid: 0, mode: 0o600 };
     let (from, node) = (NodeAccess::KERNEL_DEFAULT, VfioNode::MdevGroup(uuid));
     perform(host, &Step::GrantNode { address: parent, node, from, to })?;
@@ -92,8 +95,8 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     let written = define.definition();
     let found = host.mdev_definitions().into_iter().find(|one| one.uuid == uuid);
     ensure!(found == written, "it is defined as {found:?}");
-    perform(host, &define.inverse().context("it has a way back")?)?;
-    // All that can be had, and one more.
+    perform(host, &define.inverse().context("it has no inverse")?)?;
+    // All that are available, and one more.
     let mut made = vec![uuid];
     for number in 2..200u128 {
         let next = Uuid::from_u128(uuid.as_u128() - 1 + number);
@@ -106,12 +109,12 @@ pub fn mdevs(host: &dyn Host, parent: Address) -> Result<()> {
     for uuid in made {
         perform(host, &Step::RemoveMdev { address: parent, uuid, type_id: type_id.clone() })?;
     }
-    ensure!(types(&host.detail(&[parent])?) == kinds, "not as many are left as before");
+    ensure!(types(&host.detail(&[parent])?) == kinds, "the available number is not as before");
     Ok(())
 }
 
-/// vGPUs on the virtual functions of a device, as NVIDIA's vendor-specific VFIO has them: one creation shrinks the lists of
-/// the others, a function is one vGPU at a time, a card becomes full, and freeing brings all back.
+/// vGPUs on virtual functions with NVIDIA's vendor-specific VFIO: creating one shrinks the lists of the others, a
+/// function is one vGPU at a time, a card can be full, and freeing restores the lists.
 pub fn vgpus(host: &dyn Host, parent: Address) -> Result<()> {
     let before = vgpu_lists(host, parent)?;
     let (first, others) = before.split_first().context("it has no virtual functions")?;
@@ -128,7 +131,7 @@ pub fn vgpus(host: &dyn Host, parent: Address) -> Result<()> {
     ensure!(others.is_empty() || shrunk, "the other lists did not shrink: {now:?}");
     ensure!(
         matches!(host.observe(&vgpu(first, 0, 999_999))?, Observed::Other(_)),
-        "a type that is not ours is taken for ours"
+        "a foreign type is treated as ours"
     );
     ensure!(least == largest || host.perform(&vgpu(first, 0, least)).is_err(), "one becomes two");
     ensure!(host.observe(&vgpu(first, 0, largest))? == Observed::After, "it became another");
@@ -146,7 +149,7 @@ const fn vgpu(address: Address, from: u32, to: u32) -> Step {
     Step::SetVgpu { address, from, to }
 }
 
-/// What each virtual function is and could be made.
+/// The current and creatable types of each virtual function.
 fn vgpu_lists(host: &dyn Host, parent: Address) -> Result<Vec<(Address, VgpuTypes)>> {
     let vfs = function(&host.inventory()?, parent)?.virtual_functions().to_vec();
     let now = host.detail(&vfs)?;
@@ -159,21 +162,20 @@ fn vgpu_lists(host: &dyn Host, parent: Address) -> Result<Vec<(Address, VgpuType
         .collect()
 }
 
-/// As many of one type as the card has room and functions for; what it has no room for is refused and stays free. All are
-/// freed.
+/// Creates as many vGPUs of one type as fit; others are refused and stay free. Then frees all.
 fn fill_with_vgpus(host: &dyn Host, functions: &[Address], kind: u32) -> Result<()> {
     let mut made = Vec::new();
     for address in functions.iter().copied() {
         if host.perform(&vgpu(address, 0, kind)).is_err() {
             let free = host.observe(&vgpu(address, 0, kind))?;
-            ensure!(free == Observed::Before, "what was refused at {address} shows: {free:?}");
+            ensure!(free == Observed::Before, "the refused vGPU at {address} is visible: {free:?}");
             continue;
         }
         let there = host.observe(&vgpu(address, 0, kind))?;
-        ensure!(there == Observed::After, "{address} is no vGPU of type {kind}: {there:?}");
+        ensure!(there == Observed::After, "{address} is not a vGPU of type {kind}: {there:?}");
         made.push(address);
     }
-    ensure!(!made.is_empty(), "none of type {kind} could be made");
+    ensure!(!made.is_empty(), "no vGPU of type {kind} could be created");
     for address in made {
         perform(host, &vgpu(address, kind, 0))?;
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Tree;
 
-/// Numbers that a kernel hands out one after the other.
+/// Sequential numbers, as a kernel assigns them.
 #[derive(Default)]
 pub struct Numbers {
     group: usize,
@@ -14,7 +14,7 @@ pub struct Numbers {
     nvme: usize,
 }
 
-/// What one function is.
+/// The properties of one function.
 struct Kind {
     vendor: u16,
     device: u16,
@@ -61,7 +61,7 @@ const NVME: Kind = Kind {
 };
 
 impl Tree<'_> {
-    /// A root port with the next card behind it, or so much of it as is still wanted.
+    /// A root port with the next card behind it, or as many of its functions as are still needed.
     pub fn port(&mut self, domain: usize, port: usize) -> Result<()> {
         let (slot, function, bus) = (port / 8 + 1, port % 8, port + 1);
         let node = domain % 2;
@@ -103,7 +103,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Writes one function; false where no more are wanted.
+    /// Writes one function; false if no more are needed.
     fn function(&mut self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<bool> {
         if self.left == 0 {
             return Ok(false);
@@ -143,7 +143,7 @@ impl Tree<'_> {
         Ok(true)
     }
 
-    /// What a list of rows does not need, and what other programs read.
+    /// Attributes that a listing does not need but other programs read.
     fn rest(&mut self, at: &str, address: &str, kind: &Kind, node: usize) -> Result<()> {
         self.folder(&format!("{at}/power"))?;
         for (name, text) in [
@@ -173,7 +173,7 @@ impl Tree<'_> {
         self.file(&format!("{at}/config"), config(kind))
     }
 
-    /// What a driver makes for programs, with the links to it in its class and by its number.
+    /// A node of a driver, with the links to it by class and by number.
     fn node(&mut self, at: &str, class: &str, name: &str, number: Option<&str>) -> Result<()> {
         self.folder(at)?;
         let there = at.trim_start_matches("sys/");
@@ -189,7 +189,7 @@ impl Tree<'_> {
     fn drm(&mut self, at: &str) -> Result<()> {
         let number = self.next.drm;
         self.next.drm += 1;
-        // The first 64 cards have minors of their own, the others share one space (drm_minor_alloc).
+        // The first 64 cards have separate minors, the others share one range (drm_minor_alloc).
         let (card, render) =
             if number < 64 { (number, number + 128) } else { (192 + 2 * number, 193 + 2 * number) };
         for (name, minor) in [("card", card), ("renderD", render)] {
@@ -240,14 +240,14 @@ fn uevent(kind: &Kind, address: &str) -> String {
     )
 }
 
-/// 13 resources, of which the card names the first.
+/// 13 resources; the card defines the first.
 fn resources(first: &str) -> String {
     let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
     let rest = 13usize.saturating_sub(first.lines().count());
     format!("{first}{}", none.repeat(rest))
 }
 
-/// 256 bytes of configuration space with nothing behind the header.
+/// 256 bytes of configuration space, empty after the header.
 fn config(kind: &Kind) -> Vec<u8> {
     let mut bytes = vec![0; 256];
     let bridge = kind.class == PORT.class;

@@ -1,4 +1,4 @@
-//! What a generated host is written to.
+//! Targets for a generated host.
 
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
@@ -11,9 +11,9 @@ use tar::{Builder, EntryType, Header};
 
 /// Takes directories, files and links by their paths below the root.
 pub trait Medium {
-    /// A directory, with those that it is in.
+    /// A directory, with its parents.
     fn folder(&mut self, path: &str) -> io::Result<()>;
-    /// A file in a directory that is there.
+    /// A file in an existing directory.
     fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()>;
     /// A symbolic link.
     fn link(&mut self, path: &str, target: &str) -> io::Result<()>;
@@ -36,16 +36,16 @@ impl Medium for Disk<'_> {
     }
 }
 
-/// An archive as a recording is one. It is not made smaller, for that takes longer than all else.
+/// An archive in the format of a recording, not compressed, because that would take most of the time.
 pub struct Archive<W: Write>(Builder<GzEncoder<W>>);
 
 impl<W: Write> Archive<W> {
-    /// An archive with nothing in it.
+    /// An empty archive.
     pub fn new(into: W) -> Self {
         Self(Builder::new(GzEncoder::new(into, Compression::none())))
     }
 
-    /// Writes its end.
+    /// Finishes the archive.
     pub fn finish(self) -> Result<()> {
         self.0.into_inner()?.finish()?;
         Ok(())

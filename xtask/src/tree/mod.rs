@@ -1,7 +1,7 @@
-//! Generated hosts of any size, as trees of files or as archives: for figures, and for showing that size does no harm.
+//! Generated hosts of any size, as trees of files or archives, for benchmarks and scale tests.
 //!
-//! Each root port has one card behind it: in turn a GPU with its audio function, a NIC with two ports, and an NVMe
-//! drive. Every function has the attributes that a real one has, so that other programs can read the tree as well.
+//! Each root port has one card: in turn a GPU with its audio function, a NIC with two ports, and an NVMe drive. Every
+//! function has the attributes of a real one, so that other programs can read the tree as well.
 
 mod card;
 mod medium;
@@ -18,14 +18,14 @@ pub use processes::Crowd;
 /// Root ports on one root bus: 30 devices of 8 functions.
 const PORTS: usize = 240;
 
-/// What a generated host has.
+/// The size of a generated host.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// How many PCI functions.
+    /// Number of PCI functions.
     pub functions: usize,
-    /// Whether functions also have the attributes that a list of rows does not need.
+    /// Whether functions also have the attributes that a listing does not need.
     pub whole: bool,
-    /// Processes with open files; none where nobody runs.
+    /// Processes with open files, if any.
     pub crowd: Crowd,
 }
 
@@ -37,18 +37,18 @@ struct Tree<'a> {
     next: card::Numbers,
 }
 
-/// Writes a host below `top`, which has to be there and empty.
+/// Writes a host below `top`, which must exist and be empty.
 ///
 /// # Errors
-/// Where a file cannot be written.
+/// If a file cannot be written.
 pub fn write(top: &Path, shape: Shape) -> Result<()> {
     generate(&mut Disk(top), shape)
 }
 
-/// Writes a host as an archive that is read as a recording is: a hundred thousand small files cost a disk minutes.
+/// Writes a host as an archive in the format of a recording: writing a hundred thousand small files takes minutes.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn archive(into: impl Write, shape: Shape) -> Result<()> {
     let mut archive = Archive::new(into);
     generate(&mut archive, shape)?;
@@ -112,7 +112,7 @@ impl Tree<'_> {
         self.medium.link(path, target).with_context(|| path.to_owned())
     }
 
-    /// Two sockets, two NUMA nodes, VFIO loaded: what is there once.
+    /// The common part: two sockets, two NUMA nodes, VFIO loaded.
     fn machine(&mut self) -> Result<()> {
         let release = "6.12.0-generated";
         self.folder("proc/sys/kernel/random")?;

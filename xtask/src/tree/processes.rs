@@ -4,19 +4,19 @@ use anyhow::Result;
 
 use super::Tree;
 
-/// How many processes there are, and how many files each has open.
+/// The number of processes, and of open files per process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Crowd {
-    /// Processes.
+    /// Number of processes.
     pub processes: usize,
-    /// Open files of each.
+    /// Open files per process.
     pub files: usize,
 }
 
 /// One process in ten holds the render node of the first card.
 const HOLDS: usize = 10;
 
-/// Mappings of an ordinary program: its libraries.
+/// Mappings of a typical program: its libraries.
 const MAPPINGS: usize = 60;
 
 pub fn write(tree: &mut Tree<'_>, crowd: Crowd) -> Result<()> {

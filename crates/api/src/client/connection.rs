@@ -1,4 +1,4 @@
-//! One request over one connection.
+//! A request over its own connection.
 
 use std::io;
 use std::path::Path;
@@ -32,7 +32,7 @@ where
             Err(error) => Err(Refusal::new(
                 Code::DaemonUnreachable,
                 format!("no daemon answers at {endpoint}: {error}"),
-                "start it there: handover serve --listen ADDRESS:PORT --token-file FILE",
+                "start it: handover serve --listen ADDRESS:PORT --token-file FILE",
             )),
         },
     }
@@ -52,8 +52,8 @@ where
     let broken = |error: hyper::Error| {
         Refusal::new(
             Code::DaemonUnreachable,
-            format!("the connection to {endpoint} broke off: {error}"),
-            "see whether the daemon still runs: systemctl status handover, and its log: journalctl -u handover",
+            format!("the connection to {endpoint} was lost: {error}"),
+            "check the daemon (systemctl status handover) and its log (journalctl -u handover)",
         )
     };
     let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
@@ -63,17 +63,17 @@ where
 
 fn no_socket(path: &Path, error: &io::Error) -> Refusal {
     let path = path.display();
-    let start = "start it: systemctl start handover, or by hand: handover serve";
+    let start = "start it: systemctl start handover, or handover serve";
     let (reason, remedy) = match error.kind() {
-        io::ErrorKind::NotFound => (format!("no daemon runs: there is no socket {path}"), start),
+        io::ErrorKind::NotFound => (format!("no daemon is running: no socket {path}"), start),
         io::ErrorKind::ConnectionRefused => {
-            (format!("no daemon runs: nobody listens on the socket {path}"), start)
+            (format!("no daemon is running: no process listens on the socket {path}"), start)
         }
         io::ErrorKind::PermissionDenied => (
-            format!("the daemon's socket {path} is not yours to open"),
-            "become root, or join the group handover (it is as good as root): usermod -aG handover USER",
+            format!("no permission to open the daemon's socket {path}"),
+            "run as root, or join the group handover (equivalent to root): usermod -aG handover USER",
         ),
-        _ => (format!("the daemon cannot be reached by the socket {path}: {error}"), start),
+        _ => (format!("cannot connect to the daemon's socket {path}: {error}"), start),
     };
     Refusal::new(Code::DaemonUnreachable, reason, remedy)
 }

@@ -21,26 +21,26 @@ use crate::ErrorBody;
 pub use stream::Lines;
 pub use upload::{FilePart, Upload};
 
-/// The largest answer that is read into memory.
+/// The maximum size of an answer that is read into memory.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// What must be encoded in one segment of a path.
+/// The characters to encode in a path segment.
 const SEGMENT: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'/').add(b'<').add(b'>').add(b'?');
 
-/// Encodes a name for use as one segment of a path.
+/// Encodes a name as a path segment.
 #[must_use]
 pub fn segment(name: &str) -> String {
     utf8_percent_encode(name, SEGMENT).to_string()
 }
 
-/// Encodes a value for use in a query.
+/// Encodes a value for a query.
 #[must_use]
 pub fn query_value(value: &str) -> String {
     utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// Where a daemon is.
+/// The address of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A unix socket.
@@ -68,8 +68,8 @@ impl FromStr for Endpoint {
         }
         Err(Refusal::new(
             Code::InvalidRequest,
-            format!("{url:?} is not where a daemon can be"),
-            "write it like unix:///run/handover/handover.sock or http://127.0.0.1:8080",
+            format!("invalid URL of a daemon: {url:?}"),
+            "use a URL such as unix:///run/handover/handover.sock or http://127.0.0.1:8080",
         ))
     }
 }
@@ -93,13 +93,13 @@ pub struct Client {
 type Body = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
 
 impl Client {
-    /// A client of the daemon at `endpoint`. Nothing is connected before the first request.
+    /// A client of the daemon at `endpoint`. It connects at each request.
     #[must_use]
     pub const fn new(endpoint: Endpoint, token: Option<String>) -> Self {
         Self { endpoint, token }
     }
 
-    /// Where the daemon is.
+    /// The address of the daemon.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -108,12 +108,12 @@ impl Client {
     /// `GET`.
     ///
     /// # Errors
-    /// The daemon's refusal; `daemon_unreachable` where there is none.
+    /// The daemon's refusal; `daemon_unreachable` if no daemon answers.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         self.json(Method::GET, path, None::<&()>).await
     }
 
-    /// `POST` of a JSON body, or of none.
+    /// `POST`, with or without a JSON body.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -125,7 +125,7 @@ impl Client {
         self.json(Method::POST, path, body).await
     }
 
-    /// `POST` where nothing comes back.
+    /// `POST` with an answer without a body.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -147,7 +147,7 @@ impl Client {
         whole(response).await.map(drop)
     }
 
-    /// `DELETE` where something can come back; an answer without a body is `None`.
+    /// `DELETE`, with the answer's body; `None` if it has none.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -160,10 +160,10 @@ impl Client {
         read(&whole(response).await?)
     }
 
-    /// `POST` of files, read while they are sent.
+    /// `POST` of files, which are streamed.
     ///
     /// # Errors
-    /// As [`get`](Self::get); `invalid_request` where a file cannot be read.
+    /// As [`get`](Self::get); `invalid_request` if a file cannot be read.
     pub async fn upload<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -244,12 +244,13 @@ fn set_header(
     name: header::HeaderName,
     value: &str,
 ) -> Result<(), Refusal> {
-    let value = value.parse().map_err(|_| odd(format!("{name} cannot be sent in a header")))?;
+    let value =
+        value.parse().map_err(|_| odd(format!("invalid characters in the header {name}")))?;
     request.headers_mut().insert(name, value);
     Ok(())
 }
 
-/// The body of an answer that is a success, else the daemon's refusal.
+/// The body of a successful answer, or the daemon's refusal.
 async fn whole(response: Response<Incoming>) -> Result<Bytes, Refusal> {
     let status = response.status();
     let body = collect(response).await?;
@@ -260,27 +261,27 @@ async fn collect(response: Response<Incoming>) -> Result<Bytes, Refusal> {
     let limited = http_body_util::Limited::new(response.into_body(), LARGEST_ANSWER);
     let body = limited.collect().await;
     body.map(http_body_util::Collected::to_bytes)
-        .map_err(|error| odd(format!("the answer broke off: {error}")))
+        .map_err(|error| odd(format!("the connection was lost while reading the answer: {error}")))
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Refusal {
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) => body.into(),
-        Err(_) => odd(format!("it answers {status} without saying why; is it Handover?")),
+        Err(_) => odd(format!("it answers {status} without an error body; is it Handover?")),
     }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    // An answer without a body reads as null.
+    // An empty answer reads as null.
     let body = if body.is_empty() { b"null" } else { body };
-    serde_json::from_slice(body).map_err(|error| odd(format!("its answer cannot be read: {error}")))
+    serde_json::from_slice(body).map_err(|error| odd(format!("invalid answer: {error}")))
 }
 
 fn odd(problem: String) -> Refusal {
     Refusal::new(
         Code::Internal,
         format!("talking to the daemon failed: {problem}"),
-        "see the daemon's log; `handover --version` and the daemon's version may differ",
+        "check the daemon's log; the versions of `handover` and the daemon may differ",
     )
 }
 

@@ -6,10 +6,10 @@ use model::Refusal;
 
 use super::odd;
 
-/// The longest event that is taken.
+/// The maximum size of an event.
 const LONGEST_EVENT: usize = 1 << 20;
 
-/// The `data` of the events of a stream, one after another.
+/// The `data` of the events of a stream.
 #[derive(Debug)]
 pub struct Lines {
     body: Incoming,
@@ -26,7 +26,7 @@ impl Lines {
     /// The data of the next event; `None` when the stream has ended.
     ///
     /// # Errors
-    /// Where the connection breaks off.
+    /// The connection was lost.
     pub async fn next(&mut self) -> Result<Option<String>, Refusal> {
         loop {
             if let Some(data) = self.event() {
@@ -37,7 +37,9 @@ impl Lines {
             }
             match self.body.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(odd(format!("the stream broke off: {error}"))),
+                Some(Err(error)) => {
+                    return Err(odd(format!("the stream was interrupted: {error}")));
+                }
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         self.pending.extend_from_slice(bytes);
@@ -47,7 +49,7 @@ impl Lines {
         }
     }
 
-    /// Takes whole lines from what has arrived, until an empty one ends an event.
+    /// Parses complete lines of the received data, up to the empty line that ends an event.
     fn event(&mut self) -> Option<String> {
         while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.pending.drain(..=end).collect();

@@ -1,4 +1,4 @@
-//! Files sent as `multipart/form-data`, read while they are sent.
+//! Uploads of files as `multipart/form-data`, streamed.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use model::{Code, Refusal};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-/// How much is read at once.
+/// The size of a read.
 const CHUNK: usize = 256 << 10;
 
 /// A form to send: its text fields, then its files.
@@ -36,14 +36,14 @@ pub(super) struct Sending {
 }
 
 impl Upload {
-    /// Opens the files, and begins to send.
+    /// Opens the files and starts to send.
     pub(super) async fn start(self) -> Result<Sending, Refusal> {
         let mut files = Vec::new();
         for part in self.files {
             let file = File::open(&part.path).await.map_err(|error| unreadable(&part, &error))?;
             files.push((part.field, file));
         }
-        // The boundary must occur in no file. 128 random bits do not.
+        // The boundary must not occur in a file; 128 random bits do not.
         let boundary = format!("handover-{:032x}", random());
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let (sender, body) = Channel::new(2);
@@ -52,7 +52,7 @@ impl Upload {
     }
 }
 
-/// 128 bits that nobody chose: the keys of std's hash maps come from the kernel's random numbers.
+/// 128 random bits: the keys of std's hash maps come from the kernel's random number generator.
 fn random() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     let half = || u128::from(RandomState::new().hash_one(std::process::id()));
@@ -62,12 +62,12 @@ fn random() -> u128 {
 fn unreadable(part: &FilePart, error: &std::io::Error) -> Refusal {
     Refusal::new(
         Code::InvalidRequest,
-        format!("{} cannot be read: {error}", part.path.display()),
-        format!("give a file that you can read as the {}", part.field),
+        format!("cannot read {}: {error}", part.path.display()),
+        format!("name a readable file as the {}", part.field),
     )
 }
 
-/// Sends all parts; ends early where the daemon has hung up, which its answer explains.
+/// Sends all parts; ends early if the daemon has closed the connection, which its answer explains.
 async fn send(
     mut sender: Sender<Bytes, std::io::Error>,
     boundary: String,
@@ -104,6 +104,6 @@ async fn send(
         }
     }
     let end = format!("--{boundary}--\r\n");
-    // Where it fails, the daemon has hung up.
+    // Fails if the daemon has closed the connection.
     let _ = sender.send_data(end.into()).await;
 }

@@ -1,4 +1,4 @@
-//! Which functions are meant, and whether they can be reserved.
+//! Which functions a request is about, and whether they can be added.
 
 use host::LinuxHost;
 use model::boot_list::{BootListEntry, files};
@@ -9,8 +9,8 @@ fn assembly(inventory: &Inventory, head: Address, alone: bool) -> Option<Assembl
     if alone { Assembly::alone(inventory, head) } else { Assembly::of(inventory, head) }
 }
 
-/// The functions that go with these, and themselves, also where they are not there any more.
-pub fn meant(inventory: &Inventory, heads: &[Address], alone: bool) -> Vec<Address> {
+/// The functions at `heads` and in their assemblies; absent ones are included.
+pub fn listed(inventory: &Inventory, heads: &[Address], alone: bool) -> Vec<Address> {
     let mut all = heads.to_vec();
     for head in heads {
         let members = assembly(inventory, *head, alone).map(|assembly| assembly.members);
@@ -19,8 +19,8 @@ pub fn meant(inventory: &Inventory, heads: &[Address], alone: bool) -> Vec<Addre
     all
 }
 
-/// All that is taken from the host with these, or the reason why it cannot be reserved.
-pub fn reservable(
+/// The entries of `heads` with their assemblies, or why they cannot be added.
+pub fn additions(
     host: &LinuxHost,
     inventory: &Inventory,
     heads: &[Address],
@@ -47,12 +47,12 @@ pub fn reservable(
     Ok(all.into_iter().map(BootListEntry::of).collect())
 }
 
-/// Refuses what the host itself needs: without its disk or its network it does not come up again.
+/// Refuses what the host itself needs: it would not boot without its disk or its network.
 fn expect_not_needed(host: &LinuxHost, addresses: &[Address]) -> Result<(), Refusal> {
     let holders = host.holders(addresses).map_err(|error| {
         Refusal::new(
             Code::Internal,
-            format!("it cannot be told whether the host itself needs it: {error}"),
+            format!("cannot check whether the host itself needs the device: {error}"),
             "run it as root",
         )
     })?;
@@ -61,7 +61,7 @@ fn expect_not_needed(host: &LinuxHost, addresses: &[Address]) -> Result<(), Refu
         Err(Refusal::new(
             Code::InUse,
             format!("the host itself needs {}: {} ({})", holder.address, holder.user, holder.by),
-            "choose another device: without this one the host would not come up again",
+            "choose another device: the host would not boot without this one",
         ))
     })
 }
@@ -72,15 +72,15 @@ fn virtual_function(function: &Function) -> Refusal {
     Refusal::new(
         Code::NotAssignable,
         format!(
-            "{address} is a virtual function: it is not there before {parent} makes it, long after the boot began"
+            "{address} is a virtual function: {parent} creates it after the initial ramdisk has run"
         ),
         format!(
-            "`handover sriov set {parent} COUNT` makes them at each boot, and gives them to no driver of the host's"
+            "run `handover sriov set {parent} COUNT`: it creates the VFs at each boot, and binds them to no host driver"
         ),
     )
 }
 
-/// Refuses a host of which it is not known what makes its initial ramdisk.
+/// Refuses a host whose initramfs tool is unknown.
 pub fn known_tool(tool: InitramfsTool) -> Result<(), Refusal> {
     if files(tool).is_empty() { Err(unknown_tool()) } else { Ok(()) }
 }
@@ -88,7 +88,7 @@ pub fn known_tool(tool: InitramfsTool) -> Result<(), Refusal> {
 pub fn unknown_tool() -> Refusal {
     Refusal::new(
         Code::InvalidState,
-        "it is not known here what makes this host's initial ramdisk: neither initramfs-tools, dracut nor mkinitcpio is there",
-        "have it write the driver's name into driver_override before udev starts; docs/claims.md says what Handover's own files do",
+        "unknown initramfs tool: found neither initramfs-tools, dracut nor mkinitcpio",
+        "have the initial ramdisk write the driver's name to driver_override before udev starts; docs/claims.md describes what Handover's files do",
     )
 }

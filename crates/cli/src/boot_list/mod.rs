@@ -1,4 +1,4 @@
-//! `handover reserve`: functions that are for machines from the next boot on, by address.
+//! `handover boot-list`: the functions that vfio-pci takes at each boot, by address.
 
 mod choose;
 mod print;
@@ -16,30 +16,30 @@ use crate::Json;
 use crate::failure::{Done, Failure};
 use crate::source::Source;
 
-/// Reserve devices for machines by address, from the next boot on
+/// List, add or remove the devices that vfio-pci takes at each boot
 ///
-/// All that goes with a device is reserved with it. At the boot the initial ramdisk gives it to vfio before any other driver
-/// is loaded, if what is at the address still has the same vendor and device ids. Nothing changes before: what
-/// makes the initial ramdisk has to be run first (--rebuild), and the host to be started again.
+/// A device's IOMMU group and companions are added with it. At boot the initial ramdisk binds them to vfio-pci before
+/// any other driver is loaded, if the vendor and device ids at the address are still the same. A change takes effect
+/// after the initial ramdisk is rebuilt (--rebuild) and the host is rebooted.
 #[derive(Debug, Args)]
 pub struct BootList {
-    /// Which, as `handover ls` shows them
+    /// Addresses, as `handover ls` prints them
     #[arg(value_name = "ADDRESS", required_unless_present = "list")]
     addresses: Vec<Address>,
 
-    /// Reserve them no longer
+    /// Remove the devices from the boot list
     #[arg(long, conflicts_with = "list")]
     remove: bool,
 
-    /// List what is reserved
+    /// Print the boot list
     #[arg(long, conflicts_with_all = ["addresses", "dry_run", "rebuild", "alone"])]
     list: bool,
 
-    /// Only say what would be written or removed
+    /// Print what would be written or removed, and change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Make the initial ramdisk again afterwards
+    /// Rebuild the initial ramdisk afterwards
     #[arg(long, conflicts_with = "dry_run")]
     rebuild: bool,
 
@@ -47,7 +47,7 @@ pub struct BootList {
     #[arg(long)]
     alone: bool,
 
-    /// The host: the directory that has its etc, sys and proc in it
+    /// Root directory of the host, with its etc, sys and proc
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 
@@ -55,25 +55,25 @@ pub struct BootList {
     output: Json,
 }
 
-/// What was asked for, and what it takes.
+/// The functions of the request, and the changes made for them.
 struct Outcome {
     functions: Vec<BootListEntry>,
     changes: Vec<Change>,
-    /// What has to be run for it to take effect.
+    /// The command that makes the changes take effect.
     rebuild: Option<&'static str>,
 }
 
 impl BootList {
     pub fn run(self) -> Done {
         if self.list {
-            return self.show().map_err(Failure::to("list what is reserved"))?;
+            return self.show().map_err(Failure::to("list the boot list"))?;
         }
         let names: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
-        let verb = if self.remove { "reserve no longer" } else { "reserve" };
-        let what = format!("{verb} {}", names.join(", "));
-        let outcome = self.work().map_err(Failure::to(what.clone()))?;
+        let (verb, preposition) = if self.remove { ("remove", "from") } else { ("add", "to") };
+        let action = format!("{verb} {} {preposition} the boot list", names.join(", "));
+        let outcome = self.work().map_err(Failure::to(action.clone()))?;
         if self.rebuild {
-            rebuild(outcome.rebuild).map_err(Failure::to(what))?;
+            rebuild(outcome.rebuild).map_err(Failure::to(action))?;
         }
         print::outcome(&self, &outcome)
     }
@@ -94,8 +94,8 @@ impl BootList {
         if self.rebuild && self.root != Path::new("/") {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "--rebuild makes the initial ramdisk of this host, and --root is another",
-                "make that host's initial ramdisk there",
+                "--rebuild rebuilds the initial ramdisk of this host, but --root names another host",
+                "rebuild the initial ramdisk on that host",
             ));
         }
         let host = self.source().open()?;
@@ -106,12 +106,15 @@ impl BootList {
         let (functions, wanted) = self.wanted(&host, &list)?;
         let changes = boot_list::changes(root, tool, &wanted).map_err(conflict)?;
         if !self.dry_run {
-            changes.iter().try_for_each(|change| boot_list::make(root, change)).map_err(refused)?;
+            changes
+                .iter()
+                .try_for_each(|change| boot_list::apply(root, change))
+                .map_err(refused)?;
         }
         Ok(Outcome { functions, changes, rebuild: rebuild_initramfs(tool) })
     }
 
-    /// The functions that are meant, and the list as it shall be.
+    /// The functions of the request, and the new list.
     fn wanted(
         &self,
         host: &LinuxHost,
@@ -119,32 +122,32 @@ impl BootList {
     ) -> Result<(Vec<BootListEntry>, String), Refusal> {
         let inventory = self.source().inventory(host)?;
         if self.remove {
-            let all = choose::meant(&inventory, &self.addresses, self.alone);
+            let all = choose::listed(&inventory, &self.addresses, self.alone);
             let functions: Vec<BootListEntry> =
                 entries(list).into_iter().filter(|one| all.contains(&one.address)).collect();
             return Ok((functions, without(list, &all)));
         }
         choose::known_tool(host.platform().initramfs)?;
-        let functions = choose::reservable(host, &inventory, &self.addresses, self.alone)?;
+        let functions = choose::additions(host, &inventory, &self.addresses, self.alone)?;
         let list = with(list, &functions);
         Ok((functions, list))
     }
 }
 
-/// Runs what makes the initial ramdisk again; what it prints is shown.
+/// Rebuilds the initial ramdisk; the output of the command goes to standard error.
 fn rebuild(command: Option<&str>) -> Result<(), Refusal> {
     let Some(command) = command else { return Err(choose::unknown_tool()) };
     let failed = |reason: String| {
         Refusal::new(
             Code::StepFailed,
-            format!("the files are as they should be, but `{command}` failed: {reason}"),
-            "see what it said, and run it again",
+            format!("the boot list is written, but `{command}` failed: {reason}"),
+            "check its output, fix the cause, and run it again",
         )
     };
     let mut words = command.split(' ');
     let program = words.next().unwrap_or_default();
     let mut process = std::process::Command::new(program);
-    // What is printed to standard output is ours, and can be JSON.
+    // Standard output can be JSON.
     process.args(words).stdout(std::io::stderr());
     let status = process.status().map_err(|error| failed(error.to_string()))?;
     if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
@@ -154,7 +157,7 @@ fn refused(error: model::HostError) -> Refusal {
     Refusal::new(
         Code::StepFailed,
         error.to_string(),
-        "run it as root, and not on a recording; the same command again finishes what was begun",
+        "run it as root, and not on a recording; repeat the command to finish a partial change",
     )
 }
 
@@ -164,7 +167,7 @@ fn conflict(error: BootListError) -> Refusal {
         BootListError::Foreign { .. } => Refusal::new(
             Code::Conflict,
             error.to_string(),
-            "see whose it is; move it away if nobody needs it, and ask again",
+            "find out what created the file; move it away if it is not needed, and retry",
         ),
     }
 }

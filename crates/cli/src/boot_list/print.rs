@@ -1,4 +1,4 @@
-//! What is reserved, and what was done for it.
+//! Prints the boot list and changes to it.
 
 use host::boot_list::Change;
 use model::boot_list::BootListEntry;
@@ -10,7 +10,7 @@ use crate::failure::Done;
 use crate::output;
 use crate::table::Table;
 
-/// A reserved function for a program.
+/// An entry of the boot list, for JSON.
 #[derive(Serialize)]
 struct Line {
     pci_address: String,
@@ -21,25 +21,25 @@ struct Line {
     now: Option<String>,
 }
 
-/// What was done, for a program.
+/// The changes, for JSON.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Changes<'a> {
     functions: Vec<Line>,
     written: Vec<String>,
     removed: Vec<String>,
     dry_run: bool,
-    /// What has to be run for it to take effect, where it was not.
+    /// The command that makes the changes take effect, unless it has been run.
     to_run: Option<&'a str>,
 }
 
-/// What is reserved.
-pub fn list(reserved: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
-    let lines = reserved.iter().map(|one| line(one, Some(now(one, inventory))));
+/// Prints the boot list.
+pub fn list(list: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
+    let lines = list.iter().map(|one| line(one, Some(now(one, inventory))));
     if json {
         return output::json(&lines.collect::<Vec<_>>());
     }
-    if reserved.is_empty() {
-        return output::line("Nothing is reserved.");
+    if list.is_empty() {
+        return output::line("The boot list is empty.");
     }
     let mut table = Table::new(&["ADDRESS", "IDS", "FOR", "NOW"]);
     for Line { pci_address, vendor, device, driver, now } in lines {
@@ -48,18 +48,18 @@ pub fn list(reserved: &[BootListEntry], inventory: &Inventory, json: bool) -> Do
     output::line(table.render().trim_end())
 }
 
-/// How it is with a reserved function now.
-fn now(reserved: &BootListEntry, inventory: &Inventory) -> String {
-    let Some(function) = inventory.function(reserved.address) else {
-        return "not there".to_owned();
+/// The current state of a listed function.
+fn now(entry: &BootListEntry, inventory: &Inventory) -> String {
+    let Some(function) = inventory.function(entry.address) else {
+        return "absent".to_owned();
     };
-    if (function.vendor, function.device) != (reserved.vendor, reserved.device) {
-        return format!("another device is there ({})", ids(function));
+    if (function.vendor, function.device) != (entry.vendor, entry.device) {
+        return format!("another device at this address ({})", ids(function));
     }
     match function.driver.as_deref() {
-        Some(driver) if driver == reserved.driver => "there, on it".to_owned(),
-        Some(driver) => format!("there, on {driver} until the next boot"),
-        None => "there, without a driver".to_owned(),
+        Some(driver) if driver == entry.driver => "bound".to_owned(),
+        Some(driver) => format!("bound to {driver} until the next boot"),
+        None => "no driver".to_owned(),
     }
 }
 
@@ -67,17 +67,17 @@ fn ids(function: &Function) -> String {
     format!("{}:{}", function.vendor, function.device)
 }
 
-fn line(reserved: &BootListEntry, now: Option<String>) -> Line {
+fn line(entry: &BootListEntry, now: Option<String>) -> Line {
     Line {
-        pci_address: reserved.address.to_string(),
-        vendor: reserved.vendor.to_string(),
-        device: reserved.device.to_string(),
-        driver: reserved.driver.clone(),
+        pci_address: entry.address.to_string(),
+        vendor: entry.vendor.to_string(),
+        device: entry.device.to_string(),
+        driver: entry.driver.clone(),
         now,
     }
 }
 
-/// What was done, and what is to be done.
+/// Prints what was changed, and what remains to be done.
 pub fn outcome(asked: &BootList, outcome: &Outcome) -> Done {
     let paths = |written: bool| -> Vec<String> {
         let changes = outcome.changes.iter();
@@ -92,17 +92,23 @@ pub fn outcome(asked: &BootList, outcome: &Outcome) -> Done {
     let to_run = outcome.rebuild.filter(|_| !asked.rebuild);
     if asked.output.json {
         let functions = outcome.functions.iter().map(|one| line(one, None)).collect();
-        return output::json(&Told { functions, written, removed, dry_run: asked.dry_run, to_run });
+        return output::json(&Changes {
+            functions,
+            written,
+            removed,
+            dry_run: asked.dry_run,
+            to_run,
+        });
     }
     let would = if asked.dry_run { "would be " } else { "" };
     for one in &outcome.functions {
         let BootListEntry { address, vendor, device, driver } = one;
-        let said = if asked.remove {
-            "reserved no longer".into()
+        let effect = if asked.remove {
+            "removed from the boot list".into()
         } else {
-            format!("for {driver} from the next boot on")
+            format!("{driver} from the next boot on")
         };
-        output::line(&format!("{address}  {vendor}:{device}  {said}"))?;
+        output::line(&format!("{address}  {vendor}:{device}  {effect}"))?;
     }
     for (what, paths) in [("written", &written), ("removed", &removed)] {
         if !paths.is_empty() {
@@ -110,17 +116,13 @@ pub fn outcome(asked: &BootList, outcome: &Outcome) -> Done {
         }
     }
     let then = if outcome.changes.is_empty() {
-        "Nothing had to be changed. If that was not done since:"
+        "No changes. If not done since the last change,"
     } else {
         "Then"
     };
     match to_run {
-        Some(command) => {
-            output::line(&format!("{then} run `{command}`, and start this host again."))
-        }
-        None if asked.rebuild => output::line("Start this host again."),
-        None => output::line(&format!(
-            "{then} make the initial ramdisk again, and start this host again."
-        )),
+        Some(command) => output::line(&format!("{then} run `{command}` and reboot this host.")),
+        None if asked.rebuild => output::line("Reboot this host."),
+        None => output::line(&format!("{then} rebuild the initial ramdisk and reboot this host.")),
     }
 }

@@ -1,4 +1,4 @@
-//! `handover catalog`: a devices file against this host, and a first one for it.
+//! `handover catalog`: checks a devices file against this host, or suggests one.
 
 mod show;
 mod suggest;
@@ -14,7 +14,7 @@ use crate::failure::{self, Done, Failure};
 use crate::source::Source;
 use crate::{Json, output};
 
-/// Check or begin a devices file, which gives devices the names by which they are asked for
+/// Check or suggest a devices file, which names devices for requests
 #[derive(Debug, Args)]
 pub struct CatalogCommand {
     #[command(subcommand)]
@@ -27,12 +27,12 @@ enum Command {
     Suggest(Suggest),
 }
 
-/// Show what a devices file finds on this host, and which of its lines find nothing
+/// Show which devices of this host a devices file matches, and which of its lines match nothing
 ///
-/// Ends with 0 where every line finds something, with 10 where one finds nothing, and with 2 where the file is wrong.
+/// Exits with 0 if every line matches a device, 10 if a line matches none, and 2 if the file is invalid.
 #[derive(Debug, Args)]
 struct Check {
-    /// The devices file, in YAML or JSON (docs/catalog.md)
+    /// Devices file, in YAML or JSON (docs/catalog.md)
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -76,7 +76,7 @@ impl Check {
         let host = self.source.open()?;
         let inventory = self.source.inventory(&host)?;
         let addresses: Vec<_> = inventory.functions.keys().copied().collect();
-        // Who uses a device is told as far as this user may see it.
+        // Shows the users of a device that this user may see.
         let holders = host.holders(&addresses).unwrap_or_default();
         Ok(catalog.survey(&inventory, &holders))
     }
@@ -85,7 +85,7 @@ impl Check {
         if let CatalogError::Mistakes(mistakes) = error
             && self.output.json
         {
-            // The list goes where the answer would be; why it is no answer is said on standard error.
+            // The mistakes go to standard output as JSON; the error goes to standard error.
             if let Err(failure) = output::json(mistakes) {
                 return failure;
             }
@@ -109,18 +109,14 @@ fn refusal(error: &CatalogError) -> Refusal {
     let (message, remedy) = match error {
         CatalogError::File { source, .. } => (
             format!("{error}: {source}"),
-            "name a file that you may read; `handover catalog suggest` prints one for this host"
-                .to_owned(),
+            "name a readable file; `handover catalog suggest` prints one for this host".to_owned(),
         ),
-        CatalogError::TooLarge { .. } => {
-            (error.to_string(), "name a devices file: this cannot be one".to_owned())
-        }
+        CatalogError::TooLarge { .. } => (error.to_string(), "name a devices file".to_owned()),
         CatalogError::Mistakes(mistakes) => {
             let count = mistakes.mistakes.len() + mistakes.more;
             let s = if count == 1 { "" } else { "s" };
-            let message =
-                format!("it has {count} mistake{s}\n\n{}\n", indented(&mistakes.to_string()));
-            (message, "write what is said above; docs/catalog.md has the whole form".to_owned())
+            let message = format!("{count} mistake{s}\n\n{}\n", indented(&mistakes.to_string()));
+            (message, "correct the mistakes above; docs/catalog.md describes the format".to_owned())
         }
     };
     Refusal::new(Code::InvalidCatalog, message, remedy)

@@ -1,4 +1,4 @@
-//! What a catalog finds on a host, for people.
+//! Prints what a catalog matches on a host.
 
 use std::fmt::Write as _;
 
@@ -8,17 +8,17 @@ use model::catalog::{Resource, Seen, Survey, SurveyState, SurveyedDevice, Unmatc
 
 use crate::table::Table;
 
-/// How many addresses are told of a resource.
+/// At most this many addresses are shown of a resource.
 const MOST_ADDRESSES: usize = 4;
 
-/// A table of the resources, then what cannot be handed over and why, then the lines that come to nothing.
+/// A table of the resources, then the devices that cannot be handed over and why, then the lines that match nothing.
 pub fn render(file: &str, survey: &Survey) -> String {
     let mut table = Table::new(&["RESOURCE", "COUNT", "NOW", "ADDRESSES", "LINE"]);
     for resource in &survey.resources {
         table.row(row(resource));
     }
     let mut text = if survey.resources.is_empty() {
-        format!("{file} names no device\n")
+        format!("{file} names no devices\n")
     } else {
         table.render()
     };
@@ -54,17 +54,17 @@ fn row(resource: &Resource) -> [String; 5] {
     ]
 }
 
-/// What cannot be handed over now. What stands in the way of several is said once.
+/// The devices that cannot be handed over now. An obstacle that several share is printed once.
 fn not_now(waiting: &[&SurveyedDevice]) -> String {
     let mut obstacles: Vec<&Refusal> = Vec::new();
     let bold = Style::new().bold();
-    let mut text = format!("\n{bold}Not to be had now:{bold:#}\n");
+    let mut text = format!("\n{bold}Not available now:{bold:#}\n");
     for found in waiting {
         let why = match &found.state {
             SurveyState::Free => continue,
             SurveyState::InUse => format!("in use: {}", found.used_by.join("; ")),
             SurveyState::With { address } => {
-                format!("goes only together with {address}, which is counted")
+                format!("handed over only with {address}, which is counted")
             }
             SurveyState::Impossible => {
                 let numbers: Vec<String> = found

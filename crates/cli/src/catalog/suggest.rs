@@ -1,16 +1,16 @@
-//! A first devices file, with a comment for each device.
+//! Suggests a devices file, with a comment for each device.
 
 use std::fmt::Write as _;
 
 use model::catalog::{Catalog, ClassOrDevice, Line};
 use model::{Inventory, Kind};
 
-/// The file as text. All its values are ids and names of letters, digits, `.` and `-`, so that quotes are enough.
+/// The file as text. All values consist of letters, digits, `.` and `-`, so quotes suffice.
 pub fn render(inventory: &Inventory) -> String {
     let catalog = Catalog::suggested(inventory);
     let mut text = "\
-# Devices of this host that may be handed over, each under the name by which it is asked for: TYPE.VENDOR/NAME.
-# Remove what shall stay, change the names as you like, then: handover catalog check FILE
+# Devices of this host that can be requested by name: TYPE.VENDOR/NAME.
+# Remove devices that must stay with the host, change the names as you like, then run: handover catalog check FILE
 "
     .to_owned();
     if catalog.lines.is_empty() {
@@ -41,7 +41,7 @@ pub fn render(inventory: &Inventory) -> String {
     text
 }
 
-/// What the line means, and where: names of `pci.ids` are somebody else's text, so control characters are left out.
+/// The name and address of the device. Names of `pci.ids` are untrusted text: control characters are removed.
 fn comment(inventory: &Inventory, line: &Line) -> String {
     let meant: Vec<_> = inventory.functions.values().filter(|f| line.fits(f)).collect();
     let Some(first) = meant.first() else { return String::new() };
@@ -51,7 +51,7 @@ fn comment(inventory: &Inventory, line: &Line) -> String {
         let _ = write!(text, " and {} more", meant.len() - 1);
     }
     if first.kind() == Kind::Gpu && first.boot_vga {
-        text.push_str(", the one that shows the console");
+        text.push_str(", shows the console");
     }
     if first.physical_function.is_some() {
         text.push_str(", a virtual function");

@@ -1,4 +1,4 @@
-//! `handover cdi generate`.
+//! `handover cdi generate`: writes CDI specs.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -18,22 +18,22 @@ use crate::failure::{Done, Failure};
 use crate::output::{self, warning};
 use crate::source::Source;
 
-/// Nodes that are not of one function.
+/// Nodes that several functions share.
 const SHARED: [&str; 1] = ["/dev/kfd"];
 
-/// Write specifications, each in a file of its own
+/// Write CDI specs, each to a file of its own
 ///
-/// Of a claim: its VFIO nodes, and its addresses in the variables that KubeVirt's launcher reads. Of a device: the VFIO nodes
-/// of all that goes together with it, or the nodes that a GPU's own driver made. Each has the lowest version of the format
-/// that has what it uses.
+/// For a claim: its VFIO nodes, and its addresses in the variables that KubeVirt's launcher reads. For a device: the
+/// VFIO nodes of its assembly, or the nodes of a GPU's native driver. Each spec has the lowest version of the format
+/// that supports its contents.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// Claims (id or owner KIND/ID), addresses, registered names, mediated devices, MIG instances (ADDRESS:gi1:ci0); all that
-    /// containers can use by default
+    /// Claims (id or owner KIND/ID), addresses, registered names, mediated devices, MIG instances (ADDRESS:gi1:ci0); by
+    /// default, everything that containers can use
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
 
-    /// Where they are written, such as /etc/cdi for what stays; - for standard output; --cdi-dir by default
+    /// Directory to write to, such as /etc/cdi for persistent specs; - for standard output; --cdi-dir by default
     #[arg(long, value_name = "DIR|-")]
     output: Option<PathBuf>,
 
@@ -51,7 +51,7 @@ struct Written {
 
 impl Generate {
     pub fn run(self, backend: &Backend) -> Done {
-        let what = || Failure::to("generate specifications for container tools");
+        let what = || Failure::to("generate CDI specs");
         let mut specs = self.specs(backend).map_err(what())?;
         if self.is_this_host() {
             specs.iter_mut().for_each(leave_out_missing);
@@ -67,7 +67,7 @@ impl Generate {
         }
         let Some(folder) = Folder::from_option(output) else {
             let remedy = "name a directory: --output /var/run/cdi, or - for standard output";
-            let why = "--cdi-dir none is nowhere to write to";
+            let why = "--cdi-dir is none: no directory to write to";
             return Err(what()(Refusal::new(Code::InvalidRequest, why, remedy)));
         };
         let written = write(&folder, &specs).map_err(what())?;
@@ -102,7 +102,7 @@ impl Generate {
         Ok(specs)
     }
 
-    /// The host's hardware; of NVIDIA's GPUs in detail, for their instances (MIG).
+    /// The host's hardware, with detail of NVIDIA GPUs for their MIG instances.
     fn inventory(&self) -> Result<Inventory, Refusal> {
         let host = self.source.open()?;
         let inventory = self.source.inventory(&host)?;
@@ -111,13 +111,13 @@ impl Generate {
         if gpus.is_empty() { Ok(inventory) } else { self.source.detail(&host, Some(&gpus)) }
     }
 
-    /// The prepared claims, as far as they can be asked for, and the devices.
+    /// The prepared claims, if they can be listed, and the devices.
     fn everything(&self, backend: &Backend, host: &Host<'_>) -> Vec<Spec> {
         let mut specs = Vec::new();
         if self.is_this_host() {
             match backend.list() {
                 Ok(claims) => specs.extend(claims.iter().filter_map(service::cdi::spec)),
-                Err(refusal) => warning(&format!("claims are left out: {}", refusal.message)),
+                Err(refusal) => warning(&format!("claims are omitted: {}", refusal.message)),
             }
         }
         specs.extend(cdi::all(host));
@@ -140,8 +140,8 @@ impl Generate {
         if !self.is_this_host() {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                format!("{what:?} is no address, and claims and names are this host's only"),
-                "name addresses, such as 0000:01:00.0, or leave --root out",
+                format!("{what:?} is not an address; --root supports only addresses"),
+                "use addresses, such as 0000:01:00.0, or omit --root",
             ));
         }
         if uuid.is_some() || what.contains('/') {
@@ -151,7 +151,7 @@ impl Generate {
     }
 }
 
-/// The specifications of a claim, or of all prepared claims of an owner.
+/// The specs of a claim, or of all prepared claims of an owner.
 fn claimed(backend: &Backend, key: &str, is_id: bool) -> Result<Vec<Spec>, Refusal> {
     let claims = backend.list()?;
     let own: Vec<&api::Claim> = claims
@@ -162,25 +162,25 @@ fn claimed(backend: &Backend, key: &str, is_id: bool) -> Result<Vec<Spec>, Refus
     match (own.first(), specs.is_empty()) {
         (None, _) => Err(Refusal::new(
             Code::NotFound,
-            format!("there is no claim {key}"),
-            "`handover claims` shows the claims",
+            format!("no such claim: {key}"),
+            "run `handover claims` to list the claims",
         )),
         (Some(claim), true) => Err(Refusal::new(
             Code::InvalidState,
-            format!("the claim {key} is {}, and its devices have no VFIO nodes yet", claim.state),
+            format!("claim {key} is {}: its devices have no VFIO nodes yet", claim.state),
             format!("handover prepare {}", claim.id),
         )),
         (Some(_), false) => Ok(specs),
     }
 }
 
-/// The specification of a registered device, by its name.
+/// The spec of a registered device, by its name.
 fn registered(backend: &Backend, host: &Host<'_>, name: &str) -> Result<Vec<Spec>, Refusal> {
     if !cdi::is_name(name) {
         return Err(Refusal::new(
             Code::InvalidName,
-            format!("{name:?} cannot be the name of a device for container tools"),
-            "name it by its address: `handover device list` shows it",
+            format!("{name:?} is not a valid CDI device name"),
+            "use its address: `handover device list` prints it",
         ));
     }
     let path = format!("/devices/{}", segment(name));
@@ -196,13 +196,12 @@ fn has_mdev(inventory: &Inventory, uuid: Uuid) -> bool {
     inventory.functions.values().flat_map(|parent| &parent.mdevs).any(|mdev| mdev.uuid == uuid)
 }
 
-/// A node that is not there would keep a container from starting: those that NVIDIA's GPUs share are made when they are first
-/// used.
+/// A missing node would keep a container from starting: NVIDIA's shared nodes are created on first use.
 fn leave_out_missing(spec: &mut Spec) {
     let missing: BTreeSet<String> = service::cdi::missing(spec.paths()).into_iter().collect();
     for path in &missing {
         let name = spec.names().next().unwrap_or_default();
-        warning(&format!("{path} is not on this host, and is left out of {name}"));
+        warning(&format!("{path} does not exist on this host; omitted from {name}"));
     }
     for device in &mut spec.devices {
         device.container_edits.device_nodes.retain(|node| !missing.contains(&node.path));

@@ -1,4 +1,4 @@
-//! `handover cdi`: what container tools are told of devices and claims (Container Device Interface).
+//! `handover cdi`: Container Device Interface (CDI) specs of devices and claims.
 
 mod generate;
 
@@ -10,11 +10,11 @@ use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::{listing, output};
 
-/// Write, list and remove specifications of devices for container tools such as podman
+/// Write, list and remove CDI specs of devices for container tools such as podman
 ///
-/// A claim that is prepared has its specification by itself, in --cdi-dir: `podman run --device handover.dev/claim=ID`.
+/// Each prepared claim has a spec in --cdi-dir automatically: `podman run --device handover.dev/claim=ID`.
 #[derive(Debug, Args)]
-#[command(after_long_help = "docs/cdi.md tells what a container gets.")]
+#[command(after_long_help = "docs/cdi.md describes what a container gets.")]
 pub struct Cdi {
     #[command(flatten)]
     backend: Backend,
@@ -25,12 +25,12 @@ pub struct Cdi {
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Generate),
-    /// List the specifications that Handover wrote
+    /// List the CDI specs that Handover wrote
     #[command(visible_alias = "ls")]
     List,
-    /// Remove specifications of claims that are no more, and of devices whose nodes are gone
+    /// Remove CDI specs of released claims, and of devices whose nodes are gone
     Clean {
-        /// All that Handover wrote
+        /// Remove all CDI specs that Handover wrote
         #[arg(long)]
         all: bool,
     },
@@ -47,7 +47,7 @@ impl Cdi {
 }
 
 fn list(backend: &Backend) -> Done {
-    let all = cdi::list(&backend.cdi_dir).map_err(Failure::to("list the specifications"))?;
+    let all = cdi::list(&backend.cdi_dir).map_err(Failure::to("list the CDI specs"))?;
     listing::print(backend.connection.json(), &all, ["NAME", "STATE", "FILE"], |one| {
         [one.names.join(" "), one.state(), one.path.display().to_string()]
     })
@@ -55,7 +55,7 @@ fn list(backend: &Backend) -> Done {
 
 fn clean(backend: &Backend, all: bool) -> Done {
     let removed = cdi::clean(&backend.cdi_dir, all, || backend.list());
-    let removed = removed.map_err(Failure::to("remove specifications"))?;
+    let removed = removed.map_err(Failure::to("remove CDI specs"))?;
     if backend.connection.json() {
         return output::json(&removed);
     }

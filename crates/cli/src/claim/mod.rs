@@ -1,4 +1,4 @@
-//! `handover claim` and its kin: devices and parts of devices, reserved and prepared for whoever uses them.
+//! `handover claim`, `claims`, `prepare`, `unprepare`, `release` and `renew`.
 
 mod print;
 
@@ -14,35 +14,35 @@ use crate::output;
 
 /// Claim devices or parts of devices, and prepare them for a virtual machine
 ///
-/// All that is asked for, or nothing. Asked again by the same owner with the same words, it is the same claim. The answer
-/// says what QEMU, Cloud Hypervisor, libvirt and container tools need to use it.
+/// Claims everything requested, or nothing. Claiming is idempotent per owner and request. Prints what QEMU, Cloud
+/// Hypervisor, libvirt and container tools need to use the devices.
 #[derive(Debug, Args)]
-#[command(after_long_help = format!("What can be asked for:\n{}", model::choose::GRAMMAR))]
+#[command(after_long_help = format!("What can be claimed:\n{}", model::choose::GRAMMAR))]
 pub struct Claim {
     #[command(flatten)]
     backend: Backend,
 
-    /// What is wanted: an address, a registered name, 2xgpu, 10de:20b0, 4xvf@NIC, profile=L40S-1Q, mdev=UUID
+    /// Devices to claim: an address, a registered name, 2xgpu, 10de:20b0, 4xvf@NIC, profile=L40S-1Q, mdev=UUID
     #[arg(required = true, value_name = "WANT")]
     wants: Vec<String>,
 
-    /// Who gets it; person/YOU by default
+    /// Owner KIND/ID; person/YOU by default
     #[arg(long, value_name = "KIND/ID")]
     owner: Option<String>,
 
-    /// What for
+    /// Purpose, as free text
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 
-    /// For how long, such as 90s, 30m, 8h or 2d; until it is released by default
+    /// Duration of the lease, such as 90s, 30m, 8h or 2d; no lease by default
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     lease: Option<u64>,
 
-    /// Only reserve it; `handover prepare` prepares it later
+    /// Reserve only; `handover prepare` prepares the claim later
     #[arg(long)]
     reserve: bool,
 
-    /// Only say what would be claimed, and the steps that would be made
+    /// Print what would be claimed and the steps, and change nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -57,24 +57,24 @@ pub struct Claim {
     #[arg(long)]
     define: bool,
 
-    /// Reserve devices for machines at each boot too, for as long as the claim lasts; takes effect when the initial ramdisk is
-    /// made again
+    /// Keep the devices on the boot list for as long as the claim lasts; takes effect when the initial ramdisk is
+    /// rebuilt
     #[arg(long)]
     at_boot: bool,
 }
 
-/// How a claim is prepared
+/// Options of preparing
 #[derive(Debug, Clone, Copy, Args)]
 struct How {
-    /// The user who may open what is prepared; root by default
+    /// User id that may open the prepared devices; root by default
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
 
-    /// Reset the functions once they are on vfio
+    /// Reset the functions after binding them to vfio
     #[arg(long)]
     reset: bool,
 
-    /// Ask processes that use a function to end; none is killed
+    /// Ask processes that use a function to terminate; none is killed
     #[arg(long)]
     evict: bool,
 }
@@ -91,42 +91,42 @@ pub struct Claims {
 pub struct Prepare {
     #[command(flatten)]
     backend: Backend,
-    /// Its id, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID
     claim: String,
     #[command(flatten)]
     how: How,
 }
 
-/// Give the host back what a claim took, and keep the reservation
+/// Return a claim's devices to the host, and keep the reservation
 #[derive(Debug, Args)]
 pub struct Unprepare {
     #[command(flatten)]
     backend: Backend,
-    /// Its id, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID
     claim: String,
 }
 
-/// Release a claim: the host gets back what it had
+/// Release a claim, and return its devices to the host
 #[derive(Debug, Args)]
 pub struct Release {
     #[command(flatten)]
     backend: Backend,
-    /// Its id, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID
     #[arg(required_unless_present = "owner")]
     claim: Option<String>,
-    /// Only if it is this owner's
+    /// Release only if the claim has this owner
     #[arg(long, value_name = "KIND/ID")]
     owner: Option<String>,
 }
 
-/// Prolong a claim from now on
+/// Renew the lease of a claim from now on
 #[derive(Debug, Args)]
 pub struct Renew {
     #[command(flatten)]
     backend: Backend,
-    /// Its id, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID
     claim: String,
-    /// For how long, such as 90s, 30m, 8h or 2d; until it is released by default
+    /// Duration of the lease, such as 90s, 30m, 8h or 2d; no lease by default
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     lease: Option<u64>,
 }
@@ -221,7 +221,7 @@ impl Renew {
                 async |client| client.post(&path, Some(&body)).await,
                 |engine| service::claims::renew(engine, &self.claim, self.lease),
             )
-            .map_err(Failure::to(format!("prolong the claim {}", self.claim)))?;
+            .map_err(Failure::to(format!("renew the claim {}", self.claim)))?;
         show(&self.backend.connection, &claim)
     }
 }
@@ -231,7 +231,7 @@ fn show(connection: &Connection, claim: &api::Claim) -> Done {
     if connection.json() { output::json(claim) } else { print::claim(claim) }
 }
 
-/// Who types: the person behind `sudo`, where it was used.
+/// The owner of claims by default: the user who ran `sudo`, or the current user.
 fn person() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
@@ -239,9 +239,9 @@ fn person() -> String {
     format!("person/{}", name.unwrap_or_else(|| "root".to_owned()))
 }
 
-/// Reads `90s`, `30m`, `8h`, `2d`.
+/// Parses `90s`, `30m`, `8h`, `2d` to seconds.
 fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "write it like 90s, 30m, 8h or 2d".to_owned();
+    let wrong = || "expected a duration such as 90s, 30m, 8h or 2d".to_owned();
     let unit = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,

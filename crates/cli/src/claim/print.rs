@@ -1,4 +1,4 @@
-//! Claims for a person.
+//! Prints claims.
 
 use api::{Claim, ClaimPart, PlannedClaim};
 
@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::failure::Done;
 use crate::{listing, output};
 
-/// All claims, one in a line.
+/// Prints all claims, one per line.
 pub fn all(connection: &Connection, claims: &[Claim]) -> Done {
     let headings = ["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"];
     listing::print(connection.json(), claims, headings, |claim| {
@@ -18,7 +18,7 @@ pub fn all(connection: &Connection, claims: &[Claim]) -> Done {
     })
 }
 
-/// One claim, and how it is used.
+/// Prints one claim, and how to use it.
 pub fn claim(claim: &Claim) -> Done {
     output::fields(&[
         ("claim", claim.id.clone()),
@@ -46,7 +46,7 @@ pub fn claim(claim: &Claim) -> Done {
     list("\nContainer Device Interface", std::slice::from_ref(&attach.cdi))
 }
 
-/// What would be claimed and done.
+/// Prints what a dry run would claim and do.
 pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
     if connection.json() {
         return output::json(planned);
@@ -75,7 +75,7 @@ fn name(part: &ClaimPart) -> &str {
     part.mdev.as_deref().unwrap_or(&part.head)
 }
 
-/// A time in seconds since 1970, for a person.
+/// Formats a time in seconds since 1970.
 fn when(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     time.map_or_else(|| format!("@{seconds}"), |time| time.to_string())

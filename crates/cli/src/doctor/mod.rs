@@ -1,4 +1,4 @@
-//! `handover doctor`: what stands in the way of hand-overs on this host, and how to mend it.
+//! `handover doctor`: what blocks handing devices over on this host, and how to fix it.
 
 mod render;
 
@@ -12,19 +12,19 @@ use crate::{Json, output};
 
 /// Report what blocks handing devices over, and how to fix it on this system
 ///
-/// Nothing is changed. The exit status is 0 where the host is ready, 10 where there are warnings and 11 where a hand-over
-/// is not possible. Without root's rights some things cannot be seen; it says which.
+/// Changes nothing. Exits with 0 if the host is ready, 10 if there are warnings, and 11 if handing over is not possible.
+/// Without root some checks are not possible; these are listed.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Look at what concerns the function at this address, and all that goes with it
+    /// Check only what concerns the function at this address and its assembly
     #[arg(long = "for", value_name = "ADDRESS")]
     address: Option<Address>,
 
-    /// Show what is good, too
+    /// Show passed checks too
     #[arg(short, long)]
     all: bool,
 
-    /// Print a shell script of all remedies, to be read before it is run
+    /// Print a shell script with all remedies; read it before running it
     #[arg(long, conflicts_with_all = ["json", "all"])]
     fix_script: bool,
 
@@ -39,7 +39,7 @@ impl Doctor {
     pub fn run(self) -> Done {
         let verdict = self.examine().map_err(Failure::to("examine the host"))?;
         if self.fix_script {
-            // A script that was printed is a success: its exit status is no verdict.
+            // Printing the script is a success, whatever the verdict.
             return output::line(remedy::script(&verdict).trim_end());
         }
         if self.output.json {

@@ -1,4 +1,4 @@
-//! The verdict for people: the worst first, a short block for each finding, and one last line.
+//! Prints the verdict: a short block for each finding, the worst first, and a last line.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use model::Address;
 use model::doctor::{Finding, Remedy, Severity, Verdict};
 
-/// The verdict as text. What is good is counted, unless `all` is asked for.
+/// The verdict as text. Passed checks are only counted unless `all` is set.
 pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
     let mut text = String::new();
     for severity in ORDER {
@@ -26,12 +26,12 @@ pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
     text
 }
 
-/// What belongs to a finding stands under it.
+/// The indent of the lines of a finding.
 const INDENT: &str = "    ";
-/// Longer lines of words are hard to read; commands stay whole.
+/// The line width of prose; commands are not wrapped.
 const WIDTH: usize = 100;
 
-/// The order of the groups: the worst first, what could not be seen after what was.
+/// The order of the groups, the worst first.
 const ORDER: [Severity; 5] =
     [Severity::Impossible, Severity::Warning, Severity::Note, Severity::Unseen, Severity::Good];
 
@@ -40,8 +40,8 @@ const fn title(severity: Severity) -> &'static str {
         Severity::Impossible => "Blocking",
         Severity::Warning => "Warnings",
         Severity::Note => "Good to know",
-        Severity::Unseen => "Not seen",
-        Severity::Good => "As it should be",
+        Severity::Unseen => "Not checked",
+        Severity::Good => "Passed",
     }
 }
 
@@ -84,7 +84,7 @@ fn block(text: &mut String, finding: &Finding) {
     }
 }
 
-/// Words of several lines, under each other. What was read from the host must not steer the terminal.
+/// Prints several lines. Control characters are removed: text from the host must not control the terminal.
 fn prose(text: &mut String, words: &str) {
     let styled = text.lines().last().unwrap_or_default();
     let mut column = anstream::adapter::strip_str(styled).to_string().chars().count();
@@ -113,18 +113,16 @@ fn prescribe(text: &mut String, remedy: &Remedy) {
     let bold = Style::new().bold();
     let _ = write!(text, "{INDENT}{bold}what to do:{bold:#} ");
     prose(text, &remedy.words);
-    // Files that are written are for a script, not for typing.
+    // Remedies that write files are for the script, not for typing.
     if remedy.commands.iter().any(|command| command.contains("<<'")) {
-        text.push_str(
-            "        handover doctor --fix-script   # has the files and commands for it\n",
-        );
+        text.push_str("        handover doctor --fix-script   # prints the files and commands\n");
     } else {
         for line in remedy.commands.iter().flat_map(|command| command.lines()) {
             let _ = writeln!(text, "        {line}");
         }
     }
     if remedy.reboot {
-        text.push_str("        then start this host again\n");
+        text.push_str("        then reboot this host\n");
     }
 }
 
@@ -133,11 +131,11 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
         |severity| verdict.findings.iter().filter(|finding| finding.severity == severity).count();
     let good = count(Severity::Good);
     if good > 0 && !all {
-        let checks = if good == 1 { "check is" } else { "checks are" };
-        let _ = writeln!(text, "{good} {checks} as they should be (`--all` shows them)");
+        let checks = if good == 1 { "check" } else { "checks" };
+        let _ = writeln!(text, "{good} {checks} passed (`--all` shows them)");
     }
     let worst = verdict.worst();
-    let unseen = if count(Severity::Unseen) > 0 { ", as far as could be seen" } else { "" };
+    let unseen = if count(Severity::Unseen) > 0 { ", as far as could be checked" } else { "" };
     let subject = only.map_or_else(|| "this host".to_owned(), |address| address.to_string());
     let said = match worst {
         Severity::Impossible if only.is_some() => format!("{subject} cannot be handed over yet"),

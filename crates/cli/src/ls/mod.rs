@@ -1,4 +1,4 @@
-//! `handover ls`: what this host has, read from the host itself; no daemon is needed.
+//! `handover ls`: lists the devices of this host; needs no daemon.
 
 mod rows;
 mod text;
@@ -13,27 +13,27 @@ use crate::source::Source;
 use crate::{Json, output, watch};
 use rows::{Listing, Wanted};
 
-/// What is tried, for errors.
+/// The action, for errors.
 const WHAT: &str = "list the host's devices";
 
-/// List what could be handed over, with all that goes with it, and what stands in the way
+/// List devices that can be handed over, with their assemblies, and what blocks the others
 #[derive(Debug, Args)]
 #[command(after_long_help = filter::HELP)]
 pub struct Ls {
-    /// Only assemblies with a function that is meant: an address or the beginning of one, ids, a kind, key:value, or
-    /// free text; all must hold
+    /// List only assemblies with a matching function: an address or its beginning, ids, a kind, key:value, or free text;
+    /// all filters must match
     #[arg(value_name = "FILTER")]
     filters: Vec<Filter>,
 
-    /// Everything, bridges too
+    /// List everything, including bridges
     #[arg(short, long)]
     all: bool,
 
-    /// Only this kind: gpu, accelerator, nic, nvme, storage, audio, usb, other or bridge
+    /// List only this kind: gpu, accelerator, nic, nvme, storage, audio, usb, other or bridge
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<Kind>,
 
-    /// List again each time a device changes, until Ctrl-C
+    /// Print the list again each time a device changes, until Ctrl-C
     #[arg(short, long, conflicts_with = "root")]
     watch: bool,
 
@@ -53,7 +53,7 @@ impl Ls {
         self.print(&host)
     }
 
-    /// Reads the host and prints what is there now.
+    /// Reads the host and prints the current listing.
     fn print(&self, host: &LinuxHost) -> Done {
         let (inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
         let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
@@ -64,9 +64,9 @@ impl Ls {
         output::line(text::render(&listing, output::width()).trim_end())
     }
 
-    /// What the rows need, and who uses what, as far as this user may see it.
+    /// The inventory at the depth that rows need, and the holders that this user may see.
     fn read(&self, host: &LinuxHost) -> Result<(Inventory, Vec<Holder>), Refusal> {
-        // Free text can be the name of an interface or a disk, which rows do not need.
+        // Free text can name an interface or a disk, which rows do not need.
         if self.filters.iter().any(|filter| matches!(filter, Filter::Text(_))) {
             let inventory = self.source.inventory(host)?;
             let addresses: Vec<_> = inventory.functions.keys().copied().collect();

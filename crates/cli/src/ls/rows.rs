@@ -1,4 +1,4 @@
-//! What is listed: assemblies with their members and their state.
+//! The listing: assemblies with their members and states.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,23 +9,23 @@ use serde::Serialize;
 
 use crate::filter::Filter;
 
-/// What a person wants to see.
+/// Which assemblies to list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
-    /// Also what can never be handed over.
+    /// Include what can never be handed over.
     pub all: bool,
     /// Only this kind.
     pub kind: Option<Kind>,
-    /// Only assemblies with a function for which all of these hold.
+    /// Only assemblies with a function that matches all of these.
     pub filters: &'a [Filter],
 }
 
 /// The listing.
 #[derive(Debug, Serialize)]
 pub struct Listing<'a> {
-    /// Its assemblies, by address.
+    /// The assemblies, by address.
     pub assemblies: Vec<Row<'a>>,
-    /// How many were left out that can never be handed over.
+    /// How many assemblies that can never be handed over are omitted.
     #[serde(skip)]
     pub hidden: usize,
     /// Whether the host has more than one NUMA node.
@@ -33,12 +33,12 @@ pub struct Listing<'a> {
     pub numa: bool,
 }
 
-/// One assembly, or the function that it is named by.
+/// One assembly.
 #[derive(Debug, Serialize)]
 pub struct Row<'a> {
-    /// The function that it is named by.
+    /// The address of its head.
     pub address: Address,
-    /// What that does.
+    /// The head's kind.
     pub kind: Kind,
     /// Its name.
     pub name: String,
@@ -60,38 +60,38 @@ pub struct Row<'a> {
     pub numa_node: Option<u32>,
     /// The driver bound to it.
     pub driver: Option<&'a str>,
-    /// The physical function, where it is a virtual one.
+    /// The physical function of a virtual function.
     pub physical_function: Option<Address>,
-    /// Whether it can be had.
+    /// Whether it can be handed over.
     pub state: State,
-    /// Who uses it, in words.
+    /// Its users, in words.
     pub used_by: Vec<String>,
     /// Why it cannot be handed over.
     pub obstacles: Vec<Refusal>,
-    /// What goes with it.
+    /// The other members of the assembly.
     pub members: Vec<MemberRow<'a>>,
 }
 
-/// Whether an assembly can be had.
+/// Whether an assembly can be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nothing stands in the way.
+    /// It can be handed over.
     Free,
-    /// Something uses it.
+    /// It is in use.
     InUse,
-    /// It is on a vfio driver, and nothing uses it.
+    /// It is on a vfio driver and not in use.
     OnVfio,
     /// It cannot be handed over.
     Impossible,
 }
 
-/// One more function of an assembly.
+/// A function of an assembly other than the head.
 #[derive(Debug, Serialize)]
 pub struct MemberRow<'a> {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub name: String,
@@ -99,14 +99,14 @@ pub struct MemberRow<'a> {
     pub iommu_group: Option<u32>,
     /// The driver bound to it.
     pub driver: Option<&'a str>,
-    /// Its part in the hand-over.
+    /// Its role in the hand-over.
     pub role: Role,
     /// Why it is a member.
     pub reason: String,
 }
 
 impl<'a> Listing<'a> {
-    /// The assemblies of a host that are wanted.
+    /// Lists the wanted assemblies of a host.
     pub fn of(inventory: &'a Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> Self {
         let mut users: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
         for holder in holders {
@@ -194,7 +194,7 @@ impl<'a> MemberRow<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether an assembly has a function that is meant. Bystanders do not count: they have rows of their own.
+    /// Whether a function of the assembly matches the filters. Bystanders do not count: they have rows of their own.
     fn includes(&self, inventory: &Inventory, head: &Function, assembly: &Assembly) -> bool {
         if self.kind.is_some_and(|kind| kind != head.kind()) {
             return false;
@@ -206,7 +206,7 @@ impl Wanted<'_> {
                 .any(|function| Filter::all_match(self.filters, function))
     }
 
-    /// Whether a row is shown, and not only counted: what can never be handed over is shown where it is asked for.
+    /// Whether a row is shown rather than counted: what can never be handed over is shown only on request.
     fn shows(&self, row: &Row<'_>) -> bool {
         let never = row.obstacles.iter().any(|reason| reason.code == Code::NotAssignable);
         !never || self.all || self.kind == Some(Kind::Bridge)

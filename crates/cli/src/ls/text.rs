@@ -1,4 +1,4 @@
-//! The listing for people.
+//! Prints the listing as text.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use model::{Kind, Refusal, Role};
 use super::rows::{Listing, Row, State};
 use crate::table::Table;
 
-/// So many users of a device are named.
+/// At most this many users of a device are named.
 const USERS: usize = 3;
 
-/// The listing as text: a row for each assembly with its members under it, then what stands in the way, each said once.
+/// The listing as text: a row for each assembly with its members below it, then each obstacle once.
 pub fn render(listing: &Listing<'_>, width: Option<usize>) -> String {
     let mut headings = vec!["ADDRESS", "KIND", "NAME", "GROUP", "NODE", "DRIVER", "STATE"];
     headings.retain(|heading| listing.numa || *heading != "NODE");
@@ -47,15 +47,15 @@ fn add<'a>(table: &mut Table, row: &'a Row<'_>, numa: bool, obstacles: &mut Obst
             .chain([text(row.driver), state(row, obstacles)]),
     );
     if row.kind == Kind::Bridge {
-        // What shares its group is in rows of its own.
+        // Members of the same group have rows of their own.
         return;
     }
     let last = row.members.len().saturating_sub(1);
     for (index, member) in row.members.iter().enumerate() {
         let branch = if index == last { "└" } else { "├" };
         let role = match member.role {
-            Role::Guest => "goes with it",
-            Role::Held => "held back with it",
+            Role::Guest => "also handed over",
+            Role::Held => "held on vfio-pci",
             Role::Bystander => "stays",
         };
         let address = format!("{branch} {}", member.address);
@@ -86,7 +86,7 @@ fn state<'a>(row: &'a Row<'_>, obstacles: &mut Obstacles<'a>) -> String {
     }
 }
 
-/// What stands in the way, each numbered once.
+/// The obstacles, each numbered once.
 #[derive(Default)]
 struct Obstacles<'a> {
     numbers: HashMap<(&'a str, &'a str), usize>,
@@ -131,7 +131,7 @@ mod tests {
         anstream::adapter::strip_str(&render(&listing, None)).to_string()
     }
 
-    /// The workstation with a drive on vfio and the default route by its NIC.
+    /// The workstation with a drive on vfio and the default route through its NIC.
     fn busy() -> (Inventory, Vec<Holder>) {
         let mut inventory = sim::workstation();
         let address = "0000:04:00.0".parse().unwrap();

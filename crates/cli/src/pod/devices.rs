@@ -1,4 +1,4 @@
-//! Which of the host's devices the machines get, and what is claimed for them.
+//! Chooses and claims the host's devices for the machines.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use service::pods::{self, ClaimedFor, KnownHost, Machine, Wishes};
 use super::{Pod, Way, say, warn};
 use crate::source::Source;
 
-/// Prints what is claimed.
+/// Prints each claim to standard error.
 pub struct Printed;
 
 impl ClaimedFor for Printed {
     fn claimed(&self, machine: &Machine) {
         say(&format!(
-            "claimed for {}; to take it back: handover pod --down {}",
+            "claimed for {}; to release: handover pod --down {}",
             machine.owner(),
             machine.name()
         ));
@@ -27,13 +27,13 @@ impl ClaimedFor for Printed {
     }
 }
 
-/// Chooses for each machine, and tells by which way. With `--claim` the claim chooses.
+/// Chooses devices for each machine, and reports the way. With `--claim` the claim chooses.
 pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<devices::Way, Refusal> {
     if machines.iter().all(|machine| machine.wanted.is_empty()) {
         return Ok(devices::Way::Nodes);
     }
     if pod.no_host() {
-        warn("--host none: devices have their usual names, and nothing was checked on a host");
+        warn("--host none: default device names, not checked on a host");
         for machine in machines {
             machine.devices = fixed(&machine.wanted);
         }
@@ -61,20 +61,20 @@ pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
     pods::claim(machines, &host, &pod.backend, wishes, &Printed)
 }
 
-/// Has each pod ask for its devices by name.
+/// Makes each pod request its devices by CDI name.
 pub fn ask_by_name(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
     let known = if pod.this_host() { Some(cdi::names(&pod.backend.cdi_dir)?) } else { None };
     pod.accept(pods::ask_by_name(machines, known.as_deref()))
 }
 
-/// Limits the memory of GPUs for those machines that a limit is asked for.
+/// Limits the GPU memory of the machines that have a limit.
 pub fn limit_memory(pod: &Pod, way: devices::Way, machines: &mut [Machine]) -> Result<(), Refusal> {
     pods::limit(machines, pod.gpu_memory_limit, way, || {
         if pod.no_host() {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "GPU memory is limited by regions of the host's kernel, and --host none looks at none",
-                "give a recording of the host (handover record), or run it there",
+                "a GPU memory limit needs the dmem regions of a host, but --host is none",
+                "name a recording of the host (`handover record`), or run the command on the host",
             ));
         }
         Ok(source(pod).open()?.platform())
@@ -85,7 +85,7 @@ fn source(pod: &Pod) -> Source {
     Source { root: PathBuf::from(&pod.host) }
 }
 
-/// Looks at the host.
+/// Reads the host.
 fn look(pod: &Pod, machines: &[Machine]) -> Result<KnownHost, Refusal> {
     let source = source(pod);
     let host = source.open()?;
@@ -96,10 +96,10 @@ fn look(pod: &Pod, machines: &[Machine]) -> Result<KnownHost, Refusal> {
     }
     let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
     let mut known = KnownHost::new(inventory, pod.resources.iter().cloned().collect());
-    // Who uses a device is told as far as this user may see it.
+    // Shows the users of a device that this user may see.
     known.add_holders(host.holders(&addresses).unwrap_or_default());
     if pod.this_host() {
-        // What a daemon says; nothing where none runs.
+        // Empty if no daemon runs.
         let connection = &pod.backend.connection;
         let claims = connection.talk(async |client| client.get::<Vec<api::Claim>>("/claims").await);
         known.add_claims(&claims.unwrap_or_default(), machines);

@@ -1,4 +1,4 @@
-//! `handover pod --down`: what was claimed for a pod is given back.
+//! `handover pod --down`: releases what was claimed for a pod.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::{files, say};
 use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 
-/// Releases what was claimed for a name, or for the machines in a file.
+/// Releases the claims of a pod's name, or of the machines in a file.
 pub fn release(backend: &Backend, what: &str) -> Done {
     let file = PathBuf::from(what);
     let names = if file.is_file() {
@@ -21,15 +21,15 @@ pub fn release(backend: &Backend, what: &str) -> Done {
         machines.iter().map(name).collect()
     } else {
         let (namespace, name) = what.split_once('/').unwrap_or(("default", what));
-        // The pod's own name is as good as its machine's.
+        // The pod's name is accepted for its machine's.
         let name = name.strip_prefix("virt-launcher-").unwrap_or(name);
         vec![(namespace.to_owned(), name.to_owned())]
     };
     for (namespace, name) in names {
         let owner = pods::owner(&namespace, &name);
         pods::release(&owner, backend, &Printed)
-            .map_err(Failure::to(format!("release what {owner} claimed")))?;
-        say(&format!("released what {owner} claimed"));
+            .map_err(Failure::to(format!("release the claims of {owner}")))?;
+        say(&format!("released the claims of {owner}"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The files that are converted.
+//! Reads the files to convert.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ pub fn name(file: Option<&PathBuf>) -> String {
     }
 }
 
-/// Reads a file's documents, and says what is left out of them.
+/// Reads a file's documents, and warns of ignored fields.
 pub fn read(file: Option<&PathBuf>, strict: bool) -> Result<Vec<Document>, Failure> {
     let name = name(file);
     let refuse = Failure::to(format!("read {name}"));
     let bytes = match bytes(file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            let remedy = "name a file that you may read, or - for standard input";
+            let remedy = "name a readable file, or - for standard input";
             return Err(refuse(Refusal::new(Code::InvalidRequest, error.to_string(), remedy)));
         }
     };
@@ -42,7 +42,7 @@ pub fn read(file: Option<&PathBuf>, strict: bool) -> Result<Vec<Document>, Failu
 }
 
 fn bytes(file: Option<&PathBuf>) -> io::Result<Vec<u8>> {
-    // One more than is allowed, so that it is seen.
+    // One byte more than allowed, to detect a file that is too large.
     let most = MOST_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     match file {
@@ -64,7 +64,7 @@ fn mistakes_refused(mistakes: &Mistakes) -> Refusal {
         .collect();
     Refusal::new(
         Code::InvalidRequest,
-        format!("it has {count} mistake{s}\n\n{}\n", indented.join("\n")),
-        "write what is said above; docs/kubevirt.md has what is read",
+        format!("{count} mistake{s}\n\n{}\n", indented.join("\n")),
+        "correct the mistakes above; docs/kubevirt.md lists the supported fields",
     )
 }

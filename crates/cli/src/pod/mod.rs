@@ -1,4 +1,4 @@
-//! `handover pod`: a KubeVirt virtual machine as a pod for podman, with the devices that this host really has.
+//! `handover pod`: converts a KubeVirt virtual machine to a pod for podman, with this host's devices.
 
 mod devices;
 mod down;
@@ -19,40 +19,40 @@ use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::output::warning as warn;
 
-/// Convert KubeVirt virtual machines to pods that podman plays, with this host's devices
+/// Convert KubeVirt virtual machines to pods for podman, with this host's devices
 ///
-/// Reads VirtualMachine and VirtualMachineInstance, one or several, in YAML or JSON. The pods go to standard output and
-/// all that is to be said to standard error: `handover pod vm.yaml | podman kube play -`. Nothing is printed where
-/// something is missing.
+/// Reads one or more VirtualMachine and VirtualMachineInstance objects, in YAML or JSON. Prints the pods to standard
+/// output and messages to standard error: `handover pod vm.yaml | podman kube play -`. Prints no pod if a device is
+/// missing.
 #[derive(Debug, Args)]
-#[command(after_long_help = "docs/kubevirt.md tells what each volume and device becomes.")]
+#[command(after_long_help = "docs/kubevirt.md describes what each volume and device becomes.")]
 pub struct Pod {
-    /// The file with the virtual machines; standard input by default, or for -
+    /// File with the virtual machines; - or no file: standard input
     #[arg(value_name = "FILE", conflicts_with = "vm_file")]
     file: Option<PathBuf>,
 
-    /// The same
+    /// The same as FILE
     #[arg(long, value_name = "FILE")]
     vm_file: Option<PathBuf>,
 
-    /// How the pods are printed
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "yaml")]
     output: Output,
 
-    /// Whether the host's devices are mounted
+    /// Mount the host's devices
     #[arg(long, value_name = "BOOL", default_value = "true", default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     mount_devices: bool,
 
-    /// Keep the bindings of interfaces; passt, which needs no privileges, by default
+    /// Keep the bindings of network interfaces; by default passt, which needs no privileges
     #[arg(long)]
     no_passt: bool,
 
-    /// Add a container that serves the serial console as a web socket
+    /// Add a container that serves the serial console over a WebSocket
     #[arg(long)]
     add_console_proxy: bool,
 
-    /// The image of that container
+    /// Image of the console container
     #[arg(
         long,
         value_name = "IMAGE",
@@ -60,68 +60,68 @@ pub struct Pod {
     )]
     proxy_image: String,
 
-    /// The port of that container
+    /// Port of the console container
     #[arg(long, value_name = "PORT", default_value = "8080")]
     proxy_port: u16,
 
-    /// The image of virt-launcher
+    /// Image of virt-launcher
     #[arg(long, value_name = "IMAGE", default_value = pod::LAUNCHER_IMAGE)]
     launcher_image: String,
 
-    /// A file with instance types
+    /// File with instance types
     #[arg(long, value_name = "FILE")]
     instancetype_file: Option<PathBuf>,
 
-    /// A file with preferences
+    /// File with preferences
     #[arg(long, value_name = "FILE")]
     preference_file: Option<PathBuf>,
 
-    /// How machines get devices: by the nodes of their drivers, or by VFIO
+    /// How machines get devices: through their drivers' nodes, or through VFIO
     #[arg(long, value_name = "WAY", default_value = "auto")]
     devices: Way,
 
-    /// Another machine's recording, the directory of a host, or none: the usual names, and nothing is checked
+    /// Recording or root directory of the host; `none` uses default device names and checks nothing
     #[arg(long, value_name = "FILE|none", default_value = "/")]
     host: PathBuf,
 
-    /// What a resource is on this host, such as example.com/nic=8086:10fb (see `handover claim --help`)
+    /// Devices of this host for a resource name, such as example.com/nic=8086:10fb (see `handover claim --help`)
     #[arg(long = "resource", value_name = "NAME=WANT", value_parser = resource)]
     resources: Vec<(String, Want)>,
 
-    /// How much memory of each GPU a pod may take, such as 4Gi, where the kernel and the GPU's driver account it; the
+    /// Memory that a pod may use of each GPU, such as 4Gi, if the kernel and the GPU's driver account for it; the
     /// machine's annotation handover.dev/gpu-memory-limit by default
     #[arg(long, value_name = "QUANTITY", value_parser = memory_limit)]
     gpu_memory_limit: Option<MemoryLimit>,
 
-    /// Claim the devices for the pod, and prepare them for VFIO; asked again it is the same claim
+    /// Claim the devices for the pod, and prepare them for VFIO; claiming is idempotent
     #[arg(long, conflicts_with = "host")]
     claim: bool,
 
-    /// With --claim: the user who may open what is prepared; the launcher's in root's podman by default
+    /// With --claim: user id that may open the prepared devices; by default virt-launcher's in root's podman
     #[arg(long, value_name = "UID", default_value = "107")]
     uid: u32,
 
-    /// With --claim: ask processes that use a function to end; none is killed
+    /// With --claim: ask processes that use a function to terminate; none is killed
     #[arg(long, requires = "claim")]
     evict: bool,
 
-    /// Have the pod ask for its devices by name (Container Device Interface; podman 5.4 or newer)
+    /// Request the devices by CDI name (Container Device Interface; podman 5.4 or newer)
     #[arg(long)]
     cdi: bool,
 
-    /// Release what was claimed for a pod: its NAME, NAMESPACE/NAME, or the file with its machine
+    /// Release the claims of a pod: its NAME, NAMESPACE/NAME, or the file with its machine
     #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["file", "vm_file", "claim"])]
     down: Option<String>,
 
-    /// Refuse fields that KubeVirt does not have, which are only reported by default
+    /// Refuse unknown fields; by default they are only reported
     #[arg(long)]
     strict: bool,
 
-    /// Go on where devices are missing, in use, or cannot be opened
+    /// Continue if devices are missing, in use, or cannot be opened
     #[arg(long)]
     allow_missing: bool,
 
-    /// Say why each volume and device is there
+    /// Explain each volume and device
     #[arg(long)]
     explain: bool,
 
@@ -139,16 +139,16 @@ enum Output {
 /// How machines get devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
-    /// vfio with --claim, or where the devices are on vfio already; else nodes
+    /// vfio with --claim or if the devices are already on vfio; otherwise nodes
     Auto,
-    /// The nodes that the devices' own drivers make, such as /dev/nvidia0 and /dev/dri/card0
+    /// Nodes of the devices' native drivers, such as /dev/nvidia0 and /dev/dri/card0
     Nodes,
-    /// VFIO, as virt-launcher gives devices to its guest
+    /// VFIO, as virt-launcher assigns devices to its guest
     Vfio,
 }
 
 fn resource(text: &str) -> Result<(String, Want), String> {
-    let (name, want) = text.split_once('=').ok_or("write it like NAME=WANT")?;
+    let (name, want) = text.split_once('=').ok_or("expected NAME=WANT")?;
     let want: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
     Ok((name.to_owned(), want))
 }
@@ -171,7 +171,7 @@ impl Pod {
             machines.iter_mut().flat_map(|one| std::mem::take(&mut one.devices.missing)).collect();
         self.accept(missing).map_err(what())?;
         self.check_nodes(way, &machines).map_err(what())?;
-        // Last, so that nothing is claimed for a pod that there will not be.
+        // Last, so that nothing is claimed for a pod that fails to convert.
         if way == Way::Vfio && self.claim {
             devices::claim(&self, &mut machines).map_err(what())?;
         }
@@ -181,7 +181,7 @@ impl Pod {
         self.print(machines)
     }
 
-    /// The machines of the file, with all that KubeVirt fills in.
+    /// Reads the machines of the file, with KubeVirt's defaults filled in.
     fn read(&self) -> Result<Vec<Machine>, Failure> {
         let file = self.file.as_ref().or(self.vm_file.as_ref());
         let documents = files::read(file, self.strict)?;
@@ -197,7 +197,7 @@ impl Pod {
         Ok(machines)
     }
 
-    /// Refuses nodes of this very host that are not there, or that the launcher may not open.
+    /// Refuses nodes that do not exist on this host, or that the launcher may not open.
     fn check_nodes(&self, way: Way, machines: &[Machine]) -> Result<(), Refusal> {
         if !self.this_host() || !self.mount_devices {
             return Ok(());
@@ -207,17 +207,17 @@ impl Pod {
         self.accept(pods::unusable_nodes(machines, launcher, warn))
     }
 
-    /// The file for messages.
+    /// The file's name for messages.
     fn source(&self) -> String {
         files::name(self.file.as_ref().or(self.vm_file.as_ref()))
     }
 
-    /// Whether no host is to be looked at.
+    /// Whether `--host none` is set.
     fn no_host(&self) -> bool {
         self.host.as_os_str() == "none"
     }
 
-    /// Whether it is this very host.
+    /// Whether the host is the one that runs this process.
     fn this_host(&self) -> bool {
         self.host.as_os_str() == "/"
     }
@@ -232,29 +232,29 @@ impl Pod {
         }
     }
 
-    /// The way, as far as it is known before the host is looked at.
+    /// The way, as far as it is known before reading the host.
     fn way(&self, machines: &[Machine]) -> Result<Way, Refusal> {
         let nothing = machines.iter().all(|machine| machine.wanted.is_empty());
         let vfio = self.devices == Way::Vfio || self.claim;
         if self.claim && self.devices == Way::Nodes {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "what is claimed is prepared for VFIO, and --devices=nodes asks for drivers' nodes",
+                "--claim prepares devices for VFIO, but --devices=nodes requests drivers' nodes",
                 "use --devices=vfio with --claim",
             ));
         }
         if vfio && self.no_host() && !nothing {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "addresses and IOMMU groups are the host's, and --host none looks at none",
-                "give a recording of the host (handover record), or run it there",
+                "VFIO needs addresses and IOMMU groups of a host, but --host is none",
+                "name a recording of the host (`handover record`), or run the command on the host",
             ));
         }
         if self.cdi && self.no_host() && !nothing {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "with --cdi devices are asked for by address, and --host none looks at no host",
-                "leave one of them out",
+                "--cdi needs addresses of a host, but --host is none",
+                "omit one of the two options",
             ));
         }
         Ok(if nothing {
@@ -268,7 +268,7 @@ impl Pod {
         })
     }
 
-    /// Refuses what is missing, all of it at once, or warns of it.
+    /// Refuses all missing devices at once, or warns of them.
     fn accept(&self, missing: Vec<Refusal>) -> Result<(), Refusal> {
         let Some(first) = missing.first() else { return Ok(()) };
         if self.allow_missing {
@@ -303,7 +303,7 @@ impl Pod {
     }
 }
 
-/// Says what is done.
+/// Prints a message to standard error.
 fn say(text: &str) {
     let _ = anstream::stderr().write_all(format!("{text}\n").as_bytes());
 }

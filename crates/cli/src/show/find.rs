@@ -1,13 +1,13 @@
-//! Which function a person means by an address, or by the beginning of one.
+//! Finds a function by its address, or by the beginning of it.
 
 use model::{Address, Code, Inventory, Refusal};
 
 use crate::filter::Pattern;
 
-/// So many functions are named in an error.
+/// At most this many functions are named in an error.
 const NAMED: usize = 4;
 
-/// The one function that a text means.
+/// The one function that `text` matches.
 pub fn find(inventory: &Inventory, text: &str) -> Result<Address, Refusal> {
     let Some(pattern) = Pattern::parse(text) else {
         return text.parse::<Address>().map_err(Refusal::from);
@@ -22,8 +22,8 @@ pub fn find(inventory: &Inventory, text: &str) -> Result<Address, Refusal> {
         [] => Err(nothing_there(inventory, text, pattern)),
         _ => Err(Refusal::new(
             Code::InvalidPciAddress,
-            format!("{text} can be {}", names(&meant)),
-            "write the whole address of the one that is meant",
+            format!("{text} is ambiguous: {}", names(&meant)),
+            "use the full address",
         )),
     }
 }
@@ -34,14 +34,14 @@ fn nothing_there(inventory: &Inventory, text: &str, pattern: Pattern) -> Refusal
     near.truncate(NAMED);
     near.sort_unstable();
     let message = if near.is_empty() {
-        format!("there is no PCI function at {text}, nor anywhere on this host")
+        format!("no PCI function at {text}: this host has none")
     } else {
-        format!("there is no PCI function at {text}; the nearest are {}", names(&near))
+        format!("no PCI function at {text}; the nearest are {}", names(&near))
     };
     Refusal::new(
         Code::DeviceNotFound,
         message,
-        "`handover ls --all` shows what this host has; addresses can change between boots",
+        "run `handover ls --all` to list all functions; addresses can change between boots",
     )
 }
 
@@ -65,12 +65,12 @@ mod tests {
         assert_eq!(at("03:00.0").unwrap().to_string(), "0000:03:00.0");
         assert_eq!(at("03:").unwrap().to_string(), "0000:03:00.0");
         let error = at("01:00").unwrap_err();
-        assert_eq!(error.message, "01:00 can be 0000:01:00.0 and 0000:01:00.1");
+        assert_eq!(error.message, "01:00 is ambiguous: 0000:01:00.0 and 0000:01:00.1");
         let error = at("0000:03:01.0").unwrap_err();
         assert_eq!(error.code, Code::DeviceNotFound);
         assert!(error.message.contains("nearest are") && error.message.contains("0000:03:00.0"));
         assert_eq!(at("gpu").unwrap_err().code, Code::InvalidPciAddress);
         let error = find(&Inventory::default(), "03:00.0").unwrap_err();
-        assert!(error.message.ends_with("nor anywhere on this host"));
+        assert!(error.message.ends_with("this host has none"));
     }
 }

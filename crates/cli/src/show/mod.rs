@@ -1,4 +1,4 @@
-//! `handover show`: everything about one function, read from the host itself; no daemon is needed.
+//! `handover show`: prints everything about one function; needs no daemon.
 
 mod find;
 mod sheet;
@@ -15,10 +15,10 @@ use crate::source::Source;
 use crate::{Json, output};
 use sheet::Sheet;
 
-/// Show everything about one device: where it is, what uses it, what goes with it, what stands in the way
+/// Show everything about one device: location, users, assembly, obstacles
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Its address, such as 0000:01:00.0; short where that is clear: 01:00.0, 01:
+    /// Address, such as 0000:01:00.0, or an unambiguous part of it: 01:00.0, 01:
     #[arg(value_name = "ADDRESS")]
     address: String,
 
@@ -29,7 +29,7 @@ pub struct Show {
     output: Json,
 }
 
-/// What was read for it.
+/// What was read of the host.
 struct Seen {
     inventory: Inventory,
     address: Address,
@@ -66,7 +66,7 @@ impl Show {
         }
         let inventory = self.source.detail(&host, Some(&wanted))?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
-        // Who uses it is told as far as this user may see it.
+        // Shows the users that this user may see.
         let holders = host.holders(&addresses).unwrap_or_default();
         Ok(Seen { inventory, address, holders, console: host.console() })
     }

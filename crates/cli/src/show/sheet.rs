@@ -1,4 +1,4 @@
-//! All that is known of one function, and what follows from it.
+//! Everything that is known about one function.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use model::{
 };
 use serde::Serialize;
 
-/// One function with its surroundings.
+/// A function with its surroundings.
 #[derive(Debug, Serialize)]
 pub struct Sheet<'a> {
     /// Its name.
     pub name: String,
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
-    /// The function as it was read.
+    /// The function, as read.
     pub function: &'a Function,
     /// The bridges above it, from the root bus down.
     pub bridges: Vec<Bridge<'a>>,
@@ -24,37 +24,37 @@ pub struct Sheet<'a> {
     pub numa_node: Option<&'a NumaNode>,
     /// Its IOMMU group.
     pub group: Option<&'a Group>,
-    /// What is handed over with it.
+    /// Its assembly.
     pub members: Vec<Member<'a>>,
-    /// What its reset hits.
+    /// Which functions its reset affects.
     pub reset_domain: ResetDomain,
-    /// Who uses it, or what is handed over with it.
+    /// The users of its assembly.
     pub holders: Vec<&'a Holder>,
-    /// Why it cannot be handed over; empty where it can be.
+    /// Why it cannot be handed over; empty if it can.
     pub obstacles: Vec<Refusal>,
-    /// Framebuffers of the firmware's that lie on its BARs, or on those of what is handed over with it.
+    /// Firmware framebuffers on the BARs of its assembly.
     pub framebuffers: Vec<Finding>,
 }
 
-/// A bridge on the way to a function.
+/// A bridge on the path to a function.
 #[derive(Debug, Serialize)]
 pub struct Bridge<'a> {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Its name; `None` where it could not be read.
+    /// Its name; `None` if it could not be read.
     pub name: Option<String>,
-    /// What it is in the PCI Express tree.
+    /// Its port type.
     pub port_type: Option<PortType>,
     /// The link below a port, or above an upstream port.
     pub link: Option<&'a Link>,
-    /// Whether Access Control Services keep apart what is below it; `None` where it has none or they could not be read.
+    /// Whether Access Control Services (ACS) isolate what is below it; `None` if absent or unreadable.
     pub isolates: Option<bool>,
 }
 
 /// A member of the assembly.
 #[derive(Debug, Serialize)]
 pub struct Member<'a> {
-    /// Where it is, why, and its role.
+    /// Its address, role, and why it is a member.
     #[serde(flatten)]
     pub member: model::Member,
     /// Its name.

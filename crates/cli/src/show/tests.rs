@@ -1,4 +1,4 @@
-//! What a person sees of one function.
+//! The text of `handover show`.
 
 use model::{
     Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, MigInstance, NumaNode, PortType,
@@ -13,7 +13,7 @@ fn at(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// The workstation's first GPU with everything that a function can have.
+/// The workstation's first GPU, with every detail that a function can have.
 fn rich() -> Inventory {
     let mut inventory = sim::workstation();
     let distances = vec![10];

@@ -1,4 +1,4 @@
-//! The sheet of a function for people, in sections.
+//! Prints the sheet of a function, in sections.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use model::{Bar, Function, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
 
-/// So many of a long list are shown.
+/// At most this many values of a list are shown.
 const SHOWN: usize = 16;
 
 /// The sheet as text.
@@ -37,7 +37,7 @@ pub fn render(sheet: &Sheet<'_>) -> String {
     text
 }
 
-/// A heading, and labelled lines under it. What has no value is left out.
+/// A heading, and labelled lines below it. Labels without a value are omitted.
 struct Section {
     title: &'static str,
     lines: Vec<(&'static str, String)>,
@@ -60,7 +60,7 @@ impl Section {
         }
     }
 
-    /// Each value in a line of its own, the label before the first.
+    /// Adds each value on a line of its own, the label before the first.
     fn each(mut self, label: &'static str, values: impl IntoIterator<Item = String>) -> Self {
         let values: Vec<String> = values.into_iter().collect();
         let more = values.len().saturating_sub(SHOWN);
@@ -93,7 +93,7 @@ fn identity(sheet: &Sheet<'_>) -> Section {
     });
     let detail = function.detail.as_deref();
     let capabilities = detail.map(|detail| detail.capabilities.join(", "));
-    Section::new("What it is")
+    Section::new("Identity")
         .add("kind", format!("{}, class {}", sheet.kind, function.class))
         .add(
             "id",
@@ -102,8 +102,8 @@ fn identity(sheet: &Sheet<'_>) -> Section {
         .maybe("subsystem", subsystem)
         .maybe("serial number", detail.and_then(|detail| detail.serial.clone()))
         .maybe("capabilities", capabilities.filter(|text| !text.is_empty()))
-        .maybe("virtual of", function.physical_function.map(|physical| physical.to_string()))
-        .maybe("console", function.boot_vga.then(|| "the firmware's console ran on it".into()))
+        .maybe("VF of", function.physical_function.map(|physical| physical.to_string()))
+        .maybe("console", function.boot_vga.then(|| "used by the firmware for its console".into()))
 }
 
 fn place(sheet: &Sheet<'_>) -> Section {
@@ -116,7 +116,7 @@ fn place(sheet: &Sheet<'_>) -> Section {
     });
     let own = function.detail.as_ref().and_then(|detail| detail.link.as_ref());
     let port = sheet.bridges.last().and_then(|bridge| bridge.link);
-    Section::new("Where it is")
+    Section::new("Location")
         .each("behind", sheet.bridges.iter().map(bridge))
         .maybe("link", own.map(|own| link::with_reason(own, port)))
         .maybe("NUMA node", node)
@@ -128,7 +128,7 @@ fn bridge(bridge: &Bridge<'_>) -> String {
         PortType::RootPort => Some("root port"),
         PortType::SwitchUpstream => Some("switch, upstream"),
         PortType::SwitchDownstream => Some("switch, downstream"),
-        PortType::PcieToPci | PortType::PciToPcie => Some("bridge to another kind of PCI"),
+        PortType::PcieToPci | PortType::PciToPcie => Some("bridge between PCIe and PCI"),
         _ => None,
     });
     for part in [port, bridge.name.as_deref()].into_iter().flatten() {
@@ -149,7 +149,7 @@ fn driver(function: &Function) -> Section {
     Section::new("Driver")
         .add("bound", function.driver.as_deref().unwrap_or("none"))
         .maybe("candidates", candidates.filter(|text| !text.is_empty()))
-        .add("for a hand-over", function.vfio_driver.clone())
+        .add("VFIO driver", function.vfio_driver.clone())
         .maybe("override", detail.and_then(|detail| detail.driver_override.clone()))
 }
 
@@ -158,7 +158,7 @@ fn isolation(sheet: &Sheet<'_>) -> Section {
     let kind = sheet.group.and_then(|group| group.domain_type.as_ref());
     let others = sheet.group.map_or(0, |group| group.members.len().saturating_sub(1));
     let others = match others {
-        0 => "alone in it".to_owned(),
+        0 => "no other function".to_owned(),
         1 => "with 1 other function".to_owned(),
         _ => format!("with {others} other functions"),
     };
@@ -175,7 +175,7 @@ fn isolation(sheet: &Sheet<'_>) -> Section {
         };
         format!("{}  {role}  {} ({})", row.member.address, row.name, row.member.reason)
     });
-    Section::new("What goes with it").add("IOMMU group", group).each("assembly", members)
+    Section::new("Assembly").add("IOMMU group", group).each("members", members)
 }
 
 fn reset(sheet: &Sheet<'_>) -> Section {
@@ -189,16 +189,16 @@ fn reset(sheet: &Sheet<'_>) -> Section {
         .map(ToString::to_string)
         .collect();
     let reach = match sheet.reset_domain.reach {
-        ResetReach::Function => "this function alone".to_owned(),
-        ResetReach::Bus if others.is_empty() => "the bus, with nothing else on it".into(),
+        ResetReach::Function => "this function only".to_owned(),
+        ResetReach::Bus if others.is_empty() => "the bus, with no other function".into(),
         ResetReach::Bus => format!("the bus, with {}", others.join(", ")),
-        ResetReach::None => "the kernel knows no way to reset it".into(),
-        ResetReach::Unknown => "the kernel does not tell how (before Linux 5.15)".into(),
+        ResetReach::None => "no reset method known to the kernel".into(),
+        ResetReach::Unknown => "unknown (kernel older than Linux 5.15)".into(),
     };
     let methods = function.reset_methods.join(", ");
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     Section::new("Reset")
-        .add("hits", reach)
+        .add("affects", reach)
         .maybe("methods", (!methods.is_empty()).then_some(methods))
         .maybe("function level", detail.and_then(|detail| detail.flr).map(yes))
         .maybe("by power", detail.and_then(|detail| detail.pm_reset).map(yes))
@@ -241,17 +241,17 @@ fn partitions(function: &Function) -> Section {
     let detail = function.detail.as_deref();
     let vfs = function.sriov.as_ref().map(|sriov| {
         let probed = match sriov.autoprobe {
-            Some(true) => ", new ones get a driver",
-            Some(false) => ", new ones get no driver",
+            Some(true) => ", new VFs get a driver",
+            Some(false) => ", new VFs get no driver",
             None => "",
         };
-        format!("{} of {} there{probed}", sriov.present.len(), sriov.total)
+        format!("{} of {} enabled{probed}", sriov.present.len(), sriov.total)
     });
     let types = detail.map_or(&[][..], |detail| &detail.mdev_types);
     let types = types.iter().map(|kind| {
         let name = kind.name.as_deref().unwrap_or("without a name");
         let left = kind.available.map_or_else(|| "?".into(), |left| left.to_string());
-        format!("{}  {name}, {left} more could be made", kind.id)
+        format!("{}  {name}, {left} available", kind.id)
     });
     let mdevs = function.mdevs.iter().map(|mdev| {
         let group = mdev.iommu_group.map(|group| format!(", IOMMU group {group}"));
@@ -264,7 +264,7 @@ fn partitions(function: &Function) -> Section {
         None => "none yet".to_owned(),
     });
     let creatable = vgpu.map_or(&[][..], |vgpu| &vgpu.creatable);
-    Section::new("Parts that can be handed over by themselves")
+    Section::new("Partitions")
         .maybe("SR-IOV", vfs)
         .each("VFs", function.virtual_functions().iter().map(ToString::to_string))
         .each("mdevs", mdevs)
@@ -289,7 +289,7 @@ fn programs(sheet: &Sheet<'_>) -> Section {
             if holder.address == own { String::new() } else { format!(" ({})", holder.address) };
         format!("{} by {}{whose}", holder.user, holder.by)
     });
-    Section::new("What programs see")
+    Section::new("Nodes and users")
         .maybe("network", list(&nodes.interfaces))
         .maybe("disks", list(&nodes.block_devices))
         .maybe("display", list(&drm))
@@ -308,7 +308,7 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     {
         ("no", colour(AnsiColor::Red))
     } else if !sheet.holders.is_empty() {
-        ("not while it is in use", colour(AnsiColor::Yellow))
+        ("not while in use", colour(AnsiColor::Yellow))
     } else {
         ("yes", colour(AnsiColor::Green))
     };
@@ -324,11 +324,10 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
         for holder in sheet.holders.iter().take(SHOWN) {
             let _ = writeln!(text, "  - {} by {}", holder.user, holder.by);
         }
-        let _ = writeln!(text, "    {bold}what to do:{bold:#} stop what uses it, then look again");
+        let _ = writeln!(text, "    {bold}what to do:{bold:#} stop the users, then check again");
     }
     let address = sheet.function.address;
-    let _ =
-        writeln!(text, "  `handover doctor --for {address}` looks at the rest of the host too.");
+    let _ = writeln!(text, "  `handover doctor --for {address}` also checks the rest of the host.");
 }
 
 fn framebuffer(finding: &Finding, text: &mut String) {
@@ -340,7 +339,7 @@ fn framebuffer(finding: &Finding, text: &mut String) {
         let _ = writeln!(text, "        {}", plain(line.to_owned()));
     }
     if remedy.reboot {
-        let _ = writeln!(text, "        then start this host again");
+        let _ = writeln!(text, "        then reboot this host");
     }
 }
 
@@ -349,7 +348,7 @@ fn notes(function: &Function, text: &mut String) {
         return;
     }
     let bold = Style::new().bold();
-    let _ = writeln!(text, "\n{bold}What could not be read{bold:#}");
+    let _ = writeln!(text, "\n{bold}Unreadable{bold:#}");
     for note in &function.notes {
         let _ = writeln!(text, "  - {}", plain(note.clone()));
     }

@@ -1,4 +1,4 @@
-//! Distances as a matrix.
+//! Prints distances as a matrix.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,13 +7,13 @@ use anstyle::Style;
 use model::shown::{plain, short};
 use model::topology::{Distance, Picture};
 
-/// So much of what a device is stands beside its row.
+/// At most this many characters of a device's name are shown beside its row.
 const WHAT: usize = 40;
 
-/// With less of it beside its row, nobody knows what it is.
+/// With fewer characters the name is useless.
 const LEAST_WHAT: usize = 12;
 
-/// Whether it is shown: where it was asked for, or is small.
+/// Whether the matrix is shown: on request, or if it is small.
 pub fn is_told(picture: &Picture, width: Option<usize>) -> bool {
     let fits = width.is_none_or(|width| least_width(picture) + LEAST_WHAT <= width);
     !picture.distances.is_empty() && (picture.asked || fits)
@@ -62,7 +62,7 @@ fn sizes(picture: &Picture) -> (usize, usize, usize) {
     (number, place, wide)
 }
 
-/// The width of all but what the devices are.
+/// The width of all columns but the devices' names.
 fn least_width(picture: &Picture) -> usize {
     let (number, place, wide) = sizes(picture);
     number + place + 6 + (wide + 2) * picture.ends.len()

@@ -1,4 +1,4 @@
-//! `handover topo`: the host's tree of devices, read from the host itself; no daemon is needed.
+//! `handover topo`: draws the host's tree of devices; needs no daemon.
 
 mod matrix;
 #[cfg(test)]
@@ -16,24 +16,24 @@ use crate::filter::{self, Filter};
 use crate::source::Source;
 use crate::{Json, output};
 
-/// Draw the host's tree of devices: NUMA nodes, root ports, switches, links, IOMMU groups, distances
+/// Draw the host's device tree: NUMA nodes, root ports, switches, links, IOMMU groups, distances
 #[derive(Debug, Args)]
 #[command(after_long_help = filter::HELP)]
 pub struct Topo {
-    /// Only the devices that are meant, and the way to them: an address or the beginning of one, ids, a kind, key:value,
-    /// or free text; all must hold
+    /// Draw only matching devices and the path to them: an address or its beginning, ids, a kind, key:value, or free
+    /// text; all filters must match
     #[arg(value_name = "FILTER")]
     filters: Vec<Filter>,
 
-    /// Everything, the host's own functions and idle ports too
+    /// Draw everything, including the host's own functions and empty ports
     #[arg(short, long)]
     all: bool,
 
-    /// How far apart all GPUs, accelerators, NICs and NVMe drives are, also where they are many
+    /// Show the distances between all GPUs, accelerators, NICs and NVMe drives, however many
     #[arg(long)]
     distances: bool,
 
-    /// Write the picture as SVG; it has no host name and no date in it
+    /// Write the picture as SVG to this file; it contains no host name and no date
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     svg: Option<PathBuf>,
 
@@ -69,8 +69,8 @@ fn write(file: &Path, text: &str) -> Result<(), Refusal> {
     std::fs::write(file, text).map_err(|error| {
         Refusal::new(
             Code::InvalidRequest,
-            format!("{} cannot be written: {error}", file.display()),
-            "name a file in a directory that is there and that you may write to",
+            format!("cannot write {}: {error}", file.display()),
+            "name a file in an existing, writable directory",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The tree for a terminal.
+//! Prints the tree.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use model::topology::{Part, Picture, RootBus, TreeFunction, link};
 
 use super::matrix;
 
-/// Colours of groups; they come again where there are more groups.
+/// Colours of groups, reused if there are more groups.
 const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Cyan,
     AnsiColor::Yellow,
@@ -19,14 +19,14 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Red,
 ];
 
-/// A name is not made shorter than this.
+/// The least width of a name.
 const LEAST_NAME: usize = 16;
 
 /// A line of the tree.
 enum Line {
     /// A heading.
     Heading(String),
-    /// A function: its place with lines before it, then columns.
+    /// A function: its branch lines and address, then columns.
     Function { cells: [String; COLUMNS], more: String, colour: Option<usize>, bridge: bool },
 }
 
@@ -58,7 +58,7 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     if matrix::is_told(picture, width) {
         let _ = write!(text, "\n{}", matrix::render(picture, width));
     } else if picture.ends.len() > 1 {
-        text.push_str("\n`handover topo --distances` tells how far apart the devices are\n");
+        text.push_str("\n`handover topo --distances` shows the distances between devices\n");
     }
     text
 }
@@ -101,7 +101,7 @@ fn function(picture: &Picture, place: &TreeFunction, left: String) -> Line {
     }
 }
 
-/// Puts columns under each other; on a terminal names give way first.
+/// Aligns the columns; on a terminal names are shortened first.
 fn align(lines: &[Line], width: Option<usize>) -> String {
     let mut widths = [0; COLUMNS];
     let mut more = 0;
@@ -142,7 +142,7 @@ fn style(colour: Option<usize>, bridge: bool) -> (Style, Style) {
     (line, group)
 }
 
-/// One line; on a terminal it ends where the terminal does.
+/// Prints one line; on a terminal it is cut at the terminal's width.
 fn write_function(
     text: &mut String,
     line: (&[String; COLUMNS], &str),

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
-# What only would be nice to have is a comment: remove the marks of what you want.
+# Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
+# Optional fixes are comments: uncomment those that you want.
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -8,12 +8,12 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # iommu: no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups
-# switch on VT-d (Intel VT for Directed I/O) in the firmware's setup; boot with intel_iommu=on on the kernel's command line
+# enable VT-d (Intel VT for Directed I/O) in the firmware setup; boot with intel_iommu=on on the kernel's command line
 for file in /boot/loader/entries/*.conf; do
     [ ! -f "$file" ] || sed -E -i -e '/^options[[:space:]]/{/(^|[[:space:]])intel_iommu=on([[:space:]]|$)/!s/[[:space:]]*$/ intel_iommu=on/}' "$file"
 done
 
-# ovmf: no OVMF image in the places where distributions put it
+# ovmf: no OVMF image in the usual places
 # install OVMF
 pacman -S --needed --noconfirm edk2-ovmf
 
@@ -22,27 +22,27 @@ pacman -S --needed --noconfirm edk2-ovmf
 pacman -S --needed --noconfirm qemu-base
 
 # gpu-programs: Xorg (pid 812, gdm.service) runs
-# Optional: give machines a GPU that no screen is at; or boot without a desktop: systemctl set-default multi-user.target
-# No command does that.
+# Optional: hand over a GPU without a screen, or boot without a desktop: systemctl set-default multi-user.target
+# No command can do this.
 
 # gpu-programs: nvidia-persistenced (pid 903, nvidia-persistenced.service) runs
 # Optional: switch it off for one GPU at a time: nvidia-smi -i ADDRESS -pm 0
-# No command does that.
+# No command can do this.
 
 # memlock: /proc/self/limits: 8MB of memory may be locked
 # Optional: let the group kvm lock memory, from the next login on (limits.conf(5))
 #   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf
 
 # native-driver (0000:01:00.0): 0000:01:00.0 is on nvidia
-# Optional: reserve 0000:01:00.0 by address from the next boot on, as `handover reserve` does (`--remove` undoes it; listed in /etc/handover/reserve)
+# Optional: add 0000:01:00.0 to the boot list /etc/handover/reserve, as `handover boot-list` does (`--remove` undoes it)
 #   mkdir -p /etc/handover
 #   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve
 #   mkdir -p /etc/handover
 #   cat > /etc/handover/reserve.sh <<'END_OF_FILE'
-#   # Written by Handover (`handover reserve`): changes are lost.
-#   # Gives the functions listed in /etc/handover/reserve to their vfio drivers before other drivers are loaded.
-#   # A line there is ADDRESS VENDOR DEVICE DRIVER. A function whose ids are others now is left alone: addresses can change
-#   # between boots. To undo: `handover reserve --remove ADDRESS`, and make the initial ramdisk again.
+#   # Written by Handover (`handover boot-list`): changes are lost.
+#   # Binds the functions on the boot list (/etc/handover/reserve) to their vfio drivers before other drivers are loaded.
+#   # A line of it is ADDRESS VENDOR DEVICE DRIVER. A function with other ids is skipped: addresses can change between boots.
+#   # To undo: `handover boot-list --remove ADDRESS`, and rebuild the initial ramdisk.
 #   functions=/sys/bus/pci/devices
 #   while read -r address vendor device driver; do
 #       case $address in '' | '#'*) continue ;; esac
@@ -58,9 +58,9 @@ pacman -S --needed --noconfirm qemu-base
 #   chmod 644 /etc/handover/reserve.sh
 #   mkdir -p /etc/handover
 #   cat > /etc/handover/handover-reserve.service <<'END_OF_FILE'
-#   # Written by Handover (`handover reserve`): changes are lost.
+#   # Written by Handover (`handover boot-list`): changes are lost.
 #   [Unit]
-#   Description=Reserve PCI functions for virtual machines
+#   Description=Bind the PCI functions on Handover's boot list to vfio drivers
 #   DefaultDependencies=no
 #   Before=systemd-udevd.service systemd-modules-load.service sysinit.target
 #
@@ -72,7 +72,7 @@ pacman -S --needed --noconfirm qemu-base
 #   mkdir -p /etc/initcpio/hooks
 #   cat > /etc/initcpio/hooks/handover <<'END_OF_FILE'
 #   #!/usr/bin/ash
-#   # Written by Handover (`handover reserve`): changes are lost.
+#   # Written by Handover (`handover boot-list`): changes are lost.
 #   run_earlyhook() {
 #       [ ! -s /etc/handover/reserve ] || . /etc/handover/reserve.sh
 #   }
@@ -81,8 +81,8 @@ pacman -S --needed --noconfirm qemu-base
 #   mkdir -p /etc/initcpio/install
 #   cat > /etc/initcpio/install/handover <<'END_OF_FILE'
 #   #!/bin/bash
-#   # Written by Handover (`handover reserve`): changes are lost.
-#   # Puts Handover's list of reserved functions into the initial ramdisk, for busybox's init and for systemd's.
+#   # Written by Handover (`handover boot-list`): changes are lost.
+#   # Adds Handover's boot list to the initial ramdisk, for busybox's init and for systemd.
 #   build() {
 #       [ -s /etc/handover/reserve ] || return 0
 #       while read -r address vendor device driver; do
@@ -96,14 +96,14 @@ pacman -S --needed --noconfirm qemu-base
 #       add_runscript
 #   }
 #   help() {
-#       echo "Reserves the functions in /etc/handover/reserve for virtual machines."
+#       echo "Binds the functions on the boot list in /etc/handover/reserve to vfio drivers."
 #   }
 #   END_OF_FILE
 #   chmod 644 /etc/initcpio/install/handover
 #   mkdir -p /etc/mkinitcpio.conf.d
 #   cat > /etc/mkinitcpio.conf.d/handover.conf <<'END_OF_FILE'
-#   # Written by Handover (`handover reserve`): changes are lost.
-#   # Handover's hook, just behind the first one, which is base: before udev's or systemd's.
+#   # Written by Handover (`handover boot-list`): changes are lost.
+#   # Inserts Handover's hook after the first hook (base) and before udev or systemd.
 #   case " ${HOOKS[*]} " in
 #       *" handover "*) ;;
 #       *) HOOKS=("${HOOKS[0]}" handover "${HOOKS[@]:1}") ;;
@@ -111,7 +111,7 @@ pacman -S --needed --noconfirm qemu-base
 #   END_OF_FILE
 #   chmod 644 /etc/mkinitcpio.conf.d/handover.conf
 
-# Make what was edited take effect.
+# Make the edits take effect.
 #   mkinitcpio -P
 
-echo 'Done. Start this host again for all of it to take effect.'
+echo 'Done. Reboot this host for all changes to take effect.'

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
-# What only would be nice to have is a comment: remove the marks of what you want.
+# Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
+# Optional fixes are comments: uncomment those that you want.
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -12,7 +12,7 @@ fi
 mkdir -p /etc/default/grub.d
 grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/handover.cfg || printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/handover.cfg
 
-# Make what was edited take effect.
+# Make the edits take effect.
 update-grub
 
-echo 'Done. Start this host again for all of it to take effect.'
+echo 'Done. Reboot this host for all changes to take effect.'

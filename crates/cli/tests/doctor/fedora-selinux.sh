@@ -1,6 +1,6 @@
 #!/bin/sh
-# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
-# What only would be nice to have is a comment: remove the marks of what you want.
+# Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
+# Optional fixes are comments: uncomment those that you want.
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -8,26 +8,26 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # large-bars: 1 function with a BAR of 32 GB or more, such as 0000:01:00.0 with 64GB; Linux 6.11.4-301.fc41.x86_64 and QEMU 9.1.2
-# use Linux 6.12 and QEMU 9.2 or newer, which map in huge pieces
-# No command does that.
+# use Linux 6.12 and QEMU 9.2 or newer, which use huge mappings
+# No command can do this.
 
 # bar-window (0000:01:00.0): the 64-bit BARs add up to 64 GiB
-# Optional: for a machine of another tool's: `-global q35-pcihost.pci-hole64-size=131072M`, with OVMF also `-fw_cfg name=opt/ovmf/X-PciMmio64Mb,string=131072`, and a processor with host-phys-bits=on
-# No command does that.
+# Optional: for machines of other tools: `-global q35-pcihost.pci-hole64-size=131072M`, with OVMF also `-fw_cfg name=opt/ovmf/X-PciMmio64Mb,string=131072`, and a CPU with host-phys-bits=on
+# No command can do this.
 
 # iommu-mode: the IOMMU groups are of type DMA
 # Optional: boot with iommu=pt on the kernel's command line
 #   grubby --update-kernel=ALL --args=iommu=pt
 
-# selinux: /sys/fs/selinux/enforce is 1: SELinux enforces; podman is here
+# selinux: /sys/fs/selinux/enforce is 1: SELinux enforces; podman is installed
 # Optional: let containers use devices (SELinux boolean of container-selinux)
 #   setsebool -P container_use_devices on
 
 # vfio-forbidden: /etc/modprobe.d/no-vfio.conf:2: blacklist vfio_iommu_type1
-# Optional: let vfio_iommu_type1 be loaded: turn the lines that forbid it into comments
+# Optional: let vfio_iommu_type1 be loaded: comment out the lines that blacklist it
 #   [ ! -f /etc/modprobe.d/no-vfio.conf ] || sed -E -i -e '/^[[:space:]]*(blacklist|install)[[:space:]]+vfio[-_]iommu[-_]type1([[:space:]]|$)/s/^/# /' /etc/modprobe.d/no-vfio.conf
 
-# Make what was edited take effect.
+# Make the edits take effect.
 #   dracut --force --regenerate-all
 
-echo 'Done. See what handover doctor says now.'
+echo 'Done. Run handover doctor to check the result.'

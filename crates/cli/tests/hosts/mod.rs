@@ -7,18 +7,18 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A host below a directory of its own.
+/// A host in its own directory.
 pub struct Host {
     directory: TempDir,
 }
 
 impl Host {
-    /// A host without anything.
+    /// An empty host.
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// Where it is.
+    /// Its root directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -42,7 +42,7 @@ impl Host {
         symlink(target, path).unwrap();
     }
 
-    /// A node with a mode; in a tree it is a file.
+    /// A node with a mode; a plain file in the tree.
     fn node(&self, path: &str, mode: u32) {
         self.file(path, "");
         fs::set_permissions(self.path().join(path), PermissionsExt::from_mode(mode)).unwrap();
@@ -191,7 +191,7 @@ fn debian_12(cmdline: &str, grouped: bool) -> Host {
     host
 }
 
-/// A server with Debian 12, GRUB, an Intel processor and a NIC to give away.
+/// A server with Debian 12, GRUB, an Intel processor and a NIC to hand over.
 pub fn debian() -> Host {
     let host = debian_12("root=/dev/sda1 ro quiet intel_iommu=on iommu=pt\n", true);
     intel_iommu(&host);
@@ -223,14 +223,14 @@ pub fn debian_with_gpu() -> Host {
     host
 }
 
-/// The same, as it is after its installation.
+/// The same, freshly installed.
 pub fn debian_without_iommu() -> Host {
     let host = debian_12("root=/dev/sda1 ro quiet\n", false);
     host.file("sys/firmware/acpi/tables/DMAR", "");
     host
 }
 
-/// Proxmox on AMD, booted by systemd-boot, with shortcuts that a forum advised.
+/// Proxmox on AMD, booted by systemd-boot, with settings from forums.
 pub fn proxmox() -> Host {
     let host = any("6.8.12-5-pve", CPU_AMD, true);
     let cmdline = "root=ZFS=rpool/ROOT/pve-1 quiet pcie_acs_override=downstream,multifunction\n";

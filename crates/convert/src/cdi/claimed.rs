@@ -1,24 +1,24 @@
-//! The specification of a prepared claim.
+//! The CDI spec of a prepared claim.
 
 use super::{CLAIM, Spec};
 use crate::devices::{Resource, opened};
 
-/// What is known of a prepared claim.
+/// A prepared claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// Its id.
     pub id: String,
-    /// The functions that it was asked for by.
+    /// The requested functions.
     pub functions: Vec<String>,
     /// Its mediated devices.
     pub mdevs: Vec<String>,
     /// The nodes of its VFIO groups.
     pub groups: Vec<String>,
-    /// The own nodes of its devices, for iommufd.
+    /// The nodes of its VFIO devices, for iommufd.
     pub devices: Vec<String>,
 }
 
-/// The specification of a claim: its nodes, and its addresses in the variables by which KubeVirt's launcher knows devices.
+/// The spec of a claim: its nodes, and its addresses in the variables of KubeVirt's launcher.
 #[must_use]
 pub fn claim(claimed: &Claimed) -> Spec {
     let env = told(CLAIM, &claimed.functions, &claimed.mdevs);
@@ -26,7 +26,7 @@ pub fn claim(claimed: &Claimed) -> Spec {
     Spec::of(CLAIM, &claimed.id, env, nodes)
 }
 
-/// The variables that tell of devices of a kind.
+/// The variables that list devices of a kind.
 pub(super) fn told(kind: &str, functions: &[String], mdevs: &[String]) -> Vec<String> {
     let resource = Resource::new(kind);
     [("PCI_RESOURCE", functions), ("MDEV_PCI_RESOURCE", mdevs)]

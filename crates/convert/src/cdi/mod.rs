@@ -1,5 +1,5 @@
-//! Specifications for container tools (Container Device Interface): what `podman run --device handover.dev/claim=ID` adds
-//! to a container. The format is that of `cncf-tags/container-device-interface`, `specs-go/config.go`.
+//! Container Device Interface (CDI) specs: what `podman run --device handover.dev/claim=ID` adds to a container. The
+//! format is that of `cncf-tags/container-device-interface`, `specs-go/config.go`.
 
 mod claimed;
 mod unclaimed;
@@ -9,17 +9,16 @@ use serde::{Deserialize, Serialize};
 pub use claimed::{Claimed, claim};
 pub use unclaimed::{Host, all, device, instance, mediated};
 
-/// The kind of device that a claim is; its devices are named by the claim's id.
+/// The CDI kind of claims; the name is the claim's id.
 pub const CLAIM: &str = "handover.dev/claim";
 
-/// The kind of device that an assembly or a mediated device is; its devices are named by address, UUID, or the name that it
-/// is registered by.
+/// The CDI kind of assemblies and mediated devices; the name is an address, a UUID or a registered name.
 pub const DEVICE: &str = "handover.dev/device";
 
-/// What all of our files begin with.
+/// The prefix of Handover's spec files.
 pub const FILES: &str = "handover.dev-";
 
-/// One file: a kind of devices, and devices of it.
+/// A spec file: a kind, and devices of this kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
@@ -37,33 +36,33 @@ pub struct Spec {
 pub struct Device {
     /// Its name within the kind.
     pub name: String,
-    /// What a container gets with it.
+    /// What it adds to a container.
     pub container_edits: Edits,
 }
 
-/// What a container gets.
+/// Changes of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Edits {
-    /// Variables, `NAME=VALUE`.
+    /// Environment variables, `NAME=VALUE`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// Device nodes; type and numbers are the host's.
+    /// Device nodes; type and numbers are those on the host.
     pub device_nodes: Vec<DeviceNode>,
 }
 
-/// A device node, by the same path on the host and in the container.
+/// A device node, with the same path on the host and in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceNode {
     /// Its path.
     pub path: String,
-    /// What may be done with it. Making it anew (`m`), which runtimes allow where nothing is said, is not among it.
+    /// Permissions. `m` (mknod), which runtimes allow by default, is not included.
     pub permissions: String,
 }
 
 impl Spec {
-    /// A specification of one device, in the lowest version that has what it uses.
+    /// A spec of one device, in the lowest version that supports it.
     #[must_use]
     pub fn of(kind: &str, name: &str, env: Vec<String>, paths: Vec<String>) -> Self {
         let node = |path| DeviceNode { path, permissions: "rw".to_owned() };
@@ -73,7 +72,7 @@ impl Spec {
         Self { cdi_version: version(name).to_owned(), kind: kind.to_owned(), devices: vec![device] }
     }
 
-    /// The names by which container tools are asked for its devices.
+    /// The qualified CDI names of its devices.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.devices.iter().map(|device| format!("{}={}", self.kind, device.name))
     }
@@ -84,7 +83,7 @@ impl Spec {
         nodes.map(|node| node.path.as_str())
     }
 
-    /// The name of its file. A file is of one device, so that it can go with it.
+    /// The name of its file. A file has one device, so that it can be removed with it.
     #[must_use]
     pub fn file_name(&self) -> String {
         let class = self.kind.rsplit('/').next().unwrap_or_default();
@@ -95,19 +94,19 @@ impl Spec {
     /// The text of its file.
     #[must_use]
     pub fn render(&self) -> String {
-        // Of texts and lists only, which JSON has: it cannot fail.
+        // Cannot fail: it consists of strings and lists.
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         format!("{text}\n")
     }
 }
 
-/// The lowest version that has what a specification of ours uses: names that begin with a digit came with 0.5.0
-/// (`requiresV050` in `specs-go/version.go`), and nothing of what came with later ones is used. Before 0.3.0 no tool looks.
+/// The lowest version that supports a spec: names that begin with a digit need 0.5.0 (`requiresV050` in
+/// `specs-go/version.go`); no later feature is used. Tools do not support versions before 0.3.0.
 fn version(name: &str) -> &'static str {
     if name.starts_with(|first: char| first.is_ascii_digit()) { "0.5.0" } else { "0.3.0" }
 }
 
-/// Whether a name can be a device's (`ValidateDeviceName` in `pkg/parser/parser.go`).
+/// Whether a name is a valid device name (`ValidateDeviceName` in `pkg/parser/parser.go`).
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let end = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());

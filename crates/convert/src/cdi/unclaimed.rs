@@ -1,4 +1,4 @@
-//! Specifications of devices as they are found: on VFIO, or a GPU on its own driver.
+//! CDI specs of unclaimed devices: on VFIO, or GPUs on their native drivers.
 
 use model::{Address, Assembly, Code, Function, Inventory, Mdev, MigInstance, Refusal};
 use uuid::Uuid;
@@ -7,17 +7,17 @@ use super::claimed::told;
 use super::{DEVICE, Spec};
 use crate::devices::{opened, own_nodes};
 
-/// What is known of the host.
+/// The state of the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     /// Its hardware.
     pub inventory: &'a Inventory,
-    /// Nodes of `/dev` that are not of one function, such as `/dev/kfd`; those that are there.
+    /// Existing nodes in `/dev` that several functions share, such as `/dev/kfd`.
     pub present: &'a [String],
 }
 
-/// The specification of the device at an address, by that address or another name: its whole assembly where it is on VFIO, or
-/// the nodes that a GPU's own driver made.
+/// The spec of the device at an address, with this or another name: its assembly if it is on VFIO, or the nodes of a
+/// GPU's native driver.
 ///
 /// # Errors
 /// `device_not_found`, `invalid_state`.
@@ -35,7 +35,7 @@ pub fn device(host: &Host<'_>, address: Address, name: &str) -> Result<Spec, Ref
     Ok(Spec::of(DEVICE, name, env, nodes))
 }
 
-/// The specification of a mediated device.
+/// The spec of a mediated device.
 ///
 /// # Errors
 /// `device_not_found`, `invalid_state`.
@@ -44,20 +44,20 @@ pub fn mediated(host: &Host<'_>, uuid: Uuid) -> Result<Spec, Refusal> {
     let Some(mdev) = all.into_iter().find(|mdev| mdev.uuid == uuid) else {
         return Err(Refusal::new(
             Code::DeviceNotFound,
-            format!("there is no mediated device and no claim {uuid}"),
-            "`handover claims` shows the claims; ls /sys/bus/mdev/devices shows mediated devices",
+            format!("no mediated device or claim {uuid}"),
+            "run `handover claims` to list claims, and `ls /sys/bus/mdev/devices` to list mediated devices",
         ));
     };
     of_mediated(mdev).ok_or_else(|| {
         Refusal::new(
             Code::InvalidState,
-            format!("the mediated device {uuid} is in no IOMMU group, so it has no node"),
-            "look at `dmesg` for why its driver gave it none",
+            format!("mediated device {uuid} has no IOMMU group, and so no node"),
+            "check `dmesg` for errors of its driver",
         )
     })
 }
 
-/// The specification of a part of a GPU in MIG mode, by a name such as `0000:41:00.0:gi1:ci0`.
+/// The spec of a MIG instance, by a name such as `0000:41:00.0:gi1:ci0`.
 ///
 /// # Errors
 /// `device_not_found`.
@@ -66,13 +66,13 @@ pub fn instance(host: &Host<'_>, name: &str) -> Result<Spec, Refusal> {
     all.find(|spec| spec.devices.iter().any(|device| device.name == name)).ok_or_else(|| {
         Refusal::new(
             Code::DeviceNotFound,
-            format!("there is no MIG instance {name}"),
-            "nvidia-smi mig -lci shows the instances that are there",
+            format!("no MIG instance {name}"),
+            "run `nvidia-smi mig -lci` to list the instances",
         )
     })
 }
 
-/// The specifications of all devices that a container could use now.
+/// The specs of all devices that a container can use now.
 #[must_use]
 pub fn all(host: &Host<'_>) -> Vec<Spec> {
     let assemblies = Assembly::all(host.inventory);
@@ -86,7 +86,7 @@ pub fn all(host: &Host<'_>) -> Vec<Spec> {
     devices.chain(mdevs.filter_map(of_mediated)).collect()
 }
 
-/// The specifications of a GPU's compute instances: its nodes, without the rights to other instances.
+/// The specs of a GPU's compute instances: its nodes, without access to other instances.
 fn instances(host: &Host<'_>, function: &Function) -> Vec<Spec> {
     let all = function.detail.as_ref().map_or(&[][..], |detail| &detail.mig);
     let spec = |own: &MigInstance| {
@@ -105,7 +105,7 @@ fn instances(host: &Host<'_>, function: &Function) -> Vec<Spec> {
     all.iter().filter_map(spec).collect()
 }
 
-/// The nodes of all functions that go together with one.
+/// The nodes of a function's assembly.
 fn vfio_nodes(host: &Host<'_>, address: Address) -> Vec<String> {
     let (mut groups, mut devices) = (Vec::new(), Vec::new());
     let assembly = Assembly::of(host.inventory, address);
@@ -132,9 +132,11 @@ fn without(function: &Function) -> Refusal {
     Refusal::new(
         Code::InvalidState,
         format!(
-            "{address} ({}) is on {driver}, which made no nodes by which a container would use it",
+            "{address} ({}) is on {driver}, which created no nodes that a container could use",
             function.title()
         ),
-        format!("prepare it for VFIO: handover claim {address}; its claim has a specification"),
+        format!(
+            "prepare it for VFIO with `handover claim {address}`, and use the spec of the claim"
+        ),
     )
 }

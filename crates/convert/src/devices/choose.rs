@@ -1,28 +1,28 @@
-//! The devices of several machines: what one gets is not there for the next.
+//! Chooses devices for several machines; a device chosen for one is not available to the next.
 
 use super::{Devices, Scene, Wanted, nodes, vfio};
 
 /// How machines get devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By the nodes that the devices' own drivers make.
+    /// Through the nodes of the devices' native drivers.
     Nodes,
-    /// By VFIO.
+    /// Through VFIO.
     Vfio,
 }
 
 impl Way {
-    /// What is said of it.
+    /// A message for the user.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::Nodes => "devices by the nodes of their own drivers",
-            Self::Vfio => "devices by VFIO: those that are on vfio already",
+            Self::Nodes => "devices through the nodes of their native drivers",
+            Self::Vfio => "devices through VFIO, already on vfio",
         }
     }
 }
 
-/// Chooses for each machine; where no way is said, VFIO if all that is wanted is on it already, and else nodes.
+/// Chooses devices for each machine. Without `way`: VFIO if all requested devices are already on it, otherwise nodes.
 #[must_use]
 pub fn choose(machines: &[&[Wanted]], scene: &Scene<'_>, way: Option<Way>) -> (Way, Vec<Devices>) {
     if way != Some(Way::Nodes) {
@@ -43,7 +43,7 @@ fn one_by_one(
     let mut all = Vec::new();
     for wanted in machines {
         let devices = by(wanted, &Scene { held: &held, held_mdevs: &held_mdevs, ..*scene });
-        let who = || "another machine of this call".to_owned();
+        let who = || "another machine of this request".to_owned();
         held.extend(devices.functions.iter().map(|address| (*address, who())));
         held_mdevs.extend(devices.mdevs.iter().map(|uuid| (*uuid, who())));
         all.push(devices);

@@ -1,8 +1,8 @@
-//! Nodes by their usual names, for a host that nobody looked at.
+//! Nodes with default names, without reading a host.
 
 use super::{Devices, Section, Vendor, Wanted, share_nvidia};
 
-/// The nodes that GPUs have where they are the only ones: counted within each vendor, from nothing.
+/// The default nodes of GPUs: counted from 0 within each vendor.
 #[must_use]
 pub fn fixed(wanted: &[Wanted]) -> Devices {
     let mut devices = Devices::default();
@@ -24,7 +24,7 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
                 } else {
                     let name = &one.resource;
                     devices.notes.push(format!(
-                        "{name} names no vendor that is known (nvidia, amd, radeon, intel): gpu {} gets /dev/dri/card{dri} only",
+                        "{name} names no known vendor (nvidia, amd, radeon, intel): gpu {} gets only /dev/dri/card{dri}",
                         one.name
                     ));
                 }
@@ -33,7 +33,7 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
             (Section::HostDevice, _) => {
                 devices.node("vfio", "/dev/vfio/vfio", why);
                 devices.notes.push(format!(
-                    "hostDevice {} needs the node of its IOMMU group too, which only the host tells: --devices=vfio",
+                    "hostDevice {} also needs the node of its IOMMU group, which depends on the host: use --devices=vfio",
                     one.name
                 ));
             }

@@ -1,4 +1,4 @@
-//! A limit of the GPU memory that a pod may take, which the kernel's `dmem` controller keeps (cgroup-v2.rst, "DMEM").
+//! Limits of a pod's GPU memory, which the kernel's `dmem` controller enforces (cgroup-v2.rst, "DMEM").
 
 use std::str::FromStr;
 
@@ -9,21 +9,21 @@ use super::{Devices, Section, Wanted, Way};
 use crate::instance::Instance;
 use crate::quantity::Quantity;
 
-/// The annotation of a machine that asks for it.
+/// The annotation of a machine that requests a limit.
 pub const ANNOTATION: &str = "handover.dev/gpu-memory-limit";
 
-/// The annotation of a pod that says it to the hook: lines of `dmem.max`.
+/// The annotation of a pod for the hook: lines of `dmem.max`.
 pub(crate) const TOLD: &str = "handover.dev/dmem-max";
 
-/// How much memory of each of its GPUs a machine's pod may take.
+/// The memory that a machine's pod may use of each of its GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimit(u64);
 
 impl MemoryLimit {
-    /// What a machine's annotation says; nothing where it has none.
+    /// The limit of a machine's annotation; `None` without one.
     ///
     /// # Errors
-    /// Where that is no quantity.
+    /// The value is not a quantity.
     pub fn of(instance: &Instance) -> Result<Option<Self>, Refusal> {
         instance.annotation(ANNOTATION).map(str::parse).transpose()
     }
@@ -38,24 +38,24 @@ impl FromStr for MemoryLimit {
         bytes.map(Self).ok_or_else(|| {
             Refusal::new(
                 Code::InvalidRequest,
-                format!("{text:?} is no limit of GPU memory"),
-                "write it as Kubernetes writes memory: 4Gi, 512Mi, 2G",
+                format!("invalid GPU memory limit {text:?}"),
+                "use a Kubernetes quantity such as 4Gi, 512Mi or 2G",
             )
         })
     }
 }
 
-/// What is asked for each machine: what is said for all that have a GPU, or else its own.
+/// The limit of each machine: the common one for all machines with a GPU, otherwise the machine's own.
 ///
 /// # Errors
-/// Where a machine's own is no quantity.
+/// A machine's own limit is not a quantity.
 pub fn asked<'a>(
     machines: impl IntoIterator<Item = (&'a Instance, &'a [Wanted])>,
     said: Option<MemoryLimit>,
 ) -> Result<Vec<Option<MemoryLimit>>, Refusal> {
     let machines: Vec<(&Instance, &[Wanted])> = machines.into_iter().collect();
     let has_gpu = |wanted: &[Wanted]| wanted.iter().any(|one| one.section == Section::Gpu);
-    // Where nobody has one, what is said is refused for the first.
+    // If no machine has a GPU, the common limit is refused for the first.
     let nobody = !machines.iter().any(|(_, wanted)| has_gpu(wanted));
     let one = |(instance, wanted): &(&Instance, &[Wanted])| {
         let own = MemoryLimit::of(instance)?;
@@ -64,10 +64,10 @@ pub fn asked<'a>(
     machines.iter().map(one).collect()
 }
 
-/// Limits the memory of the GPUs that a machine was given by their drivers' nodes.
+/// Limits the memory of GPUs that a machine gets through their drivers' nodes.
 ///
 /// # Errors
-/// Why the kernel would not keep the limit: a pod that seems limited and is not must not be made.
+/// Why the kernel would not enforce the limit: a pod must not seem limited without being so.
 pub fn limit(
     devices: &mut Devices,
     wanted: &[Wanted],
@@ -79,8 +79,8 @@ pub fn limit(
     if gpus.is_empty() {
         return Err(refusal(
             Code::InvalidRequest,
-            "the machine asks for no GPU",
-            format!("ask for one in devices.gpus, or take the limit off ({ANNOTATION})"),
+            "the machine requests no GPU",
+            format!("request one in devices.gpus, or remove the limit ({ANNOTATION})"),
         ));
     }
     by_nodes(way, &gpus)?;
@@ -88,7 +88,7 @@ pub fn limit(
     if !platform.memory_hook {
         return Err(no_hook());
     }
-    // A machine without its GPUs was allowed to be.
+    // Missing GPUs were allowed.
     for address in devices.functions.clone() {
         let own: Vec<&MemoryRegion> =
             regions.iter().filter(|region| region.is_video_memory_of(address)).collect();
@@ -105,21 +105,21 @@ pub fn limit(
     Ok(())
 }
 
-/// Only the host's own driver accounts memory.
+/// Only the host's driver accounts for memory.
 fn by_nodes(way: Way, gpus: &[&Wanted]) -> Result<(), Refusal> {
     let vgpu = gpus.iter().find_map(|one| Some((one, one.resource.profile()?)));
     if let Some((one, profile)) = vgpu {
         return Err(refusal(
             Code::InvalidRequest,
             &format!("gpu {} is a vGPU, and its profile {profile} is the limit", one.name),
-            "choose a profile of the size that is wanted, and take the limit off".to_owned(),
+            "choose a profile of the desired size, and remove the limit".to_owned(),
         ));
     }
     if way == Way::Vfio {
         return Err(refusal(
             Code::InvalidRequest,
-            "the machine gets its GPUs by VFIO: the guest's driver has all of their memory, and the host's accounts none",
-            "use --devices=nodes, or take the limit off; a part of a GPU's memory is a vGPU's, by its profile".to_owned(),
+            "the machine gets its GPUs through VFIO: the guest's driver has all of their memory, and the host cannot account for it",
+            "use --devices=nodes, or remove the limit; for a part of a GPU's memory use a vGPU profile".to_owned(),
         ));
     }
     Ok(())
@@ -128,15 +128,15 @@ fn by_nodes(way: Way, gpus: &[&Wanted]) -> Result<(), Refusal> {
 fn no_controller() -> Refusal {
     refusal(
         Code::InvalidState,
-        "the kernel has no dmem controller, which accounts it",
-        "boot Linux 6.14 or newer with CONFIG_CGROUP_DMEM and cgroup2 at /sys/fs/cgroup, or take the limit off".to_owned(),
+        "the kernel has no dmem controller",
+        "boot Linux 6.14 or newer with CONFIG_CGROUP_DMEM and cgroup2 at /sys/fs/cgroup, or remove the limit".to_owned(),
     )
 }
 
 fn no_hook() -> Refusal {
     refusal(
         Code::InvalidState,
-        "podman has no hook that sets it",
+        "podman has no hook that sets the limit",
         "install packaging/oci-hook.json as /usr/share/containers/oci/hooks.d/handover.json"
             .to_owned(),
     )
@@ -146,7 +146,7 @@ fn no_region(address: Address) -> Refusal {
     refusal(
         Code::InvalidState,
         &format!("the driver of {address} has no region in /sys/fs/cgroup/dmem.capacity"),
-        "amdgpu and xe have one, NVIDIA's driver has none; take another GPU, or take the limit off"
+        "amdgpu and xe have one, NVIDIA's driver does not; use another GPU, or remove the limit"
             .to_owned(),
     )
 }
@@ -156,15 +156,15 @@ fn too_much(limit: MemoryLimit, address: Address, region: &MemoryRegion) -> Refu
     refusal(
         Code::InsufficientResources,
         &format!("{wanted} is more than {address} has: {} is {has}", region.name),
-        "ask for less, or take the limit off".to_owned(),
+        "lower the limit, or remove it".to_owned(),
     )
 }
 
 fn refusal(code: Code, why: &str, remedy: String) -> Refusal {
-    Refusal::new(code, format!("the GPU memory cannot be limited: {why}"), remedy)
+    Refusal::new(code, format!("cannot limit the GPU memory: {why}"), remedy)
 }
 
-/// The lines for the group's `dmem.max`.
+/// The lines for the cgroup's `dmem.max`.
 pub(crate) fn told(devices: &Devices) -> Option<String> {
     let lines: Vec<String> =
         devices.memory_limits.iter().map(|(region, bytes)| format!("{region} {bytes}")).collect();
@@ -225,7 +225,7 @@ mod tests {
         };
         let amd = |text| refused(given("0000:04:00.0"), "amd.com/gpu", text, &host());
         for text in ["", "lots", "0", "-1Gi"] {
-            assert!(amd(text).contains("no limit"), "{text}");
+            assert!(amd(text).contains("invalid GPU memory limit"), "{text}");
         }
         assert!(amd("5Gi").contains("is more than 0000:04:00.0 has"));
         let other = refused(given("0000:05:00.0"), "nvidia.com/GPU", "1Gi", &host());
@@ -240,6 +240,6 @@ mod tests {
         assert!(refused(given(GPU), "amd.com/gpu", "1Gi", &bare).contains("no hook"));
         let one: MemoryLimit = "1Gi".parse().unwrap();
         let none = limit(&mut given(GPU), &[], one, Way::Nodes, &host()).unwrap_err();
-        assert!(none.message.contains("asks for no GPU"));
+        assert!(none.message.contains("requests no GPU"));
     }
 }

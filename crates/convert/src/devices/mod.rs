@@ -1,4 +1,4 @@
-//! The host's devices that a machine asks for: which they are, and how its pod gets them.
+//! Host devices that a machine requests, and how its pod gets them.
 
 mod choose;
 mod fixed;
@@ -26,18 +26,18 @@ pub use vfio::{Given, given, vfio, wants};
 use crate::instance::Instance;
 use crate::values::Below as _;
 
-/// What a machine asks for of the host.
+/// A host device that a machine requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// How it comes in the machine.
+    /// The section of the machine that requests it.
     pub section: Section,
-    /// The name that the machine gives it.
+    /// Its name in the machine.
     pub name: String,
-    /// The resource that it is asked for by, `nvidia.com/TESLA_P40`; of an interface its network's.
+    /// The requested resource, such as `nvidia.com/TESLA_P40`; for an interface that of its network.
     pub resource: Resource,
 }
 
-/// Where a machine asks for a device.
+/// A section of a machine that requests devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// `devices.gpus`.
@@ -49,7 +49,7 @@ pub enum Section {
 }
 
 impl Section {
-    /// The word of KubeVirt's field.
+    /// The singular of KubeVirt's field name, for messages.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl Section {
     }
 }
 
-/// A node of the host that is mounted into the pod.
+/// A host node that is mounted into the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// The name of the pod's volume.
@@ -76,42 +76,42 @@ pub struct Node {
 pub struct Devices {
     /// The nodes, each once.
     pub nodes: Vec<Node>,
-    /// The names by which podman gives them, where it does not by their nodes (Container Device Interface).
+    /// The CDI names of the devices, if they are requested by name.
     pub names: Vec<String>,
-    /// What the launcher is told of them in its environment.
+    /// The launcher's environment variables for the devices.
     pub env: Vec<(String, String)>,
     /// The virtual function of each network.
     pub networks: Vec<(String, String)>,
-    /// Whether the guest's memory is locked, as VFIO does.
+    /// Whether VFIO locks the guest's memory.
     pub lock_memory: bool,
-    /// How many bytes may be taken of regions of device memory, by their names.
+    /// Limits of regions of device memory in bytes, by name.
     pub memory_limits: Vec<(String, u64)>,
-    /// The functions that they are of.
+    /// The functions of the devices.
     pub functions: Vec<Address>,
     /// The mediated devices among them.
     pub mdevs: Vec<Uuid>,
-    /// What a person should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What is missing on the host and was allowed to be.
+    /// What is missing on the host.
     pub missing: Vec<Refusal>,
 }
 
-/// What is known of the host.
+/// The state of the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     /// Its hardware.
     pub inventory: &'a Inventory,
-    /// Functions that somebody else has, and who.
+    /// Functions in use, with their users.
     pub held: &'a BTreeMap<Address, String>,
-    /// Mediated devices that somebody else has, and who.
+    /// Mediated devices in use, with their users.
     pub held_mdevs: &'a BTreeMap<Uuid, String>,
-    /// Nodes of `/dev` that are not of one function, such as `/dev/kfd`; those that are there.
+    /// Existing nodes in `/dev` that several functions share, such as `/dev/kfd`.
     pub present: &'a [String],
-    /// What a person said that resources are.
+    /// Resources that the user has defined.
     pub named: &'a BTreeMap<String, Want>,
 }
 
-/// What a machine asks for of the host.
+/// A host device that a machine requests.
 #[must_use]
 pub fn wanted(instance: &Instance) -> Vec<Wanted> {
     let spec = instance.spec();
@@ -140,7 +140,7 @@ pub fn wanted(instance: &Instance) -> Vec<Wanted> {
 }
 
 impl Devices {
-    /// Has the pod ask for them by these names: what a name stands for has the nodes.
+    /// Requests the devices by these CDI names; the specs contain the nodes.
     pub fn ask_by(&mut self, names: Vec<String>) {
         self.nodes.clear();
         self.names = names;
@@ -154,7 +154,7 @@ impl Devices {
         }
     }
 
-    /// Adds an address or UUID to what the launcher is told of a resource.
+    /// Adds an address or UUID to the launcher's variable of a resource.
     fn tell(&mut self, name: String, value: &str) {
         match self.env.iter_mut().find(|(own, _)| *own == name) {
             Some((_, values)) => {
@@ -166,23 +166,23 @@ impl Devices {
     }
 }
 
-/// The nodes that all of NVIDIA's GPUs share.
+/// The nodes that all NVIDIA GPUs share.
 const NVIDIA_SHARED: [&str; 4] = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
 
 fn share_nvidia(devices: &mut Devices) {
     for name in NVIDIA_SHARED {
-        devices.node(name, format!("/dev/{name}"), "NVIDIA's driver is spoken to by it");
+        devices.node(name, format!("/dev/{name}"), "control node of NVIDIA's driver");
     }
 }
 
-/// A function in a sentence.
+/// A function for messages.
 fn shown(function: &Function) -> String {
     format!("{} ({})", function.address, function.title())
 }
 
-/// The refusal of a device that cannot be had.
+/// The refusal of a requested device.
 fn refusal(code: Code, wanted: &Wanted, why: &str, remedy: impl Into<String>) -> Refusal {
     let Wanted { section, name, resource } = wanted;
-    let message = format!("{} {name} asks for {resource}: {why}", section.word());
+    let message = format!("{} {name} requests {resource}: {why}", section.word());
     Refusal::new(code, message, remedy)
 }

@@ -1,5 +1,4 @@
-//! GPUs by the nodes that their drivers made: those of distinct functions of the vendor and model that is asked for, close
-//! together.
+//! GPUs through the nodes of their drivers: distinct functions of the requested vendor and model, close together.
 
 use model::choose::assign;
 use model::topology::Distance;
@@ -7,7 +6,7 @@ use model::{Code, Function, Inventory, Kind, Refusal};
 
 use super::{Devices, Scene, Section, Vendor, Wanted, refusal, share_nvidia, shown};
 
-/// The nodes of the GPUs on this host. What cannot be had is in `missing`.
+/// The nodes of the requested GPUs. Unavailable devices are in `missing`.
 #[must_use]
 pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     let mut devices = Devices::default();
@@ -20,14 +19,14 @@ pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
         }
     }
     for one in wanted.iter().filter(|one| one.section == Section::HostDevice) {
-        let remedy = "use --devices=vfio; with --claim Handover prepares it first";
-        let why = "a device of the host goes into a machine by VFIO only, and has no other node";
+        let remedy = "use --devices=vfio; with --claim Handover prepares the device";
+        let why = "a host device can be assigned through VFIO only";
         devices.missing.push(refusal(Code::InvalidState, one, why, remedy));
     }
     devices
 }
 
-/// Whether a function has the nodes that a GPU of its vendor is used by.
+/// Whether a function has the nodes that a GPU of its vendor needs.
 fn has_nodes(function: &Function, vendor: Vendor) -> bool {
     match vendor {
         Vendor::Nvidia => function.nodes.nvidia_minor.is_some(),
@@ -45,7 +44,7 @@ fn vendor_of(function: &Function) -> Option<Vendor> {
     [Vendor::Nvidia, Vendor::Amd, Vendor::Intel].into_iter().find(|one| one.id() == function.vendor)
 }
 
-/// Whether a function is what is asked for, whatever state it is in.
+/// Whether a function fits a request, whatever its state.
 fn is_meant(wanted: &Wanted, function: &Function) -> bool {
     let vendor = vendor_of(function);
     is_gpu(function)
@@ -54,7 +53,7 @@ fn is_meant(wanted: &Wanted, function: &Function) -> bool {
         && (wanted.resource.vendor().is_none() || wanted.resource.is_model_of(function))
 }
 
-/// The function of each, where all can be met those that are closest together.
+/// The function for each request; if all can be met, the combination that is closest together.
 fn choose<'a>(gpus: &[&Wanted], scene: &Scene<'a>) -> Vec<Option<&'a Function>> {
     let free: Vec<&Function> = scene
         .inventory
@@ -64,7 +63,7 @@ fn choose<'a>(gpus: &[&Wanted], scene: &Scene<'a>) -> Vec<Option<&'a Function>> 
         .filter(|function| is_gpu(function) && !scene.held.contains_key(&function.address))
         .collect();
     let mut best: Option<(usize, usize, Vec<Option<usize>>)> = None;
-    // Each may be the one that the others are near to.
+    // Tries each as the center of the others.
     for centre in &free {
         let mut near: Vec<usize> = (0..free.len()).collect();
         near.sort_by_key(|number| distance(scene.inventory, centre, free[*number]));
@@ -94,7 +93,7 @@ fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scen
     devices.functions.push(function.address);
     if wanted.resource.vendor().is_none() {
         devices.notes.push(format!(
-            "{} names no vendor that is known: gpu {} gets {}",
+            "{} names no known vendor: gpu {} gets {}",
             wanted.resource,
             wanted.name,
             shown(function)
@@ -103,7 +102,7 @@ fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scen
     add_own(devices, function, scene.present, &why);
 }
 
-/// The paths of the nodes that a GPU's own driver made; none where it has none, or is no GPU.
+/// The paths of the nodes of a GPU's native driver; empty if there are none, or for another device.
 pub(crate) fn own_nodes(function: &Function, present: &[String]) -> Vec<String> {
     let mut devices = Devices::default();
     let usable = vendor_of(function).is_some_and(|vendor| has_nodes(function, vendor));
@@ -113,17 +112,13 @@ pub(crate) fn own_nodes(function: &Function, present: &[String]) -> Vec<String> 
     devices.nodes.into_iter().map(|node| node.path).collect()
 }
 
-/// The nodes that a GPU's own driver made.
+/// Adds the nodes of a GPU's native driver.
 fn add_own(devices: &mut Devices, function: &Function, present: &[String], why: &str) {
     if let Some(minor) = function.nodes.nvidia_minor {
         devices.node(format!("nvidia{minor}"), format!("/dev/nvidia{minor}"), why);
         for instance in function.detail.iter().flat_map(|detail| &detail.mig) {
             let name = format!("nvidia-cap{}", instance.capability);
-            devices.node(
-                name,
-                instance.path(),
-                "it is the right to use an instance of that GPU (MIG)",
-            );
+            devices.node(name, instance.path(), "grants access to a MIG instance of that GPU");
         }
         return share_nvidia(devices);
     }
@@ -135,11 +130,11 @@ fn add_own(devices: &mut Devices, function: &Function, present: &[String], why: 
     }
     let kfd = "/dev/kfd";
     if vendor_of(function) == Some(Vendor::Amd) && present.iter().any(|path| path == kfd) {
-        devices.node("kfd", kfd, "ROCm computes on AMD's GPUs by it");
+        devices.node("kfd", kfd, "ROCm needs it to compute on AMD GPUs");
     }
 }
 
-/// Why none of the host's GPUs is given.
+/// Why no GPU of the host fits.
 fn why_none(wanted: &Wanted, all: &[Wanted], scene: &Scene<'_>) -> Refusal {
     let meant: Vec<&Function> =
         scene.inventory.functions.values().filter(|function| is_meant(wanted, function)).collect();
@@ -153,23 +148,22 @@ fn why_none(wanted: &Wanted, all: &[Wanted], scene: &Scene<'_>) -> Refusal {
             Some(other) => format!("this host has no such model; it has {}", shown(other)),
             None => format!("this host has no {vendor} GPU"),
         };
-        let remedy = "`handover ls --type gpu` shows what is there; change the machine's deviceName, or take another host";
+        let remedy = "run `handover ls --type gpu` to list GPUs; change the machine's deviceName, or use another host";
         return refusal(Code::InsufficientResources, wanted, &why, remedy);
     }
     for function in &meant {
         if function.on_vfio() {
             let driver = function.driver.as_deref().unwrap_or_default();
-            let why =
-                format!("{} is bound to {driver}, so it has no nodes of a GPU", shown(function));
-            let remedy = "use --devices=vfio, or give it back to its driver: handover recover";
+            let why = format!("{} is bound to {driver}, so it has no GPU nodes", shown(function));
+            let remedy = "use --devices=vfio, or return it to its native driver: handover return";
             return refusal(Code::InvalidState, wanted, &why, remedy);
         }
     }
     for function in &meant {
         if let Some(who) = scene.held.get(&function.address) {
-            let why = format!("{} is used by {who}", shown(function));
+            let why = format!("{} is in use by {who}", shown(function));
             let remedy =
-                "end what uses it, or take another GPU; --allow-missing goes on without it";
+                "stop its user, or choose another GPU; --allow-missing continues without it";
             return refusal(Code::InUse, wanted, &why, remedy);
         }
     }
@@ -182,10 +176,10 @@ fn why_none(wanted: &Wanted, all: &[Wanted], scene: &Scene<'_>) -> Refusal {
     }
     let count = all.iter().filter(|one| one.section == Section::Gpu).count();
     let why = format!(
-        "the machine wants {count} GPUs, and this host has {} that could be this one",
+        "the machine requests {count} GPUs, but this host has only {} that fit",
         meant.len()
     );
-    let remedy = "ask for fewer, or take another host; --allow-missing goes on without";
+    let remedy = "request fewer, or use another host; --allow-missing continues without it";
     refusal(Code::InsufficientResources, wanted, &why, remedy)
 }
 
@@ -193,16 +187,14 @@ fn without_nodes(function: &Function) -> (String, &'static str) {
     let shown = shown(function);
     let nvidia = vendor_of(function) == Some(Vendor::Nvidia);
     match function.driver.as_deref() {
-        None => {
-            (format!("{shown} has no driver"), "load its driver, then look at `handover doctor`")
-        }
+        None => (format!("{shown} has no driver"), "load its driver, then run `handover doctor`"),
         Some(driver) if nvidia && driver != "nvidia" => (
-            format!("{shown} is on {driver}, which makes no /dev/nvidiaN"),
+            format!("{shown} is on {driver}, which creates no /dev/nvidiaN"),
             "install NVIDIA's driver, or use --devices=vfio",
         ),
         Some(driver) => (
-            format!("{shown} is on {driver}, and has no node for programs"),
-            "look at `dmesg` for why its driver made none; nvidia-smi or modprobe makes NVIDIA's",
+            format!("{shown} is on {driver}, but has no device node"),
+            "check `dmesg` for errors of its driver; for NVIDIA, nvidia-smi or nvidia-modprobe creates the nodes",
         ),
     }
 }

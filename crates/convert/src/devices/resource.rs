@@ -1,12 +1,12 @@
-//! The names of resources: `nvidia.com/TESLA_P40`, `amd.com/gpu`, `nvidia.com/NVIDIA_A10-4Q`. They are a cluster's own
-//! choice; what they have in common is a vendor in front, and the words of a model or a profile behind.
+//! Resource names: `nvidia.com/TESLA_P40`, `amd.com/gpu`, `nvidia.com/NVIDIA_A10-4Q`. Clusters choose them freely, but
+//! they commonly start with a vendor, followed by the words of a model or a profile.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use model::{Function, Id};
 
-/// Who made a GPU.
+/// The vendor of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vendor {
     /// NVIDIA.
@@ -28,7 +28,7 @@ impl Vendor {
         }
     }
 
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -39,15 +39,15 @@ impl Vendor {
     }
 }
 
-/// The name of a resource.
+/// A resource name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resource(String);
 
-/// Words that say no more than that it is a GPU.
+/// Words that only mean a GPU of any model.
 const GENERIC: [&str; 7] = ["GPU", "GPUS", "DEVICE", "CORPORATION", "GRAPHICS", "NVIDIA", "AMD"];
 
 impl Resource {
-    /// A resource by its name.
+    /// Parses a resource name.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.to_owned())
@@ -59,7 +59,7 @@ impl Resource {
         &self.0
     }
 
-    /// The vendor that is named in it.
+    /// The vendor in the name.
     #[must_use]
     pub fn vendor(&self) -> Option<Vendor> {
         let name = self.0.to_ascii_lowercase();
@@ -75,25 +75,25 @@ impl Resource {
         }
     }
 
-    /// What comes behind the vendor's domain.
+    /// The part after the vendor's domain.
     fn model(&self) -> &str {
         self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, model)| model)
     }
 
-    /// The words of its model; none where any model will do.
+    /// The words of its model; empty for any model.
     fn words(&self) -> BTreeSet<String> {
         let mut words = words(self.model());
         words.retain(|word| !GENERIC.contains(&word.as_str()));
         words
     }
 
-    /// Whether it says more than a vendor.
+    /// Whether it names a model.
     #[must_use]
     pub fn names_model(&self) -> bool {
         !self.words().is_empty()
     }
 
-    /// The profile of a vGPU that it names: NVIDIA's end in a size and a letter, `GRID_T4-1Q`, `NVIDIA_A100-1-5C`.
+    /// The vGPU profile in the name: NVIDIA's end in a size and a letter, `GRID_T4-1Q`, `NVIDIA_A100-1-5C`.
     #[must_use]
     pub fn profile(&self) -> Option<String> {
         let (front, end) = self.model().rsplit_once('-')?;
@@ -103,8 +103,8 @@ impl Resource {
         (digits && word(front)).then(|| self.model().replace('_', " "))
     }
 
-    /// Whether a function is of the model that is named: every word of it is in the function's name, or it names the
-    /// function's ids, `10DE_1B38`.
+    /// Whether a function is of the named model: its name contains every word of it, or the words are the function's
+    /// ids, `10DE_1B38`.
     #[must_use]
     pub fn is_model_of(&self, function: &Function) -> bool {
         let wanted = self.words();
@@ -117,7 +117,7 @@ impl Resource {
         wanted == ids || wanted.is_subset(&words(name))
     }
 
-    /// The name of a variable of the launcher's (KubeVirt, pkg/util `ResourceNameToEnvVar`).
+    /// The name of the launcher's environment variable (KubeVirt, pkg/util `ResourceNameToEnvVar`).
     #[must_use]
     pub fn variable(&self, prefix: &str) -> String {
         format!("{prefix}_{}", self.0.to_uppercase().replace(['/', '.'], "_"))

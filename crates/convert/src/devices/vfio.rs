@@ -1,4 +1,5 @@
-//! Devices by VFIO, as virt-launcher gives them to its guest: the nodes of IOMMU groups, and variables with addresses.
+//! Devices through VFIO, as virt-launcher assigns them to its guest: nodes of IOMMU groups, and variables with
+//! addresses.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Devices, Scene, Section, Vendor, Wanted, refusal, shown};
 
-/// One device that was given, by a claim or because it is on vfio already.
+/// A device for a machine, from a claim or already on vfio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     /// The PCI address, or the UUID of a mediated device.
@@ -18,13 +19,13 @@ pub struct Given {
     pub mediated: bool,
     /// The nodes of its IOMMU groups.
     pub groups: Vec<String>,
-    /// Its own nodes, for iommufd.
+    /// The nodes of its VFIO devices, for iommufd.
     pub devices: Vec<String>,
-    /// What it is, for a person.
+    /// Its description, for messages.
     pub shown: String,
 }
 
-/// Whether a function is what is asked for, whatever state it is in.
+/// Whether a function fits a request, whatever its state.
 fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
         return match &want.what {
@@ -43,17 +44,17 @@ fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
     match wanted.section {
         Section::Interface => function.kind() == Kind::Nic && function.physical_function.is_some(),
         Section::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
-        // Of a name without a model nothing is known.
+        // A name without a model says nothing about the function.
         Section::HostDevice => {
             by_name && function.kind() != Kind::Bridge && wanted.resource.names_model()
         }
     }
 }
 
-/// What to ask a claim for, one wish for each device.
+/// The wants of a claim, one for each device.
 ///
 /// # Errors
-/// Where a resource's name says nothing that a device of this host is known by.
+/// A resource name matches no device of this host.
 pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refusal>> {
     let mut refusals = Vec::new();
     let mut all = Vec::new();
@@ -99,14 +100,14 @@ fn no_such(wanted: &Wanted) -> Refusal {
     refusal(
         Code::DeviceNotFound,
         wanted,
-        "no device of this host has such a name",
+        "no device of this host has this name",
         format!(
-            "`handover ls` shows what is there; say what is meant: --resource {resource}=0000:01:00.0, or {resource}=10de:20b0"
+            "run `handover ls` to list devices, and define the name: --resource {resource}=0000:01:00.0, or {resource}=10de:20b0"
         ),
     )
 }
 
-/// The devices that are on vfio already, and mediated devices that are there. What cannot be had is in `missing`.
+/// The requested devices that are already on vfio, and existing mediated devices. Unavailable devices are in `missing`.
 #[must_use]
 pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     let mut mdevs = BTreeSet::new();
@@ -142,7 +143,7 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     Devices { missing: devices.missing, ..found }
 }
 
-/// A mediated device of the profile that is asked for, which nobody has and which is none of those `taken` before.
+/// A free mediated device of the requested profile that is not in `taken`.
 fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>) -> Option<Given> {
     let named = scene.named.get(wanted.resource.as_str());
     let profile = match named.map(|want| &want.what) {
@@ -180,7 +181,7 @@ fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>)
     })
 }
 
-/// A function with all of its group that must be open for it.
+/// A function on vfio, with the nodes of its group.
 fn bound(function: &Function, scene: &Scene<'_>) -> Given {
     let group = function.iommu_group;
     let nodes = &function.nodes;
@@ -197,7 +198,7 @@ fn bound(function: &Function, scene: &Scene<'_>) -> Given {
     }
 }
 
-/// The nodes by which devices are opened: those of their groups, or their own where there are no groups.
+/// The nodes for opening devices: those of their groups, or their own if there are no groups.
 #[must_use]
 pub(crate) fn opened(groups: &[String], devices: &[String]) -> Vec<String> {
     let (first, rest) = match (groups, devices) {
@@ -208,7 +209,7 @@ pub(crate) fn opened(groups: &[String], devices: &[String]) -> Vec<String> {
     [first.to_owned()].into_iter().chain(rest.iter().cloned()).collect()
 }
 
-/// The pod's side of devices that were given.
+/// The nodes and variables of a pod for its devices.
 #[must_use]
 pub fn given(all: &[(Wanted, Given)]) -> Devices {
     let mut devices = Devices { lock_memory: !all.is_empty(), ..Devices::default() };
@@ -217,9 +218,9 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
         devices.functions.extend(given.id.parse::<Address>().ok());
         devices.mdevs.extend(given.id.parse::<Uuid>().ok());
         if given.groups.is_empty() {
-            devices.node("iommu", "/dev/iommu", "devices are opened by their own nodes with it");
+            devices.node("iommu", "/dev/iommu", "iommufd, needed to open VFIO device nodes");
         } else {
-            devices.node("vfio", "/dev/vfio/vfio", "groups are joined in it");
+            devices.node("vfio", "/dev/vfio/vfio", "the VFIO container of IOMMU groups");
         }
         let paths = if given.groups.is_empty() { &given.devices } else { &given.groups };
         for path in paths {
@@ -238,11 +239,11 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
     devices
 }
 
-/// Why nothing on vfio is given.
+/// Why no device on vfio fits.
 fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
-    let claim = "use --claim, and Handover prepares it";
+    let claim = "use --claim to let Handover prepare it";
     if let Some(profile) = wanted.resource.profile() {
-        let why = format!("there is no mediated device of the profile {profile} that is free");
+        let why = format!("no free mediated device of the profile {profile}");
         return refusal(Code::InvalidState, wanted, &why, claim);
     }
     let meant: Vec<&Function> = scene
@@ -258,14 +259,15 @@ fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
     }
     let held = meant.iter().find_map(|one| Some((one, scene.held.get(&one.address)?)));
     if let Some((function, who)) = held {
-        let why = format!("{} is used by {who}", shown(function));
-        let remedy = "end what uses it, or take another device; --allow-missing goes on without it";
+        let why = format!("{} is in use by {who}", shown(function));
+        let remedy =
+            "stop its user, or choose another device; --allow-missing continues without it";
         return refusal(Code::InUse, wanted, &why, remedy);
     }
     if meant.is_empty() {
         return no_such(wanted);
     }
-    let why = format!("this host has {} of it, and the machine wants more", meant.len());
-    let remedy = "ask for fewer, or take another host";
+    let why = format!("the machine requests more than the {} that this host has", meant.len());
+    let remedy = "request fewer, or use another host";
     refusal(Code::InsufficientResources, wanted, &why, remedy)
 }

@@ -1,4 +1,4 @@
-//! The container in which the launcher runs the machine.
+//! The compute container, in which the launcher runs the machine.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,11 @@ use crate::devices::Devices;
 use crate::instance::Instance;
 use crate::values::Below as _;
 
-/// How long the launcher waits for QEMU. A cluster adds up to two minutes by chance, to spread its load; the same
-/// machine gives the same pod here.
+/// How long the launcher waits for QEMU. A cluster adds up to two random minutes to spread its load; here the output is
+/// deterministic.
 const QEMU_TIMEOUT: &str = "240s";
 
-/// The most memory for looking into a disk image, in bytes.
+/// The memory limit for inspecting a disk image, in bytes.
 const DISK_MEMORY_LIMIT: &str = "2097152000";
 
 /// libvirt takes about ten seconds to start (KubeVirt's `LibvirtStartupDelay`).
@@ -99,7 +99,7 @@ fn environment(instance: &Instance, devices: &Devices) -> Vec<Value> {
         pair("XDG_CONFIG_HOME", PRIVATE),
         pair("XDG_RUNTIME_DIR", "/var/run"),
     ];
-    // Labels by which KubeVirt's people debug.
+    // Labels for debugging KubeVirt.
     let verbosity = instance.label("logVerbosity").filter(|text| text.parse::<u32>().is_ok());
     let loud = verbosity.and_then(|text| text.parse::<u32>().ok()).is_some_and(|level| level > 5);
     let on = |label: &str| {
@@ -135,7 +135,7 @@ fn ports(spec: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// A probe of the guest as a probe of the container: commands and pings go through the guest's agent.
+/// Converts a probe of the guest to a probe of the container: commands and pings use the guest agent.
 fn probe(instance: &Instance, probe: &Value) -> Value {
     let mut all = probe.clone();
     let timeout = probe.number("timeoutSeconds");
@@ -154,7 +154,7 @@ fn probe(instance: &Instance, probe: &Value) -> Value {
     }
     if command.len() > front.len() {
         all.set("exec.command", json!(command));
-        // The way through the agent takes its time too.
+        // The guest agent adds a delay.
         all.set("timeoutSeconds", timeout.saturating_add(1));
     }
     if let Some(all) = all.as_object_mut() {

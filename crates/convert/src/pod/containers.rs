@@ -1,4 +1,4 @@
-//! The containers beside the launcher's: images that are pulled before it starts, shared directories, consoles.
+//! The other containers: images that are pulled before the start, shared directories, consoles.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::instance::Instance;
 use crate::overhead::{is_dedicated, is_guaranteed};
 use crate::values::Below as _;
 
-/// The containers that come before the machine, and those that run beside it.
+/// The init containers, and the containers that run beside the machine.
 pub fn others(instance: &Instance, settings: &Settings) -> (Vec<Value>, Vec<Value>) {
     let spec = instance.spec();
     let guaranteed = is_dedicated(spec) || is_guaranteed(spec);
@@ -53,7 +53,7 @@ fn security() -> Value {
     })
 }
 
-/// Starts an image once, so that it is here before the launcher opens the disk in it.
+/// Runs an image once, so that it is pulled before the launcher opens its disk.
 fn pull(name: &str, disk: &Value, guaranteed: bool) -> Value {
     let (cpu, memory) = if guaranteed { ("10m", "40M") } else { ("1m", "1M") };
     let mut container = json!({
@@ -76,7 +76,7 @@ fn pull(name: &str, disk: &Value, guaranteed: bool) -> Value {
     container
 }
 
-/// virtiofsd for each volume that the guest sees as a file system (KubeVirt, virtiofs.go).
+/// virtiofsd for each volume that is a file system in the guest (KubeVirt, virtiofs.go).
 fn shared_directories(instance: &Instance, settings: &Settings, guaranteed: bool) -> Vec<Value> {
     let spec = instance.spec();
     let systems: Vec<&str> =
@@ -122,13 +122,13 @@ fn virtiofsd(volume: &Value, settings: &Settings, guaranteed: bool) -> Value {
     })
 }
 
-/// Prints what the guest writes to its first serial port. A cluster has it as an init container that keeps running, which
-/// podman does not know.
+/// Prints the guest's first serial port. In a cluster it is an init container that keeps running, which podman does not
+/// support.
 fn console_log(instance: &Instance, settings: &Settings, guaranteed: bool) -> Value {
     let (cpu, memory) = if guaranteed { ("15m", "60M") } else { ("5m", "35M") };
     let level = instance.label("logVerbosity").unwrap_or("2");
     json!({
-        // The directory is named after the instance's uid, of which there is none here.
+        // The directory is named after the instance's uid, which is empty here.
         "args": ["--logfile", format!("{PRIVATE}//virt-serial0-log")],
         "command": ["/usr/bin/virt-tail"],
         "env": [{ "name": "VIRT_LAUNCHER_LOG_VERBOSITY", "value": level }],

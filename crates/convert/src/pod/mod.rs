@@ -1,4 +1,4 @@
-//! The pod that runs an instance: what KubeVirt's controller would send to a cluster (pkg/virt-controller/services/
+//! The pod of an instance: what KubeVirt's controller would send to a cluster (pkg/virt-controller/services/
 //! template.go), with what podman needs instead of the cluster.
 
 mod compute;
@@ -15,29 +15,29 @@ use crate::instance::{Instance, owner};
 use crate::values::Below as _;
 use crate::{overhead, standalone};
 
-/// How pods are made.
+/// Options of pods.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The image of virt-launcher.
     pub launcher_image: String,
-    /// Whether interfaces are bound by passt.
+    /// Whether interfaces are bound with passt.
     pub passt: bool,
     /// Whether the host's devices are mounted.
     pub mount_devices: bool,
-    /// The proxy of the serial console, where one is wanted.
+    /// The proxy of the serial console, if requested.
     pub console_proxy: Option<ConsoleProxy>,
 }
 
-/// A container beside the machine that serves its serial console as a web socket.
+/// A container that serves the machine's serial console over a WebSocket.
 #[derive(Clone, Debug)]
 pub struct ConsoleProxy {
     /// Its image.
     pub image: String,
-    /// The port that it listens on.
+    /// Its port.
     pub port: u16,
 }
 
-/// The image of virt-launcher that is used where none is named.
+/// The default image of virt-launcher.
 pub const LAUNCHER_IMAGE: &str = "quay.io/kubevirt/virt-launcher:v1.8.0";
 
 impl Default for Settings {
@@ -51,19 +51,19 @@ impl Default for Settings {
     }
 }
 
-/// The user that KubeVirt's launcher runs as.
+/// The user id of KubeVirt's launcher.
 pub(crate) const USER: i64 = 107;
 
-/// The directory of what is the launcher's own.
+/// The launcher's private directory.
 const PRIVATE: &str = "/var/run/kubevirt-private";
 
-/// How long a guest that is asked to shut down may take, where its machine does not say.
+/// The default time for a guest to shut down.
 const GRACE_SECONDS: i64 = 30;
 
-/// What the launcher gets on top to end things itself, and the pod on top of that.
+/// The additional time for the launcher, and for the pod on top of that.
 const GRACE_PADDING: i64 = 15;
 
-/// The objects that podman plays for an instance: its pod, with what the pod needs before it.
+/// The objects of an instance for podman: its pod, preceded by what the pod needs.
 #[must_use]
 pub fn objects(instance: &mut Instance, settings: &Settings, devices: &Devices) -> Vec<Value> {
     if settings.passt {
@@ -112,14 +112,14 @@ pub fn name(instance: &str) -> String {
     format!("virt-launcher-{instance}")
 }
 
-/// For how long the launcher waits for the guest.
+/// How long the launcher waits for the guest.
 fn grace_seconds(spec: &Value) -> i64 {
     let given = spec.at("terminationGracePeriodSeconds").and_then(Value::as_i64);
     given.unwrap_or(GRACE_SECONDS).saturating_add(GRACE_PADDING)
 }
 
 fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<String, Value> {
-    // What other tools keep for themselves.
+    // Annotations of other tools.
     const FOREIGN: [&str; 3] = [
         "kubectl.kubernetes.io",
         "kubevirt.io/storage-observed-api-version",
@@ -139,7 +139,7 @@ fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<Str
         add("kubevirt-vm-to-pod/persistence-warning", text.into());
     }
     if devices.lock_memory {
-        // The only way to a limit of locked memory in `podman kube play`; rootless podman cannot raise its own.
+        // The only way to set the memlock limit in `podman kube play`; rootless podman cannot raise it.
         add("io.podman.annotations.ulimit", "memlock=-1:-1".into());
     }
     if let Some(lines) = devices::told(devices) {
@@ -162,10 +162,10 @@ fn labels(instance: &Instance) -> Map<String, Value> {
     all
 }
 
-/// The most bytes of a label's value and of a host's name.
+/// The maximum length of a label's value and of a host name.
 const LONGEST: usize = 63;
 
-/// A name as a label's value: a longer one is cut, and told from others by its hash (KubeVirt, pkg/apimachinery).
+/// A name as a label's value: a long one is truncated and gets its hash (KubeVirt, pkg/apimachinery).
 fn label_of(name: &str) -> String {
     if name.len() <= LONGEST {
         return name.to_owned();
@@ -175,7 +175,7 @@ fn label_of(name: &str) -> String {
     format!("{cut}-{}", hash.get(..8).unwrap_or(&hash))
 }
 
-/// The host's name in the pod (KubeVirt, pkg/util/net/dns).
+/// The host name in the pod (KubeVirt, pkg/util/net/dns).
 fn hostname(instance: &Instance) -> String {
     let given = instance.spec().text("hostname");
     if !given.is_empty() {

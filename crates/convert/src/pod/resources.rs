@@ -1,4 +1,4 @@
-//! What the compute container asks for and may have (KubeVirt, pkg/virt-controller/services/renderresources.go).
+//! Requests and limits of the compute container (KubeVirt, pkg/virt-controller/services/renderresources.go).
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::overhead::{is_dedicated, vcpus};
 use crate::quantity::Quantity;
 use crate::values::{Below as _, read};
 
-/// Names with quantities.
+/// Quantities by name.
 type List = BTreeMap<String, Quantity>;
 
-/// How many virtual processors share one of the host, where nobody says.
+/// The default number of virtual CPUs per host CPU.
 const CPU_ALLOCATION_RATIO: i64 = 10;
 
 const EPHEMERAL: &str = "ephemeral-storage";
 
-/// What the launcher itself writes.
+/// Storage for the launcher's own files.
 const EPHEMERAL_STORAGE: i64 = 50_000_000;
 
 /// The `resources` of an instance's compute container.
@@ -38,7 +38,7 @@ pub fn of(instance: &Instance, devices: &Devices, overhead: Quantity) -> Value {
     for device in nodes(spec) {
         resources.limits.insert(device.to_owned(), Quantity::decimal(1));
     }
-    // podman gives a device that is among the limits by its qualified name (`setupContainerDevices` in pkg/specgen/generate/
+    // podman adds a device whose qualified name is among the limits (`setupContainerDevices` in pkg/specgen/generate/
     // kube/kube.go, podman 5.4).
     for name in &devices.names {
         resources.limits.insert(name.clone(), Quantity::decimal(1));
@@ -87,7 +87,7 @@ fn io_threads(spec: &Value) -> i64 {
     spec.number("domain.ioThreads.supplementalPoolThreadCount").clamp(0, 1 << 20)
 }
 
-/// The nodes of the host that any machine needs, by the names that a cluster's device plugin gives them.
+/// The host nodes that a machine needs, by the names of the cluster's device plugin.
 fn nodes(spec: &Value) -> Vec<&'static str> {
     let interfaces = spec.list("domain.devices.interfaces");
     let virtio = interfaces.iter().any(|one| matches!(one.text("model"), "" | "virtio"));
@@ -120,7 +120,7 @@ impl Resources {
         }
     }
 
-    /// Processors of its own: as many as it has virtual ones, and one for the emulator where it is to be apart.
+    /// Dedicated CPUs: one per virtual CPU, and one for an isolated emulator thread.
     fn pin(&mut self, instance: &Instance) {
         let spec = instance.spec();
         let mut cpus = vcpus(spec).saturating_add(io_threads(spec));
@@ -138,7 +138,7 @@ impl Resources {
         }
     }
 
-    /// The guest's memory is of huge pages; of the other kind only what is beside it.
+    /// The guest's memory uses huge pages; only the overhead uses normal memory.
     fn huge_pages(&mut self, spec: &Value, overhead: Quantity) {
         let name = format!("hugepages-{}", spec.text("domain.memory.hugepages.pageSize"));
         let request = self.requests.get("memory").copied().unwrap_or(Quantity::ZERO);
@@ -170,7 +170,7 @@ impl Resources {
         }
     }
 
-    /// What a person wrote counts more than what was calculated.
+    /// Values of the user override calculated ones.
     fn render(self) -> Value {
         let render = |mut calculated: List, own: List| -> BTreeMap<String, String> {
             calculated.extend(own);

@@ -1,5 +1,5 @@
-//! What a cluster would schedule by, and the rest of the pod's `spec`. podman passes over most of it; a person who moves
-//! the pod to a cluster does not.
+//! Scheduling, and the rest of the pod's `spec`. podman ignores most of it; it matters when the pod is moved to a
+//! cluster.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::instance::Instance;
 use crate::overhead::is_dedicated;
 use crate::values::Below as _;
 
-/// What is copied from the instance as it is.
+/// Fields that are copied from the instance unchanged.
 const COPIED: [&str; 7] = [
     "subdomain",
     "dnsConfig",
@@ -42,14 +42,14 @@ pub fn add(instance: &Instance, pod: &mut Map<String, Value>) {
     pod.insert("nodeSelector".into(), node_selector(spec).into());
     let gate = json!([{ "conditionType": "kubevirt.io/virtual-machine-unpaused" }]);
     pod.insert("readinessGates".into(), gate);
-    // The launcher can be faster than its disks' containers: it is started again then.
+    // The launcher can start before the containers of its disks: then it is restarted.
     pod.insert("restartPolicy".into(), "OnFailure".into());
     let user =
         json!({ "fsGroup": USER, "runAsGroup": USER, "runAsNonRoot": true, "runAsUser": USER });
     pod.insert("securityContext".into(), user);
 }
 
-/// Away from hosts that do not have the processor's model, or that have a feature that must not be there.
+/// Avoids hosts without the CPU model, or with a forbidden CPU feature.
 fn affinity(spec: &Value) -> Value {
     const TERMS: &str =
         "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
@@ -120,7 +120,7 @@ fn node_selector(spec: &Value) -> Map<String, Value> {
         }
     }
     all.extend(labels.into_iter().map(|label| (label, Value::from("true"))));
-    // No kubelet pins processors here.
+    // No kubelet pins CPUs here.
     if is_dedicated(spec) {
         all.remove("cpumanager");
         all.remove("kubevirt.io/cpumanager");

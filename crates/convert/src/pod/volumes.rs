@@ -1,4 +1,4 @@
-//! The pod's volumes, and where the launcher finds them (KubeVirt, pkg/virt-controller/services/rendervolumes.go).
+//! The pod's volumes and mounts (KubeVirt, pkg/virt-controller/services/rendervolumes.go).
 
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ use crate::instance::Instance;
 use crate::overhead::has_tpm;
 use crate::values::Below as _;
 
-/// The volume with the launcher's own image.
+/// The volume with the launcher's image.
 pub const LAUNCHER: &str = "launcher-volume";
 
 /// The volume with the image of a kernel to boot.
 pub const KERNEL: &str = "kernel-boot-volume";
 
-/// What a machine has that boots a kernel from an image.
+/// The field of a machine that boots a kernel from an image.
 pub const HAS_KERNEL: &str = "domain.firmware.kernelBoot.container.image";
 
 /// The volumes of a pod, and the mounts of its compute container.
@@ -68,7 +68,7 @@ pub fn of(instance: &Instance, settings: &Settings, devices: &Devices) -> Volume
     volumes
 }
 
-/// Whether images are started once before the machine.
+/// Whether images are run once before the machine.
 pub fn wants_digests(instance: &Instance) -> bool {
     instance.annotation("kubevirt.io/image-volume-skip-digest-resolution") != Some("true")
 }
@@ -77,8 +77,8 @@ fn network_info_name(instance: &Instance) -> String {
     format!("{}-network-info", instance.name())
 }
 
-/// Which virtual function is of which network: the launcher reads it from a file that the cluster makes of an annotation,
-/// and podman can make of a `ConfigMap` only (KubeVirt, pkg/network/downwardapi).
+/// The virtual function of each network. The launcher reads it from a file that a cluster creates from an annotation,
+/// and podman only from a `ConfigMap` (KubeVirt, pkg/network/downwardapi).
 pub fn network_info(instance: &Instance, devices: &Devices) -> Option<Value> {
     let interface = |(network, address): &(String, String)| {
         json!({
@@ -141,7 +141,7 @@ impl Volumes {
         }
     }
 
-    /// What is kept on the host, or in its memory.
+    /// Volumes on the host, or in its memory.
     fn storage(&mut self, volume: &Value) {
         let name = volume.text("name");
         let disk = format!("{PRIVATE}/vmi-disks/{name}");
@@ -183,7 +183,7 @@ impl Volumes {
         }
     }
 
-    /// Data of cloud-init that is kept as a secret.
+    /// cloud-init data in a secret.
     fn secrets(&mut self, volume: &Value) {
         let name = volume.text("name");
         for kind in ["cloudInitNoCloud", "cloudInitConfigDrive"] {
@@ -222,7 +222,7 @@ impl Volumes {
         }
     }
 
-    /// The state of a TPM or of firmware that is to last is in a volume of its own.
+    /// The volume of persistent TPM or firmware state.
     fn state(&mut self, instance: &Instance) {
         const STATE: &str = "vm-state";
         let spec = instance.spec();
@@ -237,7 +237,7 @@ impl Volumes {
             self.mounts.push(json!({ "mountPath": path, "name": STATE, "subPath": directory }));
         };
         part("/run/kubevirt-private/backend-storage-meta", "meta");
-        // Directories between would belong to root, and the launcher could not write.
+        // Intermediate directories would belong to root, and the launcher could not write to them.
         self.empty("private-libvirt");
         self.empty("private-libvirt-qemu");
         self.mount("private-libvirt", &format!("{PRIVATE}/libvirt"));
@@ -255,7 +255,7 @@ impl Volumes {
         }
     }
 
-    /// Disks and kernels in container images, as volumes of images (Kubernetes 1.31, podman 5.3).
+    /// Disks and kernels in container images, as image volumes (Kubernetes 1.31, podman 5.3).
     fn images(&mut self, instance: &Instance, settings: &Settings) {
         let spec = instance.spec();
         let mut any = false;
@@ -285,7 +285,7 @@ impl Volumes {
         self.add(json!({ "image": image, "name": name }));
     }
 
-    /// Nodes of the host. podman has no device plugins: what a machine opens is mounted.
+    /// Nodes of the host. podman has no device plugins, so the nodes are mounted.
     fn host(&mut self, spec: &Value, devices: &Devices) {
         let always =
             [("kvm", "/dev/kvm"), ("tun", "/dev/net/tun"), ("vhost-net", "/dev/vhost-net")];
@@ -294,7 +294,7 @@ impl Volumes {
         }
         let path = "/sys/fs/cgroup";
         self.add(json!({ "hostPath": { "path": path, "type": "Directory" }, "name": "cgroup" }));
-        // virt-launcher looks there for the processors that it may use.
+        // virt-launcher reads there which CPUs it may use.
         self.mount_read_only("cgroup", path);
         if spec.switch("domain.devices.autoattachVSOCK") == Some(true) {
             self.node("vhost-vsock", "/dev/vhost-vsock");

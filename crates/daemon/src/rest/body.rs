@@ -11,10 +11,10 @@ use super::Problem;
 /// The largest JSON body.
 const LARGEST: usize = 1 << 20;
 
-/// How much of a larger one is read and thrown away: a client that is still sending would not see why it is refused.
+/// How much of a larger body is read and discarded: a client that is still sending would not see the refusal.
 const PATIENCE: usize = 16 << 20;
 
-/// A body that is read as JSON whatever its Content-Type says: `curl -d` sends a form's.
+/// A body that is read as JSON whatever its Content-Type: `curl -d` sends that of a form.
 pub struct JsonBody(Bytes);
 
 impl<S: Sync> FromRequest<S> for JsonBody {
@@ -25,7 +25,7 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         let (mut body, mut received) = (BytesMut::new(), 0);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| {
-                Problem::invalid(format!("the body cannot be read: {error}"), "send it again")
+                Problem::invalid(format!("cannot read the body: {error}"), "retry")
             })?;
             received += chunk.len();
             if received <= LARGEST {
@@ -35,7 +35,7 @@ impl<S: Sync> FromRequest<S> for JsonBody {
             }
         }
         if received > LARGEST {
-            let problem = Problem::invalid("the body is larger than 1 MiB", "send less");
+            let problem = Problem::invalid("the body is larger than 1 MiB", "send a smaller body");
             return Err(problem.with_status(StatusCode::PAYLOAD_TOO_LARGE));
         }
         Ok(Self(body.freeze()))
@@ -43,23 +43,23 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 }
 
 impl JsonBody {
-    /// The body as a value, or the value that no body means.
+    /// The body as a value; the default value without a body.
     pub fn read_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.0.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { self.read() }
     }
 
-    /// The body as a value. Unknown fields are ignored: clients of other versions send more.
+    /// The body as a value. Unknown fields are ignored: clients of other versions may send them.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if self.0.iter().all(u8::is_ascii_whitespace) {
             return Err(Problem::invalid(
                 "the request has no body",
-                "send JSON; GET /openapi.json shows what",
+                "send JSON as described by GET /openapi.json",
             ));
         }
         serde_json::from_slice(&self.0).map_err(|error| {
             Problem::invalid(
-                format!("the body is not the JSON that is expected: {error}"),
-                "GET /openapi.json shows what is expected",
+                format!("invalid JSON body: {error}"),
+                "send JSON as described by GET /openapi.json",
             )
         })
     }

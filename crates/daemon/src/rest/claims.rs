@@ -1,4 +1,4 @@
-//! `/claims`: who holds what.
+//! `/claims`: devices and partitions by owner.
 
 use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, Released, RenewClaim};
 use axum::Json;
@@ -18,10 +18,10 @@ pub async fn list(State(face): State<Face>) -> Result<Json<Vec<api::Claim>>, Pro
     face.ask(claims::list).await.map(Json)
 }
 
-/// Claim devices or parts of devices: all that is asked for, or nothing; prepared for a machine, unless it is only to be
-/// reserved. Asked again by its owner with the same wants, it is the same claim (200)
+/// Claim devices or partitions: everything requested, or nothing. Prepares them for a machine unless only reserving is
+/// requested. Idempotent per owner and request (200)
 #[utoipa::path(post, path = "/claims", tag = "claims", request_body = CreateClaim,
-    params(("dry_run" = Option<bool>, Query, description = "only say what would be claimed and done (200)")),
+    params(("dry_run" = Option<bool>, Query, description = "only report what would be claimed and done (200)")),
     responses((status = 201, body = api::Claim), (status = 200, body = PlannedClaim), (status = "default", body = ErrorBody)))]
 pub async fn create(
     State(face): State<Face>,
@@ -41,13 +41,13 @@ pub async fn create(
 
 /// Show a claim
 #[utoipa::path(get, path = "/claims/{key}", tag = "claims",
-    params(("key" = String, Path, description = "id, or the owner `KIND/ID` who has no other (encode the slash)")),
+    params(("key" = String, Path, description = "id, or owner `KIND/ID` of a single claim (encode the slash)")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<api::Claim>, Problem> {
     face.ask(move |engine| claims::show(engine, &key)).await.map(Json)
 }
 
-/// Prepare a reserved claim for a machine; a prepared one stays as it is
+/// Prepare a reserved claim for a machine; a prepared claim is left unchanged
 #[utoipa::path(post, path = "/claims/{key}/prepare", tag = "claims", request_body = PrepareClaim,
     params(("key" = String, Path, description = "id or owner")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
@@ -60,7 +60,7 @@ pub async fn prepare(
     face.ask(move |engine| claims::prepare(engine, &key, wanted)).await.map(Json)
 }
 
-/// Give the host back what a claim took, and keep the reservation
+/// Return a claim's devices to the host, and keep the reservation
 #[utoipa::path(post, path = "/claims/{key}/unprepare", tag = "claims",
     params(("key" = String, Path, description = "id or owner")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
@@ -71,7 +71,7 @@ pub async fn unprepare(
     face.ask(move |engine| claims::unprepare(engine, &key)).await.map(Json)
 }
 
-/// Prolong a claim from now on
+/// Renew the lease of a claim from now on
 #[utoipa::path(post, path = "/claims/{key}/renew", tag = "claims", request_body = RenewClaim,
     params(("key" = String, Path, description = "id or owner")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
@@ -87,12 +87,12 @@ pub async fn renew(
     Ok(Json(claim))
 }
 
-/// Release a claim: the host gets back what it had
+/// Release a claim, and return its devices to the host
 #[utoipa::path(delete, path = "/claims/{key}", tag = "claims",
     params(("key" = String, Path, description = "id or owner"),
-        ("owner" = Option<String>, Query, description = "only if it is this owner's")),
-    responses((status = 204, description = "all is as it was"),
-        (status = 200, body = Released, description = "released, and its owner should know something"),
+        ("owner" = Option<String>, Query, description = "release only if the claim has this owner")),
+    responses((status = 204, description = "released; the previous state is restored"),
+        (status = 200, body = Released, description = "released, with notes for the owner"),
         (status = "default", body = ErrorBody)))]
 pub async fn release(
     State(face): State<Face>,

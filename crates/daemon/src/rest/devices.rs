@@ -1,4 +1,4 @@
-//! `/devices`: what may be handed over.
+//! `/devices`: the register of devices that may be handed over.
 
 use api::{AvailableDevice, CreateDevice, Device, ErrorBody};
 use axum::Json;
@@ -10,7 +10,7 @@ use super::body::JsonBody;
 use super::query::{Key, Query};
 use super::{Face, Problem};
 
-/// List the functions that could be registered: display functions and everything of vendor 10de, or more with `type`
+/// List functions that can be registered: display functions and everything of vendor 10de, or others with `type`
 #[utoipa::path(get, path = "/devices/available", tag = "devices",
     params(("type" = Option<String>, Query, description = "`all`, or a kind: gpu, accelerator, nic, nvme, storage, audio, usb, other")),
     responses((status = 200, body = Vec<AvailableDevice>), (status = "default", body = ErrorBody)))]
@@ -23,7 +23,7 @@ pub async fn available(
 
 /// List the registered devices
 #[utoipa::path(get, path = "/devices", tag = "devices",
-    params(("tags" = Option<String>, Query, description = "only those with these labels, each written `tags[key]=value`")),
+    params(("tags" = Option<String>, Query, description = "only those with these tags, each as `tags[key]=value`")),
     responses((status = 200, body = Vec<Device>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Device>>, Problem> {
     face.ask(move |engine| devices::list(engine, &query.tags())).await.map(Json)
@@ -49,7 +49,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Device
     face.ask(move |engine| devices::show(engine, &key)).await.map(Json)
 }
 
-/// Take a device off the register; the hardware is not touched
+/// Unregister a device; the hardware is not touched
 #[utoipa::path(delete, path = "/devices/{key}", tag = "devices",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
@@ -58,7 +58,7 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Clear a wedged or quarantined device: a person has looked at it, and what is left of its hand-over is undone
+/// Clear a wedged or quarantined device after checking it, and undo what is left of its hand-over
 #[utoipa::path(post, path = "/devices/{key}/clear", tag = "devices",
     params(("key" = String, Path, description = "address, id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]

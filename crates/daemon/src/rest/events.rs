@@ -1,4 +1,4 @@
-//! `/events`: the journal's boundaries as they are reached, and what happens to the host's devices.
+//! `/events`: boundaries of the journal, and changes of the host's devices.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Face;
 
-/// A change of the host's hardware among the events.
+/// A change of the host's hardware, as an event.
 #[derive(Serialize)]
 struct HardwareEvent {
     event: &'static str,
@@ -20,10 +20,12 @@ struct HardwareEvent {
     change: model::Change,
 }
 
-/// Watch what is done to the host, and what happens to it: server-sent events
+/// Watch the steps on the host, and changes of its devices: server-sent events
 ///
-/// Each is JSON with its kind in `event` and `words` for a person. `opened`, `intended`, `performed`, `recorded` and
-/// `closed` are steps of the journal; `hardware` is a device that came, went or changed, in `address`, `name` and `change`.
+/// Each event is JSON with its kind in `event` and a description in `words`. `opened`, `intended`, `performed`,
+/// `recorded` and `closed` are steps of the journal; `hardware` is a device that appeared, disappeared or changed, in
+/// `address`,
+/// `name` and `change`.
 #[utoipa::path(get, path = "/events", tag = "host",
     responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub async fn stream(
@@ -36,13 +38,13 @@ pub async fn stream(
         loop {
             let event = tokio::select! {
                 received = journal.recv() => match received {
-                    Ok(event) => told(&event, event.describe()),
+                    Ok(event) => sse(&event, event.describe()),
                     Err(RecvError::Lagged(_)) => continue,
                     Err(RecvError::Closed) => return None,
                 },
                 change = next(&mut hardware) => {
                     let words = format!("{} {}: {}", change.address, change.name, change.what);
-                    told(&HardwareEvent { event: "hardware", change }, words)
+                    sse(&HardwareEvent { event: "hardware", change }, words)
                 }
                 () = face.stopped() => return None,
             };
@@ -53,7 +55,7 @@ pub async fn stream(
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
-/// The next change; never one where the hardware is not followed.
+/// The next change; waits for ever if the hardware is not monitored.
 async fn next(changes: &mut Option<Receiver<model::Change>>) -> model::Change {
     while let Some(receiver) = changes {
         match receiver.recv().await {
@@ -65,8 +67,8 @@ async fn next(changes: &mut Option<Receiver<model::Change>>) -> model::Change {
     std::future::pending().await
 }
 
-/// An event with its words.
-fn told(event: &impl Serialize, words: String) -> Option<Event> {
+/// An event with its description.
+fn sse(event: &impl Serialize, words: String) -> Option<Event> {
     let mut json = serde_json::to_value(event).ok()?;
     json.as_object_mut()?.insert("words".to_owned(), words.into());
     Some(Event::default().data(json.to_string()))

@@ -1,4 +1,4 @@
-//! `/topology` and `/doctor`: the host looked at closely, as `handover topo` and `handover doctor` do.
+//! `/topology` and `/doctor`: full scans of the host, as by `handover topo` and `handover doctor`.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use tokio::sync::Mutex;
 use super::query::Query;
 use super::{Face, Problem};
 
-/// Looks at the host for those who ask.
+/// Scans the host on request.
 #[derive(Clone)]
 pub struct Examiner {
     host: Arc<dyn Examining>,
-    /// Each look reads all of the host with many workers: one at a time is enough.
+    /// A scan reads the whole host with many workers: one at a time.
     turn: Arc<Mutex<()>>,
 }
 
 impl Examiner {
-    /// Looks at this host.
+    /// An examiner of this host.
     pub fn new(host: Arc<dyn Examining>) -> Self {
         Self { host, turn: Arc::default() }
     }
@@ -39,7 +39,7 @@ impl Examiner {
         T: Send + 'static,
         F: FnOnce(&dyn Examining) -> Result<T, Refusal> + Send + 'static,
     {
-        // It goes into the thread: whoever stops waiting does not stop the reading.
+        // Moves into the thread: the scan continues if the client stops waiting.
         let turn = self.turn.clone().lock_owned().await;
         let host = self.host.clone();
         let looked = tokio::task::spawn_blocking(move || {
@@ -56,20 +56,20 @@ impl Examiner {
 fn unreadable(error: &HostError) -> Refusal {
     Refusal::new(
         Code::Internal,
-        format!("the host cannot be read: {error}"),
+        format!("cannot read the host: {error}"),
         "run the daemon as root, on Linux with sysfs and procfs",
     )
 }
 
-/// Draw the host's tree of devices: NUMA nodes, root ports, switches, links, IOMMU groups, distances
+/// Draw the host's device tree: NUMA nodes, root ports, switches, links, IOMMU groups, distances
 ///
-/// It is read anew. JSON as of `handover topo --json`; an SVG picture with `format=svg`, or where the `Accept` header
-/// would rather have one.
+/// Scans the host. JSON as by `handover topo --json`; an SVG picture with `format=svg`, or if the `Accept` header
+/// prefers it.
 #[utoipa::path(get, path = "/topology", tag = "host",
     params(
         ("format" = Option<String>, Query, description = "`json` or `svg`"),
-        ("all" = Option<bool>, Query, description = "the host's own functions and idle ports, too"),
-        ("distances" = Option<bool>, Query, description = "how far apart devices are, also where they are many")),
+        ("all" = Option<bool>, Query, description = "include the host's own functions and empty ports"),
+        ("distances" = Option<bool>, Query, description = "include the distances between devices, however many")),
     responses(
         (status = 200, content((Object = "application/json"), (String = "image/svg+xml"))),
         (status = "default", body = ErrorBody)))]
@@ -82,8 +82,8 @@ pub async fn topology(
         Some("svg") => true,
         Some("json") => false,
         Some(other) => {
-            let message = format!("format cannot be {other:?}");
-            return Err(Problem::invalid(message, "write json or svg"));
+            let message = format!("unknown format {other:?}");
+            return Err(Problem::invalid(message, "use json or svg"));
         }
         None => wants_picture(&headers),
     };
@@ -97,17 +97,17 @@ pub async fn topology(
     Ok((varies, Json(picture)).into_response())
 }
 
-/// A picture has styles and no scripts, and a browser that opens it needs nothing else.
+/// A picture has styles and no scripts: a browser needs no other permissions.
 const PICTURE: [(HeaderName, &str); 2] = [
     (header::CONTENT_TYPE, "image/svg+xml"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
 ];
 
-/// Whether SVG is wanted more than JSON (RFC 9110, 12.5.1).
+/// Whether SVG is preferred to JSON (RFC 9110, 12.5.1).
 fn wants_picture(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges: Vec<(&str, f32)> = accepted.flat_map(|line| line.split(',')).map(range).collect();
-    // The most specific range that fits says how much a form is wanted.
+    // The most specific matching range determines the quality of a format.
     let weight = |forms: [&str; 3]| {
         let of = |form: &str| ranges.iter().find(|(range, _)| range.eq_ignore_ascii_case(form));
         forms.into_iter().find_map(of).map_or(0.0, |(_, weight)| *weight)
@@ -116,7 +116,7 @@ fn wants_picture(headers: &HeaderMap) -> bool {
     picture > weight(["application/json", "application/*", "*/*"])
 }
 
-/// A media range, and how much it is wanted.
+/// A media range and its quality.
 fn range(text: &str) -> (&str, f32) {
     let mut parts = text.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
@@ -124,12 +124,12 @@ fn range(text: &str) -> (&str, f32) {
     (name, quality.unwrap_or(1.0))
 }
 
-/// Say what stands in the way of hand-overs on this host, and how to mend it
+/// Report what blocks handing devices over on this host, and how to fix it
 ///
-/// Everything is read anew; nothing is changed. The answer is that of `handover doctor --json`.
+/// Scans the host and changes nothing. The answer is that of `handover doctor --json`.
 #[utoipa::path(get, path = "/doctor", tag = "host",
     params(("for" = Option<String>, Query,
-        description = "what concerns the function at this address, and all that goes with it")),
+        description = "only what concerns the function at this address and its assembly")),
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
     let only = query.get("for").map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
@@ -150,7 +150,7 @@ mod tests {
             let value = accept.parse().unwrap();
             wants_picture(&HeaderMap::from_iter([(header::ACCEPT, value)]))
         };
-        // Of curl, of a browser's address line, of an `img` in a page.
+        // By curl, by a browser's address bar, by an `img` in a page.
         assert!(!wants("*/*"));
         assert!(!wants("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
         assert!(wants("image/avif,image/webp,image/svg+xml,image/*;q=0.8,*/*;q=0.5"));

@@ -1,4 +1,4 @@
-//! Who may ask: what stands before the routes of each listener.
+//! Authentication: the middleware of each listener.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use tracing::info;
 
 use super::Problem;
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// A process on this host, as the kernel knows it.
+    /// A process on this host, as reported by the kernel.
     Process {
         /// Its user.
         uid: u32,
-        /// Its process id, where the kernel tells it.
+        /// Its process id, if the kernel reports it.
         pid: Option<i32>,
     },
-    /// Somebody by TCP.
+    /// A TCP client.
     Network(SocketAddr),
-    /// The kernel does not tell.
+    /// Not reported by the kernel.
     Unknown,
 }
 
@@ -59,26 +59,26 @@ impl Admitted {
 /// Answers without a token.
 const HEALTH: &str = "/health";
 
-/// What a listener asks of requests.
+/// What a listener requires of requests.
 #[derive(Clone)]
 pub enum Guard {
-    /// A unix socket: who could open it may ask.
+    /// A unix socket: its file mode is the access control.
     Socket,
     /// TCP.
     Network(Arc<Network>),
 }
 
-/// What is asked of requests by TCP.
+/// What is required of requests over TCP.
 pub struct Network {
     /// The token; `None` with `--no-auth`.
     pub token: Option<String>,
-    /// Where the daemon listens.
+    /// The address of the listener.
     pub address: IpAddr,
-    /// Names by which it may be called, beside `localhost`.
+    /// Accepted host names besides `localhost`.
     pub names: Vec<String>,
 }
 
-/// The middleware: refuses strangers, and logs who changes something.
+/// The middleware: refuses unauthorized requests, and logs the peers of changes.
 pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let peer = peer.map_or(Peer::Unknown, |ConnectInfo(peer)| peer.clone());
@@ -105,7 +105,7 @@ impl Guard {
     fn admits(&self, request: &Request) -> Result<(), Problem> {
         let Self::Network(network) = self else { return Ok(()) };
         network.refuse_web_pages(request)?;
-        // Whether it answers is no secret: monitors ask without a token, as they do with hypeman.
+        // Health needs no token, so that monitors work as with hypeman.
         if request.uri().path() == HEALTH {
             return Ok(());
         }
@@ -114,15 +114,14 @@ impl Guard {
 }
 
 impl Network {
-    /// No page in a browser can speak to us: it would send an `Origin`, or, with a name of its own made to point here
-    /// (DNS rebinding), that name as `Host`.
+    /// Refuses requests of web pages: a browser sends an `Origin` or, after DNS rebinding, a foreign name as `Host`.
     fn refuse_web_pages(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         if headers.contains_key(header::ORIGIN) {
             return Err(Problem::new(
                 Code::Forbidden,
-                "the request has an Origin: it comes from a web page",
-                "ask without a browser, such as with curl or `handover`",
+                "requests with an Origin header are refused: they come from web pages",
+                "use curl or `handover` instead of a browser",
             ));
         }
         let mut hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
@@ -137,19 +136,19 @@ impl Network {
         let host: String = host.chars().take(200).collect();
         Err(Problem::new(
             Code::Forbidden,
-            format!("the request asks for the host {host:?}, which this daemon is not"),
-            "ask by its address or as localhost, or start it with --host-name NAME",
+            format!("unknown Host {host:?}"),
+            "use the daemon's address or localhost, or start it with --host-name NAME",
         ))
     }
 
-    /// Whether a `Host` names this daemon. The port is not looked at: it differs behind a forwarded one.
+    /// Whether a `Host` names this daemon. The port is ignored: it differs behind port forwarding.
     fn is_ours(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, _)) => address,
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
         if let Ok(address) = name.parse::<IpAddr>() {
-            // A browser can be sent to an address only by that address, which is then its Origin.
+            // An address cannot be rebound: a page from there has it as its Origin.
             return address.is_loopback()
                 || address == self.address
                 || self.address.is_unspecified();
@@ -165,7 +164,7 @@ impl Network {
             return Err(Problem::new(
                 Code::Unauthorized,
                 "the request has no token",
-                "send it as `Authorization: Bearer TOKEN`; `handover` takes --token-file",
+                "send `Authorization: Bearer TOKEN`; with `handover` use --token-file",
             ));
         };
         if bool::from(given.ct_eq(token.as_bytes())) {
@@ -174,12 +173,12 @@ impl Network {
         Err(Problem::new(
             Code::Unauthorized,
             "the token is wrong",
-            "send the token that is in the daemon's --token-file",
+            "send the token in the daemon's --token-file",
         ))
     }
 }
 
-/// The token of an `Authorization` header; its scheme is a word in any case.
+/// The token of an `Authorization` header; the scheme is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())

@@ -1,4 +1,4 @@
-//! What the host is, has and can.
+//! `/health`, `/resources`, `/capabilities` and `/inventory`.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use service::host;
 use super::query::Query;
 use super::{Face, Problem};
 
-/// Say that the daemon answers
+/// Show that the daemon is running
 #[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, body = Health)))]
 pub async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
 
-/// Show what the host has and what is given to instances
+/// Show the host's resources, and how much is allocated to instances
 #[utoipa::path(get, path = "/resources", tag = "host",
     responses((status = 200, body = Resources), (status = "default", body = ErrorBody)))]
 pub async fn resources(State(face): State<Face>) -> Result<Json<Resources>, Problem> {
     face.ask(host::resources).await.map(Json)
 }
 
-/// Show what this daemon can do
+/// Show the capabilities of this daemon
 #[utoipa::path(get, path = "/capabilities", tag = "host",
     responses((status = 200, body = Capabilities), (status = "default", body = ErrorBody)))]
 pub async fn capabilities(State(face): State<Face>) -> Result<Json<Capabilities>, Problem> {
     face.ask(|engine| Ok(host::capabilities(engine))).await.map(Json)
 }
 
-/// Show the host's hardware, as Handover sees it
+/// Show the host's hardware
 ///
-/// It is kept true by what the kernel tells. What changes without a word of the kernel's, such as power, is as it was
-/// when its function last changed; with `fresh`, all of it is read now.
+/// Kept current by the kernel's uevents. State that changes without a uevent, such as power, is that of the function's
+/// last change; `fresh` rescans everything.
 #[utoipa::path(get, path = "/inventory", tag = "host",
-    params(("fresh" = Option<bool>, Query, description = "read everything again")),
+    params(("fresh" = Option<bool>, Query, description = "rescan everything")),
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn inventory(State(face): State<Face>, query: Query) -> Result<Response, Problem> {
     let fresh = query.flag("fresh")?;

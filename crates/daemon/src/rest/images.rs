@@ -1,4 +1,4 @@
-//! `/images`: what machines boot.
+//! `/images`: the disk images and kernels that machines boot.
 
 use api::{ErrorBody, Image, ImportImage};
 use axum::Json;
@@ -19,7 +19,7 @@ pub async fn list(State(face): State<Face>) -> Result<Json<Vec<Image>>, Problem>
 
 /// Show an image
 #[utoipa::path(get, path = "/images/{name}", tag = "images",
-    params(("name" = String, Path, description = "the name, its slashes encoded or not")),
+    params(("name" = String, Path, description = "name; slashes may be encoded")),
     responses((status = 200, body = Image), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(name): Key) -> Result<Json<Image>, Problem> {
     face.ask(move |engine| images::show(engine, &name)).await.map(Json)
@@ -27,7 +27,7 @@ pub async fn show(State(face): State<Face>, Key(name): Key) -> Result<Json<Image
 
 /// Remove an image
 #[utoipa::path(delete, path = "/images/{name}", tag = "images",
-    params(("name" = String, Path, description = "the name, its slashes encoded or not")),
+    params(("name" = String, Path, description = "name; slashes may be encoded")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
 pub async fn delete(State(face): State<Face>, Key(name): Key) -> Result<StatusCode, Problem> {
     face.ask(move |engine| engine.images().delete(&name)).await?;

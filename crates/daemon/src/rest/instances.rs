@@ -12,7 +12,7 @@ use super::{Face, Problem};
 
 /// List the instances
 #[utoipa::path(get, path = "/instances", tag = "instances",
-    params(("tags" = Option<String>, Query, description = "only those with these labels, each written `tags[key]=value`"),
+    params(("tags" = Option<String>, Query, description = "only those with these tags, each as `tags[key]=value`"),
         ("state" = Option<String>, Query, description = "only those in this state")),
     responses((status = 200, body = Vec<Instance>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Instance>>, Problem> {
@@ -41,7 +41,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     Ok(Json(render::instance(instance)))
 }
 
-/// Delete an instance: its machine ends, its devices go back to the drivers that they had
+/// Delete an instance: end its machine, and return its devices to their previous drivers
 #[utoipa::path(delete, path = "/instances/{key}", tag = "instances",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
@@ -50,7 +50,7 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Stop an instance's machine; it keeps its devices
+/// Stop the machine of an instance; it keeps its devices
 #[utoipa::path(post, path = "/instances/{key}/stop", tag = "instances",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
@@ -59,7 +59,7 @@ pub async fn stop(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     Ok(Json(render::instance(instance)))
 }
 
-/// Start an instance's machine again
+/// Start the machine of a stopped instance
 #[utoipa::path(post, path = "/instances/{key}/start", tag = "instances",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]

@@ -15,21 +15,21 @@ use tracing::warn;
 use super::query::{Key, Query};
 use super::{Face, Problem};
 
-/// How often a console is looked at for more.
+/// The interval of checking a console for new lines.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// After how many looks without a line it is asked whether the machine still runs.
+/// The number of checks without a line after which to check whether the machine still runs.
 const LOOKS: u32 = 10;
 
-/// How many lines there are by default.
+/// The default number of lines.
 const TAIL: u64 = 100;
 
 /// Read the guest's console: server-sent events, each with a line as a JSON string
 #[utoipa::path(get, path = "/instances/{key}/logs", tag = "instances",
     params(("key" = String, Path, description = "id or name"),
         ("source" = Option<String>, Query, description = "`app`, the guest's console"),
-        ("tail" = Option<u64>, Query, description = "how many of the last lines; 100 by default"),
-        ("follow" = Option<bool>, Query, description = "whether to go on until the machine ends")),
+        ("tail" = Option<u64>, Query, description = "number of last lines; 100 by default"),
+        ("follow" = Option<bool>, Query, description = "follow until the machine ends")),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = "default", body = ErrorBody)))]
 pub async fn stream(
     State(face): State<Face>,
@@ -39,14 +39,14 @@ pub async fn stream(
     if let Some(source) = query.get("source").filter(|source| *source != "app") {
         return Err(Problem::not_implemented(
             &format!("log source {source:?}"),
-            "ask for source=app, the guest's console",
+            "use source=app, the guest's console",
         ));
     }
     let follow = query.flag("follow")?;
     let tail = match query.get("tail") {
         None => TAIL,
         Some(text) => text.parse().map_err(|_| {
-            Problem::invalid(format!("tail cannot be {text:?}"), "write a number of lines")
+            Problem::invalid(format!("invalid tail {text:?}"), "use a number of lines")
         })?,
     };
     let wanted = key.clone();
@@ -54,7 +54,7 @@ pub async fn stream(
     let console = tokio::task::spawn_blocking(move || Console::open(path, tail)).await;
     let console = console
         .map_err(|error| Problem::unforeseen(&error))?
-        .map_err(|error| Problem::unforeseen(&format!("the console cannot be read: {error}")))?;
+        .map_err(|error| Problem::unforeseen(&format!("cannot read the console: {error}")))?;
     let reader = Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0 };
     let events = stream::unfold(reader, |mut reader| async move {
         let line = reader.next().await?;
@@ -62,11 +62,11 @@ pub async fn stream(
         let data = serde_json::Value::String(line).to_string();
         Some((Ok(Event::default().data(data)), reader))
     });
-    // A follower that has gone is only noticed by writing to it.
+    // A disconnected client is only noticed by writing to it.
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
 }
 
-/// Reads a console to its end, and beyond.
+/// Reads a console to its end, and optionally follows it.
 struct Reader {
     face: Face,
     key: String,
@@ -91,7 +91,7 @@ impl Reader {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(%error, "a console cannot be read any further");
+                    warn!(%error, "cannot continue to read a console");
                     return None;
                 }
             }
@@ -100,7 +100,7 @@ impl Reader {
             }
             self.looks += 1;
             if self.looks.is_multiple_of(LOOKS) && !self.may_write().await {
-                // What was written just before the end is still to be read.
+                // Lines written just before the end are still unread.
                 self.follow = false;
                 continue;
             }
@@ -111,7 +111,7 @@ impl Reader {
         }
     }
 
-    /// Whether the machine is there and may write more.
+    /// Whether the machine runs and may write more.
     async fn may_write(&self) -> bool {
         let key = self.key.clone();
         let instance = self.face.ask(move |engine| engine.instances().find(&key)).await;

@@ -36,7 +36,7 @@ pub use openapi::document as openapi;
 pub use problem::Problem;
 pub(crate) use upload::discard_leftovers;
 
-/// What the handlers share.
+/// The state that handlers share.
 #[derive(Clone)]
 pub struct Face {
     engine: Engine,
@@ -48,7 +48,7 @@ pub struct Face {
 }
 
 impl Face {
-    /// A face of `engine`. Streams end and waits are cut short when `stopping` becomes true.
+    /// The interface over `engine`. Streams and waits end when `stopping` becomes true.
     #[must_use]
     pub(crate) fn new(
         engine: Engine,
@@ -61,12 +61,12 @@ impl Face {
         Self { engine, events, hardware, leases, examiner: Examiner::new(examined), stopping }
     }
 
-    /// Tells the watcher of leases that there may be an earlier one.
+    /// Signals that the next lease may have changed.
     fn leases_changed(&self) {
         self.leases.notify_one();
     }
 
-    /// Asks the engine, off the threads that serve connections: its methods block.
+    /// Calls the engine on a blocking thread.
     async fn ask<T, F>(&self, question: F) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -79,15 +79,15 @@ impl Face {
         }
     }
 
-    /// Returns when the daemon is asked to end.
+    /// Returns when the daemon is stopping.
     async fn stopped(&self) {
         let mut stopping = self.stopping.clone();
-        // An error means that the sender is gone, and with it the daemon.
+        // An error means that the sender, and so the daemon, is gone.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 
-/// All routes, without the guard that a listener puts before them.
+/// All routes, without the guard of a listener.
 pub fn router(face: Face) -> Router {
     let instance = Router::new()
         .route("/", get(instances::show).delete(instances::delete))
@@ -111,7 +111,9 @@ pub fn router(face: Face) -> Router {
         .route("/pods", post(pods::create))
         .route("/sriov", get(sriov::list))
         .route("/sriov/{key}", post(sriov::set))
-        .route("/recover", post(reconcile::devices))
+        .route("/return", post(reconcile::return_devices))
+        // The old spelling, undocumented.
+        .route("/recover", post(reconcile::return_devices))
         .route("/reconcile", get(reconcile::last).post(reconcile::again))
         .route("/events", get(events::stream))
         .route("/devices", get(devices::list).post(devices::create))

@@ -1,4 +1,4 @@
-//! The parts of hypeman's API that Handover does not have: each says so by name.
+//! The parts of hypeman's API that Handover does not implement.
 
 use axum::Router;
 use axum::extract::Request;
@@ -7,7 +7,7 @@ use axum::routing::any;
 use super::query::Key;
 use super::{Face, Problem};
 
-/// Paths and what they would be.
+/// Paths, and what they would do.
 const NOT_OFFERED: [(&str, &str); 29] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
@@ -48,14 +48,14 @@ pub fn routes() -> Router<Face> {
 }
 
 fn not_offered(what: &str) -> Problem {
-    Problem::not_implemented(what, "GET /openapi.json lists what it has")
+    Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
 /// `POST /images/{name}/tag` is the only `POST` below `/images/`.
 pub async fn tag(Key(path): Key) -> Problem {
     if path.ends_with("/tag") {
-        return not_offered("tagging of images");
+        return not_offered("tagging images");
     }
-    Problem::invalid("an image cannot be posted to", "import one by POST /images")
+    Problem::invalid("POST to an image is not possible", "import an image with POST /images")
         .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made from the handlers.
+//! The OpenAPI document, generated from the handlers.
 
 use axum::Json;
 use utoipa::OpenApi;
@@ -11,14 +11,14 @@ use super::{
 #[openapi(
     info(
         title = "Handover",
-        description = "Gives PCI devices to virtual machines, and takes them back. The part of hypeman's API about devices, \
-            images, instances and resources, and a little more.",
+        description = "Hands PCI devices to virtual machines, and takes them back. The part of hypeman's API about devices, \
+            images, instances and resources, with additions.",
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
         host::health, host::resources, host::capabilities, host::inventory, examined::topology, examined::doctor, events::stream,
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
-        pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::devices,
+        pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,
@@ -28,13 +28,13 @@ use super::{
 )]
 struct Document;
 
-/// The document.
+/// The OpenAPI document.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-/// The document, for `/openapi.json`.
+/// Serves `/openapi.json`.
 pub async fn serve() -> Json<utoipa::openapi::OpenApi> {
     Json(document())
 }

@@ -1,4 +1,4 @@
-//! `/pods`: KubeVirt's virtual machines as pods for podman.
+//! `/pods`: KubeVirt virtual machines as pods for podman.
 
 use api::{CreatePods, ErrorBody, Pods};
 use axum::Json;
@@ -8,7 +8,7 @@ use super::body::JsonBody;
 use super::{Face, Problem};
 use service::pods;
 
-/// Make pods of KubeVirt's virtual machines, with this host's devices; nothing is claimed for them and nothing is started
+/// Convert KubeVirt virtual machines to pods, with this host's devices; claims nothing and starts nothing
 #[utoipa::path(post, path = "/pods", tag = "claims", request_body = CreatePods,
     responses((status = 200, body = Pods), (status = "default", body = ErrorBody)))]
 pub async fn create(State(face): State<Face>, body: JsonBody) -> Result<Json<Pods>, Problem> {

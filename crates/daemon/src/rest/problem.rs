@@ -1,4 +1,4 @@
-//! Refusals as answers.
+//! Error responses.
 
 use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
@@ -7,7 +7,7 @@ use model::{Code, Refusal};
 use service::refusals;
 use tracing::{error, info};
 
-/// An answer that is not a success.
+/// An error response.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -15,32 +15,32 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with its code, what failed and why, and what to do.
+    /// A problem with a code, a message (what failed and why) and a remedy.
     pub fn new(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Refusal::new(code, message, remedy).into()
     }
 
-    /// A request that cannot be read.
+    /// An invalid request.
     pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         refusals::invalid(message, remedy).into()
     }
 
-    /// A part of the interface that Handover does not have.
+    /// A part of the API that Handover does not implement.
     pub fn not_implemented(what: &str, remedy: impl Into<String>) -> Self {
         refusals::not_implemented(what, remedy).into()
     }
 
-    /// Something that is no caller's fault.
+    /// An internal error.
     pub fn unforeseen(error: &dyn std::fmt::Display) -> Self {
         error!(%error, "unforeseen");
         Self::new(
             Code::Internal,
-            format!("something unforeseen happened: {error}"),
-            "see the daemon's log: journalctl -u handover",
+            format!("unexpected error: {error}"),
+            "check the daemon's log: journalctl -u handover",
         )
     }
 
-    /// The same with a status that says more than the code's own.
+    /// The same with a more specific HTTP status.
     #[must_use]
     pub const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -70,7 +70,7 @@ pub async fn no_such_path(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(
         Code::NotFound,
-        format!("there is nothing at {path}"),
+        format!("no such path: {path}"),
         "GET /openapi.json lists every path",
     )
 }
@@ -79,7 +79,7 @@ pub async fn no_such_path(uri: Uri) -> Problem {
 pub async fn no_such_method(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::invalid(
-        format!("{path} cannot be asked with {method}"),
+        format!("{path} does not support {method}"),
         "GET /openapi.json lists every path and its methods",
     )
     .with_status(StatusCode::METHOD_NOT_ALLOWED)

@@ -1,4 +1,4 @@
-//! What a request's path and query ask for.
+//! Parameters in a request's path and query.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -12,7 +12,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let unreadable = || Problem::invalid("the path cannot be read", "encode names as UTF-8");
+        let unreadable = || Problem::invalid("invalid path", "encode names as UTF-8");
         let values =
             RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
         let first = values.iter().next().map(|(_, value)| value.to_owned());
@@ -33,24 +33,24 @@ impl<S: Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    /// The value of a parameter that is there and not empty.
+    /// The value of a parameter, if present and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, value)| key == name && !value.is_empty());
         found.map(|(_, value)| value.as_str())
     }
 
-    /// A parameter that is true or false; false where it is not there.
+    /// A boolean parameter; false if absent.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
             Some(other) => {
-                Err(Problem::invalid(format!("{name} cannot be {other:?}"), "write true or false"))
+                Err(Problem::invalid(format!("invalid {name} {other:?}"), "use true or false"))
             }
         }
     }
 
-    /// The labels that are asked for, written `tags[key]=value`.
+    /// The tags in the query, as `tags[key]=value`.
     pub fn tags(&self) -> api::Tags {
         let label = |key: &str| Some(key.strip_prefix("tags[")?.strip_suffix(']')?.to_owned());
         self.0.iter().filter_map(|(key, value)| Some((label(key)?, value.clone()))).collect()

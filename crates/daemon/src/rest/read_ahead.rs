@@ -1,7 +1,7 @@
-//! Small bodies are read before anything is answered.
+//! Reads small bodies before answering.
 //!
-//! A refusal that leaves a body unread ends the connection, and a client that is still writing may then see the end of the
-//! connection in place of the answer (RFC 9112, section 9.6).
+//! A refusal that leaves a body unread closes the connection, and a client that is still writing may then see a closed
+//! connection instead of the answer (RFC 9112, section 9.6).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::Problem;
 
-/// The longest body that is read ahead; longer ones are streamed to whoever wants them.
+/// The longest body that is read ahead; longer ones are streamed.
 const SMALL: usize = 64 << 10;
 
 /// How long a small body may take, and each part of a longer one.
@@ -47,11 +47,11 @@ pub async fn read_ahead(request: Request, next: Next) -> Response {
             Ok(Ok(bytes)) => Body::from(bytes),
             Err(_) => {
                 let problem = "timed out while reading the body of the request";
-                return Problem::invalid(problem, "send it again").into_response();
+                return Problem::invalid(problem, "retry").into_response();
             }
             Ok(Err(error)) => {
-                let problem = format!("the request broke off: {error}");
-                return Problem::invalid(problem, "send it again").into_response();
+                let problem = format!("the request was interrupted: {error}");
+                return Problem::invalid(problem, "retry").into_response();
             }
         }
     } else {

@@ -1,36 +1,36 @@
-//! `/reconcile`: do claims, machines and host agree?
+//! `/reconcile` and `/return`: making claims, machines and host agree.
 
-use api::{ErrorBody, RecoverDevices, RecoveredDevice, Report};
+use api::{ErrorBody, Report, ReturnDevices, ReturnedDevice};
 use axum::Json;
 use axum::extract::State;
 
 use super::body::JsonBody;
 use super::{Face, Problem};
-use service::recovery;
+use service::reconcile;
 
-/// Show what the last look found: at the daemon's start, or on request since
+/// Show the report of the last check: at the daemon's start, or on a later request
 #[utoipa::path(get, path = "/reconcile", tag = "host",
     responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
 pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
     face.ask(|engine| Ok(engine.last_report().unwrap_or_default()))
         .await
-        .map(|report| Json(recovery::report(report)))
+        .map(|report| Json(reconcile::report(report)))
 }
 
-/// Return unclaimed devices to their native drivers, and report the state of each
-#[utoipa::path(post, path = "/recover", tag = "devices", request_body = RecoverDevices,
-    responses((status = 200, body = Vec<RecoveredDevice>), (status = "default", body = ErrorBody)))]
-pub async fn devices(
+/// Return unclaimed devices to their native drivers, and report the outcome for each
+#[utoipa::path(post, path = "/return", tag = "devices", request_body = ReturnDevices,
+    responses((status = 200, body = Vec<ReturnedDevice>), (status = "default", body = ErrorBody)))]
+pub async fn return_devices(
     State(face): State<Face>,
     body: JsonBody,
-) -> Result<Json<Vec<RecoveredDevice>>, Problem> {
-    let wanted: RecoverDevices = body.read_or_default()?;
-    face.ask(move |engine| recovery::recover(engine, &wanted)).await.map(Json)
+) -> Result<Json<Vec<ReturnedDevice>>, Problem> {
+    let wanted: ReturnDevices = body.read_or_default()?;
+    face.ask(move |engine| reconcile::return_devices(engine, &wanted)).await.map(Json)
 }
 
-/// Look again, mend what can be mended, and tell the rest
+/// Check again, fix what can be fixed, and report the rest
 #[utoipa::path(post, path = "/reconcile", tag = "host",
     responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
 pub async fn again(State(face): State<Face>) -> Result<Json<Report>, Problem> {
-    face.ask(engine::Engine::reconcile).await.map(|report| Json(recovery::report(report)))
+    face.ask(engine::Engine::reconcile).await.map(|report| Json(reconcile::report(report)))
 }

@@ -20,16 +20,16 @@ use super::{Face, Problem};
 /// The longest text field.
 const LONGEST_TEXT: u64 = 64 << 10;
 
-/// How long the rest of a refused form is read.
+/// How long to read the rest of a refused form.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the names of uploads begin with.
+/// The prefix of file names of uploads.
 const PREFIX: &str = "upload-";
 
-/// What stays free on the disk for the journal.
+/// Disk space that is kept free for the journal, in bytes.
 const RESERVE: u64 = 64 << 20;
 
-/// A received file; it is removed again unless an import has taken it over.
+/// A received file; removed on drop unless an import has taken it over.
 struct Staged(Option<PathBuf>);
 
 impl Staged {
@@ -47,7 +47,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // Gone already where the import has taken it.
+            // Absent if the import has taken it.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -64,7 +64,7 @@ struct Form {
     initrd: Option<Staged>,
 }
 
-/// Receives the form and imports what it brings.
+/// Receives the form and imports its files.
 pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<api::Image, Problem> {
     let staging = face.engine.images().staging_dir();
     make_private(&staging)?;
@@ -72,14 +72,14 @@ pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<api::I
     match Form::receive(&mut parts, &staging).await {
         Ok(form) => form.import(face).await,
         Err(problem) => {
-            // A client that is still sending would not see why it is refused.
+            // A client that is still sending would not see the refusal.
             let _ = tokio::time::timeout(PATIENCE, discard(&mut parts)).await;
             Err(problem)
         }
     }
 }
 
-/// Reads the rest of a form and throws it away.
+/// Reads and discards the rest of a form.
 async fn discard(parts: &mut Multipart<'_>) {
     while let Ok(Some(mut field)) = parts.next_field().await {
         while let Ok(Some(_)) = field.chunk().await {}
@@ -100,8 +100,8 @@ impl Form {
                 "initrd" => form.initrd = Some(stage(staging, field).await?),
                 other => {
                     return Err(Problem::invalid(
-                        format!("the form has a field {other:?}, which an image has not"),
-                        "its fields are name, format, cmdline, and the files disk, kernel, initrd",
+                        format!("unknown form field {other:?}"),
+                        "use the fields name, format, cmdline, and the files disk, kernel, initrd",
                     ));
                 }
             }
@@ -111,7 +111,7 @@ impl Form {
 
     async fn import(self, face: &Face) -> Result<api::Image, Problem> {
         let name = self.name.ok_or_else(|| {
-            Problem::invalid("the form has no name for the image", "add a text field `name`")
+            Problem::invalid("the form has no image name", "add a text field `name`")
         })?;
         let disk = match &self.disk {
             Some(disk) => {
@@ -139,7 +139,7 @@ impl Form {
 
 fn unreadable(error: &multer::Error) -> Problem {
     Problem::invalid(
-        format!("the form cannot be read: {error}"),
+        format!("cannot read the form: {error}"),
         "send it as multipart/form-data; `handover image import` does",
     )
 }
@@ -156,7 +156,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
         .map_err(|_| Problem::invalid("a text field is not UTF-8", "send it as UTF-8"))
 }
 
-/// Writes a file as it comes.
+/// Writes a file while it is received.
 async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> {
     let limit = free(staging)?.saturating_sub(RESERVE);
     let path = staging.join(format!("{PREFIX}{}", Uuid::new_v4()));
@@ -179,15 +179,15 @@ async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> 
     Ok(staged)
 }
 
-/// Makes the directory for uploads, for the daemon alone.
+/// Creates the directory for uploads, accessible to the daemon only.
 fn make_private(staging: &Path) -> Result<(), Problem> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(staging).map_err(|error| {
-        Problem::unforeseen(&format!("cannot make {}: {error}", staging.display()))
+        Problem::unforeseen(&format!("cannot create {}: {error}", staging.display()))
     })
 }
 
-/// Removes what a daemon left that was killed while it received. To be called while nothing is being received.
+/// Removes partial uploads of a daemon that was killed. Call it while no upload is being received.
 pub fn discard_leftovers(staging: &Path) {
     let Ok(entries) = std::fs::read_dir(staging) else { return };
     for entry in entries.flatten() {
@@ -199,10 +199,13 @@ pub fn discard_leftovers(staging: &Path) {
     }
 }
 
-/// Bytes that are free where uploads go.
+/// Free bytes on the disk of uploads.
 fn free(staging: &Path) -> Result<u64, Problem> {
     let stat = rustix::fs::statvfs(staging).map_err(|error| {
-        Problem::unforeseen(&format!("cannot look at {}: {error}", staging.display()))
+        Problem::unforeseen(&format!(
+            "cannot read the free space of {}: {error}",
+            staging.display()
+        ))
     })?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
@@ -210,7 +213,7 @@ fn free(staging: &Path) -> Result<u64, Problem> {
 fn full(staging: &Path, limit: u64) -> Problem {
     Problem::new(
         Code::InsufficientResources,
-        format!("the file is larger than what is free in {}: {limit} bytes", staging.display()),
-        "remove images that nobody needs (`handover image list`), or put the state directory on a larger disk",
+        format!("the file is larger than the free space in {}: {limit} bytes", staging.display()),
+        "remove unused images (`handover image list`), or move the state directory to a larger disk",
     )
 }

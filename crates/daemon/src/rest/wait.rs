@@ -1,4 +1,4 @@
-//! `/instances/{key}/wait`: until an instance is in a state.
+//! `/instances/{key}/wait`: waits until an instance is in a state.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use super::{Face, Problem};
 const DEFAULT: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// How long the engine is asked to wait at once. Each question holds a thread to its end, also when its client has gone.
+/// How long a single call waits in the engine. Each call occupies a thread, even after its client has disconnected.
 const SLICE: Duration = Duration::from_secs(1);
 
 /// Wait until an instance is in a state
 #[utoipa::path(get, path = "/instances/{key}/wait", tag = "instances",
     params(("key" = String, Path, description = "id or name"),
-        ("state" = String, Query, description = "the state"),
+        ("state" = String, Query, description = "state to wait for"),
         ("timeout" = Option<String>, Query, description = "such as `30s` or `2m`; 60s by default, 5m at most")),
     responses((status = 200, body = WaitOutcome), (status = "default", body = ErrorBody)))]
 pub async fn wait(
@@ -30,7 +30,7 @@ pub async fn wait(
     query: Query,
 ) -> Result<Json<WaitOutcome>, Problem> {
     let word = query.get("state").ok_or_else(|| {
-        Problem::invalid("it is not said which state to wait for", "add ?state=Running")
+        Problem::invalid("the parameter `state` is missing", "add ?state=Running")
     })?;
     let state = instances::state_of(word)?;
     let timeout = match query.get("timeout") {
@@ -40,7 +40,7 @@ pub async fn wait(
     let instance = tokio::select! {
         instance = until(&face, key, state, timeout) => instance?,
         () = face.stopped() => {
-            return Err(Problem::new(Code::DaemonUnreachable, "the daemon is stopping", "wait again when it is back"));
+            return Err(Problem::new(Code::DaemonUnreachable, "the daemon is stopping", "retry when it is running again"));
         }
     };
     Ok(Json(WaitOutcome {
@@ -50,7 +50,7 @@ pub async fn wait(
     }))
 }
 
-/// The instance when it is in that state, or when the time is over. Dropped when the client goes, it asks no further.
+/// The instance when it is in that state, or after the timeout. Stops when dropped, as when the client disconnects.
 async fn until(
     face: &Face,
     key: String,
@@ -68,10 +68,13 @@ async fn until(
     }
 }
 
-/// Reads a duration as Go writes it: `90s`, `1m30s`, `500ms`, `1.5h`.
+/// Parses a duration as Go formats it: `90s`, `1m30s`, `500ms`, `1.5h`.
 fn duration(text: &str) -> Result<Duration, Problem> {
     let fail = || {
-        Problem::invalid(format!("{text:?} is no length of time"), "write it like 30s, 2m or 1m30s")
+        Problem::invalid(
+            format!("invalid duration {text:?}"),
+            "use a duration such as 30s, 2m or 1m30s",
+        )
     };
     let mut total = Duration::ZERO;
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! `handover serve`: opens the engine, recovers, listens, and ends without disturbing a machine.
+//! `handover serve`: opens the engine, recovers, and serves; machines keep running when it ends.
 
 mod connections;
 mod notify;
@@ -26,53 +26,52 @@ use crate::rest::guard::{Guard, Network, check};
 use crate::rest::read_ahead::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
 
-/// How long requests that are being served may take to end.
+/// How long open requests may take to end.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The stack of a thread that works for the engine.
+/// The stack size of threads that call the engine.
 const STACK: usize = 1 << 20;
 
-/// How many threads work for the engine at the same time; more requests wait.
+/// How many threads call the engine at the same time; more requests wait.
 const MOST_THREADS: usize = 128;
 
-/// How the daemon is served.
+/// Options of the listeners.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The unix socket.
     pub socket: PathBuf,
-    /// An address to listen on by TCP, too.
+    /// The TCP address to listen on, if any.
     pub listen: Option<SocketAddr>,
     /// The file with the token for TCP.
     pub token_file: Option<PathBuf>,
-    /// Whether TCP needs no token: on loopback only.
+    /// Whether TCP needs no token (loopback only).
     pub no_auth: bool,
-    /// Names by which the host may be called, beside `localhost` and its address.
+    /// Accepted host names besides `localhost` and the address.
     pub host_names: Vec<String>,
-    /// Where container tools are told of claims; nowhere, where there is none.
+    /// The directory of CDI specs of claims; `None` writes none.
     pub cdi: Option<Folder>,
 }
 
-/// What a daemon is put together of.
+/// The parts of a daemon.
 pub struct Daemon {
-    /// How it is served.
+    /// Options of the listeners.
     pub options: Options,
-    /// Where the engine's state is, and its limits.
+    /// State directory and limits of the engine.
     pub config: Config,
-    /// The host that the engine works on.
+    /// The host.
     pub host: Arc<dyn Host>,
-    /// What starts machines.
+    /// The launchers of machines.
     pub launchers: Vec<Arc<dyn Launcher>>,
-    /// The host's hardware as the kernel tells of it. Without it the host is read for each request, and nobody is told when
-    /// its devices change.
+    /// Uevent monitoring of the host. Without it the host is rescanned for each request, and no changes are published.
     pub following: Option<Arc<dyn Following>>,
-    /// The same host, for those who look at it closely.
+    /// The same host, for full scans.
     pub examined: Arc<dyn Examining>,
 }
 
-/// Serves until SIGTERM or SIGINT. Machines go on running.
+/// Serves until SIGTERM or SIGINT. Machines keep running.
 ///
 /// # Errors
-/// Where the options contradict each other, the engine's state cannot be used, or nothing can be listened on.
+/// The options conflict, the engine's state is unusable, or the daemon cannot listen.
 pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let Daemon { options, config, host, launchers, following, examined } = daemon;
     let network = network(&options)?;
@@ -87,7 +86,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
         observer: boundaries,
         warn: |text| warn!("{text}"),
     };
-    let engine = setup.open(tell)?;
+    let engine = setup.open(log_report)?;
     discard_leftovers(&engine.images().staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -103,63 +102,61 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     }
     let leases = Arc::new(tokio::sync::Notify::new());
     runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
-    let told = hardware.as_ref().map(Hardware::changes);
-    runtime.spawn(crate::maintenance::watch(engine.clone(), told));
+    let changes = hardware.as_ref().map(Hardware::changes);
+    runtime.spawn(crate::maintenance::watch(engine.clone(), changes));
     let app =
         router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
     let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));
-    // What is half-way is undone while there is time. A question that still blocks must not hold up the end: the journal
-    // finishes it at the next start.
+    // Open operations are undone while there is time. A call that still blocks must not delay the end: recovery handles
+    // it at the next start.
     runtime.shutdown_background();
     served
 }
 
-/// What TCP asks for; `None` where it is not listened on.
+/// The guard of TCP; `None` without a TCP listener.
 fn network(options: &Options) -> Result<Option<Network>, Refusal> {
     let Some(address) = options.listen else { return Ok(None) };
     let token = match (&options.token_file, options.no_auth) {
         (Some(file), false) => Some(secret::read(file)?),
         (None, true) if address.ip().is_loopback() => {
-            warn!("--no-auth: everybody on this host can hand its devices over at {address}");
+            warn!("--no-auth: every user of this host can hand devices over at {address}");
             None
         }
         (None, true) => {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                format!(
-                    "--no-auth is for loopback only, and {address} can be reached from outside"
-                ),
-                "listen on 127.0.0.1, or make a token: (umask 077; head -c 32 /dev/urandom | base64 > FILE), and give --token-file FILE",
+                format!("--no-auth is for loopback only, but {address} is not a loopback address"),
+                "listen on 127.0.0.1, or create a token with `(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and use --token-file FILE",
             ));
         }
         (Some(_), true) => {
             return Err(Refusal::new(
                 Code::InvalidRequest,
                 "--token-file and --no-auth exclude each other",
-                "leave one of them out",
+                "omit one of them",
             ));
         }
         (None, false) => {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                "--listen needs a token: who can ask this daemon is as good as root",
-                "make one: (umask 077; head -c 32 /dev/urandom | base64 > FILE), and give --token-file FILE",
+                "--listen needs a token: access to this daemon is equivalent to root",
+                "create one with `(umask 077; head -c 32 /dev/urandom | base64 > FILE)` and use --token-file FILE",
             ));
         }
     };
     if !address.ip().is_loopback() {
-        warn!("{address} is plain HTTP: who listens on the wire learns the token");
+        warn!("{address} is plain HTTP: the token is sent unencrypted; put a TLS proxy in front");
     }
     let names = options.host_names.clone();
     Ok(Some(Network { token, address: address.ip(), names }))
 }
 
-fn tell(report: &RecoveryReport) {
+fn log_report(report: &RecoveryReport) {
     for operation in &report.finished {
-        info!("recovered, finished: {operation}");
+        info!("recovery finished: {operation}");
     }
     for operation in &report.undone {
-        info!("recovered, undone: {operation}");
+        info!("recovery undid: {operation}");
     }
     for id in &report.adopted {
         info!(instance = %id, "found running, managed again");
@@ -198,25 +195,27 @@ async fn serve(
         let by_tcp = guarded(app, Guard::Network(Arc::new(network)));
         served.spawn(connections::serve(connections::Network::new(listener), by_tcp, stopping));
     }
-    notify::tell("READY=1");
+    notify::send("READY=1");
 
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    info!("ending; machines go on running");
-    notify::tell("STOPPING=1");
+    info!("stopping; machines keep running");
+    notify::send("STOPPING=1");
     socket::remove(&options.socket);
     engine.cancel_all();
-    // The receivers live in the tasks: it cannot fail while they do.
+    // Cannot fail: the tasks hold receivers.
     let _ = stop.send(true);
     if tokio::time::timeout(GRACE, served.join_all()).await.is_err() {
-        warn!("not everything ended in time; the next start finishes or undoes what was begun");
+        warn!(
+            "timed out while waiting for open requests; the next start finishes or undoes their operations"
+        );
     }
     Ok(())
 }
 
-/// The routes behind what a listener asks of requests.
+/// The routes behind the guard of a listener.
 fn guarded(app: Router, guard: Guard) -> Router {
     app.layer(from_fn_with_state(guard, check)).layer(from_fn(read_ahead))
 }
@@ -225,7 +224,7 @@ fn cannot(what: &str, error: &std::io::Error) -> Refusal {
     Refusal::new(
         Code::Internal,
         format!("the daemon cannot {what}: {error}"),
-        "look at the host's limits and its log: journalctl -b",
+        "check the host's limits and its log: journalctl -b",
     )
 }
 
@@ -233,6 +232,6 @@ fn taken(address: SocketAddr, error: &std::io::Error) -> Refusal {
     Refusal::new(
         Code::InUse,
         format!("the daemon cannot listen on {address}: {error}"),
-        format!("choose another port, or see who has it: ss -ltnp 'sport = :{}'", address.port()),
+        format!("choose another port, or find its user: ss -ltnp 'sport = :{}'", address.port()),
     )
 }

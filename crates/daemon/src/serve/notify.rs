@@ -1,4 +1,4 @@
-//! What the service manager is told (`sd_notify(3)`).
+//! Notifies the service manager (`sd_notify(3)`).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -6,8 +6,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use tracing::warn;
 
-/// Tells a state to the service manager, where one has started us.
-pub fn tell(state: &str) {
+/// Notifies the service manager of a state, if it started this process.
+pub fn send(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name),
@@ -16,6 +16,6 @@ pub fn tell(state: &str) {
     let sent = address
         .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
-        warn!(%error, "the service manager cannot be told {state}");
+        warn!(%error, "cannot notify the service manager of {state}");
     }
 }

@@ -7,21 +7,21 @@ use std::path::Path;
 
 use model::{Code, Refusal};
 
-/// The longest token.
+/// The maximum length of the token file.
 const LONGEST: u64 = 4096;
 
-/// The shortest: a guess a second finds 12 characters of base64 in no lifetime, and scripts' tests use such.
+/// The minimum length of a token: 12 characters of base64 cannot be guessed over a network.
 const SHORTEST: usize = 12;
 
-/// Reads the token. A file that others can read or change holds no secret.
+/// Reads the token. Refuses a file that others can read or write.
 pub fn read(path: &Path) -> Result<String, Refusal> {
     let refuse =
         |reason: String, remedy: String| Refusal::new(Code::InvalidRequest, reason, remedy);
     let shown = path.display();
     let unreadable = |error: std::io::Error| {
         refuse(
-            format!("the token file {shown} cannot be read: {error}"),
-            format!("make it: (umask 077; head -c 32 /dev/urandom | base64 > {shown})"),
+            format!("cannot read the token file {shown}: {error}"),
+            format!("create it: (umask 077; head -c 32 /dev/urandom | base64 > {shown})"),
         )
     };
     let file = File::open(path).map_err(unreadable)?;
@@ -29,10 +29,10 @@ pub fn read(path: &Path) -> Result<String, Refusal> {
     if metadata.mode() & 0o077 != 0 {
         return Err(refuse(
             format!(
-                "the token file {shown} can be read by others (its mode is {:04o})",
+                "the token file {shown} is accessible to others (mode {:04o})",
                 metadata.mode() & 0o7777
             ),
-            format!("chmod 600 {shown}, and put a new token in: the old one may be known"),
+            format!("run `chmod 600 {shown}` and write a new token: the old one may be known"),
         ));
     }
     let mut text = String::new();
@@ -41,9 +41,9 @@ pub fn read(path: &Path) -> Result<String, Refusal> {
     if token.len() < SHORTEST || token.contains(char::is_whitespace) || !token.is_ascii() {
         return Err(refuse(
             format!(
-                "the token file {shown} holds no token of at least {SHORTEST} characters in one word"
+                "the token file {shown} has no single-word token of at least {SHORTEST} characters"
             ),
-            format!("make one: (umask 077; head -c 32 /dev/urandom | base64 > {shown})"),
+            format!("create one: (umask 077; head -c 32 /dev/urandom | base64 > {shown})"),
         ));
     }
     Ok(token.to_owned())

@@ -1,4 +1,4 @@
-//! The simulated host, looked at closely: it has what a listing has, and one forbidden module.
+//! Full scans of the simulated host: the listing's inventory, and one blacklisted module.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A daemon on a simulated host, served as in earnest: over a unix socket and TCP.
+//! A daemon on a simulated host, over a real unix socket and TCP.
 #![allow(dead_code)]
 
 mod examined;
@@ -26,7 +26,7 @@ pub const GPU: &str = "0000:01:00.0";
 pub const NIC: &str = "0000:03:00.0";
 pub const BRIDGE: &str = "0000:00:01.0";
 
-/// A daemon, and what it works on.
+/// A daemon and its simulated host.
 pub struct Daemon {
     pub host: Arc<SimHost>,
     pub launcher: Arc<SimLauncher>,
@@ -35,7 +35,7 @@ pub struct Daemon {
     pub token: Option<&'static str>,
 }
 
-/// What it answered.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -57,7 +57,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// The body of an answer that must be this status.
+    /// The body of a response that must have this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
@@ -71,7 +71,7 @@ impl Answer {
         let body = self.json();
         assert_eq!(body["code"], code, "{body:#}");
         let message = body["message"].as_str().unwrap().to_owned();
-        assert!(message.len() > 20, "that helps nobody: {message}");
+        assert!(message.len() > 20, "not helpful: {message}");
         assert!(body["details"]["remedy"].as_str().unwrap().len() > 5, "{body:#}");
         message
     }
@@ -86,7 +86,7 @@ impl Daemon {
         Self::with(inventory, token, None)
     }
 
-    /// A daemon on a host that tells what changes.
+    /// A daemon on a host with uevent monitoring.
     pub fn following(following: Arc<dyn Following>) -> Self {
         Self::with(sim::workstation(), None, Some(following))
     }
@@ -99,7 +99,7 @@ impl Daemon {
         let host = Arc::new(SimHost::new(inventory));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let dir = tempfile::tempdir().unwrap();
-        // The port is free again for the daemon; nobody else on this host asks for this very one meanwhile.
+        // The port is free again for the daemon; another process is unlikely to take it meanwhile.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let token_file = token.map(|token| private_file(dir.path().join("token"), token));
         let daemon = Self { host, launcher, dir, address, token };
@@ -128,7 +128,7 @@ impl Daemon {
         let until = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()
         {
-            assert!(Instant::now() < until, "the daemon does not come up");
+            assert!(Instant::now() < until, "the daemon does not start");
             std::thread::sleep(Duration::from_millis(5));
         }
         daemon
@@ -138,7 +138,7 @@ impl Daemon {
         self.dir.path().join("run/handover.sock")
     }
 
-    /// Where container tools are told of claims.
+    /// The directory of CDI specs.
     pub fn cdi(&self) -> PathBuf {
         self.dir.path().join("cdi")
     }
@@ -147,14 +147,14 @@ impl Daemon {
         self.host.snapshot()
     }
 
-    /// Sends a request as it stands, by TCP.
+    /// Sends a raw request over TCP.
     pub fn raw(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         Answer::read(stream)
     }
 
-    /// A request by the unix socket.
+    /// Sends a request over the unix socket.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         let length = body.len();
@@ -189,7 +189,7 @@ impl Daemon {
         assert_eq!(image["status"], "ready", "{image:#}");
     }
 
-    /// The image when its import has ended.
+    /// The image after its import has ended.
     pub fn until_done(&self, name: &str) -> Value {
         let until = Instant::now() + Duration::from_secs(20);
         loop {

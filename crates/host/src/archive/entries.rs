@@ -1,36 +1,36 @@
-//! What is in a recording.
+//! The files of a recording.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::io::Errno;
 
-/// Files by their paths below the root (`sys/bus/pci`), in which there are no links.
+/// Files by their resolved paths below the root (`sys/bus/pci`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// The files.
     pub files: BTreeMap<String, Entry>,
-    /// Block devices that somebody had for himself (`dev/nvme0n1`).
+    /// Block devices that were claimed exclusively (`dev/nvme0n1`).
     pub claimed: BTreeSet<String>,
-    /// Open files (`proc/4711/fd/3`) that were devices: whether of blocks, and the number. Only while a recording is made.
+    /// Open files (`proc/4711/fd/3`) that were devices: whether block devices, and the number. Only during recording.
     pub open_devices: BTreeMap<String, (bool, (u32, u32))>,
 }
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
-    /// The owner's number.
+    /// Owner.
     pub uid: u32,
-    /// The group's number.
+    /// Group.
     pub gid: u32,
     /// Why it could not be read.
     pub error: Option<Errno>,
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -42,7 +42,7 @@ pub enum Kind {
     File(Option<Vec<u8>>),
     /// A device node.
     Device {
-        /// A block device; else a character device.
+        /// Whether it is a block device; else a character device.
         block: bool,
         /// Major and minor number.
         number: (u32, u32),
@@ -59,7 +59,7 @@ impl Default for Entry {
 }
 
 impl Entry {
-    /// Where it leads, if it is a link.
+    /// The target of a link.
     pub fn target(&self) -> Option<String> {
         match &self.kind {
             Kind::Link(target) => Some(target.clone()),
@@ -67,7 +67,7 @@ impl Entry {
         }
     }
 
-    /// What it says, if it was read.
+    /// The contents of a file that was read.
     pub fn content(&self) -> Option<&[u8]> {
         match &self.kind {
             Kind::File(Some(content)) => Some(content),

@@ -1,5 +1,5 @@
-//! The format of a recording: a tar archive compressed by gzip, whose paths are those of the host. Besides these it has a
-//! directory `handover` with what no file of the host's says. It is read into memory and never unpacked on a disk.
+//! The format of a recording: a tar archive compressed with gzip, with the paths of the host. In addition it has a
+//! directory `handover` with data that is in no file of the host. It is read into memory and never unpacked on disk.
 
 mod entries;
 mod pack;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 pub use entries::{Entries, Entry, Kind};
 pub use pack::pack;
 #[cfg(test)]
-pub use tree::Growing;
+pub use tree::TreeBuilder;
 pub use tree::{Node, NodeKind, Tree, components};
 pub use unpack::unpack;
 
-/// The format of recordings that this version writes, and the newest that it reads.
+/// The format version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// Where a recording says what it is.
+/// The file with the [`Facts`].
 const FACTS: &str = "handover/recording.json";
-/// What could not be read, and the number of the error.
+/// The files that could not be read, with error numbers.
 const ERRORS: &str = "handover/errors";
-/// Block devices that somebody had for himself.
+/// Block devices that were claimed exclusively.
 pub const CLAIMED: &str = "handover/claimed";
 
-/// What a recording says of itself.
+/// Facts about a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The format.
+    /// The format version.
     pub format: u32,
-    /// The version of Handover that made it.
+    /// The version of Handover that created it.
     pub handover: String,
-    /// When it was made, in UTC.
+    /// The time of the recording, in UTC.
     pub recorded: String,
-    /// Whether it was made by root, who may read everything.
+    /// Whether it was created by root, which may read everything.
     pub as_root: bool,
     /// Whether serial numbers and names were replaced.
     pub replaced: bool,

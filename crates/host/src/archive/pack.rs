@@ -10,7 +10,7 @@ use tar::{Builder, EntryType, Header};
 use super::entries::{Entries, Entry, Kind};
 use super::{CLAIMED, ERRORS, FACTS, Facts};
 
-/// Writes an archive. The same recording gives the same bytes.
+/// Writes an archive. The output is reproducible.
 pub fn pack<W: Write>(entries: &Entries, facts: &Facts, into: W) -> io::Result<W> {
     let mut archive = Builder::new(GzEncoder::new(into, Compression::default()));
     own(&mut archive, FACTS, &format!("{}\n", serde_json::to_string_pretty(facts)?))?;
@@ -22,7 +22,7 @@ pub fn pack<W: Write>(entries: &Entries, facts: &Facts, into: W) -> io::Result<W
     archive.into_inner()?.finish()
 }
 
-/// A file of our own, where there is something to say.
+/// Appends a file of our own, unless it is empty.
 fn own<W: Write>(archive: &mut Builder<W>, path: &str, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
@@ -66,17 +66,17 @@ fn append<W: Write>(archive: &mut Builder<W>, path: &str, entry: &Entry) -> io::
     }
 }
 
-/// Nobody can read what has not been read.
+/// The mode of an entry; 0 for a file that was not read.
 fn mode(entry: &Entry) -> u32 {
     match entry.kind {
         Kind::File(None) => 0,
-        // A tree that is unpacked can be removed again.
+        // So that an unpacked tree can be removed.
         Kind::Directory => entry.mode | 0o700,
         _ => entry.mode,
     }
 }
 
-/// Lines `5 sys/devices/...`: the number of the error, and what could not be read for it.
+/// Lines `5 sys/devices/...`: the error number and the file that could not be read.
 fn errors(entries: &Entries) -> String {
     let failed = |(path, entry): (&String, &Entry)| Some((entry.error?, path.clone()));
     entries.files.iter().filter_map(failed).fold(String::new(), |mut text, (errno, path)| {

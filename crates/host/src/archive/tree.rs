@@ -1,5 +1,5 @@
-//! The files of a recording in little memory. A host with 10,000 functions has some 400,000 files, most of them with a
-//! name and a content that thousands of others have: each text is there once, and files are numbers.
+//! The files of a recording in little memory. A host with 10,000 functions has some 400,000 files, most of them with
+//! the same name and contents as thousands of others: each text is stored once, and files refer to texts by number.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
 pub struct Tree {
     /// The first is the root.
     nodes: Vec<Node>,
-    /// The nodes that are in some directory, by directory and name.
+    /// All nodes except the root, sorted by directory and name.
     order: Vec<u32>,
     texts: Vec<Arc<[u8]>>,
     claimed: BTreeSet<String>,
@@ -29,20 +29,20 @@ pub struct Tree {
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
     name: Text,
-    /// While the tree is built, the directory that it is in; then where in the order that is in it begins and ends.
+    /// While the tree is built, its directory; then the range of its children in [`Tree::order`].
     family: Family,
-    /// What it is.
-    pub what: NodeKind,
+    /// Its kind.
+    pub kind: NodeKind,
     /// Permission bits.
     pub mode: u16,
-    /// The owner's number.
+    /// Owner.
     pub uid: u32,
-    /// The group's number.
+    /// Group.
     pub gid: u32,
     /// Why it could not be read.
     pub error: Option<Errno>,
-    /// Whether it has an entry of its own, and is not only on the way to one.
-    said: bool,
+    /// Whether it has its own entry, and is not only a directory in the path of another.
+    explicit: bool,
 }
 
 /// The number of a text.
@@ -54,20 +54,20 @@ enum Family {
     Children { start: u32, end: u32 },
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeKind {
     /// A directory.
     Directory,
-    /// A symbolic link, and where it leads.
+    /// A symbolic link, and its target.
     Link(Text),
     /// A regular file that was read.
     File(Text),
-    /// A regular file that was not.
+    /// A regular file that was not read.
     Unread,
     /// A device node.
     Device {
-        /// A block device; else a character device.
+        /// Whether it is a block device; else a character device.
         block: bool,
         /// Major and minor number.
         number: (u32, u32),
@@ -76,12 +76,12 @@ pub enum NodeKind {
     Other,
 }
 
-/// Why a file cannot be in a tree.
+/// Why a file cannot be added to a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// There is another one of that name, of another kind.
+    /// There is another file with that path, of another kind.
     Twice,
-    /// There are too many already.
+    /// There are too many files.
     TooMany,
 }
 
@@ -91,12 +91,12 @@ impl Tree {
         self.nodes.first()
     }
 
-    /// What is in a directory, by name.
+    /// The files in a directory, sorted by name.
     pub fn children<'t>(&'t self, node: &Node) -> impl Iterator<Item = &'t Node> + use<'t> {
         self.range(node).iter().filter_map(|child| self.nodes.get(index(*child)))
     }
 
-    /// What is in a directory under this name.
+    /// The file with this name in a directory.
     pub fn child(&self, node: &Node, name: &str) -> Option<&Node> {
         let range = self.range(node);
         let called = |child: &u32| self.nodes.get(index(*child)).map(|node| self.text(node.name));
@@ -111,41 +111,41 @@ impl Tree {
 
     /// A node's name.
     pub fn name(&self, node: &Node) -> &str {
-        // Paths are UTF-8, or the recording is refused.
+        // A recording with paths that are not UTF-8 is refused.
         std::str::from_utf8(self.text(node.name)).unwrap_or_default()
     }
 
-    /// A content, or where a link leads.
+    /// The contents of a file, or the target of a link.
     pub fn text(&self, text: Text) -> &[u8] {
         self.texts.get(index(text)).map(AsRef::as_ref).unwrap_or_default()
     }
 
-    /// Whether somebody had a block device for himself.
+    /// Whether a block device was claimed exclusively.
     pub fn is_claimed(&self, path: &str) -> bool {
         self.claimed.contains(path)
     }
 }
 
-/// A tree that is being made.
+/// A tree under construction.
 #[derive(Debug)]
-pub struct Growing {
+pub struct TreeBuilder {
     nodes: Vec<Node>,
-    places: HashMap<(u32, Text), u32>,
+    children: HashMap<(u32, Text), u32>,
     texts: Vec<Arc<[u8]>>,
     numbers: HashMap<Arc<[u8]>, Text>,
-    /// Block devices that somebody had for himself.
+    /// Block devices that were claimed exclusively.
     pub claimed: BTreeSet<String>,
-    /// How many files have entries.
+    /// The number of files with entries.
     pub entries: usize,
 }
 
-impl Default for Growing {
+impl Default for TreeBuilder {
     fn default() -> Self {
         let top = Node::new(0, 0);
         let nothing: Arc<[u8]> = Arc::from(&b""[..]);
         Self {
             nodes: vec![top],
-            places: HashMap::new(),
+            children: HashMap::new(),
             texts: vec![Arc::clone(&nothing)],
             numbers: HashMap::from([(nothing, 0)]),
             claimed: BTreeSet::new(),
@@ -154,10 +154,10 @@ impl Default for Growing {
     }
 }
 
-impl Growing {
-    /// Adds a file. Directories that have no entry of their own are there as well.
+impl TreeBuilder {
+    /// Adds a file, and the directories above it.
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<(), Unfit> {
-        let what = match entry.kind {
+        let kind = match entry.kind {
             Kind::Directory => NodeKind::Directory,
             Kind::Link(target) => NodeKind::Link(self.number(target.as_bytes())?),
             Kind::File(Some(content)) => NodeKind::File(self.number(&content)?),
@@ -170,13 +170,13 @@ impl Growing {
             at = self.child(at, name)?;
         }
         let Some(node) = self.nodes.get_mut(index(at)) else { return Err(Unfit::TooMany) };
-        if node.said && node.what != what {
+        if node.explicit && node.kind != kind {
             return Err(Unfit::Twice);
         }
-        self.entries += usize::from(!node.said);
-        node.said = true;
-        node.what = what;
-        // Only the twelve bits that chmod(2) knows are kept.
+        self.entries += usize::from(!node.explicit);
+        node.explicit = true;
+        node.kind = kind;
+        // Only the twelve bits of chmod(2) are kept.
         node.mode = u16::try_from(entry.mode & 0o7777).unwrap_or_default();
         (node.uid, node.gid, node.error) = (entry.uid, entry.gid, entry.error);
         Ok(())
@@ -184,28 +184,28 @@ impl Growing {
 
     #[cfg(test)]
     fn has(&self, path: &str) -> bool {
-        self.find(path).and_then(|at| self.nodes.get(index(at))).is_some_and(|node| node.said)
+        self.find(path).and_then(|at| self.nodes.get(index(at))).is_some_and(|node| node.explicit)
     }
 
     /// The text of a file that was read.
     pub fn text(&self, path: &str) -> Option<&str> {
         let node = self.nodes.get(index(self.find(path)?))?;
-        let NodeKind::File(content) = node.what else { return None };
+        let NodeKind::File(content) = node.kind else { return None };
         std::str::from_utf8(self.texts.get(index(content))?).ok()
     }
 
-    /// Says why a file could not be read, if it has an entry.
+    /// Sets the error of a file that has an entry.
     pub fn fail(&mut self, path: &str, error: Errno) {
         let found = self.find(path).and_then(|at| self.nodes.get_mut(index(at)));
-        if let Some(node) = found.filter(|node| node.said) {
+        if let Some(node) = found.filter(|node| node.explicit) {
             node.error = Some(error);
         }
     }
 
-    /// The tree. Nothing can be added any more.
-    pub fn grown(self) -> Tree {
-        let Self { mut nodes, places, mut texts, numbers, claimed, .. } = self;
-        drop((places, numbers));
+    /// Builds the tree.
+    pub fn build(self) -> Tree {
+        let Self { mut nodes, children, mut texts, numbers, claimed, .. } = self;
+        drop((children, numbers));
         let parent = |node: &Node| match node.family {
             Family::Parent(parent) => parent,
             Family::Children { .. } => 0,
@@ -214,7 +214,7 @@ impl Growing {
             let node = nodes.get(index(*child))?;
             Some((parent(node), texts.get(index(node.name))?))
         };
-        // All but the root, which is in no directory.
+        // All except the root, which is in no directory.
         let mut order: Vec<u32> = (1..number(nodes.len()).unwrap_or(u32::MAX)).collect();
         order.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         let parents: Vec<u32> = nodes.iter().map(parent).collect();
@@ -237,26 +237,26 @@ impl Growing {
         Tree { nodes, order, texts, claimed }
     }
 
-    /// The node of a name in a directory, made where it is missing.
+    /// The node with a name in a directory; created if it is missing.
     fn child(&mut self, parent: u32, name: &str) -> Result<u32, Unfit> {
         let name = self.number(name.as_bytes())?;
-        if let Some(child) = self.places.get(&(parent, name)) {
+        if let Some(child) = self.children.get(&(parent, name)) {
             return Ok(*child);
         }
         let child = number(self.nodes.len()).ok_or(Unfit::TooMany)?;
         self.nodes.push(Node::new(name, parent));
-        self.places.insert((parent, name), child);
+        self.children.insert((parent, name), child);
         Ok(child)
     }
 
     fn find(&self, path: &str) -> Option<u32> {
         components(path).try_fold(0, |at, name| {
             let name = self.numbers.get(name.as_bytes())?;
-            self.places.get(&(at, *name)).copied()
+            self.children.get(&(at, *name)).copied()
         })
     }
 
-    /// The number of a text.
+    /// The number of a text, which is stored if it is new.
     fn number(&mut self, text: &[u8]) -> Result<Text, Unfit> {
         if let Some(known) = self.numbers.get(text) {
             return Ok(*known);
@@ -270,11 +270,11 @@ impl Growing {
 }
 
 impl Node {
-    /// A directory that was not spoken of yet.
+    /// A directory without its own entry.
     const fn new(name: Text, parent: u32) -> Self {
-        let what = NodeKind::Directory;
+        let kind = NodeKind::Directory;
         let family = Family::Parent(parent);
-        Self { name, family, what, mode: 0o755, uid: 0, gid: 0, error: None, said: false }
+        Self { name, family, kind, mode: 0o755, uid: 0, gid: 0, error: None, explicit: false }
     }
 }
 
@@ -303,32 +303,32 @@ mod tests {
 
     #[test]
     fn a_file_of_another_kind_is_not_the_same_file() {
-        let mut growing = Growing::default();
-        growing.insert("sys/a/b", file("1")).unwrap();
-        assert!(!growing.has("sys/a") && growing.has("sys/a/b"));
-        // Until now it was only on the way to another.
-        growing.insert("sys/a", Entry::default()).unwrap();
-        growing.insert("sys/a/b", file("1")).unwrap();
-        assert_eq!(growing.insert("sys/a/b", Entry::default()), Err(Unfit::Twice));
-        assert_eq!(growing.entries, 2);
+        let mut builder = TreeBuilder::default();
+        builder.insert("sys/a/b", file("1")).unwrap();
+        assert!(!builder.has("sys/a") && builder.has("sys/a/b"));
+        // Until now it was only in the path of another.
+        builder.insert("sys/a", Entry::default()).unwrap();
+        builder.insert("sys/a/b", file("1")).unwrap();
+        assert_eq!(builder.insert("sys/a/b", Entry::default()), Err(Unfit::Twice));
+        assert_eq!(builder.entries, 2);
     }
 
     proptest! {
         #[test]
         fn what_was_put_in_is_found(files in proptest::collection::btree_map("[a-c]{1,2}(/[a-c]{1,2}){0,3}", "[xy]{0,3}", 0..40), reverse: bool) {
-            let mut growing = Growing::default();
+            let mut builder = TreeBuilder::default();
             let mut order: Vec<_> = files.iter().collect();
             if reverse {
                 order.reverse();
             }
             for (path, content) in order {
-                growing.insert(path, file(content)).unwrap();
+                builder.insert(path, file(content)).unwrap();
             }
-            let tree = growing.grown();
+            let tree = builder.build();
             let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for (path, content) in &files {
                 let node = walk(&tree, path).unwrap();
-                let text = match node.what {
+                let text = match node.kind {
                     NodeKind::File(text) => Some(tree.text(text)),
                     _ => None,
                 };

@@ -1,4 +1,4 @@
-//! Reads a recording. It came from somebody else: nothing in it is believed, and everything is bounded.
+//! Reads a recording. It is untrusted: everything is checked and limited.
 
 use std::io::{self, Read};
 
@@ -7,59 +7,61 @@ use rustix::io::Errno;
 use tar::{Archive, EntryType, Header};
 
 use super::entries::{Entry, Kind};
-use super::tree::{Growing, Tree, Unfit, components};
+use super::tree::{Tree, TreeBuilder, Unfit, components};
 use super::{CLAIMED, ERRORS, FACTS, FORMAT, Facts};
 
-/// What is accepted.
+/// Limits for a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Files.
+    /// Number of files.
     pub entries: usize,
-    /// Bytes of the archive after decompression.
+    /// Size of the archive after decompression, in bytes.
     pub bytes: u64,
-    /// Bytes of one file.
+    /// Size of one file, in bytes.
     pub file: u64,
-    /// Names in a path.
+    /// Number of names in a path.
     pub depth: usize,
 }
 
-/// A host with 10,000 functions has about 700,000 files below them, of which each takes 512 bytes.
+/// A host with 10,000 functions has about 700,000 files below them, each with a header of 512 bytes.
 const LIMITS: Limits = Limits { entries: 2_000_000, bytes: 2 << 30, file: 64 << 20, depth: 64 };
 
-/// The longest path, as the kernel's (`PATH_MAX` in include/uapi/linux/limits.h).
+/// The longest path, as in the kernel (`PATH_MAX` in include/uapi/linux/limits.h).
 const LONGEST_PATH: u64 = 4096;
 
-/// What is wrong with a file that should be a recording.
+/// Why a recording is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// It is no archive that is compressed by gzip, or it is cut off.
-    #[error("it is no good recording: {reason} (after {entries} files)")]
+    /// It is not a gzip-compressed tar archive, or it is truncated.
+    #[error("not a valid recording: {reason} (after {entries} files)")]
     Archive {
-        /// What the reader of archives says.
+        /// The error of the archive reader.
         reason: String,
-        /// How many files were read before.
+        /// The number of files that were read before.
         entries: usize,
     },
     /// It is too large.
-    #[error("it is too large for a recording: more than {limit} {what} (at {path})")]
+    #[error("too large for a recording: more than {limit} {unit} (at {path})")]
     TooLarge {
-        /// Of what there is too much.
-        what: &'static str,
-        /// How much is accepted.
+        /// The unit of the limit.
+        unit: &'static str,
+        /// The limit.
         limit: u64,
-        /// Where that was seen.
+        /// The path at which the limit was exceeded.
         path: String,
     },
-    /// A path or a kind of file that no recording has.
+    /// A path or a kind of file that is not allowed in a recording.
     #[error("{path}: {reason}")]
-    Odd {
+    Invalid {
         /// The path in the archive.
         path: String,
-        /// What is odd about it.
+        /// The reason.
         reason: String,
     },
-    /// It was made by a newer version.
-    #[error("it has format {format}, and this version reads {FORMAT}: use a newer handover")]
+    /// A newer version created it.
+    #[error(
+        "the recording has format {format}, this version reads up to {FORMAT}; use a newer handover"
+    )]
     Newer {
         /// Its format.
         format: u32,
@@ -69,37 +71,38 @@ pub enum Damage {
 /// Reads an archive.
 ///
 /// # Errors
-/// Where it is damaged, or larger than a recording ever is.
+/// If it is damaged or exceeds the limits.
 pub fn unpack(archive: impl Read) -> Result<Tree, Damage> {
     unpack_within(archive, LIMITS)
 }
 
 /// Reads an archive within limits.
 pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Tree, Damage> {
-    // One byte more, so that its end is not taken for the archive's.
+    // One byte more, so that the limit is not mistaken for the end of the archive.
     let stream = MultiGzDecoder::new(archive).take(limits.bytes + 1);
-    let mut unpacking = Unpacking { files: Growing::default(), limits, names: Names::default() };
+    let mut unpacking =
+        Unpacking { files: TreeBuilder::default(), limits, names: Names::default() };
     let mut archive = Archive::new(stream);
     let broken =
         |error: io::Error, count| Damage::Archive { reason: error.to_string(), entries: count };
-    // Raw, for else names of any length would be read into memory.
+    // Raw: otherwise names of any length would be read into memory.
     for entry in archive.entries().map_err(|e| broken(e, 0))?.raw(true) {
         let read = entry.map_err(|error| broken(error, unpacking.files.entries))?;
         unpacking.entry(read)?;
     }
     if archive.into_inner().limit() == 0 {
-        return Err(unpacking.too_large("bytes", limits.bytes, "its end"));
+        return Err(unpacking.too_large("bytes", limits.bytes, "the end"));
     }
     unpacking.finish()
 }
 
 struct Unpacking {
-    files: Growing,
+    files: TreeBuilder,
     limits: Limits,
     names: Names,
 }
 
-/// What extended headers say of the next file.
+/// The path and target of the next file from extended headers.
 #[derive(Debug, Default)]
 struct Names {
     path: Option<Vec<u8>>,
@@ -107,8 +110,8 @@ struct Names {
 }
 
 impl Unpacking {
-    fn too_large(&self, what: &'static str, limit: u64, path: &str) -> Damage {
-        Damage::TooLarge { what, limit, path: path.to_owned() }
+    fn too_large(&self, unit: &'static str, limit: u64, path: &str) -> Damage {
+        Damage::TooLarge { unit, limit, path: path.to_owned() }
     }
 
     fn entry<R: Read>(&mut self, mut read: tar::Entry<'_, R>) -> Result<(), Damage> {
@@ -142,12 +145,12 @@ impl Unpacking {
         }
         match self.files.insert(&path, entry) {
             Ok(()) => Ok(()),
-            Err(Unfit::Twice) => Err(Damage::Odd { path, reason: "it is there twice".into() }),
+            Err(Unfit::Twice) => Err(Damage::Invalid { path, reason: "duplicate path".into() }),
             Err(Unfit::TooMany) => Err(self.too_large("files", limit, &path)),
         }
     }
 
-    /// A path or a target that is too long for a header.
+    /// Reads a path or a target that is too long for a header.
     fn name(&self, read: &mut impl Read, path: &str) -> Result<Vec<u8>, Damage> {
         let mut name = self.content(read, path, LONGEST_PATH)?;
         while name.last() == Some(&0) {
@@ -156,12 +159,13 @@ impl Unpacking {
         Ok(name)
     }
 
-    /// An extended header as of POSIX, which bsdtar writes.
+    /// Reads a POSIX extended header, which bsdtar writes.
     fn extended(&mut self, read: &mut impl Read, path: &str) -> Result<(), Damage> {
         let bytes = self.content(read, path, 4 * LONGEST_PATH)?;
         for extension in tar::PaxExtensions::new(&bytes) {
-            let odd = |e: io::Error| Damage::Odd { path: path.to_owned(), reason: e.to_string() };
-            let extension = extension.map_err(odd)?;
+            let invalid =
+                |e: io::Error| Damage::Invalid { path: path.to_owned(), reason: e.to_string() };
+            let extension = extension.map_err(invalid)?;
             match extension.key_bytes() {
                 b"path" => self.names.path = Some(extension.value_bytes().to_vec()),
                 b"linkpath" => self.names.target = Some(extension.value_bytes().to_vec()),
@@ -183,23 +187,23 @@ impl Unpacking {
         Ok(bytes)
     }
 
-    /// A path below the root, without detours.
+    /// Checks and normalizes a path.
     fn path(&self, bytes: Vec<u8>) -> Result<String, Damage> {
-        let odd =
-            |path: &str, reason: &str| Damage::Odd { path: path.into(), reason: reason.into() };
+        let invalid =
+            |path: &str, reason: &str| Damage::Invalid { path: path.into(), reason: reason.into() };
         let path = String::from_utf8(bytes).map_err(|error| {
-            odd(&String::from_utf8_lossy(error.as_bytes()), "its name is not UTF-8")
+            invalid(&String::from_utf8_lossy(error.as_bytes()), "the path is not UTF-8")
         })?;
         if path.starts_with('/') {
-            return Err(odd(&path, "a recording has no absolute paths"));
+            return Err(invalid(&path, "absolute paths are not allowed in a recording"));
         }
         let names: Vec<&str> = components(&path).collect();
         if names.contains(&"..") {
-            return Err(odd(&path, "a recording has no paths with .."));
+            return Err(invalid(&path, "paths with .. are not allowed in a recording"));
         }
         let longest = usize::try_from(LONGEST_PATH).unwrap_or(usize::MAX);
         if names.len() > self.limits.depth || path.len() > longest || path.contains('\0') {
-            return Err(odd(&path, "its path is too deep, too long or has a zero in it"));
+            return Err(invalid(&path, "the path is too deep, too long or contains a zero byte"));
         }
         Ok(names.join("/"))
     }
@@ -210,7 +214,8 @@ impl Unpacking {
         target: Option<Vec<u8>>,
         read: &mut tar::Entry<'_, R>,
     ) -> Result<Kind, Damage> {
-        let odd = |reason: &str| Damage::Odd { path: path.to_owned(), reason: reason.to_owned() };
+        let invalid =
+            |reason: &str| Damage::Invalid { path: path.to_owned(), reason: reason.to_owned() };
         Ok(match read.header().entry_type() {
             EntryType::Directory => Kind::Directory,
             EntryType::Regular | EntryType::Continuous => {
@@ -218,28 +223,32 @@ impl Unpacking {
             }
             EntryType::Symlink => {
                 let target = String::from_utf8(target.unwrap_or_default());
-                Kind::Link(target.map_err(|_| odd("where it leads is not UTF-8"))?)
+                Kind::Link(target.map_err(|_| invalid("the link target is not UTF-8"))?)
             }
             kind @ (EntryType::Char | EntryType::Block) => {
                 let header = read.header();
                 let number = (header.device_major(), header.device_minor());
                 let (Ok(Some(major)), Ok(Some(minor))) = number else {
-                    return Err(odd("it is a device without a number"));
+                    return Err(invalid("device without a number"));
                 };
                 Kind::Device { block: kind == EntryType::Block, number: (major, minor) }
             }
             EntryType::Fifo => Kind::Other,
-            other => return Err(odd(&format!("a recording has no files of the kind {other:?}"))),
+            other => {
+                return Err(invalid(&format!("file type {other:?} is not allowed in a recording")));
+            }
         })
     }
 
-    /// Puts in place what is said in files of our own.
+    /// Applies the files of our own, and builds the tree.
     fn finish(self) -> Result<Tree, Damage> {
         let mut files = self.files;
         if let Some(facts) = files.text(FACTS) {
-            let odd =
-                |e: serde_json::Error| Damage::Odd { path: FACTS.into(), reason: e.to_string() };
-            let facts: Facts = serde_json::from_str(facts).map_err(odd)?;
+            let invalid = |e: serde_json::Error| Damage::Invalid {
+                path: FACTS.into(),
+                reason: e.to_string(),
+            };
+            let facts: Facts = serde_json::from_str(facts).map_err(invalid)?;
             if facts.format > FORMAT {
                 return Err(Damage::Newer { format: facts.format });
             }
@@ -250,20 +259,21 @@ impl Unpacking {
             let (number, path) = line.split_once(' ').unwrap_or_default();
             let errno = number.parse().ok().filter(|number| (1..4096).contains(number));
             let Some(errno) = errno.map(Errno::from_raw_os_error) else {
-                let reason = format!("{line:?} is no error of a file");
-                return Err(Damage::Odd { path: ERRORS.into(), reason });
+                let reason = format!("invalid line {line:?}");
+                return Err(Damage::Invalid { path: ERRORS.into(), reason });
             };
             files.fail(path, errno);
         }
-        Ok(files.grown())
+        Ok(files.build())
     }
 }
 
-/// The entry of a file. What nobody may read was not read when the recording was made.
+/// The entry of a file. An empty file with mode 0 was not read when the recording was created.
 fn attributes(path: &str, kind: Kind, header: &Header) -> Result<Entry, Damage> {
-    let odd = |e: io::Error| Damage::Odd { path: path.to_owned(), reason: e.to_string() };
-    let number = |n: io::Result<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(odd);
-    let mode = header.mode().map_err(odd)? & 0o7777;
+    let invalid = |e: io::Error| Damage::Invalid { path: path.to_owned(), reason: e.to_string() };
+    let number =
+        |n: io::Result<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(invalid);
+    let mode = header.mode().map_err(invalid)? & 0o7777;
     let (uid, gid) = (number(header.uid())?, number(header.gid())?);
     let kind = match kind {
         Kind::File(Some(content)) if content.is_empty() && mode == 0 => Kind::File(None),
@@ -281,7 +291,7 @@ mod tests {
     use proptest::prelude::*;
     use tar::Builder;
 
-    /// An archive of files whose names are written as they are.
+    /// An archive of files, whose names are written unchecked.
     fn archive(files: &[(&str, EntryType, &str)]) -> Vec<u8> {
         let mut archive = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         for (path, kind, text) in files {
@@ -311,19 +321,19 @@ mod tests {
     const FILE: EntryType = EntryType::Regular;
 
     #[test]
-    fn what_no_recording_has_is_refused() {
+    fn invalid_entries_are_refused() {
         let hostile = [
             ("/etc/passwd", FILE, "x", "absolute"),
             ("sys/../../etc/passwd", FILE, "x", ".."),
-            ("sys/link", EntryType::Link, "sys/other", "kind Link"),
-            ("sys/odd", EntryType::new(b'S'), "", "kind GNUSparse"),
+            ("sys/link", EntryType::Link, "sys/other", "type Link"),
+            ("sys/odd", EntryType::new(b'S'), "", "type GNUSparse"),
         ];
         for (path, kind, text, reason) in hostile {
             let said = said(&archive(&[(path, kind, text)]));
             assert!(said.starts_with(path) && said.contains(reason), "{said}");
         }
         let twice = [("sys/a", FILE, "1"), ("sys/a", EntryType::Symlink, "b")];
-        assert_eq!(said(&archive(&twice)), "sys/a: it is there twice");
+        assert_eq!(said(&archive(&twice)), "sys/a: duplicate path");
         let deep = "a/".repeat(49);
         let deep = [(deep.as_str(), EntryType::Directory, "")];
         let shallow = Limits { depth: 48, ..LIMITS };
@@ -356,13 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_says_so() {
+    fn damaged_recordings_are_refused() {
         let good = archive(&[("sys/a", FILE, &"text ".repeat(500)), ("sys/b", FILE, "x")]);
         assert!(unpack(good.as_slice()).is_ok());
-        assert!(said(&good[..good.len() / 2]).contains("no good recording"));
-        assert!(said(b"plain text").contains("no good recording"));
+        assert!(said(&good[..good.len() / 2]).contains("not a valid recording"));
+        assert!(said(b"plain text").contains("not a valid recording"));
         let errors = archive(&[("handover/errors", FILE, "many sys/a\n")]);
-        assert!(said(&errors).contains("is no error of a file"));
+        assert!(said(&errors).contains("invalid line"));
         let facts = r#"{"format":99,"handover":"9","recorded":"","as_root":true,"replaced":true}"#;
         let newer = archive(&[("handover/recording.json", FILE, facts)]);
         assert!(said(&newer).contains("use a newer handover"));

@@ -1,6 +1,6 @@
-//! PCI configuration space: registers and the lists of capabilities. Whatever it holds, reading it ends.
+//! PCI configuration space: registers and the lists of capabilities. Reading ends for any content.
 
-/// Extended configuration space ends here (PCI Express Base Specification, 7.2).
+/// The size of configuration space, with the extended part (PCI Express Base Specification, 7.2).
 pub const WHOLE: usize = 4096;
 
 /// Where extended capabilities begin.
@@ -14,55 +14,54 @@ const CARDBUS: u8 = 2;
 const CAPABILITIES: usize = 0x34;
 const CARDBUS_CAPABILITIES: usize = 0x14;
 
-/// More capabilities than fit: four bytes each from the end of the header on (`PCI_FIND_CAP_TTL`).
+/// The largest number of capabilities: four bytes each after the header (`PCI_FIND_CAP_TTL`).
 const MOST: usize = 48;
 const MOST_EXTENDED: usize = (WHOLE - EXTENDED) / 8;
 
-/// What could be read of a function's configuration space.
+/// The readable part of a function's configuration space.
 #[derive(Clone, Copy, Debug)]
 pub struct Config<'a> {
     bytes: &'a [u8],
 }
 
-/// One capability: its id and where it is.
+/// One capability: its id and its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
     /// Its id.
     pub id: u16,
-    /// Where it begins.
+    /// Its offset in bytes.
     pub at: usize,
 }
 
 impl<'a> Config<'a> {
-    /// Takes the bytes as they were read: 64 without root's rights, 256 or 4096 with them.
+    /// From the bytes that were read: 64 without root, 256 or 4096 with it.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// Whether no more than the header could be read, as without root's rights (`pci_read_config` in
-    /// drivers/pci/pci-sysfs.c).
+    /// Whether only the header could be read, as without root (`pci_read_config` in drivers/pci/pci-sysfs.c).
     pub const fn is_header_only(self) -> bool {
         self.bytes.len() <= 64
     }
 
-    /// Whether the bus answers all ones: nobody is there. The ids alone do not tell, for a virtual function has all ones
-    /// in them (Single Root I/O Virtualization and Sharing Specification, 3.4.1.1).
+    /// Whether it reads all ones: the device does not answer. The ids alone do not show that: a virtual function has
+    /// all ones in them (Single Root I/O Virtualization and Sharing Specification, 3.4.1.1).
     pub fn is_gone(self) -> bool {
         self.dword(0) == Some(u32::MAX) && self.dword(4) == Some(u32::MAX)
     }
 
-    /// A byte.
+    /// An 8-bit register.
     pub fn byte(self, at: usize) -> Option<u8> {
         self.bytes.get(at).copied()
     }
 
-    /// A register of 16 bits.
+    /// A 16-bit register.
     pub fn word(self, at: usize) -> Option<u16> {
         let bytes = self.bytes.get(at..at.checked_add(2)?)?;
         Some(u16::from_le_bytes(bytes.try_into().ok()?))
     }
 
-    /// A register of 32 bits.
+    /// A 32-bit register.
     pub fn dword(self, at: usize) -> Option<u32> {
         let bytes = self.bytes.get(at..at.checked_add(4)?)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
@@ -76,7 +75,7 @@ impl<'a> Config<'a> {
         let first = if cardbus { CARDBUS_CAPABILITIES } else { CAPABILITIES };
         let mut next = self.byte(first).filter(|_| listed);
         while let Some(at) = next.map(|at| usize::from(at & !3)) {
-            // Below is the header; a list that runs in a circle must end.
+            // Below 0x40 is the header; a circular list must end.
             if at < 0x40 || found.len() == MOST || found.iter().any(|other| other.at == at) {
                 break;
             }

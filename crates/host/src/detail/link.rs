@@ -1,4 +1,4 @@
-//! A link as the kernel's attributes tell it (Documentation/ABI/testing/sysfs-bus-pci), for readers that may not see
+//! The PCIe link from the kernel's attributes (Documentation/ABI/testing/sysfs-bus-pci), for readers without access to
 //! the registers.
 
 use model::{Link, LinkBaseline};
@@ -7,8 +7,8 @@ use super::config::Config;
 use super::registers;
 use crate::root::Dir;
 
-/// How fast and how wide the link is now, from configuration space, or from attributes where the reader may not see
-/// enough of it; `None` where there is no link or it is down.
+/// The present speed and width of the link, from configuration space, or from attributes if only the header can be
+/// read; `None` if there is no link or it is down.
 pub fn baseline(dir: &Dir, config: Config<'_>) -> Option<LinkBaseline> {
     let link =
         if config.is_header_only() { of_attributes(dir) } else { registers::link_of(config) };
@@ -16,12 +16,12 @@ pub fn baseline(dir: &Dir, config: Config<'_>) -> Option<LinkBaseline> {
     (speed != 0 && width != 0).then_some(LinkBaseline { speed, width })
 }
 
-/// Reads the link; `None` where the function has none.
+/// Reads the link; `None` if the function has none.
 pub fn of_attributes(dir: &Dir) -> Option<Link> {
     let text = |name: &str| dir.attribute(name).unwrap_or_default();
     let width = |name: &str| text(name).parse::<u8>().unwrap_or_default();
     let max_width = width("max_link_width");
-    // The kernel shows 255 where the capability is all ones, and 0 where there is no link.
+    // The kernel shows 255 if the capability reads all ones, and 0 if there is no link.
     if matches!(max_width, 0 | 255) {
         return None;
     }

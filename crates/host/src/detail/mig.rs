@@ -1,7 +1,7 @@
-//! The instances of an NVIDIA GPU in MIG mode, and the nodes whose opening is the right to use them.
+//! The instances of an NVIDIA GPU in MIG mode, and the nodes that a process must open to use them.
 //!
-//! NVIDIA's driver has a directory for each, and in it a file that tells the number of its node (NVIDIA's MIG user guide,
-//! "Device Nodes and Capabilities"). Like all of its files in procfs they wake no GPU.
+//! NVIDIA's driver has a directory for each instance, with a file that has the number of its node (NVIDIA's MIG user
+//! guide, "Device Nodes and Capabilities"). Reading these files in procfs does not wake the GPU.
 
 use model::{Address, MigInstance};
 
@@ -11,7 +11,7 @@ use crate::root::Root;
 /// Below it are `gpuN/mig/giG/ciC`, where N is the number of the GPU's own node.
 const CAPABILITIES: &str = "proc/driver/nvidia/capabilities";
 
-/// The instances of a GPU, each GPU instance before its compute instances; none where it is not in MIG mode.
+/// The instances of a GPU, each GPU instance before its compute instances; empty if it is not in MIG mode.
 pub fn instances(root: &Root, address: Address) -> Vec<MigInstance> {
     let Some(minor) = nvidia_minor(root, address) else { return Vec::new() };
     let folder = format!("{CAPABILITIES}/gpu{minor}/mig");
@@ -31,7 +31,7 @@ pub fn instances(root: &Root, address: Address) -> Vec<MigInstance> {
     all
 }
 
-/// The numbers N of the names `PREFIXN` in a directory, in order; none where there is no such directory.
+/// The numbers N of the names `PREFIXN` in a directory, in order; empty if there is no such directory.
 fn numbers(root: &Root, folder: &str, prefix: &str) -> Vec<u32> {
     let names = root.names(folder).unwrap_or_default();
     let number = |name: String| name.strip_prefix(prefix)?.parse().ok();

@@ -1,6 +1,6 @@
-//! Reads what only detail tells of a function: from configuration space, which wakes it, and from attributes that
-//! wait for its lock or ask its driver. A driver that hangs holds that lock for ever, so on the running system this is
-//! done by a worker, with a deadline; and only of functions that are awake.
+//! Reads the detail of a function: configuration space, which wakes it, and attributes that wait for its lock or ask
+//! its driver. A driver that hangs holds that lock for ever, so on the running system a worker reads detail, with a
+//! deadline, and only of functions that are awake.
 
 mod config;
 mod link;
@@ -23,42 +23,42 @@ pub use link::baseline as link_baseline;
 pub use partitions::vgpu_types;
 pub use registers::serial_number;
 
-/// A function whose detail is wanted.
+/// A request for the detail of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
-    /// Where it is.
+pub struct DetailRequest {
+    /// The function.
     pub address: Address,
-    /// Whether its configuration space is read, which would wake it.
+    /// Whether to read its configuration space, which would wake it.
     pub configuration: bool,
 }
 
-/// What was read of it.
+/// The detail of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Where it is.
+    /// The function.
     pub address: Address,
-    /// What it tells.
+    /// What was read.
     pub detail: Detail,
     /// What could not be read.
     pub notes: Vec<String>,
 }
 
-/// Why nothing that could wake a function is read; `None` where it is awake.
+/// The note for a suspended function, which is not woken for detail; `None` if it is awake.
 pub fn asleep(function: &Function) -> Option<String> {
     let status = function.power.runtime_status.as_deref();
     let status = status.filter(|s| matches!(*s, "suspended" | "suspending" | "resuming"));
     let state = function.power.state.as_deref().filter(|state| *state == "D3cold");
     let words = state.or(status)?;
-    Some(format!("it sleeps ({words}): what would wake it was not read"))
+    Some(format!("power state {words}: configuration space was not read"))
 }
 
-/// Reads it. It can wait for as long as the function's driver likes.
-pub fn read(root: &Root, question: Question) -> Reading {
-    let Question { address, configuration } = question;
+/// Reads the detail of a function. It can block in the function's driver.
+pub fn read(root: &Root, request: DetailRequest) -> Reading {
+    let DetailRequest { address, configuration } = request;
     let mut reading = Reading { address, detail: Detail::default(), notes: Vec::new() };
     match root.dir(&format!("{DEVICES}/{address}")) {
         Ok(dir) => fill(&dir, configuration, &mut reading),
-        Err(errno) => reading.notes.push(format!("it cannot be looked into: {}", words(errno))),
+        Err(errno) => reading.notes.push(format!("cannot read its directory: {}", words(errno))),
     }
     reading.detail.mig = mig::instances(root, address);
     reading
@@ -89,11 +89,11 @@ fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
 
 fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut Vec<String>) {
     if config.is_gone() {
-        notes.push("its configuration space answers all ones: it does not respond any more".into());
+        notes.push("configuration space reads all ones: the function no longer answers".into());
         return;
     }
     if config.is_header_only() {
-        notes.push("configuration space: only its first 64 bytes may be read without root".into());
+        notes.push("only 64 bytes of configuration space can be read without root".into());
         detail.link = link::of_attributes(dir);
         return;
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sleeps_is_not_woken() {
+    fn a_suspended_function_is_not_woken() {
         let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
         assert_eq!(asleep(&function), None);
         function.power.runtime_status = Some("active".into());

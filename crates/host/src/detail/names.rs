@@ -1,13 +1,13 @@
-//! The specifications' short names of capabilities (PCI Code and ID Assignment Specification, chapters 2 and 3).
+//! Short names of capabilities (PCI Code and ID Assignment Specification, chapters 2 and 3).
 
 use super::config::Config;
 
-/// What a function has, in its order; each once. What has no name yet is told by its number.
+/// The names of a function's capabilities, in its order, each once. An unknown capability has its number.
 pub fn of(config: Config<'_>) -> Vec<String> {
     let standard = config.capabilities().into_iter().map(|one| {
         standard(one.id).map_or_else(|| format!("capability {:02x}", one.id), str::to_owned)
     });
-    // GPUs leave holes in their lists: a Null capability has no meaning (PCI Code and ID Assignment, chapter 3).
+    // GPUs have Null capabilities in their lists, which have no meaning (PCI Code and ID Assignment, chapter 3).
     let extended =
         config.extended_capabilities().into_iter().filter(|one| one.id != 0).map(|one| {
             extended(one.id)

@@ -1,10 +1,10 @@
-//! What a function can be divided into: types of mediated devices, and NVIDIA's vendor-specific vGPUs.
+//! The partitions that a function offers: types of mediated devices, and NVIDIA's vendor-specific vGPUs.
 
 use model::{MdevType, VgpuType, VgpuTypes};
 
 use crate::root::Dir;
 
-/// Where a parent offers its types (Documentation/ABI/testing/sysfs-bus-vfio-mdev).
+/// The directory in which a parent offers its types (Documentation/ABI/testing/sysfs-bus-vfio-mdev).
 const MDEV_TYPES: &str = "mdev_supported_types";
 
 /// The types of mediated devices that a function offers.
@@ -25,7 +25,7 @@ pub fn mdev_types(dir: &Dir) -> Vec<MdevType> {
     dir.names(MDEV_TYPES).unwrap_or_default().into_iter().map(read).collect()
 }
 
-/// The vGPUs of a virtual function with NVIDIA's vendor-specific VFIO; `None` where it has none.
+/// The vGPU types of a virtual function with NVIDIA's vendor-specific VFIO; `None` without it.
 pub fn vgpu(dir: &Dir) -> Option<VgpuTypes> {
     let current = dir.attribute("nvidia/current_vgpu_type").ok()?;
     let creatable = dir.attribute("nvidia/creatable_vgpu_types").unwrap_or_default();
@@ -33,8 +33,8 @@ pub fn vgpu(dir: &Dir) -> Option<VgpuTypes> {
     Some(VgpuTypes { current, creatable: vgpu_types(&creatable) })
 }
 
-/// Reads the table of types: with a header and `ID : name` in a line, or with the name first and the number last,
-/// depending on the driver's version.
+/// Parses the table of types. Its lines have the form `ID : name`, after a header, or the name first and the number
+/// last, depending on the driver's version.
 pub fn vgpu_types(table: &str) -> Vec<VgpuType> {
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let read = |line: &str| {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_is_left_out() {
+    fn other_lines_are_skipped() {
         assert_eq!(read("ID : vGPU Name\n\nnonsense\n0 : none\n: \n12 :\n"), []);
         assert_eq!(read(""), []);
     }

@@ -1,4 +1,4 @@
-//! What the capabilities in configuration space tell (numbers: include/uapi/linux/pci_regs.h).
+//! Parses the capabilities in configuration space (numbers: include/uapi/linux/pci_regs.h).
 
 use model::{Acs, Detail, Link, PortType, ResizableBar};
 
@@ -12,7 +12,7 @@ const SERIAL_NUMBER: u16 = 0x03;
 const ACCESS_CONTROL: u16 = 0x0d;
 const RESIZABLE_BAR: u16 = 0x15;
 
-/// Fills in all that configuration space tells.
+/// Fills in everything from configuration space.
 pub fn fill(config: Config<'_>, detail: &mut Detail) {
     detail.serial = serial_number(config);
     detail.capabilities = names::of(config);
@@ -26,7 +26,7 @@ pub fn fill(config: Config<'_>, detail: &mut Detail) {
     detail.resizable_bars = resizable_bars(config);
 }
 
-/// The device serial number, the way `lspci` writes it (PCI Express Base Specification, 7.9.3).
+/// The device serial number, in `lspci`'s format (PCI Express Base Specification, 7.9.3).
 pub fn serial_number(config: Config<'_>) -> Option<String> {
     let at = config.extended_capability(SERIAL_NUMBER)?;
     let number = u64::from(config.dword(at + 8)?) << 32 | u64::from(config.dword(at + 4)?);
@@ -48,7 +48,7 @@ fn port_type(config: Config<'_>, express: usize) -> Option<PortType> {
     })
 }
 
-/// The link of a function; `None` where it has none.
+/// The link of a function; `None` if it has none.
 pub fn link_of(config: Config<'_>) -> Option<Link> {
     let express = config.capability(EXPRESS)?;
     let connected = !matches!(
@@ -68,7 +68,7 @@ fn link(config: Config<'_>, express: usize) -> Option<Link> {
     (max_width != 0).then_some(Link { speed, width, max_speed, max_width })
 }
 
-/// A speed in tenths of GT/s; 0 where the specification knows none.
+/// A speed in tenths of GT/s; 0 for an unknown code.
 const fn speed(code: u16) -> u16 {
     match code {
         1 => 25,
@@ -109,14 +109,14 @@ fn pm_reset(config: Config<'_>) -> Option<bool> {
     Some(config.word(at + 4)? & NO_SOFT_RESET == 0)
 }
 
-/// The resizable BARs: a pair of registers each, and in the first control register how many there are.
+/// The resizable BARs: a pair of registers each; the first control register has their number.
 fn resizable_bars(config: Config<'_>) -> Vec<ResizableBar> {
     let Some(at) = config.extended_capability(RESIZABLE_BAR) else { return Vec::new() };
     let count = config.dword(at + 8).map_or(0, |control| control >> 5 & 0x7).min(6);
     let bar = |number: u32| {
         let pair = at + 8 * usize::try_from(number).ok()?;
         let (sizes, control) = (config.dword(pair + 4)?, config.dword(pair + 8)?);
-        // Bit 4 of the first stands for 1 MiB, bit 31 for 128 TiB; the control register's upper half goes on.
+        // Bit 4 of the first register means 1 MiB, bit 31 means 128 TiB; the control register's upper half continues.
         let sizes = u64::from(sizes >> 4) | u64::from(control >> 16) << 28;
         Some(ResizableBar {
             index: (control & 0x7) as u8,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_tells_its_link_its_resets_and_its_bars() {
+    fn a_gpus_link_resets_and_bars_are_read() {
         let gpu = detail(&space(&[
             (0x40, 0x0003_6001),             // PM
             (0x44, 0x0000_0008),             // NO_SOFT_RESET
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_without_a_meaning_is_not_told() {
+    fn a_null_capability_is_skipped() {
         // An H200's list begins with one.
         let gpu =
             detail(&space(&[(0x40, 0x0003_0001), (0x100, 0x12c0_0000), (0x12c, 0x0001_0018)]));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_port_tells_what_it_keeps_apart() {
+    fn the_acs_of_a_root_port_is_read() {
         let port = detail(&space(&[
             (0x40, 0x0142_0010),
             (0x4c, 0x0000_0083),

@@ -1,4 +1,4 @@
-//! Disks in use by the kernel: mounted, swapped on, or part of something larger.
+//! Disks that the kernel uses: mounted, as swap space, or as part of another block device.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,10 +7,10 @@ use model::{Address, Holder};
 use crate::nodes::{Disk, Number, device_number};
 use crate::root::Root;
 
-/// Mount tables of hosts with many containers are long.
+/// The most that is read of a mount table, which is long on hosts with many containers.
 const LIMIT: usize = 16 << 20;
 
-/// Who uses these disks.
+/// The users of these disks.
 pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
     if disks.is_empty() {
         return Vec::new();
@@ -28,7 +28,7 @@ pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
         if swaps.contains(&disk.path()) {
             used_as("swap space".into());
         }
-        // Device mapper, RAID and others say what they took (`bd_link_disk_holder` in block/holder.c).
+        // Device mapper, RAID and others link the disks that they use (`bd_link_disk_holder` in block/holder.c).
         let above = root.names(&format!("sys/class/block/{}/holders", disk.name));
         for upper in above.unwrap_or_default() {
             used_as(built(root, &upper));
@@ -39,8 +39,8 @@ pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
     holders
 }
 
-/// The disks that are in use by something that shows nowhere: pools of ZFS and the further disks of btrfs take a disk
-/// for themselves (`bd_prepare_to_claim` in block/bdev.c), which an exclusive open (open(2), `O_EXCL`) finds out.
+/// The disks in use without a visible user. ZFS pools and the further disks of btrfs claim a disk exclusively
+/// (`bd_prepare_to_claim` in block/bdev.c), which an exclusive open (open(2), `O_EXCL`) detects.
 fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
     let mut explained: BTreeMap<Address, Vec<&str>> = BTreeMap::new();
     for holder in known {
@@ -48,7 +48,7 @@ fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
     }
     let claimed = |disk: &&Disk| {
         let path = disk.path();
-        // A whole disk is taken with its partitions, whose names begin with its own.
+        // A whole disk is claimed together with its partitions, whose names begin with its own.
         let known = explained.get(&disk.address).map(Vec::as_slice).unwrap_or_default();
         !known.iter().any(|by| by.starts_with(&path)) && root.is_claimed(&path)
     };
@@ -57,7 +57,7 @@ fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
     disks.iter().filter(claimed).map(holder).collect()
 }
 
-/// A block device that is built on others, for a person.
+/// Describes a block device that is built on others.
 fn built(root: &Root, name: &str) -> String {
     match root.text(&format!("sys/class/block/{name}/dm/name")) {
         Ok(mapped) => format!("part of {mapped} ({name}, device mapper)"),
@@ -74,8 +74,8 @@ fn swaps(root: &Root) -> BTreeSet<String> {
 /// The mounts of our own mount namespace (proc_pid_mountinfo(5)).
 #[derive(Debug, Default)]
 struct Mounts {
-    /// Where things are mounted, in the table's order.
-    places: Vec<String>,
+    /// The mount points, in the table's order.
+    points: Vec<String>,
     by_number: HashMap<Number, Vec<usize>>,
     by_source: HashMap<String, Vec<usize>>,
 }
@@ -92,8 +92,8 @@ impl Mounts {
             let mut fields = line.split(' ');
             let (Some(number), Some(at)) = (fields.nth(2), fields.nth(1)) else { continue };
             let source = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1));
-            let index = mounts.places.len();
-            mounts.places.push(unescape(at));
+            let index = mounts.points.len();
+            mounts.points.push(unescape(at));
             if let Some(number) = device_number(number) {
                 mounts.by_number.entry(number).or_default().push(index);
             }
@@ -104,17 +104,18 @@ impl Mounts {
         mounts
     }
 
-    /// By number; file systems of several devices (btrfs) have a number of their own and name one of the devices.
+    /// The mount points of a disk: by number, and by source, because file systems on several devices (btrfs) have their
+    /// own number and name one of the devices.
     fn of(&self, disk: &Disk) -> impl Iterator<Item = &String> {
         let by_number = self.by_number.get(&disk.number);
         let by_source = self.by_source.get(&disk.path());
         let both: BTreeSet<usize> =
             by_number.into_iter().chain(by_source).flatten().copied().collect();
-        both.into_iter().filter_map(|index| self.places.get(index))
+        both.into_iter().filter_map(|index| self.points.get(index))
     }
 }
 
-/// Undoes the kernel's `\040` for a space, `\011`, `\012` and `\134`.
+/// Decodes the kernel's escapes: `\040` for a space, `\011`, `\012` and `\134`.
 fn unescape(text: &str) -> String {
     if !text.contains('\\') {
         return text.to_owned();
@@ -130,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_mount_is_found_by_number_or_by_source_and_told_once() {
+    fn a_mount_is_found_by_number_or_by_source_and_reported_once() {
         let table = "22 1 259:1 / /boot\\040efi rw - vfat /dev/nvme0n1p1 rw\n\
                      23 1 0:31 / /data rw shared:1 - btrfs /dev/nvme0n1p1 rw\nnonsense\n";
         let mounts = Mounts::parse(table);

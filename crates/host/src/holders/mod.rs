@@ -1,4 +1,4 @@
-//! Who uses a device now. Found before a hand-over, not by an open that fails in its middle.
+//! The present users of a device. They are found before a hand-over, so that it does not fail half-way.
 
 mod disks;
 mod network;
@@ -17,12 +17,12 @@ use crate::nodes::{self, Nodes};
 use crate::root::Root;
 use processes::{Hit, Lookup, OpenNode};
 
-/// What is in each IOMMU group: functions, and mediated devices with their parents.
+/// The members of each IOMMU group: functions, and mediated devices with their parents.
 #[derive(Debug, Default)]
 pub struct Groups(BTreeMap<u32, Vec<(Address, Option<Uuid>)>>);
 
 impl Groups {
-    /// Of these functions and their mediated devices.
+    /// The groups of these functions and of their mediated devices.
     fn of(root: &Root, addresses: &[Address]) -> Self {
         let mut groups = Self::of_functions(root, addresses);
         for (parent, mdevs) in mdevs_of(root, addresses) {
@@ -41,7 +41,7 @@ impl Groups {
         groups
     }
 
-    /// Of everything on a host.
+    /// The groups of all functions and mediated devices of a host.
     pub fn of_all(inventory: &Inventory) -> Self {
         let functions = |(number, group): (&u32, &Group)| {
             (*number, group.members.iter().map(|address| (*address, None)).collect())
@@ -62,7 +62,7 @@ impl Groups {
     }
 }
 
-/// Everybody who uses one of these functions.
+/// All users of these functions.
 pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
     let wanted: BTreeSet<Address> = addresses.iter().copied().collect();
     let groups = Groups::of(root, addresses);
@@ -71,48 +71,47 @@ pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError
     nodes.disks.retain(|disk| wanted.contains(&disk.address));
     nodes.interfaces.retain(|interface| wanted.contains(&interface.address));
     nodes.vfio_groups.retain(|group, _| groups.0.contains_key(group));
-    let hits = processes::look(root, &Lookup::of(&nodes))?;
+    let hits = processes::find(root, &Lookup::of(&nodes))?;
     Ok(all(root, &nodes, &groups, &hits))
 }
 
-/// What uses the functions of a host, found while its functions are still being read: who is in which IOMMU group is
-/// needed last.
+/// The users of a host's functions, found while its functions are still being read: the IOMMU groups are needed last.
 pub struct Uses {
     nodes: Nodes,
     hits: Vec<Hit>,
 }
 
 impl Uses {
-    /// Looks at every process.
+    /// Reads the open files of every process.
     pub fn read(root: &Root) -> Result<Self, HostError> {
         let nodes = nodes::read(root);
-        let hits = processes::look(root, &Lookup::of(&nodes))?;
+        let hits = processes::find(root, &Lookup::of(&nodes))?;
         Ok(Self { nodes, hits })
     }
 
-    /// The holders, when the groups are known.
+    /// The holders, once the groups are known.
     pub fn holders(&self, root: &Root, groups: &Groups) -> Vec<Holder> {
         all(root, &self.nodes, groups, &self.hits)
     }
 }
 
-/// Everybody who has one of these functions open through VFIO: by its group or by its own node.
+/// The processes that have one of these functions open through VFIO: by its group or by its own node.
 pub fn of_vfio(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError> {
     let groups = Groups::of_functions(root, addresses);
     let numbers: Vec<u32> = groups.0.keys().copied().collect();
     let nodes = nodes::read_vfio(root, addresses, &numbers);
-    let hits = processes::look(root, &Lookup::of(&nodes))?;
+    let hits = processes::find(root, &Lookup::of(&nodes))?;
     Ok(of_processes(&nodes, &groups, &hits))
 }
 
-/// Everybody who has a mediated device open: by its group or by its own node.
+/// The processes that have a mediated device open: by its group or by its own node.
 pub fn of_mdev(root: &Root, parent: Address, uuid: Uuid) -> Result<Vec<Holder>, HostError> {
     let group = nodes::vfio::group_of_mdev(root, parent, uuid);
     let groups =
         Groups(group.map(|group| (group, vec![(parent, Some(uuid))])).into_iter().collect());
     let mut nodes = nodes::read_vfio(root, &[], group.as_slice());
     nodes.characters.extend(nodes::vfio::of_mdev(root, parent, uuid));
-    let hits = processes::look(root, &Lookup::of(&nodes))?;
+    let hits = processes::find(root, &Lookup::of(&nodes))?;
     Ok(of_processes(&nodes, &groups, &hits))
 }
 
@@ -128,36 +127,36 @@ fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder>
     holders
 }
 
-/// Somebody who is no process.
+/// A user that is not a process.
 const fn kernel(address: Address, user: String, by: String) -> Holder {
     Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
 }
 
-/// The processes, each named once for a function and a node.
+/// The processes, each once per function and node.
 fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
     let mut holders = Vec::new();
     for hit in hits {
-        let mut held: Vec<(Address, Option<Uuid>, String)> = Vec::new();
-        for what in &hit.nodes {
-            match what {
+        let mut open: Vec<(Address, Option<Uuid>, String)> = Vec::new();
+        for node in &hit.nodes {
+            match node {
                 OpenNode::Character(index) => {
                     let node = nodes.characters.get(*index);
-                    held.extend(node.map(|node| (node.address, node.mdev, node.path())));
+                    open.extend(node.map(|node| (node.address, node.mdev, node.path())));
                 }
                 OpenNode::Disk(index) => {
                     let disk = nodes.disks.get(*index);
-                    held.extend(disk.map(|disk| (disk.address, None, disk.path())));
+                    open.extend(disk.map(|disk| (disk.address, None, disk.path())));
                 }
                 OpenNode::VfioGroup(number) => {
                     let members = groups.0.get(number).map(Vec::as_slice).unwrap_or_default();
                     let path = || format!("/dev/vfio/{number}");
-                    held.extend(members.iter().map(|(at, mdev)| (*at, *mdev, path())));
+                    open.extend(members.iter().map(|(at, mdev)| (*at, *mdev, path())));
                 }
             }
         }
-        held.sort_unstable();
-        held.dedup();
-        holders.extend(held.into_iter().map(|(address, mdev, by)| Holder {
+        open.sort_unstable();
+        open.dedup();
+        holders.extend(open.into_iter().map(|(address, mdev, by)| Holder {
             address,
             pid: Some(hit.pid),
             started: hit.started,

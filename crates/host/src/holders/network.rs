@@ -1,4 +1,4 @@
-//! Network interfaces that the host itself depends on.
+//! Network interfaces that the host itself uses.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use model::Holder;
 use crate::nodes::Interface;
 use crate::root::Root;
 
-/// A VLAN on a bridge on a bond on an interface.
+/// The depth of the search: a VLAN on a bridge on a bond on an interface.
 const DEPTH: usize = 4;
 
-/// The default routes over these interfaces, or over what is built on them.
+/// The default routes over these interfaces, or over interfaces built on them.
 pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
     if interfaces.is_empty() {
         return Vec::new();
@@ -66,7 +66,7 @@ fn default_routes(root: &Root) -> BTreeSet<String> {
     for line in v6.lines().map(fields) {
         if line.first().is_some_and(|to| to == ANY) && line.get(1).is_some_and(|bits| bits == "00")
         {
-            // The kernel's own entry for what is unreachable is on lo.
+            // The kernel's own entry for unreachable destinations is on lo.
             interfaces.extend(line.last().filter(|name| *name != "lo").cloned());
         }
     }

@@ -10,10 +10,10 @@ use crate::process;
 use crate::root::{Dir, FileKind, Root};
 use crate::{parallel, problem};
 
-/// The largest table of mappings that is looked through.
+/// The most that is read of a table of mappings.
 const MAPS: usize = 8 << 20;
 
-/// Something that can be opened.
+/// A node that a process can open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OpenNode {
     /// The character device with this index in [`Nodes`].
@@ -24,32 +24,32 @@ pub enum OpenNode {
     VfioGroup(u32),
 }
 
-/// What is looked for, by number and by path.
+/// The nodes to find, by number and by path.
 #[derive(Debug, Default)]
 pub struct Lookup {
     by_number: HashMap<(bool, Number), Vec<OpenNode>>,
     by_path: HashMap<String, Vec<OpenNode>>,
-    /// Whether any of it can be mapped. Disks are, too, by programs that then have them open.
+    /// Whether any node can be mapped. Disks do not count: a program that maps a disk also has it open.
     mappable: bool,
 }
 
-/// A process that has something open.
+/// A process that has a node open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
-    /// When it started: another process with its number has another start.
+    /// Its start time: another process with the same pid has another one.
     pub started: Option<u64>,
     /// Its program's name.
     pub program: Option<String>,
-    /// Its name, number and unit, for a person.
+    /// Its name, pid and unit, for messages.
     pub user: String,
-    /// What it has open or mapped.
+    /// The nodes that it has open or mapped.
     pub nodes: BTreeSet<OpenNode>,
 }
 
 impl Lookup {
-    /// Looks for all of these.
+    /// A search for all of these.
     pub fn of(nodes: &Nodes) -> Self {
         let mut lookup = Self::default();
         for (index, node) in nodes.characters.iter().enumerate() {
@@ -64,28 +64,28 @@ impl Lookup {
         lookup
     }
 
-    fn add(&mut self, block: bool, number: Number, path: String, what: OpenNode) {
-        self.by_number.entry((block, number)).or_default().push(what);
-        self.by_path.entry(path).or_default().push(what);
+    fn add(&mut self, block: bool, number: Number, path: String, node: OpenNode) {
+        self.by_number.entry((block, number)).or_default().push(node);
+        self.by_path.entry(path).or_default().push(node);
         self.mappable |= !block;
     }
 }
 
-/// The processes that have something of this open or mapped, by their numbers.
-pub fn look(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
+/// The processes that have one of these nodes open or mapped, sorted by pid.
+pub fn find(root: &Root, lookup: &Lookup) -> Result<Vec<Hit>, HostError> {
     if lookup.by_path.is_empty() {
         return Ok(Vec::new());
     }
     let names = root.names("proc").map_err(|e| problem::file(root, "list", "proc", e))?;
     let mut pids: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     pids.sort_unstable();
-    Ok(parallel::map(&pids, |pid| look_at(root, lookup, *pid)).into_iter().flatten().collect())
+    Ok(parallel::map(&pids, |pid| examine(root, lookup, *pid)).into_iter().flatten().collect())
 }
 
-fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
+fn examine(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     let path = format!("proc/{pid}");
     let mut nodes = BTreeSet::new();
-    // Most are threads of the kernel's, with nothing open: for those this one listing has to do.
+    // Most are kernel threads without open files: one listing must suffice for them.
     let open = root.names(&format!("{path}/fd")).unwrap_or_default();
     if !open.is_empty() {
         open_files(root, &root.dir(&format!("{path}/fd")).ok()?, &open, lookup, &mut nodes);
@@ -96,11 +96,11 @@ fn look_at(root: &Root, lookup: &Lookup, pid: u32) -> Option<Hit> {
     if nodes.is_empty() {
         return None;
     }
-    // Ended since its files were listed.
+    // `None` if it exited since its files were listed.
     let process = root.dir(&path).ok()?;
     let program = process::program(&process);
     let user = name_of(&process, program.as_deref(), pid);
-    // Not for a recording: no process of it will be met again, and the file tells where a process has its memory.
+    // Not for a recording: its processes do not exist elsewhere, and the file contains memory addresses.
     let stat = if root.is_traced() { None } else { process::stat(&process) };
     let started = stat.map(|stat| stat.start_time);
     Some(Hit { pid, started, program, user, nodes })
@@ -115,10 +115,10 @@ fn open_files(
 ) {
     for name in names {
         let hits = if root.is_host() {
-            // By number, for in a container a device can have any path.
+            // By number: in a container a device can have any path.
             let hits = device_of(files, name).and_then(|device| lookup.by_number.get(&device));
             if hits.is_some() {
-                // A recording is made of what was read, and has no numbers but those of paths.
+                // A recording has what was read: it finds the device by this path, because it has no open files.
                 let _ = files.link(name);
             }
             hits
@@ -131,13 +131,13 @@ fn open_files(
     }
 }
 
-/// The device number of an open file, if it is a device. It never waits for a file server (`AT_STATX_DONT_SYNC`).
+/// The number of an open file that is a device. Never waits for a file server (`AT_STATX_DONT_SYNC`).
 fn device_of(files: &Dir, name: &str) -> Option<(bool, Number)> {
     let (kind, number) = files.device(name)?;
     Some((kind == FileKind::Block, number))
 }
 
-/// A mapping keeps a device in use after its file is closed.
+/// Finds mapped nodes: a mapping keeps a device in use after its file is closed.
 fn mappings(root: &Root, path: &str, lookup: &Lookup, found: &mut BTreeSet<OpenNode>) {
     let Ok(maps) = root.bytes(path, MAPS) else { return };
     found.extend(mapped(&maps).filter_map(|path| lookup.by_path.get(path)).flatten());
@@ -151,7 +151,7 @@ fn mapped(maps: &[u8]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `qemu-system-x86 (pid 4711, libvirtd.service)`.
+/// Formats a process: `qemu-system-x86 (pid 4711, libvirtd.service)`.
 fn name_of(process: &Dir, program: Option<&str>, pid: u32) -> String {
     let name = program.unwrap_or("a process");
     match process.text("cgroup").ok().as_deref().and_then(unit) {

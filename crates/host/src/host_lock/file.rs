@@ -1,9 +1,9 @@
-//! The lock of those who may write sysfs: `flock` on a file of the kernel's.
+//! The lock for processes that may write sysfs: `flock` on a sysfs file.
 //!
-//! sysfs is one file system in each network namespace (fs/sysfs/mount.c: `sysfs_init_fs_context` keys it by that), however
-//! often and wherever it is mounted, and a lock belongs to the inode: all processes of a network namespace share it. The file
-//! cannot be removed, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other user can keep the lock from us.
-//! Opening it for writing does nothing; no byte is written.
+//! sysfs is one file system per network namespace (fs/sysfs/mount.c: `sysfs_init_fs_context` keys it by that),
+//! regardless of how often and where it is mounted, and a lock belongs to the inode: all processes of a network
+//! namespace share it. The file cannot be removed, and only root may open it (`BUS_ATTR_WO`, mode 0200), so no other
+//! user can block the lock. Opening it for writing has no effect; no byte is written.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::root::Root;
 /// The file, below the root.
 pub const PROBE: &str = "sys/bus/pci/drivers_probe";
 
-/// The locks of all processes that this one can see, on the running system whatever the root is: so are those who take ours.
+/// The locks of all visible processes. Always of the running system, also for another root: its lock is held here.
 const LOCKS: &str = "/proc/locks";
 
 /// The lock, until dropped.
@@ -30,7 +30,7 @@ pub struct FileLock {
 /// Takes the lock.
 pub fn take(root: &Root) -> Result<FileLock, Failure> {
     let file = open(root).map_err(|errno| match errno {
-        // Neither can devices be given to drivers then.
+        // Without this file no driver can be bound either.
         Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::ROFS => {
             Failure::Unavailable(errno)
         }
@@ -63,13 +63,14 @@ fn open(root: &Root) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// The process that has a file locked, by the kernel's list (proc_locks(5)); those of other PID namespaces are not in it.
+/// The process that has a file locked, from the kernel's list (proc_locks(5)), which lacks processes of other PID
+/// namespaces.
 fn holder(file: &OwnedFd, locks: &str) -> Option<u32> {
     let stat = rustix::fs::fstat(file).ok()?;
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let device = format!("{major:02x}:{minor:02x}");
     let of_inode = locks.lines().filter_map(|line| {
-        // 1: FLOCK  ADVISORY  WRITE 15551 00:16:3694 0 EOF; one that waits has an arrow before its kind.
+        // 1: FLOCK  ADVISORY  WRITE 15551 00:16:3694 0 EOF; a waiting one has an arrow before its kind.
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, "FLOCK", _, _, pid, place, ..] = words.as_slice() else { return None };
         let (device, inode) = place.rsplit_once(':')?;
@@ -77,7 +78,7 @@ fn holder(file: &OwnedFd, locks: &str) -> Option<u32> {
     });
     let found: Vec<(&str, u32)> = of_inode.collect();
     let exact = found.iter().find(|(at, _)| *at == device);
-    // btrfs tells files of another device than locks.
+    // btrfs reports another device for files than for locks.
     let only = if found.len() == 1 { found.first() } else { None };
     exact.or(only).map(|(_, pid)| *pid).filter(|pid| *pid > 0)
 }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_has_a_root_at_a_time_and_the_other_learns_who() {
+    fn one_process_has_a_root_at_a_time_and_the_error_names_it() {
         let place = tempfile::tempdir().unwrap();
         let root = Root::open(place.path()).unwrap();
         let again = Root::open(place.path()).unwrap();

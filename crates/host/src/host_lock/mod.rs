@@ -1,17 +1,17 @@
-//! The lock on a host: one process at a time changes its devices, whatever directories it was given.
+//! The lock on a host: only one process at a time changes its devices, whatever directories it is configured with.
 //!
-//! Two locks make it up, and a process takes both as far as it can:
+//! It consists of two locks, and a process takes both if it can:
 //!
-//! - **A BPF map** ([`map`]). Every process of this kernel sees it, in whatever container, but it takes `CAP_SYS_ADMIN` and
+//! - **A BPF map** ([`map`]). All processes of this kernel see it, in any container, but it needs `CAP_SYS_ADMIN` and
 //!   bpf(2).
-//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It takes no more than the right to write that file, which a process
-//!   needs to give devices to drivers; but a container with a network namespace of its own has another sysfs.
+//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It only needs the right to write that file, which a
+//!   process needs for binding drivers anyway; but a container with its own network namespace has another sysfs.
 //!
-//! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map. Neither
-//! hangs off an option, neither can be removed, a user without rights can take neither, and the kernel drops both when their
-//! process dies: they belong to descriptors that are closed on exec, so no worker and no machine keeps them.
+//! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map.
+//! Neither depends on an option, neither can be removed, an unprivileged user can take neither, and the kernel drops
+//! both when their process dies: their descriptors are closed on exec, so no worker and no machine keeps them.
 //!
-//! Of a made-up host (`--root DIR`), the directory itself is locked, and nothing of this machine's.
+//! For a host below another root (`--root DIR`), that directory is locked, and nothing on this machine.
 
 mod file;
 mod map;
@@ -25,25 +25,25 @@ use rustix::io::Errno;
 use crate::problem;
 use crate::root::Root;
 
-/// The map's name. A Handover of any version looks for this one.
+/// The map's name, the same for all versions of Handover.
 const NAME: &str = "handover_host";
 
-/// How long a lock may outlast the process that had it: a process that it was starting has its descriptors until it
-/// executes its program, and another that looks for the map has that open for a moment.
+/// How long a lock may outlast its process: a child process has its descriptors until it executes its program, and a
+/// process that searches the map has it open for a moment.
 const PASSING: Duration = Duration::from_millis(250);
 
-/// Why one of the two locks cannot be had.
+/// Why one of the two locks cannot be taken.
 #[derive(Debug)]
 enum Failure {
     /// Another process has it.
     Held(LockHolder),
-    /// This process may not use this lock, or the kernel does not have it.
+    /// This process may not use this lock, or the kernel does not support it.
     Unavailable(Errno),
-    /// The kernel failed.
+    /// Any other error.
     Failed(Errno),
 }
 
-/// Both locks, as far as they can be had. The file's is released first: the next process takes the map's first.
+/// The locks that were taken. The file is released first: the next process takes the map first.
 #[derive(Debug)]
 struct Taken {
     _file: Option<file::FileLock>,
@@ -55,22 +55,22 @@ impl HostLock for Taken {}
 /// Takes the lock on a host.
 ///
 /// # Errors
-/// Where another process has it, or the kernel fails.
+/// If another process has it, or the kernel returns an error.
 pub fn take(root: &Root, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLockError> {
     if !root.is_host() {
         let file = available(file::take(root), root, ".")?;
         return Ok(Box::new(Taken { _file: file.ok(), _map: None }));
     }
-    // The map first: it says most of who has it.
+    // The map first: it has the most information about its holder.
     let map = available(map::take(NAME, &map::Record::of_this_process(state_dir)), root, NAME)?;
     let file = available(file::take(root), root, file::PROBE)?;
     match (&map, &file) {
         (Err(map), Ok(_)) => tracing::warn!(
-            "bpf(2) is refused ({}): a Handover in a container with a network namespace of its own would not be seen",
+            "cannot use bpf(2) ({}): a Handover in a container with its own network namespace cannot be detected",
             problem::words(*map)
         ),
         (Err(map), Err(file)) => tracing::warn!(
-            "this host cannot be locked against another Handover: bpf(2) is refused ({}), and so is /{} ({})",
+            "cannot lock this host against another Handover: cannot use bpf(2) ({}), nor /{} ({})",
             problem::words(*map),
             file::PROBE,
             problem::words(*file)
@@ -80,7 +80,7 @@ pub fn take(root: &Root, state_dir: &Path) -> Result<Box<dyn HostLock>, HostLock
     Ok(Box::new(Taken { _file: file.ok(), _map: map.ok() }))
 }
 
-/// A lock, or the reason why there is none here.
+/// A lock, or the reason why this lock is not available.
 fn available<T>(
     taken: Result<T, Failure>,
     root: &Root,
@@ -94,7 +94,7 @@ fn available<T>(
             let error: HostError = if path == NAME {
                 let path = format!("the BPF map {NAME}");
                 let (reason, errno) = (problem::words(errno), Some(errno.raw_os_error()));
-                HostError::File { action: "lock the host by".into(), path, reason, errno }
+                HostError::File { action: "lock the host with".into(), path, reason, errno }
             } else {
                 problem::file(root, "lock", path, errno)
             };

@@ -1,4 +1,4 @@
-//! Base address registers, from the `resource` attribute: a line `start end flags` for each.
+//! Base address registers, from the `resource` attribute, which has a line `start end flags` for each.
 
 use model::Bar;
 
@@ -8,10 +8,10 @@ const IORESOURCE_MEM: u64 = 0x0000_0200;
 const IORESOURCE_PREFETCH: u64 = 0x0000_2000;
 const IORESOURCE_MEM_64: u64 = 0x0010_0000;
 
-/// The six BARs and the expansion ROM (`PCI_ROM_RESOURCE`); what follows are VF BARs and bridge windows.
+/// The six BARs and the expansion ROM (`PCI_ROM_RESOURCE`); VF BARs and bridge windows follow.
 const BARS: usize = 7;
 
-/// Reads the BARs that have a size; the second value tells whether every line could be understood.
+/// Parses the BARs that have a size; the second value is whether every line could be parsed.
 pub fn read(resource: &str) -> (Vec<Bar>, bool) {
     let mut understood = true;
     let mut bars = Vec::new();
@@ -24,7 +24,7 @@ pub fn read(resource: &str) -> (Vec<Bar>, bool) {
     (bars, understood)
 }
 
-/// One line; `Some(None)` is a BAR that is not there.
+/// Parses one line; `Some(None)` is a BAR that does not exist.
 fn bar(index: u8, line: &str) -> Option<Option<Bar>> {
     let mut fields = line.split_ascii_whitespace().map(|field| {
         field.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_said_and_not_taken() {
+    fn malformed_lines_are_reported_and_skipped() {
         let (bars, understood) = read("0x10 0x0 0x200\nhello\n0x0 0xff 0x200\n");
         assert!(!understood);
         assert_eq!(bars.iter().map(|bar| bar.index).collect::<Vec<_>>(), [2]);

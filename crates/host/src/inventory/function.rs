@@ -11,7 +11,7 @@ use crate::problem::words;
 use crate::root::Dir;
 use crate::sriov::{Sriov, Unread};
 
-/// Reads what the function's own directory tells. What is wrong with it is in its notes.
+/// Reads the function's own directory. Problems are in its notes.
 pub fn read(address: Address, dir: &Dir, scope: Scope) -> Function {
     let mut function = Function::unknown(address);
     let mut attributes = Attributes { dir, notes: Vec::new() };
@@ -28,15 +28,14 @@ pub fn read(address: Address, dir: &Dir, scope: Scope) -> Function {
     function
 }
 
-/// Adds what is told of a function's power.
+/// Adds the function's power state.
 pub fn add_power(function: &mut Function, dir: &Dir) {
     let mut attributes = Attributes { dir, notes: Vec::new() };
     attributes.power(function);
     function.notes.extend(attributes.notes);
 }
 
-/// The attributes of one function. Those that are not in its directory are not there, which is no fault; those that
-/// are there and cannot be read or understood are noted.
+/// The attributes of one function. A missing attribute is not a problem; one that cannot be read or parsed gets a note.
 struct Attributes<'a> {
     dir: &'a Dir,
     notes: Vec<String>,
@@ -53,12 +52,12 @@ impl Attributes<'_> {
                 function.class = modalias.class;
             }
             Some(Err(text)) => {
-                self.notes.push(senseless("modalias", &text));
+                self.notes.push(malformed("modalias", &text));
                 self.identify_by_parts(function);
             }
             None => self.identify_by_parts(function),
         }
-        // 0000 stands for "has none" (bridges, old devices).
+        // 0000 means "none" (bridges, old devices).
         function.subsystem_vendor = function.subsystem_vendor.filter(|id| id.0 != 0);
         function.subsystem_device =
             function.subsystem_device.filter(|id| id.0 != 0 || function.subsystem_vendor.is_some());
@@ -87,7 +86,7 @@ impl Attributes<'_> {
             let (bars, understood) = bars::read(&text);
             function.bars = bars;
             if !understood {
-                self.notes.push("its resource has lines that are no BARs".into());
+                self.notes.push("resource has malformed lines".into());
             }
         }
     }
@@ -110,7 +109,7 @@ impl Attributes<'_> {
         });
     }
 
-    /// All of it is what the kernel has in memory: reading it wakes nothing and takes no lock.
+    /// The kernel has all of this in memory: reading it wakes nothing and takes no lock.
     fn power(&mut self, function: &mut Function) {
         let some = |text: &String| !text.is_empty();
         function.power.state = self.text("power_state").filter(some);
@@ -138,7 +137,7 @@ impl Attributes<'_> {
         let text = self.text(name)?;
         let value = text.parse().ok();
         if value.is_none() {
-            self.notes.push(senseless(name, &text));
+            self.notes.push(malformed(name, &text));
         }
         value
     }
@@ -147,7 +146,7 @@ impl Attributes<'_> {
         let noted = self.notes.len();
         let value = self.value(name);
         if value.is_none() && self.notes.len() == noted {
-            self.notes.push(format!("it has no {name}"));
+            self.notes.push(format!("no {name}"));
         }
         value
     }
@@ -167,32 +166,32 @@ impl Attributes<'_> {
         let target = self.link(name)?;
         let value = target.parse().ok();
         if value.is_none() {
-            self.notes.push(format!("its {name} points nowhere sensible: {:?}", shorten(&target)));
+            self.notes.push(format!("invalid target of the link {name}: {:?}", shorten(&target)));
         }
         value
     }
 }
 
-/// The note of something that the kernel refused.
+/// The note for an attribute that cannot be read.
 pub fn unreadable(name: &str, errno: Errno) -> String {
-    format!("its {name} cannot be read: {}", words(errno))
+    format!("cannot read {name}: {}", words(errno))
 }
 
-/// The note of a text that nobody understands.
-pub fn senseless(name: &str, text: &str) -> String {
-    format!("its {name} makes no sense: {:?}", shorten(text))
+/// The note for an attribute that cannot be parsed.
+pub fn malformed(name: &str, text: &str) -> String {
+    format!("cannot parse {name}: {:?}", shorten(text))
 }
 
-/// The note of an attribute of SR-IOV that gave no value; none where the function has no such attribute.
+/// The note for an SR-IOV attribute without a value; `None` if the function does not have the attribute.
 pub fn note(unread: &Unread) -> Option<String> {
     match unread {
         Unread::Refused { errno: Errno::NOENT, .. } => None,
         Unread::Refused { name, errno } => Some(unreadable(name, *errno)),
-        Unread::Senseless { name, text } => Some(senseless(name, text)),
+        Unread::Malformed { name, text } => Some(malformed(name, text)),
     }
 }
 
-/// So much of a text as a note can bear.
+/// The beginning of a text, for a note.
 fn shorten(text: &str) -> String {
     text.chars().take(40).collect()
 }

@@ -1,4 +1,4 @@
-//! Mediated devices that exist (Documentation/driver-api/vfio-mediated-device.rst).
+//! Existing mediated devices (Documentation/driver-api/vfio-mediated-device.rst).
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::nodes;
 use crate::root::Root;
 
-/// Where they are.
+/// The directory of their links.
 pub const MDEVS: &str = "sys/bus/mdev/devices";
 
-/// Every mediated device, by the function that is its parent. Parents that are no PCI functions are left out.
+/// Every mediated device, by its parent function. Parents that are not PCI functions are skipped.
 pub fn read(root: &Root) -> BTreeMap<Address, Vec<Mdev>> {
     let mut mdevs: BTreeMap<Address, Vec<Mdev>> = BTreeMap::new();
     let names = root.names(MDEVS).unwrap_or_default();
@@ -29,10 +29,10 @@ pub fn of(root: &Root, parents: &[Address]) -> BTreeMap<Address, Vec<Mdev>> {
     mdevs
 }
 
-/// A mediated device with its parent; `None` where it is not there or its parent is no PCI function.
+/// A mediated device with its parent; `None` if it does not exist or its parent is not a PCI function.
 pub fn read_one(root: &Root, uuid: Uuid) -> Option<(Address, Mdev)> {
     let path = format!("{MDEVS}/{uuid}");
-    // `../../../devices/pci0000:00/0000:00:02.0/UUID`: the parent is the last function in it.
+    // `../../../devices/pci0000:00/0000:00:02.0/UUID`: the parent is the last function in the path.
     let target = root.link(&path).ok()?;
     let parent = target.rsplit('/').find_map(nodes::address_of)?;
     let type_id = root.link_name(&format!("{path}/mdev_type")).ok();

@@ -1,10 +1,10 @@
 //! Reads a [`model::Inventory`] at listing depth: nothing here wakes a device or waits for its lock.
 //!
-//! Left out for that reason: `config` (wakes), `sriov_numvfs` and `driver_override` (device lock), and `uevent`, which
+//! Not read for that reason: `config` (wakes), `sriov_numvfs` and `driver_override` (device lock), and `uevent`, which
 //! takes the device lock on the stable kernels that have "drivers: core: synchronize really_probe() and dev_uevent()"
-//! (6.10 and backports, taken back in 6.15). A driver that hangs in `remove` holds that lock for ever.
+//! (6.10 and backports, reverted in 6.15). A driver that hangs in `remove` holds that lock for ever.
 //!
-//! What cannot be read or understood becomes a note of its function; no single attribute stops a listing.
+//! What cannot be read or parsed becomes a note of its function; no single attribute makes a listing fail.
 
 mod bars;
 pub(crate) mod builtin;
@@ -40,16 +40,16 @@ pub(crate) use modules::{matches, module_present};
 /// How much of a listing is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// What assemblies and their state need, and no more: identity, names, driver, group, NUMA node, virtual functions.
-    /// Everything else is left empty.
+    /// Only what assemblies and their state need: identity, names, driver, group, NUMA node, virtual functions.
     Rows,
-    /// What choosing and planning need: not BARs, power, nodes, the types of groups and the memory of NUMA nodes.
+    /// What choosing and planning need: everything except BARs, power, nodes, the types of groups and the memory of
+    /// NUMA nodes.
     Choosing,
-    /// All of it.
+    /// Everything.
     Listing,
 }
 
-/// What is read from large files of the distribution's, kept as long as these do not change.
+/// Data from large files of the distribution, cached until these change.
 #[derive(Debug, Default)]
 pub struct Catalogs {
     pub(crate) modules: Mutex<modules::Catalog>,
@@ -59,7 +59,7 @@ pub struct Catalogs {
 /// Reads the inventory.
 ///
 /// # Errors
-/// Where not even the list of functions can be read.
+/// If the list of functions cannot be read.
 pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory, HostError> {
     let refused = |errno| problem::file(root, "list", DEVICES, errno);
     let bus = root.dir(DEVICES).map_err(refused)?;
@@ -76,7 +76,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
         functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
     }
     if scope == Scope::Listing {
-        give_nodes(&mut functions, &nodes::read(root));
+        add_nodes(&mut functions, &nodes::read(root));
     }
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
@@ -92,18 +92,18 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     Ok(Inventory { functions, groups, numa_nodes, vfio })
 }
 
-/// Adds whether these functions sleep, where that was not read.
+/// Adds the power state of these functions, for a scope without it.
 pub fn add_power(root: &Root, inventory: &mut Inventory, addresses: &[Address]) {
     for address in addresses {
         let Some(function) = inventory.functions.get_mut(address) else { continue };
-        // One that is gone by now has no power either.
+        // Skipped if the function is gone by now.
         if let Ok(dir) = root.dir(&format!("{DEVICES}/{address}")) {
             function::add_power(function, &dir);
         }
     }
 }
 
-/// These functions alone, and their groups as far as they are of them; of nodes, those of VFIO.
+/// Only these functions, their groups without other members, and their VFIO nodes.
 pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inventory {
     let read = |address: &Address| function(root, &address.to_string(), Scope::Listing);
     let mut functions: BTreeMap<Address, Function> =
@@ -112,7 +112,7 @@ pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inv
         functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
     }
     let groups: Vec<u32> = functions.values().filter_map(|f| f.iommu_group).collect();
-    give_nodes(&mut functions, &nodes::read_vfio(root, addresses, &groups));
+    add_nodes(&mut functions, &nodes::read_vfio(root, addresses, &groups));
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);
     modules.choose_drivers(root, functions.values_mut());
@@ -124,12 +124,12 @@ pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inv
     Inventory { functions, groups, ..Inventory::default() }
 }
 
-/// One function's own attributes, as [`on_bus`] reads them.
+/// Reads one function's own attributes, like [`on_bus`].
 fn function(root: &Root, name: &str, scope: Scope) -> Option<Function> {
     on_bus(root, &root.dir(DEVICES).ok()?, name, scope)
 }
 
-/// One function's own attributes; `None` where it is not there, or was unplugged while it was read.
+/// Reads one function's own attributes; `None` if it does not exist, or was removed during the read.
 fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> {
     let address = name.parse::<Address>().ok()?;
     let link = match scope {
@@ -141,7 +141,7 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
         Err(Errno::NOENT) if bus.link(name).is_err() => return None,
         Err(errno) => {
             let mut function = Function::unknown(address);
-            function.notes.push(format!("it cannot be looked into: {}", words(errno)));
+            function.notes.push(format!("cannot read its directory: {}", words(errno)));
             function
         }
     };
@@ -154,8 +154,8 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
     Some(function)
 }
 
-/// Tells physical functions of their virtual functions, as these tell it. Their addresses are in the order of their
-/// numbers (PCI Express Base Specification, 9.3.3.9: VF stride).
+/// Adds virtual functions to their physical functions. The order of their addresses is that of their numbers (PCI
+/// Express Base Specification, 9.3.3.9: VF stride).
 fn virtual_functions(root: &Root, functions: &mut BTreeMap<Address, Function>) {
     let pairs: Vec<(Address, Address)> = functions
         .values()
@@ -171,8 +171,8 @@ fn virtual_functions(root: &Root, functions: &mut BTreeMap<Address, Function>) {
     }
 }
 
-/// Tells functions of what their drivers made.
-fn give_nodes(functions: &mut BTreeMap<Address, Function>, nodes: &Nodes) {
+/// Adds the nodes and interfaces that drivers created.
+fn add_nodes(functions: &mut BTreeMap<Address, Function>, nodes: &Nodes) {
     for node in &nodes.characters {
         let Some(function) = functions.get_mut(&node.address) else { continue };
         let known = &mut function.nodes;

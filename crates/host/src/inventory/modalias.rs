@@ -1,27 +1,27 @@
 //! A function's identity in one text: `pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00`
-//! (`pci_uevent` in drivers/pci/pci-driver.c). One read of `modalias` tells what six other attributes tell.
+//! (`pci_uevent` in drivers/pci/pci-driver.c). One read of `modalias` replaces six other attributes.
 
 use std::fmt;
 
 use model::{Class, Function, Id};
 
-/// What a modalias tells.
+/// A parsed modalias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Modalias {
     /// Vendor id.
     pub vendor: Id,
     /// Device id.
     pub device: Id,
-    /// Subsystem vendor id; 0 where there is none.
+    /// Subsystem vendor id; 0 for none.
     pub subsystem_vendor: Id,
-    /// Subsystem id; 0 where there is none.
+    /// Subsystem id; 0 for none.
     pub subsystem_device: Id,
     /// Class code.
     pub class: Class,
 }
 
 impl Modalias {
-    /// Reads the text; `None` where it is anything else.
+    /// Parses the text; `None` if it has another format.
     pub fn read(text: &str) -> Option<Self> {
         let mut rest = text.strip_prefix("pci:")?;
         let mut field = |name: &str, digits: usize| {
@@ -46,7 +46,7 @@ impl Modalias {
         })
     }
 
-    /// What the kernel says of a function.
+    /// The modalias of a function.
     pub fn of(function: &Function) -> Self {
         let id = |id: Option<Id>| id.unwrap_or(Id(0));
         Self {
@@ -59,7 +59,7 @@ impl Modalias {
     }
 }
 
-/// Without the `pci:` that each kind of driver replaces by its own.
+/// Without the prefix `pci:`, which differs between kinds of drivers.
 impl fmt::Display for Modalias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vendor, device, subsystem_vendor, subsystem_device, class } = self;
@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn tells_all_ids_and_the_class() {
+    fn all_ids_and_the_class_are_parsed() {
         let gpu = Modalias::read("pci:v000010DEd000020B0sv000010DEsd00001450bc03sc02i00").unwrap();
         assert_eq!((gpu.vendor, gpu.device), (Id(0x10de), Id(0x20b0)));
         assert_eq!((gpu.subsystem_vendor, gpu.subsystem_device), (Id(0x10de), Id(0x1450)));

@@ -1,4 +1,4 @@
-//! The running kernel's modules: which can be had, and which vfio driver fits a function best.
+//! The running kernel's modules: which are available, and which vfio driver fits a function best.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,21 +9,21 @@ use super::builtin;
 use super::modalias::Modalias;
 use crate::root::Root;
 
-/// The modules that matter to a hand-over.
+/// The modules that matter for passthrough.
 const OURS: [&str; 4] = ["vfio", "vfio_pci", "vfio_iommu_type1", "iommufd"];
 
-/// Where distributions keep the modules of a kernel; the last is NixOS.
-const PLACES: [&str; 3] =
+/// The directories of kernel modules in distributions; the last is for NixOS.
+const DIRECTORIES: [&str; 3] =
     ["lib/modules", "usr/lib/modules", "run/booted-system/kernel-modules/lib/modules"];
 
-/// What modules say that they drive: those that can be loaded, and those that are part of the kernel.
+/// The files with the aliases of loadable and of built-in modules.
 const LOADABLE: &str = "modules.alias";
 const BUILT_IN: &str = "modules.builtin.modinfo";
 
 /// `modules.alias` and `modules.dep` of a large distribution kernel have 2 MiB.
 const LIMIT: usize = 32 << 20;
 
-/// What the module files say, as far as it was asked for, and which state of them.
+/// A cache of the module files, filled on demand.
 #[derive(Debug, Default)]
 pub struct Catalog {
     stamp: Option<Stamp>,
@@ -33,7 +33,7 @@ pub struct Catalog {
     candidates: BTreeMap<Modalias, Vec<String>>,
 }
 
-/// A state of the module files: the directory, and when those that matter were written.
+/// The version of the module files: the directory, and the times and sizes of the files that matter.
 type Stamp = (String, [Option<(i64, u64)>; 3]);
 
 /// One `alias vfio_pci:... module` (`MODULE_DEVICE_TABLE` with `PCI_DRIVER_OVERRIDE_DEVICE_VFIO`).
@@ -59,25 +59,25 @@ pub fn module_present(root: &Root, module: &str) -> bool {
 }
 
 impl Catalog {
-    /// Forgets what was read if the files have changed.
+    /// Clears the cache if the files have changed.
     pub fn refresh(&mut self, root: &Root) {
-        let Some(place) = directory(root) else {
+        let Some(directory) = directory(root) else {
             *self = Self::default();
             return;
         };
         let state = |name: &str| {
-            let stat = root.stat(&format!("{place}/{name}")).ok()?;
+            let stat = root.stat(&format!("{directory}/{name}")).ok()?;
             Some((stat.modified, stat.size))
         };
         let states = [state(LOADABLE), state("modules.dep"), state(BUILT_IN)];
-        let stamp = Some((place, states));
+        let stamp = Some((directory, states));
         if self.stamp != stamp {
             *self = Self { stamp, ..Self::default() };
         }
     }
 
     /// Whether a module is loaded, built in, or can be loaded.
-    pub fn can_have(&mut self, root: &Root, module: &str) -> bool {
+    pub fn is_available(&mut self, root: &Root, module: &str) -> bool {
         if root.exists(&format!("sys/module/{module}")) {
             return true;
         }
@@ -88,7 +88,7 @@ impl Catalog {
         self.available.as_ref().is_some_and(|available| available.contains(module))
     }
 
-    /// Chooses the vfio driver of each function: that of the alias with the fewest wildcards, as libvirt chooses.
+    /// Chooses the vfio driver of each function: that of the alias with the fewest wildcards, like libvirt.
     pub fn choose_drivers<'a>(
         &mut self,
         root: &Root,
@@ -111,7 +111,7 @@ impl Catalog {
         }
     }
 
-    /// Looks up the modules that have a driver for functions, those of vfio left out.
+    /// Looks up the modules with a driver for functions, without vfio modules.
     pub fn candidates<'a>(
         &mut self,
         root: &Root,
@@ -131,12 +131,12 @@ impl Catalog {
     }
 
     fn file(&self, root: &Root, name: &str) -> Vec<u8> {
-        let Some((place, _)) = &self.stamp else { return Vec::new() };
-        root.bytes(&format!("{place}/{name}"), LIMIT).unwrap_or_default()
+        let Some((directory, _)) = &self.stamp else { return Vec::new() };
+        root.bytes(&format!("{directory}/{name}"), LIMIT).unwrap_or_default()
     }
 }
 
-/// Those of our modules that a list of modules has.
+/// The modules of [`OURS`] in a list of modules.
 fn ours(bytes: &[u8]) -> impl Iterator<Item = &'static str> {
     let named = |line: &[u8]| memmem::find(line, b"vfio").or(memmem::find(line, b"iommufd"));
     lines(bytes).filter(move |line| named(line).is_some()).filter_map(|line| {
@@ -155,7 +155,7 @@ fn vfio_driver(root: &Root, aliases: &[Alias], modalias: Modalias) -> String {
     }
 }
 
-/// The driver of a variant module: what the loaded module registered, else the module's own name, which is what all
+/// The driver of a variant module: the one that the loaded module registered, else the module's name, which all
 /// variants in drivers/vfio/pci register (`.name = KBUILD_MODNAME`).
 fn driver_of(root: &Root, module: &str) -> String {
     let drivers = root.names(&format!("sys/module/{module}/drivers")).unwrap_or_default();
@@ -163,13 +163,14 @@ fn driver_of(root: &Root, module: &str) -> String {
     driver.unwrap_or(module).to_owned()
 }
 
-/// For each function the modules that say they have a driver for it, by name.
+/// For each modalias, the names of the modules with a driver for it.
 fn drivers_for<'a>(
     patterns: impl Iterator<Item = (&'a str, &'a str)>,
     wanted: &[Modalias],
 ) -> BTreeMap<Modalias, Vec<String>> {
     let mut found: BTreeMap<Modalias, Vec<String>> = BTreeMap::new();
-    // The file has twenty thousand lines of PCI, most of them for one vendor: only that vendor's functions are tried.
+    // The file has twenty thousand PCI lines, most of them for one vendor: each is compared with that vendor's
+    // functions only.
     let mut vendors: HashMap<String, Vec<(String, Modalias)>> = HashMap::new();
     for modalias in wanted {
         let entry = (modalias.to_string(), *modalias);
@@ -195,7 +196,7 @@ fn drivers_for<'a>(
     found
 }
 
-/// The patterns and modules of one kind of aliases, in the files of those that can be loaded and of those built in.
+/// The patterns and modules of one kind of aliases, in the files of loadable and of built-in modules.
 fn patterns<'a>(
     [loadable, built_in]: &'a [Vec<u8>; 2],
     kind: &'static str,
@@ -219,7 +220,7 @@ fn aliases<'a>(bytes: &'a [u8], kind: &'static str) -> impl Iterator<Item = (&'a
     })
 }
 
-/// Whether a text matches a pattern in which `*` stands for any text; module aliases of PCI have no other wildcard.
+/// Whether a text matches a pattern in which `*` stands for any text. PCI module aliases have no other wildcard.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
@@ -237,8 +238,8 @@ fn directory(root: &Root) -> Option<String> {
     if release.contains('/') {
         return None;
     }
-    let places = PLACES.iter().map(|place| format!("{place}/{release}"));
-    places.into_iter().find(|place| root.exists(place))
+    let mut candidates = DIRECTORIES.iter().map(|directory| format!("{directory}/{release}"));
+    candidates.find(|directory| root.exists(directory))
 }
 
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -250,7 +251,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The module that a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...` is about.
+/// The module of a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...`.
 fn module_of(line: &[u8]) -> Option<String> {
     let path = line.split(|byte| *byte == b':').next()?;
     let name = std::str::from_utf8(path.rsplit(|byte| *byte == b'/').next()?).ok()?;
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_say_what_they_drive() {
+    fn the_aliases_of_modules_are_read() {
         let file = b"# Aliases\n\
             alias pci:v000010DEd*sv*sd*bc03sc02i00* nvidia\n\
             alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n\

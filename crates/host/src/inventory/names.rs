@@ -1,4 +1,4 @@
-//! Names of vendors and devices, from the system's `pci.ids`. Only those that are asked for are kept.
+//! Names of vendors and devices, from the system's `pci.ids`. Only names that were looked up are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use model::{Function, Id};
 
 use crate::root::Root;
 
-/// Where distributions keep the file.
-const PLACES: [&str; 3] =
+/// The paths of the file in distributions.
+const FILES: [&str; 3] =
     ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/pciutils/pci.ids"];
 
 /// The file has about 1.5 MiB.
 const LIMIT: usize = 32 << 20;
 
-/// The names that were looked up, and in which state of which file.
+/// A cache of the names that were looked up, and the version of the file.
 #[derive(Debug, Default)]
 pub struct Catalog {
     stamp: Option<(&'static str, i64, u64)>,
@@ -26,18 +26,18 @@ impl Catalog {
     /// Names functions. A host without the file has no names.
     pub fn name<'a>(&mut self, root: &Root, functions: impl Iterator<Item = &'a mut Function>) {
         let functions: Vec<_> = functions.collect();
-        let stamp = PLACES.iter().find_map(|place| {
-            let stat = root.stat(place).ok()?;
-            Some((*place, stat.modified, stat.size))
+        let stamp = FILES.iter().find_map(|file| {
+            let stat = root.stat(file).ok()?;
+            Some((*file, stat.modified, stat.size))
         });
         if stamp != self.stamp {
             *self = Self { stamp, ..Self::default() };
         }
         let wanted: BTreeSet<_> = functions.iter().map(|f| (f.vendor, f.device)).collect();
-        if let Some((place, ..)) = stamp
+        if let Some((file, ..)) = stamp
             && !wanted.is_subset(&self.looked_up)
         {
-            self.look_up(&root.bytes(place, LIMIT).unwrap_or_default(), &wanted);
+            self.look_up(&root.bytes(file, LIMIT).unwrap_or_default(), &wanted);
             self.looked_up.extend(wanted);
         }
         for function in functions {
@@ -50,7 +50,7 @@ impl Catalog {
         }
     }
 
-    /// `pci.ids` is a year behind the newest cards on most systems; NVIDIA's driver knows what it drives.
+    /// Takes the name from NVIDIA's driver: on most systems `pci.ids` lacks cards of the last year.
     fn ask_driver(&mut self, root: &Root, function: &mut Function) {
         let Some(model) = crate::nodes::nvidia_model(root, function.address) else { return };
         let name = model.strip_prefix("NVIDIA ").unwrap_or(&model);
@@ -60,7 +60,7 @@ impl Catalog {
         function.device_name = Some(name.to_owned());
     }
 
-    /// Reads the wanted names. A search per vendor passes over the rest of the file far faster than looking at each line.
+    /// Reads the wanted names. One search per vendor is much faster than reading every line.
     fn look_up(&mut self, ids: &[u8], wanted: &BTreeSet<(Id, Id)>) {
         let vendors: BTreeSet<Id> = wanted.iter().map(|(vendor, _)| *vendor).collect();
         for vendor in vendors {
@@ -69,7 +69,8 @@ impl Catalog {
         }
     }
 
-    /// A vendor's line begins with its id, its devices' lines with a tab, their subsystems' with two.
+    /// Reads the names in a vendor's block. A vendor's line begins with its id, its devices' lines with a tab, their
+    /// subsystems' lines with two tabs.
     fn look_up_in(&mut self, block: &[u8], vendor: Id, wanted: &BTreeSet<(Id, Id)>) {
         let mut lines = block.split(|byte| *byte == b'\n');
         if let Some(line) = lines.next() {
@@ -90,7 +91,7 @@ impl Catalog {
     }
 }
 
-/// What begins with the line of a vendor, which no other line of the file begins like.
+/// The rest of the file from the line of a vendor on; no other line begins like it.
 fn block(ids: &[u8], vendor: Id) -> Option<&[u8]> {
     let line = format!("\n{:04x}  ", vendor.0);
     let start = match line.get(1..) {
@@ -106,7 +107,7 @@ fn id(line: &[u8]) -> Option<Id> {
     u16::from_str_radix(digits, 16).ok().map(Id)
 }
 
-/// The name in it.
+/// The name in that line.
 fn name(line: &[u8]) -> String {
     String::from_utf8_lossy(line.get(4..).unwrap_or_default()).trim().to_owned()
 }
@@ -117,7 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn keeps_what_is_wanted_and_no_more() {
+    fn only_wanted_names_are_kept() {
         let ids = "# comment\n\n10de  NVIDIA Corporation\n\t20b0  GA100 [A100 SXM4 40GB]\n\
                    \t\t10de 1450  HGX\n\t20b2  GA100 [A100 SXM4 80GB]\n8086  Intel Corporation\n\
                    \t10d3  82574L\nC 03  Display controller\n\t00  VGA\n";

@@ -9,7 +9,7 @@ use crate::root::Root;
 const NODES: &str = "sys/devices/system/node";
 const CPUS: &str = "sys/devices/system/cpu";
 
-/// More processors than any kernel has (`CONFIG_NR_CPUS` is 8192 at most): where garbage ends.
+/// A limit for malformed lists: more processors than any kernel supports (`CONFIG_NR_CPUS` is 8192 at most).
 const MOST_CPUS: u32 = 1 << 16;
 
 /// Every NUMA node.
@@ -33,18 +33,18 @@ pub fn read(root: &Root) -> BTreeMap<u32, NumaNode> {
     nodes
 }
 
-/// `Node 0 MemTotal:  1024 kB`.
+/// Parses `Node 0 MemTotal:  1024 kB`; in bytes.
 fn memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.split_once("MemTotal:").map(|(_, n)| n))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The sockets of some processors. All processors of a socket are done with the first of them.
+/// The sockets of some processors. The first processor of a socket covers all its others.
 fn sockets(root: &Root, mut cpus: BTreeSet<u32>) -> Vec<u32> {
     let mut sockets = BTreeSet::new();
     while let Some(cpu) = cpus.pop_first() {
         let text = |file: &str| root.attribute(&format!("{CPUS}/cpu{cpu}/topology/{file}")).ok();
-        // A processor that is offline has no topology.
+        // An offline processor has no topology.
         let Some(socket) = text("physical_package_id").and_then(|id| id.parse().ok()) else {
             continue;
         };
@@ -57,7 +57,7 @@ fn sockets(root: &Root, mut cpus: BTreeSet<u32>) -> Vec<u32> {
     sockets.into_iter().collect()
 }
 
-/// The numbers of a list such as `0-3,8`; what is no number is left out.
+/// Parses a list such as `0-3,8`; malformed parts are skipped.
 fn list(text: &str) -> BTreeSet<u32> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

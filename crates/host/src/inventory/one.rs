@@ -1,4 +1,4 @@
-//! Single parts of a listing, read as the whole is read, for those who follow a host.
+//! Single parts of a listing, read like the whole, for updating an inventory.
 
 use std::sync::PoisonError;
 
@@ -11,8 +11,8 @@ use crate::nodes;
 use crate::root::Root;
 use crate::sriov;
 
-/// Reads a function; `None` where it is not there. What other objects tell of it is left out: its virtual functions, its
-/// mediated devices, and the nodes of its driver but for NVIDIA's, which is in no class of sysfs.
+/// Reads a function; `None` if it does not exist. Data from other objects is left out: its virtual functions, its
+/// mediated devices, and the nodes of its driver except NVIDIA's, which is not in sysfs.
 pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Function> {
     let mut function = super::function(root, &address.to_string(), Scope::Listing)?;
     function.nodes.nvidia_minor = nodes::nvidia_minor(root, address);
@@ -25,12 +25,12 @@ pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Fu
     Some(function)
 }
 
-/// The driver that a function has, or that is probing it.
+/// The driver that a function is bound to, or that is probing it.
 pub fn driver(root: &Root, address: Address) -> Option<String> {
     root.link_name(&format!("{}/{address}/driver", crate::function_files::DEVICES)).ok()
 }
 
-/// The virtual functions of a physical function, to be changed as these tell it.
+/// The virtual functions of a physical function, for updating.
 pub fn virtual_functions<'a>(root: &Root, function: &'a mut Function) -> &'a mut VirtualFunctions {
     let address = function.address;
     function.sriov.get_or_insert_with(|| VirtualFunctions {
@@ -39,12 +39,12 @@ pub fn virtual_functions<'a>(root: &Root, function: &'a mut Function) -> &'a mut
     })
 }
 
-/// The domain type of a group, as far as it is told; `None` where there is no such group, or nothing in it any more.
+/// The domain type of a group, if the kernel reports it; `None` if the group does not exist or is empty.
 pub fn group_type(root: &Root, number: u32) -> Option<Option<String>> {
     groups::domain_type(root, number).filter(|_| groups::has_devices(root, number))
 }
 
-/// A mediated device with its parent; `None` where it is not there or its parent is no PCI function.
+/// A mediated device with its parent; `None` if it does not exist or its parent is not a PCI function.
 pub fn mdev(root: &Root, uuid: Uuid) -> Option<(Address, Mdev)> {
     mdevs::read_one(root, uuid)
 }
@@ -54,7 +54,7 @@ pub fn numa_nodes(root: &Root) -> BTreeMap<u32, NumaNode> {
     numa::read(root)
 }
 
-/// What the kernel offers.
+/// The kernel's passthrough support.
 pub fn vfio_support(root: &Root, catalogs: &Catalogs) -> VfioSupport {
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);

@@ -1,18 +1,19 @@
-//! What the running kernel offers for handing devices over.
+//! The running kernel's support for passthrough.
 
 use model::VfioSupport;
 
 use super::modules::Catalog;
 use crate::root::Root;
 
-/// Reads what the kernel offers.
+/// Reads the kernel's passthrough support.
 pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {
     let noiommu = root.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
     VfioSupport {
         iommu: root.names("sys/class/iommu").is_ok_and(|units| !units.is_empty()),
-        vfio_pci: root.exists("sys/bus/pci/drivers/vfio-pci") || modules.can_have(root, "vfio_pci"),
-        type1: modules.can_have(root, "vfio_iommu_type1"),
-        iommufd: root.exists("sys/class/misc/iommu") || modules.can_have(root, "iommufd"),
+        vfio_pci: root.exists("sys/bus/pci/drivers/vfio-pci")
+            || modules.is_available(root, "vfio_pci"),
+        type1: modules.is_available(root, "vfio_iommu_type1"),
+        iommufd: root.exists("sys/class/misc/iommu") || modules.is_available(root, "iommufd"),
         unsafe_noiommu: noiommu.is_ok_and(|text| matches!(text.as_str(), "Y" | "1")),
     }
 }

@@ -1,4 +1,4 @@
-//! Who reads detail: this process, or workers with a deadline.
+//! Reading detail, in this process or in workers with a deadline.
 
 use std::path::Path;
 use std::sync::PoisonError;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{Address, Detail, Inventory, Lock};
 
-use crate::detail::{Question, Reading, asleep, read};
+use crate::detail::{DetailRequest, Reading, asleep, read};
 use crate::device_lock::Locks;
 use crate::inventory::Catalogs;
 use crate::parallel;
@@ -17,22 +17,22 @@ use crate::worker_pool::{Answer, Failure, Job, Request, WorkerPool};
 /// How long the detail of a function may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many functions a worker reads at once: so many that asking costs little beside reading, and so few that the
-/// answer has room in a message.
+/// How many functions a worker reads at once: enough that the overhead per request is small, and few enough that the
+/// answer fits into a message.
 const BATCH: usize = 8;
 
-/// Who reads.
+/// The process that reads.
 #[derive(Clone, Copy, Debug)]
 pub enum Reader<'a> {
-    /// This process, without a deadline: files that are not the kernel's cannot hang.
+    /// This process, without a deadline: the files of a recording cannot hang.
     Here(&'a Root),
-    /// Workers.
+    /// Worker processes.
     Workers {
-        /// These.
+        /// The workers.
         pool: &'a WorkerPool,
         /// The host's root.
         root: &'a Path,
-        /// What tells that a change is being made on a function, where changes are made.
+        /// The device locks, which show that a function is being changed; `None` on a read-only host.
         locks: Option<&'a Locks>,
     },
 }
@@ -40,9 +40,9 @@ pub enum Reader<'a> {
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// What a device can be divided into: it is asked of its driver.
+    /// The partitions that a device offers, read from its driver.
     Partitions,
-    /// All there is to know. Configuration space is a thousand reads on the bus, of 4 bytes each.
+    /// Everything. Configuration space is a thousand reads of 4 bytes on the bus.
     All,
 }
 
@@ -55,24 +55,24 @@ pub fn complete(
     root: &Root,
     catalogs: &Catalogs,
 ) {
-    let mut questions = Vec::new();
+    let mut requests = Vec::new();
     for address in wanted {
         let Some(function) = inventory.functions.get_mut(address) else { continue };
         if reader.is_changing(*address) {
-            function.notes.push("a change is being made on it: its detail was not read".into());
+            function.notes.push("a change is in progress: detail was not read".into());
             continue;
         }
         let asleep = asleep(function);
         let configuration = depth == Depth::All && asleep.is_none();
-        questions.push(Question { address: *address, configuration });
+        requests.push(DetailRequest { address: *address, configuration });
         function.notes.extend(asleep);
     }
-    let readings = reader.ask(&questions);
+    let readings = reader.read(&requests);
     for Reading { address, detail, notes } in readings {
         let Some(function) = inventory.functions.get_mut(&address) else { continue };
         function.detail = Some(Box::new(detail));
         function.notes.extend(notes);
-        // A virtual function can always reset itself: the specification asks for it, and the kernel relies on it
+        // A virtual function can always reset itself: the specification requires it, and the kernel relies on it
         // (PCI Express Base Specification, 9.2.2.2).
         if let Some(detail) = function.detail.as_mut()
             && function.physical_function.is_some()
@@ -107,54 +107,54 @@ fn name_candidates(
 impl Reader<'_> {
     fn is_changing(&self, address: Address) -> bool {
         let Self::Workers { locks: Some(locks), .. } = self else { return false };
-        locks.is_held(&Lock::Function(address)).unwrap_or(false)
+        locks.is_locked(&Lock::Function(address)).unwrap_or(false)
     }
 
-    fn ask(&self, questions: &[Question]) -> Vec<Reading> {
+    fn read(&self, requests: &[DetailRequest]) -> Vec<Reading> {
         match self {
-            Self::Here(root) => parallel::map(questions, |question| read(root, *question)),
+            Self::Here(root) => parallel::map(requests, |request| read(root, *request)),
             Self::Workers { .. } => {
-                let batches: Vec<&[Question]> = questions.chunks(BATCH).collect();
+                let batches: Vec<&[DetailRequest]> = requests.chunks(BATCH).collect();
                 parallel::map(&batches, |batch| self.batch(batch)).into_iter().flatten().collect()
             }
         }
     }
 
-    /// Has a worker read some functions; where it does not answer in time, each is asked for alone, so that only the
-    /// one that hangs is not told.
-    fn batch(&self, questions: &[Question]) -> Vec<Reading> {
-        match (self.call(questions), questions) {
+    /// Lets a worker read some functions. After a timeout each function is read alone, so that only the one that hangs
+    /// has no detail.
+    fn batch(&self, requests: &[DetailRequest]) -> Vec<Reading> {
+        match (self.call(requests), requests) {
             (Ok(readings), _) => readings,
             (Err(reason), [alone]) => vec![unread(*alone, reason)],
             (Err(_), several) => thread::scope(|scope| {
                 let alone =
-                    |question| scope.spawn(move || self.batch(std::slice::from_ref(question)));
-                let asked: Vec<_> = several.iter().map(alone).collect();
-                asked.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+                    |request| scope.spawn(move || self.batch(std::slice::from_ref(request)));
+                let threads: Vec<_> = several.iter().map(alone).collect();
+                threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
             }),
         }
     }
 
-    fn call(&self, questions: &[Question]) -> Result<Vec<Reading>, String> {
+    fn call(&self, requests: &[DetailRequest]) -> Result<Vec<Reading>, String> {
         let Self::Workers { pool, root, locks } = self else { return Ok(Vec::new()) };
         let locks = locks.map(|locks| locks.dir().to_owned()).unwrap_or_default();
-        let job = Job::ReadDetail(questions.to_vec());
+        let job = Job::ReadDetail(requests.to_vec());
         let request = Request { root: (*root).to_owned(), locks, job };
         match pool.call(&request, None, PATIENCE) {
             Ok(Ok(Answer::Detail(readings))) => Ok(readings),
             Ok(Ok(other)) => {
-                Err(format!("its detail could not be read: a worker answered {other:?}"))
+                Err(format!("cannot read detail: unexpected answer of a worker: {other:?}"))
             }
-            Ok(Err(error)) => Err(format!("its detail could not be read: {error}")),
+            Ok(Err(error)) => Err(format!("cannot read detail: {error}")),
             Err(Failure::Deadline { .. }) => Err(format!(
-                "its detail could not be read within {} s: its driver holds it",
+                "timed out after {} s while reading detail: the driver does not answer",
                 PATIENCE.as_secs()
             )),
-            Err(Failure::Died(reason)) => Err(format!("its detail could not be read: {reason}")),
+            Err(Failure::Died(reason)) => Err(format!("cannot read detail: {reason}")),
         }
     }
 }
 
-fn unread(question: Question, reason: String) -> Reading {
-    Reading { address: question.address, detail: Detail::default(), notes: vec![reason] }
+fn unread(request: DetailRequest, reason: String) -> Reading {
+    Reading { address: request.address, detail: Detail::default(), notes: vec![reason] }
 }

@@ -1,4 +1,4 @@
-//! A Linux host as the doctor and those who draw it see it.
+//! A Linux host for the doctor and for drawings.
 
 use model::doctor::{Facts, Platform};
 use model::{Address, Examining, Host, HostError, Inventory};
@@ -7,7 +7,7 @@ use super::LinuxHost;
 use crate::platform;
 
 impl LinuxHost {
-    /// What tells whether the firmware's framebuffer lies on a device, and how it is switched off here.
+    /// The facts that show whether the firmware's framebuffer is on a device, and how to disable it on this host.
     #[must_use]
     pub fn console(&self) -> Platform {
         platform::console(self.root())
@@ -27,9 +27,9 @@ impl Examining for LinuxHost {
         let inventory = Self::detail(self, None)?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
         let mut platform = self.platform();
-        // The rest can still be judged.
+        // Without holders the other checks still work.
         let holders = self.holders(&addresses).unwrap_or_else(|error| {
-            platform.unseen.push(format!("who uses devices ({error})"));
+            platform.unseen.push(format!("users of devices ({error})"));
             Vec::new()
         });
         Ok(Facts { inventory, holders, platform })

@@ -30,34 +30,35 @@ use detail::Depth;
 
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
-/// How long a lock may stay with a process that is being started.
+/// How long a child process that is being started may keep a lock open.
 const STARTING: Duration = Duration::from_secs(1);
 
-/// How long reading may wait for the lock of a device.
+/// How long a read may wait for the lock of a device.
 const READING: Duration = Duration::from_secs(10);
 
-/// How long steps that need more than one lock may wait for others of this process, before their own deadline begins:
-/// for the virtual functions of one GPU 30 s were seen and more, on hosts of eight.
+/// How long steps that need more than one lock may wait for other steps of this process, before their own deadline
+/// begins: 30 s and more were measured for the virtual functions of one GPU, on hosts with eight.
 const QUEUE: Duration = Duration::from_secs(600);
 
-/// So many functions at once are looked for in processes: each can then be told of in one answer, at least once.
+/// The largest number of functions in one search for holders: each then fits into one answer, at least once.
 const TOGETHER: usize = 128;
 
 /// How a host is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Where `sys`, `proc` and `dev` are; `/`.
+    /// The directory with `sys`, `proc` and `dev`; `/`.
     pub root: PathBuf,
-    /// Where lock files go, in `locks/`; a directory of root's that is empty after a boot, such as `/run/handover`.
+    /// The lock files are in `locks/` below it; a directory of root's that is empty after a boot, such as
+    /// `/run/handover`.
     pub run_dir: PathBuf,
     /// How workers are started and how many are kept.
     pub workers: PoolConfig,
-    /// A deadline for every step shorter than its own, for tests.
+    /// An upper limit for the deadlines of steps, for tests.
     pub longest_step: Option<Duration>,
 }
 
 impl HostConfig {
-    /// The running system, with workers that are this executable itself.
+    /// The running system, with this executable as the worker.
     #[must_use]
     pub fn this_host(run_dir: PathBuf) -> Self {
         let workers = PoolConfig::new(WorkerCommand::this_executable());
@@ -65,7 +66,7 @@ impl HostConfig {
     }
 }
 
-/// A Linux host, the running one or a recording of one.
+/// A Linux host: the running system, or a recording.
 #[derive(Debug)]
 pub struct LinuxHost {
     root: Root,
@@ -73,7 +74,7 @@ pub struct LinuxHost {
     working: Option<Working>,
 }
 
-/// What is needed for changing a host.
+/// What a host needs for changes.
 #[derive(Debug)]
 struct Working {
     locks: Locks,
@@ -82,10 +83,10 @@ struct Working {
 }
 
 impl LinuxHost {
-    /// A host that can be changed, by worker processes; the spare ones are started now.
+    /// A host that worker processes can change; the spare workers are started now.
     ///
     /// # Errors
-    /// Where the root cannot be opened or no worker can be started.
+    /// If the root cannot be opened or no worker can be started.
     pub fn new(config: HostConfig) -> std::io::Result<Self> {
         let root = Root::open(&config.root)?;
         let pool = WorkerPool::new(config.workers);
@@ -95,26 +96,27 @@ impl LinuxHost {
         Ok(Self { root, catalogs: Catalogs::default(), working: Some(working) })
     }
 
-    /// A host that is only read, without workers: everything is read in this process, without a deadline.
+    /// A read-only host, without workers: everything is read in this process, without a deadline.
     ///
     /// # Errors
-    /// Where the root cannot be opened.
+    /// If the root cannot be opened.
     pub fn reader(root: &Path) -> std::io::Result<Self> {
         let root = Root::open(root)?;
         Ok(Self { root, catalogs: Catalogs::default(), working: None })
     }
 
-    /// A host that is only read, in this process; what is read is noted.
+    /// A read-only host in this process, which records what is read.
     pub(crate) fn recorder(root: &Path) -> std::io::Result<(Self, Arc<Trace>)> {
         let (root, trace) = Root::open(root)?.traced()?;
         Ok((Self { root, catalogs: Catalogs::default(), working: None }, trace))
     }
 
-    /// What a list of devices shows, and who uses them, read side by side in this process: all that assemblies and
-    /// their state need ([`Scope::Rows`]), and no more. Whoever may not look at other processes sees no holders.
+    /// What a list of devices shows, and the users of the devices, read in parallel in this process: only what
+    /// assemblies and their state need ([`Scope::Rows`]). Without the right to read other processes there are no
+    /// holders.
     ///
     /// # Errors
-    /// Where not even the list of functions can be read.
+    /// If the list of functions cannot be read.
     pub fn overview(&self) -> Result<(Inventory, Vec<Holder>), HostError> {
         let (inventory, uses) = std::thread::scope(|scope| {
             let uses = scope.spawn(|| holders::Uses::read(&self.root));
@@ -127,11 +129,12 @@ impl LinuxHost {
         Ok((inventory, holders))
     }
 
-    /// The inventory with detail of all functions, or of these; the port's method of this name is for some. On the running system workers read it, with a deadline:
-    /// a function whose driver hangs has a note, and stops nobody. What sleeps is not woken.
+    /// The inventory with detail of all functions, or only of these. On the running system workers read the detail,
+    /// with a deadline: a function whose driver hangs gets a note, and does not delay the others. Suspended functions
+    /// are not woken.
     ///
     /// # Errors
-    /// Where not even the list of functions can be read.
+    /// If the list of functions cannot be read.
     pub fn detail(&self, only: Option<&[Address]>) -> Result<Inventory, HostError> {
         let mut inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
         let all = || inventory.functions.keys().copied().collect();
@@ -157,28 +160,28 @@ impl LinuxHost {
         detail::complete(inventory, wanted, depth, reader, &self.root, &self.catalogs);
     }
 
-    /// The root that everything is read under.
+    /// The root of everything that is read.
     #[must_use]
     pub const fn root(&self) -> &Root {
         &self.root
     }
 
-    /// The host around its devices: what the doctor looks at besides the inventory.
+    /// The host around its devices: what the doctor checks besides the inventory.
     #[must_use]
     pub fn platform(&self) -> model::doctor::Platform {
         platform::read(&self.root)
     }
 
-    /// Workers that missed a deadline and have not come back.
+    /// Workers that missed a deadline and have not answered since.
     #[must_use]
     pub fn missed(&self) -> Vec<Missed> {
         self.working.as_ref().map(|working| working.pool.missed()).unwrap_or_default()
     }
 
-    /// Has a worker do nothing: what a worker costs.
+    /// Sends an empty job to a worker, to measure the overhead.
     ///
     /// # Errors
-    /// Where there is no worker or it fails.
+    /// If there is no worker or it fails.
     pub fn round_trip(&self) -> Result<(), HostError> {
         let working = self.working(&Job::Nothing)?;
         working.pool.round_trip().map_err(|failure| HostError::Worker {
@@ -190,11 +193,11 @@ impl LinuxHost {
     fn working(&self, job: &Job) -> Result<&Working, HostError> {
         self.working.as_ref().ok_or_else(|| HostError::Worker {
             step: job.describe(),
-            reason: format!("{} is only read here", self.root.path().display()),
+            reason: format!("{} is opened read-only", self.root.path().display()),
         })
     }
 
-    /// Gives a job to a worker, with the lock that it needs.
+    /// Sends a job to a worker, with the lock that it needs.
     fn call(
         &self,
         job: Job,
@@ -214,19 +217,19 @@ impl LinuxHost {
         }
     }
 
-    /// Reads under the function's lock, in a worker: not while a step is open on it.
+    /// Reads under the function's lock, in a worker, so never while a step is in progress on the function.
     fn read_locked(&self, job: Job, address: Address) -> Result<Answer, HostError> {
         let working = self.working(&job)?;
         let lock = Lock::Function(address);
-        let (_turns, held) = working.enter(&job, &lock, &[], READING)?;
-        self.call(job, Some(held), READING)
+        let (_turns, lock) = working.lock(&job, &lock, &[], READING)?;
+        self.call(job, Some(lock), READING)
     }
 }
 
 impl Working {
-    /// Waits for this process's own work under a lock, and under those that the worker takes besides; then takes it. An
-    /// error where another process has it.
-    fn enter(
+    /// Waits for this process's other work under a lock, and under the locks that the worker takes itself (`besides`);
+    /// then takes the lock. An error if another process has it.
+    fn lock(
         &self,
         job: &Job,
         lock: &Lock,
@@ -235,7 +238,7 @@ impl Working {
     ) -> Result<(Vec<Turn<'_>>, OwnedFd), HostError> {
         let locked =
             |lock: &Lock| HostError::Locked { step: job.describe(), lock: lock_name(lock) };
-        // One order for all, so that no two wait for each other.
+        // One order for all, against deadlocks.
         let mut all: Vec<&Lock> = besides.iter().chain([lock]).collect();
         all.sort_by_key(|one| (**one != Lock::Host, *one));
         all.dedup();
@@ -244,14 +247,14 @@ impl Working {
             self.locks.turn(one, patience).ok_or_else(|| locked(one))
         };
         let turns = all.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
-        // A process that another thread starts has all open files, this lock too, until it executes its program.
-        // A worker holds the host's lock for as long as it makes virtual functions, say, which is no fault.
+        // A child process that another thread starts has all open files, this lock too, until it executes its program.
+        // A worker may hold the host's lock for long, for instance while it creates virtual functions.
         let passing = if *lock == Lock::Host { patience } else { STARTING };
-        let held = self.locks.wait_for(lock, passing).map_err(|error| HostError::Worker {
+        let file = self.locks.wait_for(lock, passing).map_err(|error| HostError::Worker {
             step: job.describe(),
-            reason: format!("its lock in {} cannot be had: {error}", self.locks.dir().display()),
+            reason: format!("cannot lock a file in {}: {error}", self.locks.dir().display()),
         })?;
-        Ok((turns, held.ok_or_else(|| locked(lock))?))
+        Ok((turns, file.ok_or_else(|| locked(lock))?))
     }
 }
 
@@ -277,7 +280,7 @@ impl Host for LinuxHost {
     }
 
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]) {
-        // A sketch does not tell what sleeps.
+        // A sketch has no power state.
         inventory::add_power(&self.root, inventory, addresses);
         self.add_detail(inventory, addresses, Depth::All);
     }
@@ -305,7 +308,7 @@ impl Host for LinuxHost {
         let job = Job::ReadVf { parent, index };
         match self.read_locked(job.clone(), parent)? {
             Answer::Vf(settings) => Ok(settings),
-            other => Err(confused(&job, &other)),
+            other => Err(unexpected(&job, &other)),
         }
     }
 
@@ -315,23 +318,23 @@ impl Host for LinuxHost {
 
     fn boot_list(&self) -> Vec<Address> {
         let list = boot_list::list(&self.root).unwrap_or_else(|error| {
-            tracing::warn!("it is not known what is reserved: {error}");
+            tracing::warn!("cannot read the boot list: {error}");
             String::new()
         });
-        model::boot_list::entries(&list).into_iter().map(|reserved| reserved.address).collect()
+        model::boot_list::entries(&list).into_iter().map(|entry| entry.address).collect()
     }
 
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
-        let recall = |address: Address| {
+        let read = |address: Address| {
             if self.working.is_none() {
                 return as_found::read(&self.root, address);
             }
             match self.read_locked(Job::Recall(address), address)? {
                 Answer::Found(found) => Ok(found),
-                other => Err(confused(&Job::Recall(address), &other)),
+                other => Err(unexpected(&Job::Recall(address), &other)),
             }
         };
-        addresses.iter().copied().map(recall).collect()
+        addresses.iter().copied().map(read).collect()
     }
 
     fn group_nodes(&self, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, HostError> {
@@ -346,13 +349,13 @@ impl Host for LinuxHost {
         if self.working.is_none() {
             return holders::find(&self.root, addresses);
         }
-        // In a worker, for reading what a process has mapped can wait for as long as that process is in the kernel.
+        // In a worker: reading the mappings of a process can wait for as long as that process is inside the kernel.
         let mut found = Vec::new();
         for some in addresses.chunks(TOGETHER) {
             let job = Job::FindHolders(some.to_vec());
             match self.call(job.clone(), None, READING)? {
                 Answer::Holders(holders) => found.extend(holders),
-                other => return Err(confused(&job, &other)),
+                other => return Err(unexpected(&job, &other)),
             }
         }
         Ok(found)
@@ -360,12 +363,12 @@ impl Host for LinuxHost {
 
     fn check(&self, address: Address, link: Option<LinkBaseline>) -> Result<Checked, HostError> {
         if self.working.is_none() {
-            return health::look(&self.root, address, link);
+            return health::check(&self.root, address, link);
         }
         let job = Job::Check { address, link };
         match self.read_locked(job.clone(), address)? {
             Answer::Checked(checked) => Ok(checked),
-            other => Err(confused(&job, &other)),
+            other => Err(unexpected(&job, &other)),
         }
     }
 
@@ -377,7 +380,7 @@ impl Host for LinuxHost {
         let job = Job::Observe(step.clone());
         match self.read_locked(job.clone(), address)? {
             Answer::Observed(observed) => Ok(observed),
-            other => Err(confused(&job, &other)),
+            other => Err(unexpected(&job, &other)),
         }
     }
 
@@ -386,25 +389,25 @@ impl Host for LinuxHost {
         let working = self.working(&job)?;
         let own = step.deadline();
         let patience = working.longest_step.map_or(own, |longest| longest.min(own));
-        // What is there already waits for nobody: the host's lock can be held for minutes.
+        // A loaded module needs no lock: the host's lock can be held for minutes.
         if let Step::LoadModule { module } = step
             && step::is_loaded(&self.root, module)
         {
             return Ok(());
         }
-        let (_turns, held) = working.enter(&job, &step.lock(), &step.locks_besides(), patience)?;
-        // Nobody works on it, so what is seen holds: no worker is needed for what is done already.
+        let (_turns, lock) = working.lock(&job, &step.lock(), &step.locks_besides(), patience)?;
+        // Under the lock the observation is valid: a step that is done already needs no worker.
         if !step.facts().observing_can_block && step::observe(&self.root, step)? == Observed::After
         {
             return Ok(());
         }
-        self.call(job, Some(held), patience).map(drop)
+        self.call(job, Some(lock), patience).map(drop)
     }
 
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
         let Some(working) = &self.working else { return Ok(false) };
-        working.locks.is_held(lock).map_err(|error| HostError::File {
-            action: "look at".into(),
+        working.locks.is_locked(lock).map_err(|error| HostError::File {
+            action: "check".into(),
             path: format!("{}/{}.lock", working.locks.dir().display(), lock_name(lock)),
             reason: error.to_string(),
             errno: error.raw_os_error(),
@@ -416,7 +419,7 @@ impl Host for LinuxHost {
     }
 }
 
-/// A worker that answers another question than was asked.
-fn confused(job: &Job, answer: &Answer) -> HostError {
-    HostError::Worker { step: job.describe(), reason: format!("it answered {answer:?}") }
+/// The error for an answer that does not fit the job.
+fn unexpected(job: &Job, answer: &Answer) -> HostError {
+    HostError::Worker { step: job.describe(), reason: format!("unexpected answer {answer:?}") }
 }

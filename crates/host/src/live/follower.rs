@@ -1,4 +1,4 @@
-//! An inventory that follows the kernel's uevents.
+//! An inventory that is updated by the kernel's uevents.
 
 use std::io;
 use std::path::Path;
@@ -11,43 +11,43 @@ use super::Live;
 use crate::root::Root;
 use crate::uevent::{Received, Socket, Uevent};
 
-/// So many uevents are applied at once: who waits for the outcome of a flood gets it in pieces.
+/// The most uevents that are applied at once, so that changes are reported during a flood of uevents.
 const BATCH: usize = 1024;
 
-/// How often a function is looked at while a driver may be probing it.
+/// How often a function is checked while a driver may be probing it.
 const PROBE: Duration = Duration::from_millis(500);
 
-/// The inventory of the running system, and the socket on which the kernel tells what changes.
+/// The inventory of the running system, and the socket of the kernel's uevents.
 #[derive(Debug)]
 pub struct Follower {
     socket: Socket,
     live: OnceLock<Live>,
-    /// Held while uevents are taken from the socket and applied, so that they are in their order.
+    /// Locked while uevents are received and applied, to keep their order.
     turn: Mutex<()>,
 }
 
 impl Follower {
-    /// Begins to follow, and reads the inventory.
+    /// Starts listening, and reads the inventory.
     ///
     /// # Errors
-    /// Where the kernel gives no such socket, as in some sandboxes, or the inventory cannot be read.
+    /// If the socket cannot be opened, as in some sandboxes, or the inventory cannot be read.
     pub fn start() -> Result<Self, HostError> {
         let follower = Self::listen()?;
         follower.live()?;
         Ok(follower)
     }
 
-    /// Begins to listen. The inventory is read by the first [`catch_up`](Following::catch_up), and is empty until then:
-    /// a daemon on a host with thousands of functions answers before it has read them all.
+    /// Starts listening. The first [`catch_up`](Following::catch_up) reads the inventory, which is empty until then: a
+    /// daemon on a host with thousands of functions answers before it has read them all.
     ///
     /// # Errors
-    /// Where the kernel gives no such socket, as in some sandboxes.
+    /// If the socket cannot be opened, as in some sandboxes.
     pub fn listen() -> Result<Self, HostError> {
         let socket = Socket::open().map_err(|error| listening(&error))?;
         Ok(Self { socket, live: OnceLock::new(), turn: Mutex::default() })
     }
 
-    /// What is followed; read now if nobody has. What changes meanwhile waits in the socket, which was opened before.
+    /// The inventory; the first call reads it. Changes during the read wait in the socket, which was opened before.
     fn live(&self) -> Result<&Live, HostError> {
         if let Some(live) = self.live.get() {
             return Ok(live);
@@ -57,15 +57,15 @@ impl Follower {
         Ok(self.live.get_or_init(|| live))
     }
 
-    /// Takes what has come; `None` where something was lost.
+    /// Receives the pending uevents; `None` if some were lost.
     fn receive(&self) -> io::Result<Option<Vec<Uevent>>> {
         let mut events = Vec::new();
         while events.len() < BATCH {
             match self.socket.receive()? {
                 Some(Received::Uevent(event)) => events.push(event),
                 Some(Received::Lost) => {
-                    // Until nothing waits any more the kernel goes on dropping (`netlink_overrun` in
-                    // net/netlink/af_netlink.c), and what still waits is older than what was dropped.
+                    // The kernel drops messages until the queue is empty (`netlink_overrun` in
+                    // net/netlink/af_netlink.c), and the queued messages are older than the dropped ones.
                     while self.socket.receive()?.is_some() {}
                     return Ok(None);
                 }
@@ -91,7 +91,7 @@ impl Following for Follower {
         match self.receive().map_err(|error| listening(&error))? {
             Some(events) => Ok(live.apply(&events)),
             None => {
-                tracing::warn!("uevents were lost: the whole inventory is read again");
+                tracing::warn!("uevents were lost; reading the whole inventory again");
                 live.rescan()
             }
         }
@@ -120,12 +120,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_only_listens_reads_the_inventory_when_it_is_wanted() {
+    fn listening_reads_the_inventory_at_the_first_catch_up() {
         // Some sandboxes have no such socket.
         let Ok(follower) = Follower::listen() else { return };
         assert!(follower.live.get().is_none());
         assert_eq!(*follower.snapshot(), Inventory::default());
-        assert_eq!(follower.wait(None), Ok(true), "whoever waits is told to catch up");
+        assert_eq!(follower.wait(None), Ok(true), "the first wait returns at once");
         follower.catch_up().unwrap();
         assert!(follower.live.get().is_some());
     }

@@ -1,10 +1,10 @@
-//! The inventory of a host, kept true by what the kernel tells: only what an uevent is about is read again.
+//! The inventory of a host, kept up to date by the kernel's uevents: only the object of a uevent is read again.
 //!
-//! What an uevent says is not taken for the truth, only for the place to look at: it may be old when it is read, and
-//! what it told of may be undone already. Each read shows the present, and whatever changes after it has an uevent of
-//! its own that is still to come. So any order and any delay lead to the same inventory as a fresh reading.
+//! A uevent only says what to read again, because its contents may be outdated when it is received. Each read shows the
+//! present state, and later changes have uevents of their own. So any order and any delay of uevents lead to the same
+//! inventory as a fresh read.
 //!
-//! What the kernel changes without a word is as it was when its function was last read: its power, `autoprobe`.
+//! Attributes that change without a uevent are as old as the last read of their function: power, `autoprobe`.
 
 mod follower;
 mod owners;
@@ -21,7 +21,7 @@ use crate::uevent::Uevent;
 pub use follower::Follower;
 use state::State;
 
-/// A host's inventory that can be brought up to date.
+/// A host's inventory that can be updated.
 #[derive(Debug)]
 pub struct Live {
     root: Root,
@@ -33,35 +33,36 @@ impl Live {
     /// Reads the whole inventory.
     ///
     /// # Errors
-    /// Where not even the list of functions can be read.
+    /// If the list of functions cannot be read.
     pub fn read(root: Root) -> Result<Self, HostError> {
         let catalogs = Catalogs::default();
         let inventory = inventory::read(&root, &catalogs, Scope::Listing)?;
         Ok(Self { root, catalogs, state: Mutex::new(State::new(inventory)) })
     }
 
-    /// Reads again what these uevents are about, and what is still [probed](Self::is_probing), and gives what changed.
+    /// Reads the objects of these uevents again, and functions that are still [probed](Self::is_probing); returns the
+    /// changes.
     pub fn apply(&self, events: &[Uevent]) -> Vec<Change> {
         self.state().apply(&self.root, &self.catalogs, events)
     }
 
-    /// Whether a driver may be probing a function: if that fails, the kernel says nothing. It has to be looked at again
-    /// soon, by [`apply`](Self::apply).
+    /// Whether a driver may be probing a function. The kernel sends no uevent if that fails, so call
+    /// [`apply`](Self::apply) again soon.
     #[must_use]
     pub fn is_probing(&self) -> bool {
         self.state().is_probing()
     }
 
-    /// Reads everything again, and gives what changed.
+    /// Reads everything again, and returns the changes.
     ///
     /// # Errors
-    /// As [`read`](Self::read); the inventory then stays as it was.
+    /// As [`read`](Self::read); the inventory is unchanged then.
     pub fn rescan(&self) -> Result<Vec<Change>, HostError> {
         let inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
         Ok(self.state().replace(inventory))
     }
 
-    /// The inventory as it is known now. It is copied once for all who look at it until it changes.
+    /// The present inventory. All callers share one copy until it changes.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Inventory> {
         self.state().snapshot()

@@ -1,11 +1,11 @@
-//! Which functions the nodes belong to that drivers make.
+//! The functions to which nodes and mediated devices belong.
 
 use std::collections::HashMap;
 
 use model::{Address, Function, Inventory, Node};
 use uuid::Uuid;
 
-/// Which function has a node, or a mediated device. A namespace that is reached over several controllers has several.
+/// The functions of nodes and of mediated devices. A namespace with several paths has several.
 #[derive(Debug, Default)]
 pub struct Owners {
     nodes: HashMap<(Node, String), Vec<Address>>,
@@ -13,7 +13,7 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// As an inventory says.
+    /// From an inventory.
     pub fn of(inventory: &Inventory) -> Self {
         let mut owners = Self::default();
         for function in inventory.functions.values() {
@@ -29,7 +29,7 @@ impl Owners {
         self.mdevs.extend(function.mdevs.iter().map(|mdev| (mdev.uuid, function.address)));
     }
 
-    /// Forgets what a function had that is gone.
+    /// Removes the entries of a function that is gone.
     pub fn forget(&mut self, function: &Function) {
         for key in keys(function) {
             if let Some(owners) = self.nodes.get_mut(&key) {
@@ -44,8 +44,8 @@ impl Owners {
         }
     }
 
-    /// Gives a node to these functions, and tells whose it was.
-    pub fn give(&mut self, node: Node, name: &str, to: &[Address]) -> Vec<Address> {
+    /// Sets the functions of a node, and returns its previous ones.
+    pub fn set(&mut self, node: Node, name: &str, to: &[Address]) -> Vec<Address> {
         let key = (node, name.to_owned());
         let before = if to.is_empty() {
             self.nodes.remove(&key)
@@ -55,8 +55,8 @@ impl Owners {
         before.unwrap_or_default()
     }
 
-    /// Gives a mediated device to its parent, and tells whose it was.
-    pub fn give_mdev(&mut self, uuid: Uuid, to: Option<Address>) -> Option<Address> {
+    /// Sets the parent of a mediated device, and returns its previous one.
+    pub fn set_mdev(&mut self, uuid: Uuid, to: Option<Address>) -> Option<Address> {
         match to {
             Some(parent) => self.mdevs.insert(uuid, parent),
             None => self.mdevs.remove(&uuid),
@@ -64,7 +64,7 @@ impl Owners {
     }
 }
 
-/// The nodes of a function that have uevents of their own.
+/// The nodes of a function that have their own uevents.
 fn keys(function: &Function) -> impl Iterator<Item = (Node, String)> {
     let named = |node: Node, names: &[String]| {
         names.iter().map(|name| (node, name.clone())).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! What is known of a host, and what is read again of it.
+//! The known state of a host, and its updates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -9,30 +9,30 @@ use model::{Address, Change, ChangeKind, Function, Group, Inventory, Node};
 use uuid::Uuid;
 
 use super::owners::Owners;
-use super::subject::{Subject, Told};
+use super::subject::{FunctionEvent, Subject};
 use crate::inventory::{Catalogs, one};
 use crate::nodes;
 use crate::root::Root;
 use crate::uevent::Uevent;
 
-/// How long a driver may be probing until it is taken to have the function, though the kernel did not say so.
+/// After this time a driver is assumed to have finished probing, even without a uevent.
 const LONGEST_PROBE: Duration = Duration::from_secs(120);
 
-/// What is known of a host.
+/// The known state of a host.
 #[derive(Debug)]
 pub struct State {
     inventory: Inventory,
     owners: Owners,
-    /// The groups that have a node below `/dev/vfio`.
+    /// The groups with a node below `/dev/vfio`.
     vfio_groups: BTreeSet<u32>,
-    /// Functions with a driver that may be probing, and since when. The link to the driver comes before the probe, and
-    /// goes without a word if that fails (`really_probe` in drivers/base/dd.c).
+    /// Functions with a driver that may be probing, and since when. The kernel creates the link to the driver before
+    /// the probe, and removes it without a uevent if the probe fails (`really_probe` in drivers/base/dd.c).
     probing: BTreeMap<Address, Instant>,
-    /// Groups that nothing known is in any more, though the kernel still showed something: a function that goes loses the
-    /// link to its group before the group loses its own (`__iommu_group_free_device` in drivers/iommu/iommu.c), and the
-    /// uevent of what went comes after both.
+    /// Groups without known members that the kernel still showed as not empty: a removed function loses the link to its
+    /// group before the group loses its own link (`__iommu_group_free_device` in drivers/iommu/iommu.c), and the uevent
+    /// of the removal comes after both.
     emptied: BTreeSet<u32>,
-    /// The copy that somebody looks at. It is his: nobody here keeps it, or takes the time to free it.
+    /// The current snapshot, as long as a caller keeps it.
     shared: Weak<Inventory>,
 }
 
@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    /// Whether something can change of which the kernel says nothing.
+    /// Whether a change without a uevent is possible.
     pub fn is_probing(&self) -> bool {
         !self.probing.is_empty()
     }
@@ -64,7 +64,7 @@ impl State {
         })
     }
 
-    /// Takes another inventory, and tells what is different.
+    /// Replaces the inventory, and returns the changes.
     pub fn replace(&mut self, inventory: Inventory) -> Vec<Change> {
         let old = mem::replace(self, Self::new(inventory)).inventory.functions;
         let new = &self.inventory.functions;
@@ -80,9 +80,9 @@ impl State {
         changes.flatten().collect()
     }
 
-    /// Reads again what these uevents are about, and tells what is different.
+    /// Reads the objects of these uevents again, and returns the changes.
     pub fn apply(&mut self, root: &Root, catalogs: &Catalogs, events: &[Uevent]) -> Vec<Change> {
-        let mut reading = Reading {
+        let mut update = Update {
             root,
             catalogs,
             state: self,
@@ -93,54 +93,54 @@ impl State {
         };
         for event in events {
             for subject in Subject::of(event) {
-                reading.look(subject);
+                update.read(subject);
             }
-            reading.tell_error(event);
+            update.report_error(event);
         }
-        reading.look_at_probes();
-        reading.finish()
+        update.check_probes();
+        update.finish()
     }
 }
 
-/// A reading of some parts of a host.
-struct Reading<'a> {
+/// An update of some parts of a host.
+struct Update<'a> {
     root: &'a Root,
     catalogs: &'a Catalogs,
     state: &'a mut State,
     changes: Vec<Change>,
-    /// Physical functions whose virtual functions came or went, as they were before.
+    /// Physical functions whose virtual functions were added or removed, in their previous state.
     parents: BTreeMap<Address, Function>,
     numa: bool,
     support: bool,
 }
 
-impl Reading<'_> {
-    /// Reads something again. An object's links are in place before its `add`, and away before its `remove`
-    /// (`device_add` and `device_del` in drivers/base/core.c).
-    fn look(&mut self, subject: Subject) {
+impl Update<'_> {
+    /// Reads an object again. Its links exist before its `add`, and are gone before its `remove` (`device_add` and
+    /// `device_del` in drivers/base/core.c).
+    fn read(&mut self, subject: Subject) {
         self.state.shared = Weak::new();
         match subject {
-            Subject::Function { address, told } => {
-                if told != Told::Other {
+            Subject::Function { address, event } => {
+                if event != FunctionEvent::Other {
                     self.state.probing.remove(&address);
                 }
-                if told == Told::Went {
+                if event == FunctionEvent::Removed {
                     self.put(address, None);
                 }
                 let driver = self.read_function(address);
-                if told != Told::Settled && driver.is_some() {
+                if event != FunctionEvent::Settled && driver.is_some() {
                     self.state.probing.insert(address, Instant::now());
                 }
             }
             Subject::Node { node, name, link } => {
                 let target = self.target(&link, &name);
                 let owner = target.and_then(|target| Some(nodes::below(&target)?.0));
-                self.give(node, &name, owner.as_slice());
+                self.set_owners(node, &name, owner.as_slice());
             }
             Subject::Namespace { name, link } => {
-                let there = self.target(&link, &name).is_some();
-                let owners = if there { nodes::paths(self.root, &name) } else { Vec::new() };
-                self.give(Node::BlockDevice, &name, &owners);
+                let exists = self.target(&link, &name).is_some();
+                let owners = if exists { nodes::paths(self.root, &name) } else { Vec::new() };
+                self.set_owners(Node::BlockDevice, &name, &owners);
             }
             Subject::Mdev(uuid) => self.mdev(uuid),
             Subject::VfioGroup { group, link } => self.vfio_group(group, &link),
@@ -149,15 +149,15 @@ impl Reading<'_> {
         }
     }
 
-    /// An error changes nothing that is read, and is told all the same.
-    fn tell_error(&mut self, event: &Uevent) {
-        let told = event.error.filter(|_| event.subsystem == "pci");
-        let Some((stage, address)) = told.zip(event.name().parse().ok()) else { return };
+    /// Reports a PCIe error, which changes nothing that is read.
+    fn report_error(&mut self, event: &Uevent) {
+        let error = event.error.filter(|_| event.subsystem == "pci");
+        let Some((stage, address)) = error.zip(event.name().parse().ok()) else { return };
         let function = self.state.inventory.function(address);
         self.changes.extend(function.map(|f| Change::of(f, ChangeKind::Error { stage })));
     }
 
-    /// Reads a function again. Its driver, if that is another than before.
+    /// Reads a function again; returns its driver if that has changed.
     fn read_function(&mut self, address: Address) -> Option<String> {
         let driver = |f: Option<&Function>| f.and_then(|f| f.driver.clone());
         let before = driver(self.state.inventory.function(address));
@@ -167,8 +167,8 @@ impl Reading<'_> {
         after
     }
 
-    /// Looks whether drivers still have the functions that they may be probing.
-    fn look_at_probes(&mut self) {
+    /// Checks whether functions that may be probed are still bound to the driver.
+    fn check_probes(&mut self) {
         self.state.probing.retain(|_, since| since.elapsed() < LONGEST_PROBE);
         for address in self.state.probing.keys().copied().collect::<Vec<_>>() {
             let known = self.state.inventory.function(address).and_then(|f| f.driver.as_ref());
@@ -180,7 +180,7 @@ impl Reading<'_> {
         }
     }
 
-    /// What is read once for many uevents.
+    /// Reads what is read once for many uevents, and returns the changes.
     fn finish(mut self) -> Vec<Change> {
         let inventory = &mut self.state.inventory;
         for (address, before) in mem::take(&mut self.parents) {
@@ -208,7 +208,7 @@ impl Reading<'_> {
         self.changes
     }
 
-    /// Takes a function as it was just read, or that it is not there.
+    /// Stores a function that was just read, or removes it.
     fn put(&mut self, address: Address, found: Option<Function>) {
         let old = self.state.inventory.functions.remove(&address);
         let new = found.map(|mut new| {
@@ -233,8 +233,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Tells a function that was just read what other objects tell of it. They have uevents of their own, which come
-    /// after their function's.
+    /// Completes a function that was just read with data from other objects, whose uevents come after the function's.
     fn complete(&self, new: &mut Function, old: Option<&Function>) {
         let minor = new.nodes.nvidia_minor;
         if let Some(old) = old {
@@ -258,7 +257,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Tells a physical function of a virtual one that came or went.
+    /// Updates a physical function whose virtual function was added or removed.
     fn adopt(&mut self, parent: Address, child: Address) {
         let functions = &mut self.state.inventory.functions;
         let is_child = functions.get(&child).is_some_and(|f| f.physical_function == Some(parent));
@@ -274,7 +273,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads a group again, with a function that may have come or gone.
+    /// Reads a group again, after a function may have been added or removed.
     fn regroup(&mut self, number: u32, address: Address) {
         let inventory = &mut self.state.inventory;
         let member = inventory.function(address).is_some_and(|f| f.iommu_group == Some(number));
@@ -301,17 +300,17 @@ impl Reading<'_> {
         }
     }
 
-    /// Where the link of an object points; nowhere where the link is away, or another object's by now.
+    /// The target of an object's link; `None` if the link is gone, or belongs to another object by now.
     fn target(&self, link: &str, name: &str) -> Option<String> {
         let target = self.root.link(link).ok()?;
         (target.rsplit('/').next() == Some(name)).then_some(target)
     }
 
-    /// Gives a node to its functions, and takes it from those that had it.
-    fn give(&mut self, node: Node, name: &str, to: &[Address]) {
+    /// Adds a node to its functions, and removes it from its previous ones.
+    fn set_owners(&mut self, node: Node, name: &str, to: &[Address]) {
         let functions = &self.state.inventory.functions;
         let to: Vec<_> = to.iter().copied().filter(|at| functions.contains_key(at)).collect();
-        let from = self.state.owners.give(node, name, &to);
+        let from = self.state.owners.set(node, name, &to);
         for address in from.iter().filter(|address| !to.contains(address)) {
             self.edit(*address, |function| set(function, node, name, false));
         }
@@ -324,7 +323,7 @@ impl Reading<'_> {
         let found = one::mdev(self.root, uuid);
         let found = found.filter(|(at, _)| self.state.inventory.functions.contains_key(at));
         let parent = found.as_ref().map(|(parent, _)| *parent);
-        let old = self.state.owners.give_mdev(uuid, parent);
+        let old = self.state.owners.set_mdev(uuid, parent);
         let mut groups = Vec::from_iter(found.as_ref().and_then(|(_, mdev)| mdev.iommu_group));
         let mut found = found.map(|(_, mdev)| mdev);
         let parents = BTreeSet::from_iter(old.into_iter().chain(parent));
@@ -345,8 +344,8 @@ impl Reading<'_> {
     }
 
     fn vfio_group(&mut self, number: u32, link: &str) {
-        let there = self.target(link, &number.to_string()).is_some();
-        if there {
+        let exists = self.target(link, &number.to_string()).is_some();
+        if exists {
             self.state.vfio_groups.insert(number);
         } else {
             self.state.vfio_groups.remove(&number);
@@ -354,12 +353,12 @@ impl Reading<'_> {
         let group = self.state.inventory.groups.get(&number);
         for address in group.map(|group| group.members.clone()).unwrap_or_default() {
             self.edit(address, |function| {
-                function.nodes.vfio_group = there.then(|| group_path(number));
+                function.nodes.vfio_group = exists.then(|| group_path(number));
             });
         }
     }
 
-    /// Changes a function, and notes what changed.
+    /// Changes a function, and records the changes.
     fn edit(&mut self, address: Address, change: impl FnOnce(&mut Function)) {
         let Some(function) = self.state.inventory.functions.get_mut(&address) else { return };
         let before = function.clone();
@@ -368,21 +367,21 @@ impl Reading<'_> {
     }
 }
 
-/// Tells a function that it has a node, or has it no more.
-fn set(function: &mut Function, node: Node, name: &str, there: bool) {
+/// Adds a node to a function, or removes it.
+fn set(function: &mut Function, node: Node, name: &str, exists: bool) {
     let nodes = &mut function.nodes;
     let names = match node {
         Node::Interface => &mut nodes.interfaces,
         Node::BlockDevice => &mut nodes.block_devices,
         Node::Drm => &mut nodes.drm,
         Node::VfioDevice => {
-            nodes.vfio_device = there.then(|| format!("/dev/vfio/devices/{name}"));
+            nodes.vfio_device = exists.then(|| format!("/dev/vfio/devices/{name}"));
             return;
         }
-        // These are read with their function, and with their group.
+        // These are read with their function and with their group.
         Node::Nvidia | Node::VfioGroup => return,
     };
-    match (names.binary_search_by(|other| other.as_str().cmp(name)), there) {
+    match (names.binary_search_by(|other| other.as_str().cmp(name)), exists) {
         (Err(place), true) => names.insert(place, name.to_owned()),
         (Ok(place), false) => {
             names.remove(place);

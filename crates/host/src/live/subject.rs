@@ -1,34 +1,34 @@
-//! What an uevent is about, as far as an inventory knows of it.
+//! The object of a uevent, if it is part of an inventory.
 
 use model::{Address, Node};
 use uuid::Uuid;
 
 use crate::uevent::Uevent;
 
-/// What has to be read again.
+/// An object to read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A function.
     Function {
-        /// Where it is.
+        /// Its address.
         address: Address,
-        /// What the kernel says of it.
-        told: Told,
+        /// What happened to it.
+        event: FunctionEvent,
     },
-    /// Something that a driver made of a function.
+    /// A node or interface that a driver created for a function.
     Node {
-        /// What.
+        /// Its kind.
         node: Node,
         /// Its name.
         name: String,
-        /// The link by which it is found.
+        /// Its link in sysfs.
         link: String,
     },
     /// A namespace over several NVMe controllers.
     Namespace {
         /// Its name.
         name: String,
-        /// The link by which it is found.
+        /// Its link in sysfs.
         link: String,
     },
     /// A mediated device.
@@ -37,28 +37,28 @@ pub enum Subject {
     VfioGroup {
         /// The group's number.
         group: u32,
-        /// The link by which its node is found.
+        /// The link of its node in sysfs.
         link: String,
     },
     /// NUMA nodes, their processors and memory.
     Numa,
-    /// What the kernel offers for handing devices over.
+    /// The kernel's passthrough support.
     Support,
 }
 
-/// What the kernel says of a function.
+/// What happened to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// It went. What is there now came after that.
-    Went,
-    /// A driver has it, or has it no more: probing is over.
+pub enum FunctionEvent {
+    /// It was removed. A function that exists now was added later.
+    Removed,
+    /// A driver was bound or unbound: probing is over.
     Settled,
-    /// Something else: a driver that has it may still be probing.
+    /// Anything else: its driver may still be probing.
     Other,
 }
 
 impl Subject {
-    /// What an uevent is about; of a network interface with a new name, of both names.
+    /// The objects of a uevent; for a renamed network interface, those of both names.
     pub fn of(event: &Uevent) -> Vec<Self> {
         let name = event.name();
         let number =
@@ -70,12 +70,12 @@ impl Subject {
             |name: &str| node(Node::Interface, name, Some(format!("sys/class/net/{name}")));
         match event.subsystem.as_str() {
             "pci" => {
-                let told = match event.action.as_str() {
-                    "remove" => Told::Went,
-                    "bind" | "unbind" => Told::Settled,
-                    _ => Told::Other,
+                let event = match event.action.as_str() {
+                    "remove" => FunctionEvent::Removed,
+                    "bind" | "unbind" => FunctionEvent::Settled,
+                    _ => FunctionEvent::Other,
                 };
-                Vec::from_iter(name.parse().ok().map(|address| Self::Function { address, told }))
+                Vec::from_iter(name.parse().ok().map(|address| Self::Function { address, event }))
             }
             "net" => event.old_name().into_iter().chain([name]).filter_map(interface).collect(),
             "drm" => Vec::from_iter(node(Node::Drm, name, number("sys/dev/char"))),
@@ -93,14 +93,14 @@ impl Subject {
                 Vec::from_iter(found.map(|(group, link)| Self::VfioGroup { group, link }))
             }
             "node" | "cpu" | "memory" => vec![Self::Numa],
-            // A driver, a module, /dev/iommu, an IOMMU.
+            // Drivers, modules, /dev/iommu, IOMMUs.
             "drivers" | "module" | "misc" | "iommu" => vec![Self::Support],
             _ => Vec::new(),
         }
     }
 }
 
-/// Whether a VFIO device is a mediated one's, `.../UUID/vfio-dev/vfio3`, and not its parent's.
+/// Whether a VFIO device belongs to a mediated device, `.../UUID/vfio-dev/vfio3`, and not to its parent.
 fn of_mdev(path: &str) -> bool {
     path.rsplit('/').nth(2).is_some_and(|parent| parent.parse::<Uuid>().is_ok())
 }
@@ -118,17 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn each_uevent_leads_to_what_it_is_about() {
+    fn each_uevent_leads_to_its_object() {
         let card = "/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
         let address: Address = "0000:01:00.0".parse().unwrap();
         let node = |node, name: &str, link: &str| {
             vec![Subject::Node { node, name: name.into(), link: link.into() }]
         };
         let number = ["MAJOR=226", "MINOR=128"];
-        for (action, told) in
-            [("add", Told::Other), ("bind", Told::Settled), ("remove", Told::Went)]
-        {
-            assert_eq!(of(action, card, "pci", &[]), [Subject::Function { address, told }]);
+        for (action, event) in [
+            ("add", FunctionEvent::Other),
+            ("bind", FunctionEvent::Settled),
+            ("remove", FunctionEvent::Removed),
+        ] {
+            assert_eq!(of(action, card, "pci", &[]), [Subject::Function { address, event }]);
         }
         assert_eq!(
             of("add", &format!("{card}/drm/renderD128"), "drm", &number),
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_inventory_does_not_know_is_passed_over() {
+    fn objects_outside_an_inventory_are_skipped() {
         let card = "/devices/pci0000:00/0000:00:01.0";
         for (path, subsystem, more) in [
             // A connector of a display: it has no node.

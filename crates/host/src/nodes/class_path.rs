@@ -1,4 +1,4 @@
-//! Where a device of a class sits below a PCI function.
+//! The path of a class device below a PCI function.
 
 use model::Address;
 
@@ -10,14 +10,14 @@ use super::namespace;
 pub struct ClassPath<'a> {
     /// The device's name.
     pub name: &'a str,
-    /// What it is in.
+    /// The name of its directory.
     pub parent: &'a str,
-    /// What that is in.
+    /// The name of the directory above.
     above: &'a str,
 }
 
 impl<'a> ClassPath<'a> {
-    /// Reads the part of a path below a function.
+    /// Parses the part of a path below a function.
     pub fn of(rest: &'a str) -> Self {
         let mut parts = rest.rsplit('/');
         let mut next = || parts.next().unwrap_or_default();
@@ -30,7 +30,7 @@ impl<'a> ClassPath<'a> {
         number.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
-    /// Whether it is a partition: it is in the directory of its disk, and named like that with a number added.
+    /// Whether it is a partition: it is in the directory of its disk, and its name is the disk's with a number added.
     pub fn is_partition(&self) -> bool {
         namespace(self.name).is_none() && !self.parent.is_empty() && {
             let number = self.name.strip_prefix(self.parent);
@@ -38,7 +38,7 @@ impl<'a> ClassPath<'a> {
         }
     }
 
-    /// The directory of `/dev` where a character device is (the class's `devnode` in the kernel).
+    /// The directory of a character device below `/dev` (the class's `devnode` in the kernel).
     pub fn dir(&self) -> &'static str {
         match (self.parent, self.above) {
             ("drm", _) => "dri/",
@@ -50,7 +50,7 @@ impl<'a> ClassPath<'a> {
     }
 }
 
-/// The last PCI function in a path of sysfs, and what comes below it.
+/// The last PCI function in a sysfs path, and the rest of the path below it.
 pub fn below(target: &str) -> Option<(Address, &str)> {
     let mut end = target.len();
     while let Some(head) = target.get(..end) {
@@ -63,7 +63,7 @@ pub fn below(target: &str) -> Option<(Address, &str)> {
     None
 }
 
-/// The address that a name of sysfs is. Most names in a path are none, which is seen at a glance.
+/// Parses a name in sysfs as an address. Most names are not addresses, so a cheap test comes first.
 pub fn address_of(name: &str) -> Option<Address> {
     let [.., colon, _, _, point, _] = name.as_bytes() else { return None };
     if (colon, point) != (&b':', &b'.') || name.len() < "0000:00:00.0".len() {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_told_from_disks_and_namespaces() {
+    fn partitions_are_distinguished_from_disks_and_namespaces() {
         for part in ["block/sda/sda1", "nvme/nvme0/nvme0n1/nvme0n1p1", "block/vda/vda14"] {
             assert!(ClassPath::of(part).is_partition(), "{part}");
         }

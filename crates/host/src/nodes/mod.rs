@@ -1,8 +1,8 @@
-//! Device nodes, disks and network interfaces of a host, each with the PCI function that it hangs below.
+//! Device nodes, disks and network interfaces of a host, each with its PCI function.
 //!
-//! The kernel keeps a link for every device node in `/sys/dev/char` and `/sys/dev/block` (Documentation/ABI/stable/
-//! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. So one directory and one link
-//! a node tell all of a host, and no directory below a function needs to be looked into.
+//! The kernel has a link for every device node in `/sys/dev/char` and `/sys/dev/block` (Documentation/ABI/stable/
+//! sysfs-devices, drivers/base/core.c), and one for every interface in `/sys/class/net`. These directories and links
+//! show all nodes of a host, so no directory below a function needs to be read.
 
 mod class_path;
 pub mod vfio;
@@ -22,10 +22,10 @@ pub type Number = (u32, u32);
 /// The character device major of `/dev/nvidia0` and its siblings (Documentation/admin-guide/devices.txt).
 const NVIDIA: u32 = 195;
 
-/// Where NVIDIA's driver tells of its GPUs: its numbering is in no class of sysfs.
+/// NVIDIA's directory of its GPUs: its numbering is not in sysfs.
 const NVIDIA_GPUS: &str = "proc/driver/nvidia/gpus";
 
-/// Everything that can be opened or configured of a host's functions.
+/// The nodes and interfaces of a host's functions.
 #[derive(Debug, Default)]
 pub struct Nodes {
     /// Character devices.
@@ -41,35 +41,35 @@ pub struct Nodes {
 /// A character device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Character {
-    /// The function that it hangs below.
+    /// Its function.
     pub address: Address,
     /// Its name in sysfs.
     pub name: String,
     /// Its number.
     pub number: Number,
-    /// The directory of `/dev` that it is in, with a `/` at its end; empty for `/dev` itself.
+    /// Its directory below `/dev`, with a `/` at its end; empty for `/dev` itself.
     pub dir: &'static str,
-    /// The mediated device of the function that it belongs to, if it does.
+    /// The mediated device of the function, if the node belongs to one.
     pub mdev: Option<Uuid>,
 }
 
 /// A block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The function that it hangs below.
+    /// Its function.
     pub address: Address,
     /// Its name.
     pub name: String,
     /// Its number.
     pub number: Number,
-    /// Whether it is a part of another.
+    /// Whether it is a partition.
     pub partition: bool,
 }
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// The function that it hangs below.
+    /// Its function.
     pub address: Address,
     /// Its name.
     pub name: String,
@@ -86,7 +86,7 @@ impl Character {
         self.dir == "vfio/devices/" && self.mdev.is_none()
     }
 
-    /// Where it usually is, as a process sees it.
+    /// Its usual path.
     pub fn path(&self) -> String {
         let Self { number: (major, minor), dir, .. } = self;
         match *major {
@@ -98,13 +98,13 @@ impl Character {
 }
 
 impl Disk {
-    /// Where it is; a `!` in sysfs stands for a `/`.
+    /// Its path; a `!` in sysfs stands for a `/`.
     pub fn path(&self) -> String {
         format!("/dev/{}", self.name.replace('!', "/"))
     }
 }
 
-/// Looks at all nodes of a host. What is not there or cannot be read is left out.
+/// Reads all nodes of a host. What does not exist or cannot be read is skipped.
 pub fn read(root: &Root) -> Nodes {
     let mut nodes = Nodes::default();
     characters(root, &mut nodes);
@@ -117,7 +117,7 @@ pub fn read(root: &Root) -> Nodes {
     nodes
 }
 
-/// The nodes of VFIO of these functions and groups, and no others.
+/// Only the VFIO nodes of these functions and groups.
 pub fn read_vfio(root: &Root, addresses: &[Address], groups: &[u32]) -> Nodes {
     let group = |group: &u32| Some((*group, vfio::of_group(root, *group)?));
     Nodes {
@@ -127,7 +127,7 @@ pub fn read_vfio(root: &Root, addresses: &[Address], groups: &[u32]) -> Nodes {
     }
 }
 
-/// The links in a directory and where they point; none where there is no such directory.
+/// The links in a directory and their targets; empty if there is no such directory.
 fn links(root: &Root, path: &str) -> Vec<(String, String)> {
     let Ok(dir) = root.dir(path) else { return Vec::new() };
     let names = dir.names(".").unwrap_or_default().into_iter();
@@ -146,7 +146,7 @@ fn characters(root: &Root, nodes: &mut Nodes) {
             continue;
         };
         let place = ClassPath::of(rest);
-        // Whoever reads an input device (a card's jack detection, say) can lose it at any time.
+        // Processes that read an input device (such as a card's jack detection) do not count as users.
         if place.is_input() {
             continue;
         }
@@ -156,7 +156,7 @@ fn characters(root: &Root, nodes: &mut Nodes) {
     }
 }
 
-/// Memory devices, virtual consoles and what is on them: half of a small host's nodes, and below no function
+/// Whether it is a memory device or a virtual console: half of a small host's nodes, none below a function
 /// (Documentation/admin-guide/devices.txt).
 const fn is_virtual((major, minor): Number) -> bool {
     matches!((major, minor), (1 | 7, _) | (4, 0..64))
@@ -171,12 +171,12 @@ fn nvidia(root: &Root, characters: &mut Vec<Character>) {
     }
 }
 
-/// The number of a GPU's `/dev/nvidiaN`. NVIDIA's driver answers from what it has in memory: this file wakes no GPU.
+/// The number of a GPU's `/dev/nvidiaN`. NVIDIA's driver has it in memory: reading does not wake the GPU.
 pub fn nvidia_minor(root: &Root, address: Address) -> Option<u32> {
     nvidia_information(root, address, "Device Minor:")?.parse().ok()
 }
 
-/// What NVIDIA's driver calls a GPU that it drives: `NVIDIA H200`. It says `Unknown` of one that did not start.
+/// The model name of a GPU from NVIDIA's driver: `NVIDIA H200`. It is `Unknown` for a GPU that failed to start.
 pub fn nvidia_model(root: &Root, address: Address) -> Option<String> {
     nvidia_information(root, address, "Model:").filter(|model| model != "Unknown")
 }
@@ -189,7 +189,7 @@ fn nvidia_information(root: &Root, address: Address, field: &str) -> Option<Stri
 
 fn disks(root: &Root) -> Vec<Disk> {
     let mut disks = Vec::new();
-    // By the name of the whole namespace: it and its partitions.
+    // By the name of the whole namespace: the namespace and its partitions.
     let mut heads: HashMap<String, Vec<(String, Number, bool)>> = HashMap::new();
     for (entry, target) in links(root, "sys/dev/block") {
         let Some(number) = device_number(&entry) else { continue };
@@ -210,8 +210,8 @@ fn disks(root: &Root) -> Vec<Disk> {
     disks
 }
 
-/// The namespaces that are reached over several controllers: each path is a hidden disk below its function, and what
-/// is mounted is the head, in another place (drivers/nvme/host/multipath.c).
+/// The namespaces with several paths (NVMe multipath): each path is a hidden disk below its function, and the head,
+/// which is mounted, is elsewhere in sysfs (drivers/nvme/host/multipath.c).
 fn behind_paths(root: &Root, heads: &HashMap<String, Vec<(String, Number, bool)>>) -> Vec<Disk> {
     const DIR: &str = "sys/class/block";
     let mut disks = Vec::new();
@@ -231,13 +231,13 @@ fn behind_paths(root: &Root, heads: &HashMap<String, Vec<(String, Number, bool)>
     disks
 }
 
-/// The functions over which a namespace is reached that has several paths.
+/// The functions of a namespace with several paths.
 pub fn paths(root: &Root, head: &str) -> Vec<Address> {
     let heads = HashMap::from([(head.to_owned(), vec![(head.to_owned(), (0, 0), false)])]);
     behind_paths(root, &heads).into_iter().map(|disk| disk.address).collect()
 }
 
-/// The block device of a namespace: `nvme0n1`, or for one path of several, `nvme0c1n1`, its head `nvme0n1`
+/// The block device of a namespace: `nvme0n1`, or the head `nvme0n1` for one of several paths, `nvme0c1n1`
 /// (`nvme_mpath_set_disk_name` in drivers/nvme/host/multipath.c).
 pub fn namespace(name: &str) -> Option<String> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -247,7 +247,7 @@ pub fn namespace(name: &str) -> Option<String> {
     right.then(|| format!("nvme{subsystem}n{space}"))
 }
 
-/// `226:0`.
+/// Parses a number such as `226:0`.
 pub fn device_number(text: &str) -> Option<Number> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

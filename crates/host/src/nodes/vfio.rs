@@ -1,4 +1,4 @@
-//! The nodes of VFIO alone, looked up where they are: for who asks of few devices, among hundreds of nodes of others.
+//! Only the VFIO nodes, looked up directly: for a few devices this is faster than reading hundreds of other nodes.
 
 use model::Address;
 use uuid::Uuid;
@@ -12,8 +12,8 @@ pub fn of_function(root: &Root, address: Address) -> Option<Character> {
     own(root, address, None)
 }
 
-/// The own node of a mediated device. It is looked for below its parent: while the kernel removes one that somebody has
-/// open, it is gone from its bus already (`device_del` in drivers/base/core.c).
+/// The own node of a mediated device. It is looked up below its parent: while the kernel removes a device that is still
+/// open, the device is no longer on its bus (`device_del` in drivers/base/core.c).
 pub fn of_mdev(root: &Root, parent: Address, uuid: Uuid) -> Option<Character> {
     own(root, parent, Some(uuid))
 }

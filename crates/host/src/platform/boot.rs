@@ -1,18 +1,17 @@
-//! How the system is booted, told by the tools and files that are there.
+//! How the system boots, detected by its tools and files.
 
 use model::doctor::{BootLoader, InitramfsTool, Platform};
 
 use crate::root::Root;
 
-/// What the loader that booted this system calls itself (Boot Loader Interface), in UTF-16 behind four bytes of
-/// attributes.
+/// The name of the loader that booted this system (Boot Loader Interface), in UTF-16 after four bytes of attributes.
 const LOADER_INFO: &str =
     "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 const PROXMOX_UUIDS: &str = "etc/kernel/proxmox-boot-uuids";
-/// Where the partition with the entries of systemd-boot is mounted (bootctl(1)).
+/// The possible directories of systemd-boot's entries (bootctl(1)).
 const ENTRIES: [&str; 3] = ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"];
 
-/// Reads what boots the system, and what makes its initial ramdisk.
+/// Detects the boot loader, and the tool that builds the initial ramdisk.
 pub fn read(root: &Root, platform: &mut Platform) {
     platform.boot_loader = boot_loader(root);
     if platform.boot_loader == BootLoader::SystemdBoot && !root.exists("etc/kernel/cmdline") {
@@ -49,8 +48,8 @@ fn boot_loader(root: &Root) -> BootLoader {
     BootLoader::Unknown
 }
 
-/// A Proxmox host whose EFI partitions are kept by `proxmox-boot-tool`: with GRUB in BIOS mode and for partitions that
-/// are marked `grub`, else with systemd-boot.
+/// The loader of a Proxmox host whose EFI partitions `proxmox-boot-tool` manages: GRUB in BIOS mode and for partitions
+/// marked `grub`, else systemd-boot.
 fn proxmox(root: &Root) -> Option<BootLoader> {
     let uuids = root.text(PROXMOX_UUIDS).ok().filter(|text| !text.is_empty())?;
     let marked = uuids.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some("grub"));
@@ -68,9 +67,9 @@ fn has_entries(root: &Root, directory: &str) -> bool {
     root.names(directory).is_ok_and(|names| names.iter().any(|name| name.ends_with(".conf")))
 }
 
-/// What makes this system's initial ramdisk.
+/// The tool that builds this system's initial ramdisk.
 pub fn initramfs(root: &Root) -> InitramfsTool {
-    // Debian's dracut brings an `update-initramfs` too, but no `mkinitramfs`.
+    // Debian's dracut also provides `update-initramfs`, but not `mkinitramfs`.
     if program(root, "mkinitramfs") {
         InitramfsTool::InitramfsTools
     } else if program(root, "mkinitcpio") {

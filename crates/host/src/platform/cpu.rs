@@ -7,7 +7,7 @@ use crate::root::Root;
 
 const CPUINFO: &str = "proc/cpuinfo";
 
-/// Reads the first processor's facts: all of a host are alike in these.
+/// Reads the facts of the first processor; they are the same for all.
 pub fn read(root: &Root, platform: &mut Platform) {
     let text = match long_text(root, CPUINFO) {
         Ok(text) => text,

@@ -1,4 +1,4 @@
-//! Device memory that control groups can be limited in, and whether podman has the hook that does it.
+//! Device memory that cgroups can limit, and whether podman has the hook that sets the limit.
 
 use model::doctor::{MemoryRegion, Platform};
 use rustix::io::Errno;
@@ -7,11 +7,11 @@ use super::unseen;
 use crate::memory_limit::ANNOTATION;
 use crate::root::Root;
 
-/// Of the root group only (kernel/cgroup/dmem.c). cgroup2 alone has the controller, and it is mounted here.
+/// Exists in the root cgroup only (kernel/cgroup/dmem.c). Only cgroup2 has the controller, and it is mounted here.
 const CAPACITY: &str = "sys/fs/cgroup/dmem.capacity";
 
-/// Where podman looks for hooks when nobody says otherwise: containers.conf(5), `hooks_dir`. The folder in `/etc` that
-/// oci-hooks(5) names is not looked in by default (libpod/container_internal.go, `setupOCIHooks`).
+/// Podman's default directory for hooks: containers.conf(5), `hooks_dir`. Podman does not search the directory in
+/// `/etc` that oci-hooks(5) names by default (libpod/container_internal.go, `setupOCIHooks`).
 const HOOKS: &str = "usr/share/containers/oci/hooks.d";
 
 /// Reads the facts about device memory.
@@ -24,7 +24,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     platform.memory_hook = has_hook(root);
 }
 
-/// `drm/0000:03:00.0/vram0 8589934592`, a line for each region.
+/// Parses lines such as `drm/0000:03:00.0/vram0 8589934592`, one per region.
 fn regions(text: &str) -> Vec<MemoryRegion> {
     let region = |line: &str| {
         let (name, capacity) = line.trim_end().rsplit_once(' ')?;
@@ -33,7 +33,7 @@ fn regions(text: &str) -> Vec<MemoryRegion> {
     text.lines().filter_map(region).collect()
 }
 
-/// Whether a hook is for our annotation; podman matches it as a regular expression, with its dots escaped or not.
+/// Whether a hook names our annotation, a regular expression whose dots may be escaped.
 fn has_hook(root: &Root) -> bool {
     let names = root.names(HOOKS).unwrap_or_default();
     let mut files = names.iter().filter(|name| name.ends_with(".json"));

@@ -1,4 +1,4 @@
-//! The IOMMU: what the firmware tells of it, what the kernel runs, and whether interrupts are remapped.
+//! The IOMMU: the firmware's tables, the kernel's units, and whether interrupts are remapped.
 
 use model::doctor::{FirmwareTables, IommuDevice, Platform};
 
@@ -12,7 +12,7 @@ const INTERRUPTS: &str = "proc/interrupts";
 /// Reads the facts about the IOMMU.
 pub fn read(root: &Root, platform: &mut Platform) {
     platform.firmware = firmware(root);
-    // Without the directory there is no unit either: the class is made with the first one.
+    // Without the directory there is no unit: the kernel creates the class with the first one.
     let units = root.names(UNITS).unwrap_or_default();
     platform.iommus = units
         .into_iter()
@@ -22,7 +22,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     platform.iommufd_unsafe_interrupts = allows_unsafe_interrupts(root, "iommufd");
     match long_text(root, INTERRUPTS) {
         Ok(text) => platform.interrupt_remapping = remapping(&text),
-        Err(errno) => platform.unseen.push(unseen("the interrupts", INTERRUPTS, errno)),
+        Err(errno) => platform.unseen.push(unseen("interrupts", INTERRUPTS, errno)),
     }
 }
 
@@ -46,8 +46,8 @@ fn address_bits(root: &Root, unit: &str) -> Option<u8> {
     u8::try_from((cap >> 16 & 0x3f) + 1).ok()
 }
 
-/// Whether chips of interrupts are named `IR-...` (`irq_chip.name` in drivers/iommu/{intel,amd}); `None` where there are
-/// no chips of x86.
+/// Whether interrupt chips are named `IR-...` (`irq_chip.name` in drivers/iommu/{intel,amd}); `None` if there are no
+/// x86 chips.
 fn remapping(text: &str) -> Option<bool> {
     let chips = || text.split_ascii_whitespace();
     if chips().any(|word| word.starts_with("IR-")) {
@@ -60,7 +60,7 @@ fn allows_unsafe_interrupts(root: &Root, module: &str) -> Option<bool> {
     flag(&root.text(&format!("sys/module/{module}/parameters/allow_unsafe_interrupts")).ok()?)
 }
 
-/// A kernel parameter that is a flag.
+/// Parses a boolean kernel parameter.
 fn flag(text: &str) -> Option<bool> {
     match text {
         "Y" | "1" => Some(true),

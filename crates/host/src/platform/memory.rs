@@ -1,4 +1,4 @@
-//! Memory: how much there is, huge pages, what may be locked, and framebuffers of the firmware's.
+//! Memory: its size, huge pages, the limit of locked memory, and the firmware's framebuffers.
 
 use model::doctor::{Framebuffer, HugePages, Platform};
 
@@ -9,7 +9,7 @@ const HUGE_PAGES: &str = "sys/kernel/mm/hugepages";
 const LIMITS: &str = "proc/self/limits";
 const IOMEM: &str = "proc/iomem";
 
-/// Names of regions that a firmware framebuffer has in `/proc/iomem`: drivers/firmware/sysfb.c, drivers/video/fbdev and
+/// Names of the firmware framebuffer's regions in `/proc/iomem`: drivers/firmware/sysfb.c, drivers/video/fbdev and
 /// drivers/gpu/drm/sysfb.
 const FRAMEBUFFERS: [&str; 8] = [
     "BOOTFB",
@@ -36,7 +36,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     }
     match long_text(root, IOMEM) {
         Ok(text) => framebuffers(&text, platform),
-        Err(errno) => platform.unseen.push(unseen("framebuffers of the firmware", IOMEM, errno)),
+        Err(errno) => platform.unseen.push(unseen("firmware framebuffers", IOMEM, errno)),
     }
 }
 
@@ -59,7 +59,7 @@ fn huge_pages(root: &Root) -> Vec<HugePages> {
     sizes
 }
 
-/// The soft limit of `Max locked memory   8388608   8388608   bytes`.
+/// The soft limit in `Max locked memory   8388608   8388608   bytes`.
 fn memlock(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
     match line.split_ascii_whitespace().next()? {
@@ -68,7 +68,8 @@ fn memlock(text: &str) -> Option<u64> {
     }
 }
 
-/// `  4000000000-40007e8fff : BOOTFB`. To others than root all addresses are 0 (`%pK` in kernel/resource.c).
+/// Parses lines such as `  4000000000-40007e8fff : BOOTFB`. Without root all addresses are 0 (`%pK` in
+/// kernel/resource.c).
 fn framebuffers(text: &str, platform: &mut Platform) {
     let mut hidden = false;
     for line in text.lines() {
@@ -88,7 +89,8 @@ fn framebuffers(text: &str, platform: &mut Platform) {
         }
     }
     if hidden {
-        let what = "where the firmware's framebuffer is (/proc/iomem shows addresses to root only)";
-        platform.unseen.push(what.into());
+        let note =
+            "address of the firmware's framebuffer (/proc/iomem shows addresses to root only)";
+        platform.unseen.push(note.into());
     }
 }

@@ -1,8 +1,8 @@
-//! Reads the host around its devices: a [`model::doctor::Platform`], facts for the doctor's checks.
+//! Reads the host around its devices: a [`model::doctor::Platform`], the facts for the doctor's checks.
 //!
-//! Everything is read under the root, so that a recording has it too. What cannot be read is left out and named in
-//! [`Platform::unseen`]; nothing here fails. Programs are run for their versions on the running host only; in a recording
-//! the file [`TOOLS_FILE`] tells these.
+//! Everything is read below the root, so that a recording contains it too. What cannot be read is named in
+//! [`Platform::unseen`]; nothing here fails. Programs are run for their versions on the running host only; a recording
+//! has them in the file [`TOOLS_FILE`].
 
 mod boot;
 mod cpu;
@@ -25,14 +25,14 @@ pub use boot::initramfs;
 pub use modules::MODULES;
 pub use tools::{TOOLS_FILE, tools_text};
 
-/// What is read of long files of procfs: `/proc/interrupts` of a large server has megabytes.
+/// The most that is read of long procfs files: `/proc/interrupts` of a large server has megabytes.
 const LONG: usize = 16 << 20;
 
 /// Reads the facts.
 pub(crate) fn read(root: &Root) -> Platform {
     let mut platform = kernel(root);
     if platform.cmdline.is_none() {
-        platform.unseen.push("the kernel's command line (/proc/cmdline cannot be read)".into());
+        platform.unseen.push("kernel command line (cannot read /proc/cmdline)".into());
     }
     cpu::read(root, &mut platform);
     iommu::read(root, &mut platform);
@@ -48,7 +48,7 @@ pub(crate) fn read(root: &Root) -> Platform {
     platform
 }
 
-/// Only what tells of the firmware's framebuffers, and how the kernel is told to leave them alone: it runs no program.
+/// Only the facts about the firmware's framebuffers and the boot loader, which sets kernel parameters. Runs no program.
 pub(crate) fn console(root: &Root) -> Platform {
     let mut platform = kernel(root);
     boot::read(root, &mut platform);
@@ -77,12 +77,12 @@ fn distribution(root: &Root) -> Option<String> {
     Some(value("VERSION_ID").map_or(name.clone(), |version| format!("{name} {version}")))
 }
 
-/// The text of a file that can be longer than an attribute, also where not all of it is UTF-8.
+/// The text of a file that can be longer than an attribute, and need not be UTF-8.
 fn long_text(root: &Root, path: &str) -> Result<String, Errno> {
     root.bytes(path, LONG).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What was not seen, and why.
-fn unseen(what: &str, path: &str, errno: Errno) -> String {
-    format!("{what} (/{path}: {})", problem::words(errno))
+/// Formats an entry of [`Platform::unseen`]: the fact, and why it could not be read.
+fn unseen(fact: &str, path: &str, errno: Errno) -> String {
+    format!("{fact} (/{path}: {})", problem::words(errno))
 }

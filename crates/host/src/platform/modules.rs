@@ -1,4 +1,4 @@
-//! Modules that matter to hand-overs: loaded, loadable, forbidden.
+//! Modules that matter for passthrough: loaded, loadable, blacklisted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use model::doctor::{Module, Platform};
 use super::long_text;
 use crate::root::Root;
 
-/// The modules that checks ask for.
+/// The modules that the doctor checks.
 pub const MODULES: [&str; 22] = [
     "vfio",
     "vfio_pci",
@@ -33,7 +33,7 @@ pub const MODULES: [&str; 22] = [
     "xen_pciback",
 ];
 
-/// Where modprobe looks, the strongest first: a file hides those of its name in the directories below (modprobe.d(5)).
+/// modprobe's directories, by precedence: a file hides files of the same name in later directories (modprobe.d(5)).
 const CONFIGURATION: [&str; 5] = [
     "etc/modprobe.d",
     "run/modprobe.d",
@@ -42,33 +42,33 @@ const CONFIGURATION: [&str; 5] = [
     "lib/modprobe.d",
 ];
 
-/// Where distributions keep the modules of a kernel; the last is NixOS.
-const PLACES: [&str; 3] =
+/// The directories of kernel modules in distributions; the last is for NixOS.
+const DIRECTORIES: [&str; 3] =
     ["lib/modules", "usr/lib/modules", "run/booted-system/kernel-modules/lib/modules"];
 
-/// Options of the kernel's command line that forbid modules: the kernel's own, modprobe's and dracut's.
-const FORBIDDING: [&str; 3] = ["module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
+/// Options of the kernel's command line that blacklist modules: the kernel's own, modprobe's and dracut's.
+const BLACKLISTING: [&str; 3] = ["module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
 
 /// Reads the state of each module.
 pub fn read(root: &Root, platform: &mut Platform) {
-    let place = platform.kernel.as_deref().and_then(|release| place(root, release));
+    let directory = platform.kernel.as_deref().and_then(|release| directory(root, release));
     let listed = |file: &str| {
-        let path = format!("{}/{file}", place.as_deref()?);
+        let path = format!("{}/{file}", directory.as_deref()?);
         long_text(root, &path).ok().map(|text| names(&text))
     };
     let (builtin, loadable) = (listed("modules.builtin"), listed("modules.dep"));
     if loadable.is_none() {
-        platform.unseen.push("which modules can be loaded (no modules.dep of this kernel)".into());
+        platform.unseen.push("loadable modules (no modules.dep for this kernel)".into());
     }
-    let mut forbidden = forbidden_by_files(root);
-    forbid_by_cmdline(platform, &mut forbidden);
+    let mut blacklisted = blacklisted_by_files(root);
+    blacklist_by_cmdline(platform, &mut blacklisted);
     for name in MODULES {
         let directory = format!("sys/module/{name}");
         let has = |set: &Option<BTreeSet<&str>>| set.as_ref().is_some_and(|set| set.contains(name));
         let module = Module {
             loaded: root.exists(&directory) || has(&builtin),
             available: has(&loadable),
-            blacklisted: forbidden.remove(name).unwrap_or_default(),
+            blacklisted: blacklisted.remove(name).unwrap_or_default(),
             version: root.text(&format!("{directory}/version")).ok(),
         };
         if module != Module::default() {
@@ -77,15 +77,15 @@ pub fn read(root: &Root, platform: &mut Platform) {
     }
 }
 
-fn place(root: &Root, release: &str) -> Option<String> {
+fn directory(root: &Root, release: &str) -> Option<String> {
     if release.contains('/') {
         return None;
     }
-    let mut places = PLACES.iter().map(|place| format!("{place}/{release}"));
-    places.find(|place| root.exists(place))
+    let mut candidates = DIRECTORIES.iter().map(|directory| format!("{directory}/{release}"));
+    candidates.find(|directory| root.exists(directory))
 }
 
-/// Those of [`MODULES`] that a list of files names: `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...`.
+/// The [`MODULES`] in a list of files: `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...`.
 fn names(text: &str) -> BTreeSet<&'static str> {
     let named = text.lines().filter_map(|line| {
         let path = line.split(':').next()?;
@@ -95,16 +95,16 @@ fn names(text: &str) -> BTreeSet<&'static str> {
     named.collect()
 }
 
-/// `-` and `_` are the same in names of modules.
+/// Compares module names, in which `-` and `_` are the same.
 fn same(known: &str, name: &str) -> bool {
     known.len() == name.len()
         && known.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
-/// The lines that forbid modules or replace their loading, by module, as `file:line: text`.
-fn forbidden_by_files(root: &Root) -> BTreeMap<&'static str, Vec<String>> {
+/// The lines that blacklist modules or replace their loading, by module, as `file:line: text`.
+fn blacklisted_by_files(root: &Root) -> BTreeMap<&'static str, Vec<String>> {
     let mut seen = BTreeSet::new();
-    let mut forbidden: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut blacklisted: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for directory in CONFIGURATION {
         for file in root.names(directory).unwrap_or_default() {
             if !file.ends_with(".conf") || !seen.insert(file.clone()) {
@@ -113,33 +113,36 @@ fn forbidden_by_files(root: &Root) -> BTreeMap<&'static str, Vec<String>> {
             let path = format!("{directory}/{file}");
             let text = long_text(root, &path).unwrap_or_default();
             for (number, line) in text.lines().enumerate() {
-                if let Some(module) = forbids(line) {
+                if let Some(module) = blacklisted_module(line) {
                     let line = format!("/{path}:{}: {}", number + 1, line.trim());
-                    forbidden.entry(module).or_default().push(line);
+                    blacklisted.entry(module).or_default().push(line);
                 }
             }
         }
     }
-    forbidden
+    blacklisted
 }
 
-/// The module that a line of modprobe's configuration forbids or replaces.
-fn forbids(line: &str) -> Option<&'static str> {
+/// The module that a line of modprobe's configuration blacklists or replaces.
+fn blacklisted_module(line: &str) -> Option<&'static str> {
     let mut words = line.split_ascii_whitespace();
     let (command, name) = (words.next()?, words.next()?);
     matches!(command, "blacklist" | "install").then_some(())?;
     MODULES.into_iter().find(|known| same(known, name))
 }
 
-fn forbid_by_cmdline(platform: &Platform, forbidden: &mut BTreeMap<&'static str, Vec<String>>) {
+fn blacklist_by_cmdline(
+    platform: &Platform,
+    blacklisted: &mut BTreeMap<&'static str, Vec<String>>,
+) {
     for word in platform.cmdline_words() {
         let Some((option, names)) = word.split_once('=') else { continue };
-        if !FORBIDDING.contains(&option) {
+        if !BLACKLISTING.contains(&option) {
             continue;
         }
         for module in MODULES {
             if names.split(',').any(|name| same(module, name)) {
-                forbidden.entry(module).or_default().push(word.to_owned());
+                blacklisted.entry(module).or_default().push(word.to_owned());
             }
         }
     }

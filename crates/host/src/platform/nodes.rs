@@ -8,7 +8,7 @@ use crate::root::Root;
 
 const FIXED: [&str; 3] = ["dev/kvm", "dev/vfio/vfio", "dev/iommu"];
 
-/// Reads the nodes.
+/// Reads the nodes that exist.
 pub fn read(root: &Root, platform: &mut Platform) {
     if !root.exists("dev") {
         return platform.unseen.push(unseen("device nodes", "dev", Errno::NOENT));

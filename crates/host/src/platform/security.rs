@@ -1,4 +1,4 @@
-//! Security modules that could be in the way.
+//! Security modules that could block passthrough.
 
 use model::doctor::{Platform, Security};
 
@@ -7,11 +7,11 @@ use crate::root::Root;
 
 const ACTIVE: &str = "sys/kernel/security/lsm";
 
-/// Reads what is active.
+/// Reads the active modules.
 pub fn read(root: &Root, platform: &mut Platform) {
     let active = root.text(ACTIVE);
     if let Err(errno) = &active {
-        platform.unseen.push(unseen("which security modules are active", ACTIVE, *errno));
+        platform.unseen.push(unseen("active security modules", ACTIVE, *errno));
     }
     let enforce = root.text("sys/fs/selinux/enforce").ok();
     let lockdown = root.text("sys/kernel/security/lockdown").ok();

@@ -1,4 +1,4 @@
-//! Programs that machines are made with, and their firmware.
+//! Programs that run machines, and their firmware.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use model::doctor::Tool;
 
 use crate::root::Root;
 
-/// What a recording says of the host's programs; a line has a name, a path and a version, with tabs between.
+/// The file in a recording with the host's programs; a line has a name, a path and a version, separated by tabs.
 pub const TOOLS_FILE: &str = "handover/tools";
 
 const NAMES: [&str; 7] = [
@@ -23,7 +23,7 @@ const NAMES: [&str; 7] = [
     "cloud-hypervisor",
 ];
 
-const PLACES: [&str; 7] = [
+const DIRECTORIES: [&str; 7] = [
     "usr/bin",
     "usr/sbin",
     "usr/local/bin",
@@ -33,7 +33,7 @@ const PLACES: [&str; 7] = [
     "usr/lib/qemu",
 ];
 
-/// Where distributions put the code part of OVMF and of its kin for Arm.
+/// The paths of OVMF's code part in distributions, and of its equivalent for Arm.
 const OVMF: [&str; 12] = [
     "usr/share/OVMF/OVMF_CODE_4M.fd",
     "usr/share/OVMF/OVMF_CODE.fd",
@@ -49,22 +49,22 @@ const OVMF: [&str; 12] = [
     "usr/share/edk2/aarch64/QEMU_EFI.fd",
 ];
 
-/// How long a program may take to say its version.
+/// How long a program may take to print its version.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Firmware images for machines.
 pub fn ovmf(root: &Root) -> Vec<String> {
-    let there = OVMF.into_iter().filter(|path| root.exists(path));
-    there.map(|path| format!("/{path}")).collect()
+    let found = OVMF.into_iter().filter(|path| root.exists(path));
+    found.map(|path| format!("/{path}")).collect()
 }
 
-/// The programs that are there. They are asked for their versions on the running host only.
+/// The programs that exist. Their versions are read on the running host only.
 pub fn read(root: &Root) -> BTreeMap<String, Tool> {
     if let Ok(text) = root.text(TOOLS_FILE) {
         return recorded(&text);
     }
     let found = NAMES.into_iter().filter_map(|name| {
-        let path = PLACES.iter().map(|place| format!("{place}/{name}"));
+        let path = DIRECTORIES.iter().map(|directory| format!("{directory}/{name}"));
         let path = path.into_iter().find(|path| root.exists(path))?;
         Some((name.to_owned(), Tool { path: format!("/{path}"), version: None }))
     });
@@ -72,14 +72,14 @@ pub fn read(root: &Root) -> BTreeMap<String, Tool> {
     if root.is_host() {
         std::thread::scope(|scope| {
             for tool in tools.values_mut() {
-                scope.spawn(|| tool.version = ask(&root.shown(&tool.path), PATIENCE));
+                scope.spawn(|| tool.version = version_of(&root.shown(&tool.path), PATIENCE));
             }
         });
     }
     tools
 }
 
-/// The programs as the text of [`TOOLS_FILE`].
+/// Formats the text of [`TOOLS_FILE`].
 #[must_use]
 pub fn tools_text(tools: &BTreeMap<String, Tool>) -> String {
     let mut text = String::new();
@@ -99,8 +99,8 @@ fn recorded(text: &str) -> BTreeMap<String, Tool> {
     tools.collect()
 }
 
-/// Has a program say its version. It gets nothing to read, and is ended after a while.
-fn ask(path: &str, patience: Duration) -> Option<String> {
+/// Runs a program with `--version`, without input. It is killed after `patience`.
+fn version_of(path: &str, patience: Duration) -> Option<String> {
     let mut child = Command::new(path)
         .arg("--version")
         .stdin(Stdio::null())
@@ -109,7 +109,7 @@ fn ask(path: &str, patience: Duration) -> Option<String> {
         .spawn()
         .ok()?;
     let end = Instant::now() + patience;
-    // What it says fits into a pipe, so it need not be read before it ends.
+    // Its output fits into a pipe, so it can be read after the program has exited.
     while child.try_wait().ok()?.is_none() {
         if Instant::now() > end {
             let _ = child.kill();
@@ -118,14 +118,14 @@ fn ask(path: &str, patience: Duration) -> Option<String> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut said = Vec::new();
-    child.stdout.take()?.take(4096).read_to_end(&mut said).ok()?;
-    version(&String::from_utf8_lossy(&said))
+    let mut output = Vec::new();
+    child.stdout.take()?.take(4096).read_to_end(&mut output).ok()?;
+    version(&String::from_utf8_lossy(&output))
 }
 
-/// The version in what a program says: the first word that begins with a digit, `v` before it or not.
-fn version(said: &str) -> Option<String> {
-    let words = said.split(|c: char| c.is_whitespace() || c == '(' || c == ')');
+/// The version in a program's output: the first word that begins with a digit, optionally after a `v`.
+fn version(output: &str) -> Option<String> {
+    let words = output.split(|c: char| c.is_whitespace() || c == '(' || c == ')');
     let mut plain = words.map(|word| word.strip_prefix('v').unwrap_or(word));
     let found = plain.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     Some(found.trim_end_matches([',', ';']).to_owned())
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_found_in_what_programs_say() {
+    fn the_version_is_found_in_the_output_of_programs() {
         let said = [
             ("QEMU emulator version 7.2.17 (Debian 1:7.2+dfsg-7+deb12u14)\nCopyright", "7.2.17"),
             ("libvirtd (libvirt) 9.0.0", "9.0.0"),
@@ -158,12 +158,12 @@ mod tests {
         let program = place.path().join("slow");
         std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(ask(program.to_str().unwrap(), Duration::from_millis(50)), None);
-        assert_eq!(ask("/nowhere", Duration::from_millis(50)), None);
+        assert_eq!(version_of(program.to_str().unwrap(), Duration::from_millis(50)), None);
+        assert_eq!(version_of("/nowhere", Duration::from_millis(50)), None);
     }
 
     #[test]
-    fn a_recording_tells_what_the_host_had() {
+    fn a_recording_has_the_hosts_programs() {
         let tool = |path: &str, version: Option<&str>| Tool {
             path: path.into(),
             version: version.map(str::to_owned),

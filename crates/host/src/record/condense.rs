@@ -1,5 +1,5 @@
-//! Leaves out of a recording what says nothing of the host's devices: most lines of the distribution's large files, and
-//! processes that have nothing to do with them.
+//! Removes from a recording what is unrelated to the host's devices: most lines of the distribution's large files, and
+//! unrelated processes.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use model::Inventory;
 use crate::archive::{Entries, Kind};
 use crate::inventory::{Modalias, builtin, matches};
 
-/// What decides what stays.
+/// What to keep.
 #[derive(Debug)]
 pub struct Interest<'a> {
     /// The functions.
     pub inventory: &'a Inventory,
-    /// The processes that hold a device, or that matter to the doctor.
+    /// The processes that use a device, or that matter to the doctor.
     pub processes: &'a BTreeSet<u32>,
     /// The modules that matter to the doctor.
     pub modules: BTreeSet<String>,
@@ -28,8 +28,8 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     let mut modules = interest.modules.clone();
     edit(entries, "/modules.alias", |text| aliases(text, &modaliases, &mut modules));
     edit(entries, "/modules.builtin.modinfo", |text| built_in(text, &modaliases));
-    edit(entries, "/modules.dep", |text| lines(text, |line| module_stays(line, &modules)));
-    edit(entries, "/modules.builtin", |text| lines(text, |line| module_stays(line, &modules)));
+    edit(entries, "/modules.dep", |text| lines(text, |line| is_kept_module(line, &modules)));
+    edit(entries, "/modules.builtin", |text| lines(text, |line| is_kept_module(line, &modules)));
     edit(entries, "/pci.ids", |text| names(text, interest.inventory));
     edit(entries, "/net/route", routes);
     edit(entries, "/net/ipv6_route", |text| lines(text, |line| line.starts_with(&"0".repeat(32))));
@@ -37,7 +37,7 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     edit(entries, "/maps", |text| lines(text, |line| line.contains(" /dev/")));
 }
 
-/// Changes the text of the files whose paths end so.
+/// Changes the text of the files whose paths have this suffix.
 fn edit(entries: &mut Entries, end: &str, mut change: impl FnMut(&str) -> String) {
     for (path, entry) in &mut entries.files {
         if let Kind::File(Some(content)) = &mut entry.kind
@@ -48,40 +48,40 @@ fn edit(entries: &mut Entries, end: &str, mut change: impl FnMut(&str) -> String
     }
 }
 
-/// Leaves out all processes but these, and of their open files all but devices.
+/// Removes all processes except these, and all their open files except devices.
 fn processes(entries: &mut Entries, wanted: &BTreeSet<u32>) {
     let own = entries.files.get("proc/self").and_then(|entry| entry.target());
-    let stays = |path: &str| {
+    let keep = |path: &str| {
         let Some(rest) = path.strip_prefix("proc/") else { return true };
         let mut names = rest.split('/');
         let pid = names.next().unwrap_or_default();
         let Ok(number) = pid.parse::<u32>() else { return true };
         match (names.next(), names.next()) {
-            // Only its tables of mounts and routes and its limits are read.
+            // Of this process itself only mounts, routes and limits are read.
             _ if own.as_deref() == Some(pid) && !wanted.contains(&number) => {
                 !rest.contains("/fd") && !rest.ends_with("/maps")
             }
             _ => wanted.contains(&number),
         }
     };
-    entries.files.retain(|path, _| stays(path));
-    entries.open_devices.retain(|path, _| stays(path));
+    entries.files.retain(|path, _| keep(path));
+    entries.open_devices.retain(|path, _| keep(path));
     entries.files.retain(|path, entry| match &entry.kind {
         Kind::Link(target) if is_open_file(path) => target.starts_with("/dev/"),
         _ => true,
     });
 }
 
-/// `proc/4711/fd/3`.
+/// Whether a path is an open file such as `proc/4711/fd/3`.
 fn is_open_file(path: &str) -> bool {
     path.starts_with("proc/") && path.contains("/fd/")
 }
 
-fn lines(text: &str, stays: impl Fn(&str) -> bool) -> String {
-    text.lines().filter(|line| stays(line)).flat_map(|line| [line, "\n"]).collect()
+fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
+    text.lines().filter(|line| keep(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The aliases of the host's functions; their modules are of interest from then on.
+/// Keeps the aliases of the host's functions, and adds their modules to `modules`.
 fn aliases(text: &str, functions: &BTreeSet<String>, modules: &mut BTreeSet<String>) -> String {
     let mut kept = String::new();
     for line in text.lines() {
@@ -98,7 +98,7 @@ fn aliases(text: &str, functions: &BTreeSet<String>, modules: &mut BTreeSet<Stri
     kept
 }
 
-/// What modules that are built in say of the host's functions.
+/// Keeps the aliases of built-in modules for the host's functions.
 fn built_in(text: &str, functions: &BTreeSet<String>) -> String {
     let mut kept = String::new();
     for kind in ["pci:", "vfio_pci:"] {
@@ -111,15 +111,15 @@ fn built_in(text: &str, functions: &BTreeSet<String>) -> String {
     kept
 }
 
-/// Whether a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...` is about a module of interest.
-fn module_stays(line: &str, modules: &BTreeSet<String>) -> bool {
+/// Whether a line `kernel/drivers/vfio/pci/vfio-pci.ko.xz: ...` has a module to keep.
+fn is_kept_module(line: &str, modules: &BTreeSet<String>) -> bool {
     let path = line.split(':').next().unwrap_or_default();
     let name = path.rsplit('/').next().and_then(|file| file.split_once(".ko"));
     let name = name.map(|(name, _)| name.replace('-', "_")).unwrap_or_default();
     modules.contains(&name) || name.contains("vfio") || name.contains("iommu")
 }
 
-/// The names of the host's vendors, devices and classes.
+/// Keeps the names of the host's vendors, devices and classes.
 fn names(text: &str, inventory: &Inventory) -> String {
     let functions = || inventory.functions.values();
     let mut ids: BTreeSet<(String, String)> = BTreeSet::new();
@@ -137,7 +137,7 @@ fn names(text: &str, inventory: &Inventory) -> String {
                 (vendor, device, class) = (None, false, true);
                 return true;
             }
-            // Comments are between the devices of a vendor as well.
+            // Comments also occur between the devices of a vendor.
             if line.starts_with('#') || line.is_empty() {
                 return false;
             }
@@ -165,7 +165,7 @@ fn names(text: &str, inventory: &Inventory) -> String {
         .collect()
 }
 
-/// The default routes, without the addresses of gateways.
+/// Keeps the default routes, without the addresses of gateways.
 fn routes(text: &str) -> String {
     let mut kept = String::new();
     for (number, line) in text.lines().enumerate() {
@@ -197,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn the_aliases_of_the_hosts_functions_stay() {
+    fn the_aliases_of_the_hosts_functions_are_kept() {
         let text = "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\nalias usb:v1 x\n\
                     alias pci:v00008086d*sv*sd*bc*sc*i* other\n";
         let function = "v000010DEd00002204sv000010DEsd00001455bc03sc00i00";
         let mut modules = BTreeSet::new();
         let kept = aliases(text, &BTreeSet::from([function.to_owned()]), &mut modules);
         assert_eq!(kept, "alias pci:v000010DEd*sv*sd*bc03sc*i* nouveau\n");
-        assert!(module_stays("kernel/drivers/gpu/drm/nouveau/nouveau.ko.xz: a.ko", &modules));
-        assert!(!module_stays("kernel/drivers/other.ko.xz:", &modules));
+        assert!(is_kept_module("kernel/drivers/gpu/drm/nouveau/nouveau.ko.xz: a.ko", &modules));
+        assert!(!is_kept_module("kernel/drivers/other.ko.xz:", &modules));
         let text = "nova.license=GPL\0nova.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0e1000.alias=pci:v00008086d*\0";
         let kept = built_in(text, &BTreeSet::from([function.to_owned()]));
         assert_eq!(kept, "nova.alias=pci:v000010DEd*sv*sd*bc03sc*i*\0");

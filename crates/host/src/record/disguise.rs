@@ -1,5 +1,5 @@
-//! Replaces what tells one machine or person from others: serial numbers, hardware addresses, UUIDs, names. The same
-//! value has the same replacement in the whole recording, and others have others; the key that decides is thrown away.
+//! Replaces what identifies a machine or a person: serial numbers, hardware addresses, UUIDs, names. A value has the
+//! same replacement in the whole recording, and different values have different ones; the key is discarded.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -15,7 +15,7 @@ use crate::detail::Config;
 /// `PCI_EXT_CAP_ID_DSN` in include/uapi/linux/pci_regs.h.
 const SERIAL_NUMBER: u16 = 0x03;
 
-/// What is replaced, in words for a person.
+/// A kind of private value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Private {
     /// A serial number.
@@ -24,16 +24,16 @@ pub enum Private {
     HardwareAddress,
     /// A UUID of a file system, a partition, a GPU, ...
     Uuid,
-    /// A World Wide Name or the like.
+    /// A World Wide Name or a similar identifier.
     WorldWideName,
     /// The host's name.
     HostName,
-    /// A user's name in a path.
+    /// A user name in a path.
     UserName,
 }
 
 impl Private {
-    /// Its name; and that of several.
+    /// Its name, singular and plural.
     #[must_use]
     pub const fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -47,7 +47,7 @@ impl Private {
     }
 }
 
-/// What is private by its form, wherever it is. The names say what it is.
+/// Private values by their form, in any file. The names of the groups are their kinds.
 const FORMS: &str = r"(?x-u)
     (?P<uuid> \b [0-9a-fA-F]{8} - [0-9a-fA-F]{4} - [0-9a-fA-F]{4} - [0-9a-fA-F]{4} - [0-9a-fA-F]{12} \b )
   | (?P<mac> \b [0-9a-fA-F]{2} (?: : [0-9a-fA-F]{2} ){5,19} \b )
@@ -59,7 +59,7 @@ const FORMS: &str = r"(?x-u)
   | (?P<bare> \b [0-9a-f]{12} \b )
 ";
 
-/// Files of text that people wrote or named, in which a word can be the host's name.
+/// Files with free text, in which a word can be the host name.
 const FREE_TEXT: [&str; 9] = [
     "cmdline",
     "mountinfo",
@@ -72,7 +72,7 @@ const FREE_TEXT: [&str; 9] = [
     "domainname",
 ];
 
-/// Files whose whole content is a serial number.
+/// Files that contain only a serial number.
 const SERIALS: [&str; 6] = [
     "/serial",
     "/product_serial",
@@ -82,23 +82,22 @@ const SERIALS: [&str; 6] = [
     "/vpd_pg80",
 ];
 
-/// The EFI partitions of a Proxmox host.
+/// The file with the EFI partitions of a Proxmox host.
 const VOLUMES: &str = "/proxmox-boot-uuids";
 
-/// The most memory that looking for all serial numbers at once may take: that of some hundred thousand drives.
+/// The most memory for the search for all serial numbers at once: enough for some hundred thousand drives.
 const LARGEST_FORM: usize = 1 << 30;
 
-/// Serial numbers shorter than this are replaced only where they are the whole of a file: elsewhere they could be
-/// anything.
+/// Shorter serial numbers are replaced only in files that contain nothing else: elsewhere they could be anything.
 const SHORTEST: usize = 6;
 
-/// Replaces what is private.
+/// Replaces private values.
 pub struct Disguise {
     key: [u8; 32],
     forms: Arc<Regex>,
     /// Hardware addresses, as twelve digits.
     addresses: BTreeSet<String>,
-    /// Texts that are replaced wherever they are, and all of them as one form, to be looked for at once.
+    /// Texts that are replaced everywhere, and one expression that matches all of them.
     literals: Arc<BTreeMap<String, String>>,
     literal_form: Option<Arc<Regex>>,
     words: Option<Arc<Regex>>,
@@ -110,11 +109,11 @@ impl Disguise {
     /// A disguise for one recording.
     ///
     /// # Errors
-    /// Never, unless the forms above are wrong.
+    /// Only if the expressions above are invalid.
     pub fn new(key: [u8; 32], host_name: Option<&str>) -> Result<Self, regex::Error> {
         let name = host_name.filter(|name| !name.is_empty() && *name != "localhost");
         let words = |name: &str| {
-            // Debian's installer names volume groups after the host, and device mapper doubles their dashes.
+            // Debian's installer names volume groups after the host, and the device mapper doubles dashes.
             let short = name.split('.').next().unwrap_or(name);
             let forms = [name, short].map(regex::escape);
             let doubled = regex::escape(&short.replace('-', "--"));
@@ -132,11 +131,11 @@ impl Disguise {
         })
     }
 
-    /// Replaces everything private in a recording; how many different values of each kind.
+    /// Replaces all private values in a recording; returns the number of different values of each kind.
     ///
     /// # Errors
-    /// Where there are more serial numbers than can be looked for.
-    pub fn wear(
+    /// If there are too many serial numbers for one search.
+    pub fn apply(
         mut self,
         entries: Entries,
     ) -> Result<(Entries, BTreeMap<Private, usize>), regex::Error> {
@@ -159,7 +158,7 @@ impl Disguise {
         Ok((disguised, counts))
     }
 
-    /// Learns what is private only because of where it is.
+    /// Collects values that are private because of their file.
     fn learn(&mut self, entries: &Entries) -> Result<(), regex::Error> {
         let mut serials = BTreeSet::new();
         for (path, entry) in &entries.files {
@@ -177,7 +176,7 @@ impl Disguise {
         let mut literals = BTreeMap::new();
         for serial in serials.into_iter().filter(|serial| serial.len() >= SHORTEST) {
             let fake = self.fake(Private::Serial, &serial);
-            // World wide names of NVMe have the serial number as hexadecimal digits.
+            // World wide names of NVMe drives contain the serial number as hexadecimal digits.
             literals.insert(hex(&serial), hex(&fake));
             literals.insert(serial, fake);
         }
@@ -201,7 +200,7 @@ impl Disguise {
         self.bytes(content, is_free(path))
     }
 
-    /// Lines `1A2B-3C4D grub`: short UUIDs of FAT, which have no form of their own.
+    /// Replaces the UUIDs in lines such as `1A2B-3C4D grub`: short UUIDs of FAT, which have no distinctive form.
     fn volumes(&mut self, text: &str) -> String {
         let mut disguised = String::new();
         for line in text.lines() {
@@ -236,7 +235,7 @@ impl Disguise {
         bytes
     }
 
-    /// The replacement of something found by its form.
+    /// The replacement of a value that was found by its form.
     fn form(&mut self, found: &Captures<'_>) -> Vec<u8> {
         let whole = matched(found, 0);
         let kinds = [
@@ -268,7 +267,7 @@ impl Disguise {
         [whole.get(..keep).unwrap_or_default(), &fake].concat().into_bytes()
     }
 
-    /// A device serial number in configuration space (PCI Express Base Specification, 7.9.3).
+    /// Replaces the device serial number in configuration space (PCI Express Base Specification, 7.9.3).
     fn configuration(&mut self, mut config: Vec<u8>) -> Vec<u8> {
         let at = Config::new(&config).extended_capability(SERIAL_NUMBER);
         if let Some(number) = at.and_then(|at| config.get_mut(at + 4..at + 12)) {
@@ -282,9 +281,9 @@ impl Disguise {
         config
     }
 
-    /// The replacement of a value: letters for letters, digits for digits, and the same for the same.
+    /// The replacement of a value: letters for letters, digits for digits; always the same for the same value.
     fn fake(&mut self, private: Private, value: &str) -> String {
-        // All zeros and all ones mean that there is none.
+        // All zeros and all ones mean "none".
         let none = |digit: char| value.chars().all(|c| c == digit || !c.is_ascii_alphanumeric());
         if value.is_empty() || none('0') || none('f') || none('F') {
             return value.to_owned();
@@ -296,7 +295,7 @@ impl Disguise {
         let hexadecimal =
             value.chars().all(|c| c.is_ascii_hexdigit() || !c.is_ascii_alphanumeric());
         let mut fake = value.to_owned();
-        // The next try, where another value has this replacement already, or it is the value itself.
+        // Retried if another value has this replacement already, or it equals the value.
         for attempt in 0..64u8 {
             fake = self.draw(private, value, hexadecimal, attempt);
             if fake != value && !self.used.contains(&fake) {
@@ -335,7 +334,7 @@ impl Disguise {
     }
 }
 
-/// Names of EFI variables end with UUIDs that are the same everywhere.
+/// Whether a path has no private values: the names of EFI variables end with well-known UUIDs.
 fn is_public(path: &str) -> bool {
     path.starts_with("sys/firmware/efi/")
 }
@@ -351,7 +350,7 @@ fn matched(found: &Captures<'_>, group: usize) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What became of bytes, if they were changed at all: of most files nothing is.
+/// The changed bytes; `None` if nothing was replaced, as in most files.
 fn changed(bytes: Cow<'_, [u8]>) -> Option<Vec<u8>> {
     match bytes {
         Cow::Owned(changed) => Some(changed),
@@ -367,7 +366,7 @@ fn hex_of(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One form for all these texts, the longer before those that they begin with; `None` where there is none.
+/// One expression for all these texts, longer ones before their own prefixes; `None` without texts.
 fn any_of<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Option<Regex>, regex::Error> {
     let mut texts: Vec<&String> = texts.collect();
     texts.sort_by_key(|text| Reverse(text.len()));
@@ -390,7 +389,7 @@ mod tests {
             entries.files.insert((*path).to_owned(), Entry { kind, ..Entry::default() });
         }
         let (entries, counts) =
-            Disguise::new([7; 32], Some("my-host")).unwrap().wear(entries).unwrap();
+            Disguise::new([7; 32], Some("my-host")).unwrap().apply(entries).unwrap();
         let text = |entry: &Entry| String::from_utf8(entry.content().unwrap().to_vec()).unwrap();
         (entries.files.iter().map(|(path, entry)| (path.clone(), text(entry))).collect(), counts)
     }
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_private_stays() {
+    fn other_values_are_kept() {
         let public = [
             ("proc/iomem", "380000000000-3800ffffffff : 0000:01:00.0\n"),
             ("x/address", "00:00:00:00:00:00\n"),

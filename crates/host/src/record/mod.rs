@@ -1,7 +1,7 @@
-//! Makes a recording: everything that was read of a host, in one file, to look at elsewhere.
+//! Records a host: everything that Handover reads of it, in one file, for use elsewhere.
 //!
-//! A recording is made by reading the host in all ways that there are and noting what is read, so that it has exactly
-//! what the readers need. Its format is in [`crate::archive`].
+//! A recording is created by reading the host in every way and tracing the reads, so that it contains exactly what the
+//! readers need. Its format is in [`crate::archive`].
 
 mod condense;
 mod disguise;
@@ -30,34 +30,34 @@ const HOST_NAME: &str = "proc/sys/kernel/hostname";
 pub struct Recording {
     entries: Entries,
     facts: Facts,
-    /// What is in it.
+    /// Its contents.
     pub contents: Contents,
 }
 
-/// What is in a recording.
+/// The contents of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// How many functions.
+    /// The number of functions.
     pub functions: usize,
-    /// How many IOMMU groups.
+    /// The number of IOMMU groups.
     pub groups: usize,
-    /// How many processes, that hold a device or matter otherwise.
+    /// The number of processes that use a device or matter to the doctor.
     pub processes: usize,
-    /// How many files were read.
+    /// The number of files that were read.
     pub files: usize,
-    /// How many different values of each kind were replaced.
+    /// The number of different values of each kind that were replaced.
     pub replaced: BTreeMap<Private, usize>,
-    /// What could not be read for want of rights, by its name: `config` of 20 functions.
+    /// The files that could not be read because of missing permissions, counted by name: `config` of 20 functions.
     pub forbidden: BTreeMap<String, usize>,
-    /// Functions whose driver did not answer; their detail is not in the recording.
+    /// Functions whose drivers did not answer; their detail is missing.
     pub silent: Vec<Address>,
 }
 
-/// Why no recording could be made.
+/// Why a recording failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The root cannot be opened.
-    #[error("{path} cannot be read: {source}")]
+    #[error("cannot read {path}: {source}")]
     Root {
         /// The root.
         path: String,
@@ -67,16 +67,16 @@ pub enum RecordError {
     /// The host cannot be read.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// What is private cannot be told from the rest.
-    #[error("what is private cannot be found: {0}")]
+    /// The search for private values failed.
+    #[error("cannot search for private values: {0}")]
     Disguise(#[from] regex::Error),
 }
 
 impl Recording {
-    /// Records the host under a root. `keep_serials` leaves private values as they are.
+    /// Records the host under a root. `keep_serials` keeps private values.
     ///
     /// # Errors
-    /// Where the root cannot be read at all.
+    /// If the root cannot be read.
     pub fn make(root: &Path, keep_serials: bool) -> Result<Self, RecordError> {
         let unopened = |source| RecordError::Root { path: root.display().to_string(), source };
         let silent = silent(root)?;
@@ -98,8 +98,8 @@ impl Recording {
         (entries, replaced) = if keep_serials {
             (entries, BTreeMap::new())
         } else {
-            let host_name = trace.unnoted().text(HOST_NAME).ok();
-            Disguise::new(key(), host_name.as_deref())?.wear(entries)?
+            let host_name = trace.source().text(HOST_NAME).ok();
+            Disguise::new(key(), host_name.as_deref())?.apply(entries)?
         };
         let contents = Contents {
             functions: inventory.functions.len(),
@@ -120,7 +120,7 @@ impl Recording {
         Ok(Self { entries, facts, contents })
     }
 
-    /// The day on which it was made: `2026-11-21`, in UTC.
+    /// The date of the recording: `2026-11-21`, in UTC.
     #[must_use]
     pub fn day(&self) -> &str {
         self.facts.recorded.split('T').next().unwrap_or_default()
@@ -135,25 +135,25 @@ impl Recording {
     }
 }
 
-/// Reads the host in every way that there is.
+/// Reads the host in every way.
 fn read_all(host: &LinuxHost, silent: &[Address]) -> Result<(Inventory, Vec<Holder>), RecordError> {
     let (rows, _) = host.overview()?;
     let addresses: Vec<Address> = rows.functions.keys().copied().collect();
     let answering: Vec<Address> =
         addresses.iter().copied().filter(|address| !silent.contains(address)).collect();
-    // Whoever reads detail reads the listing before it.
+    // Reading detail reads the listing first.
     let inventory = host.detail(Some(&answering))?;
     let holders = host.holders(&addresses)?;
     let groups: Vec<u32> = inventory.groups.keys().copied().collect();
-    // These say what they lack where they are used.
+    // Errors of these are reported where the recording is used.
     let _ = host.group_nodes(&groups);
     let _ = host.capacity();
     let _ = host.boot_id();
     Ok((inventory, holders))
 }
 
-/// The functions whose drivers do not answer. On the running system they are found by workers, so that this process
-/// never waits for them.
+/// The functions whose drivers do not answer. On the running system workers find them, so that this process never
+/// blocks.
 fn silent(root: &Path) -> Result<Vec<Address>, RecordError> {
     if root != Path::new("/") {
         return Ok(Vec::new());
@@ -169,12 +169,12 @@ fn processes(holders: &[Holder], platform: &Platform) -> BTreeSet<u32> {
     holding.chain(platform.processes.iter().map(|process| process.pid)).collect()
 }
 
-/// Lets open devices have the paths that the kernel gives them: in a container they can have others, and a recording has
+/// Sets the paths of open devices to the kernel's names: in a container they can have other paths, and a recording has
 /// no device numbers of open files.
 fn name_open_devices(entries: &mut Entries, trace: &Trace) {
     for (file, (block, (major, minor))) in std::mem::take(&mut entries.open_devices) {
         let class = if block { "block" } else { "char" };
-        let Ok(uevent) = trace.unnoted().text(&format!("sys/dev/{class}/{major}:{minor}/uevent"))
+        let Ok(uevent) = trace.source().text(&format!("sys/dev/{class}/{major}:{minor}/uevent"))
         else {
             continue;
         };
@@ -185,7 +185,7 @@ fn name_open_devices(entries: &mut Entries, trace: &Trace) {
     }
 }
 
-/// What could not be read for want of rights, by the last part of its path.
+/// The files that could not be read because of missing permissions, counted by name.
 fn forbidden(entries: &Entries) -> BTreeMap<String, usize> {
     let mut forbidden = BTreeMap::new();
     for (path, entry) in &entries.files {
@@ -197,7 +197,7 @@ fn forbidden(entries: &Entries) -> BTreeMap<String, usize> {
     forbidden
 }
 
-/// A key that nobody knows.
+/// A random key.
 fn key() -> [u8; 32] {
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let mut key = [0; 32];

@@ -1,4 +1,4 @@
-//! A directory of a host's, whatever holds it.
+//! A directory of a host, in a file system or in a recording.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::notes::Notes;
 use super::{FileKind, Result, Status};
 use crate::archive::Tree;
 
-/// The most that is read of one attribute. sysfs gives a page at most; procfs files can be longer.
+/// The most that is read of one attribute. sysfs returns a page at most; procfs files can be longer.
 const ATTRIBUTE_LIMIT: usize = 64 << 10;
 
-/// A directory of the host's, held open: what is read through it belongs to one and the same device.
+/// An open directory of the host: all reads through it are of the same device.
 #[derive(Debug)]
 pub struct Dir {
     form: Form,
@@ -30,7 +30,7 @@ enum Form {
     Memory(TreeDir),
 }
 
-/// Where what is read is noted, and under which path.
+/// The trace that records reads, and this directory's path in it.
 #[derive(Clone, Debug)]
 struct Traced {
     trace: Arc<dyn Notes>,
@@ -49,16 +49,16 @@ impl Dir {
         Self { form: Form::Memory(TreeDir::top(tree)), traced: None }
     }
 
-    /// Another handle of this directory, whose reads are not noted.
+    /// Another handle of this directory, whose reads are not recorded.
     pub(super) fn untraced(&self) -> std::io::Result<Self> {
         let form = match &self.form {
             Form::Files(files) => Form::Files(files.again()?),
-            Form::Memory(place) => Form::Memory(place.clone()),
+            Form::Memory(tree) => Form::Memory(tree.clone()),
         };
         Ok(Self { form, traced: None })
     }
 
-    /// This directory as a root whose reads are noted.
+    /// This directory as a root whose reads are recorded.
     pub(super) fn traced(self, trace: Arc<dyn Notes>) -> Self {
         Self { form: self.form, traced: Some(Traced { trace, at: String::new() }) }
     }
@@ -67,23 +67,23 @@ impl Dir {
         self.traced.is_some()
     }
 
-    /// Lets the trace take note of what was done with a path.
+    /// Records an operation on a path in the trace.
     fn note(&self, path: &str, note: impl FnOnce(&dyn Notes, &str)) {
         if let Some(Traced { trace, at }) = &self.traced {
             note(trace.as_ref(), &format!("{at}/{path}"));
         }
     }
 
-    /// Opens a directory. What is read through it in another host's tree stays below it.
+    /// Opens a directory. For a root other than `/`, reads through it stay below it.
     ///
     /// # Errors
     /// The kernel's.
     pub fn dir(&self, path: &str) -> Result<Self> {
         let form = match &self.form {
             Form::Files(files) => files.dir(path).map(Form::Files),
-            Form::Memory(place) => place.dir(path).map(Form::Memory),
+            Form::Memory(tree) => tree.dir(path).map(Form::Memory),
         };
-        self.note(path, |trace, at| trace.looked(at, form.as_ref().err()));
+        self.note(path, |trace, at| trace.checked(at, form.as_ref().err()));
         let traced = self.traced.as_ref().map(|Traced { trace, at }| Traced {
             trace: Arc::clone(trace),
             at: format!("{at}/{path}"),
@@ -94,39 +94,39 @@ impl Dir {
     /// Reads at most `limit` bytes of a file.
     ///
     /// # Errors
-    /// The kernel's; `EFBIG` where the file is longer.
+    /// The kernel's; `EFBIG` if the file is longer.
     pub fn bytes(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
         let read = match &self.form {
             Form::Files(files) => files.bytes(path, limit),
-            Form::Memory(place) => place.bytes(path, limit),
+            Form::Memory(tree) => tree.bytes(path, limit),
         };
         self.note(path, |trace, at| trace.read(at, read.as_deref().map_err(|errno| *errno)));
         read
     }
 
-    /// Reads a file, without the white space around its text.
+    /// Reads a text file, without surrounding white space.
     ///
     /// # Errors
-    /// The kernel's; `EILSEQ` where it is not UTF-8, `EFBIG` over 64 KiB.
+    /// The kernel's; `EILSEQ` if it is not UTF-8, `EFBIG` over 64 KiB.
     pub fn text(&self, path: &str) -> Result<String> {
         tidy(&self.bytes(path, ATTRIBUTE_LIMIT)?)
     }
 
-    /// Reads a file whose path somebody else chose: it is really below this directory, with no link on the way.
+    /// Reads a file with an untrusted path: it must be below this directory, without links in the path.
     ///
     /// # Errors
-    /// As [`text`](Self::text); `ELOOP` or `EXDEV` where it leads elsewhere.
+    /// As [`text`](Self::text); `ELOOP` or `EXDEV` if it leads elsewhere.
     pub fn text_beneath(&self, path: &str) -> Result<String> {
         let read = match &self.form {
             Form::Files(files) => files.bytes_beneath(path, ATTRIBUTE_LIMIT),
-            Form::Memory(place) => place.bytes(path, ATTRIBUTE_LIMIT),
+            Form::Memory(tree) => tree.bytes(path, ATTRIBUTE_LIMIT),
         };
         self.note(path, |trace, at| trace.read(at, read.as_deref().map_err(|errno| *errno)));
         tidy(&read?)
     }
 
-    /// Reads an attribute of sysfs as [`text`](Self::text) does, in one read: the kernel gives the whole of it, a page
-    /// at most (Documentation/filesystems/sysfs.rst). A listing makes thousands of these.
+    /// Reads a sysfs attribute like [`text`](Self::text), with a single read(2): the kernel returns the whole
+    /// attribute, a page at most (Documentation/filesystems/sysfs.rst). A listing reads thousands.
     ///
     /// # Errors
     /// As [`text`](Self::text), `EFBIG` over a page.
@@ -135,7 +135,7 @@ impl Dir {
         let mut page = [0; PAGE + 1];
         let read = match &self.form {
             Form::Files(files) => files.start(path, &mut page),
-            Form::Memory(place) => place.start(path, &mut page),
+            Form::Memory(tree) => tree.start(path, &mut page),
         };
         let bytes = read.and_then(|read| {
             page.get(..read).filter(|bytes| bytes.len() <= PAGE).ok_or(Errno::FBIG)
@@ -144,30 +144,30 @@ impl Dir {
         bytes.and_then(tidy)
     }
 
-    /// Where a symbolic link points, without following it.
+    /// The target of a symbolic link, without following it.
     ///
     /// # Errors
-    /// The kernel's; `EILSEQ` where it is not UTF-8.
+    /// The kernel's; `EILSEQ` if it is not UTF-8.
     pub fn link(&self, path: &str) -> Result<String> {
         let target = match &self.form {
             Form::Files(files) => files.link(path),
-            Form::Memory(place) => place.link(path),
+            Form::Memory(tree) => tree.link(path),
         };
         self.note(path, |trace, at| trace.read_link(at, target.as_ref().err()));
         target
     }
 
-    /// The last component of where a symbolic link points: the name of a driver, of a group, of a function.
+    /// The last component of a symbolic link's target: the name of a driver, of a group, of a function.
     ///
     /// # Errors
-    /// As [`link`](Self::link); `EINVAL` where it has none.
+    /// As [`link`](Self::link); `EINVAL` if it has none.
     pub fn link_name(&self, path: &str) -> Result<String> {
         let target = self.link(path)?;
         let name = target.rsplit('/').next().filter(|name| !name.is_empty());
         name.map(str::to_owned).ok_or(Errno::INVAL)
     }
 
-    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
+    /// The names in a directory, sorted. Names that are not UTF-8 are skipped: the kernel creates none.
     ///
     /// # Errors
     /// The kernel's.
@@ -175,7 +175,7 @@ impl Dir {
         self.list(path, false)
     }
 
-    /// The names of the real directories in a directory, sorted: links are none.
+    /// The names of the subdirectories in a directory, sorted, without links.
     ///
     /// # Errors
     /// The kernel's.
@@ -186,7 +186,7 @@ impl Dir {
     fn list(&self, path: &str, directories_only: bool) -> Result<Vec<String>> {
         let mut names = match &self.form {
             Form::Files(files) => files.names(path, directories_only),
-            Form::Memory(place) => place.names(path, directories_only),
+            Form::Memory(tree) => tree.names(path, directories_only),
         };
         self.note(path, |trace, at| trace.listed(at, names.as_deref().map_err(|errno| *errno)));
         if let Ok(names) = &mut names {
@@ -195,37 +195,37 @@ impl Dir {
         names
     }
 
-    /// What a path is, following links.
+    /// The status of a path, following links.
     ///
     /// # Errors
     /// The kernel's.
     pub fn stat(&self, path: &str) -> Result<Status> {
         let status = self.status(path, true);
-        self.note(path, |trace, at| trace.looked(at, status.as_ref().err()));
+        self.note(path, |trace, at| trace.checked(at, status.as_ref().err()));
         status
     }
 
-    /// What a path is; of a link, the link itself where it is not followed.
+    /// The status of a path; of a link itself unless `follow`.
     pub(super) fn status(&self, path: &str, follow: bool) -> Result<Status> {
         match &self.form {
             Form::Files(files) => files.status(path, follow),
-            Form::Memory(place) => place.status(path, follow),
+            Form::Memory(tree) => tree.status(path, follow),
         }
     }
 
-    /// Whether something is there.
+    /// Whether a path exists.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {
-        let there = match &self.form {
+        let exists = match &self.form {
             Form::Files(files) => files.exists(path),
-            Form::Memory(place) => place.status(path, true).is_ok(),
+            Form::Memory(tree) => tree.status(path, true).is_ok(),
         };
-        self.note(path, |trace, at| trace.looked(at, None));
-        there
+        self.note(path, |trace, at| trace.checked(at, None));
+        exists
     }
 
-    /// The kind and number of the device that an open file (`/proc/PID/fd/N`) is, on the running system. In a
-    /// container it can have any path. Elsewhere there is only its path.
+    /// The kind and number of the device behind an open file (`/proc/PID/fd/N`), on the running system. Its path is not
+    /// enough: in a container a device can have any. Under another root there is only the path.
     #[must_use]
     pub fn device(&self, path: &str) -> Option<(FileKind, (u32, u32))> {
         let Form::Files(files) = &self.form else { return None };
@@ -236,13 +236,13 @@ impl Dir {
         device
     }
 
-    /// Whether somebody has a block device for himself. It is open for an instant, and nothing is read.
+    /// Whether a block device is claimed exclusively. Opens it for a moment, without reading.
     #[must_use]
     pub fn is_claimed(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');
         let claimed = match &self.form {
             Form::Files(files) => files.is_claimed(path),
-            Form::Memory(place) => place.is_claimed(path),
+            Form::Memory(tree) => tree.is_claimed(path),
         };
         if claimed {
             self.note(path, |trace, at| trace.claimed(at));
@@ -250,13 +250,13 @@ impl Dir {
         claimed
     }
 
-    /// Puts a text of our own into a recording that is being made, such as what a program says of its version; it is
-    /// read as any other file. Does nothing where no recording is made.
+    /// Adds a file with this text to a recording in progress, for instance with the version of a program. Does nothing
+    /// without a recording.
     pub fn note_text(&self, path: &str, text: &str) {
         self.note(path, |trace, at| trace.own(at, text));
     }
 
-    /// A handle for changing the nodes in the directory.
+    /// A descriptor for changing the nodes in the directory.
     ///
     /// # Errors
     /// `EROFS` in a recording.
@@ -267,7 +267,7 @@ impl Dir {
         }
     }
 
-    /// Writes a value to a file of the kernel's, in one write. It can block for as long as the kernel likes.
+    /// Writes a value to a kernel file, with one write(2). It can block in the kernel without a limit.
     ///
     /// # Errors
     /// The kernel's; `EROFS` in a recording.
@@ -278,10 +278,10 @@ impl Dir {
         }
     }
 
-    /// Puts a file of configuration in place whole, on the disk, with the directories above it.
+    /// Writes a configuration file atomically, synced to disk, and creates the directories above it.
     ///
     /// # Errors
-    /// The kernel's; `EEXIST` where there is one and nothing may be there; `EROFS` in a recording.
+    /// The kernel's; `EEXIST` if the file exists and must not; `EROFS` in a recording.
     pub fn keep(&self, path: &str, text: &str, mode: u32, before: Before) -> Result<()> {
         match &self.form {
             Form::Files(files) => files.keep(path, text, Mode::from_raw_mode(mode), before),
@@ -289,7 +289,7 @@ impl Dir {
         }
     }
 
-    /// Removes a file of configuration.
+    /// Removes a configuration file.
     ///
     /// # Errors
     /// The kernel's; `EROFS` in a recording.
@@ -300,14 +300,14 @@ impl Dir {
         }
     }
 
-    /// Removes a directory of configuration, unless anything is in it.
+    /// Removes a configuration directory if it is empty.
     pub fn forget_empty(&self, path: &str) {
         if let Form::Files(files) = &self.form {
             files.forget_empty(path);
         }
     }
 
-    /// Locks a directory against others that lock it, until what this gives is dropped.
+    /// Locks a directory (flock(2)) until the result is dropped.
     ///
     /// # Errors
     /// The kernel's; `EROFS` in a recording.
@@ -318,10 +318,10 @@ impl Dir {
         }
     }
 
-    /// Writes a file whose path somebody else chose: it is really below this directory, with no link on the way.
+    /// Writes a file with an untrusted path: it must be below this directory, without links in the path.
     ///
     /// # Errors
-    /// As [`write`](Self::write); `ELOOP` or `EXDEV` where the path leads elsewhere.
+    /// As [`write`](Self::write); `ELOOP` or `EXDEV` if the path leads elsewhere.
     pub fn write_beneath(&self, path: &str, value: &str) -> Result<()> {
         match &self.form {
             Form::Files(files) => files.write_beneath(path, value),
@@ -330,7 +330,7 @@ impl Dir {
     }
 }
 
-/// The text of a file without the white space around it.
+/// The text of a file without surrounding white space.
 fn tidy(bytes: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(bytes).map_err(|_| Errno::ILSEQ)?;
     Ok(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())

@@ -1,4 +1,4 @@
-//! A directory of a file system, held open.
+//! An open directory in a file system.
 
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -13,25 +13,25 @@ use rustix::io::Errno;
 use super::{FileKind, Result, Status};
 use crate::archive::CLAIMED;
 
-/// So much of a directory is listed at once.
+/// The buffer for listing a directory, in bytes.
 const LISTING: usize = 16 << 10;
 
-/// Files of which more may be read are told by their length.
+/// For limits above this the file's length is read first, to allocate once.
 const LARGE: usize = 64 << 10;
 
-/// How often a path is tried that renames were in the way of.
+/// How often a path lookup is retried after EAGAIN because of concurrent renames.
 const TRIES: usize = 1000;
 
 /// The longest target of a link (`PATH_MAX`).
 const LINK: usize = 4096;
 
-/// A FIFO or a device in another host's tree must not stop the reader.
+/// A FIFO or a device under another root must not block the reader.
 const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// As a shell's `>` opens it; the kernel's own files have no length to be cut.
+/// Like a shell's `>`; kernel files ignore the truncation.
 const WRITING: OFlags = OFlags::WRONLY.union(OFlags::TRUNC).union(OFlags::NOCTTY);
 
-/// A directory; what is read through it belongs to one and the same device.
+/// An open directory; all reads through it are of the same device.
 #[derive(Debug)]
 pub struct Files {
     fd: OwnedFd,
@@ -39,7 +39,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens the root of a host.
+    /// Opens a root.
     pub fn open_root(path: &Path, host: bool) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
@@ -52,7 +52,7 @@ impl Files {
         Ok(Self { fd: self.fd.try_clone()?, resolve: self.resolve })
     }
 
-    /// Whether it is the running system's.
+    /// Whether it belongs to the running system.
     const fn is_host(&self) -> bool {
         self.resolve.is_empty()
     }
@@ -78,14 +78,14 @@ impl Files {
 
     pub fn bytes(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
         let file = self.readable(path)?;
-        // Large files have their length in sight; the kernel's own have none, or a page.
+        // Large regular files have a length; kernel files have none, or a page.
         let length = if limit > LARGE { rustix::fs::fstat(&file)?.st_size } else { 0 };
         let length = usize::try_from(length).unwrap_or_default().saturating_add(1);
         let space = Vec::with_capacity(length.clamp(4096, limit.max(4096)) + 1);
         read_all(&file, space, limit)
     }
 
-    /// Reads once; how much was read.
+    /// Reads once; returns the number of bytes.
     pub fn start(&self, path: &str, into: &mut [u8]) -> Result<usize> {
         let file = self.readable(path)?;
         retry(|| rustix::io::read(&file, &mut *into))
@@ -96,19 +96,19 @@ impl Files {
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
-        // A name alone leads nowhere: nothing is followed on the way to it.
+        // A single name cannot leave the directory: there is no link to follow.
         if self.is_host() || !path.contains('/') {
             return read_link(&self.fd, path);
         }
         let link = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?;
         read_link(&link, "").map_err(|errno| match errno {
-            // What the kernel says of a descriptor that is no link, where of a path it says EINVAL.
+            // For a descriptor that is not a link the kernel returns ENOENT; for a path, EINVAL.
             Errno::NOENT => Errno::INVAL,
             other => other,
         })
     }
 
-    /// The names in a directory, in no order; of all files or of the real directories.
+    /// The names in a directory, unsorted; of all files or of subdirectories only.
     pub fn names(&self, path: &str, directories_only: bool) -> Result<Vec<String>> {
         let dir = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
@@ -130,7 +130,7 @@ impl Files {
     }
 
     pub fn status(&self, path: &str, follow: bool) -> Result<Status> {
-        // A name alone leads nowhere, as for a link.
+        // A single name cannot leave the directory, as for a link.
         if !follow && !path.contains('/') && !matches!(path, "" | "..") {
             let stat = rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW);
             return Ok(Status::from(&stat?));
@@ -143,7 +143,7 @@ impl Files {
         self.open(path, OFlags::PATH).is_ok()
     }
 
-    /// It never waits for a file server (`AT_STATX_DONT_SYNC`). A link in another host's tree leads to no device.
+    /// Never waits for a file server (`AT_STATX_DONT_SYNC`). Under another root links do not lead to devices.
     pub fn device(&self, path: &str) -> Option<(FileKind, (u32, u32))> {
         if !self.is_host() {
             return None;
@@ -162,7 +162,7 @@ impl Files {
             let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK;
             return self.open(path, flags).is_err_and(|errno| errno == Errno::BUSY);
         }
-        // Nodes in another host's tree would be this host's devices; a recording that was unpacked has a list.
+        // Nodes under another root would be devices of this host; an unpacked recording has a list.
         let claimed = self.bytes(CLAIMED, 1 << 20).unwrap_or_default();
         claimed.split(|byte| *byte == b'\n').any(|line| line == path.as_bytes())
     }
@@ -171,12 +171,12 @@ impl Files {
         put(&self.open(path, WRITING)?, value)
     }
 
-    /// Writes a file that is really below this directory: no link is followed, and no way up.
+    /// Writes a file that must be below this directory: follows no link and no `..`.
     pub fn write_beneath(&self, path: &str, value: &str) -> Result<()> {
         put(&self.open_beneath(path, WRITING)?, value)
     }
 
-    /// Reads a file that is really below this directory.
+    /// Reads a file that must be below this directory.
     pub fn bytes_beneath(&self, path: &str, limit: usize) -> Result<Vec<u8>> {
         let file = self.open_beneath(path, READING)?;
         read_all(&file, Vec::with_capacity(4096), limit)
@@ -189,8 +189,8 @@ impl Files {
     }
 }
 
-/// Opens a path that must not lead out of a directory. Where anything is renamed meanwhile, anywhere on the system, the kernel
-/// cannot tell whether a `..` led out and says EAGAIN: the caller is to try again (openat2(2)).
+/// Opens a path that must not lead out of a directory. During a rename anywhere on the system, the kernel cannot check
+/// whether a `..` led out and returns EAGAIN; the caller must retry (openat2(2)).
 fn open_within(dir: &OwnedFd, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
     let once = |_| rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve);
     let opened = (1..TRIES).map(once).find(|opened| !matches!(opened, Err(Errno::AGAIN)));
@@ -203,7 +203,7 @@ impl AsFd for Files {
     }
 }
 
-/// Reads a file to its end, into space that is there already; no more than `limit` bytes.
+/// Reads a file to its end, into allocated space; `limit` bytes at most.
 fn read_all(file: &OwnedFd, mut bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>> {
     while bytes.len() <= limit {
         if bytes.len() == bytes.capacity() {
@@ -216,7 +216,7 @@ fn read_all(file: &OwnedFd, mut bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>>
     Err(Errno::FBIG)
 }
 
-/// Writes once. Not tried again after a signal: the kernel may have done it.
+/// Writes once. Not retried after a signal: the write may have taken effect.
 fn put(file: &OwnedFd, value: &str) -> Result<()> {
     match rustix::io::write(file, value.as_bytes())? {
         written if written == value.len() => Ok(()),
@@ -224,14 +224,14 @@ fn put(file: &OwnedFd, value: &str) -> Result<()> {
     }
 }
 
-/// Reads a link into one string of the right size.
+/// Reads a link with a single allocation.
 fn read_link(dir: impl AsFd, path: &str) -> Result<String> {
     let mut buffer = [const { MaybeUninit::uninit() }; LINK];
     let (target, _) = readlinkat_raw(dir, path, &mut buffer)?;
     std::str::from_utf8(target).map(str::to_owned).map_err(|_| Errno::ILSEQ)
 }
 
-/// Makes a call again that a signal interrupted.
+/// Retries a call that a signal interrupted.
 fn retry<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match call() {

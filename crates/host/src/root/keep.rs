@@ -1,4 +1,4 @@
-//! Files of configuration, which stay over a boot: each is put in place whole, or not at all.
+//! Configuration files, which survive a reboot: each is written atomically.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -7,24 +7,24 @@ use rustix::io::Errno;
 use super::Result;
 use super::files::Files;
 
-/// What may be in the place where a file is put.
+/// What may exist at the path before a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing: what is there is another's.
+    /// Nothing: an existing file is an error.
     Nothing,
-    /// Anything: it is replaced.
+    /// Anything: an existing file is replaced.
     Anything,
 }
 
 impl Files {
-    /// Puts a file in place, with the directories above it. Another name has it first, so that nobody sees half of it, and
-    /// it is on the disk when this returns (rename(2), fsync(2)).
+    /// Writes a file, and creates the directories above it. It is written under another name and renamed, so that no
+    /// reader sees an incomplete file, and synced to disk before this returns (rename(2), fsync(2)).
     pub fn keep(&self, path: &str, text: &str, mode: Mode, before: Before) -> Result<()> {
         let (directory, name) = split(path);
-        let directory = self.made(directory)?;
-        let new = passing(name);
+        let directory = self.open_or_create(directory)?;
+        let new = temporary(name);
         match rustix::fs::unlinkat(&directory, &new, AtFlags::empty()) {
-            // One that was cut off may have left it.
+            // An interrupted write may have left it.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -36,21 +36,21 @@ impl Files {
             rustix::fs::renameat_with(&directory, &new, &directory, name, flags)
         });
         if put.is_err() {
-            // What went wrong before counts more.
+            // The first error is returned, not an error of this.
             let _ = rustix::fs::unlinkat(&directory, &new, AtFlags::empty());
         }
         put?;
         rustix::fs::fsync(&directory)
     }
 
-    /// Removes a file. What is not there is removed.
+    /// Removes a file. A missing file is not an error.
     pub fn forget(&self, path: &str) -> Result<()> {
         let (above, name) = split(path);
         let directory = match self.open(above, OFlags::RDONLY | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => return Ok(()),
             opened => opened?,
         };
-        for name in [name, &passing(name)] {
+        for name in [name, &temporary(name)] {
             match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
@@ -59,7 +59,7 @@ impl Files {
         rustix::fs::fsync(&directory)
     }
 
-    /// Removes a directory in which nothing is; one with anything in it stays.
+    /// Removes a directory if it is empty.
     pub fn forget_empty(&self, path: &str) {
         let (above, name) = split(path);
         if let Ok(above) = self.open(above, OFlags::RDONLY | OFlags::DIRECTORY) {
@@ -67,7 +67,7 @@ impl Files {
         }
     }
 
-    /// Opens a directory and locks it, waiting for whoever has it.
+    /// Opens a directory and locks it, waiting until it is free.
     pub fn locked(&self, path: &str) -> Result<OwnedFd> {
         let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         loop {
@@ -78,14 +78,14 @@ impl Files {
         }
     }
 
-    /// Opens a directory, which is made where it is not there.
-    fn made(&self, path: &str) -> Result<OwnedFd> {
+    /// Opens a directory, and creates it if it does not exist.
+    fn open_or_create(&self, path: &str) -> Result<OwnedFd> {
         let opened = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY);
         if opened.as_ref().err() != Some(&Errno::NOENT) || path == "." {
             return opened;
         }
         let (above, name) = split(path);
-        let above = self.made(above)?;
+        let above = self.open_or_create(above)?;
         match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
@@ -100,8 +100,8 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or((".", path))
 }
 
-/// The name that a file has while it is written.
-fn passing(name: &str) -> String {
+/// The name of a file while it is written.
+fn temporary(name: &str) -> String {
     format!(".{name}.handover")
 }
 
@@ -117,7 +117,7 @@ fn write_new(directory: &OwnedFd, name: &str, text: &str, mode: Mode) -> Result<
             Err(errno) => return Err(errno),
         }
     }
-    // Whatever the umask is: others read it too.
+    // Regardless of the umask: other users read it too.
     rustix::fs::fchmod(&file, mode)?;
     rustix::fs::fsync(&file)
 }
@@ -136,7 +136,7 @@ mod tests {
         root.keep("etc/a/b/file", "one\n", 0o644, Before::Nothing).unwrap();
         let file = place.path().join("etc/a/b/file");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
-        // What a writer that was cut off left is no obstacle, and does not stay.
+        // The remains of an interrupted write do not matter, and are removed.
         std::fs::write(place.path().join("etc/a/b/.file.handover"), "hal").unwrap();
         assert_eq!(root.keep("etc/a/b/file", "two\n", 0o644, Before::Nothing), Err(Errno::EXIST));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "one\n");
@@ -158,7 +158,7 @@ mod tests {
         let inside = tempfile::tempdir().unwrap();
         symlink(outside.path(), inside.path().join("etc")).unwrap();
         let root = Root::open(inside.path()).unwrap();
-        // The link is resolved inside, where its target is not there.
+        // The link is resolved inside the root, where its target does not exist.
         assert!(root.keep("etc/file", "x", 0o644, Before::Anything).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! A recording as a tree in memory. Symbolic links are resolved inside it: nothing leads out, for there is no outside.
+//! A recording as a tree in memory. Symbolic links are resolved inside it, so no link can lead out.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use rustix::io::Errno;
 use super::{FileKind, Result, Status};
 use crate::archive::{Node, NodeKind, Tree, components};
 
-/// As many links are followed as the kernel follows (path_resolution(7)).
+/// The most links in one path, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
 
 /// A directory in a tree.
 #[derive(Clone, Debug)]
 pub struct TreeDir {
     tree: Arc<Tree>,
-    /// Its path, in which there is no link.
+    /// Its path, without links.
     at: String,
 }
 
-/// The way to a file.
+/// The resolved path to a file.
 struct Trail<'t> {
     tree: &'t Tree,
     top: &'t Node,
@@ -26,7 +26,7 @@ struct Trail<'t> {
 }
 
 impl<'t> Trail<'t> {
-    /// Walks a path from the root on. A `..` at the root stays there, as after `chroot`.
+    /// Resolves a path from the root. A `..` at the root stays there, as after `chroot`.
     fn walk(tree: &'t Tree, at: &str, path: &str, follow: bool) -> Result<Self> {
         let mut trail = Trail { tree, top: tree.top().ok_or(Errno::NOENT)?, steps: Vec::new() };
         let mut ahead: Vec<&str> = components(path).rev().chain(components(at).rev()).collect();
@@ -37,13 +37,13 @@ impl<'t> Trail<'t> {
                 continue;
             }
             let here = trail.node();
-            if here.what != NodeKind::Directory {
+            if here.kind != NodeKind::Directory {
                 return Err(Errno::NOTDIR);
             }
             let Some(child) = tree.child(here, name) else {
                 return Err(here.error.unwrap_or(Errno::NOENT));
             };
-            match child.what {
+            match child.kind {
                 NodeKind::Link(target) if follow || !ahead.is_empty() => {
                     links += 1;
                     if links > LINKS {
@@ -71,7 +71,7 @@ impl<'t> Trail<'t> {
     }
 }
 
-/// Where a link leads: UTF-8, or the recording is refused.
+/// The target of a link. A recording with a target that is not UTF-8 is refused.
 fn target_of(tree: &Tree, target: u32) -> &str {
     std::str::from_utf8(tree.text(target)).unwrap_or_default()
 }
@@ -88,7 +88,7 @@ impl TreeDir {
 
     pub fn dir(&self, path: &str) -> Result<Self> {
         let trail = Trail::walk(&self.tree, &self.at, path, true)?;
-        match trail.node().what {
+        match trail.node().kind {
             NodeKind::Directory => Ok(Self { tree: Arc::clone(&self.tree), at: trail.path() }),
             _ => Err(Errno::NOTDIR),
         }
@@ -96,11 +96,11 @@ impl TreeDir {
 
     fn content(&self, path: &str) -> Result<&[u8]> {
         let node = self.node(path, true)?;
-        match (node.what, node.error) {
+        match (node.kind, node.error) {
             (_, Some(errno)) => Err(errno),
             (NodeKind::File(content), None) => Ok(self.tree.text(content)),
             (NodeKind::Directory, None) => Err(Errno::ISDIR),
-            // It was there, but not read.
+            // It existed, but was not read.
             _ => Err(Errno::ACCESS),
         }
     }
@@ -110,7 +110,7 @@ impl TreeDir {
         if content.len() > limit { Err(Errno::FBIG) } else { Ok(content.to_vec()) }
     }
 
-    /// Reads once; how much was read.
+    /// Reads once; returns the number of bytes.
     pub fn start(&self, path: &str, into: &mut [u8]) -> Result<usize> {
         let content = self.content(path)?;
         let length = content.len().min(into.len());
@@ -121,7 +121,7 @@ impl TreeDir {
     }
 
     pub fn link(&self, path: &str) -> Result<String> {
-        match self.node(path, false)?.what {
+        match self.node(path, false)?.kind {
             NodeKind::Link(target) => Ok(target_of(&self.tree, target).to_owned()),
             _ => Err(Errno::INVAL),
         }
@@ -132,10 +132,10 @@ impl TreeDir {
         if let Some(errno) = node.error {
             return Err(errno);
         }
-        if node.what != NodeKind::Directory {
+        if node.kind != NodeKind::Directory {
             return Err(Errno::NOTDIR);
         }
-        let wanted = |node: &&Node| !directories_only || node.what == NodeKind::Directory;
+        let wanted = |node: &&Node| !directories_only || node.kind == NodeKind::Directory;
         let children = self.tree.children(node).filter(wanted);
         Ok(children.map(|child| self.tree.name(child).to_owned()).collect())
     }
@@ -143,7 +143,7 @@ impl TreeDir {
     pub fn status(&self, path: &str, follow: bool) -> Result<Status> {
         let node = self.node(path, follow)?;
         let length = |text| self.tree.text(text).len();
-        let (kind, size, number) = match node.what {
+        let (kind, size, number) = match node.kind {
             NodeKind::Directory => (FileKind::Directory, 0, (0, 0)),
             NodeKind::Link(target) => (FileKind::Link, length(target), (0, 0)),
             NodeKind::File(content) => (FileKind::File, length(content), (0, 0)),
@@ -165,12 +165,12 @@ impl TreeDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Entry, Growing, Kind};
+    use crate::archive::{Entry, Kind, TreeBuilder};
 
     fn tree(files: impl IntoIterator<Item = (&'static str, Entry)>) -> TreeDir {
-        let mut growing = Growing::default();
-        files.into_iter().for_each(|(path, entry)| growing.insert(path, entry).unwrap());
-        TreeDir::top(Arc::new(growing.grown()))
+        let mut builder = TreeBuilder::default();
+        files.into_iter().for_each(|(path, entry)| builder.insert(path, entry).unwrap());
+        TreeDir::top(Arc::new(builder.build()))
     }
 
     fn place(files: &[(&'static str, Kind)]) -> TreeDir {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_come_back() {
+    fn recorded_errors_are_returned() {
         let entry = |kind, error| Entry { kind, error, ..Entry::default() };
         let top = tree([
             ("broken", entry(Kind::File(None), Some(Errno::IO))),

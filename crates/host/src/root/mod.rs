@@ -1,7 +1,7 @@
-//! Every path of sysfs, procfs and devfs hangs off one directory, held open, or off a recording, held in memory.
+//! The root of all paths in sysfs, procfs and devfs: an open directory, or a recording in memory.
 //!
-//! Under a root that is not `/` symbolic links are resolved inside it, as by `chroot` (`RESOLVE_IN_ROOT`, openat2(2)):
-//! no link of another host's leads out of it.
+//! Under a root other than `/`, symbolic links are resolved inside it, like after `chroot` (`RESOLVE_IN_ROOT`,
+//! openat2(2)): no link leads out of it.
 
 mod dir;
 mod files;
@@ -23,14 +23,14 @@ pub(crate) use trace::Trace;
 
 use crate::archive;
 
-/// This process's executable, by which it starts itself again as a worker. It stays right when the file on disk is
-/// replaced by a newer one.
+/// This process's executable, which is started again as a worker. It is the running version even after the file on disk
+/// was replaced.
 pub const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// What every reader answers.
+/// The result of every read.
 pub type Result<T> = std::result::Result<T, Errno>;
 
-/// The root under which a host's `sys`, `proc` and `dev` are.
+/// The directory or recording with a host's `sys`, `proc` and `dev`.
 #[derive(Debug)]
 pub struct Root {
     top: Dir,
@@ -39,10 +39,10 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the root: a directory, or a file that is a recording.
+    /// Opens a root: a directory, or a recording in a file.
     ///
     /// # Errors
-    /// Where it is neither a directory that can be opened nor a good recording.
+    /// If it is neither a directory that can be opened nor a valid recording.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let host = path == Path::new("/");
         let top = if !host && std::fs::metadata(path)?.is_file() {
@@ -55,7 +55,7 @@ impl Root {
         Ok(Self { top, path: path.to_owned(), host })
     }
 
-    /// The same root; everything that is read under it is noted in a trace.
+    /// The same root; all reads under it are recorded in a trace.
     pub(crate) fn traced(self) -> std::io::Result<(Self, Arc<Trace>)> {
         let source = self.top.untraced()?;
         let trace = Arc::new(Trace::new(source));
@@ -63,25 +63,25 @@ impl Root {
         Ok((Self { top, ..self }, trace))
     }
 
-    /// Whether this is the running system itself and not a recording.
+    /// Whether this is the running system.
     #[must_use]
     pub const fn is_host(&self) -> bool {
         self.host
     }
 
-    /// Whether what is read is noted for a recording. It must then be read in this process.
+    /// Whether reads are recorded. They must then happen in this process.
     #[must_use]
     pub const fn is_traced(&self) -> bool {
         self.top.is_traced()
     }
 
-    /// Where the root is.
+    /// The path of the root.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A path below the root as a person would type it.
+    /// A path below the root, for messages.
     #[must_use]
     pub fn shown(&self, path: &str) -> String {
         self.path.join(path).display().to_string()
@@ -123,9 +123,9 @@ mod tests {
         assert_eq!(root.text("sys/a/up/a/inside").unwrap(), "inside");
     }
 
-    /// The kernel gives up on a path with `..` in it while something is renamed, wherever that is.
+    /// The kernel returns EAGAIN for a path with `..` during a rename anywhere on the system.
     #[test]
-    fn what_is_renamed_elsewhere_hides_nothing() {
+    fn renames_elsewhere_hide_nothing() {
         let place = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(place.path().join("sys/bus/devices")).unwrap();
         std::fs::create_dir_all(place.path().join("sys/a")).unwrap();

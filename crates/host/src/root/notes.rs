@@ -1,29 +1,29 @@
-//! What is told when something is read under a root.
+//! The interface of whatever records reads under a root.
 
 use rustix::io::Errno;
 
 use super::{FileKind, Result};
 
-/// Takes note of what is read, by its path below the root.
+/// Records reads, by the path below the root.
 pub trait Notes: std::fmt::Debug + Send + Sync {
-    /// A path was looked at.
-    fn looked(&self, path: &str, error: Option<&Errno>);
+    /// Records that a path was checked.
+    fn checked(&self, path: &str, error: Option<&Errno>);
 
-    /// A link was read.
+    /// Records that a link was read.
     fn read_link(&self, path: &str, error: Option<&Errno>);
 
-    /// A file was read.
+    /// Records that a file was read.
     fn read(&self, path: &str, content: Result<&[u8]>);
 
-    /// A directory was listed.
+    /// Records that a directory was listed.
     fn listed(&self, path: &str, names: Result<&[String]>);
 
-    /// An open file is a device.
+    /// Records that an open file is a device.
     fn is_device(&self, path: &str, kind: FileKind, number: (u32, u32));
 
-    /// Somebody has a disk for himself.
+    /// Records that a block device is claimed exclusively.
     fn claimed(&self, path: &str);
 
-    /// A text of our own.
+    /// Records a file with a text of our own.
     fn own(&self, path: &str, text: &str);
 }

@@ -1,8 +1,8 @@
-//! What is known of a file without reading it.
+//! The status of a file (stat(2)).
 
 use rustix::fs::{FileType, Stat};
 
-/// What kind of file it is.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A directory.
@@ -19,26 +19,26 @@ pub enum FileKind {
     Other,
 }
 
-/// What is known of a file without reading it.
+/// The status of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// What it is.
+    /// Its type.
     pub kind: FileKind,
     /// Permission bits.
     pub mode: u32,
-    /// The owner's number.
+    /// Owner.
     pub uid: u32,
-    /// The group's number.
+    /// Group.
     pub gid: u32,
     /// Length in bytes.
     pub size: u64,
-    /// When it was changed, in seconds since 1970.
+    /// Time of the last modification, in seconds since 1970.
     pub modified: i64,
     /// Major and minor number, of a device.
     pub number: (u32, u32),
 }
 
-/// The bits of a mode that are permissions.
+/// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
 
 impl From<&Stat> for Status {

@@ -1,7 +1,7 @@
-//! What is read under a root, noted for a recording.
+//! A trace of all reads under a root, for a recording.
 //!
-//! A path is noted as it really is: with every link on the way, so that reading the recording takes the same way. What is
-//! only listed is noted without its content.
+//! A path is recorded with every link in it, so that reading the recording resolves it in the same way. Files that are
+//! only listed are recorded without their contents.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use super::notes::Notes;
 use super::{Dir, FileKind, Result, Status};
 use crate::archive::{Entries, Entry, Kind, components};
 
-/// As many links are followed as the kernel follows (path_resolution(7)).
+/// The most links in one path, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// What was read, and where from.
+/// A trace of reads, and their source.
 #[derive(Debug)]
 pub struct Trace {
     source: Dir,
@@ -25,12 +25,12 @@ pub struct Trace {
 #[derive(Debug, Default)]
 struct Seen {
     entries: Entries,
-    /// Where directories really are whose files were read: thousands of reads take the same way.
-    places: HashMap<String, String>,
+    /// Resolved paths of directories, a cache: thousands of reads have the same directory.
+    resolved: HashMap<String, String>,
 }
 
 impl Notes for Trace {
-    fn looked(&self, path: &str, error: Option<&Errno>) {
+    fn checked(&self, path: &str, error: Option<&Errno>) {
         self.note_error(path, error.copied());
     }
 
@@ -55,7 +55,7 @@ impl Notes for Trace {
                 Kind::File(Some(known)) => known.len(),
                 _ => 0,
             };
-            // A file that was read twice had one reader that wanted more of it.
+            // Of several reads of a file the longest is kept.
             if content.len() >= known {
                 entry.kind = Kind::File(Some(content.to_vec()));
             }
@@ -70,10 +70,10 @@ impl Notes for Trace {
         };
         let mut seen = self.seen();
         let Ok(path) = self.walk(&mut seen, path, true) else { return };
-        let place = if path.is_empty() { "." } else { &path };
-        let Ok(directory) = self.source.dir(place) else { return };
+        let at = if path.is_empty() { "." } else { &path };
+        let Ok(directory) = self.source.dir(at) else { return };
         for name in names {
-            // It may have vanished since.
+            // It may be gone by now.
             let _ = note(&mut seen.entries, join(&path, name), &directory, name);
         }
     }
@@ -105,13 +105,13 @@ impl Trace {
         Self { source, seen: Mutex::default() }
     }
 
-    /// Everything that was noted until now.
+    /// Takes everything recorded so far.
     pub fn take(&self) -> Entries {
         std::mem::take(&mut self.seen().entries)
     }
 
-    /// Reads a file for the recording itself, without noting it.
-    pub fn unnoted(&self) -> &Dir {
+    /// The source, for reads that are not recorded.
+    pub fn source(&self) -> &Dir {
         &self.source
     }
 
@@ -126,17 +126,17 @@ impl Trace {
         }
     }
 
-    /// Notes everything on the way to a path; where the path really is.
+    /// Records everything along a path; returns the resolved path.
     fn walk(&self, seen: &mut Seen, path: &str, follow: bool) -> Result<String> {
         let (before, name) = path.rsplit_once('/').unwrap_or(("", path));
         if matches!(name, "" | "." | "..") {
             return self.walk_from(&mut seen.entries, String::new(), path, follow);
         }
-        let at = match seen.places.get(before) {
+        let at = match seen.resolved.get(before) {
             Some(at) => at.clone(),
             None => {
                 let at = self.walk_from(&mut seen.entries, String::new(), before, true)?;
-                seen.places.insert(before.to_owned(), at.clone());
+                seen.resolved.insert(before.to_owned(), at.clone());
                 at
             }
         };
@@ -158,10 +158,10 @@ impl Trace {
                 continue;
             }
             let next = join(&at, &name);
-            let target = match self.look(seen, &next) {
+            let target = match self.record(seen, &next) {
                 Ok(()) => seen.files.get(&next).and_then(Entry::target),
                 Err(errno) => {
-                    // The directory can be seen, but not what is in it.
+                    // The directory exists, but its contents cannot be read.
                     fail(seen, &at, Some(errno));
                     return Err(errno);
                 }
@@ -183,8 +183,8 @@ impl Trace {
         Ok(at)
     }
 
-    /// Notes one file, in whose path there is no link, if it is not known yet.
-    fn look(&self, seen: &mut Entries, path: &str) -> Result<()> {
+    /// Records one file by its resolved path, unless it is known already.
+    fn record(&self, seen: &mut Entries, path: &str) -> Result<()> {
         if seen.files.contains_key(path) {
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl Trace {
     }
 }
 
-/// Notes what is in a directory under a name.
+/// Records the file with this name in a directory.
 fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result<()> {
     if seen.files.contains_key(&path) {
         return Ok(());
@@ -210,8 +210,8 @@ fn note(seen: &mut Entries, path: String, directory: &Dir, name: &str) -> Result
     Ok(())
 }
 
-/// Notes an error of what is there. What is not there needs no note, and what leads out of another host's tree
-/// (`EXDEV`) is said by the links themselves.
+/// Records an error of an existing file. A missing file needs no entry, and a link that leads out of the root (`EXDEV`)
+/// has its own entry.
 fn fail(seen: &mut Entries, path: &str, error: Option<Errno>) {
     let Some(errno) = error else { return };
     if matches!(errno, Errno::NOENT | Errno::XDEV | Errno::NOTDIR) {

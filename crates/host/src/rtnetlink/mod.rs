@@ -1,4 +1,5 @@
-//! What a network interface is told of its virtual functions, by rtnetlink(7): `ip link set DEV vf N ...`.
+//! The settings of virtual functions, by rtnetlink(7) through the interface of their physical function: `ip link set
+//! DEV vf N ...`.
 
 mod vf_info;
 
@@ -15,22 +16,22 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
 
-/// `RTM_NEWLINK` (include/uapi/linux/rtnetlink.h): what answers `RTM_GETLINK`.
+/// `RTM_NEWLINK` (include/uapi/linux/rtnetlink.h): the answer to `RTM_GETLINK`.
 const NEWLINK: u16 = 16;
 
-/// The kernel's words for a refusal (`NLMSGERR_ATTR_MSG` in include/uapi/linux/netlink.h).
+/// The attribute with the kernel's error text (`NLMSGERR_ATTR_MSG` in include/uapi/linux/netlink.h).
 const WORDS: u16 = 1;
 
-/// A netlink header, and the error number after it.
+/// The lengths of a netlink header, and of the error number after it.
 const HEADER: usize = 16;
 const ERROR: usize = 4;
 
-/// Why the kernel did not do it.
+/// The kernel's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its error number.
+    /// The error number.
     pub errno: Errno,
-    /// Its own or the driver's words, where it gave some.
+    /// The text from the kernel or the driver, if any.
     pub words: Option<String>,
 }
 
@@ -46,11 +47,11 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// What the interface with this index tells of a virtual function; `None` where it has no such function.
+/// Reads the settings of a virtual function from the interface with this index; `None` if there is no such function.
 pub fn get(interface: u32, vf: u16) -> Result<Option<VfSettings>, Refused> {
     let mut message = LinkMessage::default();
     message.header.index = interface;
-    // Without their counters: with them, the list of 256 functions has no room in an attribute's 64 KiB
+    // Without counters: with them, the list of 256 functions does not fit into an attribute's 64 KiB
     // (`rtnl_fill_vfinfo` in net/core/rtnetlink.c).
     let mask = vec![LinkExtentMask::Vf, LinkExtentMask::SkipStats];
     message.attributes.push(LinkAttribute::ExtMask(mask));
@@ -59,8 +60,8 @@ pub fn get(interface: u32, vf: u16) -> Result<Option<VfSettings>, Refused> {
     vf_info::find(&answer, vf).ok_or_else(|| Errno::BADMSG.into())
 }
 
-/// Tells the interface of a virtual function. What `settings` leaves open of a pair that is set together (VLAN and
-/// priority, both rates) is as `now`.
+/// Changes the settings of a virtual function. For pairs that are set together (VLAN and priority, both rates), a
+/// missing value is taken from `now`.
 pub fn set(
     interface: u32,
     vf: u16,
@@ -73,8 +74,8 @@ pub fn set(
     ask(RouteNetlinkMessage::SetLink(message), NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
-/// Sends one message and waits for the answer, which the kernel has ready when the sending is done: the message with
-/// the link, or nothing where the kernel says that all is well.
+/// Sends one message and reads the answer, which is ready when the send returns: the message with the link, or `None`
+/// for an acknowledgement.
 fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Option<Vec<u8>>, Refused> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
@@ -86,18 +87,18 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Option<Vec<u8>>, Refu
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    // Kernels before 4.12 have no words of their own.
+    // Kernels before 4.12 have no error texts.
     let _ = socket.set_ext_ack(true);
     socket.send(&bytes, 0)?;
     let (bytes, sender) = socket.recv_from_full()?;
-    // Only the kernel is asked (netlink(7): its port is 0).
+    // Only an answer from the kernel is valid (netlink(7): its port is 0).
     if sender.port_number() != 0 {
         return Err(Errno::BADMSG.into());
     }
     answer(&bytes)
 }
 
-/// Reads an answer.
+/// Parses an answer.
 fn answer(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
     let message = NetlinkBuffer::new_checked(bytes).map_err(|_| Errno::BADMSG)?;
     let payload = message.payload();
@@ -111,8 +112,8 @@ fn answer(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
     }
 }
 
-/// Reads a refusal; `None` where its number says that all is well. After the number comes our message or, where it is
-/// capped, its header alone, and then the kernel's words (`netlink_ack` in net/netlink/af_netlink.c).
+/// Parses an error message; `None` if its number is 0, an acknowledgement. After the number comes our message, or only
+/// its header if it is capped, and then the kernel's text (`netlink_ack` in net/netlink/af_netlink.c).
 fn error(payload: &[u8], flags: u16) -> Option<Refused> {
     let number = payload.get(..ERROR).and_then(|bytes| bytes.try_into().ok());
     let errno = match number.map(i32::from_ne_bytes) {
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_the_kernels_words_where_it_gives_some() {
+    fn an_error_has_the_kernels_text_if_any() {
         let refusal = |flags, rest: &[u8]| {
             let payload = [&(-95_i32).to_ne_bytes(), rest].concat();
             answer(&message(NLMSG_ERROR, flags, &payload)).unwrap_err()

@@ -1,7 +1,7 @@
 //! The list of virtual functions in a link's message: `IFLA_VFINFO_LIST` (include/uapi/linux/if_link.h).
 //!
-//! It is read attribute by attribute here: a message of a link has dozens of others, and newer kernels have some in
-//! shapes that a parser of all of them would refuse.
+//! Only the needed attributes are parsed: a link's message has dozens of others, and newer kernels have formats that a
+//! complete parser would refuse.
 
 use model::{Mac, VfSettings};
 use netlink_packet_core::NlasIterator;
@@ -21,8 +21,8 @@ const IFLA_VF_SPOOFCHK: u16 = 4;
 const IFLA_VF_RATE: u16 = 6;
 const IFLA_VF_TRUST: u16 = 9;
 
-/// Looks for a virtual function in a link's message. `None` where the message cannot be understood, `Some(None)` where
-/// the function is not in it.
+/// Finds a virtual function in a link's message. `None` if the message cannot be parsed, `Some(None)` if the function
+/// is not in it.
 pub fn find(link: &[u8], vf: u16) -> Option<Option<VfSettings>> {
     for attribute in NlasIterator::new(link.get(LINK_HEADER..)?) {
         let attribute = attribute.ok()?;
@@ -43,7 +43,7 @@ pub fn find(link: &[u8], vf: u16) -> Option<Option<VfSettings>> {
     Some(None)
 }
 
-/// One function of the list. Every attribute begins with its number.
+/// Parses one function of the list. Every attribute begins with the function's number.
 fn read(info: &[u8]) -> Option<(u32, VfSettings)> {
     let mut settings = VfSettings::default();
     let mut number = None;
@@ -76,7 +76,7 @@ fn read(info: &[u8]) -> Option<(u32, VfSettings)> {
     Some((number?, settings))
 }
 
-/// A driver that does not tell leaves the kernel's -1.
+/// Parses a switch; -1 is the kernel's value for a driver that does not report it.
 const fn switch(value: u32) -> Option<bool> {
     match value {
         u32::MAX => None,
@@ -84,8 +84,8 @@ const fn switch(value: u32) -> Option<bool> {
     }
 }
 
-/// The attribute that tells an interface of one virtual function. The kernel takes them one after another, in its own
-/// order (`do_setvfinfo` in net/core/rtnetlink.c): where it refuses one, those before it are made.
+/// The attribute that changes the settings of one virtual function. The kernel applies the settings one by one, in its
+/// own order (`do_setvfinfo` in net/core/rtnetlink.c): after an error the earlier ones are in effect.
 pub fn attribute(vf: u16, settings: &VfSettings, now: &VfSettings) -> LinkAttribute {
     let number = u32::from(vf);
     let mut list = Vec::new();
@@ -130,7 +130,7 @@ mod tests {
         nla(IFLA_VF_MAC, &value)
     }
 
-    /// A function as `rtnl_fill_vfinfo` writes it.
+    /// A function in the format of `rtnl_fill_vfinfo`.
     fn entry(vf: u32, last: u8, trust: u32) -> Vec<u8> {
         let info = [
             mac(vf, [0x52, 0x54, 0, 0, 0, last]),
@@ -158,7 +158,7 @@ mod tests {
         let told = |vf| find(&link, vf).unwrap().map(|settings| settings.to_string());
         let all = "vlan 100 qos 3 trust on spoofchk on min_tx_rate 10 max_tx_rate 1000";
         assert_eq!(told(1), Some(format!("mac 52:54:00:00:00:02 {all}")));
-        // A driver that does not tell.
+        // A driver that does not report it.
         assert_eq!(find(&link, 2).unwrap().unwrap().trust, None);
         assert_eq!(told(3), None);
         assert_eq!(find(&[0; LINK_HEADER], 0), Some(None));
@@ -175,7 +175,7 @@ mod tests {
             max_rate: Some(1000),
             ..VfSettings::default()
         };
-        // What is set together with something wanted stays as it is.
+        // The other value of a pair keeps its present value.
         let now = VfSettings { qos: Some(3), min_rate: Some(10), ..VfSettings::default() };
         let attribute = attribute(7, &wanted, &now);
         let mut bytes = vec![0; attribute.buffer_len()];
@@ -188,7 +188,7 @@ mod tests {
             nla(IFLA_VF_TRUST, &words(&[7, 1])),
         ];
         let list = nla(IFLA_VFINFO_LIST, &nla(IFLA_VF_INFO, &info.concat()));
-        // The flag for nesting is for the reader's convenience (`NLA_F_NESTED`).
+        // The flag for nesting is optional (`NLA_F_NESTED`).
         bytes[3] &= 0x3f;
         assert_eq!(bytes, list);
         let link = [&[0; LINK_HEADER][..], &bytes].concat();

@@ -1,5 +1,4 @@
-//! The list of what the initial ramdisk gives to machines from the next boot on: a file, which people and `handover
-//! reserve` change too.
+//! Adding a function to the boot list, a file that administrators and `handover boot-list` change too.
 
 use model::boot_list::{BootListEntry, LIST, entries, files, with};
 use model::{HostError, Observed};
@@ -8,60 +7,61 @@ use crate::boot_list::{self, BootListError};
 use crate::root::Root;
 use crate::{platform, problem};
 
-/// Whether a function is on the list as it shall be.
+/// Whether a function is on the list with this entry.
 pub fn observe(root: &Root, ours: &BootListEntry) -> Result<Observed, HostError> {
     compare(root, ours, true)
 }
 
-/// Whether a function is on the list as it shall be, or off it. A list that nothing puts to work, as somebody's that was cut off
-/// leaves it, reserves nothing.
+/// Whether a function is on the list with this entry (`listed`), or off it. A list without the files that apply it at
+/// boot, such as an interrupted change leaves, has no effect.
 pub fn compare(root: &Root, ours: &BootListEntry, listed: bool) -> Result<Observed, HostError> {
     let list = entries(&boot_list::list(root)?);
-    let there = list.into_iter().find(|one| one.address == ours.address);
-    let told = |after| if after { Observed::After } else { Observed::Before };
-    Ok(match there {
-        None => told(!listed),
-        Some(there) if there == *ours && listed && !is_at_work(root)? => {
-            Observed::Other("it listed, without the files that put the list to work".into())
+    let found = list.into_iter().find(|one| one.address == ours.address);
+    let done = |after| if after { Observed::After } else { Observed::Before };
+    Ok(match found {
+        None => done(!listed),
+        Some(found) if found == *ours && listed && !is_complete(root)? => {
+            Observed::Other("the entry, without the files that apply the boot list".into())
         }
-        Some(there) if there == *ours => told(listed),
-        Some(there) => Observed::Other(format!("it reserved as {there}")),
+        Some(found) if found == *ours => done(listed),
+        Some(found) => Observed::Other(format!("the boot list entry {found}")),
     })
 }
 
-/// Puts it on the list, with what puts the list to work.
+/// Adds a function to the list, and writes the files that apply the list at boot.
 pub fn add(root: &Root, ours: BootListEntry) -> Result<(), HostError> {
     change(root, |list| with(list, &[ours]))
 }
 
-fn is_at_work(root: &Root) -> Result<bool, HostError> {
+/// Whether all files that apply the list at boot are in place.
+fn is_complete(root: &Root) -> Result<bool, HostError> {
     let tool = platform::initramfs(root);
     let left = boot_list::changes(root, tool, &boot_list::list(root)?);
     Ok(!files(tool).is_empty() && left.is_ok_and(|left| left.is_empty()))
 }
 
-/// Changes the list, and what puts it to work.
+/// Changes the list, and the files that apply it at boot.
 pub fn change(root: &Root, wanted: impl FnOnce(&str) -> String) -> Result<(), HostError> {
-    let _turn = boot_list::lock(root)?;
+    let _lock = boot_list::lock(root)?;
     let wanted = wanted(&boot_list::list(root)?);
     let tool = platform::initramfs(root);
     if !entries(&wanted).is_empty() && files(tool).is_empty() {
-        return Err(problem::said(
+        return Err(problem::without_errno(
             root,
-            "put the list to work of",
+            "apply",
             LIST,
-            "the tool that makes this system's initial ramdisk is not known here",
+            "the tool that builds this system's initial ramdisk is unknown",
         ));
     }
     let refused = |error: BootListError| match error {
         BootListError::Host(error) => error,
-        BootListError::Foreign { path } => problem::said(
+        BootListError::Foreign { path } => problem::without_errno(
             root,
             "write",
             &path,
-            "a file of that name is there and is not Handover's",
+            "the file exists and was not written by Handover",
         ),
     };
     let changes = boot_list::changes(root, tool, &wanted).map_err(refused)?;
-    changes.iter().try_for_each(|change| boot_list::make(root, change))
+    changes.iter().try_for_each(|change| boot_list::apply(root, change))
 }

@@ -11,20 +11,20 @@ use crate::root::Root;
 const DRIVERS: &str = "sys/bus/pci/drivers";
 const PROBE: &str = "sys/bus/pci/drivers_probe";
 
-/// Whether that driver has it.
+/// Whether the function is bound to that driver.
 ///
-/// During a bind the kernel makes the `driver` link before it calls the driver's `probe` (`really_probe` in
-/// drivers/base/dd.c): what is seen here holds only while nobody has the lock of the function.
+/// During a bind the kernel creates the `driver` link before it calls the driver's `probe` (`really_probe` in
+/// drivers/base/dd.c): the result is valid only while no other process holds the function's lock.
 pub fn observe(root: &Root, address: Address, driver: &str) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     Ok(match bound(root, &dir, address)? {
         None => Observed::Before,
         Some(now) if now == driver => Observed::After,
-        Some(now) => Observed::Other(format!("it bound to {now}")),
+        Some(now) => Observed::Other(format!("driver {now}")),
     })
 }
 
-/// Has the kernel probe the function, with the override set by the step before.
+/// Lets the kernel probe the function, with the `driver_override` that the previous step set.
 pub fn bind(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
     check_name(root, "driver", driver)?;
     let path = format!("{DRIVERS}/{driver}");
@@ -34,14 +34,14 @@ pub fn bind(root: &Root, address: Address, driver: &str) -> Result<(), HostError
     if probe(root, address)?.is_some() {
         return Ok(());
     }
-    // drivers_probe hides why a driver refused; asking for it by name tells.
+    // drivers_probe hides the driver's error; a bind by name returns it.
     by_name(root, address, driver)
 }
 
-/// Lets the kernel look for a driver, and tells which one took the function.
+/// Lets the kernel search a driver, and returns the driver that the function is bound to afterwards.
 ///
-/// What the kernel says is no help: success where there is no driver, and EINVAL for whatever a driver's probe failed
-/// with (seen on 7.3, with a group that a machine had open).
+/// The result of the write is ignored: the kernel returns success if there is no driver, and EINVAL for any error of a
+/// driver's probe (seen on 7.3, with a group that a machine had open).
 pub fn probe(root: &Root, address: Address) -> Result<Option<String>, HostError> {
     match write(root, address, PROBE, &address.to_string()) {
         Err(gone @ HostError::Gone { .. }) => Err(gone),
@@ -49,13 +49,13 @@ pub fn probe(root: &Root, address: Address) -> Result<Option<String>, HostError>
     }
 }
 
-/// Binds to a driver by its name. The kernel's answer is the driver's own.
+/// Binds to a driver by its name. The kernel returns the driver's own error.
 pub fn by_name(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
     check_name(root, "driver", driver)?;
     let path = format!("{DRIVERS}/{driver}/bind");
     let value = address.to_string();
     let Err(errno) = root.write(&path, &value) else { return Ok(()) };
-    // Bound in the meantime: whether to the right driver is seen by who asked.
+    // Bound in the meantime; the caller checks to which driver.
     if bound_now(root, address)?.is_some() {
         return Ok(());
     }
@@ -66,28 +66,28 @@ pub fn by_name(root: &Root, address: Address, driver: &str) -> Result<(), HostEr
     Err(problem::because(root, action, &path, errno, why(root, address, driver, errno)))
 }
 
-/// What a driver's refusal means.
+/// Explains a driver's error.
 fn why(root: &Root, address: Address, driver: &str, errno: Errno) -> String {
     let words = problem::words(errno);
-    let reserved = root.text(&format!("{DEVICES}/{address}/driver_override")).ok();
-    let reserved = reserved.filter(|text| !text.is_empty() && text != "(null)" && text != driver);
+    let other = root.text(&format!("{DEVICES}/{address}/driver_override")).ok();
+    let other = other.filter(|text| !text.is_empty() && text != "(null)" && text != driver);
     let vfio = driver.ends_with("vfio-pci") || driver.ends_with("vfio_pci");
     match errno {
-        Errno::NODEV if let Some(reserved) = reserved => {
-            format!("{words}: its driver_override reserves it for {reserved}")
+        Errno::NODEV if let Some(other) = other => {
+            format!("{words}: its driver_override is {other}")
         }
-        Errno::NODEV => format!("{words}: {driver} does not know this device"),
+        Errno::NODEV => format!("{words}: {driver} does not support this device"),
         // vfio_pci_core_register_device and iommu_device_use_default_domain.
         Errno::BUSY if vfio => {
             format!("{words}: it has virtual functions, or another driver uses its IOMMU group")
         }
         Errno::BUSY => format!(
-            "{words}: a member of its IOMMU group is still open in a machine; end that machine first"
+            "{words}: a machine still has a member of its IOMMU group open; stop that machine first"
         ),
         // vfio_group_find_or_alloc: no IOMMU_CAP_CACHE_COHERENCY, or no group.
         Errno::INVAL if vfio => format!(
-            "{words}: its IOMMU cannot keep DMA coherent, or does not cover it; see `dmesg`"
+            "{words}: its IOMMU does not support cache-coherent DMA, or does not cover the device; see `dmesg`"
         ),
-        _ => format!("{words}: {driver} refused it; see `dmesg | grep {address}`"),
+        _ => format!("{words}: {driver} refused to bind; see `dmesg | grep {address}`"),
     }
 }

@@ -1,4 +1,4 @@
-//! Making mediated devices, and what is there of one (Documentation/driver-api/vfio-mediated-device.rst).
+//! Creating mediated devices, and the state of one (Documentation/driver-api/vfio-mediated-device.rst).
 
 use model::{Address, HostError, Observed};
 use rustix::io::Errno;
@@ -9,23 +9,23 @@ use crate::inventory::{MDEVS, one};
 use crate::problem;
 use crate::root::Root;
 
-/// Where a parent offers its types.
+/// The directory in which a parent offers its types.
 const TYPES: &str = "mdev_supported_types";
 
-/// What is there of a mediated device, compared with the one that is meant: its parent and its type.
-pub enum There {
-    /// Nothing.
-    No,
-    /// On its way in or out: the kernel links its type last and takes that link away first (`mdev_device_create` and
-    /// `mdev_device_remove_common` in drivers/vfio/mdev/mdev_core.c).
-    Between,
-    /// That one.
+/// The state of a mediated device, compared with a parent and a type.
+pub enum MdevState {
+    /// It does not exist.
+    Absent,
+    /// It is being created or removed: the kernel creates the link to its type last and removes that link first
+    /// (`mdev_device_create` and `mdev_device_remove_common` in drivers/vfio/mdev/mdev_core.c).
+    Changing,
+    /// It exists, on this parent and of this type.
     Same,
-    /// Another one of its name.
+    /// It exists on another parent or of another type.
     Different(String),
 }
 
-/// Whether it is made. The kernel makes the link last, when its driver has it (`mdev_device_create` in
+/// Whether it exists. The kernel creates the link last, when its driver is bound (`mdev_device_create` in
 /// drivers/vfio/mdev/mdev_core.c), and reading links takes no lock.
 pub fn observe(
     root: &Root,
@@ -34,35 +34,42 @@ pub fn observe(
     type_id: &str,
 ) -> Result<Observed, HostError> {
     let Some(_) = directory(root, address)? else { return Ok(Observed::Absent) };
-    Ok(match there(root, address, uuid, type_id)? {
-        There::No | There::Between => Observed::Before,
-        There::Same => Observed::After,
-        There::Different(found) => Observed::Other(found),
+    Ok(match state(root, address, uuid, type_id)? {
+        MdevState::Absent | MdevState::Changing => Observed::Before,
+        MdevState::Same => Observed::After,
+        MdevState::Different(found) => Observed::Other(found),
     })
 }
 
-/// What is there of it.
-pub fn there(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Result<There, HostError> {
-    if !is_there(root, uuid)? {
-        return Ok(There::No);
+/// The present state of a mediated device.
+pub fn state(
+    root: &Root,
+    address: Address,
+    uuid: Uuid,
+    type_id: &str,
+) -> Result<MdevState, HostError> {
+    if !exists(root, uuid)? {
+        return Ok(MdevState::Absent);
     }
     let found = one::mdev(root, uuid);
-    // It can go between two readings.
-    if !is_there(root, uuid)? {
-        return Ok(There::No);
+    // It can be removed between the two reads.
+    if !exists(root, uuid)? {
+        return Ok(MdevState::Absent);
     }
     Ok(match found {
-        None => There::Different(format!("{uuid} on a parent that is no PCI function")),
-        Some((parent, _)) if parent != address => There::Different(format!("{uuid} on {parent}")),
+        None => MdevState::Different(format!("{uuid} on a parent that is not a PCI function")),
+        Some((parent, _)) if parent != address => {
+            MdevState::Different(format!("{uuid} on {parent}"))
+        }
         Some((_, mdev)) => match mdev.type_id {
-            None => There::Between,
-            Some(now) if now != type_id => There::Different(format!("{uuid} of type {now}")),
-            Some(_) => There::Same,
+            None => MdevState::Changing,
+            Some(now) if now != type_id => MdevState::Different(format!("{uuid} of type {now}")),
+            Some(_) => MdevState::Same,
         },
     })
 }
 
-fn is_there(root: &Root, uuid: Uuid) -> Result<bool, HostError> {
+fn exists(root: &Root, uuid: Uuid) -> Result<bool, HostError> {
     let path = format!("{MDEVS}/{uuid}");
     match root.link(&path) {
         Ok(_) => Ok(true),
@@ -71,12 +78,12 @@ fn is_there(root: &Root, uuid: Uuid) -> Result<bool, HostError> {
     }
 }
 
-/// The function that a mediated device is a part of; `None` where it is not there.
+/// The parent of a mediated device; `None` if the device does not exist.
 pub fn parent(root: &Root, uuid: Uuid) -> Result<Option<Address>, HostError> {
-    Ok(if is_there(root, uuid)? { one::mdev(root, uuid).map(|found| found.0) } else { None })
+    Ok(if exists(root, uuid)? { one::mdev(root, uuid).map(|found| found.0) } else { None })
 }
 
-/// Its IOMMU group; `None` where it is not there or in none yet.
+/// The IOMMU group of a mediated device; `None` if the device does not exist or is in no group yet.
 pub fn group(root: &Root, uuid: Uuid) -> Result<Option<u32>, HostError> {
     let path = format!("{MDEVS}/{uuid}/iommu_group");
     match root.link_name(&path) {
@@ -86,12 +93,12 @@ pub fn group(root: &Root, uuid: Uuid) -> Result<Option<u32>, HostError> {
     }
 }
 
-/// What is missing where it is not there.
+/// Describes a mediated device that does not exist.
 pub fn missing(uuid: Uuid) -> String {
-    format!("no mediated device {uuid} there")
+    format!("no mediated device {uuid}")
 }
 
-/// Makes one.
+/// Creates a mediated device.
 pub fn create(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Result<(), HostError> {
     check_name(root, "type of mediated device", type_id)?;
     let path = format!("{DEVICES}/{address}/{TYPES}/{type_id}/create");
@@ -103,19 +110,21 @@ pub fn create(root: &Root, address: Address, uuid: Uuid, type_id: &str) -> Resul
     Err(problem::because(root, action, &path, errno, why(root, address, type_id, errno)))
 }
 
-/// What the kernel's refusal means (`create_store` in drivers/vfio/mdev/mdev_sysfs.c and what it calls).
+/// Explains the kernel's error (`create_store` in drivers/vfio/mdev/mdev_sysfs.c and what it calls).
 fn why(root: &Root, address: Address, type_id: &str, errno: Errno) -> String {
     let words = problem::words(errno);
     let types = root.names(&format!("{DEVICES}/{address}/{TYPES}")).unwrap_or_default();
     match errno {
         Errno::NOENT if types.is_empty() => {
-            format!("{address} offers no mediated devices: its driver is not loaded or has none")
+            format!(
+                "{address} offers no mediated devices: its driver is not loaded or does not support them"
+            )
         }
         Errno::NOENT => format!("{address} offers no type {type_id}, but {}", types.join(", ")),
         Errno::USERS | Errno::NOSPC | Errno::BUSY => format!(
-            "{words}: {address} has no room for another {type_id}; `handover show {address}` tells what it could make"
+            "{words}: {address} has no room for another {type_id}; `handover show {address}` lists the types that it can create"
         ),
-        Errno::EXIST => format!("{words}: another parent has a mediated device of this name"),
-        _ => format!("{words}: its driver refused it; see `dmesg`"),
+        Errno::EXIST => format!("{words}: another parent has a mediated device with this UUID"),
+        _ => format!("{words}: the driver refused; see `dmesg`"),
     }
 }

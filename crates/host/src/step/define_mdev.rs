@@ -1,4 +1,4 @@
-//! mdevctl's definition of a mediated device: a file, of which mdevctl and people are told by no lock.
+//! Writing mdevctl's definition of a mediated device, a file that mdevctl and administrators change without a lock.
 
 use model::{HostError, MdevDefinition, Observed};
 use rustix::io::Errno;
@@ -6,34 +6,35 @@ use rustix::io::Errno;
 use crate::root::{Before, Root};
 use crate::{mdevctl, problem};
 
-/// What is there of a definition, compared with ours.
-pub enum There {
-    /// Nothing.
-    No,
-    /// That one.
+/// The state of a definition's file, compared with ours.
+pub enum DefinitionState {
+    /// It does not exist.
+    Absent,
+    /// It is ours.
     Same,
-    /// Another one of its name.
+    /// It has other contents.
     Different(String),
 }
 
-/// Whether it is written. One of anybody else's is in the way, also one that cannot be read.
+/// Whether it is written. A file with other contents blocks the step, also one that cannot be parsed.
 pub fn observe(root: &Root, ours: &MdevDefinition) -> Result<Observed, HostError> {
-    Ok(match there(root, ours)? {
-        There::No => Observed::Before,
-        There::Same => Observed::After,
-        There::Different(found) => Observed::Other(found),
+    Ok(match state(root, ours)? {
+        DefinitionState::Absent => Observed::Before,
+        DefinitionState::Same => Observed::After,
+        DefinitionState::Different(found) => Observed::Other(found),
     })
 }
 
-/// What is there of it.
-pub fn there(root: &Root, ours: &MdevDefinition) -> Result<There, HostError> {
+/// The present state of a definition's file.
+pub fn state(root: &Root, ours: &MdevDefinition) -> Result<DefinitionState, HostError> {
     let path = mdevctl::path(ours.parent, ours.uuid);
     match root.text(&path) {
-        Ok(text) if mdevctl::same(&text, &text_of(ours)) => Ok(There::Same),
+        Ok(text) if mdevctl::same(&text, &text_of(ours)) => Ok(DefinitionState::Same),
         Ok(_) | Err(Errno::ILSEQ | Errno::FBIG | Errno::ISDIR) => {
-            Ok(There::Different(format!("another definition in {}", root.shown(&path))))
+            let found = format!("another definition in {}", root.shown(&path));
+            Ok(DefinitionState::Different(found))
         }
-        Err(Errno::NOENT) => Ok(There::No),
+        Err(Errno::NOENT) => Ok(DefinitionState::Absent),
         Err(errno) => Err(problem::file(root, "read", &path, errno)),
     }
 }
@@ -42,7 +43,7 @@ fn text_of(ours: &MdevDefinition) -> String {
     mdevctl::write(&ours.type_id, &ours.attributes)
 }
 
-/// Writes it, where there is none.
+/// Writes the definition; fails if the file exists.
 pub fn write(root: &Root, ours: &MdevDefinition) -> Result<(), HostError> {
     let path = mdevctl::path(ours.parent, ours.uuid);
     root.keep(&path, &text_of(ours), 0o644, Before::Nothing)

@@ -1,4 +1,4 @@
-//! Asking a process to let go of a device, by ending. It is never killed.
+//! Asking a process that uses a device to exit, by SIGTERM. It is never killed.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::problem;
 use crate::process;
 use crate::root::Root;
 
-/// How long a process may take to end: less than the step's deadline, so that the worker comes back.
+/// How long a process may take to exit: less than the step's deadline, so that the worker returns in time.
 const ENDING: Duration = Duration::from_secs(50);
 
-/// Whether the process is gone. Another one with its number has another start.
+/// Whether the process has exited. Another process with the same pid has another start time.
 pub fn observe(root: &Root, pid: u32, started: u64) -> Result<Observed, HostError> {
     let path = format!("proc/{pid}");
     match root.dir(&path) {
@@ -24,11 +24,11 @@ pub fn observe(root: &Root, pid: u32, started: u64) -> Result<Observed, HostErro
             _ => Observed::After,
         }),
         Err(Errno::NOENT | Errno::SRCH) => Ok(Observed::After),
-        Err(errno) => Err(problem::file(root, "look into", &path, errno)),
+        Err(errno) => Err(problem::file(root, "open", &path, errno)),
     }
 }
 
-/// Sends SIGTERM once, and waits until the process is gone.
+/// Sends SIGTERM once, and waits until the process has exited.
 pub fn evict(root: &Root, pid: u32, started: u64, user: &str) -> Result<(), HostError> {
     ask(root, pid, started, user, ENDING)
 }
@@ -42,19 +42,19 @@ fn ask(
 ) -> Result<(), HostError> {
     let path = format!("proc/{pid}");
     let failed = |errno, reason: String| {
-        problem::because(root, format!("ask {user} to end, by"), &path, errno, reason)
+        problem::because(root, format!("stop {user},"), &path, errno, reason)
     };
     if !root.is_host() {
         let reason = format!("{} is not the running system", root.path().display());
         return Err(failed(Errno::NOSYS, reason));
     }
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return Err(failed(Errno::INVAL, "that is the number of no process".into()));
+        return Err(failed(Errno::INVAL, "not a valid pid".into()));
     };
     if number == Pid::INIT || number == getpid() || Some(number) == getppid() {
-        return Err(failed(Errno::PERM, "that process must not be ended".into()));
+        return Err(failed(Errno::PERM, "this process must not be stopped".into()));
     }
-    // Held before it is looked at: from here on the number cannot come to mean another process (pidfd_open(2)).
+    // Opened before the check: the pidfd always refers to this process, even if the pid is reused (pidfd_open(2)).
     let process = match pidfd_open(number, PidfdFlags::empty()) {
         Ok(process) => process,
         Err(Errno::SRCH) => return Ok(()),
@@ -72,13 +72,13 @@ fn ask(
         return Ok(());
     }
     let reason = format!(
-        "it did not end within {} s; end it yourself, and try again: it is never killed from here",
+        "it did not exit within {} s after SIGTERM; stop it, and retry (Handover never kills a process)",
         patience.as_secs()
     );
     Err(failed(Errno::TIMEDOUT, reason))
 }
 
-/// Waits for the end of a process: its descriptor can be read then, also while its parent has not looked.
+/// Waits until a process exits: its pidfd becomes readable then, also before its parent has reaped it.
 fn ends(process: &OwnedFd, patience: Duration) -> Result<bool, Errno> {
     let until = Instant::now() + patience;
     loop {
@@ -112,7 +112,7 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        // Until the shell has done what it says first.
+        // Wait until the script's first command has run.
         let mut line = [0; 1];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let process = host().dir(&format!("proc/{}", child.id())).unwrap();
@@ -125,7 +125,7 @@ mod tests {
         let root = host();
         assert_eq!(observe(&root, child.id(), started).unwrap(), Observed::Before);
         evict(&root, child.id(), started, "sleep").unwrap();
-        // Nobody has looked at it yet: it is gone all the same.
+        // Its parent has not reaped it yet: it counts as gone all the same.
         assert_eq!(observe(&root, child.id(), started).unwrap(), Observed::After);
         assert_eq!(child.wait().unwrap().to_string(), "signal: 15 (SIGTERM)");
         evict(&root, child.id(), started, "sleep").unwrap();
@@ -147,7 +147,7 @@ mod tests {
         let (mut child, started) = start("trap '' TERM; echo; while :; do sleep 1; done");
         let patience = Duration::from_millis(200);
         let error = ask(&host(), child.id(), started, "sh", patience).unwrap_err().to_string();
-        assert!(error.contains("never killed from here"), "{error}");
+        assert!(error.contains("never kills a process"), "{error}");
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -158,6 +158,6 @@ mod tests {
         let process = host().dir("proc/1").unwrap();
         let Some(stat) = process::stat(&process) else { return };
         let error = evict(&host(), 1, stat.start_time, "init").unwrap_err().to_string();
-        assert!(error.contains("must not be ended"), "{error}");
+        assert!(error.contains("must not be stopped"), "{error}");
     }
 }

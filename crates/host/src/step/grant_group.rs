@@ -1,4 +1,4 @@
-//! Who may open the node of an IOMMU group, `/dev/vfio/N`.
+//! Owner and mode of the node of an IOMMU group, `/dev/vfio/N`.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub fn nodes(root: &Root, groups: &[u32]) -> Result<BTreeMap<u32, NodeAccess>, H
     Ok(nodes)
 }
 
-/// Whether the function is in that group still, and who may open its node.
+/// Whether the function is still in that group, and the owner and mode of the group's node.
 pub fn observe(
     root: &Root,
     address: Address,
@@ -44,12 +44,12 @@ pub fn observe(
     node_access::observe(root, &format!("{NODES}/{group}"), from, to)
 }
 
-/// What is missing where there is no such node.
+/// Describes a node that does not exist.
 pub fn missing(group: u32) -> String {
-    format!("no node for IOMMU group {group}: nothing of it is on vfio")
+    format!("no /dev/vfio/{group}: no member of IOMMU group {group} is bound to a vfio driver")
 }
 
-/// Gives the node to another user.
+/// Changes the owner and the mode of the node.
 pub fn grant(root: &Root, group: u32, to: &NodeAccess) -> Result<(), HostError> {
     node_access::grant(root, NODES, &group.to_string(), to)
 }

@@ -1,5 +1,5 @@
-//! Who may open a node of VFIO's whose number is known only once it is there: the device's own, for iommufd, and the
-//! group of a mediated device.
+//! Owner and mode of a VFIO node whose number is known only once it exists: the device's own node, for iommufd, and the
+//! group node of a mediated device.
 
 use model::{Address, HostError, NodeAccess, Observed, VfioNode};
 use rustix::io::Errno;
@@ -10,10 +10,10 @@ use crate::node_access::{self, NODES};
 use crate::problem;
 use crate::root::Root;
 
-/// Where the devices' own nodes are (`vfio_devnode` in drivers/vfio/device_cdev.c).
+/// The directory of the devices' own nodes (`vfio_devnode` in drivers/vfio/device_cdev.c).
 const DEVICE_NODES: &str = "dev/vfio/devices";
 
-/// Who may open it, compared with before and after.
+/// Compares owner and mode with those before and after the step.
 pub fn observe(
     root: &Root,
     address: Address,
@@ -22,38 +22,38 @@ pub fn observe(
     to: &NodeAccess,
 ) -> Result<Observed, HostError> {
     let Some(_) = directory(root, address)? else { return Ok(Observed::Absent) };
-    match place(root, address, node)? {
-        Some((place, name)) => node_access::observe(root, &format!("{place}/{name}"), from, to),
+    match locate(root, address, node)? {
+        Some((folder, name)) => node_access::observe(root, &format!("{folder}/{name}"), from, to),
         None => Ok(Observed::Absent),
     }
 }
 
-/// What is missing where there is no such node.
+/// Describes a node that does not exist.
 pub fn missing(node: VfioNode) -> String {
     match node {
-        VfioNode::Device => "no node of its own in /dev/vfio/devices: it is not on a vfio driver, or the kernel has no \
-             CONFIG_VFIO_DEVICE_CDEV"
+        VfioNode::Device => "no node in /dev/vfio/devices: the function is not bound to a vfio driver, or the kernel \
+             lacks CONFIG_VFIO_DEVICE_CDEV"
             .into(),
         VfioNode::MdevGroup(uuid) => create_mdev::missing(uuid),
     }
 }
 
-/// Gives it to another user.
+/// Changes the owner and the mode of the node.
 pub fn grant(
     root: &Root,
     address: Address,
     node: VfioNode,
     to: &NodeAccess,
 ) -> Result<(), HostError> {
-    let Some((place, name)) = place(root, address, node)? else {
-        let reason = "it is not there any more";
-        return Err(problem::because(root, "look for", NODES, Errno::NOENT, reason));
+    let Some((folder, name)) = locate(root, address, node)? else {
+        let reason = "the node no longer exists";
+        return Err(problem::because(root, "search", NODES, Errno::NOENT, reason));
     };
-    node_access::grant(root, place, &name, to)
+    node_access::grant(root, folder, &name, to)
 }
 
-/// The directory of the node and its name; `None` where there is none now.
-fn place(
+/// The directory of the node and its name; `None` if it does not exist.
+fn locate(
     root: &Root,
     address: Address,
     node: VfioNode,
@@ -62,7 +62,7 @@ fn place(
         VfioNode::Device => {
             let path = format!("{DEVICES}/{address}/vfio-dev");
             match root.names(&path) {
-                // One device of a function, `vfio3` (Documentation/ABI/testing/sysfs-devices-vfio-dev).
+                // A function has one, such as `vfio3` (Documentation/ABI/testing/sysfs-devices-vfio-dev).
                 Ok(names) => {
                     let name = names.into_iter().find(|name| name.starts_with("vfio"));
                     Ok(name.map(|name| (DEVICE_NODES, name)))

@@ -1,5 +1,6 @@
-//! Marking a function as a claim's: an extended attribute of its directory in sysfs, which every mount and every network
-//! namespace shows (docs/kernel.md). It takes `CAP_SYS_ADMIN` of the first user namespace, and goes with the function.
+//! Marking a function as claimed: an extended attribute of its directory in sysfs, which is visible in every mount and
+//! every network namespace (docs/kernel.md). It needs `CAP_SYS_ADMIN` in the initial user namespace, and disappears
+//! with the function.
 
 use std::collections::BTreeMap;
 
@@ -13,32 +14,32 @@ use crate::function_files::directory;
 use crate::problem;
 use crate::root::{Dir, Root};
 
-/// The attribute.
+/// The name of the extended attribute.
 pub const NAME: &str = "trusted.handover";
 
 /// A path has 4096 bytes at most, and the ids before it 74.
 const LONGEST: usize = 8192;
 
-/// What is there of a mark.
+/// The mark of a function.
 #[derive(Debug, PartialEq, Eq)]
-pub enum There {
+pub enum MarkState {
     /// No mark.
-    No,
-    /// A claim's.
+    Absent,
+    /// The mark of a claim.
     Claim(Mark),
-    /// One that cannot be understood.
+    /// A mark that cannot be parsed.
     Unknown(String),
-    /// This file system keeps none, or not for us.
+    /// This file system does not support marks, or this process may not use them.
     Unsupported(Errno),
 }
 
-/// Whether it is marked as that claim's. Where marks cannot be kept, there is nothing to do.
+/// Whether the function has that claim's mark. Where marks are not supported, the step counts as done.
 pub fn observe(root: &Root, address: Address, mark: &Mark) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
-    Ok(match there(root, &dir, address)? {
-        There::No => Observed::Before,
-        There::Claim(there) if there.is_same_claim(mark) => Observed::After,
-        There::Unsupported(errno) => {
+    Ok(match state(root, &dir, address)? {
+        MarkState::Absent => Observed::Before,
+        MarkState::Claim(found) if found.is_same_claim(mark) => Observed::After,
+        MarkState::Unsupported(errno) => {
             unsupported(address, errno);
             Observed::After
         }
@@ -46,7 +47,7 @@ pub fn observe(root: &Root, address: Address, mark: &Mark) -> Result<Observed, H
     })
 }
 
-/// Marks it, where it has no mark: of two that try, one succeeds.
+/// Marks a function that has no mark: of two processes that try, one succeeds.
 pub fn set(root: &Root, address: Address, mark: &Mark) -> Result<(), HostError> {
     let Some(dir) = directory(root, address)? else { return Err(HostError::Gone { address }) };
     let set = open(&dir).and_then(|file| {
@@ -63,70 +64,70 @@ pub fn set(root: &Root, address: Address, mark: &Mark) -> Result<(), HostError> 
     }
 }
 
-/// The marks of these functions, as far as they have any.
+/// The marks of those of these functions that have one.
 pub fn read(root: &Root, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError> {
     let mut marks = BTreeMap::new();
     for address in addresses {
         let Some(dir) = directory(root, *address)? else { continue };
-        match there(root, &dir, *address)? {
-            There::Claim(mark) => drop(marks.insert(*address, mark)),
-            // The step that would mark it says so.
-            There::No | There::Unknown(_) | There::Unsupported(_) => {}
+        match state(root, &dir, *address)? {
+            MarkState::Claim(mark) => drop(marks.insert(*address, mark)),
+            // The step that would set the mark reports these.
+            MarkState::Absent | MarkState::Unknown(_) | MarkState::Unsupported(_) => {}
         }
     }
     Ok(marks)
 }
 
-/// What is there of a mark.
-pub fn there(root: &Root, dir: &Dir, address: Address) -> Result<There, HostError> {
+/// The present mark of a function.
+pub fn state(root: &Root, dir: &Dir, address: Address) -> Result<MarkState, HostError> {
     let mut bytes = vec![0; LONGEST];
     let got = open(dir).and_then(|file| rustix::fs::fgetxattr(&file, NAME, &mut bytes[..]));
     match got {
         Ok(length) => {
             bytes.truncate(length);
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(text.parse().map_or(There::Unknown(text), There::Claim))
+            Ok(text.parse().map_or(MarkState::Unknown(text), MarkState::Claim))
         }
-        Err(Errno::NODATA) => Ok(There::No),
-        Err(Errno::RANGE) => Ok(There::Unknown("a text that is too long".into())),
-        Err(errno) if is_unsupported(errno) => Ok(There::Unsupported(errno)),
+        Err(Errno::NODATA) => Ok(MarkState::Absent),
+        Err(Errno::RANGE) => Ok(MarkState::Unknown("a value that is too long".into())),
+        Err(errno) if is_unsupported(errno) => Ok(MarkState::Unsupported(errno)),
         Err(errno) => Err(problem::file(root, format!("read {NAME} of"), &path(address), errno)),
     }
 }
 
-impl There {
-    /// What is in the way, for a person.
+impl MarkState {
+    /// Describes it for error messages, with a remedy.
     pub fn describe(&self, root: &Root, address: Address) -> String {
         match self {
             Self::Claim(mark) => format!("the mark of another Handover ({})", mark.describe()),
             Self::Unknown(text) => format!(
-                "a mark of another kind, {text:?} (setfattr -x {NAME} {} removes it)",
+                "an unknown mark {text:?} (remove it: `setfattr -x {NAME} {}`)",
                 root.shown(&path(address))
             ),
-            Self::No | Self::Unsupported(_) => "no mark".into(),
+            Self::Absent | Self::Unsupported(_) => "no mark".into(),
         }
     }
 }
 
-/// Only an open file has attributes, and a directory is held by its path alone.
+/// Opens a directory for reading its attributes, which the `O_PATH` descriptor in [`Dir`] does not allow.
 pub fn open(dir: &Dir) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(dir.handle()?, ".", flags, Mode::empty())
 }
 
-/// Whether marks cannot be kept here: another file system than sysfs, one that is only read, or a process without rights.
+/// Whether marks are not supported here: a file system without them, a read-only one, or a process without the right.
 pub const fn is_unsupported(errno: Errno) -> bool {
     matches!(errno, Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS | Errno::ROFS | Errno::NOSYS)
 }
 
-/// Where a function's directory is.
+/// The path of a function's directory.
 pub fn path(address: Address) -> String {
     format!("{DEVICES}/{address}")
 }
 
 fn unsupported(address: Address, errno: Errno) {
     tracing::warn!(
-        "{address} is not marked as claimed ({}): a Handover with another state directory would not see that it is",
+        "cannot mark {address} as claimed ({}): a Handover with another state directory cannot see the claim",
         problem::words(errno)
     );
 }
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_set_once_told_and_taken_away() {
+    fn a_mark_is_set_once_read_and_removed() {
         let (_place, root) = made_up();
         let address: Address = NIC.parse().unwrap();
         let dir = directory(&root, address).unwrap().unwrap();
@@ -165,10 +166,10 @@ mod tests {
             .and_then(|file| rustix::fs::fsetxattr(&file, NAME, b"x", XattrFlags::CREATE));
         if let Err(errno) = tried {
             assert!(is_unsupported(errno), "{errno}");
-            // Nothing is done then, and nothing fails.
+            // Without support nothing is done, and nothing fails.
             set(&root, address, &mark(2)).unwrap();
             assert_eq!(unmark::observe(&root, address, &mark(2)), Ok(Observed::After));
-            eprintln!("the rest is left out: {NAME} cannot be set here: {errno}");
+            eprintln!("SKIPPED: {NAME} cannot be set here: {errno}");
             return;
         }
         let odd = observe(&root, address, &mark(2)).unwrap();

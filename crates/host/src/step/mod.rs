@@ -1,4 +1,4 @@
-//! Observing and making the changes of a plan: each kind of step has a file of its name. `perform` runs in a worker
+//! Observing and performing the steps of a plan. Each kind of step has a file of its name. `perform` runs in a worker
 //! process: every write may block in the kernel.
 
 mod add_to_boot_list;
@@ -41,12 +41,12 @@ pub use load_module::is_loaded;
 pub use mark::read as marks;
 pub use set_vf::read as vf_settings;
 
-/// How long the result of a change may take to show. Most show at once; a driver that asks for asynchronous probing
-/// (NVMe does) begins in its own time.
+/// How long the result of a change may take to show. Most show at once; a driver with asynchronous probing (NVMe)
+/// starts later.
 const SETTLING: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(5);
 
-/// What the host shows of a step now. A process, a unit and a file are there or not, whatever became of the function.
+/// The present state of the host for a step. Processes, units and files are read also if the function is gone.
 pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
     match step {
         Step::Mark { address, mark } => mark::observe(root, *address, mark),
@@ -102,7 +102,7 @@ pub fn observe(root: &Root, step: &Step) -> Result<Observed, HostError> {
     }
 }
 
-/// Makes a change that has not been made yet, and sees that it took.
+/// Performs a step unless the host shows it done already, and checks that the change took effect.
 pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
     match observe(root, step)? {
         Observed::After => return Ok(()),
@@ -110,8 +110,8 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
         Observed::Other(found) => return Err(unexpected(step, found)),
         Observed::Absent => match (step.facts().when_absent, step.address()) {
             (WhenAbsent::FoundAgain, Some(address)) => {
-                r#return::find_again(root, locks, address)?;
-                // It may have found its driver by itself.
+                r#return::rescan(root, locks, address)?;
+                // The kernel may have bound its driver.
                 if observe(root, step)? == Observed::After {
                     return Ok(());
                 }
@@ -132,7 +132,7 @@ pub fn perform(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError>
             Observed::After => return Ok(()),
             Observed::Absent => return Err(absent(root, step)),
             Observed::Before if Instant::now() < until => {
-                std::thread::sleep(LOOK_AGAIN);
+                std::thread::sleep(POLL);
             }
             Observed::Other(found) => return Err(unexpected(step, found)),
             Observed::Before => {
@@ -150,7 +150,7 @@ fn change(root: &Root, locks: &Locks, step: &Step) -> Result<(), HostError> {
         Step::SetOverride { address, to, .. } => set_override::set(root, *address, to.as_deref()),
         Step::Unbind { address, driver } => unbind::unbind(root, *address, driver),
         Step::Bind { address, driver } => bind::bind(root, *address, driver),
-        Step::Return { address, driver } => r#return::give_back(root, locks, *address, driver),
+        Step::Return { address, driver } => r#return::rebind(root, locks, *address, driver),
         Step::SetPower { address, to, .. } => set_power::set(root, *address, *to),
         Step::GrantGroup { group, to, .. } => grant_group::grant(root, *group, to),
         Step::GrantNode { address, node, to, .. } => grant_node::grant(root, *address, *node, to),
@@ -193,7 +193,7 @@ fn unexpected(step: &Step, found: String) -> HostError {
     HostError::Check { step: step.describe(), found }
 }
 
-/// What is missing where a step cannot be made: the function itself, or what the step is about.
+/// The error for a step whose object is missing: the function itself, or a part of it.
 fn absent(root: &Root, step: &Step) -> HostError {
     let gone = |address: &Address| !root.exists(&format!("{DEVICES}/{address}"));
     if let Some(address) = step.address().filter(gone) {
@@ -202,7 +202,7 @@ fn absent(root: &Root, step: &Step) -> HostError {
     unexpected(step, missing(step))
 }
 
-/// What is missing where a step is about more than the function.
+/// Describes the missing object of a step on more than the function.
 fn missing(step: &Step) -> String {
     match step {
         Step::GrantGroup { group, .. } => grant_group::missing(*group),
@@ -229,6 +229,6 @@ fn missing(step: &Step) -> String {
         | Step::DefineMdev { .. }
         | Step::UndefineMdev { .. }
         | Step::AddToBootList { .. }
-        | Step::RemoveFromBootList { .. } => "nothing of it".into(),
+        | Step::RemoveFromBootList { .. } => "nothing at that address".into(),
     }
 }

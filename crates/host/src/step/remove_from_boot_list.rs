@@ -1,4 +1,4 @@
-//! Taking a function off the list of what the initial ramdisk gives to machines.
+//! Removing a function from the boot list.
 
 use model::boot_list::{BootListEntry, without};
 use model::{HostError, Observed};
@@ -11,7 +11,7 @@ pub fn observe(root: &Root, ours: &BootListEntry) -> Result<Observed, HostError>
     compare(root, ours, false)
 }
 
-/// Takes it off the list.
+/// Removes it from the list.
 pub fn remove(root: &Root, ours: &BootListEntry) -> Result<(), HostError> {
     change(root, |list| without(list, &[ours.address]))
 }

@@ -1,4 +1,4 @@
-//! Resetting a function by the kernel's `reset`, and seeing that it is there afterwards.
+//! Resetting a function by the kernel's `reset` file, and checking it afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ use crate::function_files::{DEVICES, bound, directory, write};
 use crate::root::Root;
 use crate::{health, holders, problem};
 
-/// How long the other functions of the domain may be worked on by others.
+/// How long to wait for the locks of the other functions in the reset domain.
 const OTHERS: Duration = Duration::from_secs(20);
 
-/// How long a link may take to come up as it was: it is trained anew (PCI Express Base Specification, 6.6.1).
+/// How long a link may take to retrain after a reset (PCI Express Base Specification, 6.6.1).
 const TRAINING: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 
-/// Drivers that leave their device's DMA alone and have nothing to lose.
+/// Drivers that use no DMA and have no state to lose.
 const HARMLESS: [&str; 2] = ["pcieport", "pci-stub"];
 
-/// It does not show whether it was made.
+/// The host does not show whether a reset was done: a function that exists is before it.
 pub fn observe(root: &Root, address: Address) -> Result<Observed, HostError> {
     Ok(if directory(root, address)?.is_some() { Observed::Before } else { Observed::Absent })
 }
 
-/// Resets a function, unless that would hit somebody.
+/// Resets a function, unless the reset would affect a function in use.
 pub fn reset(
     root: &Root,
     locks: &Locks,
@@ -36,15 +36,15 @@ pub fn reset(
     link: Option<LinkBaseline>,
 ) -> Result<(), HostError> {
     let step = format!("reset {address}");
-    let _others = hold_others(locks, address, domain, &step)?;
+    let _others = lock_others(locks, address, domain, &step)?;
     let path = format!("{DEVICES}/{address}/reset");
-    refuse_if_it_hits(root, address, domain, &path)?;
+    refuse_while_used(root, address, domain, &path)?;
     write(root, address, &path, "1").map_err(explain)?;
-    see(root, address, link, &step)
+    check(root, address, link, &step)
 }
 
-/// Locks the rest of the domain, in the order of addresses, so that two of these do not wait for each other for long.
-fn hold_others(
+/// Locks the rest of the domain, in the order of addresses, so that two resets do not wait for each other for long.
+fn lock_others(
     locks: &Locks,
     address: Address,
     domain: &[Address],
@@ -53,11 +53,11 @@ fn hold_others(
     let mut others: Vec<Address> = domain.iter().copied().filter(|one| *one != address).collect();
     others.sort_unstable();
     others.dedup();
-    others.into_iter().map(|one| locks.hold(&Lock::Function(one), OTHERS, step)).collect()
+    others.into_iter().map(|one| locks.acquire(&Lock::Function(one), OTHERS, step)).collect()
 }
 
-/// Refuses while anybody uses what the reset hits, or where it hits more than was said.
-fn refuse_if_it_hits(
+/// Refuses while a function that the reset affects is in use, or if the reset affects functions outside `domain`.
+fn refuse_while_used(
     root: &Root,
     address: Address,
     domain: &[Address],
@@ -67,7 +67,7 @@ fn refuse_if_it_hits(
         |reason: String| problem::because(root, "write \"1\" to", path, Errno::BUSY, reason);
     let hit = hits(root, address)?;
     if let Some(other) = hit.iter().find(|one| **one != address && !domain.contains(one)) {
-        return Err(refused(format!("its bus would be reset, and {other} with it")));
+        return Err(refused(format!("a bus reset would also reset {other}")));
     }
     let mut all = hit;
     all.extend(domain);
@@ -79,46 +79,46 @@ fn refuse_if_it_hits(
         let Some(driver) = bound(root, &dir, *one)? else { continue };
         if !is_vfio(&driver, "vfio-pci") && !HARMLESS.contains(&driver.as_str()) {
             return Err(refused(format!(
-                "{one} is bound to {driver}, which would lose its device; take it from its driver first"
+                "{one} is bound to {driver}, which would lose its device; unbind it first"
             )));
         }
     }
     match holders::of_vfio(root, &all)?.first() {
-        Some(user) => Err(refused(format!("{} has {} open; end it first", user.user, user.by))),
+        Some(user) => Err(refused(format!("{} has {} open; stop it first", user.user, user.by))),
         None => Ok(()),
     }
 }
 
-/// The functions that the kernel's way of resetting hits: with a bus reset, all below the bridge. The kernel itself
-/// refuses one from sysfs where there are others (`pci_parent_bus_reset` in drivers/pci/pci.c).
+/// The functions that the kernel's reset method affects: a bus reset affects all below the bridge. The kernel itself
+/// refuses a bus reset from sysfs if there are others (`pci_parent_bus_reset` in drivers/pci/pci.c).
 fn hits(root: &Root, address: Address) -> Result<Vec<Address>, HostError> {
     let methods = root.attribute(&format!("{DEVICES}/{address}/reset_method")).unwrap_or_default();
     if !matches!(methods.split_ascii_whitespace().next(), Some("bus" | "cxl_bus")) {
         return Ok(vec![address]);
     }
-    let place =
+    let bus_path =
         |name: &str| BusPath::of_link(&root.link(&format!("{DEVICES}/{name}")).unwrap_or_default());
-    let Some(bridge) = place(&address.to_string()).bridges.last().copied() else {
+    let Some(bridge) = bus_path(&address.to_string()).bridges.last().copied() else {
         return Ok(vec![address]);
     };
     let names = root.names(DEVICES).map_err(|errno| problem::file(root, "list", DEVICES, errno))?;
-    let below = names.iter().filter(|name| place(name).bridges.contains(&bridge));
+    let below = names.iter().filter(|name| bus_path(name).bridges.contains(&bridge));
     Ok(below.filter_map(|name| name.parse().ok()).collect())
 }
 
-/// What the kernel's refusal means (`reset_store` in drivers/pci/pci-sysfs.c).
+/// Explains the kernel's error (`reset_store` in drivers/pci/pci-sysfs.c).
 fn explain(error: HostError) -> HostError {
     let HostError::File { action, path, reason, errno } = error else { return error };
     let more = match errno.map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT) => ": the kernel knows no way to reset it alone",
-        Some(Errno::NOTTY) => ": no way of resetting it worked; see `dmesg`",
+        Some(Errno::NOENT) => ": the kernel has no method to reset this function alone",
+        Some(Errno::NOTTY) => ": all reset methods failed; see `dmesg`",
         _ => "",
     };
     HostError::File { action, path, reason: format!("{reason}{more}"), errno }
 }
 
-/// Sees that it answers, and that its link is as good as it was.
-fn see(
+/// Checks that the function answers, and that its link is as fast as before.
+fn check(
     root: &Root,
     address: Address,
     link: Option<LinkBaseline>,
@@ -126,17 +126,17 @@ fn see(
 ) -> Result<(), HostError> {
     let until = Instant::now() + TRAINING;
     loop {
-        let found = match health::look(root, address, link)? {
+        let found = match health::check(root, address, link)? {
             Checked::Well => return Ok(()),
             Checked::Silent => {
-                "that its configuration space reads as ones: it does not answer any more".into()
+                "configuration space that reads all ones: the function no longer answers".into()
             }
             Checked::Slower { now } => format!("{} instead of {}", words(Some(now)), words(link)),
         };
         if Instant::now() >= until {
             return Err(HostError::Check { step: step.into(), found });
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sriov_drivers_autoprobe`: whether new virtual functions are given to drivers.
+//! `sriov_drivers_autoprobe`: whether the kernel binds drivers to new virtual functions.
 
 use model::{Address, HostError, Observed};
 
@@ -6,15 +6,15 @@ use crate::function_files::{DEVICES, directory, write};
 use crate::root::Root;
 use crate::sriov::{AUTOPROBE, Sriov, Unread};
 
-/// There are two values only, so what is not as after is as before.
+/// There are only two values, so any value other than `to` is the one before.
 pub fn observe(root: &Root, address: Address, to: bool) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     Ok(match Sriov::of(&dir).autoprobe() {
         Ok(now) if now == to => Observed::After,
         Ok(_) => Observed::Before,
-        Err(Unread::Senseless { text, .. }) => Observed::Other(format!("{AUTOPROBE} as {text:?}")),
+        Err(Unread::Malformed { text, .. }) => Observed::Other(format!("{AUTOPROBE} {text:?}")),
         Err(Unread::Refused { .. }) => Observed::Other(format!(
-            "no {AUTOPROBE} that could be read: the function makes no virtual functions"
+            "no readable {AUTOPROBE}: the function does not support virtual functions"
         )),
     })
 }

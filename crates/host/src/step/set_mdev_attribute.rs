@@ -10,11 +10,11 @@ use crate::inventory::MDEVS;
 use crate::problem;
 use crate::root::Root;
 
-/// The kernel takes no more than a page (Documentation/filesystems/sysfs.rst).
+/// The kernel accepts a page at most (Documentation/filesystems/sysfs.rst).
 const LONGEST: usize = 4095;
 
-/// What the attribute says now. Some cannot be read, and some say something else than was written: then it counts as
-/// not written, for writing it again does no harm. It can wait for the driver.
+/// Compares the attribute with the value. Some attributes cannot be read, or read back differently; these count as not
+/// written, because writing again does no harm. The read can wait for the driver.
 pub fn observe(
     root: &Root,
     address: Address,
@@ -40,14 +40,14 @@ pub fn set(root: &Root, uuid: Uuid, name: &str, value: &str) -> Result<(), HostE
     let dir = root.dir(&format!("{MDEVS}/{uuid}")).map_err(failed)?;
     dir.write_beneath(name, value).map_err(|errno| match errno {
         Errno::NOENT => {
-            let reason = "the mediated device has no such attribute";
+            let reason = "the mediated device does not have this attribute";
             problem::because(root, format!("write {value:?} to"), &path, errno, reason)
         }
         errno => failed(errno),
     })
 }
 
-/// Refuses a name that leads out of the device, and the file that would remove it.
+/// Refuses a name that leads out of the device's directory, and `remove`, which would remove the device.
 fn check(root: &Root, uuid: Uuid, name: &str, value: &str) -> Result<(), HostError> {
     let part = |part: &str| {
         !matches!(part, "" | "." | "..")

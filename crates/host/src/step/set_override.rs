@@ -1,4 +1,4 @@
-//! `driver_override`: which driver alone may have a function.
+//! `driver_override`: the only driver that may bind a function.
 
 use model::{Address, HostError, Observed};
 
@@ -6,7 +6,7 @@ use crate::function_files::{DEVICES, check_name, directory, driver_override, wri
 use crate::problem;
 use crate::root::Root;
 
-/// What is set now, compared with before and after. It can wait for the device's lock.
+/// Compares the present value with those before and after. The read can wait for the device's lock.
 pub fn observe(
     root: &Root,
     address: Address,
@@ -19,13 +19,13 @@ pub fn observe(
     Ok(match now.as_deref() {
         now if now == to => Observed::After,
         now if now == from => Observed::Before,
-        Some(other) => Observed::Other(format!("it reserved for {other} (driver_override)")),
-        None => Observed::Other("that its driver_override is not set any more".into()),
+        Some(other) => Observed::Other(format!("driver_override {other}")),
+        None => Observed::Other("no driver_override".into()),
     })
 }
 
-/// Sets or clears it. An empty write would do nothing at all; a line end alone clears
-/// (`driver_set_override` in drivers/base/driver.c).
+/// Sets or clears it. An empty write has no effect; a single newline clears (`driver_set_override` in
+/// drivers/base/driver.c).
 pub fn set(root: &Root, address: Address, to: Option<&str>) -> Result<(), HostError> {
     if let Some(driver) = to {
         check_name(root, "driver", driver)?;

@@ -1,4 +1,4 @@
-//! The persistence mode of one NVIDIA GPU: with it on, the driver keeps the GPU in use, and an unbind waits.
+//! The persistence mode of one NVIDIA GPU: while it is on, the driver keeps the GPU in use, and an unbind waits.
 
 use model::{Address, HostError, Observed};
 
@@ -9,10 +9,10 @@ use crate::{problem, program};
 const PROGRAM: &str = "nvidia-smi";
 const PACKAGE: &str = "NVIDIA's utilities of the driver's version";
 
-/// What is missing where it has no such mode.
-pub const MISSING: &str = "it without NVIDIA's driver";
+/// Describes a GPU without the mode.
+pub const MISSING: &str = "no nvidia driver bound";
 
-/// What the driver says of it. A driver that does not tell leaves it as it was before.
+/// Asks the driver for the mode. An answer other than on or off counts as before.
 pub fn observe(root: &Root, address: Address, to: bool) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     // Without NVIDIA's driver the GPU has no such mode.
@@ -24,8 +24,8 @@ pub fn observe(root: &Root, address: Address, to: bool) -> Result<Observed, Host
     let query = ["--query-gpu=persistence_mode", "--format=csv,noheader", "-i", &gpu];
     let ran = program::run(root, &path, &query)?;
     if !ran.well {
-        let reason = format!("it does not know {address}: {}", ran.words);
-        return Err(problem::because(root, "ask", &path, rustix::io::Errno::IO, reason));
+        let action = format!("query persistence mode of {address} with");
+        return Err(problem::because(root, action, &path, rustix::io::Errno::IO, ran.words));
     }
     Ok(match ran.output.as_str() {
         "Enabled" if to => Observed::After,
@@ -34,7 +34,7 @@ pub fn observe(root: &Root, address: Address, to: bool) -> Result<Observed, Host
     })
 }
 
-/// Switches it, for this GPU alone.
+/// Switches the mode, for this GPU only.
 pub fn set(root: &Root, address: Address, to: bool) -> Result<(), HostError> {
     let path = path(root)?;
     let ran = program::run(

@@ -1,18 +1,18 @@
-//! `power/control`: whether a device may sleep.
+//! `power/control`: whether the kernel may suspend a device at runtime.
 
 use model::{Address, HostError, Observed, PowerControl};
 
 use crate::function_files::{DEVICES, directory, power, write};
 use crate::root::Root;
 
-/// There are two values only, so what is not as after is as before, whoever wrote it: drivers set it when they bind
-/// and unbind.
+/// There are only two values, so any value other than `to` is the one before. Drivers also set it, when they bind and
+/// unbind.
 pub fn observe(root: &Root, address: Address, to: PowerControl) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     Ok(match power(&dir) {
         Some(now) if now == to => Observed::After,
         Some(_) => Observed::Before,
-        None => Observed::Other("no power/control that could be read".into()),
+        None => Observed::Other("no readable power/control".into()),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What a physical function is told of one of its virtual functions.
+//! The settings of a virtual function, which its physical function keeps.
 
 use model::{Address, HostError, Observed, VfSettings};
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use crate::problem;
 use crate::root::Root;
 use crate::rtnetlink::{self, Refused};
 
-/// What the physical function says now, compared with before and after. It asks the driver.
+/// Compares the present settings with those before and after. It asks the physical function's driver.
 pub fn observe(
     root: &Root,
     address: Address,
@@ -22,7 +22,7 @@ pub fn observe(
     Ok(compare(&now, from, to))
 }
 
-/// The settings are made one after another: some may be as before still, and some as after.
+/// The kernel applies the settings one by one: some may still be as before while others are as after.
 fn compare(now: &VfSettings, from: &VfSettings, to: &VfSettings) -> Observed {
     if to.holds_in(now) {
         return Observed::After;
@@ -37,35 +37,31 @@ fn compare(now: &VfSettings, from: &VfSettings, to: &VfSettings) -> Observed {
         max_rate: between(now.max_rate, from.max_rate, to.max_rate),
     };
     let changed = now.only(to);
-    if either.only(to) == changed {
-        Observed::Before
-    } else {
-        Observed::Other(format!("it with {changed}"))
-    }
+    if either.only(to) == changed { Observed::Before } else { Observed::Other(changed.to_string()) }
 }
 
-/// What is there now, where it is as before or as after.
+/// The present value, if it is as before or as after, or not to be changed.
 fn between<T: PartialEq + Copy>(now: Option<T>, from: Option<T>, to: Option<T>) -> Option<T> {
     now.filter(|_| to.is_none() || now == from || now == to)
 }
 
-/// What the physical function says of a virtual one.
+/// Reads the settings of a virtual function.
 pub fn read(root: &Root, parent: Address, index: u16) -> Result<VfSettings, HostError> {
     let interface = interface(root, parent)?;
     match rtnetlink::get(interface.index, index) {
         Ok(Some(settings)) => Ok(settings),
         Ok(None) => {
             let reason = format!(
-                "its driver tells of no virtual function {index}: there is none, or it is not this interface that has it"
+                "the driver reports no virtual function {index}: it does not exist, or it belongs to another interface"
             );
-            let action = format!("ask for virtual function {index} of");
+            let action = format!("query virtual function {index} of");
             Err(problem::because(root, action, &interface.path, Errno::NODEV, reason))
         }
-        Err(refused) => Err(failed(root, &interface, index, "ask for", refused)),
+        Err(refused) => Err(failed(root, &interface, index, "query", refused)),
     }
 }
 
-/// Tells it.
+/// Changes the settings of a virtual function.
 pub fn set(root: &Root, parent: Address, index: u16, to: &VfSettings) -> Result<(), HostError> {
     let now = read(root, parent, index)?;
     let interface = interface(root, parent)?;
@@ -77,16 +73,18 @@ fn failed(
     root: &Root,
     interface: &Interface,
     index: u16,
-    what: &str,
+    action: &str,
     refused: Refused,
 ) -> HostError {
     let Refused { errno, words } = refused;
     let reason = match (words, errno) {
         (Some(words), errno) => format!("{}: {words}", problem::words(errno)),
-        (None, Errno::OPNOTSUPP) => format!("{}: its driver cannot do this", problem::words(errno)),
-        (None, errno) => format!("{}: its driver refused it; see `dmesg`", problem::words(errno)),
+        (None, Errno::OPNOTSUPP) => {
+            format!("{}: the driver does not support this", problem::words(errno))
+        }
+        (None, errno) => format!("{}: the driver refused; see `dmesg`", problem::words(errno)),
     };
-    let action = format!("{what} virtual function {index} of");
+    let action = format!("{action} virtual function {index} of");
     problem::because(root, action, &interface.path, errno, reason)
 }
 
@@ -97,46 +95,43 @@ struct Interface {
     path: String,
 }
 
-/// The interface that a physical function has at this time. By its index: its name can change at any time.
+/// The present interface of a physical function. Its index identifies it: its name can change at any time.
 fn interface(root: &Root, parent: Address) -> Result<Interface, HostError> {
-    let place = format!("{DEVICES}/{parent}/net");
-    let names = match root.names(&place) {
+    let net = format!("{DEVICES}/{parent}/net");
+    let names = match root.names(&net) {
         Ok(names) => names,
         Err(Errno::NOENT) => Vec::new(),
-        Err(errno) => return Err(problem::file(root, "list", &place, errno)),
+        Err(errno) => return Err(problem::file(root, "list", &net, errno)),
     };
     let number = |name: &str, file: &str| {
-        root.attribute(&format!("{place}/{name}/{file}")).ok()?.parse::<u32>().ok()
+        root.attribute(&format!("{net}/{name}/{file}")).ok()?.parse::<u32>().ok()
     };
-    let own = names.iter().filter(|name| !represents_another(root, &place, name));
+    let own = names.iter().filter(|name| !is_representor(root, &net, name));
     // The ports of a function with several are numbered.
     let first = own.min_by_key(|name| number(name, "dev_port").unwrap_or_default());
     let Some(name) = first else {
         let reason = "the physical function has no network interface here: its driver is not bound, or the \
                       interface is in another network namespace";
-        return Err(problem::because(
-            root,
-            "look for an interface in",
-            &place,
-            Errno::NODEV,
-            reason,
-        ));
+        return Err(problem::because(root, "find an interface in", &net, Errno::NODEV, reason));
     };
-    let path = format!("{place}/{name}");
+    let path = format!("{net}/{name}");
     if !root.is_host() {
         let reason = format!("{} is not the running system", root.path().display());
-        return Err(problem::because(root, "ask", &path, Errno::NOSYS, reason));
+        return Err(problem::because(root, "query", &path, Errno::NOSYS, reason));
     }
     match number(name, "ifindex") {
         Some(index) => Ok(Interface { index, path }),
-        None => Err(problem::because(root, "read the index of", &path, Errno::NODEV, "it is gone")),
+        None => {
+            let reason = "the interface is gone";
+            Err(problem::because(root, "read the index of", &path, Errno::NODEV, reason))
+        }
     }
 }
 
-/// Whether an interface stands for a virtual function on the switch of its card: `pf0vf3` (`switchdev` mode,
-/// Documentation/networking/switchdev.rst).
-fn represents_another(root: &Root, place: &str, name: &str) -> bool {
-    let port = root.attribute(&format!("{place}/{name}/phys_port_name")).unwrap_or_default();
+/// Whether an interface is the representor of a virtual function in `switchdev` mode, such as `pf0vf3`
+/// (Documentation/networking/switchdev.rst).
+fn is_representor(root: &Root, net: &str, name: &str) -> bool {
+    let port = root.attribute(&format!("{net}/{name}/phys_port_name")).unwrap_or_default();
     port.contains("vf") || port.contains("sf")
 }
 
@@ -164,7 +159,7 @@ mod tests {
         assert_eq!(compare(&half, &from, &to), Observed::Before);
         assert_eq!(compare(&to, &from, &to), Observed::After);
         let other = VfSettings { mac: mac("52:54:00:00:00:02"), vlan: Some(7), ..to.clone() };
-        let found = "it with mac 52:54:00:00:00:02 trust on".into();
+        let found = "mac 52:54:00:00:00:02 trust on".into();
         assert_eq!(compare(&other, &from, &to), Observed::Other(found));
     }
 

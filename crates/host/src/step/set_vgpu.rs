@@ -1,4 +1,5 @@
-//! Making a virtual function a vGPU and freeing it, with NVIDIA's vendor-specific VFIO (`nvidia/current_vgpu_type`).
+//! Making a virtual function a vGPU, and freeing the vGPU, with NVIDIA's vendor-specific VFIO
+//! (`nvidia/current_vgpu_type`).
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,15 @@ use crate::{holders, problem};
 const CURRENT: &str = "nvidia/current_vgpu_type";
 const CREATABLE: &str = "nvidia/creatable_vgpu_types";
 
-/// How long a vGPU may take to be free after its machine has ended.
+/// How long the driver may take to free a vGPU after its machine has ended.
 const FREEING: Duration = Duration::from_secs(10);
-const TRY_AGAIN: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
 
-/// What is missing where it cannot be one.
-pub const MISSING: &str = "no nvidia/current_vgpu_type: NVIDIA's vGPU driver does not have it";
+/// Describes a function that cannot be a vGPU.
+pub const MISSING: &str =
+    "no nvidia/current_vgpu_type: the function is not bound to NVIDIA's vGPU driver";
 
-/// The type that it has now, compared with before and after. It can wait for the driver.
+/// Compares the present type with those before and after. The read can wait for the driver.
 pub fn observe(root: &Root, address: Address, from: u32, to: u32) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     compare(root, &dir, address, from, to)
@@ -37,20 +39,20 @@ fn compare(
         None => Observed::Absent,
         Some(now) if now == to => Observed::After,
         Some(now) if now == from => Observed::Before,
-        Some(0) => Observed::Other("it free".into()),
-        Some(now) => Observed::Other(format!("it a vGPU of type {now}")),
+        Some(0) => Observed::Other("no vGPU type".into()),
+        Some(now) => Observed::Other(format!("vGPU type {now}")),
     })
 }
 
-/// The type that a function has; `None` where it cannot be a vGPU, as when its driver was taken from it.
+/// The vGPU type of a function, 0 for none; `None` if it cannot be a vGPU, for instance without its driver.
 pub fn current(root: &Root, dir: &Dir, address: Address) -> Result<Option<u32>, HostError> {
     let path = || format!("{DEVICES}/{address}/{CURRENT}");
     match dir.attribute(CURRENT) {
         Ok(text) => match text.parse() {
             Ok(now) => Ok(Some(now)),
             Err(_) => {
-                let reason = format!("{text:?} is not the number of a type");
-                Err(problem::because(root, "understand", &path(), Errno::INVAL, reason))
+                let reason = format!("{text:?} is not a type number");
+                Err(problem::because(root, "parse", &path(), Errno::INVAL, reason))
             }
         },
         Err(Errno::NOENT) => Ok(None),
@@ -58,12 +60,12 @@ pub fn current(root: &Root, dir: &Dir, address: Address) -> Result<Option<u32>, 
     }
 }
 
-/// Makes it a vGPU of this type, or frees it.
+/// Makes the function a vGPU of this type, or frees it (0).
 pub fn set(root: &Root, address: Address, to: u32) -> Result<(), HostError> {
     if to == 0 { free(root, address, FREEING) } else { make(root, address, to) }
 }
 
-/// The list of what can be made shrinks with each vGPU that is made on the card, so it is read just before.
+/// Makes it a vGPU. The list of available types shrinks with each vGPU on the card, so it is read just before.
 fn make(root: &Root, address: Address, to: u32) -> Result<(), HostError> {
     let path = format!("{DEVICES}/{address}/{CREATABLE}");
     let table = root.attribute(&path).map_err(|errno| problem::file(root, "read", &path, errno))?;
@@ -72,16 +74,16 @@ fn make(root: &Root, address: Address, to: u32) -> Result<(), HostError> {
         let names: Vec<String> =
             types.iter().map(|one| format!("{} ({})", one.name, one.id)).collect();
         let reason = if names.is_empty() {
-            "its card has no room for another vGPU now, or the size of those that it has excludes all others".into()
+            "its card has no room for another vGPU now, or the size of its present vGPUs excludes all types".into()
         } else {
-            format!("type {to} cannot be made now, only {}", names.join(", "))
+            format!("type {to} is not available now, only {}", names.join(", "))
         };
         return Err(problem::because(root, format!("find {to} in"), &path, Errno::NOSPC, reason));
     }
     write(root, address, &format!("{DEVICES}/{address}/{CURRENT}"), &to.to_string())
 }
 
-/// Frees it. The driver says EBUSY for as long as the machine's end takes, and may show the old type a while longer.
+/// Frees it. The driver returns EBUSY while the machine is ending, and may show the old type a while longer.
 fn free(root: &Root, address: Address, patience: Duration) -> Result<(), HostError> {
     let path = format!("{DEVICES}/{address}/{CURRENT}");
     let until = Instant::now() + patience;
@@ -101,15 +103,15 @@ fn free(root: &Root, address: Address, patience: Duration) -> Result<(), HostErr
         if matches!(current(root, &dir, address)?, None | Some(0)) || Instant::now() >= until {
             return Ok(());
         }
-        std::thread::sleep(TRY_AGAIN);
+        std::thread::sleep(RETRY);
     }
 }
 
-/// Who keeps it from being freed.
+/// The error for a vGPU that stays busy, with its user if one is found.
 fn busy(root: &Root, address: Address, path: &str, errno: Errno) -> Result<HostError, HostError> {
     let users = holders::of_vfio(root, &[address])?;
     let reason = match users.first() {
-        Some(user) => format!("{} has {} open; end it first", user.user, user.by),
+        Some(user) => format!("{} has {} open; stop it first", user.user, user.by),
         None => format!(
             "{}: the driver still uses the vGPU after {} s; see `nvidia-smi vgpu -q`",
             problem::words(errno),
@@ -145,14 +147,14 @@ mod tests {
         let (place, root) = place("0\n", "ID : vGPU Name\n1155 : NVIDIA L40S-1Q\n");
         let address = VF.parse().unwrap();
         let error = set(&root, address, 1156).unwrap_err().to_string();
-        assert!(error.contains("cannot be made now, only NVIDIA L40S-1Q (1155)"), "{error}");
+        assert!(error.contains("not available now, only NVIDIA L40S-1Q (1155)"), "{error}");
         assert_eq!(now(place.path()), "0\n");
         set(&root, address, 1155).unwrap();
         assert_eq!(now(place.path()), "1155");
     }
 
     #[test]
-    fn a_full_card_is_told() {
+    fn a_full_card_is_reported() {
         let (_place, root) = place("0\n", "ID : vGPU Name\n");
         let error = set(&root, VF.parse().unwrap(), 1155).unwrap_err().to_string();
         assert!(error.contains("no room for another vGPU"), "{error}");

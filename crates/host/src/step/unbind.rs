@@ -1,4 +1,4 @@
-//! Taking a function from its driver. The kernel waits, unkillably, for as long as the driver likes.
+//! Unbinding a function from its driver. The kernel waits for the driver without a timeout, and cannot be interrupted.
 
 use std::time::Duration;
 
@@ -9,24 +9,25 @@ use crate::function_files::{DEVICES, bound, check_name, directory, write};
 use crate::root::Root;
 use crate::{holders, problem};
 
-/// How often the NVIDIA driver is asked to let nobody else in, and how long between.
+/// How often the NVIDIA driver is asked to block new users, and the pause between.
 const TRIES: u32 = 5;
 const BETWEEN: Duration = Duration::from_millis(200);
 
-/// Whether its driver has it still.
+/// Whether the function is still bound to that driver.
 ///
-/// During an unbind the kernel removes the `driver` link first and calls the driver's `remove` then
-/// (`__device_release_driver` in drivers/base/dd.c): what is seen here holds only while nobody has the lock of the function.
+/// During an unbind the kernel removes the `driver` link before it calls the driver's `remove`
+/// (`__device_release_driver` in drivers/base/dd.c): the result is valid only while no other process holds the
+/// function's lock.
 pub fn observe(root: &Root, address: Address, driver: &str) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
     Ok(match bound(root, &dir, address)? {
         None => Observed::After,
         Some(now) if now == driver => Observed::Before,
-        Some(now) => Observed::Other(format!("it bound to {now}")),
+        Some(now) => Observed::Other(format!("driver {now}")),
     })
 }
 
-/// Unbinds a function, unless its driver would wait for somebody.
+/// Unbinds a function. Refuses if its driver would wait for a user.
 pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostError> {
     check_name(root, "driver", driver)?;
     let path = format!("sys/bus/pci/drivers/{driver}/unbind");
@@ -45,24 +46,24 @@ pub fn unbind(root: &Root, address: Address, driver: &str) -> Result<(), HostErr
     written
 }
 
-/// vfio-pci's `remove` waits until nobody has the device open, and asks QEMU to eject it
-/// (`vfio_unregister_group_dev`): not by us.
+/// Refuses while a process has the device open: vfio-pci's `remove` waits until it is closed, and asks QEMU to eject
+/// the device (`vfio_unregister_group_dev`).
 fn refuse_while_open(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
     let users = holders::of_vfio(root, &[address])?;
     let Some(user) = users.first() else { return Ok(()) };
-    let reason = format!("{} has {} open; end it first", user.user, user.by);
+    let reason = format!("{} has {} open; stop it first", user.user, user.by);
     let action = format!("write \"{address}\" to");
     Err(problem::because(root, action, path, Errno::BUSY, reason))
 }
 
-/// A driver that goes takes the mediated devices of its function along, whoever has them (`mdev_unregister_parent`).
-/// They may have come since the function was chosen.
+/// Refuses while the function is a vGPU or has mediated devices: an unbind removes them, even if they are in use
+/// (`mdev_unregister_parent`). They may have been created since the function was chosen.
 fn refuse_parent(root: &Root, address: Address, path: &str) -> Result<(), HostError> {
     let vgpu = root.text(&format!("{DEVICES}/{address}/nvidia/current_vgpu_type"));
     if let Ok(current) = vgpu
         && !matches!(current.as_str(), "0" | "")
     {
-        let reason = format!("it is a vGPU of type {current}; free that first");
+        let reason = format!("it is a vGPU of type {current}; free the vGPU first");
         let action = format!("write \"{address}\" to");
         return Err(problem::because(root, action, path, Errno::BUSY, reason));
     }
@@ -71,8 +72,9 @@ fn refuse_parent(root: &Root, address: Address, path: &str) -> Result<(), HostEr
     for kind in dir.names(".").unwrap_or_default() {
         let there = dir.names(&format!("{kind}/devices")).unwrap_or_default();
         if let Some(uuid) = there.first() {
-            let reason =
-                format!("it is the parent of the mediated device {uuid}; remove that first");
+            let reason = format!(
+                "it is the parent of the mediated device {uuid}; remove the mediated device first"
+            );
             let action = format!("write \"{address}\" to");
             return Err(problem::because(root, action, path, Errno::BUSY, reason));
         }
@@ -80,8 +82,8 @@ fn refuse_parent(root: &Root, address: Address, path: &str) -> Result<(), HostEr
     Ok(())
 }
 
-/// Keeps new users out of an NVIDIA GPU. The driver answers 1 only when it has none; otherwise an unbind would wait for
-/// the last to go, which may be never.
+/// Blocks new users of an NVIDIA GPU. The driver accepts the lock only while the GPU has no user; without it an unbind
+/// would wait for the last user, possibly for ever.
 fn lock_nvidia(root: &Root, address: Address, lock: &str) -> Result<(), HostError> {
     for turn in 0..TRIES {
         if turn > 0 {
@@ -95,11 +97,11 @@ fn lock_nvidia(root: &Root, address: Address, lock: &str) -> Result<(), HostErro
     let users = holders::find(root, &[address])?;
     let users: Vec<_> = users.iter().take(3).map(|holder| holder.user.as_str()).collect();
     let reason = if users.is_empty() {
-        "the NVIDIA driver says that the GPU is in use, and no process shows by whom: look for \
-         `nvidia-smi` on other terminals and containers, and nvidia-persistenced"
+        "the NVIDIA driver reports that the GPU is in use, but no process has it open; check for \
+         `nvidia-smi` in other terminals and containers, and for nvidia-persistenced"
             .to_owned()
     } else {
-        format!("the NVIDIA driver says that the GPU is in use, by {}", users.join(", "))
+        format!("the NVIDIA driver reports that the GPU is in use by {}", users.join(", "))
     };
     Err(problem::because(root, "write \"1\" to", lock, Errno::BUSY, reason))
 }

@@ -1,19 +1,19 @@
-//! Taking the mark of a claim away.
+//! Removing the mark of a claim.
 
 use model::{Address, HostError, Mark, Observed};
 use rustix::io::Errno;
 
-use super::mark::{NAME, There, is_unsupported, open, path, there};
+use super::mark::{MarkState, NAME, is_unsupported, open, path, state};
 use crate::function_files::directory;
 use crate::problem;
 use crate::root::Root;
 
-/// Whether that claim's mark is gone.
+/// Whether the function no longer has that claim's mark.
 pub fn observe(root: &Root, address: Address, mark: &Mark) -> Result<Observed, HostError> {
     let Some(dir) = directory(root, address)? else { return Ok(Observed::Absent) };
-    Ok(match there(root, &dir, address)? {
-        There::No | There::Unsupported(_) => Observed::After,
-        There::Claim(there) if there.is_same_claim(mark) => Observed::Before,
+    Ok(match state(root, &dir, address)? {
+        MarkState::Absent | MarkState::Unsupported(_) => Observed::After,
+        MarkState::Claim(found) if found.is_same_claim(mark) => Observed::Before,
         other => Observed::Other(other.describe(root, address)),
     })
 }

@@ -1,7 +1,7 @@
-//! BPF maps by bpf(2), as far as a lock needs them: made, listed, named, one value read and written.
+//! BPF maps by bpf(2), as needed for a lock: create, list, name, read and write one value.
 //!
-//! The structures are parts of `union bpf_attr` and `struct bpf_map_info` (include/uapi/linux/bpf.h): the kernel takes
-//! a shorter one than its own, and what is missing of it for zeros.
+//! The structures are prefixes of `union bpf_attr` and `struct bpf_map_info` (include/uapi/linux/bpf.h): the kernel
+//! accepts a shorter structure, and treats missing fields as zeros.
 
 use std::io;
 use std::mem::size_of_val;
@@ -15,25 +15,25 @@ const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 const LPM_TRIE: u32 = 11;
-/// `BPF_F_NO_PREALLOC`, which a trie must have.
+/// `BPF_F_NO_PREALLOC`, required for a trie.
 const NO_PREALLOC: u32 = 1 << 0;
 /// `BPF_F_RDONLY`.
 const READ_ONLY: u32 = 1 << 3;
 
-/// `BPF_OBJ_NAME_LEN`: the longest name and a zero.
+/// `BPF_OBJ_NAME_LEN`: the longest name and its zero byte.
 const NAME: usize = 16;
 
-/// The only key: `struct bpf_lpm_trie_key` with one byte, of which all 8 bits count.
+/// The only key: `struct bpf_lpm_trie_key` with one byte and a prefix of 8 bits.
 const KEY: [u8; 5] = {
     let [a, b, c, d] = 8_u32.to_ne_bytes();
     [a, b, c, d, 0]
 };
 
-/// One more than there ever are: a trie that is full refuses to replace a value, too (kernel/bpf/lpm_trie.c before 6.13:
-/// `trie_update_elem` counts before it looks).
+/// One more than needed: a full trie also refuses to replace a value (kernel/bpf/lpm_trie.c before 6.13:
+/// `trie_update_elem` counts before the lookup).
 const ENTRIES: u32 = 2;
 
-/// The longest value of another's map that is read.
+/// The longest value that is read from a map of another process.
 const LONGEST: u32 = 64 << 10;
 
 #[repr(C)]
@@ -59,7 +59,7 @@ struct Element {
 
 #[repr(C)]
 struct ById {
-    /// Where to begin, or what to open.
+    /// The id to start after, or to open.
     id: u32,
     next: u32,
     flags: u32,
@@ -84,15 +84,15 @@ struct Info {
     name: [u8; NAME],
 }
 
-/// An open BPF map. It exists for as long as a process has it open; the kernel opens it with `O_CLOEXEC`.
+/// An open BPF map. It exists while a process has it open; the kernel sets `O_CLOEXEC`.
 #[derive(Debug)]
 pub struct Map(OwnedFd);
 
 impl Map {
-    /// Makes a map for one value of this size: a trie (`BPF_MAP_TYPE_LPM_TRIE`).
+    /// Creates a map for one value of this size: a trie (`BPF_MAP_TYPE_LPM_TRIE`).
     ///
     /// # Errors
-    /// The kernel's; `EINVAL` for a name that is too long or has odd characters.
+    /// The kernel's; `EINVAL` for a name that is too long or has invalid characters.
     pub fn create(name: &str, value_size: u32) -> io::Result<Self> {
         let mut create = Create {
             kind: LPM_TRIE,
@@ -104,25 +104,25 @@ impl Map {
             numa_node: 0,
             name: padded(name)?,
         };
-        // SAFETY: the attributes have no pointer in them.
+        // SAFETY: the attributes contain no pointer.
         let fd = unsafe { bpf(MAP_CREATE, &mut create) }?;
-        // SAFETY: the kernel has just made this descriptor, and nothing else has it.
+        // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// Opens the map with this id, for reading.
     ///
     /// # Errors
-    /// The kernel's; `ENOENT` where there is none any more.
+    /// The kernel's; `ENOENT` if it no longer exists.
     pub fn open(id: u32) -> io::Result<Self> {
         let mut by_id = ById { id, next: 0, flags: READ_ONLY };
-        // SAFETY: the attributes have no pointer in them.
+        // SAFETY: the attributes contain no pointer.
         let fd = unsafe { bpf(MAP_GET_FD_BY_ID, &mut by_id) }?;
-        // SAFETY: the kernel has just made this descriptor, and nothing else has it.
+        // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Its id, which no other map of this kernel has.
+    /// Its id, unique in this kernel.
     ///
     /// # Errors
     /// The kernel's.
@@ -130,7 +130,7 @@ impl Map {
         self.info().map(|info| info.id)
     }
 
-    /// Whether it is one that [`create`](Self::create) made with this name.
+    /// Whether [`create`](Self::create) created it with this name.
     ///
     /// # Errors
     /// The kernel's.
@@ -139,25 +139,25 @@ impl Map {
         Ok(info.is_ours() && info.name == padded(name)?)
     }
 
-    /// Replaces the value, in one go: who reads sees the one before or this one.
+    /// Replaces the value atomically: a reader sees the old or the new one.
     ///
     /// # Errors
-    /// The kernel's; `EINVAL` where the value has another size than the map's.
+    /// The kernel's; `EINVAL` if the value does not have the map's size.
     pub fn write(&self, value: &[u8]) -> io::Result<()> {
         let info = self.info()?;
         if !info.is_ours() || info.value_size as usize != value.len() {
             return Err(invalid());
         }
         let mut element = self.element(value.as_ptr() as u64);
-        // SAFETY: the kernel reads `key_size` bytes of the key and `value_size` bytes of the value, which are the lengths
-        // of the two, as was just checked; a map's sizes never change. Both outlive the call.
+        // SAFETY: the kernel reads `key_size` bytes of the key and `value_size` bytes of the value, which are their
+        // lengths, as just checked; a map's sizes never change. Both outlive the call.
         unsafe { bpf(MAP_UPDATE_ELEM, &mut element) }.map(drop)
     }
 
-    /// The value; `None` where none has been written.
+    /// The value; `None` if none has been written.
     ///
     /// # Errors
-    /// The kernel's; `EINVAL` where the map is of another type.
+    /// The kernel's; `EINVAL` if the map has another type.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let info = self.info()?;
         if !info.is_ours() {
@@ -165,8 +165,8 @@ impl Map {
         }
         let mut value = vec![0_u8; info.value_size as usize];
         let mut element = self.element(value.as_mut_ptr() as u64);
-        // SAFETY: the kernel reads `key_size` bytes of the key and writes `value_size` bytes to the value, which are the
-        // lengths of the two; a map's sizes never change. Both outlive the call, and nothing else uses the value.
+        // SAFETY: the kernel reads `key_size` bytes of the key and writes `value_size` bytes to the value, which are
+        // their lengths; a map's sizes never change. Both outlive the call, and nothing else uses the value.
         match unsafe { bpf(MAP_LOOKUP_ELEM, &mut element) } {
             Ok(_) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -183,15 +183,16 @@ impl Map {
         let length = size_of_val(&info) as u32;
         let mut ask =
             AskInfo { fd: number(&self.0), length, info: std::ptr::from_mut(&mut info) as u64 };
-        // SAFETY: the kernel writes at most `length` bytes to `info`, which is of that size, plain numbers, and outlives
-        // the call.
+        // SAFETY: the kernel writes at most `length` bytes to `info`, which has that size, contains plain numbers, and
+        // outlives the call.
         unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut ask) }?;
         Ok(info)
     }
 }
 
 impl Info {
-    /// Whether the map is of the one shape that this module makes, whose value can be read into a buffer of `value_size`.
+    /// Whether the map has the type and key size that this module creates, so that its value can be read into a buffer
+    /// of `value_size` bytes.
     const fn is_ours(&self) -> bool {
         self.kind == LPM_TRIE && self.key_size == KEY.len() as u32 && self.value_size <= LONGEST
     }
@@ -200,10 +201,10 @@ impl Info {
 /// The id of the first map after this one; `None` after the last.
 ///
 /// # Errors
-/// The kernel's: `EPERM` without `CAP_SYS_ADMIN` in the first user namespace.
+/// The kernel's: `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace.
 pub fn next_map(after: u32) -> io::Result<Option<u32>> {
     let mut by_id = ById { id: after, next: 0, flags: 0 };
-    // SAFETY: the attributes have no pointer in them.
+    // SAFETY: the attributes contain no pointer.
     match unsafe { bpf(MAP_GET_NEXT_ID, &mut by_id) } {
         Ok(_) => Ok(Some(by_id.next)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -214,11 +215,11 @@ pub fn next_map(after: u32) -> io::Result<Option<u32>> {
 /// bpf(2).
 ///
 /// # Safety
-/// What the attributes point to must be as large as the command has it, and live until it returns.
+/// Buffers that the attributes point to must be as large as the command requires, and live until it returns.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
     let size = size_of_val(attributes);
-    // SAFETY: the kernel reads and writes `size` bytes at most of the attributes themselves, which are plain numbers; the
-    // caller answers for what they point to.
+    // SAFETY: the kernel reads and writes at most `size` bytes of the attributes themselves, which are plain numbers;
+    // the caller guarantees the buffers that they point to.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size) };
     match RawFd::try_from(answer) {
@@ -227,7 +228,7 @@ unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> 
     }
 }
 
-/// A name as the kernel has it.
+/// A name in the kernel's format.
 fn padded(name: &str) -> io::Result<[u8; NAME]> {
     let mut padded = [0; NAME];
     if name.len() >= NAME {
@@ -241,7 +242,7 @@ fn invalid() -> io::Error {
     io::Error::from_raw_os_error(libc::EINVAL)
 }
 
-/// A descriptor as the attributes have it; one that is open is never negative.
+/// A descriptor for the attributes; an open one is never negative.
 fn number(fd: &OwnedFd) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }

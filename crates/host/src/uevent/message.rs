@@ -1,35 +1,35 @@
-//! One message: `ACTION@DEVPATH`, then `KEY=VALUE` for each property, each ended by a zero byte (`kobject_uevent_env` in
+//! One uevent: `ACTION@DEVPATH`, then `KEY=VALUE` for each property, each ended by a zero byte (`kobject_uevent_env` in
 //! lib/kobject_uevent.c).
 
 use model::{Address, ErrorStage};
 
-/// One message of the kernel's about one object.
+/// One uevent about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uevent {
     /// `add`, `remove`, `bind`, `unbind`, `change`, `move`, ... (`kobject_actions` in lib/kobject_uevent.c).
     pub action: String,
-    /// Where the object is below `/sys`, with a slash before it: `/devices/pci0000:00/0000:00:02.0/net/eth0`.
+    /// The object's path below `/sys`, with a leading slash: `/devices/pci0000:00/0000:00:02.0/net/eth0`.
     pub path: String,
-    /// Where it was before a `move`, such as a network interface under its old name.
+    /// Its path before a `move`, for instance of a renamed network interface.
     pub old_path: Option<String>,
-    /// What it is: `pci`, `net`, `block`, `vfio-dev`, ...
+    /// Its subsystem: `pci`, `net`, `block`, `vfio-dev`, ...
     pub subsystem: String,
-    /// The kind within its subsystem, where it has kinds: `disk`, `partition`.
+    /// Its kind within the subsystem, if any: `disk`, `partition`.
     pub kind: Option<String>,
-    /// Major and minor number, where it has a device node.
+    /// Major and minor number, if it has a device node.
     pub number: Option<(u32, u32)>,
-    /// How far the kernel is with a PCIe error of it.
+    /// The stage of the kernel's PCIe error recovery for it.
     pub error: Option<ErrorStage>,
 }
 
 impl Uevent {
-    /// Reads a message. `None` where it is none of the kernel's: any bytes will do.
+    /// Parses a message; `None` if it does not have the kernel's format. Accepts any bytes.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Self> {
         let mut lines = message.split(|byte| *byte == 0).map(std::str::from_utf8);
         let (action, path) = lines.next()?.ok()?.split_once('@')?;
-        let right = |byte: u8| byte.is_ascii_lowercase();
-        if action.is_empty() || !action.bytes().all(right) || !path.starts_with('/') {
+        let valid = |byte: u8| byte.is_ascii_lowercase();
+        if action.is_empty() || !action.bytes().all(valid) || !path.starts_with('/') {
             return None;
         }
         let mut event = Self {
@@ -42,7 +42,7 @@ impl Uevent {
             error: None,
         };
         let (mut major, mut minor) = (None, None);
-        // A property that is not UTF-8, such as a partition's label, spoils only itself.
+        // A property that is not UTF-8, such as a partition's label, is skipped.
         for (key, value) in lines.filter_map(|line| line.ok()?.split_once('=')) {
             match key {
                 "SUBSYSTEM" => event.subsystem = value.to_owned(),
@@ -66,8 +66,8 @@ impl Uevent {
         (!event.subsystem.is_empty()).then_some(event)
     }
 
-    /// The PCI function that the object is, or that it belongs to: the last one on its way. A drive behind VMD is below
-    /// two functions, and is the second.
+    /// The PCI function that the object is or belongs to: the last one in its path. A drive behind VMD is below two
+    /// functions, and belongs to the second.
     #[must_use]
     pub fn function(&self) -> Option<Address> {
         // `0000:00:02.0:pcie001` is a port's service, not a function: the address must be the whole component.
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_how_far_the_kernel_is_with_it() {
+    fn the_stage_of_an_error_is_read() {
         let read = |event: &str| {
             let at = "change@/devices/pci0000:00/0000:00:02.0";
             Uevent::parse(&message(&[at, "SUBSYSTEM=pci", event, "DEVICE_ONLINE=0"])).unwrap().error
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_function_is_the_last_on_the_way() {
+    fn the_function_is_the_last_in_the_path() {
         let of = |path: &str| {
             let bytes = message(&[&format!("add@{path}"), "SUBSYSTEM=x"]);
             Uevent::parse(&bytes).unwrap().function().map(|address| address.to_string())
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_of_the_kernels_is_dropped() {
+    fn other_messages_are_dropped() {
         // udevd sends `libudev` and a binary header to its own group.
         let mut udev = b"libudev\0\xfe\xed\xca\xfe".to_vec();
         udev.extend(message(&["ACTION=add", "SUBSYSTEM=pci"]));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_property_spoils_only_itself() {
+    fn one_malformed_property_is_skipped() {
         let mut bytes = message(&["change@/devices/pci0000:00/0000:00:02.0"]);
         bytes.extend(b"ID_LABEL=\xff\xfe\0=\0NOTHING\0");
         bytes.extend(message(&["SUBSYSTEM=pci"]));

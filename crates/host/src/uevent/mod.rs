@@ -1,4 +1,4 @@
-//! What the kernel tells of its devices as they come, change and go (uevents), as values and from where they come.
+//! The kernel's uevents: messages about devices that are added, changed or removed, and their socket.
 
 mod message;
 mod socket;

@@ -1,4 +1,4 @@
-//! The socket on which the kernel tells of its devices (`NETLINK_KOBJECT_UEVENT`, netlink(7)).
+//! The netlink socket of the kernel's uevents (`NETLINK_KOBJECT_UEVENT`, netlink(7)).
 
 use std::io;
 use std::time::Duration;
@@ -14,44 +14,44 @@ use rustix::net::{
 
 use super::Uevent;
 
-/// The multicast group to which the kernel sends. Group 2 is udevd's, with messages of its own make.
+/// The multicast group to which the kernel sends. Group 2 has udevd's messages, in another format.
 const KERNEL_GROUP: u32 = 1;
 
-/// The port of a sender that is the kernel (netlink(7)). No process can have it.
+/// The kernel's port (netlink(7)). No process can have it.
 const KERNEL_PORT: u32 = 0;
 
-/// A message has 2 KiB of properties at most (`UEVENT_BUFFER_SIZE` in include/linux/kobject.h), and a path before them.
+/// A message has at most 2 KiB of properties (`UEVENT_BUFFER_SIZE` in include/linux/kobject.h), and a path before them.
 const LONGEST: usize = 8 << 10;
 
-/// How many bytes may wait to be read. A message takes about 1.5 KiB of it; 256 virtual functions that come at once send
-/// about 1500. Memory is used only for messages that wait.
+/// The size of the receive buffer. A message takes about 1.5 KiB of it; 256 virtual functions created at once send
+/// about 1500 messages. Only waiting messages use memory.
 const BACKLOG: usize = 16 << 20;
 
-/// What came by the socket.
+/// What was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A message of the kernel's.
+    /// A uevent of the kernel.
     Uevent(Uevent),
-    /// Messages were lost, since nobody read them in time: everything has to be read again.
+    /// Messages were lost because the buffer was full: everything must be read again.
     Lost,
 }
 
-/// Listens to the kernel.
+/// The socket of uevents.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
 }
 
 impl Socket {
-    /// Begins to listen. What happens from now on is received, even if it is read late.
+    /// Starts listening. All later uevents are received, even if they are read late.
     ///
     /// # Errors
-    /// The kernel's: in a sandbox without netlink there is no such socket.
+    /// The kernel's, for instance in a sandbox without netlink.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let protocol = Some(KOBJECT_UEVENT);
         let fd = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, protocol)?;
-        // More than the host's limit only with CAP_NET_ADMIN; without it, as much as may be. A full buffer is noticed.
+        // Exceeding the host's limit needs CAP_NET_ADMIN; without it, as much as allowed. A full buffer is detected.
         if sockopt::set_socket_recv_buffer_size_force(&fd, BACKLOG).is_err() {
             sockopt::set_socket_recv_buffer_size(&fd, BACKLOG)?;
         }
@@ -59,7 +59,7 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    /// The next message, without waiting; `None` where none is there.
+    /// The next message, without waiting; `None` if there is none.
     ///
     /// # Errors
     /// The kernel's.
@@ -78,7 +78,7 @@ impl Socket {
             if !is_kernel(sender) {
                 continue;
             }
-            // One that is longer than any of the kernel's can be tells nothing that could be relied on.
+            // Longer than any message of the kernel: not reliable.
             let Some(message) = buffer.get(..length) else { return Ok(Some(Received::Lost)) };
             if let Some(event) = Uevent::parse(message) {
                 return Ok(Some(Received::Uevent(event)));
@@ -86,7 +86,7 @@ impl Socket {
         }
     }
 
-    /// Waits until there is something to receive, for ever without a limit. `false`: the time is over.
+    /// Waits until there is something to receive, without a limit for ever; `false` after the limit.
     ///
     /// # Errors
     /// The kernel's.
@@ -95,7 +95,7 @@ impl Socket {
         let mut ready = [PollFd::new(&self.fd, PollFlags::IN)];
         match poll(&mut ready, limit.as_ref()) {
             Ok(count) => Ok(count > 0),
-            // As if something had come: the caller looks, and waits again.
+            // As if something had arrived: the caller receives, and waits again.
             Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(errno.into()),
         }
@@ -108,8 +108,8 @@ impl AsFd for Socket {
     }
 }
 
-/// Whether a message comes from the kernel itself. A process with `CAP_NET_ADMIN` can send to this socket, too, from its
-/// own port.
+/// Whether a message comes from the kernel. A process with `CAP_NET_ADMIN` can send to this socket too, from its own
+/// port.
 fn is_kernel(sender: Option<SocketAddrAny>) -> bool {
     let sender = sender.and_then(|address| SocketAddrNetlink::try_from(address).ok());
     sender.is_some_and(|sender| sender.pid() == KERNEL_PORT)
@@ -131,7 +131,7 @@ mod tests {
         assert!(!is_kernel(Some(unix.into())));
     }
 
-    /// The same with real sockets. The kernel lets only root send to others.
+    /// The same with real sockets. Only root may send to others.
     #[test]
     fn a_forged_message_is_not_received() {
         let socket = Socket::open().unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_when_the_time_is_over() {
+    fn waiting_ends_at_the_limit() {
         let socket = Socket::open().unwrap();
         while socket.wait(Some(Duration::ZERO)).unwrap() {
             socket.receive().unwrap();

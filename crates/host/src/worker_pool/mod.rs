@@ -1,8 +1,8 @@
-//! The daemon's end of worker processes: what can block in the kernel is done by a process that may be left behind.
+//! The daemon's side of worker processes. A worker does what can block in the kernel; a stuck one can be abandoned.
 //!
-//! The executable starts itself again with the argument `worker` and calls [`crate::worker::main`] first thing. A
-//! request comes over a socket as one message, and with it the open file description that holds the lock of the device:
-//! when the daemon dies, the lock stays held for as long as the worker is inside the kernel, and the next daemon sees it.
+//! The executable starts itself again with the argument `worker` and calls [`crate::worker::main`] first. A request
+//! comes over a socket as one message, together with the open file description that holds the lock of the device: if
+//! the daemon dies, the lock stays held while the worker is inside the kernel, and the next daemon sees it.
 
 mod pool;
 mod process;

@@ -1,4 +1,4 @@
-//! The workers of one daemon: one kept waiting, more when several devices are worked on at once.
+//! The workers of one daemon: one spare, and more when several devices are changed at once.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use rustix::fd::OwnedFd;
 use super::process::{Worker, WorkerCommand};
 use super::protocol::{Job, Outcome, Request};
 
-/// How long a worker may take to do nothing.
+/// How long a worker may take for an empty job.
 const ROUND_TRIP: Duration = Duration::from_secs(10);
 
 /// How a pool is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// How a worker is started.
+    /// The command that starts a worker.
     pub command: WorkerCommand,
-    /// How many are started ahead and kept waiting.
+    /// How many workers are started in advance.
     pub spare: usize,
-    /// How many may wait after much work.
+    /// How many idle workers are kept at most.
     pub most_idle: usize,
 }
 
@@ -31,7 +31,7 @@ impl PoolConfig {
     }
 }
 
-/// Pre-forked worker processes. They end when the pool is dropped, each after what it is doing.
+/// Worker processes started in advance. They exit when the pool is dropped, each after its current job.
 #[derive(Debug)]
 pub struct WorkerPool {
     config: PoolConfig,
@@ -44,17 +44,17 @@ pub struct WorkerPool {
 pub struct Missed {
     /// The process.
     pub pid: u32,
-    /// What it was told to do.
+    /// Its job, in words.
     pub job: String,
 }
 
-/// Why a worker did not do its job.
+/// Why a worker did not complete its job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It did not answer in time.
     #[error("process {pid} did not answer in time")]
     Deadline {
-        /// The process, which is left alone.
+        /// The process, which keeps running.
         pid: u32,
     },
     /// It could not be started, or it died.
@@ -69,10 +69,10 @@ impl WorkerPool {
         Self { config, idle: Mutex::default(), missed: Arc::default() }
     }
 
-    /// Starts spare workers as far as they are missing.
+    /// Starts missing spare workers.
     ///
     /// # Errors
-    /// Where one cannot be started.
+    /// If one cannot be started.
     pub fn warm(&self) -> std::io::Result<()> {
         let mut idle = self.idle();
         while idle.len() < self.config.spare {
@@ -81,23 +81,23 @@ impl WorkerPool {
         Ok(())
     }
 
-    /// Gives a job that does nothing to a worker and waits for its answer: what a worker costs.
+    /// Sends an empty job to a worker and waits for its answer, to measure the overhead.
     ///
     /// # Errors
-    /// Where the worker fails.
+    /// If the worker fails.
     pub fn round_trip(&self) -> Result<(), Failure> {
         let job = Job::Nothing;
         let request = Request { root: "/".into(), locks: PathBuf::new(), job };
         self.call(&request, None, ROUND_TRIP).map(drop)
     }
 
-    /// The workers that did not answer in time and have not ended since.
+    /// The workers that did not answer in time and have not exited since.
     #[must_use]
     pub fn missed(&self) -> Vec<Missed> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has a job done by a worker, which gets the lock for as long as it works.
+    /// Lets a worker do a job. The worker holds the lock until the job is done.
     pub(crate) fn call(
         &self,
         request: &Request,
@@ -105,7 +105,7 @@ impl WorkerPool {
         patience: Duration,
     ) -> Result<Outcome, Failure> {
         let mut worker = self.take()?;
-        let refused = |errno| Failure::Died(format!("the job cannot be sent to it: {errno}"));
+        let refused = |errno| Failure::Died(format!("cannot send the job: {errno}"));
         worker.send(request, lock).map_err(refused)?;
         match worker.answer(patience) {
             Ok(Some(outcome)) => {
@@ -114,7 +114,7 @@ impl WorkerPool {
             }
             Ok(None) => {
                 let pid = worker.pid();
-                self.leave_alone(worker, request.job.describe());
+                self.abandon(worker, request.job.describe());
                 Err(Failure::Deadline { pid })
             }
             Err(reason) => {
@@ -134,7 +134,7 @@ impl WorkerPool {
         }
         let command = &self.config.command;
         Worker::start(command).map_err(|error| {
-            Failure::Died(format!("{} cannot be started: {error}", command.program.display()))
+            Failure::Died(format!("cannot start {}: {error}", command.program.display()))
         })
     }
 
@@ -148,26 +148,26 @@ impl WorkerPool {
         }
     }
 
-    /// Keeps a stuck worker watched until it answers or ends, and starts another in its place.
-    fn leave_alone(&self, worker: Worker, job: String) {
+    /// Watches a stuck worker until it answers or exits, and starts another in its place.
+    fn abandon(&self, worker: Worker, job: String) {
         let missed = Arc::clone(&self.missed);
         let pid = worker.pid();
-        tracing::warn!(pid, job, "a worker missed its deadline and is left alone");
+        tracing::warn!(pid, job, "a worker missed its deadline; it keeps running");
         let entry = Missed { pid, job };
         missed.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         let watch = move || {
             let mut worker = worker;
             let outcome = worker.late_answer();
-            tracing::warn!(pid, ?outcome, "a worker that missed its deadline is back");
+            tracing::warn!(pid, ?outcome, "a worker that missed its deadline has answered");
             worker.retire();
             missed.lock().unwrap_or_else(PoisonError::into_inner).retain(|m| m.pid != pid);
         };
         let named = std::thread::Builder::new().name("stuck-worker".into());
         if let Err(error) = named.spawn(watch) {
-            tracing::error!(pid, %error, "no thread to watch a stuck worker");
+            tracing::error!(pid, %error, "cannot start a thread to watch a stuck worker");
         }
         if let Err(error) = self.warm() {
-            tracing::error!(%error, "no worker in place of the stuck one");
+            tracing::error!(%error, "cannot start a worker in place of a stuck one");
         }
     }
 

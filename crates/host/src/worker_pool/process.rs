@@ -1,4 +1,4 @@
-//! One worker process and the daemon's end of its socket.
+//! One worker process and the daemon's side of its socket.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,13 +14,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::protocol::{self, Message, Outcome, Request};
 use crate::root::OWN_EXECUTABLE;
 
-/// Where a worker looks for `modprobe`.
+/// The `PATH` of a worker, for `modprobe`.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How long an idle worker may take to end when it is told to.
+/// How long an idle worker may take to exit.
 const LEAVING: Duration = Duration::from_secs(1);
 
-/// How a worker is started.
+/// The command that starts a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerCommand {
     /// The executable.
@@ -45,7 +45,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker, with nothing of this process's but the socket.
+    /// Starts a worker. It inherits only the socket.
     pub fn start(command: &WorkerCommand) -> std::io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -61,17 +61,17 @@ impl Worker {
         Ok(Self { child, socket: ours })
     }
 
-    /// The process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it waits for a request. One that was killed while it waited does not.
+    /// Whether it is waiting for a request, and was not killed meanwhile.
     pub fn is_alive(&self) -> bool {
         matches!(ready(self.socket.as_fd(), Duration::ZERO), Ok(false))
     }
 
-    /// Sends a request, and the lock under which it is done. Only the worker has the lock then.
+    /// Sends a request and its lock. Afterwards only the worker has the lock.
     pub fn send(&self, request: &Request, lock: Option<OwnedFd>) -> Result<(), Errno> {
         protocol::send(self.socket.as_fd(), request, lock.as_ref())
     }
@@ -81,26 +81,26 @@ impl Worker {
         match ready(self.socket.as_fd(), patience) {
             Ok(true) => self.late_answer().map(Some),
             Ok(false) => Ok(None),
-            Err(errno) => Err(format!("its socket cannot be watched: {errno}")),
+            Err(errno) => Err(format!("cannot poll its socket: {errno}")),
         }
     }
 
-    /// Waits for the answer for as long as it takes.
+    /// Waits for the answer without a timeout.
     pub fn late_answer(&mut self) -> Result<Outcome, String> {
         let message: Option<Message> = protocol::receive(self.socket.as_fd())
-            .map_err(|errno| format!("its answer cannot be received: {errno}"))?;
+            .map_err(|errno| format!("cannot receive its answer: {errno}"))?;
         match message {
             Some(message) => {
-                message.value().map_err(|error| format!("its answer cannot be read: {error}"))
+                message.value().map_err(|error| format!("cannot parse its answer: {error}"))
             }
             None => Err(match self.child.wait() {
-                Ok(status) => format!("it ended: {status}"),
+                Ok(status) => format!("it exited: {status}"),
                 Err(error) => format!("it is gone: {error}"),
             }),
         }
     }
 
-    /// Lets it go: it ends when its socket is closed. It is reaped here, or by a thread where it does not go.
+    /// Closes its socket, upon which it exits. It is reaped here, or by a thread if it does not exit in time.
     pub fn retire(self) {
         let Self { mut child, socket } = self;
         drop(socket);
@@ -113,13 +113,13 @@ impl Worker {
         if gone {
             let _ = child.wait();
         } else {
-            // Nothing is lost where no thread can be had: it stays a zombie until this process ends.
+            // Without a thread it stays a zombie until this process exits.
             let _ = std::thread::Builder::new().spawn(move || child.wait());
         }
     }
 }
 
-/// Waits until something can be read; `false` after `patience`.
+/// Waits until the descriptor is readable; `false` after `patience`.
 fn ready(fd: BorrowedFd<'_>, patience: Duration) -> Result<bool, Errno> {
     let until = Instant::now() + patience;
     loop {

@@ -1,4 +1,4 @@
-//! What the daemon and a worker say to each other: one JSON value in one message.
+//! The protocol between the daemon and a worker: one JSON value per message.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,46 +16,46 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::detail::{Question, Reading};
+use crate::detail::{DetailRequest, Reading};
 
 /// The largest message; below the kernel's default for a socket's buffer (`net.core.wmem_default`, 208 KiB).
 pub const LIMIT: usize = 64 << 10;
 
-/// A job, and the host it is about.
+/// A job, and its host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The host's root directory.
     pub root: PathBuf,
-    /// Where the lock files are.
+    /// The directory of the lock files.
     pub locks: PathBuf,
-    /// What to do.
+    /// The job.
     pub job: Job,
 }
 
-/// What a worker can do.
+/// A job for a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
-    /// Nothing, to see that it works and how long it takes.
+    /// Nothing, to test the worker and measure the overhead.
     Nothing,
-    /// Make a change.
+    /// Perform a step.
     Perform(Step),
-    /// Look how far a change is.
+    /// Observe a step.
     Observe(Step),
-    /// Read what must be put back later.
+    /// Read the state of a function that must be restored later.
     Recall(Address),
-    /// Look for who uses these functions.
+    /// Find the users of these functions.
     FindHolders(Vec<Address>),
     /// Read the detail of these functions.
-    ReadDetail(Vec<Question>),
-    /// See how a function does.
+    ReadDetail(Vec<DetailRequest>),
+    /// Check the health of a function.
     Check {
         /// The function.
         address: Address,
-        /// Its link while it was well.
+        /// Its link while it was healthy.
         link: Option<LinkBaseline>,
     },
-    /// Ask a physical function what it was told of a virtual one.
+    /// Read the settings of a virtual function from its physical function.
     ReadVf {
         /// The physical function.
         parent: Address,
@@ -70,24 +70,24 @@ impl Job {
         match self {
             Self::Nothing => "do nothing".into(),
             Self::Perform(step) => step.describe(),
-            Self::Observe(step) => format!("see whether to {}", step.describe()),
-            Self::Recall(address) => format!("record how {address} was found"),
+            Self::Observe(step) => format!("check whether to {}", step.describe()),
+            Self::Recall(address) => format!("record the state of {address}"),
             Self::FindHolders(addresses) => {
-                format!("look for who uses {}", listed(addresses.iter().copied()))
+                format!("find the users of {}", listed(addresses.iter().copied()))
             }
-            Self::ReadDetail(questions) => {
-                let addresses = questions.iter().map(|question| question.address);
+            Self::ReadDetail(requests) => {
+                let addresses = requests.iter().map(|request| request.address);
                 format!("read the detail of {}", listed(addresses))
             }
-            Self::Check { address, .. } => format!("see how {address} does"),
+            Self::Check { address, .. } => format!("check {address}"),
             Self::ReadVf { parent, index } => {
-                format!("ask {parent} for its virtual function {index}")
+                format!("read the settings of virtual function {index} of {parent}")
             }
         }
     }
 }
 
-/// As many as a person reads.
+/// The first few addresses, and the number of the others.
 fn listed(addresses: impl Iterator<Item = Address>) -> String {
     const MOST: usize = 8;
     let names: Vec<String> = addresses.map(|address| address.to_string()).collect();
@@ -99,30 +99,30 @@ fn listed(addresses: impl Iterator<Item = Address>) -> String {
     }
 }
 
-/// What a worker answers.
+/// A worker's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// Nothing was done, or the change was made.
+    /// The step was performed, or there was nothing to do.
     Done,
-    /// How far a change is.
+    /// The observation of a step.
     Observed(Observed),
-    /// What must be put back later.
+    /// The state that must be restored later.
     Found(AsFound),
-    /// Who uses the functions.
+    /// The users of the functions.
     Holders(Vec<Holder>),
-    /// Their detail.
+    /// The detail of the functions.
     Detail(Vec<Reading>),
-    /// How the function does.
+    /// The health of the function.
     Checked(Checked),
-    /// What the physical function was told.
+    /// The settings of the virtual function.
     Vf(VfSettings),
 }
 
-/// How a job ended.
+/// The result of a job.
 pub type Outcome = Result<Answer, HostError>;
 
-/// A message that arrived.
+/// A received message.
 pub struct Message {
     bytes: Vec<u8>,
     /// The lock that came with it.
@@ -130,13 +130,13 @@ pub struct Message {
 }
 
 impl Message {
-    /// Reads the value in it.
+    /// Parses the value in it.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_slice(&self.bytes).map_err(|error| error.to_string())
     }
 }
 
-/// Sends a value, and with it a lock.
+/// Sends a value, together with a lock.
 pub fn send<T: Serialize>(
     socket: BorrowedFd<'_>,
     value: &T,
@@ -160,7 +160,7 @@ pub fn send<T: Serialize>(
     }
 }
 
-/// Receives a message; `None` when the other side is gone.
+/// Receives a message; `None` if the other side has closed the socket.
 pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<Message>, Errno> {
     let mut bytes = vec![0; LIMIT];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -1,4 +1,4 @@
-//! systemd's manager on a made-up system bus: as much of the D-Bus Specification as a client that asks for units needs.
+//! A fake systemd on a fake system bus: the parts of the D-Bus Specification that a client for units needs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use std::thread;
 
 use super::Fake;
 
-/// The units and their states. A unit whose name has `broken` in it fails when it is started.
+/// The units and their states. A unit whose name contains `broken` fails to start.
 pub type Units = Arc<Mutex<BTreeMap<String, String>>>;
 
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
 
 impl Fake {
-    /// Has a system bus with systemd on it. The threads end with the test.
+    /// Adds a system bus with systemd. The threads end with the test.
     pub fn systemd(&self, units: &[(&str, &str)]) -> Units {
         let state = |(name, state): &(&str, &str)| ((*name).to_owned(), (*state).to_owned());
         let units: Units = Arc::new(Mutex::new(units.iter().map(state).collect()));
@@ -34,7 +34,7 @@ impl Fake {
     }
 }
 
-/// One client, until it goes.
+/// Serves one client until it disconnects.
 fn serve(client: UnixStream, units: &Units) -> Option<()> {
     let mut output = client.try_clone().ok()?;
     let mut input = BufReader::new(client);
@@ -98,7 +98,7 @@ fn answer(header: &str, body: &str, units: &Units) -> (u8, &'static str, Vec<u8>
     }
 }
 
-/// How systemd writes a name in a path (`sd_bus_path_encode`).
+/// Encodes a name in a path like systemd (`sd_bus_path_encode`).
 fn escaped(name: &str) -> String {
     let one = |byte: u8| {
         let plain = byte.is_ascii_alphanumeric();
@@ -107,7 +107,7 @@ fn escaped(name: &str) -> String {
     name.bytes().map(one).collect()
 }
 
-/// A text or a path, as it is in a body.
+/// A string or a path in a body.
 fn text(text: &str) -> Vec<u8> {
     let mut bytes = u32::try_from(text.len()).unwrap().to_le_bytes().to_vec();
     bytes.extend(text.as_bytes());

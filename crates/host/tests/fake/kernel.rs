@@ -1,5 +1,5 @@
-//! The kernel's part in a made-up host: FIFOs stand for the files that a driver core reads, threads for the driver
-//! core. A writer of a FIFO without a reader hangs, like an unbind that waits for a driver.
+//! The kernel of a fake host: FIFOs are the files of the driver core, threads are the driver core. A writer of a FIFO
+//! without a reader hangs, like an unbind that waits for a driver.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,8 +9,8 @@ use std::thread;
 use super::Fake;
 
 impl Fake {
-    /// Has `drivers_probe` and each driver's `bind` and `unbind` do what the kernel's do. The driver of a function
-    /// without an override is `native`. The threads end with the test.
+    /// Makes `drivers_probe` and each driver's `bind` and `unbind` work like the kernel's. The driver of a function
+    /// without a `driver_override` is `native`. The threads end with the test.
     pub fn animate(&self, drivers: &[&str], native: &'static str) {
         self.fifo("sys/bus/pci/drivers_probe");
         let root = self.root().to_owned();
@@ -30,7 +30,7 @@ impl Fake {
             serve(self.path(&format!("{path}/unbind")), move |address| {
                 set_driver(&root, address, None);
             });
-            // A made-up probe takes a moment, in which the function is asked for by name.
+            // The fake probe takes a moment, in which the function is bound by name.
             let (root, name) = (self.root().to_owned(), (*driver).to_owned());
             serve(self.path(&format!("{path}/bind")), move |address| {
                 set_driver(&root, address, Some(&name));
@@ -39,7 +39,7 @@ impl Fake {
     }
 }
 
-/// Does `act` with everything that is written to a FIFO.
+/// Calls `act` with everything that is written to a FIFO.
 pub fn serve(fifo: PathBuf, act: impl Fn(&str) + Send + 'static) {
     thread::spawn(move || {
         while let Ok(text) = fs::read_to_string(&fifo) {
@@ -48,7 +48,7 @@ pub fn serve(fifo: PathBuf, act: impl Fn(&str) + Send + 'static) {
     });
 }
 
-/// Changes the `driver` link of a function, in one instant.
+/// Changes the `driver` link of a function atomically.
 pub fn set_driver(root: &Path, address: &str, driver: Option<&str>) {
     let device = root.join(format!("sys/bus/pci/devices/{address}"));
     let Some(driver) = driver else {

@@ -1,4 +1,4 @@
-//! A made-up sysfs, procfs and devfs in a directory of its own.
+//! A fake sysfs, procfs and devfs in a temporary directory.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod bus;
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A made-up host.
+/// A fake host.
 pub struct Fake {
     dir: TempDir,
 }
 
-/// One made-up function, for more attributes.
+/// One fake function, for more attributes.
 pub struct Entry<'a> {
     host: &'a Fake,
     path: String,
@@ -51,7 +51,7 @@ impl Fake {
         self
     }
 
-    /// Makes a symbolic link, with the directories above it.
+    /// Creates a symbolic link, with the directories above it.
     pub fn link(&self, path: &str, target: &str) -> &Self {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -60,7 +60,7 @@ impl Fake {
         self
     }
 
-    /// Makes a program below the root, of a shell's script.
+    /// Creates a program below the root, from a shell script.
     pub fn program(&self, path: &str, script: &str) -> &Self {
         use std::os::unix::fs::PermissionsExt;
         self.file(path, format!("#!/bin/sh\n{script}"));
@@ -68,7 +68,7 @@ impl Fake {
         self
     }
 
-    /// Makes a FIFO in which a writer waits for a reader.
+    /// Creates a FIFO in which a writer waits for a reader.
     pub fn fifo(&self, path: &str) -> &Self {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -77,7 +77,7 @@ impl Fake {
         self
     }
 
-    /// Adds a device that hangs below no function: where it is below `sys/devices`.
+    /// Adds a device that is not below a function, by its path below `sys/devices`.
     pub fn virtual_device(&self, place: &str, kind: &str, number: &str) -> &Self {
         self.file(&format!("sys/devices/{place}/dev"), format!("{number}\n"));
         self.link(&format!("sys/dev/{kind}/{number}"), &format!("../../devices/{place}"));
@@ -181,7 +181,7 @@ impl Entry<'_> {
         self
     }
 
-    /// Makes a link in its directory.
+    /// Creates a link in its directory.
     pub fn link(&self, name: &str, target: &str) -> &Self {
         self.host.link(&format!("{}/{name}", self.path), target);
         self

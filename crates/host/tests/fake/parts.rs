@@ -1,4 +1,4 @@
-//! The kernel's part in making parts of devices: virtual functions and mediated devices.
+//! The fake kernel's virtual functions and mediated devices.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,8 +10,8 @@ use super::Fake;
 use super::kernel::serve;
 
 impl Fake {
-    /// Has a function of the root bus make virtual functions when its `sriov_numvfs` is written, `most` at most, as a
-    /// driver does that has no room for more. The thread ends with the test.
+    /// Lets a function of the root bus create virtual functions when its `sriov_numvfs` is written, at most `most`,
+    /// like a driver without enough resources. The thread ends with the test.
     pub fn sriov(&self, address: &str, total: u16, most: u16) {
         let place = self.path(&format!("sys/devices/pci0000:00/{address}"));
         for (name, value) in
@@ -24,9 +24,9 @@ impl Fake {
             let mut there = 0;
             while let Ok(text) = fs::read_to_string(place.join("sriov_numvfs")) {
                 thread::sleep(Duration::from_millis(2));
-                // Between a writer's opening and writing there is nothing.
+                // Nothing to read between a writer's open and write.
                 let Ok(wanted) = text.trim().parse::<u16>() else { continue };
-                // As the kernel: a number changes to and from 0 only.
+                // Like the kernel: a number changes only from 0 and to 0.
                 if wanted != there && there != 0 && wanted != 0 {
                     write_whole(&place.join("sriov_numvfs"), &format!("{there}\n"));
                     continue;
@@ -42,7 +42,7 @@ impl Fake {
         });
     }
 
-    /// Has a function be the parent of mediated devices of these types. The threads end with the test.
+    /// Makes a function the parent of mediated devices of these types. The threads end with the test.
     pub fn mdev_parent(&self, address: &str, types: &[&str]) {
         for kind in types {
             let place = format!("sys/devices/pci0000:00/{address}/mdev_supported_types/{kind}");
@@ -104,7 +104,7 @@ fn add_mdev(root: &Path, address: &str, kind: &str, uuid: &str) {
     symlink(format!("../../../devices/pci0000:00/{address}/{uuid}"), link).unwrap();
 }
 
-/// Replaces a file in one instant, so that no reader sees it empty.
+/// Replaces a file atomically, so that no reader sees it empty.
 pub fn write_whole(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();

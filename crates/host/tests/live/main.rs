@@ -1,4 +1,4 @@
-//! An inventory that follows uevents is the one that a fresh reading gives, whatever happens and however late it is told.
+//! An inventory that is updated by uevents equals a fresh read, for any changes and any delay of uevents.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../fake/mod.rs"]
@@ -17,7 +17,7 @@ fn live(world: &World) -> Live {
     Live::read(Root::open(world.fake.root()).unwrap()).unwrap()
 }
 
-/// Compares with a fresh reading.
+/// Compares with a fresh read.
 fn check(world: &World, live: &Live) {
     let fresh = LinuxHost::reader(world.fake.root()).unwrap().inventory().unwrap();
     let known = live.snapshot();
@@ -114,7 +114,7 @@ fn after_lost_uevents_everything_is_read_again() {
     let words: Vec<_> = changes.iter().map(|change| change.what.to_string()).collect();
     assert!(words.contains(&"bound to vfio-pci".into()), "{words:?}");
     assert!(words.contains(&"appeared".into()), "{words:?}");
-    // What is told from then on finds its place.
+    // Later uevents are applied.
     told(&live, &mut world, &Act::Remove { slot: 0 });
 }
 
@@ -135,7 +135,7 @@ fn a_probe_that_fails_is_noticed_without_a_word() {
     assert_eq!(words(&[]), ["driver native -> none"]);
     check(&world, &live);
     assert!(!live.is_probing());
-    // One that succeeds has the last word.
+    // The last uevent is that of a successful probe.
     told(&live, &mut world, &Act::Bind { slot: 0, native: true });
     assert!(!live.is_probing());
 }
@@ -174,8 +174,8 @@ proptest! {
     }
 }
 
-/// A function that goes loses the link to its group before the group loses its own. Who reads between the two, for an
-/// earlier uevent, sees a group that nothing known is in.
+/// A removed function loses the link to its group before the group loses its own. A read between the two, for an
+/// earlier uevent, sees a group without known members.
 #[test]
 fn a_group_seen_half_empty_goes_with_its_function() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! A made-up host on which things happen, with the uevents that the kernel would send for them, in its order.
+//! A fake host that changes, with the uevents that the kernel would send, in its order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::fake::{Entry, Fake, kernel::set_driver};
 
-/// What can be in the host: place, ids, class. The first can have virtual functions.
+/// The functions of the host: position, ids, class. The first can have virtual functions.
 const SLOTS: [(&str, &str, &str); 4] = [
     ("0000:00:02.0", "8086:10c9:8086:a03c", "020000"),
     ("0000:00:01.0/0000:01:00.0", "10de:20b0:10de:1450", "030200"),
@@ -17,7 +17,7 @@ const SLOTS: [(&str, &str, &str); 4] = [
     ("0000:00:01.0/0000:01:00.1", "10de:1aef", "040300"),
 ];
 
-/// Something that happens. What cannot happen now does nothing.
+/// A change. A change that is impossible now does nothing.
 #[derive(Clone, Debug)]
 pub enum Act {
     Add { slot: usize, group: u32 },
@@ -34,7 +34,7 @@ pub enum Act {
     Module,
 }
 
-/// Any act.
+/// Any change.
 pub fn act() -> impl Strategy<Value = Act> {
     let slot = 0..SLOTS.len();
     prop_oneof![
@@ -53,19 +53,19 @@ pub fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A function that is there.
+/// An existing function.
 #[derive(Default)]
 struct Present {
     group: u32,
     driver: Option<&'static str>,
-    /// What its driver made.
+    /// The nodes that its driver created.
     nodes: Vec<Node>,
 }
 
-/// Where something is below its function, its subsystem, its number.
+/// The path of an object below its function, its subsystem, its number.
 type Node = (String, &'static str, Option<(u32, u32)>);
 
-/// The host, and what the kernel has told and nobody has read.
+/// The host, and its unread uevents.
 pub struct World {
     pub fake: Fake,
     pub events: Vec<Uevent>,
@@ -79,7 +79,7 @@ impl World {
             "usr/share/misc/pci.ids",
             "10de  NVIDIA Corporation\n\t20b0  GA100\n8086  Intel Corporation\n",
         );
-        // Their own uevents came before those here.
+        // Their own uevents came before these.
         for driver in ["native", "vfio-pci"] {
             fs::create_dir_all(fake.path(&format!("sys/bus/pci/drivers/{driver}"))).unwrap();
         }
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// A function that is being removed is without its driver and its link to its group, and no more yet.
+    /// A function that is being removed has lost only its driver and the link to its group so far.
     pub fn leave_group(&mut self, slot: usize) {
         let place = SLOTS[slot].0;
         self.unbind(place);
@@ -140,7 +140,7 @@ impl World {
         });
     }
 
-    /// The kernel tells how far it is with an error.
+    /// The kernel reports the stage of an error.
     pub fn error(&mut self, place: &str, stage: ErrorStage) {
         self.tell_pci("change", place);
         if let Some(event) = self.events.last_mut() {
@@ -191,7 +191,7 @@ impl World {
         let group = self.fake.path(&format!("sys/kernel/iommu_groups/{}", gone.group));
         fs::remove_file(group.join("devices").join(address)).unwrap();
         if fs::read_dir(group.join("devices")).unwrap().next().is_none() {
-            // The kernel takes the empty group away later, and without a word.
+            // The kernel removes the empty group later, without a uevent.
             fs::write(group.join("type"), "unknown\n").unwrap();
         }
         fs::remove_file(self.fake.path(&format!("sys/bus/pci/devices/{address}"))).unwrap();
@@ -243,7 +243,7 @@ impl World {
         self.tell_pci("unbind", place);
     }
 
-    /// Makes something of a function, or takes it away.
+    /// Creates a node of a function, or removes it.
     fn toggle(&mut self, place: &str, path: &str, subsystem: &'static str, major: Option<u32>) {
         let Some(present) = self.present.get_mut(place) else { return };
         let known = present.nodes.iter().position(|node| node.0 == path);
@@ -252,7 +252,7 @@ impl World {
             self.remove_node(place, &path, subsystem, number);
             return;
         }
-        // The lowest number that is free, as the kernel gives them: numbers come again.
+        // The lowest free number, like the kernel: numbers are reused.
         let dir = if subsystem == "block" { "block" } else { "char" };
         let free = |minor: &u32| {
             let link = format!("sys/dev/{dir}/{}:{minor}", major.unwrap_or_default());
@@ -310,7 +310,7 @@ impl World {
         }
     }
 
-    /// A namespace over several controllers: its head is told, its paths are not.
+    /// A namespace over several controllers: its head has a uevent, its paths do not.
     fn path(&mut self, place: &str, slot: usize) {
         const HEAD: &str = "virtual/nvme-subsystem/nvme-subsys9/nvme9n1";
         if !self.present.contains_key(place) {
@@ -365,7 +365,7 @@ impl World {
         self.tell("bind", &path, "mdev", None);
     }
 
-    /// Sets the number of virtual functions, through 0 as the kernel wants it.
+    /// Sets the number of virtual functions, through 0 as the kernel requires.
     fn vfs(&mut self, count: usize) {
         let parent = SLOTS[0].0;
         if !self.present.contains_key(parent) {

@@ -1,37 +1,37 @@
-//! The list: `ADDRESS VENDOR DEVICE DRIVER` a line. Comments, and lines that nobody understands, stay as they are.
+//! The boot list file: one `ADDRESS VENDOR DEVICE DRIVER` per line. Comments and unknown lines are preserved.
 
 use std::fmt;
 
 use crate::{Address, Function, Id};
 
-/// A function that is reserved.
+/// An entry of the boot list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootListEntry {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// The vendor that it must still have at the boot.
+    /// The vendor id that it must still have at boot.
     pub vendor: Id,
-    /// The device id that it must still have.
+    /// The device id that it must still have at boot.
     pub device: Id,
-    /// The vfio driver that gets it.
+    /// The vfio driver to bind.
     pub driver: String,
 }
 
 impl BootListEntry {
-    /// A function that is reserved for a driver while it has these ids.
+    /// Creates an entry.
     #[must_use]
     pub fn new(address: Address, vendor: Id, device: Id, driver: &str) -> Self {
         Self { address, vendor, device, driver: driver.to_owned() }
     }
 
-    /// A function as it is found now.
+    /// The entry for a function, with its current ids.
     #[must_use]
     pub fn of(function: &Function) -> Self {
         let Function { address, vendor, device, vfio_driver, .. } = function;
         Self { address: *address, vendor: *vendor, device: *device, driver: vfio_driver.clone() }
     }
 
-    /// Reads a line; `None` where it is none of the list's.
+    /// Parses a line; `None` if it is not an entry.
     fn read(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let mut word = || words.next();
@@ -50,13 +50,13 @@ impl fmt::Display for BootListEntry {
     }
 }
 
-/// What is reserved, in the list's order.
+/// The entries, in order.
 #[must_use]
 pub fn entries(list: &str) -> Vec<BootListEntry> {
     list.lines().filter_map(BootListEntry::read).collect()
 }
 
-/// The list with these in it: in the place of what it had for their addresses, else at its end.
+/// The list with these entries: they replace entries with the same addresses, or are appended.
 #[must_use]
 pub fn with(list: &str, wanted: &[BootListEntry]) -> String {
     let mut lines: Vec<String> = Vec::new();

@@ -1,8 +1,8 @@
-//! Reserving functions for machines by address, from the next boot on: the files that do it.
+//! The boot list: the functions that vfio-pci takes at each boot, and the files that implement it.
 //!
-//! `vfio-pci.ids=` reserves by id, and so takes the host's own card too where two are alike. Here the initial ramdisk
-//! sets `driver_override` of one address before any driver is loaded (Documentation/ABI/testing/sysfs-bus-pci), and only
-//! where the function there still has the same ids: addresses can change between boots.
+//! `vfio-pci.ids=` matches by id, and so also takes the host's card if it has two equal ones. Here the initial ramdisk
+//! sets `driver_override` by address before any driver is loaded (Documentation/ABI/testing/sysfs-bus-pci), and only if
+//! the function still has the same ids: addresses can change between boots.
 
 mod list;
 
@@ -10,17 +10,17 @@ pub use list::{BootListEntry, entries, with, without};
 
 use serde::{Deserialize, Serialize};
 
-/// The list of what is reserved; one function a line.
+/// The path of the boot list; one function per line.
 pub const LIST: &str = "/etc/handover/reserve";
 
-/// What is said to who changes the list by a claim: the tool that makes the ramdisk takes minutes, and is its owner's to run.
-pub const TAKES_EFFECT: &str = "what is reserved for the next boots takes effect when the initial ramdisk is made again \
-    (update-initramfs -u -k all, dracut --force --regenerate-all, or mkinitcpio -P)";
+/// The message after a claim changed the boot list: rebuilding the ramdisk takes minutes, and the user must start it.
+pub const TAKES_EFFECT: &str = "changes to the boot list take effect after the initial ramdisk is rebuilt \
+                                (update-initramfs -u -k all, dracut --force --regenerate-all, or mkinitcpio -P)";
 
-/// What each of the other files has in it: so it is known as Handover's.
+/// Every other file contains this text, which marks it as Handover's.
 const MARK: &str = "Written by Handover";
 
-/// What makes an initial ramdisk.
+/// The tool that builds the initial ramdisk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitramfsTool {
@@ -35,14 +35,14 @@ pub enum InitramfsTool {
     Unknown,
 }
 
-/// A file that puts the list to work.
+/// A file that implements the boot list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where it is.
+    /// Its path.
     pub path: &'static str,
     /// Its permission bits.
     pub mode: u32,
-    /// What is in it.
+    /// Its contents.
     pub text: &'static str,
 }
 
@@ -93,7 +93,8 @@ const MKINITCPIO: [File; 5] = [
     },
 ];
 
-/// What has a tool put the list into its initial ramdisks, each after what it needs; none where the tool is not known.
+/// The files that make a tool include the boot list in its initial ramdisks, in dependency order; empty if the tool is
+/// unknown.
 #[must_use]
 pub const fn files(tool: InitramfsTool) -> &'static [File] {
     match tool {
@@ -105,7 +106,7 @@ pub const fn files(tool: InitramfsTool) -> &'static [File] {
 }
 
 impl File {
-    /// Whether a text that is found in its place is Handover's, of this version or another.
+    /// Whether the contents of an existing file are Handover's, of any version.
     #[must_use]
     pub fn is_ours(found: &str) -> bool {
         found.contains(MARK)

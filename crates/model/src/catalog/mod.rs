@@ -1,8 +1,9 @@
-//! The catalog: which functions of a host are which resource, as a devices file tells it.
+//! The catalog: maps functions of a host to resources, as a devices file defines.
 //!
-//! The file's form is ironcore's (`vendors`, `devices`, each with `id`, `name`, `type`); reading it is the engine's.
-//! Where several lines fit one function, the most exact one has it: one that names addresses, then one with a subsystem or
-//! revision, then a device id, then a class code. Among equally exact lines the last has it, as in the original.
+//! The file format is ironcore's (`vendors`, `devices`, each with `id`, `name`, `type`); the engine reads it. If
+//! several lines fit one function, the most specific one gets it: one that names addresses, then one with a subsystem
+//! or revision, then a device id, then a class code. Among equally specific lines the last one gets it, as in the
+//! original.
 
 mod reason;
 mod suggest;
@@ -17,7 +18,7 @@ pub use survey::{Resource, Survey, SurveyState, SurveyedDevice};
 
 use crate::{Address, Class, Function, Id, Inventory};
 
-/// What a devices file says.
+/// The contents of a devices file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
     /// Its lines, in the order of the file.
@@ -35,15 +36,15 @@ pub struct Line {
     pub vendor_name: String,
     /// The device's name, `ga100gl.rev.a1`.
     pub name: String,
-    /// What it is to those who ask for it, `gpu`.
+    /// The type in the resource's name, `gpu`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Which functions of the vendor it means.
+    /// The functions of the vendor that it covers.
     #[serde(flatten)]
     pub pattern: Pattern,
 }
 
-/// Which functions of a vendor a line means.
+/// The functions of a vendor that a line covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
     /// The device's `id`.
@@ -60,7 +61,7 @@ pub struct Pattern {
     pub exclude: Vec<Address>,
 }
 
-/// What the `id` of a device stands for, told by its number of digits.
+/// The meaning of a device's `id`, by its number of digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassOrDevice {
@@ -77,7 +78,7 @@ impl Line {
         format!("{}.{}/{}", self.kind, self.vendor_name, self.name)
     }
 
-    /// Whether it means this function. Whether the function counts, and whether another line has it, is not asked here.
+    /// Whether it covers this function, regardless of other lines and of whether the function counts.
     #[must_use]
     pub fn fits(&self, function: &Function) -> bool {
         self.vendor == function.vendor && self.pattern.fits(function)
@@ -85,7 +86,7 @@ impl Line {
 }
 
 impl Pattern {
-    /// The plain pattern that most lines have.
+    /// A pattern with an id only.
     #[must_use]
     pub const fn of(id: ClassOrDevice) -> Self {
         Self {
@@ -121,7 +122,7 @@ impl Pattern {
             && !self.exclude.contains(&address)
     }
 
-    /// Whether it tells variants of one device from each other.
+    /// Whether it distinguishes variants of one device.
     #[must_use]
     pub const fn tells_variants(&self) -> bool {
         self.subsystem_vendor.is_some()
@@ -129,7 +130,7 @@ impl Pattern {
             || self.revision.is_some()
     }
 
-    /// The higher, the more exact: what decides between two lines that fit the same function.
+    /// The specificity, which decides between lines that fit the same function.
     fn exactness(&self) -> (bool, u8, bool) {
         let variant = u8::from(self.subsystem_vendor.is_some())
             + u8::from(self.subsystem_device.is_some())
@@ -140,7 +141,7 @@ impl Pattern {
 }
 
 impl Catalog {
-    /// The functions of each resource on a host, by the resource's name. A resource of which there is none has an empty
+    /// The functions of each resource on a host, by the resource's name. A resource without functions has an empty
     /// list.
     #[must_use]
     pub fn resources(&self, inventory: &Inventory) -> BTreeMap<String, Vec<Address>> {
@@ -153,7 +154,7 @@ impl Catalog {
         resources
     }
 
-    /// Which line has which function.
+    /// The line of each function.
     fn assign(&self, inventory: &Inventory) -> BTreeMap<Address, usize> {
         let countable = inventory.functions.values().filter(|function| counts(function));
         countable.filter_map(|function| Some((function.address, self.line_of(function)?))).collect()
@@ -161,12 +162,12 @@ impl Catalog {
 
     fn line_of(&self, function: &Function) -> Option<usize> {
         let fitting = self.lines.iter().enumerate().filter(|(_, line)| line.fits(function));
-        // `max_by_key` gives the last of equals.
+        // `max_by_key` returns the last of equals.
         fitting.max_by_key(|(_, line)| line.pattern.exactness()).map(|(index, _)| index)
     }
 }
 
-/// Whether a function can be a device of a resource: a physical function with VFs cannot, its VFs are instead.
+/// Whether a function can be a device of a resource: a physical function with VFs cannot, but its VFs can.
 fn counts(function: &Function) -> bool {
     function.virtual_functions().is_empty()
 }

@@ -1,4 +1,4 @@
-//! Why a line of a catalog comes to nothing on a host, and what is there instead.
+//! Why a line of a catalog matches no function of a host, and similar functions.
 
 use std::fmt;
 
@@ -7,55 +7,55 @@ use serde::{Deserialize, Serialize};
 use super::{Catalog, ClassOrDevice, Line, counts};
 use crate::{Address, Class, Function, Id, Inventory};
 
-/// How much of what is there instead is told.
-const MOST_TOLD: usize = 6;
+/// The most similar functions that are listed.
+const MAX_SHOWN: usize = 6;
 
-/// A line that no function came to.
+/// A line that got no function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmatched {
-    /// Its number in the file.
+    /// Its line number in the file.
     pub line: u32,
-    /// The resource that it names.
+    /// Its resource.
     pub resource: String,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What is there instead, nearest first: not all where it is much.
+    /// Similar functions, closest first, up to a limit.
     pub instead: Vec<Seen>,
 }
 
-/// Why a line comes to nothing.
+/// Why a line got no function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "because")]
 pub enum Reason {
-    /// Nothing of the vendor is here.
+    /// The host has no function of the vendor.
     NoVendor {
         /// The vendor.
         vendor: Id,
     },
-    /// The vendor is here, with nothing of this class.
+    /// The host has functions of the vendor, but none of this class.
     NoClass {
         /// The class.
         class: Class,
     },
-    /// The vendor is here, without this device.
+    /// The host has functions of the vendor, but not this device.
     NoDevice {
         /// The device.
         device: Id,
     },
-    /// The device is here, with another subsystem or revision.
+    /// The host has the device, but with another subsystem or revision.
     OtherVariant,
-    /// The device is here, at other addresses than those listed, or only at excluded ones.
+    /// The host has the device, but not at the listed addresses, or only at excluded ones.
     OtherPlace,
-    /// All that it means are physical functions that have virtual functions, which are what can be handed over.
+    /// The line covers only physical functions with virtual functions; only the latter can be handed over.
     HasVirtualFunctions,
-    /// Other lines fit the same functions, and are more exact or come later.
+    /// Other lines fit the same functions, and are more specific or come later.
     Shadowed {
-        /// Their numbers.
+        /// Their line numbers.
         lines: Vec<u32>,
     },
 }
 
-/// A kind of function that this host has.
+/// A variant of function that this host has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Vendor id.
@@ -68,23 +68,24 @@ pub struct Seen {
     pub subsystem: Option<(Id, Id)>,
     /// Revision.
     pub revision: u8,
-    /// Its name for a person.
+    /// Its display name.
     pub name: String,
-    /// Where there is one.
+    /// The address of one.
     pub address: Address,
-    /// How many of it there are.
+    /// The number of them.
     pub count: usize,
 }
 
 impl Catalog {
-    /// Why the line at `index` comes to nothing.
+    /// Why the line at `index` got no function.
     pub(super) fn unmatched(&self, inventory: &Inventory, index: usize) -> Option<Unmatched> {
         let line = self.lines.get(index)?;
         let all = || inventory.functions.values();
         let of_vendor = || all().filter(|function| function.vendor == line.vendor);
         let (reason, instead) = if of_vendor().next().is_none() {
             let same_id = all().filter(|function| line.pattern.fits_id(function));
-            // A class fits many vendors' functions: no help. A device id of another vendor's may be a slip.
+            // A class fits functions of many vendors, which does not help. A device id of another vendor may be a
+            // mistake.
             let helps = matches!(line.pattern.id, ClassOrDevice::Device(_));
             (Reason::NoVendor { vendor: line.vendor }, seen(same_id.filter(|_| helps)))
         } else {
@@ -108,7 +109,7 @@ impl Catalog {
                     (Reason::NoClass { class }, nearest(of_vendor(), near))
                 }
                 ClassOrDevice::Device(device) => {
-                    // `0302` is often meant for the class 0302xx.
+                    // `0302` often means the class 0302xx.
                     let near = |function: &Function| function.class.prefix() == u32::from(device.0);
                     (Reason::NoDevice { device }, nearest(of_vendor(), near))
                 }
@@ -156,21 +157,21 @@ impl Seen {
     }
 }
 
-/// What differs, each once, in the order of the host.
+/// The distinct variants, in the order of the host.
 fn seen<'a>(functions: impl Iterator<Item = &'a Function>) -> Vec<Seen> {
     let mut kinds: Vec<Seen> = Vec::new();
     for function in functions {
         let one = Seen::of(function);
         if let Some(known) = kinds.iter_mut().find(|known| known.same_as(&one)) {
             known.count += 1;
-        } else if kinds.len() < MOST_TOLD {
+        } else if kinds.len() < MAX_SHOWN {
             kinds.push(one);
         }
     }
     kinds
 }
 
-/// Those that are near first; of the others, only what can be handed over is told.
+/// Similar ones first, then others that are no bridges.
 fn nearest<'a>(
     functions: impl Iterator<Item = &'a Function>,
     near: impl Fn(&Function) -> bool,
@@ -183,21 +184,21 @@ fn nearest<'a>(
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoVendor { vendor } => write!(f, "this host has nothing of vendor {vendor}"),
+            Self::NoVendor { vendor } => write!(f, "this host has no functions of vendor {vendor}"),
             Self::NoClass { class } => {
-                write!(f, "this host has nothing of the vendor's with class {class}")
+                write!(f, "this host has no functions of the vendor with class {class}")
             }
             Self::NoDevice { device } => {
-                write!(f, "this host has no device {device} of the vendor's")
+                write!(f, "this host has no device {device} of the vendor")
             }
             Self::OtherVariant => {
-                f.write_str("the device is here, but with another subsystem or revision")
+                f.write_str("the device exists, but with another subsystem or revision")
             }
             Self::OtherPlace => f.write_str(
-                "the device is here, but not at an address that `addresses` and `exclude` leave",
+                "the device exists, but not at an address that `addresses` and `exclude` allow",
             ),
             Self::HasVirtualFunctions => f.write_str(
-                "the device is here and has virtual functions: these are handed over, not the whole",
+                "the device has virtual functions, which are handed over instead of the whole device",
             ),
             Self::Shadowed { lines } => {
                 let lines: Vec<String> = lines.iter().map(u32::to_string).collect();
@@ -205,7 +206,7 @@ impl fmt::Display for Reason {
                 let lines = lines.join(", ");
                 write!(
                     f,
-                    "line{s} {lines} {fit} the same devices; the more exact line, then the later one, has them"
+                    "line{s} {lines} {fit} the same devices; the more specific line, then the later one, gets them"
                 )
             }
         }
@@ -213,16 +214,16 @@ impl fmt::Display for Reason {
 }
 
 impl Unmatched {
-    /// What to write instead, where something is at hand.
+    /// How to fix the line.
     #[must_use]
     pub fn remedy(&self) -> String {
         let Some(first) = self.instead.first() else {
-            return "remove the line, or leave it where the file serves several hosts".into();
+            return "remove the line, or keep it if the file is for several hosts".into();
         };
         let Seen { vendor, device, class, revision, .. } = first;
         match &self.reason {
             Reason::NoVendor { .. } => {
-                format!("device {device} is one of vendor {vendor} here: move the line to that vendor")
+                format!("device {device} belongs to vendor {vendor} on this host: move the line to that vendor")
             }
             Reason::NoClass { class: wanted } if wanted.0 >> 16 == class.0 >> 16 => {
                 format!("{} has class {class}: write id: \"0x{class}\"", first.address)
@@ -232,25 +233,25 @@ impl Unmatched {
                 first.address
             ),
             Reason::NoClass { .. } | Reason::NoDevice { .. } => {
-                "use one of the ids below, or leave the line where the file serves several hosts".into()
+                "use one of the ids below, or keep the line if the file is for several hosts".into()
             }
             Reason::OtherVariant => first.subsystem.map_or_else(
                 || format!("it has no subsystem; its revision is {revision:02x}"),
                 |(vendor, device)| {
                     format!(
-                        "{} has subsystem {vendor}:{device}, revision {revision:02x}: write that, or leave it out",
+                        "{} has subsystem {vendor}:{device}, revision {revision:02x}: use that, or omit it",
                         first.address
                     )
                 },
             ),
             Reason::OtherPlace => {
-                format!("{} is one; addresses can change between boots", first.address)
+                format!("{} has one; addresses can change between boots", first.address)
             }
             Reason::HasVirtualFunctions => {
-                format!("write id: \"0x{device}\" for its virtual functions, or remove these")
+                format!("write id: \"0x{device}\" for its virtual functions, or remove them")
             }
             Reason::Shadowed { .. } => {
-                "remove one of the lines, or make one of them more exact".into()
+                "remove one of the lines, or make one of them more specific".into()
             }
         }
     }

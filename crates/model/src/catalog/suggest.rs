@@ -1,11 +1,11 @@
-//! A first catalog for a host: a line for each device that people hand over.
+//! A suggested catalog for a host: a line for each device that is usually handed over.
 
 use std::collections::BTreeSet;
 
 use super::{Catalog, ClassOrDevice, Line, Pattern, counts};
 use crate::{Assembly, Code, Function, Id, Inventory, Kind};
 
-/// The names that people use for vendors whose name in `pci.ids` does not begin with it.
+/// Common names of vendors whose name in `pci.ids` does not start with it.
 const SHORT_NAMES: [(u16, &str); 6] = [
     (0x1002, "amd"),
     (0x1022, "amd"),
@@ -15,12 +15,12 @@ const SHORT_NAMES: [(u16, &str); 6] = [
     (0x8086, "intel"),
 ];
 
-/// The most characters of a name: Kubernetes takes 63 for the part of a resource name after the slash.
+/// The maximum length of a name: Kubernetes allows 63 characters after the slash of a resource name.
 const LONGEST_NAME: usize = 63;
 
 impl Catalog {
-    /// A line for each GPU, accelerator, network card and NVMe drive that could be handed over on this host, one by device
-    /// id, with names made of those in `pci.ids`. `number` is the place in the list, from 1.
+    /// A line for each GPU, accelerator, network card and NVMe drive that can be handed over on this host, one per
+    /// device id, with names derived from `pci.ids`. `number` is the position in the list, from 1.
     #[must_use]
     pub fn suggested(inventory: &Inventory) -> Self {
         let mut lines: Vec<Line> = Vec::new();
@@ -60,12 +60,12 @@ fn is_wanted(inventory: &Inventory, function: &Function) -> bool {
     kind && known && counts(function) && {
         let assembly = Assembly::of(inventory, function.address);
         let obstacles = assembly.map(|assembly| assembly.obstacles(inventory)).unwrap_or_default();
-        // What stands in the way of the whole host can be mended; what a device is cannot.
+        // Obstacles of the host can be fixed; those of a device cannot.
         obstacles.iter().all(|obstacle| obstacle.code != Code::NotAssignable)
     }
 }
 
-/// The words of ironcore's examples; `nvme` is ours.
+/// The types of ironcore's examples; `nvme` is ours.
 fn kind(function: &Function) -> &'static str {
     match function.kind() {
         Kind::Nic => "network",
@@ -83,7 +83,7 @@ fn vendor_name(function: &Function) -> String {
     if name.is_empty() { format!("vendor-{}", function.vendor) } else { name }
 }
 
-/// What is in brackets in `pci.ids` is the name that a shop uses: `GA102 [GeForce RTX 3090]`.
+/// The brackets in `pci.ids` hold the product name: `GA102 [GeForce RTX 3090]`.
 fn device_name(function: &Function) -> String {
     let full = function.device_name.as_deref().unwrap_or_default();
     let in_brackets = full.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
@@ -96,7 +96,7 @@ fn numbered(name: &str, device: Id) -> String {
     format!("{}-{device}", kept.trim_end_matches(['-', '.']))
 }
 
-/// Lower-case letters, digits, `.` and `-`, as names of Kubernetes' resources are.
+/// Lower-case letters, digits, `.` and `-`, as in Kubernetes resource names.
 fn plain(name: &str) -> String {
     let mut plain = String::new();
     for letter in name.chars().flat_map(char::to_lowercase) {

@@ -1,4 +1,4 @@
-//! A catalog against a host: what there is of each resource, and what can be had of it now.
+//! A catalog applied to a host: the devices of each resource, and their availability.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Catalog, Line, Unmatched};
 use crate::{Address, Assembly, Holder, Inventory, Refusal};
 
-/// What a catalog finds on a host.
+/// The result of a catalog on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     /// Every resource of the catalog, by name.
     pub resources: Vec<Resource>,
-    /// The lines that no function came to, each with why.
+    /// The lines that got no function, with reasons.
     pub unmatched: Vec<Unmatched>,
 }
 
@@ -21,42 +21,42 @@ pub struct Survey {
 pub struct Resource {
     /// `gpu.nvidia/ga100gl.rev.a1`.
     pub name: String,
-    /// The numbers of its lines in the file.
+    /// Its line numbers in the file.
     pub lines: Vec<u32>,
-    /// How many there are.
+    /// The number of devices.
     pub count: usize,
-    /// How many could be handed over now, all at the same time.
+    /// The number of devices that can be handed over now, all at the same time.
     pub available: usize,
-    /// Each of them, by address.
+    /// The devices, by address.
     pub devices: Vec<SurveyedDevice>,
 }
 
 /// One device of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SurveyedDevice {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Its name for a person.
+    /// Its display name.
     pub name: String,
-    /// The number of the line that has it.
+    /// The number of its line.
     pub line: u32,
-    /// Whether it could be handed over now.
+    /// Whether it can be handed over now.
     pub state: SurveyState,
-    /// Who uses it, or something that goes with it.
+    /// Users of its assembly.
     pub used_by: Vec<String>,
-    /// Why it cannot be handed over.
+    /// Why it cannot be handed over; empty if it can.
     pub obstacles: Vec<Refusal>,
 }
 
-/// Whether a device of a resource could be handed over now.
+/// Whether a device of a resource can be handed over now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum SurveyState {
-    /// Nothing stands in the way.
+    /// It can be handed over.
     Free,
-    /// Somebody uses it.
+    /// It is in use.
     InUse,
-    /// It goes only together with a device that was counted before it.
+    /// It can only be handed over together with a device that was counted before it.
     With {
         /// That device.
         address: Address,
@@ -66,7 +66,7 @@ pub enum SurveyState {
 }
 
 impl Catalog {
-    /// What this catalog finds on a host, whose devices are held by `holders`.
+    /// Applies the catalog to a host with these users of devices.
     #[must_use]
     pub fn survey(&self, inventory: &Inventory, holders: &[Holder]) -> Survey {
         let assigned = self.assign(inventory);
@@ -101,7 +101,7 @@ impl Catalog {
 }
 
 impl Survey {
-    /// Whether a line came to nothing.
+    /// Whether a line got no function.
     #[must_use]
     pub fn has_warnings(&self) -> bool {
         !self.unmatched.is_empty()
@@ -121,8 +121,8 @@ impl Resource {
 }
 
 impl SurveyedDevice {
-    /// `given` has the IOMMU groups of the devices that were counted as free before: a group has one owner, also where
-    /// another function in it has no driver and so stays behind.
+    /// `given` has the IOMMU groups of the devices already counted as free: a group has one owner, even if another
+    /// function in it has no driver and is not handed over.
     fn of(
         inventory: &Inventory,
         address: Address,

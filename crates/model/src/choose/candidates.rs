@@ -1,4 +1,4 @@
-//! What would do for a wish, best first.
+//! The candidates for each wish, best first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
     Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refusal, Role, VfSettings,
 };
 
-/// Candidates of all wishes together, each once.
+/// The candidates of all wishes.
 #[derive(Default)]
 struct Pool {
     all: Vec<Chosen>,
@@ -23,19 +23,19 @@ impl Pool {
     }
 }
 
-/// A wish that is met by any of several.
+/// A wish that several candidates can meet.
 struct Wish<'a> {
     place: usize,
     want: &'a Want,
     likes: Vec<usize>,
-    /// Of those that other wishes like too, as something else perhaps: what this one would make of it.
+    /// For candidates shared with other wishes: this wish's own form of it.
     own: BTreeMap<usize, usize>,
-    /// Why what would fit cannot be had.
+    /// Why fitting candidates are not available.
     reasons: Vec<Refusal>,
 }
 
 impl Scene<'_> {
-    /// Meets all open wishes, or says why one cannot be met.
+    /// Meets all open wishes, or returns why one cannot be met.
     pub(super) fn fill(
         &self,
         open: &[(usize, &Want)],
@@ -107,8 +107,8 @@ impl Scene<'_> {
         Ok(Some(address))
     }
 
-    /// Assemblies whose head fits and that nothing on the host stands in the way of: those of the NUMA node that just has
-    /// enough first, there what is not used by a driver first.
+    /// Assemblies without obstacles whose head fits: first those of the smallest NUMA node that has enough, and there
+    /// those without a driver.
     fn whole(&self, fits: impl Fn(&Function) -> bool, count: u32) -> Vec<Chosen> {
         let mut found: Vec<(&Function, Assembly)> = Vec::new();
         for assembly in Assembly::all(self.inventory) {
@@ -133,7 +133,7 @@ impl Scene<'_> {
         let wanted = usize::try_from(count).unwrap_or(usize::MAX);
         found.sort_by_key(|(head, _)| {
             let there = on_node.get(&head.numa_node).copied().unwrap_or_default();
-            // The smallest node that has enough, else the largest.
+            // The smallest node with enough devices, else the largest.
             let enough = if there >= wanted { (0, there) } else { (1, usize::MAX - there) };
             let idle = head.driver.is_none() || head.on_vfio();
             (enough, head.numa_node, head.boot_vga, !idle, head.path.clone(), head.address)
@@ -141,7 +141,7 @@ impl Scene<'_> {
         found.iter().map(|(_, assembly)| Chosen::whole(assembly)).collect()
     }
 
-    /// The virtual functions of a device, or of all.
+    /// The virtual functions of a device, or of all devices.
     fn vfs(&self, of: Option<Address>) -> Result<Vec<Chosen>, Refusal> {
         let parents = self.inventory.functions.values();
         let parents = parents.filter(|function| of.is_none_or(|of| of == function.address));
@@ -164,8 +164,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Parts of a profile: what could be made of it now, on devices that have some of it already first, for some drivers
-    /// let one type only live on a device.
+    /// Partitions of a profile that can be created now. Devices that already have partitions come first, because some
+    /// drivers allow only one type per device.
     fn profiles(&self, profile: &str, of: Option<Address>, count: u32) -> Vec<Chosen> {
         let mut found: Vec<(usize, Chosen)> = Vec::new();
         for function in self.inventory.functions.values() {
@@ -191,7 +191,7 @@ impl Scene<'_> {
             kind.id == profile || named(name, profile)
         });
         let Some(kind) = matching else { return Vec::new() };
-        // What is reserved and not made yet is still counted as available by the parent.
+        // The parent still counts reserved partitions as available until they are created.
         let reserved = self.claims.iter().flat_map(|held| &held.claim.parts).filter(|part| {
             let uuid = part.partition.as_ref().and_then(Partition::mdev);
             part.head == parent.address
@@ -224,7 +224,7 @@ impl Scene<'_> {
             type_id: kind.id,
             name: kind.name.clone(),
         };
-        // Its group's other members would have to leave their drivers, and a vGPU does not leave its own.
+        // Other members of its group would have to be unbound, but a vGPU stays on its driver.
         let alone = assembly
             .members
             .iter()
@@ -235,7 +235,7 @@ impl Scene<'_> {
         })
     }
 
-    /// Virtual functions of a GPU that no driver has: it is the vendor's that offers types.
+    /// Virtual functions of a GPU without a driver: the vendor's driver offers the types.
     fn bare_functions(&self, of: Option<Address>) -> Option<Refusal> {
         let functions = self.inventory.functions.values();
         let parent = functions
@@ -248,16 +248,16 @@ impl Scene<'_> {
         let count = self.inventory.function(parent)?.virtual_functions().len();
         Some(Refusal::new(
             Code::InsufficientResources,
-            format!("virtual functions of {parent} have no driver, and so offer no types"),
-            // Drivers look at new functions only.
+            format!("virtual functions of {parent} have no driver, so they offer no vGPU types"),
+            // Drivers are probed for new functions only.
             format!(
                 "handover sriov set {parent} 0 && handover sriov set {parent} {count} --autoprobe"
             ),
         ))
     }
 
-    /// What could be made where a profile cannot: a person may have mistyped it, or the vGPUs that are there leave no room for it
-    /// or, on a card that is not set to take several sizes, exclude it. Drivers do not tell which.
+    /// What can be created instead of a profile: it may be mistyped, existing vGPUs may leave no room for it or, on a
+    /// card in single-size mode, exclude it. Drivers do not report which.
     fn other_profiles(&self, of: Option<Address>) -> Option<Refusal> {
         let mut names = BTreeSet::new();
         let mut has_some = false;
@@ -274,17 +274,17 @@ impl Scene<'_> {
             names.extend(vgpus.map(|kind| kind.name.as_str()));
         }
         let place = of.map_or("this host".to_owned(), |of| of.to_string());
-        let why = "what is there takes the room, or excludes other sizes";
+        let why = "existing ones take the room, or exclude other sizes";
         let message = match (names.is_empty(), has_some) {
             (true, false) => return None,
-            (true, true) => format!("{place} can have no more vGPUs now: {why}"),
+            (true, true) => format!("{place} has no room for another vGPU now: {why}"),
             (false, _) => {
                 let names: Vec<&str> = names.into_iter().collect();
                 let because = if has_some { format!(": {why}") } else { String::new() };
-                format!("{place} can have only {} now{because}", names.join(", "))
+                format!("{place} offers only {} now{because}", names.join(", "))
             }
         };
-        let remedy = "ask for one of those, or release what is there first (`handover claims`)";
+        let remedy = "request one of those, or release existing ones first (`handover claims`)";
         Some(Refusal::new(Code::InsufficientResources, message, remedy))
     }
 
@@ -300,14 +300,14 @@ impl Scene<'_> {
     }
 }
 
-/// Whether a profile's full name is meant: `NVIDIA L40S-1Q`, or without the vendor's name.
+/// Whether the profile is this name: `NVIDIA L40S-1Q`, or without the vendor's name.
 fn named(name: &str, profile: &str) -> bool {
     let last = name.rsplit(' ').next().unwrap_or_default();
     !profile.is_empty()
         && (name.eq_ignore_ascii_case(profile) || last.eq_ignore_ascii_case(profile))
 }
 
-/// The same thing can be a candidate of several wishes: each of them then likes the first of its kind.
+/// Merges equal candidates of several wishes: each wish then uses the first one.
 fn share(wishes: &mut [Wish<'_>], pool: &Pool) {
     let mut seen: BTreeMap<(Address, Vec<Address>), usize> = BTreeMap::new();
     for wish in wishes {
@@ -324,7 +324,7 @@ fn share(wishes: &mut [Wish<'_>], pool: &Pool) {
     }
 }
 
-/// Gives each wish as many candidates as it asks for.
+/// Assigns each wish the number of candidates that it requests.
 fn give(
     wishes: &[Wish<'_>],
     pool: &Pool,
@@ -364,8 +364,8 @@ fn conflicting(given: &[(usize, usize)], pool: &Pool) -> Option<usize> {
     })
 }
 
-/// Fills in what the wish says of its part, and a name for a new mediated device: the claim's own id, changed in its last
-/// bytes, so that a person sees whose it is.
+/// Fills in the wish's settings, and the UUID of a new mediated device: the claim's id with its last bytes changed, so
+/// that its owner is visible.
 fn settled(
     open: &[(usize, &Want)],
     place: usize,
@@ -399,14 +399,11 @@ fn no_vfs(parent: &Function) -> Refusal {
         None => Refusal::new(
             Code::NotAssignable,
             format!("{address} cannot have virtual functions: it has no SR-IOV"),
-            "`handover ls` shows what can; firmware may have it switched off",
+            "`handover ls` lists devices with SR-IOV; the firmware may have disabled it",
         ),
         Some(sriov) if sriov.present.is_empty() => Refusal::new(
             Code::InsufficientResources,
-            format!(
-                "{address} has no virtual functions now, of the {} that it could have",
-                sriov.total
-            ),
+            format!("{address} has no virtual functions; it supports {}", sriov.total),
             format!("handover sriov set {address} {}", sriov.total),
         ),
         Some(_) => Refusal::new(
@@ -422,7 +419,7 @@ fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
     let count = wish.want.count;
     let have = match left {
         0 => "none is free".to_owned(),
-        left => format!("{left} of {count} can be had"),
+        left => format!("{left} of {count} available"),
     };
     let why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
     let shown: Vec<&str> = why.iter().copied().take(4).collect();
@@ -436,9 +433,7 @@ fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
     }
     let remedy = match wish.reasons.first() {
         Some(first) => first.remedy.clone(),
-        None => {
-            "`handover ls` shows what is there, `handover doctor` what stands in the way".into()
-        }
+        None => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
     };
     Refusal::new(Code::InsufficientResources, message, remedy)
 }

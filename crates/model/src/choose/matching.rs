@@ -1,8 +1,8 @@
-//! Giving each wish one of its candidates so that as many as possible are met.
+//! Assigning candidates to wishes so that as many wishes as possible are met.
 
-/// For each wish the number of the candidate that it gets, or `None` where not all can be met: bipartite matching by
-/// augmenting paths (H. W. Kuhn, 1955). `likes` lists for each wish its candidates, best first: of a wish's candidates an
-/// earlier one is taken where that keeps nobody else from anything.
+/// The index of the candidate for each wish, or `None` for wishes that cannot be met: bipartite matching by augmenting
+/// paths (H. W. Kuhn, 1955). `likes` lists the candidates of each wish, best first: earlier ones are preferred if no
+/// other wish loses by that.
 pub fn assign(likes: &[Vec<usize>], candidates: usize) -> Vec<Option<usize>> {
     let mut owner: Vec<Option<usize>> = vec![None; candidates];
     for wish in 0..likes.len() {
@@ -25,7 +25,7 @@ fn augment(
     tried: &mut [bool],
 ) -> bool {
     let Some(list) = likes.get(wish) else { return false };
-    // A free one first, so that nobody is moved without need.
+    // A free one first, so that no other wish is moved without need.
     if let Some(free) = list.iter().copied().find(|one| owner.get(*one) == Some(&None)) {
         if let Some(slot) = owner.get_mut(free) {
             *slot = Some(wish);
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// How many wishes can be met, by trying everything.
+    /// The highest number of wishes that can be met, by brute force.
     fn most(likes: &[Vec<usize>], taken: u32) -> usize {
         let Some((first, rest)) = likes.split_first() else { return 0 };
         let with = first

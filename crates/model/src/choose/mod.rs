@@ -1,5 +1,5 @@
-//! From what is asked for to what is given: which assemblies and parts of devices, or the reason why none. A function of
-//! the hardware, of the claims there are, and of what stands in the way.
+//! Choosing: from a request to assemblies and partitions, or to the reason why there are none. A pure function of the
+//! hardware, the claims and the obstacles.
 
 mod candidates;
 mod matching;
@@ -17,42 +17,42 @@ use crate::{
     VfSettings,
 };
 
-/// A claim that is there, and what is said to others who want the same.
+/// An existing claim, and the refusal for others who request the same.
 #[derive(Clone, Debug)]
 pub struct ExistingClaim {
     /// The claim.
     pub claim: Claim,
-    /// Why its things cannot be had, and what to do.
+    /// Why its parts are not available, and what to do.
     pub why: Refusal,
 }
 
-/// What is known of the host when something is chosen.
+/// The state of the host for choosing.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// The hardware, with detail of what parts are asked of.
+    /// The hardware, with detail of the functions in [`needs_detail`].
     pub inventory: &'a Inventory,
-    /// All claims there are.
+    /// All claims.
     pub claims: &'a [ExistingClaim],
-    /// Functions that cannot be had, and why: they wait for a person, or somebody uses them.
+    /// Functions that are not available, and why: they are in use or need manual attention.
     pub barred: &'a BTreeMap<Address, Refusal>,
-    /// Mediated devices that other tools have definitions of.
+    /// Other tools' definitions of mediated devices.
     pub definitions: &'a [MdevDefinition],
     /// Registered devices by name.
     pub names: &'a BTreeMap<String, Address>,
-    /// The id of the claim that is made: mediated devices are named after it.
+    /// The id of the new claim; UUIDs of mediated devices are derived from it.
     pub id: Uuid,
-    /// Whether companions in other IOMMU groups are left where they are.
+    /// Whether companions in other IOMMU groups are left out.
     pub alone: bool,
 }
 
-/// One thing that was chosen.
+/// A chosen assembly or partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The function that stands for it; the parent of a mediated device.
+    /// Its function; for a mediated device, the parent.
     pub head: Address,
-    /// What it is, where it is a part of a device.
+    /// The partition; `None` for a whole device.
     pub partition: Option<Partition>,
-    /// The functions that go with it.
+    /// The functions of the assembly.
     pub members: Vec<(Address, Role)>,
 }
 
@@ -62,7 +62,7 @@ impl Chosen {
         Self { head: assembly.head, partition: None, members: members.collect() }
     }
 
-    /// One that another tool has a definition of and that is not there: it is made as it is written down, and its definition
+    /// A mediated device that another tool has defined but not created: it is created as defined, and its definition
     /// stays.
     fn defined(definition: &MdevDefinition) -> Self {
         let MdevDefinition { parent, uuid, type_id, attributes } = definition.clone();
@@ -70,7 +70,7 @@ impl Chosen {
         Self { head: parent, partition: Some(Partition { parent, how }), members: Vec::new() }
     }
 
-    /// Has mdevctl's definition written with it. Whether that can be: it is a mediated device.
+    /// Requests an mdevctl definition. Returns whether this is possible: only for a mediated device.
     pub const fn define(&mut self) -> bool {
         let Some(Partition { how: Mechanism::Mdev { define, .. }, .. }) = &mut self.partition
         else {
@@ -87,14 +87,14 @@ impl Chosen {
     }
 
     fn part(&self) -> crate::Part {
-        let nobody = |address: Address| crate::ClaimedMember::unknown(address);
+        let unknown = |address: Address| crate::ClaimedMember::unknown(address);
         crate::Part {
             head: self.head,
             partition: self.partition.clone(),
             members: self
                 .members
                 .iter()
-                .map(|(address, role)| crate::ClaimedMember { role: *role, ..nobody(*address) })
+                .map(|(address, role)| crate::ClaimedMember { role: *role, ..unknown(*address) })
                 .collect(),
             at_boot: false,
         }
@@ -105,20 +105,20 @@ impl Chosen {
     }
 }
 
-/// Chooses everything that is wanted, or says why not all of it can be had. Named things are taken as named; of what
-/// several would do, those are taken that are close together and leave most to others.
+/// Chooses everything that is requested, or returns why not all is available. Named devices are taken as named; among
+/// equal candidates, those are preferred that are close together and leave the most to others.
 ///
 /// # Errors
-/// The reason why something cannot be had, and what to do.
+/// Why something is not available, and what to do.
 pub fn choose(scene: &Scene<'_>, wants: &[Want]) -> Result<Vec<Chosen>, Refusal> {
     if wants.is_empty() {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            "nothing is asked for",
-            format!("ask for one or more of these:\n{GRAMMAR}"),
+            "the request is empty",
+            format!("request one or more of these:\n{GRAMMAR}"),
         ));
     }
-    // What is named first, so that a filter does not take it away; each kept in the place of its want.
+    // Named devices first, so that a filter does not take them; each stays at the index of its want.
     let mut chosen: Vec<Vec<Chosen>> = vec![Vec::new(); wants.len()];
     for (place, want) in wants.iter().enumerate() {
         if let Some(named) = scene.named(want)? {
@@ -143,7 +143,7 @@ pub fn choose(scene: &Scene<'_>, wants: &[Want]) -> Result<Vec<Chosen>, Refusal>
 }
 
 impl Scene<'_> {
-    /// What a want names outright.
+    /// The device that a want names.
     fn named(&self, want: &Want) -> Result<Option<Chosen>, Refusal> {
         let chosen = match &want.what {
             WantKind::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
@@ -152,7 +152,7 @@ impl Scene<'_> {
                 return Err(Refusal::new(
                     Code::InvalidRequest,
                     format!("{} virtual functions cannot all have the address {mac}", want.count),
-                    "ask for each by itself, with a mac of its own",
+                    "request each one separately, with its own mac",
                 ));
             }
             WantKind::Any(_) | WantKind::Vf { .. } | WantKind::Profile { .. } => return Ok(None),
@@ -160,8 +160,8 @@ impl Scene<'_> {
         if want.count > 1 {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                format!("{} is one, and {} are asked for", want.what, want.count),
-                "ask for a kind of device, or name each",
+                format!("{} is a single device, but {} are requested", want.what, want.count),
+                "request a kind of device, or name each device",
             ));
         }
         let head = chosen.head;
@@ -180,7 +180,7 @@ impl Scene<'_> {
         Some(Partition { parent, how: Mechanism::Vf { index, settings } })
     }
 
-    /// An address, or the address that a name is registered for.
+    /// Resolves an address, or the name of a registered device.
     pub(crate) fn address(&self, name: &str) -> Result<Address, Refusal> {
         if let Some(address) = self.names.get(name) {
             return Ok(*address);
@@ -188,8 +188,8 @@ impl Scene<'_> {
         name.parse().map_err(|_| {
             Refusal::new(
                 Code::NotFound,
-                format!("there is no device {name:?}"),
-                "`handover device ls` shows the registered ones; or give an address, `handover ls` shows them",
+                format!("no device {name:?}"),
+                "`handover device ls` lists registered devices, `handover ls` lists addresses",
             )
         })
     }
@@ -215,8 +215,8 @@ impl Scene<'_> {
         let Some((parent, type_id)) = found else {
             return Err(Refusal::new(
                 Code::NotFound,
-                format!("there is no mediated device {uuid} on a PCI function"),
-                "`handover ls` shows those that are there, `mdevctl list --defined` those that could be made",
+                format!("no mediated device {uuid} on a PCI function"),
+                "`handover ls` lists existing ones, `mdevctl list --defined` lists defined ones",
             ));
         };
         let attributes = Vec::new();
@@ -225,7 +225,7 @@ impl Scene<'_> {
         Ok(Chosen { head: parent, partition, members: Vec::new() })
     }
 
-    /// Refuses what a claim has, or what waits for a person or is used by somebody.
+    /// Refuses what is claimed, in use, or needs manual attention.
     fn expect_free(&self, chosen: &Chosen) -> Result<(), Refusal> {
         match self.why_not(chosen) {
             Some(refusal) => Err(refusal),
@@ -233,7 +233,7 @@ impl Scene<'_> {
         }
     }
 
-    /// Refuses a virtual function as such that another tool made a vGPU: it would be lost with its driver.
+    /// Refuses a whole virtual function that another tool made a vGPU: unbinding its driver would destroy the vGPU.
     fn foreign_vgpu(&self, chosen: &Chosen) -> Option<Refusal> {
         let bound = self.claims.iter().all(|held| !held.claim.holds(chosen.head));
         let is_vgpu = |address: Address| {
@@ -243,12 +243,12 @@ impl Scene<'_> {
         let (address, current) = chosen.taken().find_map(is_vgpu).filter(|_| bound)?;
         Some(Refusal::new(
             Code::InUse,
-            format!("{address} is a vGPU of type {current}, which another tool made"),
+            format!("{address} is a vGPU of type {current}, created by another tool"),
             format!("free it: echo 0 > /sys/bus/pci/devices/{address}/nvidia/current_vgpu_type"),
         ))
     }
 
-    /// Why something cannot be had.
+    /// Why something is not available.
     fn why_not(&self, chosen: &Chosen) -> Option<Refusal> {
         let part = chosen.part();
         if let Some(foreign) = self.foreign_vgpu(chosen) {
@@ -258,7 +258,8 @@ impl Scene<'_> {
         held.map(|held| held.why.clone()).or_else(|| {
             let pinned = chosen.partition.as_ref().map(|partition| partition.parent);
             let parent = pinned.filter(|parent| {
-                // A parent's own driver uses it; only one that waits for a person spoils its parts.
+                // A parent is in use by its own driver; its partitions are unavailable only if it needs manual
+                // attention.
                 self.barred.get(parent).is_some_and(|why| why.code == Code::DeviceWedged)
             });
             chosen.taken().chain(parent).find_map(|address| self.barred.get(&address).cloned())
@@ -269,12 +270,15 @@ impl Scene<'_> {
 fn together(one: &Chosen, other: &Chosen) -> Refusal {
     Refusal::new(
         Code::Conflict,
-        format!("{} and {} go together: whoever gets one gets the other", one.head, other.head),
-        "ask for one of them only",
+        format!(
+            "{} and {} exclude each other in one request: they belong to the same assembly",
+            one.head, other.head
+        ),
+        "request only one of them",
     )
 }
 
-/// Functions of which detail is needed to choose: what parts are asked of.
+/// Functions whose detail is needed to choose: possible parents of partitions.
 #[must_use]
 pub fn needs_detail(
     inventory: &Inventory,
@@ -292,7 +296,7 @@ pub fn needs_detail(
         let parent = of.as_ref().and_then(|of| names.get(of).copied().or_else(|| of.parse().ok()));
         for function in inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);
-            // Bridges, and functions without a driver, offer no parts.
+            // Bridges, and functions without a driver, offer no partitions.
             let may = function.driver.is_some()
                 && !function.on_vfio()
                 && function.kind() != crate::Kind::Bridge

@@ -1,4 +1,4 @@
-//! What is asked for, and how a person writes it.
+//! Requests, and their text form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
 
-/// One thing that a claim asks for, so many times.
+/// One item of a claim's request, with a count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// How many.
@@ -23,49 +23,49 @@ const fn one() -> u32 {
     1
 }
 
-/// What can be asked for.
+/// What can be requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WantKind {
-    /// One device as a whole, by address or by the name that it is registered by.
+    /// One whole device, by address or registered name.
     Device(String),
-    /// Any device as a whole that fits.
+    /// Any whole device that fits.
     Any(Filter),
-    /// Virtual functions that are there.
+    /// Existing virtual functions.
     Vf {
-        /// Of this device, by address or name; of any where it is not said.
+        /// Of this device, by address or name; of any device if `None`.
         of: Option<String>,
-        /// What its physical function is told of it.
+        /// Settings at its physical function.
         #[serde(default)]
         settings: VfSettings,
     },
-    /// A part of a device by its profile's name or id, `NVIDIA L40S-1Q`, `L40S-1Q`, `nvidia-474`: by whichever
-    /// mechanism the host has it.
+    /// A partition by its profile's name or id, `NVIDIA L40S-1Q`, `L40S-1Q`, `nvidia-474`, with any mechanism that the
+    /// host has.
     Profile {
         /// The profile.
         profile: String,
-        /// Of this device, by address or name; of any where it is not said.
+        /// Of this device, by address or name; of any device if `None`.
         #[serde(default)]
         of: Option<String>,
-        /// Attributes to write to a mediated device after it is made, in order.
+        /// Attributes to write to a mediated device after creation, in order.
         #[serde(default)]
         attributes: Vec<(String, String)>,
     },
-    /// A mediated device that is there already.
+    /// An existing mediated device.
     Mdev(Uuid),
 }
 
-/// Which devices fit.
+/// Properties of devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
-    /// What it does.
+    /// Kind of device.
     pub kind: Option<Kind>,
     /// Vendor id.
     pub vendor: Option<Id>,
     /// Device id.
     pub device: Option<Id>,
-    /// Device ids that will do as well: one model can have several, as of NVIDIA's for SXM and PCIe.
+    /// Alternative device ids: one model can have several, such as NVIDIA's for SXM and PCIe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub or_devices: Vec<Id>,
     /// NUMA node.
@@ -89,40 +89,40 @@ impl Filter {
 impl FromStr for Want {
     type Err = Refusal;
 
-    /// Reads `[COUNTx]WHAT[@DEVICE][,KEY=VALUE...]`; see [`GRAMMAR`].
+    /// Parses `[COUNTx]WHAT[@DEVICE][,KEY=VALUE...]`; see [`GRAMMAR`].
     fn from_str(text: &str) -> Result<Self, Refusal> {
         let mut words = text.split(',');
         let head = words.next().unwrap_or_default();
         let settings: Vec<(&str, &str)> = words
             .map(|word| {
-                word.split_once('=').ok_or_else(|| wrong(text, "after a comma comes KEY=VALUE"))
+                word.split_once('=').ok_or_else(|| wrong(text, "expected KEY=VALUE after a comma"))
             })
             .collect::<Result<_, _>>()?;
         let (count, rest) = counted(head);
         let (name, of) = match rest.split_once('@') {
             Some((name, of)) if !of.is_empty() => (name, Some(of.to_owned())),
-            Some(_) => return Err(wrong(text, "nothing comes after @")),
+            Some(_) => return Err(wrong(text, "expected a device after @")),
             None => (rest, None),
         };
         if count == 0 {
-            return Err(wrong(text, "none of it is asked for"));
+            return Err(wrong(text, "the count is 0"));
         }
-        Ok(Self { count, what: what(text, name, of, &settings)? })
+        Ok(Self { count, what: kind(text, name, of, &settings)? })
     }
 }
 
-/// How a wish is written, for help and errors.
-pub const GRAMMAR: &str = "  0000:01:00.0            this device, with all that goes with it
-  gpu0                    the device registered by that name
+/// The text form of a request, for help and errors.
+pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU group and companions
+  gpu0                    the device registered with that name
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id
   gpu,node=0              any GPU on NUMA node 0
   vf@0000:03:00.0         a virtual function of that NIC
   4xvf@nic0,vlan=100      four, on VLAN 100 (mac, vlan, qos, trust, spoofchk, min_tx_rate, max_tx_rate)
   profile=L40S-1Q         a vGPU of that profile, by mdev or by NVIDIA's vendor VFIO (@DEVICE chooses the GPU)
-  mdev=UUID               a mediated device that is there";
+  mdev=UUID               an existing mediated device";
 
-/// A count in front: `2x...`.
+/// Splits off a leading count: `2x...`.
 fn counted(text: &str) -> (u32, &str) {
     let counted = text.split_once('x').and_then(|(count, rest)| {
         let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
@@ -131,7 +131,7 @@ fn counted(text: &str) -> (u32, &str) {
     counted.filter(|(_, rest)| !rest.is_empty()).unwrap_or((1, text))
 }
 
-fn what(
+fn kind(
     text: &str,
     name: &str,
     of: Option<String>,
@@ -146,23 +146,23 @@ fn what(
         return Ok(WantKind::Vf { of, settings: vf_settings(text, settings)? });
     }
     if of.is_some() {
-        return Err(wrong(text, "only `vf` and `profile=` are parts of a device"));
+        return Err(wrong(text, "only `vf` and `profile=` can have @DEVICE"));
     }
     if let Some(uuid) = name.strip_prefix("mdev=") {
         no_settings(text, settings)?;
         return uuid
             .parse()
             .map(WantKind::Mdev)
-            .map_err(|_| wrong(text, "after mdev= comes a UUID"));
+            .map_err(|_| wrong(text, "expected a UUID after mdev="));
     }
     if let Some(filter) = filter(name) {
         return Ok(WantKind::Any(Filter { node: node(text, settings)?, ..filter }));
     }
     no_settings(text, settings)?;
     if name.is_empty() {
-        return Err(wrong(text, "nothing is asked for"));
+        return Err(wrong(text, "the request is empty"));
     }
-    // An address has colons too: it is read where it is looked up.
+    // An address also has colons: it is parsed when it is looked up.
     Ok(WantKind::Device(name.into()))
 }
 
@@ -180,20 +180,24 @@ fn node(text: &str, settings: &[(&str, &str)]) -> Result<Option<u32>, Refusal> {
     match settings {
         [] => Ok(None),
         [("node", value)] => {
-            value.parse().map(Some).map_err(|_| wrong(text, "after node= comes a number"))
+            value.parse().map(Some).map_err(|_| wrong(text, "expected a number after node="))
         }
-        _ => Err(wrong(text, "a device can be asked for with node= only")),
+        _ => Err(wrong(text, "a device accepts only node=")),
     }
 }
 
 fn no_settings(text: &str, settings: &[(&str, &str)]) -> Result<(), Refusal> {
-    if settings.is_empty() { Ok(()) } else { Err(wrong(text, "a named device has no settings")) }
+    if settings.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong(text, "a named device accepts no settings"))
+    }
 }
 
 fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refusal> {
     let mut read = VfSettings::default();
     for (key, value) in settings {
-        let bad = || wrong(text, &format!("{value:?} is no value for {key}"));
+        let bad = || wrong(text, &format!("{value:?} is not a valid {key}"));
         let switch = || match *value {
             "on" => Ok(Some(true)),
             "off" => Ok(Some(false)),
@@ -210,7 +214,7 @@ fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refu
             "spoofchk" => read.spoof_check = switch()?,
             "min_tx_rate" => read.min_rate = Some(value.parse().map_err(|_| bad())?),
             "max_tx_rate" => read.max_rate = Some(value.parse().map_err(|_| bad())?),
-            _ => return Err(wrong(text, &format!("a virtual function has no {key}"))),
+            _ => return Err(wrong(text, &format!("a virtual function has no setting {key}"))),
         }
     }
     Ok(read)
@@ -219,8 +223,8 @@ fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refu
 fn wrong(text: &str, why: &str) -> Refusal {
     Refusal::new(
         Code::InvalidRequest,
-        format!("{text:?} cannot be asked for: {why}"),
-        format!("write it like one of these:\n{GRAMMAR}"),
+        format!("invalid request {text:?}: {why}"),
+        format!("use one of these forms:\n{GRAMMAR}"),
     )
 }
 
@@ -247,7 +251,7 @@ impl fmt::Display for WantKind {
 }
 
 impl Want {
-    /// One device as a whole.
+    /// One whole device.
     #[must_use]
     pub fn device(address: Address) -> Self {
         Self { count: 1, what: WantKind::Device(address.to_string()) }
@@ -311,7 +315,7 @@ mod tests {
             let json = serde_json::to_string(&want).unwrap();
             assert_eq!(serde_json::from_str::<Want>(&json).unwrap(), want, "{json}");
         }
-        // What earlier versions stored is read, and is the same when it is asked for again.
+        // What earlier versions stored can be read, and equals the same request of this version.
         let filter = Filter { vendor: Some(Id(0x10de)), ..Filter::default() };
         assert!(!serde_json::to_string(&filter).unwrap().contains("or_devices"));
     }

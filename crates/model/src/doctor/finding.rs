@@ -1,10 +1,10 @@
-//! What the doctor says.
+//! Findings of the doctor.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Address;
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -13,46 +13,46 @@ pub enum Severity {
     Good,
     /// Good to know.
     Note,
-    /// It could not be seen, for the reason that is said: mostly for want of root's rights.
+    /// Could not be read, for the reason shown: usually root is needed.
     Unseen,
-    /// A hand-over works, or works for some devices, but something is worse than it could be.
+    /// Hand-overs work, at least for some devices, but something should be fixed.
     Warning,
     /// A hand-over is not possible.
     Impossible,
 }
 
-/// What one check found.
+/// One result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The check's stable name: `iommu`, `group-isolation`, `boot-framebuffer`, ...
     pub check: String,
-    /// How bad it is.
+    /// Severity of a finding.
     pub severity: Severity,
-    /// The function that it is about; `None` for the whole host.
+    /// The function concerned; `None` for the whole host.
     pub address: Option<Address>,
-    /// What was read and where: `/proc/cmdline has no intel_iommu=on`.
+    /// What was read, and from where: `/proc/cmdline has no intel_iommu=on`.
     pub read: String,
     /// What that means for a hand-over.
     pub meaning: String,
-    /// How to mend it on this system; `None` where nothing is to be done.
+    /// How to fix it on this system; `None` where nothing needs to be done.
     pub remedy: Option<Remedy>,
 }
 
-/// How to mend something.
+/// How to fix a problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Remedy {
-    /// In words, for a person.
+    /// In words.
     pub words: String,
-    /// The commands that do it on this system, for root, in their order; empty where no command can (firmware, a slot).
+    /// The commands for this system, to run as root in this order; empty where no command can do it (firmware, a slot).
     pub commands: Vec<String>,
-    /// Whether the host must be started again for it to take effect.
+    /// Whether the fix needs a reboot to take effect.
     pub reboot: bool,
 }
 
 impl Remedy {
-    /// This remedy, and another one after it.
+    /// Combines two remedies: `self` first, then `other`.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         if !self.words.is_empty() && !other.words.is_empty() {
@@ -65,16 +65,16 @@ impl Remedy {
     }
 }
 
-/// All that the doctor found.
+/// All findings of the doctor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
-    /// The worst first, then by check and address.
+    /// Sorted by severity (worst first), check and address.
     pub findings: Vec<Finding>,
 }
 
 impl Verdict {
-    /// Puts findings in their order.
+    /// Sorts the findings.
     #[must_use]
     pub fn new(mut findings: Vec<Finding>) -> Self {
         findings.sort_by(|a, b| {
@@ -83,7 +83,7 @@ impl Verdict {
         Self { findings }
     }
 
-    /// The worst that was found.
+    /// The worst severity of all findings.
     #[must_use]
     pub fn worst(&self) -> Severity {
         self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Good)

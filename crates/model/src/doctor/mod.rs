@@ -1,8 +1,8 @@
-//! The doctor: what stands in the way of hand-overs on a host, and how to mend it there.
+//! The doctor: what blocks hand-overs on a host, and how to fix it on that system.
 //!
 //! A check is a pure function of a [`Patient`]: the inventory in detail, who uses what, and the [`Platform`] around the
-//! devices. It answers with [`Finding`]s; a check that found everything right says so, so that a person sees what was
-//! looked at. What could not be seen is a finding too ([`Severity::Unseen`]), never a silent "fine".
+//! devices. It returns [`Finding`]s. A check that finds no problem says so, which shows what was checked. What could
+//! not be read is a finding too ([`Severity::Unseen`]), never a silent "fine".
 
 mod devices;
 mod finding;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Holder, Inventory, Refusal, no_such_function};
 
-/// Everything that the checks look at.
+/// The input of all checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Patient<'a> {
     /// The hardware, in detail.
@@ -36,7 +36,7 @@ pub struct Patient<'a> {
     pub platform: &'a Platform,
 }
 
-/// What was read of a host for the checks to look at.
+/// The facts of a host that the checks need.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The hardware, in detail.
@@ -48,10 +48,10 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Runs every check on them, as [`examine`] does.
+    /// Runs every check, as [`examine`] does.
     ///
     /// # Errors
-    /// Where there is no function at the address.
+    /// If no function has the address.
     pub fn examine(&self, only: Option<Address>) -> Result<Verdict, Refusal> {
         if let Some(address) = only
             && self.inventory.function(address).is_none()
@@ -63,8 +63,7 @@ impl Facts {
     }
 }
 
-/// Runs every check; with an address, only what concerns the hand-over of that function: its assembly's own findings
-/// and those of the whole host.
+/// Runs every check. With an address, the findings are those of that function's assembly and of the host.
 #[must_use]
 pub fn examine(patient: Patient<'_>, only: Option<Address>) -> Verdict {
     let mut findings = rules::all(patient);
@@ -72,7 +71,7 @@ pub fn examine(patient: Patient<'_>, only: Option<Address>) -> Verdict {
     Verdict::new(findings)
 }
 
-/// Every check: its stable name, and what it looks for; those of the host, then those of single devices.
+/// Every check as (stable name, what it checks): first those of the host, then those of devices.
 #[must_use]
 pub fn checks() -> [Vec<(&'static str, &'static str)>; 2] {
     [rules::checks().collect(), devices::CHECKS.to_vec()]

@@ -1,4 +1,4 @@
-//! The host around its devices, as far as hand-overs depend on it. Facts only; what they mean is said by the checks.
+//! Facts about the host that hand-overs depend on. The checks interpret them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Address;
 use crate::boot_list::InitramfsTool;
 
-/// Facts about a host. What could not be read is `None` or missing, and named in `unseen`.
+/// Facts about a host. A fact that could not be read is `None` or missing, and named in `unseen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// The kernel's release: `6.1.0-31-amd64`.
@@ -18,56 +18,56 @@ pub struct Platform {
     pub distribution: Option<String>,
     /// The processors.
     pub cpu: Cpu,
-    /// What the firmware tells of its IOMMU.
+    /// ACPI tables about the IOMMU.
     pub firmware: FirmwareTables,
     /// The IOMMUs that the kernel runs (`/sys/class/iommu`).
     pub iommus: Vec<IommuDevice>,
-    /// Whether interrupts are remapped (`IR-` in `/proc/interrupts`); `None` where it cannot be told.
+    /// Whether interrupts are remapped (`IR-` in `/proc/interrupts`); `None` if unknown.
     pub interrupt_remapping: Option<bool>,
     /// `allow_unsafe_interrupts` of vfio_iommu_type1.
     pub unsafe_interrupts: Option<bool>,
-    /// `allow_unsafe_interrupts` of iommufd, which has its own.
+    /// `allow_unsafe_interrupts` of iommufd.
     pub iommufd_unsafe_interrupts: Option<bool>,
     /// Whether the running system is itself a virtual machine (`hypervisor` among the processor's flags).
     pub virtual_machine: bool,
     /// Modules that matter to hand-overs, by name with underscores.
     pub modules: BTreeMap<String, Module>,
-    /// How the system is booted.
+    /// The boot loader.
     pub boot_loader: BootLoader,
-    /// Where systemd-boot's entries are that have the command line themselves, such as `/boot/loader/entries`; `None`
-    /// where `/etc/kernel/cmdline` has it.
+    /// The directory of systemd-boot's entries, such as `/boot/loader/entries`, if these hold the command line; `None`
+    /// if `/etc/kernel/cmdline` does.
     pub loader_entries: Option<String>,
-    /// What makes its initial ramdisk.
+    /// The tool that builds the initial ramdisk.
     pub initramfs: InitramfsTool,
-    /// Framebuffers of the firmware's that lie in the host's address space (`BOOTFB`, `efifb`, `simple-framebuffer`).
+    /// Firmware framebuffers in the host's address space (`BOOTFB`, `efifb`, `simple-framebuffer`).
     pub framebuffers: Vec<Framebuffer>,
     /// Running programs that are known to use GPUs: display servers, remote desktops, NVIDIA's daemons, monitors.
     pub processes: Vec<Process>,
-    /// Huge pages, one entry for each size.
+    /// Huge pages, one entry per size.
     pub huge_pages: Vec<HugePages>,
-    /// The locked memory that this process may have, in bytes; `u64::MAX` is no limit.
+    /// This process's limit for locked memory, in bytes; `u64::MAX` means unlimited.
     pub memlock_limit: Option<u64>,
     /// Memory in bytes.
     pub memory: u64,
-    /// The regions of device memory that control groups can be limited in (`dmem.capacity` of the root group); `None`
-    /// where the kernel has no such controller.
+    /// Device memory regions that cgroups can limit (`dmem.capacity` of the root group); `None` if the kernel has no
+    /// dmem controller.
     pub device_memory: Option<Vec<MemoryRegion>>,
-    /// Whether podman runs the hook of Handover's that limits a container's device memory.
+    /// Whether Handover's podman hook, which limits a container's device memory, is installed.
     pub memory_hook: bool,
     /// `/dev/kvm`, `/dev/vfio/vfio`, `/dev/iommu` and the nodes of groups, by path.
     pub nodes: BTreeMap<String, NodeFacts>,
     /// Security modules.
     pub security: Security,
-    /// OVMF firmware images that were found.
+    /// Paths of OVMF firmware images.
     pub ovmf: Vec<String>,
-    /// Programs that machines are made with, by name: `qemu-system-x86_64`, `libvirtd`, `podman`, `cloud-hypervisor`.
+    /// Programs that run machines, by name: `qemu-system-x86_64`, `libvirtd`, `podman`, `cloud-hypervisor`.
     pub tools: BTreeMap<String, Tool>,
-    /// What could not be seen, and why: `/proc/iomem shows addresses to root only`.
+    /// What could not be read, and why: `/proc/iomem shows addresses to root only`.
     pub unseen: Vec<String>,
 }
 
 impl Platform {
-    /// The words of the kernel's command line, up to the `--` behind which init's begin.
+    /// The words of the kernel's command line, up to `--` (what follows is for init).
     pub fn cmdline_words(&self) -> impl Iterator<Item = &str> {
         let line = self.cmdline.as_deref().unwrap_or_default();
         line.split_whitespace().take_while(|word| *word != "--")
@@ -101,17 +101,17 @@ pub struct Cpu {
     pub physical_bits: Option<u8>,
 }
 
-/// Memory of a device that control groups are accounted and limited in (cgroup-v2.rst, "DMEM").
+/// A device memory region that cgroups can limit (cgroup-v2.rst, "DMEM").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryRegion {
     /// The name that its driver gave it: `drm/0000:03:00.0/vram0`.
     pub name: String,
-    /// How large it is, in bytes.
+    /// Size in bytes.
     pub capacity: u64,
 }
 
 impl MemoryRegion {
-    /// Whether it is video memory of a function: graphics drivers name it after the address and `vram`
+    /// Whether this is video memory of the function: graphics drivers name the region after the address and `vram`
     /// (amdgpu_vram_mgr.c, xe_ttm_vram_mgr.c).
     #[must_use]
     pub fn is_video_memory_of(&self, address: Address) -> bool {
@@ -133,7 +133,7 @@ pub struct FirmwareTables {
     pub viot: bool,
     /// Arm's `IORT`.
     pub iort: bool,
-    /// Whether it is UEFI (`/sys/firmware/efi`).
+    /// Whether the firmware is UEFI (`/sys/firmware/efi`).
     pub uefi: bool,
 }
 
@@ -142,21 +142,21 @@ pub struct FirmwareTables {
 pub struct IommuDevice {
     /// `dmar0`, `ivhd0`, ...
     pub name: String,
-    /// How many bits of address it translates, where that is told.
+    /// Bits of address that it translates, if known.
     pub address_bits: Option<u8>,
 }
 
 /// A kernel module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
-    /// It is loaded or built in.
+    /// Loaded or built in.
     pub loaded: bool,
-    /// It can be loaded (it is below `/lib/modules`).
+    /// Can be loaded: found below `/lib/modules`.
     pub available: bool,
-    /// The lines that forbid it or replace it, as `file:line: text` (`blacklist x`, `install x /bin/false`), and
-    /// `module_blacklist=` of the command line.
+    /// The lines that blacklist or replace it, as `file:line: text` (`blacklist x`, `install x /bin/false`), and
+    /// `module_blacklist=` on the command line.
     pub blacklisted: Vec<String>,
-    /// Its version, where it tells one (`/sys/module/x/version`).
+    /// Version, if known (`/sys/module/x/version`).
     pub version: Option<String>,
 }
 
@@ -164,9 +164,9 @@ pub struct Module {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootLoader {
-    /// GRUB with `/etc/default/grub`, updated by `update-grub`.
+    /// GRUB of Debian and Ubuntu: `/etc/default/grub` and `update-grub`.
     GrubDebian,
-    /// GRUB of Fedora and its kin: `grubby`.
+    /// GRUB of the Fedora family: `grubby`.
     GrubFedora,
     /// GRUB with `/etc/default/grub` and `grub-mkconfig` (Arch and others).
     Grub,
@@ -174,14 +174,14 @@ pub enum BootLoader {
     SystemdBoot,
     /// An image-based Fedora: `rpm-ostree kargs`.
     Ostree,
-    /// Proxmox's own tool: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
+    /// Proxmox: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
     Proxmox,
     /// Not known.
     #[default]
     Unknown,
 }
 
-/// A framebuffer of the firmware's.
+/// A firmware framebuffer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Framebuffer {
     /// Its name in `/proc/iomem`: `BOOTFB`, `efifb`, `simple-framebuffer`, `vesafb`.
@@ -192,10 +192,10 @@ pub struct Framebuffer {
     pub end: u64,
 }
 
-/// A running program.
+/// A running process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
     /// Its name (`comm`).
     pub name: String,
@@ -208,9 +208,9 @@ pub struct Process {
 pub struct HugePages {
     /// Size of a page in bytes.
     pub size: u64,
-    /// How many there are.
+    /// Total number of pages.
     pub total: u64,
-    /// How many are free.
+    /// Free pages.
     pub free: u64,
 }
 
@@ -219,20 +219,20 @@ pub struct HugePages {
 pub struct NodeFacts {
     /// Permission bits.
     pub mode: u32,
-    /// The owner's number.
+    /// User id of the owner.
     pub uid: u32,
-    /// The group's number.
+    /// Group id.
     pub gid: u32,
 }
 
-/// Security modules that could be in the way.
+/// Security modules that can block hand-overs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Security {
     /// The active ones (`/sys/kernel/security/lsm`).
     pub modules: Vec<String>,
     /// Whether SELinux enforces.
     pub selinux_enforcing: Option<bool>,
-    /// Whether AppArmor has a profile for libvirt's machines (`/etc/apparmor.d/libvirt`).
+    /// Whether AppArmor has profiles for libvirt's machines (`/etc/apparmor.d/libvirt`).
     pub apparmor_libvirt: bool,
     /// Kernel lockdown: `none`, `integrity`, `confidentiality`.
     pub lockdown: Option<String>,
@@ -241,8 +241,8 @@ pub struct Security {
 /// A program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
-    /// Where it is.
+    /// Path.
     pub path: String,
-    /// What it says of its version: `10.0.2`.
+    /// Version as the program reports it: `10.0.2`.
     pub version: Option<String>,
 }

@@ -1,19 +1,19 @@
-//! Programs that are known to use GPUs, or to have a say in who does.
+//! Programs that are known to use or manage GPUs.
 
 /// What a program does with GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Shows a desktop or a login screen.
     Display,
-    /// Shows a desktop to somebody elsewhere.
+    /// Shows a desktop over the network.
     RemoteDesktop,
     /// Keeps NVIDIA's driver loaded and GPUs initialized.
     Persistence,
-    /// Watches GPUs.
+    /// Monitors GPUs.
     Monitor,
     /// Sets up NVSwitch.
     Fabric,
-    /// Makes vGPUs.
+    /// Creates vGPUs.
     VgpuManager,
 }
 
@@ -61,16 +61,16 @@ const PROGRAMS: [(&str, Purpose); 40] = [
     ("nvidia-vgpud", Purpose::VgpuManager),
 ];
 
-/// What the kernel keeps of a program's name (`TASK_COMM_LEN` without its end, include/linux/sched.h).
+/// Characters of a program's name that the kernel keeps (`TASK_COMM_LEN` without the NUL, include/linux/sched.h).
 const COMM: usize = 15;
 
-/// What a program does with GPUs, by its full name or by what the kernel keeps of it.
+/// What a program does with GPUs, by its full name or its `comm`.
 #[must_use]
 pub fn purpose(name: &str) -> Option<Purpose> {
     known(name).map(|(_, purpose)| *purpose)
 }
 
-/// The full name of a known program, of which the kernel keeps 15 characters; `None` where it is not known.
+/// The full name of a known program by its `comm` (15 characters); `None` if unknown.
 #[must_use]
 pub fn full_name(comm: &str) -> Option<&'static str> {
     known(comm).map(|(name, _)| *name)

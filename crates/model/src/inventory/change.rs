@@ -1,4 +1,4 @@
-//! What is different between two looks at a function, for those who follow a host.
+//! Changes of a function between two reads, for watching a host.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,107 +9,107 @@ use uuid::Uuid;
 use super::{Function, Mdev, Nodes};
 use crate::Address;
 
-/// Something that happened to a function.
+/// A change of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
     /// The function.
     pub address: Address,
-    /// Its name for a person.
+    /// Its display name.
     pub name: String,
-    /// What happened.
+    /// The change.
     #[serde(flatten)]
     pub what: ChangeKind,
 }
 
-/// What can happen to a function.
+/// The kinds of changes of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ChangeKind {
-    /// It is there now.
+    /// It appeared.
     Appeared {
         /// For a virtual function: its physical function.
         physical_function: Option<Address>,
     },
-    /// It is linked with its physical function, which the kernel does after it has told of it (`pci_iov_sysfs_link` in
-    /// drivers/pci/iov.c).
+    /// It was linked with its physical function, which the kernel does after the event for the new function
+    /// (`pci_iov_sysfs_link` in drivers/pci/iov.c).
     VirtualFunction {
         /// Its physical function.
         physical_function: Address,
     },
-    /// It is there no more.
+    /// It disappeared.
     Gone,
-    /// Another driver is bound to it, or one where none was, or none where one was.
+    /// Its driver changed, or was bound or unbound.
     Driver {
-        /// The driver that was bound.
+        /// The old driver.
         before: Option<String>,
-        /// The driver that is bound.
+        /// The new driver.
         after: Option<String>,
     },
-    /// It is in another IOMMU group.
+    /// Its IOMMU group changed.
     Group {
-        /// The group that it was in.
+        /// The old group.
         before: Option<u32>,
-        /// The group that it is in.
+        /// The new group.
         after: Option<u32>,
     },
-    /// It has more or fewer virtual functions.
+    /// The number of its virtual functions changed.
     VirtualFunctions {
-        /// How many there were.
+        /// The old number.
         before: usize,
-        /// How many there are.
+        /// The new number.
         after: usize,
     },
-    /// Its driver made something of it that programs can use.
+    /// Its driver created a node or interface.
     NodeAppeared {
-        /// What it is.
+        /// Its kind.
         node: Node,
         /// Its name: `eth0`, `renderD128`, `/dev/vfio/12`.
         name: String,
     },
-    /// What programs could use of it is there no more.
+    /// A node or interface of it disappeared.
     NodeGone {
-        /// What it was.
+        /// Its kind.
         node: Node,
-        /// Its name.
+        /// Its UUID.
         name: String,
     },
-    /// A mediated device was made of it.
+    /// A mediated device of it was created.
     MdevAppeared {
-        /// Its name.
+        /// Its UUID.
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         uuid: Uuid,
         /// Its type's id.
         type_id: Option<String>,
     },
-    /// A mediated device was removed.
+    /// A mediated device of it was removed.
     MdevGone {
-        /// Its name.
+        /// Its UUID.
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         uuid: Uuid,
     },
-    /// The kernel tells of a PCIe error of it (AER, or a link that went down).
+    /// The kernel reported a PCIe error (AER, or a link that went down).
     Error {
-        /// How far the kernel is with it.
+        /// The stage of the kernel's error recovery.
         stage: ErrorStage,
     },
 }
 
-/// How far the kernel is with a PCIe error (`pci_uevent_ers` in drivers/pci/pci-driver.c).
+/// The stage of the kernel's recovery from a PCIe error (`pci_uevent_ers` in drivers/pci/pci-driver.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ErrorStage {
-    /// It has begun to recover the function, which is cut off until then.
+    /// The recovery has started; the function is cut off until it ends.
     Recovering,
     /// It works again.
     Recovered,
-    /// It could not be recovered, and is cut off.
+    /// The recovery failed; the function is cut off.
     Failed,
 }
 
-/// What programs use of a function.
+/// The kinds of nodes and interfaces of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -129,8 +129,8 @@ pub enum Node {
 }
 
 impl Change {
-    /// What happened to a function between two looks at it. What only detail tells is not compared, nor what changes
-    /// without anybody doing something, such as power.
+    /// The changes of a function between two reads. Detail is not compared, nor values that change on their own, such
+    /// as power.
     #[must_use]
     pub fn between(before: Option<&Function>, after: Option<&Function>) -> Vec<Self> {
         let mut changes = Vec::new();
@@ -146,7 +146,7 @@ impl Change {
                 if let Some(after) = after {
                     let what = ChangeKind::Appeared { physical_function: after.physical_function };
                     changes.push(Self::of(after, what));
-                    // What it came with is told too, so that who follows knows all of it.
+                    // Also reports what it appeared with, so that watchers have its full state.
                     let bare = Function {
                         iommu_group: after.iommu_group,
                         physical_function: after.physical_function,
@@ -159,17 +159,17 @@ impl Change {
         changes
     }
 
-    /// That something happened to a function.
+    /// A change of this function.
     #[must_use]
     pub fn of(function: &Function, what: ChangeKind) -> Self {
         Self { address: function.address, name: function.title(), what }
     }
 }
 
-/// The changes of one and the same device.
+/// The changes of one device.
 fn differences(before: &Function, after: &Function, changes: &mut Vec<Change>) {
     let mut push = |what| changes.push(Change::of(after, what));
-    // That it is one no more is about to be told with its end.
+    // The end of a virtual function is reported with its disappearance.
     let parent = after.physical_function.filter(|_| before.physical_function.is_none());
     if let Some(physical_function) = parent {
         push(ChangeKind::VirtualFunction { physical_function });
@@ -254,9 +254,7 @@ impl fmt::Display for ChangeKind {
             }
             Self::MdevGone { uuid } => write!(f, "mediated device {uuid} gone"),
             Self::Error { stage } => f.write_str(match stage {
-                ErrorStage::Recovering => {
-                    "has a PCIe error, which the kernel tries to recover from"
-                }
+                ErrorStage::Recovering => "has a PCIe error; the kernel is trying to recover",
                 ErrorStage::Recovered => "recovered from a PCIe error",
                 ErrorStage::Failed => "could not be recovered from a PCIe error",
             }),

@@ -9,15 +9,15 @@ use crate::{Address, Class, Id, Kind};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Function {
-    /// Where it is now. Addresses can change between boots.
+    /// Its current address. Addresses can change between boots.
     pub address: Address,
     /// Vendor id.
     pub vendor: Id,
     /// Device id.
     pub device: Id,
-    /// Subsystem vendor id, where the function has one.
+    /// Subsystem vendor id, if any.
     pub subsystem_vendor: Option<Id>,
-    /// Subsystem id, where the function has one.
+    /// Subsystem id, if any.
     pub subsystem_device: Option<Id>,
     /// Class code.
     pub class: Class,
@@ -33,31 +33,31 @@ pub struct Function {
     pub vfio_driver: String,
     /// The number of its IOMMU group. Group numbers change between boots.
     pub iommu_group: Option<u32>,
-    /// The NUMA node, where the firmware tells it.
+    /// The NUMA node, if the firmware reports it.
     pub numa_node: Option<u32>,
-    /// The bridges that it sits behind, from the root bus down; empty on a root bus.
+    /// The bridges above it, from the root bus down; empty on a root bus.
     pub path: Vec<Address>,
-    /// Whether the firmware's console ran on it (`boot_vga`).
+    /// Whether the firmware used it for its console (`boot_vga`).
     pub boot_vga: bool,
-    /// Single Root I/O Virtualization, where it is a physical function.
+    /// Single Root I/O Virtualization, if it is a physical function.
     pub sriov: Option<VirtualFunctions>,
     /// For a virtual function: its physical function.
     pub physical_function: Option<Address>,
     /// Base address registers that have a size.
     pub bars: Vec<Bar>,
-    /// What the kernel would use to reset it, in its order (`reset_method`, Linux 5.15).
+    /// The kernel's reset methods for it, in order (`reset_method`, Linux 5.15).
     pub reset_methods: Vec<String>,
-    /// Whether the kernel has any way to reset it (its `reset` attribute is there).
+    /// Whether the kernel can reset it (it has a `reset` attribute).
     pub resettable: bool,
-    /// What the kernel knows of its power without waking it.
+    /// Its power state, as far as the kernel knows it without waking it.
     pub power: Power,
-    /// What its driver made of it for programs.
+    /// Nodes and interfaces that its driver created.
     pub nodes: Nodes,
-    /// The mediated devices that it is the parent of.
+    /// Its mediated devices.
     pub mdevs: Vec<Mdev>,
-    /// What only detail tells; `None` in a listing.
+    /// Detail; `None` in a listing.
     pub detail: Option<Box<Detail>>,
-    /// What could not be read, in words for a person.
+    /// What could not be read, in words.
     pub notes: Vec<String>,
 }
 
@@ -65,11 +65,11 @@ pub struct Function {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VirtualFunctions {
-    /// How many there could be (`sriov_totalvfs`).
+    /// The maximum number (`sriov_totalvfs`).
     pub total: u16,
-    /// Those that are there (`virtfnN`), in their order.
+    /// The existing ones (`virtfnN`), in order.
     pub present: Vec<Address>,
-    /// Whether new ones are given to a driver by themselves (`sriov_drivers_autoprobe`).
+    /// Whether the kernel binds drivers to new ones (`sriov_drivers_autoprobe`).
     pub autoprobe: Option<bool>,
 }
 
@@ -79,7 +79,7 @@ pub struct VirtualFunctions {
 pub struct Bar {
     /// 0 to 5; 6 is the expansion ROM.
     pub index: u8,
-    /// Where it is in the host's address space; 0 where the reader may not know (not root) or it has no place.
+    /// Its start in the host's address space; 0 if not readable (not root) or unassigned.
     pub start: u64,
     /// Size in bytes.
     pub size: u64,
@@ -91,7 +91,7 @@ pub struct Bar {
     pub prefetchable: bool,
 }
 
-/// A function's power, as the kernel remembers it.
+/// A function's power state, as the kernel has recorded it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Power {
@@ -99,13 +99,13 @@ pub struct Power {
     pub state: Option<String>,
     /// Runtime power management: `active`, `suspended`, ... (`power/runtime_status`).
     pub runtime_status: Option<String>,
-    /// `on` keeps it awake, `auto` lets it sleep (`power/control`).
+    /// `on` keeps it awake, `auto` lets it be suspended (`power/control`).
     pub control: Option<String>,
-    /// Whether it may be cut off from power (`d3cold_allowed`).
+    /// Whether it may be powered off (`d3cold_allowed`).
     pub d3cold_allowed: Option<bool>,
 }
 
-/// What programs use of a function: device nodes and interfaces that its driver made.
+/// Device nodes and interfaces that a function's driver created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nodes {
@@ -117,14 +117,14 @@ pub struct Nodes {
     pub interfaces: Vec<String>,
     /// Block devices: whole disks and namespaces.
     pub block_devices: Vec<String>,
-    /// The VFIO group's node, `/dev/vfio/12`, where it is there.
+    /// The VFIO group's node, `/dev/vfio/12`, if it exists.
     pub vfio_group: Option<String>,
-    /// The VFIO device's own node, `/dev/vfio/devices/vfio3`, where it is there.
+    /// The VFIO device's node, `/dev/vfio/devices/vfio3`, if it exists.
     pub vfio_device: Option<String>,
 }
 
 impl Function {
-    /// A function of which nothing is known but its place.
+    /// A function of which only the address is known.
     #[must_use]
     pub fn unknown(address: Address) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Function {
         }
     }
 
-    /// What the function does.
+    /// The kind of the function.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.class.kind()
@@ -168,7 +168,7 @@ impl Function {
         self.path.last().copied()
     }
 
-    /// Its virtual functions that are there.
+    /// Its existing virtual functions.
     #[must_use]
     pub fn virtual_functions(&self) -> &[Address] {
         self.sriov.as_ref().map_or(&[], |sriov| &sriov.present)
@@ -180,7 +180,7 @@ impl Function {
         self.driver.as_deref().is_some_and(|driver| is_vfio(driver, &self.vfio_driver))
     }
 
-    /// A name for a person: the names of `pci.ids`, or the hex ids where it has none.
+    /// A display name: the names in `pci.ids`, or the hex ids if it has none.
     #[must_use]
     pub fn title(&self) -> String {
         match (&self.vendor_name, &self.device_name) {

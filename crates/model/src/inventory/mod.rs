@@ -1,9 +1,8 @@
-//! One immutable snapshot of the host's hardware.
+//! The inventory: an immutable snapshot of the host's hardware.
 //!
-//! It is read in one of two depths. A *listing* wakes and locks no device. *Detail* adds what only configuration space,
-//! the vendor's driver or the device's lock can tell; it is read in a worker with a deadline, and only of devices that
-//! are awake. What must be put back after a hand-over is in neither, but in [`AsFound`](crate::AsFound), read just
-//! before the first step.
+//! It has two depths. A *listing* wakes and locks no device. *Detail* adds what needs configuration space, the vendor's
+//! driver or the device's lock; a worker reads it with a deadline, and only for devices that are awake. The state to
+//! restore after a hand-over is in neither, but in [`AsFound`](crate::AsFound), read just before the first step.
 
 mod change;
 mod detail;
@@ -31,9 +30,9 @@ pub struct Inventory {
     pub functions: BTreeMap<Address, Function>,
     /// Every IOMMU group, by number.
     pub groups: BTreeMap<u32, Group>,
-    /// Every NUMA node, by number. A host that tells of none has none here.
+    /// Every NUMA node, by number; empty if the host reports none.
     pub numa_nodes: BTreeMap<u32, NumaNode>,
-    /// What the kernel offers for handing devices over.
+    /// The kernel's support for handing devices over.
     pub vfio: VfioSupport,
 }
 
@@ -57,23 +56,23 @@ pub struct NumaNode {
     pub sockets: Vec<u32>,
     /// Memory in bytes.
     pub memory: u64,
-    /// The distance to each node in the order of their numbers; to itself it is 10.
+    /// The distance to each node, in the order of their numbers; 10 to itself.
     pub distances: Vec<u32>,
 }
 
-/// What the running kernel offers.
+/// What the running kernel supports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VfioSupport {
-    /// Whether an IOMMU is there and on (`/sys/class/iommu` is not empty).
+    /// Whether an IOMMU is active (`/sys/class/iommu` is not empty).
     pub iommu: bool,
-    /// Whether vfio-pci is loaded, built in, or can be loaded.
+    /// Whether vfio-pci is loaded, built in or loadable.
     pub vfio_pci: bool,
-    /// Whether `/dev/vfio/vfio` (type1 containers) can be had.
+    /// Whether `/dev/vfio/vfio` (type1 containers) is available.
     pub type1: bool,
-    /// Whether `/dev/iommu` and per-device nodes can be had.
+    /// Whether `/dev/iommu` and per-device nodes are available.
     pub iommufd: bool,
-    /// Whether noiommu mode is switched on: it gives no isolation at all, and is always refused.
+    /// Whether noiommu mode is enabled: it provides no isolation, and is always refused.
     pub unsafe_noiommu: bool,
 }
 
@@ -95,7 +94,7 @@ impl Inventory {
             .filter(move |function| function.address != address)
     }
 
-    /// The functions that sit somewhere below a bridge.
+    /// The functions below a bridge, at any depth.
     pub fn below(&self, bridge: Address) -> impl Iterator<Item = &Function> {
         self.functions.values().filter(move |function| function.path.contains(&bridge))
     }

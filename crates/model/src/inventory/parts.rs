@@ -1,5 +1,5 @@
-//! Parts of a device: mediated devices and NVIDIA's vendor-specific vGPUs, which can be handed over by themselves, and the
-//! instances of a GPU in MIG mode, which programs use.
+//! Partitions of a device: mediated devices and NVIDIA's vendor-specific vGPUs, which can be handed over separately,
+//! and the instances of a GPU in MIG mode, which programs use.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -10,13 +10,13 @@ use uuid::Uuid;
 pub struct MdevType {
     /// `nvidia-474`.
     pub id: String,
-    /// `NVIDIA A100-4C`, where the parent tells it.
+    /// `NVIDIA A100-4C`, if the parent reports it.
     pub name: Option<String>,
-    /// How many more could be made now.
+    /// The number that can be created now.
     pub available: Option<u32>,
     /// `vfio-pci`, ...
     pub device_api: Option<String>,
-    /// The vendor's words, such as `num_heads=4, framebuffer=1024M`.
+    /// The vendor's description, such as `num_heads=4, framebuffer=1024M`.
     pub description: Option<String>,
 }
 
@@ -24,7 +24,7 @@ pub struct MdevType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Mdev {
-    /// Its name.
+    /// Its UUID.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub uuid: Uuid,
     /// Its type's id.
@@ -33,13 +33,13 @@ pub struct Mdev {
     pub iommu_group: Option<u32>,
 }
 
-/// What a VF with NVIDIA's vendor-specific VFIO offers: it can become a vGPU of one of these types.
+/// The vGPU types of a VF with NVIDIA's vendor-specific VFIO.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VgpuTypes {
-    /// The type that it has now; `None` where it is free (`nvidia/current_vgpu_type` is 0).
+    /// Its current type; `None` if it is free (`nvidia/current_vgpu_type` is 0).
     pub current: Option<u32>,
-    /// The types that it could be made now (`nvidia/creatable_vgpu_types`).
+    /// The types that it can become now (`nvidia/creatable_vgpu_types`).
     pub creatable: Vec<VgpuType>,
 }
 
@@ -47,19 +47,19 @@ pub struct VgpuTypes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VgpuType {
-    /// The number that is written to choose it.
+    /// The number to write to select it.
     pub id: u32,
     /// `NVIDIA L40S-1Q`.
     pub name: String,
 }
 
-/// An instance of an NVIDIA GPU in MIG mode, with the node whose opening is the right to use it.
+/// An instance of an NVIDIA GPU in MIG mode, with the node that grants access to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MigInstance {
     /// The number of the GPU instance.
     pub gpu_instance: u32,
-    /// The number of the compute instance in it; none of the GPU instance itself.
+    /// The number of the compute instance in it; `None` for the GPU instance itself.
     pub compute_instance: Option<u32>,
     /// The number N of `/dev/nvidia-caps/nvidia-capN`.
     pub capability: u32,

@@ -1,32 +1,32 @@
-//! Reset domains: the functions that one reset hits.
+//! Reset domains: the functions that one reset affects.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Function, Inventory};
 use crate::Address;
 
-/// How far the kernel's preferred reset of a function reaches.
+/// The reach of the kernel's preferred reset of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ResetReach {
-    /// The function alone: FLR, a power cycle by power management, or something of the device's own.
+    /// The function only: FLR, a power cycle by power management, or a device-specific method.
     Function,
-    /// All that is below its bridge: a bus reset (or that of a CXL port).
+    /// Everything below its bridge: a bus reset (or that of a CXL port).
     Bus,
-    /// The kernel knows no way to reset it.
+    /// The kernel has no reset method for it.
     None,
-    /// The kernel does not tell (before Linux 5.15).
+    /// Unknown (before Linux 5.15).
     Unknown,
 }
 
-/// The functions that the kernel's preferred reset of a function hits.
+/// The functions that the kernel's preferred reset of a function affects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResetDomain {
-    /// How far it reaches.
+    /// Its reach.
     pub reach: ResetReach,
-    /// All that it hits, the function itself among them, by address; empty where there is no reset.
+    /// All affected functions, including the function itself, by address; empty without a reset method.
     pub functions: Vec<Address>,
 }
 
@@ -45,7 +45,7 @@ impl ResetDomain {
 }
 
 fn reach(function: &Function) -> ResetReach {
-    // The kernel tries them in this order (pci_reset_fn_methods), and takes the first that works.
+    // The kernel tries them in this order (pci_reset_fn_methods), and uses the first that works.
     match function.reset_methods.first().map(String::as_str) {
         Some("bus" | "cxl_bus") => ResetReach::Bus,
         Some(_) => ResetReach::Function,
@@ -54,7 +54,7 @@ fn reach(function: &Function) -> ResetReach {
     }
 }
 
-/// Everything below the same bridge; on a root bus, which has no bridge that could reset it, the function alone.
+/// Everything below the same bridge; only the function itself on a root bus, which has no bridge that could reset it.
 fn on_its_bus(inventory: &Inventory, function: &Function) -> Vec<Address> {
     match function.bridge() {
         Some(bridge) => inventory.below(bridge).map(|other| other.address).collect(),

@@ -1,4 +1,4 @@
-//! Put a function on the list of those that the initial ramdisk binds to vfio.
+//! Add a function to the boot list.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbs
 use crate::Address;
 use crate::boot_list::BootListEntry;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "add_to_boot_list",
     undone_by: Some(StepKind::RemoveFromBootList),
-    // A disk under load may take its time for a sync.
+    // A sync can take long on a busy disk.
     deadline: Duration::from_secs(60),
     undo_order: Some(UndoOrder::Files),
     binding: Binding::Unchanged,
@@ -25,7 +25,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: true,
 };
 
-/// The step that takes it off the list.
+/// The step that removes it from the boot list.
 pub fn inverse(ours: BootListEntry) -> Step {
     let BootListEntry { address, vendor, device, driver } = ours;
     Step::RemoveFromBootList { address, vendor, device, driver }
@@ -33,5 +33,5 @@ pub fn inverse(ours: BootListEntry) -> Step {
 
 /// The step in words.
 pub fn describe(address: Address, driver: &str) -> String {
-    format!("reserve {address} for {driver} at the next boots")
+    format!("add {address} to the boot list for {driver}")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "bind",
     undone_by: Some(StepKind::Unbind),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that takes it from that driver again.
+/// The step that unbinds it again.
 pub const fn inverse(address: Address, driver: String) -> Step {
     Step::Unbind { address, driver }
 }

@@ -1,4 +1,4 @@
-//! Make a mediated device.
+//! Create a mediated device.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "create_mdev",
     undone_by: Some(StepKind::RemoveMdev),
@@ -32,5 +32,5 @@ pub const fn inverse(address: Address, uuid: Uuid, type_id: String) -> Step {
 
 /// The step in words.
 pub fn describe(address: Address, uuid: Uuid, type_id: &str) -> String {
-    format!("make mediated device {uuid} ({type_id}) on {address}")
+    format!("create mediated device {uuid} ({type_id}) on {address}")
 }

@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::MdevDefinition;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "define_mdev",
     undone_by: Some(StepKind::UndefineMdev),
-    // A disk under load may take its time for a sync.
+    // A sync can take long on a busy disk.
     deadline: Duration::from_secs(60),
     undo_order: Some(UndoOrder::Files),
     binding: Binding::Unchanged,

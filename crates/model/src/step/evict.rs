@@ -1,11 +1,11 @@
-//! Ask a process to end, and wait until it is gone.
+//! Ask a process to exit, and wait for it.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, StepFacts, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "evict",
     undone_by: None,
@@ -25,5 +25,5 @@ pub const FACTS: StepFacts = StepFacts {
 
 /// The step in words.
 pub fn describe(address: Address, user: &str) -> String {
-    format!("ask {user} to let go of {address}")
+    format!("ask {user} to release {address}")
 }

@@ -1,4 +1,5 @@
-//! What every kind of step says of itself, in one literal without defaults: a new kind does not compile until all is said.
+//! The facts of each kind of step, as one literal without defaults: a new kind does not compile until all facts are
+//! given.
 
 use std::time::Duration;
 
@@ -6,87 +7,87 @@ use super::{Lock, Step, StepKind};
 use crate::boot_list::BootListEntry;
 use crate::{Address, MdevDefinition};
 
-/// What is fixed of a kind of step. Each kind's is in the file of its name.
+/// The facts of a kind of step. Each kind has them in the file of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepFacts {
-    /// Its word in the journal, and the name of its files in `model`, `host` and `sim`.
+    /// Its name in the journal, and of its files in `model`, `host` and `sim`.
     pub name: &'static str,
-    /// The kind of the step that puts back what it changed; `None` where nothing has to be put back.
+    /// The kind of the step that undoes it; `None` if nothing has to be undone.
     pub undone_by: Option<StepKind>,
-    /// How long it may take in a worker before its device counts as wedged.
+    /// The deadline in a worker; after it, the device is wedged.
     pub deadline: Duration,
-    /// Where it stands among the steps that undo; `None` where no kind is undone by it.
+    /// Its position among undo steps; `None` if it undoes no kind.
     pub undo_order: Option<UndoOrder>,
-    /// What it does with the driver of its function.
+    /// Its effect on the driver of its function.
     pub binding: Binding,
-    /// Which locks its worker takes besides its own.
+    /// Locks that its worker takes in addition to its own.
     pub locks_besides: LocksBesides,
-    /// Whether looking at it could wait: for the lock of a device, for its driver, for the lock of all network interfaces,
-    /// for a program or for systemd. Then a worker looks. Every step is made by a worker.
+    /// Whether observing it can block: on the lock of a device, on its driver, on the lock of all network interfaces,
+    /// on a program or on systemd. Then a worker observes it. Workers perform all steps.
     pub observing_can_block: bool,
-    /// Whether the kernel, asked for it, waits without an end until no process uses the device: a worker looks for users first.
+    /// Whether the kernel blocks without a timeout until no process uses the device: a worker checks for users first.
     pub waits_for_users: bool,
-    /// Whether the host shows that it was made.
+    /// Whether the host shows its effect.
     pub shows: bool,
-    /// Whether what it changes is still there after a boot: a file, and not the kernel's state. Its intent has to be on the
-    /// disk before it is made, and it is undone in whichever boot its claim ends.
+    /// Whether the change survives a reboot: a file, not kernel state. Its intent must be synced to disk before it is
+    /// performed, and it is undone in any boot in which its claim ends.
     pub outlasts_the_boot: bool,
-    /// What it means where its function, or what it is about, is not there.
+    /// What an absent function or object means.
     pub when_absent: WhenAbsent,
-    /// Whether the kernel's drivers set it too, so that another value is no other tool's doing.
+    /// Whether kernel drivers also set it, so that another value need not come from another tool.
     pub set_by_drivers: bool,
-    /// Whether one that leaves all as it is is recorded all the same, so that the way back knows of it.
+    /// Whether a step without effect is still recorded, so that its value is restored on undo.
     pub recorded_unchanged: bool,
-    /// Whether nothing else follows from what another tool made of it: it is left as it is, and undoing goes on.
+    /// Whether undo continues if another tool changed its value: the value is left, and no other step depends on it.
     pub stands_alone: bool,
 }
 
-/// Where a step stands among those that undo. Within one function, in this order: what is written down of it first, for
-/// nothing follows from that; then access, then the partition, then the override, so that the probe that follows finds the
-/// function's own driver; power late, because drivers set it when they bind; and the mark last.
+/// The order of undo steps. Within one function: files first, because nothing depends on them; then access, then the
+/// partition, then the override, so that the following probe finds the native driver; power late, because drivers set
+/// it when they bind; and the mark last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UndoOrder {
     /// Files, before all functions.
     Files,
-    /// Who may open nodes, before all functions.
+    /// Access to nodes, before all functions.
     Access,
-    /// The part of a device.
+    /// The partition of a device.
     Partition,
     /// `driver_override`.
     Override,
-    /// The vfio driver lets go.
+    /// Unbind from the vfio driver.
     Unbind,
-    /// The own driver gets it back.
+    /// Return to the native driver.
     Return,
-    /// What a parent knows of its parts.
+    /// Settings of a partition at its parent.
     Parent,
-    /// Automatic drivers: virtual functions that come back get drivers, or none, as they did when they were found.
+    /// Driver autoprobe, before the VF count: new virtual functions get drivers, or none, as originally.
     Autoprobe,
-    /// How many virtual functions there are.
+    /// The number of virtual functions.
     VfCount,
     /// Persistence mode.
     Persistence,
-    /// Whether it may sleep.
+    /// Power control.
     Power,
-    /// Whose it is: when all else of it is back.
+    /// The mark, after all else of the function.
     Mark,
     /// Units, after all functions.
     Units,
 }
 
-/// Which functions a step of the way back waits for.
+/// When an undo step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UndoStage {
-    /// It comes before all functions are given back.
+    /// Before all functions.
     BeforeAll,
-    /// It comes when the turn of its function comes.
+    /// With its function.
     EachFunction,
-    /// It comes when all functions are back.
+    /// After all functions.
     AfterAll,
 }
 
 impl UndoOrder {
-    /// Whether it comes with its function, or before or after all of them.
+    /// Whether the step runs before all functions, with its function, or after all functions.
     #[must_use]
     pub const fn stage(self) -> UndoStage {
         match self {
@@ -106,59 +107,59 @@ impl UndoOrder {
     }
 }
 
-/// What a step does with the driver of its function.
+/// A step's effect on the driver of its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing.
+    /// None.
     Unchanged,
-    /// It takes the function from its driver.
+    /// Unbinds the function.
     Taken,
-    /// It binds the function to a vfio driver.
+    /// Binds the function to a vfio driver.
     ToVfio,
-    /// It gives the function back to its own driver.
+    /// Returns the function to its native driver.
     ToOwn,
 }
 
-/// Which locks a step's worker takes besides the one that comes with its job.
+/// Locks that a step's worker takes in addition to [`Step::lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocksBesides {
     /// None.
     None,
-    /// The whole host's: the kernel takes one lock for VF counts, removals and rescans.
+    /// The host lock: the kernel takes one lock for VF counts, removals and rescans.
     Host,
-    /// The whole host's, where the function has to be found again by a rescan.
+    /// The host lock, if the function must be found again by a rescan.
     HostToRescan,
-    /// Those of all functions that it hits.
+    /// The locks of all functions that it affects.
     Domain,
 }
 
-/// What it means where a step's function, or what the step is about, is not there.
+/// What an absent function or object means for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenAbsent {
-    /// It cannot be made.
+    /// The step fails.
     Fails,
-    /// It is not about the function itself but of what can be gone while the function is there (a node, a mediated device, a
-    /// vGPU or persistence mode of a driver that has it no more, a unit): undone already, and it cannot be made.
+    /// The step changes an object that can disappear while the function exists (a node, a mediated device, a vGPU or
+    /// persistence mode of an unbound driver, a unit): it is already undone, and performing it fails.
     Undone,
-    /// It is made all the same: it looks for the function by a rescan.
+    /// The step is performed: a rescan looks for the function.
     FoundAgain,
 }
 
-/// What follows from the facts.
+/// What the facts imply.
 impl Step {
-    /// How long the step may take in a worker before its device counts as wedged.
+    /// The deadline in a worker; after it, the device is wedged.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.facts().deadline
     }
 
-    /// Whether what it changes is still there after a boot.
+    /// Whether the change survives a reboot.
     #[must_use]
     pub const fn outlasts_the_boot(&self) -> bool {
         self.facts().outlasts_the_boot
     }
 
-    /// What a worker locks while it does the step: [`locks_besides`](Self::locks_besides) tells what more it takes.
+    /// The lock of the worker that performs the step; see also [`locks_besides`](Self::locks_besides).
     #[must_use]
     pub const fn lock(&self) -> Lock {
         match self.address() {
@@ -167,8 +168,8 @@ impl Step {
         }
     }
 
-    /// The locks that its worker always takes besides [`lock`](Self::lock): in the worker, so that whoever waits is the
-    /// worker. What others of this process wait for them must neither be an error nor count against a deadline.
+    /// The locks that its worker always takes in addition to [`lock`](Self::lock). The worker itself waits for them:
+    /// waiting for other workers of this process is no error, and does not count against a deadline.
     #[must_use]
     pub fn locks_besides(&self) -> Vec<Lock> {
         match self.facts().locks_besides {
@@ -178,19 +179,19 @@ impl Step {
         }
     }
 
-    /// All functions that it hits, where those are more than its own.
+    /// All functions that it affects, if more than its own.
     fn domain(&self) -> &[Address] {
         let Self::Reset { domain, .. } = self else { return &[] };
         domain
     }
 
-    /// Whether it leaves all as it is.
+    /// Whether the step has no effect.
     #[must_use]
     pub fn changes_nothing(&self) -> bool {
         self.inverse().as_ref() == Some(self)
     }
 
-    /// Whether two steps change the same thing, so that the earlier of the two knows how it was found.
+    /// Whether two steps change the same value, so that the earlier one has the original value.
     #[must_use]
     pub fn changes_the_same(&self, other: &Self) -> bool {
         self.address().is_some()
@@ -199,7 +200,7 @@ impl Step {
             && self.part() == other.part()
     }
 
-    /// mdevctl's definition that it writes or takes away.
+    /// The mdevctl definition that it writes or removes.
     #[must_use]
     pub fn definition(&self) -> Option<MdevDefinition> {
         let (Self::DefineMdev { address, uuid, type_id, attributes }
@@ -210,9 +211,9 @@ impl Step {
         Some(MdevDefinition { parent: address, uuid, type_id, attributes })
     }
 
-    /// What it puts on the list of the next boot, or takes off it.
+    /// The boot list entry that it adds or removes.
     #[must_use]
-    pub fn reservation(&self) -> Option<BootListEntry> {
+    pub fn boot_list_entry(&self) -> Option<BootListEntry> {
         let (Self::AddToBootList { address, vendor, device, driver }
         | Self::RemoveFromBootList { address, vendor, device, driver }) = self.clone()
         else {

@@ -1,11 +1,11 @@
-//! Change who may open the node of an IOMMU group.
+//! Change owner and mode of an IOMMU group's node.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, NodeAccess, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "grant_group",
     undone_by: Some(StepKind::GrantGroup),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: true,
 };
 
-/// The step that puts back who could open it.
+/// The step that restores owner and mode.
 pub const fn inverse(address: Address, group: u32, from: NodeAccess, to: NodeAccess) -> Step {
     Step::GrantGroup { address, group, from: to, to: from }
 }

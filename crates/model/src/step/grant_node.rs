@@ -1,4 +1,4 @@
-//! Change who may open a node of VFIO's whose number is known only once it is there.
+//! Change owner and mode of a VFIO node whose number is known only once it exists.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "grant_node",
     undone_by: Some(StepKind::GrantNode),
@@ -25,7 +25,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: true,
 };
 
-/// The step that puts back who could open it.
+/// The step that restores owner and mode.
 pub const fn inverse(address: Address, node: VfioNode, from: NodeAccess, to: NodeAccess) -> Step {
     Step::GrantNode { address, node, from: to, to: from }
 }

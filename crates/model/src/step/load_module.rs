@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Binding, LocksBesides, StepFacts, WhenAbsent};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "load_module",
     undone_by: None,

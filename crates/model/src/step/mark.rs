@@ -1,11 +1,11 @@
-//! Mark a function as a claim's.
+//! Mark a function as claimed.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::{Address, Mark};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "mark",
     undone_by: Some(StepKind::Unmark),
@@ -15,7 +15,7 @@ pub const FACTS: StepFacts = StepFacts {
     locks_besides: LocksBesides::None,
     observing_can_block: false,
     waits_for_users: false,
-    // A process without the rights of the first user namespace can neither set a mark nor see one.
+    // A process outside the initial user namespace can neither set nor read a mark.
     shows: false,
     outlasts_the_boot: false,
     when_absent: WhenAbsent::Fails,
@@ -24,7 +24,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that takes the mark away.
+/// The step that removes the mark.
 pub const fn inverse(address: Address, mark: Mark) -> Step {
     Step::Unmark { address, mark }
 }

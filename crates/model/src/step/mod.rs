@@ -1,5 +1,5 @@
-//! One change to the host: its check, its inverse and its deadline. Each kind has a file of its name here, and in `host`
-//! and `sim`.
+//! Steps: single changes to the host, each with its check, inverse and deadline. Each kind has a file of its name here,
+//! in `host` and in `sim`.
 
 mod add_to_boot_list;
 mod bind;
@@ -40,26 +40,26 @@ pub use facts::{Binding, LocksBesides, StepFacts, UndoOrder, UndoStage, WhenAbse
 pub use restoring::restoring;
 pub use values::{Lock, NodeAccess, Observed, VfioNode};
 
-/// One change to the host's devices. It carries what it replaces, so that its inverse is another step.
+/// One change to the host's devices. It carries the old value, so that its inverse is another step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// Mark a function as a claim's, where it is nobody's: another Handover, with another state directory, then does not
-    /// take it.
+    /// Mark an unmarked function as claimed, so that another Handover process with another state directory does not
+    /// claim it.
     Mark {
         /// The function.
         address: Address,
-        /// Whose it is then.
+        /// The new mark.
         mark: Mark,
     },
-    /// Take the mark of a claim away.
+    /// Remove the mark of a claim.
     Unmark {
         /// The function.
         address: Address,
-        /// Whose it is before.
+        /// The old mark.
         mark: Mark,
     },
-    /// Load a kernel module (`drivers_probe` loads none). It has no inverse: other devices may use it by then.
+    /// Load a kernel module (`drivers_probe` loads none). No inverse: other devices may use it by then.
     LoadModule {
         /// The module.
         module: String,
@@ -68,202 +68,202 @@ pub enum Step {
     SetOverride {
         /// The function.
         address: Address,
-        /// What is there before.
+        /// The old value.
         from: Option<String>,
-        /// What is there after.
+        /// The new value.
         to: Option<String>,
     },
-    /// Take the function from its driver. Can block in the kernel for ever.
+    /// Unbind the function from its driver. Can block in the kernel forever.
     Unbind {
         /// The function.
         address: Address,
-        /// The driver that has it.
+        /// The bound driver.
         driver: String,
     },
-    /// Bind an unbound function to a vfio driver, by probing with the override set.
+    /// Bind an unbound function to a vfio driver, by a probe with `driver_override` set.
     Bind {
         /// The function.
         address: Address,
         /// The vfio driver.
         driver: String,
     },
-    /// Give an unbound function back to the driver it was found with: probe; else bind by the driver's name; else
+    /// Return an unbound function to its original driver: by probe, else by binding to the driver by name, else by
     /// `remove` and bus `rescan`.
     Return {
         /// The function.
         address: Address,
-        /// The driver that it was found with.
+        /// The original driver.
         driver: String,
     },
-    /// Write `power/control`. vfio-pci sets it to `auto` at bind and `on` at unbind, so ours comes after.
+    /// Write `power/control`. vfio-pci sets it to `auto` at bind and `on` at unbind, so this step comes later.
     SetPower {
         /// The function.
         address: Address,
-        /// What is there before.
+        /// The old value.
         from: PowerControl,
-        /// What is there after.
+        /// The new value.
         to: PowerControl,
     },
-    /// Change who may open `/dev/vfio/N`.
+    /// Change owner and mode of `/dev/vfio/N`.
     GrantGroup {
-        /// A function of the group: it finds the group again after a renumbering.
+        /// A function of the group, to find the group again if its number changes.
         address: Address,
         /// The group's number.
         group: u32,
-        /// What is there before.
+        /// The old value.
         from: NodeAccess,
-        /// What is there after.
+        /// The new value.
         to: NodeAccess,
     },
-    /// Change who may open a node of VFIO's whose number is known only once it is there.
+    /// Change owner and mode of a VFIO node whose number is known only once it exists.
     GrantNode {
         /// The function, or the parent of the mediated device.
         address: Address,
-        /// Which node.
+        /// The node.
         node: VfioNode,
-        /// What is there before.
+        /// The old value.
         from: NodeAccess,
-        /// What is there after.
+        /// The new value.
         to: NodeAccess,
     },
-    /// Ask a process that uses the function to end (SIGTERM), and wait until it is gone. It is never killed, and
-    /// never asked twice: another process may have its number by then.
+    /// Ask a process that uses the function to exit (SIGTERM), and wait for it. It is never killed, and never asked
+    /// twice: another process may have its pid by then.
     Evict {
         /// The function.
         address: Address,
         /// The process.
         pid: u32,
-        /// When it started, in the kernel's ticks since the boot (field 22 of `/proc/PID/stat`).
+        /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
         started: u64,
-        /// The process for a person.
+        /// The process, in words.
         user: String,
     },
     /// Set the persistence mode of one NVIDIA GPU (`nvidia-smi -i ADDRESS -pm`).
     SetPersistence {
         /// The function.
         address: Address,
-        /// Whether it is on before.
+        /// The old value.
         from: bool,
-        /// Whether it is on after.
+        /// The new value.
         to: bool,
     },
-    /// Start or stop a unit, by systemd's D-Bus.
+    /// Start or stop a systemd unit by D-Bus.
     SetUnit {
-        /// The function for which it is done.
+        /// The function for which the unit is started or stopped.
         address: Address,
         /// The unit.
         unit: String,
-        /// Whether it is active before.
+        /// Whether it was active.
         from: bool,
-        /// Whether it is active after.
+        /// Whether it will be active.
         to: bool,
     },
-    /// Reset the function by the kernel's `reset`, and see that it answers afterwards and that its link is as good as
-    /// before. It has no inverse, and is never made again: a machine may hold the function by then.
+    /// Reset the function by the kernel's `reset`, and check that it responds afterwards and that its link is not
+    /// degraded. No inverse, and never repeated: a machine may use the function by then.
     Reset {
         /// The function.
         address: Address,
-        /// All functions that the reset hits, this one among them, by address.
+        /// All functions that the reset affects, including this one, by address.
         domain: Vec<Address>,
-        /// Its link before.
+        /// Its link before the reset.
         link: Option<LinkBaseline>,
     },
-    /// Change the number of virtual functions, through 0 as the kernel demands, and wait for all of them.
+    /// Change the number of virtual functions, through 0 as the kernel requires, and wait for all of them.
     SetVfCount {
         /// The physical function.
         address: Address,
-        /// How many there are before.
+        /// The old number.
         from: u16,
-        /// How many there are after.
+        /// The new number.
         to: u16,
     },
-    /// Write `sriov_drivers_autoprobe`: whether new virtual functions are given to drivers.
+    /// Write `sriov_drivers_autoprobe`: whether the kernel binds drivers to new virtual functions.
     SetAutoprobe {
         /// The physical function.
         address: Address,
-        /// What is there before.
+        /// The old value.
         from: bool,
-        /// What is there after.
+        /// The new value.
         to: bool,
     },
-    /// Tell a physical function what one of its virtual functions may do, by netlink.
+    /// Configure a virtual function at its physical function by netlink.
     SetVf {
         /// The virtual function.
         address: Address,
         /// Its physical function.
         parent: Address,
-        /// Its number among those.
+        /// Its index.
         index: u16,
-        /// What is there before; only what `to` sets.
+        /// The old values of what `to` sets.
         from: VfSettings,
-        /// What is there after.
+        /// The new value.
         to: VfSettings,
     },
-    /// Make a mediated device.
+    /// Create a mediated device.
     CreateMdev {
         /// Its parent.
         address: Address,
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// Its type.
         type_id: String,
     },
-    /// Remove a mediated device. Waits for a VMM that has it open, so never while one has.
+    /// Remove a mediated device. The kernel waits while a VMM has it open, so it is never done then.
     RemoveMdev {
         /// Its parent.
         address: Address,
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// Its type.
         type_id: String,
     },
-    /// Write an attribute of a mediated device. It goes with the device, so there is no inverse.
+    /// Write an attribute of a mediated device. No inverse: it disappears with the device.
     SetMdevAttribute {
         /// Its parent.
         address: Address,
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// The attribute, a path below the device such as `nvidia/vgpu_params`.
         name: String,
-        /// What is written.
+        /// The value.
         value: String,
     },
-    /// Write mdevctl's definition of a mediated device, where there is none. It lasts over a boot, as no other step does.
+    /// Write mdevctl's definition of a mediated device, if there is none. It survives a reboot.
     DefineMdev {
         /// Its parent.
         address: Address,
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// Its type.
         type_id: String,
-        /// Attributes to write after it is made, in order.
+        /// Attributes to write after creation, in order.
         attributes: Vec<(String, String)>,
     },
-    /// Take a definition away that is still as it was written.
+    /// Remove a definition that is unchanged since it was written.
     UndefineMdev {
         /// Its parent.
         address: Address,
-        /// Its name.
+        /// Its UUID.
         uuid: Uuid,
         /// Its type.
         type_id: String,
         /// Its attributes, in order.
         attributes: Vec<(String, String)>,
     },
-    /// Put a function on the list of those that the initial ramdisk gives to machines from the next boot on. It lasts over a
-    /// boot; the ramdisk has the list that was there when it was last made.
+    /// Add a function to the boot list. The list survives a reboot; the initial ramdisk has the list of when it was
+    /// last built.
     #[serde(alias = "reserve_at_boot")]
     AddToBootList {
         /// The function.
         address: Address,
-        /// The vendor that it must still have then.
+        /// The vendor id that it must still have at boot.
         vendor: Id,
-        /// The device id that it must still have.
+        /// The device id that it must still have at boot.
         device: Id,
-        /// The vfio driver that gets it.
+        /// The vfio driver to bind.
         driver: String,
     },
-    /// Take a function off that list, where it is as it was put there.
+    /// Remove a function from the boot list, if its entry is unchanged.
     #[serde(alias = "unreserve_at_boot")]
     RemoveFromBootList {
         /// The function.
@@ -272,34 +272,35 @@ pub enum Step {
         vendor: Id,
         /// Its device id.
         device: Id,
-        /// The vfio driver that would get it.
+        /// The vfio driver of the entry.
         driver: String,
     },
-    /// Make a virtual function a vGPU, or free it (0), by `nvidia/current_vgpu_type`. Freeing is tried for up to 10 s.
+    /// Make a virtual function a vGPU, or free it (0), by `nvidia/current_vgpu_type`. Freeing is retried for up to 10
+    /// s.
     SetVgpu {
         /// The virtual function.
         address: Address,
-        /// The type before; 0 is none.
+        /// The old type; 0 is none.
         from: u32,
-        /// The type after.
+        /// The new type; 0 is none.
         to: u32,
     },
 }
 
-/// The kinds of steps, each with the module of its facts: one line a kind.
+/// The kinds of steps, each with the module of its facts.
 macro_rules! kinds {
     ($($kind:ident => $home:ident,)+) => {
-        /// A kind of step: a [`Step`] without what it carries.
+        /// A kind of [`Step`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum StepKind {
             $(#[doc = concat!("[`Step::", stringify!($kind), "`].")] $kind,)+
         }
 
         impl StepKind {
-            /// All of them.
+            /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
 
-            /// What is fixed of it.
+            /// The facts of the kind.
             #[must_use]
             pub const fn facts(self) -> StepFacts {
                 match self {
@@ -309,7 +310,7 @@ macro_rules! kinds {
         }
 
         impl Step {
-            /// Its kind.
+            /// The step's kind.
             #[must_use]
             pub const fn kind(&self) -> StepKind {
                 match self {
@@ -348,26 +349,26 @@ kinds! {
     SetVgpu => set_vgpu,
 }
 
-/// What tells two changes of one kind with one function apart.
+/// Distinguishes two steps of one kind for one function.
 #[derive(PartialEq)]
 enum Part<'a> {
-    /// Nothing: they change the same.
+    /// No distinction: both change the same.
     Whole,
     Mdev(Uuid),
     Unit(&'a str),
 }
 
 impl Step {
-    /// What is fixed of its kind.
+    /// The facts of the step's kind.
     #[must_use]
     pub const fn facts(&self) -> StepFacts {
         self.kind().facts()
     }
 }
 
-/// What depends on what a step carries: each kind's answer is in its file.
+/// What depends on a step's values; each kind's part is in its file.
 impl Step {
-    /// The function that the step is about, if it is about one.
+    /// The function that the step changes, if any.
     #[must_use]
     pub const fn address(&self) -> Option<Address> {
         match self {
@@ -399,7 +400,7 @@ impl Step {
         }
     }
 
-    /// What of its function it changes, where that is not the only one of its kind.
+    /// The part of its function that it changes.
     fn part(&self) -> Part<'_> {
         match self {
             Self::CreateMdev { uuid, .. }
@@ -424,7 +425,7 @@ impl Step {
             | Self::SetVfCount { .. }
             | Self::SetAutoprobe { .. }
             | Self::SetVf { .. }
-            // Not undone one by one: they go with their device.
+            // Not undone: they disappear with their device.
             | Self::SetMdevAttribute { .. }
             | Self::AddToBootList { .. }
             | Self::RemoveFromBootList { .. }
@@ -432,7 +433,7 @@ impl Step {
         }
     }
 
-    /// The step that puts back what this one changed; `None` where nothing has to be put back.
+    /// The step that undoes this one; `None` if nothing has to be undone.
     #[must_use]
     pub fn inverse(&self) -> Option<Self> {
         Some(match self.clone() {
@@ -484,7 +485,7 @@ impl Step {
         })
     }
 
-    /// The step in words, for journals, plans and progress.
+    /// The step in words, for the journal, plans and progress.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {

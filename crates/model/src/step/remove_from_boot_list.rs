@@ -1,4 +1,4 @@
-//! Take a function off the list of those that the initial ramdisk binds to vfio.
+//! Remove a function from the boot list.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbs
 use crate::Address;
 use crate::boot_list::BootListEntry;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "remove_from_boot_list",
     undone_by: Some(StepKind::AddToBootList),
-    // A disk under load may take its time for a sync.
+    // A sync can take long on a busy disk.
     deadline: Duration::from_secs(60),
     undo_order: Some(UndoOrder::Files),
     binding: Binding::Unchanged,
@@ -25,7 +25,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: true,
 };
 
-/// The step that puts it on the list again.
+/// The step that adds it again.
 pub fn inverse(ours: BootListEntry) -> Step {
     let BootListEntry { address, vendor, device, driver } = ours;
     Step::AddToBootList { address, vendor, device, driver }
@@ -33,5 +33,5 @@ pub fn inverse(ours: BootListEntry) -> Step {
 
 /// The step in words.
 pub fn describe(address: Address) -> String {
-    format!("reserve {address} no longer at the next boots")
+    format!("remove {address} from the boot list")
 }

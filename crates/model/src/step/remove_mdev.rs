@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "remove_mdev",
     undone_by: Some(StepKind::CreateMdev),
@@ -25,7 +25,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that makes it again.
+/// The step that creates it again.
 pub const fn inverse(address: Address, uuid: Uuid, type_id: String) -> Step {
     Step::CreateMdev { address, uuid, type_id }
 }

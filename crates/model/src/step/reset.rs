@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{Binding, LocksBesides, StepFacts, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "reset",
     undone_by: None,
-    // The kernel itself waits 65 s for a function to come back from an FLR, and as long again from the bus reset that
-    // it tries then (`pci_dev_wait` in drivers/pci/pci.c): it shall be the one that says that it is lost.
+    // The kernel waits 65 s for a function after an FLR, and again after the bus reset that it tries next
+    // (`pci_dev_wait` in drivers/pci/pci.c). The deadline lets the kernel report the loss first.
     deadline: Duration::from_secs(150),
     undo_order: None,
     binding: Binding::Unchanged,

@@ -1,11 +1,11 @@
-//! From what was done to the steps that put it back.
+//! Undo steps.
 
 use super::{Step, UndoOrder};
 use crate::Address;
 
-/// The steps that restore what `done` changed: the inverses, function by function in reverse order, each function's
-/// in the order of [`UndoOrder`] (take back access, unmake the partition, clear the override, unbind, probe, power, mark). Units
-/// are started again when all functions are back.
+/// The steps that restore what `done` changed: the inverses, function by function in reverse order, each function's in
+/// the order of [`UndoOrder`] (revoke access, remove the partition, clear the override, unbind, probe, power, mark).
+/// Units are started again after all functions are returned.
 #[must_use]
 pub fn restoring(done: &[Step]) -> Vec<Step> {
     let mut order: Vec<Address> = Vec::new();

@@ -1,11 +1,11 @@
-//! Give an unbound function back to the driver that it was found with.
+//! Return an unbound function to its original driver.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "return",
     undone_by: Some(StepKind::Unbind),
@@ -23,12 +23,12 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that takes it from that driver again.
+/// The step that unbinds it again.
 pub const fn inverse(address: Address, driver: String) -> Step {
     Step::Unbind { address, driver }
 }
 
 /// The step in words.
 pub fn describe(address: Address, driver: &str) -> String {
-    format!("give {address} back to {driver}")
+    format!("return {address} to {driver}")
 }

@@ -1,11 +1,11 @@
-//! Write `sriov_drivers_autoprobe`: whether new virtual functions are given to drivers.
+//! Write `sriov_drivers_autoprobe`: whether the kernel binds drivers to new virtual functions.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_autoprobe",
     undone_by: Some(StepKind::SetAutoprobe),
@@ -23,12 +23,12 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back what was there.
+/// The step that restores the old value.
 pub const fn inverse(address: Address, from: bool, to: bool) -> Step {
     Step::SetAutoprobe { address, from: to, to: from }
 }
 
 /// The step in words.
 pub fn describe(address: Address, to: bool) -> String {
-    format!("switch automatic drivers for virtual functions of {address} {}", super::on_or_off(to))
+    format!("switch driver autoprobe for virtual functions of {address} {}", super::on_or_off(to))
 }

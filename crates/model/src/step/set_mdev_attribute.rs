@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Binding, LocksBesides, StepFacts, WhenAbsent};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_mdev_attribute",
     undone_by: None,

@@ -1,11 +1,11 @@
-//! Write `driver_override`: which driver alone may have a function.
+//! Write `driver_override`: the only driver that may bind a function.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_override",
     undone_by: Some(StepKind::SetOverride),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back what was there.
+/// The step that restores the old value.
 pub const fn inverse(address: Address, from: Option<String>, to: Option<String>) -> Step {
     Step::SetOverride { address, from: to, to: from }
 }
@@ -31,7 +31,7 @@ pub const fn inverse(address: Address, from: Option<String>, to: Option<String>)
 /// The step in words.
 pub fn describe(address: Address, to: Option<&str>) -> String {
     match to {
-        Some(driver) => format!("reserve {address} for {driver}"),
-        None => format!("clear the reservation of {address}"),
+        Some(driver) => format!("set driver_override of {address} to {driver}"),
+        None => format!("clear driver_override of {address}"),
     }
 }

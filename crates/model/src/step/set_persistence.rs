@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_persistence",
     undone_by: Some(StepKind::SetPersistence),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back how it was.
+/// The step that restores the old value.
 pub const fn inverse(address: Address, from: bool, to: bool) -> Step {
     Step::SetPersistence { address, from: to, to: from }
 }

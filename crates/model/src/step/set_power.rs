@@ -1,11 +1,11 @@
-//! Write `power/control`: whether a function may sleep.
+//! Write `power/control`: whether a function may be suspended.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::{Address, PowerControl};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_power",
     undone_by: Some(StepKind::SetPower),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back what was there.
+/// The step that restores the old value.
 pub const fn inverse(address: Address, from: PowerControl, to: PowerControl) -> Step {
     Step::SetPower { address, from: to, to: from }
 }

@@ -1,11 +1,11 @@
-//! Start or stop a unit of systemd's.
+//! Start or stop a systemd unit.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_unit",
     undone_by: Some(StepKind::SetUnit),

@@ -1,11 +1,11 @@
-//! Tell a physical function what one of its virtual functions may do.
+//! Configure a virtual function at its physical function.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::{Address, VfSettings};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_vf",
     undone_by: Some(StepKind::SetVf),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back what it was told before.
+/// The step that restores the old settings.
 pub const fn inverse(
     address: Address,
     parent: Address,
@@ -36,5 +36,5 @@ pub const fn inverse(
 
 /// The step in words.
 pub fn describe(address: Address, parent: Address, index: u16, to: &VfSettings) -> String {
-    format!("tell {parent} of its virtual function {index} ({address}): {to}")
+    format!("set virtual function {index} of {parent} ({address}): {to}")
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_vf_count",
     undone_by: Some(StepKind::SetVfCount),
-    // Seen: more than 30 s for the VFs of eight GPUs, one after another.
+    // Measured: more than 30 s for the VFs of eight GPUs, one after another.
     deadline: Duration::from_secs(180),
     undo_order: Some(UndoOrder::VfCount),
     binding: Binding::Unchanged,
@@ -24,7 +24,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back how many there were.
+/// The step that restores the old number.
 pub const fn inverse(address: Address, from: u16, to: u16) -> Step {
     Step::SetVfCount { address, from: to, to: from }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "set_vgpu",
     undone_by: Some(StepKind::SetVgpu),
@@ -23,7 +23,7 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that puts back the type that it had.
+/// The step that restores the old type.
 pub const fn inverse(address: Address, from: u32, to: u32) -> Step {
     Step::SetVgpu { address, from: to, to: from }
 }

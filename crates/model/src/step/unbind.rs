@@ -1,11 +1,11 @@
-//! Take a function from its driver.
+//! Unbind a function from its driver.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::Address;
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "unbind",
     undone_by: Some(StepKind::Return),
@@ -24,12 +24,12 @@ pub const FACTS: StepFacts = StepFacts {
     stands_alone: false,
 };
 
-/// The step that gives it back to that driver.
+/// The step that returns it to that driver.
 pub const fn inverse(address: Address, driver: String) -> Step {
     Step::Return { address, driver }
 }
 
 /// The step in words.
 pub fn describe(address: Address, driver: &str) -> String {
-    format!("take {address} from {driver}")
+    format!("unbind {address} from {driver}")
 }

@@ -1,11 +1,11 @@
-//! Take the mark of a claim away.
+//! Remove the mark of a claim.
 
 use std::time::Duration;
 
 use super::{Binding, LocksBesides, Step, StepFacts, StepKind, UndoOrder, WhenAbsent};
 use crate::{Address, Mark};
 
-/// What is fixed of it.
+/// The facts of this kind.
 pub const FACTS: StepFacts = StepFacts {
     name: "unmark",
     undone_by: Some(StepKind::Mark),
@@ -17,11 +17,11 @@ pub const FACTS: StepFacts = StepFacts {
     waits_for_users: false,
     shows: true,
     outlasts_the_boot: false,
-    // The mark goes with its function.
+    // The mark disappears with its function.
     when_absent: WhenAbsent::Undone,
     set_by_drivers: false,
     recorded_unchanged: false,
-    // A mark of another's stays.
+    // A mark of another claim stays.
     stands_alone: true,
 };
 
@@ -32,5 +32,5 @@ pub const fn inverse(address: Address, mark: Mark) -> Step {
 
 /// The step in words.
 pub fn describe(address: Address) -> String {
-    format!("take the mark of {address} away")
+    format!("remove the mark of {address}")
 }

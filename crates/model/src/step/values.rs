@@ -1,4 +1,4 @@
-//! What steps carry, and what is told of them.
+//! Values of steps, and observations.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,35 +17,36 @@ pub struct NodeAccess {
 }
 
 impl NodeAccess {
-    /// What the kernel gives a new `/dev/vfio/N` (`vfio_main.c`: the class sets no mode, so devtmpfs makes 0600 root).
+    /// The kernel's default for a new `/dev/vfio/N` (`vfio_main.c`: the class sets no mode, so devtmpfs uses 0600
+    /// root).
     pub const KERNEL_DEFAULT: Self = Self { uid: 0, gid: 0, mode: 0o600 };
 }
 
-/// Which node of VFIO's is meant.
+/// A VFIO node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VfioNode {
-    /// The device's own, `/dev/vfio/devices/vfioN`, for iommufd.
+    /// The device node for iommufd, `/dev/vfio/devices/vfioN`.
     Device,
     /// The group of a mediated device, `/dev/vfio/N`.
     MdevGroup(Uuid),
 }
 
-/// What the host shows of a step.
+/// The host's state with respect to a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Observed {
     /// As it was before the step.
     Before,
-    /// As the step leaves it.
+    /// As it is after the step.
     After,
-    /// Neither: somebody else changed it since. It says what is there.
+    /// Neither: another tool changed it since. Holds the current value.
     Other(String),
-    /// The function (or node) is not there any more.
+    /// The function or node no longer exists.
     Absent,
 }
 
-/// Which part of the host a step locks, for workers and for recovery.
+/// The part of the host that a step locks, for workers and for recovery.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lock {

@@ -1,4 +1,4 @@
-//! How far two functions are from each other: what their peer-to-peer traffic has to pass.
+//! Distances between functions: what their peer-to-peer traffic passes through.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Function, Inventory};
 
-/// How far apart two functions are, nearest first. It is told from the shape of the tree alone, so that a listing and
-/// detail give the same answer.
+/// The distance between two functions, nearest first. It depends only on the shape of the tree, so that a listing and
+/// detail agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distance {
-    /// Functions of one device: of one slot, or a physical function and its virtual functions.
+    /// Functions of one device: in one slot, or a physical function and its virtual functions.
     SameSlot,
     /// Below one switch: traffic between them need not reach the root port.
     SameSwitch,
-    /// Below one root port, and no switch joins them before it.
+    /// Below one root port, without a common switch.
     SameRootPort,
-    /// Below different root ports of one root bus: traffic passes the host bridge.
+    /// Below different root ports of one root bus: traffic passes through the host bridge.
     SameRootComplex,
     /// On different root buses of one NUMA node.
     SameNode,
-    /// On different NUMA nodes: traffic passes the link between processors.
+    /// On different NUMA nodes: traffic passes through the link between processors.
     Across,
-    /// The firmware does not tell their NUMA nodes, and nothing nearer joins them.
+    /// The firmware does not report their NUMA nodes, and nothing closer connects them.
     Unknown,
 }
 
@@ -69,7 +69,7 @@ impl Distance {
         }
     }
 
-    /// What it means, for a legend.
+    /// Its meaning, for a legend.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Distance {
             }
             Self::SameNode => "same NUMA node: different root buses",
             Self::Across => "across NUMA nodes: through the link between processors",
-            Self::Unknown => "unknown: the firmware does not tell the NUMA nodes",
+            Self::Unknown => "unknown: the firmware does not report the NUMA nodes",
         }
     }
 }
@@ -100,12 +100,12 @@ impl fmt::Display for Distance {
     }
 }
 
-/// A virtual function is as far from everything as its physical function, whose link it shares.
+/// A virtual function has the distances of its physical function, whose link it shares.
 fn whole_device<'a>(inventory: &'a Inventory, function: &'a Function) -> &'a Function {
     function.physical_function.and_then(|physical| inventory.function(physical)).unwrap_or(function)
 }
 
-/// The domain and number of the root bus that a function is behind. Each VMD domain has one of its own.
+/// The domain and number of a function's root bus. Each VMD domain has its own.
 pub(super) fn root_bus(function: &Function) -> (u32, u8) {
     let outermost = function.path.first().copied().unwrap_or(function.address);
     (outermost.domain(), outermost.bus())
@@ -115,7 +115,7 @@ fn between_nodes(inventory: &Inventory, a: Option<u32>, b: Option<u32>) -> Dista
     match (a, b) {
         (Some(a), Some(b)) if a == b => Distance::SameNode,
         (Some(_), Some(_)) => Distance::Across,
-        // A host without NUMA says -1 for every function.
+        // A host without NUMA reports -1 for every function.
         _ if inventory.numa_nodes.len() == 1 => Distance::SameNode,
         _ => Distance::Unknown,
     }

@@ -1,8 +1,8 @@
-//! A PCI Express link in words.
+//! PCI Express links in words.
 
 use crate::Link;
 
-/// `16 GT/s x16`; where it could be more, `8 of 16 GT/s x16`, `16 GT/s x8 of x16`; `no link` where there is none.
+/// `16 GT/s x16`; if more is possible, `8 of 16 GT/s x16`, `16 GT/s x8 of x16`; `no link` if there is none.
 #[must_use]
 pub fn text(link: &Link) -> String {
     if link.speed == 0 || link.width == 0 {
@@ -18,31 +18,31 @@ pub fn text(link: &Link) -> String {
     }
 }
 
-/// What it does now: of a port it tells more about the card than about the port what could be.
+/// The current speed and width only: a port's maximum says little about the card.
 #[must_use]
 pub fn now(link: &Link) -> String {
     text(&Link { max_speed: link.speed, max_width: link.width, ..*link })
 }
 
-/// The same as [`text`], with what keeps it slow where the port above it does.
+/// Like [`text`], with the limit of the port above, if that limits the link.
 #[must_use]
 pub fn with_reason(link: &Link, port: Option<&Link>) -> String {
     let text = text(link);
     match port {
         Some(port) if is_slow(link) && limits(port, link) => {
-            format!("{text} (the port does {} GT/s x{})", rate(port.max_speed), port.max_width)
+            format!("{text} (the port supports {} GT/s x{})", rate(port.max_speed), port.max_width)
         }
         _ => text,
     }
 }
 
-/// Whether it is slower or narrower than the function can do.
+/// Whether it is slower or narrower than the function supports.
 #[must_use]
 pub const fn is_slow(link: &Link) -> bool {
     link.speed != 0 && (link.speed < link.max_speed || link.width < link.max_width)
 }
 
-/// Whether the link runs as fast as the port allows, and the function could do more.
+/// Whether the port limits the link.
 const fn limits(port: &Link, link: &Link) -> bool {
     port.max_speed <= link.speed && port.max_width <= link.width
         || port.max_speed < link.max_speed
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(text(&link(0, 0)), "no link");
         let port = Link { speed: 80, width: 8, max_speed: 80, max_width: 8 };
         let said = with_reason(&link(80, 8), Some(&port));
-        assert_eq!(said, "8 GT/s x8 of 16 GT/s x16 (the port does 8 GT/s x8)");
+        assert_eq!(said, "8 GT/s x8 of 16 GT/s x16 (the port supports 8 GT/s x8)");
         let port = Link { max_speed: 160, max_width: 16, ..port };
         assert_eq!(with_reason(&link(80, 8), Some(&port)), "8 GT/s x8 of 16 GT/s x16");
     }

@@ -1,4 +1,4 @@
-//! The host's PCI Express tree as a person draws it, and how far apart devices are in it.
+//! The host's PCI Express tree, and the distances between devices.
 
 mod distance;
 pub mod link;

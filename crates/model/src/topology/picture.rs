@@ -1,4 +1,4 @@
-//! What is drawn: the part of the tree that is wanted, the colours of its groups, and distances.
+//! The contents of a picture: the selected part of the tree, the colours of groups, and distances.
 
 use std::collections::BTreeMap;
 
@@ -7,64 +7,64 @@ use serde::Serialize;
 use super::{Distance, Part, Topology, TreeFunction};
 use crate::{Address, Function, Inventory};
 
-/// With so many devices at most, their distances are told without being asked for.
+/// Up to this number of devices, distances are shown by default.
 const FEW: usize = 16;
 
-/// What of a host is wanted in a picture.
+/// The selection for a picture.
 #[derive(Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// Everything, the host's own functions and idle ports too.
+    /// Everything, including the host's own functions and idle ports.
     pub all: bool,
-    /// Distances, also where there are many devices.
+    /// Distances, even for many devices.
     pub distances: bool,
-    /// Only the functions of which this holds, the way to them, and what goes with them.
+    /// Only matching functions, the bridges above them, and their assemblies.
     pub meant: Option<&'a dyn Fn(&Function) -> bool>,
 }
 
-/// What is drawn.
+/// The contents of a picture.
 #[derive(Debug, Serialize)]
 pub struct Picture {
     /// The tree.
     #[serde(flatten)]
     pub topology: Topology,
-    /// The distance of each device from those after it; empty where they are too many and nobody asked.
+    /// The distance of each device to those after it; empty if there are too many and they were not requested.
     pub distances: Vec<Pair>,
     /// GPUs, accelerators, NICs and NVMe drives, in the order of the tree.
     #[serde(skip)]
     pub ends: Vec<End>,
-    /// Whether distances were asked for.
+    /// Whether distances were requested.
     #[serde(skip)]
     pub asked: bool,
-    /// Functions of the host's own that are left out.
+    /// The number of the host's own functions that are left out.
     #[serde(skip)]
     pub hidden: usize,
-    /// A number for each IOMMU group that several of the devices share; it stands for a colour.
+    /// The colour number of each IOMMU group with several devices.
     #[serde(skip)]
     pub colours: BTreeMap<u32, usize>,
 }
 
-/// How far two devices are apart.
+/// The distance between two devices.
 #[derive(Debug, Serialize)]
 pub struct Pair {
-    /// The one.
+    /// The first device.
     pub a: Address,
-    /// The other.
+    /// The second device.
     pub b: Address,
-    /// How far.
+    /// The distance.
     pub distance: Distance,
 }
 
-/// A device of which distances are told.
+/// A device with distances.
 #[derive(Debug)]
 pub struct End {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Its kind and its name.
     pub what: String,
 }
 
 impl Picture {
-    /// What is wanted of a host.
+    /// The selected contents of a host.
     #[must_use]
     pub fn of(inventory: &Inventory, wanted: Wanted<'_>) -> Self {
         let Wanted { all, distances: asked, meant } = wanted;
@@ -89,8 +89,8 @@ impl Picture {
                 what: format!("{} {}", place.kind, place.name),
             })
             .collect();
-        let told = asked || ends.len() <= FEW;
-        let distances = if told { pairs(inventory, &ends) } else { Vec::new() };
+        let shown = asked || ends.len() <= FEW;
+        let distances = if shown { pairs(inventory, &ends) } else { Vec::new() };
         let colours = colours(&topology);
         Self { topology, distances, ends, asked, hidden, colours }
     }
@@ -116,7 +116,7 @@ fn pairs(inventory: &Inventory, ends: &[End]) -> Vec<Pair> {
     pairs
 }
 
-/// Groups with one device in them need no colour: nothing is tied to anything.
+/// Groups with a single device need no colour.
 fn colours(topology: &Topology) -> BTreeMap<u32, usize> {
     let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
     let mut order = Vec::new();

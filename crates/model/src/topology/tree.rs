@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::distance::root_bus;
 use crate::{Address, Assembly, Function, Inventory, Kind, Link, PortType};
 
-/// A domain has 256 buses (PCI Express Base Specification, 2.2.4.1), so no real path of bridges is longer. What claims
-/// to be deeper is shown on its root bus.
+/// A domain has 256 buses (PCI Express Base Specification, 2.2.4.1), so no real path of bridges is longer. A function
+/// with a longer path is shown on its root bus.
 const DEEPEST: usize = 256;
 
 /// The tree of a whole host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
-    /// By number; what is on no known node comes last.
+    /// By number; functions on no known node come last.
     pub nodes: Vec<TopologyNode>,
 }
 
-/// A NUMA node with the root buses at it.
+/// A NUMA node with its root buses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopologyNode {
-    /// Its number; `None` for what the firmware does not place.
+    /// Its number; `None` if unknown.
     pub node: Option<u32>,
     /// The sockets that its processors are in.
     pub sockets: Vec<u32>,
@@ -35,23 +35,23 @@ pub struct TopologyNode {
     pub root_buses: Vec<RootBus>,
 }
 
-/// A root bus: what one host bridge is at the head of.
+/// A root bus: the bus below one host bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootBus {
     /// Its domain and number: `0000:00`.
     pub bus: String,
-    /// What is on it.
+    /// Functions on it.
     pub children: Vec<TreeFunction>,
 }
 
-/// One function in its place. Virtual functions are folded into their physical function.
+/// One function of the tree. Virtual functions are folded into their physical function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeFunction {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// Its part in the tree.
     pub part: Part,
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub name: String,
@@ -59,23 +59,23 @@ pub struct TreeFunction {
     pub driver: Option<String>,
     /// Its IOMMU group.
     pub iommu_group: Option<u32>,
-    /// Its link, in detail only.
+    /// Its link, if detail was read.
     pub link: Option<Link>,
-    /// The head of the assembly that it is taken with.
+    /// The head of its assembly.
     pub assembly: Option<Address>,
-    /// Whether it is the host's own business (host bridges, sensors, idle ports), of no interest for a hand-over.
+    /// Whether it is irrelevant for a hand-over (host bridges, sensors, idle ports).
     pub clutter: bool,
-    /// How many virtual functions it could have; 0 where it has no SR-IOV.
+    /// The number of virtual functions that it supports; 0 without SR-IOV.
     pub possible_vfs: u16,
-    /// Its virtual functions that are there.
+    /// Its existing virtual functions.
     pub virtual_functions: Vec<Address>,
-    /// How many mediated devices it is the parent of.
+    /// The number of its mediated devices.
     pub mdevs: usize,
-    /// What is behind it, where it is a bridge.
+    /// Functions behind it, if it is a bridge.
     pub children: Vec<Self>,
 }
 
-/// What a function is in the tree.
+/// The role of a function in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -87,12 +87,12 @@ pub enum Part {
     SwitchDownstream,
     /// Another bridge, such as one to conventional PCI.
     Bridge,
-    /// No bridge.
+    /// A function that is not a bridge.
     Device,
 }
 
 impl Topology {
-    /// The tree of a host. Takes any inventory: a function whose bridges are not there hangs on what is left of its
+    /// The tree of a host. Any inventory is accepted: a function with missing bridges is attached to the rest of its
     /// path.
     #[must_use]
     pub fn of(inventory: &Inventory) -> Self {
@@ -124,7 +124,7 @@ impl Topology {
         Self { nodes }
     }
 
-    /// Every place, parents before what is behind them.
+    /// All functions, parents first.
     pub fn functions(&self) -> impl Iterator<Item = &TreeFunction> {
         let mut open: Vec<&TreeFunction> = Vec::new();
         let buses = self.nodes.iter().flat_map(|node| &node.root_buses);
@@ -137,7 +137,7 @@ impl Topology {
         })
     }
 
-    /// The same tree with only the places that are wanted, and the bridges that lead to them.
+    /// The tree with only the selected functions and the bridges above them.
     #[must_use]
     pub fn keeping(mut self, wanted: &dyn Fn(&TreeFunction) -> bool) -> Self {
         fn prune(places: &mut Vec<TreeFunction>, wanted: &dyn Fn(&TreeFunction) -> bool) {
@@ -158,17 +158,17 @@ impl Topology {
 }
 
 impl TreeFunction {
-    /// Whether distances from it are worth telling: GPUs, accelerators, NICs, NVMe drives and NVSwitches.
+    /// Whether distances are shown for it: GPUs, accelerators, NICs and NVMe drives.
     #[must_use]
     pub const fn is_end(&self) -> bool {
         matches!(self.kind, Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Nvme)
     }
 }
 
-/// What hangs on what.
+/// The structure of the tree.
 struct Plan<'a> {
     inventory: &'a Inventory,
-    /// By the bridge that they are behind; `None` is a root bus.
+    /// Functions by the bridge above them; `None` is a root bus.
     children: HashMap<Option<Address>, Vec<Address>>,
     virtual_functions: HashMap<Address, Vec<Address>>,
     assemblies: HashMap<Address, Address>,
@@ -181,8 +181,8 @@ impl<'a> Plan<'a> {
             let kind = inventory.function(assembly.head).map(Function::kind);
             Kind::ALL.iter().position(|other| Some(*other) == kind)
         });
-        // Whoever heads an assembly is shown as its head, also where another assembly would take it; others go with the
-        // first that takes them, in the order that heads are chosen.
+        // The head of an assembly is shown as such, even if another assembly also takes it; other functions belong to
+        // the first assembly that takes them, in the order in which heads are chosen.
         let mut assemblies: HashMap<Address, Address> =
             all.iter().map(|assembly| (assembly.head, assembly.head)).collect();
         for assembly in &all {
@@ -239,7 +239,7 @@ fn folded_into(inventory: &Inventory, function: &Function) -> Option<Address> {
     physical.physical_function.is_none().then_some(physical.address)
 }
 
-/// The nearest bridge above that is there. Its own path must be shorter, so that a tree it is whatever was read.
+/// The nearest existing bridge above. Its own path must be shorter, so that the result is always a tree.
 fn parent(inventory: &Inventory, function: &Function) -> Option<Address> {
     if function.path.len() > DEEPEST {
         return None;
@@ -263,7 +263,7 @@ fn part(function: &Function, above: Option<Part>, has_bridges: bool) -> Part {
         Some(_) => return Part::Bridge,
         None => {}
     }
-    // Without configuration space the shape tells: a switch is a bridge with bridges behind it.
+    // Without configuration space the shape decides: a switch is a bridge with bridges behind it.
     match above {
         None => Part::RootPort,
         Some(Part::SwitchUpstream) => Part::SwitchDownstream,
@@ -286,8 +286,8 @@ fn is_clutter(function: &Function, children: &[TreeFunction]) -> bool {
     }
 }
 
-/// The NUMA node of each root bus: that of the first function on or behind it that has one. All have the same, for a
-/// device's node is inherited from its bus (`set_dev_node` in drivers/pci/probe.c).
+/// The NUMA node of each root bus: that of the first function on or behind it that has one. All have the same, because
+/// a device inherits the node of its bus (`set_dev_node` in drivers/pci/probe.c).
 fn nodes_of_buses(inventory: &Inventory) -> HashMap<(u32, u8), u32> {
     let mut nodes = HashMap::new();
     let only = match inventory.numa_nodes.len() {

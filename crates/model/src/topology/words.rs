@@ -1,4 +1,4 @@
-//! What is said of a place in the tree, in text and in pictures.
+//! Labels of functions in the tree, for text and pictures.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::shown::{bytes, plain};
 pub fn heading(node: &TopologyNode, several: bool) -> String {
     let mut text = match node.node {
         Some(number) => format!("NUMA node {number}"),
-        None if several => "On no known NUMA node".to_owned(),
+        None if several => "Unknown NUMA node".to_owned(),
         None => "Host without NUMA nodes".to_owned(),
     };
     if !node.sockets.is_empty() {
@@ -27,7 +27,7 @@ pub fn heading(node: &TopologyNode, several: bool) -> String {
     text
 }
 
-/// What else is worth a word: virtual functions, mediated devices, the assembly that it goes with.
+/// Other labels: virtual functions, mediated devices, the assembly.
 #[must_use]
 pub fn extras(place: &TreeFunction) -> Vec<String> {
     let mut extras = Vec::new();
@@ -41,7 +41,7 @@ pub fn extras(place: &TreeFunction) -> Vec<String> {
     }
     let elsewhere = |head: &crate::Address| *head != place.address;
     if let Some(head) = place.assembly.filter(elsewhere) {
-        extras.push(format!("goes with {head}"));
+        extras.push(format!("assembly of {head}"));
     }
     extras
 }

@@ -1,4 +1,4 @@
-//! The specifications that Handover wrote: which there are, which can be used, and which are of no use any more.
+//! CDI specs that Handover wrote: lists them, checks whether they are usable, and removes stale ones.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,18 @@ use serde::Serialize;
 use super::folder::{File, Folder, STATIC, USUAL};
 use super::spec::spec;
 
-/// One of our files.
+/// A spec file of Handover.
 #[derive(Debug, Serialize)]
 pub struct Listed {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// The names by which container tools know what is in it.
+    /// The CDI names of its devices.
     pub names: Vec<String>,
-    /// The device nodes that it gives.
+    /// The device nodes that it adds to a container.
     pub nodes: Vec<String>,
-    /// The nodes that are not on this host: a container would not start.
+    /// The nodes that do not exist on this host: a container would not start.
     pub missing: Vec<String>,
-    /// Why the file cannot be used.
+    /// Why the file is unusable.
     pub problem: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Listed {
         }
     }
 
-    /// Whether it can be used, and why not.
+    /// `usable`, or why it is not.
     #[must_use]
     pub fn state(&self) -> String {
         match (&self.problem, self.missing.as_slice()) {
@@ -57,28 +57,28 @@ impl Listed {
     }
 }
 
-/// Our files: in the usual places, or in another directory.
+/// Handover's spec files: in the default directories, or in another directory.
 ///
 /// # Errors
-/// Where a directory cannot be read.
+/// A directory cannot be read.
 pub fn list(dir: &Path) -> Result<Vec<Listed>, Refusal> {
     Ok(ours(dir)?.into_iter().map(Listed::of).collect())
 }
 
-/// The names in our files.
+/// The CDI names in Handover's spec files.
 ///
 /// # Errors
-/// Where a directory cannot be read.
+/// A directory cannot be read.
 pub fn names(dir: &Path) -> Result<Vec<String>, Refusal> {
     let specs = ours(dir)?.into_iter().filter_map(|file| file.spec.ok());
     Ok(specs.flat_map(|spec| spec.names().collect::<Vec<_>>()).collect())
 }
 
-/// Removes the files that are of no use, or all; those that were removed. `claims` is asked only where there are files of
-/// claims: it needs the daemon, or root.
+/// Removes stale spec files, or all, and returns their paths. `claims` is called only if there are specs of claims: it
+/// needs the daemon, or root.
 ///
 /// # Errors
-/// Where the claims cannot be asked for, a directory not be read, or a file not be removed.
+/// The claims or a directory cannot be read, or a file cannot be removed.
 pub fn clean(
     dir: &Path,
     all: bool,
@@ -99,12 +99,12 @@ pub fn clean(
     Ok(paths)
 }
 
-/// Those of the paths at which nothing is on this host.
+/// The paths that do not exist on this host.
 pub fn missing<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
     paths.filter(|path| !Path::new(path).exists()).map(str::to_owned).collect()
 }
 
-/// Where files of ours can be: in the usual places, or where an option says.
+/// The directories to search: the default ones, or the one of an option.
 fn folders(dir: &Path) -> Vec<Folder> {
     let mut all: Vec<Folder> = Folder::from_option(dir).into_iter().collect();
     if dir == Path::new(USUAL) {
@@ -121,7 +121,7 @@ fn ours(dir: &Path) -> Result<Vec<File>, Refusal> {
     Ok(files)
 }
 
-/// The files of claims that are not prepared, and those of devices whose nodes are gone.
+/// The specs of claims that are not prepared, and of devices whose nodes are gone.
 fn useless(
     files: Vec<File>,
     claims: impl FnOnce() -> Result<Vec<api::Claim>, Refusal>,
@@ -133,7 +133,7 @@ fn useless(
     let useless = files.into_iter().filter(|file| match &file.spec {
         Ok(spec) if spec.kind == CLAIM => spec.names().any(|name| !names.contains(&name)),
         Ok(spec) => !missing(spec.paths()).is_empty(),
-        // What cannot be read may be somebody's work: only --all removes it.
+        // An unreadable file may be another tool's: only --all removes it.
         Err(_) => false,
     });
     Ok(useless.map(|file| file.path).collect())

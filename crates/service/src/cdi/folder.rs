@@ -1,4 +1,4 @@
-//! Directories in which container tools look for specifications.
+//! Directories in which container tools look for CDI specs.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -8,59 +8,58 @@ use std::path::{Path, PathBuf};
 use convert::cdi::{FILES, Spec};
 use model::{Code, Refusal};
 
-/// Where container tools look for what ends with the boot (`DefaultDynamicDir` in `pkg/cdi/spec-dirs.go`).
+/// The default directory of specs that last until reboot (`DefaultDynamicDir` in `pkg/cdi/spec-dirs.go`).
 pub const USUAL: &str = "/var/run/cdi";
 
-/// Where they look for what stays (`DefaultStaticDir`).
+/// The default directory of persistent specs (`DefaultStaticDir`).
 pub const STATIC: &str = "/etc/cdi";
 
-/// What a file that is being written ends with: container tools read `.json` and `.yaml` only.
+/// The suffix of a file that is being written: container tools read `.json` and `.yaml` only.
 const UNFINISHED: &str = ".tmp";
 
-/// A directory with specifications, ours and others'.
+/// A directory with CDI specs of Handover and of other tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder(PathBuf);
 
-/// One of our files.
+/// A spec file of Handover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What is in it, or why that cannot be told.
+    /// Its spec, or why it cannot be read.
     pub spec: Result<Spec, String>,
 }
 
 impl Folder {
-    /// A directory, which need not be there.
+    /// A directory, which need not exist.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The directory that an option names; `None` for `none`.
+    /// The directory of an option's value; `None` for `none`.
     #[must_use]
     pub fn from_option(path: &Path) -> Option<Self> {
         (path.as_os_str() != "none").then(|| Self::new(path))
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a specification, whole or not at all; one that is there already is left alone. Everybody may read it: rootless
-    /// tools must.
+    /// Writes a spec atomically; an identical one is left alone. The file is world-readable, for rootless tools.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, spec: &Spec) -> Result<PathBuf, Refusal> {
         let path = self.0.join(spec.file_name());
         let text = spec.render();
         if fs::read_to_string(&path).is_ok_and(|there| there == text) {
             return Ok(path);
         }
-        self.replace(&path, &text).map_err(|error| cannot("written", &path, &error))?;
+        self.replace(&path, &text).map_err(|error| cannot("write", &path, &error))?;
         Ok(path)
     }
 
@@ -71,34 +70,34 @@ impl Folder {
             .suffix(UNFINISHED)
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.0)?;
-        // Whatever the umask is.
+        // Independent of the umask.
         file.as_file().set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
         file.persist(path)?;
         Ok(())
     }
 
-    /// Our files, by name; none where there is no such directory.
+    /// Handover's spec files, by name; empty if the directory does not exist.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// The directory cannot be read.
     pub fn ours(&self) -> Result<Vec<File>, Refusal> {
         let is_ours = |name: &str| name.starts_with(FILES) && name.ends_with(".json");
         let files = self.named(is_ours)?.into_iter().map(|path| {
             let text = fs::read_to_string(&path).map_err(|error| error.to_string());
             let spec = text.and_then(|text| {
                 serde_json::from_str(&text)
-                    .map_err(|error| format!("it is not one of ours: {error}"))
+                    .map_err(|error| format!("not a spec of Handover: {error}"))
             });
             File { path, spec }
         });
         Ok(files.collect())
     }
 
-    /// What a process that died while it wrote has left.
+    /// Partial files of processes that died while writing.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// The directory cannot be read.
     pub fn unfinished(&self) -> Result<Vec<PathBuf>, Refusal> {
         self.named(|name| name.starts_with(&format!(".{FILES}")) && name.ends_with(UNFINISHED))
     }
@@ -118,29 +117,29 @@ impl Folder {
         Ok(paths)
     }
 
-    /// Removes one of our files; gone already, it is done.
+    /// Removes a spec file; an absent file is not an error.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// The file cannot be removed.
     pub fn remove(path: &Path) -> Result<(), Refusal> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(cannot("removed", path, &error))
+                Err(cannot("remove", path, &error))
             }
             _ => Ok(()),
         }
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Refusal {
+fn cannot(verb: &str, path: &Path, error: &io::Error) -> Refusal {
     let code = match error.kind() {
         io::ErrorKind::PermissionDenied => Code::Forbidden,
         _ => Code::Internal,
     };
     Refusal::new(
         code,
-        format!("{} cannot be {what}: {error}", path.display()),
-        "run as root, or choose another directory for container tools' specifications: --cdi-dir",
+        format!("cannot {verb} {}: {error}", path.display()),
+        "run as root, or choose another directory for CDI specs with --cdi-dir",
     )
 }
 
@@ -167,7 +166,7 @@ mod tests {
         let found = folder.ours().unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].spec, Ok(spec("/dev/nvidia1")));
-        assert!(found[1].spec.as_ref().unwrap_err().contains("not one of ours"));
+        assert!(found[1].spec.as_ref().unwrap_err().contains("not a spec of Handover"));
         Folder::remove(&path).unwrap();
         Folder::remove(&path).unwrap();
         assert_eq!(folder.ours().unwrap().len(), 1);
@@ -180,7 +179,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let refusal = Folder::new(&file).write(&spec("/dev/nvidia0")).unwrap_err();
-        assert!(refusal.message.contains("cannot be written"), "{refusal:?}");
+        assert!(refusal.message.contains("cannot write"), "{refusal:?}");
         assert!(refusal.remedy.contains("--cdi-dir"));
     }
 }

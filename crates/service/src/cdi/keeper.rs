@@ -1,5 +1,5 @@
-//! Keeps a file for each claim that is prepared, for as long as it is. The store is what is true; the files follow it, and
-//! are compared with it at each start.
+//! Keeps a CDI spec for each prepared claim. The store is authoritative; the spec files follow it, and are compared
+//! with it at each start.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,10 @@ use super::folder::Folder;
 use super::spec::spec;
 use crate::claims;
 
-/// The operations that take a claim's devices away from those who use it.
+/// The operations that take a claim's devices away from its users.
 const ENDING: [OperationKind; 2] = [OperationKind::Unprepare, OperationKind::Release];
 
-/// The operations after which a claim can be prepared, or not be any more.
+/// The operations that can change whether a claim is prepared.
 const CHANGING: [OperationKind; 5] = [
     OperationKind::Claim,
     OperationKind::Prepare,
@@ -23,8 +23,8 @@ const CHANGING: [OperationKind; 5] = [
     OperationKind::Restore,
 ];
 
-/// Keeps the files of claims as the claims are. It observes the journal, in the thread that works: when a claim is answered
-/// its file is there, and before its devices are given back it is gone.
+/// Keeps the spec files of claims current. It observes the journal in the working thread: a claim's spec exists before
+/// the request is answered, and is removed before the devices are returned.
 pub struct Keeper {
     folder: Option<Folder>,
     engine: OnceLock<WeakEngine>,
@@ -33,25 +33,25 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the files in `folder`, or nothing where there is none. `next` observes the same; `warn` is told what cannot be
-    /// written, which is no reason to refuse a claim.
+    /// Keeps the specs in `folder`; `None` keeps none. `next` observes the journal afterwards. A spec that cannot be
+    /// written is passed to `warn`; it does not fail the claim.
     #[must_use]
     pub fn new(folder: Option<Folder>, next: Arc<dyn Observer>, warn: fn(&str)) -> Self {
         Self { folder, engine: OnceLock::new(), next, warn }
     }
 
-    /// Begins: from here on it knows whose claims they are.
+    /// Starts to keep the specs of this engine's claims.
     pub fn begin(&self, engine: &Engine) {
-        // Of a second engine it is not told.
+        // Only the first engine counts.
         let _ = self.engine.set(engine.downgrade());
     }
 
-    /// Writes the files of all prepared claims, and removes those of others: after a crash, or a boot.
+    /// Writes the specs of all prepared claims and removes the others, after a crash or a boot.
     pub fn compare(&self) {
         if let Some((folder, engine)) = self.parts()
             && let Err(refusal) = compare(folder, &engine)
         {
-            self.told(&refusal);
+            self.warn_incomplete(&refusal);
         }
     }
 
@@ -59,8 +59,8 @@ impl Keeper {
         Some((self.folder.as_ref()?, self.engine.get()?.upgrade()?))
     }
 
-    fn told(&self, refusal: &Refusal) {
-        (self.warn)(&format!("container tools are not told of all claims: {}", refusal.message));
+    fn warn_incomplete(&self, refusal: &Refusal) {
+        (self.warn)(&format!("CDI specs of claims are incomplete: {}", refusal.message));
     }
 }
 
@@ -80,13 +80,13 @@ impl Observer for Keeper {
             _ => Ok(()),
         };
         if let Err(refusal) = done {
-            self.told(&refusal);
+            self.warn_incomplete(&refusal);
         }
         self.next.reached(event);
     }
 }
 
-/// Makes the file of one claim as the claim is.
+/// Writes or removes the spec of one claim.
 fn follow(folder: &Folder, engine: &Engine, id: &str) -> Result<(), Refusal> {
     match prepared(engine, id)? {
         Some(spec) => folder.write(&spec).map(drop),
@@ -94,7 +94,7 @@ fn follow(folder: &Folder, engine: &Engine, id: &str) -> Result<(), Refusal> {
     }
 }
 
-/// The specification of a claim that is prepared. An instance's devices are its machine's, and no container's.
+/// The spec of a prepared claim; `None` for a claim of an instance, whose devices belong to its machine.
 fn prepared(engine: &Engine, id: &str) -> Result<Option<Spec>, Refusal> {
     match engine.claims().find(id) {
         Ok(claim) if claim.owner.kind == Owner::INSTANCE => Ok(None),

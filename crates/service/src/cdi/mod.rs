@@ -1,4 +1,4 @@
-//! What container tools are told of claims (Container Device Interface): the files, and who keeps them.
+//! Container Device Interface (CDI): spec files of claims, and their keeper.
 
 mod files;
 mod folder;

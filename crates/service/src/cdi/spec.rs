@@ -1,8 +1,8 @@
-//! What container tools are told of one claim.
+//! The CDI spec of a claim.
 
 use convert::cdi::{self, Claimed, Spec};
 
-/// The specification of a claim; none while it is not prepared.
+/// The spec of a claim; `None` if it is not prepared.
 #[must_use]
 pub fn spec(claim: &api::Claim) -> Option<Spec> {
     let attach = claim.attach.as_ref()?;

@@ -1,4 +1,4 @@
-//! Claims as the wire has them, over an engine: the same for every face.
+//! Claims in the types of the API, over an engine.
 
 mod render;
 
@@ -12,29 +12,29 @@ use model::{Address, Claim, ClaimState, Refusal};
 
 pub use render::render;
 
-/// Makes a claim, or finds the same one of its owner. Whether it was made now.
+/// Creates a claim, or returns the existing one of the same owner and request; `true` if it was created.
 ///
 /// # Errors
-/// Why it cannot be had.
+/// Why it cannot be claimed.
 pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), Refusal> {
     let claimed = engine.claims().claim(&request(body)?)?;
-    Ok((tell_prepared(engine, &claimed.claim)?, claimed.new))
+    Ok((render_prepared(engine, &claimed.claim)?, claimed.new))
 }
 
-/// What a claim would be and do.
+/// The claim that a request would create, and its steps.
 ///
 /// # Errors
-/// Why it could not be had.
+/// Why it could not be claimed.
 pub fn dry_run(engine: &Engine, body: CreateClaim) -> Result<PlannedClaim, Refusal> {
     let (claim, plan) = engine.claims().dry_run(&request(body)?)?;
     let steps = plan.steps().map(model::Step::describe).collect();
-    Ok(PlannedClaim { claim: tell(engine, &claim)?, steps })
+    Ok(PlannedClaim { claim: render_claim(engine, &claim)?, steps })
 }
 
 /// All claims.
 ///
 /// # Errors
-/// Where the store or the host cannot be read.
+/// The store or the host cannot be read.
 pub fn list(engine: &Engine) -> Result<Vec<api::Claim>, Refusal> {
     let claims = engine.claims().all()?;
     if claims.is_empty() {
@@ -49,7 +49,7 @@ pub fn list(engine: &Engine) -> Result<Vec<api::Claim>, Refusal> {
 /// # Errors
 /// `not_found`, `conflict`.
 pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
-    tell(engine, &engine.claims().find(key)?)
+    render_claim(engine, &engine.claims().find(key)?)
 }
 
 /// Prepares a claim.
@@ -59,27 +59,27 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
     let uid = body.uid.unwrap_or(0);
     let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
-    tell_prepared(engine, &engine.claims().prepare(key, &access)?)
+    render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
 
-/// Gives the host back what a claim took, and keeps the reservation.
+/// Returns a claim's devices to the host, and keeps the reservation.
 ///
 /// # Errors
 /// `in_use`, `device_wedged`, `undo_failed`.
 pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
     let (claim, notes) = engine.claims().unprepare(key)?;
-    Ok(api::Claim { notes, ..tell(engine, &claim)? })
+    Ok(api::Claim { notes, ..render_claim(engine, &claim)? })
 }
 
-/// Prolongs a claim.
+/// Renews the lease of a claim.
 ///
 /// # Errors
 /// `not_found`.
 pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Claim, Refusal> {
-    tell(engine, &engine.claims().renew(key, seconds.map(Duration::from_secs))?)
+    render_claim(engine, &engine.claims().renew(key, seconds.map(Duration::from_secs))?)
 }
 
-/// Releases a claim; where its owner is given, only that owner's.
+/// Releases a claim; with `owner`, only if the claim has this owner.
 ///
 /// # Errors
 /// As [`unprepare`]; `forbidden`.
@@ -88,21 +88,21 @@ pub fn release(engine: &Engine, key: &str, owner: Option<&str>) -> Result<Releas
     Ok(Released { notes: engine.claims().release(key, owner.as_ref())? })
 }
 
-/// What faces do with claims, over an engine or over a daemon that has it.
+/// Operations on claims, over an engine or over a daemon.
 pub trait ClaimService {
     /// All claims.
     ///
     /// # Errors
-    /// Where the store or the host cannot be read, or the daemon does not answer.
+    /// The store or the host cannot be read, or the daemon does not answer.
     fn list(&self) -> Result<Vec<api::Claim>, Refusal>;
 
-    /// Makes a claim, or finds the same one of its owner.
+    /// Creates a claim, or returns the existing one of the same owner and request.
     ///
     /// # Errors
-    /// Why it cannot be had.
+    /// Why it cannot be claimed.
     fn claim(&self, body: CreateClaim) -> Result<api::Claim, Refusal>;
 
-    /// Releases a claim; where its owner is given, only that owner's.
+    /// Releases a claim; with `owner`, only if the claim has this owner.
     ///
     /// # Errors
     /// `not_found`, `in_use`, `device_wedged`, `undo_failed`, `forbidden`.
@@ -123,10 +123,10 @@ impl ClaimService for Engine {
     }
 }
 
-/// A want as it is written in a request.
+/// Parses a want of a request.
 ///
 /// # Errors
-/// Where the words cannot be read.
+/// The text cannot be parsed.
 pub fn want(wish: Wish) -> Result<Want, Refusal> {
     match wish {
         Wish::Words(text) => text.parse(),
@@ -151,14 +151,14 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
     })
 }
 
-/// A claim that may have been prepared just now, with what its owner should know.
-fn tell_prepared(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+/// Renders a claim that may just have been prepared, with notes for its owner.
+fn render_prepared(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
     let listed = claim.is_at_boot() && claim.state == ClaimState::Prepared;
     let notes = if listed { vec![TAKES_EFFECT.to_owned()] } else { Vec::new() };
-    Ok(api::Claim { notes, ..tell(engine, claim)? })
+    Ok(api::Claim { notes, ..render_claim(engine, claim)? })
 }
 
-fn tell(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+fn render_claim(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
     let members = claim.members().map(|member| member.address);
     let parents = claim.parts.iter().map(|part| part.head);
     let functions: Vec<Address> = members.chain(parents).collect();

@@ -1,11 +1,11 @@
-//! A claim as the wire shows it.
+//! Renders a claim in the types of the API.
 
 use std::collections::BTreeSet;
 
 use api::{Attach, ClaimMember, ClaimPart};
 use model::{Attachment, Claim, ClaimState, Function, Inventory, Part, Partition};
 
-/// The claim, with the device nodes that the inventory has for its functions.
+/// The claim, with the device nodes of its functions in the inventory.
 #[must_use]
 pub fn render(claim: &Claim, inventory: &Inventory) -> api::Claim {
     api::Claim {

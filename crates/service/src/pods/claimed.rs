@@ -1,4 +1,4 @@
-//! Devices that are claimed for pods and prepared for VFIO.
+//! Claims devices for pods and prepares them for VFIO.
 
 use api::{Claim, ClaimPart, CreateClaim, Wish};
 use convert::devices::{Given, Wanted, given, wants};
@@ -9,49 +9,49 @@ use super::known_host::KnownHost;
 use super::machine::Machine;
 use crate::claims::ClaimService;
 
-/// How devices are claimed for pods.
+/// Options of claims for pods.
 #[derive(Clone, Copy, Debug)]
 pub struct Wishes {
-    /// The user who may open what is prepared.
+    /// The user id that may open the prepared devices.
     pub uid: u32,
-    /// Whether processes that use a function are asked to end.
+    /// Whether to ask processes that use a function to terminate.
     pub evict: bool,
-    /// Whether pods ask for their devices by name (Container Device Interface).
+    /// Whether pods request their devices by CDI name.
     pub by_name: bool,
 }
 
-/// Told while devices are claimed and released.
+/// Receives the progress of claiming and releasing.
 pub trait ClaimedFor {
-    /// A machine has its claim.
+    /// A machine's devices have been claimed.
     fn claimed(&self, machine: &Machine);
-    /// The owner of a claim that was released should know something.
+    /// A note of a released claim.
     fn note(&self, note: &str);
 }
 
-/// Claims for each machine: all of them get theirs, or none.
+/// Claims devices for all machines, or for none.
 ///
 /// # Errors
-/// Why one of them cannot have what it asks for; what was claimed for others is released again.
+/// Why the devices of one machine cannot be claimed; the claims for others are released again.
 pub fn claim(
     machines: &mut [Machine],
     host: &KnownHost,
     service: &impl ClaimService,
     wishes: Wishes,
-    told: &impl ClaimedFor,
+    progress: &impl ClaimedFor,
 ) -> Result<(), Refusal> {
     let mut all = Vec::new();
     for machine in machines.iter() {
         match wants(&machine.wanted, &host.scene()) {
             Ok(wants) => all.push(wants),
             Err(missing) => {
-                // Of what has no name here nothing can be claimed, with --allow-missing too.
+                // Unknown resources cannot be claimed, even with --allow-missing.
                 let first = missing.into_iter().next();
-                return Err(first.unwrap_or_else(|| internal("nothing can be claimed")));
+                return Err(first.unwrap_or_else(|| internal("no device can be claimed")));
             }
         }
     }
     let there = service.list()?;
-    let mut made: Vec<String> = Vec::new();
+    let mut claimed_so_far: Vec<String> = Vec::new();
     for (machine, wants) in machines.iter_mut().zip(all) {
         if wants.is_empty() {
             continue;
@@ -60,7 +60,7 @@ pub fn claim(
         let had = there.iter().any(|claim| claim.owner == owner);
         let claimed = service.claim(request(&owner, wants, wishes)).and_then(|claim| {
             if !had {
-                made.push(owner.clone());
+                claimed_so_far.push(owner.clone());
             }
             Ok((name(&claim), prepared(&machine.wanted, claim)?))
         });
@@ -70,9 +70,9 @@ pub fn claim(
                 if wishes.by_name {
                     machine.devices.ask_by(name.into_iter().collect());
                 }
-                told.claimed(machine);
+                progress.claimed(machine);
             }
-            Err(refusal) => return Err(taken_back(&made, service, told, refusal)),
+            Err(refusal) => return Err(roll_back(&claimed_so_far, service, progress, refusal)),
         }
     }
     Ok(())
@@ -94,31 +94,31 @@ fn request(owner: &str, wants: Vec<Want>, wishes: Wishes) -> CreateClaim {
     }
 }
 
-/// Releases what is claimed for an owner.
+/// Releases the claims of an owner.
 ///
 /// # Errors
 /// As [`ClaimService::release`].
 pub fn release(
     owner: &str,
     service: &impl ClaimService,
-    told: &impl ClaimedFor,
+    progress: &impl ClaimedFor,
 ) -> Result<(), Refusal> {
-    service.release(owner, None)?.notes.iter().for_each(|note| told.note(note));
+    service.release(owner, None)?.notes.iter().for_each(|note| progress.note(note));
     Ok(())
 }
 
-/// What was claimed now is released again.
-fn taken_back(
-    made: &[String],
+/// Releases the claims made so far, and adds that to the message of the refusal.
+fn roll_back(
+    claimed_so_far: &[String],
     service: &impl ClaimService,
-    told: &impl ClaimedFor,
+    progress: &impl ClaimedFor,
     refusal: Refusal,
 ) -> Refusal {
     let mut message = refusal.message;
-    for owner in made {
-        match release(owner, service, told) {
+    for owner in claimed_so_far {
+        match release(owner, service, progress) {
             Ok(()) => {
-                message.push_str(&format!("; what was claimed for {owner} is released again"));
+                message.push_str(&format!("; the claim of {owner} is released again"));
             }
             Err(why) => message.push_str(&format!("; {owner} keeps its claim: {}", why.message)),
         }
@@ -126,27 +126,27 @@ fn taken_back(
     Refusal { message, ..refusal }
 }
 
-/// The name by which container tools know a claim.
+/// The CDI name of a claim.
 fn name(claim: &Claim) -> Option<String> {
     claim.attach.as_ref().map(|attach| attach.cdi.clone())
 }
 
-/// The devices of a claim: its parts are in the order of its wishes.
+/// The devices of a claim: its parts are in the order of the request.
 fn prepared(wanted: &[Wanted], claim: Claim) -> Result<Vec<(Wanted, Given)>, Refusal> {
     let Some(attach) = claim.attach.filter(|_| claim.parts.len() == wanted.len()) else {
-        return Err(internal("the claim does not have what was asked for"));
+        return Err(internal("the claim does not match the request"));
     };
     let part = |one| part(one, &attach.groups);
     Ok(wanted.iter().cloned().zip(claim.parts.into_iter().map(part)).collect())
 }
 
-/// One part of a claim that has the nodes of these groups.
+/// The device of one part of a claim.
 fn part(part: ClaimPart, all: &[String]) -> Given {
     let members = || part.members.iter().filter(|member| member.role != "bystander");
     let mut groups: Vec<String> = members().filter_map(|one| one.vfio_group.clone()).collect();
     groups.dedup();
     if part.mdev.is_some() {
-        // A mediated device's group is no function's, and is told of the claim as a whole only.
+        // The group of a mediated device is listed for the whole claim only.
         groups.extend(all.iter().cloned());
     }
     let devices = members().filter_map(|one| one.vfio_device.clone()).collect();
@@ -161,6 +161,6 @@ fn part(part: ClaimPart, all: &[String]) -> Given {
 }
 
 fn internal(message: &str) -> Refusal {
-    let remedy = "look at `handover claims`; `handover release` releases what is not wanted";
+    let remedy = "check `handover claims`, and release unwanted claims with `handover release`";
     Refusal::new(Code::Internal, message, remedy)
 }

@@ -1,4 +1,4 @@
-//! What is known of the host when devices are chosen for machines.
+//! The state of the host for choosing devices.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use uuid::Uuid;
 
 use super::machine::Machine;
 
-/// Programs that keep devices open for others, and let them go by themselves.
+/// Daemons that keep devices open for others, and release them automatically.
 const WAIT_ON_OTHERS: [&str; 3] = ["nvidia-persiste", "systemd-logind", "nvidia-powerd"];
 
-/// The hardware, who uses it, and what names mean.
+/// The hardware, its users, and the meaning of resource names.
 #[derive(Debug)]
 pub struct KnownHost {
     /// Its hardware.
     pub inventory: Inventory,
-    /// Nodes that are not of one function, such as `/dev/kfd`; those that are there.
+    /// Existing nodes that several functions share, such as `/dev/kfd`.
     pub present: Vec<String>,
-    /// What a person said that resources are.
+    /// Resources that the user has defined.
     pub named: BTreeMap<String, Want>,
     held: BTreeMap<Address, String>,
     held_mdevs: BTreeMap<Uuid, String>,
 }
 
 impl KnownHost {
-    /// A host whose devices are all free.
+    /// A host with all devices free.
     #[must_use]
     pub const fn new(inventory: Inventory, named: BTreeMap<String, Want>) -> Self {
         Self {
@@ -38,14 +38,14 @@ impl KnownHost {
         }
     }
 
-    /// It, as the choice sees it.
+    /// A view of it for choosing.
     #[must_use]
     pub fn scene(&self) -> Scene<'_> {
         let Self { inventory, held, held_mdevs, present, named } = self;
         Scene { inventory, held, held_mdevs, present, named }
     }
 
-    /// Takes away what processes use.
+    /// Marks what processes use as taken.
     pub fn add_holders(&mut self, holders: Vec<Holder>) {
         for holder in holders {
             let waits = holder
@@ -54,7 +54,7 @@ impl KnownHost {
                 .is_some_and(|one| WAIT_ON_OTHERS.iter().any(|program| one.starts_with(program)));
             let who = format!("{} ({})", holder.user, holder.by);
             match holder.mdev {
-                // The parent of a mediated device goes on serving others.
+                // The parent of a mediated device can still serve others.
                 Some(uuid) => drop(self.held_mdevs.entry(uuid).or_insert(who)),
                 None if !waits => drop(self.held.entry(holder.address).or_insert(who)),
                 None => {}
@@ -62,7 +62,7 @@ impl KnownHost {
         }
     }
 
-    /// Takes away what is claimed, but not for these machines.
+    /// Marks what is claimed for other owners than these machines as taken.
     pub fn add_claims(&mut self, claims: &[api::Claim], machines: &[Machine]) {
         let own: Vec<String> = machines.iter().map(Machine::owner).collect();
         for claim in claims.iter().filter(|claim| !own.contains(&claim.owner)) {
@@ -78,7 +78,7 @@ impl KnownHost {
     }
 }
 
-/// Chooses for each machine, and tells by which way; VFIO where all is on it already, where no way is asked for.
+/// Chooses devices for each machine, and returns the way. Without `way`: VFIO if all devices are already on it.
 pub fn choose(machines: &mut [Machine], host: &KnownHost, way: Option<Way>) -> Way {
     let wanted: Vec<&[Wanted]> = machines.iter().map(|one| one.wanted.as_slice()).collect();
     let (way, chosen) = devices::choose(&wanted, &host.scene(), way);
@@ -88,7 +88,7 @@ pub fn choose(machines: &mut [Machine], host: &KnownHost, way: Option<Way>) -> W
     way
 }
 
-/// The functions of which more must be known: the names of profiles and a GPU's instances are detail.
+/// The functions whose detail is needed: names of profiles and MIG instances.
 #[must_use]
 pub fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
     let wanted = || machines.iter().flat_map(|one| &one.wanted);

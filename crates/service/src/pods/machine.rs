@@ -1,4 +1,4 @@
-//! A virtual machine on its way to a pod.
+//! A virtual machine that is being converted to a pod.
 
 use convert::devices::{Devices, Wanted, wanted};
 use convert::input::{Document, Kind};
@@ -7,25 +7,25 @@ use convert::{Instance, Presets};
 use model::{Code, Refusal};
 use serde_json::Value;
 
-/// A machine, the devices that it asks for, and those that it gets.
+/// A machine, the devices that it requests, and those that it gets.
 #[derive(Debug)]
 pub struct Machine {
-    /// The machine, with all that KubeVirt fills in.
+    /// The instance, with KubeVirt's defaults.
     pub instance: Instance,
-    /// What it asks for.
+    /// The requested devices.
     pub wanted: Vec<Wanted>,
-    /// What it gets.
+    /// The chosen devices.
     pub devices: Devices,
 }
 
 impl Machine {
-    /// Its name with its namespace.
+    /// Its name, with its namespace.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.instance.namespace(), self.instance.name())
     }
 
-    /// The owner of what is claimed for its pod.
+    /// The owner of claims for its pod.
     #[must_use]
     pub fn owner(&self) -> String {
         owner(self.instance.namespace(), self.instance.name())
@@ -36,36 +36,36 @@ impl Machine {
         pod::objects(&mut self.instance, settings, &self.devices)
     }
 
-    /// Why each volume and device is there; after [`objects`](Self::objects).
+    /// Explains each volume and device; call after [`objects`](Self::objects).
     #[must_use]
     pub fn explain(&self, settings: &Settings) -> String {
         convert::explain(&self.instance, settings, &self.devices)
     }
 
-    /// What a person should know of it.
+    /// Notes for the user.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         self.instance.notes.iter().chain(&self.devices.notes)
     }
 }
 
-/// The owner of what is claimed for a machine's pod.
+/// The owner of claims for a machine's pod.
 #[must_use]
 pub fn owner(namespace: &str, name: &str) -> String {
     format!("pod/{namespace}/{name}")
 }
 
-/// The machines, and what is beside them in the same text.
+/// Separates the machines from the other documents.
 #[must_use]
 pub fn apart(documents: Vec<Document>) -> (Vec<Document>, Vec<Document>) {
     let machine = |one: &Document| matches!(one.kind, Kind::Machine | Kind::Instance);
     documents.into_iter().partition(machine)
 }
 
-/// The machines among documents; instance types and preferences are those beside them, or `given`. `place` is where the
-/// documents were, for a message.
+/// The machines among documents; instance types and preferences are taken from the documents and `given`. `place` names
+/// the source, for messages.
 ///
 /// # Errors
-/// Where there is no machine, or something is wrong with one.
+/// There is no machine, or one is invalid.
 pub fn machines(
     documents: Vec<Document>,
     given: Vec<Document>,
@@ -75,8 +75,8 @@ pub fn machines(
     if machines.is_empty() {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            format!("there is no virtual machine in {place}"),
-            "give a VirtualMachine or a VirtualMachineInstance of kubevirt.io/v1",
+            format!("no virtual machine in {place}"),
+            "add a VirtualMachine or a VirtualMachineInstance of kubevirt.io/v1",
         ));
     }
     let presets = Presets { given, beside };

@@ -1,4 +1,4 @@
-//! How much of its GPUs' memory a machine's pod may take.
+//! Limits the GPU memory of pods.
 
 use convert::devices::{MemoryLimit, Way, asked, limit as limit_one};
 use model::Refusal;
@@ -6,11 +6,11 @@ use model::doctor::Platform;
 
 use super::machine::Machine;
 
-/// Limits the memory of those machines that a limit is asked for; `said` is for all. The platform is read only where there
-/// is such a machine: only the host can tell whether it keeps a limit.
+/// Limits the GPU memory of the machines that request it; `said` applies to all. The platform, which shows whether the
+/// host can enforce a limit, is read only if needed.
 ///
 /// # Errors
-/// Where the limit is not readable, the platform cannot be read, or the kernel would not keep the limit.
+/// The limit is invalid, the platform cannot be read, or the kernel cannot enforce the limit.
 pub fn limit(
     machines: &mut [Machine],
     said: Option<MemoryLimit>,

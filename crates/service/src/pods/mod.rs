@@ -1,4 +1,4 @@
-//! KubeVirt's virtual machines as pods: which devices of the host each gets, and what is claimed for it.
+//! KubeVirt virtual machines as pods: chooses and claims devices for them.
 
 mod claimed;
 mod known_host;

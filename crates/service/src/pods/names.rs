@@ -1,12 +1,12 @@
-//! Pods that ask for their devices by the names that container tools have for them.
+//! Pods that request their devices by CDI name.
 
 use convert::cdi::DEVICE;
 use model::{Code, Refusal};
 
 use super::machine::Machine;
 
-/// Has each pod ask for its devices by name; a claim has its name already. What is missing among the `known` names, where
-/// they are known.
+/// Makes each pod request its devices by CDI name; claims have their name already. Returns refusals for names that are
+/// not among `known`.
 #[must_use]
 pub fn ask_by_name(machines: &mut [Machine], known: Option<&[String]>) -> Vec<Refusal> {
     let mut missing = Vec::new();
@@ -33,7 +33,7 @@ fn named(device: &str) -> String {
 fn untold(device: &str) -> Refusal {
     Refusal::new(
         Code::NotFound,
-        format!("container tools do not know {}", named(device)),
-        format!("sudo handover cdi generate {device}, or let --claim do it"),
+        format!("no CDI spec defines {}", named(device)),
+        format!("run `sudo handover cdi generate {device}`, or use --claim"),
     )
 }

@@ -1,4 +1,4 @@
-//! Whether the nodes that a pod mounts are there, and whether its launcher may open them.
+//! Checks that the nodes that a pod mounts exist, and that its launcher may open them.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -7,27 +7,27 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::machine::Machine;
 
-/// What every machine has mounted, and the module that makes it.
+/// The nodes that every machine mounts, and the modules that create them.
 const ALWAYS: [(&str, &str); 3] = [
     ("/dev/kvm", "kvm_intel or kvm_amd"),
     ("/dev/net/tun", "tun"),
     ("/dev/vhost-net", "vhost_net"),
 ];
 
-/// The user that the launcher runs as, on the host of root's podman too.
+/// The user id of the launcher, which is the same on the host for root's podman.
 const LAUNCHER: u32 = 107;
 
-/// How virt-launcher opens its nodes.
+/// How virt-launcher opens nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Launcher {
-    /// The user for whom the devices are claimed, where they are.
+    /// The user id that the devices are claimed for, if they are.
     pub claimed_for: Option<u32>,
-    /// Whether devices are given by VFIO.
+    /// Whether devices are assigned through VFIO.
     pub vfio: bool,
 }
 
-/// The nodes of this very host that are not there or that the launcher may not open, with what limits it. `warn` is told
-/// what will only fail on some hosts.
+/// The nodes of this host that do not exist or that the launcher may not open. What fails only on some hosts goes to
+/// `warn`.
 pub fn unusable_nodes(machines: &[Machine], launcher: Launcher, warn: fn(&str)) -> Vec<Refusal> {
     let mut missing = Vec::new();
     let own = machines.iter().flat_map(|machine| &machine.devices.nodes);
@@ -55,25 +55,23 @@ pub fn unusable_nodes(machines: &[Machine], launcher: Launcher, warn: fn(&str)) 
 fn absent(path: &str, module: Option<&str>) -> Refusal {
     let remedy = match (module, path.strip_prefix("/dev/nvidia")) {
         (Some(module), _) => {
-            format!("modprobe {module}; for a pod of another host: --host none, or its recording")
+            format!(
+                "run `modprobe {module}`; for a pod of another host use --host none, or its recording"
+            )
         }
         (None, Some("-uvm" | "-uvm-tools")) => {
             "modprobe nvidia-uvm && nvidia-modprobe -u -c=0".to_owned()
         }
         (None, Some("-modeset")) => "modprobe nvidia-modeset && nvidia-modprobe -m".to_owned(),
         (None, Some(_)) => {
-            "nvidia-modprobe, or run nvidia-smi once, makes NVIDIA's nodes".to_owned()
+            "run nvidia-modprobe or nvidia-smi once: it creates NVIDIA's nodes".to_owned()
         }
-        (None, None) => "look at `handover doctor` for what makes it".to_owned(),
+        (None, None) => "run `handover doctor` to find what creates it".to_owned(),
     };
-    Refusal::new(
-        Code::DeviceNotFound,
-        format!("there is no device node {path} on this host"),
-        remedy,
-    )
+    Refusal::new(Code::DeviceNotFound, format!("no device node {path} on this host"), remedy)
 }
 
-/// What the launcher will not be allowed to open: certain in a rootless podman, where its user is none of the host's.
+/// Whether the launcher may not open a node: certain in a rootless podman, where its user does not exist on the host.
 fn denied(
     path: &str,
     metadata: &std::fs::Metadata,
@@ -102,8 +100,10 @@ fn denied(
     }
     Some(Refusal::new(
         Code::Forbidden,
-        format!("{why}: the launcher in a rootless podman is none of them, and may not open it"),
-        format!("sudo chmod 666 {path}, or play the pod as root: sudo podman kube play"),
+        format!(
+            "{why}: the launcher in a rootless podman has another user and group, and may not open it"
+        ),
+        format!("run `sudo chmod 666 {path}`, or play the pod as root: `sudo podman kube play`"),
     ))
 }
 
@@ -116,9 +116,9 @@ fn locked_memory() -> Option<Refusal> {
     Some(Refusal::new(
         Code::Forbidden,
         format!(
-            "VFIO locks all of the guest's memory, and this user may lock {} only",
+            "VFIO locks all of the guest's memory, but this user may lock only {}",
             model::shown::bytes(limit)
         ),
-        "play the pod as root, or lift the limit: a `memlock unlimited` line in /etc/security/limits.conf, then log in again",
+        "play the pod as root, or raise the limit: add a `memlock unlimited` line to /etc/security/limits.conf and log in again",
     ))
 }

@@ -1,4 +1,4 @@
-//! A request to convert virtual machines, with this host's devices; nothing is claimed for them.
+//! Converts virtual machines with this host's devices, without claiming them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::claims::{self, want};
 /// Converts virtual machines.
 ///
 /// # Errors
-/// What is wrong with them, or missing on the host.
+/// What is wrong with the machines, or missing on the host.
 pub fn pods(engine: &Engine, host: &dyn Examining, body: &CreatePods) -> Result<Pods, Refusal> {
     let read = |name: &str, text: &str| input::read(name, text, body.strict).map_err(wrong);
     let Input { documents, mut notes } = read("machines", &body.machines)?;
@@ -62,7 +62,7 @@ pub fn pods(engine: &Engine, host: &dyn Examining, body: &CreatePods) -> Result<
 }
 
 fn wrong(mistakes: Mistakes) -> Refusal {
-    let remedy = "write what is said; docs/kubevirt.md has what is read";
+    let remedy = "correct these mistakes; docs/kubevirt.md lists the supported fields";
     Refusal::new(Code::InvalidRequest, mistakes.to_string(), remedy)
 }
 
@@ -79,8 +79,8 @@ fn way(body: &CreatePods) -> Result<Option<Way>, Refusal> {
         Some("vfio") => Ok(Some(Way::Vfio)),
         Some(other) => Err(Refusal::new(
             Code::InvalidRequest,
-            format!("{other:?} is no way to give devices"),
-            "write auto, nodes or vfio",
+            format!("unknown way {other:?}"),
+            "use auto, nodes or vfio",
         )),
     }
 }

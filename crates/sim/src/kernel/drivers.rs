@@ -4,12 +4,12 @@ use model::{Address, PowerControl, is_vfio};
 
 use super::{EBUSY, EINVAL, EIO, ENODEV, Errno, Kernel};
 
-/// NVIDIA's driver, which waits for who uses a GPU.
+/// NVIDIA's driver, which waits for users of a GPU.
 const NVIDIA: &str = "nvidia";
 
 impl Kernel {
-    /// `drivers/X/unbind`: ENODEV unless bound to X. vfio-pci switches runtime sleep off again; the parts of a device go
-    /// with its driver.
+    /// `drivers/X/unbind`: ENODEV unless bound to X. vfio-pci disables runtime suspend again; a device's partitions
+    /// disappear with its driver.
     pub(super) fn unbind(&mut self, address: Address, driver: &str) -> Result<(), Errno> {
         if self.state(address)?.driver.as_deref() != Some(driver) {
             return Err(ENODEV);
@@ -29,7 +29,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `drivers_probe`: the override's driver where one is set and its module is there, else the one that knows it.
+    /// `drivers_probe`: the driver of the override if one is set and its module is loaded, else the native driver.
     pub(crate) fn probe(&mut self, address: Address) -> Result<(), Errno> {
         let state = self.state(address)?;
         if state.driver.is_some() {
@@ -59,7 +59,7 @@ impl Kernel {
         if !vfio && group.is_some_and(|group| self.users.contains_key(&group)) {
             return Err(EBUSY);
         }
-        // vfio-pci binds to what does not answer; a driver that wants something of it does not.
+        // vfio-pci binds to a function that does not respond; a native driver does not.
         if !vfio && self.silent.contains(&address) {
             return Err(EIO);
         }
@@ -82,8 +82,8 @@ impl Kernel {
         self.make_nodes(address);
     }
 
-    /// Probes; where that gives nothing, binds by the driver's name, which matches what the driver knows only. A virtual
-    /// function whose parent gives out no drivers is reserved for its own for that moment, as the host's step does it.
+    /// Probes; if that fails, binds by the driver's name, which works only for ids of that driver. A virtual function
+    /// without autoprobe gets a temporary `driver_override`, as in the host's step.
     pub(super) fn give_back(&mut self, address: Address, driver: &str) -> Result<(), Errno> {
         self.probe(address)?;
         if self.state(address)?.driver.is_some() {
@@ -99,8 +99,8 @@ impl Kernel {
         self.bind(address, driver.into())
     }
 
-    /// `pci_device_can_probe`: while its physical function does not give out drivers, a virtual function binds with an
-    /// override only.
+    /// `pci_device_can_probe`: without autoprobe at its physical function, a virtual function binds only with an
+    /// override.
     fn may_probe(&self, address: Address) -> bool {
         let Some((parent, _)) = self.physical_of(address) else { return true };
         let autoprobe = self.functions.get(&parent).and_then(|state| state.autoprobe);
@@ -114,8 +114,8 @@ impl Kernel {
         self.drop_mdevs(address);
     }
 
-    /// Whether an unbind would wait, unkillably: for a machine that has the function or a part of it open, or for who
-    /// uses a GPU of NVIDIA's.
+    /// Whether an unbind would block uninterruptibly: on a machine that has the function or a partition open, or on
+    /// users of an NVIDIA GPU.
     pub(super) fn unbind_blocks(&self, address: Address) -> bool {
         self.is_open(address)
             || self.virtual_functions(address).any(|function| self.is_open(function))
@@ -123,7 +123,7 @@ impl Kernel {
             || self.is_held_by_nvidia(address)
     }
 
-    /// Whether NVIDIA's driver says that a GPU is in use (`unbindLock`).
+    /// Whether NVIDIA's driver reports a GPU as in use (`unbindLock`).
     pub(super) fn is_held_by_nvidia(&self, address: Address) -> bool {
         self.state(address).is_ok_and(|state| state.driver.as_deref() == Some(NVIDIA))
             && self.holders_of(&[address]).iter().any(|holder| holder.by.contains("nvidia"))

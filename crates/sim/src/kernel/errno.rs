@@ -1,8 +1,8 @@
-//! The kernel's error numbers with their words.
+//! The kernel's error numbers and texts.
 
 use model::{HostError, Step};
 
-/// An errno with its words, before the path is known.
+/// An errno with its text, before the path is known.
 pub(crate) type Errno = (i32, &'static str);
 
 pub(crate) const EPERM: Errno = (1, "Operation not permitted");

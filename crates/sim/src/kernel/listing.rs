@@ -1,11 +1,11 @@
-//! The inventory as it would be read now.
+//! The current inventory.
 
 use model::{Address, Detail, Function, Inventory, Link};
 
 use super::Kernel;
 
 impl Kernel {
-    /// The inventory as a listing would show it now.
+    /// The inventory as a listing.
     pub(crate) fn listing(&self) -> Inventory {
         let mut inventory = self.known.clone();
         inventory.functions.retain(|address, _| self.functions.contains_key(address));
@@ -37,7 +37,7 @@ impl Kernel {
         }
     }
 
-    /// What only detail tells of a function.
+    /// The detail of a function.
     pub(crate) fn detail(&self, address: Address) -> Detail {
         let link = self.links.get(&address).map(|link| Link {
             speed: link.speed,

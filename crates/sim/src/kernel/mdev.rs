@@ -9,7 +9,7 @@ use super::{EEXIST, EINVAL, ENOENT, ENOSPC, Errno, Kernel, MdevState};
 use crate::hardware::{MdevKind, MdevParent};
 
 impl Kernel {
-    /// The parent, while the driver that offers its types has it.
+    /// The parent, while it is bound to the driver that offers its types.
     fn parent(&self, address: Address) -> Option<&MdevParent> {
         self.hardware.parents.get(&address).filter(|_| self.is_native(address))
     }
@@ -18,7 +18,7 @@ impl Kernel {
         self.mdevs.iter().filter(move |(_, mdev)| mdev.parent == address)
     }
 
-    /// How many more of a type could be made (`available_instances`).
+    /// The number of a type that can be created (`available_instances`).
     fn available(&self, address: Address, parent: &MdevParent, kind: &MdevKind) -> u32 {
         let cost = |type_id: &str| {
             let kind = parent.types.iter().find(|kind| kind.id == type_id);
@@ -52,7 +52,7 @@ impl Kernel {
         self.children(address).map(tell).collect()
     }
 
-    /// A write to `create`. It is bound to its vfio driver at once, so its group's node is there.
+    /// A write to `create`. The device is bound to its vfio driver immediately, so its group's node exists.
     pub(super) fn create_mdev(
         &mut self,
         address: Address,
@@ -84,7 +84,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// All of them go with their parent, or its driver.
+    /// All mediated devices disappear with their parent or its driver.
     pub(super) fn drop_mdevs(&mut self, address: Address) {
         let gone: Vec<Uuid> = self.children(address).map(|(uuid, _)| *uuid).collect();
         for uuid in gone {
@@ -115,7 +115,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether removing it would wait for a machine that has it open.
+    /// Whether removing it would block on a machine that has it open.
     pub(super) fn removal_blocks(&self, uuid: Uuid) -> bool {
         self.mdev_groups.get(&uuid).is_some_and(|group| self.users.contains_key(group))
     }

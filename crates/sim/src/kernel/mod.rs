@@ -1,5 +1,4 @@
-//! The kernel's rules as far as hand-overs meet them: one boot of it. What can change is here, by kind in the files
-//! beside.
+//! The kernel's rules for hand-overs, for one boot. Mutable state is here; the rules are in the submodules.
 
 mod compare;
 mod drivers;
@@ -32,24 +31,24 @@ pub(crate) use users::Use;
 /// The link of every device at boot: sixteen lanes of 16 GT/s.
 const LINK: LinkBaseline = LinkBaseline { speed: 160, width: 16 };
 
-/// What changes of a function.
+/// The mutable state of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionState {
-    /// The driver that is bound.
+    /// The bound driver.
     pub driver: Option<String>,
     /// `driver_override`.
     pub driver_override: Option<String>,
     /// `power/control`.
     pub power: PowerControl,
-    /// Persistence mode, while NVIDIA's driver has a GPU.
+    /// Persistence mode, while a GPU is bound to NVIDIA's driver.
     pub persistence: Option<bool>,
     /// `sriov_drivers_autoprobe` of a physical function.
     pub autoprobe: Option<bool>,
-    /// What its physical function was told of a virtual one.
+    /// The settings of a virtual function.
     pub settings: Option<VfSettings>,
-    /// `nvidia/current_vgpu_type`, while the vendor's driver has a virtual function that has it.
+    /// `nvidia/current_vgpu_type`, while a virtual function is bound to the vendor's driver.
     pub vgpu: Option<u32>,
-    /// Whose claim it is marked as.
+    /// Its mark.
     pub mark: Option<Mark>,
 }
 
@@ -60,20 +59,20 @@ pub struct MdevState {
     pub parent: Address,
     /// Its type's id.
     pub type_id: String,
-    /// The attributes that were written.
+    /// The written attributes.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A reset that happened.
+/// A performed reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResetDone {
-    /// All functions that it hit.
+    /// All affected functions.
     pub hit: Vec<Address>,
     /// Machines that had one of them open.
     pub disturbed: BTreeSet<Uuid>,
 }
 
-/// What a reset comes to.
+/// The result of a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outcome {
     #[default]
@@ -85,37 +84,37 @@ pub(crate) enum Outcome {
 /// The simulated kernel: one boot.
 pub(crate) struct Kernel {
     pub(crate) hardware: Hardware,
-    /// What is known of each function that can be there, virtual ones among them; its driver is the one that knows it.
+    /// Each function that can exist, including virtual ones, with its native driver.
     pub(crate) known: Inventory,
-    /// The functions that are there.
+    /// The existing functions.
     pub(crate) functions: BTreeMap<Address, FunctionState>,
     pub(crate) vf_counts: BTreeMap<Address, u16>,
     pub(crate) mdevs: BTreeMap<Uuid, MdevState>,
     /// Their IOMMU groups.
     pub(crate) mdev_groups: BTreeMap<Uuid, u32>,
-    /// mdevctl's definitions, which are files: they outlast the boot.
+    /// mdevctl's definitions, which are files and survive a reboot.
     pub(crate) definitions: BTreeMap<Uuid, MdevDefinition>,
-    /// What is reserved for the next boot: a file too.
+    /// The boot list, also a file.
     pub(crate) boot_list: BTreeMap<Address, BootListEntry>,
     pub(crate) nodes: BTreeMap<u32, NodeAccess>,
     pub(crate) device_nodes: BTreeMap<Address, NodeAccess>,
     pub(crate) units: BTreeMap<String, bool>,
     pub(crate) modules: BTreeSet<String>,
     pub(crate) holders: Vec<Use>,
-    /// Which machine has a group open.
+    /// The machine that has a group open.
     pub(crate) users: BTreeMap<u32, Uuid>,
     pub(crate) serials: BTreeMap<Address, String>,
     /// Functions that were removed, and that a rescan finds again.
     pub(crate) removed: BTreeSet<Address>,
-    /// Functions that do not answer.
+    /// Functions that do not respond.
     pub(crate) silent: BTreeSet<Address>,
     pub(crate) links: BTreeMap<Address, LinkBaseline>,
     pub(crate) resets: Vec<ResetDone>,
-    /// What the next reset comes to.
+    /// The result of the next reset.
     pub(crate) outcome: Outcome,
-    /// How many virtual functions fewer than asked for appear next.
+    /// How many virtual functions fewer than requested appear next.
     pub(crate) fewer: u16,
-    /// How often freeing a vGPU is still refused.
+    /// How often freeing a vGPU still fails.
     pub(crate) releasing: BTreeMap<Address, u32>,
     /// Counts releases, so that they differ.
     pub(crate) released: u64,
@@ -165,7 +164,7 @@ impl Kernel {
             .map(|(own, physical)| (*own, physical.at_boot))
             .collect();
         for (address, count) in physical {
-            // What the hardware does not give is not there after the boot.
+            // Keep only what the hardware provides at boot.
             let _ = kernel.write_vf_count(address, count);
         }
         for unit in kernel.units.clone().into_iter().filter_map(|(unit, on)| on.then_some(unit)) {
@@ -174,17 +173,17 @@ impl Kernel {
         kernel
     }
 
-    /// A function is there, without a driver.
+    /// Adds a function without a driver.
     fn appear(&mut self, address: Address, power: PowerControl) {
         let physical = self.hardware.physical.contains_key(&address);
-        let told = self.physical_of(address).is_some_and(|(_, physical)| physical.ethernet);
+        let ethernet = self.physical_of(address).is_some_and(|(_, physical)| physical.ethernet);
         let state = FunctionState {
             driver: None,
             driver_override: None,
             power,
             persistence: None,
             autoprobe: physical.then_some(true),
-            settings: told.then(netlink::untold),
+            settings: ethernet.then(netlink::default_settings),
             vgpu: None,
             mark: None,
         };
@@ -195,7 +194,7 @@ impl Kernel {
         }
     }
 
-    /// A function is not there any more, with all that depends on it.
+    /// Removes a function and everything that depends on it.
     pub(crate) fn lose(&mut self, address: Address) {
         self.release_parts(address);
         self.functions.remove(&address);
@@ -205,11 +204,11 @@ impl Kernel {
         self.drop_nodes(address);
     }
 
-    /// The function is plugged in, and the kernel finds it and gives it to its driver.
+    /// The kernel finds a plugged-in function and binds it to its driver.
     pub(crate) fn find(&mut self, address: Address) {
         self.appear(address, PowerControl::On);
         self.silent.remove(&address);
-        // A driver that does not take it shows as none.
+        // If probing fails, it stays without a driver.
         let _ = self.probe(address);
     }
 
@@ -225,12 +224,12 @@ impl Kernel {
         self.functions.get_mut(&address).map(change).ok_or(ENOENT)
     }
 
-    /// The driver that knows a function.
+    /// The native driver of a function.
     pub(crate) fn native(&self, address: Address) -> Option<String> {
         self.known.function(address)?.driver.clone()
     }
 
-    /// Whether a function is with the driver that knows it.
+    /// Whether a function is bound to its native driver.
     pub(crate) fn is_native(&self, address: Address) -> bool {
         let driver = self.functions.get(&address).and_then(|state| state.driver.clone());
         driver.is_some() && driver == self.native(address)
@@ -245,7 +244,7 @@ impl Kernel {
         driver.is_some_and(|driver| is_vfio(driver, "vfio-pci"))
     }
 
-    /// Whether VFIO offers the function: it is on a vfio driver, or its vendor's driver made it a vGPU.
+    /// Whether the function is available through VFIO: it is on a vfio driver, or its vendor's driver made it a vGPU.
     pub(crate) fn is_offered(&self, address: Address) -> bool {
         let vgpu = self.functions.get(&address).and_then(|state| state.vgpu);
         self.is_on_vfio(address) || vgpu.is_some_and(|current| current != 0)
@@ -257,7 +256,7 @@ impl Kernel {
         self.is_offered(address) && group.is_some_and(|group| self.users.contains_key(&group))
     }
 
-    /// The lowest number that no group has, as the kernel gives them out (`ida_alloc` in drivers/iommu/iommu.c).
+    /// The lowest free group number, as the kernel assigns them (`ida_alloc` in drivers/iommu/iommu.c).
     fn free_group(&self) -> u32 {
         let taken = self.known.groups.keys().chain(self.mdev_groups.values());
         let taken: BTreeSet<u32> = taken.copied().collect();

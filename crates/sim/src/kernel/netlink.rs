@@ -1,12 +1,12 @@
-//! What a physical function is told of its virtual ones (`IFLA_VF_*`, `do_setvfinfo` in net/core/rtnetlink.c and the
-//! drivers' `ndo_set_vf_*`).
+//! Settings of virtual functions at their physical function (`IFLA_VF_*`, `do_setvfinfo` in net/core/rtnetlink.c and
+//! the drivers' `ndo_set_vf_*`).
 
 use model::{Address, Mac, VfSettings};
 
 use super::{EINVAL, ENODEV, Errno, Kernel};
 
-/// What a virtual function has before anybody told anything.
-pub(super) fn untold() -> VfSettings {
+/// The default settings of a virtual function.
+pub(super) fn default_settings() -> VfSettings {
     VfSettings {
         mac: Some(Mac([0; 6])),
         vlan: Some(0),
@@ -19,10 +19,10 @@ pub(super) fn untold() -> VfSettings {
 }
 
 impl Kernel {
-    /// What a virtual function has now.
+    /// The current settings of a virtual function.
     pub(crate) fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, Errno> {
         let physical = self.hardware.physical.get(&parent).ok_or(ENODEV)?;
-        // No interface is left of a function without its driver.
+        // A function without its driver has no interface.
         if !physical.ethernet || !self.is_native(parent) {
             return Err(ENODEV);
         }

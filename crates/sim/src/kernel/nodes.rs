@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{ENOENT, Errno, Kernel};
 
 impl Kernel {
-    /// The nodes that come with a function that VFIO offers.
+    /// Creates the nodes of a function that is available through VFIO.
     pub(super) fn make_nodes(&mut self, address: Address) {
         if !self.is_offered(address) {
             return;
@@ -19,7 +19,7 @@ impl Kernel {
         }
     }
 
-    /// The device's node goes with the function, the group's with its last one.
+    /// The device's node disappears with the function, the group's with its last function.
     pub(super) fn drop_nodes(&mut self, address: Address) {
         if !self.is_offered(address) {
             self.device_nodes.remove(&address);
@@ -32,7 +32,7 @@ impl Kernel {
         }
     }
 
-    /// Who may open a node now.
+    /// Owner and mode of a node.
     pub(super) fn node(&self, address: Address, node: VfioNode) -> Option<NodeAccess> {
         match node {
             VfioNode::Device => self.device_nodes.get(&address).copied(),
@@ -43,7 +43,7 @@ impl Kernel {
         }
     }
 
-    /// Who may open the group of a mediated device.
+    /// Owner and mode of a mediated device's group node.
     pub(crate) fn mdev_node(&self, uuid: Uuid) -> Option<NodeAccess> {
         self.nodes.get(self.mdev_groups.get(&uuid)?).copied()
     }

@@ -1,4 +1,4 @@
-//! Resets: what they hit, and what they come to (`reset_method_show`, `pci_reset_function` in drivers/pci/pci.c).
+//! Resets: affected functions and results (`reset_method_show`, `pci_reset_function` in drivers/pci/pci.c).
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use model::{Address, Checked, LinkBaseline, ResetDomain};
 use super::{ENOENT, ENOTTY, Errno, Kernel, Outcome, ResetDone};
 
 impl Kernel {
-    /// What a reset of the function would hit now.
+    /// The functions that a reset would affect now.
     pub(super) fn reset_domain(&self, address: Address) -> Vec<Address> {
         let now = self.listing();
         now.function(address).map_or_else(Vec::new, |f| ResetDomain::of(&now, f).functions)
     }
 
-    /// A write to `reset`. All below the bridge is hit, whoever uses it.
+    /// A write to `reset`. It affects everything below the bridge, even if in use.
     pub(crate) fn reset(&mut self, address: Address) -> Result<(), Errno> {
         let known = self.known.function(address).ok_or(ENOENT)?;
         if !known.resettable {
@@ -42,7 +42,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether the function answers, and with a link as good as it was.
+    /// Whether the function responds and its link is not degraded.
     pub(crate) fn checked(&self, address: Address, link: Option<LinkBaseline>) -> Checked {
         if self.silent.contains(&address) {
             return Checked::Silent;

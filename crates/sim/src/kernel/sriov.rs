@@ -1,4 +1,4 @@
-//! Virtual functions: how many there are, and that they come and go (drivers/pci/iov.c).
+//! Virtual functions: their number, creation and removal (drivers/pci/iov.c).
 
 use model::{Address, Class, Function, Group, PowerControl, VirtualFunctions};
 
@@ -6,7 +6,7 @@ use super::{EBUSY, ENOENT, ERANGE, Errno, Kernel};
 use crate::hardware::PhysicalFunction;
 
 impl Kernel {
-    /// The physical function of a virtual one, and what it can do.
+    /// The physical function of a virtual one, and its properties.
     pub(crate) fn physical_of(&self, address: Address) -> Option<(Address, &PhysicalFunction)> {
         let parent = self.known.function(address)?.physical_function?;
         Some((parent, self.hardware.physical.get(&parent)?))
@@ -16,28 +16,28 @@ impl Kernel {
         self.known.function(address).is_some_and(|f| f.physical_function.is_some())
     }
 
-    /// How many virtual functions there are (`sriov_numvfs`); `None` where there can be none.
+    /// The number of virtual functions (`sriov_numvfs`); `None` without SR-IOV.
     pub(crate) fn vf_count(&self, address: Address) -> Option<u16> {
         self.hardware.physical.get(&address)?;
         Some(self.vf_counts.get(&address).copied().unwrap_or_default())
     }
 
-    /// The virtual functions that are there, in the order of their numbers.
+    /// The existing virtual functions, by index.
     pub(crate) fn virtual_functions(&self, own: Address) -> impl Iterator<Item = Address> {
         let count = self.vf_count(own).unwrap_or_default();
         let physical = self.hardware.physical.get(&own);
         (0..count).filter_map(move |index| physical?.address(own, index))
     }
 
-    /// What `sriov_numvfs` is said to be, for a listing.
+    /// The value of `sriov_numvfs`, for a listing.
     pub(super) fn listed_vfs(&self, own: Address) -> Option<VirtualFunctions> {
         let total = self.hardware.physical.get(&own)?.total;
         let autoprobe = self.functions.get(&own).and_then(|state| state.autoprobe);
         Some(VirtualFunctions { total, present: self.virtual_functions(own).collect(), autoprobe })
     }
 
-    /// A write to `sriov_numvfs` (`sriov_numvfs_store`): only a driver that knows the function makes virtual ones, and a
-    /// number is changed through 0 only.
+    /// A write to `sriov_numvfs` (`sriov_numvfs_store`): it needs the native driver, and the number changes only
+    /// through 0.
     pub(crate) fn write_vf_count(&mut self, own: Address, count: u16) -> Result<(), Errno> {
         let now = self.vf_count(own).ok_or(ENOENT)?;
         let total = self.hardware.physical.get(&own).map_or(0, |physical| physical.total);
@@ -52,7 +52,7 @@ impl Kernel {
             return Err(ENOENT);
         }
         if count == 0 {
-            // NVIDIA's driver keeps them while one is a vGPU.
+            // NVIDIA's driver does not remove them while one is a vGPU.
             let live = |f: Address| self.state(f).is_ok_and(|s| s.vgpu.is_some_and(|id| id != 0));
             if self.virtual_functions(own).any(live) {
                 return Err(EBUSY);
@@ -63,7 +63,7 @@ impl Kernel {
         if now != 0 {
             return Err(EBUSY);
         }
-        // A driver may enable fewer than asked for; the kernel only warns.
+        // A driver may enable fewer than requested; the kernel only warns.
         let count = count.saturating_sub(std::mem::take(&mut self.fewer));
         for index in 0..count {
             self.add_vf(own, index);
@@ -74,7 +74,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Through 0, as the kernel demands. Fewer than were asked for are nobody's: it is as before then.
+    /// Through 0, as the kernel requires. If fewer than requested appear, the old number is restored.
     pub(super) fn set_vf_count(&mut self, own: Address, from: u16, to: u16) -> Result<(), Errno> {
         if self.vf_count(own).is_some_and(|now| now != 0 && now != to) {
             self.write_vf_count(own, 0)?;
@@ -105,7 +105,7 @@ impl Kernel {
             numa_node: parent.numa_node,
             path: parent.path.clone(),
             physical_function: Some(own),
-            // Virtual functions have it by the specification.
+            // The specification requires it for virtual functions.
             reset_methods: vec!["flr".into()],
             resettable: true,
             ..Function::unknown(address)
@@ -116,7 +116,7 @@ impl Kernel {
             self.known.groups.insert(group, Group { members: vec![address], domain_type });
         }
         self.appear(address, PowerControl::Auto);
-        // A driver that does not take it shows as none.
+        // If probing fails, it stays without a driver.
         let _ = self.probe(address);
     }
 
@@ -134,7 +134,7 @@ impl Kernel {
         self.vf_counts.remove(&own);
     }
 
-    /// Whether changing the number would wait for a machine that has one of them open.
+    /// Whether changing the number would block on a machine that has one of them open.
     pub(super) fn count_blocks(&self, own: Address) -> bool {
         self.virtual_functions(own)
             .any(|function| self.is_on_vfio(function) && self.is_open(function))

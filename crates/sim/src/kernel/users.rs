@@ -1,21 +1,21 @@
-//! Who uses devices: processes, units, and NVIDIA's persistence daemon.
+//! Users of devices: processes, units, and NVIDIA's persistence daemon.
 
 use model::{Address, Holder};
 
 use super::{ENODEV, ENOENT, Errno, Kernel};
 
-/// A holder, and whether it goes when it is asked to.
+/// A holder, and whether it ignores SIGTERM.
 #[derive(Clone, Debug)]
 pub(crate) struct Use {
     pub(crate) holder: Holder,
     pub(crate) stubborn: bool,
 }
 
-/// The unit of NVIDIA's persistence daemon, and the process number that it has here.
+/// The unit and the pid of NVIDIA's persistence daemon.
 const PERSISTENCED: (&str, u32) = ("nvidia-persistenced.service", 900);
 
 impl Kernel {
-    /// Who uses these functions.
+    /// The users of these functions.
     pub(crate) fn holders_of(&self, addresses: &[Address]) -> Vec<Holder> {
         let explicit = self.holders.iter().map(|using| using.holder.clone());
         let explicit = explicit.filter(|holder| addresses.contains(&holder.address));
@@ -29,13 +29,13 @@ impl Kernel {
             && self.state(address).is_ok_and(|state| state.persistence == Some(true))
     }
 
-    /// Whether a process holds anything still.
+    /// Whether a process still uses a device.
     pub(super) fn is_alive(&self, pid: u32, started: u64) -> bool {
         let all: Vec<Address> = self.functions.keys().copied().collect();
         self.holders_of(&all).iter().any(|holder| is(holder, pid, started))
     }
 
-    /// Whether a process does not end when it is asked to.
+    /// Whether a process ignores SIGTERM.
     pub(super) fn is_stubborn(&self, pid: u32, started: u64) -> bool {
         self.holders.iter().any(|using| using.stubborn && is(&using.holder, pid, started))
     }
@@ -67,7 +67,7 @@ impl Kernel {
         if on && was != Some(true) {
             self.unit_started(unit);
         }
-        // When it ends it switches persistence mode off for all GPUs.
+        // When it exits, it disables persistence mode for all GPUs.
         if !on && was == Some(true) && unit == PERSISTENCED.0 {
             for state in self.functions.values_mut() {
                 state.persistence = state.persistence.map(|_| false);
@@ -75,7 +75,7 @@ impl Kernel {
         }
     }
 
-    /// The persistence daemon switches persistence mode on for the GPUs that it finds.
+    /// The persistence daemon enables persistence mode for the GPUs that it finds.
     pub(super) fn unit_started(&mut self, unit: &str) {
         if unit != PERSISTENCED.0 {
             return;

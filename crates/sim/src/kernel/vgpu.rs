@@ -6,7 +6,7 @@ use super::{EBUSY, EINVAL, ENOENT, Errno, Kernel};
 use crate::hardware::VgpuBoard;
 use crate::split_mix::scramble;
 
-/// How often a vGPU is tried to be freed: ten times a second for ten seconds.
+/// Attempts to free a vGPU: ten per second for ten seconds.
 const TRIES: u32 = 100;
 
 impl Kernel {
@@ -15,7 +15,8 @@ impl Kernel {
         Some((parent, physical.vgpus.as_ref()?))
     }
 
-    /// The types that a virtual function could be made now: what its siblings leave, and none while it is one.
+    /// The types that a virtual function can become now: those that its siblings leave room for, and none while it is a
+    /// vGPU.
     pub(super) fn creatable(&self, address: Address) -> Vec<VgpuType> {
         let Some((parent, board)) = self.board(address) else { return Vec::new() };
         let current = |f: Address| self.state(f).ok().and_then(|state| state.vgpu).unwrap_or(0);
@@ -78,7 +79,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Tried again while it is busy, when it is freed.
+    /// Freeing is retried while it is busy.
     pub(super) fn set_vgpu(&mut self, address: Address, id: u32) -> Result<(), Errno> {
         let mut tries = if id == 0 { TRIES } else { 1 };
         loop {

@@ -1,9 +1,9 @@
 //! The process that becomes the VMM: `handover` executing itself as `handover launch`.
 //!
-//! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the open file
-//! description goes on to the VMM, which so holds the lock for as long as it lives. Everything that the VMM must not be
-//! able to do itself is done here, in order: session, limits, control socket, record, control group; then the privileges
-//! are given up and the VMM is executed.
+//! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
+//! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
+//! itself is done here, in this order: session, limits, control socket, record, cgroup; then the privileges are dropped
+//! and the VMM is executed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -20,29 +20,29 @@ use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{Order, Proc, Record, RunDir, cgroup};
 
-/// More than any order needs.
+/// The longest order.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
 
-/// A VMM with many devices has an event descriptor for each of their interrupts.
+/// The limit of open files: a VMM needs an event descriptor for each interrupt of its devices.
 const OPEN_FILES: u64 = 16 * 1024;
 
-/// Why a machine was not launched. It ends in the machine's log, where the daemon reads it.
+/// Why a machine was not launched. It is written to the machine's log, where the daemon reads it.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("there is no order on standard input; the daemon starts this command, not a person")]
+    #[error("no order on standard input; only the daemon starts this command")]
     NoOrder(#[source] serde_json::Error),
-    #[error("a machine never runs as root")]
+    #[error("a machine never runs as root: the order has uid 0")]
     Root,
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
 }
 
-/// Carries out the order on standard input and becomes the VMM. To be called first thing in a process, before any other
-/// thread is started: users and groups are set for the calling thread.
+/// Executes the order on standard input and becomes the VMM. Call it first in a process, before any other thread is
+/// started: it sets user and groups for the calling thread only.
 #[must_use]
 pub fn main() -> ExitCode {
     let failure = match read_order() {
-        Ok(order) => carry_out(&order),
+        Ok(order) => execute(&order),
         Err(failure) => failure,
     };
     eprintln!("handover launch: {failure}");
@@ -55,8 +55,8 @@ fn read_order() -> Result<Order, Failure> {
     serde_json::from_slice(&text).map_err(Failure::NoOrder)
 }
 
-/// Does not return unless something fails.
-fn carry_out(order: &Order) -> Failure {
+/// Returns only after a failure.
+fn execute(order: &Order) -> Failure {
     match prepare(order) {
         Err(failure) => failure,
         Ok((_lock, control)) => {
@@ -70,48 +70,47 @@ fn carry_out(order: &Order) -> Failure {
     }
 }
 
-/// All that is done before the VMM is executed. The lock and the control socket are the descriptors that it inherits
-/// beside the standard ones.
+/// Everything before the VMM is executed. Besides the standard descriptors it inherits the lock and the control socket.
 fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
     close_fds::set_fds_cloexec(3, &[]);
     let lock = keep_lock(&order.root)?;
-    step("begin a session", rustix::process::setsid().map_err(Into::into))?;
-    step("enter the root directory", std::env::set_current_dir(&order.root))?;
+    step("create a session", rustix::process::setsid().map_err(Into::into))?;
+    step("change to the root directory", std::env::set_current_dir(&order.root))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     if let Some(memlock) = order.memlock {
         step("raise the limit of locked memory", set_limit(Resource::Memlock, memlock))?;
     }
     if let Err(error) = set_limit(Resource::Nofile, OPEN_FILES) {
-        eprintln!("handover launch: the limit of open files stays: {error}");
+        eprintln!("handover launch: cannot raise the limit of open files: {error}");
     }
     let run = RunDir::of(&order.run_dir, order.id);
     let control = (!order.control_args.is_empty()).then(|| open_control(&run.control()));
     let control = step("open the control socket", control.transpose())?;
     let cgroup = cgroup::place(&order.root, order.id);
-    // Recorded before it is made, so that it is removed whenever this ends.
+    // Recorded before it is created, so that it is always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
     if let Err(why) = cgroup.and_then(|cgroup| cgroup::enter(&cgroup)) {
-        eprintln!("handover launch: no control group of its own: {why}");
+        eprintln!("handover launch: continuing without a cgroup for the machine: {why}");
     }
-    step("give up privileges", give_up_privileges(order))?;
+    step("drop privileges", drop_privileges(order))?;
     Ok((lock, control))
 }
 
-/// Keeps the lock in a descriptor that survives the execution, and reads from nothing.
+/// Keeps the lock in a descriptor that survives the execution, and replaces standard input with `/dev/null`.
 fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
     // `dup` does not set close-on-exec.
     let lock = step("keep the lock", rustix::io::dup(io::stdin().as_fd()).map_err(Into::into))?;
     let null = root.join("dev/null");
     let null = rustix::fs::open(null, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::stdio::dup2_stdin);
-    step("read from nothing", null.map_err(Into::into))?;
+    step("open /dev/null", null.map_err(Into::into))?;
     Ok(lock)
 }
 
-/// The control socket is made here, in a directory that the VMM's user cannot enter: only root can speak to it.
+/// Creates the control socket, in a directory that the VMM's user cannot enter: only root can connect to it.
 fn open_control(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -119,7 +118,7 @@ fn open_control(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Executing changes neither the pid nor the start time: this is the VMM's record.
+/// Records this process. Executing the VMM changes neither the pid nor the start time.
 fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()> {
     let proc = Proc::below(&order.root);
     let stat = proc.stat("self")?.ok_or(io::ErrorKind::NotFound)?;
@@ -129,7 +128,7 @@ fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()
     run.write_record(&Record { handle, cgroup })
 }
 
-/// Raises a limit, soft and hard, unless it is as high already.
+/// Raises a limit, soft and hard, unless it is high enough.
 fn set_limit(resource: Resource, least: u64) -> io::Result<()> {
     let limit = rustix::process::getrlimit(resource);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= least);
@@ -140,8 +139,8 @@ fn set_limit(resource: Resource, least: u64) -> io::Result<()> {
     Ok(rustix::process::setrlimit(resource, Rlimit { current: Some(least), maximum })?)
 }
 
-/// Takes the machine's user and groups for good. Leaving uid 0 drops all capabilities (capabilities(7)).
-fn give_up_privileges(order: &Order) -> io::Result<()> {
+/// Switches permanently to the machine's user and groups. Leaving uid 0 drops all capabilities (capabilities(7)).
+fn drop_privileges(order: &Order) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let (uid, gid) = (Uid::from_raw(order.uid), Gid::from_raw(order.uid));
     if rustix::process::getuid() == uid && rustix::process::geteuid() == uid {
@@ -154,6 +153,6 @@ fn give_up_privileges(order: &Order) -> io::Result<()> {
     Ok(())
 }
 
-fn step<T>(what: &'static str, result: io::Result<T>) -> Result<T, Failure> {
-    result.map_err(|error| Failure::Step(what, error))
+fn step<T>(action: &'static str, result: io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| Failure::Step(action, error))
 }

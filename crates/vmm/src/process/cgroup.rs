@@ -1,5 +1,5 @@
-//! A control group of the machine's own, below the daemon's, which is what systemd delegates (`Delegate=yes`). With
-//! `KillMode=process` a restart of the daemon leaves it alone.
+//! The machine's cgroup, below the daemon's, which systemd delegates (`Delegate=yes`). With `KillMode=process` it
+//! survives a restart of the daemon.
 
 use std::fs;
 use std::io;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-/// How often, and how long between, a group is tried to be removed: the kernel lets go of the last process a moment
-/// after its end.
+/// How often the removal of a cgroup is tried, and the pause between: the kernel removes the last process from it a
+/// moment after its end.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
-/// Where the group for a machine is that this process starts.
+/// The path of the cgroup for a machine that this process starts.
 pub fn place(root: &Path, id: Uuid) -> Result<PathBuf, String> {
     let read = |name: &str| {
         fs::read_to_string(root.join(name)).map_err(|error| format!("cannot read {name}: {error}"))
@@ -23,27 +23,26 @@ pub fn place(root: &Path, id: Uuid) -> Result<PathBuf, String> {
     let mount = unified_mount(&read("proc/self/mountinfo")?)
         .ok_or("no unified hierarchy (cgroup2) is mounted")?;
     let own = own_group(&read("proc/self/cgroup")?)
-        .ok_or("this process is in no group of the unified hierarchy")?;
+        .ok_or("this process is not in a cgroup of the unified hierarchy")?;
     let below = |path: &str| path.trim_start_matches('/').to_owned();
     Ok(root.join(below(&mount)).join(below(&own)).join(format!("handover-{id}")))
 }
 
-/// Moves this process into a group, which is made where it is not there. That the daemon's group has processes of its
-/// own does not matter while it gives no controllers to those below it (cgroup-v2.rst, "No Internal Process
-/// Constraint").
+/// Moves this process into a cgroup, which is created if needed. The daemon's cgroup may contain processes as long as
+/// it enables no controllers for its children (cgroup-v2.rst, "No Internal Process Constraint").
 pub fn enter(group: &Path) -> Result<(), String> {
     match fs::create_dir(group) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(format!("cannot make {}: {error}", group.display()));
+            return Err(format!("cannot create {}: {error}", group.display()));
         }
         _ => {}
     }
-    // 0 stands for the writer itself.
+    // 0 means the writing process.
     fs::write(group.join("cgroup.procs"), "0")
         .map_err(|error| format!("cannot enter {}: {error}", group.display()))
 }
 
-/// Removes a group whose processes have ended. Nothing there is no error.
+/// Removes a cgroup whose processes have exited. A missing cgroup is not an error.
 pub fn remove(group: &Path) -> io::Result<()> {
     for _ in 0..TRIES {
         match fs::remove_dir(group) {
@@ -57,7 +56,7 @@ pub fn remove(group: &Path) -> io::Result<()> {
     Err(Errno::BUSY.into())
 }
 
-/// Where the unified hierarchy is mounted (proc_pid_mountinfo(5)): the fifth field, where the type after the `-` is
+/// The mount point of the unified hierarchy (proc_pid_mountinfo(5)): the fifth field, if the type after the `-` is
 /// `cgroup2`.
 fn unified_mount(mountinfo: &str) -> Option<String> {
     mountinfo.lines().find_map(|line| {
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machines_group_is_below_the_daemons() {
+    fn a_machines_cgroup_is_below_the_daemons() {
         let root = tempfile::tempdir().unwrap();
         let proc = root.path().join("proc/self");
         fs::create_dir_all(&proc).unwrap();

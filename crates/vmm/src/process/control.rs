@@ -1,4 +1,4 @@
-//! A VMM's control socket: how we reach it, and what goes wrong with it. What is said over it is the VMM's own protocol.
+//! Connecting to a VMM's control socket, and its errors. The protocol is the VMM's own.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -10,49 +10,49 @@ use super::watch::Watch;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
-/// What goes wrong with a VMM's control socket.
+/// An error on a VMM's control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The VMM closed the connection, or ended.
-    #[error("it closed the connection")]
+    /// The VMM closed the connection, or exited.
+    #[error("the VMM closed the connection")]
     Closed,
-    /// It did not answer this command in time.
-    #[error("it did not answer `{0}` in time")]
+    /// The VMM did not answer this command in time.
+    #[error("timed out while waiting for the VMM's answer to `{0}`")]
     Deadline(String),
-    /// Its answer to this command is not as it should be.
-    #[error("its answer to `{0}` cannot be read: {1}")]
+    /// The VMM's answer to this command is invalid.
+    #[error("invalid answer of the VMM to `{0}`: {1}")]
     Malformed(String, String),
-    /// It refused this command.
-    #[error("it refused `{0}`: {1}")]
+    /// The VMM refused this command.
+    #[error("the VMM refused `{0}`: {1}")]
     Refused(String, String),
     /// The socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The control socket of one machine's VMM. Only root reaches it.
+/// The control socket of one machine's VMM. Only root can connect to it.
 #[derive(Debug)]
 pub struct Control<'a> {
     socket: PathBuf,
-    /// The process, where it was just started and may not have executed the VMM yet.
+    /// The process, if it was just started and may not have executed the VMM yet.
     starting: Option<&'a Watch>,
 }
 
 impl<'a> Control<'a> {
-    /// That of a VMM that is being started.
+    /// The socket of a VMM that is being started.
     pub(super) const fn starting(socket: PathBuf, watch: &'a Watch) -> Self {
         Self { socket, starting: Some(watch) }
     }
 
-    /// That of a VMM that runs.
+    /// The socket of a running VMM.
     pub(super) const fn running(socket: PathBuf) -> Self {
         Self { socket, starting: None }
     }
 
-    /// Connects. Where the VMM is just being started, its socket is waited for while its process lives.
+    /// Connects. For a VMM that is being started, waits for the socket while the process lives.
     ///
     /// # Errors
-    /// Where it cannot be reached, or ended.
+    /// If the connection fails, or the VMM has exited.
     pub fn connect(&self, deadline: Instant) -> Result<UnixStream, ControlError> {
         loop {
             match (UnixStream::connect(&self.socket), self.starting) {

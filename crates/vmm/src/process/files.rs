@@ -1,6 +1,6 @@
-//! A machine's own files: its disk layer, its console, its VMM's log. They last from create to delete.
+//! A machine's files: its disk layer, its console, its VMM's log. They exist from create to delete.
 //!
-//! The directories belong to root, the files to the machine's user: a VMM can write its files and make no others.
+//! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::disk_layer;
 use super::run_dir::remove_file;
 
-/// How long the console and the log may get. The guest decides what is in them, and the journal is on the same disk.
+/// The largest size of the console and of the log. The guest controls their contents, and the journal is on the same
+/// disk.
 const LONGEST: u64 = 64 << 20;
 
-/// How much of the VMM's log is looked at: its end.
+/// How much of the end of the VMM's log is read.
 const LOG_END: u64 = 8 * 1024;
 
 /// The files of one machine.
@@ -28,7 +29,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Those of machine `id` below `state_dir`, which the VMM of this name runs.
+    /// The files of machine `id` below `state_dir`, for the VMM with this name.
     pub fn of(state_dir: &Path, id: Uuid, vmm: &'static str) -> Self {
         Self { dir: state_dir.join("machines").join(id.to_string()), vmm }
     }
@@ -38,35 +39,35 @@ impl Files {
         self.dir.join("disk.qcow2")
     }
 
-    /// What the guest wrote to its serial console.
+    /// The output of the guest's serial console.
     pub fn console(&self) -> PathBuf {
         self.dir.join("console.log")
     }
 
-    /// What the VMM and `handover launch` said.
+    /// The output of `handover launch` and of the VMM.
     fn log(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.vmm))
     }
 
-    /// Makes all of them, where they are not there.
+    /// Creates the missing files.
     pub fn create(
         &self,
         spec: &MachineSpec,
         image_tool: impl FnOnce() -> Result<PathBuf, LaunchError>,
     ) -> Result<(), LaunchError> {
         for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir] {
-            make_dir(dir).map_err(failed("make", dir))?;
+            make_dir(dir).map_err(failed("create", dir))?;
         }
         let console = self.console();
-        make_file(&console, spec.uid).map_err(failed("make", &console))?;
+        make_file(&console, spec.uid).map_err(failed("create", &console))?;
         match &spec.disk {
             Some(disk) if !self.disk().exists() => self.create_disk(disk, spec.uid, &image_tool()?),
             _ => Ok(()),
         }
     }
 
-    /// Makes the disk layer. The tool reads the image's header and runs as the machine's user, not as root; the layer
-    /// gets its name when it is complete.
+    /// Creates the disk layer. The tool parses the image's header, so it runs as the machine's user, not as root; the
+    /// layer is renamed when it is complete.
     fn create_disk(
         &self,
         disk: &MachineDisk,
@@ -78,18 +79,18 @@ impl Files {
         expect_reachable(&unfinished, uid)?;
         remove_file(&unfinished)
             .and_then(|()| make_file(&unfinished, uid))
-            .map_err(failed("make", &unfinished))?;
+            .map_err(failed("create", &unfinished))?;
         let mut create = disk_layer::command(image_tool, disk, &unfinished);
         create.uid(uid).gid(uid).env_clear().current_dir(&self.dir);
         let output = create.output().map_err(failed("run", image_tool))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(file_error("make", &self.disk(), said.trim().replace('\n', "; ")));
+            return Err(file_error("create", &self.disk(), said.trim().replace('\n', "; ")));
         }
-        fs::rename(&unfinished, self.disk()).map_err(failed("name", &self.disk()))
+        fs::rename(&unfinished, self.disk()).map_err(failed("rename", &unfinished))
     }
 
-    /// Removes all of them.
+    /// Removes all files.
     pub fn remove(&self) -> Result<(), LaunchError> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -99,19 +100,19 @@ impl Files {
         }
     }
 
-    /// A new log.
+    /// Opens the log, empty.
     pub fn open_log(&self) -> Result<File, LaunchError> {
         let path = self.log();
         let mut options = OpenOptions::new();
         options.create(true).append(true).mode(0o600);
         let log = options.open(&path).map_err(failed("open", &path))?;
-        log.set_len(0).map_err(failed("empty", &path))?;
+        log.set_len(0).map_err(failed("truncate", &path))?;
         Ok(log)
     }
 
-    /// Empties the console and the log where they have become too long; to be called again and again while the machine
-    /// runs. Whoever writes to them appends, and so goes on at their new end.
-    pub fn bound(&self) -> io::Result<()> {
+    /// Truncates the console and the log to nothing if they are too long. Call it regularly while the machine runs.
+    /// Their writers append, and so continue at the new end.
+    pub fn limit(&self) -> io::Result<()> {
         for path in [self.console(), self.log()] {
             match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -134,22 +135,22 @@ impl Files {
             Ok(end)
         };
         read().map_or_else(
-            |error| format!("its log cannot be read: {error}"),
+            |error| format!("cannot read the VMM's log: {error}"),
             |end| String::from_utf8_lossy(&end).into_owned(),
         )
     }
 }
 
-/// Checks that the machine's user can reach a file, so that a person hears which directory is in the way; the VMM would
-/// say no more than "Permission denied".
+/// Checks that the machine's user can reach a file. The error names the directory without permission; the VMM would
+/// only report "Permission denied".
 pub fn expect_reachable(path: &Path, uid: u32) -> Result<(), LaunchError> {
     for dir in path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
-        let metadata = fs::metadata(dir).map_err(failed("look at", dir))?;
+        let metadata = fs::metadata(dir).map_err(failed("stat", dir))?;
         let mode = metadata.mode();
         let may_pass = if metadata.uid() == uid { mode & 0o100 != 0 } else { mode & 0o001 != 0 };
         if !may_pass {
             let reason = format!(
-                "the machine's user {uid} may not pass through it (mode {:04o}); chmod o+x {}",
+                "the machine's user {uid} has no execute permission on it (mode {:04o}); chmod o+x {}",
                 mode & 0o7777,
                 dir.display()
             );
@@ -159,13 +160,13 @@ pub fn expect_reachable(path: &Path, uid: u32) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Makes a directory that other users may pass through but not list, whatever the umask.
+/// Creates a directory that other users can pass through but not list, regardless of the umask.
 fn make_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o711).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o711))
 }
 
-/// Makes an empty file of a user's, or leaves the one that is there.
+/// Creates an empty file for a user, or keeps the existing one.
 fn make_file(path: &Path, uid: u32) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     chown(path, Some(uid), Some(uid))

@@ -7,21 +7,21 @@ use std::path::Path;
 /// How a user other than root opens `/dev/kvm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kvm {
-    /// The group that may open it, where others may not.
+    /// The group that may open it, if others may not.
     pub group: Option<u32>,
 }
 
 impl Kvm {
-    /// KVM below this root; `None` where it does not work or a machine's user may not open it.
+    /// KVM below this root; `None` if it does not work or a machine's user may not open it.
     pub fn here(root: &Path) -> Option<Self> {
         let path = root.join("dev/kvm");
-        // A static node can be there without the module; only opening it tells (kmod-static-nodes).
+        // A static node can exist without the module (kmod-static-nodes), so it must be opened.
         fs::OpenOptions::new().read(true).write(true).open(&path).ok()?;
         let metadata = fs::metadata(&path).ok()?;
         Self::for_node(metadata.permissions().mode(), metadata.gid())
     }
 
-    /// What mode and group of `/dev/kvm` allow. A machine is never given the group of root.
+    /// From the mode and group of `/dev/kvm`. A machine never gets root's group.
     const fn for_node(mode: u32, gid: u32) -> Option<Self> {
         if mode & 0o006 == 0o006 {
             Some(Self { group: None })

@@ -1,12 +1,12 @@
-//! What a VMM says, made fit for a person's terminal.
+//! Makes a VMM's output safe for a terminal.
 
-/// How many of its last lines are shown.
+/// The number of lines that are shown.
 const LAST_LINES: usize = 3;
 
-/// How much of them is shown.
+/// The number of characters that are shown.
 const MOST_CHARACTERS: usize = 1000;
 
-/// The last of a log's lines, in one line.
+/// The last lines of a log, joined to one.
 #[must_use]
 pub fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -14,7 +14,7 @@ pub fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     printable(&last.join("; "))
 }
 
-/// A text without control characters, and not endless.
+/// A text without control characters, and truncated.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(MOST_CHARACTERS).collect()
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_vmm_says_cannot_steer_a_terminal() {
+    fn a_vmms_output_cannot_control_a_terminal() {
         assert_eq!(last_lines("\u{1b}[2Jbad\u{7}\n".lines()), "[2Jbad");
         assert_eq!(last_lines(std::iter::once("x".repeat(5000).as_str())).len(), MOST_CHARACTERS);
     }

@@ -1,6 +1,6 @@
-//! Machines that are one process of ours each: what is common to every such VMM, behind [`model::Launcher`].
+//! Machines that run as one child process each: what is common to all such VMMs, behind [`model::Launcher`].
 //!
-//! [`ProcessLauncher`] starts, watches, adopts and ends the processes; a [`Vmm`] says what is particular to one VMM.
+//! [`ProcessLauncher`] starts, watches, adopts and ends the processes; a [`Vmm`] has the details of one VMM.
 
 pub(crate) mod cgroup;
 mod control;
@@ -42,17 +42,17 @@ pub(crate) use procfs::Proc;
 pub(crate) use programs::{is_executable, on_path};
 pub(crate) use run_dir::{Record, RunDir};
 
-/// How often a machine's console and log are looked at, whether they have become too long.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
+/// How often the sizes of a machine's console and log are checked.
+const BETWEEN_CHECKS: Duration = Duration::from_secs(2);
 
-/// Where machines are kept, and how they are launched.
+/// The directories of machines, and how they are launched.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where locks, records and control sockets are; `/run/handover`.
+    /// The directory of locks, records and control sockets; `/run/handover`.
     pub run_dir: PathBuf,
-    /// Where disks and logs are; `/var/lib/handover`. Others must be able to pass through it.
+    /// The directory of disks and logs; `/var/lib/handover`. Other users must be able to pass through it.
     pub state_dir: PathBuf,
-    /// Where `qemu-img`, which makes disk layers, is looked for before PATH.
+    /// The directory to search for `qemu-img`, which creates disk layers, before PATH.
     pub image_tool_dir: Option<PathBuf>,
     /// The command that runs [`crate::launch::main`]: `/proc/self/exe launch`.
     pub launch_command: Vec<OsString>,
@@ -61,7 +61,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The same with absolute paths: the VMM works in another directory.
+    /// The same with absolute paths: the VMM has another working directory.
     fn absolute(mut self) -> Self {
         let paths = [&mut self.run_dir, &mut self.state_dir, &mut self.root];
         for path in paths.into_iter().chain(&mut self.image_tool_dir) {
@@ -83,7 +83,7 @@ pub struct ProcessLauncher<V> {
 }
 
 impl<V: Vmm> ProcessLauncher<V> {
-    /// A launcher with this configuration. Nothing is looked for before it is needed.
+    /// A launcher with this configuration. Programs are searched when they are needed.
     #[must_use]
     pub fn new(config: Config, vmm: V) -> Self {
         let config = config.absolute();
@@ -103,7 +103,7 @@ impl<V: Vmm> ProcessLauncher<V> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The watch over a machine's VMM: the one that started it, or a new one where it was started by an earlier daemon.
+    /// The watch of a machine's VMM: the existing one, or a new one if an earlier daemon started the VMM.
     fn watch(&self, id: Uuid) -> Result<Option<Arc<Watch>>, LaunchError> {
         let known = self.watches().get(&id).cloned();
         if let Some(watch) = &known
@@ -112,14 +112,14 @@ impl<V: Vmm> ProcessLauncher<V> {
             return Ok(known);
         }
         match self.run_dir(id).presence(&self.proc) {
-            // One that has ended still tells how.
+            // It still has the exit status.
             Presence::Gone => Ok(known),
             Presence::Unknown(reason) => Err(LaunchError::Monitor { reason }),
             Presence::Running(handle) => self.adopt(&handle),
         }
     }
 
-    /// Watches a process that was started earlier.
+    /// Watches a process that an earlier daemon started.
     fn adopt(&self, handle: &MachineHandle) -> Result<Option<Arc<Watch>>, LaunchError> {
         let watch = Watch::of_running(&self.proc, handle).map_err(watching)?;
         Ok(watch.map(|watch| {
@@ -150,12 +150,12 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             return Err(LaunchError::File {
                 action: "remove".into(),
                 path: run.path().display().to_string(),
-                reason: "its machine still runs".into(),
+                reason: "the machine is still running".into(),
             });
         }
         self.watches().remove(&id);
         self.files(id).remove()?;
-        // A machine that ended while no daemon watched it has left its control group.
+        // The cgroup remains if the machine ended while no daemon was running.
         run.record().and_then(|record| forget(&run, record.as_ref())).map_err(watching)?;
         remove_tree(run.path())
     }
@@ -166,7 +166,7 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             Presence::Unknown(reason) => return Err(LaunchError::Start { reason }),
             Presence::Running(handle) => {
                 let pid = handle.pid().unwrap_or_default();
-                let reason = format!("its VMM runs already, as process {pid}");
+                let reason = format!("the machine's VMM is already running (pid {pid})");
                 return Err(LaunchError::Start { reason });
             }
         }
@@ -202,12 +202,12 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             },
         };
         let files = self.files(handle.id);
-        // The first look is at once: what an earlier run or an earlier daemon left is bounded, too.
+        // The first check is at once, for files that an earlier run or an earlier daemon left.
         loop {
-            if let Err(error) = files.bound() {
-                tracing::warn!(machine = %handle.id, %error, "its console cannot be kept short");
+            if let Err(error) = files.limit() {
+                tracing::warn!(machine = %handle.id, %error, "cannot truncate the machine's console and log");
             }
-            if let Some(exit) = watch.wait(Some(BETWEEN_LOOKS)).map_err(watching)? {
+            if let Some(exit) = watch.wait(Some(BETWEEN_CHECKS)).map_err(watching)? {
                 return self.settle(handle).map(|()| exit);
             }
         }
@@ -224,10 +224,10 @@ fn deadline(action: &str, time: Duration) -> LaunchError {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn watching(error: io::Error) -> LaunchError {
-    LaunchError::Monitor { reason: format!("its process cannot be watched: {error}") }
+    LaunchError::Monitor { reason: format!("cannot watch the VMM's process: {error}") }
 }
 
-/// Removes a directory. Nothing there is no error.
+/// Removes a directory. A missing directory is not an error.
 fn remove_tree(path: &Path) -> Result<(), LaunchError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LaunchError::File {

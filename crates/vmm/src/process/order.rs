@@ -1,4 +1,4 @@
-//! What the daemon orders `handover launch` to start.
+//! The daemon's order for `handover launch`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// Stands for the number of the control socket's descriptor in [`Order::control_args`].
 pub const CONTROL_FD: &str = "{fd}";
 
-/// A VMM to be started, with all that is set up before it runs.
+/// A VMM to start, and its environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The machine.
@@ -21,12 +21,12 @@ pub struct Order {
     pub uid: u32,
     /// Its supplementary groups.
     pub groups: Vec<u32>,
-    /// How much memory it may lock, where it is given devices: VFIO pins all of the guest's.
+    /// How much memory it may lock, if it has devices: VFIO pins all guest memory. In bytes.
     pub memlock: Option<u64>,
-    /// The VMM.
+    /// The VMM's executable.
     pub program: PathBuf,
-    /// Its arguments for the control socket that it inherits, with [`CONTROL_FD`] for the descriptor. They come first.
-    /// Where there are none, it gets no control socket.
+    /// Its arguments for the inherited control socket, with [`CONTROL_FD`] for the descriptor. They come first. If
+    /// there are none, it gets no control socket.
     #[serde(default)]
     pub control_args: Vec<String>,
     /// Its other arguments.
@@ -34,7 +34,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// The arguments for a control socket on descriptor `fd`.
+    /// The arguments for the control socket with descriptor `fd`.
     pub fn control_args(&self, fd: i32) -> impl Iterator<Item = String> {
         self.control_args.iter().map(move |argument| argument.replace(CONTROL_FD, &fd.to_string()))
     }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_survives_its_text() {
+    fn an_order_is_serialized_and_parsed() {
         let text = serde_json::to_vec(&order()).unwrap();
         assert_eq!(serde_json::from_slice::<Order>(&text).unwrap(), order());
     }

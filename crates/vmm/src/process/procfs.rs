@@ -1,4 +1,4 @@
-//! Processes as procfs shows them.
+//! Processes in procfs.
 
 use std::fs;
 use std::io;
@@ -24,20 +24,20 @@ impl Proc {
         Ok(fs::read_to_string(self.dir.join("sys/kernel/random/boot_id"))?.trim().to_owned())
     }
 
-    /// A process, by its number or `self`; `None` where there is none.
+    /// The stat of a process, by its pid or `self`; `None` if there is none.
     pub fn stat(&self, pid: &str) -> io::Result<Option<ProcessStat>> {
         match fs::read(self.dir.join(pid).join("stat")) {
             Ok(text) => ProcessStat::parse(&text)
                 .map(Some)
                 .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed stat")),
-            // ESRCH: the process went away between open and read.
+            // ESRCH: the process exited between open and read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether that very process lives.
+    /// Whether exactly this process lives.
     pub fn lives(&self, handle: &MachineHandle) -> io::Result<bool> {
         let Some(process) = handle.process() else { return Ok(false) };
         if handle.boot_id != self.boot_id()? {
@@ -54,9 +54,9 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
-    /// A VMM that its guest has taken over can rename itself.
+    /// A VMM that its guest has compromised can rename itself.
     #[test]
-    fn a_process_with_an_odd_name_is_still_known() {
+    fn a_process_with_an_odd_name_is_parsed() {
         let script = r#"printf 'a) \377 (b' >/proc/$$/comm; echo; read line"#;
         let mut child = Command::new("sh")
             .args(["-c", script])

@@ -1,9 +1,9 @@
-//! How a machine is known to every daemon: a lock and a record in its directory below the run directory.
+//! A machine's lock and record in its directory below the run directory, by which every daemon finds the machine.
 //!
-//! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. A
-//! free lock is thus proof that it is gone; since a VMM that was taken over by its guest could unlock, the recorded
-//! process must be gone as well. A held lock without a record is `handover launch` at work, or something that we do not
-//! understand: never taken for dead.
+//! The VMM itself holds the lock: it inherits the open file description and keeps it until the kernel closes it. So a
+//! free lock proves that the VMM is gone; but a VMM that its guest has compromised could unlock, so the recorded
+//! process must be gone as well. A locked file without a record means that `handover launch` is running, or an unknown
+//! state: the machine is never considered dead then.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -21,24 +21,24 @@ use uuid::Uuid;
 use super::cgroup;
 use super::procfs::Proc;
 
-/// How often, and how long between, a lock or a record is looked for that is about to come.
-const LOOKS: u32 = 40;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// How often the lock and the record are read while they are about to change, and the pause between.
+const CHECKS: u32 = 40;
+const BETWEEN_CHECKS: Duration = Duration::from_millis(50);
 
-/// A machine's directory below the run directory. Only root reaches it.
+/// A machine's directory below the run directory. Only root can enter it.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     dir: PathBuf,
     id: Uuid,
 }
 
-/// What `handover launch` records of the process that becomes the VMM.
+/// The record that `handover launch` writes of the process that becomes the VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Which process.
+    /// The process.
     #[serde(flatten)]
     pub handle: MachineHandle,
-    /// Where its own control group is, if it could be made.
+    /// Its cgroup, if one could be created.
     pub cgroup: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ impl RunDir {
         &self.dir
     }
 
-    /// The VMM's control socket. Machines that an earlier version started have it by this name, too.
+    /// The VMM's control socket. Machines that an earlier version started use the same name.
     pub fn control(&self) -> PathBuf {
         self.dir.join("monitor")
     }
@@ -66,14 +66,14 @@ impl RunDir {
         self.dir.join("pid")
     }
 
-    /// Makes the directory.
+    /// Creates the directory.
     pub fn prepare(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
     }
 
-    /// Takes the lock for a new VMM, or `None` where one holds it. It is open for reading only: a VMM must not be able
-    /// to change what is in the file.
+    /// Takes the lock for a new VMM; `None` if a VMM holds it. It is opened for reading only: a VMM must not be able to
+    /// change the file.
     pub fn take(&self) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
         let file = openat(CWD, self.lock_file(), flags, Mode::RUSR | Mode::WUSR)?;
@@ -84,9 +84,9 @@ impl RunDir {
         }
     }
 
-    /// Whether a VMM, or `handover launch` before it, holds the lock. Looking takes a shared lock, so that two that look do
-    /// not see each other.
-    pub fn is_held(&self) -> io::Result<bool> {
+    /// Whether a VMM, or `handover launch` before it, holds the lock. The check takes a shared lock, so that two checks
+    /// do not see each other.
+    pub fn is_locked(&self) -> io::Result<bool> {
         let file = match File::open(self.lock_file()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             file => file?,
@@ -103,7 +103,7 @@ impl RunDir {
         OpenOptions::new().write(true).truncate(true).open(self.lock_file())?.write_all(order)
     }
 
-    /// The record; `None` where there is none or it cannot be understood.
+    /// The record; `None` if there is none or it cannot be parsed.
     pub fn record(&self) -> io::Result<Option<Record>> {
         match fs::read(self.record_file()) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
@@ -112,7 +112,7 @@ impl RunDir {
         }
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
         let new = self.dir.join("pid.new");
         let mut options = OpenOptions::new();
@@ -121,7 +121,7 @@ impl RunDir {
         fs::rename(&new, self.record_file())
     }
 
-    /// Forgets an earlier VMM. To be called with the lock taken.
+    /// Removes the record and the socket of an earlier VMM. Call it with the lock taken.
     pub fn clear(&self) -> io::Result<()> {
         for file in [self.record_file(), self.control()] {
             remove_file(&file)?;
@@ -129,64 +129,65 @@ impl RunDir {
         Ok(())
     }
 
-    /// Takes the lock, waiting a little for those who only look.
+    /// Takes the lock, waiting briefly for processes that only check it.
     pub fn take_patiently(&self) -> io::Result<Option<File>> {
-        for _ in 0..LOOKS {
+        for _ in 0..CHECKS {
             if let Some(lock) = self.take()? {
                 return Ok(Some(lock));
             }
-            thread::sleep(BETWEEN_LOOKS);
+            thread::sleep(BETWEEN_CHECKS);
         }
         Ok(None)
     }
 
-    /// Whether the machine is there.
+    /// Whether the machine is running.
     pub fn presence(&self, proc: &Proc) -> Presence {
-        for look in 0..LOOKS {
-            if look > 0 {
-                thread::sleep(BETWEEN_LOOKS);
+        for turn in 0..CHECKS {
+            if turn > 0 {
+                thread::sleep(BETWEEN_CHECKS);
             }
-            match self.look(proc) {
+            match self.check(proc) {
                 Ok(Some(presence)) => return presence,
                 // `handover launch` writes its record a moment after it got the lock.
                 Ok(None) => {}
                 Err(error) => {
                     let dir = self.dir.display();
-                    return Presence::Unknown(format!("cannot look into {dir}: {error}"));
+                    return Presence::Unknown(format!("cannot read {dir}: {error}"));
                 }
             }
         }
+        let lock = self.lock_file();
+        let lock = lock.display();
         Presence::Unknown(format!(
-            "something holds {} and no living process is recorded for it; `fuser -v` on it names who",
-            self.lock_file().display()
+            "{lock} is locked, but its record has no living process; `fuser -v {lock}` shows the user"
         ))
     }
 
-    /// One look; `None` where it may tell more a moment later.
-    fn look(&self, proc: &Proc) -> io::Result<Option<Presence>> {
-        // The lock first: a VMM that ends between the two looks is found gone.
-        let held = self.is_held()?;
+    /// Checks once; `None` if the state may be clear a moment later.
+    fn check(&self, proc: &Proc) -> io::Result<Option<Presence>> {
+        // The lock first: a VMM that exits between the two reads is found gone.
+        let locked = self.is_locked()?;
         if let Some(Record { handle, .. }) = self.record()?
             && handle.id == self.id
             && proc.lives(&handle)?
         {
             return Ok(Some(Presence::Running(handle)));
         }
-        Ok((!held).then_some(Presence::Gone))
+        Ok((!locked).then_some(Presence::Gone))
     }
 }
 
-/// Clears what is left of a VMM that is gone: its control group, wherever an earlier daemon was when it made it, and its
-/// record. To be called with the lock taken, or with the machine gone for good.
+/// Removes the cgroup and the record of a VMM that is gone. The recorded cgroup may be below that of an earlier daemon.
+/// Call it with the lock taken, or when the machine will not start again.
 pub fn forget(run: &RunDir, record: Option<&Record>) -> io::Result<()> {
     let cgroup = record.and_then(|record| record.cgroup.as_deref());
     if let Some(Err(error)) = cgroup.map(cgroup::remove) {
-        tracing::warn!(machine = %run.path().display(), %error, "its control group cannot be removed");
+        tracing::warn!(machine = %run.path().display(), %error, "cannot remove the machine's cgroup");
     }
     run.clear()
 }
 
-/// Removes a file. Nothing there is no error.
+/// Removes a file. A missing file is not an error.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_lock_is_gone_and_a_held_one_needs_its_process() {
+    fn a_free_lock_means_gone_and_a_locked_one_needs_its_process() {
         let top = tempfile::tempdir().unwrap();
         let proc = Proc::below(Path::new("/"));
         let id = Uuid::from_u128(1);
@@ -215,8 +216,8 @@ mod tests {
         assert_eq!(run.presence(&proc), Presence::Gone, "no directory at all");
         run.prepare().unwrap();
         let lock = run.take().unwrap().unwrap();
-        assert!(run.take().unwrap().is_none(), "nobody else gets it");
-        assert!(matches!(run.presence(&proc), Presence::Unknown(_)), "held by nobody known");
+        assert!(run.take().unwrap().is_none(), "only one can have it");
+        assert!(matches!(run.presence(&proc), Presence::Unknown(_)), "no record");
         let record = own_record(&proc, id);
         run.write_record(&record).unwrap();
         assert_eq!(run.presence(&proc), Presence::Running(record.handle.clone()));

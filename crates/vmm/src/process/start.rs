@@ -1,5 +1,4 @@
-//! How a machine is started: the order for `handover launch`, that process with the machine's lock in its hands, and the
-//! way from there to a guest that runs.
+//! Starting a machine: the order for `handover launch`, that process with the machine's lock, and then the guest.
 
 use std::fs::File;
 use std::io;
@@ -19,20 +18,20 @@ use super::run_dir::forget;
 use super::vmm::{MachinePaths, Vmm};
 use super::watch::Watch;
 
-/// What VFIO pins beside the guest's memory: the VMM's own, and the device memory that is mapped.
+/// Memory that VFIO pins besides the guest's: the VMM's own, and mapped device memory.
 const MEMLOCK_MARGIN: u64 = 1 << 30;
 const MEMLOCK_FUNCTION: u64 = 64 << 20;
 
-/// How long a machine may take to start: the VMM itself, and each function: opening one can reset it, and its memory is
-/// mapped one after another. An emulated host is slow.
+/// How long a machine may take to start: for the VMM itself, and for each function. Opening a function can reset it,
+/// and the functions are mapped one after another. An emulated host is slow.
 const START: Duration = Duration::from_secs(60);
 const START_FUNCTION: Duration = Duration::from_secs(30);
 
-/// How long a VMM may take to end after it closed its control socket.
+/// How long a VMM may take to exit after it closed its control socket.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 impl<V: Vmm> ProcessLauncher<V> {
-    /// Starts a machine that is known not to run.
+    /// Starts a machine that is not running.
     pub(super) fn start(&self, spec: &MachineSpec) -> Result<MachineHandle, LaunchError> {
         let order = self.order(spec)?;
         let watch = Arc::new(self.spawn(spec, &order)?);
@@ -42,7 +41,8 @@ impl<V: Vmm> ProcessLauncher<V> {
             Err(error) => match self.end(&watch) {
                 Ok(_) => Err(error),
                 Err(then) => {
-                    Err(LaunchError::Start { reason: format!("{error}; and then: {then}") })
+                    let reason = format!("{error}; then ending the VMM failed: {then}");
+                    Err(LaunchError::Start { reason })
                 }
             },
         }
@@ -73,7 +73,7 @@ impl<V: Vmm> ProcessLauncher<V> {
         })
     }
 
-    /// Takes the machine's lock, writes the order into it, and starts `handover launch` with it.
+    /// Takes the machine's lock, writes the order into its file, and starts `handover launch` with it.
     fn spawn(&self, spec: &MachineSpec, order: &Order) -> Result<Watch, LaunchError> {
         let run = self.run_dir(spec.id);
         let at = run.path().to_owned();
@@ -85,9 +85,9 @@ impl<V: Vmm> ProcessLauncher<V> {
                 reason: error.to_string(),
             }
         };
-        run.prepare().map_err(failed("make"))?;
+        run.prepare().map_err(failed("create"))?;
         let Some(lock) = run.take_patiently().map_err(failed("lock"))? else {
-            let reason = "something holds its lock: an earlier VMM is not yet gone".into();
+            let reason = "the machine's lock is taken: an earlier VMM has not exited yet".into();
             return Err(LaunchError::Start { reason });
         };
         let text = serde_json::to_vec(order)
@@ -98,12 +98,12 @@ impl<V: Vmm> ProcessLauncher<V> {
             .map_err(failed("write the order in"))?;
         let log = self.files(spec.id).open_log()?;
         self.start_launch(spec.id, lock, log).map_err(|error| LaunchError::Start {
-            reason: format!("the launcher cannot be run: {error}"),
+            reason: format!("cannot run `handover launch`: {error}"),
         })
     }
 
-    /// The lock becomes the process's standard input and is closed here: no other child can inherit it, and the VMM
-    /// alone holds it.
+    /// Passes the lock as the process's standard input and closes it here: no other child can inherit it, and only the
+    /// VMM holds it.
     fn start_launch(&self, id: Uuid, lock: File, log: File) -> io::Result<Watch> {
         let (program, arguments) =
             self.config.launch_command.split_first().ok_or(io::ErrorKind::NotFound)?;
@@ -129,7 +129,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             .map_err(|error| self.start_error(error, watch, patience))
     }
 
-    /// What a failed start means: where the VMM ended, the end of its log says why.
+    /// The error of a failed start. If the VMM has exited, the end of its log has the reason.
     fn start_error(&self, error: ControlError, watch: &Watch, patience: Duration) -> LaunchError {
         let last_words = match error {
             ControlError::Closed | ControlError::Io(_) => LAST_WORDS,
@@ -151,8 +151,8 @@ fn functions(spec: &MachineSpec) -> usize {
     spec.slots.iter().map(|slot| slot.functions.len()).sum()
 }
 
-/// VFIO pins all of the guest's memory, counted for the process (vfio_iommu_type1) or the user (iommufd). A machine
-/// without devices pins nothing.
+/// The limit of locked memory: VFIO pins all guest memory, accounted to the process (vfio_iommu_type1) or the user
+/// (iommufd). A machine without devices pins nothing.
 fn memlock(spec: &MachineSpec) -> Option<u64> {
     let functions = u64::try_from(functions(spec)).ok().filter(|functions| *functions > 0)?;
     let margin = MEMLOCK_MARGIN.saturating_add(functions.saturating_mul(MEMLOCK_FUNCTION));

@@ -1,4 +1,4 @@
-//! How a machine is ended: the guest is asked, then the VMM, then the process is killed.
+//! Stopping a machine: first asks the guest, then the VMM, then kills the process.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,28 +11,28 @@ use super::vmm::Vmm;
 use super::watch::Watch;
 use super::{ProcessLauncher, deadline, watching};
 
-/// When the power button is pressed again, and then after twice the time: a guest that still boots misses a press.
+/// The pause before the power button is pressed again, doubled each time: a guest that is booting misses a press.
 const PRESS_AGAIN: Duration = Duration::from_secs(3);
 
-/// How long a VMM may take to end when it is asked to, with the guest no longer running.
+/// How long a VMM may take to exit after it was asked to.
 const QUIT: Duration = Duration::from_secs(10);
 
-/// How long a killed VMM may take: the kernel closes devices, resets them and unpins the guest's memory.
+/// How long a killed VMM may take to exit: the kernel closes and resets devices and unpins the guest's memory.
 const DIE: Duration = Duration::from_secs(120);
 
 /// How long one command to the VMM may take.
 const COMMAND: Duration = Duration::from_secs(10);
 
 impl<V: Vmm> ProcessLauncher<V> {
-    /// Asks the guest to shut down until `grace` is over, then ends the VMM.
+    /// Asks the guest to shut down, and ends the VMM after `grace`.
     pub(super) fn stop(&self, watch: &Watch, grace: Duration) -> Result<Exit, LaunchError> {
         let id = watch.handle().id;
         let control = Control::running(self.run_dir(id).control());
         let ask = |command: &str, asked: Result<(), ControlError>| {
             if let Err(error) = &asked {
-                tracing::debug!(machine = %id, command, %error, "the VMM did not take it");
+                tracing::debug!(machine = %id, command, %error, "the VMM did not accept a command");
             }
-            // A VMM that ends does not always answer.
+            // A VMM that is exiting does not always answer.
             asked.is_ok()
         };
         let until = Instant::now() + grace;
@@ -57,17 +57,17 @@ impl<V: Vmm> ProcessLauncher<V> {
         self.end(watch)
     }
 
-    /// Kills a VMM and returns when it is provably gone.
+    /// Kills a VMM and waits until it has exited.
     pub(super) fn end(&self, watch: &Watch) -> Result<Exit, LaunchError> {
         watch.kill().map_err(watching)?;
         match watch.wait(Some(DIE)).map_err(watching)? {
             Some(exit) => self.settle(watch.handle()).map(|()| exit),
-            None => Err(deadline("end", DIE)),
+            None => Err(deadline("exit", DIE)),
         }
     }
 
-    /// After a VMM's process has ended: checks that its lock is free, and clears what is left of it. A machine that was
-    /// started again meanwhile is left alone.
+    /// Cleans up after a VMM's process has exited: checks that its lock is free, and removes its record and cgroup.
+    /// Does nothing if the machine was started again meanwhile.
     pub(super) fn settle(&self, handle: &MachineHandle) -> Result<(), LaunchError> {
         let run = self.run_dir(handle.id);
         let until = Instant::now() + QUIT;
@@ -80,7 +80,7 @@ impl<V: Vmm> ProcessLauncher<V> {
                 return forget(&run, Some(&record)).map_err(watching);
             }
             if Instant::now() > until {
-                return Err(deadline("let go of its lock", QUIT));
+                return Err(deadline("release its lock", QUIT));
             }
             thread::sleep(Duration::from_millis(10));
         }

@@ -1,4 +1,4 @@
-//! The trait that each VMM implements: all that differs between VMMs that run as one process per machine.
+//! The trait for VMMs that run as one process per machine: everything that differs between them.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -7,25 +7,25 @@ use model::{Availability, LaunchError, MachineSpec};
 
 use super::control::{Control, ControlError};
 
-/// A VMM that runs as one process per machine. The methods are called by
-/// [`ProcessLauncher`](super::ProcessLauncher), which does everything else.
+/// A VMM that runs as one process per machine. [`ProcessLauncher`](super::ProcessLauncher) calls the methods and does
+/// everything else.
 pub trait Vmm: Send + Sync {
-    /// Its name on the wire: `qemu`. A machine's log is named after it.
+    /// Its name in the API: `qemu`. A machine's log is named after it.
     fn name(&self) -> &'static str;
 
-    /// Whether it can be used below this root, and if not, why.
+    /// Whether it can be used below this root, and if not, why not.
     fn availability(&self, root: &Path) -> Availability;
 
-    /// The command that starts a machine whose guest does not run yet.
+    /// The command that starts a machine with its guest paused.
     ///
     /// # Errors
-    /// Where the VMM is missing, or cannot have such a machine.
+    /// If the VMM is not installed, or does not support such a machine.
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError>;
 
-    /// Waits for the VMM that was just started, checks that the machine has every device, and lets the guest run.
+    /// Waits for the VMM that was just started, checks that the machine has every device, and starts the guest.
     ///
     /// # Errors
-    /// As [`ControlError`] tells. The VMM is then ended.
+    /// See [`ControlError`]. The VMM is ended then.
     fn bring_up(
         &self,
         spec: &MachineSpec,
@@ -33,45 +33,45 @@ pub trait Vmm: Send + Sync {
         deadline: Instant,
     ) -> Result<(), ControlError>;
 
-    /// Asks the guest to shut down. It may miss that, and is asked again.
+    /// Asks the guest to shut down. The guest may miss it, so this is repeated.
     ///
     /// # Errors
-    /// Where the VMM did not take it.
+    /// If the VMM did not accept it.
     fn press_power_button(
         &self,
         control: &Control<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError>;
 
-    /// Asks the VMM to end at once, in good order. It is killed where it does not.
+    /// Asks the VMM to exit at once, cleanly. If it does not, it is killed.
     ///
     /// # Errors
-    /// Where the VMM did not take it.
+    /// If the VMM did not accept it.
     fn quit(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError>;
 
-    /// Why the VMM ended while it started, in words for a person: what the end of its log says, and what that means.
-    /// [`last_lines`](super::last_lines) and [`printable`](super::printable) help.
+    /// Explains why the VMM exited during the start, for messages: the end of its log, and what that means. See
+    /// [`last_lines`](super::last_lines) and [`printable`](super::printable).
     fn explain(&self, log: &str) -> String;
 }
 
-/// What a command line depends on beside the machine.
+/// The paths for a command line.
 #[derive(Clone, Debug)]
 pub struct MachinePaths {
     /// The root of sysfs, procfs and devfs.
     pub root: PathBuf,
-    /// The machine's own disk layer, in QCOW2 over the image, where the machine has a disk.
+    /// The machine's disk layer, a qcow2 file over the image, if the machine has a disk.
     pub disk: PathBuf,
-    /// The file for the serial console. The VMM must append to it: it is emptied when it gets too long.
+    /// The file for the serial console. The VMM must append to it: it is truncated when it gets too long.
     pub console: PathBuf,
 }
 
-/// How a VMM is executed.
+/// The command that executes a VMM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmmCommand {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments for the control socket, a listening unix socket that it inherits, with
-    /// [`CONTROL_FD`](super::CONTROL_FD) for the descriptor. They come first. Without any, there is no control socket.
+    /// Its arguments for the control socket, an inherited listening unix socket, with [`CONTROL_FD`](super::CONTROL_FD)
+    /// for the descriptor. They come first. If there are none, there is no control socket.
     pub control_args: Vec<String>,
     /// Its other arguments.
     pub args: Vec<String>,

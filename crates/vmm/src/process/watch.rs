@@ -1,5 +1,5 @@
-//! The only way in which we wait for a process or signal one: by a pidfd whose process was checked after the pidfd was
-//! opened, so that a pid that was given to another process is never touched.
+//! Waiting for processes and signalling them, only by a pidfd whose process was checked after the pidfd was opened: a
+//! reused pid never matters.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::procfs::Proc;
 
-/// One process that is watched.
+/// A watched process.
 #[derive(Debug)]
 pub struct Watch {
     handle: MachineHandle,
@@ -26,7 +26,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a child of this process that nobody has reaped.
+    /// Watches a child of this process that has not been reaped.
     pub fn of_child(proc: &Proc, id: Uuid, pid: u32) -> io::Result<Self> {
         let pidfd = open(pid)?.ok_or(Errno::SRCH)?;
         let stat = proc.stat(&pid.to_string())?.ok_or(Errno::SRCH)?;
@@ -36,25 +36,25 @@ impl Watch {
         Ok(Self { handle, pidfd, exit: Mutex::new(None) })
     }
 
-    /// Watches a process that was started earlier; `None` where it is gone.
+    /// Watches a process that an earlier daemon started; `None` if it is gone.
     pub fn of_running(proc: &Proc, handle: &MachineHandle) -> io::Result<Option<Self>> {
         if handle.boot_id != proc.boot_id()? {
             return Ok(None);
         }
         let Some(process) = handle.process() else { return Ok(None) };
         let Some(pidfd) = open(process.pid)? else { return Ok(None) };
-        // Only now: the pidfd holds on to one process, and this tells whether it is the right one.
+        // After opening: the pidfd refers to one process, and this checks that it is the right one.
         let stat = proc.stat(&process.pid.to_string())?;
         let same = stat.is_some_and(|stat| stat.start_time == process.start_time);
         Ok(same.then(|| Self { handle: handle.clone(), pidfd, exit: Mutex::new(None) }))
     }
 
-    /// Which process it is.
+    /// The handle of the process.
     pub const fn handle(&self) -> &MachineHandle {
         &self.handle
     }
 
-    /// Waits until the process has ended; `None` where it has not by the deadline. Any number of threads may wait.
+    /// Waits until the process has exited; `None` after the timeout. Any number of threads may wait.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<Exit>> {
         if let Some(exit) = *self.exit.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Some(exit));
@@ -69,7 +69,7 @@ impl Watch {
         Ok(*known)
     }
 
-    /// Ends the process at once.
+    /// Kills the process.
     pub fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -77,7 +77,7 @@ impl Watch {
         }
     }
 
-    /// A pidfd becomes readable when all threads of the process have ended.
+    /// Waits for the pidfd, which becomes readable when all threads of the process have exited.
     fn poll(&self, timeout: Option<Duration>) -> io::Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -92,7 +92,7 @@ impl Watch {
         }
     }
 
-    /// Reaps the process where it is a child of ours; the exit status of any other is not told to us.
+    /// Reaps the process if it is our child; the exit status of any other process is not available.
     fn reap(&self) -> io::Result<Exit> {
         loop {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -106,12 +106,12 @@ impl Watch {
     }
 }
 
-/// The exit status, or 128 and the signal's number, as shells count.
+/// The exit status, or 128 plus the signal's number, as in shells.
 fn exit_code(status: &WaitIdStatus) -> Option<i32> {
     status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
 }
 
-/// A pidfd; `None` where there is no such process.
+/// Opens a pidfd; `None` if there is no such process.
 fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
     match pidfd_open(pid, PidfdFlags::empty()) {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::zombie_processes, reason = "reaped through the pidfd")]
-    fn a_child_tells_its_exit_status_to_all_who_wait() {
+    fn all_waiting_threads_get_a_childs_exit_status() {
         let child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let watch = Watch::of_child(&here(), Uuid::nil(), child.id()).unwrap();
         for _ in 0..2 {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::zombie_processes, reason = "reaped through the pidfd")]
-    fn a_killed_child_is_told_from_one_that_still_runs() {
+    fn a_killed_child_is_distinguished_from_a_running_one() {
         let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         let watch = Watch::of_child(&here(), Uuid::nil(), child.id()).unwrap();
         assert_eq!(watch.wait(Some(Duration::ZERO)).unwrap(), None);

@@ -1,4 +1,4 @@
-//! Which QEMU there is, and how fast it can be.
+//! The installed QEMU, and the accelerator that it can use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,26 @@ use std::time::SystemTime;
 
 use crate::process::{Kvm, is_executable, on_path};
 
-/// The first version that takes `-device` as JSON.
+/// The first version that accepts `-device` as JSON.
 const OLDEST: (u32, u32) = (6, 2);
 
 /// The name of the emulator.
 const EMULATOR: &str = "qemu-system-x86_64";
 
-/// How the guest's instructions are executed.
+/// How QEMU executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// By the processor, through `/dev/kvm`, which the machine's user opens, by way of a group where it must.
+    /// By the processor, through `/dev/kvm`.
     Kvm {
-        /// The group that may open it, where others may not.
+        /// The group that may open it, if others may not.
         group: Option<u32>,
     },
-    /// By translation, slowly.
+    /// By translation, which is slow.
     Tcg,
 }
 
 impl Accelerator {
-    /// The word that QEMU uses.
+    /// Its name in QEMU.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kvm { .. } => "kvm",
@@ -35,22 +35,22 @@ impl Accelerator {
         }
     }
 
-    /// The best that a user other than root has here.
+    /// The best one for a user other than root on this host.
     pub fn here(root: &Path) -> Self {
         Kvm::here(root).map_or(Self::Tcg, |kvm| Self::Kvm { group: kvm.group })
     }
 }
 
-/// A QEMU that can be used.
+/// A usable QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binary {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its version.
     pub version: String,
 }
 
-/// Finds QEMU, and remembers its version for as long as the file is the same.
+/// Finds QEMU, and caches its version until the file changes.
 #[derive(Debug, Default)]
 pub struct Finder {
     configured: Option<PathBuf>,
@@ -63,28 +63,23 @@ impl Finder {
         Self { configured, known: Mutex::new(None) }
     }
 
-    /// Where QEMU is. Asking it for its version takes time that a start does not have.
+    /// The path of QEMU. The version is not read: that would delay the start of a machine.
     pub fn path(&self) -> Result<PathBuf, String> {
-        let missing = |what: String| format!("{what}; apt install qemu-system-x86");
+        let missing =
+            |reason: String| format!("QEMU not found: {reason}; apt install qemu-system-x86");
         match &self.configured {
             Some(path) if is_executable(path) => Ok(path.clone()),
-            Some(path) => {
-                Err(missing(format!("QEMU is missing: {} is no program", path.display())))
-            }
-            None => on_path(EMULATOR)
-                .ok_or_else(|| missing(format!("QEMU is missing: {EMULATOR} is not on PATH"))),
+            Some(path) => Err(missing(format!("{} is not an executable", path.display()))),
+            None => on_path(EMULATOR).ok_or_else(|| missing(format!("{EMULATOR} is not on PATH"))),
         }
     }
 
-    /// The QEMU to be used, or why there is none, and what to do.
+    /// The QEMU to use, or an error with a remedy.
     pub fn find(&self) -> Result<Binary, String> {
         let path = self.path()?;
         let modified =
             fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(|error| {
-                format!(
-                    "QEMU cannot be used: {}: {error}; apt install qemu-system-x86",
-                    path.display()
-                )
+                format!("cannot stat {}: {error}; apt install qemu-system-x86", path.display())
             })?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((then, binary)) = &*known
@@ -99,21 +94,23 @@ impl Finder {
     }
 }
 
-/// Asks the binary for its version.
+/// Runs the binary for its version.
 fn version(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let output = Command::new(path).arg("-version").env_clear().output().map_err(|error| {
-        format!("QEMU cannot be used: {shown}: {error}; apt install qemu-system-x86")
-    })?;
+    let output = Command::new(path)
+        .arg("-version")
+        .env_clear()
+        .output()
+        .map_err(|error| format!("cannot run {shown}: {error}; apt install qemu-system-x86"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = parse_version(&text).filter(|_| output.status.success()).ok_or_else(|| {
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().last().unwrap_or("it says nothing");
-        format!("QEMU cannot be used: {shown} does not tell its version: {said}; reinstall it: apt install --reinstall qemu-system-x86")
+        let said = said.lines().last().unwrap_or("no error message");
+        format!("`{shown} -version` failed: {said}; apt install --reinstall qemu-system-x86")
     })?;
     if number(&version) < Some(OLDEST) {
         return Err(format!(
-            "QEMU {version} is too old: {}.{} or newer is needed; install a newer one, for instance from the distribution's backports",
+            "QEMU {version} is too old: {}.{} or newer is required; install a newer version, for instance from your distribution's backports",
             OLDEST.0, OLDEST.1
         ));
     }
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_qemu_says_what_to_install() {
+    fn the_error_for_a_missing_qemu_has_a_remedy() {
         let finder = Finder::new(Some("/nowhere/qemu-system-x86_64".into()));
         let reason = finder.find().unwrap_err();
         assert!(reason.contains("/nowhere") && reason.contains("apt install"), "{reason}");

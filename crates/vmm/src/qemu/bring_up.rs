@@ -1,5 +1,5 @@
-//! From a QEMU that was just started to a guest that runs: the monitor is reached, the devices are counted, then the guest
-//! is let go.
+//! From a QEMU that was just started to a running guest: connects to the monitor, checks the devices, then starts the
+//! guest.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::argv::device_ids;
 use super::qmp::Monitor;
 use crate::process::{Control, ControlError};
 
-/// Waits for the VMM, checks that it has every device, and lets the guest run.
+/// Waits for the VMM, checks that the machine has every device, and starts the guest.
 pub fn bring_up(
     spec: &MachineSpec,
     control: &Control<'_>,
@@ -22,17 +22,17 @@ pub fn bring_up(
     expect_running(&mut monitor, deadline)
 }
 
-/// Gives one command to a machine's monitor.
-pub fn ask(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), ControlError> {
+/// Sends one command to a machine's monitor.
+pub fn send(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), ControlError> {
     let mut monitor = Monitor::begin(control.connect(deadline)?, deadline)?;
     match monitor.execute(command, json!({}), deadline) {
-        // It may end before it has answered.
+        // It may exit before it has answered.
         Err(ControlError::Closed) => Ok(()),
         answer => answer.map(|_| ()),
     }
 }
 
-/// Devices that were named on the command line are children of `/machine/peripheral`.
+/// Checks the devices: those from the command line are children of `/machine/peripheral`.
 fn expect_devices(
     spec: &MachineSpec,
     monitor: &mut Monitor,
@@ -62,6 +62,6 @@ fn expect_running(monitor: &mut Monitor, deadline: Instant) -> Result<(), Contro
     let state = status.get("status").and_then(Value::as_str).unwrap_or("unknown");
     Err(ControlError::Malformed(
         "query-status".into(),
-        format!("the guest is not running, but {state}"),
+        format!("the guest is not running (status {state})"),
     ))
 }

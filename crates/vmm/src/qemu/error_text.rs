@@ -1,61 +1,61 @@
-//! QEMU's error messages: what they mean, and what to do about it.
+//! Explanations and remedies for QEMU's error messages.
 
 use crate::process::last_lines;
 
-/// Parts of QEMU's messages, and what a person is to do. The first that matches counts.
+/// Parts of QEMU's messages, and what they mean or what to do. The first match is used.
 const MEANINGS: &[(&str, &str)] = &[
     (
         "is not viable",
-        "a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members",
+        "a device of that IOMMU group is still bound to another driver; `handover show DEVICE` lists the group's members",
     ),
     ("error binding group", "another driver or VMM uses a device of that IOMMU group"),
     (
         "failed to open /dev/vfio/",
-        "another VMM has the IOMMU group open, or the machine's user may not open it: `fuser -v` on that file names who",
+        "another VMM has the IOMMU group open, or the machine's user may not open it; `fuser -v` on that file shows the user",
     ),
     (
         "Could not open '/dev/vfio/",
-        "another VMM has the IOMMU group open, or the machine's user may not open it: `fuser -v` on that file names who",
+        "another VMM has the IOMMU group open, or the machine's user may not open it; `fuser -v` on that file shows the user",
     ),
     (
         "Cannot allocate memory",
-        "VFIO pins all of the guest's memory: the limit of locked memory or the host's free memory is too small",
+        "VFIO pins all guest memory: the limit of locked memory or the host's free memory is too small",
     ),
     (
         "cannot set up guest memory",
-        "the host has not enough free memory for the machine; ask for less, or stop another",
+        "the host does not have enough free memory for the machine; give it less memory, or stop another machine",
     ),
     (
         "Could not access KVM",
-        "the machine's user may not open /dev/kvm, or the module kvm is not loaded",
+        "the machine's user may not open /dev/kvm, or the kernel module kvm is not loaded",
     ),
     (
         "failed to initialize kvm",
-        "the machine's user may not open /dev/kvm, or the module kvm is not loaded",
+        "the machine's user may not open /dev/kvm, or the kernel module kvm is not loaded",
     ),
     (
         "Failed to get \"write\" lock",
-        "another process uses the machine's disk; `fuser -v` on it names who",
+        "another process uses the machine's disk; `fuser -v` on the disk shows it",
     ),
     (
         "phys-bits too low",
-        "the devices' BARs do not fit into the processor's addresses; give the machine fewer devices",
+        "the devices' BARs do not fit into the processor's address space; give the machine fewer devices",
     ),
-    ("PVH ELF Note", "the kernel cannot be started directly; import the distribution's vmlinuz"),
+    ("PVH ELF Note", "QEMU cannot start this kernel directly; import the distribution's vmlinuz"),
     (
         "Permission denied",
-        "the machine's user cannot reach that file: every directory above it must let others pass (chmod o+x)",
+        "the machine's user cannot reach that file: every directory above it needs execute permission for others (chmod o+x)",
     ),
-    ("no such host device", "the device is gone from the host; `handover ls` shows what is there"),
-    ("No such file or directory", "the file is not there any more"),
+    ("no such host device", "the device is gone from the host; `handover ls` lists the devices"),
+    ("No such file or directory", "the file no longer exists"),
 ];
 
-/// The reason in a log: the last lines, and what they mean where that is known.
+/// Explains a log: its last lines, and their meaning if it is known.
 pub fn explain(log: &str) -> String {
     let lines = log.lines().filter(|line| !line.contains(": warning: "));
     let words = last_lines(lines.map(|line| without_program(line.trim())));
     if words.is_empty() {
-        return "QEMU ended without a word".into();
+        return "QEMU exited without an error message".into();
     }
     match MEANINGS.iter().find(|(part, _)| words.contains(part)) {
         Some((_, meaning)) => format!("{words} ({meaning})"),
@@ -63,7 +63,7 @@ pub fn explain(log: &str) -> String {
     }
 }
 
-/// The line without `qemu-system-x86_64: ` and without the option that it quotes, which can be longer than the message.
+/// The line without `qemu-system-x86_64: ` and without the quoted option, which can be longer than the message.
 fn without_program(line: &str) -> &str {
     let line = line.strip_prefix("qemu-system-x86_64: ").unwrap_or(line);
     match line.rsplit_once("}: ") {
@@ -81,18 +81,18 @@ mod tests {
         let log = "qemu-system-x86_64: -cpu host: warning: something else\n\
                    qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
                    group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
-        insta::assert_snapshot!(explain(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still on another driver; `handover show` on the device names the group's members)");
+        insta::assert_snapshot!(explain(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still bound to another driver; `handover show DEVICE` lists the group's members)");
     }
 
     #[test]
-    fn what_a_vmm_says_cannot_steer_a_terminal() {
+    fn a_vmms_output_cannot_control_a_terminal() {
         assert_eq!(explain("\u{1b}[2Jbad\u{7}\n"), "[2Jbad");
         assert_eq!(explain(&"x".repeat(5000)).len(), 1000);
     }
 
     #[test]
-    fn unknown_words_are_passed_on_and_silence_is_named() {
+    fn unknown_messages_are_passed_on_and_silence_is_reported() {
         assert_eq!(explain("a\nb\nc\n\nd\n"), "b; c; d");
-        assert_eq!(explain("\n"), "QEMU ended without a word");
+        assert_eq!(explain("\n"), "QEMU exited without an error message");
     }
 }

@@ -1,19 +1,19 @@
-//! How large the guest's 64-bit window for device memory must be: it has to hold the BARs of all that is handed over.
+//! The size of the guest's 64-bit MMIO window, which must hold the BARs of all passed-through devices.
 
 use std::fs;
 use std::path::Path;
 
 use model::{Address, MachineSpec};
 
-/// What QEMU gives a q35 machine (`Q35_PCI_HOST_HOLE64_SIZE_DEFAULT` in hw/pci-host/q35.c).
+/// QEMU's default for a q35 machine (`Q35_PCI_HOST_HOLE64_SIZE_DEFAULT` in hw/pci-host/q35.c).
 const DEFAULT: u64 = 32 << 30;
 
 /// `IORESOURCE_MEM` and `IORESOURCE_MEM_64` (include/linux/ioport.h).
 const MEMORY: u64 = 0x200;
 const WIDE: u64 = 0x10_0000;
 
-/// The size of the window where the default is too small. A function that cannot be read is passed over: QEMU will say
-/// what is wrong with it.
+/// The size of the window, if the default is too small. A function that cannot be read is skipped: QEMU will report the
+/// error.
 pub fn needed(root: &Path, spec: &MachineSpec) -> Option<u64> {
     let functions = spec.slots.iter().flat_map(|slot| &slot.functions);
     let addresses = functions.filter_map(|function| function.source.function());
@@ -29,8 +29,8 @@ fn wide_bars(root: &Path, address: Address) -> u64 {
     fs::read_to_string(file).map_or(0, |text| sum(&text))
 }
 
-/// `resource` has one line for each region: start, end, flags (Documentation/filesystems/sysfs-pci). BARs are the
-/// first six.
+/// Sums the BARs in `resource`, which has a line for each region: start, end, flags
+/// (Documentation/filesystems/sysfs-pci). The first six are BARs.
 fn sum(resource: &str) -> u64 {
     let regions = resource.lines().take(6).filter_map(|line| {
         let mut fields = line.split(' ').map(|field| {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_counts_for_nothing() {
+    fn malformed_lines_are_skipped() {
         assert_eq!(sum("0x0 0xffffffffffffffff 0x14220c\ngarbage\n\n0x1 0x0 0x14220c"), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! QEMU: its command line, its monitor (QMP), its versions and error messages.
+//! QEMU: command line, monitor (QMP), versions and error messages.
 
 mod argv;
 mod binary;
@@ -16,7 +16,7 @@ use crate::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCo
 use argv::Environment;
 use binary::{Accelerator, Finder};
 
-/// How to install all of it.
+/// The command that installs QEMU and its tools.
 const INSTALL: &str = "apt install qemu-system-x86 qemu-utils";
 
 /// QEMU, for [`ProcessLauncher`](crate::process::ProcessLauncher).
@@ -27,10 +27,10 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// The emulator in this file, or the one on PATH. It is not looked for before it is needed.
+    /// The emulator in this file, or the one on PATH. It is searched when it is needed.
     #[must_use]
     pub fn new(binary: Option<PathBuf>) -> Self {
-        // The VMM works in another directory.
+        // The VMM has another working directory.
         let binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
         Self { finder: Finder::new(binary.clone()), binary }
     }
@@ -103,11 +103,11 @@ impl Vmm for Qemu {
         control: &Control<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError> {
-        bring_up::ask(control, "system_powerdown", deadline)
+        bring_up::send(control, "system_powerdown", deadline)
     }
 
     fn quit(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError> {
-        bring_up::ask(control, "quit", deadline)
+        bring_up::send(control, "quit", deadline)
     }
 
     fn explain(&self, log: &str) -> String {
@@ -115,7 +115,7 @@ impl Vmm for Qemu {
     }
 }
 
-/// A monitor on an inherited socket.
+/// The arguments for a monitor on an inherited socket.
 fn monitor_args() -> Vec<String> {
     let socket = format!("socket,id=monitor,fd={CONTROL_FD},server=on,wait=off");
     vec!["-chardev".into(), socket, "-qmp".into(), "chardev:monitor".into()]

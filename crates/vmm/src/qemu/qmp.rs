@@ -1,8 +1,8 @@
-//! QEMU's monitor protocol, as little of it as is needed: one command after another over a socket, each with a
-//! deadline. Events that come between are not for us: the machine's end is seen by its pidfd.
+//! A minimal client for QEMU's monitor protocol (QMP): one command after another over a socket, each with a deadline.
+//! Events are ignored: the machine's end is detected by its pidfd.
 //!
-//! The peer is a VMM that its guest may have taken over. So an answer has a largest length, and no answer is trusted
-//! for more than it says.
+//! The peer is a VMM that its guest may have compromised. So the length of an answer is limited, and no answer is
+//! trusted.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::process::ControlError;
 
-/// No answer to a command of ours is nearly that long.
+/// The longest answer.
 const MOST_ANSWER_BYTES: usize = 1 << 20;
 
-/// A connection to a monitor that takes commands.
+/// A connection to a monitor in command mode.
 #[derive(Debug)]
 pub struct Monitor {
     stream: UnixStream,
@@ -24,18 +24,18 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Waits for the greeting and begins to speak.
+    /// Waits for the greeting and negotiates capabilities.
     pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, ControlError> {
         let mut monitor = Self { stream, received: Vec::new(), commands: 0 };
         let greeting = monitor.receive("the greeting", deadline)?;
         if greeting.get("QMP").is_none() {
-            return Err(malformed("the greeting", "it is not a QMP monitor"));
+            return Err(malformed("the greeting", "not a QMP monitor"));
         }
         monitor.execute("qmp_capabilities", json!({}), deadline)?;
         Ok(monitor)
     }
 
-    /// Gives a command and waits for its answer.
+    /// Sends a command and waits for its answer.
     pub fn execute(
         &mut self,
         command: &str,
@@ -56,17 +56,17 @@ impl Monitor {
                 continue;
             }
             if let Some(error) = answer.get("error") {
-                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
+                let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no description");
                 return Err(ControlError::Refused(command.into(), reason.into()));
             }
             return answer
                 .get_mut("return")
                 .map(Value::take)
-                .ok_or_else(|| malformed(command, "it has neither `return` nor `error`"));
+                .ok_or_else(|| malformed(command, "neither `return` nor `error`"));
         }
     }
 
-    /// The next message: a line with a JSON object.
+    /// Receives the next message: a line with a JSON object.
     fn receive(&mut self, command: &str, deadline: Instant) -> Result<Value, ControlError> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
@@ -75,7 +75,7 @@ impl Monitor {
                     .map_err(|error| malformed(command, &error.to_string()));
             }
             if self.received.len() > MOST_ANSWER_BYTES {
-                return Err(malformed(command, "it is too long"));
+                return Err(malformed(command, "too long"));
             }
             self.stream.set_read_timeout(Some(left(command, deadline)?))?;
             let mut chunk = [0; 4096];
@@ -89,7 +89,7 @@ impl Monitor {
     }
 }
 
-/// The time that is left; a timeout of zero would mean none at all.
+/// The remaining time; an error if there is none, because a timeout of zero would mean no timeout.
 fn left(command: &str, deadline: Instant) -> Result<std::time::Duration, ControlError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ControlError::Deadline(command.into())) } else { Ok(left) }
@@ -122,8 +122,8 @@ mod tests {
         Instant::now() + Duration::from_secs(30)
     }
 
-    /// A monitor that greets, then answers each command by what `answer` makes of its name and id, and closes when that
-    /// is nothing.
+    /// A monitor that greets, then answers each command with the result of `answer` for its name and id, and closes the
+    /// connection on `None`.
     fn monitor(
         answer: impl Fn(&str, u64) -> Option<String> + Send + 'static,
     ) -> Result<Monitor, ControlError> {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn events_and_late_answers_between_are_passed_over() {
+    fn events_and_late_answers_are_skipped() {
         let mut monitor = monitor(|_, id| {
             let event = "{\"event\": \"RESUME\", \"timestamp\": {\"seconds\": 1}}\r\n";
             let late = fine(id.wrapping_sub(1));
@@ -173,11 +173,11 @@ mod tests {
         })
         .unwrap();
         let error = monitor.execute("cont", json!({}), soon()).unwrap_err();
-        assert_eq!(error.to_string(), "it refused `cont`: no");
+        assert_eq!(error.to_string(), "the VMM refused `cont`: no");
     }
 
     #[test]
-    fn an_end_garbage_and_an_endless_answer_are_told_apart() {
+    fn an_end_garbage_and_an_endless_answer_are_distinguished() {
         assert!(matches!(monitor(|_, _| None), Err(ControlError::Closed)));
         let garbage = monitor(|_, _| Some("what?\n".into()));
         assert!(matches!(garbage, Err(ControlError::Malformed(..))));
@@ -198,11 +198,12 @@ mod tests {
         .unwrap();
         let soon = Instant::now() + Duration::from_millis(20);
         let error = monitor.execute("query-status", json!({}), soon).unwrap_err();
-        assert_eq!(error.to_string(), "it did not answer `query-status` in time");
+        let expected = "timed out while waiting for the VMM's answer to `query-status`";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
-    fn what_is_no_monitor_is_not_spoken_to() {
+    fn other_protocols_are_refused() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"{\"hello\": 1}\n").unwrap();
         assert!(matches!(Monitor::begin(ours, soon()), Err(ControlError::Malformed(..))));

@@ -14,7 +14,7 @@ use vmm::qemu::Qemu;
 
 use crate::tiny::Tiny;
 
-/// A user that nobody is; machines get such users from a configured range.
+/// An unused uid; machines get such uids from a configured range.
 const MACHINE_UID: u32 = 1_900_000_000;
 
 /// What stands for QEMU: the monitor's socket becomes the standard input of the fake.
@@ -26,7 +26,7 @@ done
 eval 'exec "${0%/*}/fake" fake-qemu "$@" <&'"$fd"
 "#;
 
-/// What stands for qemu-img: it writes what it was asked into the new layer.
+/// A fake qemu-img: it writes its arguments into the new layer.
 const IMAGE_TOOL: &str = r#"#!/bin/sh
 for argument; do case $argument in /*unfinished) file=$argument ;; esac; done
 echo "$@" > "$file"
@@ -158,7 +158,7 @@ pub fn machine(name: &str) -> MachineSpec {
     }
 }
 
-/// A machine with one device, or `None` where this host lets nobody raise the limit of locked memory.
+/// A machine with one device, or `None` if the limit of locked memory cannot be raised on this host.
 pub fn machine_with_device(name: &str) -> Option<MachineSpec> {
     let slots = vec![GuestSlot::place(["0000:01:00.0".parse().unwrap()])];
     let raised = Command::new("sh").args(["-c", "ulimit -l 2000000"]).output().unwrap();

@@ -1,5 +1,5 @@
-//! Machines from start to end, with a QEMU that this executable plays itself and, where it is installed, the real one; and
-//! with a second VMM that only these tests have.
+//! Machines from start to end, with a QEMU that this executable plays itself and, where it is installed, the real one;
+//! and with a second VMM that only these tests have.
 //!
 //! The executable has five parts: `launch` is the launcher, `fake-qemu` and `tiny-vmm` the VMMs, `daemon` a daemon that
 //! starts a machine and dies, and without any of these it runs the trials.

@@ -1,4 +1,4 @@
-//! What a launcher promises, with a VMM that implements nothing but the trait.
+//! The contract of a launcher, with a VMM that implements only the trait.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A second VMM, as small as can be: all of it is this file. It proves that a VMM needs no more than the trait.
+//! A minimal second VMM in this one file. It proves that a VMM needs no more than the trait.
 //!
 //! Its control protocol is one word a line, `run`, `power` or `quit`, each answered by a line.
 
@@ -112,8 +112,8 @@ fn tell(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), C
     }
 }
 
-/// The VMM itself. The machine's name is how it behaves: `good` does as it is told, `refuses` ends at once, `deaf` hears
-/// no power button, `mute` never answers.
+/// The VMM itself. The machine's name is how it behaves: `good` does as it is told, `refuses` ends at once, `deaf`
+/// hears no power button, `mute` never answers.
 pub fn main(arguments: &[String]) -> ExitCode {
     let value = |name: &str| {
         arguments.iter().find_map(|argument| argument.strip_prefix(name)).unwrap_or_default()

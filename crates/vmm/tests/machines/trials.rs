@@ -1,4 +1,4 @@
-//! What a launcher promises, with the fake QEMU.
+//! The contract of a launcher, with the fake QEMU.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What `lspci -vvvnnk -D` says.
+//! Parses `lspci -vvvnnk -D`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ pub fn read(host: &Host) -> Facts {
     parse(&host.sh("lspci -vvvnnk -D"))
 }
 
-/// Functions are apart by empty lines; the first line of each has address, class and ids.
+/// Functions are separated by empty lines; the first line of each has address, class and ids.
 pub fn parse(text: &str) -> Facts {
     text.split("\n\n").filter(|block| !block.trim().is_empty()).filter_map(function).collect()
 }
@@ -113,7 +113,7 @@ fn capability(
         Some(short) => short,
         None if name.starts_with("Vendor Specific") && place.contains(" v") => "VSEC",
         None if name.starts_with("Vendor Specific") => "Vendor-Specific",
-        // Shows as a difference, so that the table above is completed.
+        // Appears as a difference, so that the table above gets completed.
         None => name,
     };
     capabilities.insert(short.to_owned());

@@ -1,8 +1,6 @@
-//! The inventory agrees with what others read of the same host: lspci, a small script that reads sysfs by itself, and
-//! libvirt.
+//! The inventory agrees with other readers of the same host: lspci, a small script that reads sysfs, and libvirt.
 //!
-//! Each reader says what it knows as named texts for each function. What another reader says, ours must say too, and the
-//! same.
+//! Each reader returns named texts for each function. Ours must contain all texts of the others, with the same values.
 
 mod lspci;
 mod ours;
@@ -13,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{Host, wanted};
 
-/// What a reader says: for each function named texts. A text that is not there is one that the reader does not know.
+/// The result of a reader: named texts for each function. A missing text is unknown to the reader.
 pub type Facts = BTreeMap<String, BTreeMap<&'static str, String>>;
 
-/// What is said that there is none of.
+/// The value for "none".
 pub const NONE: &str = "none";
 
-/// Every way in which `ours` differs from what `other` says.
+/// Every difference of `ours` from `other`.
 fn differences(ours: &Facts, other: &Facts) -> Vec<String> {
     let mut differences = Vec::new();
     let addresses: BTreeSet<&String> = ours.keys().chain(other.keys()).collect();
@@ -38,12 +36,12 @@ fn differences(ours: &Facts, other: &Facts) -> Vec<String> {
     differences
 }
 
-/// How many texts were compared: a reader that knows nothing agrees with everything.
+/// The number of compared texts: an empty reader agrees with everything.
 fn texts(facts: &Facts) -> usize {
     facts.values().map(BTreeMap::len).sum()
 }
 
-/// Every difference on this host between the inventory and one reader, which must tell that much of a function.
+/// Every difference on this host between the inventory and one reader, which must return that many texts per function.
 fn compare_with(
     ours: &Facts,
     what: &str,
@@ -58,7 +56,7 @@ fn compare_with(
     differences.into_iter().map(|text| format!("{what}, {reader}: {text}")).collect()
 }
 
-/// lspci and libvirt wake what sleeps to read it; Handover does not, and has no detail then.
+/// lspci and libvirt wake suspended functions; Handover does not, and has no detail then.
 fn awake(host: &Host) {
     host.sh("for d in /sys/bus/pci/devices/*; do echo on >$d/power/control; done");
 }
@@ -80,14 +78,14 @@ fn compare(host: &Host, what: &str) -> Vec<String> {
 
 fn boot(topology: &str) -> Host {
     let host = Host::boot(topology);
-    // Cargo puts a test program into a folder below that of the programs.
+    // Cargo puts test programs into a subdirectory of that of the programs.
     let programs = std::env::current_exe().unwrap();
     let programs = programs.ancestors().nth(2).unwrap();
     host.lab.put(&programs.join("xtask"), "/usr/local/bin/xtask").unwrap();
     host
 }
 
-/// All that the igb can have, without a driver: udev would load it while others read.
+/// All virtual functions of the igb, without a driver: udev would load it while others read.
 fn virtual_functions(server: &Host) {
     server.sh(
         "cd /sys/bus/pci/devices; pf=$(dirname $(grep -l 0x10c9 */device | head -1))
@@ -120,7 +118,7 @@ fn the_inventory_agrees_with_other_readers() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// In a lab of its own: libvirt brings udev, which loads drivers and renames interfaces.
+/// In a separate lab: libvirt starts udev, which loads drivers and renames interfaces.
 #[test]
 fn the_inventory_agrees_with_libvirt() {
     if !wanted() {

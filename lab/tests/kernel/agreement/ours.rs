@@ -1,4 +1,4 @@
-//! What Handover says: the inventory in detail, and the listing.
+//! Handover's own data: the inventory in detail, and the listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub fn parse(json: &str) -> Facts {
         .collect()
 }
 
-/// `handover ls --all --json`: the assemblies' heads, with what the listing tells of them.
+/// `handover ls --all --json`: the assemblies' heads, with their data from the listing.
 pub fn listed(host: &Host) -> Facts {
     parse_listing(&host.sh("handover ls --all --json"))
 }

@@ -1,10 +1,10 @@
-//! What a small shell script reads of sysfs: nothing of ours, only the shell, `find` and `readlink`.
+//! Reads sysfs with a small shell script, with `find` and `readlink` only.
 
 use super::Facts;
 use crate::support::Host;
 
-/// A line for each text: address, name, value, with tabs between. Each process that is started costs an emulated machine
-/// tens of milliseconds, so that the shell does it nearly alone.
+/// A line for each text: address, name, value, with tabs between. Each process that is started costs an emulated
+/// machine tens of milliseconds, so that the shell does it nearly alone.
 const SCRIPT: &str = r#"
 shopt -s nullglob
 cd /sys/bus/pci/devices

@@ -1,6 +1,6 @@
-//! What libvirt says: `virsh nodedev-list` and `nodedev-dumpxml`.
+//! Parses `virsh nodedev-list` and `nodedev-dumpxml`.
 //!
-//! libvirt writes one element in a line, which is all that is needed of XML here. What it does not tell of a function (a
+//! libvirt writes one element per line, so no XML parser is needed. What it does not know of a function (a
 //! group, a node, a driver) it leaves out.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the tree looks like, on hosts of different size.
+//! Trees of hosts of different sizes.
 #![allow(clippy::panic)]
 
 mod hosts;
@@ -34,7 +34,7 @@ fn a_server_with_switches() {
 fn eight_gpus_and_six_nvswitches() {
     let host = picture(&hosts::hgx());
     snapbox::assert_data_eq!(shown(&host, None), snapbox::file!["golden/hgx.txt"]);
-    assert!(host.distances.is_empty(), "24 devices are too many to tell of unasked");
+    assert!(host.distances.is_empty(), "24 devices are too many by default");
     let asked = Picture::of(&hosts::hgx(), Wanted { distances: true, ..Wanted::default() });
     assert_eq!(asked.distances.len(), 24 * 23 / 2);
 }

@@ -1,32 +1,32 @@
-//! The lock of those who may use bpf(2): a BPF map with a name.
+//! The lock for processes that may use bpf(2): a BPF map with a name.
 //!
-//! Why a map: no namespace hides it (maps have ids of the whole kernel, and there is no BPF namespace), it is there for exactly
-//! as long as a process has it open, and it has no path by which it could be removed. It is a trie
-//! (`BPF_MAP_TYPE_LPM_TRIE`, Linux 4.11), which takes `CAP_BPF` in the first user namespace (before 5.8 `CAP_SYS_ADMIN`) even where
-//! `kernel.unprivileged_bpf_disabled` is 0: a user without rights cannot make one to shut us out, as they could with an array then. A
-//! trie replaces its value as a whole, so a record is never read half-written.
+//! Why a map: no namespace hides it (map ids are global to the kernel, and there is no BPF namespace), it exists
+//! exactly as long as a process has it open, and it has no path by which it could be removed. It is a trie
+//! (`BPF_MAP_TYPE_LPM_TRIE`, Linux 4.11), which needs `CAP_BPF` in the initial user namespace (before 5.8
+//! `CAP_SYS_ADMIN`) even if `kernel.unprivileged_bpf_disabled` is 0: an unprivileged user cannot create one to lock us
+//! out, as with an array. A trie replaces its value as a whole, so a record is never read half-written.
 //!
-//! How it is taken. A process
-//! 1. makes a map with the name, and writes its record into it as `wanted`;
-//! 2. lists all maps, and looks for others of the name and type;
+//! Taking the lock. A process
+//! 1. creates a map with the name, and writes its record into it as `wanted`;
+//! 2. lists all maps, and searches others with the name and type;
 //! 3. has the lock if there is no other, writes `held` and keeps its map open;
-//! 4. else closes its map, if another is `held` or has a lower id, and tries again a little later, after a time that differs
-//!    from process to process; or keeps it, where all others have higher ids and are not `held`, and goes on with 2.
+//! 4. else closes its map, if another is `held` or has a lower id, and retries after a random time; or keeps it, if all
+//!    others have higher ids and are not `held`, and continues with 2.
 //!
-//! **Never two.** Say that A and B both have it. Each has made its map before it began its last list, and has it still. Of the
-//! two makings one came first, say A's: then A's map was there all the while that B listed. A list gives every map that is there
-//! from its beginning to its end (`bpf_map_get_curr_or_next` goes up the ids, and a map's id does not change while it lives;
-//! `BPF_MAP_CREATE` returns after the map has its id), so B saw A's, and did not take it. It does not matter what the records say or how ids
-//! compare: these decide only who gives way, so that ids may wrap around (at 2^31) and a process may be stopped at any
-//! point.
+//! **Safety: never two holders.** Assume that A and B both have the lock. Each created its map before it began its last
+//! list, and still has it open. One of the two was created first, say A's: then A's map existed during B's whole list.
+//! A list returns every map that exists from its beginning to its end (`bpf_map_get_curr_or_next` goes up the ids, and
+//! a map's id does not change while it exists; `BPF_MAP_CREATE` returns after the map has its id), so B saw A's map,
+//! and did not take the lock. The records and the order of ids do not matter for this: they only decide which process
+//! backs off, so ids may wrap around (at 2^31) and a process may be stopped at any point.
 //!
-//! **Mostly one.** Of those who want it at the same time the one with the lowest id stays, and all others see it and give way.
-//! It has it as soon as they have closed theirs. A process that is stopped with its map open keeps others from the lock, as one that has it
-//! would; they give up after [`PATIENCE`], and say who it is.
+//! **Progress: usually one holder.** Of processes that want the lock at the same time the one with the lowest id stays,
+//! and all others see it and back off. It has the lock as soon as they have closed their maps. A process that is
+//! stopped with its map open blocks the lock like a holder; the others give up after [`PATIENCE`], and report it.
 //!
-//! The map is gone when its last descriptor is (`bpf_map_put` takes the id away at once): a process that dies has released it before
-//! its parent learns of it. A process that only lists maps has each open for a moment, as `bpftool map` does; this is waited for
-//! ([`PASSING`]).
+//! A map disappears with its last descriptor (`bpf_map_put` removes the id at once): a process that dies has released
+//! it before its parent is notified. A process that only lists maps has each open for a moment, like `bpftool map`; we
+//! wait for that ([`PASSING`]).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,16 +39,16 @@ use uuid::Uuid;
 use super::{Failure, PASSING};
 use crate::sys::bpf::{self, Map};
 
-/// So many bytes has a record, with zeros after the JSON.
+/// The size of a record in bytes, with zeros after the JSON.
 const RECORD: usize = 2048;
 
-/// So many characters of a state directory are recorded: six bytes each in JSON at most, and a host name has 64.
+/// The most characters of a state directory in a record: each takes at most six bytes in JSON, and a host name has 64.
 const STATE_DIR: usize = 256;
 
-/// How long those who want the lock at the same time are waited for.
+/// How long to compete with others that want the lock at the same time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The longest that a try waits for the next, in microseconds.
+/// The longest pause between two tries, in microseconds.
 const JITTER: u128 = 20_000;
 
 /// A process that has the lock, or wants it.
@@ -100,7 +100,7 @@ pub fn take(name: &str, record: &Record) -> Result<MapLock, Failure> {
     }
 }
 
-/// Tries once; the inner error is the one to give way to.
+/// Tries once; the inner error is the process to back off for.
 fn attempt(name: &str, record: &Record, until: Instant) -> Result<Result<MapLock, Other>, Failure> {
     let map = Map::create(name, RECORD as u32).map_err(refused)?;
     let own = map.id().map_err(failed)?;
@@ -125,7 +125,7 @@ fn others(name: &str, own: u32) -> Result<Vec<Other>, Failure> {
     while let Some(next) = bpf::next_map(id).map_err(refused)? {
         id = next;
         if id != own
-            && let Some(other) = look(name, id)?
+            && let Some(other) = open(name, id)?
         {
             others.push(other);
         }
@@ -133,14 +133,14 @@ fn others(name: &str, own: u32) -> Result<Vec<Other>, Failure> {
     Ok(others)
 }
 
-/// The map with this id, if it is one of this name.
-fn look(name: &str, id: u32) -> Result<Option<Other>, Failure> {
+/// The map with this id, if it has this name.
+fn open(name: &str, id: u32) -> Result<Option<Other>, Failure> {
     let map = match Map::open(id).map_err(|error| errno(&error)) {
         Ok(map) => map,
         Err(Errno::NOENT) => return Ok(None),
-        // A security module can hide another program's maps. It has no reason to hide ours from us.
+        // A security module can hide maps of other programs, but should not hide those of Handover.
         Err(denied @ (Errno::PERM | Errno::ACCESS)) => {
-            tracing::debug!("the BPF map {id} cannot be looked at: {denied}");
+            tracing::debug!("cannot open the BPF map {id}: {denied}");
             return Ok(None);
         }
         Err(errno) => return Err(Failure::Failed(errno)),
@@ -151,7 +151,7 @@ fn look(name: &str, id: u32) -> Result<Option<Other>, Failure> {
     let Some(value) = map.read().map_err(failed)? else {
         return Ok(Some(Other { id, state: State::Wanted, holder: LockHolder::default() }));
     };
-    // What another version wrote in another way is no less a lock.
+    // A record in another version's format counts as held.
     let record = Record::parse(&value);
     let state = record.as_ref().map_or(State::Held, |record| record.state);
     Ok(Some(Other { id, state, holder: record.map(Record::holder).unwrap_or_default() }))
@@ -192,7 +192,7 @@ impl Record {
     }
 }
 
-/// The inode of this process's PID namespace, which no other has.
+/// The inode of this process's PID namespace, which identifies it.
 fn pid_namespace() -> Option<u64> {
     rustix::fs::stat("/proc/self/ns/pid").ok().map(|stat| stat.st_ino)
 }
@@ -205,8 +205,8 @@ fn failed(error: std::io::Error) -> Failure {
     Failure::Failed(errno(&error))
 }
 
-/// Of what every process that may use bpf(2) may do: refused, it is not to be had here. Memory that may not be locked is refused with
-/// EPERM too (before 5.11).
+/// The failure for a call that every process with bpf(2) may make: if the kernel refuses it, this lock is unavailable.
+/// Before 5.11, EPERM also means that the limit of locked memory is too low.
 fn refused(error: std::io::Error) -> Failure {
     match errno(&error) {
         errno @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::INVAL | Errno::TOOBIG) => {

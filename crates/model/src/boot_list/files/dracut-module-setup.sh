@@ -1,6 +1,6 @@
 #!/bin/bash
-# Written by Handover (`handover reserve`): changes are lost.
-# Puts Handover's list of reserved functions into the initial ramdisk.
+# Written by Handover (`handover boot-list`): changes are lost.
+# Adds Handover's boot list to the initial ramdisk.
 check() { [ -s /etc/handover/reserve ]; }
 depends() { return 0; }
 installkernel() {

@@ -1,7 +1,7 @@
-# Written by Handover (`handover reserve`): changes are lost.
-# Gives the functions listed in /etc/handover/reserve to their vfio drivers before other drivers are loaded.
-# A line there is ADDRESS VENDOR DEVICE DRIVER. A function whose ids are others now is left alone: addresses can change
-# between boots. To undo: `handover reserve --remove ADDRESS`, and make the initial ramdisk again.
+# Written by Handover (`handover boot-list`): changes are lost.
+# Binds the functions on the boot list (/etc/handover/reserve) to their vfio drivers before other drivers are loaded.
+# A line of it is ADDRESS VENDOR DEVICE DRIVER. A function with other ids is skipped: addresses can change between boots.
+# To undo: `handover boot-list --remove ADDRESS`, and rebuild the initial ramdisk.
 functions=/sys/bus/pci/devices
 while read -r address vendor device driver; do
     case $address in '' | '#'*) continue ;; esac

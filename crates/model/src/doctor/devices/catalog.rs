@@ -1,56 +1,56 @@
-//! The names of the checks of devices.
+//! The checks of devices by name.
 
-/// Every check of devices: its stable name, and what it looks for.
+/// Every check of devices: stable name, and what it checks.
 pub const CHECKS: &[(&str, &str)] = &[
     ("assignable", "whether the assembly can be handed over at all"),
     ("bar-window", "whether the device's memory fits into a guest's address space"),
-    ("boot-framebuffer", "a framebuffer of the firmware's that lies on a BAR"),
+    ("boot-framebuffer", "a firmware framebuffer on a BAR"),
     ("boot-vga", "whether the host's console runs on the GPU"),
     ("dcgm", "NVIDIA's Data Center GPU Manager holds the GPU"),
     ("display-server", "a display server or desktop holds the GPU"),
-    ("driver-override", "what another tool has set for the device's driver"),
+    ("driver-override", "a driver that another tool set for the device"),
     ("fabric", "GPUs that NVLink or NVSwitch joins to others"),
-    ("group-isolation", "who shares the IOMMU group, and which bridge is the reason"),
+    ("group-isolation", "devices that share the IOMMU group, and the bridge that causes it"),
     ("holder", "programs, mounts and routes that use the device"),
     ("link", "a PCI Express link that is narrower or slower than it could be"),
     ("native-driver", "the driver that takes the device when the host boots"),
     ("nvidia-persistenced", "NVIDIA's persistence daemon holds the GPU"),
-    ("power", "devices that sleep or are cut off from power"),
+    ("power", "devices that are suspended or powered off"),
     ("remote-desktop", "a remote-desktop server holds the GPU"),
     ("reset", "whether and how far the kernel can reset the device"),
     ("reset-bug", "devices that are known not to survive a reset"),
-    ("resizable-bar", "BARs whose size can be chosen"),
+    ("resizable-bar", "BARs that can be resized"),
     ("sriov", "virtual functions: possible, missing, present"),
     ("unreadable", "what could not be read of the device"),
     ("vfio-variant", "a vfio driver made for the device"),
-    ("vgpu", "by which mechanism a GPU is split"),
+    ("vgpu", "how a GPU is split"),
 ];
 
-/// Checks that tell who uses a device now.
+/// Checks for current users of a device.
 const USES: [&str; 5] =
     ["holder", "display-server", "remote-desktop", "nvidia-persistenced", "dcgm"];
 
-/// Checks that tell in which parts a device is.
+/// Checks for partitions of a device.
 const SPLITS: [&str; 2] = ["sriov", "vgpu"];
 
-/// Checks that only somebody who asks for one device wants to read.
+/// Checks that are shown only for a single device.
 const ON_REQUEST: [&str; 3] = ["resizable-bar", "vfio-variant", "fabric"];
 
-/// Checks that are told of GPUs and accelerators only, when nobody asked for the device: the host's own network cards and
-/// disks have their drivers and users by right.
+/// Checks that an overview shows for GPUs and accelerators only: the host's network cards and disks normally have
+/// drivers and users.
 const OF_PRECIOUS: [&str; 4] = ["assignable", "native-driver", "driver-override", "boot-vga"];
 
-/// Whether a check tells who uses a device.
+/// Whether the check looks for current users of a device.
 pub fn is_use(check: &str) -> bool {
     USES.contains(&check)
 }
 
-/// Whether a check tells in which parts a device is.
+/// Whether the check looks for partitions of a device.
 pub fn is_split(check: &str) -> bool {
     SPLITS.contains(&check)
 }
 
-/// Whether a check's findings are told in an overview of the host, of a GPU or accelerator (`precious`) or of another
+/// Whether an overview of the host shows the check's findings, for a GPU or accelerator (`precious`) or for another
 /// device.
 pub fn in_overview(check: &str, precious: bool) -> bool {
     !ON_REQUEST.contains(&check) && (precious || !(is_use(check) || OF_PRECIOUS.contains(&check)))

@@ -1,6 +1,6 @@
 //! The host's console: a GPU that the firmware and the kernel draw on.
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::doctor::{Framebuffer, Platform, Remedy, remedy};
 use crate::{Bar, Function, Kind};
 
@@ -9,11 +9,11 @@ pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
     let Some(gpu) = case.taken().find(|function| function.boot_vga) else {
         let gpu = case.head.kind() == Kind::Gpu && case.head.physical_function.is_none();
         return if gpu {
-            vec![case.says(
+            vec![case.finding(
                 "boot-vga",
                 Severity::Good,
                 "boot_vga is not set",
-                "the host's console is elsewhere",
+                "the host's console is not on it",
             )]
         } else {
             Vec::new()
@@ -26,21 +26,22 @@ pub fn boot_vga(case: &Case<'_>) -> Vec<Finding> {
         .any(|other| !other.address.same_slot(address));
     let (meaning, words) = if another {
         (
-            "the firmware set it up as the primary display: the host's console goes dark when it is handed over",
-            "choose another GPU as the primary display in the firmware's setup",
+            "the firmware chose it as the primary display: the host's console goes dark when it is handed over",
+            "choose another GPU as the primary display in the firmware setup",
         )
     } else {
         (
-            "it is the host's only display: after the hand-over the host can be reached by network or serial line only",
-            "make sure that the host can be reached without a display, such as by ssh, before it is handed over",
+            "it is the host's only display: after the hand-over, the host is reachable only by network or serial \
+             console",
+            "before the hand-over, make sure that you can reach the host without a display, for example by ssh",
         )
     };
     let finding =
-        case.says("boot-vga", Severity::Note, format!("{address} has boot_vga set"), meaning);
-    vec![mended(finding, words, Vec::new())]
+        case.finding("boot-vga", Severity::Note, format!("{address} has boot_vga set"), meaning);
+    vec![with_remedy(finding, words, Vec::new())]
 }
 
-/// Whether a framebuffer of the firmware's lies on a BAR.
+/// Firmware framebuffers on a BAR.
 pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
     let platform = case.patient.platform;
     let mut findings = Vec::new();
@@ -51,19 +52,19 @@ pub fn boot_framebuffer(case: &Case<'_>) -> Vec<Finding> {
     }
     let known = case.taken().flat_map(|f| &f.bars).any(|bar| bar.start != 0);
     if findings.is_empty() && known && case.head.kind() == Kind::Gpu {
-        let read = "no framebuffer of the firmware's in /proc/iomem lies on its BARs";
-        findings.push(case.says(
+        let read = "no firmware framebuffer in /proc/iomem overlaps its BARs";
+        findings.push(case.finding(
             "boot-framebuffer",
             Severity::Good,
             read,
-            "its BARs can be reserved",
+            "vfio-pci can reserve its BARs",
         ));
     }
     findings
 }
 
-/// The BARs that framebuffers lie on. One framebuffer has several names: the kernel's own reservation, and in it that of
-/// the driver that draws there.
+/// The BARs that framebuffers overlap. One framebuffer has several names: the kernel's reservation, and inside it that
+/// of the driver.
 fn on_bars<'a>(
     function: &'a Function,
     platform: &'a Platform,
@@ -77,7 +78,7 @@ fn on_bars<'a>(
     bars.map(covered).filter(|(_, framebuffers)| !framebuffers.is_empty())
 }
 
-/// Since Linux 6.0 vfio-pci sends the console away when it binds to a VGA function (`vfio_pci_vga_init` calls
+/// Since Linux 6.0 vfio-pci removes the console when it binds to a VGA function (`vfio_pci_vga_init` calls
 /// `aperture_remove_conflicting_pci_devices`); other display classes keep it, and reports of kernels as new as 6.18
 /// show that it can stay (siderolabs/talos issue 14356).
 fn framebuffer_on_bar(
@@ -100,22 +101,23 @@ fn framebuffer_on_bar(
     let (severity, meaning) = if sent_away {
         (
             Severity::Warning,
-            "vfio-pci sends the console away when it takes the device; where it stays, the machine starts and finds a \
-             dead device (\"can't reserve BAR\" in the kernel's log)",
+            "vfio-pci removes the console when it binds the device; if that fails, the machine gets a dead device \
+             (\"can't reserve BAR\" in the kernel log)",
         )
     } else {
         (
             Severity::Impossible,
-            "vfio-pci can bind, but the machine gets a dead device: \"can't reserve BAR\" in the kernel's log",
+            "vfio-pci can bind, but the machine gets a dead device: \"can't reserve BAR\" in the kernel log",
         )
     };
-    let finding = case.says("boot-framebuffer", severity, read, meaning);
+    let finding = case.finding("boot-framebuffer", severity, read, meaning);
     Finding { remedy: Some(without_framebuffer(platform, framebuffers)), ..finding }
 }
 
-/// How the kernel is told to leave the firmware's framebuffer alone. `sysfb_init` makes the device that all drivers of
-/// firmware framebuffers bind to: in arch/x86/kernel/sysfb.c since Linux 3.12, in drivers/firmware/sysfb.c since 5.15.
-/// `video=efifb:off` only keeps efifb away, not simpledrm, which newer kernels use instead; so it is for old ones.
+/// The kernel option that makes the kernel ignore the firmware framebuffer. `sysfb_init` creates the device that all
+/// drivers of firmware framebuffers bind to: in arch/x86/kernel/sysfb.c since Linux 3.12, in drivers/firmware/sysfb.c
+/// since 5.15. `video=efifb:off` disables only efifb, not simpledrm, which newer kernels use instead; so it is for old
+/// kernels.
 fn without_framebuffer(platform: &Platform, framebuffers: &[&Framebuffer]) -> Remedy {
     let old = platform.kernel_version().is_some_and(|version| version < (5, 15));
     let efifb = framebuffers.iter().any(|framebuffer| framebuffer.name == "efifb");
@@ -127,8 +129,8 @@ fn without_framebuffer(platform: &Platform, framebuffers: &[&Framebuffer]) -> Re
     if set {
         return Remedy {
             words: format!(
-                "{option} is on the kernel's command line and did not help: choose another GPU as the primary display \
-                 in the firmware's setup"
+                "{option} is on the kernel's command line, but has no effect: choose another GPU as the primary \
+                 display in the firmware setup"
             ),
             ..Remedy::default()
         };

@@ -1,27 +1,27 @@
-//! The drivers of the assembly: the host's own, those that another tool set, and vfio's variants.
+//! The drivers of the assembly: native drivers, drivers set by other tools, and vfio variants.
 
-use super::{Case, Finding, Severity, about, listed, mended};
+use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::doctor::{Remedy, remedy};
 use crate::{Function, Kind};
 
-/// Drivers that keep a device from the host's own driver and give it to nobody.
+/// Drivers that only keep a device from its native driver.
 const STUBS: [&str; 2] = ["pci-stub", "pciback"];
 
-/// Which drivers take the assembly when the host boots, and how it is kept from them.
+/// The native drivers that are bound to the assembly, and how to keep it from them at boot.
 pub fn native(case: &Case<'_>) -> Vec<Finding> {
     let bound: Vec<&Function> =
         case.taken().filter(|function| function.driver.is_some() && !function.on_vfio()).collect();
     if bound.is_empty() {
-        let meaning = "nothing has to let go of it before a hand-over";
-        return vec![case.says(
+        let meaning = "no driver must be unbound before a hand-over";
+        return vec![case.finding(
             "native-driver",
             Severity::Good,
-            "no driver of the host's has it",
+            "no native driver is bound to it",
             meaning,
         )];
     }
-    // A VF is made while the host runs, by its physical function's driver: there is nothing to reserve at boot. Nor is
-    // there where the driver is what splits the device.
+    // A VF is created by its physical function's driver while the host runs, so the boot list cannot contain it. A
+    // device that its driver splits needs that driver.
     let parted =
         case.head.physical_function.is_some() || bound.iter().any(|function| in_parts(function));
     if parted || !case.can_go() {
@@ -31,18 +31,18 @@ pub fn native(case: &Case<'_>) -> Vec<Finding> {
         Some(format!("{} is on {}", function.address, function.driver.as_deref()?))
     }));
     let meaning = format!(
-        "Handover takes it from {} for a machine and gives it back after it; a device that is only for machines is \
-         better reserved, {}",
+        "Handover unbinds it from {} and returns it after use; if the device is only for machines, put it on the boot \
+         list, {}",
         if bound.len() == 1 { "this driver" } else { "these drivers" },
         risk(case)
     );
-    let finding = case.says("native-driver", Severity::Note, read, meaning);
-    vec![Finding { remedy: Some(reserve(case)), ..finding }]
+    let finding = case.finding("native-driver", Severity::Note, read, meaning);
+    vec![Finding { remedy: Some(boot_list_remedy(case)), ..finding }]
 }
 
-/// Keeps the whole assembly for machines, unless the host itself needs a part of it: a host whose disk or network is
-/// reserved does not come up again.
-fn reserve(case: &Case<'_>) -> Remedy {
+/// Puts the whole assembly on the boot list, unless the host itself needs a part of it: without its disk or network it
+/// would not boot.
+fn boot_list_remedy(case: &Case<'_>) -> Remedy {
     let members: Vec<&Function> = case.taken().collect();
     let needed = |function: &&&Function| {
         let mut holders = case.patient.holders.iter();
@@ -53,7 +53,7 @@ fn reserve(case: &Case<'_>) -> Remedy {
         return remedy::boot_list(case.patient.platform, &members);
     }
     Remedy::words(format!(
-        "do not reserve it while the host itself needs {}: it would not come up again",
+        "do not put it on the boot list while the host itself needs {}: the host might not boot",
         listed(host)
     ))
 }
@@ -64,7 +64,7 @@ fn in_parts(function: &Function) -> bool {
     types || !function.virtual_functions().is_empty() || !function.mdevs.is_empty()
 }
 
-/// Why one would reserve the device rather than take it each time.
+/// Why the boot list is better than unbinding the device each time.
 fn risk(case: &Case<'_>) -> &'static str {
     let on = |names: &[&str]| {
         case.taken().any(|function| {
@@ -72,9 +72,9 @@ fn risk(case: &Case<'_>) -> &'static str {
         })
     };
     if on(&["nvidia"]) {
-        "for its driver can wait for ever for a program that holds the GPU"
+        "because its driver can wait forever for a program that holds the GPU"
     } else if on(&["nouveau", "amdgpu", "radeon", "i915", "xe"]) {
-        "for its driver shows the host's console and desktop on it, and does not always survive its going"
+        "because its driver shows the host's console and desktop on it, and can crash when it is unbound"
     } else if case.head.kind() == Kind::Nvme {
         "so that the host never mounts or assembles what is on it"
     } else {
@@ -82,8 +82,8 @@ fn risk(case: &Case<'_>) -> &'static str {
     }
 }
 
-/// What another tool, or a person, has set for the drivers of the assembly.
-pub fn reserved(case: &Case<'_>) -> Vec<Finding> {
+/// `driver_override` and other settings for the drivers of the assembly, made by another tool or by hand.
+pub fn overrides(case: &Case<'_>) -> Vec<Finding> {
     case.taken().filter_map(|function| set_for(case, function)).collect()
 }
 
@@ -99,22 +99,23 @@ fn set_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
         return finding(
             Severity::Note,
             read,
-            "it is kept from the host's driver; Handover takes it from there",
+            "it is kept from its native driver; Handover can unbind it from there",
         );
     }
     match set {
         Some(set) if crate::is_vfio(set, &function.vfio_driver) => {
             let read = format!("driver_override of {address} is {set}");
             let meaning = if function.on_vfio() {
-                "it is reserved for machines, by driverctl or the like; Handover uses it so, and leaves it so"
+                "driverctl or a similar tool keeps it for machines; Handover uses it and leaves the override unchanged"
             } else {
-                "it is reserved for machines, but its driver is another: the override acts at the next probe only"
+                "another driver is still bound: the override takes effect only at the next probe"
             };
             finding(Severity::Note, read, meaning)
         }
         Some(set) => {
             let read = format!("driver_override of {address} is {set}");
-            let meaning = "another tool binds it to this driver only; after a hand-over it has this override again";
+            let meaning = "another tool binds it to this driver only; after a hand-over, Handover restores this \
+                           override";
             finding(Severity::Warning, read, meaning)
         }
         None if function.on_vfio() => Some(bound_to_vfio(case, function)),
@@ -122,7 +123,7 @@ fn set_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
     }
 }
 
-/// On vfio without an override: by id, by hand, or by another tool.
+/// On vfio without a `driver_override`: by id, by hand, or by another tool.
 fn bound_to_vfio(case: &Case<'_>, function: &Function) -> Finding {
     let Function { address, vendor, device, .. } = function;
     let read = format!("{address} is on {}", function.driver.as_deref().unwrap_or("vfio-pci"));
@@ -136,17 +137,18 @@ fn bound_to_vfio(case: &Case<'_>, function: &Function) -> Finding {
         .any(|ids| ids.split(',').any(|other| other.eq_ignore_ascii_case(&id)));
     if by_id {
         let read = format!("{read}, by vfio-pci.ids= on the kernel's command line");
-        let meaning = "every device with this id is taken at boot, also one that the host needs; Handover uses it as it is";
+        let meaning = "vfio-pci takes every device with this id at boot, even one that the host needs; Handover uses \
+                       it as it is";
         let finding = about(*address, "driver-override", Severity::Note, read, meaning);
-        return Finding { remedy: Some(reserve(case)), ..finding };
+        return Finding { remedy: Some(boot_list_remedy(case)), ..finding };
     }
-    let meaning = "it was bound by hand, by a configuration by id, or by another tool; Handover uses it as it is, and \
-                   leaves it on vfio after a hand-over";
+    let meaning = "it was bound by hand, by id or by another tool; Handover uses it as it is, and leaves it on vfio \
+                   after a hand-over";
     about(*address, "driver-override", Severity::Note, read, meaning)
 }
 
-/// Drivers made for one device (mlx5_vfio_pci, nvgrace_gpu_vfio_pci) can do more than vfio-pci: live migration, memory
-/// that is coherent with the host.
+/// Drivers for one device (mlx5_vfio_pci, nvgrace_gpu_vfio_pci) can do more than vfio-pci: live migration, memory
+/// coherent with the host.
 pub fn variant(case: &Case<'_>) -> Vec<Finding> {
     case.guests()
         .filter(|function| function.vfio_driver != "vfio-pci")
@@ -160,10 +162,10 @@ fn made_for(case: &Case<'_>, function: &Function) -> Finding {
     let module = best.replace('-', "_");
     if function.driver.as_deref() == Some("vfio-pci") {
         let read = format!("{address} is on vfio-pci; {best} is made for it");
-        let meaning = "the machine does without what the variant can do, such as live migration";
+        let meaning = "the machine lacks what the variant can do, such as live migration";
         let finding = about(address, "vfio-variant", Severity::Warning, read, meaning);
-        let words = "take it off vfio-pci; Handover then chooses the variant by itself";
-        return mended(
+        let words = "unbind it from vfio-pci; Handover then chooses the variant";
+        return with_remedy(
             finding,
             words,
             vec![format!("echo {address} > /sys/bus/pci/drivers/vfio-pci/unbind")],

@@ -1,12 +1,12 @@
-//! Who uses the devices of the assembly, and what to stop.
+//! Users of the assembly's devices, and how to stop them.
 
 use std::collections::BTreeSet;
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
 use crate::{Address, Holder, Kind};
 
-/// Who holds members of the assembly: one finding for each user.
+/// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
     let taken: BTreeSet<Address> = case.taken().map(|function| function.address).collect();
     let mut users: Vec<(&Holder, Vec<&str>)> = Vec::new();
@@ -18,18 +18,18 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     if users.is_empty() {
-        let meaning = "nothing has to be stopped before the hand-over";
-        return vec![case.says(
+        let meaning = "nothing must be stopped before the hand-over";
+        return vec![case.finding(
             "holder",
             Severity::Good,
             "no program, mount or route uses it",
             meaning,
         )];
     }
-    users.into_iter().map(|(holder, by)| told(case, holder, &by)).collect()
+    users.into_iter().map(|(holder, by)| finding_for(case, holder, &by)).collect()
 }
 
-fn told(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
+fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
     let user = User::of(holder);
     let check = match purpose(user.name) {
         Some(Purpose::Display) => "display-server",
@@ -40,39 +40,40 @@ fn told(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
     };
     let read = format!("{} is used by {} ({})", holder.address, holder.user, super::listed(by));
     let meaning = match check {
-        "display-server" => {
-            "the desktop draws with it; taken away under it, the session would end or hang"
-        }
+        "display-server" => "the desktop draws with it; without it, the session would end or hang",
         "remote-desktop" => "a remote desktop draws or encodes with it",
-        "nvidia-persistenced" => {
-            "the daemon keeps the GPU open, so that its driver can never let it go"
-        }
-        "dcgm" => "a monitor of GPUs keeps the GPU open, so that its driver can never let it go",
+        "nvidia-persistenced" => "the daemon keeps the GPU open, so its driver cannot be unbound",
+        "dcgm" => "a GPU monitor keeps the GPU open, so its driver cannot be unbound",
         _ => "it cannot be handed over while it is in use",
     };
-    let (words, commands) = cure(case, check, holder, &user);
-    mended(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
+    let (words, commands) = remedy_for(case, check, holder, &user);
+    with_remedy(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
 }
 
-/// What to stop. Where stopping it would take more than this device from the host, there are words and no command.
-fn cure(case: &Case<'_>, check: &str, holder: &Holder, user: &User<'_>) -> (String, Vec<String>) {
+/// How to stop the user. If that would affect more than this device, the remedy has no command.
+fn remedy_for(
+    case: &Case<'_>,
+    check: &str,
+    holder: &Holder,
+    user: &User<'_>,
+) -> (String, Vec<String>) {
     let address = holder.address;
     match check {
         "nvidia-persistenced" => (
-            "tell the daemon to let go of this GPU only; the others keep their state".into(),
+            "make the daemon release this GPU only; the others keep their state".into(),
             vec![format!("nvidia-smi -i {address} -pm 0")],
         ),
         "dcgm" => (
             format!(
-                "stop the monitor while the GPU is handed over{}; it can run again afterwards, and then leaves the GPU alone",
+                "stop the monitor during the hand-over{}; it can run again afterwards, and then ignores the GPU",
                 user.unit.map_or_else(String::new, |unit| format!(": systemctl stop {unit}"))
             ),
             user.stop(),
         ),
         "display-server" => (
             format!(
-                "end the sessions that draw with it (systemctl stop display-manager.service ends them all), or reserve the \
-                 GPU for the next boot, so that the desktop never takes it: see native-driver in `handover doctor --for \
+                "end the sessions that draw with it (systemctl stop display-manager.service ends them all), or put the \
+                 GPU on the boot list, so that the desktop never uses it: see native-driver in `handover doctor --for \
                  {address}`"
             ),
             Vec::new(),
@@ -83,7 +84,7 @@ fn cure(case: &Case<'_>, check: &str, holder: &Holder, user: &User<'_>) -> (Stri
     }
 }
 
-/// A mount, a volume or a route. No commands: to unmount the wrong disk can cost more than a hand-over is worth.
+/// A mount, a volume or a route. No commands: unmounting the wrong disk can do great harm.
 fn not_a_program(case: &Case<'_>, holder: &Holder) -> String {
     if let Some(place) = holder.user.strip_prefix("mounted at ") {
         return match place {
@@ -91,18 +92,19 @@ fn not_a_program(case: &Case<'_>, holder: &Holder) -> String {
                 "the host itself runs from it; hand over another drive".into()
             }
             place => format!(
-                "umount {place}, and remove it from /etc/fstab for as long as a machine has the drive"
+                "umount {place}, and remove it from /etc/fstab while a machine has the drive"
             ),
         };
     }
     let kind = case.patient.inventory.function(holder.address).map(crate::Function::kind);
     if kind == Some(Kind::Nic) {
-        return "move the host's default route to another interface first; the host is reached over this one".into();
+        return "move the host's default route to another interface first".into();
     }
-    "take it out of what it is part of first (swapoff, vgreduce, mdadm, zpool), or hand over another drive".into()
+    "first remove it from its volume, array, pool or swap space (vgreduce, mdadm, zpool, swapoff), or hand over \
+     another drive".into()
 }
 
-/// A user in parts.
+/// The parts of a holder's description.
 struct User<'a> {
     name: &'a str,
     pid: Option<u32>,
@@ -110,7 +112,7 @@ struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// Takes apart what a [`Holder`] tells a person: `qemu-system-x86 (pid 4711, libvirtd.service)`.
+    /// Parses the text of a [`Holder`]: `qemu-system-x86 (pid 4711, libvirtd.service)`.
     fn of(holder: &'a Holder) -> Self {
         let (name, rest) = holder.user.split_once(" (pid ").unwrap_or((&holder.user, ""));
         let unit =
@@ -118,8 +120,8 @@ impl<'a> User<'a> {
         Self { name, pid: holder.pid, unit }
     }
 
-    /// The system's service that it runs in. A scope is a session or a machine, and a service of a user's session is not
-    /// `systemctl`'s to stop: only names that are the system's alone are told as a command.
+    /// The system service that it runs in. Scopes (sessions, machines) and services of a user's session are left out:
+    /// `systemctl stop` must not be suggested for them.
     fn service(&self) -> Option<&'a str> {
         let plain = |unit: &&str| {
             let sound = |c: char| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c);
@@ -131,10 +133,10 @@ impl<'a> User<'a> {
     fn stop_words(&self) -> String {
         match (self.service(), self.pid) {
             (Some(unit), _) => {
-                format!("stop the service {unit} for as long as a machine has the device")
+                format!("stop the service {unit} while a machine has the device")
             }
-            (None, Some(pid)) => format!("end {} in its own way, or by `kill {pid}`", self.name),
-            (None, None) => format!("end {}", self.name),
+            (None, Some(pid)) => format!("quit {}, or run `kill {pid}`", self.name),
+            (None, None) => format!("quit {}", self.name),
         }
     }
 

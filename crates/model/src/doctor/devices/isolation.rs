@@ -1,12 +1,11 @@
-//! Who shares the IOMMU group, and why.
+//! Devices that share the IOMMU group, and why.
 
 use std::collections::BTreeSet;
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::{Acs, Address, Code, Function, Inventory, Member, PortType, Refusal, Role};
 
-/// The obstacles in the assembly itself. That the host has no IOMMU or VFIO at all is said once, by the checks of the
-/// host.
+/// The obstacles in the assembly itself. The checks of the host report a missing IOMMU or VFIO.
 pub fn obstacles(case: &Case<'_>) -> impl Iterator<Item = Refusal> {
     let vfio = &case.patient.inventory.vfio;
     let of_host = move |code: Code| match code {
@@ -18,59 +17,59 @@ pub fn obstacles(case: &Case<'_>) -> impl Iterator<Item = Refusal> {
     all.filter(move |refusal| !of_host(refusal.code))
 }
 
-/// Why the assembly cannot be handed over.
+/// Reasons why the assembly cannot be handed over.
 pub fn assignable(case: &Case<'_>) -> Vec<Finding> {
     let findings: Vec<Finding> = obstacles(case)
         .map(|refusal| {
             let check = if refusal.code == Code::InUse { "sriov" } else { "assignable" };
             let meaning = "the assembly cannot be handed over";
-            let finding = case.says(check, Severity::Impossible, refusal.message, meaning);
-            mended(finding, refusal.remedy, Vec::new())
+            let finding = case.finding(check, Severity::Impossible, refusal.message, meaning);
+            with_remedy(finding, refusal.remedy, Vec::new())
         })
         .collect();
     if !findings.is_empty() {
         return findings;
     }
     let read = format!("the assembly is {}", listed(case.taken().map(|function| function.address)));
-    vec![case.says("assignable", Severity::Good, read, "nothing in it is part of the host itself")]
+    vec![case.finding("assignable", Severity::Good, read, "no member is part of the host itself")]
 }
 
-/// Who else is in the groups of the assembly, and which bridge does not keep them apart.
+/// Other members of the assembly's groups, and the bridges that do not isolate them.
 pub fn group(case: &Case<'_>) -> Vec<Finding> {
     let Some(number) = case.head.iommu_group else { return Vec::new() };
     let held: Vec<&Member> =
         case.assembly.members.iter().filter(|member| member.role == Role::Held).collect();
     if held.is_empty() {
-        let read = format!("IOMMU group {number} has no other device in it");
-        let meaning = "the device goes alone, and nothing else can reach it";
-        return vec![case.says("group-isolation", Severity::Good, read, meaning)];
+        let read = format!("IOMMU group {number} has no other device");
+        let meaning = "the device is handed over alone, and is isolated";
+        return vec![case.finding("group-isolation", Severity::Good, read, meaning)];
     }
     let inventory = case.patient.inventory;
     let others: Vec<String> =
         held.iter().map(|member| described(inventory, member.address)).collect();
     let read = format!("IOMMU group {number} is shared with {}", listed(others));
     let meaning = format!(
-        "they are taken from the host together, for they can reach each other past the IOMMU; {}",
+        "they must be handed over together, because they can reach each other past the IOMMU; {}",
         reason(case, &held)
     );
-    let finding = case.says("group-isolation", Severity::Warning, read, meaning);
-    vec![mended(finding, apart(case), Vec::new())]
+    let finding = case.finding("group-isolation", Severity::Warning, read, meaning);
+    vec![with_remedy(finding, apart(case), Vec::new())]
 }
 
-/// How to come to a group of one's own.
+/// How to get a group with a single device.
 fn apart(case: &Case<'_>) -> &'static str {
     match (case.can_go(), case.head.path.is_empty()) {
         (true, false) => {
-            "hand them over together, which Handover does, or move the card to a slot below another root port (`handover \
-             topo` shows them); some firmware has an option named ACS. pcie_acs_override= is no cure: it only hides that \
-             the devices can reach each other"
+            "hand them over together, as Handover does, or move the card to a slot below another root port (see \
+             `handover topo`); some firmware has an option named ACS. pcie_acs_override= does not fix this: it only \
+             hides that the devices can reach each other"
         }
         (false, false) => {
-            "move the card to a slot below another root port (`handover topo` shows them); some firmware has an option \
-             named ACS. pcie_acs_override= is no cure: it only hides that the devices can reach each other"
+            "move the card to a slot below another root port (see `handover topo`); some firmware has an option named \
+             ACS. pcie_acs_override= does not fix this: it only hides that the devices can reach each other"
         }
         (true, true) => {
-            "hand them over together, which Handover does; they are part of the chipset and cannot be moved"
+            "hand them over together, as Handover does; they are part of the chipset and cannot be moved"
         }
         (false, true) => "it is part of the chipset and cannot be moved: hand over another device",
     }
@@ -85,11 +84,11 @@ fn described(inventory: &Inventory, address: Address) -> String {
     }
 }
 
-/// The bridges that do not keep the members of the group apart (`pci_acs_path_enabled` in drivers/pci/pci.c), in words.
+/// The bridges that do not isolate the members of the group (`pci_acs_path_enabled` in drivers/pci/pci.c).
 fn reason(case: &Case<'_>, held: &[&Member]) -> String {
     let inventory = case.patient.inventory;
     if held.iter().all(|member| member.address.same_slot(case.head.address)) {
-        return "they are functions of one device that has no Access Control Services (ACS) between them".into();
+        return "they are functions of one device without Access Control Services (ACS) between them".into();
     }
     let members = held.iter().filter_map(|member| inventory.function(member.address));
     let mut bridges: BTreeSet<Address> = case.head.path.iter().copied().collect();
@@ -97,20 +96,19 @@ fn reason(case: &Case<'_>, held: &[&Member]) -> String {
     let functions: Vec<&Function> =
         bridges.iter().filter_map(|address| inventory.function(*address)).collect();
     if functions.is_empty() {
-        return "they sit on the root bus, and the chipset does not keep them apart".into();
+        return "they are on the root bus, and the chipset does not isolate them".into();
     }
     let guilty: Vec<String> = functions.iter().filter_map(|bridge| fault(bridge)).collect();
     match guilty.as_slice() {
         [] if functions.iter().any(|bridge| bridge.detail.is_none()) => {
-            "which bridge is the reason could not be read; run the doctor as root".into()
+            "run the doctor as root to find the bridge that causes this".into()
         }
-        [] => "no bridge on the way is known as the reason; see `dmesg | grep -i -e iommu -e ACS`"
-            .into(),
-        _ => format!("the reason: {}", listed(guilty)),
+        [] => "no bridge on the path explains this; see `dmesg | grep -i -e iommu -e ACS`".into(),
+        _ => format!("cause: {}", listed(guilty)),
     }
 }
 
-/// Why a bridge does not keep apart what is behind it; `None` where it does, or where that is not known.
+/// Why a bridge does not isolate the devices behind it; `None` if it does, or if unknown.
 fn fault(bridge: &Function) -> Option<String> {
     let detail = bridge.detail.as_deref()?;
     let name = match detail.port_type? {
@@ -118,7 +116,7 @@ fn fault(bridge: &Function) -> Option<String> {
         PortType::SwitchDownstream => "switch port",
         PortType::PcieToPci => {
             return Some(format!(
-                "{} is a bridge to conventional PCI, behind which devices cannot be told apart",
+                "{} is a bridge to conventional PCI, behind which the IOMMU cannot distinguish devices",
                 bridge.address
             ));
         }
@@ -128,8 +126,8 @@ fn fault(bridge: &Function) -> Option<String> {
         None => Some(format!("{name} {} has no ACS", bridge.address)),
         Some(acs) if acs.isolates() => None,
         Some(acs) if acs.supported & Acs::NEEDED == Acs::NEEDED => {
-            Some(format!("{name} {} has ACS, which is not switched on", bridge.address))
+            Some(format!("{name} {} has ACS, but it is disabled", bridge.address))
         }
-        Some(_) => Some(format!("{name} {} has only a part of ACS", bridge.address)),
+        Some(_) => Some(format!("{name} {} supports only a part of ACS", bridge.address)),
     }
 }

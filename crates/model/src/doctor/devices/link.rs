@@ -1,15 +1,15 @@
-//! PCI Express links that are narrower or slower than both of their ends could do.
+//! PCI Express links that are narrower or slower than both ends support.
 
 use super::power::sleeps;
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::{Function, Kind, Link, PortType};
 
-/// Every link on the way from the root port to the devices of the assembly.
+/// Checks every link from the root port to the assembly.
 pub fn narrow(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let links = links(case);
     for (upper, lower) in &links {
-        findings.extend(told(upper, lower));
+        findings.extend(finding_for(upper, lower));
     }
     if findings.is_empty() {
         findings.extend(links.last().and_then(|(upper, lower)| {
@@ -20,15 +20,15 @@ pub fn narrow(case: &Case<'_>) -> Vec<Finding> {
                 upper.address,
                 shown(link.speed, link.width)
             );
-            let meaning = "it is as wide and as fast as both ends can do";
+            let meaning = "it has the width and speed that both ends support";
             Some(about(lower.address, "link", Severity::Good, read, meaning))
         }));
     }
     findings
 }
 
-/// The two ends of each link above the assembly's head, from the root port down. Between the upstream port of a switch
-/// and its downstream ports there is no link.
+/// The two ends of each link above the assembly's head, from the root port down. A switch has no link between its
+/// upstream and downstream ports.
 fn links<'a>(case: &Case<'a>) -> Vec<(&'a Function, &'a Function)> {
     // A VF has no link of its own (its link status is hard-wired to zero).
     if case.head.physical_function.is_some() {
@@ -55,11 +55,11 @@ fn goes_down(port: &Function) -> bool {
     matches!(kind, Some(PortType::RootPort | PortType::SwitchDownstream))
 }
 
-fn told(upper: &Function, lower: &Function) -> Vec<Finding> {
+fn finding_for(upper: &Function, lower: &Function) -> Vec<Finding> {
     let link =
         |function: &Function| function.detail.as_deref().and_then(|detail| detail.link.clone());
     let (Some(above), Some(below)) = (link(upper), link(lower)) else { return Vec::new() };
-    // A sleeping link is slow by design, and tells nothing.
+    // A suspended link is slow by design.
     if below.speed == 0 || below.width == 0 || sleeps(lower) || sleeps(upper) {
         return Vec::new();
     }
@@ -74,20 +74,21 @@ fn width(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Opti
     let address = lower.address;
     if below.width < possible {
         let read = format!(
-            "the link of {address} to {} is x{}; both ends can do x{possible}",
+            "the link of {address} to {} is x{}; both ends support x{possible}",
             upper.address, below.width
         );
-        let meaning = "lanes are missing: the device gets a part of its bandwidth, on the host as in a machine";
+        let meaning =
+            "lanes are missing: the device has less bandwidth, on the host and in a machine";
         let finding = about(address, "link", Severity::Warning, read, meaning);
-        let words = "seat the card again, clean its contacts, check the riser, and whether the firmware splits the slot's \
-                     lanes (bifurcation)";
-        return Some(mended(finding, words, Vec::new()));
+        let words = "reseat the card, clean its contacts, check the riser, and check whether the firmware splits the \
+                     slot's lanes (bifurcation)";
+        return Some(with_remedy(finding, words, Vec::new()));
     }
-    // A GPU in a slot with a quarter of its lanes is mostly in the wrong slot.
+    // A GPU in a slot with a quarter of its lanes is usually in the wrong slot.
     let card = below.max_width;
     (lower.kind() == Kind::Gpu && above.max_width <= card / 4).then(|| {
         let read = format!(
-            "{address} could do x{card}; its slot, below {}, has x{}",
+            "{address} supports x{card}; its slot, below {}, has x{}",
             upper.address, above.max_width
         );
         about(
@@ -95,7 +96,7 @@ fn width(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Opti
             "link",
             Severity::Note,
             read,
-            "the slot gives a part of the bandwidth that the card could have",
+            "the slot has less bandwidth than the card supports",
         )
     })
 }
@@ -107,22 +108,21 @@ fn speed(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Opti
     }
     let address = lower.address;
     let read = format!(
-        "the link of {address} to {} runs at {}; both ends can do {}",
+        "the link of {address} to {} runs at {}; both ends support {}",
         upper.address,
         transfers(below.speed),
         transfers(possible)
     );
     // The head can be the upstream port of a GPU's own switch.
     if matches!(lower.kind(), Kind::Gpu | Kind::Accelerator | Kind::Bridge) {
-        let meaning =
-            "GPUs slow their link down while they have nothing to do; look again while it works";
+        let meaning = "GPUs slow their link down when idle; check again under load";
         return Some(about(address, "link", Severity::Note, read, meaning));
     }
-    let meaning = "the device gets a part of its bandwidth, on the host as in a machine";
+    let meaning = "the device has less bandwidth, on the host and in a machine";
     let finding = about(address, "link", Severity::Warning, read, meaning);
     let words =
-        "seat the card again, check the riser, and the slot's speed in the firmware's setup";
-    Some(mended(finding, words, Vec::new()))
+        "reseat the card, check the riser, and check the slot's speed in the firmware setup";
+    Some(with_remedy(finding, words, Vec::new()))
 }
 
 fn shown(speed: u16, width: u8) -> String {

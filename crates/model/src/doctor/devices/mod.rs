@@ -1,8 +1,8 @@
-//! Checks of single devices: one file for each subject.
+//! Checks of single devices, one file per subject.
 //!
-//! Every check looks at a [`Case`]: one assembly, because that is what is handed over. Asked for one function, the
-//! doctor tells all that concerns its assembly, also what is good. Asked for the whole host, it looks at the assemblies
-//! that people hand over, and tells only what is worth their time (see [`overview`]).
+//! Every check examines a [`Case`]: one assembly, because that is what is handed over. For one function, the doctor
+//! reports every finding of its assembly, also good ones. For the whole host, it examines the assemblies that are
+//! usually handed over, and reports only what matters (see [`overview`]).
 
 mod bars;
 mod catalog;
@@ -28,17 +28,17 @@ pub use catalog::CHECKS;
 use super::{Finding, Patient, Remedy, Severity};
 use crate::{Address, Assembly, Function, Kind, no_such_function};
 
-/// A check: a function of one case. It says what is good as well as what is not.
+/// A check of one case. It reports good results too.
 type Check = fn(&Case<'_>) -> Vec<Finding>;
 
-/// Every check of a case but the first, whether it can go at all, in the order in which a person would look.
+/// Every check of a case after `assignable`, in the order in which an administrator would check.
 const EVERY: &[Check] = &[
     isolation::group,
     holders::in_use,
     display::boot_vga,
     display::boot_framebuffer,
     drivers::native,
-    drivers::reserved,
+    drivers::overrides,
     drivers::variant,
     reset::way,
     reset_bugs::known,
@@ -52,7 +52,7 @@ const EVERY: &[Check] = &[
     unreadable::notes,
 ];
 
-/// Every check of devices, or of one.
+/// Runs every check of devices, or of one device.
 pub fn all(patient: Patient<'_>, only: Option<Address>) -> Vec<Finding> {
     match only {
         Some(address) => match Case::of(patient, address) {
@@ -63,7 +63,7 @@ pub fn all(patient: Patient<'_>, only: Option<Address>) -> Vec<Finding> {
     }
 }
 
-/// The framebuffers of the firmware's that lie on what would be handed over with a function.
+/// The firmware framebuffers on the assembly of a function.
 #[must_use]
 pub fn framebuffers(patient: Patient<'_>, address: Address) -> Vec<Finding> {
     let mut findings =
@@ -80,7 +80,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// The case of a function's assembly; `None` where there is no such function.
+    /// The case of a function's assembly; `None` if there is no such function.
     fn of(patient: Patient<'a>, address: Address) -> Option<Self> {
         let head = patient.inventory.function(address)?;
         let assembly = Assembly::of(patient.inventory, address)?;
@@ -89,7 +89,7 @@ impl<'a> Case<'a> {
 
     fn examine(&self) -> Vec<Finding> {
         let assignable = isolation::assignable(self);
-        // What is part of the host itself has nothing else to be examined for.
+        // Bridges are part of the host: no other check applies to them.
         if matches!(self.head.class.prefix(), 0x0600 | 0x0601) || self.head.kind() == Kind::Bridge {
             return assignable;
         }
@@ -97,7 +97,7 @@ impl<'a> Case<'a> {
         assignable.into_iter().chain(rest).collect()
     }
 
-    /// Whether nothing in the assembly itself is in the way; what the host lacks is another matter.
+    /// Whether the assembly itself has no obstacle, regardless of the host.
     fn can_go(&self) -> bool {
         isolation::obstacles(self).next().is_none()
     }
@@ -115,7 +115,7 @@ impl<'a> Case<'a> {
     }
 
     /// A finding about the case's own function.
-    fn says(
+    fn finding(
         &self,
         check: &str,
         severity: Severity,
@@ -145,17 +145,17 @@ fn about(
 }
 
 /// The same finding with a remedy.
-fn mended(finding: Finding, words: impl Into<String>, commands: Vec<String>) -> Finding {
+fn with_remedy(finding: Finding, words: impl Into<String>, commands: Vec<String>) -> Finding {
     let remedy = Remedy { words: words.into(), commands, reboot: false };
     Finding { remedy: Some(remedy), ..finding }
 }
 
-/// The finding about an address where nothing is.
+/// The finding for an address without a function.
 fn not_there(address: Address) -> Finding {
     let refusal = no_such_function(address);
-    let meaning = "nothing can be handed over there";
+    let meaning = "there is nothing to hand over";
     let finding = about(address, "assignable", Severity::Impossible, refusal.message, meaning);
-    mended(finding, refusal.remedy, Vec::new())
+    with_remedy(finding, refusal.remedy, Vec::new())
 }
 
 /// `a`, `a and b`, `a, b and c`.

@@ -1,4 +1,4 @@
-//! The whole host: which assemblies are looked at, and what of the findings is worth a person's time.
+//! The overview of the whole host: the assemblies to examine, and the findings to show.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,23 @@ use super::{Case, Finding, Patient, Severity, catalog, fabric, listed};
 use crate::doctor::remedy::is_rebuild;
 use crate::{Address, Assembly, Function, Kind};
 
-/// Makers of the small display controllers in a server's management processor (ASPEED, Matrox): nobody hands them over.
+/// Vendors of BMC display controllers (ASPEED, Matrox), which are never handed over.
 const MANAGEMENT_DISPLAYS: [u16; 2] = [0x1a03, 0x102b];
 
-/// Every check of every assembly that is worth it.
+/// Runs every check of every assembly that is usually handed over.
 pub fn all(patient: Patient<'_>) -> Vec<Finding> {
     let cases = cases(patient);
     let findings = cases.iter().flat_map(|case| {
-        let told = case.examine().into_iter().filter_map(|finding| worth_telling(case, finding));
-        told.map(|finding| (case.head.address, finding)).collect::<Vec<_>>()
+        let shown =
+            case.examine().into_iter().filter_map(|finding| shown_in_overview(case, finding));
+        shown.map(|finding| (case.head.address, finding)).collect::<Vec<_>>()
     });
     let mut findings = merge_alike(findings.collect());
     findings.extend(fabric::switches(patient));
     findings
 }
 
-/// One case for each assembly that people hand over.
+/// One case per assembly that is usually handed over.
 fn cases(patient: Patient<'_>) -> Vec<Case<'_>> {
     let assemblies = Assembly::all(patient.inventory).into_iter();
     assemblies
@@ -32,27 +33,27 @@ fn cases(patient: Patient<'_>) -> Vec<Case<'_>> {
         .collect()
 }
 
-/// GPUs, accelerators, network cards and drives. Virtual functions are told of at their physical function.
+/// GPUs, accelerators, network cards and drives. The physical function's findings cover its virtual functions.
 fn wanted(function: &Function) -> bool {
     matches!(function.kind(), Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Nvme)
         && function.physical_function.is_none()
         && !MANAGEMENT_DISPLAYS.contains(&function.vendor.0)
 }
 
-/// What of a finding is told in an overview. That one device cannot be handed over is no obstacle for the host, and that
-/// its own network card and disk are in use is as it should be.
-fn worth_telling(case: &Case<'_>, finding: Finding) -> Option<Finding> {
+/// The finding as an overview shows it, if at all. A single device that cannot be handed over is no obstacle for the
+/// host, and the host's own network card and disk are normally in use.
+fn shown_in_overview(case: &Case<'_>, finding: Finding) -> Option<Finding> {
     let precious = matches!(case.head.kind(), Kind::Gpu | Kind::Accelerator);
     if finding.severity == Severity::Good || !catalog::in_overview(&finding.check, precious) {
         return None;
     }
     let shared = finding.check == "group-isolation";
-    // What the chipset holds together nobody can move.
+    // Devices of the chipset cannot be moved.
     if shared && !precious && case.head.path.is_empty() {
         return None;
     }
     let severity = match finding.severity {
-        // A device that is in parts is meant to be.
+        // A device is split on purpose.
         Severity::Impossible if catalog::is_split(&finding.check) => return None,
         Severity::Impossible if catalog::is_use(&finding.check) => Severity::Note,
         Severity::Impossible => Severity::Warning,
@@ -62,7 +63,7 @@ fn worth_telling(case: &Case<'_>, finding: Finding) -> Option<Finding> {
     Some(Finding { severity, ..finding })
 }
 
-/// Findings that say the same of several devices become one, so that eight equal GPUs do not fill the screen.
+/// Merges equal findings of several devices, so that eight equal GPUs do not fill the screen.
 fn merge_alike(findings: Vec<(Address, Finding)>) -> Vec<Finding> {
     let mut order: Vec<Vec<(Address, Finding)>> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -76,7 +77,7 @@ fn merge_alike(findings: Vec<(Address, Finding)>) -> Vec<Finding> {
     order.into_iter().filter_map(merged).collect()
 }
 
-/// What a finding says, without which slot it is about.
+/// The text of a finding without its slot.
 fn likeness(head: Address, finding: &Finding) -> String {
     let own = head.to_string();
     let slot = own.split_once('.').map_or(own.as_str(), |(slot, _)| slot);
@@ -91,7 +92,7 @@ fn merged(alike: Vec<(Address, Finding)>) -> Option<Finding> {
     let (head, mut first) = findings.next()?;
     let mut others = Vec::new();
     for (other, finding) in findings {
-        // One check can say the same twice of one assembly, of two of its members.
+        // One check can report the same for two members of one assembly.
         if other != head && !others.contains(&other) {
             others.push(other);
         }
@@ -104,10 +105,10 @@ fn merged(alike: Vec<(Address, Finding)>) -> Option<Finding> {
         }
     }
     if !others.is_empty() {
-        first.read = format!("{}; the same of {}", first.read, listed(&others));
+        first.read = format!("{}; the same for {}", first.read, listed(&others));
         if let Some(remedy) = first.remedy.as_mut().filter(|remedy| !remedy.commands.is_empty()) {
-            remedy.words += "; the commands do it for all of them";
-            // What rebuilds the initial ramdisk comes after all that goes into it.
+            remedy.words += "; the commands cover all of them";
+            // Rebuild the initial ramdisk after all edits.
             remedy.commands.sort_by_key(|command| is_rebuild(command));
         }
     }

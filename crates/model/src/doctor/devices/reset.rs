@@ -1,15 +1,15 @@
-//! Whether and how far the kernel can reset the devices that go into a machine.
+//! Whether and how far the kernel can reset the devices of a machine.
 
 use super::reset_bugs::fails;
-use super::{Case, Finding, Severity, about, listed, mended};
+use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::{Address, Function, Kind, ResetDomain, ResetReach};
 
-/// How each device can be reset between two machines, or before it goes back to the host.
+/// How each device can be reset between two machines, or before it is returned to the host.
 pub fn way(case: &Case<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = case
         .guests()
         .filter(|function| resets_matter(function))
-        .filter_map(|function| told(case, function))
+        .filter_map(|function| finding_for(case, function))
         .collect();
     if findings.is_empty() && !case.guests().any(fails) {
         let methods: Vec<String> = case
@@ -19,19 +19,19 @@ pub fn way(case: &Case<'_>) -> Vec<Finding> {
             })
             .collect();
         if !methods.is_empty() {
-            let meaning = "a machine finds the device as after power-on, and so does the next one";
-            findings.push(case.says("reset", Severity::Good, methods.join(", "), meaning));
+            let meaning = "every machine gets the device as after power-on";
+            findings.push(case.finding("reset", Severity::Good, methods.join(", "), meaning));
         }
     }
     findings
 }
 
-/// A VF is reset by its own FLR, which the specification demands; an audio function goes with its GPU.
+/// A VF must support FLR (PCIe specification); an audio function is reset with its GPU.
 fn resets_matter(function: &Function) -> bool {
     function.physical_function.is_none() && function.kind() != Kind::Audio
 }
 
-fn told(case: &Case<'_>, function: &Function) -> Option<Finding> {
+fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
     let domain = ResetDomain::of(case.patient.inventory, function);
     let address = function.address;
     match domain.reach {
@@ -39,24 +39,24 @@ fn told(case: &Case<'_>, function: &Function) -> Option<Finding> {
         ResetReach::Bus => reaches_others(case, function, &domain),
         ResetReach::None => {
             let read = format!("{address} has no reset method");
-            let meaning = "a machine finds it as the one before left it, memory and all, and it may not start a second \
-                           time before the host is rebooted";
+            let meaning = "a machine gets it as the previous one left it, with its memory, and it may not work again \
+                           until the host is rebooted";
             let finding = about(address, "reset", Severity::Warning, read, meaning);
-            let words = "give it to machines that may see each other's data only, and plan for a reboot of the host \
+            let words = "use it only for machines that may see each other's data, and plan for a reboot of the host \
                          between two of them";
-            Some(mended(finding, words, Vec::new()))
+            Some(with_remedy(finding, words, Vec::new()))
         }
         ResetReach::Unknown => {
             let read = format!(
-                "{address} can be reset, but the kernel does not tell how (reset_method, Linux 5.15)"
+                "{address} can be reset, but the kernel does not show how (reset_method needs Linux 5.15)"
             );
-            let meaning = "whether the reset reaches other devices cannot be told";
+            let meaning = "it is unknown whether the reset affects other devices";
             Some(about(address, "reset", Severity::Note, read, meaning))
         }
     }
 }
 
-/// vfio makes a bus reset only when all that it hits belongs to the same user (`vfio_pci_dev_set_resettable` in
+/// vfio does a bus reset only if all affected devices belong to the same user (`vfio_pci_dev_set_resettable` in
 /// drivers/vfio/pci/vfio_pci_core.c).
 fn reaches_others(case: &Case<'_>, function: &Function, domain: &ResetDomain) -> Option<Finding> {
     let inventory = case.patient.inventory;
@@ -72,10 +72,13 @@ fn reaches_others(case: &Case<'_>, function: &Function, domain: &ResetDomain) ->
     }
     let address = function.address;
     let bridge = function.bridge().map_or_else(String::new, |bridge| format!(" below {bridge}"));
-    let read = format!("{address} can be reset only with all{bridge}: also {}", listed(&outside));
-    let meaning = "they are not part of the hand-over, so vfio will not reset the device: a machine finds it as the one \
-                   before left it";
+    let read = format!(
+        "{address} can be reset only together with all devices{bridge}: also {}",
+        listed(&outside)
+    );
+    let meaning = "they are not part of the hand-over, so vfio will not reset the device: a machine gets it as the \
+                   previous one left it";
     let finding = about(address, "reset", Severity::Warning, read, meaning);
-    let words = "hand these over to the same machine, or move the card to a slot of its own";
-    Some(mended(finding, words, Vec::new()))
+    let words = "hand these over to the same machine, or move the card to a separate slot";
+    Some(with_remedy(finding, words, Vec::new()))
 }

@@ -1,8 +1,8 @@
-//! Devices that are known not to survive a kind of reset: `data/reset-bugs.txt`, which has the sources.
+//! Devices with known reset bugs, from `data/reset-bugs.txt`, which names the sources.
 
 use std::sync::LazyLock;
 
-use super::{Case, Finding, Severity, about, mended};
+use super::{Case, Finding, Severity, about, with_remedy};
 use crate::{Function, Id};
 
 /// The known bugs; the file's head explains the format.
@@ -16,17 +16,17 @@ const VENDOR_RESET: &str = "vendor_reset";
 /// One bug of some devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ResetBug<'a> {
-    /// What the devices are.
+    /// Names of the devices.
     devices: &'a str,
     /// The vendor and the ranges of device ids.
     ids: Vec<(Id, Id, Id)>,
-    /// The reset methods that they do not survive, as the kernel names them.
+    /// The reset methods that fail, by the kernel's names.
     breaks: Vec<&'a str>,
     /// What happens.
     effect: &'a str,
-    /// Whether the module vendor-reset mends it.
+    /// Whether the module vendor-reset fixes it.
     vendor_reset: bool,
-    /// Where it was seen.
+    /// The source.
     source: &'a str,
 }
 
@@ -39,18 +39,18 @@ impl ResetBug<'_> {
     }
 }
 
-/// What is known of the devices that go into the machine.
+/// The known reset bugs of the assembly.
 pub fn known(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for function in case.taken() {
         for bug in BUGS.iter().filter(|bug| bug.is_of(function)) {
-            findings.push(told(case, function, bug));
+            findings.push(finding_for(case, function, bug));
         }
     }
     findings
 }
 
-/// Whether the way in which the kernel would reset a function is known to fail.
+/// Whether the method that the kernel would use to reset the function is known to fail.
 pub fn fails(function: &Function) -> bool {
     let method = function.reset_methods.first();
     method.is_some_and(|method| {
@@ -58,26 +58,26 @@ pub fn fails(function: &Function) -> bool {
     })
 }
 
-fn told(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> Finding {
+fn finding_for(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> Finding {
     let address = function.address;
     let ids = format!("{address} is {}:{} ({})", function.vendor, function.device, bug.devices);
     let Some(method) = function.reset_methods.first() else {
-        let read = format!("{ids}; the kernel does not tell how it would reset it");
+        let read = format!("{ids}; the kernel does not show how it would reset it");
         let meaning = format!("with {}: {} [{}]", bug.breaks.join(", "), bug.effect, bug.source);
         return about(address, "reset-bug", Severity::Warning, read, meaning);
     };
     let read = format!("{ids}; the kernel would reset it by {method} (reset_method)");
     if !bug.breaks.contains(&method.as_str()) {
-        let meaning = format!("that way the known bug ({}) does not show", bug.source);
+        let meaning = format!("the known bug ({}) does not affect this method", bug.source);
         return about(address, "reset-bug", Severity::Good, read, meaning);
     }
     let meaning = format!("{} [{}]", bug.effect, bug.source);
     let finding = about(address, "reset-bug", Severity::Warning, read, meaning);
-    let (words, commands) = cure(case, function, bug);
-    mended(finding, words, commands)
+    let (words, commands) = remedy_for(case, function, bug);
+    with_remedy(finding, words, commands)
 }
 
-fn cure(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Vec<String>) {
+fn remedy_for(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Vec<String>) {
     let choose = |method: &str| {
         format!("echo {method} > /sys/bus/pci/devices/{}/reset_method", function.address)
     };
@@ -85,13 +85,13 @@ fn cure(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Ve
     if bug.vendor_reset {
         return if module.is_some_and(|module| module.loaded || module.available) {
             (
-                "the module vendor-reset is there: load it, and let it reset the device".into(),
+                "load the installed module vendor-reset, and let it reset the device".into(),
                 vec!["modprobe vendor-reset".into(), choose("device_specific")],
             )
         } else {
             (
-                "the module vendor-reset (https://github.com/gnif/vendor-reset, by DKMS) resets it; it must be loaded \
-                 before the device is first reset. Without it, plan for a reboot of the host between two machines"
+                "install the module vendor-reset (https://github.com/gnif/vendor-reset, by DKMS), and load it before \
+                 the first reset of the device; without it, plan for a reboot of the host between two machines"
                     .into(),
                 Vec::new(),
             )
@@ -99,18 +99,22 @@ fn cure(case: &Case<'_>, function: &Function, bug: &ResetBug<'_>) -> (String, Ve
     }
     match function.reset_methods.iter().find(|method| !bug.breaks.contains(&method.as_str())) {
         Some(other) => (
-            format!("a newer kernel knows of it; on this one choose another way ({other}) before each hand-over"),
+            format!(
+                "use a newer kernel, which works around the bug, or choose another method ({other}) before each \
+                     hand-over"
+            ),
             vec![choose(other)],
         ),
         None => (
-            "a newer kernel knows of it and leaves the device unreset; on this one plan for a reboot of the host".into(),
+            "use a newer kernel, which does not reset the device, or plan for a reboot of the host"
+                .into(),
             Vec::new(),
         ),
     }
 }
 
-/// The bugs of a file: paragraphs of `key: value` lines. What cannot be read is left out; a test sees that our own file
-/// is whole.
+/// Parses a file: paragraphs of `key: value` lines. Invalid paragraphs are skipped; a test checks that our file has
+/// none.
 fn read(text: &str) -> Vec<ResetBug<'_>> {
     text.split("\n\n").filter_map(bug).collect()
 }

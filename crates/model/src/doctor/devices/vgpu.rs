@@ -1,8 +1,8 @@
-//! By which mechanism a GPU is split: mediated devices, NVIDIA's vendor-specific VFIO on virtual functions, or none.
+//! The mechanism that splits a GPU: mediated devices, NVIDIA's vendor-specific VFIO on virtual functions, or none.
 //!
-//! It is told for each function, never for the host: one host can have GPUs of both kinds.
+//! Findings are per function, never for the host: one host can have GPUs of both kinds.
 
-use super::{Case, Finding, Severity, listed, mended};
+use super::{Case, Finding, Severity, listed, with_remedy};
 use crate::{Function, Kind};
 
 const NVIDIA: u16 = 0x10de;
@@ -10,7 +10,7 @@ const NVIDIA: u16 = 0x10de;
 /// The module of NVIDIA's vGPU software on the host.
 const NVIDIA_VGPU: &str = "nvidia_vgpu_vfio";
 
-/// How the assembly's GPU, or the virtual function of one, is split.
+/// How the assembly's GPU or VF is split.
 pub fn mechanism(case: &Case<'_>) -> Vec<Finding> {
     let head = case.head;
     if head.physical_function.is_some() {
@@ -21,29 +21,30 @@ pub fn mechanism(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Mediated devices: types that the function offers, and devices that are there.
+/// Mediated devices: the types that the function offers, and existing devices.
 fn mediated(case: &Case<'_>) -> Option<Finding> {
     let head = case.head;
     let types = head.detail.as_deref().map_or(0, |detail| detail.mdev_types.len());
     if !head.mdevs.is_empty() {
         let names: Vec<String> = head.mdevs.iter().map(|mdev| mdev.uuid.to_string()).collect();
         let read = format!("{} is the parent of {} mediated devices", head.address, names.len());
-        let meaning = "each can be handed over by itself; the device as a whole cannot, as long as they are there";
-        let finding = case.says("vgpu", Severity::Impossible, read, meaning);
+        let meaning =
+            "each can be handed over separately; the whole device cannot while they exist";
+        let finding = case.finding("vgpu", Severity::Impossible, read, meaning);
         let words = format!(
-            "hand one of them over ({}), or remove them when no machine has them: echo 1 > \
+            "hand one of them over ({}), or remove them when no machine uses them: echo 1 > \
              /sys/bus/mdev/devices/UUID/remove",
             listed(names)
         );
-        return Some(mended(finding, words, Vec::new()));
+        return Some(with_remedy(finding, words, Vec::new()));
     }
     (types > 0).then(|| {
         let read = format!("{} offers {types} types of mediated devices", head.address);
-        case.says("vgpu", Severity::Good, read, "it can be split by mediated devices (mdev)")
+        case.finding("vgpu", Severity::Good, read, "it can be split into mediated devices (mdev)")
     })
 }
 
-/// The virtual functions of an NVIDIA GPU, each by itself.
+/// The virtual functions of an NVIDIA GPU.
 fn of_virtual_functions(case: &Case<'_>) -> Option<Finding> {
     let inventory = case.patient.inventory;
     let head = case.head;
@@ -77,7 +78,7 @@ fn of_virtual_functions(case: &Case<'_>) -> Option<Finding> {
     }
     let read = format!("{} has {} virtual functions: {}", head.address, read.len(), listed(words));
     if none == 0 {
-        return Some(case.says("vgpu", Severity::Good, read, "vGPUs can be made of them"));
+        return Some(case.finding("vgpu", Severity::Good, read, "they can become vGPUs"));
     }
     Some(without_mechanism(case, read))
 }
@@ -93,29 +94,29 @@ fn of_virtual_function(case: &Case<'_>) -> Option<Finding> {
         let (read, meaning) = match types.current {
             Some(id) => (
                 format!("nvidia/current_vgpu_type of {address} is {id}"),
-                "it is a vGPU, and stays on NVIDIA's driver in the hand-over (vendor-specific VFIO)",
+                "it is a vGPU, and stays on NVIDIA's driver during a hand-over (vendor-specific VFIO)",
             ),
             None => (
                 format!("{address} can become one of {} types of vGPU", types.creatable.len()),
-                "a type is chosen first, then it is handed over (vendor-specific VFIO)",
+                "Handover sets a type first, then hands it over (vendor-specific VFIO)",
             ),
         };
         let full = types.current.is_none() && types.creatable.is_empty();
         return Some(if full {
-            let meaning = "the GPU has no room for another vGPU, or only for sizes that it was not split into";
-            case.says("vgpu", Severity::Warning, read, meaning)
+            let meaning = "the GPU has no room for another vGPU, or only for sizes that its layout does not have";
+            case.finding("vgpu", Severity::Warning, read, meaning)
         } else {
-            case.says("vgpu", Severity::Good, read, meaning)
+            case.finding("vgpu", Severity::Good, read, meaning)
         });
     }
     if has_types(head) {
         let read =
             format!("{address} offers {} types of mediated devices", detail.mdev_types.len());
-        return Some(case.says(
+        return Some(case.finding(
             "vgpu",
             Severity::Good,
             read,
-            "it is split by mediated devices (mdev)",
+            "it is split into mediated devices (mdev)",
         ));
     }
     let read =
@@ -123,13 +124,14 @@ fn of_virtual_function(case: &Case<'_>) -> Option<Finding> {
     Some(without_mechanism(case, read))
 }
 
-/// A virtual function of NVIDIA's that can become no vGPU.
+/// A virtual function of an NVIDIA GPU that cannot become a vGPU.
 fn without_mechanism(case: &Case<'_>, read: String) -> Finding {
     let modules = &case.patient.platform.modules;
-    let meaning = "no vGPU can be made of what has none: NVIDIA's vGPU software on the host is not there, or does not serve it";
-    let finding = case.says("vgpu", Severity::Warning, read, meaning);
+    let meaning = "it cannot become a vGPU: NVIDIA's vGPU software for the host is not installed, or does not support \
+                   it";
+    let finding = case.finding("vgpu", Severity::Warning, read, meaning);
     match modules.get(NVIDIA_VGPU) {
-        Some(module) if module.available && !module.loaded => mended(
+        Some(module) if module.available && !module.loaded => with_remedy(
             finding,
             "load the vGPU module and start its manager",
             vec![
@@ -137,15 +139,15 @@ fn without_mechanism(case: &Case<'_>, read: String) -> Finding {
                 "systemctl restart nvidia-vgpu-mgr.service".into(),
             ],
         ),
-        Some(module) if module.loaded => mended(
+        Some(module) if module.loaded => with_remedy(
             finding,
-            "the module is loaded: `journalctl -u nvidia-vgpu-mgr` says why it serves no types (licence, MIG mode, an \
-             unsupported GPU)",
+            "the module is loaded: see `journalctl -u nvidia-vgpu-mgr` for why it offers no types (licence, MIG mode, \
+             an unsupported GPU)",
             Vec::new(),
         ),
-        _ => mended(
+        _ => with_remedy(
             finding,
-            "install NVIDIA's vGPU driver for the host; its driver for graphics and computing does not have it",
+            "install NVIDIA's vGPU driver for the host; the driver for graphics and computing does not include it",
             Vec::new(),
         ),
     }

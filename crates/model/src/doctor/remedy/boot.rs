@@ -3,10 +3,10 @@
 use super::super::{BootLoader, InitramfsTool, Platform, Remedy};
 use super::shell::{append_line, edit, pattern, quoted};
 
-/// Debian's and Ubuntu's grub-mkconfig reads these after `/etc/default/grub`, each as a shell script.
+/// Debian's and Ubuntu's grub-mkconfig sources these files after `/etc/default/grub`.
 const GRUB_DROP_IN: &str = "/etc/default/grub.d/handover.cfg";
 const GRUB_FILE: &str = "/etc/default/grub";
-/// One line with the whole command line (kernel-install(8)).
+/// One line, the whole command line (kernel-install(8)).
 const CMDLINE_FILE: &str = "/etc/kernel/cmdline";
 
 const UPDATE_GRUB: &str = "update-grub";
@@ -14,7 +14,7 @@ const GRUB_MKCONFIG: &str = "grub-mkconfig -o /boot/grub/grub.cfg";
 const GRUB2_MKCONFIG: &str = "grub2-mkconfig -o /boot/grub2/grub.cfg";
 const PROXMOX_REFRESH: &str = "proxmox-boot-tool refresh";
 const MKINITCPIO: &str = "mkinitcpio -P";
-/// Writes the entries of all kernels again, with the command line of `/etc/kernel/cmdline`.
+/// Rewrites the entries of all kernels with the command line of `/etc/kernel/cmdline`.
 const KERNEL_INSTALL: &str = "for modules in /lib/modules/*; do
     version=${modules##*/}
     for image in \"$modules/vmlinuz\" \"/boot/vmlinuz-$version\"; do
@@ -22,7 +22,7 @@ const KERNEL_INSTALL: &str = "for modules in /lib/modules/*; do
     done
 done";
 
-/// What makes edits of the command line take effect at the next boot.
+/// Commands that make edits of the command line effective at the next boot.
 pub(super) const REBUILDS: [&str; 5] =
     [UPDATE_GRUB, GRUB_MKCONFIG, GRUB2_MKCONFIG, PROXMOX_REFRESH, KERNEL_INSTALL];
 
@@ -49,7 +49,8 @@ pub fn kernel_option(platform: &Platform, option: &str) -> Remedy {
     remedy(platform, format!("boot with {option} on the kernel's command line"), commands)
 }
 
-/// Takes an option off the kernel's command line, whatever its value: `pcie_acs_override` or `amd_iommu=off`.
+/// Removes an option from the kernel's command line, with any value if none is given: `pcie_acs_override` or
+/// `amd_iommu=off`.
 #[must_use]
 pub fn without_kernel_option(platform: &Platform, option: &str) -> Remedy {
     let word = if option.contains('=') {
@@ -78,12 +79,12 @@ pub fn without_kernel_option(platform: &Platform, option: &str) -> Remedy {
     remedy(platform, format!("boot without {option} on the kernel's command line"), commands)
 }
 
-/// `/etc/default/grub` and its drop-ins are shell scripts: a line at the end adds to what stands above it.
+/// `/etc/default/grub` and its drop-ins are shell scripts: a line at the end can extend the variable.
 fn grub_line(option: &str) -> String {
     format!("GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT {option}\"")
 }
 
-/// The files that have the command line itself.
+/// The files that hold the command line.
 fn option_files(platform: &Platform) -> String {
     match &platform.loader_entries {
         Some(entries) => format!("{}/*.conf", quoted(entries)),
@@ -91,8 +92,8 @@ fn option_files(platform: &Platform) -> String {
     }
 }
 
-/// An expression of sed's for the first line of a file as one for the `options` lines of loader entries, where these
-/// are what is edited (Boot Loader Specification, type #1).
+/// Turns a sed expression for the first line of a file into one for the `options` lines of loader entries, if these are
+/// edited (Boot Loader Specification, type #1).
 fn with_key(platform: &Platform, expression: String) -> String {
     if platform.loader_entries.is_none() {
         return expression;
@@ -103,15 +104,14 @@ fn with_key(platform: &Platform, expression: String) -> String {
 
 fn remedy(platform: &Platform, words: String, mut commands: Vec<String>) -> Remedy {
     if commands.is_empty() {
-        let words =
-            format!("{words}: in your boot loader's configuration, which is not known here");
+        let words = format!("{words}: edit the configuration of your boot loader (not recognized)");
         return Remedy { words, commands, reboot: true };
     }
     commands.extend(rebuild(platform).map(str::to_owned));
     Remedy { words, commands, reboot: true }
 }
 
-/// What is to be done after the files were edited; `None` where the edit is all.
+/// The command to run after the files were edited; `None` if none is needed.
 fn rebuild(platform: &Platform) -> Option<&'static str> {
     let suse = platform.distribution.as_deref().is_some_and(|name| name.contains("suse"));
     match platform.boot_loader {
@@ -120,7 +120,7 @@ fn rebuild(platform: &Platform) -> Option<&'static str> {
         BootLoader::Grub => Some(GRUB_MKCONFIG),
         BootLoader::Proxmox => Some(PROXMOX_REFRESH),
         BootLoader::SystemdBoot if platform.loader_entries.is_some() => None,
-        // Where mkinitcpio makes unified images, it takes the command line from the same file.
+        // If mkinitcpio builds unified images, it reads the command line from the same file.
         BootLoader::SystemdBoot if platform.initramfs == InitramfsTool::Mkinitcpio => {
             Some(MKINITCPIO)
         }

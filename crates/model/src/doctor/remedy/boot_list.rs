@@ -1,5 +1,4 @@
-//! Reserving functions for machines by address, from the next boot on, as commands for a shell: what `handover reserve`
-//! does by itself.
+//! Adding functions to the boot list with shell commands; `handover boot-list` does the same.
 
 use super::super::{Platform, Remedy};
 use super::shell::{append_line, write_file};
@@ -7,21 +6,21 @@ use super::with_initramfs;
 use crate::Function;
 use crate::boot_list::{BootListEntry, LIST, files};
 
-/// Keeps functions for vfio from the next boot on: no other driver gets them. The function at the address is only
-/// taken if it still has the same ids then.
+/// Adds functions to the boot list: vfio-pci takes them from the next boot on, before any other driver, if the function
+/// at the address still has the same ids.
 #[must_use]
 pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
     let names: Vec<String> =
         functions.iter().map(|function| function.address.to_string()).collect();
     let words = format!(
-        "reserve {} by address from the next boot on, as `handover reserve` does (`--remove` undoes it; listed in {LIST})",
+        "add {} to the boot list {LIST}, as `handover boot-list` does (`--remove` undoes it)",
         names.join(", ")
     );
     let files = files(platform.initramfs);
     if files.is_empty() || functions.is_empty() {
         return Remedy::words(format!(
-            "{words}: have the initial ramdisk write the driver's name into driver_override before udev starts; \
-             the tool that makes it is not known here"
+            "{words}: have the initial ramdisk write the driver's name to driver_override before udev starts (the tool \
+             that builds it was not recognized)"
         ));
     }
     let lines = functions.iter().map(|function| BootListEntry::of(function).to_string());

@@ -1,8 +1,7 @@
-//! How to mend something on the system at hand: the same remedy is other commands on Debian, Fedora, Arch or Proxmox.
+//! Remedies as commands for the system at hand: Debian, Fedora, Arch and Proxmox need different ones.
 //!
-//! Every command may be given twice: it looks first, or writes the same again. Commands that only rebuild what was
-//! edited before (a boot loader's configuration, an initial ramdisk) are known by [`is_rebuild`], so that a script of
-//! many remedies gives them once, at its end.
+//! Every command is idempotent. [`is_rebuild`] recognizes commands that only rebuild what others edited (a boot
+//! loader's configuration, an initial ramdisk), so that a script of many remedies runs them once, at its end.
 
 mod boot;
 mod boot_list;
@@ -21,17 +20,17 @@ pub use script::script;
 
 use super::{InitramfsTool, Platform, Remedy};
 
-/// Where options of modules that this program advises go.
+/// The file for the module options that Handover suggests.
 const MODPROBE_FILE: &str = "/etc/modprobe.d/handover.conf";
 
 impl Remedy {
-    /// A remedy that no command does.
+    /// A remedy without commands.
     #[must_use]
     pub fn words(words: impl Into<String>) -> Self {
         Self { words: words.into(), ..Self::default() }
     }
 
-    /// A remedy by commands that takes effect at once.
+    /// A remedy whose commands take effect immediately.
     #[must_use]
     pub fn now(words: impl Into<String>, commands: &[&str]) -> Self {
         let commands = commands.iter().map(|&command| command.to_owned()).collect();
@@ -39,7 +38,7 @@ impl Remedy {
     }
 }
 
-/// What makes the initial ramdisks of a system again; `None` where that is not known.
+/// The command that rebuilds the initial ramdisks of a system; `None` if the tool is unknown.
 #[must_use]
 pub const fn rebuild_initramfs(tool: InitramfsTool) -> Option<&'static str> {
     match tool {
@@ -50,7 +49,7 @@ pub const fn rebuild_initramfs(tool: InitramfsTool) -> Option<&'static str> {
     }
 }
 
-/// Whether a command only rebuilds what other commands edited.
+/// Whether the command only rebuilds what other commands edited.
 #[must_use]
 pub fn is_rebuild(command: &str) -> bool {
     let initramfs =
@@ -59,10 +58,10 @@ pub fn is_rebuild(command: &str) -> bool {
         || initramfs.into_iter().filter_map(rebuild_initramfs).any(|rebuild| rebuild == command)
 }
 
-/// A remedy that edits files of which the initial ramdisk has a copy.
+/// A remedy that edits files that are copied into the initial ramdisk.
 fn with_initramfs(platform: &Platform, words: String, mut commands: Vec<String>) -> Remedy {
     let Some(rebuild) = rebuild_initramfs(platform.initramfs) else {
-        let words = format!("{words}; then make the initial ramdisk again, if there is one");
+        let words = format!("{words}; then rebuild the initial ramdisk, if there is one");
         return Remedy { words, commands, reboot: true };
     };
     commands.push(rebuild.to_owned());

@@ -1,4 +1,4 @@
-//! Options of kernel modules, and which of them are loaded.
+//! Options of kernel modules, and loading them.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,11 @@ use super::super::{Platform, Remedy};
 use super::shell::{append_line, edit, module_pattern, quoted};
 use super::{MODPROBE_FILE, with_initramfs, without_kernel_option};
 
-/// The files that only an administrator writes (modprobe.d(5)).
+/// The administrator's files (modprobe.d(5)).
 const MODPROBE_FILES: &str = "/etc/modprobe.d/*.conf";
 const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
 
-/// Sets an option of a module for when it is loaded next: `module_option(p, "vfio-pci", "disable_idle_d3=1")`.
+/// Sets an option for the next load of a module: `module_option(p, "vfio-pci", "disable_idle_d3=1")`.
 #[must_use]
 pub fn module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
     let line = format!("options {module} {option}");
@@ -18,12 +18,12 @@ pub fn module_option(platform: &Platform, module: &str, option: &str) -> Remedy 
     with_initramfs(platform, words, vec![append_line(MODPROBE_FILE, &line)])
 }
 
-/// Takes an option of a module away: from modprobe's files, and from the kernel's command line where it is there.
+/// Removes an option of a module from modprobe's files, and from the kernel's command line if it is there.
 #[must_use]
 pub fn without_module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
     let line = format!("^[[:space:]]*options[[:space:]]+{}", module_pattern(module));
     let take = format!("/{line}[[:space:]]/s/[[:space:]]+{option}(=[^[:space:]]*)?//g");
-    // A line without an option is an error to modprobe.
+    // modprobe rejects an `options` line without an option.
     let empty = format!("/{line}[[:space:]]*$/d");
     let words = format!("load {module} without {option}");
     let edited = with_initramfs(platform, words, vec![edit(MODPROBE_FILES, &[take, empty])]);
@@ -48,7 +48,7 @@ pub fn load_at_boot(modules: &[&str]) -> Remedy {
     Remedy { words, commands, reboot: false }
 }
 
-/// Lets members of a group lock as much memory as their machines have.
+/// Lets members of a group lock unlimited memory.
 #[must_use]
 pub fn memlock_for_group(group: &str) -> Remedy {
     let line = format!("@{group} - memlock unlimited");
@@ -58,8 +58,8 @@ pub fn memlock_for_group(group: &str) -> Remedy {
     Remedy { words, commands: vec![append_line(file, &line)], reboot: false }
 }
 
-/// Lets a module be loaded again. `lines` are what forbids it, as in [`Module::blacklisted`]: a line of modprobe's
-/// configuration as `file:line: text`, or an option of the kernel's command line.
+/// Lets a blacklisted module be loaded again. `lines` blacklist it, as in [`Module::blacklisted`]: a line of modprobe's
+/// configuration as `file:line: text`, or an option on the kernel's command line.
 ///
 /// [`Module::blacklisted`]: super::super::Module::blacklisted
 #[must_use]
@@ -83,7 +83,7 @@ pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remed
     let remedy = if commands.is_empty() {
         Remedy::default()
     } else {
-        let words = format!("let {module} be loaded: turn the lines that forbid it into comments");
+        let words = format!("let {module} be loaded: comment out the lines that blacklist it");
         with_initramfs(platform, words, commands)
     };
     let on_cmdline = lines.iter().find_map(|line| {
@@ -92,9 +92,9 @@ pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remed
             .then_some((name, value))
     });
     match on_cmdline {
-        // Another module in the same list may be forbidden with good reason.
+        // Other modules in the same list may be blacklisted for a good reason.
         Some((name, value)) if value.contains(',') => remedy.and(Remedy {
-            words: format!("take {module} out of {name}={value} on the kernel's command line"),
+            words: format!("remove {module} from {name}={value} on the kernel's command line"),
             commands: Vec::new(),
             reboot: true,
         }),

@@ -1,20 +1,20 @@
-//! Packages, by the names that distributions give them.
+//! Packages by their names in each distribution.
 
 use super::super::{Platform, Remedy};
 use super::shell::quoted;
 
-/// Something that a package brings.
+/// What a package provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Package {
-    /// QEMU with what a machine with devices needs.
+    /// QEMU for machines with devices.
     Qemu,
     /// UEFI firmware for machines.
     Ovmf,
-    /// Modules of the kernel that a small kernel package leaves out.
+    /// Kernel modules that a minimal kernel package leaves out.
     KernelModules,
 }
 
-/// Families of distributions that name packages alike.
+/// Families of distributions with the same package names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Debian,
@@ -25,13 +25,13 @@ enum Family {
     Suse,
 }
 
-/// Installs something, by the system's own package tool.
+/// Installs a package with the system's package manager.
 #[must_use]
 pub fn install(platform: &Platform, package: Package) -> Remedy {
     let what = match package {
         Package::Qemu => "QEMU",
         Package::Ovmf => "OVMF",
-        Package::KernelModules => "the kernel's modules with vfio-pci",
+        Package::KernelModules => "the kernel modules with vfio-pci",
     };
     let words = format!("install {what}");
     let Some(family) = family(platform) else {

@@ -7,8 +7,8 @@ use super::super::{Finding, Severity, Verdict};
 use super::is_rebuild;
 
 const HEAD: &str = "#!/bin/sh
-# Mends what `handover doctor` found on this host. Read it before you run it; it can be run twice.
-# What only would be nice to have is a comment: remove the marks of what you want.
+# Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
+# Optional fixes are comments: uncomment those that you want.
 set -eu
 if [ \"$(id -u)\" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -16,8 +16,8 @@ if [ \"$(id -u)\" -ne 0 ]; then
 fi
 ";
 
-/// A POSIX shell script of the remedies' commands. Each command is given once, and what rebuilds boot loaders and
-/// initial ramdisks comes after all edits. Remedies of mere notes are comments.
+/// A POSIX shell script of all remedies. Each command appears once; commands that rebuild boot loaders and initial
+/// ramdisks come after all edits. Remedies of notes are comments.
 #[must_use]
 pub fn script(verdict: &Verdict) -> String {
     let mut script = Script { text: HEAD.to_owned(), ..Script::default() };
@@ -54,7 +54,7 @@ impl<'a> Script<'a> {
             comment(&remedy.words)
         );
         if remedy.commands.is_empty() {
-            self.text += "# No command does that.\n";
+            self.text += "# No command can do this.\n";
         }
         self.reboot |= wanted && remedy.reboot;
         for command in remedy.commands.iter().map(String::as_str) {
@@ -78,7 +78,7 @@ impl<'a> Script<'a> {
         let optional = self.optional_rebuilds.iter().filter(|one| !self.rebuilds.contains(one));
         let optional: Vec<&str> = optional.copied().collect();
         if !self.rebuilds.is_empty() || !optional.is_empty() {
-            self.text += "\n# Make what was edited take effect.\n";
+            self.text += "\n# Make the edits take effect.\n";
         }
         for rebuild in &self.rebuilds {
             let _ = writeln!(self.text, "{rebuild}");
@@ -87,9 +87,9 @@ impl<'a> Script<'a> {
             let _ = writeln!(self.text, "#   {line}");
         }
         self.text += if self.reboot {
-            "\necho 'Done. Start this host again for all of it to take effect.'\n"
+            "\necho 'Done. Reboot this host for all changes to take effect.'\n"
         } else {
-            "\necho 'Done. See what handover doctor says now.'\n"
+            "\necho 'Done. Run handover doctor to check the result.'\n"
         };
         self.text
     }
@@ -99,7 +99,7 @@ fn subject(finding: &Finding) -> String {
     finding.address.map(|address| format!(" ({address})")).unwrap_or_default()
 }
 
-/// Text that stays within one comment, whatever was read from the host.
+/// Text that stays in one comment line: it can contain anything that was read from the host.
 fn comment(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,6 +1,6 @@
-//! Commands for a POSIX shell that can be given twice.
+//! Idempotent commands for a POSIX shell.
 
-/// Text as one word of a shell.
+/// Quotes text as one shell word.
 pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -9,11 +9,11 @@ pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Directories that every system with the tool that reads them has.
+/// Directories that exist on every system whose tools read them.
 const STANDARD: [&str; 4] =
     ["/etc/default", "/etc/modprobe.d", "/etc/modules-load.d", "/etc/security/limits.d"];
 
-/// Adds a line to a file, unless it is there.
+/// Appends a line to a file, unless the file has it.
 pub fn append_line(file: &str, line: &str) -> String {
     let line = quoted(line);
     let append = format!("grep -qsxF -e {line} {file} || printf '%s\\n' {line} >> {file}");
@@ -25,7 +25,7 @@ pub fn append_line(file: &str, line: &str) -> String {
     }
 }
 
-/// Writes a file whole.
+/// Writes a whole file.
 pub fn write_file(file: &str, mode: &str, text: &str) -> String {
     let directory = file.rsplit_once('/').map_or("/", |(directory, _)| directory);
     let text = text.trim_end();
@@ -34,7 +34,7 @@ pub fn write_file(file: &str, mode: &str, text: &str) -> String {
     )
 }
 
-/// Runs sed on the files that are there: one file, or several by their names and patterns.
+/// Runs sed on the files that exist: one file, or several by names and glob patterns.
 pub fn edit(files: &str, expressions: &[String]) -> String {
     let expressions: Vec<String> =
         expressions.iter().map(|expression| format!("-e {}", quoted(expression))).collect();
@@ -47,7 +47,7 @@ pub fn edit(files: &str, expressions: &[String]) -> String {
     format!("[ ! -f {files} ] || sed -E -i {expressions} {files}")
 }
 
-/// Text as a pattern of sed's and grep's extended regular expressions, between slashes.
+/// Escapes text for an extended regular expression between slashes.
 pub fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
@@ -59,7 +59,7 @@ pub fn pattern(text: &str) -> String {
     pattern
 }
 
-/// A module's name as a pattern: `-` and `_` are the same to modprobe.
+/// A module's name as a pattern: modprobe treats `-` and `_` alike.
 pub fn module_pattern(module: &str) -> String {
     pattern(module).replace(['-', '_'], "[-_]")
 }

@@ -4,9 +4,9 @@ use super::super::{Finding, Patient, Remedy, version};
 use super::{good, tools, warning};
 use crate::format_size;
 
-/// From this size on it is felt.
+/// Mapping BARs of this size and larger is noticeably slow.
 const LARGE: u64 = 32 << 30;
-/// Both have to know of huge page frame mappings.
+/// Both need support for huge PFN mappings.
 const KERNEL: (u32, u32) = (6, 12);
 const QEMU: (u32, u32) = (9, 2);
 
@@ -37,11 +37,11 @@ pub fn slow(patient: Patient<'_>) -> Vec<Finding> {
         format_size(*size)
     );
     if old.is_empty() {
-        return vec![good(read, "this kernel and QEMU map them in huge pieces")];
+        return vec![good(read, "this kernel and QEMU use huge mappings")];
     }
     let read = format!("{read}; {}", old.join(" and "));
-    let meaning = "mapping 32 GB takes about a second each time that a machine starts or its guest moves the BAR; machines \
-                   with several such devices boot for minutes";
-    let remedy = Remedy::words("use Linux 6.12 and QEMU 9.2 or newer, which map in huge pieces");
-    vec![warning(read, meaning).mended(remedy)]
+    let meaning = "mapping 32 GB takes about a second each time a machine starts or its guest moves the BAR; with \
+                   several such devices, booting takes minutes";
+    let remedy = Remedy::words("use Linux 6.12 and QEMU 9.2 or newer, which use huge mappings");
+    vec![warning(read, meaning).with_remedy(remedy)]
 }

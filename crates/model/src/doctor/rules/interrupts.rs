@@ -1,10 +1,10 @@
-//! Whether a device in a machine could forge the host's interrupts.
+//! Whether a device in a machine can forge interrupts of the host.
 
 use super::super::remedy::{without_kernel_option, without_module_option};
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, iommu, warning};
 
-/// Options that switch remapping off.
+/// Options that disable remapping.
 const OFF: [&str; 3] = ["nointremap", "intremap=off", "noapic"];
 
 pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
@@ -13,7 +13,7 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
         return Vec::new();
     };
     if remapped {
-        let meaning = "a device can raise its own interrupts only";
+        let meaning = "a device can raise only its own interrupts";
         return vec![good("/proc/interrupts has chips named IR-", meaning)];
     }
     let off = platform.cmdline_words().find(|word| OFF.contains(word));
@@ -33,19 +33,19 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
             ))
         }
         None => Remedy::words(
-            "switch on x2APIC or interrupt remapping beside VT-d or AMD-Vi in the firmware's setup; see `dmesg | grep -i remapping`",
+            "enable x2APIC or interrupt remapping, next to VT-d or AMD-Vi, in the firmware setup; see `dmesg | grep -i \
+             remapping`",
         ),
     };
     // The kernel refuses such devices: vfio_iommu_type1_attach_group ("No interrupt remapping support") for groups,
-    // iommufd_device_bind for devices of their own. Each asks its own module's parameter.
+    // iommufd_device_bind for single devices. Each checks its own module's parameter.
     let allowed = |flag| flag == Some(true);
     if allowed(platform.unsafe_interrupts) || allowed(platform.iommufd_unsafe_interrupts) {
         let meaning = "a machine with a device can send any interrupt to the host";
-        return vec![warning(read, meaning).mended(remedy)];
+        return vec![warning(read, meaning).with_remedy(remedy)];
     }
-    let meaning =
-        "a device could raise any interrupt of the host's, so vfio refuses to hand it over";
-    vec![impossible(read, meaning).mended(remedy)]
+    let meaning = "a device could raise any interrupt on the host, so vfio refuses to hand it over";
+    vec![impossible(read, meaning).with_remedy(remedy)]
 }
 
 pub fn allowed_unsafe(patient: Patient<'_>) -> Vec<Finding> {
@@ -61,16 +61,16 @@ pub fn allowed_unsafe(patient: Patient<'_>) -> Vec<Finding> {
 fn judge(platform: &Platform, module: &str, allowed: bool) -> Finding {
     let parameter = format!("/sys/module/{module}/parameters/allow_unsafe_interrupts");
     if !allowed {
-        let meaning = "vfio takes devices only where interrupts are remapped";
+        let meaning = "vfio accepts devices only if interrupts are remapped";
         return good(format!("{parameter} is N"), meaning);
     }
-    let meaning = "vfio takes devices also where interrupts are not remapped: a machine could then send any interrupt to \
-                   the host";
+    let meaning = "vfio accepts devices even if interrupts are not remapped: a machine could then send any interrupt \
+                   to the host";
     let now = format!("echo N > {parameter}");
-    let remedy = Remedy::now("switch it off now", &[&now]).and(without_module_option(
+    let remedy = Remedy::now("disable it now", &[&now]).and(without_module_option(
         platform,
         module,
         "allow_unsafe_interrupts",
     ));
-    warning(format!("{parameter} is Y"), meaning).mended(remedy)
+    warning(format!("{parameter} is Y"), meaning).with_remedy(remedy)
 }

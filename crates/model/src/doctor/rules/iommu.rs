@@ -1,14 +1,13 @@
-//! The IOMMU: in the firmware, in the kernel, and what was done to its groups.
+//! The IOMMU: in the firmware, in the kernel, and its groups.
 
 use super::super::remedy::{kernel_option, without_kernel_option};
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, note, warning};
 use crate::Inventory;
 
-const NEEDED: &str =
-    "no device can be kept apart from the host's memory, so none can be handed over";
+const NEEDED: &str = "no device can be isolated from the host's memory, so none can be handed over";
 
-/// Options that switch an IOMMU off.
+/// Options that disable the IOMMU.
 const OFF: [&str; 4] = ["intel_iommu=off", "amd_iommu=off", "iommu=off", "iommu=noaperture,off"];
 
 /// Whether the kernel runs an IOMMU.
@@ -21,12 +20,12 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
     let Patient { inventory, platform, .. } = patient;
     if is_on(patient) {
         let read = format!("{} and {}", units(platform), groups(inventory));
-        return vec![good(read, "devices can be kept apart from the host's memory")];
+        return vec![good(read, "devices can be isolated from the host's memory")];
     }
     let switched_off = platform.cmdline_words().find(|word| OFF.contains(word));
     if let Some(option) = switched_off {
         let read = format!("/proc/cmdline has {option}; there are no IOMMU groups");
-        return vec![impossible(read, NEEDED).mended(without_kernel_option(platform, option))];
+        return vec![impossible(read, NEEDED).with_remedy(without_kernel_option(platform, option))];
     }
     vec![match tables(platform) {
         Some(tables) => by_kernel(platform, tables),
@@ -34,47 +33,48 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
     }]
 }
 
-/// The firmware has an IOMMU, and the kernel runs none.
+/// The firmware describes an IOMMU, but the kernel uses none.
 fn by_kernel(platform: &Platform, tables: &str) -> Finding {
     let asked = platform.cmdline_words().any(|word| word.starts_with("intel_iommu=on"));
     if platform.firmware.dmar && !asked {
         let read = format!(
             "the firmware has {tables}; /proc/cmdline has no intel_iommu=on; there are no IOMMU groups"
         );
-        return impossible(read, NEEDED).mended(kernel_option(platform, "intel_iommu=on"));
+        return impossible(read, NEEDED).with_remedy(kernel_option(platform, "intel_iommu=on"));
     }
-    // AMD's is on unless it is switched off: there is no option that switches it on (drivers/iommu/amd/init.c).
+    // AMD's is on by default: no option enables it (drivers/iommu/amd/init.c).
     let read = format!("the firmware has {tables}; there are no IOMMU groups");
-    let remedy = "see why in `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu`: the tables may be broken, or the kernel was built without the driver";
-    impossible(read, NEEDED).mended(Remedy::words(remedy))
+    let remedy = "run `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu` for the cause: the tables may be broken, or the \
+                  kernel was built without the driver";
+    impossible(read, NEEDED).with_remedy(Remedy::words(remedy))
 }
 
-/// The firmware tells of no IOMMU.
+/// The firmware describes no IOMMU.
 fn by_firmware(platform: &Platform) -> Finding {
     let seen = platform.firmware.seen;
     let read = if seen {
         "no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups"
     } else {
-        "there are no IOMMU groups, and no /sys/firmware/acpi/tables to tell why"
+        "there are no IOMMU groups, and no /sys/firmware/acpi/tables that could show why"
     };
     let remedy = if platform.virtual_machine {
         "give this machine a virtual IOMMU (QEMU: -device intel-iommu,intremap=on,caching-mode=on)"
     } else if platform.cpu.vendor == "AuthenticAMD" {
-        "switch on IOMMU (AMD-Vi) in the firmware's setup: Enabled, not Auto"
+        "enable IOMMU (AMD-Vi) in the firmware setup: Enabled, not Auto"
     } else if platform.cpu.vendor == "GenuineIntel" {
-        "switch on VT-d (Intel VT for Directed I/O) in the firmware's setup"
+        "enable VT-d (Intel VT for Directed I/O) in the firmware setup"
     } else {
-        "switch on the IOMMU (SMMU) in the firmware's setup"
+        "enable the IOMMU (SMMU) in the firmware setup"
     };
     let remedy = Remedy::words(remedy);
-    // On Intel the kernel needs the option as well, once the firmware has the table.
+    // On Intel, the kernel also needs the option once the firmware has the table.
     let asked = platform.cmdline_words().any(|word| word.starts_with("intel_iommu=on"));
     let remedy = if platform.cpu.vendor == "GenuineIntel" && !asked {
         remedy.and(kernel_option(platform, "intel_iommu=on"))
     } else {
         remedy
     };
-    impossible(read, NEEDED).mended(remedy)
+    impossible(read, NEEDED).with_remedy(remedy)
 }
 
 pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
@@ -86,7 +86,7 @@ pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
     }
     let translated = types.iter().filter(|kind| kind.starts_with("DMA")).count();
     if translated == 0 {
-        let meaning = "the host's own devices reach memory directly, as fast as without an IOMMU";
+        let meaning = "the host's own devices access memory directly, as fast as without an IOMMU";
         return vec![good("no IOMMU group is of type DMA", meaning)];
     }
     let read = if translated == types.len() {
@@ -94,14 +94,14 @@ pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
     } else {
         format!("{translated} of {} IOMMU groups are of type DMA", types.len())
     };
-    let meaning = "the host's own devices go through the IOMMU, which costs fast networks and drives some speed; \
-                   devices in machines are kept apart either way";
+    let meaning = "the host's own devices go through the IOMMU, which slows fast networks and drives a little; devices \
+                   in machines are isolated either way";
     let finding = note(read, meaning);
     let asked = ["iommu=pt", "iommu.passthrough=1"];
     if platform.cmdline_words().any(|word| asked.contains(&word)) {
         return vec![finding];
     }
-    vec![finding.mended(kernel_option(platform, "iommu=pt"))]
+    vec![finding.with_remedy(kernel_option(platform, "iommu=pt"))]
 }
 
 pub fn acs_override(patient: Patient<'_>) -> Vec<Finding> {
@@ -111,13 +111,13 @@ pub fn acs_override(patient: Patient<'_>) -> Vec<Finding> {
         if platform.cmdline.is_none() {
             return Vec::new();
         }
-        let meaning = "IOMMU groups are what the hardware keeps apart";
+        let meaning = "IOMMU groups show what the hardware isolates";
         return vec![good("/proc/cmdline has no pcie_acs_override=", meaning)];
     };
-    let meaning = "groups look smaller than they are: devices in different groups can still reach each other, and so one \
-                   machine another's device (only patched kernels know the option)";
+    let meaning = "groups look smaller than they are: devices in different groups can still reach each other, so a \
+                   machine can reach another machine's device (only patched kernels have this option)";
     let remedy = without_kernel_option(platform, "pcie_acs_override");
-    vec![warning(format!("/proc/cmdline has {option}"), meaning).mended(remedy)]
+    vec![warning(format!("/proc/cmdline has {option}"), meaning).with_remedy(remedy)]
 }
 
 fn units(platform: &Platform) -> String {
@@ -138,7 +138,7 @@ fn groups(inventory: &Inventory) -> String {
     }
 }
 
-/// The firmware's tables about an IOMMU.
+/// The firmware's IOMMU table.
 fn tables(platform: &Platform) -> Option<&'static str> {
     let firmware = &platform.firmware;
     [

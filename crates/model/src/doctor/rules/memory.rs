@@ -1,4 +1,4 @@
-//! Memory for machines: huge pages, and how much may be locked.
+//! Memory for machines: huge pages and the limit of locked memory.
 
 use super::super::remedy::memlock_for_group;
 use super::super::{Finding, Patient, Platform, Remedy};
@@ -21,14 +21,16 @@ pub fn huge_pages(patient: Patient<'_>) -> Vec<Finding> {
         let read = format!("/sys/kernel/mm/hugepages has {}", reserved.join(", "));
         return vec![good(
             read,
-            "machines with huge pages start fast: less is to be pinned and mapped",
+            "machines with huge pages start faster: fewer pages to pin and map",
         )];
     }
-    let meaning = "all memory of a machine with a device is pinned page by page when it starts, which takes longer the more \
-                   it has";
+    let meaning = "all memory of a machine with a device is pinned page by page at start; large machines start slowly";
     let remedy = "reserve them for large machines: `sysctl vm.nr_hugepages=N`, where N is the machines' memory in units of \
                   2 MB, or hugepagesz=1G hugepages=N on the kernel's command line";
-    vec![note("/sys/kernel/mm/hugepages has none reserved", meaning).mended(Remedy::words(remedy))]
+    vec![
+        note("/sys/kernel/mm/hugepages has none reserved", meaning)
+            .with_remedy(Remedy::words(remedy)),
+    ]
 }
 
 pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
@@ -38,7 +40,7 @@ pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
     if *limit == u64::MAX {
         return vec![good(
             "/proc/self/limits: locked memory is unlimited",
-            "machines can be started by hand, too",
+            "machines can also be started by hand",
         )];
     }
     let read = format!("/proc/self/limits: {} of memory may be locked", format_size(*limit));
@@ -47,5 +49,5 @@ pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
     }
     let meaning = "Handover and libvirt raise the limit for their machines; QEMU started by hand from this session, or by \
                    rootless podman, fails with \"Cannot allocate memory\"";
-    vec![note(read, meaning).mended(memlock_for_group("kvm"))]
+    vec![note(read, meaning).with_remedy(memlock_for_group("kvm"))]
 }

@@ -3,8 +3,8 @@
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, warning};
 
-/// The container's node gives nothing away without a group's node: the kernel makes it with this mode
-/// (`vfio_dev` in drivers/vfio/container.c).
+/// The container's node grants nothing without a group's node: the kernel creates it with this mode (`vfio_dev` in
+/// drivers/vfio/container.c).
 const CONTAINER: &str = "/dev/vfio/vfio";
 
 pub fn vfio(patient: Patient<'_>) -> Vec<Finding> {
@@ -21,25 +21,25 @@ pub fn vfio(patient: Patient<'_>) -> Vec<Finding> {
     let type1 = modules.get("vfio_iommu_type1").is_some_and(|module| module.loaded);
     if type1 && !nodes.is_empty() && !nodes.contains_key(CONTAINER) {
         let read = format!("vfio_iommu_type1 is loaded, but there is no {CONTAINER}");
-        let meaning = "machines cannot use vfio: /dev is not kept by devtmpfs or udev";
-        let remedy = Remedy::words("mount devtmpfs at /dev, or let systemd-udevd run");
-        return vec![warning(read, meaning).mended(remedy)];
+        let meaning = "machines cannot use vfio: neither devtmpfs nor udev manages /dev";
+        let remedy = Remedy::words("mount devtmpfs at /dev, or start systemd-udevd");
+        return vec![warning(read, meaning).with_remedy(remedy)];
     }
     if nodes.keys().all(|path| !path.starts_with("/dev/vfio/")) {
         return Vec::new();
     }
     let read = match groups().count() {
-        0 => "/dev/vfio has no group's node yet".to_owned(),
-        1 => "/dev/vfio has one group's node, not open to everybody".to_owned(),
-        count => format!("/dev/vfio has {count} groups' nodes, none open to everybody"),
+        0 => "/dev/vfio has no group node yet".to_owned(),
+        1 => "/dev/vfio has one group node, not open to all users".to_owned(),
+        count => format!("/dev/vfio has {count} group nodes, none open to all users"),
     };
-    vec![good(read, "only those whom a node belongs to can use its devices")]
+    vec![good(read, "only the owner and group of a node can use its devices")]
 }
 
 fn open_to_all(path: &str, mode: u32) -> Finding {
-    let meaning = "every user of this host can use the devices of the group, and with them the device's memory";
+    let meaning = "every user of this host can use the devices of the group, and read their memory";
     let close = format!("[ ! -e {path} ] || chmod o= {path}");
     let words =
-        "close it now; and take away the udev rule that opens it (grep -r vfio /etc/udev/rules.d)";
-    warning(format!("{path} has mode {mode:o}"), meaning).mended(Remedy::now(words, &[&close]))
+        "close it now, and remove the udev rule that opens it (grep -r vfio /etc/udev/rules.d)";
+    warning(format!("{path} has mode {mode:o}"), meaning).with_remedy(Remedy::now(words, &[&close]))
 }

@@ -1,30 +1,31 @@
-//! Whether machines run on the processor itself.
+//! Hardware virtualization.
 
 use super::super::remedy::load_at_boot;
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, warning};
 
-const SLOW: &str = "machines run on an emulated processor, many times slower; devices can be handed over all the same";
+const SLOW: &str =
+    "machines run on an emulated processor, many times slower; devices can still be handed over";
 
 pub fn extensions(patient: Patient<'_>) -> Vec<Finding> {
     let Platform { cpu, virtual_machine, .. } = patient.platform;
-    // Arm's /proc/cpuinfo tells nothing of them; the check of KVM does.
+    // Arm's /proc/cpuinfo does not show them; the check of KVM covers it.
     if cpu.vendor.is_empty() {
         return Vec::new();
     }
     if let Some(extensions) = &cpu.virtualization {
         let read = format!("{extensions} is among the flags in /proc/cpuinfo ({})", cpu.model);
-        return vec![good(read, "machines run on the processor itself")];
+        return vec![good(read, "machines run with hardware virtualization")];
     }
     let remedy = if *virtual_machine {
-        "let the host of this machine pass virtualization on (nested virtualization: CPU model host-passthrough)"
+        "enable nested virtualization on the host of this machine (CPU model host-passthrough)"
     } else if cpu.vendor == "AuthenticAMD" {
-        "switch on SVM in the firmware's setup"
+        "enable SVM in the firmware setup"
     } else {
-        "switch on Intel Virtualization Technology (VT-x) in the firmware's setup"
+        "enable Intel Virtualization Technology (VT-x) in the firmware setup"
     };
     let read = format!("neither vmx nor svm is among the flags in /proc/cpuinfo ({})", cpu.model);
-    vec![warning(read, SLOW).mended(Remedy::words(remedy))]
+    vec![warning(read, SLOW).with_remedy(Remedy::words(remedy))]
 }
 
 pub fn kvm(patient: Patient<'_>) -> Vec<Finding> {
@@ -53,10 +54,10 @@ pub fn kvm(patient: Patient<'_>) -> Vec<Finding> {
         load_at_boot(&[name])
     } else if module.is_some_and(|module| module.loaded) {
         Remedy::words(
-            "see what `dmesg | grep -i kvm` says: the firmware may have virtualization locked",
+            "run `dmesg | grep -i kvm` for the cause: the firmware may have locked virtualization",
         )
     } else {
         Remedy::words("boot a kernel that has CONFIG_KVM")
     };
-    vec![warning(read, SLOW).mended(remedy)]
+    vec![warning(read, SLOW).with_remedy(remedy)]
 }

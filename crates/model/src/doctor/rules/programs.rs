@@ -1,4 +1,4 @@
-//! Programs that use GPUs, and managers that parts of GPUs need.
+//! Programs that use GPUs, and the managers of vGPUs and NVSwitch.
 
 use super::super::remedy::load_at_boot;
 use super::super::{Finding, Patient, Process, Purpose, Remedy, purpose};
@@ -6,7 +6,7 @@ use super::{good, note, warning};
 use crate::{Function, Id, Kind};
 
 const NVIDIA: Id = Id(0x10de);
-/// Bridge, other: what an NVSwitch says of itself.
+/// Bridge, other: the class of an NVSwitch.
 const OTHER_BRIDGE: u32 = 0x0680;
 
 pub fn running(patient: Patient<'_>) -> Vec<Finding> {
@@ -21,8 +21,8 @@ pub fn running(patient: Patient<'_>) -> Vec<Finding> {
     let groups = [
         (
             of(Purpose::Display),
-            "a desktop keeps the GPUs open that it draws on; it ends when one of these is taken away",
-            "give machines a GPU that no screen is at; or boot without a desktop: systemctl set-default multi-user.target",
+            "a desktop keeps its GPUs open, and ends if one of them is removed",
+            "hand over a GPU without a screen, or boot without a desktop: systemctl set-default multi-user.target",
         ),
         (
             of(Purpose::RemoteDesktop),
@@ -31,25 +31,25 @@ pub fn running(patient: Patient<'_>) -> Vec<Finding> {
         ),
         (
             of(Purpose::Persistence),
-            "it keeps every GPU of NVIDIA's open, also idle ones",
+            "it keeps every NVIDIA GPU open, even idle ones",
             "switch it off for one GPU at a time: nvidia-smi -i ADDRESS -pm 0",
         ),
         (
             of(Purpose::Monitor),
-            "it keeps GPUs open to watch them, and can stop NVIDIA's driver from letting go",
-            "stop it while GPUs are handed over or back",
+            "it keeps GPUs open to monitor them, and can block unbinding NVIDIA's driver",
+            "stop it while GPUs are handed over or returned",
         ),
     ];
     let findings: Vec<Finding> = groups
         .into_iter()
         .filter(|(processes, ..)| !processes.is_empty())
         .map(|(processes, meaning, words)| {
-            note(format!("{} runs", names(&processes)), meaning).mended(Remedy::words(words))
+            note(format!("{} runs", names(&processes)), meaning).with_remedy(Remedy::words(words))
         })
         .collect();
     if findings.is_empty() {
-        let read = "no display server, remote desktop or daemon of NVIDIA's runs";
-        return vec![good(read, "nothing of the kind keeps a GPU open")];
+        let read = "no display server, remote desktop or NVIDIA daemon runs";
+        return vec![good(read, "no such program keeps a GPU open")];
     }
     findings
 }
@@ -64,14 +64,14 @@ pub fn vgpu_manager(patient: Patient<'_>) -> Vec<Finding> {
             .or(modules.get("nvidia").and_then(|nvidia| nvidia.version.as_deref()));
         let version = version.map(|version| format!(", version {version}")).unwrap_or_default();
         let read = format!("nvidia_vgpu_vfio is loaded{version}");
-        return vec![good(read, "GPUs of NVIDIA's can be split into vGPUs")];
+        return vec![good(read, "NVIDIA GPUs can be split into vGPUs")];
     }
     if !patient.inventory.functions.values().any(is_gpu_of_nvidia) {
         return Vec::new();
     }
-    let read = "nvidia_vgpu_vfio can be loaded, but is not";
-    let meaning = "no vGPU can be made, though NVIDIA's vGPU manager is installed";
-    vec![warning(read, meaning).mended(load_at_boot(&["nvidia_vgpu_vfio"]))]
+    let read = "nvidia_vgpu_vfio is available, but not loaded";
+    let meaning = "NVIDIA's vGPU manager is installed, but no vGPU can be created";
+    vec![warning(read, meaning).with_remedy(load_at_boot(&["nvidia_vgpu_vfio"]))]
 }
 
 pub fn fabric_manager(patient: Patient<'_>) -> Vec<Finding> {
@@ -90,13 +90,13 @@ pub fn fabric_manager(patient: Patient<'_>) -> Vec<Finding> {
         return vec![good(read, "the fabric between GPUs can be set up for machines")];
     }
     let read = format!("{seen}; no nv-fabricmanager runs");
-    let meaning = "GPUs behind NVSwitch cannot work together, on the host or in a machine, until the fabric manager has set \
-                   them up (on the host, or in a service machine that has the switches)";
+    let meaning = "GPUs behind NVSwitch cannot work together, on the host or in a machine, until Fabric Manager has \
+                   set them up (on the host, or in a service machine that has the switches)";
     let remedy = Remedy::now(
-        "start it now and at every boot (package nvidia-fabricmanager, of the driver's own version)",
+        "start it now and at every boot (package nvidia-fabricmanager, in the driver's version)",
         &["systemctl enable --now nvidia-fabricmanager.service"],
     );
-    vec![warning(read, meaning).mended(remedy)]
+    vec![warning(read, meaning).with_remedy(remedy)]
 }
 
 fn is_gpu_of_nvidia(function: &Function) -> bool {

@@ -1,4 +1,4 @@
-//! Each check fires on a host that it is about, and is content with a good one.
+//! Each check reports a bad host, and accepts a good one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use super::super::{
 use super::*;
 use crate::{Address, Bar, Class, Function, Group, Id, Inventory};
 
-/// A host, to be made worse.
+/// A host to modify.
 struct Host {
     inventory: Inventory,
     platform: Platform,
 }
 
 impl Host {
-    /// An Intel server with Debian 12, GRUB and a GPU, where all is as it should be.
+    /// An Intel server with Debian 12, GRUB and a GPU that passes all checks.
     fn good() -> Self {
         let address = Address::new(0, 1, 0, 0).unwrap();
         let mut gpu = Function::unknown(address);
@@ -71,13 +71,13 @@ impl Host {
         all(Patient { inventory: &self.inventory, holders: &[], platform: &self.platform })
     }
 
-    /// The worst that a check found.
+    /// The worst finding of a check.
     fn worst(&self, check: &str) -> Option<Severity> {
         let findings = self.findings();
         findings.iter().filter(|one| one.check == check).map(|one| one.severity).max()
     }
 
-    /// What mends the worst that a check found.
+    /// The remedy of the worst finding of a check.
     fn remedy(&self, check: &str) -> Remedy {
         let findings = self.findings().into_iter().filter(|one| one.check == check);
         findings.max_by_key(|one| one.severity).unwrap().remedy.unwrap()
@@ -123,7 +123,7 @@ fn platform() -> Platform {
     }
 }
 
-/// A check, how bad it finds a host, and what makes the host so.
+/// A check, its severity for a host, and the change to that host.
 type Case = (&'static str, Severity, fn(&mut Host));
 
 const CASES: &[Case] = &[
@@ -238,7 +238,7 @@ fn a_good_host_is_good_in_every_check() {
     }
 }
 
-/// A program that is not there is nothing bad where only some want it.
+/// A missing optional program is not a problem.
 const NEVER_BAD: [&str; 3] = ["libvirt", "podman", "cloud-hypervisor"];
 
 #[test]
@@ -301,7 +301,7 @@ fn a_script_gives_each_command_once_and_rebuilds_last() {
     };
     let edits = lines.iter().rposition(|line| line.contains("/etc/default/grub")).unwrap();
     assert!(at("update-grub") > edits && at("update-initramfs -u -k all") > edits, "{script}");
-    assert!(lines.last().unwrap().contains("Start this host again"), "{script}");
+    assert!(lines.last().unwrap().contains("Reboot this host"), "{script}");
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn what_is_only_nice_to_have_is_a_comment_in_a_script() {
 
 #[test]
 fn text_that_was_read_stays_in_its_comment() {
-    let mut finding = warning("a line\nrm -rf /", "").mended(Remedy::words("see\nreboot"));
+    let mut finding = warning("a line\nrm -rf /", "").with_remedy(Remedy::words("see\nreboot"));
     finding.check = "made-up".into();
     let script = remedy::script(&Verdict::new(vec![finding]));
     assert!(!script.lines().any(|line| line == "rm -rf /" || line == "reboot"), "{script}");

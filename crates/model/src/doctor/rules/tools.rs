@@ -1,4 +1,4 @@
-//! Programs that machines are made with, and their firmware.
+//! Programs that run machines, and machine firmware.
 
 use super::super::remedy::{Package, install};
 use super::super::{Finding, Patient, Platform, Tool};
@@ -7,10 +7,10 @@ use crate::Kind;
 
 const QEMUS: [&str; 3] = ["qemu-system-x86_64", "qemu-kvm", "qemu-system-aarch64"];
 
-/// A display function with less memory is the console of a server's management controller.
+/// A display function with less memory is the console of a server's BMC.
 const OF_A_GPU: u64 = 256 << 20;
 
-/// The version of the QEMU that is there.
+/// The version of the installed QEMU.
 pub fn qemu_version(platform: &Platform) -> Option<&str> {
     let tool = QEMUS.into_iter().find_map(|name| platform.tools.get(name))?;
     tool.version.as_deref()
@@ -23,34 +23,34 @@ pub fn qemu(patient: Patient<'_>) -> Vec<Finding> {
         return vec![good(has(tool), "Handover and libvirt can start machines with it")];
     }
     let meaning =
-        "Handover starts its machines with QEMU; devices can still be prepared for other programs";
+        "Handover starts machines with QEMU; devices can still be prepared for other programs";
     vec![
         warning("no qemu-system-x86_64 and no qemu-kvm in the usual places", meaning)
-            .mended(install(platform, Package::Qemu)),
+            .with_remedy(install(platform, Package::Qemu)),
     ]
 }
 
 pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
     let platform = patient.platform;
     if let Some(path) = platform.ovmf.first() {
-        return vec![good(format!("{path} is there"), "machines can boot with UEFI")];
+        return vec![good(format!("{path} is installed"), "machines can boot with UEFI")];
     }
-    let read = "no OVMF image in the places where distributions put it";
+    let read = "no OVMF image in the usual places";
     let mut functions = patient.inventory.functions.values();
     let gpu = functions.any(|function| {
         function.kind() == Kind::Gpu && function.bars.iter().any(|bar| bar.size >= OF_A_GPU)
     });
     let finding = if gpu {
-        let meaning = "machines can only boot with SeaBIOS: GPUs with large BARs and their firmware want UEFI";
+        let meaning = "machines can boot only with SeaBIOS; GPUs with large BARs need UEFI";
         warning(read, meaning)
     } else {
-        note(read, "machines can only boot with SeaBIOS")
+        note(read, "machines can boot only with SeaBIOS")
     };
-    vec![finding.mended(install(platform, Package::Ovmf))]
+    vec![finding.with_remedy(install(platform, Package::Ovmf))]
 }
 
 pub fn libvirt(patient: Patient<'_>) -> Vec<Finding> {
-    let what = "libvirt's machines can have devices that Handover prepared (managed='no')";
+    let what = "libvirt's machines can use devices that Handover prepared (managed='no')";
     optional(patient.platform, &["libvirtd", "virtqemud"], what)
 }
 
@@ -63,13 +63,13 @@ pub fn cloud_hypervisor(patient: Patient<'_>) -> Vec<Finding> {
     optional(patient.platform, &["cloud-hypervisor"], what)
 }
 
-/// A program that only some want.
+/// An optional program.
 fn optional(platform: &Platform, names: &[&str], meaning: &str) -> Vec<Finding> {
     match names.iter().find_map(|name| platform.tools.get(*name)) {
         Some(tool) => vec![good(has(tool), meaning)],
         None => vec![good(
             format!("no {} in the usual places", names.join(" and no ")),
-            "only those who use it need it",
+            "it is optional",
         )],
     }
 }
@@ -77,6 +77,6 @@ fn optional(platform: &Platform, names: &[&str], meaning: &str) -> Vec<Finding> 
 fn has(tool: &Tool) -> String {
     match &tool.version {
         Some(version) => format!("{}, version {version}", tool.path),
-        None => format!("{}, which did not say its version", tool.path),
+        None => format!("{}, which did not report its version", tool.path),
     }
 }

@@ -4,7 +4,7 @@ use super::super::remedy::{Package, install, unblacklist, without_module_option}
 use super::super::{Finding, Module, Patient, Platform, Remedy};
 use super::{good, impossible, note};
 
-/// The modules that every hand-over needs, or one of which it needs.
+/// The modules that a hand-over needs (of the two IOMMU backends, one).
 const NEEDED: [&str; 4] = ["vfio", "vfio_pci", "vfio_iommu_type1", "iommufd"];
 
 pub fn modules(patient: Patient<'_>) -> Vec<Finding> {
@@ -20,13 +20,13 @@ pub fn modules(patient: Patient<'_>) -> Vec<Finding> {
         let read = "vfio_pci is neither loaded nor among this kernel's modules";
         let meaning = "no device can be handed over";
         let finding = impossible(read, meaning);
-        return vec![finding.mended(install(platform, Package::KernelModules))];
+        return vec![finding.with_remedy(install(platform, Package::KernelModules))];
     }
     if !(vfio.type1 || vfio.iommufd || has("vfio_iommu_type1") || has("iommufd")) {
         let read = "neither vfio_iommu_type1 nor iommufd is loaded or among this kernel's modules";
-        let meaning = "vfio has no way to map a machine's memory for a device";
+        let meaning = "vfio cannot map a machine's memory for a device";
         let finding = impossible(read, meaning);
-        return vec![finding.mended(install(platform, Package::KernelModules))];
+        return vec![finding.with_remedy(install(platform, Package::KernelModules))];
     }
     let read = format!(
         "vfio_pci {}, vfio_iommu_type1 {}, iommufd {}",
@@ -34,7 +34,7 @@ pub fn modules(patient: Patient<'_>) -> Vec<Finding> {
         state("vfio_iommu_type1"),
         state("iommufd")
     );
-    vec![good(read, "devices can be given to machines; Handover loads what is needed")]
+    vec![good(read, "devices can be handed over; Handover loads the modules it needs")]
 }
 
 pub fn forbidden(patient: Patient<'_>) -> Vec<Finding> {
@@ -45,9 +45,8 @@ pub fn forbidden(patient: Patient<'_>) -> Vec<Finding> {
     });
     let findings: Vec<Finding> = modules.collect();
     if findings.is_empty() && !platform.modules.is_empty() {
-        let read =
-            "no line in modprobe's configuration or on the kernel's command line forbids vfio";
-        return vec![good(read, "vfio's modules can be loaded when they are needed")];
+        let read = "neither modprobe's configuration nor the kernel's command line blacklists vfio";
+        return vec![good(read, "vfio's modules can be loaded when needed")];
     }
     findings
 }
@@ -56,18 +55,18 @@ fn forbidden_module(platform: &Platform, name: &str, module: &Module) -> Finding
     let read = module.blacklisted.join("; ");
     let remedy = unblacklist(platform, name, &module.blacklisted);
     if module.loaded {
-        return note(read, format!("{name} is loaded all the same")).mended(remedy);
+        return note(read, format!("{name} is loaded anyway")).with_remedy(remedy);
     }
     // `blacklist` only stops loading by alias; Handover loads by name (modprobe.d(5)).
     let weak =
         |line: &String| line.contains(": blacklist ") || line.starts_with("modprobe.blacklist=");
     if module.blacklisted.iter().all(weak) {
         let meaning =
-            format!("{name} is not loaded by itself; Handover loads it by name, which works");
-        return note(read, meaning).mended(remedy);
+            format!("{name} is not loaded automatically; Handover loads it by name, which works");
+        return note(read, meaning).with_remedy(remedy);
     }
-    impossible(read, format!("{name} cannot be loaded, or something else is done instead"))
-        .mended(remedy)
+    impossible(read, format!("{name} cannot be loaded, or another command runs instead"))
+        .with_remedy(remedy)
 }
 
 pub fn noiommu(patient: Patient<'_>) -> Vec<Finding> {
@@ -75,16 +74,16 @@ pub fn noiommu(patient: Patient<'_>) -> Vec<Finding> {
     if !patient.inventory.vfio.unsafe_noiommu {
         return vec![good(
             format!("{PARAMETER} is not set"),
-            "no device is given away unprotected",
+            "no device is handed over without protection",
         )];
     }
-    let meaning = "programs may use devices without an IOMMU, and so write all of the host's memory; Handover refuses \
-                   hand-overs as long as it is set";
+    let meaning = "programs may use devices without an IOMMU, and so write to all of the host's memory; Handover \
+                   refuses hand-overs while it is set";
     let now = format!("echo N > {PARAMETER}");
-    let remedy = Remedy::now("switch it off now", &[&now]).and(without_module_option(
+    let remedy = Remedy::now("disable it now", &[&now]).and(without_module_option(
         patient.platform,
         "vfio",
         "enable_unsafe_noiommu_mode",
     ));
-    vec![impossible(format!("{PARAMETER} is Y"), meaning).mended(remedy)]
+    vec![impossible(format!("{PARAMETER} is Y"), meaning).with_remedy(remedy)]
 }

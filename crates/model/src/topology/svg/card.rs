@@ -12,10 +12,10 @@ use crate::topology::{Part, TreeFunction, link, words};
 const NAME: usize = 27;
 /// Characters of a small line.
 const SMALL: usize = 38;
-/// Above the first line and below the last.
+/// Padding above the first line and below the last.
 const MARGIN: u32 = 10;
 
-/// How high a card must be.
+/// The height of a card.
 pub fn height(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> u32 {
     let count = lines(functions, behind).len();
     MARGIN * 2 + LINE * u32::try_from(count).unwrap_or(u32::MAX / LINE / 2)
@@ -102,7 +102,7 @@ fn lines(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> Vec<(&'static
     lines
 }
 
-/// A kind as it is written above a name.
+/// The label of a kind, above a name.
 pub const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Gpu => "GPU",
@@ -117,14 +117,14 @@ pub const fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// A bridge's address, without the domain where that is 0.
+/// A bridge's address, without the domain if that is 0.
 fn short_address(place: &TreeFunction) -> String {
     let address = place.address.to_string();
     address.strip_prefix("0000:").map_or(address.clone(), str::to_owned)
 }
 
-/// A name in at most two lines: what stands in brackets at the end of a GPU's or a NIC's is the name that people know. Of
-/// a SATA controller it is only its mode.
+/// A name in at most two lines: the brackets at the end of a GPU's or NIC's name hold the product name, but for a SATA
+/// controller only its mode.
 fn name(place: &TreeFunction) -> Vec<String> {
     let full = place.name.as_str();
     let branded = matches!(place.kind, Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Other);

@@ -7,7 +7,7 @@ pub const CARD: u32 = 248;
 /// The height of a line in a card.
 pub const LINE: u32 = 16;
 
-/// Something with a place on the page.
+/// An item with a position on the page.
 #[derive(Debug)]
 pub struct Item<'a> {
     pub x: u32,
@@ -20,13 +20,13 @@ pub struct Item<'a> {
 /// What is drawn.
 #[derive(Debug)]
 pub enum Shape<'a> {
-    /// The functions of one slot; the first is the one that it is named by.
+    /// The functions of one slot; the first one gives the name.
     Card { functions: Vec<&'a TreeFunction>, behind: Vec<&'a TreeFunction> },
-    /// Several things behind one bridge, or on one root bus.
+    /// Several items behind one bridge, or on one root bus.
     Box { title: Title<'a>, behind: Vec<&'a TreeFunction>, inner: Vec<Item<'a>> },
 }
 
-/// What a box stands for.
+/// What a box represents.
 #[derive(Debug)]
 pub enum Title<'a> {
     Bridge(&'a TreeFunction),

@@ -1,18 +1,18 @@
-//! Where everything goes: cards for slots, boxes for bridges with several things behind them, columns for NUMA nodes.
+//! The layout: cards for slots, boxes for bridges with several items, columns for NUMA nodes.
 
 use super::card;
 use super::item::{CARD, Item, Shape, Title};
 use crate::topology::{Part, TopologyNode, TreeFunction};
 
-/// Between cards, and between boxes.
+/// Gap between cards, and between boxes.
 pub const GAP: u32 = 12;
-/// Inside a box.
+/// Padding inside a box.
 pub const PAD: u32 = 12;
 /// The height of a box's heading.
 pub const HEADING: u32 = 26;
 /// The height of a node's heading.
 pub const NODE_HEADING: u32 = 34;
-/// Boxes in boxes beyond this depth are laid flat: their cards say what they are behind.
+/// Boxes nested deeper than this are flattened: their cards name the bridge.
 const DEEPEST: u32 = 4;
 
 /// A NUMA node as a column.
@@ -26,7 +26,7 @@ pub struct Column<'a> {
     pub items: Vec<Item<'a>>,
 }
 
-/// All columns, and the size of what they take.
+/// All columns, and their total size.
 pub fn columns(nodes: &[TopologyNode], left: u32, top: u32) -> (Vec<Column<'_>>, u32, u32) {
     let contents: Vec<(&TopologyNode, Vec<Item<'_>>)> =
         nodes.iter().map(|node| (node, of_node(node))).collect();
@@ -52,7 +52,7 @@ pub fn columns(nodes: &[TopologyNode], left: u32, top: u32) -> (Vec<Column<'_>>,
     (columns, right, y + row_height)
 }
 
-/// Columns beside each other end at one line.
+/// Aligns the lower ends of adjacent columns.
 fn same_height(columns: &mut [Column<'_>]) {
     for pair in columns.chunks_mut(2) {
         let height = pair.iter().map(|column| column.height).max().unwrap_or(0);
@@ -105,7 +105,7 @@ fn of_functions(places: &[TreeFunction], depth: u32) -> Vec<Item<'_>> {
     items
 }
 
-/// The width of cards beside each other.
+/// The width of adjacent cards.
 const fn across(cards: u32) -> u32 {
     cards * CARD + cards.saturating_sub(1) * GAP
 }
@@ -118,7 +118,7 @@ fn depth(items: &[Item<'_>]) -> u32 {
     inner.max().unwrap_or(0)
 }
 
-/// The most cards that could stand in one row.
+/// The maximum number of cards in a row.
 fn widest(items: &[Item<'_>]) -> u32 {
     let (mut most, mut run) = (0, 0);
     for item in items {
@@ -130,7 +130,7 @@ fn widest(items: &[Item<'_>]) -> u32 {
     most.max(run)
 }
 
-/// Puts items into rows of a width: cards beside each other, boxes below each other. Gives the height that they take.
+/// Puts items into rows of a width: cards side by side, boxes below each other. Returns the height.
 fn flow(items: &mut [Item<'_>], left: u32, top: u32, width: u32) -> u32 {
     let columns = ((width + GAP) / (CARD + GAP)).max(1);
     let (mut y, mut column, mut row): (u32, u32, u32) = (top, 0, 0);
@@ -164,7 +164,7 @@ fn flow(items: &mut [Item<'_>], left: u32, top: u32, width: u32) -> u32 {
     (y - top).saturating_sub(GAP)
 }
 
-/// Cards in one row have one height.
+/// Cards in one row get the same height.
 fn level(items: &mut [Item<'_>], row: &[usize], height: u32) {
     for index in row {
         if let Some(item) = items.get_mut(*index) {

@@ -1,4 +1,4 @@
-//! The tree as a picture for a report: SVG without scripts or outside parts, readable on light and on dark.
+//! The tree as an SVG picture for reports, without scripts or external parts, for light and dark backgrounds.
 
 mod card;
 mod item;
@@ -13,11 +13,11 @@ use crate::shown::short;
 use item::{Item, Shape, Title};
 use layout::{Column, GAP, HEADING, PAD};
 
-/// Colours in the style sheet; they come again where there are more groups.
+/// Number of colours in the style sheet; they repeat for more groups.
 const COLOURS: usize = 8;
-/// Around everything.
+/// Outer margin.
 const MARGIN: u32 = 24;
-/// The least width, so that the legend fits.
+/// The minimum width, so that the legend fits.
 const LEAST: u32 = 620;
 
 /// The picture.
@@ -47,7 +47,7 @@ pub fn render(picture: &Picture) -> String {
     svg
 }
 
-/// How many there are of each kind.
+/// The number of functions of each kind.
 fn summary(picture: &Picture) -> String {
     let devices = || picture.topology.functions().filter(|place| place.part == Part::Device);
     let counts = Kind::ALL.into_iter().filter_map(|kind| {
@@ -119,13 +119,13 @@ fn box_name(title: &Title<'_>, behind: &[&TreeFunction]) -> String {
 }
 
 fn heading_text(svg: &mut String, class: &str, x: u32, y: u32, width: u32, heading: &str) {
-    // Letters of the headings are about 8 wide.
+    // Heading letters are about 8 wide.
     let most = usize::try_from(width.saturating_sub(2 * PAD) / 8).unwrap_or(usize::MAX);
     let heading = escape(&short(heading, most));
     let _ = writeln!(svg, r#"<text class="{class}" x="{x}" y="{y}">{heading}</text>"#);
 }
 
-/// What the signs mean, and how high that is.
+/// The legend, and its height.
 fn legend(picture: &Picture, top: u32, width: u32) -> (String, u32) {
     let mut lines = vec![
         "gN is the IOMMU group: functions with the same colour share a group, and can only be handed over together; grey is alone in its group.",
@@ -165,7 +165,7 @@ fn wrap(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// A text as XML has it. Characters that XML 1.0 forbids are left out.
+/// Escapes text for XML. Characters that XML 1.0 forbids are left out.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,24 +1,24 @@
-//! Putting a function on the list of the next boot.
+//! Adding a function to the boot list.
 
 use model::Observed;
 use model::boot_list::BootListEntry;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOSPC, EIO];
 
 pub(super) fn observe(kernel: &Kernel, ours: &BootListEntry) -> Observed {
     compare(kernel, ours, true)
 }
 
-/// A file is there or not, also of a device that is gone.
+/// A file exists or not, even if its device is gone.
 pub(super) fn compare(kernel: &Kernel, ours: &BootListEntry, listed: bool) -> Observed {
     match kernel.boot_list.get(&ours.address) {
-        None => told(!listed),
-        Some(there) if there == ours => told(listed),
-        Some(there) => Observed::Other(format!("it reserved as {there}")),
+        None => before_or_after(!listed),
+        Some(there) if there == ours => before_or_after(listed),
+        Some(there) => Observed::Other(format!("the entry {there}")),
     }
 }
 

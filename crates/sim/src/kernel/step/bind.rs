@@ -6,9 +6,9 @@ use super::of_function;
 use crate::kernel::compare::compare;
 use crate::kernel::{EAGAIN, EBUSY, EINVAL, EIO, ENODEV, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 ///
-/// A driver's probe fails with what it likes; these were seen.
+/// A driver's probe can fail with any error; these were observed.
 pub(super) const ERRORS: &[Errno] = &[EBUSY, EINVAL, ENODEV, EIO, EAGAIN];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, driver: &str) -> Observed {

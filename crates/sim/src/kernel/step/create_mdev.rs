@@ -1,4 +1,4 @@
-//! Making a mediated device.
+//! Creating a mediated device.
 
 use model::{Address, Observed};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::of_function;
 use crate::kernel::{EEXIST, EINVAL, EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOSPC, EINVAL, EEXIST, EIO];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, uuid: Uuid, type_id: &str) -> Observed {

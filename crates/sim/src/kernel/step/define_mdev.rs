@@ -2,21 +2,21 @@
 
 use model::{MdevDefinition, Observed};
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOSPC, EIO];
 
 pub(super) fn observe(kernel: &Kernel, ours: &MdevDefinition) -> Observed {
     compare(kernel, ours, true)
 }
 
-/// A file is there or not, also of a device that is gone.
+/// A file exists or not, even if its device is gone.
 pub(super) fn compare(kernel: &Kernel, ours: &MdevDefinition, written: bool) -> Observed {
     match kernel.definitions.get(&ours.uuid) {
-        None => told(!written),
-        Some(there) if there == ours => told(written),
+        None => before_or_after(!written),
+        Some(there) if there == ours => before_or_after(written),
         Some(_) => Observed::Other("another definition".into()),
     }
 }

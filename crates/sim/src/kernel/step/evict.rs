@@ -1,19 +1,19 @@
-//! Asking a process to end.
+//! Asking a process to exit.
 
 use model::Observed;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EPERM, ETIMEDOUT, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EPERM];
 
-/// A process is there or not, whatever became of the function.
+/// A process exists or not, regardless of the function.
 pub(super) fn observe(kernel: &Kernel, pid: u32, started: u64) -> Observed {
-    told(!kernel.is_alive(pid, started))
+    before_or_after(!kernel.is_alive(pid, started))
 }
 
-/// It was asked, and is waited for until the worker gives up.
+/// The process was asked; the worker waits for it until the timeout.
 pub(super) fn refusal(kernel: &Kernel, pid: u32, started: u64) -> Option<Errno> {
     kernel.is_stubborn(pid, started).then_some(ETIMEDOUT)
 }

@@ -1,4 +1,4 @@
-//! Changing who may open the node of an IOMMU group.
+//! Changing owner and mode of an IOMMU group's node.
 
 use model::{Address, NodeAccess, Observed};
 
@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::access;
 use crate::kernel::{ENOENT, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOENT];
 
 pub(super) const MISSING: &str = "no such node";

@@ -1,4 +1,4 @@
-//! Changing who may open a node of VFIO's whose number is known only once it is there.
+//! Changing owner and mode of a VFIO node whose number is known only once it exists.
 
 use model::{Address, NodeAccess, Observed, VfioNode};
 
@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::access;
 use crate::kernel::{ENOENT, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOENT];
 
 pub(super) const MISSING: &str = "no such node";

@@ -2,14 +2,14 @@
 
 use model::Observed;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{ENOENT, ENOMEM, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOENT, ENOMEM];
 
 pub(super) fn observe(kernel: &Kernel, module: &str) -> Observed {
-    told(kernel.modules.contains(module))
+    before_or_after(kernel.modules.contains(module))
 }
 
 pub(super) fn make(kernel: &mut Kernel, module: &str) {

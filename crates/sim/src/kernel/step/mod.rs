@@ -1,4 +1,4 @@
-//! Observing and making the changes of a plan: each kind of step has a file of its name.
+//! Observing and performing steps; each kind has a file of its name.
 
 mod add_to_boot_list;
 mod bind;
@@ -32,7 +32,7 @@ use model::{Address, HostError, MdevDefinition, Observed, Step, WhenAbsent};
 use super::{Errno, FunctionState, Kernel, errno};
 
 impl Kernel {
-    /// Makes a change that has not been made yet, and sees that it took.
+    /// Performs a step, unless it is already done, and checks the result.
     pub(crate) fn perform(&mut self, step: &Step) -> Result<(), HostError> {
         if !self.prepare(step)? {
             return Ok(());
@@ -44,7 +44,7 @@ impl Kernel {
     /// Whether there is something to do.
     ///
     /// # Errors
-    /// Where it cannot be done as the host is.
+    /// If the host's state does not allow it.
     pub(crate) fn prepare(&mut self, step: &Step) -> Result<bool, HostError> {
         match self.observed(step)? {
             Observed::After => return Ok(false),
@@ -62,7 +62,7 @@ impl Kernel {
         self.refusal(step).map_or(Ok(true), |errno| Err(errno::refused(step, errno)))
     }
 
-    /// What the host shows of a step now.
+    /// Observes the current state of what a step changes.
     pub(crate) fn observed(&self, step: &Step) -> Result<Observed, HostError> {
         self.observe(step).map_err(|errno| errno::refused(step, errno))
     }
@@ -75,7 +75,7 @@ impl Kernel {
         HostError::Check { step: step.describe(), found: missing(step).into() }
     }
 
-    /// What the kernel says is not what counts: `drivers_probe` reports success even when nothing bound.
+    /// Do not trust the kernel's result: `drivers_probe` reports success even if no driver was bound.
     pub(crate) fn see(&self, step: &Step) -> Result<(), HostError> {
         let unexpected = |found| HostError::Check { step: step.describe(), found };
         if let Step::Reset { address, link, .. } = step {
@@ -92,12 +92,12 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel would not come back from the step before somebody is gone whom no worker looks for.
+    /// Whether the step would block in the kernel on a user that no worker checks for.
     pub(crate) fn blocks(&self, step: &Step) -> bool {
         self.waits(step) && self.refusal(step).is_none()
     }
 
-    /// Whether the kernel would not come back from the step before somebody is gone.
+    /// Whether the step would block in the kernel on a user.
     pub(crate) fn waits(&self, step: &Step) -> bool {
         step.facts().waits_for_users
             && self.is_used(step)
@@ -105,12 +105,12 @@ impl Kernel {
     }
 }
 
-/// What each kind of step is here.
+/// The parts of each kind of step.
 impl Kernel {
-    /// What the host shows of a step now.
+    /// Observes the current state of what a step changes.
     ///
     /// # Errors
-    /// Where what tells it cannot be read.
+    /// If it cannot be read.
     pub(crate) fn observe(&self, step: &Step) -> Result<Observed, Errno> {
         Ok(match step {
             Step::Mark { address, mark } => mark::observe(self, *address, mark),
@@ -221,8 +221,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Why a worker does not even try: it looks first at what the kernel would wait for without an end, or what would hit
-    /// somebody.
+    /// Why a worker refuses the step: it first checks for users on which the kernel would block, or which the step
+    /// would affect.
     fn refusal(&self, step: &Step) -> Option<Errno> {
         match step {
             Step::Unbind { address, .. } => unbind::refusal(self, *address),
@@ -253,7 +253,7 @@ impl Kernel {
         }
     }
 
-    /// Whether somebody uses what the kernel waits for.
+    /// Whether there are users on which the kernel would block.
     fn is_used(&self, step: &Step) -> bool {
         match step {
             Step::Unbind { address, .. } => self.unbind_blocks(*address),
@@ -285,7 +285,7 @@ impl Kernel {
     }
 }
 
-/// What is missing where a step is about more than the function.
+/// What is missing if a step changes an object of the function.
 const fn missing(step: &Step) -> &'static str {
     match step {
         Step::GrantGroup { .. } => grant_group::MISSING,
@@ -316,7 +316,7 @@ const fn missing(step: &Step) -> &'static str {
     }
 }
 
-/// The errors that the kernel, or who is asked besides, has for a kind of step. The first is the most common one.
+/// The errors of the kernel or other programs for a kind of step, the most common one first.
 pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
     match step {
         Step::Mark { .. } => mark::ERRORS,
@@ -347,7 +347,7 @@ pub(crate) const fn errors(step: &Step) -> &'static [Errno] {
     }
 }
 
-/// What is seen of a step that is about a function: absent where that is gone, or what the step is about.
+/// The observation of a step on a function: absent if the function, or the object that it changes, is gone.
 fn of_function(
     kernel: &Kernel,
     address: Address,

@@ -1,4 +1,4 @@
-//! Taking a function off the list of the next boot.
+//! Removing a function from the boot list.
 
 use model::boot_list::BootListEntry;
 use model::{Address, Observed};
@@ -6,7 +6,7 @@ use model::{Address, Observed};
 use super::add_to_boot_list;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOSPC, EIO];
 
 pub(super) fn observe(kernel: &Kernel, ours: &BootListEntry) -> Observed {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::of_function;
 use crate::kernel::{EAGAIN, EBUSY, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EAGAIN, EBUSY];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, uuid: Uuid, type_id: &str) -> Observed {

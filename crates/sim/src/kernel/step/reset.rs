@@ -5,18 +5,18 @@ use model::{Address, Checked, LinkBaseline, Observed, is_vfio};
 use super::of_function;
 use crate::kernel::{EAGAIN, EBUSY, EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EIO, EAGAIN];
 
-/// Drivers that have nothing to lose by a reset.
+/// Drivers that a reset does not harm.
 const HARMLESS: [&str; 2] = ["pcieport", "pci-stub"];
 
-/// It leaves nothing that shows.
+/// It leaves no visible trace.
 pub(super) fn observe(kernel: &Kernel, address: Address) -> Observed {
     of_function(kernel, address, |_| Some(Observed::Before))
 }
 
-/// Whether a reset hits more than was said, a driver that would lose its device, or a machine.
+/// Whether a reset would affect other functions than expected, a driver that would lose its device, or a machine.
 pub(super) fn refusal(kernel: &Kernel, address: Address, domain: &[Address]) -> Option<Errno> {
     let hit = kernel.reset_domain(address);
     let more = hit.iter().any(|other| *other != address && !domain.contains(other));
@@ -32,7 +32,7 @@ pub(super) fn make(kernel: &mut Kernel, address: Address) -> Result<(), Errno> {
     kernel.reset(address)
 }
 
-/// Whether the function answers afterwards, with a link as good as it was.
+/// Whether the function responds afterwards and its link is not degraded.
 pub(super) fn see(
     kernel: &Kernel,
     address: Address,
@@ -40,7 +40,7 @@ pub(super) fn see(
 ) -> Result<(), String> {
     match kernel.checked(address, link) {
         Checked::Well => Ok(()),
-        Checked::Silent => Err("that its configuration space answers all ones".into()),
+        Checked::Silent => Err("that its configuration space reads as all ones".into()),
         Checked::Slower { now } => {
             Err(format!("a link of {} tenths of GT/s, {} lanes", now.speed, now.width))
         }

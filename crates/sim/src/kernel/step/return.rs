@@ -1,18 +1,18 @@
-//! Giving an unbound function back to its own driver.
+//! Returning an unbound function to its native driver.
 
 use model::{Address, Observed, PowerControl};
 
 use super::bind;
 use crate::kernel::{Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = bind::ERRORS;
 
 pub(super) fn observe(kernel: &Kernel, address: Address, driver: &str) -> Observed {
     bind::observe(kernel, address, driver)
 }
 
-/// A rescan finds a function that was removed. Whether it did.
+/// A rescan for a removed function. Returns whether it was found.
 pub(super) fn find_again(kernel: &mut Kernel, address: Address) -> bool {
     let removed = kernel.removed.remove(&address);
     if removed {

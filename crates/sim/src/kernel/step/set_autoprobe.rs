@@ -3,16 +3,16 @@
 use model::{Address, Observed};
 
 use super::of_function;
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EIO];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, to: bool) -> Observed {
     of_function(kernel, address, |state| {
         Some(match state.autoprobe {
-            Some(now) => told(now == to),
+            Some(now) => before_or_after(now == to),
             None => Observed::Other("no sriov_drivers_autoprobe".into()),
         })
     })

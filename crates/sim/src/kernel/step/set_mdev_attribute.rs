@@ -4,10 +4,10 @@ use model::{Address, Observed};
 use uuid::Uuid;
 
 use super::of_function;
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EINVAL, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EINVAL];
 
 pub(super) const MISSING: &str = "no such mediated device";
@@ -21,7 +21,7 @@ pub(super) fn observe(
 ) -> Observed {
     of_function(kernel, address, |_| {
         let mdev = kernel.mdevs.get(&uuid).filter(|mdev| mdev.parent == address)?;
-        Some(told(mdev.attributes.get(name).is_some_and(|now| now == value)))
+        Some(before_or_after(mdev.attributes.get(name).is_some_and(|now| now == value)))
     })
 }
 

@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::compare;
 use crate::kernel::{ENODEV, ENOMEM, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOMEM, ENODEV];
 
 pub(super) fn observe(

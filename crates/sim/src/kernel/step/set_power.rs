@@ -3,15 +3,15 @@
 use model::{Address, Observed, PowerControl};
 
 use super::of_function;
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EIO];
 
-/// Drivers set it too when they bind: what is not as it shall be is as it was.
+/// Drivers also set it when they bind: any other value counts as the old one.
 pub(super) fn observe(kernel: &Kernel, address: Address, to: PowerControl) -> Observed {
-    of_function(kernel, address, |state| Some(told(state.power == to)))
+    of_function(kernel, address, |state| Some(before_or_after(state.power == to)))
 }
 
 pub(super) fn make(kernel: &mut Kernel, address: Address, to: PowerControl) -> Result<(), Errno> {

@@ -1,18 +1,18 @@
-//! Starting or stopping a unit of systemd's.
+//! Starting or stopping a systemd unit.
 
 use model::Observed;
 
-use crate::kernel::compare::told;
+use crate::kernel::compare::before_or_after;
 use crate::kernel::{EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EIO];
 
 pub(super) const MISSING: &str = "no such unit";
 
-/// A unit is there or not, whatever became of the function.
+/// A unit exists or not, regardless of the function.
 pub(super) fn observe(kernel: &Kernel, unit: &str, to: bool) -> Observed {
-    kernel.units.get(unit).map_or(Observed::Absent, |on| told(*on == to))
+    kernel.units.get(unit).map_or(Observed::Absent, |on| before_or_after(*on == to))
 }
 
 pub(super) fn make(kernel: &mut Kernel, unit: &str, to: bool) -> Result<(), Errno> {

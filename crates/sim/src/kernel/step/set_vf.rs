@@ -1,10 +1,10 @@
-//! Telling a physical function what one of its virtual functions may do.
+//! Configuring a virtual function at its physical function.
 
 use model::{Address, Observed, VfSettings};
 
 use crate::kernel::{EBUSY, EINVAL, EIO, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EINVAL, EBUSY, EIO];
 
 pub(super) fn observe(
@@ -21,7 +21,7 @@ pub(super) fn observe(
     Ok(compare(&kernel.vf_settings(parent, index)?, from, to))
 }
 
-/// Settings are made one after another: some may be as before still, and some as after.
+/// Settings are written one by one: some may still be old, and some already new.
 fn compare(now: &VfSettings, from: &VfSettings, to: &VfSettings) -> Observed {
     fn either<T: PartialEq>(now: Option<T>, from: Option<T>, to: Option<T>) -> bool {
         to.is_none() || now == from || now == to

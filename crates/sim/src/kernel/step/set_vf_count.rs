@@ -4,11 +4,11 @@ use model::{Address, Observed};
 
 use crate::kernel::{EBUSY, EIO, ENOENT, ENOMEM, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EBUSY, ENOMEM, EIO, ENOSPC];
 
-/// What is said where fewer came than were asked for.
-pub(super) const FEWER: &str = "fewer virtual functions than were asked for";
+/// The message if fewer appeared than requested.
+pub(super) const FEWER: &str = "fewer virtual functions than requested";
 
 pub(super) fn observe(
     kernel: &Kernel,
@@ -19,7 +19,7 @@ pub(super) fn observe(
     if kernel.state(address).is_err() {
         return Ok(Observed::Absent);
     }
-    // None: between the two writes that a change of the number takes.
+    // None: between the two writes of a change.
     Ok(match kernel.vf_count(address).ok_or(ENOENT)? {
         now if now == to => Observed::After,
         now if now == from || now == 0 => Observed::Before,
@@ -27,7 +27,7 @@ pub(super) fn observe(
     })
 }
 
-/// Whether anybody uses a virtual function, or a part of it or of its parent.
+/// Whether a virtual function, or a partition of it or its parent, is in use.
 pub(super) fn refusal(kernel: &Kernel, parent: Address) -> Option<Errno> {
     let functions: Vec<Address> = kernel.virtual_functions(parent).collect();
     let vgpu = |f: &Address| kernel.state(*f).is_ok_and(|s| s.vgpu.is_some_and(|id| id != 0));

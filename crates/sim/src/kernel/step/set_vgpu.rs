@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::compare;
 use crate::kernel::{EBUSY, EINVAL, EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[EBUSY, EINVAL, EIO];
 
 pub(super) const MISSING: &str = "no vGPU types";
@@ -15,7 +15,7 @@ pub(super) fn observe(kernel: &Kernel, address: Address, from: u32, to: u32) -> 
     of_function(kernel, address, |state| Some(compare(&state.vgpu?, &from, &to)))
 }
 
-/// A worker looks for what can be made before it asks for it.
+/// A worker checks which types can be created before it writes one.
 pub(super) fn refusal(kernel: &Kernel, address: Address, to: u32) -> Option<Errno> {
     let creatable = || kernel.creatable(address).iter().any(|kind| kind.id == to);
     (to != 0 && !creatable()).then_some(ENOSPC)

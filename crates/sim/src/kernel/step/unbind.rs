@@ -1,4 +1,4 @@
-//! Taking a function from its driver.
+//! Unbinding a function from its driver.
 
 use model::{Address, Observed};
 
@@ -6,7 +6,7 @@ use super::of_function;
 use crate::kernel::compare::compare;
 use crate::kernel::{EBUSY, ENODEV, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENODEV];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, driver: &str) -> Observed {
@@ -15,7 +15,7 @@ pub(super) fn observe(kernel: &Kernel, address: Address, driver: &str) -> Observ
     })
 }
 
-/// A worker looks for users first, and for parts that would go with the driver.
+/// A worker first checks for users, and for partitions that would disappear with the driver.
 pub(super) fn refusal(kernel: &Kernel, address: Address) -> Option<Errno> {
     let vgpu = kernel.state(address).is_ok_and(|s| s.vgpu.is_some_and(|id| id != 0));
     let parent = vgpu || kernel.children(address).next().is_some();

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::define_mdev;
 use crate::kernel::{EIO, ENOSPC, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOSPC, EIO];
 
 pub(super) fn observe(kernel: &Kernel, ours: &MdevDefinition) -> Observed {

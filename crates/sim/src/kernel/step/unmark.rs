@@ -1,11 +1,11 @@
-//! Taking a mark away.
+//! Removing a mark.
 
 use model::{Address, Mark, Observed};
 
 use super::of_function;
 use crate::kernel::{ENODEV, ENOMEM, Errno, Kernel};
 
-/// The errors that the kernel, or who is asked besides, has for it. The first is the most common one.
+/// The errors of the kernel or other programs for this kind, the most common one first.
 pub(super) const ERRORS: &[Errno] = &[ENOMEM, ENODEV];
 
 pub(super) fn observe(kernel: &Kernel, address: Address, mark: &Mark) -> Observed {

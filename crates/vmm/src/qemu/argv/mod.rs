@@ -1,7 +1,7 @@
-//! QEMU's command line for a machine: a pure function, held by golden files.
+//! QEMU's command line for a machine: a pure function, tested with golden files.
 //!
-//! Whatever can be is given as JSON, where no comma or equals sign in a name can begin another option; where QEMU takes
-//! no JSON, commas are doubled, which is its way of quoting them.
+//! Options are passed as JSON if possible, so that no comma or equals sign in a name can begin another option;
+//! elsewhere commas are doubled, which is QEMU's way of quoting them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,27 +12,27 @@ use super::binary::Accelerator;
 
 const MIB: u64 = 1 << 20;
 
-/// What the command line depends on beside the machine itself.
+/// What the command line depends on besides the machine itself.
 #[derive(Clone, Debug)]
 pub struct Environment<'a> {
     /// The root of sysfs.
     pub root: &'a Path,
-    /// How the guest's instructions are executed.
+    /// The accelerator.
     pub accelerator: Accelerator,
-    /// The machine's own disk layer.
+    /// The machine's disk layer.
     pub disk: PathBuf,
-    /// Where the serial console goes.
+    /// The file for the serial console.
     pub console: PathBuf,
-    /// Size of the guest's 64-bit window for device memory, where the default is too small.
+    /// The size of the guest's 64-bit MMIO window in bytes, if the default is too small.
     pub mmio_window: Option<u64>,
 }
 
-/// A path that QEMU cannot be told.
+/// A path that cannot be passed to QEMU.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not UTF-8, and QEMU's options are", .0.display())]
+#[error("the path {} is not UTF-8, which QEMU's options require", .0.display())]
 pub struct NotUtf8(PathBuf);
 
-/// The identifiers of all devices that the machine must have when it is started.
+/// The ids of all devices that the machine must have after the start.
 pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     let functions = spec.slots.iter().enumerate().flat_map(|(slot, functions)| {
         functions.functions.iter().map(move |function| function_id(slot, function.function))
@@ -61,7 +61,7 @@ pub fn arguments(
 
 const DISK: &str = "disk0";
 
-/// `hd1f0`: the first function of the second slot that was handed over.
+/// The id of a function, such as `hd1f0`: the first function of the second passed-through slot.
 fn function_id(slot: usize, function: u8) -> String {
     format!("hd{slot}f{function}")
 }
@@ -79,7 +79,7 @@ impl Line {
     }
 }
 
-/// The machine without its devices, not yet running.
+/// The machine without its devices, paused.
 fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     let (accelerator, cpu) = match environment.accelerator {
         Accelerator::Kvm { .. } => ("kvm", "host"),
@@ -104,8 +104,8 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     line.flag("-S");
 }
 
-/// The serial console goes to a file. It is appended to, so that it can be emptied while the guest writes
-/// (see [`MachinePaths`](crate::process::MachinePaths)).
+/// The serial console, appended to a file, so that the file can be truncated while the guest writes (see
+/// [`MachinePaths`](crate::process::MachinePaths)).
 fn console(line: &mut Line, environment: &Environment<'_>) -> Result<(), NotUtf8> {
     let path = doubled(text(&environment.console)?);
     line.option("-chardev", format!("file,id=console,path={path},append=on"));
@@ -125,15 +125,15 @@ fn kernel(line: &mut Line, spec: &MachineSpec) -> Result<(), NotUtf8> {
     Ok(())
 }
 
-/// Entropy for the guest from QEMU's own generator, which needs no file.
+/// Entropy for the guest, from QEMU's own generator, which needs no file.
 fn random(line: &mut Line, ports: &mut Ports) {
     line.option("-object", json!({"qom-type": "rng-builtin", "id": "rng"}));
     let bus = ports.port("rng-port");
     ports.device(json!({"driver": "virtio-rng-pci", "id": "rng0", "rng": "rng", "bus": bus}));
 }
 
-/// The machine's own layer over the image. Every format is named, so that QEMU probes nothing and follows no name that
-/// stands in a header.
+/// The machine's layer over the image. All formats and files are explicit, so that QEMU probes nothing and opens no
+/// file that a header names.
 fn disk(
     line: &mut Line,
     ports: &mut Ports,
@@ -156,7 +156,7 @@ fn disk(
         }),
     );
     if spec.kernel.is_none() {
-        // The firmware boots this disk or nothing: no network card or drive that was handed over.
+        // The firmware boots only this disk, never from a passed-through network card or drive.
         line.option("-boot", "strict=on");
     }
     let bus = ports.port("disk-port");
@@ -166,7 +166,7 @@ fn disk(
     Ok(())
 }
 
-/// The functions of one assembly, kept together in one slot behind a root port of their own.
+/// The functions of one assembly, together in one slot behind their own root port.
 fn devices(
     ports: &mut Ports,
     number: usize,
@@ -186,7 +186,7 @@ fn devices(
             insert(&mut device, "multifunction", json!(true));
         }
         match function.source {
-            // QEMU 7.2 takes no domain of more than four digits here, but any path.
+            // QEMU 7.2 does not accept a domain of more than four digits here; it accepts any path.
             GuestSource::Function(address) if address.domain() > 0xffff => {
                 let path = environment.root.join("sys/bus/pci/devices").join(address.to_string());
                 insert(&mut device, "sysfsdev", json!(text(&path)?));
@@ -210,7 +210,7 @@ fn insert(device: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// The root ports and what is behind them. Eight ports share one slot of the root complex, which has 30 to spare.
+/// The root ports and the devices behind them. Eight ports share one slot of the root complex, which has 30 free slots.
 #[derive(Default)]
 struct Ports {
     names: Vec<String>,
@@ -218,7 +218,7 @@ struct Ports {
 }
 
 impl Ports {
-    /// A new port; its bus has its name.
+    /// Adds a port, and returns the name of its bus.
     fn port(&mut self, name: &str) -> String {
         self.names.push(name.into());
         name.into()
@@ -228,7 +228,7 @@ impl Ports {
         self.devices.push(device);
     }
 
-    /// Puts all of it on the command line, the ports first.
+    /// Adds everything to the command line, the ports first.
     fn finish(self, line: &mut Line) {
         let count = self.names.len();
         for (number, name) in self.names.into_iter().enumerate() {

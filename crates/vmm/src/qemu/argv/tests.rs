@@ -1,4 +1,4 @@
-//! QEMU's command lines, as they are: `snapshots/` beside this file holds them.
+//! QEMU's command lines, compared with the files in `snapshots/`.
 
 use super::*;
 use model::{Address, DiskFormat, KernelBoot, MachineDisk};
@@ -43,7 +43,7 @@ fn environment() -> Environment<'static> {
     }
 }
 
-/// One option a line, as a person reads it.
+/// One option per line.
 fn shown(spec: &MachineSpec, environment: &Environment<'_>) -> String {
     let mut text = String::new();
     for argument in arguments(spec, environment).unwrap() {

@@ -1,4 +1,4 @@
-//! Each check with a value in which it fires and one in which it does not; whole hosts; and that nothing panics.
+//! Each check with a bad and a good value; whole hosts; and no panics.
 
 mod checks;
 mod parts;
@@ -80,7 +80,7 @@ impl Host {
         })
     }
 
-    /// The host with somebody who uses a function.
+    /// The host with a user of a function.
     pub fn held(mut self, address: &str, pid: u32, user: &str, by: &str) -> Self {
         let pid = (pid != 0).then_some(pid);
         self.holders.push(Holder {
@@ -105,24 +105,24 @@ impl Host {
         super::all(Patient { inventory, holders, platform }, only.map(at))
     }
 
-    /// What one check says of one function.
+    /// The findings of one check for one function.
     pub fn says(&self, check: &str, only: &str) -> Vec<Finding> {
         self.examine(Some(only)).into_iter().filter(|finding| finding.check == check).collect()
     }
 
-    /// The only thing that one check says of one function.
+    /// The only finding of one check for one function.
     pub fn one(&self, check: &str, only: &str) -> Finding {
         let mut findings = self.says(check, only);
         assert_eq!(findings.len(), 1, "{check} of {only}: {findings:#?}");
         findings.remove(0)
     }
 
-    /// How bad one check finds one function; nothing where it has nothing to say.
+    /// The severity of one check for one function; `None` without a finding.
     pub fn worst(&self, check: &str, only: &str) -> Option<Severity> {
         self.says(check, only).into_iter().map(|finding| finding.severity).max()
     }
 
-    /// What an overview of the host says by one check.
+    /// The findings of one check in an overview of the host.
     pub fn overview(&self, check: &str) -> Vec<Finding> {
         self.examine(None).into_iter().filter(|finding| finding.check == check).collect()
     }
@@ -156,10 +156,10 @@ pub fn virtual_functions(total: u16, present: &[&str]) -> Option<VirtualFunction
     Some(VirtualFunctions { total, present, autoprobe: Some(true) })
 }
 
-/// All that isolates.
+/// All ACS features that isolate.
 pub const ISOLATING: Acs = Acs { supported: 0x5d, enabled: 0x1d };
 
-/// A card with audio in a slot of its own, on the host's driver.
+/// A card with audio in a separate slot, on its native driver.
 pub const CARD: [&str; 3] = [
     "0000:00:01.0 8086:1901 060400 1 pcieport",
     "0000:01:00.0 10de:2684 030000 12 nouveau below 0000:00:01.0",

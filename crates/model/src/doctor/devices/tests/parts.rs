@@ -1,4 +1,4 @@
-//! Checks of what a device is capable of: resets, links, memory, partitions, fabrics.
+//! Checks of a device's capabilities: resets, links, memory, partitions, fabrics.
 
 use super::{CARD, GPU, Host, at, bar, card, virtual_functions};
 use crate::doctor::{IommuDevice, Module, Severity};
@@ -33,7 +33,7 @@ fn a_bus_reset_must_hit_nothing_outside_of_the_assembly() {
     assert_eq!(finding.severity, Warning);
     assert_eq!(
         finding.read,
-        "0000:01:00.0 can be reset only with all below 0000:00:01.0: also 0000:01:01.0"
+        "0000:01:00.0 can be reset only together with all devices below 0000:00:01.0: also 0000:01:01.0"
     );
 }
 
@@ -75,7 +75,7 @@ fn another_reset_method_is_advised_where_there_is_one() {
     assert_eq!(remedy.commands, ["echo pm > /sys/bus/pci/devices/0000:06:00.0/reset_method"]);
 }
 
-/// A card behind a root port: the card's present and highest link, then the root port's highest.
+/// A card behind a root port: the card's current and highest link, then the root port's highest.
 fn linked(class: &str, now: (u16, u8), card: (u16, u8), port: (u16, u8)) -> Host {
     let line = format!("0000:01:00.0 10de:2684 {class} 12 x below 0000:00:01.0");
     Host::new(&["0000:00:01.0 8086:1901 060400 1 pcieport", &line])
@@ -107,7 +107,7 @@ fn a_link_is_measured_against_what_both_ends_can_do() {
     let slow = linked(NVME, (25, 4), (80, 4), (160, 4)).one("link", GPU);
     assert_eq!(
         slow.read,
-        "the link of 0000:01:00.0 to 0000:00:01.0 runs at 2.5 GT/s; both ends can do 8 GT/s"
+        "the link of 0000:01:00.0 to 0000:00:01.0 runs at 2.5 GT/s; both ends support 8 GT/s"
     );
 }
 
@@ -139,7 +139,7 @@ fn a_narrow_link_above_a_cards_own_switch_is_found() {
     assert_eq!(finding.severity, Warning);
     assert_eq!(
         finding.read,
-        "the link of 0000:01:00.0 to 0000:00:01.0 is x8; both ends can do x16"
+        "the link of 0000:01:00.0 to 0000:00:01.0 is x8; both ends support x16"
     );
 }
 
@@ -163,7 +163,7 @@ fn large_bars_need_a_larger_window_and_wide_addresses() {
     );
     let desktop = memory(128 << 30, 46, Some(39)).one("bar-window", GPU);
     assert_eq!(desktop.severity, Warning);
-    assert!(desktop.read.contains("the IOMMU translates 39 bits"), "{desktop:?}");
+    assert!(desktop.read.contains("the IOMMU translates 39 address bits"), "{desktop:?}");
     assert_eq!(card().worst("bar-window", GPU), None);
 }
 
@@ -204,10 +204,7 @@ fn virtual_functions_can_be_made_can_be_missing_and_exclude_the_whole() {
     );
     let missing = nic(2, &[VF]).says("sriov", NIC);
     let missing = missing.iter().find(|finding| finding.severity == Warning).unwrap();
-    assert_eq!(
-        missing.read,
-        "sriov_numvfs of 0000:04:00.0 is 2; virtual functions that are there: 1"
-    );
+    assert_eq!(missing.read, "sriov_numvfs of 0000:04:00.0 is 2; existing virtual functions: 1");
     assert_eq!(nic(1, &[VF]).worst("sriov", NIC), Some(Impossible), "the whole and its parts");
     assert_eq!(nic(1, &[VF]).overview("sriov"), [], "a device in parts is meant to be");
     assert_eq!(nic(1, &[VF]).worst("sriov", VF), Some(Good));

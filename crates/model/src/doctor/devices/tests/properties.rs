@@ -1,4 +1,4 @@
-//! No host makes the doctor panic, and what it says is fit to read and to run.
+//! The doctor never panics, and its output can be read and run.
 
 use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ fn host() -> impl Strategy<Value = Host> {
         |(functions, holders, (cpu, iommu, kernel, (start, end)))| {
             let mut host = Host::new(&[]);
             for function in functions {
-                // A group can name functions that are gone, and miss some that are there.
+                // A group can name functions that no longer exist, and miss existing ones.
                 if let Some(group) = function.iommu_group {
                     let group: &mut Group = host.inventory.groups.entry(group).or_default();
                     group.members.push(function.address);
@@ -181,7 +181,7 @@ fn host() -> impl Strategy<Value = Host> {
     )
 }
 
-/// A finding that a person can read: of a known check, with all its words.
+/// A complete finding of a known check.
 fn readable(finding: &Finding) -> bool {
     let words = [&finding.read, &finding.meaning];
     let remedy = finding.remedy.as_ref();

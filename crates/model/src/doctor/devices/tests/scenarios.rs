@@ -1,11 +1,11 @@
-//! Whole hosts: what an operator of a GPU server and the owner of a desktop read.
+//! Whole hosts: GPU servers and desktops.
 
 use super::super::CHECKS;
 use super::{CARD, GPU, Host, ISOLATING, at, bar, virtual_functions};
 use crate::doctor::{Finding, Framebuffer, Module, Severity};
 use crate::{Function, PortType, Power, VgpuType, VgpuTypes};
 
-/// What a person reads of some findings, without the long commands.
+/// The text of findings, without the long commands.
 fn shown(findings: &[Finding]) -> String {
     let lines = findings.iter().map(|finding| {
         let address = finding.address.map(|address| format!(" {address}")).unwrap_or_default();
@@ -28,7 +28,7 @@ fn shown(findings: &[Finding]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A desktop with one GPU, which shows the desktop, and whose drive is the host's.
+/// A desktop with one GPU, which the desktop uses, and a drive in use by the host.
 fn desktop() -> Host {
     let mut lines = CARD.to_vec();
     lines.extend([
@@ -61,7 +61,7 @@ fn a_desktop_with_one_gpu() {
     insta::assert_snapshot!("desktop_gpu", shown(&desktop().examine(Some(GPU))));
 }
 
-/// Eight GPUs and six NVSwitches, each in a group of its own, behind root ports on two sockets.
+/// Eight GPUs and six NVSwitches, each in its own group, behind root ports on two sockets.
 fn dgx() -> Host {
     let mut lines = Vec::new();
     for (index, bus) in ["0f", "15", "50", "53", "8c", "91", "d6", "da"].iter().enumerate() {
@@ -165,7 +165,7 @@ fn a_server_with_vgpus() {
     insta::assert_snapshot!("vgpu_part", shown(&host.examine(Some("0000:41:00.4"))));
 }
 
-/// A consumer board: the second slot, a network card and a drive hang off the chipset, which shares one group.
+/// A consumer board: the second slot, a network card and a drive are behind the chipset, in one group.
 #[test]
 fn a_board_whose_chipset_slots_share_a_group() {
     let below = "below 0000:00:01.2,0000:02:00.2";

@@ -1,6 +1,6 @@
-//! `handover recover` and `handover reconcile`: bringing devices, claims and records together again.
+//! `handover return` and `handover reconcile`: making devices, claims and the journal agree again.
 
-use api::{RecoverDevices, RecoveredDevice, Report};
+use api::{Report, ReturnDevices, ReturnedDevice};
 use clap::Args;
 
 use crate::backend::Backend;
@@ -10,45 +10,45 @@ use crate::table::Table;
 
 /// Return unclaimed devices to their native drivers
 ///
-/// What a script left on vfio, what is reserved for a driver that never came, and what waits for a person and is well
-/// again. What a machine, a claim or a process has is left alone, and named.
+/// Returns devices that a script left on a vfio driver, that a `driver_override` keeps from their driver, or that needed
+/// manual attention and work again. Devices in use by a machine, a claim or a process are left alone and listed.
 #[derive(Debug, Args)]
-pub struct Recover {
+pub struct Return {
     #[command(flatten)]
     backend: Backend,
-    /// Which; or --all
+    /// Addresses of the devices, unless --all is given
     #[arg(required_unless_present = "all", value_name = "ADDRESS")]
     addresses: Vec<String>,
-    /// All that is on a vfio driver or waits for a person
+    /// All devices on a vfio driver or in need of manual attention
     #[arg(long, conflicts_with = "addresses")]
     all: bool,
 }
 
-/// Compare claims, machines and devices, mend what can be mended, and tell the rest
+/// Compare claims, machines and devices, fix what can be fixed, and report the rest
 #[derive(Debug, Args)]
 pub struct Reconcile {
     #[command(flatten)]
     backend: Backend,
-    /// Only show what the last look found
+    /// Show the report of the last check; do not check again
     #[arg(long)]
     last: bool,
 }
 
-impl Recover {
+impl Return {
     pub fn run(self) -> Done {
-        let body = RecoverDevices { addresses: self.addresses };
-        let all: Vec<RecoveredDevice> = self
+        let body = ReturnDevices { addresses: self.addresses };
+        let all: Vec<ReturnedDevice> = self
             .backend
             .ask(
-                async |client| client.post("/recover", Some(&body)).await,
-                |engine| service::recovery::recover(engine, &body),
+                async |client| client.post("/return", Some(&body)).await,
+                |engine| service::reconcile::return_devices(engine, &body),
             )
-            .map_err(Failure::to("recover devices"))?;
+            .map_err(Failure::to("return devices"))?;
         if self.backend.connection.json() {
             output::json(&all)?;
         } else if all.is_empty() {
             output::line(
-                "Nothing to recover: no device is on a vfio driver or waits for a person.",
+                "Nothing to return: no device is on a vfio driver or needs manual attention.",
             )?;
         } else {
             let mut table = Table::new(&["ADDRESS", "OUTCOME", "DRIVER", "WHY"]);
@@ -75,25 +75,25 @@ impl Reconcile {
                     }
                     client.post("/reconcile", None::<&()>).await
                 },
-                // Opening the engine has looked already.
-                |engine| Ok(service::recovery::report(engine.last_report().unwrap_or_default())),
+                // Opening the engine has just checked.
+                |engine| Ok(service::reconcile::report(engine.last_report().unwrap_or_default())),
             )
             .map_err(Failure::to("compare claims and devices"))?;
         if self.backend.connection.json() {
             return output::json(&report);
         }
-        let told = [
+        let sections = [
             ("finished", &report.finished),
             ("undone", &report.undone),
             ("restored", &report.restored),
             ("found running", &report.adopted),
-            ("for you", &report.notes),
+            ("needs manual attention", &report.notes),
         ];
-        for (what, lines) in told.iter().filter(|(_, lines)| !lines.is_empty()) {
-            output::line(&format!("{what}:"))?;
+        for (title, lines) in sections.iter().filter(|(_, lines)| !lines.is_empty()) {
+            output::line(&format!("{title}:"))?;
             lines.iter().try_for_each(|line| output::line(&format!("  {line}")))?;
         }
-        if told.iter().all(|(_, lines)| lines.is_empty()) {
+        if sections.iter().all(|(_, lines)| lines.is_empty()) {
             return output::line("Claims, machines and devices agree.");
         }
         Ok(())

@@ -1,18 +1,21 @@
-//! Devices brought back to their own drivers, and reports of a recovery.
+//! Returning devices to their native drivers, and reports of a recovery.
 
-use api::{RecoverDevices, RecoveredDevice, Report};
+use api::{Report, ReturnDevices, ReturnedDevice};
 use engine::{Engine, RecoveryReport, Returned};
 use model::{Address, Refusal};
 
-/// Brings devices back to their own drivers.
+/// Returns unclaimed devices to their native drivers.
 ///
 /// # Errors
-/// `invalid_pci_address`, `device_not_found`; where the host cannot be read.
-pub fn recover(engine: &Engine, body: &RecoverDevices) -> Result<Vec<RecoveredDevice>, Refusal> {
+/// `invalid_pci_address`, `device_not_found`, or the host cannot be read.
+pub fn return_devices(
+    engine: &Engine,
+    body: &ReturnDevices,
+) -> Result<Vec<ReturnedDevice>, Refusal> {
     let addresses = body.addresses.iter().map(|text| text.parse::<Address>());
     let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
     let all = engine.devices().return_unclaimed(&addresses)?;
-    let show = |one: engine::ReturnedDevice| RecoveredDevice {
+    let show = |one: engine::ReturnedDevice| ReturnedDevice {
         pci_address: one.address.to_string(),
         outcome: match one.outcome {
             Returned::Well => "well",
@@ -26,7 +29,7 @@ pub fn recover(engine: &Engine, body: &RecoverDevices) -> Result<Vec<RecoveredDe
     Ok(all.into_iter().map(show).collect())
 }
 
-/// A report as the wire shows it.
+/// The report as the REST API has it.
 #[must_use]
 pub fn report(report: RecoveryReport) -> Report {
     Report {

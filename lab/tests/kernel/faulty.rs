@@ -96,7 +96,7 @@ fn lost_by_a_claims_own_reset(host: &Host) {
     };
     answer.refused(409, "device_wedged");
     let said = message(&answer);
-    let silent = said.contains("no longer answers") || said.contains("does not answer any more");
+    let silent = said.contains("does not respond") || said.contains("does not answer any more");
     assert!(said.contains(LOST) && silent, "{said}");
     assert!(said.contains("reset"), "what was done to it is not told: {said}");
     let (state, reason) = state(host, "lost");

@@ -216,7 +216,7 @@ static int vgpu_take(struct lab_gpu *gpu, unsigned int megabytes)
 	return 0;
 }
 
-static void vgpu_give_back(struct lab_gpu *gpu, unsigned int megabytes)
+static void vgpu_return_memory(struct lab_gpu *gpu, unsigned int megabytes)
 {
 	guard(mutex)(&gpu->lock);
 	gpu->megabytes_left += megabytes;
@@ -234,15 +234,15 @@ static int vgpu_probe(struct mdev_device *mdev)
 	vgpu = vfio_alloc_device(lab_vgpu, vdev, &mdev->dev, &vgpu_ops);
 	if (IS_ERR(vgpu)) {
 		ret = PTR_ERR(vgpu);
-		goto give_back;
+		goto return_memory;
 	}
 	dev_set_drvdata(&mdev->dev, vgpu);
 	ret = vfio_register_emulated_iommu_dev(&vgpu->vdev);
 	if (!ret)
 		return 0;
 	vfio_put_device(&vgpu->vdev);
-give_back:
-	vgpu_give_back(gpu, megabytes);
+return_memory:
+	vgpu_return_memory(gpu, megabytes);
 	return ret;
 }
 
@@ -251,7 +251,7 @@ static void vgpu_remove(struct mdev_device *mdev)
 	struct lab_vgpu *vgpu = dev_get_drvdata(&mdev->dev);
 
 	vfio_unregister_group_dev(&vgpu->vdev);
-	vgpu_give_back(dev_get_drvdata(mdev->dev.parent),
+	vgpu_return_memory(dev_get_drvdata(mdev->dev.parent),
 		       to_type(mdev->type)->megabytes);
 	vfio_put_device(&vgpu->vdev);
 }

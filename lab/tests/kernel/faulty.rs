@@ -96,12 +96,12 @@ fn lost_by_a_claims_own_reset(host: &Host) {
     };
     answer.refused(409, "device_wedged");
     let said = message(&answer);
-    let silent = said.contains("no longer answers") || said.contains("does not answer any more");
+    let silent = said.contains("does not respond") || said.contains("does not answer any more");
     assert!(said.contains(LOST) && silent, "{said}");
     assert!(said.contains("reset"), "what was done to it is not told: {said}");
     let (state, reason) = state(host, "lost");
     assert_eq!(state, "quarantined", "{reason}");
-    assert!(reason.contains("configuration space reads as ones"), "{reason}");
+    assert!(reason.contains("configuration space reads as"), "{reason}");
     claim(host, "job/again", LOST).refused(409, "device_wedged");
 }
 

@@ -89,7 +89,7 @@ fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
 
 fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut Vec<String>) {
     if config.is_gone() {
-        notes.push("configuration space reads all ones: the function no longer answers".into());
+        notes.push("its configuration space reads as all ones: it does not respond".into());
         return;
     }
     if config.is_header_only() {

@@ -141,8 +141,8 @@ mod tests {
 
     const NIC: &str = "0000:03:00.0";
 
-    /// A made-up host with one function, a link to whose directory is on the bus.
-    fn made_up() -> (tempfile::TempDir, Root) {
+    /// A fake host with one function, with its link on the bus.
+    fn fake() -> (tempfile::TempDir, Root) {
         let place = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(place.path().join(DEVICES)).unwrap();
         std::fs::create_dir_all(place.path().join("sys/devices/pci0000:00").join(NIC)).unwrap();
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_set_once_read_and_removed() {
-        let (_place, root) = made_up();
+        let (_place, root) = fake();
         let address: Address = NIC.parse().unwrap();
         let dir = directory(&root, address).unwrap().unwrap();
         let tried = open(&dir)
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_function_that_is_gone_has_no_mark() {
-        let (place, root) = made_up();
+        let (place, root) = fake();
         let address: Address = NIC.parse().unwrap();
         std::fs::remove_file(place.path().join(DEVICES).join(NIC)).unwrap();
         assert_eq!(observe(&root, address, &mark(2)), Ok(Observed::Absent));

@@ -129,7 +129,7 @@ fn check(
         let found = match health::check(root, address, link)? {
             Checked::Well => return Ok(()),
             Checked::Silent => {
-                "configuration space that reads all ones: the function no longer answers".into()
+                "that its configuration space reads as all ones: it does not respond".into()
             }
             Checked::Slower { now } => format!("{} instead of {}", words(Some(now)), words(link)),
         };

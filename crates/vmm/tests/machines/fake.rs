@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 /// The machine's name is how it behaves:
-/// `good` does as it is told; `refuses` ends at once; `short` lacks its devices; `deaf` hears no power button;
-/// `ends` ends by itself as soon as the guest runs; `mute` never says a word.
+/// `good` works; `refuses` exits at once; `short` lacks its devices; `deaf` ignores the power button;
+/// `ends` exits as soon as the guest runs; `mute` never answers.
 pub fn main(arguments: &[String]) -> ExitCode {
     let behaviour = arguments
         .iter()

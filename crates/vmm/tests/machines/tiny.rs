@@ -112,8 +112,8 @@ fn tell(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), C
     }
 }
 
-/// The VMM itself. The machine's name is how it behaves: `good` does as it is told, `refuses` ends at once, `deaf`
-/// hears no power button, `mute` never answers.
+/// The VMM itself. The machine's name is its behavior: `good` works, `refuses` exits at once, `deaf`
+/// ignores the power button, `mute` never answers.
 pub fn main(arguments: &[String]) -> ExitCode {
     let value = |name: &str| {
         arguments.iter().find_map(|argument| argument.strip_prefix(name)).unwrap_or_default()

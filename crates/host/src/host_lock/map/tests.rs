@@ -1,15 +1,15 @@
-//! The map as a lock, under names of the tests' own.
+//! Tests of the map as a lock, with their own names.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// By which this program, started again, is told to hold a lock or to race for it.
+/// The environment variables of a second process, which holds a lock or races for it.
 const NAME: &str = "HANDOVER_TEST_LOCK";
 const WORK: &str = "HANDOVER_TEST_WORK";
 
-/// A name for one test of one run.
+/// A unique name for one test.
 fn name() -> String {
     format!("hdtest{:08x}", Uuid::new_v4().as_u128() as u32)
 }
@@ -18,7 +18,7 @@ fn record(state_dir: &str) -> Record {
     Record::of_this_process(Path::new(state_dir))
 }
 
-/// Whether maps can be made here; says why where they cannot.
+/// Whether maps can be created here; prints the reason if not.
 fn possible() -> bool {
     match take(&name(), &record("/")) {
         Err(Failure::Unavailable(errno)) => {
@@ -48,21 +48,21 @@ fn process(work: &str, name: &str) -> Child {
         .unwrap()
 }
 
-/// Waits until the process says this.
+/// Waits for a line of the process that begins with this.
 fn wait_for(process: &mut Child, word: &str) -> String {
     let output = process.stdout.as_mut().unwrap();
-    // A byte at a time: what follows the line is left for who reads next.
+    // Unbuffered: the rest is left for the next read.
     let mut lines = BufReader::with_capacity(1, output).lines().map(Result::unwrap);
     lines.find(|line| line.starts_with(word)).unwrap()
 }
 
-/// No test by itself: what other tests start.
+/// Not a test: the process that other tests start.
 #[test]
 fn another_process() {
     let (Ok(work), Ok(name)) = (std::env::var(WORK), std::env::var(NAME)) else { return };
     let mut input = std::io::stdin().lines().map(Result::unwrap);
     match work.as_str() {
-        // With a child that outlives it, as a worker does.
+        // With a child process that outlives it, like a worker.
         "hold" => {
             let _lock = take(&name, &record("/with/a/worker")).unwrap();
             let mut worker =
@@ -167,7 +167,7 @@ fn of_many_processes_exactly_one_has_it() {
     }
 }
 
-/// One that is stopped between its map and its look keeps others out, and is outlived.
+/// A process that is stopped between creating its map and listing blocks others, until it is gone.
 #[test]
 fn one_that_wants_it_and_stops_keeps_others_out_until_it_is_gone() {
     if !possible() {

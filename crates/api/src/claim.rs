@@ -107,6 +107,14 @@ pub struct Released {
     pub notes: Vec<String>,
 }
 
+/// Notes on a cleared device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Cleared {
+    /// Marks of other claims that were removed.
+    pub notes: Vec<String>,
+}
+
 /// A device or partition of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -19,8 +19,8 @@ pub use capabilities::{
     Capabilities, DefaultRuntime, HostPlatform, ImagePlatforms, NetworkModel, Runtime, Server,
 };
 pub use claim::{
-    Attach, Claim, ClaimMember, ClaimPart, CreateClaim, PlannedClaim, PrepareClaim, Released,
-    RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration, Wish,
+    Attach, Claim, ClaimMember, ClaimPart, Cleared, CreateClaim, PlannedClaim, PrepareClaim,
+    Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration, Wish,
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};

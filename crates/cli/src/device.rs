@@ -1,7 +1,7 @@
 //! `handover device`: the register of devices that may be handed over.
 
 use api::client::segment;
-use api::{AvailableDevice, CreateDevice, Device as Registered};
+use api::{AvailableDevice, Cleared, CreateDevice, Device as Registered};
 use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
@@ -92,9 +92,12 @@ impl Device {
             }
             Command::Clear { device } => {
                 let path = format!("/devices/{}/clear", segment(&device));
-                connection
-                    .talk(async |client| client.post_quietly(&path, None::<&()>).await)
-                    .map_err(Failure::to(format!("clear the device {device}")))
+                let cleared: Option<Cleared> = connection
+                    .talk(async |client| client.post_and_read(&path, None::<&()>).await)
+                    .map_err(Failure::to(format!("clear the device {device}")))?;
+                let notes = cleared.unwrap_or_default().notes;
+                notes.iter().for_each(|note| output::warning(note));
+                Ok(())
             }
         }
     }

@@ -25,7 +25,7 @@ fn the_help_is_the_one_in_git() {
     let update = std::env::var_os("UPDATE").is_some();
     for (path, help) in &found {
         let file = folder.join(format!("{}.txt", path.replace(' ', "-")));
-        // Trims lines, since clap pads them.
+        // Without the spaces at the ends of lines.
         let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         if update {
             std::fs::write(&file, &help).unwrap();

@@ -2,7 +2,7 @@
 //! I/O.
 //!
 //! [`input::read`] reads the documents, [`Instance::of`] fills in KubeVirt's defaults, [`devices`] chooses the host's
-//! devices, [`pod::objects`] creates the pod, and [`print`] prints it. `docs/kubevirt.md` lists the differences from
+//! devices, [`pod::objects`] creates the pod, and [`mod@print`] prints it. `docs/kubevirt.md` lists the differences from
 //! other tools.
 
 pub mod cdi;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -137,15 +137,11 @@ fn strangers_who_say_nothing_do_not_take_all_connections() {
     let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
     let idle: Vec<TcpStream> =
         std::iter::repeat_with(|| TcpStream::connect(daemon.address).unwrap()).take(300).collect();
-    // The last of them waits.
+    // More than there are places for: the oldest had to leave.
     let mut last = idle.last().unwrap();
     last.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
-    last.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert_eq!(last.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     daemon.get("/devices").expect(200);
-    last.set_read_timeout(None).unwrap();
-    idle[..100].iter().for_each(|stream| stream.shutdown(Shutdown::Both).unwrap());
     let mut answer = String::new();
     last.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -187,7 +187,10 @@ fn images_are_imported_by_path_or_refused() {
     post(outside).expect(202);
     let failed = daemon.until_done("x");
     assert_eq!(failed["status"], "failed");
-    assert!(failed["error"].as_str().unwrap().contains("not below a directory"), "{failed:#}");
+    assert!(
+        failed["error"].as_str().unwrap().contains("not below an import directory"),
+        "{failed:#}"
+    );
     post(json!({ "name": "y", "initrd": disk })).refused(400, "invalid_request");
     daemon.ask("DELETE", "/images/docker.io%2Flibrary%2Fdebian:13", "").expect(204);
     daemon.get("/images/docker.io/library/debian:13").refused(404, "not_found");
@@ -313,4 +316,19 @@ fn pods_of_virtual_machines() {
         .refused(400, "invalid_request");
     post(json!({ "machines": machine(""), "devices": "magic" })).refused(400, "invalid_request");
     assert_eq!(daemon.snapshot(), before);
+}
+
+#[test]
+fn clearing_another_handovers_mark_is_answered_with_a_note() {
+    let daemon = Daemon::start();
+    let mark = model::Mark {
+        store: uuid::Uuid::nil(),
+        claim: uuid::Uuid::nil(),
+        state_dir: "/elsewhere".into(),
+    };
+    daemon.host.meddle(&model::Step::Mark { address: GPU.parse().unwrap(), mark }).unwrap();
+    let clear = || daemon.ask("POST", &format!("/devices/{GPU}/clear"), "");
+    let notes = clear().expect(200)["notes"].to_string();
+    assert!(notes.contains(GPU) && notes.contains("/elsewhere"), "{notes}");
+    clear().expect(204);
 }

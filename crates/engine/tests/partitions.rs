@@ -26,7 +26,7 @@ fn a_profile_is_found_by_either_mechanism() {
     assert_eq!(refused(&engine, "three", &["profile=A100-40C"]).code, Code::InsufficientResources);
     let other = refused(&engine, "three", &["profile=L40S-48Q@0000:04:00.0"]);
     assert_eq!(other.code, Code::InsufficientResources);
-    let limit = "0000:04:00.0 can have only ";
+    let limit = "0000:04:00.0 offers only ";
     assert!(other.message.contains(limit) && other.message.contains("L40S-8Q"), "{other}");
     assert_eq!(
         refused(&engine, "three", &["0000:03:00.0"]).code,

@@ -158,7 +158,7 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
     engine::backup(&state_dir, &file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(engine::backup(&state_dir, &file).unwrap_err().code, Code::AlreadyExists);
-    support::claim(&engine, "lost", &["nvme"]);
+    support::claim(&engine, "lost", &[support::AMD]);
     assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateLocked);
     drop(engine);
     let kept = engine::restore(&state_dir, &file).unwrap().unwrap();
@@ -168,7 +168,7 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
         engine.claims().all().unwrap().iter().map(|claim| claim.owner.to_string()).collect();
     assert_eq!(owners, ["job/kept"]);
     // The claim that the backup does not know is known by its mark.
-    assert_eq!(support::refused(&engine, "b", &["nvme"]).code, Code::InUse);
+    assert_eq!(support::refused(&engine, "b", &[support::AMD]).code, Code::InUse);
     engine.devices().return_unclaimed(&[]).unwrap();
     engine.claims().release("job/kept", None).unwrap();
     rig.assert_untouched("released and returned");

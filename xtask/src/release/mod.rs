@@ -25,11 +25,13 @@ pub fn prepare(wanted: &str, date: &str) -> Result<()> {
     let set = version::set(&before, wanted)?;
     write(&log, &closed)?;
     write(&manifest, &set)?;
-    println!("Version {wanted}. Next:");
-    println!("  cargo check --workspace          # Cargo.lock follows");
-    println!("  make test");
-    println!("  git commit -am 'release: {wanted}' && git tag -s v{wanted} -m 'Handover {wanted}'");
-    println!("  cargo xtask release-archive      # from a clean checkout of the tag");
+    println!("Version {wanted}. Next, with a check after each:");
+    println!("- `cargo check --workspace`, so that Cargo.lock follows");
+    println!("- `make test`");
+    println!(
+        "- `git commit -am 'release: {wanted}' && git tag -s v{wanted} -m 'Handover {wanted}'`"
+    );
+    println!("- `make release && cargo xtask release-archive`, in a clean checkout of the tag");
     Ok(())
 }
 

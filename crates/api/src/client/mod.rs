@@ -137,6 +137,18 @@ impl Client {
         self.exchange(Method::POST, path, body).await.map(drop)
     }
 
+    /// `POST`, with the answer's body; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_and_read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Option<T>, Refusal> {
+        read(&self.exchange(Method::POST, path, body).await?)
+    }
+
     /// `DELETE`.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
 //! `/devices`: the register of devices that may be handed over.
 
-use api::{AvailableDevice, CreateDevice, Device, ErrorBody};
+use api::{AvailableDevice, Cleared, CreateDevice, Device, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use service::devices;
 
 use super::body::JsonBody;
@@ -61,8 +62,12 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
 /// Clear a wedged or quarantined device after checking it, and undo what is left of its hand-over
 #[utoipa::path(post, path = "/devices/{key}/clear", tag = "devices",
     params(("key" = String, Path, description = "address, id or name")),
-    responses((status = 204), (status = "default", body = ErrorBody)))]
-pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.devices().clear(&key)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    responses((status = 204), (status = 200, body = Cleared, description = "cleared, with notes"),
+        (status = "default", body = ErrorBody)))]
+pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<Response, Problem> {
+    let notes = face.ask(move |engine| engine.devices().clear(&key)).await?;
+    if notes.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Json(Cleared { notes }).into_response())
 }

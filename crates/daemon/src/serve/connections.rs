@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -35,6 +37,9 @@ const MOST_STRANGERS: usize = 64;
 /// How long to wait after a connection could not be accepted: mostly for want of file descriptors.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How often to check whether a client has gone.
+const RECHECK: Duration = Duration::from_secs(1);
+
 /// How long a connection may be idle, and how long the headers of a request may take.
 const HEADERS: Duration = Duration::from_secs(30);
 
@@ -52,7 +57,7 @@ type Accepted<S> = io::Result<(S, Peer, Option<Arc<Place>>)>;
 /// A listener.
 pub trait Listener: Send + 'static {
     /// Its connections.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static;
 
     /// The next connection. It can be dropped and asked again.
     fn accept(&self) -> impl Future<Output = Accepted<Self::Stream>> + Send;
@@ -129,8 +134,10 @@ async fn connection<S>(
     app: Router,
     mut stopping: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
+    // Another descriptor of the same connection, for hyper has the stream.
+    let watched = stream.as_fd().try_clone_to_owned();
     let app = TowerToHyperService::new(app);
     let admitted = place.as_ref().map(|place| place.admitted.clone());
     let app = service_fn(move |mut request: Request<Incoming>| {
@@ -157,10 +164,27 @@ async fn connection<S>(
                 ending = true;
                 served.as_mut().graceful_shutdown();
             }
+            () = gone(watched.as_ref().ok()) => return,
             () = sent_away(place.as_deref()) => {
                 debug!("a connection without a token made room for another");
                 return;
             }
+        }
+    }
+}
+
+/// Waits until the client has closed both directions. One that has closed its side only still waits for the answer, and hyper
+/// cannot tell them apart. By TCP the kernel knows it only after something was sent.
+async fn gone(connection: Option<&OwnedFd>) {
+    let Some(connection) = connection else { return std::future::pending().await };
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        tokio::time::sleep(RECHECK).await;
+        let mut polled = [PollFd::new(connection, PollFlags::empty())];
+        let hung_up = poll(&mut polled, Some(&at_once)).is_ok()
+            && polled.iter().any(|polled| polled.revents().contains(PollFlags::HUP));
+        if hung_up {
+            return;
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - **A BPF map** ([`map`]). All processes of this kernel see it, in any container, but it needs `CAP_SYS_ADMIN` and
 //!   bpf(2).
-//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`file`]). It only needs the right to write that file, which a
+//! - **`flock` on `/sys/bus/pci/drivers_probe`** ([`mod@file`]). It only needs the right to write that file, which a
 //!   process needs for binding drivers anyway; but a container with its own network namespace has another sysfs.
 //!
 //! Both are needed: a daemon that may use bpf(2) and a command that may not would not see each other by the map.

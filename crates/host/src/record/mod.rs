@@ -1,7 +1,7 @@
 //! Records a host: everything that Handover reads of it, in one file, for use elsewhere.
 //!
 //! A recording is created by reading the host in every way and tracing the reads, so that it contains exactly what the
-//! readers need. Its format is in [`crate::archive`].
+//! readers need. Its format is in `archive/`.
 
 mod condense;
 mod disguise;

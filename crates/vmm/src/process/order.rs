@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Stands for the number of the control socket's descriptor in [`Order::control_args`].
+/// Stands for the number of the control socket's descriptor in `Order::control_args`.
 pub const CONTROL_FD: &str = "{fd}";
 
 /// A VMM to start, and its environment.

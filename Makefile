@@ -9,7 +9,7 @@ help:
 demo: setup build
 	@scripts/demo
 
-## make setup      install what is missing on this machine; says what, asks for root only for that
+## make setup      install what is missing on this machine; prints what; needs root only for that
 setup:
 	@scripts/setup
 
@@ -38,14 +38,14 @@ test: setup test-fast
 lab-long: setup
 	@HANDOVER_LAB=thorough scripts/test-lab
 
-## make soak       random histories with crashes and faults until one ends ill, or for SOAK_SECONDS
+## make soak       random histories with crashes and faults, until one fails or for SOAK_SECONDS
 soak:
 	@scripts/soak
 
-## make bench      the figures, side by side in one run
+## make bench      run all benchmarks
 bench: setup
 	@scripts/bench
 
-## make clean-lab  forget the lab's images (they are built again when needed)
+## make clean-lab  remove the lab's images (they are built again when needed)
 clean-lab:
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/handover-lab"

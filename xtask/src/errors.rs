@@ -10,11 +10,11 @@ const HEAD: &str = "\
 # Errors
 
 Every refusal has a stable code, the same in every interface, a sentence that says what failed and why, and one that says
-what to do. Over REST the body is `{\"code\", \"message\", \"details\": {\"remedy\"}}`; on the command line the code sets the exit
+what to do. Over REST the body is `{\"code\", \"message\", \"details\": {\"reason\", \"remedy\"}}`; on the command line the code sets the exit
 status. Where a hand-over is refused, its changes were rolled back; after `undo_failed`, `device_wedged` and `state_unusable` the
 message says what is left to do.
 
-This table is made from the code: `cargo xtask docs`.
+This table is generated from the code by `cargo xtask docs`.
 
 | code | HTTP | gRPC | exit | meaning |
 |---|---|---|---|---|

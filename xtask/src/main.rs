@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use host::{HostConfig, LinuxHost};
 use model::Address;
-use xtask::tree::{self, Crowd, Shape};
+use xtask::tree::{self, ProcessCounts, Shape};
 use xtask::{bench, contract, release};
 
 #[derive(Parser)]
@@ -120,7 +120,7 @@ fn main() -> Result<ExitCode> {
             std::fs::create_dir_all(&folder)?;
             tree::write(
                 &folder,
-                Shape { functions, whole: true, crowd: Crowd { processes, files } },
+                Shape { functions, whole: true, processes: ProcessCounts { processes, files } },
             )?;
         }
         Chore::Release { version, date } => release::prepare(&version, &date)?,

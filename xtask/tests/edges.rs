@@ -350,6 +350,54 @@ fn folders() -> BTreeMap<String, FilePathBuf> {
         .collect()
 }
 
+/// The order of the modules at the top of a crate: each may use only those before it. Others are in no order, and in no circle.
+const LAYERS: [(&str, &[&str]); 5] = [
+    (
+        "engine",
+        &[
+            "store",
+            "journal",
+            "hardware",
+            "marks",
+            "vf_counts",
+            "images",
+            "claims",
+            "devices",
+            "instances",
+            "recovery",
+            "engine",
+        ],
+    ),
+    ("host", &["sys", "root", "nodes", "inventory", "detail", "step", "linux_host"]),
+    ("service", &["render", "claims", "cdi", "pods", "open"]),
+    ("daemon", &["hardware", "rest", "serve"]),
+    ("vmm", &["process", "qemu"]),
+];
+
+#[test]
+fn modules_use_only_those_of_the_layers_below() {
+    let folders = folders();
+    for (name, layers) in LAYERS {
+        let edges = Modules::of(&folders[name].join("src")).edges();
+        let top = edges.iter().find(|(within, _)| within.is_empty()).map(|(_, edges)| edges);
+        let top = top.unwrap_or_else(|| panic!("{name} has no modules"));
+        for (layer, module) in layers.iter().enumerate() {
+            assert!(
+                folders[name].join("src").join(module).exists()
+                    || folders[name].join("src").join(format!("{module}.rs")).exists(),
+                "{name} has no module {module}"
+            );
+            for used in top.get(*module).into_iter().flatten() {
+                let below = layers.iter().position(|other| other == used);
+                assert!(
+                    below.is_none_or(|below| below <= layer),
+                    "{name}: {module} uses {used}, which is above it"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn modules_are_in_no_circle() {
     let mut found = BTreeSet::new();

@@ -219,7 +219,7 @@ pub struct ReturnDevices {
     pub addresses: Vec<String>,
 }
 
-/// What became of a device that was to be returned.
+/// The outcome for one device of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReturnedDevice {

@@ -86,7 +86,7 @@ impl Backend {
             machine_uids: 0..0,
             shutdown_grace: Duration::from_secs(45),
             journal_timeout: engine::JOURNAL_TIMEOUT,
-            journal_kept: engine::JournalKept::default(),
+            journal_kept: engine::JournalKept::ALL,
         };
         let setup = EngineSetup {
             config,

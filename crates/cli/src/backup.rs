@@ -10,32 +10,32 @@ use crate::{output, this_host};
 
 /// Back up Handover's state to a new file
 ///
-/// Claims, registrations, instances and the journal, as they are at one moment. The daemon can go on working. Images and the disks of
-/// machines are not part of it: they are files below the state directory.
+/// Copies claims, registrations, instances and the journal as of one moment. The daemon may run meanwhile. Images and
+/// the disks of machines are not copied: they are files below the state directory.
 #[derive(Debug, Args)]
 pub struct Backup {
     /// The new file
     file: PathBuf,
 
-    /// Where the state is
+    /// Directory of the journal
     #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
     state_dir: PathBuf,
 }
 
 /// Restore Handover's state from a backup; stop the daemon first
 ///
-/// The state that is replaced is kept beside it, as state.db.replaced. Devices that were claimed after the backup are not returned:
-/// `handover return --all` does that.
+/// The replaced state is kept beside it, as state.db.replaced-1. Devices that were claimed after the backup are not
+/// returned to their drivers: run `handover return --all`.
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The backup
     file: PathBuf,
 
-    /// Where the state is
+    /// Directory of the journal
     #[arg(long, value_name = "DIR", default_value = "/var/lib/handover")]
     state_dir: PathBuf,
 
-    /// Where locks are
+    /// Directory of locks
     #[arg(long, value_name = "DIR", default_value = "/run/handover")]
     run_dir: PathBuf,
 
@@ -57,7 +57,7 @@ impl Restore {
     pub fn run(self) -> Done {
         let shown = self.file.display().to_string();
         let kept = self.restore().map_err(Failure::to(format!("restore {shown}")))?;
-        let kept = kept.map(|kept| format!(" What was there is {} now.", kept.display()));
+        let kept = kept.map(|kept| format!(" The previous state is kept in {}.", kept.display()));
         output::line(&format!(
             "Restored {shown}.{}\nStart the daemon; then `handover return --all` returns devices that no claim has.",
             kept.unwrap_or_default()

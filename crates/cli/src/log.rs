@@ -10,11 +10,32 @@ use tracing_subscriber::EnvFilter;
 /// How many lines wait for a slow reader.
 const LINES: usize = 1000;
 
+/// How long the last lines may take.
+const END: Duration = Duration::from_millis(1500);
+
 /// How often to check whether lines were dropped.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Starts logging. Lines that still wait are written when the guard is dropped, for a second at most.
-pub fn start(filter: &str) -> WorkerGuard {
+/// The log, until dropped: lines that still wait are written then, for [`END`] at most.
+pub struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let Some(guard) = self.0.take() else { return };
+        let (done, ended) = std::sync::mpsc::channel();
+        // The guard itself can wait without end for a reader that does not read.
+        let flushing = std::thread::Builder::new().name("log-end".into()).spawn(move || {
+            drop(guard);
+            let _ = done.send(());
+        });
+        if flushing.is_ok() {
+            let _ = ended.recv_timeout(END);
+        }
+    }
+}
+
+/// Starts logging.
+pub fn start(filter: &str) -> Log {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true).finish(stderr());
@@ -34,7 +55,7 @@ pub fn start(filter: &str) -> WorkerGuard {
     if let Err(error) = counting.spawn(move || report(&dropped)) {
         tracing::warn!("dropped lines will not be counted: {error}");
     }
-    guard
+    Log(Some(guard))
 }
 
 /// Reports dropped lines, until the process ends.

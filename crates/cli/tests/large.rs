@@ -4,7 +4,7 @@
 use std::io::{BufWriter, Read};
 use std::process::{Command, Stdio};
 
-use xtask::tree::{self, Crowd, Shape};
+use xtask::tree::{self, ProcessCounts, Shape};
 
 const FUNCTIONS: usize = 10_000;
 
@@ -19,8 +19,8 @@ fn peak(pid: u32) -> u64 {
 fn ten_thousand_functions_are_listed_in_less_than_100_mib() {
     // As an archive, which is kept in memory.
     let mut host = tempfile::NamedTempFile::new().unwrap();
-    let crowd = Crowd { processes: 20, files: 10 };
-    let shape = Shape { functions: FUNCTIONS, whole: true, crowd };
+    let processes = ProcessCounts { processes: 20, files: 10 };
+    let shape = Shape { functions: FUNCTIONS, whole: true, processes };
     tree::archive(BufWriter::new(&mut host), shape).unwrap();
     let mut listing = Command::new(env!("CARGO_BIN_EXE_handover"))
         .args(["ls", "--all", "--json", "--root"])

@@ -168,7 +168,7 @@ impl Images {
     fn stored(&self, name: &str) -> Result<StoredImage, Refusal> {
         self.store
             .read(|from| StoredImage::by_name(from, name))?
-            .ok_or_else(|| refusals::no_such("image", name, "handover image ls"))
+            .ok_or_else(|| refusals::no_such("image", name, "handover image list"))
     }
 
     /// Deletes an image.
@@ -183,7 +183,7 @@ impl Images {
             return Err(Refusal::new(
                 Code::InUse,
                 format!("the instance {:?} uses the image {name:?}", user.instance.name),
-                format!("run `handover instance delete {}` first", user.instance.name),
+                format!("run `handover instance rm {}` first", user.instance.name),
             ));
         }
         if matches!(stored.image.status, ImageStatus::Pending | ImageStatus::Converting) {

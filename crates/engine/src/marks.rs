@@ -154,7 +154,7 @@ impl Marks {
             );
         }
         format!(
-            "{address}: removed the mark of a claim of another Handover, which is not running: {}; that claim has lost it",
+            "{address}: removed the mark of a claim of another Handover, which is not running: {}; that claim no longer has this device",
             mark.describe()
         )
     }

@@ -17,7 +17,7 @@ pub fn find(store: &Store, key: &str) -> Result<StoredDevice, Refusal> {
     });
     found
         .and_then(|index| devices.into_iter().nth(index))
-        .ok_or_else(|| refusals::no_such("device", key, "handover device ls"))
+        .ok_or_else(|| refusals::no_such("device", key, "handover device list"))
 }
 
 /// The address that `key` gives, or that the registration with this name or id has.

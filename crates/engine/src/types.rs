@@ -30,14 +30,19 @@ pub struct Config {
     pub journal_kept: JournalKept,
 }
 
-/// Which ended operations stay in the journal: the latest so many, of the last so many days. What a claim still needs for its undo
-/// stays too.
+/// Which ended operations stay in the journal: a maximum number and a maximum age. What a claim still needs for its
+/// rollback always stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalKept {
-    /// How many.
+    /// The maximum number.
     pub operations: u32,
-    /// For how many days.
+    /// The maximum age in days.
     pub days: u32,
+}
+
+impl JournalKept {
+    /// Everything: for those who open an engine only for a moment.
+    pub const ALL: Self = Self { operations: u32::MAX, days: u32::MAX };
 }
 
 impl Default for JournalKept {

@@ -162,3 +162,15 @@ fn the_file_stays_small_over_a_year() {
     println!("{days} days: at most {} KiB", largest >> 10);
     assert!(largest < 100 << 20, "{largest} bytes");
 }
+
+#[test]
+fn everything_can_be_kept() {
+    let rig = Rig::new();
+    let config = Config { journal_kept: JournalKept::ALL, ..rig.config() };
+    let launchers: Vec<Arc<dyn model::Launcher>> = vec![rig.launcher.clone()];
+    let engine = Engine::open(config, rig.host.clone(), launchers, Arc::new(Silent)).unwrap();
+    engine.recover().unwrap();
+    busy(&engine, 60);
+    engine.check_claims().unwrap();
+    assert_eq!(engine.journal(u32::MAX).unwrap().len(), 120);
+}

@@ -162,7 +162,14 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
     assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateLocked);
     drop(engine);
     let kept = engine::restore(&state_dir, &file).unwrap().unwrap();
-    assert!(kept.exists());
+    let claims = |path: &std::path::Path| {
+        let store = rusqlite::Connection::open(path).unwrap();
+        store.query_row("SELECT COUNT(*) FROM claims", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((claims(&kept), claims(&state_dir.join("state.db"))), (2, 1));
+    assert_ne!(engine::restore(&state_dir, &file).unwrap().unwrap(), kept, "it was overwritten");
+    let restored = std::fs::metadata(state_dir.join("state.db")).unwrap();
+    assert_eq!(restored.permissions().mode() & 0o777, 0o600);
     let (engine, _) = rig.open_recovered();
     let owners: Vec<String> =
         engine.claims().all().unwrap().iter().map(|claim| claim.owner.to_string()).collect();

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// What the host's clocks show at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Seconds since 1970 by the clock of the day (`CLOCK_REALTIME`). It can be wrong and can jump.
+    /// Seconds since 1970 by the wall clock (`CLOCK_REALTIME`), which can be wrong and can jump.
     pub unix: u64,
-    /// Since the boot, sleep included (`CLOCK_BOOTTIME`). It never jumps.
+    /// Time since boot, including suspend (`CLOCK_BOOTTIME`). It never jumps.
     pub uptime: Duration,
 }

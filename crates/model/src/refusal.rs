@@ -102,7 +102,7 @@ codes! {
     Conflict = "conflict", 409, 5, AlreadyExists;
     /// An instance with that name already exists.
     NameConflict = "name_conflict", 409, 5, AlreadyExists;
-    /// It exists already.
+    /// An image or file of that name already exists.
     AlreadyExists = "already_exists", 409, 5, AlreadyExists;
     /// Something uses the device.
     InUse = "in_use", 409, 6, FailedPrecondition;

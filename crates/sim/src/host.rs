@@ -64,12 +64,12 @@ pub(crate) struct Inside {
     /// Functions that users put on the boot list.
     pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
-    /// When the host was made, by both clocks.
+    /// When the host was created, by both clocks.
     pub(crate) started: Instant,
     pub(crate) started_at: u64,
-    /// How long the host slept, or a test did not want to wait.
+    /// How long the host was suspended, or by how much a test advanced the clocks.
     pub(crate) slept: Duration,
-    /// How many seconds the clock of the day is wrong.
+    /// By how many seconds the wall clock is wrong.
     pub(crate) clock_error: i64,
     pub(crate) performed: u64,
 }

@@ -77,7 +77,7 @@ impl SimHost {
         self.inside().slept += time;
     }
 
-    /// The clock of the day is wrong by so many seconds from now on.
+    /// Makes the wall clock wrong by this many seconds from now on.
     pub fn set_clock_error(&self, seconds: i64) {
         self.inside().clock_error = seconds;
     }

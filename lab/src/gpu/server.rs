@@ -194,7 +194,7 @@ mod tests {
             client.set_irqs(VFIO_PCI_MSI_IRQ_INDEX, flags, 0, 1, &[rings.as_raw_fd()]).unwrap();
             drop(rings);
             client.region_write(CONFIG, 4, &[0x06, 0]).unwrap();
-            client.region_write(0, DOORBELL, &[1, 0, 0, 0]).unwrap(); // by the line: nobody there
+            client.region_write(0, DOORBELL, &[1, 0, 0, 0]).unwrap(); // by the line: no receiver
             client.region_write(CONFIG, 0x6a, &[0x81, 0]).unwrap();
             client.region_write(0, DOORBELL, &[1, 0, 0, 0]).unwrap();
             let off = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;

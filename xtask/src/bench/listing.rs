@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::tree::{self, Crowd, Shape};
+use crate::tree::{self, ProcessCounts, Shape};
 
 /// The number of rounds for each tree size.
 const ROUNDS: [(usize, usize); 3] = [(50, 31), (500, 21), (10_000, 7)];
 
 /// The processes of trees with processes.
-const CROWD: Crowd = Crowd { processes: 500, files: 50 };
+const PROCESSES: ProcessCounts = ProcessCounts { processes: 500, files: 50 };
 
 /// The system's device names, which the plain loop reads as well.
 const NAMES: &str = "usr/share/misc/pci.ids";
@@ -42,7 +42,7 @@ pub fn run(handover: &Path) -> Result<()> {
     for (functions, rounds) in ROUNDS {
         let top = folder.path().join("tree");
         std::fs::create_dir(&top)?;
-        tree::write(&top, Shape { functions, whole: true, crowd: CROWD })?;
+        tree::write(&top, Shape { functions, whole: true, processes: PROCESSES })?;
         copy_names(&top)?;
         let what = format!("{functions} + holders");
         println!("{}", compare(handover, &limit, &top, what, rounds)?);

@@ -10,7 +10,7 @@ use host::uevent::Uevent;
 use host::{Live, Root};
 
 use super::Figure;
-use crate::tree::{self, Crowd, Shape};
+use crate::tree::{self, ProcessCounts, Shape};
 
 const FUNCTIONS: usize = 10_000;
 const RUNS: usize = 501;
@@ -34,7 +34,7 @@ const ATTRIBUTES: [&str; 9] = [
 /// If the tree cannot be written or read, or an uevent has no effect.
 pub fn applied() -> Result<String> {
     let folder = tempfile::tempdir().context("a folder for the tree")?;
-    let shape = Shape { functions: FUNCTIONS, whole: true, crowd: Crowd::default() };
+    let shape = Shape { functions: FUNCTIONS, whole: true, processes: ProcessCounts::default() };
     tree::write(folder.path(), shape)?;
     let live = Live::read(Root::open(folder.path())?)?;
     let inventory = live.snapshot();

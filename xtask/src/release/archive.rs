@@ -9,23 +9,23 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
-/// Files of the tree that go along.
+/// Files of the tree that the archive includes.
 const ALONG: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
 const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
 
-/// What an executable says of its version.
+/// The version that an executable prints.
 ///
 /// # Errors
-/// Where it cannot be run.
+/// If it cannot be run.
 pub fn shown_version(handover: &Path) -> Result<String> {
     output(Command::new(handover).arg("--version")).map(|text| text.trim().to_owned())
 }
 
-/// Builds `handover-VERSION-linux-ARCH.tar.gz` below `folder`, and returns its path. The same files make the same archive.
+/// Builds `handover-VERSION-linux-ARCH.tar.gz` below `folder`, and returns its path. The output is reproducible.
 ///
 /// # Errors
-/// Where a file cannot be read or written.
+/// If a file cannot be read or written.
 pub fn build(tree: &Path, handover: &Path, folder: &Path, version: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     let name = format!("handover-{version}-linux-{}", std::env::consts::ARCH);
@@ -60,7 +60,7 @@ pub fn build(tree: &Path, handover: &Path, folder: &Path, version: &str) -> Resu
 /// Writes `SHA256SUMS` beside the files, in the form that `sha256sum --check` reads; returns its path.
 ///
 /// # Errors
-/// Where a file cannot be read or written.
+/// If a file cannot be read or written.
 pub fn checksums(folder: &Path, files: &[&Path]) -> Result<PathBuf> {
     let mut text = String::new();
     for file in files {

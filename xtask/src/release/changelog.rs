@@ -4,10 +4,10 @@ use anyhow::{Context, Result, ensure};
 
 const OPEN: &str = "## Unreleased\n";
 
-/// Turns the section of what is not released into that of a version, and begins an empty one.
+/// Turns the section `Unreleased` into that of a version, and begins an empty one.
 ///
 /// # Errors
-/// Where the changelog has no such section, it is empty, or the version is there already.
+/// If there is no such section, it is empty, or the changelog already has the version.
 pub fn close(changelog: &str, version: &str, date: &str) -> Result<String> {
     ensure!(section(changelog, version).is_none(), "{version} is in the changelog already");
     let (before, rest) = changelog.split_once(OPEN).context("no section `## Unreleased`")?;
@@ -17,7 +17,7 @@ pub fn close(changelog: &str, version: &str, date: &str) -> Result<String> {
     Ok(format!("{before}{OPEN}\n## {version} - {date}\n{rest}"))
 }
 
-/// What the changelog says of a version, without the headline.
+/// The section of a version, without its heading.
 pub fn section(changelog: &str, version: &str) -> Option<String> {
     let headline = format!("\n## {version} - ");
     let (_, rest) = changelog.split_once(&headline)?;

@@ -13,10 +13,10 @@ fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Sets the version of the workspace and closes the changelog's section of what is not released.
+/// Sets the version of the workspace, and turns the changelog's section `Unreleased` into that of the version.
 ///
 /// # Errors
-/// Where the version is not newer, nothing is to be released, or a file cannot be read or written.
+/// If the version is not newer, nothing is unreleased, or a file cannot be read or written.
 pub fn prepare(wanted: &str, date: &str) -> Result<()> {
     let manifest = tree().join("Cargo.toml");
     let log = tree().join("CHANGELOG.md");
@@ -35,10 +35,10 @@ pub fn prepare(wanted: &str, date: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds the archive of the version that the workspace has, below `folder`, with a file of checksums.
+/// Builds the archive of the workspace's version below `folder`, with a file of checksums.
 ///
 /// # Errors
-/// Where the changelog has no section of this version, or a file cannot be read or written.
+/// If the changelog has no section of this version, or a file cannot be read or written.
 pub fn archive(handover: &Path, folder: &Path) -> Result<()> {
     let version = version::of(&read(&tree().join("Cargo.toml"))?)?;
     let notes = changelog::section(&read(&tree().join("CHANGELOG.md"))?, &version)

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 /// The version of the workspace.
 ///
 /// # Errors
-/// Where the manifest has none.
+/// If the manifest has none.
 pub fn of(manifest: &str) -> Result<String> {
     let (start, end) = place(manifest)?;
     Ok(manifest.get(start..end).unwrap_or_default().to_owned())
@@ -14,7 +14,7 @@ pub fn of(manifest: &str) -> Result<String> {
 /// The manifest with another version.
 ///
 /// # Errors
-/// Where `wanted` is not of the form 1.2.3, or is older than what the manifest has.
+/// If `wanted` does not have the form 1.2.3, or is older than the version in the manifest.
 pub fn set(manifest: &str, wanted: &str) -> Result<String> {
     let (start, end) = place(manifest)?;
     let now = of(manifest)?;
@@ -24,7 +24,7 @@ pub fn set(manifest: &str, wanted: &str) -> Result<String> {
     Ok(manifest)
 }
 
-/// Where the version is, in bytes.
+/// The range of the version in the text, in bytes.
 fn place(manifest: &str) -> Result<(usize, usize)> {
     const KEY: &str = "\nversion = \"";
     let section = manifest.find("[workspace.package]").context("no [workspace.package]")?;

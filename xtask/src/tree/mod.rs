@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use medium::{Archive, Disk, Medium};
-pub use processes::Crowd;
+pub use processes::ProcessCounts;
 
 /// Root ports on one root bus: 30 devices of 8 functions.
 const PORTS: usize = 240;
@@ -26,7 +26,7 @@ pub struct Shape {
     /// Whether functions also have the attributes that a listing does not need.
     pub whole: bool,
     /// Processes with open files, if any.
-    pub crowd: Crowd,
+    pub processes: ProcessCounts,
 }
 
 /// A host that is being written.
@@ -96,7 +96,7 @@ fn generate(medium: &mut dyn Medium, shape: Shape) -> Result<()> {
         }
         domain += 1;
     }
-    processes::write(&mut tree, shape.crowd).context("writing the processes")
+    processes::write(&mut tree, shape.processes).context("writing the processes")
 }
 
 impl Tree<'_> {

@@ -64,7 +64,7 @@ fn not_now(waiting: &[&SurveyedDevice]) -> String {
             SurveyState::Free => continue,
             SurveyState::InUse => format!("in use: {}", found.used_by.join("; ")),
             SurveyState::With { address } => {
-                format!("handed over only with {address}, which is counted")
+                format!("handed over only together with {address}, which is already counted")
             }
             SurveyState::Impossible => {
                 let numbers: Vec<String> = found

@@ -126,7 +126,7 @@ pub struct Renew {
     backend: Backend,
     /// Id of the claim, or its owner KIND/ID
     claim: String,
-    /// Duration of the lease, such as 90s, 30m, 8h or 2d; no lease by default
+    /// Duration of the lease, such as 90s, 30m, 8h or 2d; without it, the lease is removed
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     lease: Option<u64>,
 }

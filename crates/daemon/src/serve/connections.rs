@@ -1,7 +1,7 @@
-//! Connections: how many there may be, how long they may say nothing, and who has to leave first.
+//! Connections: their number, their timeouts, and which one is closed first.
 //!
-//! A connection by TCP is a stranger until a request on it was admitted. Strangers have few places, and the oldest leaves
-//! when they are all taken: those who connect and say nothing keep no one out.
+//! A TCP connection is a stranger until a request on it was admitted. Few strangers may be connected at once, and a new
+//! one closes the oldest: clients that connect and send nothing cannot keep others out.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,22 +28,19 @@ use tracing::{debug, warn};
 
 use crate::rest::guard::{Admitted, Peer};
 
-/// How many connections there may be on each listener; more wait in the kernel's queue.
-const MOST: usize = 256;
-
-/// How many of those by TCP may be strangers'.
+/// The most TCP connections that may be strangers.
 const MOST_STRANGERS: usize = 64;
 
-/// How long to wait after a connection could not be accepted: mostly for want of file descriptors.
+/// How long to wait after a connection could not be accepted, usually because file descriptors are used up.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// How often to check whether a client has gone.
+/// How often to check whether a client has disconnected.
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// How long a connection may be idle, and how long the headers of a request may take.
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// Raises the limit of open files to the highest that is allowed. What is started from here has the same limit.
+/// Raises the limit of open files to the hard limit. Child processes inherit it.
 pub fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -51,7 +48,7 @@ pub fn raise_open_files() {
     }
 }
 
-/// A connection that was accepted: who is at the other end, and the place of a stranger.
+/// An accepted connection: its stream, its peer, and its place among the strangers.
 type Accepted<S> = io::Result<(S, Peer, Option<Arc<Place>>)>;
 
 /// A listener.
@@ -59,12 +56,18 @@ pub trait Listener: Send + 'static {
     /// Its connections.
     type Stream: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static;
 
+    /// How many connections there may be; more wait in the kernel's queue.
+    const MOST: usize;
+
     /// The next connection. It can be dropped and asked again.
     fn accept(&self) -> impl Future<Output = Accepted<Self::Stream>> + Send;
 }
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
+
+    // Followers of logs and events have one each.
+    const MOST: usize = 1024;
 
     async fn accept(&self) -> Accepted<UnixStream> {
         let (stream, _) = Self::accept(self).await?;
@@ -76,7 +79,7 @@ impl Listener for UnixListener {
     }
 }
 
-/// A listener by TCP, where a token is needed.
+/// A TCP listener, which requires a token.
 pub struct Network {
     listener: TcpListener,
     strangers: Strangers,
@@ -91,18 +94,20 @@ impl Network {
 impl Listener for Network {
     type Stream = TcpStream;
 
+    const MOST: usize = 256;
+
     async fn accept(&self) -> Accepted<TcpStream> {
         let (stream, address) = self.listener.accept().await?;
         Ok((stream, Peer::Network(address), Some(self.strangers.let_in())))
     }
 }
 
-/// Serves until the daemon stops and what is under way has ended.
-pub async fn serve(listener: impl Listener, app: Router, mut stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MOST));
+/// Serves until the daemon stops and open requests have ended.
+pub async fn serve<L: Listener>(listener: L, app: Router, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(L::MOST));
     let mut connections = JoinSet::new();
     loop {
-        // It fails only where the semaphore is closed, and it never is.
+        // Fails only if the semaphore is closed, which never happens.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -115,6 +120,8 @@ pub async fn serve(listener: impl Listener, app: Router, mut stopping: watch::Re
                     served.await;
                     drop(place);
                 });
+                // A burst of connections must not push out one that was not read yet.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -123,7 +130,8 @@ pub async fn serve(listener: impl Listener, app: Router, mut stopping: watch::Re
         }
         while connections.try_join_next().is_some() {}
     }
-    connections.join_all().await;
+    // One that panicked must not end the others.
+    while connections.join_next().await.is_some() {}
 }
 
 /// Serves one connection to its end.
@@ -136,7 +144,7 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
-    // Another descriptor of the same connection, for hyper has the stream.
+    // Another descriptor of the same connection, because hyper owns the stream.
     let watched = stream.as_fd().try_clone_to_owned();
     let app = TowerToHyperService::new(app);
     let admitted = place.as_ref().map(|place| place.admitted.clone());
@@ -148,7 +156,7 @@ async fn connection<S>(
         app.call(request)
     });
     let mut http = http1::Builder::new();
-    // A client may close its side after a whole request, and still wants the answer.
+    // A client may close its sending side after a complete request, and still wait for the answer.
     http.half_close(true).timer(TokioTimer::new()).header_read_timeout(HEADERS);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), app));
     let mut ending = false;
@@ -156,25 +164,32 @@ async fn connection<S>(
         tokio::select! {
             ended = served.as_mut() => {
                 if let Err(error) = ended {
-                    debug!(%error, "a connection broke");
+                    debug!(%error, "a connection failed");
                 }
                 return;
             }
             _ = stopping.wait_for(|stopping| *stopping), if !ending => {
                 ending = true;
+                // Hyper waits for the rest of a request that was begun.
+                if place.as_ref().is_some_and(|place| !place.admitted.is_admitted()) {
+                    return;
+                }
                 served.as_mut().graceful_shutdown();
             }
             () = gone(watched.as_ref().ok()) => return,
             () = sent_away(place.as_deref()) => {
-                debug!("a connection without a token made room for another");
+                if place.as_ref().is_some_and(|place| place.admitted.is_admitted()) {
+                    continue;
+                }
+                debug!("closed a connection without a valid token to accept a new one");
                 return;
             }
         }
     }
 }
 
-/// Waits until the client has closed both directions. One that has closed its side only still waits for the answer, and hyper
-/// cannot tell them apart. By TCP the kernel knows it only after something was sent.
+/// Waits until the client has closed both directions. A client that has closed only its sending side still waits for the
+/// answer; hyper cannot distinguish the two. On TCP the kernel notices only after something was sent.
 async fn gone(connection: Option<&OwnedFd>) {
     let Some(connection) = connection else { return std::future::pending().await };
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -189,13 +204,13 @@ async fn gone(connection: Option<&OwnedFd>) {
     }
 }
 
-/// The connections by TCP on which no request was admitted yet, the oldest first.
+/// The TCP connections on which no request was admitted yet, oldest first.
 #[derive(Default)]
 struct Strangers {
     all: Mutex<VecDeque<Arc<Place>>>,
 }
 
-/// What a stranger has until a request is admitted.
+/// The place of a stranger, until a request on its connection is admitted.
 #[derive(Default)]
 pub struct Place {
     admitted: Admitted,
@@ -203,10 +218,10 @@ pub struct Place {
 }
 
 impl Strangers {
-    /// A place for one more; the oldest leaves where all are taken.
+    /// A place for a new connection; closes the oldest one if all places are taken.
     fn let_in(&self) -> Arc<Place> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only this list has those that ended.
+        // A place that only this list refers to belongs to a closed connection.
         all.retain(|place| !place.admitted.is_admitted() && Arc::strong_count(place) > 1);
         if all.len() >= MOST_STRANGERS
             && let Some(oldest) = all.pop_front()
@@ -219,7 +234,7 @@ impl Strangers {
     }
 }
 
-/// Waits until the connection has to leave for another stranger.
+/// Waits until the connection must be closed for a newer one.
 async fn sent_away(place: Option<&Place>) {
     match place {
         Some(place) => place.sent_away.notified().await,

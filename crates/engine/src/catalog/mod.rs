@@ -2,9 +2,9 @@
 //!
 //! Wrong values are reported all at once; of syntax errors, only the first.
 
-mod check;
 mod mistake;
 mod raw;
+mod validate;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -68,7 +68,7 @@ pub fn read(name: &str, text: &str) -> Result<Catalog, Mistakes> {
     let mut mistakes = Mistakes::new(name, text);
     match serde_saphyr::from_str_with_options(text, options()) {
         Ok(file) => {
-            let catalog = check::catalog(file, &mut mistakes);
+            let catalog = validate::catalog(file, &mut mistakes);
             mistakes.none_or_err().map(|()| catalog)
         }
         Err(error) => Err(mistakes.form(&error)),

@@ -214,7 +214,7 @@ impl Claims {
         if all.iter().any(|other| other.id == device.id) {
             return Ok(());
         }
-        Err(refusals::no_such("device", &device.name, "handover device ls"))
+        Err(refusals::no_such("device", &device.name, "handover device list"))
     }
 }
 
@@ -231,7 +231,7 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         return Refusal::new(
             Code::InUse,
             format!("{head} is attached to the instance {name:?}"),
-            format!("run `handover instance delete {name}` first"),
+            format!("run `handover instance rm {name}` first"),
         );
     }
     let owner = &claim.claim.owner;

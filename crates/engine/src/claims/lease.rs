@@ -1,7 +1,7 @@
 //! Leases: claims for a limited time.
 //!
-//! While the daemon runs, a lease runs by the clock that never jumps (uptime, sleep included). What is stored is the time of
-//! day at which it expires; after a start, that is all that is known, so then it also ends when the clock of the day says so.
+//! While the daemon runs, a lease is measured by uptime (including suspend), a clock that never jumps. The store has only
+//! the time of day at which it expires; after a restart the lease expires by whichever of the two clocks comes first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::Claims;
 use crate::lock::lock;
 use crate::store::{Durability, StoredClaim};
 
-/// When leases end, by uptime.
+/// When leases expire, by uptime.
 #[derive(Default)]
 pub struct Deadlines {
     by_claim: BTreeMap<Uuid, Deadline>,
@@ -21,10 +21,10 @@ pub struct Deadlines {
 
 #[derive(Clone, Copy)]
 struct Deadline {
-    /// The time of day that it was derived from, in seconds since 1970: another one means that the lease was renewed.
+    /// The time of day that it was derived from, in seconds since 1970. If the claim has another one, it was renewed.
     expires: u64,
     uptime: Duration,
-    /// Whether the lease began in this process, so that its length is known.
+    /// Whether the lease began in this process, so that its duration is known.
     whole: bool,
 }
 
@@ -34,7 +34,7 @@ impl Deadlines {
         self.by_claim.insert(claim, Deadline { expires, uptime, whole: true });
     }
 
-    /// How long until the lease ends; zero where it is over.
+    /// The time until the lease expires; zero if it has expired.
     fn left(&mut self, claim: Uuid, expires: u64, now: Moment) -> Duration {
         let by_day = Duration::from_secs(expires.saturating_sub(now.unix));
         let known = self.by_claim.get(&claim).filter(|deadline| deadline.expires == expires);
@@ -54,12 +54,16 @@ impl Deadlines {
 }
 
 impl Claims {
-    /// Begins a lease now: when it expires, in seconds since 1970.
-    pub(super) fn begin_lease(&self, claim: Uuid, lease: Duration) -> u64 {
-        let now = self.hardware.host.now();
-        let expires = now.unix.saturating_add(lease.as_secs());
-        lock(&self.deadlines).begin(claim, expires, lease, now);
-        expires
+    /// When a lease that starts now expires, in seconds since 1970.
+    pub(super) fn expiry(&self, lease: Duration) -> u64 {
+        self.hardware.host.now().unix.saturating_add(lease.as_secs())
+    }
+
+    /// Starts the lease of a claim that was just recorded with it.
+    pub(super) fn start_lease(&self, claim: &Claim, lease: Option<Duration>) {
+        if let (Some(lease), Some(expires)) = (lease, claim.expires) {
+            lock(&self.deadlines).begin(claim.id, expires, lease, self.hardware.host.now());
+        }
     }
 
     /// Renews the lease of a claim, from now on; without one (`None`) the claim lasts until it is released.
@@ -71,8 +75,9 @@ impl Claims {
         let _turn = self.journal.turn_of(id)?;
         let mut claim = self.stored_claim(&id.to_string())?;
         self.expect_not_an_instances(&claim)?;
-        claim.claim.expires = lease.map(|lease| self.begin_lease(id, lease));
+        claim.claim.expires = lease.map(|lease| self.expiry(lease));
         self.store.write(Durability::Power, |tx| claim.update(tx))?;
+        self.start_lease(&claim.claim, lease);
         Ok(claim.claim)
     }
 
@@ -86,7 +91,7 @@ impl Claims {
         Ok((self.release_overdue(&over)?, self.leases()?.1))
     }
 
-    /// The claims whose lease is over, and how long until the next one that is not.
+    /// The claims whose lease expired, and the time until the next lease expires.
     fn leases(&self) -> Result<(Vec<StoredClaim>, Option<Duration>), Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
         let now = self.hardware.host.now();
@@ -105,14 +110,15 @@ impl Claims {
         Ok((over, next))
     }
 
-    /// Releases claims whose lease is over. One that is in use stays until it is not: a lease ends a reservation, it does not take
-    /// a device from a running machine.
+    /// Releases claims whose lease expired. A claim in use stays until it is no longer used: devices are not taken from a
+    /// running machine.
     fn release_overdue(&self, over: &[StoredClaim]) -> Result<Vec<Refusal>, Refusal> {
         let mut kept = Vec::new();
         for claim in over {
-            tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "lease expired");
-            match self.release(&claim.claim.id.to_string(), None) {
-                Ok(notes) => {
+            match self.release_if_expired(claim.claim.id) {
+                Ok(None) => {}
+                Ok(Some(notes)) => {
+                    tracing::info!(claim = %claim.claim.id, owner = %claim.claim.owner, "lease expired, claim released");
                     notes.iter().for_each(|note| tracing::warn!(claim = %claim.claim.id, "{note}"));
                 }
                 Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
@@ -120,5 +126,21 @@ impl Claims {
             }
         }
         Ok(kept)
+    }
+
+    /// Releases a claim, unless its lease was renewed or the claim was released meanwhile: then `None`.
+    fn release_if_expired(&self, id: Uuid) -> Result<Option<Vec<String>>, Refusal> {
+        // A claim that is being prepared is not wanted any more.
+        self.journal.turns.cancel(id);
+        let _turn = self.journal.turn_of(id)?;
+        let Some(claim) = self.store.read(|from| StoredClaim::by_id(from, id))? else {
+            return Ok(None);
+        };
+        let Some(expires) = claim.claim.expires else { return Ok(None) };
+        let left = lock(&self.deadlines).left(id, expires, self.hardware.host.now());
+        if !left.is_zero() {
+            return Ok(None);
+        }
+        self.release_in_turn(&claim).map(Some)
     }
 }

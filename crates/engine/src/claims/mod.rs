@@ -138,7 +138,7 @@ impl Claims {
                 "claim {} belongs to {owner} and changes only with that instance",
                 claim.claim.id
             ),
-            format!("run `handover instance stop {0}` or `handover instance delete {0}`", owner.id),
+            format!("run `handover instance stop {0}` or `handover instance rm {0}`", owner.id),
         ))
     }
 }

@@ -48,12 +48,18 @@ impl Claims {
                 "`handover claims` lists claims with their owners",
             ));
         }
-        if self.has_nothing_to_restore(&claim)? {
+        self.release_in_turn(&claim)
+    }
+
+    /// Releases a claim as it was read just now. The caller has its turn.
+    pub(super) fn release_in_turn(&self, claim: &StoredClaim) -> Result<Vec<String>, Refusal> {
+        let id = claim.claim.id;
+        if self.has_nothing_to_restore(claim)? {
             self.store.write(Durability::Power, |tx| StoredClaim::delete(tx, id))?;
             self.journal.notify();
             return Ok(Vec::new());
         }
-        self.expect_unused(&claim)?;
+        self.expect_unused(claim)?;
         let operation = self.begin(OperationKind::Release, id)?;
         self.finish_release(&operation, self.journal.worker_wait())
     }

@@ -73,6 +73,7 @@ impl Claims {
             match self.expect_available(&claim.claim) {
                 Ok(()) => {
                     let operation = self.record(&mut claim, request)?;
+                    self.start_lease(&claim.claim, request.lease);
                     return Ok(Reserved::New(Box::new(claim), state, operation));
                 }
                 Err(refusal) if tries == MAX_TRIES || refusal.code == Code::StateUnusable => {
@@ -128,7 +129,7 @@ impl Claims {
         let terms = Terms {
             owner: request.owner.clone(),
             reason: request.reason.clone(),
-            expires: request.lease.map(|lease| self.begin_lease(id, lease)),
+            expires: request.lease.map(|lease| self.expiry(lease)),
             wants: request.wants.clone(),
             alone: request.alone,
         };
@@ -198,7 +199,7 @@ fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         Code::InvalidRequest,
-        "the request selects no mediated device, and mdevctl can define nothing else",
+        "the request selects no mediated device, and mdevctl defines mediated devices only",
         "claim it without a definition; `handover show ADDRESS` shows how a GPU creates its vGPUs",
     ))
 }

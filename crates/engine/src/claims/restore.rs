@@ -284,7 +284,7 @@ impl Restoring<'_> {
             match self.claims.hardware.host.check(address, baseline) {
                 Ok(Checked::Silent) => {
                     let reason = format!(
-                        "{address} no longer answers: its configuration space reads as ones"
+                        "{address} no longer answers: its configuration space reads as all ones"
                     );
                     self.fail(address, reason, Some(HealthState::Quarantined));
                 }

@@ -27,7 +27,7 @@ impl Devices {
                 if self.hardware.host.check(address, None) == Ok(Checked::Silent) {
                     let owner = &claim.claim.owner;
                     let reason = format!(
-                        "it no longer answers, while claimed by {owner}: its configuration space reads as ones"
+                        "it no longer answers, while claimed by {owner}: its configuration space reads as all ones"
                     );
                     lost.push((address, reason));
                 }

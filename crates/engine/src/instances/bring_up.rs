@@ -74,8 +74,9 @@ impl Instances {
             let image = StoredImage::by_name(from, &row.instance.image)?;
             Ok((image, StoredClaim::of_instance(from, id)?))
         })?;
-        let image = image
-            .ok_or_else(|| refusals::no_such("image", &row.instance.image, "handover image ls"))?;
+        let image = image.ok_or_else(|| {
+            refusals::no_such("image", &row.instance.image, "handover image list")
+        })?;
         Ok((image, claims))
     }
 

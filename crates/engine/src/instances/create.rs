@@ -76,8 +76,8 @@ impl Instances {
         if taken {
             return Err(name_taken(&request.name));
         }
-        let image =
-            image.ok_or_else(|| refusals::no_such("image", &request.image, "handover image ls"))?;
+        let image = image
+            .ok_or_else(|| refusals::no_such("image", &request.image, "handover image list"))?;
         expect_usable(&image, request.overlay_size)?;
         Ok(image)
     }
@@ -155,11 +155,11 @@ impl Instances {
             return Err(name_taken(&row.instance.name));
         }
         if image.is_none_or(|image| image.id != row.image_id) {
-            return Err(refusals::no_such("image", &row.instance.image, "handover image ls"));
+            return Err(refusals::no_such("image", &row.instance.image, "handover image list"));
         }
         for id in &row.instance.devices {
             if !devices.iter().any(|device| device.id == *id) {
-                return Err(refusals::no_such("device", &id.to_string(), "handover device ls"));
+                return Err(refusals::no_such("device", &id.to_string(), "handover device list"));
             }
         }
         let free = self.config.machine_uids.clone().find(|uid| !uids.contains(uid));
@@ -234,7 +234,7 @@ fn name_taken(name: &str) -> Refusal {
     Refusal::new(
         Code::NameConflict,
         format!("an instance named {name:?} already exists"),
-        format!("choose another name, or run `handover instance delete {name}` first"),
+        format!("choose another name, or run `handover instance rm {name}` first"),
     )
 }
 

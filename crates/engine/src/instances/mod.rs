@@ -70,7 +70,7 @@ impl Instances {
     fn stored_instance(&self, key: &str) -> Result<StoredInstance, Refusal> {
         self.store
             .read(|from| StoredInstance::by_key(from, key))?
-            .ok_or_else(|| refusals::no_such("instance", key, "handover instance ls"))
+            .ok_or_else(|| refusals::no_such("instance", key, "handover instance list"))
     }
 
     fn save(&self, row: &StoredInstance) -> Result<(), Refusal> {

@@ -24,7 +24,7 @@ use crate::{Config, JournalEvent, JournalKept, Observer, Operation, OperationKin
 /// How long to wait for the turn of a subject whose operation was left open.
 const TURN_WAIT: Duration = Duration::from_millis(500);
 
-/// The journal is pruned after so many operations, or so much time.
+/// The journal is pruned after this many operations, or after this time.
 const PRUNE_AFTER: u32 = 100;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -72,6 +72,7 @@ impl Journal {
         config: &Config,
         host_lock: Box<dyn HostLock>,
     ) -> Result<Self, Refusal> {
+        store.limit_patience(config.journal_timeout)?;
         let boot = host.boot_id().map_err(|error| refusals::unreadable(&error))?;
         Ok(Self {
             store,
@@ -242,7 +243,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes old operations, where enough ended since the last time or it is long ago. Each write is short.
+    /// Removes old operations, if enough ended since the last pruning or it was long ago. Each write is short.
     pub fn prune(&self) -> Result<(), Refusal> {
         {
             let mut unpruned = lock(&self.unpruned);
@@ -254,6 +255,6 @@ impl Journal {
         }
         let kept = self.kept;
         while self.store.write(Durability::Process, |tx| Operation::prune(tx, kept))? {}
-        self.store.keep_log_small()
+        self.store.truncate_log()
     }
 }

@@ -78,9 +78,7 @@ impl Recovery {
             tracing::warn!("completed after a failed write to the journal: {note}");
         });
         let lost = self.devices.quarantine_silent()?;
-        if let Err(refusal) = self.journal.prune() {
-            tracing::warn!("cannot prune the journal: {}", refusal.message);
-        }
+        self.prune();
         Ok(lost)
     }
 
@@ -100,9 +98,15 @@ impl Recovery {
         self.vf_counts.restore_all(&mut report)?;
         self.compare(&mut report)?;
         report.notes.extend(self.images.recover()?);
-        self.journal.prune()?;
+        self.prune();
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
+    }
+
+    fn prune(&self) {
+        if let Err(refusal) = self.journal.prune() {
+            tracing::warn!("cannot prune the journal: {}", refusal.message);
+        }
     }
 
     /// Compares the records with the host while the daemon runs. Skips subjects that an operation works on.

@@ -1,6 +1,7 @@
-//! Copies of the store: made while the daemon runs, and put back while none does.
+//! Backups of the store: created while the daemon may run, and restored while no daemon runs.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,31 +13,39 @@ use super::failure::{broken, unusable};
 use super::lock::StoreLock;
 use super::{NAME, check};
 
-/// Copies the store of a state directory into a new file, as it is at one moment; a daemon can go on working meanwhile. The copy
-/// is checked.
+/// Copies the store of a state directory into a new file, as of one moment; a daemon may run meanwhile. Checks the copy.
 ///
 /// # Errors
-/// `not_found` where there is no store, `already_exists` where the file exists, `state_unusable`.
+/// `not_found` if there is no store, `already_exists` if the file exists, `state_unusable`.
 pub fn backup(state_dir: &Path, to: &Path) -> Result<(), Refusal> {
     let path = state_dir.join(NAME);
     let store = open(&path)?;
+    copy(&store, &path, to)?;
+    sync_dir(to)
+}
+
+/// Copies a store into a new file, and checks the copy.
+fn copy(store: &Connection, path: &Path, to: &Path) -> Result<(), Refusal> {
+    let Some(name) = to.to_str() else {
+        return Err(unusable(to, "its name is not UTF-8"));
+    };
     create(to)?;
     let copied = store
-        .execute("VACUUM INTO ?", [to.to_string_lossy()])
-        .map_err(|error| broken(&path, &error))
+        .execute("VACUUM INTO ?", [name])
+        .map_err(|error| broken(path, &error))
         .and_then(|_| checked(to))
         .and_then(|()| sync(to));
     copied.inspect_err(|_| {
-        // What cannot be used must not pass for a backup.
+        // An unusable file must not look like a backup.
         let _ = std::fs::remove_file(to);
     })
 }
 
-/// Puts a copy back in place of a state directory's store, which is kept beside it: the path of that file. The caller has
-/// the host's lock.
+/// Replaces a state directory's store by a backup. The old store is kept beside it; returns its path, if there was one. The
+/// caller has the host's lock.
 ///
 /// # Errors
-/// `state_locked` while another process has the store; `not_found`, `state_unusable` where the copy cannot be used.
+/// `state_locked` if another process has the store; `not_found` or `state_unusable` if the backup cannot be used.
 pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal> {
     checked(from)?;
     std::fs::create_dir_all(state_dir)
@@ -46,26 +55,56 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal
     let new = state_dir.join(format!("{NAME}.new"));
     let failed = |error: std::io::Error| unusable(&path, &error.to_string());
     let _ = std::fs::remove_file(&new);
-    create(&new)?;
-    std::fs::copy(from, &new).map_err(failed)?;
-    sync(&new)?;
-    let mut kept = None;
-    if path.exists() {
-        // Its log is carried over first: without it the file is an older one.
-        let store = Connection::open(&path).map_err(|error| broken(&path, &error))?;
-        // A damaged one is kept as it is.
-        let _ = store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        drop(store);
-        let old = state_dir.join(format!("{NAME}.replaced"));
-        std::fs::rename(&path, &old).map_err(failed)?;
-        kept = Some(old);
-    }
-    for log in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(state_dir.join(format!("{NAME}{log}")));
-    }
+    copy(&open(from)?, from, &new)?;
+    close_operations(&new)?;
+    let kept = if path.exists() { Some(keep(state_dir)?) } else { None };
+    // There is a store at any moment, the old one or the new one.
     std::fs::rename(&new, &path).map_err(failed)?;
-    File::open(state_dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    sync_dir(&path)?;
     Ok(kept)
+}
+
+/// Closes what was under way when the backup was made: its claims may have other devices by now, or others their devices. What the
+/// operations changed is restored with their claims.
+fn close_operations(path: &Path) -> Result<(), Refusal> {
+    let failed = |error: rusqlite::Error| broken(path, &error);
+    let store = Connection::open(path).map_err(failed)?;
+    let close = "UPDATE operations SET state = 'failed', error = 'under way when the backup was made' WHERE state = 'open'";
+    store.execute(close, []).map_err(failed)?;
+    drop(store);
+    sync(path)
+}
+
+/// Keeps the store under another name, with its log: without the log it has an older state. Its own name stays until it is
+/// replaced.
+fn keep(state_dir: &Path) -> Result<PathBuf, Refusal> {
+    let path = state_dir.join(NAME);
+    let failed = |error: std::io::Error| unusable(&path, &error.to_string());
+    let mut number = 1;
+    let old = loop {
+        let old = state_dir.join(format!("{NAME}.replaced-{number}"));
+        match std::fs::hard_link(&path, &old) {
+            Ok(()) => break old,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed(error)),
+        }
+    };
+    for log in ["-wal", "-shm"] {
+        let with = |path: &Path| PathBuf::from(format!("{}{log}", path.display()));
+        match std::fs::rename(with(&path), with(&old)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(old)
+}
+
+/// Makes the directory entry of a file durable.
+fn sync_dir(path: &Path) -> Result<(), Refusal> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|error| unusable(dir, &error.to_string()))
 }
 
 /// Opens a store to read it.
@@ -73,8 +112,8 @@ fn open(path: &Path) -> Result<Connection, Refusal> {
     if !path.exists() {
         return Err(Refusal::new(
             Code::NotFound,
-            format!("there is no {}", path.display()),
-            "name the directory by --state-dir, or the file",
+            format!("{} does not exist", path.display()),
+            "check --state-dir, or the path of the backup",
         ));
     }
     let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -83,11 +122,11 @@ fn open(path: &Path) -> Result<Connection, Refusal> {
     Ok(store)
 }
 
-/// Refuses a file that is no whole store of this version or an older one.
+/// Refuses a file that is not an intact store of this version or an older one.
 fn checked(path: &Path) -> Result<(), Refusal> {
     let version = check(&open(path)?, path)?;
     if version == 0 {
-        return Err(unusable(path, "it is no store of Handover's"));
+        return Err(unusable(path, "it is not a state file of Handover"));
     }
     Ok(())
 }
@@ -97,7 +136,7 @@ fn create(path: &Path) -> Result<(), Refusal> {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     created.map(drop).map_err(|error| {
         let code = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Code::AlreadyExists,
+            ErrorKind::AlreadyExists => Code::AlreadyExists,
             _ => Code::StateUnusable,
         };
         let problem = format!("cannot create {}: {error}", path.display());

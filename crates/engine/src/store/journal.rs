@@ -297,10 +297,11 @@ impl Recorded {
 }
 
 impl Operation {
-    /// Removes operations that ended too long ago, or too long before the latest, a few hundred at a time; whether there may be
-    /// more. Those stay that a claim, or a VF count that failed, still needs for its undo.
+    /// Removes operations that are too old or exceed the maximum number, a few hundred at a time; returns whether there may
+    /// be more. Keeps operations that a claim, or a failed change of a VF count, still needs for its rollback.
     pub(crate) fn prune(from: &Connection, kept: JournalKept) -> rusqlite::Result<bool> {
-        let oldest = Timestamp::now() - SignedDuration::from_hours(24 * i64::from(kept.days));
+        let age = SignedDuration::from_hours(24 * i64::from(kept.days));
+        let oldest = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
         let removed = run(
             from,
             &format!(
@@ -312,6 +313,10 @@ impl Operation {
                          SELECT 1 FROM steps WHERE operation = old.id AND {OUTSTANDING}
                          AND (claim IN (SELECT id FROM claims)
                               OR (old.kind = 'vf-count' AND old.state = 'failed')))
+                     AND NOT (old.kind = 'restore' AND EXISTS (
+                         SELECT 1 FROM operations AS failed
+                         WHERE failed.subject = old.subject AND failed.kind = 'vf-count' AND failed.state = 'failed'
+                         AND EXISTS (SELECT 1 FROM steps WHERE operation = failed.id AND {OUTSTANDING})))
                      ORDER BY id LIMIT {AT_ONCE})"
             ),
             params![oldest.to_string(), kept.operations],

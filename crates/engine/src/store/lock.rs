@@ -43,7 +43,7 @@ impl StoreLock {
                 return Ok(Self { _file: file });
             }
         }
-        Err(failed(std::io::Error::other("it keeps being removed")))
+        Err(failed(std::io::Error::other("another process keeps removing it")))
     }
 }
 

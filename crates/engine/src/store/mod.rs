@@ -212,7 +212,7 @@ impl Store {
     ///
     /// # Errors
     /// `state_unusable`.
-    pub fn keep_log_small(&self) -> Result<(), Refusal> {
+    pub fn truncate_log(&self) -> Result<(), Refusal> {
         {
             let writer = self.connection();
             // With a reader in the way, it does what it can.
@@ -230,7 +230,7 @@ impl Store {
         if size > LARGE_LOG {
             let path = self.path.display();
             tracing::warn!(
-                "{path}-wal has {} MiB: another process reads {path} without end; `fuser -v {path}` names it, end it",
+                "{path}-wal has {} MiB: another process does not end its read transaction; `fuser -v {path}` shows that process, stop it",
                 size >> 20
             );
         }

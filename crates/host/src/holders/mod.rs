@@ -1,4 +1,4 @@
-//! The present users of a device. They are found before a hand-over, so that it does not fail half-way.
+//! The present users of a device. They are found before a hand-over, so that it does not fail in the middle.
 
 mod disks;
 mod network;

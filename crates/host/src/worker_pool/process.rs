@@ -100,7 +100,7 @@ impl Worker {
         }
     }
 
-    /// Closes its socket, upon which it exits. It is reaped here, or by a thread if it does not exit in time.
+    /// Closes its socket, so that it exits. It is reaped here, or by a thread if it does not exit in time.
     pub fn retire(self) {
         let Self { mut child, socket } = self;
         drop(socket);

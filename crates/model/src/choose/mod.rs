@@ -189,7 +189,7 @@ impl Scene<'_> {
             Refusal::new(
                 Code::NotFound,
                 format!("no device {name:?}"),
-                "`handover device ls` lists registered devices, `handover ls` lists addresses",
+                "`handover device list` lists registered devices, `handover ls` lists addresses",
             )
         })
     }

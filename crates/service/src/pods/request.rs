@@ -79,7 +79,7 @@ fn way(body: &CreatePods) -> Result<Option<Way>, Refusal> {
         Some("vfio") => Ok(Some(Way::Vfio)),
         Some(other) => Err(Refusal::new(
             Code::InvalidRequest,
-            format!("unknown way {other:?}"),
+            format!("unknown value of `devices`: {other:?}"),
             "use auto, nodes or vfio",
         )),
     }

@@ -12,7 +12,7 @@ pub fn native(case: &Case<'_>) -> Vec<Finding> {
     let bound: Vec<&Function> =
         case.taken().filter(|function| function.driver.is_some() && !function.on_vfio()).collect();
     if bound.is_empty() {
-        let meaning = "no driver must be unbound before a hand-over";
+        let meaning = "no driver has to be unbound before a hand-over";
         return vec![case.finding(
             "native-driver",
             Severity::Good,
@@ -99,7 +99,7 @@ fn set_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
         return finding(
             Severity::Note,
             read,
-            "it is kept from its native driver; Handover can unbind it from there",
+            "that driver only keeps it from its native driver; Handover can unbind it",
         );
     }
     match set {

@@ -18,7 +18,7 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     if users.is_empty() {
-        let meaning = "nothing must be stopped before the hand-over";
+        let meaning = "no program has to be stopped before the hand-over";
         return vec![case.finding(
             "holder",
             Severity::Good,

@@ -39,8 +39,8 @@ fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
         ResetReach::Bus => reaches_others(case, function, &domain),
         ResetReach::None => {
             let read = format!("{address} has no reset method");
-            let meaning = "a machine gets it as the previous one left it, with its memory, and it may not work again \
-                           until the host is rebooted";
+            let meaning = "a machine gets the device as the previous machine left it, with the contents of its memory; it \
+                           may not work again until the host is rebooted";
             let finding = about(address, "reset", Severity::Warning, read, meaning);
             let words = "use it only for machines that may see each other's data, and plan for a reboot of the host \
                          between two of them";
@@ -77,7 +77,7 @@ fn reaches_others(case: &Case<'_>, function: &Function, domain: &ResetDomain) ->
         listed(&outside)
     );
     let meaning = "they are not part of the hand-over, so vfio will not reset the device: a machine gets it as the \
-                   previous one left it";
+                   previous machine left it";
     let finding = about(address, "reset", Severity::Warning, read, meaning);
     let words = "hand these over to the same machine, or move the card to a separate slot";
     Some(with_remedy(finding, words, Vec::new()))

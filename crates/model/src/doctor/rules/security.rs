@@ -40,7 +40,7 @@ pub fn apparmor(patient: Patient<'_>) -> Vec<Finding> {
     }
     if !security.apparmor_libvirt {
         let read = "/sys/kernel/security/lsm has apparmor; there is no /etc/apparmor.d/libvirt";
-        return vec![good(read, "it confines no machine")];
+        return vec![good(read, "it does not confine machines")];
     }
     let read = "/sys/kernel/security/lsm has apparmor; /etc/apparmor.d/libvirt exists";
     let meaning = "libvirt's machines may open only what virt-aa-helper finds in their XML: devices added by \

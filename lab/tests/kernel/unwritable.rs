@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Host, NIC, boundaries};
+use crate::support::{Answer, Host, NIC, boundaries, thoroughly};
 
 const STATE: &str = "/var/lib/handover";
 
@@ -80,7 +80,11 @@ pub fn a_claim_is_rolled_back_or_whole(host: &Host) {
     assert!(many > 12, "are boundaries missing? {many}");
     let mut rolled_back = 0;
     for obstacle in [Obstacle::Locked, Obstacle::Full] {
-        for boundary in boundaries(1..=many - 1) {
+        for (turn, boundary) in boundaries(1..=many - 1).into_iter().enumerate() {
+            // In the gate they take turns.
+            if !thoroughly() && (turn % 2 == 0) != matches!(obstacle, Obstacle::Locked) {
+                continue;
+            }
             let why = format!("{obstacle:?} from boundary {boundary} of {many} on");
             let answer = claim_into(host, boundary, obstacle);
             if answer.status == 201 {

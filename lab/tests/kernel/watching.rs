@@ -15,7 +15,7 @@ const DRIVER: &str = "igb";
 fn watch(host: &Host) {
     host.sh(
         "setsid handover watch --json >>/tmp/watch.json 2>/tmp/watch.err </dev/null & echo $! >/tmp/watch.pid
-         for i in $(seq 200); do grep -q following /tmp/watch.err && exit 0; sleep 0.05; done; cat /tmp/watch.err; exit 1",
+         for i in $(seq 200); do grep -q ^watching /tmp/watch.err && exit 0; sleep 0.05; done; cat /tmp/watch.err; exit 1",
     );
 }
 

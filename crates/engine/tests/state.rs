@@ -181,6 +181,46 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
     rig.assert_untouched("released and returned");
 }
 
+/// The claim of a backup had the NIC, which another claim has now: its machine runs on it.
+#[test]
+fn a_restored_claim_does_not_take_a_device_from_its_owner_of_today() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    support::claim(&engine, "then", &["nic"]);
+    let file = rig.dir.path().join("backup.db");
+    let state_dir = rig.config().state_dir;
+    engine::backup(&state_dir, &file).unwrap();
+    engine.claims().release("job/then", None).unwrap();
+    support::claim(&engine, "today", &["nic"]);
+    let during = rig.host.snapshot();
+    drop(engine);
+    engine::restore(&state_dir, &file).unwrap();
+    let (engine, _) = rig.open_recovered();
+    let notes = engine.claims().release("job/then", None).unwrap();
+    assert!(notes.iter().any(|note| note.contains("another claim's mark")), "{notes:?}");
+    assert_eq!(rig.host.snapshot(), during, "the device was taken from job/today");
+    // Its own claim is not recorded: a person returns it.
+    engine.devices().return_unclaimed(&[support::at(support::NIC)]).unwrap();
+    rig.assert_untouched("returned");
+}
+
+#[test]
+fn a_store_that_another_process_reads_is_not_replaced() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let file = rig.dir.path().join("backup.db");
+    let state_dir = rig.config().state_dir;
+    engine::backup(&state_dir, &file).unwrap();
+    let reader = rig.sqlite();
+    reader.execute_batch("BEGIN; SELECT * FROM claims").unwrap();
+    support::claim(&engine, "later", &["nic"]);
+    drop(engine);
+    let refusal = engine::restore(&state_dir, &file).unwrap_err();
+    assert!(refusal.message.contains("another process reads it"), "{refusal}");
+    reader.execute_batch("COMMIT").unwrap();
+    engine::restore(&state_dir, &file).unwrap();
+}
+
 #[test]
 fn what_is_no_backup_is_not_put_back() {
     let rig = Rig::ready();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, boundaries, wanted};
+use crate::support::{Host, boundaries, thoroughly, wanted};
 
 /// The functions of the `server` topology.
 const IGB: &str = "0000:01:00.0";
@@ -382,6 +382,7 @@ fn many_clients_at_once_never_get_the_same_function() {
     }
     let host = server();
     let before = snapshot(&host);
+    let seconds = if thoroughly() { 60 } else { 15 };
     // Each client claims a VF, checks that no other client has its address, and releases it.
     let clients = format!(
         "mkdir /tmp/owned; touch /tmp/none; cat >/tmp/client <<'END'
@@ -394,7 +395,7 @@ fn many_clients_at_once_never_get_the_same_function() {
              curl -s -m 150 -X DELETE localhost:8080/claims/job%2F$1
          done
 END
-         for i in $(seq 64); do bash /tmp/client $i >/dev/null 2>&1 & done; sleep 60; touch /tmp/stop; wait"
+         for i in $(seq 64); do bash /tmp/client $i >/dev/null 2>&1 & done; sleep {seconds}; touch /tmp/stop; wait"
     );
     host.lab.exec_within(&clients, Duration::from_secs(300)).unwrap().success().unwrap();
     let report = host.sh("wc -l </tmp/had; wc -l </tmp/none; cat /tmp/twice 2>/dev/null || true");

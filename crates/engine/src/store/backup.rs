@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{Code, Refusal};
 use rusqlite::{Connection, OpenFlags};
 
-use super::failure::{broken, unusable};
+use super::failure::{broken, is_transient, unusable};
 use super::lock::StoreLock;
 use super::{NAME, check};
 
@@ -57,7 +57,12 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal
     let _ = std::fs::remove_file(&new);
     copy(&open(from)?, from, &new)?;
     close_operations(&new)?;
-    let kept = if path.exists() { Some(keep(state_dir)?) } else { None };
+    let kept = if path.exists() {
+        write_back(&path)?;
+        Some(keep(state_dir)?)
+    } else {
+        None
+    };
     // There is a store at any moment, the old one or the new one.
     std::fs::rename(&new, &path).map_err(failed)?;
     sync_dir(&path)?;
@@ -75,8 +80,27 @@ fn close_operations(path: &Path) -> Result<(), Refusal> {
     sync(path)
 }
 
-/// Keeps the store under another name, with its log: without the log it has an older state. Its own name stays until it is
-/// replaced.
+/// Writes a store's log back to its file, so that the file alone has the latest state. A damaged store cannot do that.
+fn write_back(path: &Path) -> Result<(), Refusal> {
+    let store = Connection::open(path).map_err(|error| broken(path, &error))?;
+    let busy = store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    match busy {
+        Ok(true) => Err(in_use(path)),
+        Err(error) if is_transient(&error) => Err(broken(path, &error)),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+fn in_use(path: &Path) -> Refusal {
+    let path = path.display();
+    Refusal::new(
+        Code::StateUnusable,
+        format!("cannot replace {path}: another process reads it"),
+        format!("`fuser -v {path}` names the process; end it, then try again"),
+    )
+}
+
+/// Keeps the store under another name, with what a damaged one has in its log. Its own name stays until it is replaced.
 fn keep(state_dir: &Path) -> Result<PathBuf, Refusal> {
     let path = state_dir.join(NAME);
     let failed = |error: std::io::Error| unusable(&path, &error.to_string());

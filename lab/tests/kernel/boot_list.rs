@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lab::{Lab, Options, images::ramdisk_tools, tree::Tree};
 
-use crate::support::{AUDIO, GPU, NIC, NVME, wanted};
+use crate::support::{AUDIO, GPU, NIC, NVME, thoroughly, wanted};
 
 /// The drivers of the devices, in this order: the GPU, its audio function, the NIC, the NVMe drive.
 fn drivers(lab: &Lab) -> Vec<String> {
@@ -87,9 +87,10 @@ fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
     assert_eq!(drivers(&boot(&plain)), native, "what is reserved no longer is its driver's again");
 }
 
+/// In `make lab-long` only: dracut takes minutes on an emulated processor. The gate boots what initramfs-tools builds.
 #[test]
 fn dracut_reserves_too() {
-    if !wanted() {
+    if !wanted() || !thoroughly() {
         return;
     }
     let first = with_tool(&ramdisk_tools::dracut().unwrap());

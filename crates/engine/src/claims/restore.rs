@@ -98,7 +98,7 @@ impl Claims {
             outcome: Restored::default(),
             skipped: Vec::new(),
         };
-        work.leave_to_other_claims(&recorded)?;
+        work.leave_to_other_claims(&recorded);
         work.wait_for_workers(&recorded, patience)?;
         work.check_bound(&recorded);
         let steps = restoring(&earliest(recorded.iter().filter_map(Recorded::step)));
@@ -255,17 +255,19 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
 impl Restoring<'_> {
     /// Leaves functions alone that have the mark of another claim: an older backup of the store was restored, and the device
     /// has another owner since.
-    fn leave_to_other_claims(&mut self, recorded: &[Recorded]) -> Result<(), Refusal> {
+    fn leave_to_other_claims(&mut self, recorded: &[Recorded]) {
         let functions: BTreeSet<Address> =
             recorded.iter().filter_map(|recorded| recorded.step()?.address()).collect();
-        let functions: Vec<Address> = functions.into_iter().collect();
         let ours = self.claims.marks.mark_of(self.claim.claim.id);
-        for (address, mark) in self.claims.marks.marks(&functions)? {
-            if (mark.store, mark.claim) != (ours.store, ours.claim) {
+        for address in functions {
+            // If the mark cannot be read, the following steps report it.
+            let Ok(marks) = self.claims.marks.marks(&[address]) else { continue };
+            let other = marks.get(&address);
+            let other = other.filter(|mark| (mark.store, mark.claim) != (ours.store, ours.claim));
+            if let Some(mark) = other {
                 self.leave(address, &format!("it has another claim's mark: {}", mark.describe()));
             }
         }
-        Ok(())
     }
 
     /// Waits until no worker, also of a dead daemon, is inside the kernel on these functions. A worker can be in any

@@ -31,7 +31,7 @@ fn who_uses_the_sound_card_is_named_and_asked_only_where_that_is_wanted() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     host.serve("");
     host.sh("modprobe snd_hda_intel; for try in $(seq 100); do [ -e /dev/snd/controlC0 ] && exit 0; sleep 0.1; done; ls -lR /dev/snd; dmesg | grep -i hda; exit 1");
     assert_eq!(host.drivers(&[HDA])[HDA], "snd_hda_intel");
@@ -68,7 +68,7 @@ fn a_gpu_comes_with_what_shares_its_group_also_where_it_is_asked_for_alone() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     host.serve("");
     let before = host.snapshot();
     let members = |claim: &serde_json::Value| -> Vec<String> {

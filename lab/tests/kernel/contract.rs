@@ -9,7 +9,7 @@ fn the_kernel_does_what_the_simulation_does() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
     host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
     for address in [NIC, NVME, GPU] {
@@ -24,7 +24,7 @@ fn the_kernel_does_with_parts_what_the_simulation_does() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("server");
+    let host = Host::shared("server");
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
     host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
     for (address, of) in
@@ -41,7 +41,7 @@ fn the_kernel_does_with_vgpus_what_the_simulation_does() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("server");
+    let host = Host::shared("server");
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/xtask");
     host.lab.put(&xtask, "/usr/local/bin/xtask").unwrap();
     host.vgpu_functions(IGB);

@@ -1,5 +1,5 @@
-//! A SIGKILL at boundaries of the journal, on a real kernel: the next start completes or undoes, and nothing leaks. At every fifth
-//! in the gate, at each with `make lab-long`; the simulation kills at all of them.
+//! A SIGKILL at boundaries of the journal, on a real kernel: the next start completes or undoes, and nothing leaks. At one of
+//! eight in the gate, at each with `make lab-long`; the simulation kills at all of them.
 //!
 //! The program enumerates the boundaries: the daemon writes each one that it reaches into a file
 //! (`HANDOVER_TRACE_BOUNDARIES`), and kills itself at the one whose number it is given (`HANDOVER_KILL_AT`).
@@ -33,7 +33,7 @@ fn instances(host: &Host) -> Vec<Value> {
 
 /// A host with a registered GPU and a guest's image, without a daemon; and a snapshot of it.
 fn prepared() -> (Host, String) {
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     host.serve("");
     host.register("gpu", GPU);
     host.import_guest("guest", "handover.stay=1");

@@ -15,7 +15,7 @@ fn the_public_client_drives_devices_and_instances() {
         );
         return;
     };
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     host.serve("");
     host.import_guest("guest", "handover.stay=1");
     let before = host.snapshot();

@@ -15,6 +15,7 @@ mod podman;
 mod power;
 mod power_claims;
 mod refusals;
+mod shared;
 mod support;
 mod unwritable;
 mod vgpu;

@@ -43,7 +43,7 @@ fn devices_go_to_a_machine_and_come_back() {
     if !wanted() {
         return;
     }
-    let host = Host::boot("workstation");
+    let host = Host::shared("workstation");
     let all = [GPU, AUDIO, NIC, NVME];
     host.serve("");
     let before = (host.snapshot(), host.drivers(&all));

@@ -143,7 +143,8 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
 
 #[test]
 fn a_disk_that_lied_has_the_claims_of_before_it_lied() {
-    if !wanted() {
+    if !thoroughly() {
+        println!("SKIPPED: make lab-long has a disk that lies");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,13 @@
 //! Shared by the lab's tests: an L1 with a daemon, used through REST like by any client.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lab::{Lab, Options};
 use serde_json::{Value, json};
+
+use crate::shared::Shared;
 
 /// The functions of the `workstation` topology that the tests hand over.
 pub const GPU: &str = "0000:01:00.0";
@@ -23,15 +26,22 @@ const SERVE: &str = "handover serve --listen 127.0.0.1:8080 --no-auth --image-di
 /// An emulated host with Handover on it.
 pub struct Host {
     /// L1.
-    pub lab: Lab,
-    booted: Instant,
+    pub lab: Arc<Lab>,
+    /// If other tests use it afterwards.
+    shared: Option<Shared>,
+    began: Instant,
 }
 
 impl Drop for Host {
     /// Prints how long a test used its host, which is nearly its duration: the gate has a budget.
     fn drop(&mut self) {
+        if let Some(shared) = self.shared.take()
+            && !std::thread::panicking()
+        {
+            shared.give_back();
+        }
         let thread = std::thread::current();
-        let seconds = self.booted.elapsed().as_secs();
+        let seconds = self.began.elapsed().as_secs();
         println!("TIME {}: {seconds} s", thread.name().unwrap_or("a test"));
     }
 }
@@ -83,10 +93,10 @@ pub fn thoroughly() -> bool {
     std::env::var_os("HANDOVER_LAB").is_some_and(|how| how == "thorough")
 }
 
-/// The boundaries at which the daemon is killed: each, or in the gate one of five, the first and the last among them.
+/// The boundaries at which the daemon is killed: each, or in the gate one of eight, the first and the last among them.
 pub fn boundaries(all: std::ops::RangeInclusive<usize>) -> Vec<usize> {
     let (first, last) = (*all.start(), *all.end());
-    let step = if thoroughly() { 1 } else { 5 };
+    let step = if thoroughly() { 1 } else { 8 };
     let chosen: Vec<usize> =
         all.filter(|n| (n - first).is_multiple_of(step) || *n == last).collect();
     println!("killed at {} of {} boundaries", chosen.len(), last + 1 - first);
@@ -94,6 +104,18 @@ pub fn boundaries(all: std::ops::RangeInclusive<usize>) -> Vec<usize> {
 }
 
 impl Host {
+    /// A host of a topology that other tests have used or will use.
+    pub fn shared(topology: &'static str) -> Self {
+        Self::prepared(topology, || Lab::boot(topology).unwrap())
+    }
+
+    /// A host of this kind that other tests have used or will use, or one that is booted and prepared like this.
+    pub fn prepared(kind: &'static str, boot: impl FnOnce() -> Lab) -> Self {
+        let began = Instant::now();
+        let shared = Shared::take(kind, boot);
+        Self { lab: Arc::clone(&shared.lab), shared: Some(shared), began }
+    }
+
     /// Boots a topology.
     pub fn boot(topology: &str) -> Self {
         let options = Options { topology: topology.into(), ..Options::default() };
@@ -102,8 +124,8 @@ impl Host {
 
     /// Boots with these options.
     pub fn with(options: &Options) -> Self {
-        let booted = Instant::now();
-        Self { lab: Lab::start(options).unwrap(), booted }
+        let began = Instant::now();
+        Self { lab: Arc::new(Lab::start(options).unwrap()), shared: None, began }
     }
 
     /// Runs a script in L1; it must succeed.

@@ -66,7 +66,7 @@ fn a_virtual_function_becomes_a_vgpu_is_opened_and_freed() {
     if !wanted() {
         return;
     }
-    let vgpus = Vgpus(Host::boot("server"));
+    let vgpus = Vgpus(Host::shared("server"));
     vgpus.sh("modprobe labvf ids=8086:10ca; functions 7");
     let drivers =
         vgpus.sh("for vf in $pf/virtfn*; do basename $(readlink $vf/driver); done | uniq -c");

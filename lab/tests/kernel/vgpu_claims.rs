@@ -10,7 +10,7 @@ struct Vgpus(Host);
 impl Vgpus {
     /// Four virtual functions with the vendor's driver, and a daemon.
     fn new() -> Self {
-        let host = Host::boot("server");
+        let host = Host::shared("server");
         host.vgpu_functions(IGB);
         host.serve("");
         Self(host)

@@ -9,6 +9,9 @@ mod virsh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab::{Options, images::Choice};
+
+use crate::commands;
 use crate::support::{Host, wanted};
 
 /// The result of a reader: named texts for each function. A missing text is unknown to the reader.
@@ -76,8 +79,10 @@ fn compare(host: &Host, what: &str) -> Vec<String> {
     differences.collect()
 }
 
+/// A host with the slim kernel, whose files the golden files show.
 fn boot(topology: &str) -> Host {
-    let host = Host::boot(topology);
+    let options = Options { topology: topology.into(), kernel: Choice::Slim, ..Options::default() };
+    let host = Host::with(&options);
     // Cargo puts test programs into a subdirectory of that of the programs.
     let programs = std::env::current_exe().unwrap();
     let programs = programs.ancestors().nth(2).unwrap();
@@ -95,15 +100,18 @@ fn virtual_functions(server: &Host) {
 }
 
 #[test]
-fn the_inventory_agrees_with_other_readers() {
+fn the_inventory_agrees_with_other_readers_and_is_shown_as_before() {
     if !wanted() {
         return;
     }
     let mut differences = Vec::new();
     for topology in ["bare", "amd", "virtio-iommu"] {
-        differences.extend(compare(&boot(topology), topology));
+        let host = boot(topology);
+        differences.extend(commands::changed(&host, topology));
+        differences.extend(compare(&host, topology));
     }
     let workstation = boot("workstation");
+    differences.extend(commands::changed(&workstation, "workstation"));
     differences.extend(compare(&workstation, "workstation"));
     workstation.sh(
         "modprobe vfio-pci; cd /sys/bus/pci/devices/0000:03:00.0
@@ -112,6 +120,7 @@ fn the_inventory_agrees_with_other_readers() {
     differences.extend(compare(&workstation, "workstation with a NIC on vfio-pci"));
     drop(workstation);
     let server = boot("server");
+    differences.extend(commands::changed(&server, "server"));
     differences.extend(compare(&server, "server"));
     virtual_functions(&server);
     differences.extend(compare(&server, "server with virtual functions"));

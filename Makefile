@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release install demo test test-fast lab-long soak bench clean-lab
+.PHONY: help setup build release install demo test test-fast lab-long break soak bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -37,6 +37,10 @@ test: setup test-fast
 ## make lab-long   the lab's long tests: every boundary instead of a sample, once per issue
 lab-long: setup
 	@HANDOVER_LAB=thorough scripts/test-lab
+
+## make break      attacks on a running Handover in the lab, for longer than the gate has them (about 10 minutes)
+break: setup
+	@HANDOVER_LAB=thorough scripts/test-lab attacks:: many_clients
 
 ## make soak       random histories with crashes and faults, until one fails or for SOAK_SECONDS
 soak:

@@ -9,15 +9,17 @@ use crate::support::{Host, boundaries, thoroughly, wanted};
 
 /// The functions of the `server` topology.
 const IGB: &str = "0000:01:00.0";
-const NVME: &str = "0000:02:00.0";
-const GPU: &str = "0000:23:00.0";
+/// The NVMe drive.
+pub const NVME: &str = "0000:02:00.0";
+/// A GPU.
+pub const GPU: &str = "0000:23:00.0";
 const MDEV_GPU: &str = "0000:44:00.0";
 
 /// Starts the daemon, and does not wait until it answers.
 const SERVE_BEHIND: &str = "setsid handover serve --listen 127.0.0.1:8080 --no-auth >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid";
 
 /// Everything that a claim changes: the steps of a hand-over, VFs and their settings, mediated devices.
-fn snapshot(host: &Host) -> String {
+pub fn snapshot(host: &Host) -> String {
     let parts = host.sh(
         "ls /sys/bus/mdev/devices 2>/dev/null; cat /sys/bus/pci/devices/*/sriov_numvfs /sys/bus/pci/devices/*/sriov_drivers_autoprobe
          ip link show | grep -o ' vf [0-9]* .*' || true",

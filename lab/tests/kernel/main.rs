@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 mod agreement;
+mod attacks;
 mod boot_list;
 mod claims;
 mod commands;

@@ -135,6 +135,12 @@ impl World {
                 step.address().into_iter().for_each(|address| lock(&self.truth).loosen(address));
             }
         }
+        // A driver that is unbound removes its virtual functions.
+        let before = now.vf_counts;
+        let after = self.host.snapshot().vf_counts;
+        let changed =
+            before.keys().chain(after.keys()).filter(|at| before.get(at) != after.get(at));
+        lock(&self.counted).extend(changed);
     }
 
     fn use_it(&self, what: &Outside) {

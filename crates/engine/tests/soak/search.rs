@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::history::{Event, History};
 use crate::play::play;
 
-/// How many histories `cargo test` plays; the gate plays 20,000 (`scripts/test-histories`).
+/// How many histories `cargo test` plays; the gate plays 8,000 (`scripts/test-histories`).
 const DEFAULT_HISTORIES: u64 = 300;
 
 /// Histories that failed once.

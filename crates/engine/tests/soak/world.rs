@@ -52,7 +52,7 @@ pub struct World {
     pub touched: Mutex<BTreeSet<String>>,
     /// VF counts that the current event sets, and whether it reported success.
     pub configured: Mutex<Vec<(Address, u16, bool, bool)>>,
-    /// Devices whose VF count another tool set during the current event.
+    /// Devices whose VF count another tool changed during the current event.
     pub counted: Mutex<BTreeSet<Address>>,
     pub gave_up: Mutex<bool>,
     /// Whether the store was locked at some point of the current event.

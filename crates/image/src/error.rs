@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use model::{Code, HostError, Refusal, shown};
 
-use crate::budget::RESERVE;
+use crate::limits::RESERVE;
 
 /// Why an image cannot be imported.
 #[derive(Debug, thiserror::Error)]

@@ -10,14 +10,16 @@ mod cancel;
 mod copy;
 mod error;
 mod kernel;
+mod limits;
 mod qcow2;
 mod source;
 mod store;
 mod target;
 
-pub use budget::{Admission, Allowance, Budget, Limits, RESERVE};
+pub use budget::{Admission, Allowance, Budget};
 pub use cancel::Cancel;
 pub use error::ImageError;
+pub use limits::{Limits, RESERVE};
 pub use source::Source;
 pub use store::{Files, Imported, Parts, Store};
 pub use target::Received;

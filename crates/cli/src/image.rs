@@ -32,7 +32,7 @@ enum Command {
         /// Name
         name: String,
     },
-    /// Remove an image
+    /// Remove an image, or cancel its import
     #[command(visible_alias = "delete")]
     Rm {
         /// Name

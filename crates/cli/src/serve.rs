@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use daemon::serve::{Daemon, Options, run};
-use engine::{Config, JournalKept};
+use engine::{Config, ImageLimits, JournalKept};
 use host::Follower;
 use model::{Following, Refusal};
 use service::cdi::Folder;
@@ -57,6 +57,15 @@ pub struct Serve {
     /// Directory below which images may be imported by path (repeatable)
     #[arg(long = "image-dir", value_name = "DIR")]
     image_dirs: Vec<PathBuf>,
+
+    /// Largest file of an image, with its holes: all of it is hashed
+    #[arg(long, value_name = "SIZE", default_value = "256GB", value_parser = model::parse_size)]
+    image_size: u64,
+
+    /// How many images may be uploaded and imported at the same time; others are refused
+    #[arg(long, value_name = "COUNT", default_value_t = ImageLimits::default().at_once,
+        value_parser = clap::value_parser!(u32).range(1..=64))]
+    image_imports: u32,
 
     /// User ids for machines, one each
     // Unused in systemd's table of user ids (UIDS-GIDS), which ends its own ranges at 1879048191.
@@ -138,6 +147,10 @@ impl Serve {
         let config = Config {
             state_dir: self.state_dir,
             image_dirs: self.image_dirs,
+            image_limits: ImageLimits {
+                largest_file: self.image_size,
+                at_once: self.image_imports,
+            },
             machine_uids: self.machine_uids,
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             journal_timeout: Duration::from_secs(self.journal_timeout),

@@ -66,6 +66,7 @@ fn engine(state: &Path, host: &Arc<SimHost>, cdi: Option<&Path>) -> Engine {
     let config = Config {
         state_dir: state.to_owned(),
         image_dirs: Vec::new(),
+        image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,
@@ -122,6 +123,7 @@ fn a_claim_is_not_refused_because_nobody_can_be_told() {
     let config = Config {
         state_dir: dir.path().join("state"),
         image_dirs: Vec::new(),
+        image_limits: engine::ImageLimits::default(),
         machine_uids: 0..0,
         shutdown_grace: Duration::from_secs(1),
         journal_timeout: engine::JOURNAL_TIMEOUT,

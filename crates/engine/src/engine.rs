@@ -78,7 +78,8 @@ impl Parts {
             vf_counts.clone(),
             claims.clone(),
         ));
-        let images = Images::new(store.clone(), journal.clone(), config.clone());
+        let images =
+            Images::new(store.clone(), journal.clone(), hardware.host.clone(), config.clone());
         let instances = Instances::new(
             journal.clone(),
             hardware.clone(),

@@ -27,6 +27,7 @@ pub use action::{Action, MachineStep};
 pub use claims::{Access, Claims};
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
+pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
 pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};

@@ -19,6 +19,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Images can be imported by path only from below these directories.
     pub image_dirs: Vec<PathBuf>,
+    /// Limits of uploads and imports of images.
+    pub image_limits: image::Limits,
     /// User ids that machines run as, one per machine.
     pub machine_uids: std::ops::Range<u32>,
     /// How long a guest may take to shut down before its VMM is killed.

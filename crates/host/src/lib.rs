@@ -11,6 +11,7 @@ mod bus_path;
 mod capacity;
 mod detail;
 mod device_lock;
+mod disk;
 mod function_files;
 mod health;
 mod holders;

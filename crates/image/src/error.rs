@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use model::{Code, Refusal};
+use model::{Code, HostError, Refusal, shown};
+
+use crate::limits::RESERVE;
 
 /// Why an image cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,39 @@ pub enum ImageError {
         /// The remedy.
         remedy: String,
     },
+    /// The file is larger than the limit.
+    #[error("the {part} is larger than {}", shown::bytes(*most))]
+    TooLarge {
+        /// `disk`, `kernel` or `initrd`.
+        part: &'static str,
+        /// The limit in bytes.
+        most: u64,
+    },
+    /// Too many uploads and imports are running.
+    #[error("{at_once} uploads and imports of images are running, which is the limit")]
+    TooMany {
+        /// The limit.
+        at_once: u32,
+    },
+    /// The import was asked to end.
+    #[error("the import was cancelled, because the image was removed")]
+    Cancelled,
+    /// The budget has not enough space.
+    #[error(
+        "not enough space for the image in {}: it needs {} more, and {} are available; {} stay free for the journal",
+        path.display(), shown::bytes(*need), shown::bytes(*room), shown::bytes(RESERVE)
+    )]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// The bytes that are missing.
+        need: u64,
+        /// The bytes that could be granted.
+        room: u64,
+    },
+    /// The free space cannot be read.
+    #[error(transparent)]
+    Disk(HostError),
     /// The file system of the store is full.
     #[error("not enough space for the image below {}", path.display())]
     NoSpace {
@@ -101,6 +136,29 @@ impl From<ImageError> for Refusal {
                 Self::new(Code::InvalidImage, message, "give the path of the image file itself")
             }
             ImageError::Rejected { remedy, .. } => Self::new(Code::InvalidImage, message, remedy),
+            ImageError::TooLarge { .. } => Self::new(
+                Code::InvalidImage,
+                message,
+                "convert a raw disk to qcow2, which leaves out what is unused (`qemu-img convert -O qcow2 DISK NEW`), or \
+                 raise the limit: `handover serve --image-size`",
+            ),
+            ImageError::TooMany { .. } => Self::new(
+                Code::TooManyRequests,
+                message,
+                "retry when one has ended (`handover image list`), or end one: `handover image rm NAME`",
+            ),
+            ImageError::Cancelled => Self::new(Code::InvalidState, message, "import it again"),
+            ImageError::Disk(_) => {
+                Self::new(Code::Internal, message, "check that the directory exists and is mounted")
+            }
+            ImageError::NoRoom { path, .. } => Self::new(
+                Code::InsufficientResources,
+                message,
+                format!(
+                    "remove unused images (`handover image list`), or free space (`df -h {}`)",
+                    path.display()
+                ),
+            ),
             ImageError::NoSpace { path } => Self::new(
                 Code::InsufficientResources,
                 message,

@@ -5,13 +5,21 @@
 //! the copy decides. The format is declared by the importer and never probed: a file that is declared raw but begins
 //! like a qcow2 file is a raw disk with these bytes.
 
+mod budget;
+mod cancel;
 mod copy;
 mod error;
 mod kernel;
+mod limits;
 mod qcow2;
 mod source;
 mod store;
+mod target;
 
+pub use budget::{Admission, Allowance, Budget};
+pub use cancel::Cancel;
 pub use error::ImageError;
+pub use limits::{Limits, RESERVE};
 pub use source::Source;
 pub use store::{Files, Imported, Parts, Store};
+pub use target::Received;

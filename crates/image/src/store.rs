@@ -5,22 +5,25 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::DiskFormat;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::copy::{Copied, copy, hash};
-use crate::{ImageError, Source, kernel, qcow2};
+use crate::copy::{Bounds, Copied, copy, hash};
+use crate::target::Target;
+use crate::{Budget, Cancel, ImageError, Source, kernel, qcow2};
 
 /// The prefix of the directory of an incomplete image.
 const UNFINISHED: &str = "unfinished-";
 
 /// The images of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     dir: PathBuf,
     import_dirs: Vec<PathBuf>,
+    budget: Arc<Budget>,
 }
 
 /// The parts of an image: a disk, a kernel with an optional initial ramdisk, or both.
@@ -58,19 +61,19 @@ pub struct Files {
 }
 
 impl Store {
-    /// The store in `dir`, which imports files from below `import_dirs`. Nothing is created before the first import.
+    /// The store in `dir`, which imports files from below `import_dirs`, within the budget. Nothing is created before the first import.
     #[must_use]
-    pub const fn new(dir: PathBuf, import_dirs: Vec<PathBuf>) -> Self {
-        Self { dir, import_dirs }
+    pub const fn new(dir: PathBuf, import_dirs: Vec<PathBuf>, budget: Arc<Budget>) -> Self {
+        Self { dir, import_dirs, budget }
     }
 
     /// Imports an image: when this returns, it is copied, checked and synced to disk. Replaces an image with the same
-    /// id, so that an interrupted import can be retried.
+    /// id, so that an interrupted import can be retried. Ends soon after `cancel` was set.
     ///
     /// # Errors
     /// See [`ImageError`]; all copies are removed then.
-    pub fn import(&self, id: Uuid, parts: Parts) -> Result<Imported, ImageError> {
-        let result = parts.expect_bootable().and_then(|()| self.import_into(id, &parts));
+    pub fn import(&self, id: Uuid, parts: Parts, cancel: &Cancel) -> Result<Imported, ImageError> {
+        let result = parts.expect_bootable().and_then(|()| self.import_into(id, &parts, cancel));
         discard_staged(&parts);
         let cleared = remove_tree(&self.unfinished(id));
         result.and_then(|imported| cleared.map(|()| imported))
@@ -122,7 +125,12 @@ impl Store {
     }
 
     /// Copies and checks all parts, then renames the directory.
-    fn import_into(&self, id: Uuid, parts: &Parts) -> Result<Imported, ImageError> {
+    fn import_into(
+        &self,
+        id: Uuid,
+        parts: &Parts,
+        cancel: &Cancel,
+    ) -> Result<Imported, ImageError> {
         let unfinished = self.unfinished(id);
         remove_tree(&unfinished)?;
         make_dir(&self.dir)?;
@@ -132,16 +140,16 @@ impl Store {
         let mut disk_virtual_size = None;
         if let Some((source, format)) = &parts.disk {
             let check = |file: &File| check_disk(file, *format);
-            let (copied, size) = self.take("disk", source, &files.disk, check)?;
+            let (copied, size) = self.take("disk", source, &files.disk, cancel, check)?;
             disk_virtual_size = Some(size);
             taken.push(("disk", copied));
         }
         if let Some(source) = &parts.kernel {
-            let (copied, ()) = self.take("kernel", source, &files.kernel, check_kernel)?;
+            let (copied, ()) = self.take("kernel", source, &files.kernel, cancel, check_kernel)?;
             taken.push(("kernel", copied));
         }
         if let Some(source) = &parts.initrd {
-            let (copied, ()) = self.take("initrd", source, &files.initrd, check_initrd)?;
+            let (copied, ()) = self.take("initrd", source, &files.initrd, cancel, check_initrd)?;
             taken.push(("initrd", copied));
         }
         sync_dir(&unfinished)?;
@@ -164,6 +172,7 @@ impl Store {
         part: &'static str,
         source: &Source,
         to: &Path,
+        cancel: &Cancel,
         check: impl Fn(&File) -> Result<T, ImageError>,
     ) -> Result<(Copied, T), ImageError> {
         let file = source.open(&self.import_dirs)?;
@@ -171,7 +180,14 @@ impl Store {
         check(&file)?;
         // A staged file on the store's file system needs no copy.
         let moved = matches!(source, Source::Staged(_)) && fs::rename(source.path(), to).is_ok();
-        let copied = if moved { hash(file, to)? } else { copy(file, source.path(), to)? };
+        let expect_size = |length| self.budget.expect_size(part, length);
+        let bounds = Bounds { expect_size: &expect_size, cancel };
+        let copied = if moved {
+            hash(file, to, bounds)?
+        } else {
+            let target = Target::create(to, 0o644, self.budget.allowance(&self.dir))?;
+            copy(file, source.path(), target, to, bounds)?
+        };
         // VMMs run as different users, and all read the same base.
         fs::set_permissions(to, Permissions::from_mode(0o644))
             .map_err(|error| ImageError::io("set the mode of", to, error))?;

@@ -5,11 +5,27 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use image::{ImageError, Parts, Source, Store};
-use model::{Code, DiskFormat, Refusal};
+use image::{Budget, Cancel, ImageError, Limits, Parts, RESERVE, Source, Store};
+use model::{Code, Disk, DiskFormat, HostError, Refusal};
 use tempfile::TempDir;
 use uuid::Uuid;
+
+/// A disk whose free space does not change.
+struct Free(u64);
+
+impl Disk for Free {
+    fn free_space(&self, _: &Path) -> Result<u64, HostError> {
+        Ok(self.0)
+    }
+
+    fn write_out(&self, _: &Path) {}
+}
+
+fn budget(free: u64, limits: Limits) -> Arc<Budget> {
+    Budget::new(Arc::new(Free(free)), limits)
+}
 
 /// A host with a store and one directory for imports.
 struct Dirs {
@@ -19,9 +35,15 @@ struct Dirs {
 
 impl Dirs {
     fn new() -> Self {
+        Self::with(u64::MAX)
+    }
+
+    /// On a disk with this much free space.
+    fn with(free: u64) -> Self {
         let top = TempDir::new().unwrap();
         fs::create_dir(top.path().join("imports")).unwrap();
-        let store = Store::new(top.path().join("images"), vec![top.path().join("imports")]);
+        let imports = vec![top.path().join("imports")];
+        let store = Store::new(top.path().join("images"), imports, budget(free, Limits::default()));
         Self { top, store }
     }
 
@@ -40,7 +62,8 @@ impl Dirs {
         path: impl AsRef<Path>,
         format: DiskFormat,
     ) -> Result<image::Imported, ImageError> {
-        self.store.import(Uuid::from_u128(1), disk(Source::Below(path.as_ref().into()), format))
+        let parts = disk(Source::Below(path.as_ref().into()), format);
+        self.store.import(Uuid::from_u128(1), parts, &Cancel::default())
     }
 
     fn refused(&self, path: impl AsRef<Path>, format: DiskFormat) -> ImageError {
@@ -165,9 +188,11 @@ fn only_regular_files_with_content_are_taken() {
 #[test]
 fn without_a_configured_directory_the_remedy_is_to_upload() {
     let top = TempDir::new().unwrap();
-    let store = Store::new(top.path().join("images"), Vec::new());
+    let store =
+        Store::new(top.path().join("images"), Vec::new(), budget(u64::MAX, Limits::default()));
     let parts = disk(Source::Below("/etc/hostname".into()), DiskFormat::Raw);
-    let refusal = Refusal::from(store.import(Uuid::from_u128(1), parts).unwrap_err());
+    let refusal =
+        Refusal::from(store.import(Uuid::from_u128(1), parts, &Cancel::default()).unwrap_err());
     assert_eq!(refusal.code, Code::InvalidImage);
     assert!(refusal.remedy.contains("upload"), "{}", refusal.remedy);
 }
@@ -180,21 +205,25 @@ fn a_kernel_bundle_is_checked_and_has_one_digest() {
     let kernel = Some(Source::Below("vmlinuz".into()));
     let initrd = Some(Source::Below("initrd".into()));
     let bundle = Parts { disk: None, kernel: kernel.clone(), initrd: initrd.clone() };
-    let imported = place.store.import(Uuid::from_u128(2), bundle).unwrap();
+    let imported = place.store.import(Uuid::from_u128(2), bundle, &Cancel::default()).unwrap();
     assert_eq!((imported.size_bytes, imported.disk_virtual_size), (2048 + 6, None));
-    let alone =
-        place.store.import(Uuid::from_u128(3), Parts { kernel, ..Parts::default() }).unwrap();
+    let alone = place
+        .store
+        .import(Uuid::from_u128(3), Parts { kernel, ..Parts::default() }, &Cancel::default())
+        .unwrap();
     assert_ne!(imported.digest, alone.digest);
     let no_kernel = Parts { initrd: initrd.clone(), ..Parts::default() };
     assert!(matches!(
-        place.store.import(Uuid::from_u128(4), no_kernel),
+        place.store.import(Uuid::from_u128(4), no_kernel, &Cancel::default()),
         Err(ImageError::InitrdAlone)
     ));
     let wrong = Parts { kernel: initrd, ..Parts::default() };
-    let refusal = Refusal::from(place.store.import(Uuid::from_u128(4), wrong).unwrap_err());
+    let refusal = Refusal::from(
+        place.store.import(Uuid::from_u128(4), wrong, &Cancel::default()).unwrap_err(),
+    );
     assert!(refusal.message.contains("bzImage"), "{refusal}");
     assert!(matches!(
-        place.store.import(Uuid::from_u128(4), Parts::default()),
+        place.store.import(Uuid::from_u128(4), Parts::default(), &Cancel::default()),
         Err(ImageError::Empty)
     ));
 }
@@ -206,7 +235,10 @@ fn a_staged_file_is_taken_over_even_when_it_is_refused() {
     for (bytes, taken) in [(qcow2(0), true), (qcow2(512), false)] {
         fs::write(&staged, bytes).unwrap();
         let parts = disk(Source::Staged(staged.clone()), DiskFormat::Qcow2);
-        assert_eq!(place.store.import(Uuid::from_u128(1), parts).is_ok(), taken);
+        assert_eq!(
+            place.store.import(Uuid::from_u128(1), parts, &Cancel::default()).is_ok(),
+            taken
+        );
         assert!(!staged.exists());
     }
     assert!(
@@ -233,13 +265,66 @@ fn holes_stay_holes_and_count_as_zeros() {
 }
 
 #[test]
+fn a_file_with_a_giant_hole_is_refused_before_it_is_read() {
+    let place = Dirs::new();
+    File::create(place.imports().join("giant.img")).unwrap().set_len(8 << 40).unwrap();
+    let refusal = Refusal::from(place.refused("giant.img", DiskFormat::Raw));
+    assert_eq!(refusal.code, Code::InvalidImage);
+    assert!(refusal.message.contains("larger than 256 GB"), "{refusal}");
+    assert!(refusal.remedy.contains("--image-size"), "{}", refusal.remedy);
+}
+
+#[test]
+fn an_import_that_is_cancelled_ends_and_leaves_nothing() {
+    let place = Dirs::new();
+    // Its zeros alone would be hashed for minutes.
+    File::create(place.imports().join("large.img")).unwrap().set_len(255 << 30).unwrap();
+    let cancel = Cancel::default();
+    let result = std::thread::scope(|scope| {
+        let parts = disk(Source::Below("large.img".into()), DiskFormat::Raw);
+        let import = scope.spawn(|| place.store.import(Uuid::from_u128(1), parts, &cancel));
+        while fs::read_dir(place.top.path().join("images")).map_or(0, Iterator::count) == 0 {
+            std::thread::yield_now();
+        }
+        cancel.set();
+        import.join().unwrap()
+    });
+    assert!(matches!(result, Err(ImageError::Cancelled)), "{result:?}");
+    assert_eq!(fs::read_dir(place.top.path().join("images")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_copy_never_takes_the_journals_reserve() {
+    // Another file system than the store's, so that the copy cannot be a reflink, which needs no space.
+    let elsewhere = TempDir::new_in("/dev/shm").unwrap();
+    fs::write(elsewhere.path().join("root.img"), vec![7; 2 << 20]).unwrap();
+    for (free, fits) in [(RESERVE + (2 << 20), true), (RESERVE + (2 << 20) - 1, false), (0, false)]
+    {
+        let top = TempDir::new().unwrap();
+        let images = top.path().join("images");
+        let dirs = vec![elsewhere.path().to_owned()];
+        let store = Store::new(images.clone(), dirs, budget(free, Limits::default()));
+        let parts = disk(Source::Below("root.img".into()), DiskFormat::Raw);
+        match store.import(Uuid::from_u128(1), parts, &Cancel::default()) {
+            Ok(_) => assert!(fits, "{free}"),
+            Err(error) => {
+                assert!(!fits, "{free}: {error}");
+                assert_eq!(Refusal::from(error).code, Code::InsufficientResources);
+                assert_eq!(fs::read_dir(images).unwrap().count(), 0);
+            }
+        }
+    }
+}
+
+#[test]
 fn removing_and_sweeping_can_be_done_twice_and_spare_what_is_known() {
     let place = Dirs::new();
     place.store.sweep(&BTreeSet::new()).unwrap();
     place.put("root.img", b"abc");
     let [known, unknown] = [Uuid::from_u128(1), Uuid::from_u128(2)];
     for id in [known, unknown] {
-        place.store.import(id, disk(Source::Below("root.img".into()), DiskFormat::Raw)).unwrap();
+        let parts = disk(Source::Below("root.img".into()), DiskFormat::Raw);
+        place.store.import(id, parts, &Cancel::default()).unwrap();
     }
     let images = place.top.path().join("images");
     fs::create_dir(images.join(format!("unfinished-{}", Uuid::from_u128(3)))).unwrap();

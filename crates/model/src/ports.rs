@@ -14,8 +14,21 @@ use crate::{
     Observed, Presence, Step, VfSettings,
 };
 
+/// The file systems that Handover writes to.
+pub trait Disk: Send + Sync {
+    /// How many more bytes fit on the file system of this directory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn free_space(&self, dir: &Path) -> Result<u64, HostError>;
+
+    /// Writes to the disk what the file system of this directory still has in memory. Until then, some file systems
+    /// (Btrfs, ZFS) count it as free space. Best effort: a failed write is reported to the file's own writer.
+    fn write_out(&self, dir: &Path);
+}
+
 /// The host of a hand-over.
-pub trait Host: Send + Sync {
+pub trait Host: Disk {
     /// Takes the lock on the host, which a process needs to change its devices. The error names the holder's
     /// `state_dir`.
     ///

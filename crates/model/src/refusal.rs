@@ -120,6 +120,8 @@ codes! {
     ImageNotReady = "image_not_ready", 409, 6, FailedPrecondition;
     /// The host does not have enough of a resource.
     InsufficientResources = "insufficient_resources", 409, 8, ResourceExhausted;
+    /// Too many requests of this kind are running; a later one can succeed.
+    TooManyRequests = "too_many_requests", 429, 8, ResourceExhausted;
     /// The device at that address is not the registered one.
     FingerprintChanged = "fingerprint_changed", 409, 6, FailedPrecondition;
     /// The device missed a deadline or failed its check, and needs manual attention.

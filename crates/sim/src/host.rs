@@ -1,6 +1,7 @@
 //! The simulated host: the kernel behind a lock, with faults in front of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,8 @@ pub(crate) struct Inside {
     /// Functions that users put on the boot list.
     pub(crate) reserved: BTreeSet<Address>,
     pub(crate) capacity: Capacity,
+    /// The directory and the size of a small disk; `None` never becomes full.
+    pub(crate) disk: Option<(PathBuf, u64)>,
     /// When the host was created, by both clocks.
     pub(crate) started: Instant,
     pub(crate) started_at: u64,
@@ -114,6 +117,7 @@ impl SimHost {
             pulled: BTreeSet::new(),
             reserved: BTreeSet::new(),
             capacity,
+            disk: None,
             started: Instant::now(),
             started_at: 1_800_000_000,
             slept: Duration::ZERO,

@@ -1,10 +1,11 @@
 //! The simulated host as the engine sees it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Fingerprint, Holder, Host, HostError, HostLock,
+    Address, AsFound, Capacity, Checked, Disk, Fingerprint, Holder, Host, HostError, HostLock,
     HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment,
     NodeAccess, Observed, Step, VfSettings,
 };
@@ -85,6 +86,26 @@ impl Inside {
         self.kernel.outcome = Outcome::Well;
         result
     }
+}
+
+impl Disk for SimHost {
+    fn free_space(&self, _: &Path) -> Result<u64, HostError> {
+        let small = self.inside().disk.clone();
+        Ok(small.map_or(u64::MAX, |(dir, size)| size.saturating_sub(used_below(&dir))))
+    }
+
+    fn write_out(&self, _: &Path) {}
+}
+
+/// Bytes on disk of the files below a directory. Files that vanish meanwhile are not counted.
+fn used_below(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let used = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => used_below(&entry.path()),
+        Ok(found) => found.blocks().saturating_mul(512),
+        Err(_) => 0,
+    };
+    entries.flatten().map(used).sum()
 }
 
 impl Host for SimHost {

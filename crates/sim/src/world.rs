@@ -1,6 +1,7 @@
 //! External events: users, other tools, other programs, hardware.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::{Address, Holder, HostError, LinkBaseline, Step};
@@ -26,6 +27,11 @@ impl SimHost {
     /// Removes pending faults.
     pub fn clear_faults(&self) {
         self.inside().faults.clear();
+    }
+
+    /// Gives the host a disk of this many bytes, which the files below `dir` share. The default never becomes full.
+    pub fn set_disk(&self, dir: &Path, size: u64) {
+        self.inside().disk = Some((dir.to_owned(), size));
     }
 
     /// Unblocks the stuck workers: their steps complete now or, if the kernel waits for a user, when that user is gone.

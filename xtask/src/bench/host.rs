@@ -9,7 +9,7 @@ use anyhow::Result;
 use engine::{JournalEvent, Observer};
 use host::worker_pool::{PoolConfig, WorkerCommand, WorkerPool};
 use model::{
-    Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
+    Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
     Inventory, LinkBaseline, Lock, Mark, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 use sim::SimHost;
@@ -98,6 +98,16 @@ impl WithWorkers {
         let answer = ask(&self.sim);
         self.clock.mark(|spent| &mut spent.kernel);
         answer
+    }
+}
+
+impl Disk for WithWorkers {
+    fn free_space(&self, dir: &Path) -> Result<u64, HostError> {
+        self.sim.free_space(dir)
+    }
+
+    fn write_out(&self, dir: &Path) {
+        self.sim.write_out(dir);
     }
 }
 

@@ -184,6 +184,9 @@ impl Client {
         let mut request = self.request(Method::POST, path)?;
         let sending = upload.start().await?;
         set_header(&mut request, header::CONTENT_TYPE, &sending.content_type)?;
+        if let Some(length) = sending.length {
+            set_header(&mut request, header::CONTENT_LENGTH, &length.to_string())?;
+        }
         let response = self.send(request, Either::Right(sending.body)).await?;
         read(&whole(response).await?)
     }

@@ -25,7 +25,7 @@ pub async fn show(State(face): State<Face>, Key(name): Key) -> Result<Json<Image
     face.ask(move |engine| images::show(engine, &name)).await.map(Json)
 }
 
-/// Remove an image
+/// Remove an image, or cancel its import
 #[utoipa::path(delete, path = "/images/{name}", tag = "images",
     params(("name" = String, Path, description = "name; slashes may be encoded")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
@@ -46,7 +46,9 @@ pub async fn import(
     let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let boundary = content_type.and_then(|value| multer::parse_boundary(value).ok());
     let image = if let Some(boundary) = boundary {
-        upload::receive(&face, request.into_body(), boundary).await?
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        upload::receive(&face, request.into_body(), boundary, length).await?
     } else {
         let body = JsonBody::from_request(request, &()).await?;
         let wanted: ImportImage = body.read()?;

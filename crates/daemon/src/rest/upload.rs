@@ -1,17 +1,16 @@
-//! Images received as `multipart/form-data`, streamed to the engine's staging directory.
+//! Images received as `multipart/form-data`, streamed to the engine's staging directory, within the budget of the disk
+//! that all uploads and imports share.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
-use engine::{ImageSource, ImportImage};
-use model::{Code, DiskFormat};
+use engine::{Admission, Allowance, ImageSource, ImportImage, Received};
+use model::{DiskFormat, Refusal};
 use multer::{Field, Multipart};
 use service::images::disk_format;
 use service::render;
-use tokio::fs::OpenOptions;
-use tokio::io::AsyncWriteExt;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -26,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The prefix of file names of uploads.
 const PREFIX: &str = "upload-";
 
-/// Disk space that is kept free for the journal, in bytes.
-const RESERVE: u64 = 64 << 20;
+/// How many bytes are written at a time.
+const BLOCK: usize = 1 << 20;
 
 /// A received file; removed on drop unless an import has taken it over.
 struct Staged(Option<PathBuf>);
@@ -64,18 +63,46 @@ struct Form {
     initrd: Option<Staged>,
 }
 
-/// Receives the form and imports its files.
-pub async fn receive(face: &Face, body: Body, boundary: String) -> Result<api::Image, Problem> {
-    let staging = face.engine.images().staging_dir();
-    make_private(&staging)?;
+/// Receives the form and imports its files. `length` is that of the whole form, if the client has sent it: its space is
+/// then reserved, so that an upload that cannot finish does not begin.
+pub async fn receive(
+    face: &Face,
+    body: Body,
+    boundary: String,
+    length: Option<u64>,
+) -> Result<api::Image, Problem> {
     let mut parts = Multipart::new(body.into_data_stream(), boundary);
-    match Form::receive(&mut parts, &staging).await {
-        Ok(form) => form.import(face).await,
+    let received = async {
+        let staging = face.engine.images().staging_dir();
+        make_private(&staging)?;
+        let admission = face.engine.images().admit()?;
+        let mut allowance = admission.allowance(&staging);
+        if let Some(length) = length {
+            allowance = blocking(move || allowance.reserve(length).map(|()| allowance)).await?;
+        }
+        let form = Form::receive(&mut parts, &staging, allowance).await?;
+        Ok((form, admission))
+    };
+    match received.await {
+        Ok((form, admission)) => form.import(face, admission).await,
         Err(problem) => {
             // A client that is still sending would not see the refusal.
             let _ = tokio::time::timeout(PATIENCE, discard(&mut parts)).await;
             Err(problem)
         }
+    }
+}
+
+/// Does work that can block while the disk is busy.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    Refusal: From<E>,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| Refusal::from(error).into()),
+        Err(error) => Err(Problem::unforeseen(&error)),
     }
 }
 
@@ -87,7 +114,11 @@ async fn discard(parts: &mut Multipart<'_>) {
 }
 
 impl Form {
-    async fn receive(parts: &mut Multipart<'_>, staging: &Path) -> Result<Self, Problem> {
+    async fn receive(
+        parts: &mut Multipart<'_>,
+        staging: &Path,
+        mut allowance: Allowance,
+    ) -> Result<Self, Problem> {
         let mut form = Self::default();
         while let Some(field) = parts.next_field().await.map_err(|error| unreadable(&error))? {
             let name = field.name().unwrap_or_default().to_owned();
@@ -95,9 +126,21 @@ impl Form {
                 "name" => form.name = Some(text(field).await?),
                 "format" => form.format = Some(disk_format(Some(&text(field).await?))?),
                 "cmdline" => form.cmdline = Some(text(field).await?),
-                "disk" => form.disk = Some(stage(staging, field).await?),
-                "kernel" => form.kernel = Some(stage(staging, field).await?),
-                "initrd" => form.initrd = Some(stage(staging, field).await?),
+                "disk" => {
+                    let staged;
+                    (staged, allowance) = stage(staging, "disk", field, allowance).await?;
+                    form.disk = Some(staged);
+                }
+                "kernel" => {
+                    let staged;
+                    (staged, allowance) = stage(staging, "kernel", field, allowance).await?;
+                    form.kernel = Some(staged);
+                }
+                "initrd" => {
+                    let staged;
+                    (staged, allowance) = stage(staging, "initrd", field, allowance).await?;
+                    form.initrd = Some(staged);
+                }
                 other => {
                     return Err(Problem::invalid(
                         format!("unknown form field {other:?}"),
@@ -109,7 +152,7 @@ impl Form {
         Ok(form)
     }
 
-    async fn import(self, face: &Face) -> Result<api::Image, Problem> {
+    async fn import(self, face: &Face, admission: Admission) -> Result<api::Image, Problem> {
         let name = self.name.ok_or_else(|| {
             Problem::invalid("the form has no image name", "add a text field `name`")
         })?;
@@ -129,7 +172,8 @@ impl Form {
             cmdline: self.cmdline,
             tags: api::Tags::new(),
         };
-        let image = face.ask(move |engine| engine.images().import(request)).await?;
+        let image =
+            face.ask(move |engine| engine.images().import_admitted(request, admission)).await?;
         for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
             file.hand_over();
         }
@@ -156,27 +200,30 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
         .map_err(|_| Problem::invalid("a text field is not UTF-8", "send it as UTF-8"))
 }
 
-/// Writes a file while it is received.
-async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> {
-    let limit = free(staging)?.saturating_sub(RESERVE);
+/// Writes a file while it is received; returns it and what is left of the allowance.
+async fn stage(
+    staging: &Path,
+    part: &'static str,
+    mut field: Field<'_>,
+    allowance: Allowance,
+) -> Result<(Staged, Allowance), Problem> {
     let path = staging.join(format!("{PREFIX}{}", Uuid::new_v4()));
-    let failed = |error: std::io::Error| {
-        Problem::unforeseen(&format!("cannot write to {}: {error}", staging.display()))
-    };
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create_new(true).mode(0o600).open(&path).await.map_err(failed)?;
+    let mut file = Received::create(&path, part, allowance).map_err(Refusal::from)?;
     let staged = Staged(Some(path));
-    let mut written = 0u64;
+    let mut block = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| unreadable(&error))? {
-        written += chunk.len() as u64;
-        if written > limit {
-            return Err(full(staging, limit));
+        block.extend_from_slice(&chunk);
+        if block.len() >= BLOCK {
+            file = append(file, std::mem::take(&mut block)).await?;
         }
-        file.write_all(&chunk).await.map_err(failed)?;
     }
-    file.flush().await.map_err(failed)?;
-    Ok(staged)
+    let file = append(file, block).await?;
+    Ok((staged, file.into_allowance()))
+}
+
+/// Appends bytes to a file, without blocking other requests.
+async fn append(mut file: Received, bytes: Vec<u8>) -> Result<Received, Problem> {
+    blocking(move || file.append(&bytes).map(|()| file)).await
 }
 
 /// Creates the directory for uploads, accessible to the daemon only.
@@ -197,23 +244,4 @@ pub fn discard_leftovers(staging: &Path) {
             warn!(%error, "cannot remove {}", entry.path().display());
         }
     }
-}
-
-/// Free bytes on the disk of uploads.
-fn free(staging: &Path) -> Result<u64, Problem> {
-    let stat = rustix::fs::statvfs(staging).map_err(|error| {
-        Problem::unforeseen(&format!(
-            "cannot read the free space of {}: {error}",
-            staging.display()
-        ))
-    })?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn full(staging: &Path, limit: u64) -> Problem {
-    Problem::new(
-        Code::InsufficientResources,
-        format!("the file is larger than the free space in {}: {limit} bytes", staging.display()),
-        "remove unused images (`handover image list`), or move the state directory to a larger disk",
-    )
 }

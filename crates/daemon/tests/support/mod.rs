@@ -114,6 +114,7 @@ impl Daemon {
         let config = Config {
             state_dir: daemon.dir.path().join("state"),
             image_dirs: vec![daemon.dir.path().to_owned()],
+            image_limits: engine::ImageLimits::default(),
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,

@@ -164,6 +164,7 @@ impl World {
         let config = Config {
             state_dir: self.state_dir(),
             image_dirs: vec![self.dir.path().to_owned()],
+            image_limits: engine::ImageLimits::default(),
             machine_uids: 200_000..200_010,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,

@@ -51,6 +51,7 @@ pub struct Rig {
     pub host: Arc<SimHost>,
     pub launcher: Arc<SimLauncher>,
     pub dir: tempfile::TempDir,
+    pub image_limits: engine::ImageLimits,
     pub before: Snapshot,
 }
 
@@ -63,7 +64,8 @@ impl Rig {
         let host = Arc::new(SimHost::new(hardware));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let before = host.snapshot();
-        Self { host, launcher, dir: tempfile::tempdir().unwrap(), before }
+        let dir = tempfile::tempdir().unwrap();
+        Self { host, launcher, dir, image_limits: engine::ImageLimits::default(), before }
     }
 
     /// A rig with an image and registered devices.
@@ -82,6 +84,7 @@ impl Rig {
         Config {
             state_dir: self.dir.path().join("state"),
             image_dirs: vec![self.dir.path().to_owned()],
+            image_limits: self.image_limits,
             machine_uids: 200_000..200_100,
             shutdown_grace: Duration::from_secs(1),
             journal_timeout: engine::JOURNAL_TIMEOUT,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Holder, Host, HostError, HostLock, HostLockError,
+    Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
     Inventory, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
     VfSettings,
 };
@@ -24,7 +24,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, boot_list, capacity, health, holders, host_lock, mdevctl, platform, problem, step,
+    as_found, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform, problem,
+    step,
 };
 use detail::Depth;
 
@@ -255,6 +256,16 @@ impl Working {
             reason: format!("cannot lock a file in {}: {error}", self.locks.dir().display()),
         })?;
         Ok((turns, file.ok_or_else(|| locked(lock))?))
+    }
+}
+
+impl Disk for LinuxHost {
+    fn free_space(&self, dir: &Path) -> Result<u64, HostError> {
+        disk::free_space(dir)
+    }
+
+    fn write_out(&self, dir: &Path) {
+        disk::write_out(dir);
     }
 }
 

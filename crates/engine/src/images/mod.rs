@@ -1,11 +1,14 @@
 //! Images: recorded at once, imported in a background thread.
 
+mod running;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use image::{ImageError, Parts, Source};
+use image::{Admission, Budget, ImageError, Imported, Parts, Source};
 use jiff::Timestamp;
-use model::{Code, Refusal, check_image_name};
+use model::{Code, Disk, Refusal, check_image_name};
 use uuid::Uuid;
 
 use crate::journal::Journal;
@@ -13,6 +16,10 @@ use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, Store, StoredImage, StoredInstance};
 use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
+use running::{Import, Running};
+
+/// How long removing an image waits for its import to end: the kernel may still be writing the import's data.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Images: [`Engine::images`](crate::Engine::images). They own the table `images`.
 pub struct Images {
@@ -23,12 +30,31 @@ pub struct Images {
     config: Arc<Config>,
     /// The image files.
     files: image::Store,
+    /// What uploads and imports may take of the disk.
+    budget: Arc<Budget>,
+    running: Arc<Running>,
 }
 
 impl Images {
-    pub(crate) fn new(store: Arc<Store>, journal: Arc<Journal>, config: Arc<Config>) -> Arc<Self> {
-        let files = image::Store::new(config.state_dir.join("images"), config.image_dirs.clone());
-        Arc::new_cyclic(|me| Self { me: me.clone(), store, journal, config, files })
+    pub(crate) fn new(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        disk: Arc<dyn Disk>,
+        config: Arc<Config>,
+    ) -> Arc<Self> {
+        let budget = Budget::new(disk, config.image_limits);
+        let dir = config.state_dir.join("images");
+        let files = image::Store::new(dir, config.image_dirs.clone(), budget.clone());
+        let running = Arc::default();
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            store,
+            journal,
+            config,
+            files,
+            budget,
+            running,
+        })
     }
 
     /// Marks imports of a dead daemon as failed, and removes files without an image. Returns why, if files could not be
@@ -56,11 +82,31 @@ impl Images {
         self.config.state_dir.join("staging")
     }
 
+    /// Admits an upload, which becomes an import with [`import_admitted`](Self::import_admitted).
+    ///
+    /// # Errors
+    /// `too_many_requests`.
+    pub fn admit(&self) -> Result<Admission, Refusal> {
+        Ok(self.budget.admit()?)
+    }
+
     /// Records an image and imports it in the background.
     ///
     /// # Errors
-    /// `invalid_name`, `invalid_request`, `already_exists`.
+    /// `invalid_name`, `invalid_request`, `already_exists`, `too_many_requests`.
     pub fn import(&self, request: ImportImage) -> Result<Image, Refusal> {
+        self.import_admitted(request, self.admit()?)
+    }
+
+    /// The same for an upload that was admitted before.
+    ///
+    /// # Errors
+    /// `invalid_name`, `invalid_request`, `already_exists`.
+    pub fn import_admitted(
+        &self,
+        request: ImportImage,
+        admission: Admission,
+    ) -> Result<Image, Refusal> {
         check_image_name(&request.name)?;
         match (&request.disk, &request.kernel, &request.initrd) {
             (None, None, None) => return Err(ImageError::Empty.into()),
@@ -84,14 +130,19 @@ impl Images {
                 tags: request.tags,
             },
         };
+        // Before the image can be found, so that its removal always ends the import.
+        let import = self.running.begin(stored.id);
         self.accept(&stored)?;
         let parts = Parts {
             disk: request.disk.map(|(from, format)| (source(from), format)),
             kernel: request.kernel.map(source),
             initrd: request.initrd.map(source),
         };
-        let image = stored.image.clone();
-        self.import_in_thread(stored, parts)?;
+        let (id, image) = (stored.id, stored.image.clone());
+        self.import_in_thread(stored, parts, import, admission).inspect_err(|_| {
+            // Without its row, nothing is left of the image.
+            let _ = self.store.write(Durability::Power, |tx| StoredImage::delete(tx, id));
+        })?;
         Ok(image)
     }
 
@@ -115,37 +166,64 @@ impl Images {
         })
     }
 
-    fn import_in_thread(&self, mut stored: StoredImage, parts: Parts) -> Result<(), Refusal> {
+    fn import_in_thread(
+        &self,
+        mut stored: StoredImage,
+        parts: Parts,
+        import: Import,
+        admission: Admission,
+    ) -> Result<(), Refusal> {
         let (me, files) = (self.me.clone(), self.files.clone());
-        let record = move |stored: &StoredImage| {
-            // Without an engine, the next start's recovery marks the import as failed.
-            let Some(images) = me.upgrade() else { return };
-            let written = images.store.write(Durability::Power, |tx| stored.update(tx));
-            if let Err(error) = written {
-                tracing::error!(image = stored.image.name, "cannot record the import: {error}");
-            }
-        };
         let importing = std::thread::Builder::new().name("import".into()).spawn(move || {
             stored.image.status = ImageStatus::Converting;
-            record(&stored);
-            match files.import(stored.id, parts) {
-                Ok(imported) => {
-                    stored.image.status = ImageStatus::Ready;
-                    stored.image.digest = imported.digest;
-                    stored.image.size_bytes = Some(imported.size_bytes);
-                    stored.virtual_size = imported.disk_virtual_size;
-                }
-                Err(error) => {
-                    let refusal = Refusal::from(error);
-                    stored.image.status = ImageStatus::Failed;
-                    stored.image.error = Some(format!("{}; {}", refusal.message, refusal.remedy));
-                }
+            // Without an engine, the next start's recovery marks the import as failed.
+            if let Some(images) = me.upgrade() {
+                images.record(&stored);
             }
-            record(&stored);
+            let result = files.import(stored.id, parts, import.cancel());
+            // Its place is free before its end can be seen.
+            drop(admission);
+            if let Some(images) = me.upgrade() {
+                images.end(stored, result, &import);
+            }
         });
         importing.map(drop).map_err(|error| {
             Refusal::new(Code::Internal, format!("cannot start the import: {error}"), "try again")
         })
+    }
+
+    /// Records how an import ended. The files of an image that was removed meanwhile are removed too.
+    fn end(&self, mut stored: StoredImage, result: Result<Imported, ImageError>, import: &Import) {
+        match result {
+            Ok(imported) => {
+                stored.image.status = ImageStatus::Ready;
+                stored.image.digest = imported.digest;
+                stored.image.size_bytes = Some(imported.size_bytes);
+                stored.virtual_size = imported.disk_virtual_size;
+            }
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                stored.image.status = ImageStatus::Failed;
+                stored.image.error = Some(format!("{}; {}", refusal.message, refusal.remedy));
+            }
+        }
+        let _allocation = lock(&self.journal.allocation);
+        if import.cancel().is_set() {
+            if let Err(error) = self.files.remove(stored.id) {
+                // Removed by the next start's recovery.
+                tracing::warn!(image = stored.image.name, "cannot remove its files: {error}");
+            }
+        } else {
+            self.record(&stored);
+        }
+    }
+
+    /// Records the progress of an import; has no effect on an image that was removed.
+    fn record(&self, stored: &StoredImage) {
+        let written = self.store.write(Durability::Power, |tx| stored.update(tx));
+        if let Err(error) = written {
+            tracing::error!(image = stored.image.name, "cannot record the import: {error}");
+        }
     }
 
     /// All images.
@@ -171,11 +249,22 @@ impl Images {
             .ok_or_else(|| refusals::no_such("image", name, "handover image list"))
     }
 
-    /// Deletes an image.
+    /// Deletes an image. If it is being imported, the import ends, and its files are removed.
     ///
     /// # Errors
     /// `not_found`, `in_use`.
     pub fn delete(&self, name: &str) -> Result<(), Refusal> {
+        let id = self.forget(name)?;
+        if self.running.wait(id, ENDING) {
+            // Files left by a crash in between are removed at the next start.
+            return Ok(self.files.remove(id)?);
+        }
+        tracing::warn!(image = name, "the disk is slow: the import's files are removed later");
+        Ok(())
+    }
+
+    /// Removes an image from the store, and asks its import to end.
+    fn forget(&self, name: &str) -> Result<Uuid, Refusal> {
         let _allocation = lock(&self.journal.allocation);
         let stored = self.stored(name)?;
         let instances = self.store.read(StoredInstance::all)?;
@@ -186,16 +275,9 @@ impl Images {
                 format!("run `handover instance rm {}` first", user.instance.name),
             ));
         }
-        if matches!(stored.image.status, ImageStatus::Pending | ImageStatus::Converting) {
-            return Err(Refusal::new(
-                Code::InUse,
-                format!("the image {name:?} is being imported"),
-                "wait until the import ends",
-            ));
-        }
         self.store.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;
-        // Files left by a crash in between are removed at the next start.
-        Ok(self.files.remove(stored.id)?)
+        self.running.cancel(stored.id);
+        Ok(stored.id)
     }
 }
 

@@ -1,0 +1,61 @@
+//! The imports that are running in this process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use image::Cancel;
+use uuid::Uuid;
+
+use crate::lock::lock;
+
+/// The running imports, by the id of their image.
+#[derive(Default)]
+pub struct Running {
+    imports: Mutex<BTreeMap<Uuid, Cancel>>,
+    ended: Condvar,
+}
+
+/// A running import; it has ended when this is dropped.
+pub struct Import {
+    id: Uuid,
+    cancel: Cancel,
+    running: Arc<Running>,
+}
+
+impl Running {
+    /// Begins the import of an image.
+    pub fn begin(self: &Arc<Self>, id: Uuid) -> Import {
+        let cancel = Cancel::default();
+        lock(&self.imports).insert(id, cancel.clone());
+        Import { id, cancel, running: self.clone() }
+    }
+
+    /// Asks the import of an image to end, if it is running.
+    pub fn cancel(&self, id: Uuid) {
+        if let Some(cancel) = lock(&self.imports).get(&id) {
+            cancel.set();
+        }
+    }
+
+    /// Waits until no import of this image is running; returns whether that is so.
+    pub fn wait(&self, id: Uuid, patience: Duration) -> bool {
+        let imports = lock(&self.imports);
+        let waited =
+            self.ended.wait_timeout_while(imports, patience, |imports| imports.contains_key(&id));
+        !waited.unwrap_or_else(PoisonError::into_inner).0.contains_key(&id)
+    }
+}
+
+impl Import {
+    pub const fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        lock(&self.running.imports).remove(&self.id);
+        self.running.ended.notify_all();
+    }
+}

@@ -23,18 +23,51 @@ pub struct EngineSetup {
     pub warn: fn(&str),
 }
 
+/// An open engine that is not recovered yet. Its state can be read; nothing must be changed before
+/// [`recover`](Self::recover) has ended.
+pub struct Unrecovered {
+    engine: Engine,
+    keeper: Arc<Keeper>,
+}
+
 impl EngineSetup {
     /// Opens the engine and recovers. `recovered` gets the report before the CDI specs are compared.
     ///
     /// # Errors
     /// The state is unusable, or another process has it open.
     pub fn open(self, recovered: impl FnOnce(&RecoveryReport)) -> Result<Engine, Refusal> {
+        let opened = self.open_unrecovered()?;
+        opened.recover(recovered)?;
+        Ok(opened.engine)
+    }
+
+    /// Opens the engine, without recovery.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_unrecovered(self) -> Result<Unrecovered, Refusal> {
         let Self { config, host, launchers, cdi, observer, warn } = self;
         let keeper = Arc::new(Keeper::new(cdi, observer, warn));
         let engine = Engine::open(config, host, launchers, keeper.clone())?;
         keeper.begin(&engine);
-        recovered(&engine.recover()?);
-        keeper.compare();
-        Ok(engine)
+        Ok(Unrecovered { engine, keeper })
+    }
+}
+
+impl Unrecovered {
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Recovers. `recovered` gets the report before the CDI specs are compared.
+    ///
+    /// # Errors
+    /// The state is unusable, or the host cannot be read.
+    pub fn recover(&self, recovered: impl FnOnce(&RecoveryReport)) -> Result<(), Refusal> {
+        recovered(&self.engine.recover()?);
+        self.keeper.compare();
+        Ok(())
     }
 }

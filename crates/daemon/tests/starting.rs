@@ -109,6 +109,7 @@ fn a_daemon_with_a_stuck_operation_answers_and_changes_wait() {
 #[test]
 fn a_change_that_waits_too_long_is_refused_with_what_it_waits_for() {
     let daemon = Daemon::begun(sim::workstation(), None, None, Duration::ZERO, crash);
+    health(&daemon, |health| health["recovering"][0]["state"] == "stuck");
     let answer = daemon.post("/claims", &json!({ "owner": "job/three", "wants": [NIC] }));
     assert!(answer.head.contains("retry-after: 5"), "{}", answer.head);
     let message = answer.refused(503, "starting");

@@ -1,11 +1,16 @@
 //! Opens the engine: recovers its state, and compares the CDI specs with its claims.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
-use engine::{Config, Engine, Observer, RecoveryReport};
+use engine::{Config, Engine, Observer, RecoveryReport, RecoveryTask};
 use model::{Host, Launcher, Refusal};
 
 use crate::cdi::{Folder, Keeper};
+
+/// After how long a recovery that goes on is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(5);
 
 /// The parts of an engine.
 pub struct EngineSetup {
@@ -19,7 +24,7 @@ pub struct EngineSetup {
     pub cdi: Option<Folder>,
     /// Observes the journal, after CDI specs are written.
     pub observer: Arc<dyn Observer>,
-    /// Warns of a CDI spec that cannot be written.
+    /// Warns of a CDI spec that cannot be written, and of what a long recovery waits for.
     pub warn: fn(&str),
 }
 
@@ -31,13 +36,23 @@ pub struct Unrecovered {
 }
 
 impl EngineSetup {
-    /// Opens the engine and recovers. `recovered` gets the report before the CDI specs are compared.
+    /// Opens the engine and recovers; warns of what that waits for, if it takes long. `recovered` gets the report before
+    /// the CDI specs are compared.
     ///
     /// # Errors
     /// The state is unusable, or another process has it open.
     pub fn open(self, recovered: impl FnOnce(&RecoveryReport)) -> Result<Engine, Refusal> {
+        let warn = self.warn;
         let opened = self.open_unrecovered()?;
-        opened.recover(recovered)?;
+        let (ended, end) = channel();
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("progress".into());
+            // Without the thread there are no warnings.
+            let _ = thread.spawn_scoped(scope, || warn_until(end, &opened.engine, warn));
+            let recovered = opened.recover(recovered);
+            drop(ended);
+            recovered
+        })?;
         Ok(opened.engine)
     }
 
@@ -69,5 +84,18 @@ impl Unrecovered {
         recovered(&self.engine.recover()?);
         self.keeper.compare();
         Ok(())
+    }
+}
+
+/// Warns of what recovery waits for, until its end. Each thing is said once.
+fn warn_until(end: Receiver<()>, engine: &Engine, warn: fn(&str)) {
+    let mut said: Vec<String> = Vec::new();
+    while end.recv_timeout(REPORT_AFTER) == Err(RecvTimeoutError::Timeout) {
+        for text in engine.recovering().iter().map(RecoveryTask::describe) {
+            if !said.contains(&text) {
+                warn(&format!("recovery is not finished: {text}"));
+                said.push(text);
+            }
+        }
     }
 }

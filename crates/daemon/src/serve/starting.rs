@@ -53,8 +53,11 @@ impl Starting {
 
 /// Recovers in another thread. Meanwhile the log and the service manager are told what it waits for.
 async fn recover(opened: Unrecovered, engine: &Engine) -> Result<(), Refusal> {
+    notify::send(&status(&[]));
     let mut recovered = tokio::task::spawn_blocking(move || opened.recover(log_report));
     let mut next = tokio::time::interval(TELL_EVERY);
+    // The first tick comes at once.
+    next.tick().await;
     let mut logged = Vec::new();
     loop {
         tokio::select! {

@@ -371,7 +371,9 @@ impl Recovery {
         report: &mut RecoveryReport,
     ) -> Result<(), Refusal> {
         let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
-        if self.hardware.any_locked(claim.claim.taken())? {
+        // A request that only reads can have a lock for a moment.
+        let patience = self.journal.worker_wait();
+        if !self.hardware.wait_for_workers(claim.claim.taken(), patience)?.is_empty() {
             report.notes.push(format!(
                 "{head} is not restored yet: a step on it is still running in the kernel"
             ));

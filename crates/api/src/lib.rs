@@ -7,6 +7,7 @@ mod capabilities;
 mod claim;
 mod device;
 mod error;
+mod health;
 mod image;
 mod instance;
 mod pod;
@@ -24,6 +25,7 @@ pub use claim::{
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};
+pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
     CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest, WaitOutcome,
@@ -33,15 +35,5 @@ pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
 
-use serde::{Deserialize, Serialize};
-
 /// Tags of devices, images and instances.
 pub type Tags = std::collections::BTreeMap<String, String>;
-
-/// The answer of `GET /health`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Health {
-    /// Always `ok`: a daemon with unusable state does not start.
-    pub status: String,
-}

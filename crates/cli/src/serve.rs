@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::serve::{Daemon, Options, run};
+use daemon::serve::{Daemon, HOLD_CHANGES, Options, run};
 use engine::{Config, ImageLimits, JournalKept};
 use host::Follower;
 use model::{Following, Refusal};
@@ -143,6 +143,7 @@ impl Serve {
             no_auth: self.no_auth,
             host_names: self.host_names,
             cdi: Folder::from_option(&self.cdi_dir),
+            hold_changes: HOLD_CHANGES,
         };
         let config = Config {
             state_dir: self.state_dir,

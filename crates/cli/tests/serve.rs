@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -99,6 +99,36 @@ fn ask(place: &Path, request: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_service_manager_is_told_about_the_start() {
+    let (root, place) = (host(), tempfile::tempdir().unwrap());
+    let path = place.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = serve(root.path(), place.path());
+    let mut daemon =
+        Daemon(command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().unwrap());
+    let told = || {
+        let mut buffer = [0; 4096];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let starting = told();
+    assert!(starting.starts_with("STATUS=starting: "), "{starting}");
+    let more_time = starting.lines().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    assert!(more_time.unwrap().parse::<u64>().unwrap() >= 10_000_000, "{starting}");
+    assert!(place.path().join("run/handover.sock").exists(), "it listens first");
+    let ready =
+        (0..1000).map(|_| told()).find(|told| !told.starts_with("STATUS=starting")).unwrap();
+    assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(ask(place.path(), health), "200");
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(told().contains("STOPPING=1"));
+    assert!(ended(&mut daemon.0).success());
 }
 
 #[test]

@@ -13,12 +13,12 @@ use crate::instances::Instances;
 use crate::journal::{CompletesOperations, Journal};
 use crate::lock::lock;
 use crate::marks::Marks;
-use crate::recovery::Recovery;
+use crate::recovery::{Order, Recovery};
 use crate::refusals;
 use crate::resources;
 use crate::store::Store;
 use crate::vf_counts::VfCounts;
-use crate::{Config, Observer, Operation, RecoveryReport, Resources};
+use crate::{Config, Observer, Operation, RecoveryReport, RecoveryTask, Resources};
 
 /// A handle to all state that must survive a crash. Cloning is cheap; its methods, and those of its parts, block.
 ///
@@ -50,7 +50,7 @@ impl Parts {
         launchers: Vec<Arc<dyn Launcher>>,
         config: Arc<Config>,
     ) -> Self {
-        let hardware = Arc::new(Hardware { host });
+        let hardware = Arc::new(Hardware::new(host));
         let marks = Arc::new(Marks::new(
             store.clone(),
             journal.clone(),
@@ -188,13 +188,31 @@ impl Engine {
         &self.parts.instances
     }
 
-    /// Finishes or rolls back what an earlier daemon left open, and finds its machines. Call it once, before serving
-    /// requests.
+    /// Finishes or rolls back what an earlier daemon left open, and finds its machines. Call it once, before anything is
+    /// changed. Operations that touch different devices are recovered in parallel.
     ///
     /// # Errors
     /// If the store or the host cannot be read. What cannot be rolled back is in the report.
     pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
-        self.parts.recovery.recover()
+        self.parts.recovery.recover(self.parts.recovery.parallel())
+    }
+
+    /// The same in this thread, one independent part after another: `pick` chooses the next one of so many. Simulations
+    /// use it to be deterministic.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    pub fn recover_one_by_one(
+        &self,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Result<RecoveryReport, Refusal> {
+        self.parts.recovery.recover(Order::OneByOne(pick))
+    }
+
+    /// What a running [`recover`](Self::recover) still has to do, and what it waits for.
+    #[must_use]
+    pub fn recovering(&self) -> Vec<RecoveryTask> {
+        self.parts.recovery.unfinished()
     }
 
     /// Compares claims and machines with the host. Fixes what it can; the rest is in the report.
@@ -225,8 +243,8 @@ impl Engine {
         self.parts.journal.turns.cancel_all();
     }
 
-    /// Limits how long recovery waits for workers of a dead daemon: 90 s by default, for all devices of a claim
-    /// together.
+    /// Limits how long recovery waits for workers of a dead daemon: 90 s by default, for all devices of an
+    /// operation together.
     pub fn limit_patience(&self, most: Duration) {
         *lock(&self.parts.journal.patience) = most;
     }
@@ -240,10 +258,11 @@ impl Engine {
         self.parts.journal.limit_journal_patience(most)
     }
 
-    /// Limits how many parts of a claim are prepared in parallel: 16 by default. With 1, all steps run in the plan's
-    /// order.
+    /// Limits how many parts of a claim are prepared in parallel (16 by default), and how many independent operations are
+    /// recovered in parallel (64 by default). With 1, all steps run in the plan's order.
     pub fn limit_at_once(&self, most: usize) {
         self.parts.claims.limit_at_once(most);
+        self.parts.recovery.limit_at_once(most);
     }
 
     /// The latest `limit` operations with their steps, latest first.

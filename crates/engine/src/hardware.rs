@@ -1,12 +1,13 @@
 //! The current state of the host's devices, and their users. Read-only; errors of the host become refusals.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::{Address, AsFound, Holder, Host, Inventory, Lock, Refusal};
 
 use crate::eviction::is_evictable;
+use crate::lock::lock;
 use crate::refusals;
 
 /// How often to check whether a worker has left the kernel.
@@ -15,9 +16,31 @@ const RECHECK: Duration = Duration::from_millis(20);
 /// The host's devices.
 pub struct Hardware {
     pub host: Arc<dyn Host>,
+    /// The functions that threads wait for in [`wait_for_workers`](Self::wait_for_workers).
+    waited_for: Mutex<Vec<Address>>,
+}
+
+/// A function in the list of those that are waited for, until dropped.
+struct WaitedFor<'a> {
+    hardware: &'a Hardware,
+    address: Address,
+}
+
+impl Drop for WaitedFor<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.hardware.waited_for);
+        // The same function can be in it twice.
+        if let Some(index) = all.iter().position(|one| *one == self.address) {
+            all.swap_remove(index);
+        }
+    }
 }
 
 impl Hardware {
+    pub fn new(host: Arc<dyn Host>) -> Self {
+        Self { host, waited_for: Mutex::default() }
+    }
+
     pub fn inventory(&self) -> Result<Inventory, Refusal> {
         self.host.inventory().map_err(|error| refusals::unreadable(&error))
     }
@@ -61,15 +84,27 @@ impl Hardware {
         let until = Instant::now() + patience;
         let mut waiting = Vec::new();
         for address in functions {
+            let mut listed = None;
             while self.any_locked([address])? {
                 if Instant::now() >= until {
                     waiting.push(address);
                     break;
                 }
+                listed.get_or_insert_with(|| self.list_as_waited_for(address));
                 std::thread::sleep(RECHECK);
             }
         }
         Ok(waiting)
+    }
+
+    fn list_as_waited_for(&self, address: Address) -> WaitedFor<'_> {
+        lock(&self.waited_for).push(address);
+        WaitedFor { hardware: self, address }
+    }
+
+    /// The functions on which threads wait for a worker now.
+    pub fn waited_for(&self) -> Vec<Address> {
+        lock(&self.waited_for).clone()
     }
 
     /// Whether a worker is inside the kernel on any of these functions.

@@ -32,6 +32,7 @@ pub use images::Images;
 pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
+pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{backup, restore};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,

@@ -461,3 +461,14 @@ pub struct RecoveryReport {
     /// What was left alone or failed, for a person to read.
     pub notes: Vec<String>,
 }
+
+impl RecoveryReport {
+    /// Adds the report of another part.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.finished.extend(other.finished);
+        self.undone.extend(other.undone);
+        self.restored.extend(other.restored);
+        self.adopted.extend(other.adopted);
+        self.notes.extend(other.notes);
+    }
+}

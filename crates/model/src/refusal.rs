@@ -137,6 +137,8 @@ codes! {
     StateUnusable = "state_unusable", 503, 12, Unavailable;
     /// Another Handover process has this host's state open.
     StateLocked = "state_locked", 503, 12, Unavailable;
+    /// The daemon is starting: it recovers interrupted operations before it changes anything else.
+    Starting = "starting", 503, 13, Unavailable;
     /// The daemon does not answer.
     DaemonUnreachable = "daemon_unreachable", 503, 13, Unavailable;
     /// Part of a compatible interface that Handover does not implement.

@@ -1,11 +1,40 @@
 //! Resources of the host, and capabilities of Handover.
 
 use api::{
-    Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuResources, HostPlatform,
-    ImagePlatforms, NetworkModel, Resource, Resources, Runtime, Server,
+    Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuResources, Health,
+    HealthStatus, HostPlatform, ImagePlatforms, NetworkModel, Recovering, RecoveringState,
+    Resource, Resources, Runtime, Server,
 };
-use engine::{Engine, Instance, ResourceUse};
+use engine::{Engine, Instance, RecoveryTask, RecoveryTaskState, ResourceUse};
 use model::Refusal;
+
+/// The health of a daemon that has started.
+#[must_use]
+pub const fn healthy() -> Health {
+    Health { status: HealthStatus::Ok, recovering: Vec::new() }
+}
+
+/// The health of a daemon that still recovers these operations.
+#[must_use]
+pub fn starting(recovering: Vec<RecoveryTask>) -> Health {
+    let recovering = recovering.into_iter().map(self::recovering).collect();
+    Health { status: HealthStatus::Starting, recovering }
+}
+
+fn recovering(task: RecoveryTask) -> Recovering {
+    Recovering {
+        text: task.describe(),
+        operation: task.operation.to_string(),
+        of: task.of,
+        devices: task.devices.iter().map(ToString::to_string).collect(),
+        step: task.step,
+        state: match task.state {
+            RecoveryTaskState::Queued => RecoveringState::Queued,
+            RecoveryTaskState::Running => RecoveringState::Running,
+            RecoveryTaskState::Stuck => RecoveringState::Stuck,
+        },
+    }
+}
 
 /// Total, allocated and free resources.
 ///

@@ -18,4 +18,4 @@ pub mod render;
 pub mod sriov;
 
 pub use boundaries::Boundaries;
-pub use open::EngineSetup;
+pub use open::{EngineSetup, Unrecovered};

@@ -339,10 +339,13 @@ fn the_next_daemon_waits_for_the_worker_of_a_dead_one() {
     let inside = host.sh(INSIDE);
     host.kill_daemon();
     host.sh(SERVE_BEHIND);
-    host.sh("sleep 5");
+    let health = || host.raw("localhost:8080/health").body;
+    host.wait("what the daemon waits for", 60, || health()["recovering"][0]["state"] == "stuck");
+    assert_eq!(health()["status"], "starting");
+    assert_eq!(host.get("/claims").as_array().unwrap().len(), 1, "reading works");
     assert_eq!(host.sh(INSIDE), inside, "nobody else goes inside");
     let_go(&host);
-    host.wait("the daemon", 120, || host.raw("localhost:8080/health").status == 200);
+    host.wait("the daemon", 120, || health()["status"] == "ok");
     assert_eq!(host.get("/claims"), json!([]), "{}", host.log());
     assert_eq!(snapshot(&host), before, "{}", host.log());
     claim(&host, "job/again", &[GPU]).expect(201);

@@ -141,12 +141,12 @@ impl Host {
         ));
     }
 
-    /// Starts the daemon, with these variables in its environment, and waits until it answers (or has ended).
+    /// Starts the daemon, with these variables in its environment, and waits until it has started (or has ended).
     pub fn serve(&self, environment: &str) {
         self.sh(&format!(
             "{environment} setsid {SERVE} >>/tmp/handover.log 2>&1 </dev/null & echo $! >/tmp/handover.pid
              for i in $(seq 300); do
-                 curl -sf localhost:8080/health >/dev/null && exit 0
+                 curl -sf localhost:8080/health | grep -q '\"ok\"' && exit 0
                  kill -0 $(</tmp/handover.pid) 2>/dev/null || exit 0
                  sleep 0.05
              done

@@ -174,6 +174,7 @@ pub fn rest() -> Result<String> {
         no_auth: false,
         host_names: Vec::new(),
         cdi: None,
+        hold_changes: daemon::serve::HOLD_CHANGES,
     };
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
     let config = config(&folder.0);

@@ -42,7 +42,7 @@ impl Daemon {
         let asked = stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("200 OK")
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("\"ok\"")
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {

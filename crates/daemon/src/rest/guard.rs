@@ -56,6 +56,10 @@ impl Admitted {
     }
 }
 
+/// Marks a request that may see everything: it has the token, or needs none.
+#[derive(Clone, Copy, Debug)]
+pub struct Authorized;
+
 /// Answers without a token.
 const HEALTH: &str = "/health";
 
@@ -79,7 +83,7 @@ pub struct Network {
 }
 
 /// The middleware: refuses unauthorized requests, and logs the peers of changes.
-pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let peer = peer.map_or(Peer::Unknown, |ConnectInfo(peer)| peer.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -90,6 +94,9 @@ pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> 
                 && path != HEALTH
             {
                 admitted.admit();
+            }
+            if guard.authorizes(&request) {
+                request.extensions_mut().insert(Authorized);
             }
             next.run(request).await
         }
@@ -102,6 +109,14 @@ pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> 
 }
 
 impl Guard {
+    /// Whether a request that was admitted may also see what needs the token.
+    fn authorizes(&self, request: &Request) -> bool {
+        match self {
+            Self::Socket => true,
+            Self::Network(network) => network.check_token(request.headers()).is_ok(),
+        }
+    }
+
     fn admits(&self, request: &Request) -> Result<(), Problem> {
         let Self::Network(network) = self else { return Ok(()) };
         network.refuse_web_pages(request)?;

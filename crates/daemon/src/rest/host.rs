@@ -3,18 +3,30 @@
 use std::sync::Arc;
 
 use api::{Capabilities, ErrorBody, Health, Resources};
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use service::host;
 
+use super::guard::Authorized;
 use super::query::Query;
 use super::{Face, Problem};
 
-/// Show that the daemon is running
+/// Show whether the daemon has started, and what it waits for
+///
+/// While it is `starting`, the daemon answers GET. Other calls wait up to 30 s for the end of recovery, and are then
+/// refused with 503 `starting` and a `Retry-After`. Needs no token; what is recovered is shown only with the token, or on
+/// the unix socket.
 #[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, body = Health)))]
-pub async fn health() -> Json<Health> {
-    Json(Health { status: "ok".to_owned() })
+pub async fn health(
+    State(face): State<Face>,
+    authorized: Option<Extension<Authorized>>,
+) -> Json<Health> {
+    if face.gate.is_open() {
+        return Json(host::healthy());
+    }
+    let tasks = authorized.map(|_| face.engine.recovering());
+    Json(host::starting(tasks.unwrap_or_default()))
 }
 
 /// Show the host's resources, and how much is allocated to instances

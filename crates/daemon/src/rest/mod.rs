@@ -18,12 +18,14 @@ mod query;
 pub mod read_ahead;
 mod reconcile;
 mod sriov;
+mod starting;
 mod upload;
 mod wait;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
 use model::{Examining, Refusal};
@@ -34,6 +36,7 @@ use crate::hardware::Hardware;
 use examined::Examiner;
 pub use openapi::document as openapi;
 pub use problem::Problem;
+pub(crate) use starting::Gate;
 pub(crate) use upload::discard_leftovers;
 
 /// The state that handlers share.
@@ -44,6 +47,7 @@ pub struct Face {
     hardware: Option<Hardware>,
     leases: Arc<Notify>,
     examiner: Examiner,
+    gate: Gate,
     stopping: watch::Receiver<bool>,
 }
 
@@ -56,9 +60,11 @@ impl Face {
         hardware: Option<Hardware>,
         examined: Arc<dyn Examining>,
         leases: Arc<Notify>,
+        gate: Gate,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { engine, events, hardware, leases, examiner: Examiner::new(examined), stopping }
+        let examiner = Examiner::new(examined);
+        Self { engine, events, hardware, leases, examiner, gate, stopping }
     }
 
     /// Signals that the next lease may have changed.
@@ -124,6 +130,7 @@ pub fn router(face: Face) -> Router {
         .route("/images/{*name}", get(images::show).delete(images::delete).post(not_offered::tag))
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
+        .route_layer(from_fn_with_state(face.clone(), starting::hold))
         .merge(not_offered::routes())
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

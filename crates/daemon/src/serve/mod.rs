@@ -1,9 +1,10 @@
-//! `handover serve`: opens the engine, recovers, and serves; machines keep running when it ends.
+//! `handover serve`: opens the engine, listens, recovers, and serves; machines keep running when it ends.
 
 mod connections;
 mod notify;
 mod secret;
 mod socket;
+mod starting;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,22 +13,28 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use engine::{Config, Engine, RecoveryReport};
+use engine::{Config, Engine};
 use model::{Code, Examining, Following, Host, Launcher, Refusal};
 use service::cdi::Folder;
 use service::{Boundaries, EngineSetup};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::hardware::{self, Hardware};
 use crate::rest::guard::{Guard, Network, check};
 use crate::rest::read_ahead::read_ahead;
-use crate::rest::{Face, discard_leftovers, router};
+use crate::rest::{Face, Gate, discard_leftovers, router};
+use starting::Starting;
 
 /// How long open requests may take to end.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// How long a change waits for the end of recovery before it is refused. Clients usually wait 60 s for an answer, and
+/// hypeman's retry a 503 twice: their three requests cover the 90 s that recovery waits for a stuck step.
+pub const HOLD_CHANGES: Duration = Duration::from_secs(30);
 
 /// The stack size of threads that call the engine.
 const STACK: usize = 1 << 20;
@@ -50,6 +57,8 @@ pub struct Options {
     pub host_names: Vec<String>,
     /// The directory of CDI specs of claims; `None` writes none.
     pub cdi: Option<Folder>,
+    /// How long a change waits for the end of recovery; usually [`HOLD_CHANGES`].
+    pub hold_changes: Duration,
 }
 
 /// The parts of a daemon.
@@ -86,7 +95,8 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
         observer: boundaries,
         warn: |text| warn!("{text}"),
     };
-    let engine = setup.open(log_report)?;
+    let opened = setup.open_unrecovered()?;
+    let engine = opened.engine().clone();
     discard_leftovers(&engine.images().staging_dir());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,12 +111,13 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
         runtime.spawn(hardware::log(hardware.changes(), engine.clone()));
     }
     let leases = Arc::new(tokio::sync::Notify::new());
-    runtime.spawn(crate::leases::watch(engine.clone(), leases.clone()));
     let changes = hardware.as_ref().map(Hardware::changes);
-    runtime.spawn(crate::maintenance::watch(engine.clone(), changes));
-    let app =
-        router(Face::new(engine.clone(), events, hardware, examined, leases, stopping.clone()));
-    let served = runtime.block_on(serve(&options, network, app, &engine, stop, stopping));
+    let (starting, started) = Starting::new(opened, leases.clone(), changes);
+    let gate = Gate { started, hold: options.hold_changes };
+    let running = stopping.clone();
+    let app = router(Face::new(engine.clone(), events, hardware, examined, leases, gate, running));
+    let serving = Serving { engine, starting, stop, stopping };
+    let served = runtime.block_on(serve(&options, network, app, serving));
     // Open operations are undone while there is time. A call that still blocks must not delay the end: recovery handles
     // it at the next start.
     runtime.shutdown_background();
@@ -151,56 +162,31 @@ fn network(options: &Options) -> Result<Option<Network>, Refusal> {
     Ok(Some(Network { token, address: address.ip(), names }))
 }
 
-fn log_report(report: &RecoveryReport) {
-    for operation in &report.finished {
-        info!("recovery finished: {operation}");
-    }
-    for operation in &report.undone {
-        info!("recovery undid: {operation}");
-    }
-    for id in &report.adopted {
-        info!(instance = %id, "found running, managed again");
-    }
-    for note in &report.notes {
-        warn!("recovery: {note}");
-    }
+/// What serving needs besides the routes.
+struct Serving {
+    engine: Engine,
+    starting: Starting,
+    stop: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
 }
 
 async fn serve(
     options: &Options,
     network: Option<Network>,
     app: Router,
-    engine: &Engine,
-    stop: watch::Sender<bool>,
-    stopping: watch::Receiver<bool>,
+    serving: Serving,
 ) -> Result<(), Refusal> {
+    let Serving { engine, starting, stop, stopping } = serving;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
-    let tcp = match (options.listen, network) {
-        (Some(address), Some(network)) => {
-            let listener = TcpListener::bind(address).await.map_err(|e| taken(address, &e))?;
-            Some((listener, network))
-        }
-        _ => None,
-    };
-    let unix = socket::bind(&options.socket)?;
-    info!("listening on {}", options.socket.display());
-    let mut served = tokio::task::JoinSet::new();
-    let by_socket = guarded(app.clone(), Guard::Socket);
-    served.spawn(connections::serve(unix, by_socket, stopping.clone()));
-    if let Some((listener, network)) = tcp {
-        if let Ok(address) = listener.local_addr() {
-            info!("listening on http://{address}");
-        }
-        let by_tcp = guarded(app, Guard::Network(Arc::new(network)));
-        served.spawn(connections::serve(connections::Network::new(listener), by_tcp, stopping));
-    }
-    notify::send("READY=1");
+    let served = listen(options, network, app, stopping).await?;
 
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    // A recovery that is interrupted is continued by the next start.
+    let ended = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        refusal = starting.failed() => Err(refusal),
+    };
     info!("stopping; machines keep running");
     notify::send("STOPPING=1");
     socket::remove(&options.socket);
@@ -212,7 +198,36 @@ async fn serve(
             "timed out while waiting for open requests; the next start finishes or undoes their operations"
         );
     }
-    Ok(())
+    ended
+}
+
+/// Serves on all listeners, until `stopping` becomes true.
+async fn listen(
+    options: &Options,
+    network: Option<Network>,
+    app: Router,
+    stopping: watch::Receiver<bool>,
+) -> Result<JoinSet<()>, Refusal> {
+    let tcp = match (options.listen, network) {
+        (Some(address), Some(network)) => {
+            let listener = TcpListener::bind(address).await.map_err(|e| taken(address, &e))?;
+            Some((listener, network))
+        }
+        _ => None,
+    };
+    let unix = socket::bind(&options.socket)?;
+    info!("listening on {}", options.socket.display());
+    let mut served = JoinSet::new();
+    let by_socket = guarded(app.clone(), Guard::Socket);
+    served.spawn(connections::serve(unix, by_socket, stopping.clone()));
+    if let Some((listener, network)) = tcp {
+        if let Ok(address) = listener.local_addr() {
+            info!("listening on http://{address}");
+        }
+        let by_tcp = guarded(app, Guard::Network(Arc::new(network)));
+        served.spawn(connections::serve(connections::Network::new(listener), by_tcp, stopping));
+    }
+    Ok(served)
 }
 
 /// The routes behind the guard of a listener.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::serve::{self, Options};
+use daemon::serve::{self, HOLD_CHANGES, Options};
 use engine::Config;
 use model::{Following, Inventory, Launcher};
 use serde_json::Value;
@@ -96,6 +96,23 @@ impl Daemon {
         token: Option<&'static str>,
         following: Option<Arc<dyn Following>>,
     ) -> Self {
+        let daemon = Self::begun(inventory, token, following, HOLD_CHANGES, |_| {});
+        let until = Instant::now() + Duration::from_secs(20);
+        while daemon.get("/health").expect(200)["status"] != "ok" {
+            assert!(Instant::now() < until, "recovery does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        daemon
+    }
+
+    /// A daemon that listens, but may still recover. `before` leaves something to recover.
+    pub fn begun(
+        inventory: Inventory,
+        token: Option<&'static str>,
+        following: Option<Arc<dyn Following>>,
+        hold_changes: Duration,
+        before: impl FnOnce(&Self),
+    ) -> Self {
         let host = Arc::new(SimHost::new(inventory));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let dir = tempfile::tempdir().unwrap();
@@ -103,6 +120,7 @@ impl Daemon {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let token_file = token.map(|token| private_file(dir.path().join("token"), token));
         let daemon = Self { host, launcher, dir, address, token };
+        before(&daemon);
         let options = Options {
             socket: daemon.socket(),
             listen: Some(address),
@@ -110,16 +128,9 @@ impl Daemon {
             token_file,
             host_names: vec!["hv1".into()],
             cdi: Some(Folder::new(daemon.cdi())),
+            hold_changes,
         };
-        let config = Config {
-            state_dir: daemon.dir.path().join("state"),
-            image_dirs: vec![daemon.dir.path().to_owned()],
-            image_limits: engine::ImageLimits::default(),
-            machine_uids: 200_000..200_100,
-            shutdown_grace: Duration::from_secs(1),
-            journal_timeout: engine::JOURNAL_TIMEOUT,
-            journal_kept: engine::JournalKept::default(),
-        };
+        let config = daemon.config();
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };
         let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(launcher)];
@@ -133,6 +144,19 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(5));
         }
         daemon
+    }
+
+    /// The configuration of its engine.
+    pub fn config(&self) -> Config {
+        Config {
+            state_dir: self.dir.path().join("state"),
+            image_dirs: vec![self.dir.path().to_owned()],
+            image_limits: engine::ImageLimits::default(),
+            machine_uids: 200_000..200_100,
+            shutdown_grace: Duration::from_secs(1),
+            journal_timeout: engine::JOURNAL_TIMEOUT,
+            journal_kept: engine::JournalKept::default(),
+        }
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -1,7 +1,11 @@
 //! Recovery: finishes or rolls back operations that the journal has as open, by comparing it with the host.
 
 mod compare;
+mod groups;
+mod order;
+mod progress;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +24,16 @@ use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, Stor
 use crate::vf_counts::VfCounts;
 use crate::{OperationKind, Outcome, RecoveryReport};
 
+pub use order::Order;
+pub use progress::{RecoveryTask, RecoveryTaskState};
+
+use groups::{Touching, independent};
+use order::Job;
+use progress::{Listed, Progress, list};
+
+/// How many independent parts are recovered in parallel. Most of them only wait.
+const AT_ONCE: usize = 64;
+
 /// Makes the host, the machines and the records agree again.
 pub struct Recovery {
     store: Arc<Store>,
@@ -32,11 +46,24 @@ pub struct Recovery {
     instances: Arc<Instances>,
     /// The last report of [`recover`](Self::recover) or [`reconcile`](Self::reconcile).
     last_report: Mutex<Option<RecoveryReport>>,
+    /// How many independent parts are recovered in parallel.
+    at_once: Mutex<usize>,
+    progress: Progress,
 }
 
 impl CompletesOperations for Recovery {
     fn complete(&self, subject: Uuid) -> Result<(), Refusal> {
-        self.recover_left_open(Some(subject), &mut RecoveryReport::default())
+        for operation in self.store.read(OpenOperation::all)? {
+            if operation.subject == subject {
+                self.recover_operation(
+                    &operation,
+                    self.journal.worker_wait(),
+                    &mut RecoveryReport::default(),
+                )?;
+                self.journal.forget_left_open(subject);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,7 +88,24 @@ impl Recovery {
             images,
             instances,
             last_report,
+            at_once: Mutex::new(AT_ONCE),
+            progress: Progress::default(),
         }
+    }
+
+    /// Limits how many independent parts are recovered in parallel.
+    pub fn limit_at_once(&self, most: usize) {
+        *lock(&self.at_once) = most;
+    }
+
+    /// The usual order: in parallel.
+    pub fn parallel(&self) -> Order<'static> {
+        Order::Parallel(*lock(&self.at_once))
+    }
+
+    /// The parts of a running [`recover`](Self::recover) that have not ended yet.
+    pub fn unfinished(&self) -> Vec<RecoveryTask> {
+        self.progress.tasks(&self.hardware.waited_for())
     }
 
     /// The last report of [`recover`](Self::recover) or [`reconcile`](Self::reconcile); `None` before the first.
@@ -73,7 +117,7 @@ impl Recovery {
     /// prepared claims that no longer answer. Returns these functions, each with the reason.
     pub fn check_claims(&self) -> Result<Vec<(Address, String)>, Refusal> {
         let mut report = RecoveryReport::default();
-        self.recover_left_open(None, &mut report)?;
+        self.recover_left_open(&mut report)?;
         report.finished.iter().chain(&report.undone).chain(&report.notes).for_each(|note| {
             tracing::warn!("completed after a failed write to the journal: {note}");
         });
@@ -82,25 +126,79 @@ impl Recovery {
         Ok(lost)
     }
 
-    /// Recovers after a start. It can be interrupted anywhere: the next recovery continues.
-    pub fn recover(&self) -> Result<RecoveryReport, Refusal> {
+    /// Recovers after a start. It can be interrupted anywhere: the next recovery continues. Operations that touch
+    /// different devices do not wait for each other, nor does anything else for them.
+    pub fn recover(&self, mut order: Order<'_>) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
         self.store.write(Durability::Power, |tx| {
             Recorded::void_other_boots(tx, &self.journal.boot)?;
             StoredClaim::forget_other_boots(tx, &self.journal.boot)
         })?;
-        for operation in self.store.read(OpenOperation::all)? {
-            let _turn = self.journal.turns.take(operation.subject);
-            self.recover_operation(&operation, *lock(&self.journal.patience), &mut report)?;
+        let groups = self.open_operations()?;
+        let interrupted: BTreeSet<Uuid> =
+            groups.iter().flatten().map(|one| one.operation.subject).collect();
+        let mut jobs = Vec::new();
+        for group in groups {
+            jobs.push(self.recovers(group)?);
         }
+        jobs.push(Box::new(|report: &mut RecoveryReport| {
+            self.find_machines(|id| !interrupted.contains(&id), report)?;
+            report.notes.extend(self.images.recover()?);
+            Ok(())
+        }));
+        order.perform(jobs, &mut report)?;
         // Failed changes are rolled back before the configuration is restored.
         report.notes.extend(self.vf_counts.retry(None)?);
         self.vf_counts.restore_all(&mut report)?;
-        self.compare(&mut report)?;
-        report.notes.extend(self.images.recover()?);
+        self.retry_wedged(&mut order, &mut report)?;
+        report.notes.extend(self.vf_counts.retry(None)?);
+        self.compare_claims(&mut report)?;
         self.prune();
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
+    }
+
+    /// Recovers these operations one after another, then finds the machines of their instances.
+    fn recovers(&self, group: Vec<Touching>) -> Result<Job<'_>, Refusal> {
+        let patience = *lock(&self.journal.patience);
+        let listed: Vec<(OpenOperation, Listed<'_>)> = group
+            .into_iter()
+            .map(|one| Ok((one.operation.clone(), self.progress.add(self.task(&one)?))))
+            .collect::<Result<_, Refusal>>()?;
+        Ok(Box::new(move |report| {
+            for (operation, listed) in listed {
+                listed.begin();
+                let subject = operation.subject;
+                {
+                    let _turn = self.journal.turns.take(subject);
+                    self.recover_operation(&operation, patience, report)?;
+                }
+                self.find_machines(|id| id == subject, report)?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn task(&self, one: &Touching) -> Result<RecoveryTask, Refusal> {
+        let devices = one.functions();
+        let named = self.find_name(one.operation.subject)?;
+        Ok(RecoveryTask {
+            operation: one.operation.kind,
+            of: named.unwrap_or_else(|| list(&devices)),
+            devices,
+            step: one.step.clone(),
+            state: RecoveryTaskState::Queued,
+            stuck: Vec::new(),
+        })
+    }
+
+    /// The open operations, in groups that touch different devices.
+    fn open_operations(&self) -> Result<Vec<Vec<Touching>>, Refusal> {
+        let all = self.store.read(|from| {
+            let all = OpenOperation::all(from)?.into_iter();
+            all.map(|one| Touching::read(from, one, &self.journal.boot)).collect()
+        })?;
+        Ok(independent(all))
     }
 
     fn prune(&self) {
@@ -112,54 +210,56 @@ impl Recovery {
     /// Compares the records with the host while the daemon runs. Skips subjects that an operation works on.
     pub fn reconcile(&self) -> Result<RecoveryReport, Refusal> {
         let mut report = RecoveryReport::default();
-        self.recover_left_open(None, &mut report)?;
-        self.compare(&mut report)?;
+        self.recover_left_open(&mut report)?;
+        self.retry_wedged(&mut self.parallel(), &mut report)?;
+        report.notes.extend(self.vf_counts.retry(None)?);
+        self.find_machines(|_| true, &mut report)?;
+        self.compare_claims(&mut report)?;
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }
 
     /// Finishes or rolls back operations that were left open because the journal could not be written: of all subjects
-    /// whose turn is free, or of the subject `of`, whose turn the caller has.
-    pub fn recover_left_open(
-        &self,
-        of: Option<Uuid>,
-        report: &mut RecoveryReport,
-    ) -> Result<(), Refusal> {
-        for operation in self.store.read(OpenOperation::all)? {
-            let subject = operation.subject;
-            if of.is_some_and(|of| of != subject) {
-                continue;
-            }
-            let turn = match of {
-                Some(_) => None,
-                None => match self.journal.turn_left_open(subject) {
-                    Some(turn) => Some(turn),
-                    None => continue,
-                },
-            };
-            // It may have ended before we had the turn.
-            if self.store.read(|from| operation.is_open(from))? {
-                self.recover_operation(&operation, self.journal.worker_wait(), report)?;
-            }
-            self.journal.forget_left_open(subject);
-            drop(turn);
-        }
-        Ok(())
+    /// whose turn is free.
+    fn recover_left_open(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        let patience = self.journal.worker_wait();
+        let job = |group: Vec<Touching>| -> Job<'_> {
+            Box::new(move |report| {
+                for Touching { operation, .. } in group {
+                    let subject = operation.subject;
+                    let Some(_turn) = self.journal.turn_left_open(subject) else { continue };
+                    // It may have ended before we had the turn.
+                    if self.store.read(|from| operation.is_open(from))? {
+                        self.recover_operation(&operation, patience, report)?;
+                    }
+                    self.journal.forget_left_open(subject);
+                }
+                Ok(())
+            })
+        };
+        let jobs = self.open_operations()?.into_iter().map(job).collect();
+        self.parallel().perform(jobs, report)
     }
 
-    fn compare(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        self.retry_wedged(report)?;
-        report.notes.extend(self.vf_counts.retry(None)?);
+    /// Finds the machines of the instances `of`, except those that an operation works on.
+    fn find_machines(
+        &self,
+        of: impl Fn(Uuid) -> bool,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
         for row in self.store.read(StoredInstance::all)? {
-            let Some(_turn) = self.journal.turns.try_take(row.instance.id) else { continue };
-            // It may have changed before we had the turn.
             let id = row.instance.id;
+            if !of(id) {
+                continue;
+            }
+            let Some(_turn) = self.journal.turns.try_take(id) else { continue };
+            // It may have changed before we had the turn.
             let Some(row) = self.store.read(|from| StoredInstance::by_id(from, id))? else {
                 continue;
             };
             self.instances.find_machine(row, report)?;
         }
-        self.compare_claims(report)
+        Ok(())
     }
 
     fn recover_operation(
@@ -227,31 +327,62 @@ impl Recovery {
 
     /// The instance's name or the claim's owner, for messages.
     fn name_of(&self, subject: Uuid) -> Result<String, Refusal> {
+        Ok(self.find_name(subject)?.unwrap_or_else(|| subject.to_string()))
+    }
+
+    fn find_name(&self, subject: Uuid) -> Result<Option<String>, Refusal> {
         let (row, claim) = self.store.read(|from| {
             Ok((StoredInstance::by_id(from, subject)?, StoredClaim::by_id(from, subject)?))
         })?;
         let claim = claim.map(|claim| claim.claim.owner.to_string());
-        Ok(row.map(|row| row.instance.name).or(claim).unwrap_or_else(|| subject.to_string()))
+        Ok(row.map(|row| row.instance.name).or(claim))
     }
 
     /// Retries to restore wedged claims, except those with a step that is still running in the kernel.
-    fn retry_wedged(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+    fn retry_wedged(
+        &self,
+        order: &mut Order<'_>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        let mut jobs: Vec<Job<'_>> = Vec::new();
         for claim in self.store.read(StoredClaim::all)? {
             if claim.claim.state != ClaimState::Wedged {
                 continue;
             }
-            let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
-            if self.hardware.any_locked(claim.claim.taken())? {
-                report.notes.push(format!(
-                    "{head} is not restored yet: a step on it is still running in the kernel"
-                ));
-                continue;
-            }
-            match self.claims.retry(claim) {
-                Ok(notes) => report.notes.extend(notes),
-                Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
-                Err(refusal) => report.notes.push(format!("{head}: {}", refusal.message)),
-            }
+            let listed = self.progress.add(RecoveryTask {
+                operation: OperationKind::Restore,
+                of: claim.claim.owner.to_string(),
+                devices: claim.claim.taken().collect(),
+                step: None,
+                state: RecoveryTaskState::Queued,
+                stuck: Vec::new(),
+            });
+            jobs.push(Box::new(move |report| {
+                listed.begin();
+                self.retry_one_wedged(claim, report)
+            }));
+        }
+        order.perform(jobs, report)
+    }
+
+    fn retry_one_wedged(
+        &self,
+        claim: StoredClaim,
+        report: &mut RecoveryReport,
+    ) -> Result<(), Refusal> {
+        let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
+        // A request that only reads can have a lock for a moment.
+        let patience = self.journal.worker_wait();
+        if !self.hardware.wait_for_workers(claim.claim.taken(), patience)?.is_empty() {
+            report.notes.push(format!(
+                "{head} is not restored yet: a step on it is still running in the kernel"
+            ));
+            return Ok(());
+        }
+        match self.claims.retry(claim) {
+            Ok(notes) => report.notes.extend(notes),
+            Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
+            Err(refusal) => report.notes.push(format!("{head}: {}", refusal.message)),
         }
         Ok(())
     }

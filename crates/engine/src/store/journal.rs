@@ -160,6 +160,18 @@ impl OpenOperation {
             .map(drop)
     }
 
+    /// Its steps of this boot in order, each with whether it did not succeed: it was interrupted, or it failed.
+    pub fn steps(&self, from: &Connection, boot: &str) -> rusqlite::Result<Vec<(Recorded, bool)>> {
+        from.prepare_cached(
+            "SELECT action, state IN ('intended', 'failed') AS is_unfinished FROM steps
+             WHERE operation = ? AND boot_id = ? ORDER BY seq",
+        )?
+        .query_map(params![self.id, boot], |row| {
+            Ok((Recorded::read(row)?, row.get("is_unfinished")?))
+        })?
+        .collect()
+    }
+
     /// The functions that its steps of this boot change.
     pub fn functions(&self, from: &Connection, boot: &str) -> rusqlite::Result<BTreeSet<Address>> {
         from.prepare_cached("SELECT action FROM steps WHERE operation = ? AND boot_id = ?")?

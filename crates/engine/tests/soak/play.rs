@@ -53,11 +53,7 @@ impl World {
                 if !lived {
                     self.unlock_store();
                     self.open();
-                    self.killed_at(*again, false, |engine| {
-                        if let Err(refusal) = engine.recover() {
-                            broken(format!("recovery failed: {refusal}"));
-                        }
-                    });
+                    self.killed_at(*again, false, |engine| self.recover(engine));
                     self.restart();
                 }
             }

@@ -61,6 +61,8 @@ pub struct World {
     store_lock: Mutex<Option<(u16, rusqlite::Connection)>>,
     engine: Mutex<Option<Engine>>,
     plan: Mutex<Plan>,
+    /// The state of the random numbers that order the independent parts of recoveries.
+    order: Mutex<u64>,
     dir: tempfile::TempDir,
 }
 
@@ -96,6 +98,7 @@ impl World {
             store_lock: Mutex::default(),
             engine: Mutex::default(),
             plan: Mutex::default(),
+            order: Mutex::new(seed),
             dir: tempfile::Builder::new().prefix("handover-soak-").tempdir_in(dir).unwrap(),
         });
         let mut templates = lock(&TEMPLATES);
@@ -230,7 +233,20 @@ impl World {
     pub fn restart(self: &Arc<Self>) {
         self.close();
         let engine = self.open();
-        if let Err(refusal) = engine.recover() {
+        self.recover(&engine);
+    }
+
+    /// Recovers. Independent parts come in random order: on a real host they run in parallel.
+    pub fn recover(&self, engine: &Engine) {
+        let mut pick = |left: usize| {
+            let mut state = lock(&self.order);
+            // The generator of Knuth's MMIX, whose high bits are the better ones.
+            *state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(*state >> 33).unwrap_or_default() % left
+        };
+        if let Err(refusal) = engine.recover_one_by_one(&mut pick) {
             broken(format!("recovery failed: {refusal}"));
         }
     }

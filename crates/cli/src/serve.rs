@@ -30,7 +30,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// File with the token that TCP clients must send; readable by its owner only
+    /// File with the token that TCP clients must send, accessible to its owner only; SIGHUP reads it again
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 

@@ -1,10 +1,11 @@
 //! Copying a part and computing its SHA-256: by reflink if the file system supports it, else without holes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom as From, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use own_files::OwnFile;
 use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -13,6 +14,9 @@ use crate::ImageError;
 
 /// The buffer size: large enough to be fast, small enough for the daemon's memory.
 const BUFFER: usize = 256 * 1024;
+
+/// VMMs run as different users, and all read the same base.
+const MODE: u32 = 0o644;
 
 /// A part in the store.
 pub struct Copied {
@@ -26,12 +30,10 @@ pub struct Copied {
 
 /// Copies `source` to the new file `to`, and syncs it to disk.
 pub fn copy(mut source: File, from: &Path, to: &Path) -> Result<Copied, ImageError> {
-    let mut target = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(to)
+    let mut options = OpenOptions::new();
+    let mut target = OwnFile::at(to)
+        .mode(MODE)
+        .open(options.read(true).write(true).create_new(true))
         .map_err(|error| ImageError::io("create", to, error))?;
     let cloned = ioctl_ficlone(&target, &source).is_ok();
     let (sha256, length) = if cloned {
@@ -45,6 +47,9 @@ pub fn copy(mut source: File, from: &Path, to: &Path) -> Result<Copied, ImageErr
 
 /// Hashes a file that is in the store already, and syncs it.
 pub fn hash(mut file: File, path: &Path) -> Result<Copied, ImageError> {
+    // A staged file is private.
+    file.set_permissions(Permissions::from_mode(MODE))
+        .map_err(|error| ImageError::io("set the mode of", path, error))?;
     let (sha256, length) = transfer(&mut file, path, None)?;
     file.sync_all().map_err(|error| ImageError::io("write", path, error))?;
     Ok(Copied { file, sha256, length })

@@ -1,12 +1,13 @@
 //! The store: one directory for each image, named by its id.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use model::DiskFormat;
+use own_files::{Existing, STATE_DIR, make_dir as make_own_dir};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -172,9 +173,6 @@ impl Store {
         // A staged file on the store's file system needs no copy.
         let moved = matches!(source, Source::Staged(_)) && fs::rename(source.path(), to).is_ok();
         let copied = if moved { hash(file, to)? } else { copy(file, source.path(), to)? };
-        // VMMs run as different users, and all read the same base.
-        fs::set_permissions(to, Permissions::from_mode(0o644))
-            .map_err(|error| ImageError::io("set the mode of", to, error))?;
         let found = check(&copied.file)?;
         Ok((copied, found))
     }
@@ -278,11 +276,10 @@ fn digest(parts: &[(&'static str, Copied)]) -> String {
     format!("sha256:{}", hex(&digest.finalize()))
 }
 
-/// Creates a directory that other users, such as those of VMMs, can pass through but not list, regardless of the umask:
-/// images are found only by their id.
+/// Creates a directory that other users, such as those of VMMs, can pass through but not list: images are found only by
+/// their id.
 fn make_dir(path: &Path) -> Result<(), ImageError> {
-    fs::create_dir_all(path)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o711)))
+    make_own_dir(path, STATE_DIR, Existing::Set)
         .map_err(|error| ImageError::io("create", path, error))
 }
 

@@ -1,6 +1,5 @@
 //! Images received as `multipart/form-data`, streamed to the engine's staging directory.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use axum::body::Body;
 use engine::{ImageSource, ImportImage};
 use model::{Code, DiskFormat};
 use multer::{Field, Multipart};
+use own_files::{Existing, make_dir};
 use service::images::disk_format;
 use service::render;
 use tokio::fs::OpenOptions;
@@ -164,6 +164,7 @@ async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> 
         Problem::unforeseen(&format!("cannot write to {}: {error}", staging.display()))
     };
     let mut options = OpenOptions::new();
+    // Exclusive creation follows no link (open(2)).
     let mut file =
         options.write(true).create_new(true).mode(0o600).open(&path).await.map_err(failed)?;
     let staged = Staged(Some(path));
@@ -181,8 +182,7 @@ async fn stage(staging: &Path, mut field: Field<'_>) -> Result<Staged, Problem> 
 
 /// Creates the directory for uploads, accessible to the daemon only.
 fn make_private(staging: &Path) -> Result<(), Problem> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(staging).map_err(|error| {
+    make_dir(staging, 0o700, Existing::Set).map_err(|error| {
         Problem::unforeseen(&format!("cannot create {}: {error}", staging.display()))
     })
 }

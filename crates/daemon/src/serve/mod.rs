@@ -21,8 +21,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use socket::Socket;
+
 use crate::hardware::{self, Hardware};
-use crate::rest::guard::{Guard, Network, check};
+use crate::rest::guard::{Guard, Network, Token, check};
 use crate::rest::read_ahead::read_ahead;
 use crate::rest::{Face, discard_leftovers, router};
 
@@ -117,7 +119,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
 fn network(options: &Options) -> Result<Option<Network>, Refusal> {
     let Some(address) = options.listen else { return Ok(None) };
     let token = match (&options.token_file, options.no_auth) {
-        (Some(file), false) => Some(secret::read(file)?),
+        (Some(file), false) => Some(Token::new(secret::read(file)?)),
         (None, true) if address.ip().is_loopback() => {
             warn!("--no-auth: every user of this host can hand devices over at {address}");
             None
@@ -176,6 +178,9 @@ async fn serve(
 ) -> Result<(), Refusal> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
+    let hangup = signal(SignalKind::hangup()).map_err(|e| cannot("watch signals", &e))?;
+    let token = network.as_ref().and_then(|network| network.token.clone());
+    tokio::spawn(secret::reload(hangup, options.token_file.clone(), token));
     let tcp = match (options.listen, network) {
         (Some(address), Some(network)) => {
             let listener = TcpListener::bind(address).await.map_err(|e| taken(address, &e))?;
@@ -183,11 +188,11 @@ async fn serve(
         }
         _ => None,
     };
-    let unix = socket::bind(&options.socket)?;
+    let unix = Socket::bind(&options.socket)?;
     info!("listening on {}", options.socket.display());
     let mut served = tokio::task::JoinSet::new();
     let by_socket = guarded(app.clone(), Guard::Socket);
-    served.spawn(connections::serve(unix, by_socket, stopping.clone()));
+    served.spawn(connections::serve(unix.clone(), by_socket, stopping.clone()));
     if let Some((listener, network)) = tcp {
         if let Ok(address) = listener.local_addr() {
             info!("listening on http://{address}");
@@ -203,7 +208,7 @@ async fn serve(
     }
     info!("stopping; machines keep running");
     notify::send("STOPPING=1");
-    socket::remove(&options.socket);
+    unix.remove();
     engine.cancel_all();
     // Cannot fail: the tasks hold receivers.
     let _ = stop.send(true);

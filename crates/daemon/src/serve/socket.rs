@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as Connection;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,8 @@ use std::time::Duration;
 use model::{Code, Refusal};
 use own_files::{Existing, RUN_DIR, Unfit, make_dir};
 use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
@@ -175,7 +176,7 @@ fn refuse_living(path: &Path) -> Result<(), Refusal> {
             "move it away, or choose another path with --socket",
         ));
     }
-    if Connection::connect(path).is_ok() {
+    if answers(path) {
         return Err(Refusal::new(
             Code::InUse,
             format!("another daemon answers on {shown}"),
@@ -183,6 +184,16 @@ fn refuse_living(path: &Path) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Whether a process listens on a socket. A full queue of connections answers too, and must not block here.
+fn answers(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let asked = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &address)
+    });
+    matches!(asked, Ok(()) | Err(Errno::AGAIN))
 }
 
 /// The id of the group, if this host has it. Reads `/etc/group` directly: NSS loads libraries and can wait for the

@@ -30,7 +30,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// File with the token that TCP clients must send; readable by its owner only
+    /// File with the token for TCP clients; accessible to its owner only, read again on SIGHUP
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 

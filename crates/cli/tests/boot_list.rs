@@ -78,6 +78,26 @@ fn a_gpu_is_added_with_its_iommu_group_and_removed() {
 }
 
 #[test]
+fn modes_do_not_depend_on_the_umask() {
+    let modes = |umask: &str| {
+        let host = hosts::debian_with_gpu();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+        command.args([env!("CARGO_BIN_EXE_handover"), "boot-list", GPU, "--root"]);
+        let output = command.arg(host.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mode = |path: &str| {
+            let metadata = fs::metadata(host.path().join(path)).unwrap();
+            metadata.permissions().mode() & 0o7777
+        };
+        let hook = mode("etc/initramfs-tools/hooks/handover");
+        (mode("etc/handover"), mode("etc/handover/reserve"), hook)
+    };
+    assert_eq!(modes("000"), (0o755, 0o644, 0o755));
+    assert_eq!(modes("077"), (0o755, 0o644, 0o755));
+}
+
+#[test]
 fn a_program_gets_json() {
     let host = hosts::debian_with_gpu();
     let json: serde_json::Value = serde_json::from_str(&said(&host, &[GPU, "--json"])).unwrap();

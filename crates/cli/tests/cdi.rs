@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -66,6 +67,25 @@ fn specifications_of_devices() {
     let one = |name| printed(&texts(&generate(&host, &[name, "--output", "-"])));
     assert_snapshot!(one("0000:42:00.0"));
     assert_snapshot!(one("0000:02:00.0"));
+}
+
+#[test]
+fn container_tools_of_all_users_can_read_a_spec_whatever_the_umask() {
+    for umask in ["000", "077"] {
+        let (host, place) = (host(), tempfile::tempdir().unwrap());
+        let dir = place.path().join("not/there");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
+        command.args([env!("CARGO_BIN_EXE_handover"), "cdi", "generate", "0000:42:00.0"]);
+        command.arg("--root").arg(host.path()).arg("--cdi-dir").arg(&dir);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&place.path().join("not")), mode(&dir)), (0o755, 0o755), "{umask}");
+        for spec in fs::read_dir(&dir).unwrap() {
+            assert_eq!(mode(&spec.unwrap().path()), 0o644, "{umask}");
+        }
+    }
 }
 
 #[test]

@@ -4,14 +4,14 @@
 //! processes have closed it, even if the daemon that took it is dead.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{HostError, Lock};
+use own_files::{Existing, OwnFile, RUN_DIR, make_dir};
 use rustix::fd::OwnedFd;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -72,15 +72,14 @@ impl Locks {
     /// # Errors
     /// If its file cannot be created or opened.
     pub fn take(&self, lock: &Lock) -> io::Result<Option<OwnedFd>> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
+        if let Some(run_dir) = self.dir.parent() {
+            make_dir(run_dir, RUN_DIR, Existing::Tighten)?;
+        }
+        make_dir(&self.dir, 0o700, Existing::Set)?;
+        let mut options = OpenOptions::new();
+        let file = OwnFile::at(&self.file(lock))
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(self.file(lock))?;
+            .open(options.read(true).write(true).create(true).truncate(false))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file.into())),
             Err(Errno::WOULDBLOCK) => Ok(None),

@@ -1,8 +1,8 @@
 //! Copying a part and computing its SHA-256: by reflink if the file system supports it, else without holes.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom as From};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
@@ -14,6 +14,9 @@ use crate::{Cancel, ImageError};
 
 /// The buffer size: large enough to be fast, small enough for the daemon's memory, and for a prompt end.
 const BUFFER: usize = 256 * 1024;
+
+/// The mode of a part: VMMs run as different users, and all read the same base.
+pub const MODE: u32 = 0o644;
 
 /// A part in the store.
 pub struct Copied {
@@ -56,6 +59,9 @@ pub fn copy(
 
 /// Hashes a file that is in the store already, and syncs it.
 pub fn hash(mut file: File, path: &Path, bounds: Bounds<'_>) -> Result<Copied, ImageError> {
+    // A staged file is private.
+    file.set_permissions(Permissions::from_mode(MODE))
+        .map_err(|error| ImageError::io("set the mode of", path, error))?;
     let (sha256, length) = transfer(&mut file, path, None, bounds)?;
     finish(file, path, sha256, length)
 }

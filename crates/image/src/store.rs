@@ -1,17 +1,18 @@
 //! The store: one directory for each image, named by its id.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::DiskFormat;
+use own_files::{Existing, STATE_DIR, make_dir as make_own_dir};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::copy::{Bounds, Copied, copy, hash};
+use crate::copy::{Bounds, Copied, MODE, copy, hash};
 use crate::target::Target;
 use crate::{Budget, Cancel, ImageError, Source, kernel, qcow2};
 
@@ -185,12 +186,9 @@ impl Store {
         let copied = if moved {
             hash(file, to, bounds)?
         } else {
-            let target = Target::create(to, 0o644, self.budget.allowance(&self.dir))?;
+            let target = Target::create(to, MODE, self.budget.allowance(&self.dir))?;
             copy(file, source.path(), target, to, bounds)?
         };
-        // VMMs run as different users, and all read the same base.
-        fs::set_permissions(to, Permissions::from_mode(0o644))
-            .map_err(|error| ImageError::io("set the mode of", to, error))?;
         let found = check(&copied.file)?;
         Ok((copied, found))
     }
@@ -294,11 +292,10 @@ fn digest(parts: &[(&'static str, Copied)]) -> String {
     format!("sha256:{}", hex(&digest.finalize()))
 }
 
-/// Creates a directory that other users, such as those of VMMs, can pass through but not list, regardless of the umask:
-/// images are found only by their id.
+/// Creates a directory that other users, such as those of VMMs, can pass through but not list: images are found only by
+/// their id.
 fn make_dir(path: &Path) -> Result<(), ImageError> {
-    fs::create_dir_all(path)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o711)))
+    make_own_dir(path, STATE_DIR, Existing::Set)
         .map_err(|error| ImageError::io("create", path, error))
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use own_files::OwnFile;
 
 use crate::ImageError;
 use crate::budget::Allowance;
@@ -18,9 +19,10 @@ pub struct Target {
 impl Target {
     /// Creates the file.
     pub(crate) fn create(path: &Path, mode: u32, allowance: Allowance) -> Result<Self, ImageError> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create_new(true).mode(mode);
-        let file = options.open(path).map_err(|error| ImageError::io("create", path, error))?;
+        let file = OwnFile::at(path)
+            .mode(mode)
+            .open(OpenOptions::new().read(true).write(true).create_new(true))
+            .map_err(|error| ImageError::io("create", path, error))?;
         Ok(Self { file, path: path.to_owned(), allowance })
     }
 

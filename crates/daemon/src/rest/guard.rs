@@ -1,8 +1,8 @@
 //! Authentication: the middleware of each listener.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
@@ -72,10 +72,31 @@ pub enum Guard {
     Network(Arc<Network>),
 }
 
+/// The token, which can be replaced while the daemon serves.
+#[derive(Clone)]
+pub struct Token(Arc<RwLock<String>>);
+
+impl Token {
+    /// This token.
+    pub fn new(token: String) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    /// Replaces it: from now on, requests need the new one.
+    pub fn replace(&self, token: String) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn is(&self, given: &[u8]) -> bool {
+        let token = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        given.ct_eq(token.as_bytes()).into()
+    }
+}
+
 /// What is required of requests over TCP.
 pub struct Network {
     /// The token; `None` with `--no-auth`.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The address of the listener.
     pub address: IpAddr,
     /// Accepted host names besides `localhost`.
@@ -182,7 +203,7 @@ impl Network {
                 "send `Authorization: Bearer TOKEN`; with `handover` use --token-file",
             ));
         };
-        if bool::from(given.ct_eq(token.as_bytes())) {
+        if token.is(given) {
             return Ok(());
         }
         Err(Problem::new(

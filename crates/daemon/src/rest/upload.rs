@@ -1,7 +1,6 @@
 //! Images received as `multipart/form-data`, streamed to the engine's staging directory, within the budget of the disk
 //! that all uploads and imports share.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use axum::body::Body;
 use engine::{Admission, Allowance, ImageSource, ImportImage, Received};
 use model::{DiskFormat, Refusal};
 use multer::{Field, Multipart};
+use own_files::{Existing, make_dir};
 use service::images::disk_format;
 use service::render;
 use tracing::warn;
@@ -228,8 +228,7 @@ async fn append(mut file: Received, bytes: Vec<u8>) -> Result<Received, Problem>
 
 /// Creates the directory for uploads, accessible to the daemon only.
 fn make_private(staging: &Path) -> Result<(), Problem> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(staging).map_err(|error| {
+    make_dir(staging, 0o700, Existing::Set).map_err(|error| {
         Problem::unforeseen(&format!("cannot create {}: {error}", staging.display()))
     })
 }

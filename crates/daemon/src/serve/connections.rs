@@ -21,11 +21,12 @@ use hyper_util::service::TowerToHyperService;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::socket::Socket;
 use crate::rest::guard::{Admitted, Peer};
 
 /// The most TCP connections that may be strangers.
@@ -63,14 +64,14 @@ pub trait Listener: Send + 'static {
     fn accept(&self) -> impl Future<Output = Accepted<Self::Stream>> + Send;
 }
 
-impl Listener for UnixListener {
+impl Listener for Arc<Socket> {
     type Stream = UnixStream;
 
     // Followers of logs and events have one each.
     const MOST: usize = 1024;
 
     async fn accept(&self) -> Accepted<UnixStream> {
-        let (stream, _) = Self::accept(self).await?;
+        let stream = Socket::accept(self).await?;
         let peer = stream.peer_cred().map_or(Peer::Unknown, |credentials| Peer::Process {
             uid: credentials.uid(),
             pid: credentials.pid(),

@@ -23,8 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use socket::Socket;
+
 use crate::hardware::{self, Hardware};
-use crate::rest::guard::{Guard, Network, check};
+use crate::rest::guard::{Guard, Network, Token, check};
 use crate::rest::read_ahead::read_ahead;
 use crate::rest::{Face, Gate, discard_leftovers, router};
 use starting::Starting;
@@ -128,7 +130,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
 fn network(options: &Options) -> Result<Option<Network>, Refusal> {
     let Some(address) = options.listen else { return Ok(None) };
     let token = match (&options.token_file, options.no_auth) {
-        (Some(file), false) => Some(secret::read(file)?),
+        (Some(file), false) => Some(Token::new(secret::read(file)?)),
         (None, true) if address.ip().is_loopback() => {
             warn!("--no-auth: every user of this host can hand devices over at {address}");
             None
@@ -179,7 +181,11 @@ async fn serve(
     let Serving { engine, starting, stop, stopping } = serving;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
-    let served = listen(options, network, app, stopping).await?;
+    let hangup = signal(SignalKind::hangup()).map_err(|e| cannot("watch signals", &e))?;
+    let token = network.as_ref().and_then(|network| network.token.clone());
+    tokio::spawn(secret::reload(hangup, options.token_file.clone(), token));
+    let unix = Socket::bind(&options.socket)?;
+    let served = listen(options, Arc::clone(&unix), network, app, stopping).await?;
 
     // A recovery that is interrupted is continued by the next start.
     let ended = tokio::select! {
@@ -189,7 +195,7 @@ async fn serve(
     };
     info!("stopping; machines keep running");
     notify::send("STOPPING=1");
-    socket::remove(&options.socket);
+    unix.remove();
     engine.cancel_all();
     // Cannot fail: the tasks hold receivers.
     let _ = stop.send(true);
@@ -204,6 +210,7 @@ async fn serve(
 /// Serves on all listeners, until `stopping` becomes true.
 async fn listen(
     options: &Options,
+    unix: Arc<Socket>,
     network: Option<Network>,
     app: Router,
     stopping: watch::Receiver<bool>,
@@ -215,7 +222,6 @@ async fn listen(
         }
         _ => None,
     };
-    let unix = socket::bind(&options.socket)?;
     info!("listening on {}", options.socket.display());
     let mut served = JoinSet::new();
     let by_socket = guarded(app.clone(), Guard::Socket);

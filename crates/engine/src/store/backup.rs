@@ -1,17 +1,18 @@
 //! Backups of the store: created while the daemon may run, and restored while no daemon runs.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{Code, Refusal};
+use own_files::expect_ours;
 use rusqlite::{Connection, OpenFlags};
 
-use super::failure::{broken, is_transient, unusable};
+use super::failure::{broken, is_transient, unfit, unusable};
 use super::lock::StoreLock;
-use super::{NAME, check};
+use super::{FILE_MODE, NAME, check, make_state_dir, open_own};
 
 /// Copies the store of a state directory into a new file, as of one moment; a daemon may run meanwhile. Checks the copy.
 ///
@@ -19,6 +20,9 @@ use super::{NAME, check};
 /// `not_found` if there is no store, `already_exists` if the file exists, `state_unusable`.
 pub fn backup(state_dir: &Path, to: &Path) -> Result<(), Refusal> {
     let path = state_dir.join(NAME);
+    expect_ours(&path).map_err(|error| {
+        unfit(&path, &error).unwrap_or_else(|| unusable(&path, &error.to_string()))
+    })?;
     let store = open(&path)?;
     copy(&store, &path, to)?;
     sync_dir(to)
@@ -48,8 +52,7 @@ fn copy(store: &Connection, path: &Path, to: &Path) -> Result<(), Refusal> {
 /// `state_locked` if another process has the store; `not_found` or `state_unusable` if the backup cannot be used.
 pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal> {
     checked(from)?;
-    std::fs::create_dir_all(state_dir)
-        .map_err(|error| unusable(state_dir, &format!("it cannot be created: {error}")))?;
+    make_state_dir(state_dir)?;
     let _lock = StoreLock::take(state_dir)?;
     let path = state_dir.join(NAME);
     let new = state_dir.join(format!("{NAME}.new"));
@@ -73,7 +76,7 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal
 /// operations changed is restored with their claims.
 fn close_operations(path: &Path) -> Result<(), Refusal> {
     let failed = |error: rusqlite::Error| broken(path, &error);
-    let store = Connection::open(path).map_err(failed)?;
+    let store = open_own(path)?;
     let close = "UPDATE operations SET state = 'failed', error = 'under way when the backup was made' WHERE state = 'open'";
     store.execute(close, []).map_err(failed)?;
     drop(store);
@@ -82,7 +85,7 @@ fn close_operations(path: &Path) -> Result<(), Refusal> {
 
 /// Writes a store's log back to its file, so that the file alone has the latest state. A damaged store cannot do that.
 fn write_back(path: &Path) -> Result<(), Refusal> {
-    let store = Connection::open(path).map_err(|error| broken(path, &error))?;
+    let store = open_own(path)?;
     let busy = store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     match busy {
         Ok(true) => Err(in_use(path)),
@@ -157,8 +160,10 @@ fn checked(path: &Path) -> Result<(), Refusal> {
 
 /// Creates an empty file that only its owner may read.
 fn create(path: &Path) -> Result<(), Refusal> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    created.map(drop).map_err(|error| {
+    // Exclusive creation follows no link (open(2)).
+    let created = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    let set = |file: File| file.set_permissions(Permissions::from_mode(FILE_MODE));
+    created.and_then(set).map_err(|error| {
         let code = match error.kind() {
             ErrorKind::AlreadyExists => Code::AlreadyExists,
             _ => Code::StateUnusable,

@@ -1,8 +1,10 @@
 //! Errors of the store: which are transient, and their remedies.
 
+use std::io;
 use std::path::Path;
 
 use model::{Code, Refusal};
+use own_files::Unfit;
 use rusqlite::{Error, ErrorCode};
 
 /// Whether the error is transient: another process's lock, a full disk, a file system that is slow or mounted
@@ -41,6 +43,13 @@ pub fn broken(path: &Path, error: &Error) -> Refusal {
         ),
         _ => unusable(path, &error.to_string()),
     }
+}
+
+/// The refusal for a file or directory that is not Handover's; `None` for any other error.
+pub fn unfit(path: &Path, error: &io::Error) -> Option<Refusal> {
+    let unfit = Unfit::of(error)?;
+    let message = format!("cannot use {}: {unfit}", path.display());
+    Some(Refusal::new(Code::StateUnusable, message, unfit.remedy(path)))
 }
 
 /// The refusal for a store that cannot be used.

@@ -1,12 +1,15 @@
 //! The lock that lets only one process open the store.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use model::{Code, Refusal};
+use own_files::OwnFile;
 use rustix::fs::{FlockOperation, flock};
+
+use super::failure::unfit;
 
 /// Only our user may open the lock file: others could take the lock and keep the daemon from starting.
 const LOCK_MODE: u32 = 0o600;
@@ -27,11 +30,13 @@ impl StoreLock {
     pub fn take(state_dir: &Path) -> Result<Self, Refusal> {
         let path = state_dir.join("lock");
         let failed = |error: std::io::Error| {
-            Refusal::new(
-                Code::StateUnusable,
-                format!("cannot use {}: {error}", path.display()),
-                "run as root, or as a user who can write there",
-            )
+            unfit(&path, &error).unwrap_or_else(|| {
+                Refusal::new(
+                    Code::StateUnusable,
+                    format!("cannot use {}: {error}", path.display()),
+                    "run as root, or as a user who can write there",
+                )
+            })
         };
         for _ in 0..MAX_TRIES {
             let mut file = open(&path).map_err(failed)?;
@@ -63,21 +68,16 @@ fn lock_file(file: &mut File, state_dir: &Path) -> Result<(), Refusal> {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
+    let mut options = OpenOptions::new();
+    OwnFile::at(path)
         .mode(LOCK_MODE)
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
-    Ok(file)
+        .open(options.read(true).write(true).create(true).truncate(false))
 }
 
 /// Whether the path still names this file.
 fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     let ours = file.metadata()?;
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -13,17 +13,16 @@ mod schema;
 mod vf_counts;
 
 use std::fmt::Display;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{Code, Refusal};
+use own_files::{Existing, STATE_DIR, claim, expect_ours, make_dir};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -37,11 +36,14 @@ pub use journal::{OpenOperation, Recorded};
 pub use vf_counts::VfCount;
 
 use crate::lock::lock;
-use failure::{broken, is_transient, unusable};
+use failure::{broken, is_transient, unfit, unusable};
 use lock::StoreLock;
 
 /// The file in the state directory.
 const NAME: &str = "state.db";
+
+/// The mode of the file.
+const FILE_MODE: u32 = 0o600;
 
 /// What a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,20 +102,48 @@ impl Writer {
     }
 }
 
+/// Makes the state directory, or checks the one that exists.
+fn make_state_dir(path: &Path) -> Result<(), Refusal> {
+    make_dir(path, STATE_DIR, Existing::Tighten).map_err(|error| {
+        unfit(path, &error)
+            .unwrap_or_else(|| unusable(path, &format!("it cannot be created: {error}")))
+    })
+}
+
+/// Opens or creates a store that belongs to us. The caller has the store's lock.
+fn open_own(path: &Path) -> Result<Connection, Refusal> {
+    let failed = |path: &Path, error: &std::io::Error| {
+        unfit(path, error).unwrap_or_else(|| unusable(path, &error.to_string()))
+    };
+    // Command lines and labels are private. SQLite gives its other files the mode of this one, whatever the umask
+    // (`robust_open` in os_unix.c).
+    claim(path, FILE_MODE).map_err(|error| failed(path, &error))?;
+    for log in ["-wal", "-shm", "-journal"] {
+        let log = PathBuf::from(format!("{}{log}", path.display()));
+        expect_ours(&log).map_err(|error| failed(&log, &error))?;
+    }
+    // SQLite refuses a link in any component (`SQLITE_OPEN_NOFOLLOW`), and one above may be legitimate, such as /var/run.
+    let real = resolved(path).map_err(|error| failed(path, &error))?;
+    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(real, flags).map_err(|error| broken(path, &error))
+}
+
+/// The path with all links resolved, except for the file itself.
+fn resolved(path: &Path) -> std::io::Result<PathBuf> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(dir.canonicalize()?.join(path.file_name().unwrap_or_default()))
+}
+
 impl Store {
     /// Takes the store's lock, then opens or creates `state.db`.
     ///
     /// # Errors
     /// `state_locked`, `state_unusable`.
     pub fn open(state_dir: &Path) -> Result<Self, Refusal> {
-        std::fs::create_dir_all(state_dir)
-            .map_err(|error| unusable(state_dir, &format!("it cannot be created: {error}")))?;
+        make_state_dir(state_dir)?;
         let lock = StoreLock::take(state_dir)?;
         let path = state_dir.join(NAME);
-        let mut connection = Connection::open(&path).map_err(|error| broken(&path, &error))?;
-        // Command lines and labels are private; SQLite creates its other files with the same mode.
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .map_err(|error| unusable(&path, &format!("its mode cannot be set: {error}")))?;
+        let mut connection = open_own(&path)?;
         prepare(&mut connection, &path)?;
         let id = connection
             .query_row("SELECT id FROM identity", [], |row| text(row, "id"))

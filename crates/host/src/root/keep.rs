@@ -86,12 +86,19 @@ impl Files {
         }
         let (above, name) = split(path);
         let above = self.open_or_create(above)?;
-        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let mode = Mode::from_raw_mode(0o755);
+        let created = match rustix::fs::mkdirat(&above, name, mode) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno),
-        }
+        };
         rustix::fs::fsync(&above)?;
-        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+        let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        if created {
+            // Regardless of the umask, as for files.
+            rustix::fs::fchmod(&directory, mode)?;
+        }
+        Ok(directory)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use convert::cdi::{FILES, Spec};
 use model::{Code, Refusal};
+use own_files::{Existing, OwnFile, Unfit, make_dir, read_open};
 
 /// The default directory of specs that last until reboot (`DefaultDynamicDir` in `pkg/cdi/spec-dirs.go`).
 pub const USUAL: &str = "/var/run/cdi";
@@ -16,6 +17,15 @@ pub const STATIC: &str = "/etc/cdi";
 
 /// The suffix of a file that is being written: container tools read `.json` and `.yaml` only.
 const UNFINISHED: &str = ".tmp";
+
+/// The mode of specs: container tools of all users read them.
+const MODE: u32 = 0o644;
+
+/// The mode of a directory that is created.
+const DIR_MODE: u32 = 0o755;
+
+/// The largest size of a spec.
+const LONGEST: u64 = 4 << 20;
 
 /// A directory with CDI specs of Handover and of other tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +59,15 @@ impl Folder {
         &self.0
     }
 
-    /// Writes a spec atomically; an identical one is left alone. The file is world-readable, for rootless tools.
+    /// Writes a spec atomically; an identical one is left alone. The file is world-readable, for rootless tools. It takes the
+    /// place of a link, whose target is not changed.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, spec: &Spec) -> Result<PathBuf, Refusal> {
         let path = self.0.join(spec.file_name());
         let text = spec.render();
-        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+        if is_there(&path, &text) {
             return Ok(path);
         }
         self.replace(&path, &text).map_err(|error| cannot("write", &path, &error))?;
@@ -64,14 +75,13 @@ impl Folder {
     }
 
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
+        // Other tools have their specs there too.
+        make_dir(&self.0, DIR_MODE, Existing::Keep)?;
         let mut file = tempfile::Builder::new()
             .prefix(&format!(".{FILES}"))
             .suffix(UNFINISHED)
-            .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.0)?;
-        // Independent of the umask.
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(text.as_bytes())?;
         file.persist(path)?;
         Ok(())
@@ -84,9 +94,10 @@ impl Folder {
     pub fn ours(&self) -> Result<Vec<File>, Refusal> {
         let is_ours = |name: &str| name.starts_with(FILES) && name.ends_with(".json");
         let files = self.named(is_ours)?.into_iter().map(|path| {
-            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            let text =
+                OwnFile::at(&path).or_of_anyone().read(LONGEST).map_err(|error| error.to_string());
             let spec = text.and_then(|text| {
-                serde_json::from_str(&text)
+                serde_json::from_slice(&text)
                     .map_err(|error| format!("not a spec of Handover: {error}"))
             });
             File { path, spec }
@@ -131,7 +142,24 @@ impl Folder {
     }
 }
 
+/// Whether a file has this text, and all users can read it.
+fn is_there(path: &Path, text: &str) -> bool {
+    let mut options = fs::OpenOptions::new();
+    let opened = OwnFile::at(path).open(options.read(true));
+    let there = opened.and_then(|file| {
+        let metadata = file.metadata()?;
+        let there = read_open(&file, LONGEST)?;
+        Ok(metadata.mode() & 0o777 == MODE && there == text.as_bytes())
+    });
+    there.unwrap_or(false)
+}
+
 fn cannot(verb: &str, path: &Path, error: &io::Error) -> Refusal {
+    if let Some(unfit) = Unfit::of(error) {
+        let message = format!("cannot {verb} {}: {unfit}", path.display());
+        let dir = path.parent().unwrap_or(path);
+        return Refusal::new(Code::Internal, message, unfit.remedy(dir));
+    }
     let code = match error.kind() {
         io::ErrorKind::PermissionDenied => Code::Forbidden,
         _ => Code::Internal,
@@ -171,6 +199,34 @@ mod tests {
         Folder::remove(&path).unwrap();
         assert_eq!(folder.ours().unwrap().len(), 1);
         assert_eq!(folder.unfinished().unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_spec_takes_the_place_of_a_link_or_a_fifo_and_all_users_can_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, victim) = (Folder::new(dir.path()), dir.path().join("victim"));
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o777;
+        let text = spec("/dev/nvidia0").render();
+        fs::write(&victim, &text).unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o600)).unwrap();
+        let path = dir.path().join(spec("/dev/nvidia0").file_name());
+        let is_written = || {
+            assert_eq!(folder.write(&spec("/dev/nvidia0")).unwrap(), path);
+            assert!(fs::symlink_metadata(&path).unwrap().is_file());
+            assert_eq!((mode(&path), mode(&victim)), (0o644, 0o600));
+            fs::remove_file(&path).unwrap();
+        };
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        assert!(folder.ours().unwrap()[0].spec.is_err(), "a link is not read");
+        is_written();
+        let (cwd, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(cwd, &path, fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(folder.ours().unwrap()[0].spec.is_err(), "reading a FIFO would wait");
+        is_written();
+        // An earlier version wrote it with a umask that hides it.
+        fs::write(&path, &text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        is_written();
     }
 
     #[test]

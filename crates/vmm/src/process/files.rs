@@ -2,13 +2,14 @@
 //!
 //! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use model::{LaunchError, MachineDisk, MachineSpec};
+use own_files::{Existing, OwnFile, STATE_DIR, make_dir};
 use uuid::Uuid;
 
 use super::disk_layer;
@@ -56,7 +57,8 @@ impl Files {
         image_tool: impl FnOnce() -> Result<PathBuf, LaunchError>,
     ) -> Result<(), LaunchError> {
         for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir] {
-            make_dir(dir).map_err(failed("create", dir))?;
+            // Other users can pass through it, but not list it.
+            make_dir(dir, STATE_DIR, Existing::Set).map_err(failed("create", dir))?;
         }
         let console = self.console();
         make_file(&console, spec.uid).map_err(failed("create", &console))?;
@@ -104,8 +106,10 @@ impl Files {
     pub fn open_log(&self) -> Result<File, LaunchError> {
         let path = self.log();
         let mut options = OpenOptions::new();
-        options.create(true).append(true).mode(0o600);
-        let log = options.open(&path).map_err(failed("open", &path))?;
+        let log = OwnFile::at(&path)
+            .mode(0o600)
+            .open(options.create(true).append(true))
+            .map_err(failed("open", &path))?;
         log.set_len(0).map_err(failed("truncate", &path))?;
         Ok(log)
     }
@@ -114,11 +118,15 @@ impl Files {
     /// Their writers append, and so continue at the new end.
     pub fn limit(&self) -> io::Result<()> {
         for path in [self.console(), self.log()] {
-            match fs::metadata(&path) {
+            match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
                 Ok(metadata) if metadata.len() <= LONGEST => {}
-                Ok(_) => OpenOptions::new().write(true).open(&path)?.set_len(0)?,
+                // The console belongs to the machine's user, who cannot put another file there.
+                Ok(_) => OwnFile::at(&path)
+                    .or_of_anyone()
+                    .open(OpenOptions::new().write(true))?
+                    .set_len(0)?,
             }
         }
         Ok(())
@@ -127,7 +135,7 @@ impl Files {
     /// The end of the log.
     pub fn log_end(&self) -> String {
         let read = || -> io::Result<Vec<u8>> {
-            let mut log = File::open(self.log())?;
+            let mut log = OwnFile::at(&self.log()).open(OpenOptions::new().read(true))?;
             let length = log.metadata()?.len();
             log.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))?;
             let mut end = Vec::new();
@@ -160,16 +168,11 @@ pub fn expect_reachable(path: &Path, uid: u32) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Creates a directory that other users can pass through but not list, regardless of the umask.
-fn make_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o711).create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o711))
-}
-
 /// Creates an empty file for a user, or keeps the existing one.
 fn make_file(path: &Path, uid: u32) -> io::Result<()> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    chown(path, Some(uid), Some(uid))
+    let mut options = OpenOptions::new();
+    let file = OwnFile::at(path).mode(0o600).or_of(uid).open(options.create(true).append(true))?;
+    fchown(file, Some(uid), Some(uid))
 }
 
 fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> LaunchError {

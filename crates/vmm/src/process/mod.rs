@@ -119,6 +119,13 @@ impl<V: Vmm> ProcessLauncher<V> {
         }
     }
 
+    /// The machine's VMM, if it runs and this process watches it.
+    fn watched(&self, id: Uuid) -> Option<MachineHandle> {
+        let watch = self.watches().get(&id).cloned()?;
+        let ended = watch.wait(Some(Duration::ZERO));
+        matches!(ended, Ok(None)).then(|| watch.handle().clone())
+    }
+
     /// Watches a process that an earlier daemon started.
     fn adopt(&self, handle: &MachineHandle) -> Result<Option<Arc<Watch>>, LaunchError> {
         let watch = Watch::of_running(&self.proc, handle).map_err(watching)?;
@@ -174,7 +181,11 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     }
 
     fn find(&self, id: Uuid) -> Presence {
-        self.run_dir(id).presence(&self.proc)
+        match self.run_dir(id).presence(&self.proc) {
+            // The run directory may have been removed while it runs.
+            Presence::Gone => self.watched(id).map_or(Presence::Gone, Presence::Running),
+            presence => presence,
+        }
     }
 
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
@@ -202,6 +213,9 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             },
         };
         let files = self.files(handle.id);
+        let run = self.run_dir(handle.id);
+        let record = run.record().map_err(watching)?.filter(|record| record.handle == *handle);
+        let record = record.unwrap_or_else(|| Record { handle: handle.clone(), cgroup: None });
         // The first check is at once, for files that an earlier run or an earlier daemon left.
         loop {
             if let Err(error) = files.limit() {
@@ -209,6 +223,9 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
             }
             if let Some(exit) = watch.wait(Some(BETWEEN_CHECKS)).map_err(watching)? {
                 return self.settle(handle).map(|()| exit);
+            }
+            if let Err(error) = run.keep_record(&record) {
+                tracing::warn!(machine = %handle.id, %error, "cannot restore the machine's record");
             }
         }
     }

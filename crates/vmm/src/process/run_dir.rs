@@ -5,15 +5,15 @@
 //! process must be gone as well. A locked file without a record means that `handover launch` is running, or an unknown
 //! state: the machine is never considered dead then.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use model::{MachineHandle, Presence};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use own_files::{Existing, OwnFile, RUN_DIR, make_dir, replace_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -24,6 +24,9 @@ use super::procfs::Proc;
 /// How often the lock and the record are read while they are about to change, and the pause between.
 const CHECKS: u32 = 40;
 const BETWEEN_CHECKS: Duration = Duration::from_millis(50);
+
+/// The largest size of a record.
+const LONGEST_RECORD: u64 = 64 * 1024;
 
 /// A machine's directory below the run directory. Only root can enter it.
 #[derive(Clone, Debug)]
@@ -68,17 +71,24 @@ impl RunDir {
 
     /// Creates the directory.
     pub fn prepare(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        fs::set_permissions(&self.dir, Permissions::from_mode(0o700))
+        let machines = self.dir.parent().unwrap_or(&self.dir);
+        if let Some(run_dir) = machines.parent() {
+            make_dir(run_dir, RUN_DIR, Existing::Tighten)?;
+        }
+        make_dir(machines, 0o700, Existing::Set)?;
+        make_dir(&self.dir, 0o700, Existing::Set)
     }
 
     /// Takes the lock for a new VMM; `None` if a VMM holds it. It is opened for reading only: a VMM must not be able to
     /// change the file.
     pub fn take(&self) -> io::Result<Option<File>> {
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = openat(CWD, self.lock_file(), flags, Mode::RUSR | Mode::WUSR)?;
+        let path = self.lock_file();
+        let lock = OwnFile::at(&path).mode(0o600);
+        // The standard library creates a file only for writing.
+        let created = lock.open(OpenOptions::new().write(true).create(true));
+        let file = created.and_then(|_| lock.open(OpenOptions::new().read(true)))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file.into())),
+            Ok(()) => Ok(Some(file)),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -87,7 +97,7 @@ impl RunDir {
     /// Whether a VMM, or `handover launch` before it, holds the lock. The check takes a shared lock, so that two checks
     /// do not see each other.
     pub fn is_locked(&self) -> io::Result<bool> {
-        let file = match File::open(self.lock_file()) {
+        let file = match OwnFile::at(&self.lock_file()).open(OpenOptions::new().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             file => file?,
         };
@@ -100,12 +110,14 @@ impl RunDir {
 
     /// Writes what `handover launch` reads from its standard input, which is the lock.
     pub fn write_order(&self, order: &[u8]) -> io::Result<()> {
-        OpenOptions::new().write(true).truncate(true).open(self.lock_file())?.write_all(order)
+        let mut file = OwnFile::at(&self.lock_file()).open(OpenOptions::new().write(true))?;
+        file.set_len(0)?;
+        file.write_all(order)
     }
 
     /// The record; `None` if there is none or it cannot be parsed.
     pub fn record(&self) -> io::Result<Option<Record>> {
-        match fs::read(self.record_file()) {
+        match OwnFile::at(&self.record_file()).read(LONGEST_RECORD) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -114,11 +126,25 @@ impl RunDir {
 
     /// Writes the record atomically.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        let new = self.dir.join("pid.new");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&new)?.write_all(&serde_json::to_vec(record)?)?;
-        fs::rename(&new, self.record_file())
+        replace_with(&self.record_file(), "pid.new", &serde_json::to_vec(record)?, 0o600)
+    }
+
+    /// Writes the record of a running VMM again if it was removed with the run directory: without it, the next daemon
+    /// would consider the machine gone, because a lock on a removed file is not seen.
+    pub fn keep_record(&self, record: &Record) -> io::Result<()> {
+        if self.record_file().symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        self.prepare()?;
+        let new = self.dir.join("pid.again");
+        replace_with(&new, "pid.again.new", &serde_json::to_vec(record)?, 0o600)?;
+        // A machine that was started again meanwhile has a newer record.
+        match renameat_with(CWD, &new, CWD, self.record_file(), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => return remove_file(&new),
+            renamed => renamed?,
+        }
+        tracing::warn!(machine = %self.id, "the machine's record in the run directory was removed; it is there again");
+        Ok(())
     }
 
     /// Removes the record and the socket of an earlier VMM. Call it with the lock taken.

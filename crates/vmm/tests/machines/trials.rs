@@ -44,6 +44,8 @@ pub fn all() -> Vec<Trial> {
         a_directory_in_the_way_is_named,
         a_qemu_that_is_there_is_available,
         the_launcher_takes_no_orders_from_a_person,
+        a_machine_whose_run_directory_was_removed_is_still_found,
+        a_link_in_the_place_of_a_file_is_not_followed,
         a_console_that_is_too_long_is_emptied,
         a_control_group_is_removed_after_an_end_that_nobody_saw,
     ]
@@ -350,6 +352,56 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "{what}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn a_machine_whose_run_directory_was_removed_is_still_found() {
+    let bench = Bench::new();
+    let (spec, handle) = started(&bench, "good");
+    fs::remove_dir_all(bench.path().join("run")).unwrap();
+    assert_eq!(bench.qemu.find(spec.id), Presence::Running(handle.clone()));
+    assert!(bench.qemu.launch(&spec).is_err(), "it runs already");
+    // The next daemon knows only what is in the directory.
+    let qemu = bench.restarted();
+    thread::scope(|scope| {
+        scope.spawn(|| bench.qemu.wait(&handle).unwrap());
+        let found = Presence::Running(handle.clone());
+        eventually("its record is there again", || qemu.find(spec.id) == found);
+        assert!(qemu.launch(&spec).is_err(), "it runs already");
+        qemu.kill(spec.id).unwrap();
+    });
+    assert_eq!(qemu.find(spec.id), Presence::Gone);
+    qemu.remove_files(spec.id).unwrap();
+}
+
+fn a_link_in_the_place_of_a_file_is_not_followed() {
+    let bench = Bench::new();
+    let spec = machine("good");
+    let victim = bench.path().join("victim");
+    fs::write(&victim, "kept").unwrap();
+    fs::set_permissions(&victim, Permissions::from_mode(0o644)).unwrap();
+    let is_untouched = || {
+        let metadata = fs::metadata(&victim).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o644);
+        assert_eq!(metadata.uid(), rustix::process::geteuid().as_raw());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+    };
+    let refused = |result: Result<(), LaunchError>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        is_untouched();
+    };
+    let console = bench.qemu.console(spec.id);
+    fs::create_dir_all(console.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&victim, &console).unwrap();
+    refused(bench.qemu.create_files(&spec));
+    fs::remove_file(&console).unwrap();
+    bench.qemu.create_files(&spec).unwrap();
+    let run = bench.path().join(format!("run/machines/{}", spec.id));
+    fs::create_dir_all(&run).unwrap();
+    std::os::unix::fs::symlink(&victim, run.join("lock")).unwrap();
+    let error = bench.qemu.launch(&spec).unwrap_err().to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    is_untouched();
 }
 
 fn a_console_that_is_too_long_is_emptied() {

@@ -12,7 +12,8 @@ use super::query::Query;
 use super::{Face, Problem};
 
 /// Show that the daemon is running
-#[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "host", security(()),
+    responses((status = 200, body = Health), (status = "default", body = ErrorBody)))]
 pub async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }

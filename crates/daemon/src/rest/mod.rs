@@ -121,7 +121,10 @@ pub fn router(face: Face) -> Router {
         .route("/devices/{key}", get(devices::show).delete(devices::delete))
         .route("/devices/{key}/clear", post(devices::clear))
         .route("/images", get(images::list).post(images::import))
-        .route("/images/{*name}", get(images::show).delete(images::delete).post(not_offered::tag))
+        .route(
+            "/images/{*name}",
+            get(images::show).delete(images::delete).fallback(not_offered::below_images),
+        )
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
         .merge(not_offered::routes())

@@ -29,9 +29,10 @@ install:
 test-fast:
 	@scripts/test-fast
 
-## make test       the gate: test-fast, random histories, and the lab's tests on a real kernel
+## make test       the gate: test-fast, random histories, the REST interface against its document, and the lab's tests on a real kernel
 test: setup test-fast
 	@scripts/test-histories
+	@scripts/test-rest
 	@scripts/test-lab
 
 ## make lab-long   the lab's long tests: every boundary instead of a sample, once per issue

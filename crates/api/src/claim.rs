@@ -1,29 +1,34 @@
 //! Claims.
 
-use model::choose::Want;
 use serde::{Deserialize, Serialize};
+
+use crate::Wish;
 
 /// A request to create a claim.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateClaim {
     /// Owner, `KIND/ID`, such as `pod/web-1`. Claiming is idempotent per owner and request.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Owner))]
     pub owner: String,
     /// Requested devices, all or nothing: each a string such as `2xgpu`, `0000:01:00.0` or `4xvf@nic0,vlan=100`, or an
     /// object such as `{"count": 2, "any": {"kind": "gpu"}}`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::Wish>, min_items = 1, max_items = 1024))]
     pub wants: Vec<Wish>,
     /// Purpose, as free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub reason: Option<String>,
-    /// Duration of the lease in seconds; no lease by default.
+    /// Duration of the lease in seconds, at most 10 years; no lease by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 315_360_000))]
     pub lease_seconds: Option<u64>,
     /// Prepare at once (`true`, the default), or only reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<bool>,
     /// User id that may open the prepared devices; root by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_294u32))]
     pub uid: Option<u32>,
     /// Leave the companions of display functions that are in other IOMMU groups.
     #[serde(default)]
@@ -44,22 +49,13 @@ pub struct CreateClaim {
     pub evict: bool,
 }
 
-/// One requested item: as a string or as an object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Wish {
-    /// As a string.
-    Words(String),
-    /// As an object.
-    Spelt(Want),
-}
-
 /// Options of preparing a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PrepareClaim {
     /// User id that may open the prepared devices; root by default.
+    #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_294u32))]
     pub uid: Option<u32>,
     /// Reset functions after binding them to vfio.
     pub reset: bool,
@@ -72,7 +68,8 @@ pub struct PrepareClaim {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RenewClaim {
-    /// Duration of the lease from now on, in seconds; no lease by default.
+    /// Duration of the lease from now on, in seconds, at most 10 years; no lease by default.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 315_360_000))]
     pub lease_seconds: Option<u64>,
 }
 
@@ -81,12 +78,15 @@ pub struct RenewClaim {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Claim {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Uuid))]
     pub id: String,
     /// Its owner, `KIND/ID`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::AnyOwner))]
     pub owner: String,
     /// Purpose, as free text.
     pub reason: Option<String>,
     /// `reserved`, `prepared` or `wedged`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimState))]
     pub state: String,
     /// When the lease expires, in seconds since 1970.
     pub expires: Option<u64>,
@@ -120,10 +120,12 @@ pub struct Cleared {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimPart {
     /// The requested function; the parent of a mediated device.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub head: String,
     /// The kind of partition, if it is one.
     pub partition: Option<String>,
     /// The UUID of the mediated device, if it is one.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]
     pub mdev: Option<String>,
     /// The functions of the assembly.
     pub members: Vec<ClaimMember>,
@@ -134,8 +136,10 @@ pub struct ClaimPart {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimMember {
     /// Its address.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub address: String,
     /// `guest`, `held` or `bystander`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Role))]
     pub role: String,
     /// The node of the VFIO group, while it exists.
     pub vfio_group: Option<String>,
@@ -187,6 +191,7 @@ pub struct SetVfs {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VfConfiguration {
     /// The physical function.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub pci_address: String,
     /// Number of VFs.
     pub count: u16,
@@ -205,18 +210,22 @@ pub struct Report {
     /// Devices whose configuration was restored.
     pub restored: Vec<String>,
     /// Instances whose machines were found running and are managed again.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::Uuid>))]
     pub adopted: Vec<String>,
     /// What was left alone or failed, and needs manual attention.
     pub notes: Vec<String>,
 }
 
-/// Which devices to return to their native drivers.
+/// Which devices to return to their native drivers: those in `addresses`, or `all`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
+#[serde(deny_unknown_fields)]
 pub struct ReturnDevices {
-    /// Addresses; empty: all unclaimed devices on a vfio driver.
+    /// Addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// All unclaimed devices on a vfio driver or in need of manual attention.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }
 
 /// The outcome for one device of the request.
@@ -224,8 +233,10 @@ pub struct ReturnDevices {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReturnedDevice {
     /// Its address.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub pci_address: String,
     /// `well`, `restored` or `left`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Outcome))]
     pub outcome: String,
     /// Why it was left alone, and what to do.
     pub reason: Option<String>,

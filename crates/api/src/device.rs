@@ -20,10 +20,13 @@ pub enum DeviceType {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AvailableDevice {
     /// Its address, such as `0000:a2:00.0`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub pci_address: String,
     /// Vendor id, four hex digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciId))]
     pub vendor_id: String,
     /// Device id, four hex digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciId))]
     pub device_id: String,
     /// The vendor's name.
     pub vendor_name: String,
@@ -34,6 +37,7 @@ pub struct AvailableDevice {
     /// The driver bound to it; `null` if none.
     pub current_driver: Option<String>,
     /// Its kind: `gpu`, `nic`, `nvme`, ...
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Kind))]
     pub kind: String,
 }
 
@@ -42,9 +46,11 @@ pub struct AvailableDevice {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateDevice {
     /// The address of the function.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub pci_address: String,
     /// Name; derived from the address by default, such as `pci-0000-a2-00-0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::NewDeviceName>))]
     pub name: Option<String>,
     /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,34 +62,43 @@ pub struct CreateDevice {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Device {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Uuid))]
     pub id: String,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceName))]
     pub name: String,
     /// `gpu` or `pci`.
     #[serde(rename = "type")]
     pub device_type: DeviceType,
     /// Its address.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub pci_address: String,
     /// Vendor id, four hex digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciId))]
     pub vendor_id: String,
     /// Device id, four hex digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciId))]
     pub device_id: String,
     /// Its IOMMU group; `null` while the function is gone.
     pub iommu_group: Option<u32>,
     /// Whether it is bound to a vfio driver.
     pub bound_to_vfio: bool,
     /// The id of the instance that uses it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]
     pub attached_to: Option<String>,
     /// `free`, `claimed`, `foreign`, `wedged`, `quarantined` or `absent`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceState))]
     pub state: String,
     /// Why it is not free.
     #[serde(default)]
     pub state_reason: Option<String>,
     /// When it was registered (RFC 3339).
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub created_at: String,
     /// Tags.
     pub tags: Tags,
     /// Its kind: `gpu`, `nic`, `nvme`, ...
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Kind))]
     pub kind: String,
 }

@@ -11,23 +11,28 @@ use crate::Tags;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateInstance {
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceName))]
     pub name: String,
     /// The image's name.
     pub image: String,
     /// Memory, such as `4GB`; `1GB` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MemorySize>))]
     pub size: Option<String>,
     /// Virtual CPUs; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1024))]
     pub vcpus: Option<u32>,
     /// Size of the root disk; the image's size by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DiskSize>))]
     pub overlay_size: Option<String>,
     /// Registered devices, by id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<String>>,
     /// `qemu`, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Hypervisor>))]
     pub hypervisor: Option<String>,
     /// Tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,16 +48,19 @@ pub struct CreateInstance {
     pub gpu: Option<GpuRequest>,
     /// Environment: container images only, which are not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Nothing>))]
     pub env: Option<BTreeMap<String, String>>,
     /// Command: container images only, which are not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
     pub cmd: Option<Vec<String>>,
     /// Entry point: container images only, which are not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
     pub entrypoint: Option<Vec<String>>,
     /// Volumes: not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>, max_items = 0))]
     pub volumes: Option<Vec<serde_json::Value>>,
 }
 
@@ -79,12 +87,15 @@ pub struct GpuRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Instance {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Uuid))]
     pub id: String,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceName))]
     pub name: String,
     /// The image's name.
     pub image: String,
     /// `Created`, `Initializing`, `Running`, `Paused`, `Shutdown`, `Stopped`, `Standby` or `Unknown`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceState))]
     pub state: String,
     /// What went wrong, if anything.
     pub state_error: Option<String>,
@@ -103,14 +114,18 @@ pub struct Instance {
     /// How its VMM ended.
     pub exit_code: Option<i32>,
     /// When it was created (RFC 3339).
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub created_at: String,
     /// When it was last started.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub started_at: Option<String>,
     /// When it last stopped.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub stopped_at: Option<String>,
     /// The VMM's name.
     pub hypervisor: String,
     /// Its devices, by id.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::Uuid>))]
     pub devices: Vec<String>,
     /// Words appended to the kernel's command line.
     pub cmdline: Option<String>,
@@ -133,6 +148,7 @@ pub struct Gpu {
     /// Its profile.
     pub profile: Option<String>,
     /// The mediated device.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]
     pub mdev_uuid: Option<String>,
 }
 
@@ -141,6 +157,7 @@ pub struct Gpu {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaitOutcome {
     /// The state when the wait ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceState))]
     pub state: String,
     /// What went wrong, if anything.
     pub state_error: Option<String>,

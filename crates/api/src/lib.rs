@@ -12,6 +12,9 @@ mod image;
 mod instance;
 mod pod;
 mod resources;
+#[cfg(feature = "openapi")]
+pub mod schema;
+mod wish;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -21,7 +24,7 @@ pub use capabilities::{
 };
 pub use claim::{
     Attach, Claim, ClaimMember, ClaimPart, Cleared, CreateClaim, PlannedClaim, PrepareClaim,
-    Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration, Wish,
+    Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration,
 };
 pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
 pub use error::{ErrorBody, ErrorDetails};
@@ -34,6 +37,8 @@ pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
+
+pub use wish::Wish;
 
 /// Tags of devices, images and instances.
 pub type Tags = std::collections::BTreeMap<String, String>;

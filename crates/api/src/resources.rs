@@ -28,6 +28,7 @@ pub struct Resources {
 pub struct Resource {
     /// `cpu`, `memory`, `disk` or `network`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ResourceType))]
     pub resource_type: String,
     /// Total on the host.
     pub capacity: u64,
@@ -62,6 +63,7 @@ pub struct DiskBreakdown {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Allocation {
     /// The instance's id.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Uuid))]
     pub instance_id: String,
     /// Its name.
     pub instance_name: String,
@@ -78,6 +80,7 @@ pub struct Allocation {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuResources {
     /// `passthrough`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::GpuMode))]
     pub mode: String,
     /// Their number.
     pub total_slots: u64,
@@ -106,6 +109,7 @@ pub struct GpuProfile {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuDevice {
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceName))]
     pub name: String,
     /// Whether no instance uses it.
     pub available: bool,

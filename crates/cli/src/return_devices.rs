@@ -36,7 +36,7 @@ pub struct Reconcile {
 
 impl Return {
     pub fn run(self) -> Done {
-        let body = ReturnDevices { addresses: self.addresses };
+        let body = ReturnDevices { addresses: self.addresses, all: self.all };
         let all: Vec<ReturnedDevice> = self
             .backend
             .ask(

@@ -257,6 +257,120 @@ fn devices_are_returned_by_the_new_path_and_the_old() {
 }
 
 #[test]
+fn all_devices_are_returned_only_if_that_is_said() {
+    let daemon = Daemon::start();
+    let script = |state: &mut sim::FunctionState| state.driver = Some("vfio-pci".into());
+    daemon.host.change(NIC.parse().unwrap(), script);
+    let before = daemon.snapshot();
+    for path in ["/return", "/recover"] {
+        for body in [
+            "",
+            " ",
+            "{}",
+            "[]",
+            "null",
+            r#"{"addresses": []}"#,
+            r#"{"all": false}"#,
+            r#"{"adresses": ["0000:01:00.0"]}"#,
+            r#"{"addresses": ["0000:01:00.0"], "all": true}"#,
+        ] {
+            daemon.ask("POST", path, body).refused(400, "invalid_request");
+            assert_eq!(daemon.snapshot(), before, "{path} {body}");
+        }
+    }
+    let returned = daemon.post("/return", &json!({ "all": true })).expect(200);
+    assert_eq!(returned[0]["pci_address"], NIC, "{returned}");
+}
+
+#[test]
+fn a_body_that_matters_is_required() {
+    let daemon = Daemon::start();
+    let claim = json!({ "owner": "job/one", "wants": [NIC], "lease_seconds": 3600 });
+    let made = daemon.post("/claims", &claim).expect(201);
+    let path = format!("/claims/{}", made["id"].as_str().unwrap());
+    for body in ["", "[]", "[60]", r#"{"lease_seconds": 0}"#, r#"{"lease_seconds": 315360001}"#] {
+        daemon.ask("POST", &format!("{path}/renew"), body).refused(400, "invalid_request");
+    }
+    assert_eq!(daemon.get(&path).expect(200)["expires"], made["expires"]);
+    for wants in [
+        json!([]),
+        json!([{ "any": [] }]),
+        json!([{ "any": {}, "node": 1 }]),
+        json!([{ "any": {}, "count": 0 }]),
+        json!([{ "vf": { "settings": { "vlan": 4095 } } }]),
+    ] {
+        let body = json!({ "owner": "job/two", "wants": wants });
+        daemon.post("/claims", &body).refused(400, "invalid_request");
+    }
+    let two = json!({ "owner": "job/two", "wants": ["gpu"] });
+    for query in ["dry_run", "dry_run=", "dry_run=perhaps", "dry_run=true&dry_run=false"] {
+        daemon.post(&format!("/claims?{query}"), &two).refused(400, "invalid_request");
+    }
+    for (field, value) in [("uid", json!(u32::MAX)), ("lease_seconds", json!(u64::MAX))] {
+        let mut body = two.clone();
+        body[field] = value;
+        daemon.post("/claims", &body).refused(400, "invalid_request");
+    }
+    assert_eq!(daemon.get("/claims").expect(200).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_first_answer_of_a_lease_is_what_is_stored() {
+    let daemon = Daemon::start();
+    for (owner, device, seconds) in [("job/one", NIC, 1), ("job/two", GPU, 315_360_000)] {
+        let body = json!({ "owner": owner, "wants": [device], "lease_seconds": seconds, "prepare": owner == "job/two" });
+        let made = daemon.post("/claims", &body).expect(201);
+        assert!(made["expires"].is_u64(), "{made}");
+        let path = format!("/claims/{}", made["id"].as_str().unwrap());
+        assert_eq!(daemon.get(&path).expect(200), made);
+        let again = daemon.post("/claims", &body).expect(200);
+        assert_eq!(again["expires"], made["expires"]);
+        let renewed = daemon.post(&format!("{path}/renew"), &json!({ "lease_seconds": 60 }));
+        assert_eq!(renewed.expect(200), daemon.get(&path).expect(200));
+    }
+}
+
+#[test]
+fn a_path_names_its_methods() {
+    let daemon = Daemon::start();
+    let document = daemon.get("/openapi.json").expect(200);
+    let mut paths: Vec<(String, Vec<String>)> = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{key}", "x").replace("{name}", "registry/x");
+        let mut methods: Vec<String> =
+            methods.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        if methods.iter().any(|method| method == "GET") {
+            methods.push("HEAD".into());
+        }
+        paths.push((path, methods));
+    }
+    paths.push(("/recover".into(), vec!["POST".into()]));
+    // Part of hypeman's API: answered 501.
+    paths
+        .push(("/images/x/tag".into(), ["GET", "HEAD", "DELETE", "POST"].map(String::from).into()));
+    for (path, mut methods) in paths {
+        methods.sort();
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"]
+        {
+            if methods.iter().any(|own| own == method) {
+                continue;
+            }
+            let answer = daemon.ask(method, &path, "");
+            assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
+            let allow = answer.head.lines().find_map(|line| line.strip_prefix("allow: "));
+            let allow = allow.unwrap_or_else(|| panic!("{method} {path}: {}", answer.head));
+            let mut allowed: Vec<String> =
+                allow.split(',').map(|method| method.trim().to_uppercase()).collect();
+            allowed.sort();
+            assert_eq!(allowed, methods, "{method} {path}");
+        }
+    }
+    // `DELETE` of an image exists, and so does `HEAD` of what can be read.
+    daemon.ask("DELETE", "/images/x/tag", "").refused(404, "not_found");
+    assert_eq!(daemon.ask("HEAD", "/devices", "").status, 200);
+}
+
+#[test]
 fn the_openapi_document_is_the_one_in_git() {
     let daemon = Daemon::start();
     let document = daemon.get("/openapi.json").expect(200);

@@ -96,7 +96,7 @@ fn only_whole_devices_can_be_on_the_boot_list() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     let refusal = engine.claims().claim(&wanted("one", "profile=A100-4C")).unwrap_err();
-    assert_eq!(refusal.code, Code::InvalidRequest, "{refusal}");
+    assert_eq!(refusal.code, Code::InvalidState, "{refusal}");
     rig.assert_untouched("after the refusal");
 }
 

@@ -91,7 +91,7 @@ fn only_mediated_devices_can_be_defined() {
     let (engine, _) = rig.open_recovered();
     let nic = ClaimRequest { define: true, ..request("one", &["0000:05:00.0"]) };
     let refusal = engine.claims().claim(&nic).unwrap_err();
-    assert_eq!(refusal.code, Code::InvalidRequest, "{refusal}");
+    assert_eq!(refusal.code, Code::InvalidState, "{refusal}");
     assert!(refusal.message.contains("mdevctl"), "{refusal}");
     rig.assert_untouched("after the refusal");
 }

@@ -44,7 +44,7 @@ impl FromStr for Owner {
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             (1..=32).contains(&kind.len())
                 && kind.bytes().all(word)
-                && (1..=253).contains(&id.len())
+                && (1..=253).contains(&id.chars().count())
                 && !id.chars().any(char::is_control)
         };
         text.split_once('/')

@@ -30,13 +30,15 @@ pub fn show(engine: &Engine, name: &str) -> Result<api::Image, Refusal> {
 /// # Errors
 /// `invalid_name`, `invalid_image`, `already_exists`; `not_implemented` if no file is named.
 pub fn import(engine: &Engine, wanted: ImportImage) -> Result<api::Image, Refusal> {
+    let format = wanted.format.as_deref().map(|text| disk_format(Some(text))).transpose()?;
     if wanted.disk.is_none() && wanted.kernel.is_none() && wanted.initrd.is_none() {
         return pull(engine, &wanted.name);
     }
     let path = |path: String| ImageSource::Path(PathBuf::from(path));
-    let disk = match wanted.disk {
-        Some(disk) => Some((path(disk), disk_format(wanted.format.as_deref())?)),
-        None => None,
+    let disk = match (wanted.disk, format) {
+        (Some(disk), Some(format)) => Some((path(disk), format)),
+        (Some(_), None) => return Err(no_format()),
+        (None, _) => None,
     };
     let request = engine::ImportImage {
         name: wanted.name,
@@ -73,9 +75,13 @@ pub fn disk_format(text: Option<&str>) -> Result<DiskFormat, Refusal> {
             format!("unknown disk format {other:?}"),
             "use raw or qcow2; convert other formats: qemu-img convert -O qcow2 FILE NEW",
         )),
-        None => Err(invalid(
-            "the disk's format is missing; it is never guessed, because a guest could write another format's header",
-            "set the format to raw or qcow2; `qemu-img info FILE` prints it",
-        )),
+        None => Err(no_format()),
     }
+}
+
+fn no_format() -> Refusal {
+    invalid(
+        "the disk's format is missing; it is never guessed, because a guest could write another format's header",
+        "set the format to raw or qcow2; `qemu-img info FILE` prints it",
+    )
 }

@@ -56,6 +56,15 @@ pub fn accept(
     wanted: CreateInstance,
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
+    // A list would be read as the fields of the object, in order.
+    for field in ["network", "gpu"] {
+        if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
+            return Err(invalid(
+                format!("`{field}` is not an object"),
+                "send JSON as described by GET /openapi.json",
+            ));
+        }
+    }
     let network = wanted.network.and_then(|network| network.enabled);
     if network == Some(true) {
         return Err(not_implemented(

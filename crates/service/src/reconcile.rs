@@ -4,14 +4,22 @@ use api::{Report, ReturnDevices, ReturnedDevice};
 use engine::{Engine, RecoveryReport, Returned};
 use model::{Address, Refusal};
 
-/// Returns unclaimed devices to their native drivers.
+use crate::refusals::invalid;
+
+/// Returns unclaimed devices to their native drivers: those that are named, or all if that is requested explicitly.
 ///
 /// # Errors
-/// `invalid_pci_address`, `device_not_found`, or the host cannot be read.
+/// `invalid_request`, `invalid_pci_address`, `device_not_found`, or the host cannot be read.
 pub fn return_devices(
     engine: &Engine,
     body: &ReturnDevices,
 ) -> Result<Vec<ReturnedDevice>, Refusal> {
+    if body.all != body.addresses.is_empty() {
+        return Err(invalid(
+            "the request names no devices, or both some and all",
+            "send {\"addresses\": [\"0000:01:00.0\"]} for these devices, or {\"all\": true} for all",
+        ));
+    }
     let addresses = body.addresses.iter().map(|text| text.parse::<Address>());
     let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
     let all = engine.devices().return_unclaimed(&addresses)?;

@@ -371,13 +371,13 @@ fn a_foreign_qemu_on_the_group_is_named_and_left_alone() {
     assert!(refusal.body["message"].as_str().unwrap().contains("qemu-system-x86"), "{refusal:?}");
     let evict = json!({ "owner": "job/one", "wants": [NVME], "evict": true });
     host.ask("POST", "/claims", Some(&evict)).refused(409, "in_use");
-    let recovered = host.ask("POST", "/return", Some(&json!({}))).expect(200);
+    let recovered = host.ask("POST", "/return", Some(&json!({ "all": true }))).expect(200);
     assert_eq!(recovered[0]["outcome"], "left", "{recovered:#}");
     assert_eq!(snapshot(&host), before);
     host.sh(
         "pkill -x qemu-system-x86; while pgrep -x qemu-system-x86 >/dev/null; do sleep 0.05; done",
     );
-    let recovered = host.ask("POST", "/return", Some(&json!({}))).expect(200);
+    let recovered = host.ask("POST", "/return", Some(&json!({ "all": true }))).expect(200);
     assert_eq!(recovered[0]["driver"], "nvme", "{recovered:#}");
 }
 

@@ -5,11 +5,15 @@ use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Problem;
 
 /// The largest JSON body.
 const LARGEST: usize = 1 << 20;
+
+/// The highest number up to which each whole number is exact as a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// How much of a larger body is read and discarded: a client that is still sending would not see the refusal.
 const PATIENCE: usize = 16 << 20;
@@ -43,9 +47,12 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 }
 
 impl JsonBody {
-    /// The body as a value; the default value without a body.
+    /// The body as a value; the default value without a body, or for `null`.
     pub fn read_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
-        if self.0.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { self.read() }
+        if self.0.iter().all(u8::is_ascii_whitespace) {
+            return Ok(T::default());
+        }
+        self.read::<Option<T>>().map(Option::unwrap_or_default)
     }
 
     /// The body as a value. Unknown fields are ignored: clients of other versions may send them.
@@ -56,11 +63,64 @@ impl JsonBody {
                 "send JSON as described by GET /openapi.json",
             ));
         }
-        serde_json::from_slice(&self.0).map_err(|error| {
-            Problem::invalid(
-                format!("invalid JSON body: {error}"),
+        // A list would be read as the fields of the object, in order.
+        if self.0.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Problem::invalid(
+                "the JSON body is a list, not an object",
                 "send JSON as described by GET /openapi.json",
-            )
+            ));
+        }
+        serde_json::from_slice(&self.0).or_else(|error| {
+            self.with_whole_numbers(&error).ok_or_else(|| {
+                Problem::invalid(
+                    format!("invalid JSON body: {error}"),
+                    "send JSON as described by GET /openapi.json",
+                )
+            })
         })
+    }
+
+    /// The body read again, if what failed is a whole number with a fraction: `2.0` is an integer in JSON Schema (2020-12
+    /// validation, 6.1.1), and some clients write all numbers so.
+    fn with_whole_numbers<T: DeserializeOwned>(&self, error: &serde_json::Error) -> Option<T> {
+        if !error.to_string().contains("invalid type: floating point") {
+            return None;
+        }
+        let mut value = serde_json::from_slice(&self.0).ok()?;
+        make_whole(&mut value);
+        serde_json::from_value(value).ok()
+    }
+}
+
+/// Writes numbers without a fraction as integers.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            // Whole, and small enough to be exact.
+            let text = number
+                .as_f64()
+                .filter(|float| float.abs() <= EXACT)
+                .map(|float| format!("{float}"));
+            if let Some(whole) = text.and_then(|text| text.parse::<i64>().ok()) {
+                *value = whole.into();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(make_whole),
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction() {
+        let read = |text: &'static str| JsonBody(text.into()).read::<api::SetVfs>();
+        assert_eq!(read(r#"{"count": 4.0}"#).unwrap().count, 4);
+        for wrong in [r#"{"count": 4.5}"#, r#"{"count": 65536.0}"#, r#"{"count": 1e300}"#, "[4]"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `/claims`: devices and partitions by owner.
 
-use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, Released, RenewClaim};
+use api::{CreateClaim, ErrorBody, PlannedClaim, PrepareClaim, Released, RenewClaim, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -48,7 +48,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<api::C
 }
 
 /// Prepare a reserved claim for a machine; a prepared claim is left unchanged
-#[utoipa::path(post, path = "/claims/{key}/prepare", tag = "claims", request_body = PrepareClaim,
+#[utoipa::path(post, path = "/claims/{key}/prepare", tag = "claims", request_body = Option<PrepareClaim>,
     params(("key" = String, Path, description = "id or owner")),
     responses((status = 200, body = api::Claim), (status = "default", body = ErrorBody)))]
 pub async fn prepare(
@@ -80,7 +80,7 @@ pub async fn renew(
     Key(key): Key,
     body: JsonBody,
 ) -> Result<Json<api::Claim>, Problem> {
-    let wanted: RenewClaim = body.read_or_default()?;
+    let wanted: RenewClaim = body.read()?;
     let seconds = wanted.lease_seconds;
     let claim = face.ask(move |engine| claims::renew(engine, &key, seconds)).await?;
     face.leases_changed();
@@ -90,7 +90,7 @@ pub async fn renew(
 /// Release a claim, and return its devices to the host
 #[utoipa::path(delete, path = "/claims/{key}", tag = "claims",
     params(("key" = String, Path, description = "id or owner"),
-        ("owner" = Option<String>, Query, description = "release only if the claim has this owner")),
+        ("owner" = Option<schema::AnyOwner>, Query, description = "release only if the claim has this owner")),
     responses((status = 204, description = "released; the previous state is restored"),
         (status = 200, body = Released, description = "released, with notes for the owner"),
         (status = "default", body = ErrorBody)))]
@@ -99,7 +99,7 @@ pub async fn release(
     Key(key): Key,
     query: Query,
 ) -> Result<Response, Problem> {
-    let owner = query.get("owner").map(str::to_owned);
+    let owner = query.get("owner")?.map(str::to_owned);
     let released = face.ask(move |engine| claims::release(engine, &key, owner.as_deref())).await?;
     if released.notes.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());

@@ -1,6 +1,6 @@
 //! `/devices`: the register of devices that may be handed over.
 
-use api::{AvailableDevice, Cleared, CreateDevice, Device, ErrorBody};
+use api::{AvailableDevice, Cleared, CreateDevice, Device, ErrorBody, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,21 +13,23 @@ use super::{Face, Problem};
 
 /// List functions that can be registered: display functions and everything of vendor 10de, or others with `type`
 #[utoipa::path(get, path = "/devices/available", tag = "devices",
-    params(("type" = Option<String>, Query, description = "`all`, or a kind: gpu, accelerator, nic, nvme, storage, audio, usb, other")),
+    params(("type" = Option<schema::KindOrAll>, Query, description = "`all`, or a kind")),
     responses((status = 200, body = Vec<AvailableDevice>), (status = "default", body = ErrorBody)))]
 pub async fn available(
     State(face): State<Face>,
     query: Query,
 ) -> Result<Json<Vec<AvailableDevice>>, Problem> {
-    face.ask(move |engine| devices::available(engine, query.get("type"))).await.map(Json)
+    let kind = query.get("type")?.map(str::to_owned);
+    face.ask(move |engine| devices::available(engine, kind.as_deref())).await.map(Json)
 }
 
 /// List the registered devices
 #[utoipa::path(get, path = "/devices", tag = "devices",
-    params(("tags" = Option<String>, Query, description = "only those with these tags, each as `tags[key]=value`")),
+    params(("tags" = Option<schema::QueryTags>, Query, style = DeepObject, explode, description = "only those with these tags, each as `tags[key]=value`")),
     responses((status = 200, body = Vec<Device>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Device>>, Problem> {
-    face.ask(move |engine| devices::list(engine, &query.tags())).await.map(Json)
+    let tags = query.tags()?;
+    face.ask(move |engine| devices::list(engine, &tags)).await.map(Json)
 }
 
 /// Register a device

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use api::{ErrorBody, schema};
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, stream};
@@ -27,7 +28,7 @@ struct HardwareEvent {
 /// `address`,
 /// `name` and `change`.
 #[utoipa::path(get, path = "/events", tag = "host",
-    responses((status = 200, content_type = "text/event-stream", body = String)))]
+    responses((status = 200, content_type = "text/event-stream", body = schema::ServerSentEvent), (status = "default", body = ErrorBody)))]
 pub async fn stream(
     State(face): State<Face>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::ErrorBody;
+use api::{ErrorBody, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -67,7 +67,7 @@ fn unreadable(error: &HostError) -> Refusal {
 /// prefers it.
 #[utoipa::path(get, path = "/topology", tag = "host",
     params(
-        ("format" = Option<String>, Query, description = "`json` or `svg`"),
+        ("format" = Option<schema::TreeFormat>, Query, description = "`json` or `svg`"),
         ("all" = Option<bool>, Query, description = "include the host's own functions and empty ports"),
         ("distances" = Option<bool>, Query, description = "include the distances between devices, however many")),
     responses(
@@ -78,7 +78,7 @@ pub async fn topology(
     query: Query,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let drawn = match query.get("format") {
+    let drawn = match query.get("format")? {
         Some("svg") => true,
         Some("json") => false,
         Some(other) => {
@@ -128,11 +128,11 @@ fn range(text: &str) -> (&str, f32) {
 ///
 /// Scans the host and changes nothing. The answer is that of `handover doctor --json`.
 #[utoipa::path(get, path = "/doctor", tag = "host",
-    params(("for" = Option<String>, Query,
+    params(("for" = Option<schema::PciAddress>, Query,
         description = "only what concerns the function at this address and its assembly")),
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
-    let only = query.get("for").map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
+    let only = query.get("for")?.map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
     let examined = face.examiner.look(move |host| {
         let facts = host.facts().map_err(|error| unreadable(&error))?;
         facts.examine(only)

@@ -17,7 +17,8 @@ use super::{Face, Problem};
 /// While it is `starting`, the daemon answers GET. Other calls wait up to 30 s for the end of recovery, and are then
 /// refused with 503 `starting` and a `Retry-After`. Needs no token; what is recovered is shown only with the token, or on
 /// the unix socket.
-#[utoipa::path(get, path = "/health", tag = "host", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "host", security(()),
+    responses((status = 200, body = Health), (status = "default", body = ErrorBody)))]
 pub async fn health(
     State(face): State<Face>,
     authorized: Option<Extension<Authorized>>,

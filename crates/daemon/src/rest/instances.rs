@@ -1,6 +1,6 @@
 //! `/instances`: machines.
 
-use api::{CreateInstance, ErrorBody, Instance};
+use api::{CreateInstance, ErrorBody, Instance, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,12 +12,13 @@ use super::{Face, Problem};
 
 /// List the instances
 #[utoipa::path(get, path = "/instances", tag = "instances",
-    params(("tags" = Option<String>, Query, description = "only those with these tags, each as `tags[key]=value`"),
-        ("state" = Option<String>, Query, description = "only those in this state")),
+    params(("tags" = Option<schema::QueryTags>, Query, style = DeepObject, explode, description = "only those with these tags, each as `tags[key]=value`"),
+        ("state" = Option<schema::InstanceState>, Query, description = "only those in this state")),
     responses((status = 200, body = Vec<Instance>), (status = "default", body = ErrorBody)))]
 pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Instance>>, Problem> {
-    let state = query.get("state").map(instances::state_of).transpose()?;
-    face.ask(move |engine| instances::list(engine, &query.tags(), state)).await.map(Json)
+    let state = query.get("state")?.map(instances::state_of).transpose()?;
+    let tags = query.tags()?;
+    face.ask(move |engine| instances::list(engine, &tags, state)).await.map(Json)
 }
 
 /// Create an instance, hand its devices over, and start it

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use api::ErrorBody;
+use api::{ErrorBody, schema};
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use engine::InstanceState;
@@ -27,23 +27,23 @@ const TAIL: u64 = 100;
 /// Read the guest's console: server-sent events, each with a line as a JSON string
 #[utoipa::path(get, path = "/instances/{key}/logs", tag = "instances",
     params(("key" = String, Path, description = "id or name"),
-        ("source" = Option<String>, Query, description = "`app`, the guest's console"),
+        ("source" = Option<schema::LogSource>, Query, description = "`app`, the guest's console"),
         ("tail" = Option<u64>, Query, description = "number of last lines; 100 by default"),
         ("follow" = Option<bool>, Query, description = "follow until the machine ends")),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = "default", body = ErrorBody)))]
+    responses((status = 200, content_type = "text/event-stream", body = schema::ServerSentEvent), (status = "default", body = ErrorBody)))]
 pub async fn stream(
     State(face): State<Face>,
     Key(key): Key,
     query: Query,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    if let Some(source) = query.get("source").filter(|source| *source != "app") {
+    if let Some(source) = query.get("source")?.filter(|source| *source != "app") {
         return Err(Problem::not_implemented(
             &format!("log source {source:?}"),
             "use source=app, the guest's console",
         ));
     }
     let follow = query.flag("follow")?;
-    let tail = match query.get("tail") {
+    let tail = match query.get("tail")? {
         None => TAIL,
         Some(text) => text.parse().map_err(|_| {
             Problem::invalid(format!("invalid tail {text:?}"), "use a number of lines")

@@ -127,7 +127,10 @@ pub fn router(face: Face) -> Router {
         .route("/devices/{key}", get(devices::show).delete(devices::delete))
         .route("/devices/{key}/clear", post(devices::clear))
         .route("/images", get(images::list).post(images::import))
-        .route("/images/{*name}", get(images::show).delete(images::delete).post(not_offered::tag))
+        .route(
+            "/images/{*name}",
+            get(images::show).delete(images::delete).fallback(not_offered::below_images),
+        )
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
         .route_layer(from_fn_with_state(face.clone(), starting::hold))

@@ -2,8 +2,11 @@
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{Method, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use super::problem::no_such_method;
 use super::query::Key;
 use super::{Face, Problem};
 
@@ -51,11 +54,15 @@ fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
-/// `POST /images/{name}/tag` is the only `POST` below `/images/`.
-pub async fn tag(Key(path): Key) -> Problem {
-    if path.ends_with("/tag") {
-        return not_offered("tagging images");
+/// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.
+pub async fn below_images(Key(path): Key, method: Method, uri: Uri) -> Response {
+    if !path.ends_with("/tag") {
+        // The router adds the methods of an image.
+        return no_such_method(method, uri).await.into_response();
     }
-    Problem::invalid("POST to an image is not possible", "import an image with POST /images")
-        .with_status(axum::http::StatusCode::METHOD_NOT_ALLOWED)
+    let problem = match method {
+        Method::POST => not_offered("tagging images"),
+        _ => no_such_method(method, uri).await,
+    };
+    ([(header::ALLOW, "GET,HEAD,DELETE,POST")], problem).into_response()
 }

@@ -33,15 +33,28 @@ impl<S: Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
-    /// The value of a parameter, if present and not empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(key, value)| key == name && !value.is_empty());
-        found.map(|(_, value)| value.as_str())
+    /// The value of a parameter, if present. A parameter that is given twice, or without a value, is refused: ignoring
+    /// `dry_run=` would claim devices.
+    pub fn get(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values =
+            self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(""), None) => Err(Problem::invalid(
+                format!("the parameter `{name}` has no value"),
+                "give it a value or omit it",
+            )),
+            (Some(value), None) => Ok(Some(value)),
+            (Some(_), Some(_)) => Err(Problem::invalid(
+                format!("the parameter `{name}` is given more than once"),
+                "give it once",
+            )),
+        }
     }
 
     /// A boolean parameter; false if absent.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.get(name) {
+        match self.get(name)? {
             None | Some("false" | "0") => Ok(false),
             Some("true" | "1") => Ok(true),
             Some(other) => {
@@ -51,8 +64,21 @@ impl Query {
     }
 
     /// The tags in the query, as `tags[key]=value`.
-    pub fn tags(&self) -> api::Tags {
-        let label = |key: &str| Some(key.strip_prefix("tags[")?.strip_suffix(']')?.to_owned());
-        self.0.iter().filter_map(|(key, value)| Some((label(key)?, value.clone()))).collect()
+    pub fn tags(&self) -> Result<api::Tags, Problem> {
+        let ours = self.0.iter().filter_map(|(key, value)| {
+            let rest = key.strip_prefix("tags")?;
+            (rest.is_empty() || rest.starts_with('[')).then_some((rest, value))
+        });
+        let tag = |(rest, value): (&str, &String)| {
+            let label = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            match label {
+                Some(label) => Ok((label.to_owned(), value.clone())),
+                None => Err(Problem::invalid(
+                    format!("invalid parameter `tags{rest}`"),
+                    "write each tag as tags[key]=value",
+                )),
+            }
+        };
+        ours.map(tag).collect()
     }
 }

@@ -18,13 +18,15 @@ pub async fn last(State(face): State<Face>) -> Result<Json<Report>, Problem> {
 }
 
 /// Return unclaimed devices to their native drivers, and report the outcome for each
+///
+/// The request names the devices, or asks for all of them explicitly: a request without a body is refused.
 #[utoipa::path(post, path = "/return", tag = "devices", request_body = ReturnDevices,
     responses((status = 200, body = Vec<ReturnedDevice>), (status = "default", body = ErrorBody)))]
 pub async fn return_devices(
     State(face): State<Face>,
     body: JsonBody,
 ) -> Result<Json<Vec<ReturnedDevice>>, Problem> {
-    let wanted: ReturnDevices = body.read_or_default()?;
+    let wanted: ReturnDevices = body.read()?;
     face.ask(move |engine| reconcile::return_devices(engine, &wanted)).await.map(Json)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use api::{ErrorBody, WaitOutcome};
+use api::{ErrorBody, WaitOutcome, schema};
 use axum::Json;
 use axum::extract::State;
 use engine::{Instance, InstanceState};
@@ -15,25 +15,28 @@ use super::{Face, Problem};
 const DEFAULT: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// The most digits of a number in a duration, before and after the point.
+const MOST_DIGITS: usize = 9;
+
 /// How long a single call waits in the engine. Each call occupies a thread, even after its client has disconnected.
 const SLICE: Duration = Duration::from_secs(1);
 
 /// Wait until an instance is in a state
 #[utoipa::path(get, path = "/instances/{key}/wait", tag = "instances",
     params(("key" = String, Path, description = "id or name"),
-        ("state" = String, Query, description = "state to wait for"),
-        ("timeout" = Option<String>, Query, description = "such as `30s` or `2m`; 60s by default, 5m at most")),
+        ("state" = schema::InstanceState, Query, description = "state to wait for"),
+        ("timeout" = Option<schema::GoDuration>, Query, description = "such as `30s` or `2m`; 60s by default, 5m at most")),
     responses((status = 200, body = WaitOutcome), (status = "default", body = ErrorBody)))]
 pub async fn wait(
     State(face): State<Face>,
     Key(key): Key,
     query: Query,
 ) -> Result<Json<WaitOutcome>, Problem> {
-    let word = query.get("state").ok_or_else(|| {
+    let word = query.get("state")?.ok_or_else(|| {
         Problem::invalid("the parameter `state` is missing", "add ?state=Running")
     })?;
     let state = instances::state_of(word)?;
-    let timeout = match query.get("timeout") {
+    let timeout = match query.get("timeout")? {
         Some(text) => duration(text)?.min(LONGEST),
         None => DEFAULT,
     };
@@ -81,7 +84,12 @@ fn duration(text: &str) -> Result<Duration, Problem> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
         let (number, after) = rest.split_at(end);
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        // More digits are no duration that anyone means.
+        if whole.len() > MOST_DIGITS || fraction.len() > MOST_DIGITS {
+            return Err(fail());
+        }
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(end);
         let number: f64 = number.parse().map_err(|_| fail())?;
         let seconds = match unit {
@@ -106,12 +114,26 @@ mod tests {
 
     #[test]
     fn durations_as_go_writes_them() {
-        for (text, millis) in
-            [("60s", 60_000), ("1m30s", 90_000), ("500ms", 500), ("1.5h", 5_400_000)]
-        {
+        for (text, millis) in [
+            ("60s", 60_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1.5h", 5_400_000),
+            (".5s.5s", 1_000),
+        ] {
             assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
-        for text in ["60", "s", "-1s", "1x", "1.2.3s", "99999999999999999999999h", "soon"] {
+        for text in [
+            "60",
+            "s",
+            "-1s",
+            "1x",
+            "1.2.3s",
+            "99999999999999999999999h",
+            "1234567890s",
+            ".",
+            "soon",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

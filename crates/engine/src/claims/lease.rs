@@ -56,7 +56,9 @@ impl Deadlines {
 impl Claims {
     /// When a lease that starts now expires, in seconds since 1970.
     pub(super) fn expiry(&self, lease: Duration) -> u64 {
-        self.hardware.host.now().unix.saturating_add(lease.as_secs())
+        let expires = self.hardware.host.now().unix.saturating_add(lease.as_secs());
+        // The last moment that the store can record: what is answered is what is stored.
+        expires.min(i64::MAX.unsigned_abs())
     }
 
     /// Starts the lease of a claim that was just recorded with it.

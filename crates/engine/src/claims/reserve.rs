@@ -198,7 +198,7 @@ fn define(chosen: &mut [Chosen]) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(
-        Code::InvalidRequest,
+        Code::InvalidState,
         "the request selects no mediated device, and mdevctl defines mediated devices only",
         "claim it without a definition; `handover show ADDRESS` shows how a GPU creates its vGPUs",
     ))
@@ -212,7 +212,7 @@ fn put_on_boot_list(claim: &mut StoredClaim) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(
-        Code::InvalidRequest,
+        Code::InvalidState,
         "the request selects no whole device, and partitions do not exist yet when the host boots",
         "claim it without --at-boot; `handover sriov set` creates virtual functions at each boot without binding host drivers to them",
     ))
@@ -222,7 +222,7 @@ fn check(request: &ClaimRequest) -> Result<(), Refusal> {
     let count: u64 = request.wants.iter().map(|want| u64::from(want.count)).sum();
     if count > MAX_COUNT {
         return Err(Refusal::new(
-            Code::InvalidRequest,
+            Code::InsufficientResources,
             format!("the request asks for {count} devices at once"),
             format!("ask for at most {MAX_COUNT}"),
         ));
@@ -234,10 +234,10 @@ fn check(request: &ClaimRequest) -> Result<(), Refusal> {
             "choose another kind, such as person, pod or job",
         ));
     }
-    if request.reason.as_ref().is_some_and(|reason| reason.len() > 1000) {
+    if request.reason.as_ref().is_some_and(|reason| reason.chars().count() > 1000) {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            "the reason is longer than 1000 bytes",
+            "the reason is longer than 1000 characters",
             "shorten it",
         ));
     }

@@ -122,6 +122,12 @@ pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU
   profile=L40S-1Q         a vGPU of that profile, by mdev or by NVIDIA's vendor VFIO (@DEVICE chooses the GPU)
   mdev=UUID               an existing mediated device";
 
+/// The last VLAN tag; 4095 is reserved (IEEE 802.1Q).
+const LAST_VLAN: u16 = 4094;
+
+/// The last priority of a VLAN tag (IEEE 802.1Q).
+const LAST_QOS: u8 = 7;
+
 /// Splits off a leading count: `2x...`.
 fn counted(text: &str) -> (u32, &str) {
     let counted = text.split_once('x').and_then(|(count, rest)| {
@@ -206,10 +212,12 @@ fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refu
         match *key {
             "mac" => read.mac = Some(value.parse().map_err(|_| bad())?),
             "vlan" => {
-                let vlan = value.parse().ok().filter(|vlan| *vlan < 4095);
+                let vlan = value.parse().ok().filter(|vlan| *vlan <= LAST_VLAN);
                 read.vlan = Some(vlan.ok_or_else(bad)?);
             }
-            "qos" => read.qos = Some(value.parse().ok().filter(|qos| *qos < 8).ok_or_else(bad)?),
+            "qos" => {
+                read.qos = Some(value.parse().ok().filter(|qos| *qos <= LAST_QOS).ok_or_else(bad)?)
+            }
             "trust" => read.trust = switch()?,
             "spoofchk" => read.spoof_check = switch()?,
             "min_tx_rate" => read.min_rate = Some(value.parse().map_err(|_| bad())?),
@@ -251,6 +259,31 @@ impl fmt::Display for WantKind {
 }
 
 impl Want {
+    /// Checks what the text form refuses and an object can contain.
+    ///
+    /// # Errors
+    /// `invalid_request`.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let named = self.what.to_string();
+        if self.count == 0 {
+            return Err(wrong(&named, "the count is 0"));
+        }
+        if self.count > 1 && matches!(self.what, WantKind::Device(_) | WantKind::Mdev(_)) {
+            return Err(wrong(&named, "it is a single device"));
+        }
+        let WantKind::Vf { settings, .. } = &self.what else { return Ok(()) };
+        if self.count > 1 && settings.mac.is_some() {
+            return Err(wrong(&named, "several virtual functions cannot all have one mac"));
+        }
+        if settings.vlan.is_some_and(|vlan| vlan > LAST_VLAN) {
+            return Err(wrong(&named, "a vlan is at most 4094"));
+        }
+        if settings.qos.is_some_and(|qos| qos > LAST_QOS) {
+            return Err(wrong(&named, "a qos is at most 7"));
+        }
+        Ok(())
+    }
+
     /// One whole device.
     #[must_use]
     pub fn device(address: Address) -> Self {
@@ -305,6 +338,24 @@ mod tests {
             let refusal = text.parse::<Want>().unwrap_err();
             assert_eq!(refusal.code, Code::InvalidRequest, "{text}");
             assert!(refusal.remedy.contains("4xvf@nic0"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_has_the_limits_of_the_text() {
+        for (json, fits) in [
+            (r#"{"count": 0, "any": {}}"#, false),
+            (r#"{"count": 2, "device": "gpu0"}"#, false),
+            (
+                r#"{"count": 2, "vf": {"of": null, "settings": {"mac": "52:54:00:00:00:01"}}}"#,
+                false,
+            ),
+            (r#"{"vf": {"of": null, "settings": {"vlan": 4095}}}"#, false),
+            (r#"{"vf": {"of": null, "settings": {"qos": 8}}}"#, false),
+            (r#"{"vf": {"of": null, "settings": {"vlan": 4094, "qos": 7}}}"#, true),
+        ] {
+            let want: Want = serde_json::from_str(json).unwrap();
+            assert_eq!(want.check().is_ok(), fits, "{json}");
         }
     }
 

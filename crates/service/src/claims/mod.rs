@@ -12,6 +12,8 @@ use model::{Address, Claim, ClaimState, Refusal};
 
 pub use render::render;
 
+use crate::refusals::invalid;
+
 /// Creates a claim, or returns the existing one of the same owner and request; `true` if it was created.
 ///
 /// # Errors
@@ -57,7 +59,7 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 /// # Errors
 /// As [`claim`].
 pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
-    let uid = body.uid.unwrap_or(0);
+    let uid = user(body.uid)?.unwrap_or(0);
     let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
     render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
@@ -76,7 +78,7 @@ pub fn unprepare(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 /// # Errors
 /// `not_found`.
 pub fn renew(engine: &Engine, key: &str, seconds: Option<u64>) -> Result<api::Claim, Refusal> {
-    render_claim(engine, &engine.claims().renew(key, seconds.map(Duration::from_secs))?)
+    render_claim(engine, &engine.claims().renew(key, lease(seconds)?)?)
 }
 
 /// Releases a claim; with `owner`, only if the claim has this owner.
@@ -130,7 +132,31 @@ impl ClaimService for Engine {
 pub fn want(wish: Wish) -> Result<Want, Refusal> {
     match wish {
         Wish::Words(text) => text.parse(),
-        Wish::Spelt(want) => Ok(want),
+        Wish::Spelt(want) => want.check().map(|()| want),
+    }
+}
+
+/// The longest lease, in seconds: 10 years.
+const LONGEST_LEASE: u64 = 10 * 365 * 86_400;
+
+fn lease(seconds: Option<u64>) -> Result<Option<Duration>, Refusal> {
+    match seconds {
+        Some(seconds) if !(1..=LONGEST_LEASE).contains(&seconds) => Err(invalid(
+            format!("a lease cannot last {seconds} seconds"),
+            format!("use 1 to {LONGEST_LEASE} seconds (10 years), or omit it for no lease"),
+        )),
+        seconds => Ok(seconds.map(Duration::from_secs)),
+    }
+}
+
+/// The user of prepared devices; chown(2) reads the highest number as "unchanged".
+fn user(uid: Option<u32>) -> Result<Option<u32>, Refusal> {
+    match uid {
+        Some(u32::MAX) => Err(invalid(
+            format!("{} is not a user id", u32::MAX),
+            "use the id of the user who runs the machine; `id -u NAME` prints it",
+        )),
+        uid => Ok(uid),
     }
 }
 
@@ -139,9 +165,9 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
     let step = if body.prepare.unwrap_or(true) { ClaimStep::Prepare } else { ClaimStep::Reserve };
     Ok(ClaimRequest {
         reason: body.reason,
-        lease: body.lease_seconds.map(Duration::from_secs),
+        lease: lease(body.lease_seconds)?,
         step,
-        uid: body.uid,
+        uid: user(body.uid)?,
         alone: body.alone,
         define: body.define,
         at_boot: body.at_boot,

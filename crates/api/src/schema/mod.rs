@@ -1,0 +1,249 @@
+//! Schemas of texts and words, for the OpenAPI document: as narrow as what is read.
+
+mod forms;
+mod want;
+
+pub use forms::{Nothing, QueryTags, ServerSentEvent};
+pub use want::Wish;
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! texts {
+    ($($(#[doc = $doc:literal])* $name:ident = $pattern:expr, $example:expr;)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub enum $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                text(concat!($($doc),*).trim_ascii(), $pattern, $example).into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+    )*};
+}
+
+/// A string with a pattern.
+fn text(description: &str, pattern: &str, example: &str) -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .description(Some(description))
+        .pattern(Some(pattern))
+        .examples([example])
+        .build()
+}
+
+/// One PCI address.
+macro_rules! address {
+    () => {
+        r"([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
+    };
+}
+
+macro_rules! uuid {
+    () => {
+        "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    };
+}
+
+macro_rules! mac {
+    () => {
+        "([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}"
+    };
+}
+
+/// A count before what is requested.
+macro_rules! times {
+    () => {
+        "([1-9][0-9]{0,2}x)?"
+    };
+}
+
+macro_rules! kind {
+    () => {
+        "(gpu|accelerator|nic|nvme|storage|audio|usb|other|bridge)"
+    };
+}
+
+/// A setting of a virtual function, after its comma, except its address.
+macro_rules! setting {
+    () => {
+        "(,(vlan=(409[0-4]|40[0-8][0-9]|[1-3]?[0-9]{1,3})|qos=[0-7]|trust=(on|off)|spoofchk=(on|off)|(min|max)_tx_rate=[0-9]{1,9}))"
+    };
+}
+
+/// A device after `@`.
+macro_rules! of {
+    () => {
+        "(@[^,@]+)?"
+    };
+}
+
+/// One item of a claim's request, in the grammar of `model::choose::GRAMMAR`.
+const WANT: &str = concat!(
+    "^(",
+    address!(),
+    "|",
+    uuid!(),
+    // A registered name: not one that reads as a count of 0.
+    "|(0[a-wyzA-Z_.-]|[a-zA-Z1-9][a-zA-Z0-9_.-])[a-zA-Z0-9_.-]{0,126}|",
+    times!(),
+    kind!(),
+    "(,node=[0-9]{1,9})?|",
+    times!(),
+    "[0-9a-fA-F]{4}:[0-9a-fA-F]{4}(,node=[0-9]{1,9})?|",
+    times!(),
+    "vf",
+    of!(),
+    setting!(),
+    "*|vf",
+    of!(),
+    setting!(),
+    "*,mac=",
+    mac!(),
+    setting!(),
+    "*|",
+    times!(),
+    "profile=[^,@]+",
+    of!(),
+    "(,[^,@=]+=[^,@]*)*|mdev=",
+    uuid!(),
+    ")$"
+);
+
+/// The most that a pattern allows is at most what fits into 64 bits.
+const SIZE: &str =
+    r"^([0-9]{1,18} ?[bB]?|[0-9]{1,6}(\.[0-9]{1,6})? ?([kK]|[mM]|[gG]|[tT])[iI]?[bB]?)?$";
+
+texts! {
+    /// The address of a PCI function; the domain can be omitted if it is 0.
+    PciAddress = concat!("^", address!(), "$"), "0000:a2:00.0";
+    /// Vendor or device id, hexadecimal.
+    PciId = "^(0[xX])?[0-9a-fA-F]{1,4}$", "10de";
+    /// Owner of a claim, `KIND/ID`. The kinds `instance` and `undo` are for Handover's own use.
+    Owner = r"^(?!(instance|undo)/)[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
+    /// Owner of a claim, `KIND/ID`.
+    AnyOwner = r"^[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
+    /// Name of a device; empty for the default.
+    NewDeviceName = "^([a-zA-Z0-9][a-zA-Z0-9_.-]{1,127})?$", "l4-gpu";
+    /// Name of a device.
+    DeviceName = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$", "l4-gpu";
+    /// Name of an instance.
+    InstanceName = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "ml-training";
+    /// Name of an image: like a container reference, a key and never a path.
+    ImageName = r"^(?!.*\.\.)[a-zA-Z0-9][a-zA-Z0-9_.:@/-]{0,254}$", "docker.io/library/debian:13";
+    /// SHA-256 over the parts of an image; empty before it is ready.
+    Digest = "^(sha256:[0-9a-f]{64})?$", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// UUID.
+    Uuid = concat!("^", uuid!(), "$"), "bd4aa2b4-9c54-4d10-9c8e-4f4f4b2b3c7d";
+    /// Hardware address.
+    HardwareAddress = concat!("^", mac!(), "$"), "52:54:00:12:34:56";
+    /// A requested item as a string: `2xgpu`, `0000:01:00.0`, `4xvf@nic0,vlan=100`.
+    WantText = WANT, "2xgpu";
+    /// Duration as Go formats it: `30s`, `2m`, `1m30s`.
+    GoDuration = "^(([0-9]{1,9}(\\.[0-9]{0,9})?|\\.[0-9]{1,9})(ns|us|µs|ms|s|m|h)){1,8}$", "30s";
+}
+
+macro_rules! formats {
+    ($($(#[doc = $doc:literal])* $name:ident = $format:literal, $pattern:expr, $example:expr;)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub enum $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let mut object = text(concat!($($doc),*).trim_ascii(), $pattern, $example);
+                object.format = Some(utoipa::openapi::SchemaFormat::Custom($format.to_owned()));
+                object.into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+    )*};
+}
+
+// What no pattern can say is in a format of its own.
+formats! {
+    /// Memory: at least 1 MB. `KB`, `MB`, `GB` and `TB` are powers of 1024. Empty for the default.
+    MemorySize = "memory-size", SIZE, "4GB";
+    /// Size of a disk, at most 16 TB and at least the image's. Empty for the default.
+    DiskSize = "disk-size", SIZE, "20GB";
+    /// `VirtualMachine`s or `VirtualMachineInstance`s of KubeVirt, in YAML or JSON.
+    KubevirtMachines = "kubevirt-machines", ".", "{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: web}, \
+        spec: {template: {spec: {domain: {memory: {guest: 1Gi}, devices: {gpus: [{name: a, deviceName: nvidia.com/GPU}]}}}}}}";
+    /// Instance types and preferences of KubeVirt, in YAML or JSON.
+    KubevirtPresets = "kubevirt-presets", ".", "{apiVersion: instancetype.kubevirt.io/v1beta1, kind: VirtualMachineInstancetype, \
+        metadata: {name: small}, spec: {cpu: {guest: 1}, memory: {guest: 1Gi}}}";
+    /// Kubernetes quantity of memory, in bytes.
+    MemoryQuantity = "memory-quantity", "^[0-9]{1,6}(Ki|Mi|Gi|k|M|G)?$", "4Gi";
+}
+
+macro_rules! words {
+    ($($(#[doc = $doc:literal])* $name:ident = [$($word:literal),+];)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub enum $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::Type(Type::String))
+                    .description(Some(concat!($($doc),*).trim_ascii()))
+                    .enum_values(Some([$($word),+]))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Kind of a function.
+    Kind = ["gpu", "accelerator", "nic", "nvme", "storage", "audio", "usb", "other", "bridge"];
+    /// A kind, or `all`.
+    KindOrAll = ["all", "gpu", "accelerator", "nic", "nvme", "storage", "audio", "usb", "other", "bridge"];
+    /// State of a claim.
+    ClaimState = ["reserved", "prepared", "wedged"];
+    /// Role of a function in a claim.
+    Role = ["guest", "held", "bystander"];
+    /// Outcome of returning a device.
+    Outcome = ["well", "restored", "left"];
+    /// State of a registered device.
+    DeviceState = ["free", "claimed", "foreign", "wedged", "quarantined", "absent"];
+    /// Status of an image.
+    ImageStatus = ["pending", "pulling", "converting", "ready", "failed"];
+    /// Format of a disk.
+    DiskFormat = ["raw", "qcow2"];
+    /// State of an instance.
+    InstanceState = ["Created", "Initializing", "Running", "Paused", "Shutdown", "Stopped", "Standby", "Unknown"];
+    /// Kind of a resource.
+    ResourceType = ["cpu", "memory", "disk", "network"];
+    /// How GPUs are given to machines.
+    GpuMode = ["passthrough", "vgpu"];
+    /// Hypervisor.
+    Hypervisor = ["qemu"];
+    /// How a pod gets its devices.
+    PodDevices = ["auto", "nodes", "vfio"];
+    /// Form of the device tree.
+    TreeFormat = ["json", "svg"];
+    /// Source of a log.
+    LogSource = ["app"];
+}

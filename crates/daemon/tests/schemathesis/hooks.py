@@ -1,0 +1,39 @@
+"""Values of the document's own formats: what is meant by them, no pattern can say."""
+
+import schemathesis
+from hypothesis import strategies as st
+
+MACHINE = """apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {{name: {name}}}
+spec: {{template: {{spec: {{domain: {{memory: {{guest: {memory}}}, devices: {{{devices}}}}}}}}}}}
+"""
+
+PRESETS = [
+    """apiVersion: instancetype.kubevirt.io/v1beta1
+kind: VirtualMachineInstancetype
+metadata: {name: small}
+spec: {cpu: {guest: 1}, memory: {guest: 1Gi}}
+""",
+    """apiVersion: instancetype.kubevirt.io/v1beta1
+kind: VirtualMachinePreference
+metadata: {name: linux}
+spec: {}
+""",
+]
+
+names = st.from_regex(r"\A[a-z][a-z0-9]{0,20}\Z")
+memory = st.sampled_from(["64Mi", "1Gi", "2048M", "4Gi"])
+# Always with a GPU: a limit of GPU memory is for machines that have one.
+devices = st.sampled_from([
+    "gpus: [{name: a, deviceName: nvidia.com/GPU}]",
+    "gpus: [{name: a, deviceName: nvidia.com/GPU}], hostDevices: [{name: b, deviceName: x/y}]",
+])
+schemathesis.openapi.format(
+    "kubevirt-machines",
+    st.builds(lambda name, memory, devices: MACHINE.format(name=name, memory=memory, devices=devices), names, memory, devices),
+)
+schemathesis.openapi.format("kubevirt-presets", st.sampled_from(PRESETS))
+schemathesis.openapi.format("memory-size", st.sampled_from(["", "1MB", "1.5 GB", "2g", "64MiB", "1048576"]))
+schemathesis.openapi.format("disk-size", st.sampled_from(["", "1GB", "20 GB", "1.5TiB", "16tb"]))
+schemathesis.openapi.format("memory-quantity", st.sampled_from(["1Gi", "64Mi", "1000000", "4G"]))

@@ -2,6 +2,7 @@
 //!
 //! Names and shapes are those of hypeman's API, so that its clients work unchanged. Handover's additional fields are
 //! ignored by clients that do not know them.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod capabilities;
 mod claim;

@@ -97,7 +97,9 @@ impl Backend {
             observer: Arc::new(Boundaries::from_environment()),
             warn: output::warning,
         };
-        setup.open(|report| report.notes.iter().for_each(|note| eprintln!("recovery: {note}")))
+        setup.open(|report| {
+            report.notes.iter().for_each(|note| output::note(&format!("recovery: {note}")))
+        })
     }
 }
 

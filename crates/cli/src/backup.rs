@@ -58,10 +58,10 @@ impl Restore {
         let shown = self.file.display().to_string();
         let kept = self.restore().map_err(Failure::to(format!("restore {shown}")))?;
         let kept = kept.map(|kept| format!(" The previous state is kept in {}.", kept.display()));
-        output::line(&format!(
-            "Restored {shown}.{}\nStart the daemon; then `handover return --all` returns devices that no claim has.",
-            kept.unwrap_or_default()
-        ))
+        output::line(&format!("Restored {shown}.{}", kept.unwrap_or_default()))?;
+        output::line(
+            "Start the daemon; then `handover return --all` returns devices that no claim has.",
+        )
     }
 
     fn restore(&self) -> Result<Option<PathBuf>, Refusal> {

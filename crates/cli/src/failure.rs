@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use model::shown::escaped;
 use model::{Code, Refusal};
+
+use crate::terminal::{self, several_lines};
 
 /// A command that failed.
 #[derive(Debug)]
@@ -49,13 +52,14 @@ impl Failure {
         };
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let bold = Style::new().bold();
-        let mut text = format!("{red}error:{red:#} cannot {what} ({})\n", refusal.code);
-        let _ = writeln!(text, "  {bold}why:{bold:#} {}", refusal.message);
-        if !refusal.remedy.is_empty() {
-            let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", refusal.remedy);
+        let Refusal { code, message, remedy } = &refusal;
+        let mut text = format!("{red}error:{red:#} cannot {} ({code})\n", escaped(&what));
+        let _ = writeln!(text, "  {bold}why:{bold:#} {}", several_lines(message));
+        if !remedy.is_empty() {
+            let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", several_lines(remedy));
         }
         // If standard error is closed, the exit status remains.
-        let _ = anstream::stderr().write_all(text.as_bytes());
+        terminal::report(&text);
         ExitCode::from(refusal.code.exit_status())
     }
 }

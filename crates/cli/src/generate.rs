@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use model::{Code, Refusal};
 
 use crate::failure::{Done, Failure};
+use crate::terminal;
 
 /// Print shell completions
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ impl Completions {
     pub fn run(self) -> Done {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut crate::command(), "handover", &mut text);
-        std::io::Write::write_all(&mut std::io::stdout(), &text)?;
+        std::io::Write::write_all(&mut terminal::raw(), &text)?;
         Ok(())
     }
 }

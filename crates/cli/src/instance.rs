@@ -61,6 +61,9 @@ enum Command {
         /// Number of last lines to start with
         #[arg(long, default_value_t = 100, value_name = "LINES")]
         tail: u64,
+        /// Print the console as the guest wrote it, with control characters; by default they are escaped
+        #[arg(long, conflicts_with = "json")]
+        raw: bool,
     },
     /// Wait until an instance is in a state
     Wait {
@@ -133,7 +136,9 @@ impl Instance {
                     .talk(async |client| client.delete(&path).await)
                     .map_err(Failure::to(format!("delete the instance {instance}")))
             }
-            Command::Logs { instance, follow, tail } => logs(&connection, &instance, follow, tail),
+            Command::Logs { instance, follow, tail, raw } => {
+                logs(&connection, &instance, (follow, tail), raw)
+            }
             Command::Wait { instance, state, timeout } => {
                 wait(&connection, &instance, &state, &timeout)
             }
@@ -206,7 +211,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
     listing::print_one(connection.json(), machine, &fields)
 }
 
-fn logs(connection: &Connection, instance: &str, follow: bool, tail: u64) -> Done {
+fn logs(connection: &Connection, instance: &str, (follow, tail): (bool, u64), raw: bool) -> Done {
     let what = format!("read the console of {instance}");
     let key = segment(instance);
     let path = format!("/instances/{key}/logs?source=app&tail={tail}&follow={follow}");
@@ -214,7 +219,12 @@ fn logs(connection: &Connection, instance: &str, follow: bool, tail: u64) -> Don
         let mut lines = client.lines(&path).await?;
         while let Some(data) = lines.next().await? {
             let line: String = serde_json::from_str(&data).unwrap_or(data);
-            if let Err(failure) = output::guest_line(&line) {
+            let printed = match (raw, connection.json()) {
+                (true, _) => output::raw_line(&line),
+                (_, true) => output::json_line(&line),
+                _ => output::line(&line),
+            };
+            if let Err(failure) = printed {
                 return Ok(Err(failure));
             }
         }

@@ -1,4 +1,5 @@
 //! The command line: parses arguments, calls the daemon or the engine, prints.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 #[cfg(test)]
 mod any_inventory;
@@ -30,8 +31,10 @@ mod show;
 mod source;
 mod sriov;
 mod table;
+mod terminal;
 mod this_host;
 mod topo;
+mod usage;
 mod watch;
 
 use std::process::ExitCode;
@@ -97,10 +100,10 @@ pub fn command() -> clap::Command {
 /// Parses the arguments of the process and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
-    let matches = command().get_matches();
-    let parsed = match Handover::from_arg_matches(&matches) {
+    terminal::guard_panics();
+    let parsed = match command().try_get_matches().and_then(|of| Handover::from_arg_matches(&of)) {
         Ok(parsed) => parsed,
-        Err(error) => error.exit(),
+        Err(error) => return usage::report(error),
     };
     let done = match parsed.command {
         Command::Serve(serve) => serve.run(),

@@ -18,7 +18,7 @@ pub fn print<T: Serialize, const N: usize>(
     }
     let mut table = Table::new(&headings);
     all.iter().for_each(|one| table.row(cells(one)));
-    output::line(table.render().trim_end())
+    output::text(&table.render())
 }
 
 /// Prints one value as JSON, or its fields, one per line.

@@ -1,11 +1,12 @@
 //! The daemon's log, on standard error. A reader that does not read must not stop the daemon: lines go through a queue to a
 //! thread of their own, and are dropped and counted while the queue is full.
 
-use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+use crate::terminal::{self, LogLines};
 
 /// How many lines wait for a slow reader.
 const LINES: usize = 1000;
@@ -37,14 +38,17 @@ impl Drop for Log {
 /// Starts logging.
 pub fn start(filter: &str) -> Log {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true).finish(stderr());
+    let styled = terminal::shows_errors();
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES)
+        .lossy(true)
+        .finish(LogLines::new(styled));
     let dropped = writer.error_counter();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
         .with_target(false)
-        .with_ansi(stderr().is_terminal());
+        .with_ansi(styled);
     // journald has the time of each line.
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.without_time().init();

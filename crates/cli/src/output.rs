@@ -1,68 +1,73 @@
-//! Printing to standard output and standard error.
+//! Printing answers and warnings.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use model::shown::escaped;
 use serde::Serialize;
 
 use crate::failure::Done;
+use crate::terminal;
 
 /// Prints a value as JSON: indented on a terminal, on one line otherwise.
 pub fn json(value: &impl Serialize) -> Done {
-    let terminal = io::stdout().is_terminal();
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let written = if terminal {
-        serde_json::to_writer_pretty(&mut out, value)
+    let text = if terminal::shows_output() {
+        serde_json::to_string_pretty(value)
     } else {
-        serde_json::to_writer(&mut out, value)
+        serde_json::to_string(value)
     };
-    written.map_err(io::Error::from)?;
-    writeln!(out)?;
-    out.flush()?;
-    Ok(())
+    let mut text = text.map_err(std::io::Error::from)?;
+    text.push('\n');
+    Ok(terminal::print_file(&text)?)
 }
 
-/// The width of the terminal in characters; `None` if standard output is not a terminal.
-pub fn width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+/// Prints a value as JSON on one line.
+pub fn json_line(value: &impl Serialize) -> Done {
+    let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
+    Ok(terminal::print_file(&format!("{text}\n"))?)
 }
 
-/// Prints a line.
+/// Prints the text of a file.
+pub fn file(text: &str) -> Done {
+    Ok(terminal::print_file(&format!("{}\n", text.trim_end()))?)
+}
+
+/// Prints one line; a line end within it is escaped.
 pub fn line(text: &str) -> Done {
-    writeln!(anstream::stdout(), "{text}")?;
-    Ok(())
+    Ok(terminal::print(&format!("{}\n", escaped(text)))?)
 }
 
-/// Prints a line that a guest wrote. On a terminal its control characters are removed: they could control it.
-pub fn guest_line(text: &str) -> Done {
-    let mut out = io::stdout().lock();
-    if out.is_terminal() {
-        let plain: String = text.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
-        writeln!(out, "{plain}")?;
-    } else {
-        writeln!(out, "{text}")?;
-    }
-    out.flush()?;
-    Ok(())
+/// Prints one line as it is, with any control characters: only on request.
+pub fn raw_line(text: &str) -> Done {
+    let mut out = terminal::raw();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Prints lines with styles. Values in them are already escaped.
+pub fn text(text: &str) -> Done {
+    Ok(terminal::print(&format!("{}\n", text.trim_end()))?)
 }
 
 /// Prints named values, one per line; empty ones are omitted.
 pub fn fields(fields: &[(&str, String)]) -> Done {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut out = anstream::stdout().lock();
-    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        writeln!(out, "{name:width$}  {value}")?;
-    }
-    Ok(())
+    fields
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .try_for_each(|(name, value)| line(&format!("{name:width$}  {value}")))
+}
+
+/// Prints one line to standard error; a line end within it is escaped.
+pub fn note(text: &str) {
+    terminal::report(&format!("{}\n", escaped(text)));
 }
 
 /// Prints a warning to standard error.
 pub fn warning(text: &str) {
     let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-    let text = format!("{yellow}warning:{yellow:#} {text}\n");
-    // A closed standard error has no reader.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    let text = terminal::several_lines(text);
+    terminal::report(&format!("{yellow}warning:{yellow:#} {text}\n"));
 }
 
 /// Formats tags for a table.

@@ -1,12 +1,13 @@
 //! Shows the daemon's steps as it performs them.
 
-use std::io::{IsTerminal, Write};
-
 use anstyle::Style;
 use api::client::{Client, Lines};
+use model::shown::escaped;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::terminal;
 
 /// The fields of a journal event that progress needs.
 #[derive(Deserialize)]
@@ -23,7 +24,7 @@ pub struct Progress(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 impl Progress {
     /// Starts to listen if standard error is a terminal. Without events there is no progress, and no error.
     pub async fn of(client: &Client, operation: &'static str, quiet: bool) -> Self {
-        if quiet || !std::io::stderr().is_terminal() {
+        if quiet || !terminal::shows_errors() {
             return Self(None);
         }
         let Ok(lines) = client.lines("/events").await else { return Self(None) };
@@ -57,7 +58,7 @@ async fn follow(mut lines: Lines, operation: &str) {
             subject = Some(event.subject.clone());
         }
         if subject.as_deref() == Some(event.subject.as_str()) && event.event == "intended" {
-            let _ = writeln!(anstream::stderr(), "{dim}· {}{dim:#}", event.words);
+            terminal::report(&format!("{dim}· {}{dim:#}\n", escaped(&event.words)));
         }
     }
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use host::record::{Contents, RecordError, Recording};
+use model::shown::escaped;
 use model::{Code, Refusal};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Done, Failure};
 use crate::source::Source;
+use crate::{output, terminal};
 
 /// Record everything that Handover reads of this host in one file, to inspect elsewhere
 ///
@@ -39,21 +41,19 @@ impl Record {
         let recording = Recording::make(&self.source.root, self.keep_serials);
         let recording = recording.map_err(|e| Failure::to("record")(self.refusal(&e)))?;
         if self.output.as_deref() == Some(Path::new("-")) {
-            recording.write(io::BufWriter::new(io::stdout().lock()))?;
+            recording.write(io::BufWriter::new(terminal::raw()))?;
             // The recording is on standard output.
-            let text = self.summary(&recording.contents);
-            anstream::eprint!("{text}");
+            terminal::report(&self.summary(&recording.contents));
             return Ok(());
         }
         let file = self.output.clone();
         let file = file.unwrap_or_else(|| format!("handover-{}.tar.gz", recording.day()).into());
         let size = save(&recording, &file, self.force)
             .map_err(|error| Failure::to("record")(unwritten(&file, &error)))?;
-        let mut text = format!("{} ({})\n", file.display(), model::shown::bytes(size));
-        text += &self.summary(&recording.contents);
         let file = file.display();
-        let _ = write!(text, "to inspect it: tar tzf {file}; handover ls --root {file}");
-        crate::output::line(&text)
+        output::line(&format!("{file} ({})", model::shown::bytes(size)))?;
+        output::text(&self.summary(&recording.contents))?;
+        output::line(&format!("to inspect it: tar tzf {file}; handover ls --root {file}"))
     }
 
     fn refusal(&self, error: &RecordError) -> Refusal {
@@ -84,8 +84,8 @@ impl Record {
             (false, false) => writeln!(text, "replaced: {}", replaced.join(", ")),
         };
         let forbidden = contents.forbidden.iter().map(|(name, number)| match number {
-            1 => name.clone(),
-            number => format!("{name} ({number} times)"),
+            1 => escaped(name).into_owned(),
+            number => format!("{} ({number} times)", escaped(name)),
         });
         let mut unseen: Vec<String> = forbidden.collect();
         // A missing file in another host's tree says nothing about rights.

@@ -24,7 +24,7 @@ impl Resources {
         if self.connection.json() {
             return output::json(&answer);
         }
-        output::line(render(&answer).trim_end())
+        output::text(&render(&answer))
     }
 }
 

@@ -57,7 +57,7 @@ impl Return {
                 let why = one.reason.clone().unwrap_or_default();
                 table.row([one.pci_address.clone(), one.outcome.clone(), driver, why]);
             }
-            output::line(table.render().trim_end())?;
+            output::text(&table.render())?;
         }
         let left = all.iter().any(|one| one.outcome == "left");
         if left { Err(Failure::Answered(WARNINGS)) } else { Ok(()) }

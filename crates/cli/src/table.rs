@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use model::shown::{plain, short};
+use model::shown::{escaped, short};
 
 /// The gap between columns.
 const GAP: &str = "  ";
@@ -24,9 +24,9 @@ impl Table {
         Self { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Control characters are removed: a recording must not control the terminal.
+    /// Adds a row. Its values are escaped: a recording must not control the terminal.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(plain).collect());
+        self.rows.push(cells.into_iter().map(|cell| escaped(&cell).into_owned()).collect());
     }
 
     /// The table as text. An empty cell is shown as a dash; the last column is not padded.
@@ -99,8 +99,8 @@ mod tests {
     fn lines_fit_a_terminal_and_are_whole_in_a_pipe() {
         let shown =
             |width| anstream::adapter::strip_str(&table().render_within(width, 1)).to_string();
-        assert!(shown(None).contains("A controller with a very long name  [2Jfree"));
-        assert!(shown(Some(44)).contains("0000:01:00.0  A controller with a …  [2Jfree"));
+        assert!(shown(None).contains("A controller with a very long name  \\u001b[2Jfree"));
+        assert!(shown(Some(50)).contains("0000:01:00.0  A controller with a …  \\u001b[2Jfree"));
         for width in 0..90 {
             assert!(shown(Some(width)).lines().all(|line| line.chars().count() <= width.max(1)));
         }

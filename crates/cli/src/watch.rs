@@ -1,18 +1,19 @@
 //! `handover watch`: prints changes of the host's devices as the kernel reports them; needs no daemon.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::time::{Duration, Instant};
 
 use anstyle::Style;
 use clap::Args;
 use host::Follower;
 use jiff::{Timestamp, Zoned};
+use model::shown::escaped;
 use model::{Change, Code, Following, HostError, Inventory, Refusal};
 use serde::Serialize;
 
-use crate::Json;
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
+use crate::{Json, output, terminal};
 
 /// After this long without a change, a burst of changes is over.
 const QUIET: Duration = Duration::from_millis(100);
@@ -78,18 +79,10 @@ impl Watch {
         let now = Timestamp::now();
         if self.output.json {
             let line = Line { time: now, change, words: change.what.to_string() };
-            let mut text = serde_json::to_string(&line).map_err(io::Error::from)?;
-            text.push('\n');
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            out.flush()?;
+            output::json_line(&line)
         } else {
-            let line = sentence(&now.to_zoned(jiff::tz::TimeZone::system()), change);
-            let mut out = anstream::stdout().lock();
-            writeln!(out, "{line}")?;
-            out.flush()?;
+            output::text(&sentence(&now.to_zoned(jiff::tz::TimeZone::system()), change))
         }
-        Ok(())
     }
 }
 
@@ -98,15 +91,16 @@ fn sentence(time: &Zoned, change: &Change) -> String {
     let (dim, bold) = (Style::new().dimmed(), Style::new().bold());
     let Change { address, name, what } = change;
     let time = time.strftime("%H:%M:%S%.3f");
+    let (name, what) = (escaped(name), what.to_string());
+    let what = escaped(&what);
     format!("{dim}{time}{dim:#}  {bold}{address}{bold:#}  {name}: {bold}{what}{bold:#}")
 }
 
 /// Prints to standard error what is monitored.
 fn introduce(inventory: &Inventory) {
     let (functions, groups) = (inventory.functions.len(), inventory.groups.len());
-    let text = format!("watching {functions} PCI functions in {groups} IOMMU groups\n");
     // If standard error is closed, the changes are still printed.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    output::note(&format!("watching {functions} PCI functions in {groups} IOMMU groups"));
 }
 
 /// Calls `show` now and after each change of a device, until Ctrl-C. With `pages`, each output replaces the last on a
@@ -131,14 +125,13 @@ pub fn at_each_change(pages: bool, mut show: impl FnMut() -> Done + Send + 'stat
 
 /// Clears the terminal.
 fn turn_page(first: bool) -> Done {
-    let mut out = io::stdout().lock();
-    if out.is_terminal() {
-        // To the top left, and erase all (ECMA-48: CUP, ED).
-        out.write_all(b"\x1b[H\x1b[2J")?;
-    } else if !first {
-        writeln!(out)?;
+    if terminal::shows_output() {
+        Ok(terminal::clear()?)
+    } else if first {
+        Ok(())
+    } else {
+        output::line("")
     }
-    Ok(())
 }
 
 /// Waits until a burst is over: binding a driver makes several changes.
@@ -193,6 +186,9 @@ mod tests {
             plain,
             "03:04:05.678  0000:01:00.0  NVIDIA Corporation GA100: bound to vfio-pci"
         );
+        let hostile = Change { name: "\u{1b}[2J\nfake".into(), ..change() };
+        let text = sentence(&time.to_zoned(jiff::tz::TimeZone::UTC), &hostile);
+        assert!(text.contains("  \\u001b[2J\\nfake: "), "{text:?}");
         let line = Line { time, change: &change(), words: change().what.to_string() };
         assert_eq!(
             serde_json::to_value(&line).unwrap(),

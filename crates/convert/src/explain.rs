@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use model::shown::escaped;
+
 use crate::devices::Devices;
 use crate::instance::Instance;
 use crate::pod::Settings;
@@ -35,9 +37,10 @@ const KINDS: [(&str, &str); 14] = [
 #[must_use]
 pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> String {
     let spec = instance.spec();
-    let mut text = format!("{}/{}\n", instance.namespace(), instance.name());
+    let mut text = escaped(&format!("{}/{}", instance.namespace(), instance.name())).into_owned();
+    text.push('\n');
     let mut line = |name: &str, why: &str| {
-        let _ = writeln!(text, "  {name}: {why}");
+        let _ = writeln!(text, "  {}: {}", escaped(name), escaped(why));
     };
     for volume in spec.list("volumes") {
         let kind = KINDS.iter().find(|(kind, _)| volume.has(kind));

@@ -4,6 +4,7 @@
 //! [`input::read`] reads the documents, [`Instance::of`] fills in KubeVirt's defaults, [`devices`] chooses the host's
 //! devices, [`pod::objects`] creates the pod, and [`mod@print`] prints it. `docs/kubevirt.md` lists the differences from
 //! other tools.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 pub mod cdi;
 mod defaults;

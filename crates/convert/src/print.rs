@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use model::shown::is_deceptive;
 use serde_json::Value;
 
 /// The output format.
@@ -117,15 +118,12 @@ fn scalar(one: &str, text: &mut String) {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
-            // Not printable in YAML, or parsed as a line end.
-            '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
+            // Not printable in YAML, parsed as a line end, or deceptive on a terminal.
+            '\u{0}'..='\u{ffff}' if is_deceptive(letter) || letter >= '\u{fffe}' => {
                 let _ = write!(text, "\\u{:04x}", u32::from(letter));
+            }
+            _ if is_deceptive(letter) => {
+                let _ = write!(text, "\\U{:08x}", u32::from(letter));
             }
             _ => text.push(letter),
         }

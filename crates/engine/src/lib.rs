@@ -1,4 +1,5 @@
 //! Claims, journal, store, recovery, images and instances: everything that must survive a crash.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod action;
 pub mod catalog;

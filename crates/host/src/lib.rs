@@ -3,6 +3,7 @@
 //! [`LinuxHost`] is the real [`model::Host`]. Reading a listing ([`inventory`]) neither wakes nor locks a device. A
 //! [`worker`] process does everything that can block in the kernel, under a lock and a deadline; [`worker_pool`] is
 //! this process's side of it.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod archive;
 mod as_found;

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use model::HostError;
+use model::shown::escaped;
 use rustix::io::Errno;
 use serde::Deserialize;
 
@@ -58,7 +59,10 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints the message, and sends it to the system log too: crun does not show the output of hooks.
+#[allow(clippy::disallowed_macros, reason = "a process of its own, which podman starts")]
 fn report(text: &str) {
+    // podman shows it on its terminal.
+    let text = escaped(text);
     eprintln!("handover: {text}");
     // Facility LOG_USER, level LOG_ERR (syslog(3)). It is fine if no log daemon is running.
     let line = format!("<11>handover[{}]: {text}", std::process::id());

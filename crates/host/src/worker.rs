@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use model::Holder;
+use model::shown::escaped;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -20,6 +21,7 @@ const ROOM: usize = LIMIT - (4 << 10);
 /// The worker outlives its daemon until its job is done: it has its own session and ignores the signals that end a
 /// service.
 #[must_use]
+#[allow(clippy::disallowed_macros, reason = "for a person who starts it by mistake")]
 pub fn main() -> ExitCode {
     sys::close_inherited();
     let prepared = sys::ignore_ending_signals();
@@ -29,7 +31,7 @@ pub fn main() -> ExitCode {
     match prepared.map_err(|error| error.to_string()).and_then(|()| serve()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("only Handover itself can start `worker`: {reason}");
+            eprintln!("only Handover itself can start `worker`: {}", escaped(&reason));
             ExitCode::from(2)
         }
     }

@@ -4,6 +4,7 @@
 //! of the host, or change while it is read. So it is opened beneath a configured directory and copied, and the check of
 //! the copy decides. The format is declared by the importer and never probed: a file that is declared raw but begins
 //! like a qcow2 file is a raw disk with these bytes.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod budget;
 mod cancel;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O. Choosing and planning are pure functions, so that they can be tested with snapshots and
 //! properties, and printed before anything changes.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod address;
 mod assembly;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::shown::{escaped, is_deceptive};
+
 /// The most characters of a source line that are shown.
 const WIDEST: usize = 120;
 
@@ -126,7 +128,8 @@ impl fmt::Display for Mistakes {
 
 impl Mistake {
     fn show(&self, file: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, column, problem, remedy, .. } = self;
+        let Self { line, column, .. } = self;
+        let [file, problem, remedy] = [file, &self.problem, &self.remedy].map(escaped);
         if *line == 0 {
             return write!(f, "{file}: {problem}; {remedy}");
         }
@@ -144,7 +147,7 @@ impl Mistake {
         let before = self.column as usize - 1;
         let start = if before > WIDEST - 20 { before - 20 } else { 0 };
         // Tabs and control characters would move the marker, or control the terminal.
-        let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+        let plain = |letter: char| if is_deceptive(letter) { ' ' } else { letter };
         let shown: String = self.source.chars().skip(start).take(WIDEST).map(plain).collect();
         let before = before - start;
         let width = (self.width as usize).min(WIDEST.saturating_sub(before)).max(1);

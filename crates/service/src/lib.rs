@@ -1,6 +1,7 @@
 //! What all interfaces share: checks requests, calls the engine, and renders answers in the types of the API.
 //!
 //! An interface (REST, the command line without a daemon) parses and authenticates; the engine does the work.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 mod boundaries;
 pub mod cdi;

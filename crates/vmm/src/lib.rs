@@ -6,6 +6,7 @@
 //!
 //! A launcher for a service that owns the processes of its machines, such as libvirt, does not need [`process`]: it
 //! implements [`model::Launcher`] directly.
+#![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
 pub mod launch;
 pub mod process;

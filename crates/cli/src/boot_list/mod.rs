@@ -12,9 +12,9 @@ use model::boot_list::{BootListEntry, entries, with, without};
 use model::doctor::remedy::rebuild_initramfs;
 use model::{Address, Code, Refusal};
 
-use crate::Json;
 use crate::failure::{Done, Failure};
 use crate::source::Source;
+use crate::{Json, terminal};
 
 /// List, add or remove the devices that vfio-pci takes at each boot
 ///
@@ -148,7 +148,7 @@ fn rebuild(command: Option<&str>) -> Result<(), Refusal> {
     let program = words.next().unwrap_or_default();
     let mut process = std::process::Command::new(program);
     // Standard output can be JSON.
-    process.args(words).stdout(std::io::stderr());
+    process.args(words).stdout(terminal::child_output());
     let status = process.status().map_err(|error| failed(error.to_string()))?;
     if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
 }

@@ -45,7 +45,7 @@ pub fn list(list: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
     for Line { pci_address, vendor, device, driver, now } in lines {
         table.row([pci_address, format!("{vendor}:{device}"), driver, now.unwrap_or_default()]);
     }
-    output::line(table.render().trim_end())
+    output::text(&table.render())
 }
 
 /// The current state of a listed function.

@@ -67,7 +67,7 @@ impl Check {
         if self.output.json {
             output::json(&survey)?;
         } else {
-            output::line(show::render(&file, &survey).trim_end())?;
+            output::text(&show::render(&file, &survey))?;
         }
         if survey.has_warnings() { Err(Failure::Answered(failure::WARNINGS)) } else { Ok(()) }
     }
@@ -101,7 +101,7 @@ impl Suggest {
             self.source.inventory(&host)
         };
         let inventory = read().map_err(Failure::to("suggest a devices file"))?;
-        output::line(suggest::render(&inventory).trim_end())
+        output::file(&suggest::render(&inventory))
     }
 }
 

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use model::Refusal;
 use model::catalog::{Resource, Seen, Survey, SurveyState, SurveyedDevice, Unmatched};
+use model::shown::escaped;
 
 use crate::table::Table;
+use crate::terminal::several_lines;
 
 /// At most this many addresses are shown of a resource.
 const MOST_ADDRESSES: usize = 4;
@@ -17,6 +19,7 @@ pub fn render(file: &str, survey: &Survey) -> String {
     for resource in &survey.resources {
         table.row(row(resource));
     }
+    let file = escaped(file);
     let mut text = if survey.resources.is_empty() {
         format!("{file} names no devices\n")
     } else {
@@ -29,7 +32,7 @@ pub fn render(file: &str, survey: &Survey) -> String {
         text.push_str(&not_now(&waiting));
     }
     for unmatched in &survey.unmatched {
-        warning(&mut text, file, unmatched);
+        warning(&mut text, &file, unmatched);
     }
     text
 }
@@ -82,11 +85,13 @@ fn not_now(waiting: &[&SurveyedDevice]) -> String {
                 format!("not possible, see {}", numbers.join(" "))
             }
         };
-        let _ = writeln!(text, "  {}  {}: {why}", found.address, found.name);
+        let (name, why) = (escaped(&found.name), escaped(&why));
+        let _ = writeln!(text, "  {}  {name}: {why}", found.address);
     }
     let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
     for (number, refusal) in obstacles.iter().enumerate() {
         let (number, Refusal { code, message, remedy }) = (number + 1, refusal);
+        let (message, remedy) = (several_lines(message), several_lines(remedy));
         let _ = write!(
             text,
             "\n{red}[{number}]{red:#} {message} ({code})\n    {bold}what to do:{bold:#} {remedy}\n"
@@ -99,15 +104,17 @@ fn warning(text: &mut String, file: &str, unmatched: &Unmatched) {
     let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
     let bold = Style::new().bold();
     let Unmatched { line, resource, reason, instead } = unmatched;
+    let (resource, reason, remedy) = (resource.to_string(), reason.to_string(), unmatched.remedy());
+    let [resource, reason, remedy] = [&resource, &reason, &remedy].map(|value| escaped(value));
     let _ = write!(
         text,
         "\n{yellow}warning:{yellow:#} {file}:{line}: no {resource}\n  {bold}why:{bold:#} {reason}\n"
     );
-    let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", unmatched.remedy());
+    let _ = writeln!(text, "  {bold}what to do:{bold:#} {remedy}");
     if !instead.is_empty() {
         let _ = writeln!(text, "  {bold}this host has:{bold:#}");
         for seen in instead {
-            let _ = writeln!(text, "    {}", one(seen));
+            let _ = writeln!(text, "    {}", escaped(&one(seen)));
         }
     }
 }

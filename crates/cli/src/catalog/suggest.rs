@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use model::catalog::{Catalog, ClassOrDevice, Line};
+use model::shown::escaped;
 use model::{Inventory, Kind};
 
 /// The file as text. All values consist of letters, digits, `.` and `-`, so quotes suffice.
@@ -41,12 +42,11 @@ pub fn render(inventory: &Inventory) -> String {
     text
 }
 
-/// The name and address of the device. Names of `pci.ids` are untrusted text: control characters are removed.
+/// The name and address of the device. Names of `pci.ids` are untrusted text.
 fn comment(inventory: &Inventory, line: &Line) -> String {
     let meant: Vec<_> = inventory.functions.values().filter(|f| line.fits(f)).collect();
     let Some(first) = meant.first() else { return String::new() };
-    let name: String = first.title().chars().filter(|letter| !letter.is_control()).collect();
-    let mut text = format!("      # {name}: {}", first.address);
+    let mut text = format!("      # {}: {}", escaped(&first.title()), first.address);
     if meant.len() > 1 {
         let _ = write!(text, " and {} more", meant.len() - 1);
     }

@@ -1,7 +1,6 @@
 //! `handover cdi generate`: writes CDI specs.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use api::client::segment;
@@ -17,6 +16,7 @@ use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::output::{self, warning};
 use crate::source::Source;
+use crate::terminal;
 
 /// Nodes that several functions share.
 const SHARED: [&str; 1] = ["/dev/kfd"];
@@ -58,12 +58,7 @@ impl Generate {
         }
         let output = self.output.as_deref().unwrap_or(&backend.cdi_dir);
         if output == Path::new("-") {
-            let mut out = std::io::stdout().lock();
-            for spec in &specs {
-                out.write_all(spec.render().as_bytes())?;
-            }
-            out.flush()?;
-            return Ok(());
+            return Ok(specs.iter().try_for_each(|spec| terminal::print_file(&spec.render()))?);
         }
         let Some(folder) = Folder::from_option(output) else {
             let remedy = "name a directory: --output /var/run/cdi, or - for standard output";

@@ -29,7 +29,8 @@ pub fn claim(claim: &Claim) -> Done {
     ])?;
     for part in &claim.parts {
         let kind = part.partition.clone().unwrap_or_else(|| "device".to_owned());
-        output::line(&format!("\n{kind}"))?;
+        output::line("")?;
+        output::line(&kind)?;
         for member in &part.members {
             output::line(&format!("  {}  {}", member.address, member.role))?;
         }
@@ -38,12 +39,12 @@ pub fn claim(claim: &Claim) -> Done {
         }
     }
     let Some(attach) = &claim.attach else { return Ok(()) };
-    list("\nnodes", &[&attach.groups[..], &attach.devices[..]].concat())?;
+    list("nodes", &[&attach.groups[..], &attach.devices[..]].concat())?;
     let qemu: Vec<String> = attach.qemu.iter().map(|json| format!("-device '{json}'")).collect();
-    list("\nQEMU", &qemu)?;
-    list("\nCloud Hypervisor (vm.add-device)", &attach.cloud_hypervisor)?;
-    list("\nlibvirt", &attach.libvirt)?;
-    list("\nContainer Device Interface", std::slice::from_ref(&attach.cdi))
+    list("QEMU", &qemu)?;
+    list("Cloud Hypervisor (vm.add-device)", &attach.cloud_hypervisor)?;
+    list("libvirt", &attach.libvirt)?;
+    list("Container Device Interface", std::slice::from_ref(&attach.cdi))
 }
 
 /// Prints what a dry run would claim and do.
@@ -60,13 +61,14 @@ pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
             .collect();
         output::line(&format!("{} {kind}: {}", part.head, members.join(", ")))?;
     }
-    list("\nsteps", &planned.steps)
+    list("steps", &planned.steps)
 }
 
 fn list(title: &str, lines: &[String]) -> Done {
     if lines.is_empty() {
         return Ok(());
     }
+    output::line("")?;
     output::line(title)?;
     lines.iter().try_for_each(|line| output::line(&format!("  {line}")))
 }

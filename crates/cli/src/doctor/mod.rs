@@ -40,12 +40,12 @@ impl Doctor {
         let verdict = self.examine().map_err(Failure::to("examine the host"))?;
         if self.fix_script {
             // Printing the script is a success, whatever the verdict.
-            return output::line(remedy::script(&verdict).trim_end());
+            return output::file(&remedy::script(&verdict));
         }
         if self.output.json {
             output::json(&verdict)?;
         } else {
-            output::line(render::text(&verdict, self.all, self.address).trim_end())?;
+            output::text(&render::text(&verdict, self.all, self.address))?;
         }
         match verdict.worst() {
             Severity::Good | Severity::Note | Severity::Unseen => Ok(()),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use model::Address;
 use model::doctor::{Finding, Remedy, Severity, Verdict};
+use model::shown::escaped;
 
 /// The verdict as text. Passed checks are only counted unless `all` is set.
 pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
@@ -84,12 +85,12 @@ fn block(text: &mut String, finding: &Finding) {
     }
 }
 
-/// Prints several lines. Control characters are removed: text from the host must not control the terminal.
+/// Prints several lines. Text from the host is escaped: it must not control the terminal.
 fn prose(text: &mut String, words: &str) {
     let styled = text.lines().last().unwrap_or_default();
     let mut column = anstream::adapter::strip_str(styled).to_string().chars().count();
     let mut first = true;
-    for word in words.split(|c: char| c.is_whitespace() || c.is_control()) {
+    for word in words.split([' ', '\n']).map(escaped) {
         let length = word.chars().count();
         if length == 0 {
             continue;
@@ -102,7 +103,7 @@ fn prose(text: &mut String, words: &str) {
             text.push(' ');
             column += 1;
         }
-        text.push_str(word);
+        text.push_str(&word);
         column += length;
         first = false;
     }
@@ -118,7 +119,7 @@ fn prescribe(text: &mut String, remedy: &Remedy) {
         text.push_str("        handover doctor --fix-script   # prints the files and commands\n");
     } else {
         for line in remedy.commands.iter().flat_map(|command| command.lines()) {
-            let _ = writeln!(text, "        {line}");
+            let _ = writeln!(text, "        {}", escaped(line));
         }
     }
     if remedy.reboot {

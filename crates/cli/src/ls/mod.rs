@@ -10,7 +10,7 @@ use model::{Holder, Host, Inventory, Kind, Refusal};
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
 use crate::source::Source;
-use crate::{Json, output, watch};
+use crate::{Json, output, terminal, watch};
 use rows::{Listing, Wanted};
 
 /// The action, for errors.
@@ -61,7 +61,7 @@ impl Ls {
         if self.output.json {
             return output::json(&listing);
         }
-        output::line(text::render(&listing, output::width()).trim_end())
+        output::text(&text::render(&listing, terminal::width()))
     }
 
     /// The inventory at the depth that rows need, and the holders that this user may see.

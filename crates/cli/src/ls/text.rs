@@ -8,6 +8,7 @@ use model::{Kind, Refusal, Role};
 
 use super::rows::{Listing, Row, State};
 use crate::table::Table;
+use crate::terminal::several_lines;
 
 /// At most this many users of a device are named.
 const USERS: usize = 3;
@@ -109,6 +110,7 @@ impl<'a> Obstacles<'a> {
         for (index, refusal) in self.in_order.iter().enumerate() {
             let number = index + 1;
             let Refusal { code, message, remedy } = refusal;
+            let (message, remedy) = (several_lines(message), several_lines(remedy));
             let _ = write!(
                 text,
                 "\n{red}[{number}]{red:#} {message} ({code})\n    {bold}what to do:{bold:#} {remedy}\n",

@@ -4,7 +4,6 @@ mod devices;
 mod down;
 mod files;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -17,7 +16,8 @@ use service::pods::{self, Launcher, Machine};
 
 use crate::backend::Backend;
 use crate::failure::{Done, Failure};
-use crate::output::warning as warn;
+use crate::output::{note as say, warning as warn};
+use crate::terminal;
 
 /// Convert KubeVirt virtual machines to pods for podman, with this host's devices
 ///
@@ -290,20 +290,11 @@ impl Pod {
             objects.extend(machine.objects(&settings));
             machine.notes().for_each(|note| warn(note));
             if self.explain {
-                let text = machine.explain(&settings);
-                let _ = anstream::stderr().write_all(text.as_bytes());
+                terminal::report(&machine.explain(&settings));
             }
         }
         let json = matches!(self.output, Output::Json) || self.backend.connection.json();
         let format = if json { Format::Json } else { Format::Yaml };
-        let mut out = std::io::stdout().lock();
-        out.write_all(print::documents(&objects, format).as_bytes())?;
-        out.flush()?;
-        Ok(())
+        Ok(terminal::print_file(&print::documents(&objects, format))?)
     }
-}
-
-/// Prints a message to standard error.
-fn say(text: &str) {
-    let _ = anstream::stderr().write_all(format!("{text}\n").as_bytes());
 }

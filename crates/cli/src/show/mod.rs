@@ -52,7 +52,7 @@ impl Show {
         if self.output.json {
             return output::json(&sheet);
         }
-        output::line(text::render(&sheet).trim_end())
+        output::text(&text::render(&sheet))
     }
 
     fn read(&self) -> Result<Seen, Refusal> {

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use model::doctor::{Finding, Severity};
-use model::shown::{bytes, plain};
+use model::shown::{bytes, escaped};
 use model::topology::link;
 use model::{Bar, Function, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
+use crate::terminal::several_lines;
 
 /// At most this many values of a list are shown.
 const SHOWN: usize = 16;
@@ -17,7 +18,7 @@ const SHOWN: usize = 16;
 pub fn render(sheet: &Sheet<'_>) -> String {
     let function = sheet.function;
     let bold = Style::new().bold();
-    let mut text = format!("{bold}{}  {}{bold:#}\n", function.address, plain(sheet.name.clone()));
+    let mut text = format!("{bold}{}  {}{bold:#}\n", function.address, escaped(&sheet.name));
     let sections = [
         identity(sheet),
         place(sheet),
@@ -49,7 +50,7 @@ impl Section {
     }
 
     fn add(mut self, label: &'static str, value: impl Into<String>) -> Self {
-        self.lines.push((label, plain(value.into())));
+        self.lines.push((label, escaped(&value.into()).into_owned()));
         self
     }
 
@@ -314,15 +315,15 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     };
     let _ = writeln!(text, "  {colour}{answer}{colour:#}");
     for refusal in &sheet.obstacles {
-        let _ = writeln!(text, "  - {} ({})", refusal.message, refusal.code);
-        let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", refusal.remedy);
+        let _ = writeln!(text, "  - {} ({})", several_lines(&refusal.message), refusal.code);
+        let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", several_lines(&refusal.remedy));
     }
     for finding in &sheet.framebuffers {
         framebuffer(finding, text);
     }
     if sheet.obstacles.is_empty() && !sheet.holders.is_empty() {
         for holder in sheet.holders.iter().take(SHOWN) {
-            let _ = writeln!(text, "  - {} by {}", holder.user, holder.by);
+            let _ = writeln!(text, "  - {} by {}", escaped(&holder.user), escaped(&holder.by));
         }
         let _ = writeln!(text, "    {bold}what to do:{bold:#} stop the users, then check again");
     }
@@ -332,11 +333,11 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
 
 fn framebuffer(finding: &Finding, text: &mut String) {
     let bold = Style::new().bold();
-    let _ = writeln!(text, "  - {}: {}", plain(finding.read.clone()), finding.meaning);
+    let _ = writeln!(text, "  - {}: {}", escaped(&finding.read), escaped(&finding.meaning));
     let Some(remedy) = &finding.remedy else { return };
-    let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", plain(remedy.words.clone()));
+    let _ = writeln!(text, "    {bold}what to do:{bold:#} {}", escaped(&remedy.words));
     for line in remedy.commands.iter().flat_map(|command| command.lines()) {
-        let _ = writeln!(text, "        {}", plain(line.to_owned()));
+        let _ = writeln!(text, "        {}", escaped(line));
     }
     if remedy.reboot {
         let _ = writeln!(text, "        then reboot this host");
@@ -350,6 +351,6 @@ fn notes(function: &Function, text: &mut String) {
     let bold = Style::new().bold();
     let _ = writeln!(text, "\n{bold}Unreadable{bold:#}");
     for note in &function.notes {
-        let _ = writeln!(text, "  - {}", plain(note.clone()));
+        let _ = writeln!(text, "  - {}", escaped(&note));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use model::shown::{plain, short};
+use model::shown::{escaped, short};
 use model::topology::{Distance, Picture};
 
 /// At most this many characters of a device's name are shown beside its row.
@@ -23,7 +23,7 @@ pub fn is_told(picture: &Picture, width: Option<usize>) -> bool {
 pub fn render(picture: &Picture, width: Option<usize>) -> String {
     let table = picture.distance_table();
     let (number, place, wide) = sizes(picture);
-    let names: Vec<String> = picture.ends.iter().map(|end| plain(end.what.clone())).collect();
+    let names: Vec<_> = picture.ends.iter().map(|end| escaped(&end.what)).collect();
     let rest = least_width(picture);
     let room = width.map_or(WHAT, |width| width.saturating_sub(rest).min(WHAT));
     let what = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(room);

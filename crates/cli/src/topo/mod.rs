@@ -14,7 +14,7 @@ use model::{Code, Function, Inventory, Refusal};
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
 use crate::source::Source;
-use crate::{Json, output};
+use crate::{Json, output, terminal};
 
 /// Draw the host's device tree: NUMA nodes, root ports, switches, links, IOMMU groups, distances
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ impl Topo {
         if self.output.json {
             return output::json(&picture);
         }
-        output::line(text::render(&picture, output::width()).trim_end())
+        output::text(&text::render(&picture, terminal::width()))
     }
 
     fn read(&self) -> Result<Inventory, Refusal> {

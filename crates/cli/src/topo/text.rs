@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use model::shown::{plain, short};
+use model::shown::{escaped, short};
 use model::topology::words::{extras, heading};
 use model::topology::{Part, Picture, RootBus, TreeFunction, link};
 
@@ -65,7 +65,7 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
 
 fn root_bus(picture: &Picture, bus: &RootBus, last: bool, lines: &mut Vec<Line>) {
     let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-    lines.push(Line::Heading(format!("{branch}root bus {}", plain(bus.bus.clone()))));
+    lines.push(Line::Heading(format!("{branch}root bus {}", escaped(&bus.bus))));
     children(picture, &bus.children, below, lines);
 }
 
@@ -90,9 +90,9 @@ fn function(picture: &Picture, place: &TreeFunction, left: String) -> Line {
     let words = if bridge { link::now } else { link::text };
     let link = place.link.as_ref().map(words).unwrap_or_default();
     let group = place.iommu_group.map(|group| format!("g{group}")).unwrap_or_default();
-    let driver = plain(place.driver.clone().unwrap_or_default());
+    let driver = escaped(place.driver.as_deref().unwrap_or_default()).into_owned();
     let colour = place.iommu_group.and_then(|group| picture.colours.get(&group)).copied();
-    let name = plain(place.name.clone());
+    let name = escaped(&place.name).into_owned();
     Line::Function {
         cells: [left, what, name, link, group, driver],
         more: extras(place).join(", "),

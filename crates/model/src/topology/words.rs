@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{TopologyNode, TreeFunction};
-use crate::shown::{bytes, plain};
+use crate::shown::{bytes, escaped};
 
 /// A NUMA node in words.
 #[must_use]
@@ -19,7 +19,7 @@ pub fn heading(node: &TopologyNode, several: bool) -> String {
         let _ = write!(text, " · {word} {}", sockets.join(", "));
     }
     if !node.cpus.is_empty() {
-        let _ = write!(text, " · CPUs {}", plain(node.cpus.clone()));
+        let _ = write!(text, " · CPUs {}", escaped(&node.cpus));
     }
     if node.memory > 0 {
         let _ = write!(text, " · {}", bytes(node.memory));

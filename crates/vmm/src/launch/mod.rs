@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use model::shown::escaped;
 use model::{MachineHandle, MachineRun, VmmProcess};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -45,8 +46,14 @@ pub fn main() -> ExitCode {
         Ok(order) => execute(&order),
         Err(failure) => failure,
     };
-    eprintln!("handover launch: {failure}");
+    report(&failure.to_string());
     ExitCode::from(126)
+}
+
+/// Prints a line to standard error, which is the machine's log.
+#[allow(clippy::disallowed_macros, reason = "the launcher has no terminal of its own")]
+fn report(text: &str) {
+    eprintln!("handover launch: {}", escaped(text));
 }
 
 fn read_order() -> Result<Order, Failure> {
@@ -84,7 +91,7 @@ fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
         step("raise the limit of locked memory", set_limit(Resource::Memlock, memlock))?;
     }
     if let Err(error) = set_limit(Resource::Nofile, OPEN_FILES) {
-        eprintln!("handover launch: cannot raise the limit of open files: {error}");
+        report(&format!("cannot raise the limit of open files: {error}"));
     }
     let run = RunDir::of(&order.run_dir, order.id);
     let control = (!order.control_args.is_empty()).then(|| open_control(&run.control()));
@@ -93,7 +100,7 @@ fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
     // Recorded before it is created, so that it is always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
     if let Err(why) = cgroup.and_then(|cgroup| cgroup::enter(&cgroup)) {
-        eprintln!("handover launch: continuing without a cgroup for the machine: {why}");
+        report(&format!("continuing without a cgroup for the machine: {why}"));
     }
     step("drop privileges", drop_privileges(order))?;
     Ok((lock, control))

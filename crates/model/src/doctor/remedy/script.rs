@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::super::{Finding, Severity, Verdict};
 use super::is_rebuild;
+use crate::shown::is_deceptive;
 
 const HEAD: &str = "#!/bin/sh
 # Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
@@ -101,5 +102,5 @@ fn subject(finding: &Finding) -> String {
 
 /// Text that stays in one comment line: it can contain anything that was read from the host.
 fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).collect()
 }

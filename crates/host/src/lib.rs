@@ -29,7 +29,7 @@ mod process;
 mod program;
 pub mod record;
 mod root;
-mod rtnetlink;
+pub mod rtnetlink;
 mod sriov;
 mod step;
 mod sys;

@@ -7,8 +7,8 @@
 
 mod copy;
 mod error;
-mod kernel;
-mod qcow2;
+pub mod kernel;
+pub mod qcow2;
 mod source;
 mod store;
 

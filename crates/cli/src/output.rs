@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
+use model::shown;
 use serde::Serialize;
 
 use crate::failure::Done;
@@ -60,6 +61,8 @@ pub fn fields(fields: &[(&str, String)]) -> Done {
 /// Prints a warning to standard error.
 pub fn warning(text: &str) {
     let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
+    // Warnings quote names in files of others.
+    let text = shown::lines(text.to_owned());
     let text = format!("{yellow}warning:{yellow:#} {text}\n");
     // A closed standard error has no reader.
     let _ = anstream::stderr().write_all(text.as_bytes());

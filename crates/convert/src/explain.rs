@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use model::shown;
+
 use crate::devices::Devices;
 use crate::instance::Instance;
 use crate::pod::Settings;
@@ -37,7 +39,8 @@ pub fn explain(instance: &Instance, settings: &Settings, devices: &Devices) -> S
     let spec = instance.spec();
     let mut text = format!("{}/{}\n", instance.namespace(), instance.name());
     let mut line = |name: &str, why: &str| {
-        let _ = writeln!(text, "  {name}: {why}");
+        // Names of volumes come from the file.
+        let _ = writeln!(text, "  {}", shown::plain(format!("{name}: {why}")));
     };
     for volume in spec.list("volumes") {
         let kind = KINDS.iter().find(|(kind, _)| volume.has(kind));

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::shown;
+
 /// The most characters of a source line that are shown.
 const WIDEST: usize = 120;
 
@@ -73,7 +75,8 @@ impl Mistakes {
         let rest = source.chars().count().saturating_sub(column as usize - 1);
         // A span of several lines is marked to the end of its first line.
         let width = u32::try_from((at.width as usize).min(rest).max(1)).unwrap_or(1);
-        let (problem, remedy) = (problem.into(), remedy.into());
+        // They quote the file.
+        let (problem, remedy) = (shown::plain(problem.into()), shown::plain(remedy.into()));
         self.mistakes.push(Mistake { line, column, width, source, problem, remedy });
     }
 

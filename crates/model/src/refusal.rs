@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressError, GrpcStatus};
+use crate::{AddressError, GrpcStatus, shown};
 
 /// An error that is returned to the caller. Changes made for the request were rolled back, unless the message says that
 /// the rollback failed.
@@ -18,9 +18,10 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Creates a refusal.
+    /// Creates a refusal. Its texts quote files, drivers and programs of others, so control characters are removed: they could
+    /// control the terminal.
     pub fn new(code: Code, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { code, message: message.into(), remedy: remedy.into() }
+        Self { code, message: shown::lines(message.into()), remedy: shown::lines(remedy.into()) }
     }
 }
 
@@ -152,6 +153,12 @@ impl std::fmt::Display for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_refusal_quotes_controls_no_terminal() {
+        let refusal = Refusal::new(Code::Internal, "no \u{1b}[2J\nb", "run\t\u{7}it");
+        assert_eq!((refusal.message.as_str(), refusal.remedy.as_str()), ("no [2J\nb", "run\tit"));
+    }
 
     #[test]
     fn a_code_is_the_same_text_everywhere() {

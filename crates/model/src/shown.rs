@@ -39,6 +39,16 @@ pub fn plain(text: String) -> String {
     text
 }
 
+/// Removes terminal control characters from text of several lines: line breaks and tabs stay.
+#[must_use]
+pub fn lines(text: String) -> String {
+    let controls = |letter: char| letter.is_control() && letter != '\n' && letter != '\t';
+    if text.contains(controls) {
+        return text.chars().filter(|letter| !controls(*letter)).collect();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +65,6 @@ mod tests {
         assert_eq!(short("größer", 4), "grö…");
         assert_eq!(short("größer", 0), "…");
         assert_eq!(plain("\u{1b}[2J".into()), "[2J");
+        assert_eq!(lines("a:\n\t\u{1b}[2J\u{9b}b\r".into()), "a:\n\t[2Jb");
     }
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::found::{HUNG, name_of};
 use super::mutate::mutated;
-use super::parent::name_of;
 use super::random::Random;
 use crate::{Kind, Target, seeds};
 
@@ -27,9 +27,6 @@ const MEMORY: u64 = 4 << 30;
 
 /// The stack of a thread that reads, as of the daemon.
 const STACK: usize = 1 << 20;
-
-/// The exit status after a hang.
-pub const HUNG: i32 = 3;
 
 /// The most inputs that are kept as parents of others.
 const MOST_KEPT: usize = 4000;

@@ -4,6 +4,7 @@
 //! process (a stack overflow, too much memory) or hangs it is known too.
 
 mod child;
+mod found;
 mod mutate;
 mod parent;
 mod random;

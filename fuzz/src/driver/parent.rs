@@ -7,21 +7,12 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, bail};
 
-use super::child::HUNG;
+use super::found::{HUNG, name_of};
 use crate::{Target, seeds};
 
 /// The directory of a target's failing inputs.
 fn failures(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz").join(target.name)
-}
-
-/// The name of the file of an input.
-#[must_use]
-pub fn name_of(input: &[u8]) -> String {
-    let mut digest = sha1_smol::Sha1::new();
-    digest.update(input);
-    let digest = digest.digest().to_string();
-    format!("found-{}", digest.get(..12).unwrap_or_default())
 }
 
 /// Runs targets one after another, each for some seconds. Returns the number of failures.

@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release install demo test test-fast lab-long break soak bench clean-lab
+.PHONY: help setup build release install demo test test-fast lab-long break soak fuzz bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -46,6 +46,10 @@ break: setup
 ## make soak       random histories with crashes and faults, until one fails or for SOAK_SECONDS
 soak:
 	@scripts/soak
+
+## make fuzz       broken input for every reader of foreign input, FUZZ_SECONDS (60) each; TARGETS="a b" for some
+fuzz:
+	@scripts/fuzz $(TARGETS)
 
 ## make bench      run all benchmarks
 bench: setup

@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use serde_json::Value;
 
 /// The workspace crates that each crate may depend on (its tests may use any).
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("own_files", &[]),
     ("host", &["model", "own_files"]),
@@ -22,6 +22,13 @@ const FLOORS: [(&str, &[&str]); 14] = [
     ("service", &["api", "convert", "engine", "model", "own_files"]),
     ("daemon", &["api", "engine", "model", "own_files", "service"]),
     ("cli", &["api", "convert", "daemon", "engine", "host", "model", "service", "vmm"]),
+    (
+        "fuzz",
+        &[
+            "api", "cli", "convert", "daemon", "engine", "host", "image", "model", "service",
+            "sim", "vmm",
+        ],
+    ),
     ("lab", &[]),
     ("xtask", &["api", "daemon", "engine", "host", "model", "sim"]),
 ];
@@ -343,7 +350,7 @@ fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> 
 fn folders() -> BTreeMap<String, FilePathBuf> {
     let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let crates = std::fs::read_dir(root.join("crates")).unwrap();
-    let others = ["lab", "xtask"].map(|name| root.join(name));
+    let others = ["fuzz", "lab", "xtask"].map(|name| root.join(name));
     crates
         .map(|krate| krate.unwrap().path())
         .chain(others)

@@ -102,7 +102,7 @@ impl Filter {
             _ => value.parse().map(Some).map_err(|_| wrong(what)),
         };
         if value.is_empty() {
-            return Err(format!("no value after {key}:"));
+            return Err(format!("no value after {:?}", format!("{key}:")));
         }
         match key {
             "address" => Pattern::parse(value)
@@ -291,6 +291,7 @@ mod tests {
         let said = |text: &str| text.parse::<Filter>().unwrap_err();
         assert!(said("vendor:10de").contains("the keys are address, id, class"));
         assert!(said("kind:toaster").contains("the kinds are gpu"));
+        assert!(said("\u{1b}[2J:").contains(r"\u{1b}"), "it must not control the terminal");
         for wrong in ["", " ", "group:x", "group:", "class:zz", "id:10d", "address:xyz", "node:-1"]
         {
             assert!(wrong.parse::<Filter>().is_err(), "{wrong}");

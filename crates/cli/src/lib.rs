@@ -13,7 +13,7 @@ mod connection;
 mod device;
 mod doctor;
 mod failure;
-mod filter;
+pub mod filter;
 mod generate;
 mod image;
 mod instance;

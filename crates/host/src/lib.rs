@@ -31,7 +31,7 @@ mod process;
 mod program;
 pub mod record;
 mod root;
-mod rtnetlink;
+pub mod rtnetlink;
 mod sriov;
 mod step;
 mod sys;

@@ -16,18 +16,23 @@ const PT_NOTE: u32 = 4;
 /// Why a VMM cannot start a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
+    /// No known format.
     #[error("it is neither a bzImage nor an ELF image")]
     Neither,
+    /// For another architecture: its `e_machine`.
     #[error("it is an ELF image for another architecture (e_machine {0})")]
     Foreign(u16),
+    /// No PVH entry point.
     #[error("it is an ELF image without a PVH entry point")]
     NoPvh,
+    /// It cannot be read.
     #[error("cannot read it: {0}")]
     Unreadable(String),
 }
 
 impl KernelError {
     /// The remedy.
+    #[must_use]
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Neither => "use the distribution's vmlinuz, or a vmlinux built with CONFIG_PVH=y",
@@ -39,6 +44,9 @@ impl KernelError {
 }
 
 /// Checks that a VMM can start the kernel in a file.
+///
+/// # Errors
+/// Why it cannot.
 pub fn check(file: &impl FileExt) -> Result<(), KernelError> {
     if is_bzimage(file) { Ok(()) } else { check_elf(file) }
 }

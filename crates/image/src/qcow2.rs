@@ -29,30 +29,41 @@ pub struct Header {
 /// Why a header is not acceptable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
+    /// No qcow2 header.
     #[error("it does not begin with a qcow2 header")]
     NotQcow2,
+    /// The header is incomplete.
     #[error("its header is truncated")]
     Short,
+    /// An unsupported version.
     #[error("it has qcow2 version {0}; versions 2 and 3 are supported")]
     Version(u32),
+    /// It needs a backing file.
     #[error("it has a backing file, which would be another file of this host")]
     BackingFile,
+    /// It needs a data file.
     #[error("it has an external data file, which would be another file of this host")]
     ExternalData,
+    /// It is encrypted.
     #[error("it is encrypted")]
     Encrypted,
+    /// It is marked as corrupt.
     #[error("it is marked as corrupt")]
     Corrupt,
+    /// Unknown incompatible features.
     #[error("it needs unknown qcow2 features (incompatible bits {0:#x})")]
     UnknownFeatures(u64),
+    /// The virtual size is 0 or too large.
     #[error("invalid virtual size: {0} bytes")]
     Size(u64),
+    /// Another invalid field.
     #[error("invalid header: {0}")]
     Invalid(&'static str),
 }
 
 impl HeaderError {
     /// The remedy.
+    #[must_use]
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::BackingFile | Self::ExternalData => {
@@ -72,6 +83,9 @@ impl HeaderError {
 }
 
 /// Parses a header, and refuses images that need another file.
+///
+/// # Errors
+/// Why the image is refused.
 pub fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
     let fields = Fields(bytes);
     if !bytes.starts_with(b"QFI\xfb") {

@@ -93,6 +93,14 @@ impl Face {
     }
 }
 
+/// All routes over an engine, for a process without listeners: uevents are not monitored, and leases do not expire by
+/// themselves.
+pub fn offline(engine: Engine, examined: Arc<dyn Examining>) -> Router {
+    let (events, _) = broadcast::channel(1);
+    let (_, stopping) = watch::channel(false);
+    router(Face::new(engine, events, None, examined, Arc::default(), Gate::open(), stopping))
+}
+
 /// All routes, without the guard of a listener.
 pub fn router(face: Face) -> Router {
     let instance = Router::new()

@@ -24,6 +24,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// The gate of an engine that has recovered.
+    pub fn open() -> Self {
+        Self { started: watch::channel(true).1, hold: Duration::ZERO }
+    }
+
     /// Whether the daemon has started.
     pub fn is_open(&self) -> bool {
         *self.started.borrow()

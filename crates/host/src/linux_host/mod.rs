@@ -106,6 +106,15 @@ impl LinuxHost {
         Ok(Self { root, catalogs: Catalogs::default(), working: None })
     }
 
+    /// A read-only host in a recording, read from an archive.
+    ///
+    /// # Errors
+    /// If it is not a valid recording.
+    pub fn recording(archive: impl std::io::Read) -> std::io::Result<Self> {
+        let root = Root::recording(archive)?;
+        Ok(Self { root, catalogs: Catalogs::default(), working: None })
+    }
+
     /// A read-only host in this process, which records what is read.
     pub(crate) fn recorder(root: &Path) -> std::io::Result<(Self, Arc<Trace>)> {
         let (root, trace) = Root::open(root)?.traced()?;

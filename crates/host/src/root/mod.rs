@@ -45,14 +45,21 @@ impl Root {
     /// If it is neither a directory that can be opened nor a valid recording.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let host = path == Path::new("/");
-        let top = if !host && std::fs::metadata(path)?.is_file() {
-            let tree =
-                archive::unpack(std::fs::File::open(path)?).map_err(std::io::Error::other)?;
-            Dir::of_recording(Arc::new(tree))
-        } else {
-            Dir::of_files(path, host)?
-        };
-        Ok(Self { top, path: path.to_owned(), host })
+        let path = path.to_owned();
+        if !host && std::fs::metadata(&path)?.is_file() {
+            return Ok(Self { path: path.clone(), ..Self::recording(std::fs::File::open(path)?)? });
+        }
+        Ok(Self { top: Dir::of_files(&path, host)?, path, host })
+    }
+
+    /// A recording, read from an archive.
+    ///
+    /// # Errors
+    /// If it is not a valid recording.
+    pub fn recording(archive: impl std::io::Read) -> std::io::Result<Self> {
+        let tree = archive::unpack(archive).map_err(std::io::Error::other)?;
+        let top = Dir::of_recording(Arc::new(tree));
+        Ok(Self { top, path: PathBuf::from("/"), host: false })
     }
 
     /// The same root; all reads under it are recorded in a trace.

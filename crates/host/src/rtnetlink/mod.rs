@@ -48,6 +48,9 @@ impl From<io::Error> for Refused {
 }
 
 /// Reads the settings of a virtual function from the interface with this index; `None` if there is no such function.
+///
+/// # Errors
+/// The kernel's error.
 pub fn get(interface: u32, vf: u16) -> Result<Option<VfSettings>, Refused> {
     let mut message = LinkMessage::default();
     message.header.index = interface;
@@ -55,13 +58,23 @@ pub fn get(interface: u32, vf: u16) -> Result<Option<VfSettings>, Refused> {
     // (`rtnl_fill_vfinfo` in net/core/rtnetlink.c).
     let mask = vec![LinkExtentMask::Vf, LinkExtentMask::SkipStats];
     message.attributes.push(LinkAttribute::ExtMask(mask));
-    let answer = ask(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)?;
-    let answer = answer.ok_or(Errno::BADMSG)?;
-    vf_info::find(&answer, vf).ok_or_else(|| Errno::BADMSG.into())
+    settings(&ask(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)?, vf)
+}
+
+/// The settings of a virtual function in the kernel's answer; `None` if there is no such function.
+///
+/// # Errors
+/// The kernel's error, or `EBADMSG` for an answer that cannot be parsed.
+pub fn settings(message: &[u8], vf: u16) -> Result<Option<VfSettings>, Refused> {
+    let link = answer(message)?.ok_or(Errno::BADMSG)?;
+    vf_info::find(&link, vf).ok_or_else(|| Errno::BADMSG.into())
 }
 
 /// Changes the settings of a virtual function. For pairs that are set together (VLAN and priority, both rates), a
 /// missing value is taken from `now`.
+///
+/// # Errors
+/// The kernel's error.
 pub fn set(
     interface: u32,
     vf: u16,
@@ -71,12 +84,13 @@ pub fn set(
     let mut message = LinkMessage::default();
     message.header.index = interface;
     message.attributes.push(vf_info::attribute(vf, settings, now));
-    ask(RouteNetlinkMessage::SetLink(message), NLM_F_REQUEST | NLM_F_ACK).map(drop)
+    ask(RouteNetlinkMessage::SetLink(message), NLM_F_REQUEST | NLM_F_ACK)
+        .and_then(|message| answer(&message))
+        .map(drop)
 }
 
-/// Sends one message and reads the answer, which is ready when the send returns: the message with the link, or `None`
-/// for an acknowledgement.
-fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Option<Vec<u8>>, Refused> {
+/// Sends one message and reads the answer, which is ready when the send returns.
+fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Vec<u8>, Refused> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
     header.sequence_number = 1;
@@ -95,10 +109,10 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Option<Vec<u8>>, Refu
     if sender.port_number() != 0 {
         return Err(Errno::BADMSG.into());
     }
-    answer(&bytes)
+    Ok(bytes)
 }
 
-/// Parses an answer.
+/// Parses an answer: the message with the link, or `None` for an acknowledgement.
 fn answer(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
     let message = NetlinkBuffer::new_checked(bytes).map_err(|_| Errno::BADMSG)?;
     let payload = message.payload();

@@ -6,7 +6,7 @@
 
 mod pool;
 mod process;
-pub(crate) mod protocol;
+pub mod protocol;
 
 pub use pool::{Failure, Missed, PoolConfig, WorkerPool};
 pub use process::WorkerCommand;

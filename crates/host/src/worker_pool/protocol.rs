@@ -131,9 +131,20 @@ pub struct Message {
 
 impl Message {
     /// Parses the value in it.
+    ///
+    /// # Errors
+    /// If it is another value.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_slice(&self.bytes).map_err(|error| error.to_string())
+        parse(&self.bytes)
     }
+}
+
+/// Parses the value in a message.
+///
+/// # Errors
+/// If it is another value.
+pub fn parse<T: DeserializeOwned>(message: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(message).map_err(|error| error.to_string())
 }
 
 /// Sends a value, together with a lock.

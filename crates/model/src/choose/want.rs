@@ -222,7 +222,7 @@ fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refu
             "spoofchk" => read.spoof_check = switch()?,
             "min_tx_rate" => read.min_rate = Some(value.parse().map_err(|_| bad())?),
             "max_tx_rate" => read.max_rate = Some(value.parse().map_err(|_| bad())?),
-            _ => return Err(wrong(text, &format!("a virtual function has no setting {key}"))),
+            _ => return Err(wrong(text, &format!("a virtual function has no setting {key:?}"))),
         }
     }
     Ok(read)
@@ -331,6 +331,7 @@ mod tests {
             "gpu@nic",
             "vf@nic,vlan=5000",
             "vf,colour=red",
+            "vf,\u{1b}[2J\n=red",
             "gpu,x",
             "mdev=1",
             "gpu0,node=1",
@@ -338,6 +339,7 @@ mod tests {
             let refusal = text.parse::<Want>().unwrap_err();
             assert_eq!(refusal.code, Code::InvalidRequest, "{text}");
             assert!(refusal.remedy.contains("4xvf@nic0"), "{refusal:?}");
+            assert!(!refusal.message.contains(char::is_control), "{refusal:?}");
         }
     }
 

@@ -5,7 +5,7 @@ mod binary;
 mod bring_up;
 mod error_text;
 mod mmio_window;
-mod qmp;
+pub mod qmp;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

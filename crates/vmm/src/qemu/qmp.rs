@@ -25,6 +25,9 @@ pub struct Monitor {
 
 impl Monitor {
     /// Waits for the greeting and negotiates capabilities.
+    ///
+    /// # Errors
+    /// The peer is not a monitor, or does not answer in time.
     pub fn begin(stream: UnixStream, deadline: Instant) -> Result<Self, ControlError> {
         let mut monitor = Self { stream, received: Vec::new(), commands: 0 };
         let greeting = monitor.receive("the greeting", deadline)?;
@@ -36,6 +39,9 @@ impl Monitor {
     }
 
     /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    /// The peer refuses the command, closes the connection, or does not answer in time.
     pub fn execute(
         &mut self,
         command: &str,

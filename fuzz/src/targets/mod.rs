@@ -1,0 +1,52 @@
+//! All targets: a file for each reader, and a line for each here.
+
+mod archive;
+mod catalog;
+mod cdi;
+mod claim_words;
+mod config_space;
+mod devices;
+mod filter;
+mod host_files;
+mod journal;
+mod kernel;
+mod machines;
+mod netlink;
+mod platform;
+mod proc_stat;
+mod processes;
+mod qcow2;
+mod qmp;
+mod recording;
+mod requests;
+mod scratch;
+mod store;
+mod uevent;
+mod worker;
+
+use crate::Target;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    archive::TARGET,
+    catalog::TARGET,
+    cdi::TARGET,
+    claim_words::TARGET,
+    config_space::TARGET,
+    devices::TARGET,
+    filter::TARGET,
+    journal::TARGET,
+    kernel::TARGET,
+    machines::TARGET,
+    netlink::TARGET,
+    platform::TARGET,
+    proc_stat::TARGET,
+    processes::TARGET,
+    qcow2::TARGET,
+    qmp::TARGET,
+    recording::TARGET,
+    requests::TARGET,
+    store::TARGET,
+    uevent::TARGET,
+    worker::TARGET,
+];

@@ -1,0 +1,62 @@
+//! What a VMM says on its monitor. Its guest may have compromised it.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vmm::process::Vmm;
+use vmm::qemu::Qemu;
+use vmm::qemu::qmp::Monitor;
+
+use crate::{Kind, Target};
+
+pub const TARGET: Target = Target {
+    name: "qmp",
+    reads: "a VMM's answers on its monitor, and its log",
+    read,
+    words: &[
+        "{\"QMP\": {}}\n",
+        "{\"return\": {}, \"id\": 1}\n",
+        "{\"return\": [], \"id\": 2}\n",
+        "{\"event\": \"STOP\"}\n",
+        "{\"error\": {\"class\": \"GenericError\", \"desc\": \"",
+        "\"id\": ",
+        "\r\n",
+        "\\u001b[2J",
+        "\\u0000",
+        "[",
+        "{\"a\":",
+    ],
+    longest: 1 << 15,
+};
+
+fn read(bytes: &[u8]) -> Kind {
+    let log = Qemu::new(None).explain(&String::from_utf8_lossy(bytes));
+    assert!(!log.is_empty() && log.len() < 8000 && !log.contains(char::is_control), "{log:?}");
+    let Ok((ours, mut theirs)) = UnixStream::pair() else { return Kind::of("no sockets") };
+    // Everything is said before it is asked.
+    let said = theirs.write_all(bytes).and_then(|()| theirs.shutdown(Shutdown::Write));
+    assert!(said.is_ok(), "{said:?}");
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut monitor = match Monitor::begin(ours, deadline) {
+        Ok(monitor) => monitor,
+        Err(error) => return of_error(&error.to_string()),
+    };
+    let mut kind = Kind::of("monitor");
+    for command in ["query-status", "cont", "quit"] {
+        kind = kind.with(match monitor.execute(command, json!({}), deadline) {
+            Ok(answer) => Kind::of(answer),
+            Err(error) => of_error(&error.to_string()),
+        });
+    }
+    kind
+}
+
+/// An error is shown on a terminal.
+fn of_error(error: &str) -> Kind {
+    assert!(!error.contains(char::is_control), "an error with control characters: {error:?}");
+    assert!(!error.starts_with("timed out"), "{error}");
+    Kind::of(error)
+}

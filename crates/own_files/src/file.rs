@@ -107,7 +107,7 @@ impl<'a> OwnFile<'a> {
             let expected = rustix::process::geteuid().as_raw();
             return Err(Unfit::Owner { uid: stat.st_uid, expected }.into());
         }
-        if stat.st_nlink > 1 && names_beside(self.path, stat)? < u64::from(stat.st_nlink) {
+        if stat.st_nlink > 1 && has_name_elsewhere(self.path, stat)? {
             return Err(Unfit::OtherName.into());
         }
         Ok(())
@@ -123,17 +123,17 @@ impl<'a> OwnFile<'a> {
     }
 }
 
-/// How many names in its own directory a file has. The store has two of them while a backup replaces it.
-fn names_beside(path: &Path, stat: &Stat) -> io::Result<u64> {
+/// Whether a file has a name outside of its directory. The store has two names inside while a backup replaces it.
+fn has_name_elsewhere(path: &Path, stat: &Stat) -> io::Result<bool> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut names = 0;
+    let mut left = stat.st_nlink;
     for entry in std::fs::read_dir(dir)? {
         let Ok(metadata) = entry?.metadata() else { continue };
         if (metadata.dev(), metadata.ino()) == (stat.st_dev, stat.st_ino) {
-            names += 1;
+            left = left.saturating_sub(1);
         }
     }
-    Ok(names)
+    Ok(left > 0)
 }
 
 /// Makes sure that a library which opens files by name, such as SQLite, finds a file of ours there: creates it, or

@@ -158,7 +158,11 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> Refusal {
     if let Some(unfit) = Unfit::of(error) {
         let message = format!("cannot {verb} {}: {unfit}", path.display());
         let dir = path.parent().unwrap_or(path);
-        return Refusal::new(Code::Internal, message, unfit.remedy(dir));
+        let remedy = format!(
+            "{}; or choose another directory for CDI specs with --cdi-dir",
+            unfit.remedy(dir)
+        );
+        return Refusal::new(Code::Internal, message, remedy);
     }
     let code = match error.kind() {
         io::ErrorKind::PermissionDenied => Code::Forbidden,

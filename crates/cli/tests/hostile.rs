@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use model::shown::is_deceptive;
+use model::shown::{escaped, is_deceptive};
 use serde_json::{Value, json};
 use stub::Stub;
 
 /// Titles, clearing, colours, C1, moving back, bidi, invisible characters, and lines that look like an error.
-const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}1m\u{9d}x\u{9c}\r\u{8}\t\u{7f}\u{202e}\u{2066}\u{200b}\u{1b}[3mx\nFAKED\n  why: FAKED";
+const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}1m\u{9d}x\u{9c}\r\u{8}\t\u{7f}\u{202e}\u{2066}\
+    \u{200b}\u{1b}[3mx\nFAKED\n  why: FAKED";
 
 /// The same on one line, for files that are read by lines.
 const ON_A_LINE: &str =
@@ -250,6 +251,11 @@ fn a_host_and_its_recording() {
     }
 }
 
+/// As JSON that is also YAML, which has no C1 characters but as escapes.
+fn readable(value: &Value) -> String {
+    escaped(&value.to_string()).into_owned()
+}
+
 #[test]
 fn a_devices_file() {
     let host = hosts::debian_with_gpu();
@@ -261,7 +267,7 @@ fn a_devices_file() {
     let device = json!({ "id": HOSTILE, "name": HOSTILE, "type": HOSTILE, HOSTILE: HOSTILE });
     let other = json!({ "id": "0x2204", "name": HOSTILE, "type": "gpu" });
     let catalog = json!({ "vendors": [{ "id": "0x10de", "name": HOSTILE, "devices": [device, other] }], HOSTILE: 1 });
-    fs::write(file, catalog.to_string()).unwrap();
+    fs::write(file, readable(&catalog)).unwrap();
     shows(&check, "");
     same_value(&check, HOSTILE);
     // The same characters themselves, in YAML.
@@ -280,9 +286,10 @@ fn machines_of_kubevirt() {
         json!({ "memory": { "guest": "1Gi" }, "devices": { "gpus": [gpu] }, HOSTILE: HOSTILE });
     let spec = json!({ "domain": domain, "volumes": [{ "name": HOSTILE, "unknown": {} }] });
     let machine = |name: &str| {
-        json!({ "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": { "name": name },
-            "spec": { "template": { "spec": spec } } })
-        .to_string()
+        readable(
+            &json!({ "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": { "name": name },
+            "spec": { "template": { "spec": spec } } }),
+        )
     };
     for more in [
         &[][..],
@@ -320,7 +327,6 @@ fn arguments_and_paths() {
         &["backup", path, "--state-dir", path],
         &["restore", path, "--state-dir", path],
         &["man", &format!("{}/{HOSTILE}", env!("CARGO_BIN_EXE_handover"))],
-        &["cdi", "generate", "--root", hosts::debian_with_gpu().path().to_str().unwrap(), HOSTILE],
     ] {
         shows(arguments, "");
     }
@@ -335,8 +341,10 @@ fn styles_of_others_are_not_ours() {
     let output = handover(&["frob\u{1b}[31m"], "", true);
     let text = safe(output.stderr, "usage");
     assert!(text.contains("\u{1b}[") && text.contains("frob\\u001b[31m"), "{text:?}");
-    // An error that quotes it already.
+    // Errors that quote it already.
     shown(&["device", "list", "--url", HOSTILE], "");
+    let host = hosts::debian_with_gpu();
+    shown(&["cdi", "generate", "--root", host.path().to_str().unwrap(), HOSTILE], "");
 }
 
 /// The daemon, killed when dropped.

@@ -351,6 +351,6 @@ fn notes(function: &Function, text: &mut String) {
     let bold = Style::new().bold();
     let _ = writeln!(text, "\n{bold}Unreadable{bold:#}");
     for note in &function.notes {
-        let _ = writeln!(text, "  - {}", escaped(&note));
+        let _ = writeln!(text, "  - {}", escaped(note));
     }
 }

@@ -27,12 +27,16 @@ fn the_interface_is_as_its_document_says() {
     daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
     daemon.post("/claims", &json!({ "owner": "job/one", "wants": [NIC] })).expect(201);
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");
-    let url = format!("http://{}", daemon.address);
+    // From a file: a document that it loads by its URL, schemathesis does not ask for.
+    let document = daemon.dir.path().join("openapi.json");
+    std::fs::write(&document, daemon.get("/openapi.json").body).unwrap();
     let status = Command::new(schemathesis)
         .current_dir(daemon.dir.path())
         .arg("--config-file")
         .arg(here.join("schemathesis.toml"))
-        .args(["run", "--checks", "all", "--no-color", &format!("{url}/openapi.json")])
+        .args(["run", "--checks", "all", "--no-color"])
+        .arg(document)
+        .args(["--url", &format!("http://{}", daemon.address)])
         .env("SCHEMATHESIS_HOOKS", here.join("hooks.py"))
         .env("HANDOVER_TOKEN", token)
         .status()

@@ -106,7 +106,7 @@ codes! {
     AlreadyExists = "already_exists", 409, 5, AlreadyExists;
     /// Something uses the device.
     InUse = "in_use", 409, 6, FailedPrecondition;
-    /// The instance's current state does not allow this.
+    /// The state of the instance, the device or the host does not allow this.
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
     /// The function can never be handed over: it is a bridge or part of the host.
     NotAssignable = "not_assignable", 409, 7, FailedPrecondition;

@@ -176,3 +176,46 @@ impl PartialSchema for ServerSentEvent {
 }
 
 impl ToSchema for ServerSentEvent {}
+
+/// An image that is uploaded: a disk, a kernel bundle, or both.
+#[derive(Clone, Copy, Debug)]
+pub enum UploadImage {}
+
+/// A form with these fields; the first ones are required.
+fn form(description: &str, required: &[&str], optional: &[&str]) -> ObjectBuilder {
+    let field = |name: &str| -> RefOr<Schema> {
+        match name {
+            "name" => Ref::from_schema_name("ImageName").into(),
+            "format" => Ref::from_schema_name("DiskFormat").into(),
+            "cmdline" => {
+                ObjectBuilder::new().schema_type(Type::String).max_length(Some(64 << 10)).into()
+            }
+            // A file: OpenAPI 3.1 has no format for it.
+            _ => ObjectBuilder::new()
+                .schema_type(Type::String)
+                .content_media_type("application/octet-stream")
+                .into(),
+        }
+    };
+    let mut form = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(description))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    for name in required.iter().chain(optional) {
+        form = form.property(*name, field(name));
+    }
+    required.iter().fold(form, |form, name| form.required(*name))
+}
+
+impl PartialSchema for UploadImage {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .description(Some("An image to upload: a disk, a kernel bundle, or both."))
+            .item(form("A kernel.", &["name", "kernel"], &["initrd", "cmdline", "format"]))
+            .item(form("A disk.", &["name", "format", "disk"], &["kernel", "cmdline"]))
+            .item(form("Both.", &["name", "format", "disk", "kernel", "initrd"], &["cmdline"]))
+            .into()
+    }
+}
+
+impl ToSchema for UploadImage {}

@@ -3,7 +3,7 @@
 mod forms;
 mod want;
 
-pub use forms::{Nothing, QueryTags, ServerSentEvent};
+pub use forms::{Nothing, QueryTags, ServerSentEvent, UploadImage};
 pub use want::Wish;
 
 use std::borrow::Cow;
@@ -185,8 +185,8 @@ formats! {
     KubevirtMachines = "kubevirt-machines", ".", "{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: web}, \
         spec: {template: {spec: {domain: {memory: {guest: 1Gi}, devices: {gpus: [{name: a, deviceName: nvidia.com/GPU}]}}}}}}";
     /// Instance types and preferences of KubeVirt, in YAML or JSON.
-    KubevirtPresets = "kubevirt-presets", ".", "{apiVersion: instancetype.kubevirt.io/v1beta1, kind: VirtualMachineInstancetype, \
-        metadata: {name: small}, spec: {cpu: {guest: 1}, memory: {guest: 1Gi}}}";
+    KubevirtPresets = "kubevirt-presets", ".", "{apiVersion: instancetype.kubevirt.io/v1beta1, \
+        kind: VirtualMachinePreference, metadata: {name: linux}, spec: {}}";
     /// Kubernetes quantity of memory, in bytes.
     MemoryQuantity = "memory-quantity", "^[0-9]{1,6}(Ki|Mi|Gi|k|M|G)?$", "4Gi";
 }

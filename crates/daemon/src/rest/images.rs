@@ -1,6 +1,6 @@
 //! `/images`: the disk images and kernels that machines boot.
 
-use api::{ErrorBody, Image, ImportImage};
+use api::{ErrorBody, Image, ImportImage, schema};
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
@@ -36,7 +36,8 @@ pub async fn delete(State(face): State<Face>, Key(name): Key) -> Result<StatusCo
 
 /// Import an image: from files below the daemon's image directories (JSON), or uploaded (`multipart/form-data` with the
 /// text fields `name`, `format`, `cmdline` and the files `disk`, `kernel`, `initrd`)
-#[utoipa::path(post, path = "/images", tag = "images", request_body = ImportImage,
+#[utoipa::path(post, path = "/images", tag = "images",
+    request_body(content((ImportImage = "application/json"), (schema::UploadImage = "multipart/form-data"))),
     responses((status = 202, body = Image), (status = "default", body = ErrorBody)))]
 pub async fn import(
     State(face): State<Face>,

@@ -9,16 +9,17 @@ metadata: {{name: {name}}}
 spec: {{template: {{spec: {{domain: {{memory: {{guest: {memory}}}, devices: {{{devices}}}}}}}}}}}
 """
 
+# Preferences: an instance type would contradict machines that have their own memory.
 PRESETS = [
-    """apiVersion: instancetype.kubevirt.io/v1beta1
-kind: VirtualMachineInstancetype
-metadata: {name: small}
-spec: {cpu: {guest: 1}, memory: {guest: 1Gi}}
-""",
     """apiVersion: instancetype.kubevirt.io/v1beta1
 kind: VirtualMachinePreference
 metadata: {name: linux}
 spec: {}
+""",
+    """apiVersion: instancetype.kubevirt.io/v1beta1
+kind: VirtualMachinePreference
+metadata: {name: linux}
+spec: {devices: {preferredDiskBus: virtio}}
 """,
 ]
 

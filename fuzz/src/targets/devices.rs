@@ -49,9 +49,10 @@ pub fn check(host: &LinuxHost) -> Kind {
     let survey = Catalog::suggested(&inventory).survey(&inventory, &[]);
     let counted: usize = survey.resources.iter().map(|resource| resource.count).sum();
     assert!(counted <= addresses.len(), "a function is counted twice");
-    let notes = inventory.functions.values().flat_map(|function| &function.notes);
-    let notes = notes.fold(Kind::of("notes"), |kind, note| kind.with(Kind::of(note)));
-    notes.with(chosen(&inventory)).with(examine(host)).and(addresses.len()).and(groups.len())
+    let found = inventory.functions.values().fold(Kind::of("functions"), |kind, function| {
+        kind.with(Kind::of(format!("{:?} {:?}", function.detail, function.notes)))
+    });
+    found.with(chosen(&inventory)).with(examine(host)).and(addresses.len()).and(groups.len())
 }
 
 /// What is written is read again.

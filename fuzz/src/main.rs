@@ -25,6 +25,11 @@ enum What {
     },
     /// List the targets
     List,
+    /// Print a target's words, as a dictionary of libFuzzer
+    Words {
+        /// The target
+        target: String,
+    },
     /// Read one input, as a target does
     Replay {
         /// The target
@@ -74,6 +79,12 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         }
         What::List => TARGETS.iter().for_each(|one| println!("{:<12} {}", one.name, one.reads)),
+        What::Words { target } => {
+            for word in named(&target)?.words {
+                let escaped: String = word.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+                println!("\"{escaped}\"");
+            }
+        }
         What::Replay { target, file } => driver::replay(named(&target)?, &file)?,
         What::Work { target, how, folder } => {
             let seed = how.seed.unwrap_or_else(now);

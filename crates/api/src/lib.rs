@@ -12,6 +12,8 @@ mod health;
 mod image;
 mod instance;
 mod pod;
+#[cfg(feature = "openapi")]
+mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;

@@ -1,7 +1,7 @@
 //! The only way to standard output and standard error.
 //!
 //! Paths, names, console lines, error texts of a daemon and log lines can contain anything, but must not control the
-//! terminal that shows them. Whatever is printed goes through [`print`], [`print_file`], [`report`] or [`LogLines`]:
+//! terminal that shows them. Whatever is printed goes through [`print()`], [`print_file`], [`report`] or [`LogLines`]:
 //! they pass line ends and our own styles, and escape the rest. A value is escaped with [`model::shown::escaped`] where
 //! it becomes part of a line, so that it cannot fake lines or styles either. Clippy refuses other ways to print
 //! (`clippy.toml`).

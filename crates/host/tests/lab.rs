@@ -25,8 +25,9 @@ fn workstation() -> Option<(&'static Lab, MutexGuard<'static, ()>)> {
             return None;
         }
         let lab = Lab::boot("workstation").unwrap_or_else(|error| panic!("{error:#}"));
-        // `cargo test --test lab` alone does not build it.
-        let build = ["build", "--quiet", "--package", "host", "--example", "host"];
+        // `cargo test --test lab` alone does not build it. With the features of the whole workspace, as the gate builds it:
+        // a package alone would compile its dependencies once more.
+        let build = ["build", "--quiet", "--workspace", "--example", "host"];
         assert!(Command::new(env!("CARGO")).args(build).status().unwrap().success());
         // target/debug/deps/lab-... is this test; the example lies beside it.
         let test = std::env::current_exe().unwrap();

@@ -1,5 +1,7 @@
 //! The configuration space of one function, as sysfs' `config` has it.
 
+use model::Host;
+
 use super::{devices, host_files};
 use crate::{Kind, Target};
 
@@ -21,10 +23,12 @@ pub const TARGET: Target = Target {
     longest: 4096,
 };
 
-const FUNCTION: &str = "sys/bus/pci/devices/0000:01:00.0";
+const FUNCTION: &str = "sys/devices/pci0000:00/0000:01:00.0";
+const LISTED: &str =
+    "@link sys/bus/pci/devices/0000:01:00.0 ../../../devices/pci0000:00/0000:01:00.0\n";
 
 fn read(bytes: &[u8]) -> Kind {
-    let mut files = Vec::new();
+    let mut files = LISTED.as_bytes().to_vec();
     for (name, text) in
         [("vendor", "0x10de"), ("device", "0x20b0"), ("class", "0x030200"), ("irq", "11")]
     {
@@ -34,7 +38,11 @@ fn read(bytes: &[u8]) -> Kind {
     // A line that looks like the beginning of a file would end the contents.
     files.extend(bytes.iter().map(|byte| if *byte == b'@' { b'?' } else { *byte }));
     match host_files::host(&files) {
-        Some(host) => devices::check(&host),
+        Some(host) => {
+            let listed = host.inventory().map(|inventory| inventory.functions.len());
+            assert_eq!(listed.ok(), Some(1), "the function is not read");
+            devices::check(&host)
+        }
         None => Kind::of("refused"),
     }
 }

@@ -109,7 +109,9 @@ END
 /// Waits until the clients have ended.
 fn rest(host: &Host) {
     host.sh("touch /tmp/rest");
-    host.wait("the clients' end", 240, || host.sh("pgrep -f /tmp/busy- || true").trim().is_empty());
+    host.wait("the clients' end", 240, || {
+        host.sh("pgrep -f '/tmp/[b]usy-' || true").trim().is_empty()
+    });
     let turns = host.sh("wc -l </tmp/turns");
     println!("{} requests of the busy clients were answered", turns.trim());
 }
@@ -192,7 +194,7 @@ fn silent_clients(host: &Host) {
 fn killed_workers(host: &Host) {
     busy(host);
     host.sh(&format!(
-        "for n in $(seq {}); do sleep 0.23; pkill -9 -f 'handover worker'; done; true",
+        "for n in $(seq {}); do sleep 0.23; pkill -9 -f '[h]andover worker'; done; true",
         seconds() * 4
     ));
     rest(host);

@@ -1,0 +1,123 @@
+//! OpenAPI schemas of requests that have several forms.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{
+    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, Object, ObjectBuilder,
+    OneOfBuilder, Ref, SchemaType, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::schema::{DiskFormat, ImageName, PciAddress};
+use crate::{ImportImage, ReturnDevices, Tags};
+
+fn of(one: Type) -> Object {
+    Object::with_type(one)
+}
+
+/// A text or `null`.
+fn optional_text(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(description))
+}
+
+impl PartialSchema for ReturnDevices {
+    fn schema() -> RefOr<Schema> {
+        let none = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]));
+        let some = ArrayBuilder::new()
+            .description(Some("Addresses."))
+            .items(Ref::from_schema_name("PciAddress"))
+            .min_items(Some(1))
+            .max_items(Some(1024));
+        let named = ObjectBuilder::new()
+            .description(Some("These devices."))
+            .property("addresses", some)
+            .property("all", none)
+            .required("addresses")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        let yes = ObjectBuilder::new()
+            .schema_type(Type::Boolean)
+            .description(Some(
+                "All unclaimed devices on a vfio driver or in need of manual attention.",
+            ))
+            .enum_values(Some([true]));
+        let empty = ArrayBuilder::new().items(of(Type::String)).max_items(Some(0));
+        let all = ObjectBuilder::new()
+            .description(Some("All devices."))
+            .property("all", yes)
+            .property("addresses", empty)
+            .required("all")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        OneOfBuilder::new()
+            .description(Some(
+                "Which devices to return to their native drivers: those in `addresses`, or `all`.",
+            ))
+            .item(named)
+            .item(all)
+            .into()
+    }
+}
+
+impl ToSchema for ReturnDevices {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ReturnDevices")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((PciAddress::name().into_owned(), PciAddress::schema()));
+    }
+}
+
+impl PartialSchema for ImportImage {
+    fn schema() -> RefOr<Schema> {
+        let fields = ObjectBuilder::new()
+            .property("name", Ref::from_schema_name("ImageName"))
+            .property("disk", optional_text("A disk image."))
+            .property(
+                "format",
+                OneOfBuilder::new()
+                    .description(Some("The disk's format; required with a disk, never guessed."))
+                    .item(of(Type::Null))
+                    .item(Ref::from_schema_name("DiskFormat")),
+            )
+            .property("kernel", optional_text("A kernel."))
+            .property("initrd", optional_text("An initial ramdisk; only with a kernel."))
+            .property("cmdline", optional_text("The kernel's command line."))
+            .property(
+                "tags",
+                OneOfBuilder::new()
+                    .description(Some("Tags."))
+                    .item(of(Type::Null))
+                    .item(Tags::schema()),
+            )
+            .required("name");
+        let without = |field| ObjectBuilder::new().property(field, of(Type::Null));
+        let with_disk = ObjectBuilder::new()
+            .property("disk", of(Type::String))
+            .property("format", Ref::from_schema_name("DiskFormat"))
+            .required("disk")
+            .required("format");
+        let with_kernel =
+            ObjectBuilder::new().property("kernel", of(Type::String)).required("kernel");
+        AllOfBuilder::new()
+            .description(Some("A request to import an image from files below the daemon's `--image-dir` directories: a disk, \
+                a kernel bundle, or both."))
+            .item(fields)
+            .item(AnyOfBuilder::new().item(without("disk")).item(with_disk))
+            .item(AnyOfBuilder::new().item(without("initrd")).item(with_kernel))
+            .into()
+    }
+}
+
+impl ToSchema for ImportImage {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ImportImage")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((ImageName::name().into_owned(), ImageName::schema()));
+        schemas.push((DiskFormat::name().into_owned(), DiskFormat::schema()));
+    }
+}

@@ -12,8 +12,11 @@ const STATE: &str = "/var/lib/handover";
 /// A GPU that nothing else of the attacks uses.
 const OTHER_GPU: &str = "0000:24:00.0";
 
-/// Each attack, and how it is made.
-const ATTACKS: [(&str, fn(&Host)); 10] = [
+/// Makes an attack, and ends it.
+type Attack = fn(&Host);
+
+/// All attacks.
+const ATTACKS: [(&str, Attack); 10] = [
     ("another process locks the journal", locked_journal),
     ("the disk is full", full_disk),
     ("uploads that do not fit", uploads),

@@ -1,10 +1,7 @@
 //! Schemas of objects, forms and streams.
 
-use std::borrow::Cow;
-
 use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, Object, ObjectBuilder,
-    OneOfBuilder, Ref, SchemaType, Type,
+    AdditionalProperties, Object, ObjectBuilder, OneOfBuilder, Ref, Type,
 };
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};

@@ -13,7 +13,7 @@ use crate::{Unfit, is_trusted, may_change};
 /// The bits by which others than the owner can create, rename and remove files.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Everybody may write.
+/// All users can write.
 const ALL_WRITE: u32 = 0o002;
 
 /// In a directory with this bit, users can replace only their own files (chmod(2)).

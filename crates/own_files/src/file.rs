@@ -21,11 +21,11 @@ pub struct OwnFile<'a> {
     owner: Owner,
 }
 
-/// Who may own a file, besides root and us.
+/// The users that may own a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Nobody,
-    User(u32),
+    RootOrUs,
+    AlsoUser(u32),
     Anyone,
 }
 
@@ -33,7 +33,7 @@ impl<'a> OwnFile<'a> {
     /// A file that belongs to root or to us. Its mode stays as it is.
     #[must_use]
     pub const fn at(path: &'a Path) -> Self {
-        Self { path, mode: None, owner: Owner::Nobody }
+        Self { path, mode: None, owner: Owner::RootOrUs }
     }
 
     /// It gets this mode when it is created, and when it is opened.
@@ -46,11 +46,11 @@ impl<'a> OwnFile<'a> {
     /// It may also belong to this user.
     #[must_use]
     pub const fn or_of(mut self, user: u32) -> Self {
-        self.owner = Owner::User(user);
+        self.owner = Owner::AlsoUser(user);
         self
     }
 
-    /// It may belong to anyone: it is only read, or nobody else can put a file there.
+    /// It may belong to anyone: it is only read, or no other user can put a file there.
     #[must_use]
     pub const fn or_of_anyone(mut self) -> Self {
         self.owner = Owner::Anyone;
@@ -99,8 +99,8 @@ impl<'a> OwnFile<'a> {
             }
         }
         let accepted = match self.owner {
-            Owner::Nobody => is_trusted(stat.st_uid),
-            Owner::User(user) => is_trusted(stat.st_uid) || user == stat.st_uid,
+            Owner::RootOrUs => is_trusted(stat.st_uid),
+            Owner::AlsoUser(user) => is_trusted(stat.st_uid) || user == stat.st_uid,
             Owner::Anyone => true,
         };
         if !accepted {

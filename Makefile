@@ -1,6 +1,6 @@
 # What a person types; each target says what it does. `make demo` and `make test` need nothing but a Rust toolchain and a
 # C compiler to begin with.
-.PHONY: help setup build release install demo test test-fast lab-long break soak fuzz bench clean-lab
+.PHONY: help setup build release install demo test test-fast lab-long break endurance soak fuzz bench clean-lab
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,6 +42,10 @@ lab-long: setup
 ## make break      attacks on a running Handover in the lab, for longer than the gate has them (about 10 minutes)
 break: setup
 	@HANDOVER_LAB=thorough scripts/test-lab attacks:: many_clients
+
+## make endurance  an hour of claims, listings and events in the lab: the daemon's memory stays flat (ENDURANCE_SECONDS)
+endurance: setup
+	@ENDURANCE_SECONDS=$${ENDURANCE_SECONDS:-3600} scripts/test-lab endurance::
 
 ## make soak       random histories with crashes and faults, until one fails or for SOAK_SECONDS
 soak:

@@ -83,7 +83,7 @@ fn add_layer<W: std::io::Write>(
     for dir in ["layer/opt", "layer/opt/lab"] {
         archive.folder(dir)?;
     }
-    for script in ["start", "libvirt", "lose-writes", "podman", "launcher"] {
+    for script in ["start", "systemd", "libvirt", "lose-writes", "podman", "launcher"] {
         let data = fs::read(scripts.join(script))?;
         archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
     }

@@ -27,9 +27,13 @@ pub fn prepare(wanted: &str, date: &str) -> Result<()> {
     write(&manifest, &set)?;
     println!("Version {wanted}. Next, with a check after each:");
     println!("- `cargo check --workspace`, so that Cargo.lock follows");
+    println!(
+        "- `HANDOVER_WRITE_STATE=$PWD/crates/engine/tests/states/{wanted}.db cargo test -p engine --test older_state \
+         state_of_this_version`, and a line in `README.md` there"
+    );
     println!("- `make test`");
     println!(
-        "- `git commit -am 'release: {wanted}' && git tag -s v{wanted} -m 'Handover {wanted}'`"
+        "- `git add crates/engine/tests/states && git commit -am 'release: {wanted}' && git tag -s v{wanted} -m 'Handover {wanted}'`"
     );
     println!("- `make release && cargo xtask release-archive`, in a clean checkout of the tag");
     Ok(())

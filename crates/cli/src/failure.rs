@@ -17,7 +17,7 @@ pub enum Failure {
     /// An operation was refused.
     Refused {
         /// The action that failed, such as `register 0000:01:00.0`.
-        what: String,
+        action: String,
         /// Why, and what to do.
         refusal: Refusal,
     },
@@ -38,22 +38,22 @@ pub type Done = Result<(), Failure>;
 
 impl Failure {
     /// Turns a refusal into the failure of an action.
-    pub fn to(what: impl Into<String>) -> impl FnOnce(Refusal) -> Self {
-        let what = what.into();
-        move |refusal| Self::Refused { what, refusal }
+    pub fn to(action: impl Into<String>) -> impl FnOnce(Refusal) -> Self {
+        let action = action.into();
+        move |refusal| Self::Refused { action, refusal }
     }
 
     /// Prints the failure and returns its exit status.
     pub fn report(self) -> ExitCode {
-        let (what, refusal) = match self {
-            Self::Refused { what, refusal } => (what, refusal),
+        let (action, refusal) = match self {
+            Self::Refused { action, refusal } => (action, refusal),
             Self::Closed => return ExitCode::SUCCESS,
             Self::Answered(status) => return ExitCode::from(status),
         };
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let bold = Style::new().bold();
         let Refusal { code, message, remedy } = &refusal;
-        let mut text = format!("{red}error:{red:#} cannot {} ({code})\n", escaped(&what));
+        let mut text = format!("{red}error:{red:#} cannot {} ({code})\n", escaped(&action));
         let _ = writeln!(text, "  {bold}why:{bold:#} {}", several_lines(message));
         if !remedy.is_empty() {
             let _ = writeln!(text, "  {bold}what to do:{bold:#} {}", several_lines(remedy));
@@ -70,7 +70,7 @@ impl From<io::Error> for Failure {
             return Self::Closed;
         }
         Self::Refused {
-            what: "print".to_owned(),
+            action: "print".to_owned(),
             refusal: Refusal::new(
                 Code::Internal,
                 error.to_string(),

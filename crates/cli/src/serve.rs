@@ -10,7 +10,7 @@ use clap::Args;
 use daemon::serve::{Daemon, HOLD_CHANGES, Options, run};
 use engine::{Config, ImageLimits, JournalKept};
 use host::Follower;
-use model::{Following, Refusal};
+use model::{HostMonitor, Refusal};
 use service::cdi::Folder;
 
 use crate::failure::{Done, Failure};
@@ -135,7 +135,7 @@ impl Serve {
     fn serve(self) -> Result<(), Refusal> {
         let host = this_host::host(&self.root, &self.run_dir)?;
         let launchers = this_host::launchers(&self.root, &self.run_dir, &self.state_dir, self.qemu);
-        let following = following(&self.root);
+        let monitor = monitor(&self.root);
         let options = Options {
             socket: self.socket.unwrap_or_else(|| self.run_dir.join("handover.sock")),
             listen: self.listen,
@@ -161,13 +161,13 @@ impl Serve {
             },
         };
         let host = Arc::new(host);
-        let examined = host.clone();
-        run(Daemon { options, config, host, launchers, following, examined })
+        let scan = host.clone();
+        run(Daemon { options, config, host, launchers, monitor, scan })
     }
 }
 
 /// Uevent monitoring of the running system; `None` for another root, or in a sandbox without netlink.
-fn following(root: &Path) -> Option<Arc<dyn Following>> {
+fn monitor(root: &Path) -> Option<Arc<dyn HostMonitor>> {
     if root != Path::new("/") {
         return None;
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use host::Follower;
 use jiff::{Timestamp, Zoned};
 use model::shown::escaped;
-use model::{Change, Code, Following, HostError, Inventory, Refusal};
+use model::{Change, Code, HostError, HostMonitor, Inventory, Refusal};
 use serde::Serialize;
 
 use crate::failure::{Done, Failure};
@@ -78,7 +78,7 @@ impl Watch {
     fn print(&self, change: &Change) -> Done {
         let now = Timestamp::now();
         if self.output.json {
-            let line = Line { time: now, change, words: change.what.to_string() };
+            let line = Line { time: now, change, words: change.kind.to_string() };
             output::json_line(&line)
         } else {
             output::text(&sentence(&now.to_zoned(jiff::tz::TimeZone::system()), change))
@@ -89,11 +89,11 @@ impl Watch {
 /// `14:05:09.123  0000:01:00.0  NVIDIA Corporation GA100: bound to vfio-pci`.
 fn sentence(time: &Zoned, change: &Change) -> String {
     let (dim, bold) = (Style::new().dimmed(), Style::new().bold());
-    let Change { address, name, what } = change;
+    let Change { address, name, kind } = change;
     let time = time.strftime("%H:%M:%S%.3f");
-    let (name, what) = (escaped(name), what.to_string());
-    let what = escaped(&what);
-    format!("{dim}{time}{dim:#}  {bold}{address}{bold:#}  {name}: {bold}{what}{bold:#}")
+    let (name, kind) = (escaped(name), kind.to_string());
+    let kind = escaped(&kind);
+    format!("{dim}{time}{dim:#}  {bold}{address}{bold:#}  {name}: {bold}{kind}{bold:#}")
 }
 
 /// Prints to standard error what is monitored.
@@ -173,7 +173,7 @@ mod tests {
         Change {
             address: "0000:01:00.0".parse().unwrap(),
             name: "NVIDIA Corporation GA100".into(),
-            what: ChangeKind::Driver { before, after },
+            kind: ChangeKind::Driver { before, after },
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
         let hostile = Change { name: "\u{1b}[2J\nfake".into(), ..change() };
         let text = sentence(&time.to_zoned(jiff::tz::TimeZone::UTC), &hostile);
         assert!(text.contains("  \\u001b[2J\\nfake: "), "{text:?}");
-        let line = Line { time, change: &change(), words: change().what.to_string() };
+        let line = Line { time, change: &change(), words: change().kind.to_string() };
         assert_eq!(
             serde_json::to_value(&line).unwrap(),
             serde_json::json!({
@@ -223,7 +223,7 @@ mod tests {
         assert!(wants(&[]) && wants(&["01:"]));
         assert!(wants(&["driver:nvidia"]) && wants(&["driver:vfio-pci"]));
         assert!(!wants(&["02:"]) && !wants(&["01:", "driver:nouveau"]));
-        let gone = Change { what: ChangeKind::Gone, ..change() };
+        let gone = Change { kind: ChangeKind::Gone, ..change() };
         let watch =
             Watch { filters: vec!["driver:nvidia".parse().unwrap()], output: Json { json: false } };
         assert!(watch.wants(&gone, &before, &Inventory::default()));

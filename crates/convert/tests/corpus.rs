@@ -116,10 +116,10 @@ fn what_a_claim_is_asked_for() {
         named: &named,
     };
     let wants = wants(&wanted(&instance), &scene).unwrap();
-    let words: Vec<String> = wants.iter().map(|want| want.what.to_string()).collect();
+    let words: Vec<String> = wants.iter().map(|want| want.kind.to_string()).collect();
     let expected = ["GRID T4-1Q", "gpu", "0000:05:00.0", "virtual function of 0000:81:00.0"];
     assert_eq!(words, expected);
-    assert!(matches!(&wants[1].what, WantKind::Any(filter) if filter.vendor.is_some()));
+    assert!(matches!(&wants[1].kind, WantKind::Any(filter) if filter.vendor.is_some()));
 }
 
 #[test]

@@ -124,9 +124,9 @@ fn a_model_of_several_ids_is_claimed_by_all_of_them() {
         let wanted = Wanted { section: Section::Gpu, name: "gpu0".into(), resource };
         wants(&[wanted], &scene).unwrap().remove(0)
     };
-    let Want { what: WantKind::Any(both), .. } = want("nvidia.com/A100") else { unreachable!() };
+    let Want { kind: WantKind::Any(both), .. } = want("nvidia.com/A100") else { unreachable!() };
     assert!([sxm, pcie].iter().all(|one| both.fits(&inventory.functions[one])), "{both:?}");
-    let Want { what: WantKind::Any(one), .. } = want("nvidia.com/A100_SXM4") else {
+    let Want { kind: WantKind::Any(one), .. } = want("nvidia.com/A100_SXM4") else {
         unreachable!()
     };
     assert!(one.fits(&inventory.functions[&sxm]) && !one.fits(&inventory.functions[&pcie]));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::Engine;
-use model::{Change, ChangeKind, Following, HostError, Inventory, Owner};
+use model::{Change, ChangeKind, HostError, HostMonitor, Inventory, Owner};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
@@ -17,7 +17,7 @@ const BACKLOG: usize = 2048;
 pub struct Hardware(Arc<Inner>);
 
 struct Inner {
-    source: Arc<dyn Following>,
+    source: Arc<dyn HostMonitor>,
     changes: broadcast::Sender<Change>,
     /// Held while changes are read and published, to keep their order.
     telling: Mutex<()>,
@@ -27,7 +27,7 @@ struct Inner {
 impl Hardware {
     /// Starts to monitor and publish changes, in a thread that runs until the process ends.
     #[must_use]
-    pub fn follow(source: Arc<dyn Following>) -> Self {
+    pub fn follow(source: Arc<dyn HostMonitor>) -> Self {
         let (changes, _) = broadcast::channel(BACKLOG);
         let inner = Inner { source, changes, telling: Mutex::default(), deaf: false.into() };
         let hardware = Self(Arc::new(inner));
@@ -93,8 +93,8 @@ pub async fn log(mut changes: broadcast::Receiver<Change>, engine: Engine) {
 }
 
 async fn log_one(change: Change, engine: &Engine) {
-    let Change { address, name, what } = &change;
-    match what {
+    let Change { address, name, kind } = &change;
+    match kind {
         ChangeKind::Gone => {
             let (engine, address) = (engine.clone(), *address);
             let asked = move || {
@@ -105,11 +105,11 @@ async fn log_one(change: Change, engine: &Engine) {
                     let Owner { kind, id } = &claim.owner;
                     warn!("{address} {name} disappeared from the host while {kind} {id} uses it");
                 }
-                _ => info!("{address} {name}: {what}"),
+                _ => info!("{address} {name}: {kind}"),
             }
         }
-        ChangeKind::Error { .. } => warn!("{address} {name} {what}"),
-        ChangeKind::Appeared { .. } => info!("{address} {name}: {what}"),
-        _ => debug!("{address} {name}: {what}"),
+        ChangeKind::Error { .. } => warn!("{address} {name} {kind}"),
+        ChangeKind::Appeared { .. } => info!("{address} {name}: {kind}"),
+        _ => debug!("{address} {name}: {kind}"),
     }
 }

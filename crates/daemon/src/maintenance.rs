@@ -50,11 +50,11 @@ async fn error(changes: &mut Option<Receiver<Change>>) -> Option<Address> {
         let Some(receiver) = changes else { return std::future::pending().await };
         match receiver.recv().await {
             Ok(Change {
-                address, what: ChangeKind::Error { stage: ErrorStage::Failed }, ..
+                address, kind: ChangeKind::Error { stage: ErrorStage::Failed }, ..
             }) => {
                 return Some(address);
             }
-            Ok(Change { what: ChangeKind::Error { stage: ErrorStage::Recovered }, .. }) => {
+            Ok(Change { kind: ChangeKind::Error { stage: ErrorStage::Recovered }, .. }) => {
                 return None;
             }
             Ok(_) => {}

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use model::{Change, ChangeKind, Following, HostError, Inventory};
+use model::{Change, ChangeKind, HostError, HostMonitor, Inventory};
 use serde_json::{Value, json};
 use support::{Daemon, GPU};
 
@@ -38,8 +38,8 @@ impl Told {
         let mut inventory = self.inventory.lock().unwrap();
         let function = inventory.functions.get_mut(&address).unwrap();
         let before = function.driver.replace(driver.to_owned());
-        let what = ChangeKind::Driver { before, after: Some(driver.to_owned()) };
-        let change = Change { address, name: function.title(), what };
+        let kind = ChangeKind::Driver { before, after: Some(driver.to_owned()) };
+        let change = Change { address, name: function.title(), kind };
         let mut waiting = self.waiting.lock().unwrap();
         waiting.changes.push(change);
         waiting.aloud |= aloud;
@@ -51,7 +51,7 @@ impl Told {
         let address = GPU.parse().unwrap();
         let lost = self.inventory.lock().unwrap().functions.remove(&address).unwrap();
         let mut waiting = self.waiting.lock().unwrap();
-        waiting.changes.push(Change { address, name: lost.title(), what: ChangeKind::Gone });
+        waiting.changes.push(Change { address, name: lost.title(), kind: ChangeKind::Gone });
         waiting.aloud = true;
         self.woken.notify_all();
     }
@@ -63,7 +63,7 @@ impl Told {
     }
 }
 
-impl Following for Told {
+impl HostMonitor for Told {
     fn wait(&self, _limit: Option<Duration>) -> Result<bool, HostError> {
         let waiting = self.waiting.lock().unwrap();
         let mut waiting = self.woken.wait_while(waiting, |waiting| !waiting.aloud).unwrap();
@@ -131,7 +131,7 @@ fn events(daemon: &Daemon) -> impl Iterator<Item = Value> + use<> {
 #[test]
 fn the_inventory_is_what_the_host_has_told_until_now() {
     let told = Told::new();
-    let daemon = Daemon::following(told.clone());
+    let daemon = Daemon::monitored(told.clone());
     assert_eq!(driver(&daemon, "/inventory"), "nvidia");
     told.bind("vfio-pci", false);
     assert_eq!(driver(&daemon, "/inventory"), "vfio-pci");
@@ -143,7 +143,7 @@ fn the_inventory_is_what_the_host_has_told_until_now() {
 #[test]
 fn changes_are_events_beside_those_of_the_journal() {
     let told = Told::new();
-    let daemon = Daemon::following(told.clone());
+    let daemon = Daemon::monitored(told.clone());
     daemon.register("gpu", GPU);
     daemon.import("debian");
     let mut events = events(&daemon);
@@ -171,7 +171,7 @@ fn changes_are_events_beside_those_of_the_journal() {
 #[test]
 fn a_host_that_tells_no_more_is_read_for_each_question() {
     let told = Told::new();
-    let daemon = Daemon::following(told.clone());
+    let daemon = Daemon::monitored(told.clone());
     told.bind("vfio-pci", false);
     told.break_off();
     let until = Instant::now() + Duration::from_secs(10);
@@ -186,7 +186,7 @@ fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
     let log = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).without_time();
     log.with_target(false).init();
     let told = Told::new();
-    let daemon = Daemon::following(told.clone());
+    let daemon = Daemon::monitored(told.clone());
     daemon.register("gpu", GPU);
     daemon.import("debian");
     let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
@@ -204,7 +204,7 @@ fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
 #[test]
 fn a_device_that_nobody_has_may_go() {
     let told = Told::new();
-    let daemon = Daemon::following(told.clone());
+    let daemon = Daemon::monitored(told.clone());
     let mut events = events(&daemon);
     told.lose();
     let event = events.next().unwrap();

@@ -13,9 +13,7 @@ pub mod choose;
 mod claim;
 mod clock;
 pub mod doctor;
-mod examining;
 mod fingerprint;
-mod following;
 mod grpc;
 mod host_error;
 mod host_lock;
@@ -24,12 +22,14 @@ mod inventory;
 mod machine;
 mod mark;
 mod mistake;
+mod monitor;
 mod names;
 mod partition;
 pub mod plan;
 mod ports;
 mod process_stat;
 mod refusal;
+mod scan;
 pub mod shown;
 mod step;
 pub mod topology;
@@ -39,9 +39,7 @@ pub use assembly::{Assembly, Member, no_such_function};
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;
-pub use examining::Examining;
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
-pub use following::Following;
 pub use grpc::GrpcStatus;
 pub use host_error::HostError;
 pub use host_lock::{HostLock, HostLockError, LockHolder};
@@ -57,6 +55,7 @@ pub use machine::{
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};
+pub use monitor::HostMonitor;
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
@@ -64,6 +63,7 @@ pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSetti
 pub use ports::{Capacity, Checked, Disk, Holder, Host, LaunchError, Launcher};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
+pub use scan::Scan;
 pub use step::{
     Binding, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind, UndoOrder,
     UndoStage, VfioNode, WhenAbsent, restoring,

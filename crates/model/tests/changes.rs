@@ -13,7 +13,7 @@ fn function() -> Function {
 }
 
 fn words(before: Option<&Function>, after: Option<&Function>) -> Vec<String> {
-    Change::between(before, after).iter().map(|change| change.what.to_string()).collect()
+    Change::between(before, after).iter().map(|change| change.kind.to_string()).collect()
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn another_device_at_the_same_address_is_told_as_such() {
     other.device = "2684".parse().unwrap();
     other.driver = Some("nouveau".into());
     let told = Change::between(Some(&function()), Some(&other));
-    let told: Vec<String> = told.iter().map(|c| format!("{}: {}", c.name, c.what)).collect();
+    let told: Vec<String> = told.iter().map(|c| format!("{}: {}", c.name, c.kind)).collect();
     assert_eq!(told, ["10de:20b0: gone", "10de:2684: appeared", "10de:2684: bound to nouveau"]);
 }
 

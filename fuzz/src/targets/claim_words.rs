@@ -51,7 +51,7 @@ fn read(bytes: &[u8]) -> Kind {
         let wants = claim.wants.into_iter().map(service::claims::want);
         wants.map(|want| want.map_or(0, |want| want.count.min(2))).sum::<u32>()
     });
-    let shape = wanted.map(|want| format!("{:?}", want.what)).map_err(|refusal| refusal.message);
+    let shape = wanted.map(|want| format!("{:?}", want.kind)).map_err(|refusal| refusal.message);
     Kind::of_result(&shape).with(Kind::of_result(&claim))
 }
 

@@ -6,7 +6,7 @@ use host::LinuxHost;
 use model::catalog::Catalog;
 use model::choose::{Scene, choose};
 use model::topology::{Picture, Wanted, svg};
-use model::{Address, Examining, Host, Inventory};
+use model::{Address, Host, Inventory, Scan};
 
 use super::host_files;
 use super::platform::examine;
@@ -26,7 +26,7 @@ fn read(bytes: &[u8]) -> Kind {
 
 /// Reads the host's devices in every way.
 pub fn check(host: &LinuxHost) -> Kind {
-    let inventory = match Examining::detail(host) {
+    let inventory = match Scan::detail(host) {
         Ok(inventory) => inventory,
         Err(error) => return Kind::of(error),
     };

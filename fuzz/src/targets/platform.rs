@@ -1,7 +1,7 @@
 //! The host around its devices: /proc, modules, kernel command line, programs; and what the doctor says about it.
 
 use host::LinuxHost;
-use model::Examining;
+use model::Scan;
 
 use super::host_files;
 use crate::{Kind, Target};

@@ -10,7 +10,7 @@ use axum::http::Request;
 use engine::{Config, Engine, Silent};
 use http_body_util::BodyExt;
 use model::doctor::{Facts, Platform};
-use model::{Examining, Host, HostError, Inventory, Launcher};
+use model::{Host, HostError, Inventory, Launcher, Scan};
 use serde_json::Value;
 use sim::{SimHost, SimLauncher};
 use tokio::runtime::Runtime;
@@ -74,7 +74,7 @@ static RUNTIME: std::sync::LazyLock<Option<Runtime>> = std::sync::LazyLock::new(
 
 struct Scanned(Arc<SimHost>);
 
-impl Examining for Scanned {
+impl Scan for Scanned {
     fn detail(&self) -> Result<Inventory, HostError> {
         self.0.inventory()
     }

@@ -179,9 +179,9 @@ pub fn rest() -> Result<String> {
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
     let config = config(&folder.0);
     // It serves until this process exits.
-    let examined = Arc::new(LinuxHost::reader(Path::new("/"))?);
+    let scan = Arc::new(LinuxHost::reader(Path::new("/"))?);
     let host = sim;
-    let daemon = Daemon { options, config, host, launchers, following: None, examined };
+    let daemon = Daemon { options, config, host, launchers, monitor: None, scan };
     std::thread::spawn(move || serve::run(daemon));
     let client = Client::new(Endpoint::Unix(socket), None);
     let verbs = Arc::new(AtomicU64::new(0));

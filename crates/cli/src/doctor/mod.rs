@@ -4,7 +4,7 @@ mod render;
 
 use clap::Args;
 use model::doctor::{Severity, Verdict, remedy};
-use model::{Address, Examining, Refusal};
+use model::{Address, Refusal, Scan};
 
 use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
 use crate::source::Source;

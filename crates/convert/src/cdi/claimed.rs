@@ -21,13 +21,17 @@ pub struct Claimed {
 /// The spec of a claim: its nodes, and its addresses in the variables of KubeVirt's launcher.
 #[must_use]
 pub fn claim(claimed: &Claimed) -> Spec {
-    let env = told(CLAIM, &claimed.functions, &claimed.mdevs);
+    let env = launcher_variables(CLAIM, &claimed.functions, &claimed.mdevs);
     let nodes = opened(&claimed.groups, &claimed.devices);
     Spec::of(CLAIM, &claimed.id, env, nodes)
 }
 
 /// The variables that list devices of a kind.
-pub(super) fn told(kind: &str, functions: &[String], mdevs: &[String]) -> Vec<String> {
+pub(super) fn launcher_variables(
+    kind: &str,
+    functions: &[String],
+    mdevs: &[String],
+) -> Vec<String> {
     let resource = Resource::new(kind);
     [("PCI_RESOURCE", functions), ("MDEV_PCI_RESOURCE", mdevs)]
         .into_iter()

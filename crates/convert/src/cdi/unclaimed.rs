@@ -3,7 +3,7 @@
 use model::{Address, Assembly, Code, Function, Inventory, Mdev, MigInstance, Refusal};
 use uuid::Uuid;
 
-use super::claimed::told;
+use super::claimed::launcher_variables;
 use super::{DEVICE, Spec};
 use crate::devices::{opened, own_nodes};
 
@@ -25,7 +25,7 @@ pub fn device(host: &Host<'_>, address: Address, name: &str) -> Result<Spec, Ref
     let function =
         host.inventory.function(address).ok_or_else(|| model::no_such_function(address))?;
     let (env, nodes) = if function.on_vfio() {
-        (told(DEVICE, &[address.to_string()], &[]), vfio_nodes(host, address))
+        (launcher_variables(DEVICE, &[address.to_string()], &[]), vfio_nodes(host, address))
     } else {
         (Vec::new(), own_nodes(function, host.present))
     };
@@ -122,7 +122,7 @@ fn vfio_nodes(host: &Host<'_>, address: Address) -> Vec<String> {
 fn of_mediated(mdev: &Mdev) -> Option<Spec> {
     let group = format!("/dev/vfio/{}", mdev.iommu_group?);
     let uuid = mdev.uuid.to_string();
-    let env = told(DEVICE, &[], std::slice::from_ref(&uuid));
+    let env = launcher_variables(DEVICE, &[], std::slice::from_ref(&uuid));
     Some(Spec::of(DEVICE, &uuid, env, opened(&[group], &[])))
 }
 

@@ -13,7 +13,7 @@ use crate::quantity::Quantity;
 pub const ANNOTATION: &str = "handover.dev/gpu-memory-limit";
 
 /// The annotation of a pod for the hook: lines of `dmem.max`.
-pub(crate) const TOLD: &str = "handover.dev/dmem-max";
+pub(crate) const DMEM_ANNOTATION: &str = "handover.dev/dmem-max";
 
 /// The memory that a machine's pod may use of each of its GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ fn refusal(code: Code, why: &str, remedy: String) -> Refusal {
 }
 
 /// The lines for the cgroup's `dmem.max`.
-pub(crate) fn told(devices: &Devices) -> Option<String> {
+pub(crate) fn dmem_lines(devices: &Devices) -> Option<String> {
     let lines: Vec<String> =
         devices.memory_limits.iter().map(|(region, bytes)| format!("{region} {bytes}")).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
@@ -214,8 +214,8 @@ mod tests {
     fn each_of_a_gpus_memories_is_limited() {
         let devices = limited(given(GPU), "amd.com/gpu", "2Gi", &host()).unwrap();
         let lines = "drm/0000:03:00.0/vram0 2147483648\ndrm/0000:03:00.0/vram1 2147483648";
-        assert_eq!(told(&devices).as_deref(), Some(lines));
-        assert_eq!(told(&Devices::default()), None);
+        assert_eq!(dmem_lines(&devices).as_deref(), Some(lines));
+        assert_eq!(dmem_lines(&Devices::default()), None);
     }
 
     #[test]

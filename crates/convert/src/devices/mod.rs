@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 pub use choose::{Way, choose};
 pub use fixed::fixed;
+pub(crate) use memory::{DMEM_ANNOTATION, dmem_lines};
 pub use memory::{MemoryLimit, asked, limit};
-pub(crate) use memory::{TOLD, told};
 pub use nodes::nodes;
 pub(crate) use nodes::own_nodes;
 pub use resource::{Resource, Vendor};

@@ -28,7 +28,7 @@ pub struct Given {
 /// Whether a function fits a request, whatever its state.
 fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
-        return match &want.what {
+        return match &want.kind {
             WantKind::Device(name) => *name == function.address.to_string(),
             WantKind::Any(filter) => filter.fits(function),
             WantKind::Vf { of, .. } => {
@@ -60,7 +60,7 @@ pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refu
     let mut all = Vec::new();
     for one in wanted {
         match want(one, scene) {
-            Ok(what) => all.push(Want { count: 1, what }),
+            Ok(kind) => all.push(Want { count: 1, kind }),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -69,7 +69,7 @@ pub fn wants(wanted: &[Wanted], scene: &Scene<'_>) -> Result<Vec<Want>, Vec<Refu
 
 fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<WantKind, Refusal> {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
-        return Ok(want.what.clone());
+        return Ok(want.kind.clone());
     }
     if wanted.section == Section::Interface {
         return Ok(WantKind::Vf { of: None, settings: VfSettings::default() });
@@ -146,12 +146,12 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
 /// A free mediated device of the requested profile that is not in `taken`.
 fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>) -> Option<Given> {
     let named = scene.named.get(wanted.resource.as_str());
-    let profile = match named.map(|want| &want.what) {
+    let profile = match named.map(|want| &want.kind) {
         Some(WantKind::Profile { profile, .. }) => Some(profile.clone()),
         Some(_) => None,
         None => wanted.resource.profile(),
     };
-    let uuid = match named.map(|want| &want.what) {
+    let uuid = match named.map(|want| &want.kind) {
         Some(WantKind::Mdev(uuid)) => Some(*uuid),
         _ => None,
     };

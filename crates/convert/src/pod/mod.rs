@@ -142,8 +142,8 @@ fn annotations(instance: &Instance, overhead: i64, devices: &Devices) -> Map<Str
         // The only way to set the memlock limit in `podman kube play`; rootless podman cannot raise it.
         add("io.podman.annotations.ulimit", "memlock=-1:-1".into());
     }
-    if let Some(lines) = devices::told(devices) {
-        add(devices::TOLD, lines.into());
+    if let Some(lines) = devices::dmem_lines(devices) {
+        add(devices::DMEM_ANNOTATION, lines.into());
     }
     all
 }

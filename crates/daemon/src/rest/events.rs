@@ -44,7 +44,7 @@ pub async fn stream(
                     Err(RecvError::Closed) => return None,
                 },
                 change = next(&mut hardware) => {
-                    let words = format!("{} {}: {}", change.address, change.name, change.what);
+                    let words = format!("{} {}: {}", change.address, change.name, change.kind);
                     sse(&HardwareEvent { event: "hardware", change }, words)
                 }
                 () = face.stopped() => return None,

@@ -4,7 +4,6 @@ mod body;
 mod claims;
 mod devices;
 mod events;
-mod examined;
 pub mod guard;
 mod host;
 mod images;
@@ -17,6 +16,7 @@ mod problem;
 mod query;
 pub mod read_ahead;
 mod reconcile;
+mod scans;
 mod sriov;
 mod starting;
 mod upload;
@@ -28,14 +28,14 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
-use model::{Examining, Refusal};
+use model::{Refusal, Scan};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::hardware::Hardware;
 
-use examined::Examiner;
 pub use openapi::document as openapi;
 pub use problem::Problem;
+use scans::Scanner;
 pub(crate) use starting::Gate;
 pub(crate) use upload::discard_leftovers;
 
@@ -46,7 +46,7 @@ pub struct Face {
     events: broadcast::Sender<JournalEvent>,
     hardware: Option<Hardware>,
     leases: Arc<Notify>,
-    examiner: Examiner,
+    scanner: Scanner,
     gate: Gate,
     stopping: watch::Receiver<bool>,
 }
@@ -58,13 +58,13 @@ impl Face {
         engine: Engine,
         events: broadcast::Sender<JournalEvent>,
         hardware: Option<Hardware>,
-        examined: Arc<dyn Examining>,
+        scan: Arc<dyn Scan>,
         leases: Arc<Notify>,
         gate: Gate,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let examiner = Examiner::new(examined);
-        Self { engine, events, hardware, leases, examiner, gate, stopping }
+        let scanner = Scanner::new(scan);
+        Self { engine, events, hardware, leases, scanner, gate, stopping }
     }
 
     /// Signals that the next lease may have changed.
@@ -95,10 +95,10 @@ impl Face {
 
 /// All routes over an engine, for a process without listeners: uevents are not monitored, and leases do not expire by
 /// themselves.
-pub fn offline(engine: Engine, examined: Arc<dyn Examining>) -> Router {
+pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
     let (events, _) = broadcast::channel(1);
     let (_, stopping) = watch::channel(false);
-    router(Face::new(engine, events, None, examined, Arc::default(), Gate::open(), stopping))
+    router(Face::new(engine, events, None, scan, Arc::default(), Gate::open(), stopping))
 }
 
 /// All routes, without the guard of a listener.
@@ -114,8 +114,8 @@ pub fn router(face: Face) -> Router {
         .route("/resources", get(host::resources))
         .route("/capabilities", get(host::capabilities))
         .route("/inventory", get(host::inventory))
-        .route("/topology", get(examined::topology))
-        .route("/doctor", get(examined::doctor))
+        .route("/topology", get(scans::topology))
+        .route("/doctor", get(scans::doctor))
         .route("/openapi.json", get(openapi::serve))
         .route("/claims", get(claims::list).post(claims::create))
         .route("/claims/{key}", get(claims::show).delete(claims::release))

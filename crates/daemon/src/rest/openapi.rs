@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, devices, events, examined, host, images, instances, logs, pods, reconcile, sriov, wait,
+    claims, devices, events, host, images, instances, logs, pods, reconcile, scans, sriov, wait,
 };
 
 #[derive(OpenApi)]
@@ -20,7 +20,7 @@ use super::{
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
-        host::health, host::resources, host::capabilities, host::inventory, examined::topology, examined::doctor, events::stream,
+        host::health, host::resources, host::capabilities, host::inventory, scans::topology, scans::doctor, events::stream,
         serve,
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
         pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,

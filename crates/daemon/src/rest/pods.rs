@@ -13,6 +13,6 @@ use service::pods;
     responses((status = 200, body = Pods), (status = "default", body = ErrorBody)))]
 pub async fn create(State(face): State<Face>, body: JsonBody) -> Result<Json<Pods>, Problem> {
     let wanted: CreatePods = body.read()?;
-    let host = face.examiner.host();
+    let host = face.scanner.host();
     face.ask(move |engine| pods::pods(engine, &*host, &wanted)).await.map(Json)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use engine::{Config, Engine};
-use model::{Code, Examining, Following, Host, Launcher, Refusal};
+use model::{Code, Host, HostMonitor, Launcher, Refusal, Scan};
 use service::cdi::Folder;
 use service::{Boundaries, EngineSetup};
 use tokio::net::TcpListener;
@@ -74,9 +74,9 @@ pub struct Daemon {
     /// The launchers of machines.
     pub launchers: Vec<Arc<dyn Launcher>>,
     /// Uevent monitoring of the host. Without it the host is rescanned for each request, and no changes are published.
-    pub following: Option<Arc<dyn Following>>,
+    pub monitor: Option<Arc<dyn HostMonitor>>,
     /// The same host, for full scans.
-    pub examined: Arc<dyn Examining>,
+    pub scan: Arc<dyn Scan>,
 }
 
 /// Serves until SIGTERM or SIGINT. Machines keep running.
@@ -84,7 +84,7 @@ pub struct Daemon {
 /// # Errors
 /// The options conflict, the engine's state is unusable, or the daemon cannot listen.
 pub fn run(daemon: Daemon) -> Result<(), Refusal> {
-    let Daemon { options, config, host, launchers, following, examined } = daemon;
+    let Daemon { options, config, host, launchers, monitor, scan } = daemon;
     let network = network(&options)?;
     connections::raise_open_files();
     let boundaries = Arc::new(Boundaries::from_environment());
@@ -108,7 +108,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
         .build()
         .map_err(|error| cannot("start", &error))?;
     let (stop, stopping) = watch::channel(false);
-    let hardware = following.map(Hardware::follow);
+    let hardware = monitor.map(Hardware::follow);
     if let Some(hardware) = &hardware {
         runtime.spawn(hardware::log(hardware.changes(), engine.clone()));
     }
@@ -117,7 +117,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let (starting, started) = Starting::new(opened, leases.clone(), changes);
     let gate = Gate { started, hold: options.hold_changes };
     let running = stopping.clone();
-    let app = router(Face::new(engine.clone(), events, hardware, examined, leases, gate, running));
+    let app = router(Face::new(engine.clone(), events, hardware, scan, leases, gate, running));
     let serving = Serving { engine, starting, stop, stopping };
     let served = runtime.block_on(serve(&options, network, app, serving));
     // Open operations are undone while there is time. A call that still blocks must not delay the end: recovery handles

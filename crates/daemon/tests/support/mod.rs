@@ -1,8 +1,8 @@
 //! A daemon on a simulated host, over a real unix socket and TCP.
 #![allow(dead_code)]
 
-mod examined;
 mod launcher;
+mod scan;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use daemon::serve::{self, HOLD_CHANGES, Options};
 use engine::Config;
-use model::{Following, Inventory, Launcher};
+use model::{HostMonitor, Inventory, Launcher};
 use serde_json::Value;
 use service::cdi::Folder;
 use sim::{SimHost, SimLauncher, Snapshot};
 
-pub use examined::Examined;
 pub use launcher::Recorded;
+pub use scan::SimScan;
 
 /// The GPUs, NIC and drive of `sim::workstation`.
 pub const GPU: &str = "0000:01:00.0";
@@ -87,16 +87,16 @@ impl Daemon {
     }
 
     /// A daemon on a host with uevent monitoring.
-    pub fn following(following: Arc<dyn Following>) -> Self {
-        Self::with(sim::workstation(), None, Some(following))
+    pub fn monitored(monitor: Arc<dyn HostMonitor>) -> Self {
+        Self::with(sim::workstation(), None, Some(monitor))
     }
 
     fn with(
         inventory: Inventory,
         token: Option<&'static str>,
-        following: Option<Arc<dyn Following>>,
+        monitor: Option<Arc<dyn HostMonitor>>,
     ) -> Self {
-        let daemon = Self::begun(inventory, token, following, HOLD_CHANGES, |_| {});
+        let daemon = Self::begun(inventory, token, monitor, HOLD_CHANGES, |_| {});
         let until = Instant::now() + Duration::from_secs(20);
         while daemon.get("/health").expect(200)["status"] != "ok" {
             assert!(Instant::now() < until, "recovery does not end");
@@ -109,7 +109,7 @@ impl Daemon {
     pub fn begun(
         inventory: Inventory,
         token: Option<&'static str>,
-        following: Option<Arc<dyn Following>>,
+        monitor: Option<Arc<dyn HostMonitor>>,
         hold_changes: Duration,
         before: impl FnOnce(&Self),
     ) -> Self {
@@ -134,8 +134,8 @@ impl Daemon {
         let (host, dir) = (daemon.host.clone(), daemon.dir.path().to_owned());
         let launcher = Recorded { inner: daemon.launcher.clone(), dir };
         let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(launcher)];
-        let examined = Arc::new(Examined(host.clone()));
-        let parts = serve::Daemon { options, config, host, launchers, following, examined };
+        let scan = Arc::new(SimScan(host.clone()));
+        let parts = serve::Daemon { options, config, host, launchers, monitor, scan };
         std::thread::spawn(move || serve::run(parts).unwrap());
         let until = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(daemon.socket()).is_err() || TcpStream::connect(address).is_err()

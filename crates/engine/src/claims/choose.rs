@@ -91,7 +91,7 @@ impl Claims {
         }
         let claims = self.existing_claims()?;
         let mut barred = self.unhealthy()?;
-        let named = wants.iter().any(|want| matches!(want.what, WantKind::Mdev(_)));
+        let named = wants.iter().any(|want| matches!(want.kind, WantKind::Mdev(_)));
         let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {
@@ -247,6 +247,6 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
 
 /// The want of an instance for a vGPU of this profile.
 pub fn profile(name: &str) -> Want {
-    let what = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
-    Want { count: 1, what }
+    let kind = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
+    Want { count: 1, kind }
 }

@@ -1,7 +1,7 @@
 //! The real host: [`model::Host`] on Linux.
 
 mod detail;
-mod examining;
+mod scan;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use model::{Change, Following, HostError, Inventory};
+use model::{Change, HostError, HostMonitor, Inventory};
 
 use super::Live;
 use crate::root::Root;
@@ -37,7 +37,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Starts listening. The first [`catch_up`](Following::catch_up) reads the inventory, which is empty until then: a
+    /// Starts listening. The first [`catch_up`](HostMonitor::catch_up) reads the inventory, which is empty until then: a
     /// daemon on a host with thousands of functions answers before it has read them all.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Follower {
     }
 }
 
-impl Following for Follower {
+impl HostMonitor for Follower {
     fn wait(&self, limit: Option<Duration>) -> Result<bool, HostError> {
         let Some(live) = self.live.get() else { return Ok(true) };
         let most = if live.is_probing() { Some(PROBE) } else { None };

@@ -31,7 +31,7 @@ fn told(live: &Live, world: &mut World, act: &Act) -> Vec<String> {
     world.act(act);
     let changes = live.apply(&world.events.split_off(0));
     check(world, live);
-    changes.iter().map(|change| format!("{} {}", change.address, change.what)).collect()
+    changes.iter().map(|change| format!("{} {}", change.address, change.kind)).collect()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn an_error_changes_nothing_and_is_told() {
     world.error("0000:00:02.0", ErrorStage::Failed);
     world.error("0000:00:03.0", ErrorStage::Recovered);
     let changes = live.apply(&world.events.split_off(0));
-    let told: Vec<String> = changes.iter().map(|c| format!("{} {}", c.address, c.what)).collect();
+    let told: Vec<String> = changes.iter().map(|c| format!("{} {}", c.address, c.kind)).collect();
     assert_eq!(told, ["0000:00:02.0 could not be recovered from a PCIe error"]);
 }
 
@@ -111,7 +111,7 @@ fn after_lost_uevents_everything_is_read_again() {
     world.events.clear();
     let changes = live.rescan().unwrap();
     check(&world, &live);
-    let words: Vec<_> = changes.iter().map(|change| change.what.to_string()).collect();
+    let words: Vec<_> = changes.iter().map(|change| change.kind.to_string()).collect();
     assert!(words.contains(&"bound to vfio-pci".into()), "{words:?}");
     assert!(words.contains(&"appeared".into()), "{words:?}");
     // Later uevents are applied.
@@ -126,7 +126,7 @@ fn a_probe_that_fails_is_noticed_without_a_word() {
     world.act(&Act::Add { slot: 0, group: 1 });
     fake::kernel::set_driver(world.fake.root(), address, Some("native"));
     let words = |events: &[Uevent]| -> Vec<String> {
-        live.apply(events).iter().map(|change| change.what.to_string()).collect()
+        live.apply(events).iter().map(|change| change.kind.to_string()).collect()
     };
     assert_eq!(words(&world.events.split_off(0)), ["appeared", "bound to native"]);
     assert!(live.is_probing());

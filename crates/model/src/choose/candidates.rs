@@ -71,7 +71,7 @@ impl Scene<'_> {
         named: &[Chosen],
         pool: &mut Pool,
     ) -> Result<Wish<'a>, Refusal> {
-        let fitting = match &want.what {
+        let fitting = match &want.kind {
             WantKind::Any(filter) => self.whole(|function| filter.fits(function), want.count),
             WantKind::Vf { of, .. } => self.vfs(self.parent(of.as_ref())?)?,
             WantKind::Profile { profile, of, .. } => {
@@ -81,7 +81,7 @@ impl Scene<'_> {
         };
         let mut wish =
             Wish { place, want, likes: Vec::new(), own: BTreeMap::new(), reasons: Vec::new() };
-        if let WantKind::Profile { of, .. } = &want.what
+        if let WantKind::Profile { of, .. } = &want.kind
             && fitting.is_empty()
         {
             let of = self.parent(of.as_ref())?;
@@ -374,7 +374,7 @@ fn settled(
     turn: usize,
 ) -> Chosen {
     let mut chosen = chosen.clone();
-    let want = open.iter().find(|(other, _)| *other == place).map(|(_, want)| &want.what);
+    let want = open.iter().find(|(other, _)| *other == place).map(|(_, want)| &want.kind);
     let how = chosen.partition.as_mut().map(|partition| &mut partition.how);
     match (how, want) {
         (Some(Mechanism::Vf { settings, .. }), Some(WantKind::Vf { settings: wanted, .. })) => {
@@ -415,7 +415,7 @@ fn no_vfs(parent: &Function) -> Refusal {
 }
 
 fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
-    let what = &wish.want.what;
+    let what = &wish.want.kind;
     let count = wish.want.count;
     let have = match left {
         0 => "none is free".to_owned(),

@@ -145,7 +145,7 @@ pub fn choose(scene: &Scene<'_>, wants: &[Want]) -> Result<Vec<Chosen>, Refusal>
 impl Scene<'_> {
     /// The device that a want names.
     fn named(&self, want: &Want) -> Result<Option<Chosen>, Refusal> {
-        let chosen = match &want.what {
+        let chosen = match &want.kind {
             WantKind::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
             WantKind::Mdev(uuid) => self.existing_mdev(*uuid)?,
             WantKind::Vf { settings: VfSettings { mac: Some(mac), .. }, .. } if want.count > 1 => {
@@ -160,7 +160,7 @@ impl Scene<'_> {
         if want.count > 1 {
             return Err(Refusal::new(
                 Code::InvalidRequest,
-                format!("{} is a single device, but {} are requested", want.what, want.count),
+                format!("{} is a single device, but {} are requested", want.kind, want.count),
                 "request a kind of device, or name each device",
             ));
         }
@@ -287,12 +287,12 @@ pub fn needs_detail(
 ) -> Vec<Address> {
     let mut needed = BTreeSet::new();
     for want in wants {
-        let of = match &want.what {
+        let of = match &want.kind {
             WantKind::Profile { of, .. } | WantKind::Vf { of, .. } => of,
             WantKind::Device(name) => &Some(name.clone()),
             WantKind::Any(_) | WantKind::Mdev(_) => continue,
         };
-        let parts = matches!(want.what, WantKind::Profile { .. });
+        let parts = matches!(want.kind, WantKind::Profile { .. });
         let parent = of.as_ref().and_then(|of| names.get(of).copied().or_else(|| of.parse().ok()));
         for function in inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);

@@ -14,9 +14,9 @@ pub struct Want {
     /// How many.
     #[serde(default = "one")]
     pub count: u32,
-    /// What.
+    /// What is wanted.
     #[serde(flatten)]
-    pub what: WantKind,
+    pub kind: WantKind,
 }
 
 const fn one() -> u32 {
@@ -107,7 +107,7 @@ impl FromStr for Want {
         if count == 0 {
             return Err(wrong(text, "the count is 0"));
         }
-        Ok(Self { count, what: kind(text, name, of, &settings)? })
+        Ok(Self { count, kind: kind(text, name, of, &settings)? })
     }
 }
 
@@ -264,14 +264,14 @@ impl Want {
     /// # Errors
     /// `invalid_request`.
     pub fn check(&self) -> Result<(), Refusal> {
-        let named = self.what.to_string();
+        let named = self.kind.to_string();
         if self.count == 0 {
             return Err(wrong(&named, "the count is 0"));
         }
-        if self.count > 1 && matches!(self.what, WantKind::Device(_) | WantKind::Mdev(_)) {
+        if self.count > 1 && matches!(self.kind, WantKind::Device(_) | WantKind::Mdev(_)) {
             return Err(wrong(&named, "it is a single device"));
         }
-        let WantKind::Vf { settings, .. } = &self.what else { return Ok(()) };
+        let WantKind::Vf { settings, .. } = &self.kind else { return Ok(()) };
         if self.count > 1 && settings.mac.is_some() {
             return Err(wrong(&named, "several virtual functions cannot all have one mac"));
         }
@@ -287,7 +287,7 @@ impl Want {
     /// One whole device.
     #[must_use]
     pub fn device(address: Address) -> Self {
-        Self { count: 1, what: WantKind::Device(address.to_string()) }
+        Self { count: 1, kind: WantKind::Device(address.to_string()) }
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
 
     fn read(text: &str) -> (u32, WantKind) {
         let want: Want = text.parse().unwrap();
-        (want.count, want.what)
+        (want.count, want.kind)
     }
 
     #[test]

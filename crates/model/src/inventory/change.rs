@@ -19,7 +19,7 @@ pub struct Change {
     pub name: String,
     /// The change.
     #[serde(flatten)]
-    pub what: ChangeKind,
+    pub kind: ChangeKind,
 }
 
 /// The kinds of changes of a function.
@@ -144,9 +144,9 @@ impl Change {
                     changes.push(Self::of(before, ChangeKind::Gone));
                 }
                 if let Some(after) = after {
-                    let what = ChangeKind::Appeared { physical_function: after.physical_function };
-                    changes.push(Self::of(after, what));
-                    // Also reports what it appeared with, so that watchers have its full state.
+                    let kind = ChangeKind::Appeared { physical_function: after.physical_function };
+                    changes.push(Self::of(after, kind));
+                    // Also reports kind it appeared with, so that watchers have its full state.
                     let bare = Function {
                         iommu_group: after.iommu_group,
                         physical_function: after.physical_function,
@@ -161,14 +161,14 @@ impl Change {
 
     /// A change of this function.
     #[must_use]
-    pub fn of(function: &Function, what: ChangeKind) -> Self {
-        Self { address: function.address, name: function.title(), what }
+    pub fn of(function: &Function, kind: ChangeKind) -> Self {
+        Self { address: function.address, name: function.title(), kind }
     }
 }
 
 /// The changes of one device.
 fn differences(before: &Function, after: &Function, changes: &mut Vec<Change>) {
-    let mut push = |what| changes.push(Change::of(after, what));
+    let mut push = |kind| changes.push(Change::of(after, kind));
     // The end of a virtual function is reported with its disappearance.
     let parent = after.physical_function.filter(|_| before.physical_function.is_none());
     if let Some(physical_function) = parent {

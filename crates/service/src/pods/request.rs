@@ -9,7 +9,7 @@ use convert::pod::Settings;
 use convert::print::{self, Format};
 use engine::Engine;
 use model::choose::Want;
-use model::{Code, Examining, Mistakes, Refusal};
+use model::{Code, Mistakes, Refusal, Scan};
 
 use super::known_host::{KnownHost, choose};
 use super::machine::machines;
@@ -20,7 +20,7 @@ use crate::claims::{self, want};
 ///
 /// # Errors
 /// What is wrong with the machines, or missing on the host.
-pub fn pods(engine: &Engine, host: &dyn Examining, body: &CreatePods) -> Result<Pods, Refusal> {
+pub fn pods(engine: &Engine, host: &dyn Scan, body: &CreatePods) -> Result<Pods, Refusal> {
     let read = |name: &str, text: &str| input::read(name, text, body.strict).map_err(wrong);
     let Input { documents, mut notes } = read("machines", &body.machines)?;
     let mut given = Vec::new();

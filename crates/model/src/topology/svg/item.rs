@@ -14,7 +14,7 @@ pub struct Item<'a> {
     pub y: u32,
     pub width: u32,
     pub height: u32,
-    pub what: Shape<'a>,
+    pub shape: Shape<'a>,
 }
 
 /// What is drawn.
@@ -34,13 +34,13 @@ pub enum Title<'a> {
 }
 
 impl<'a> Item<'a> {
-    pub const fn new(what: Shape<'a>) -> Self {
-        Self { x: 0, y: 0, width: 0, height: 0, what }
+    pub const fn new(shape: Shape<'a>) -> Self {
+        Self { x: 0, y: 0, width: 0, height: 0, shape }
     }
 
     /// The functions of this card, where it is of the same slot.
     pub fn slot_of(&mut self, place: &TreeFunction) -> Option<&mut Vec<&'a TreeFunction>> {
-        let Shape::Card { functions, .. } = &mut self.what else { return None };
+        let Shape::Card { functions, .. } = &mut self.shape else { return None };
         let same = functions.first().is_some_and(|first| {
             first.part == Part::Device && first.address.same_slot(place.address)
         });
@@ -48,11 +48,11 @@ impl<'a> Item<'a> {
     }
 
     pub fn put_behind(&mut self, bridge: &'a TreeFunction) {
-        let (Shape::Card { behind, .. } | Shape::Box { behind, .. }) = &mut self.what;
+        let (Shape::Card { behind, .. } | Shape::Box { behind, .. }) = &mut self.shape;
         behind.insert(0, bridge);
     }
 
     pub const fn is_card(&self) -> bool {
-        matches!(self.what, Shape::Card { .. })
+        matches!(self.shape, Shape::Card { .. })
     }
 }

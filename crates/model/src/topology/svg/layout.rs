@@ -85,15 +85,15 @@ fn of_functions(places: &[TreeFunction], depth: u32) -> Vec<Item<'_>> {
             if let Some(functions) = items.last_mut().and_then(|item| item.slot_of(place)) {
                 functions.push(place);
             } else {
-                let what = Shape::Card { functions: vec![place], behind: Vec::new() };
-                items.push(Item::new(what));
+                let shape = Shape::Card { functions: vec![place], behind: Vec::new() };
+                items.push(Item::new(shape));
             }
             continue;
         }
         let mut inner = of_functions(&place.children, depth + 1);
         if inner.is_empty() {
-            let what = Shape::Card { functions: vec![place], behind: Vec::new() };
-            items.push(Item::new(what));
+            let shape = Shape::Card { functions: vec![place], behind: Vec::new() };
+            items.push(Item::new(shape));
         } else if inner.len() == 1 || depth >= DEEPEST {
             inner.iter_mut().for_each(|item| item.put_behind(place));
             items.extend(inner);
@@ -111,7 +111,7 @@ const fn across(cards: u32) -> u32 {
 }
 
 fn depth(items: &[Item<'_>]) -> u32 {
-    let inner = items.iter().map(|item| match &item.what {
+    let inner = items.iter().map(|item| match &item.shape {
         Shape::Card { .. } => 0,
         Shape::Box { inner, .. } => 1 + depth(inner),
     });
@@ -122,7 +122,7 @@ fn depth(items: &[Item<'_>]) -> u32 {
 fn widest(items: &[Item<'_>]) -> u32 {
     let (mut most, mut run) = (0, 0);
     for item in items {
-        match &item.what {
+        match &item.shape {
             Shape::Card { .. } => run += 1,
             Shape::Box { inner, .. } => (most, run) = (most.max(run).max(widest(inner)), 0),
         }
@@ -144,7 +144,7 @@ fn flow(items: &mut [Item<'_>], left: u32, top: u32, width: u32) -> u32 {
         }
         let Some(item) = items.get_mut(index) else { continue };
         (item.x, item.y) = (left + column * (CARD + GAP), y);
-        match &mut item.what {
+        match &mut item.shape {
             Shape::Card { functions, behind } => {
                 (item.width, item.height) = (CARD, card::height(functions, behind));
                 (column, row) = (column + 1, row.max(item.height));

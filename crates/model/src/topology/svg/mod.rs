@@ -75,7 +75,7 @@ fn draw(svg: &mut String, picture: &Picture, item: &Item<'_>) {
         let number = place.iommu_group.and_then(|group| picture.colours.get(&group));
         number.map_or_else(|| "plain".to_owned(), |number| format!("c{}", number % COLOURS))
     };
-    match &item.what {
+    match &item.shape {
         Shape::Card { functions, behind } => card::draw(svg, item, functions, behind, &colour),
         Shape::Box { title, behind, inner } => {
             let Item { x, y, width, height, .. } = item;

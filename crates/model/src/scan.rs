@@ -1,10 +1,10 @@
-//! The port for a detailed examination of a host.
+//! The port for a detailed scan of a host.
 
 use crate::doctor::{Facts, Platform};
 use crate::{HostError, Inventory};
 
-/// A host that can be examined in detail.
-pub trait Examining: Send + Sync {
+/// A host that can be scanned in detail.
+pub trait Scan: Send + Sync {
     /// The inventory with the detail of all functions. Suspended functions are not woken; functions that do not respond
     /// get a note.
     ///

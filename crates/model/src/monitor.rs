@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{Change, HostError, Inventory};
 
 /// An inventory that is updated by the host's events, without reading all of it again.
-pub trait Following: Send + Sync {
+pub trait HostMonitor: Send + Sync {
     /// Waits for an event; without a limit, forever. Returns `false` on timeout.
     ///
     /// # Errors

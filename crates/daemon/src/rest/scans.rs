@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use model::doctor::Verdict;
 use model::topology::{Picture, Wanted, svg};
-use model::{Address, Code, Examining, HostError, Refusal};
+use model::{Address, Code, HostError, Refusal, Scan};
 use tokio::sync::Mutex;
 
 use super::query::Query;
@@ -17,36 +17,36 @@ use super::{Face, Problem};
 
 /// Scans the host on request.
 #[derive(Clone)]
-pub struct Examiner {
-    host: Arc<dyn Examining>,
+pub struct Scanner {
+    host: Arc<dyn Scan>,
     /// A scan reads the whole host with many workers: one at a time.
     turn: Arc<Mutex<()>>,
 }
 
-impl Examiner {
-    /// An examiner of this host.
-    pub fn new(host: Arc<dyn Examining>) -> Self {
+impl Scanner {
+    /// A scanner of this host.
+    pub fn new(host: Arc<dyn Scan>) -> Self {
         Self { host, turn: Arc::default() }
     }
 
     /// The host.
-    pub(super) fn host(&self) -> Arc<dyn Examining> {
+    pub(super) fn host(&self) -> Arc<dyn Scan> {
         self.host.clone()
     }
 
-    async fn look<T, F>(&self, look: F) -> Result<T, Problem>
+    async fn run<T, F>(&self, scan: F) -> Result<T, Problem>
     where
         T: Send + 'static,
-        F: FnOnce(&dyn Examining) -> Result<T, Refusal> + Send + 'static,
+        F: FnOnce(&dyn Scan) -> Result<T, Refusal> + Send + 'static,
     {
         // Moves into the thread: the scan continues if the client stops waiting.
         let turn = self.turn.clone().lock_owned().await;
         let host = self.host.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let ran = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            look(&*host)
+            scan(&*host)
         });
-        match looked.await {
+        match ran.await {
             Ok(answer) => answer.map_err(Problem::from),
             Err(error) => Err(Problem::unforeseen(&error)),
         }
@@ -88,7 +88,7 @@ pub async fn topology(
         None => wants_picture(&headers),
     };
     let (all, distances) = (query.flag("all")?, query.flag("distances")?);
-    let inventory = face.examiner.look(|host| host.detail().map_err(|error| unreadable(&error)));
+    let inventory = face.scanner.run(|host| host.detail().map_err(|error| unreadable(&error)));
     let picture = Picture::of(&inventory.await?, Wanted { all, distances, meant: None });
     let varies = [(header::VARY, "accept")];
     if drawn {
@@ -133,11 +133,11 @@ fn range(text: &str) -> (&str, f32) {
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
     let only = query.get("for")?.map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
-    let examined = face.examiner.look(move |host| {
+    let scanned = face.scanner.run(move |host| {
         let facts = host.facts().map_err(|error| unreadable(&error))?;
         facts.examine(only)
     });
-    examined.await.map(Json)
+    scanned.await.map(Json)
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use model::doctor::{Facts, Module, Platform};
-use model::{Address, Examining, Host, HostError, Inventory};
+use model::{Address, Host, HostError, Inventory, Scan};
 use sim::SimHost;
 
-pub struct Examined(pub Arc<SimHost>);
+pub struct SimScan(pub Arc<SimHost>);
 
-impl Examining for Examined {
+impl Scan for SimScan {
     fn detail(&self) -> Result<Inventory, HostError> {
         self.0.inventory()
     }

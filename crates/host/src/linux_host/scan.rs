@@ -1,7 +1,7 @@
 //! A Linux host for the doctor and for drawings.
 
 use model::doctor::{Facts, Platform};
-use model::{Address, Examining, Host, HostError, Inventory};
+use model::{Address, Host, HostError, Inventory, Scan};
 
 use super::LinuxHost;
 use crate::platform;
@@ -14,7 +14,7 @@ impl LinuxHost {
     }
 }
 
-impl Examining for LinuxHost {
+impl Scan for LinuxHost {
     fn detail(&self) -> Result<Inventory, HostError> {
         Self::detail(self, None)
     }

@@ -124,14 +124,14 @@ pub(super) fn verbs(
 fn recorded() -> Result<f64> {
     let folder = Folder::make()?;
     let mut journal = Duration::ZERO;
-    verbs(&folder.0, &with_vfs()?, VF, RUNS, |_, spent| journal += spent.journal)?;
+    verbs(&folder.0, &with_vfs(8)?, VF, RUNS, |_, spent| journal += spent.journal)?;
     Ok(2.0 * RUNS as f64 / journal.as_secs_f64())
 }
 
-/// A NIC with virtual functions.
-fn with_vfs() -> Result<Arc<SimHost>> {
+/// A NIC with so many virtual functions.
+pub(super) fn with_vfs(count: u16) -> Result<Arc<SimHost>> {
     let sim = Arc::new(SimHost::new(sim::server()));
-    sim.write_vf_count("0000:01:00.0".parse()?, 8).map_err(|errno| anyhow!("errno {errno}"))?;
+    sim.write_vf_count("0000:01:00.0".parse()?, count).map_err(|errno| anyhow!("errno {errno}"))?;
     Ok(sim)
 }
 
@@ -161,12 +161,9 @@ pub fn together() -> Result<String> {
     ))
 }
 
-/// Claims of virtual functions over REST by several clients, compared with what the store alone can record.
-pub fn rest() -> Result<String> {
-    let limit = recorded()?;
-    let folder = Folder::make()?;
-    let sim = with_vfs()?;
-    let socket = folder.0.join("socket");
+/// Serves REST on a socket in this folder, until this process exits.
+pub(super) fn served(folder: &Path, sim: Arc<SimHost>) -> Result<Client> {
+    let socket = folder.join("socket");
     let options = Options {
         socket: socket.clone(),
         listen: None,
@@ -177,13 +174,35 @@ pub fn rest() -> Result<String> {
         hold_changes: daemon::serve::HOLD_CHANGES,
     };
     let launchers: Vec<Arc<dyn Launcher>> = vec![Arc::new(SimLauncher::new(sim.clone()))];
-    let config = config(&folder.0);
-    // It serves until this process exits.
     let scan = Arc::new(LinuxHost::reader(Path::new("/"))?);
-    let host = sim;
+    let (config, host) = (config(folder), sim);
     let daemon = Daemon { options, config, host, launchers, monitor: None, scan };
     std::thread::spawn(move || serve::run(daemon));
-    let client = Client::new(Endpoint::Unix(socket), None);
+    Ok(Client::new(Endpoint::Unix(socket), None))
+}
+
+/// The body of a client's claim of a virtual function.
+pub(super) fn wish(owner: &str) -> CreateClaim {
+    CreateClaim {
+        owner: owner.to_owned(),
+        wants: vec![Wish::Words(VF.into())],
+        reason: None,
+        lease_seconds: None,
+        prepare: Some(true),
+        uid: None,
+        alone: false,
+        define: false,
+        at_boot: false,
+        reset: false,
+        evict: false,
+    }
+}
+
+/// Claims of virtual functions over REST by several clients, compared with what the store alone can record.
+pub fn rest() -> Result<String> {
+    let limit = recorded()?;
+    let folder = Folder::make()?;
+    let client = served(&folder.0, with_vfs(8)?)?;
     let verbs = Arc::new(AtomicU64::new(0));
     let until = Instant::now() + ASKING + Duration::from_millis(500);
     let clients: Vec<_> = (0..CLIENTS)
@@ -207,19 +226,7 @@ pub fn rest() -> Result<String> {
 fn ask(client: &Client, number: usize, until: Instant, verbs: &AtomicU64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let owner = format!("bench/{number}");
-    let body = CreateClaim {
-        owner: owner.clone(),
-        wants: vec![Wish::Words(VF.into())],
-        reason: None,
-        lease_seconds: None,
-        prepare: Some(true),
-        uid: None,
-        alone: false,
-        define: false,
-        at_boot: false,
-        reset: false,
-        evict: false,
-    };
+    let body = wish(&owner);
     let path = format!("/claims/{}", segment(&owner));
     runtime.block_on(async {
         let ready = until.checked_sub(ASKING).context("the clock began a moment ago")?;

@@ -1,6 +1,7 @@
 //! Benchmarks of creates and of the daemon on this machine, each with its limit.
 
 mod claims;
+mod crowd;
 mod daemon;
 mod engine;
 mod host;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+/// How long many clients send requests.
+const CROWD: Duration = Duration::from_secs(60);
+
 /// Measures and prints everything. `handover` is the executable of the daemon.
 pub fn run(handover: &Path) -> Result<()> {
     println!("{}", engine::create()?);
@@ -21,6 +25,7 @@ pub fn run(handover: &Path) -> Result<()> {
     println!("{}", syncs::counted()?);
     println!("{}", claims::together()?);
     println!("{}", claims::rest()?);
+    println!("{}", crowd::crowd(CROWD)?);
     println!("{}", daemon::start(handover)?);
     println!("{}", uevent::applied()?);
     Ok(())

@@ -1,6 +1,6 @@
 //! Printing answers and warnings.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use model::shown::escaped;
@@ -11,20 +11,26 @@ use crate::terminal;
 
 /// Prints a value as JSON: indented on a terminal, on one line otherwise.
 pub fn json(value: &impl Serialize) -> Done {
-    let text = if terminal::shows_output() {
-        serde_json::to_string_pretty(value)
+    let mut out = terminal::file();
+    let written = if terminal::shows_output() {
+        serde_json::to_writer_pretty(&mut out, value)
     } else {
-        serde_json::to_string(value)
+        serde_json::to_writer(&mut out, value)
     };
-    let mut text = text.map_err(std::io::Error::from)?;
-    text.push('\n');
-    Ok(terminal::print_file(&text)?)
+    Ok(end_line(written, out)?)
 }
 
 /// Prints a value as JSON on one line.
 pub fn json_line(value: &impl Serialize) -> Done {
-    let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
-    Ok(terminal::print_file(&format!("{text}\n"))?)
+    let mut out = terminal::file();
+    let written = serde_json::to_writer(&mut out, value);
+    Ok(end_line(written, out)?)
+}
+
+fn end_line(written: serde_json::Result<()>, mut out: impl io::Write) -> io::Result<()> {
+    written?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// Prints the text of a file.

@@ -20,18 +20,46 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints a file's text (JSON, YAML, a script) to standard output: only line ends pass.
-///
-/// Within a quoted string of JSON or YAML an escaped character is the same value.
+/// Prints a file's text (YAML, a script) to standard output as [`FileText`].
 pub fn print_file(text: &str) -> io::Result<()> {
-    let mut out = io::BufWriter::with_capacity(1 << 16, raw());
-    for (index, line) in text.split('\n').enumerate() {
-        if index > 0 {
-            out.write_all(b"\n")?;
-        }
-        out.write_all(escaped(line).as_bytes())?;
-    }
+    let mut out = file();
+    out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// Standard output for a file's text.
+pub fn file() -> FileText<impl Write> {
+    FileText { out: io::BufWriter::with_capacity(1 << 16, raw()) }
+}
+
+/// A file's text (JSON, YAML, a script), of which only line ends pass.
+///
+/// Within a quoted string of JSON or YAML an escaped character is the same value. Each write must be whole characters.
+#[derive(Debug)]
+pub struct FileText<W> {
+    out: W,
+}
+
+impl<W: Write> Write for FileText<W> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        // Nearly every piece: a fraction of the cost of reading characters.
+        if piece.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+            self.out.write_all(piece)?;
+            return Ok(piece.len());
+        }
+        let text = std::str::from_utf8(piece).map_err(|_| io::ErrorKind::InvalidData)?;
+        for (index, line) in text.split('\n').enumerate() {
+            if index > 0 {
+                self.out.write_all(b"\n")?;
+            }
+            self.out.write_all(escaped(line).as_bytes())?;
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Prints text to standard error.
@@ -183,6 +211,16 @@ mod tests {
         ] {
             assert_eq!(guarded(hostile), shown);
         }
+    }
+
+    #[test]
+    fn only_line_ends_pass_in_a_file() {
+        let mut file = FileText { out: Vec::new() };
+        for piece in ["{\"a\": ", "\"\u{1b}[2Jä\u{9b}\u{202e}\n\r\"", "}\n"] {
+            file.write_all(piece.as_bytes()).unwrap();
+        }
+        let text = String::from_utf8(file.out).unwrap();
+        assert_eq!(text, "{\"a\": \"\\u001b[2Jä\\u009b\\u202e\n\\r\"}\n");
     }
 
     #[test]

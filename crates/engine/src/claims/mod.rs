@@ -82,6 +82,11 @@ impl Claims {
         lock(&self.restored).remove(&claim);
     }
 
+    /// Whether a claim's devices are restored and its record does not show that yet.
+    pub(crate) fn lacks_record_of_restoring(&self, claim: Uuid) -> bool {
+        lock(&self.restored).contains(&claim)
+    }
+
     /// The claim with its actual state, if its record is behind.
     fn with_actual_state(&self, mut claim: Claim) -> Claim {
         if lock(&self.restored).contains(&claim.id) {

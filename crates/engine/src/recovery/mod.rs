@@ -238,7 +238,18 @@ impl Recovery {
             })
         };
         let jobs = self.open_operations()?.into_iter().map(job).collect();
-        self.parallel().perform(jobs, report)
+        self.parallel().perform(jobs, report)?;
+        self.record_restored(report)
+    }
+
+    /// Restores again the wedged claims that were restored while the journal could not be written: their devices need
+    /// nothing, and the records follow.
+    fn record_restored(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        let claims = self.store.read(StoredClaim::all)?.into_iter();
+        claims
+            .filter(|claim| claim.claim.state == ClaimState::Wedged)
+            .filter(|claim| self.claims.lacks_record_of_restoring(claim.claim.id))
+            .try_for_each(|claim| self.retry_one_wedged(claim, report))
     }
 
     /// Finds the machines of the instances `of`, except those that an operation works on.
@@ -301,7 +312,7 @@ impl Recovery {
             OperationKind::VfCount => {
                 (self.vf_counts.recover(operation, patience), &mut report.undone)
             }
-            // A retry for a wedged claim: the comparison that follows starts a new one.
+            // A retry for a wedged claim: a new one follows.
             OperationKind::Restore => {
                 let closed =
                     self.journal.close_operation(operation, Outcome::Failed, None, |_| Ok(()));

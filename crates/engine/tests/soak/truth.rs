@@ -132,10 +132,15 @@ impl Truth {
         }
         for uuid in before.mdevs.keys().chain(after.mdevs.keys()) {
             let (was, is) = (before.mdevs.get(uuid), after.mdevs.get(uuid));
-            if was != is && !self.expected.mdevs.contains_key(uuid) && ours.mdevs.contains(uuid) {
-                // A claim's mediated device was removed with its parent's driver.
+            if was == is {
+                continue;
+            }
+            let claimed = ours.mdevs.contains(uuid);
+            if claimed {
+                // A claim's mediated device was removed, by its name or with its parent's driver.
                 self.loose.extend(was.or(is).map(|mdev| mdev.parent));
-            } else if was != is {
+            }
+            if !claimed || self.expected.mdevs.contains_key(uuid) {
                 put(&mut self.expected.mdevs, *uuid, is.cloned());
             }
         }

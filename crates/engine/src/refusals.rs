@@ -55,6 +55,12 @@ pub fn users_unknown(functions: &[Address], error: &HostError) -> Refusal {
 pub fn step_failed(error: &HostError) -> Refusal {
     match error {
         HostError::Deadline { .. } | HostError::Locked { .. } => wedged(&error.to_string()),
+        // Not the kernel's refusal.
+        HostError::File { errno: None, .. } => Refusal::new(
+            Code::StepFailed,
+            error.to_string(),
+            "fix the cause, then retry; changes rolled back",
+        ),
         _ => Refusal::new(
             Code::StepFailed,
             error.to_string(),

@@ -50,7 +50,7 @@ pub fn change(root: &Root, wanted: impl FnOnce(&str) -> String) -> Result<(), Ho
             root,
             "apply",
             LIST,
-            "the tool that builds this system's initial ramdisk is unknown",
+            "no tool for initial ramdisks was found: install initramfs-tools, dracut or mkinitcpio",
         ));
     }
     let refused = |error: BootListError| match error {

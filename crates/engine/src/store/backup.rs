@@ -10,7 +10,7 @@ use model::{Code, Refusal};
 use own_files::expect_ours;
 use rusqlite::{Connection, OpenFlags};
 
-use super::failure::{broken, is_transient, unfit, unusable};
+use super::failure::{Defect, broken, is_transient, unfit, unusable};
 use super::lock::StoreLock;
 use super::{FILE_MODE, NAME, check, make_state_dir, open_own};
 
@@ -24,19 +24,32 @@ pub fn backup(state_dir: &Path, to: &Path) -> Result<(), Refusal> {
         unfit(&path, &error).unwrap_or_else(|| unusable(&path, &error.to_string()))
     })?;
     let store = open(&path)?;
+    check(&store).map_err(|defect| defect.of_store(&path))?;
     copy(&store, &path, to)?;
     sync_dir(to)
 }
 
 /// Copies a store into a new file, and checks the copy.
 fn copy(store: &Connection, path: &Path, to: &Path) -> Result<(), Refusal> {
-    let Some(name) = to.to_str() else {
-        return Err(unusable(to, "its name is not UTF-8"));
+    let plain = no_uri(to);
+    let Some(name) = plain.to_str() else {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("cannot create {}: its name is not UTF-8", to.display()),
+            "name the file with UTF-8",
+        ));
     };
     create(to)?;
+    let failed = |error: rusqlite::Error| {
+        Refusal::new(
+            Code::StateUnusable,
+            format!("cannot copy {} to {}: {error}", path.display(), to.display()),
+            format!("check the disks of both: `df -h {} {}`", path.display(), to.display()),
+        )
+    };
     let copied = store
         .execute("VACUUM INTO ?", [name])
-        .map_err(|error| broken(path, &error))
+        .map_err(failed)
         .and_then(|_| checked(to))
         .and_then(|()| sync(to));
     copied.inspect_err(|_| {
@@ -56,19 +69,26 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal
     let _lock = StoreLock::take(state_dir)?;
     let path = state_dir.join(NAME);
     let new = state_dir.join(format!("{NAME}.new"));
-    let failed = |error: std::io::Error| unusable(&path, &error.to_string());
     let _ = std::fs::remove_file(&new);
-    copy(&open(from)?, from, &new)?;
-    close_operations(&new)?;
-    let kept = if path.exists() {
-        write_back(&path)?;
-        Some(keep(state_dir)?)
-    } else {
-        None
-    };
-    // There is a store at any moment, the old one or the new one.
-    std::fs::rename(&new, &path).map_err(failed)?;
+    let replaced = copy(&open(from)?, from, &new)
+        .and_then(|()| close_operations(&new))
+        .and_then(|()| replace(state_dir, &new));
+    if replaced.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    let kept = replaced?;
     sync_dir(&path)?;
+    Ok(kept)
+}
+
+/// Puts a new store in the place of the old one. There is a store at any moment, the old one or the new one.
+fn replace(state_dir: &Path, new: &Path) -> Result<Option<PathBuf>, Refusal> {
+    let path = state_dir.join(NAME);
+    if path.exists() {
+        write_back(&path)?;
+    }
+    let kept = keep(state_dir)?;
+    std::fs::rename(new, &path).map_err(|error| unusable(&path, &error.to_string()))?;
     Ok(kept)
 }
 
@@ -103,28 +123,48 @@ fn in_use(path: &Path) -> Refusal {
     )
 }
 
-/// Keeps the store under another name, with what a damaged one has in its log. Its own name stays until it is replaced.
-fn keep(state_dir: &Path) -> Result<PathBuf, Refusal> {
+/// Keeps the store under another name, with what a damaged one has in its log; returns the name if there was a store. Its own
+/// name stays until it is replaced. A log without its store is also moved: SQLite would apply it to the next store.
+fn keep(state_dir: &Path) -> Result<Option<PathBuf>, Refusal> {
     let path = state_dir.join(NAME);
     let failed = |error: std::io::Error| unusable(&path, &error.to_string());
     let mut number = 1;
-    let old = loop {
+    let (old, kept) = loop {
         let old = state_dir.join(format!("{NAME}.replaced-{number}"));
+        let free = LOGS.iter().all(|log| !beside(&old, log).exists());
         match std::fs::hard_link(&path, &old) {
-            Ok(()) => break old,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Ok(()) => break (old.clone(), Some(old)),
+            Err(error) if error.kind() == ErrorKind::NotFound && free && !old.exists() => {
+                break (old, None);
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) =>
+            {
+                number += 1;
+            }
             Err(error) => return Err(failed(error)),
         }
     };
-    for log in ["-wal", "-shm"] {
-        let with = |path: &Path| PathBuf::from(format!("{}{log}", path.display()));
-        match std::fs::rename(with(&path), with(&old)) {
+    for log in LOGS {
+        match std::fs::rename(beside(&path, log), beside(&old, log)) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok(old)
+    Ok(kept)
+}
+
+/// The endings of the files that SQLite has beside a store (sqlite.org/tempfiles.html).
+const LOGS: [&str; 2] = ["-wal", "-shm"];
+
+fn beside(store: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}{ending}", store.display()))
+}
+
+/// A path that SQLite does not take for a URI or for a database in memory (sqlite.org/uri.html).
+fn no_uri(path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_owned() } else { Path::new(".").join(path) }
 }
 
 /// Makes the directory entry of a file durable.
@@ -143,7 +183,11 @@ fn open(path: &Path) -> Result<Connection, Refusal> {
             "check --state-dir, or the path of the backup",
         ));
     }
-    let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    // Opening a FIFO would wait for a writer.
+    if !path.is_file() {
+        return Err(Defect::Damaged("it is not a regular file".to_owned()).of_backup(path));
+    }
+    let store = Connection::open_with_flags(no_uri(path), OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(|error| broken(path, &error))?;
     store.busy_timeout(Duration::from_secs(60)).map_err(|error| broken(path, &error))?;
     Ok(store)
@@ -151,11 +195,12 @@ fn open(path: &Path) -> Result<Connection, Refusal> {
 
 /// Refuses a file that is not an intact store of this version or an older one.
 fn checked(path: &Path) -> Result<(), Refusal> {
-    let version = check(&open(path)?, path)?;
-    if version == 0 {
-        return Err(unusable(path, "it is not a state file of Handover"));
-    }
-    Ok(())
+    let defect = match check(&open(path)?) {
+        Ok(0) => Defect::Damaged("it is not a state file of Handover".to_owned()),
+        Ok(_) => return Ok(()),
+        Err(defect) => defect,
+    };
+    Err(defect.of_backup(path))
 }
 
 /// Creates an empty file that only its owner may read.
@@ -166,7 +211,7 @@ fn create(path: &Path) -> Result<(), Refusal> {
     created.and_then(set).map_err(|error| {
         let code = match error.kind() {
             ErrorKind::AlreadyExists => Code::AlreadyExists,
-            _ => Code::StateUnusable,
+            _ => Code::InvalidRequest,
         };
         let problem = format!("cannot create {}: {error}", path.display());
         Refusal::new(code, problem, "name a new file in a directory that exists")
@@ -176,4 +221,18 @@ fn create(path: &Path) -> Result<(), Refusal> {
 fn sync(path: &Path) -> Result<(), Refusal> {
     let synced = File::open(path).and_then(|file| file.sync_all());
     synced.map_err(|error| unusable(path, &error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::no_uri;
+
+    #[test]
+    fn a_name_is_never_a_uri_or_a_database_in_memory() {
+        assert_eq!(no_uri(Path::new("file:copy")), Path::new("./file:copy"));
+        assert_eq!(no_uri(Path::new(":memory:")), Path::new("./:memory:"));
+        assert_eq!(no_uri(Path::new("/tmp/copy")), Path::new("/tmp/copy"));
+    }
 }

@@ -7,6 +7,8 @@ use model::{Code, Refusal};
 use own_files::Unfit;
 use rusqlite::{Error, ErrorCode};
 
+use super::schema::MIGRATIONS;
+
 /// Whether the error is transient: another process's lock, a full disk, a file system that is slow or mounted
 /// read-only.
 pub fn is_transient(error: &Error) -> bool {
@@ -50,6 +52,59 @@ pub fn unfit(path: &Path, error: &io::Error) -> Option<Refusal> {
     let unfit = Unfit::of(error)?;
     let message = format!("cannot use {}: {unfit}", path.display());
     Some(Refusal::new(Code::StateUnusable, message, unfit.remedy(path)))
+}
+
+/// Why the content of a file is not a store that can be used.
+#[derive(Debug)]
+pub enum Defect {
+    /// It is damaged, or no store.
+    Damaged(String),
+    /// A newer version of Handover wrote it, in this format.
+    Newer(usize),
+    /// SQLite cannot read it.
+    Sql(Error),
+}
+
+impl Defect {
+    /// The refusal for the store of a state directory.
+    pub fn of_store(&self, path: &Path) -> Refusal {
+        match self {
+            Self::Damaged(problem) => unusable(path, problem),
+            Self::Newer(version) => newer(path, *version),
+            Self::Sql(error) => broken(path, error),
+        }
+    }
+
+    /// The refusal for a backup.
+    pub fn of_backup(&self, path: &Path) -> Refusal {
+        let problem = match self {
+            Self::Damaged(problem) => problem.clone(),
+            Self::Newer(version) => return newer(path, *version),
+            Self::Sql(error) => error.to_string(),
+        };
+        Refusal::new(
+            Code::StateUnusable,
+            format!("cannot use the backup {}: {problem}", path.display()),
+            "use another backup; no state was changed",
+        )
+    }
+}
+
+impl From<Error> for Defect {
+    fn from(error: Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+fn newer(path: &Path, version: usize) -> Refusal {
+    let (path, ours) = (path.display(), MIGRATIONS.len());
+    Refusal::new(
+        Code::StateUnusable,
+        format!(
+            "{path} was written by a newer version of Handover (its format is {version}, ours is {ours})"
+        ),
+        "install that version again; no device was changed",
+    )
 }
 
 /// The refusal for a store that cannot be used.

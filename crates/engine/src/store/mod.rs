@@ -12,6 +12,7 @@ mod lock;
 mod schema;
 mod vf_counts;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -36,7 +37,7 @@ pub use journal::{OpenOperation, Recorded};
 pub use vf_counts::VfCount;
 
 use crate::lock::lock;
-use failure::{broken, is_transient, unfit, unusable};
+use failure::{Defect, broken, is_transient, unfit, unusable};
 use lock::StoreLock;
 
 /// The file in the state directory.
@@ -311,31 +312,36 @@ fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
     ))
 }
 
-/// Checks the file, and returns its version.
-fn check(connection: &Connection, path: &Path) -> Result<usize, Refusal> {
-    let failed = |error: rusqlite::Error| broken(path, &error);
-    let check: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+/// Checks the file, and returns its format: the number of migrations that were applied, 0 for a new file.
+fn check(connection: &Connection) -> Result<usize, Defect> {
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
-        return Err(unusable(path, &format!("it is damaged: {check}")));
+        return Err(Defect::Damaged(format!("it is damaged: {check}")));
     }
-    let version: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    let Ok(version) = usize::try_from(version) else {
-        return Err(unusable(path, &format!("it is damaged: its format is {version}")));
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let Ok(format) = usize::try_from(format) else {
+        return Err(Defect::Damaged(format!("it is damaged: its format is {format}")));
     };
-    let ours = schema::MIGRATIONS.len();
-    if version > ours {
-        return Err(Refusal::new(
-            Code::StateUnusable,
-            format!(
-                "{} was written by a newer version of Handover (its format is {version}, ours is {ours})",
-                path.display()
-            ),
-            "install that version again; no device was changed",
-        ));
+    let Some(migrations) = schema::MIGRATIONS.get(..format) else {
+        return Err(Defect::Newer(format));
+    };
+    let expected = Connection::open_in_memory()?;
+    for migration in migrations {
+        expected.execute_batch(migration)?;
     }
-    Ok(version)
+    if format > 0 && columns(connection)? != columns(&expected)? {
+        return Err(Defect::Damaged(format!(
+            "it is damaged, or no state of Handover: its tables are not those of format {format}"
+        )));
+    }
+    Ok(format)
+}
+
+/// All columns of all tables.
+fn columns(of: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
+    let columns = "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+         WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite%'";
+    of.prepare(columns)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Checks the file and migrates it to the current version.
@@ -343,7 +349,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refusal> {
     let failed = |error: rusqlite::Error| broken(path, &error);
     // Another process may be checkpointing its log.
     connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-    let version = check(connection, path)?;
+    let version = check(connection).map_err(|defect| defect.of_store(path))?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;

@@ -232,11 +232,67 @@ fn what_is_no_backup_is_not_put_back() {
         std::fs::write(&file, bytes).unwrap();
         assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateUnusable);
     }
+    // Opening a FIFO waits for a writer.
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateUnusable);
+    std::fs::remove_file(&file).unwrap();
+    // A database of the right format, of another program.
+    let foreign = rusqlite::Connection::open(&file).unwrap();
+    foreign.execute_batch("CREATE TABLE claims (id TEXT); PRAGMA user_version = 3").unwrap();
+    let refusal = engine::restore(&state_dir, &file).unwrap_err();
+    assert!(refusal.message.contains("backup.db: it is damaged, or no state"), "{refusal}");
+    assert!(refusal.remedy.contains("another backup"), "{refusal}");
+    assert!(!state_dir.join("state.db.new").exists());
     assert_eq!(std::fs::read(state_dir.join("state.db")).unwrap(), before);
     assert_eq!(
         engine::backup(&rig.dir.path().join("none"), &file).unwrap_err().code,
         Code::NotFound
     );
+}
+
+/// The store was moved away, its log was not: SQLite would apply the log to the restored store.
+#[test]
+fn a_log_that_was_left_behind_does_not_reach_the_restored_store() {
+    let rig = Rig::ready();
+    let state_dir = rig.config().state_dir;
+    let file = rig.dir.path().join("backup.db");
+    engine::backup(&state_dir, &file).unwrap();
+    let survived = rig.killed_at(9, |engine| {
+        support::claim(engine, "late", &[support::NIC]);
+    });
+    assert!(!survived);
+    let log = state_dir.join("state.db-wal");
+    let bytes = std::fs::read(&log).unwrap_or_else(|_| vec![7; 4096]);
+    std::fs::remove_file(state_dir.join("state.db")).unwrap();
+    std::fs::write(&log, &bytes).unwrap();
+    assert_eq!(engine::restore(&state_dir, &file).unwrap(), None);
+    assert_eq!(std::fs::read(state_dir.join("state.db.replaced-1-wal")).unwrap(), bytes);
+    let (engine, _) = rig.open_recovered();
+    assert!(engine.claims().all().unwrap().is_empty());
+    assert!(engine.devices().find("nic").is_ok());
+}
+
+/// A machine that was started after the backup was made still runs after the restore.
+#[test]
+fn a_machine_that_no_instance_has_is_noted_and_keeps_its_user() {
+    let rig = Rig::ready();
+    let state_dir = rig.config().state_dir;
+    let file = rig.dir.path().join("backup.db");
+    engine::backup(&state_dir, &file).unwrap();
+    let engine = rig.open();
+    let late = engine.instances().create(support::wish("late", &["nic"])).unwrap();
+    drop(engine);
+    engine::restore(&state_dir, &file).unwrap();
+
+    let (engine, started) = rig.open_recovered();
+    let reconciled = engine.reconcile().unwrap();
+    for report in [started, reconciled] {
+        let noted = |note: &&String| note.contains(&late.id.to_string()) && note.contains("runs");
+        assert_eq!(report.notes.iter().filter(noted).count(), 1, "{report:?}");
+    }
+    let next = engine.instances().create(support::wish("next", &["nvme"])).unwrap();
+    assert_ne!(next.uid, late.uid);
 }
 
 #[test]

@@ -217,6 +217,18 @@ pub trait Launcher: Send + Sync {
 
     /// The file with the output of the guest's serial console.
     fn console(&self, id: Uuid) -> PathBuf;
+
+    /// All machines of this launcher with files or a process, also those that no instance has: after a restored backup.
+    fn machines(&self) -> Vec<KnownMachine>;
+}
+
+/// A machine that a launcher knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownMachine {
+    /// The instance's id.
+    pub id: Uuid,
+    /// The user that it runs as, or ran as.
+    pub uid: Option<u32>,
 }
 
 /// The health of a function.

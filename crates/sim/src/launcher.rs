@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, GuestSource, Host, LaunchError, Launcher, MachineHandle, MachineRun,
-    MachineSpec, Presence, VmmProcess,
+    Availability, Exit, GuestSource, Host, KnownMachine, LaunchError, Launcher, MachineHandle,
+    MachineRun, MachineSpec, Presence, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ struct Inside {
     exits: BTreeMap<(Uuid, MachineRun), Exit>,
     service: bool,
     files: BTreeSet<Uuid>,
+    /// The users of machines that had files.
+    uids: BTreeMap<Uuid, u32>,
     started: u32,
     refusal: Option<String>,
     removal_refusal: Option<String>,
@@ -177,7 +179,9 @@ impl Launcher for SimLauncher {
     }
 
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
-        self.inside().files.insert(spec.id);
+        let mut inside = self.inside();
+        inside.files.insert(spec.id);
+        inside.uids.insert(spec.id, spec.uid);
         Ok(())
     }
 
@@ -247,5 +251,12 @@ impl Launcher for SimLauncher {
 
     fn console(&self, id: Uuid) -> PathBuf {
         PathBuf::from(format!("{id}.log"))
+    }
+
+    fn machines(&self) -> Vec<KnownMachine> {
+        let inside = self.inside();
+        let ids: BTreeSet<Uuid> =
+            inside.files.iter().chain(inside.running.keys()).copied().collect();
+        ids.into_iter().map(|id| KnownMachine { id, uid: inside.uids.get(&id).copied() }).collect()
     }
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Availability, Exit, LaunchError, Launcher, MachineHandle, MachineSpec, Presence};
+use model::{
+    Availability, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+};
 use sim::SimLauncher;
 use uuid::Uuid;
 
@@ -53,5 +55,9 @@ impl Launcher for Recorded {
 
     fn console(&self, id: Uuid) -> PathBuf {
         self.dir.join(self.inner.console(id))
+    }
+
+    fn machines(&self) -> Vec<KnownMachine> {
+        self.inner.machines()
     }
 }

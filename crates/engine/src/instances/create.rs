@@ -162,7 +162,11 @@ impl Instances {
                 return Err(refusals::no_such("device", &id.to_string(), "handover device list"));
             }
         }
-        let free = self.config.machine_uids.clone().find(|uid| !uids.contains(uid));
+        // A machine that no instance has can still run: it must not share its user.
+        let known = self.launchers.iter().flat_map(|launcher| launcher.machines());
+        let known: BTreeSet<u32> = known.filter_map(|machine| machine.uid).collect();
+        let mut range = self.config.machine_uids.clone();
+        let free = range.find(|uid| !uids.contains(uid) && !known.contains(uid));
         row.instance.uid = free.ok_or_else(|| {
             Refusal::new(
                 Code::InsufficientResources,

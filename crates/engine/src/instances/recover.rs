@@ -1,6 +1,9 @@
 //! Finding machines that an earlier daemon started.
 
+use std::collections::BTreeSet;
+
 use model::{Exit, Presence, Refusal};
+use uuid::Uuid;
 
 use super::Instances;
 use crate::store::StoredInstance;
@@ -8,6 +11,39 @@ use crate::{InstanceState, RecoveryReport};
 
 impl Instances {
     /// Finds the machine of an instance that is recorded as running, and updates the record.
+    /// Notes machines that no instance has, as after a restored backup. Nothing is done to them: they have users and disks.
+    pub(crate) fn note_unrecorded(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
+        // An instance is recorded before its machine has files, and longer.
+        let machines: Vec<_> = self
+            .launchers
+            .iter()
+            .flat_map(|launcher| launcher.machines().into_iter().map(move |one| (launcher, one.id)))
+            .collect();
+        let recorded: BTreeSet<Uuid> =
+            self.store.read(StoredInstance::all)?.iter().map(|row| row.instance.id).collect();
+        for (launcher, id) in machines.into_iter().filter(|(_, id)| !recorded.contains(id)) {
+            let dir = launcher.console(id);
+            let dir = dir.parent().unwrap_or(&dir).display().to_string();
+            report.notes.push(match launcher.find(id) {
+                Presence::Running(handle) => {
+                    let process =
+                        handle.pid().map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                    format!(
+                        "machine {id}{process} runs, but no instance has it: shut it down from within, or end its process; \
+                         its files are in {dir}"
+                    )
+                }
+                Presence::Unknown(why) => {
+                    format!("no instance has machine {id}, and it may run ({why}); its files are in {dir}")
+                }
+                Presence::Gone => {
+                    format!("no instance has machine {id}, which has ended: remove {dir} if its disk is not needed")
+                }
+            });
+        }
+        Ok(())
+    }
+
     pub(crate) fn find_machine(
         &self,
         mut row: StoredInstance,

@@ -147,6 +147,7 @@ impl Recovery {
             Ok(())
         }));
         order.perform(jobs, &mut report)?;
+        self.instances.note_unrecorded(&mut report)?;
         // Failed changes are rolled back before the configuration is restored.
         report.notes.extend(self.vf_counts.retry(None)?);
         self.vf_counts.restore_all(&mut report)?;
@@ -214,6 +215,7 @@ impl Recovery {
         self.retry_wedged(&mut self.parallel(), &mut report)?;
         report.notes.extend(self.vf_counts.retry(None)?);
         self.find_machines(|_| true, &mut report)?;
+        self.instances.note_unrecorded(&mut report)?;
         self.compare_claims(&mut report)?;
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)

@@ -45,6 +45,11 @@ impl Files {
         self.dir.join("console.log")
     }
 
+    /// The machine's user, if it has files.
+    pub fn user(&self) -> Option<u32> {
+        fs::symlink_metadata(self.console()).ok().map(|file| file.uid())
+    }
+
     /// The output of `handover launch` and of the VMM.
     fn log(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.vmm))

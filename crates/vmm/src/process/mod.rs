@@ -17,14 +17,16 @@ mod stop;
 mod vmm;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{Availability, Exit, LaunchError, Launcher, MachineHandle, MachineSpec, Presence};
+use model::{
+    Availability, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+};
 use uuid::Uuid;
 
 use files::Files;
@@ -232,6 +234,17 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
 
     fn console(&self, id: Uuid) -> PathBuf {
         self.files(id).console()
+    }
+
+    fn machines(&self) -> Vec<KnownMachine> {
+        let dirs = [&self.config.state_dir, &self.config.run_dir];
+        let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir.join("machines")).ok());
+        let ids: BTreeSet<Uuid> = entries
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        ids.into_iter().map(|id| KnownMachine { id, uid: self.files(id).user() }).collect()
     }
 }
 

@@ -97,9 +97,13 @@ impl Backend {
             observer: Arc::new(Boundaries::from_environment()),
             warn: output::warning,
         };
-        setup.open(|report| {
+        let engine = setup.open(|report| {
             report.notes.iter().for_each(|note| output::note(&format!("recovery: {note}")))
-        })
+        })?;
+        // The daemon does this in time; here it is done late.
+        let (failed, _) = engine.claims().release_expired()?;
+        failed.iter().for_each(|refusal| output::warning(&refusal.to_string()));
+        Ok(engine)
     }
 }
 

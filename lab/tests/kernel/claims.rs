@@ -441,6 +441,10 @@ fn the_command_line_claims_without_a_daemon_and_through_one() {
         locked.stdout
     );
     host.sh("handover release job/one");
+    // Without a daemon the next command ends a lease that expired.
+    host.kill_daemon();
+    host.sh(&format!("handover claim {NVME} --owner job/short --reserve --lease 1s; sleep 1.5"));
+    assert_eq!(host.sh("handover claims --json").trim(), "[]");
     assert_eq!(snapshot(&host), before);
 }
 

@@ -18,7 +18,7 @@ use model::{Code, Host, HostMonitor, Launcher, Refusal, Scan};
 use service::cdi::Folder;
 use service::{Boundaries, EngineSetup};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -87,6 +87,17 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let Daemon { options, config, host, launchers, monitor, scan } = daemon;
     let network = network(&options)?;
     connections::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .max_blocking_threads(MOST_THREADS)
+        .build()
+        .map_err(|error| cannot("start", &error))?;
+    // Before anything that takes time: without a handler the signal ends the process.
+    let hangup = {
+        let _entered = runtime.enter();
+        signal(SignalKind::hangup()).map_err(|error| cannot("watch signals", &error))?
+    };
     let boundaries = Arc::new(Boundaries::from_environment());
     let events = boundaries.events();
     let setup = EngineSetup {
@@ -101,12 +112,6 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let engine = opened.engine().clone();
     discard_leftovers(&engine.images().staging_dir());
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_stack_size(STACK)
-        .max_blocking_threads(MOST_THREADS)
-        .build()
-        .map_err(|error| cannot("start", &error))?;
     let (stop, stopping) = watch::channel(false);
     let hardware = monitor.map(Hardware::follow);
     if let Some(hardware) = &hardware {
@@ -118,7 +123,7 @@ pub fn run(daemon: Daemon) -> Result<(), Refusal> {
     let gate = Gate { started, hold: options.hold_changes };
     let running = stopping.clone();
     let app = router(Face::new(engine.clone(), events, hardware, scan, leases, gate, running));
-    let serving = Serving { engine, starting, stop, stopping };
+    let serving = Serving { engine, starting, hangup, stop, stopping };
     let served = runtime.block_on(serve(&options, network, app, serving));
     // Open operations are undone while there is time. A call that still blocks must not delay the end: recovery handles
     // it at the next start.
@@ -168,6 +173,7 @@ fn network(options: &Options) -> Result<Option<Network>, Refusal> {
 struct Serving {
     engine: Engine,
     starting: Starting,
+    hangup: Signal,
     stop: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
 }
@@ -178,10 +184,9 @@ async fn serve(
     app: Router,
     serving: Serving,
 ) -> Result<(), Refusal> {
-    let Serving { engine, starting, stop, stopping } = serving;
+    let Serving { engine, starting, hangup, stop, stopping } = serving;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| cannot("watch signals", &e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| cannot("watch signals", &e))?;
-    let hangup = signal(SignalKind::hangup()).map_err(|e| cannot("watch signals", &e))?;
     let token = network.as_ref().and_then(|network| network.token.clone());
     tokio::spawn(secret::reload(hangup, options.token_file.clone(), token));
     let unix = Socket::bind(&options.socket)?;

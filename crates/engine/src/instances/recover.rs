@@ -10,7 +10,6 @@ use crate::store::StoredInstance;
 use crate::{InstanceState, RecoveryReport};
 
 impl Instances {
-    /// Finds the machine of an instance that is recorded as running, and updates the record.
     /// Notes machines that no instance has, as after a restored backup. Nothing is done to them: they have users and disks.
     pub(crate) fn note_unrecorded(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         // An instance is recorded before its machine has files, and longer.
@@ -44,6 +43,7 @@ impl Instances {
         Ok(())
     }
 
+    /// Finds the machine of an instance that is recorded as running, and updates the record.
     pub(crate) fn find_machine(
         &self,
         mut row: StoredInstance,

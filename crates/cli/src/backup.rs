@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use engine::Restored;
 use model::{Code, Host as _, HostLockError, Refusal};
 
 use crate::failure::{Done, Failure};
@@ -56,15 +57,18 @@ impl Backup {
 impl Restore {
     pub fn run(self) -> Done {
         let shown = self.file.display().to_string();
-        let kept = self.restore().map_err(Failure::to(format!("restore {shown}")))?;
+        let Restored { kept, notes } =
+            self.restore().map_err(Failure::to(format!("restore {shown}")))?;
         let kept = kept.map(|kept| format!(" The previous state is kept in {}.", kept.display()));
         output::line(&format!("Restored {shown}.{}", kept.unwrap_or_default()))?;
         output::line(
             "Start the daemon; then `handover return --all` returns devices that no claim has.",
-        )
+        )?;
+        notes.iter().for_each(|note| output::warning(note));
+        Ok(())
     }
 
-    fn restore(&self) -> Result<Option<PathBuf>, Refusal> {
+    fn restore(&self) -> Result<Restored, Refusal> {
         let host = this_host::host(&self.root, &self.run_dir)?;
         let _lock =
             host.lock_host(&self.state_dir).map_err(|error| locked(&error, &self.state_dir))?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::{Address, AsFound, Holder, Host, Inventory, Lock, Refusal};
 
-use crate::eviction::is_evictable;
+use crate::eviction::{Eviction, is_evictable};
 use crate::lock::lock;
 use crate::refusals;
 
@@ -68,9 +68,9 @@ impl Hardware {
         self.host.holders(taken).map_err(|error| refusals::users_unknown(taken, &error))
     }
 
-    /// Refuses functions that are in use. With `evict`, users that can be evicted do not count.
-    pub fn expect_no_holder(&self, taken: &[Address], evict: bool) -> Result<(), Refusal> {
-        let first = users(&self.holders(taken)?, evict).into_values().next();
+    /// Refuses functions that are in use.
+    pub fn expect_no_holder(&self, taken: &[Address]) -> Result<(), Refusal> {
+        let first = users(&self.holders(taken)?, Eviction::Unavailable).into_values().next();
         first.map_or(Ok(()), Err)
     }
 
@@ -122,8 +122,8 @@ impl Hardware {
     }
 }
 
-/// The functions in use, each with its refusal. With `evict`, users that can be evicted do not count.
-pub fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
-    let others = holders.iter().filter(|holder| !is_evictable(holder, evict));
-    others.map(|holder| (holder.address, refusals::used(holder))).collect()
+/// The functions in use, each with its refusal. Users that can be evicted do not count.
+pub fn users(holders: &[Holder], eviction: Eviction) -> BTreeMap<Address, Refusal> {
+    let others = holders.iter().filter(|holder| !is_evictable(holder, eviction));
+    others.map(|holder| (holder.address, refusals::used(holder, eviction))).collect()
 }

@@ -28,13 +28,14 @@ pub use action::{Action, MachineStep};
 pub use claims::{Access, Claims};
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
+pub use eviction::Eviction;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
 pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use recovery::{RecoveryTask, RecoveryTaskState};
-pub use store::backup::{backup, restore};
+pub use store::backup::{Restored, backup, restore};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
     Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage, Instance,

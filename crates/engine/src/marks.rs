@@ -117,7 +117,7 @@ impl Marks {
                 Marked::Nothing => unneeded.push((address, mark)),
                 Marked::Another => {
                     // Its machine may still run without that Handover.
-                    self.hardware.expect_no_holder(&[address], false)?;
+                    self.hardware.expect_no_holder(&[address])?;
                     unneeded.push((address, mark));
                 }
             }

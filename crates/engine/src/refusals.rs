@@ -2,6 +2,7 @@
 
 use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
+use crate::eviction::Eviction;
 use crate::store::{Health, OpenOperation};
 use crate::{HealthState, OperationKind};
 
@@ -87,10 +88,12 @@ pub fn unhealthy(health: &Health) -> Refusal {
 }
 
 /// A function is in use.
-pub fn used(holder: &Holder) -> Refusal {
-    let remedy = match holder.pid {
-        Some(_) => "stop it first, or use --evict so that Handover asks it to exit",
-        None => "stop it, then retry",
+pub fn used(holder: &Holder, eviction: Eviction) -> Refusal {
+    let end = holder.how_to_end();
+    let remedy = if eviction.would_evict(holder) {
+        format!("{end}; or use --evict so that Handover asks it to exit")
+    } else {
+        end
     };
     Refusal::new(
         Code::InUse,

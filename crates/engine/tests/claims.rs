@@ -164,6 +164,22 @@ fn dpdk() -> Holder {
     }
 }
 
+/// Only a claim has the option to evict processes, and only what can be done is suggested.
+#[test]
+fn the_remedy_of_a_device_in_use_is_one_that_the_request_has() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.hold(dpdk());
+    let refusal = engine.instances().create(support::wish("vm", &["nic"])).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse);
+    assert!(refusal.remedy.contains("kill 4711") && !refusal.remedy.contains("--evict"));
+    rig.host.let_go(4711);
+    engine.instances().create(support::wish("vm", &["nic"])).unwrap();
+    let returned = engine.devices().return_unclaimed(&[at(NIC)]).unwrap();
+    let reason = returned.first().and_then(|one| one.reason.clone()).unwrap();
+    assert!(reason.contains("handover instance rm vm"), "{reason}");
+}
+
 #[test]
 fn a_process_is_evicted_only_if_the_request_says_so() {
     let rig = Rig::new();

@@ -8,7 +8,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
 
-use engine::{Config, Engine, Silent};
+use engine::{ClaimRequest, Config, Engine, Silent};
 use model::{Code, Refusal};
 use support::{Rig, wish};
 
@@ -161,13 +161,14 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
     support::claim(&engine, "lost", &[support::AMD]);
     assert_eq!(engine::restore(&state_dir, &file).unwrap_err().code, Code::StateLocked);
     drop(engine);
-    let kept = engine::restore(&state_dir, &file).unwrap().unwrap();
+    let kept = engine::restore(&state_dir, &file).unwrap().kept.unwrap();
     let claims = |path: &std::path::Path| {
         let store = rusqlite::Connection::open(path).unwrap();
         store.query_row("SELECT COUNT(*) FROM claims", [], |row| row.get::<_, i64>(0)).unwrap()
     };
     assert_eq!((claims(&kept), claims(&state_dir.join("state.db"))), (2, 1));
-    assert_ne!(engine::restore(&state_dir, &file).unwrap().unwrap(), kept, "it was overwritten");
+    let again = engine::restore(&state_dir, &file).unwrap().kept;
+    assert_ne!(again.unwrap(), kept, "it was overwritten");
     let restored = std::fs::metadata(state_dir.join("state.db")).unwrap();
     assert_eq!(restored.permissions().mode() & 0o777, 0o600);
     let (engine, _) = rig.open_recovered();
@@ -196,12 +197,34 @@ fn a_restored_claim_does_not_take_a_device_from_its_owner_of_today() {
     drop(engine);
     engine::restore(&state_dir, &file).unwrap();
     let (engine, _) = rig.open_recovered();
+    let report = engine.reconcile().unwrap();
+    let noted = report.notes.iter().any(|note| note.contains("has the mark of another claim"));
+    assert!(noted, "{report:?}");
     let notes = engine.claims().release("job/then", None).unwrap();
     assert!(notes.iter().any(|note| note.contains("another claim's mark")), "{notes:?}");
     assert_eq!(rig.host.snapshot(), during, "the device was taken from job/today");
     // Its own claim is not recorded: a person returns it.
     engine.devices().return_unclaimed(&[support::at(support::NIC)]).unwrap();
     rig.assert_untouched("returned");
+}
+
+/// The boot list and mdevctl's definitions are files, which no backup has.
+#[test]
+fn entries_of_claims_since_the_backup_are_noted() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let before = ClaimRequest { at_boot: true, ..support::request("then", &["nic"]) };
+    engine.claims().claim(&before).unwrap();
+    let file = rig.dir.path().join("backup.db");
+    let state_dir = rig.config().state_dir;
+    engine::backup(&state_dir, &file).unwrap();
+    let since = ClaimRequest { at_boot: true, ..support::request("since", &[support::AMD]) };
+    engine.claims().claim(&since).unwrap();
+    drop(engine);
+    let notes = engine::restore(&state_dir, &file).unwrap().notes;
+    let remedy = format!("boot-list --remove {}", support::AMD);
+    assert!(notes.iter().any(|note| note.contains(&remedy)), "{notes:?}");
+    assert!(notes.iter().all(|note| note.contains("job/since")), "{notes:?}");
 }
 
 #[test]
@@ -258,15 +281,16 @@ fn a_log_that_was_left_behind_does_not_reach_the_restored_store() {
     let state_dir = rig.config().state_dir;
     let file = rig.dir.path().join("backup.db");
     engine::backup(&state_dir, &file).unwrap();
-    let survived = rig.killed_at(9, |engine| {
-        support::claim(engine, "late", &[support::NIC]);
-    });
-    assert!(!survived);
+    let (engine, _) = rig.open_recovered();
+    support::claim(&engine, "late", &[support::NIC]);
+    // The log as a killed process leaves it: closing the store removes it.
     let log = state_dir.join("state.db-wal");
-    let bytes = std::fs::read(&log).unwrap_or_else(|_| vec![7; 4096]);
+    let bytes = std::fs::read(&log).unwrap();
+    assert!(!bytes.is_empty());
+    drop(engine);
     std::fs::remove_file(state_dir.join("state.db")).unwrap();
     std::fs::write(&log, &bytes).unwrap();
-    assert_eq!(engine::restore(&state_dir, &file).unwrap(), None);
+    assert_eq!(engine::restore(&state_dir, &file).unwrap().kept, None);
     assert_eq!(std::fs::read(state_dir.join("state.db.replaced-1-wal")).unwrap(), bytes);
     let (engine, _) = rig.open_recovered();
     assert!(engine.claims().all().unwrap().is_empty());

@@ -10,8 +10,8 @@ use model::doctor::InitramfsTool;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::problem;
 use crate::root::{Before, Root};
+use crate::{config_files, problem};
 
 /// All tools that may have left files here: a host can change its tool.
 const TOOLS: [InitramfsTool; 3] =
@@ -120,9 +120,9 @@ pub fn changes(
 /// If the file cannot be changed.
 pub fn apply(root: &Root, change: &Change) -> Result<(), HostError> {
     match change {
-        Change::Write { path, mode, text } => root
-            .keep(path, text, *mode, Before::Anything)
-            .map_err(|errno| problem::file(root, "write", path, errno)),
+        Change::Write { path, mode, text } => {
+            config_files::write(root, path, text, *mode, Before::Anything)
+        }
         Change::Remove { path } => {
             root.forget(path).map_err(|errno| problem::file(root, "remove", path, errno))?;
             let own = path.rsplit_once('/').map(|(directory, _)| directory);

@@ -10,6 +10,7 @@ mod as_found;
 pub mod boot_list;
 mod bus_path;
 mod capacity;
+mod config_files;
 mod detail;
 mod device_lock;
 mod disk;

@@ -15,6 +15,7 @@ mod clock;
 pub mod doctor;
 mod fingerprint;
 mod grpc;
+mod holder;
 mod host_error;
 mod host_lock;
 mod ids;

@@ -83,6 +83,7 @@ impl BootList {
         let host = source.open()?;
         let list = boot_list::list(host.root()).map_err(|error| source.unreadable(&error))?;
         let inventory = source.inventory(&host)?;
+        print::unread_lines(&list);
         Ok(print::list(&entries(&list), &inventory, self.output.json))
     }
 

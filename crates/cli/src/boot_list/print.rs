@@ -1,7 +1,7 @@
 //! Prints the boot list and changes to it.
 
 use host::boot_list::Change;
-use model::boot_list::BootListEntry;
+use model::boot_list::{BootListEntry, LIST};
 use model::{Function, Inventory};
 use serde::Serialize;
 
@@ -46,6 +46,15 @@ pub fn list(list: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
         table.row([pci_address, format!("{vendor}:{device}"), driver, now.unwrap_or_default()]);
     }
     output::text(&table.render())
+}
+
+/// Notes the lines that the boot script ignores.
+pub fn unread_lines(list: &str) {
+    for (number, line) in model::boot_list::unread_lines(list) {
+        output::note(&format!(
+            "line {number} of {LIST} is not an entry and has no effect: {line:?}; an entry is `ADDRESS 0xVENDOR 0xDEVICE DRIVER`"
+        ));
+    }
 }
 
 /// The current state of a listed function.

@@ -11,6 +11,7 @@ use model::{
 use uuid::Uuid;
 
 use super::Claims;
+use crate::eviction::Eviction;
 use crate::hardware::users;
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
@@ -46,7 +47,8 @@ impl Claims {
             return Ok(Vec::new());
         }
         let id = Uuid::new_v4();
-        let (chosen, HostState { inventory, .. }) = self.choose(id, &wants, false, false)?;
+        let (chosen, HostState { inventory, .. }) =
+            self.choose(id, &wants, false, Eviction::Unavailable)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
             let index = usize::try_from(position).unwrap_or(usize::MAX);
@@ -69,14 +71,14 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. With `evict`, users that can
-    /// be evicted do not count.
+    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that can be
+    /// evicted do not count.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         alone: bool,
-        evict: bool,
+        eviction: Eviction,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
@@ -115,7 +117,7 @@ impl Claims {
                 continue;
             }
             let holders = self.hardware.holders(&taken)?;
-            let used = users(&holders, evict);
+            let used = users(&holders, eviction);
             if used.is_empty() {
                 return Ok((chosen, HostState { inventory, holders }));
             }
@@ -149,7 +151,7 @@ impl Claims {
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
         let holders = self.hardware.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
-        user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
+        user.map_or(Ok(()), |holder| Err(refusals::used(holder, Eviction::Unavailable)))
     }
 
     /// A claim of the chosen devices, with their fingerprints.
@@ -219,7 +221,7 @@ impl Claims {
 }
 
 /// The refusal for others that want the devices of this claim.
-fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
+pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
     let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
     if claim.claim.state == ClaimState::Wedged {
         return refusals::wedged(&format!("{head} could not be restored earlier"));

@@ -6,7 +6,7 @@ use model::{Address, Holder, Refusal, Step};
 use uuid::Uuid;
 
 use super::Claims;
-use crate::eviction::{is_evictable, is_persistence_daemon};
+use crate::eviction::{Eviction, is_evictable, is_persistence_daemon};
 use crate::refusals;
 use crate::store::OpenOperation;
 
@@ -21,10 +21,10 @@ impl Claims {
         claim: Uuid,
         taken: &[Address],
         holders: &[Holder],
-        evict: bool,
+        eviction: Eviction,
     ) -> Result<(), Refusal> {
-        if let Some(other) = holders.iter().find(|holder| !is_evictable(holder, evict)) {
-            return Err(refusals::used(other));
+        if let Some(other) = holders.iter().find(|holder| !is_evictable(holder, eviction)) {
+            return Err(refusals::used(other, eviction));
         }
         if holders.is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Claims {
         // A new user, or one whose device node another process opens for it.
         match self.hardware.holders(taken)?.first() {
             None => Ok(()),
-            Some(holder) => Err(refusals::used(holder)),
+            Some(holder) => Err(refusals::used(holder, eviction)),
         }
     }
 

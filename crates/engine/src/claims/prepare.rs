@@ -12,6 +12,7 @@ use model::{
 
 use super::Claims;
 use super::choose::HostState;
+use crate::eviction::Eviction;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, OperationKind, Outcome};
@@ -26,20 +27,25 @@ pub struct Access {
     /// Whether to reset functions after they are bound to vfio.
     pub reset: bool,
     /// Whether to ask processes that use a function to exit.
-    pub evict: bool,
+    pub eviction: Eviction,
 }
 
 impl Access {
     /// The options in a request.
     pub(crate) fn of(request: &ClaimRequest) -> Self {
         let uid = request.uid.unwrap_or(0);
-        Self { uid, device_nodes: uid != 0, reset: request.reset, evict: request.evict }
+        Self {
+            uid,
+            device_nodes: uid != 0,
+            reset: request.reset,
+            eviction: Eviction::option(request.evict),
+        }
     }
 
     /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
     /// when it is opened.
     pub const fn machine(uid: u32) -> Self {
-        Self { uid, device_nodes: false, reset: false, evict: false }
+        Self { uid, device_nodes: false, reset: false, eviction: Eviction::Unavailable }
     }
 }
 
@@ -106,7 +112,7 @@ impl Claims {
             None => self.recheck(claim, &taken)?,
         };
         if claim.claim.state == ClaimState::Reserved {
-            self.evict_holders(operation, id, &taken, &holders, access.evict)?;
+            self.evict_holders(operation, id, &taken, &holders, access.eviction)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.perform_plan(operation, claim, &plan)?;

@@ -6,6 +6,8 @@ use model::boot_list::TAKES_EFFECT;
 use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 
 use super::Claims;
+use crate::eviction::Eviction;
+use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
 
@@ -92,11 +94,7 @@ impl Claims {
         });
         match used {
             None => Ok(()),
-            Some(holder) => Err(Refusal::new(
-                Code::InUse,
-                format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
-                "stop that user first: Handover does not take devices from running machines",
-            )),
+            Some(holder) => Err(refusals::used(holder, Eviction::Unavailable)),
         }
     }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::choose::{HostState, Terms};
 use super::{Access, Claims};
+use crate::eviction::Eviction;
 use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -122,7 +123,8 @@ impl Claims {
         id: Uuid,
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, HostState), Refusal> {
-        let (mut chosen, state) = self.choose(id, &request.wants, request.alone, request.evict)?;
+        let (mut chosen, state) =
+            self.choose(id, &request.wants, request.alone, Eviction::option(request.evict))?;
         if request.define {
             define(&mut chosen)?;
         }

@@ -8,8 +8,9 @@ use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
 
 use super::Devices;
+use crate::claims::choose::claimed;
 use crate::refusals;
-use crate::store::{OpenOperation, StoredClaim};
+use crate::store::{OpenOperation, StoredClaim, StoredInstance};
 use crate::{OperationKind, Outcome, Returned, ReturnedDevice};
 
 impl Devices {
@@ -73,16 +74,12 @@ impl Devices {
             self.clear(&address.to_string())?;
             return Ok(Returned::Restored);
         }
-        let claims = self.store.read(StoredClaim::all)?;
+        let (claims, instances) =
+            self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
-            let owner = &claim.claim.owner;
-            return Err(Refusal::new(
-                model::Code::InUse,
-                format!("{address} is claimed by {owner}"),
-                format!("run `handover release {}` first", claim.claim.id),
-            ));
+            return Err(claimed(claim, &instances));
         }
-        self.hardware.expect_no_holder(&[address], false)?;
+        self.hardware.expect_no_holder(&[address])?;
         let steps = self.return_steps(function)?;
         if steps.is_empty() {
             return Ok(Returned::Well);
@@ -119,7 +116,7 @@ impl Devices {
     }
 
     fn finish_one(&self, operation: &OpenOperation, function: &Function) -> Result<(), Refusal> {
-        self.hardware.expect_no_holder(&[function.address], false)?;
+        self.hardware.expect_no_holder(&[function.address])?;
         let mut steps = self.return_steps(function)?;
         let power = allow_runtime_suspend(function.address);
         if steps.is_empty() && self.hardware.host.observe(&power) == Ok(Observed::Before) {

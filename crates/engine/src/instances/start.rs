@@ -46,7 +46,7 @@ impl Instances {
                 return Err(refusals::wedged(&format!("{head} could not be restored earlier")));
             }
             self.claims.expect_healthy(&taken)?;
-            self.hardware.expect_no_holder(&taken, false)?;
+            self.hardware.expect_no_holder(&taken)?;
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use model::{Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
+use model::{Address, Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
 
 use super::Recovery;
 use crate::RecoveryReport;
+use crate::refusals;
 use crate::store::StoredClaim;
 
 impl Recovery {
@@ -28,8 +29,26 @@ impl Recovery {
             for part in &claim.parts {
                 report.notes.extend(differences(&inventory, claim, part));
             }
+            report.notes.extend(self.other_marks(claim)?);
         }
         Ok(())
+    }
+
+    /// Functions of a claim that have the mark of another one: it was made after the backup that was restored.
+    fn other_marks(&self, claim: &Claim) -> Result<Vec<String>, Refusal> {
+        let functions: Vec<Address> = claim.taken().collect();
+        let marks = self.hardware.host.marks(&functions);
+        let marks = marks.map_err(|error| refusals::unreadable(&error))?;
+        let others = marks.into_iter().filter(|(_, mark)| mark.claim != claim.id);
+        Ok(others
+            .map(|(address, mark)| {
+                format!(
+                    "{address}, claimed by {}, has the mark of another claim: {}",
+                    claim.owner,
+                    mark.describe()
+                )
+            })
+            .collect())
     }
 }
 

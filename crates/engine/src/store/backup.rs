@@ -58,12 +58,20 @@ fn copy(store: &Connection, path: &Path, to: &Path) -> Result<(), Refusal> {
     })
 }
 
-/// Replaces a state directory's store by a backup. The old store is kept beside it; returns its path, if there was one. The
-/// caller has the host's lock.
+/// The result of a restore.
+#[derive(Debug)]
+pub struct Restored {
+    /// The replaced store, if there was one.
+    pub kept: Option<PathBuf>,
+    /// What claims made since the backup may have left in files of the host, and how to remove it.
+    pub notes: Vec<String>,
+}
+
+/// Replaces a state directory's store by a backup. The old store is kept beside it. The caller has the host's lock.
 ///
 /// # Errors
 /// `state_locked` if another process has the store; `not_found` or `state_unusable` if the backup cannot be used.
-pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal> {
+pub fn restore(state_dir: &Path, from: &Path) -> Result<Restored, Refusal> {
     checked(from)?;
     make_state_dir(state_dir)?;
     let _lock = StoreLock::take(state_dir)?;
@@ -78,7 +86,13 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Option<PathBuf>, Refusal
     }
     let kept = replaced?;
     sync_dir(&path)?;
-    Ok(kept)
+    let notes = kept.as_deref().map(|kept| leftovers(kept, &path));
+    Ok(Restored { kept, notes: notes.transpose()?.unwrap_or_default() })
+}
+
+fn leftovers(kept: &Path, restored: &Path) -> Result<Vec<String>, Refusal> {
+    // Opening a damaged store succeeds; reading it fails.
+    Ok(super::leftovers::notes(&open(kept)?, &open(restored)?, kept))
 }
 
 /// Puts a new store in the place of the old one. There is a store at any moment, the old one or the new one.

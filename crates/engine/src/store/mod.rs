@@ -8,6 +8,7 @@ mod health;
 mod images;
 mod instances;
 mod journal;
+mod leftovers;
 mod lock;
 mod schema;
 mod vf_counts;

@@ -148,7 +148,7 @@ impl VfCounts {
             return Ok(());
         }
         // The kernel sets the number to 0 first, which removes all existing ones.
-        self.hardware.expect_no_holder(&sriov.present, false)
+        self.hardware.expect_no_holder(&sriov.present)
     }
 
     /// Refuses if the device or one of its virtual functions is claimed or marked.

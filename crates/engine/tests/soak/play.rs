@@ -36,6 +36,13 @@ const LOST: &str =
       AND steps.claim NOT IN (SELECT id FROM claims
           WHERE state <> 'reserved' OR json_extract(steps.action, '$.step') IN ('define_mdev', 'add_to_boot_list'))";
 
+/// The devices of VF counts that could not be rolled back in this boot: `device clear` will retry it.
+const PENDING_ROLLBACKS: &str = "SELECT DISTINCT json_extract(steps.action, '$.address') FROM steps
+    JOIN operations ON operations.id = steps.operation AND operations.subject = steps.claim
+    WHERE operations.state = 'failed' AND operations.kind IN ('vf-count', 'restore')
+      AND steps.state IN ('intended', 'done', 'failed') AND restoring = 0 AND steps.boot_id = ?1
+      AND json_extract(steps.action, '$.step') IN ('set_vf_count', 'set_autoprobe')";
+
 impl World {
     fn play(self: &Arc<Self>, event: &Event, why: &str) {
         lock(&self.touched).clear();
@@ -179,6 +186,7 @@ impl World {
         let mut truth = lock(&self.truth);
         truth.see(&engine.inventory().unwrap());
         let unhealthy = unhealthy(store);
+        let pending = self.pending_rollbacks(store);
         for (parent, count, autoprobe, done) in lock(&self.configured).iter() {
             if *done {
                 continue;
@@ -203,7 +211,7 @@ impl World {
         for configured in engine.vf_counts().all().unwrap() {
             let parent = configured.address;
             // A change to be rolled back is not expected, even if it matches the configuration.
-            if unhealthy.contains(&parent) {
+            if pending.contains(&parent) {
                 continue;
             }
             let is = count_of(&now, parent);
@@ -212,6 +220,14 @@ impl World {
             }
         }
         truth.unhealthy = unhealthy.into_iter().collect();
+    }
+
+    /// The devices whose VF count is to be rolled back in this boot.
+    fn pending_rollbacks(&self, store: &rusqlite::Connection) -> Vec<Address> {
+        let mut all = store.prepare(PENDING_ROLLBACKS).unwrap();
+        let boot = self.host.boot_id().unwrap();
+        let all = all.query_map([boot], |row| row.get::<_, String>(0)).unwrap();
+        all.flatten().map(|address| address.parse().unwrap()).collect()
     }
 
     /// Clears all faults, then checks that everything can be released and the host is restored.

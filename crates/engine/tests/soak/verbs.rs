@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Access, ClaimRequest, ClaimStep, CreateInstance, Engine};
+use engine::{Access, ClaimRequest, ClaimStep, CreateInstance, Engine, Eviction};
 use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ fn lease(over: bool) -> Option<Duration> {
 
 fn access(how: How) -> Access {
     let uid = if how.user { 1000 } else { 0 };
-    Access { uid, device_nodes: how.user, reset: how.reset, evict: how.evict }
+    Access { uid, device_nodes: how.user, reset: how.reset, eviction: Eviction::option(how.evict) }
 }
 
 fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {

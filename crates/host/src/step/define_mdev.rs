@@ -4,7 +4,7 @@ use model::{HostError, MdevDefinition, Observed};
 use rustix::io::Errno;
 
 use crate::root::{Before, Root};
-use crate::{mdevctl, problem};
+use crate::{config_files, mdevctl, problem};
 
 /// The state of a definition's file, compared with ours.
 pub enum DefinitionState {
@@ -46,6 +46,5 @@ fn text_of(ours: &MdevDefinition) -> String {
 /// Writes the definition; fails if the file exists.
 pub fn write(root: &Root, ours: &MdevDefinition) -> Result<(), HostError> {
     let path = mdevctl::path(ours.parent, ours.uuid);
-    root.keep(&path, &text_of(ours), 0o644, Before::Nothing)
-        .map_err(|errno| problem::file(root, "write", &path, errno))
+    config_files::write(root, &path, &text_of(ours), 0o644, Before::Nothing)
 }

@@ -56,6 +56,15 @@ pub fn entries(list: &str) -> Vec<BootListEntry> {
     list.lines().filter_map(BootListEntry::read).collect()
 }
 
+/// The lines that are neither entries nor comments, with their numbers. The boot script ignores them.
+pub fn unread_lines(list: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = list.lines().enumerate().map(|(index, line)| (index + 1, line));
+    numbered.filter(|(_, line)| {
+        let text = line.trim();
+        !text.is_empty() && !text.starts_with('#') && BootListEntry::read(line).is_none()
+    })
+}
+
 /// The list with these entries: they replace entries with the same addresses, or are appended.
 #[must_use]
 pub fn with(list: &str, wanted: &[BootListEntry]) -> String {

@@ -6,7 +6,7 @@
 
 mod list;
 
-pub use list::{BootListEntry, entries, with, without};
+pub use list::{BootListEntry, entries, unread_lines, with, without};
 
 use serde::{Deserialize, Serialize};
 

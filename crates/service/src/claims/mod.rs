@@ -5,7 +5,7 @@ mod render;
 use std::time::Duration;
 
 use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, Wish};
-use engine::{Access, ClaimRequest, ClaimStep, Engine};
+use engine::{Access, ClaimRequest, ClaimStep, Engine, Eviction};
 use model::boot_list::TAKES_EFFECT;
 use model::choose::Want;
 use model::{Address, Claim, ClaimState, Refusal};
@@ -60,7 +60,12 @@ pub fn show(engine: &Engine, key: &str) -> Result<api::Claim, Refusal> {
 /// As [`claim`].
 pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Claim, Refusal> {
     let uid = user(body.uid)?.unwrap_or(0);
-    let access = Access { uid, device_nodes: uid != 0, reset: body.reset, evict: body.evict };
+    let access = Access {
+        uid,
+        device_nodes: uid != 0,
+        reset: body.reset,
+        eviction: Eviction::option(body.evict),
+    };
     render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
 

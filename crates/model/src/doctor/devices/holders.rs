@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
-use crate::{Address, Holder, Kind};
+use crate::{Address, Holder};
 
 /// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
@@ -26,12 +26,11 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
             meaning,
         )];
     }
-    users.into_iter().map(|(holder, by)| finding_for(case, holder, &by)).collect()
+    users.into_iter().map(|(holder, by)| finding_for(holder, &by)).collect()
 }
 
-fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
-    let user = User::of(holder);
-    let check = match purpose(user.name) {
+fn finding_for(holder: &Holder, by: &[&str]) -> Finding {
+    let check = match purpose(holder.name()) {
         Some(Purpose::Display) => "display-server",
         Some(Purpose::RemoteDesktop) => "remote-desktop",
         Some(Purpose::Persistence) => "nvidia-persistenced",
@@ -46,18 +45,15 @@ fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
         "dcgm" => "a GPU monitor keeps the GPU open, so its driver cannot be unbound",
         _ => "it cannot be handed over while it is in use",
     };
-    let (words, commands) = remedy_for(case, check, holder, &user);
+    let (words, commands) = remedy_for(check, holder);
     with_remedy(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
 }
 
 /// How to stop the user. If that would affect more than this device, the remedy has no command.
-fn remedy_for(
-    case: &Case<'_>,
-    check: &str,
-    holder: &Holder,
-    user: &User<'_>,
-) -> (String, Vec<String>) {
+fn remedy_for(check: &str, holder: &Holder) -> (String, Vec<String>) {
     let address = holder.address;
+    let service = holder.service();
+    let stop = || service.map(|unit| format!("systemctl stop '{unit}'")).into_iter().collect();
     match check {
         "nvidia-persistenced" => (
             "make the daemon release this GPU only; the others keep their state".into(),
@@ -66,9 +62,9 @@ fn remedy_for(
         "dcgm" => (
             format!(
                 "stop the monitor during the hand-over{}; it can run again afterwards, and then ignores the GPU",
-                user.unit.map_or_else(String::new, |unit| format!(": systemctl stop {unit}"))
+                service.map_or_else(String::new, |unit| format!(": systemctl stop {unit}"))
             ),
-            user.stop(),
+            stop(),
         ),
         "display-server" => (
             format!(
@@ -78,69 +74,7 @@ fn remedy_for(
             ),
             Vec::new(),
         ),
-        "remote-desktop" => (user.stop_words(), user.stop()),
-        _ if user.pid.is_some() => (user.stop_words(), user.stop()),
-        _ => (not_a_program(case, holder), Vec::new()),
-    }
-}
-
-/// A mount, a volume or a route. No commands: unmounting the wrong disk can do great harm.
-fn not_a_program(case: &Case<'_>, holder: &Holder) -> String {
-    if let Some(place) = holder.user.strip_prefix("mounted at ") {
-        return match place {
-            "/" | "/boot" | "/boot/efi" | "/usr" | "/var" => {
-                "the host itself runs from it; hand over another drive".into()
-            }
-            place => format!(
-                "umount {place}, and remove it from /etc/fstab while a machine has the drive"
-            ),
-        };
-    }
-    let kind = case.patient.inventory.function(holder.address).map(crate::Function::kind);
-    if kind == Some(Kind::Nic) {
-        return "move the host's default route to another interface first".into();
-    }
-    "first remove it from its volume, array, pool or swap space (vgreduce, mdadm, zpool, swapoff), or hand over \
-     another drive".into()
-}
-
-/// The parts of a holder's description.
-struct User<'a> {
-    name: &'a str,
-    pid: Option<u32>,
-    unit: Option<&'a str>,
-}
-
-impl<'a> User<'a> {
-    /// Parses the text of a [`Holder`]: `qemu-system-x86 (pid 4711, libvirtd.service)`.
-    fn of(holder: &'a Holder) -> Self {
-        let (name, rest) = holder.user.split_once(" (pid ").unwrap_or((&holder.user, ""));
-        let unit =
-            rest.strip_suffix(')').and_then(|rest| rest.split_once(", ")).map(|(_, unit)| unit);
-        Self { name, pid: holder.pid, unit }
-    }
-
-    /// The system service that it runs in. Scopes (sessions, machines) and services of a user's session are left out:
-    /// `systemctl stop` must not be suggested for them.
-    fn service(&self) -> Option<&'a str> {
-        let plain = |unit: &&str| {
-            let sound = |c: char| c.is_ascii_alphanumeric() || "-_.@:\\".contains(c);
-            unit.ends_with(".service") && !unit.starts_with("user@") && unit.chars().all(sound)
-        };
-        self.unit.filter(plain).map(|unit| unit.trim())
-    }
-
-    fn stop_words(&self) -> String {
-        match (self.service(), self.pid) {
-            (Some(unit), _) => {
-                format!("stop the service {unit} while a machine has the device")
-            }
-            (None, Some(pid)) => format!("quit {}, or run `kill {pid}`", self.name),
-            (None, None) => format!("quit {}", self.name),
-        }
-    }
-
-    fn stop(&self) -> Vec<String> {
-        self.service().map(|unit| format!("systemctl stop '{unit}'")).into_iter().collect()
+        // No commands for what is not a program: unmounting the wrong disk can do great harm.
+        _ => (holder.how_to_end(), stop()),
     }
 }

@@ -61,7 +61,7 @@ enum Command {
         /// Number of last lines to start with
         #[arg(long, default_value_t = 100, value_name = "LINES")]
         tail: u64,
-        /// Print the console as the guest wrote it, with control characters; by default they are escaped
+        /// Print the bytes that the guest wrote; by default, control characters are escaped
         #[arg(long, conflicts_with = "json")]
         raw: bool,
     },
@@ -215,15 +215,26 @@ fn logs(connection: &Connection, instance: &str, (follow, tail): (bool, u64), ra
     let what = format!("read the console of {instance}");
     let key = segment(instance);
     let path = format!("/instances/{key}/logs?source=app&tail={tail}&follow={follow}");
+    if raw {
+        let path = format!("{path}&format=raw");
+        return connection
+            .talk(async |client| {
+                let mut chunks = client.bytes(&path).await?;
+                while let Some(bytes) = chunks.next().await? {
+                    if let Err(failure) = output::raw(&bytes) {
+                        return Ok(Err(failure));
+                    }
+                }
+                Ok(Ok(()))
+            })
+            .map_err(Failure::to(what))?;
+    }
     let printed = connection.talk(async |client| {
         let mut lines = client.lines(&path).await?;
         while let Some(data) = lines.next().await? {
             let line: String = serde_json::from_str(&data).unwrap_or(data);
-            let printed = match (raw, connection.json()) {
-                (true, _) => output::raw_line(&line),
-                (_, true) => output::json_line(&line),
-                _ => output::line(&line),
-            };
+            let printed =
+                if connection.json() { output::json_line(&line) } else { output::line(&line) };
             if let Err(failure) = printed {
                 return Ok(Err(failure));
             }

@@ -43,10 +43,10 @@ pub fn line(text: &str) -> Done {
     Ok(terminal::print(&format!("{}\n", escaped(text)))?)
 }
 
-/// Prints one line as it is, with any control characters: only on request.
-pub fn raw_line(text: &str) -> Done {
+/// Prints bytes as they are, with any control characters: only on request.
+pub fn raw(bytes: &[u8]) -> Done {
     let mut out = terminal::raw();
-    writeln!(out, "{text}")?;
+    out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 

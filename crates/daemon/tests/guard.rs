@@ -199,6 +199,18 @@ fn connections_that_show_no_token_keep_no_one_out() {
 }
 
 #[test]
+fn silent_connections_on_the_socket_keep_no_one_out() {
+    let daemon = Daemon::start();
+    let silent: Vec<UnixStream> =
+        (0..1100).map(|_| UnixStream::connect(daemon.socket()).unwrap()).collect();
+    daemon.get("/devices").expect(200);
+    // The oldest had to leave.
+    let mut first = silent.into_iter().next().unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
 fn a_connection_that_showed_its_token_stays_while_strangers_come() {
     let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
     let mut known = TcpStream::connect(daemon.address).unwrap();

@@ -232,6 +232,10 @@ fn the_console_is_read_as_json_strings() {
     assert_eq!(data, [r#""GUEST one""#, r#""GUEST \"two\"""#, r#""login: ""#]);
     let last = daemon.get("/instances/vm/logs?tail=2").body;
     assert!(!last.contains("GUEST one") && last.contains("two"), "{last}");
+    let raw = daemon.get("/instances/vm/logs?format=raw&tail=1");
+    assert!(raw.head.contains("content-type: application/octet-stream"), "{}", raw.head);
+    assert!(raw.body.contains("login: ") && !raw.body.contains("data:"), "{}", raw.body);
+    daemon.get("/instances/vm/logs?format=svg").refused(400, "invalid_request");
     daemon.get("/instances/vm/logs?tail=many").refused(400, "invalid_request");
     daemon.get("/instances/vm/logs?follow=perhaps").refused(400, "invalid_request");
     daemon.get("/instances/vm/logs?source=vmm").refused(501, "not_implemented");

@@ -1,4 +1,4 @@
-//! A guest's console file, read as lines.
+//! A guest's console file, read as lines of bytes: a guest can write anything.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -38,11 +38,11 @@ impl Console {
         Ok(console)
     }
 
-    /// Some of the lines written since the last call; `None` if there are none.
+    /// Some of the lines written since the last call, with their line ends; `None` if there are none.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn lines(&mut self) -> io::Result<Option<Vec<String>>> {
+    pub fn lines(&mut self) -> io::Result<Option<Vec<Vec<u8>>>> {
         if !self.is_open()? {
             return Ok(None);
         }
@@ -61,16 +61,15 @@ impl Console {
         self.partial.extend_from_slice(chunk.get(..read).unwrap_or_default());
         let mut lines = Vec::new();
         while let Some(end) = self.line_end() {
-            let line: Vec<u8> = self.partial.drain(..end).collect();
-            lines.push(text(&line));
+            lines.push(self.partial.drain(..end).collect());
         }
         Ok(Some(lines))
     }
 
     /// The last line, if it has no line end.
-    pub fn rest(&mut self) -> Option<String> {
+    pub fn rest(&mut self) -> Option<Vec<u8>> {
         let rest = std::mem::take(&mut self.partial);
-        (!rest.is_empty()).then(|| text(&rest))
+        (!rest.is_empty()).then_some(rest)
     }
 
     fn line_end(&self) -> Option<usize> {
@@ -93,6 +92,7 @@ impl Console {
         let length = file.metadata()?.len();
         let lowest = length.saturating_sub(LONGEST_TAIL);
         let mut found = 0;
+        let mut line_end = length;
         let mut end = length;
         while end > lowest {
             let begin = end.saturating_sub(CHUNK as u64).max(lowest);
@@ -104,12 +104,15 @@ impl Console {
             }
             for (index, byte) in chunk.iter().enumerate().rev() {
                 let at = begin + index as u64;
-                // A line end at the very end starts no new line.
-                if *byte == b'\n' && at + 1 < length {
-                    found += 1;
-                    if found == count {
-                        return Ok(at + 1);
-                    }
+                // A line end at the very end starts no new line. A line that is too long is split.
+                let start = match byte {
+                    b'\n' if at + 1 < length => at + 1,
+                    _ if line_end - at >= LONGEST_LINE as u64 => at,
+                    _ => continue,
+                };
+                (found, line_end) = (found + 1, start);
+                if found == count {
+                    return Ok(start);
                 }
             }
             end = begin;
@@ -129,7 +132,9 @@ fn open_plain(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn text(line: &[u8]) -> String {
+/// A line as text, without its line end. What is not UTF-8 is replaced.
+#[must_use]
+pub fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned()
 }
 
@@ -140,9 +145,36 @@ mod tests {
     fn all(console: &mut Console) -> Vec<String> {
         let mut all = Vec::new();
         while let Some(lines) = console.lines().unwrap() {
-            all.extend(lines);
+            all.extend(lines.iter().map(|line| text(line)));
         }
         all
+    }
+
+    #[test]
+    fn a_console_without_line_ends_is_split() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        std::fs::write(&path, vec![b'x'; 5 * LONGEST_LINE]).unwrap();
+        for tail in [1, 2] {
+            let mut console = Console::open(path.clone(), tail).unwrap();
+            let mut read = 0;
+            while let Some(lines) = console.lines().unwrap() {
+                read += lines.concat().len();
+            }
+            read += console.rest().map_or(0, |rest| rest.len());
+            assert_eq!(read as u64, tail * LONGEST_LINE as u64);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        std::fs::write(&path, b"50 %\r100 %\r\n\xff\xfe\n").unwrap();
+        let mut console = Console::open(path, 10).unwrap();
+        let lines = console.lines().unwrap().unwrap();
+        assert_eq!(lines, [&b"50 %\r100 %\r\n"[..], b"\xff\xfe\n"]);
+        assert_eq!(text(&lines[0]), "50 %\r100 %");
     }
 
     #[test]
@@ -161,7 +193,7 @@ mod tests {
         // Truncated.
         std::fs::write(&path, "again").unwrap();
         assert_eq!(all(&mut console), [""; 0]);
-        assert_eq!(console.rest().as_deref(), Some("again"));
+        assert_eq!(console.rest().as_deref(), Some(&b"again"[..]));
         assert_eq!(all(&mut Console::open(path, 0).unwrap()), [""; 0]);
     }
 

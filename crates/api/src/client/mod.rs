@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ErrorBody;
 
-pub use stream::Lines;
+pub use stream::{Chunks, Lines};
 pub use upload::{FilePart, Upload};
 
 /// The maximum size of an answer that is read into memory.
@@ -201,6 +201,19 @@ impl Client {
         let response = self.send(request, Either::Left(Full::default())).await?;
         if response.status() == StatusCode::OK {
             return Ok(Lines::of(response.into_body()));
+        }
+        Err(refused(response.status(), &collect(response).await?))
+    }
+
+    /// A body of bytes, as they arrive.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn bytes(&self, path: &str) -> Result<Chunks, Refusal> {
+        let request = self.request(Method::GET, path)?;
+        let response = self.send(request, Either::Left(Full::default())).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(Chunks::of(response.into_body()));
         }
         Err(refused(response.status(), &collect(response).await?))
     }

@@ -1,5 +1,6 @@
-//! Server-sent events.
+//! Bodies that are read as they arrive: bytes, and server-sent events.
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use model::Refusal;
@@ -9,10 +10,37 @@ use super::odd;
 /// The maximum size of an event.
 const LONGEST_EVENT: usize = 1 << 20;
 
+/// The bytes of a body.
+#[derive(Debug)]
+pub struct Chunks {
+    body: Incoming,
+}
+
+impl Chunks {
+    pub(super) const fn of(body: Incoming) -> Self {
+        Self { body }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        while let Some(frame) = self.body.frame().await {
+            let frame =
+                frame.map_err(|error| odd(format!("the stream was interrupted: {error}")))?;
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The `data` of the events of a stream.
 #[derive(Debug)]
 pub struct Lines {
-    body: Incoming,
+    chunks: Chunks,
     pending: Vec<u8>,
     data: String,
     has_data: bool,
@@ -20,7 +48,7 @@ pub struct Lines {
 
 impl Lines {
     pub(super) const fn of(body: Incoming) -> Self {
-        Self { body, pending: Vec::new(), data: String::new(), has_data: false }
+        Self { chunks: Chunks::of(body), pending: Vec::new(), data: String::new(), has_data: false }
     }
 
     /// The data of the next event; `None` when the stream has ended.
@@ -35,16 +63,9 @@ impl Lines {
             if self.pending.len() + self.data.len() > LONGEST_EVENT {
                 return Err(odd("an event is longer than 1 MiB".into()));
             }
-            match self.body.frame().await {
+            match self.chunks.next().await? {
                 None => return Ok(None),
-                Some(Err(error)) => {
-                    return Err(odd(format!("the stream was interrupted: {error}")));
-                }
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        self.pending.extend_from_slice(bytes);
-                    }
-                }
+                Some(bytes) => self.pending.extend_from_slice(&bytes),
             }
         }
     }

@@ -246,4 +246,6 @@ words! {
     TreeFormat = ["json", "svg"];
     /// Source of a log.
     LogSource = ["app"];
+    /// Form of a log.
+    LogFormat = ["events", "raw"];
 }

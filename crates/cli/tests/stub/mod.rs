@@ -50,6 +50,8 @@ fn answer(stream: UnixStream, text: &str, refuses: bool) -> std::io::Result<()> 
         let details = json!({ "reason": "conflict", "remedy": text });
         let body = json!({ "code": "conflict", "message": text, "details": details });
         ("409 Conflict", "application/json", body.to_string())
+    } else if target.contains("/logs") && target.contains("format=raw") {
+        ("200 OK", "application/octet-stream", text.to_owned())
     } else if target.contains("/logs") {
         let lines = [json!(text).to_string(), json!("plain").to_string(), text.replace('\n', " ")];
         let events = lines.map(|line| format!("data: {line}\n\n")).concat();

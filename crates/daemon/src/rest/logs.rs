@@ -1,15 +1,19 @@
-//! `/instances/{key}/logs`: a guest's console as server-sent events.
+//! `/instances/{key}/logs`: a guest's console as server-sent events, or as the bytes that the guest wrote.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use api::{ErrorBody, schema};
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use engine::InstanceState;
-use futures_util::{Stream, stream};
-use service::console::Console;
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+use service::console::{Console, text};
 use tracing::warn;
 
 use super::query::{Key, Query};
@@ -24,24 +28,34 @@ const LOOKS: u32 = 10;
 /// The default number of lines.
 const TAIL: u64 = 100;
 
-/// Read the guest's console: server-sent events, each with a line as a JSON string
+/// Read the guest's console: server-sent events, each with a line as a JSON string, or the bytes that the guest wrote
 #[utoipa::path(get, path = "/instances/{key}/logs", tag = "instances",
     params(("key" = String, Path, description = "id or name"),
         ("source" = Option<schema::LogSource>, Query, description = "`app`, the guest's console"),
         ("tail" = Option<u64>, Query, description = "number of last lines; 100 by default"),
-        ("follow" = Option<bool>, Query, description = "follow until the machine ends")),
-    responses((status = 200, content_type = "text/event-stream", body = schema::ServerSentEvent), (status = "default", body = ErrorBody)))]
+        ("follow" = Option<bool>, Query, description = "follow until the machine ends"),
+        ("format" = Option<schema::LogFormat>, Query, description = "`events`, the default, or `raw`: bytes")),
+    responses(
+        (status = 200, content((schema::ServerSentEvent = "text/event-stream"), (Vec<u8> = "application/octet-stream"))),
+        (status = "default", body = ErrorBody)))]
 pub async fn stream(
     State(face): State<Face>,
     Key(key): Key,
     query: Query,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     if let Some(source) = query.get("source")?.filter(|source| *source != "app") {
         return Err(Problem::not_implemented(
             &format!("log source {source:?}"),
             "use source=app, the guest's console",
         ));
     }
+    let raw = match query.get("format")? {
+        None | Some("events") => false,
+        Some("raw") => true,
+        Some(other) => {
+            return Err(Problem::invalid(format!("unknown format {other:?}"), "use events or raw"));
+        }
+    };
     let follow = query.flag("follow")?;
     let tail = match query.get("tail")? {
         None => TAIL,
@@ -56,14 +70,20 @@ pub async fn stream(
         .map_err(|error| Problem::unforeseen(&error))?
         .map_err(|error| Problem::unforeseen(&format!("cannot read the console: {error}")))?;
     let reader = Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0 };
-    let events = stream::unfold(reader, |mut reader| async move {
+    let lines = stream::unfold(reader, |mut reader| async move {
         let line = reader.next().await?;
-        // hypeman's clients read each event's data as JSON.
-        let data = serde_json::Value::String(line).to_string();
-        Some((Ok(Event::default().data(data)), reader))
+        Some((line, reader))
     });
+    if raw {
+        let bytes = Body::from_stream(lines.map(Ok::<_, Infallible>));
+        return Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response());
+    }
+    // hypeman's clients read each event's data as JSON.
+    let event = |line: Vec<u8>| Event::default().data(Value::String(text(&line)).to_string());
     // A disconnected client is only noticed by writing to it.
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(2))))
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(2));
+    let events = lines.map(move |line| Ok::<_, Infallible>(event(line)));
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
 /// Reads a console to its end, and optionally follows it.
@@ -72,13 +92,13 @@ struct Reader {
     key: String,
     follow: bool,
     console: Console,
-    ready: VecDeque<String>,
+    ready: VecDeque<Vec<u8>>,
     looks: u32,
 }
 
 impl Reader {
     /// The next line; `None` at the end.
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Some(line);

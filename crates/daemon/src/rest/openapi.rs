@@ -31,7 +31,7 @@ use super::{
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(
-        schema::KindOrAll, schema::QueryTags, schema::GoDuration, schema::LogSource, schema::TreeFormat, schema::InstanceState,
+        schema::KindOrAll, schema::QueryTags, schema::GoDuration, schema::LogSource, schema::LogFormat, schema::TreeFormat, schema::InstanceState,
         schema::PciAddress, schema::AnyOwner
     )),
     security(("token" = [])),

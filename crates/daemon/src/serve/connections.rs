@@ -1,7 +1,7 @@
 //! Connections: their number, their timeouts, and which one is closed first.
 //!
-//! A TCP connection is a stranger until a request on it was admitted. Few strangers may be connected at once, and a new
-//! one closes the oldest: clients that connect and send nothing cannot keep others out.
+//! A connection is a stranger until a request on it was admitted. Only some of the connections may be strangers, and a
+//! new one closes the oldest: clients that connect and send nothing cannot keep others out.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,7 +30,10 @@ use super::socket::Socket;
 use crate::rest::guard::{Admitted, Peer};
 
 /// The most TCP connections that may be strangers.
-const MOST_STRANGERS: usize = 64;
+const MOST_BY_TCP: usize = 64;
+
+/// The most connections on the unix socket that may be strangers.
+const MOST_BY_SOCKET: usize = 768;
 
 /// How long to wait after a connection could not be accepted, usually because file descriptors are used up.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -50,7 +53,7 @@ pub fn raise_open_files() {
 }
 
 /// An accepted connection: its stream, its peer, and its place among the strangers.
-type Accepted<S> = io::Result<(S, Peer, Option<Arc<Place>>)>;
+type Accepted<S> = io::Result<(S, Peer, Arc<Place>)>;
 
 /// A listener.
 pub trait Listener: Send + 'static {
@@ -64,19 +67,31 @@ pub trait Listener: Send + 'static {
     fn accept(&self) -> impl Future<Output = Accepted<Self::Stream>> + Send;
 }
 
-impl Listener for Arc<Socket> {
+/// The unix socket.
+pub struct Local {
+    socket: Arc<Socket>,
+    strangers: Strangers,
+}
+
+impl Local {
+    pub const fn new(socket: Arc<Socket>) -> Self {
+        Self { socket, strangers: Strangers::new(MOST_BY_SOCKET) }
+    }
+}
+
+impl Listener for Local {
     type Stream = UnixStream;
 
     // Followers of logs and events have one each.
     const MOST: usize = 1024;
 
     async fn accept(&self) -> Accepted<UnixStream> {
-        let stream = Socket::accept(self).await?;
+        let stream = self.socket.accept().await?;
         let peer = stream.peer_cred().map_or(Peer::Unknown, |credentials| Peer::Process {
             uid: credentials.uid(),
             pid: credentials.pid(),
         });
-        Ok((stream, peer, None))
+        Ok((stream, peer, self.strangers.let_in()))
     }
 }
 
@@ -87,8 +102,8 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(listener: TcpListener) -> Self {
-        Self { listener, strangers: Strangers::default() }
+    pub const fn new(listener: TcpListener) -> Self {
+        Self { listener, strangers: Strangers::new(MOST_BY_TCP) }
     }
 }
 
@@ -99,7 +114,7 @@ impl Listener for Network {
 
     async fn accept(&self) -> Accepted<TcpStream> {
         let (stream, address) = self.listener.accept().await?;
-        Ok((stream, Peer::Network(address), Some(self.strangers.let_in())))
+        Ok((stream, Peer::Network(address), self.strangers.let_in()))
     }
 }
 
@@ -139,7 +154,7 @@ pub async fn serve<L: Listener>(listener: L, app: Router, mut stopping: watch::R
 async fn connection<S>(
     stream: S,
     peer: Peer,
-    place: Option<Arc<Place>>,
+    place: Arc<Place>,
     app: Router,
     mut stopping: watch::Receiver<bool>,
 ) where
@@ -148,12 +163,10 @@ async fn connection<S>(
     // Another descriptor of the same connection, because hyper owns the stream.
     let watched = stream.as_fd().try_clone_to_owned();
     let app = TowerToHyperService::new(app);
-    let admitted = place.as_ref().map(|place| place.admitted.clone());
+    let admitted = place.admitted.clone();
     let app = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
-        if let Some(admitted) = &admitted {
-            request.extensions_mut().insert(admitted.clone());
-        }
+        request.extensions_mut().insert(admitted.clone());
         app.call(request)
     });
     let mut http = http1::Builder::new();
@@ -172,17 +185,17 @@ async fn connection<S>(
             _ = stopping.wait_for(|stopping| *stopping), if !ending => {
                 ending = true;
                 // Hyper waits for the rest of a request that was begun.
-                if place.as_ref().is_some_and(|place| !place.admitted.is_admitted()) {
+                if !place.admitted.is_admitted() {
                     return;
                 }
                 served.as_mut().graceful_shutdown();
             }
             () = gone(watched.as_ref().ok()) => return,
-            () = sent_away(place.as_deref()) => {
-                if place.as_ref().is_some_and(|place| place.admitted.is_admitted()) {
+            () = place.sent_away.notified() => {
+                if place.admitted.is_admitted() {
                     continue;
                 }
-                debug!("closed a connection without a valid token to accept a new one");
+                debug!("closed a connection without an admitted request to accept a new one");
                 return;
             }
         }
@@ -205,9 +218,9 @@ async fn gone(connection: Option<&OwnedFd>) {
     }
 }
 
-/// The TCP connections on which no request was admitted yet, oldest first.
-#[derive(Default)]
+/// The connections of a listener on which no request was admitted yet, oldest first.
 struct Strangers {
+    most: usize,
     all: Mutex<VecDeque<Arc<Place>>>,
 }
 
@@ -219,12 +232,16 @@ pub struct Place {
 }
 
 impl Strangers {
+    const fn new(most: usize) -> Self {
+        Self { most, all: Mutex::new(VecDeque::new()) }
+    }
+
     /// A place for a new connection; closes the oldest one if all places are taken.
     fn let_in(&self) -> Arc<Place> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         // A place that only this list refers to belongs to a closed connection.
         all.retain(|place| !place.admitted.is_admitted() && Arc::strong_count(place) > 1);
-        if all.len() >= MOST_STRANGERS
+        if all.len() >= self.most
             && let Some(oldest) = all.pop_front()
         {
             oldest.sent_away.notify_one();
@@ -232,13 +249,5 @@ impl Strangers {
         let place = Arc::<Place>::default();
         all.push_back(place.clone());
         place
-    }
-}
-
-/// Waits until the connection must be closed for a newer one.
-async fn sent_away(place: Option<&Place>) {
-    match place {
-        Some(place) => place.sent_away.notified().await,
-        None => std::future::pending().await,
     }
 }

@@ -230,7 +230,8 @@ async fn listen(
     info!("listening on {}", options.socket.display());
     let mut served = JoinSet::new();
     let by_socket = guarded(app.clone(), Guard::Socket);
-    served.spawn(connections::serve(unix, by_socket, stopping.clone()));
+    let local = connections::Local::new(unix);
+    served.spawn(connections::serve(local, by_socket, stopping.clone()));
     if let Some((listener, network)) = tcp {
         if let Ok(address) = listener.local_addr() {
             info!("listening on http://{address}");

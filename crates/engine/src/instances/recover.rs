@@ -1,8 +1,9 @@
 //! Finding machines that an earlier daemon started.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use model::{Exit, Presence, Refusal};
+use model::{Exit, Launcher, Presence, Refusal};
 use uuid::Uuid;
 
 use super::Instances;
@@ -12,15 +13,18 @@ use crate::{InstanceState, RecoveryReport};
 impl Instances {
     /// Notes machines that no instance has, as after a restored backup. Nothing is done to them: they have users and disks.
     pub(crate) fn note_unrecorded(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
-        // An instance is recorded before its machine has files, and longer.
-        let machines: Vec<_> = self
-            .launchers
-            .iter()
-            .flat_map(|launcher| launcher.machines().into_iter().map(move |one| (launcher, one.id)))
-            .collect();
+        let machines = || {
+            let of = |launcher: &Arc<dyn Launcher>| launcher.machines().into_iter();
+            self.launchers.iter().flat_map(move |one| of(one).map(move |known| (one, known.id)))
+        };
+        // An instance is recorded before its machine has files, and longer. One that was deleted in between is no longer
+        // among the machines.
+        let before: BTreeSet<Uuid> = machines().map(|(_, id)| id).collect();
         let recorded: BTreeSet<Uuid> =
             self.store.read(StoredInstance::all)?.iter().map(|row| row.instance.id).collect();
-        for (launcher, id) in machines.into_iter().filter(|(_, id)| !recorded.contains(id)) {
+        for (launcher, id) in
+            machines().filter(|(_, id)| before.contains(id) && !recorded.contains(id))
+        {
             let dir = launcher.console(id);
             let dir = dir.parent().unwrap_or(&dir).display().to_string();
             report.notes.push(match launcher.find(id) {

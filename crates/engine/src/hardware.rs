@@ -125,5 +125,14 @@ impl Hardware {
 /// The functions in use, each with its refusal. With `evict`, users that can be evicted do not count.
 pub fn users(holders: &[Holder], evict: bool) -> BTreeMap<Address, Refusal> {
     let others = holders.iter().filter(|holder| !is_evictable(holder, evict));
-    others.map(|holder| (holder.address, refusals::used(holder))).collect()
+    others.map(|holder| (holder.address, in_use(holder))).collect()
+}
+
+/// A function is in use by a process, or by the host itself.
+pub fn in_use(holder: &Holder) -> Refusal {
+    let refusal = refusals::used(holder);
+    if holder.pid.is_some() {
+        return refusal;
+    }
+    Refusal { remedy: holder.host_use_remedy(), ..refusal }
 }

@@ -17,6 +17,7 @@ mod fingerprint;
 mod grpc;
 mod host_error;
 mod host_lock;
+mod host_use;
 mod ids;
 mod inventory;
 mod machine;

@@ -11,7 +11,7 @@ use model::{
 use uuid::Uuid;
 
 use super::Claims;
-use crate::hardware::users;
+use crate::hardware::{in_use, users};
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 
@@ -149,7 +149,7 @@ impl Claims {
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
         let holders = self.hardware.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
-        user.map_or(Ok(()), |holder| Err(refusals::used(holder)))
+        user.map_or(Ok(()), |holder| Err(in_use(holder)))
     }
 
     /// A claim of the chosen devices, with their fingerprints.
@@ -218,11 +218,13 @@ impl Claims {
     }
 }
 
-/// The refusal for others that want the devices of this claim.
+/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
 fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
-    let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
     if claim.claim.state == ClaimState::Wedged {
-        return refusals::wedged(&format!("{head} could not be restored earlier"));
+        return refusals::wedged(&format!(
+            "needs manual attention: the claim of {} could not be restored earlier",
+            claim.claim.owner
+        ));
     }
     let owner = claim.instance();
     let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
@@ -230,14 +232,14 @@ fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         let name = &row.instance.name;
         return Refusal::new(
             Code::InUse,
-            format!("{head} is attached to the instance {name:?}"),
+            format!("is attached to the instance {name:?}"),
             format!("run `handover instance rm {name}` first"),
         );
     }
     let owner = &claim.claim.owner;
     Refusal::new(
         Code::InUse,
-        format!("{head} is claimed by {owner}"),
+        format!("is claimed by {owner}"),
         format!(
             "`handover claims` lists all claims; `handover release {}` releases this one",
             claim.claim.id

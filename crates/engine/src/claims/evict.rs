@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Claims;
 use crate::eviction::{is_evictable, is_persistence_daemon};
-use crate::refusals;
+use crate::hardware::in_use;
 use crate::store::OpenOperation;
 
 /// The unit of NVIDIA's persistence daemon.
@@ -24,7 +24,7 @@ impl Claims {
         evict: bool,
     ) -> Result<(), Refusal> {
         if let Some(other) = holders.iter().find(|holder| !is_evictable(holder, evict)) {
-            return Err(refusals::used(other));
+            return Err(in_use(other));
         }
         if holders.is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Claims {
         // A new user, or one whose device node another process opens for it.
         match self.hardware.holders(taken)?.first() {
             None => Ok(()),
-            Some(holder) => Err(refusals::used(holder)),
+            Some(holder) => Err(in_use(holder)),
         }
     }
 

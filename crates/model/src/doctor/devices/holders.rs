@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
-use crate::{Address, Holder, Kind};
+use crate::{Address, Holder};
 
 /// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
@@ -26,10 +26,10 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
             meaning,
         )];
     }
-    users.into_iter().map(|(holder, by)| finding_for(case, holder, &by)).collect()
+    users.into_iter().map(|(holder, by)| finding_for(holder, &by)).collect()
 }
 
-fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
+fn finding_for(holder: &Holder, by: &[&str]) -> Finding {
     let user = User::of(holder);
     let check = match purpose(user.name) {
         Some(Purpose::Display) => "display-server",
@@ -46,17 +46,12 @@ fn finding_for(case: &Case<'_>, holder: &Holder, by: &[&str]) -> Finding {
         "dcgm" => "a GPU monitor keeps the GPU open, so its driver cannot be unbound",
         _ => "it cannot be handed over while it is in use",
     };
-    let (words, commands) = remedy_for(case, check, holder, &user);
+    let (words, commands) = remedy_for(check, holder, &user);
     with_remedy(about(holder.address, check, Severity::Impossible, read, meaning), words, commands)
 }
 
 /// How to stop the user. If that would affect more than this device, the remedy has no command.
-fn remedy_for(
-    case: &Case<'_>,
-    check: &str,
-    holder: &Holder,
-    user: &User<'_>,
-) -> (String, Vec<String>) {
+fn remedy_for(check: &str, holder: &Holder, user: &User<'_>) -> (String, Vec<String>) {
     let address = holder.address;
     match check {
         "nvidia-persistenced" => (
@@ -80,28 +75,8 @@ fn remedy_for(
         ),
         "remote-desktop" => (user.stop_words(), user.stop()),
         _ if user.pid.is_some() => (user.stop_words(), user.stop()),
-        _ => (not_a_program(case, holder), Vec::new()),
+        _ => (holder.host_use_remedy(), Vec::new()),
     }
-}
-
-/// A mount, a volume or a route. No commands: unmounting the wrong disk can do great harm.
-fn not_a_program(case: &Case<'_>, holder: &Holder) -> String {
-    if let Some(place) = holder.user.strip_prefix("mounted at ") {
-        return match place {
-            "/" | "/boot" | "/boot/efi" | "/usr" | "/var" => {
-                "the host itself runs from it; hand over another drive".into()
-            }
-            place => format!(
-                "umount {place}, and remove it from /etc/fstab while a machine has the drive"
-            ),
-        };
-    }
-    let kind = case.patient.inventory.function(holder.address).map(crate::Function::kind);
-    if kind == Some(Kind::Nic) {
-        return "move the host's default route to another interface first".into();
-    }
-    "first remove it from its volume, array, pool or swap space (vgreduce, mdadm, zpool, swapoff), or hand over \
-     another drive".into()
 }
 
 /// The parts of a holder's description.

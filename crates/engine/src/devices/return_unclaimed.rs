@@ -8,6 +8,7 @@ use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
 
 use super::Devices;
+use crate::owners;
 use crate::refusals;
 use crate::store::{OpenOperation, StoredClaim};
 use crate::{OperationKind, Outcome, Returned, ReturnedDevice};
@@ -75,7 +76,7 @@ impl Devices {
         }
         let claims = self.store.read(StoredClaim::all)?;
         if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
-            let owner = &claim.claim.owner;
+            let owner = owners::described(&self.store, &claim.claim.owner);
             return Err(Refusal::new(
                 model::Code::InUse,
                 format!("{address} is claimed by {owner}"),
@@ -85,7 +86,7 @@ impl Devices {
         self.hardware.expect_no_holder(&[address], false)?;
         let steps = self.return_steps(function)?;
         if steps.is_empty() {
-            return Ok(Returned::Well);
+            return Ok(Returned::Unchanged);
         }
         let subject = Uuid::new_v4();
         let _turn = self.journal.turns.take(subject);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use model::{Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
+use model::{ClaimState, Inventory, Mechanism, Part, Refusal};
 
 use super::Recovery;
 use crate::RecoveryReport;
+use crate::owners;
 use crate::store::StoredClaim;
 
 impl Recovery {
@@ -25,8 +26,9 @@ impl Recovery {
             if now.is_none_or(|now| now.claim.state != ClaimState::Prepared) {
                 continue;
             }
+            let owner = owners::described(&self.store, &claim.owner);
             for part in &claim.parts {
-                report.notes.extend(differences(&inventory, claim, part));
+                report.notes.extend(differences(&inventory, &owner, part));
             }
         }
         Ok(())
@@ -34,8 +36,7 @@ impl Recovery {
 }
 
 /// How a prepared part differs from its prepared state.
-fn differences(inventory: &Inventory, claim: &Claim, part: &Part) -> Vec<String> {
-    let owner = &claim.owner;
+fn differences(inventory: &Inventory, owner: &str, part: &Part) -> Vec<String> {
     let mut notes = Vec::new();
     for address in part.taken().collect::<BTreeSet<_>>() {
         let Some(function) = inventory.function(address) else {

@@ -15,7 +15,7 @@ pub enum DeviceType {
     Pci,
 }
 
-/// A function that can be registered.
+/// A function that can be handed over and is not claimed. It may be registered already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AvailableDevice {

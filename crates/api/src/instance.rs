@@ -131,6 +131,9 @@ pub struct Instance {
     pub cmdline: Option<String>,
     /// The process id of the VMM, while it runs.
     pub pid: Option<u32>,
+    /// Notes on the request just done, such as more virtual CPUs than the host has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The network of an instance.

@@ -17,6 +17,12 @@ use service::{Boundaries, EngineSetup};
 use crate::connection::Connection;
 use crate::{output, this_host};
 
+/// The usual directory of the journal.
+const STATE_DIR: &str = "/var/lib/handover";
+
+/// The usual directory of locks.
+const RUN_DIR: &str = "/run/handover";
+
 /// How to reach the daemon, and what to use without one
 #[derive(Debug, Clone, Args)]
 pub struct Backend {
@@ -29,7 +35,7 @@ pub struct Backend {
         global = true,
         help_heading = "Without a daemon",
         value_name = "DIR",
-        default_value = "/var/lib/handover"
+        default_value = STATE_DIR
     )]
     state_dir: PathBuf,
 
@@ -39,7 +45,7 @@ pub struct Backend {
         global = true,
         help_heading = "Without a daemon",
         value_name = "DIR",
-        default_value = "/run/handover"
+        default_value = RUN_DIR
     )]
     run_dir: PathBuf,
 
@@ -70,7 +76,27 @@ impl Backend {
             {
                 here(&self.engine()?)
             }
-            answer => answer,
+            answer => {
+                self.warn_of_unused_options();
+                answer
+            }
+        }
+    }
+
+    /// Warns of directories in the options: a daemon that answers has its own.
+    fn warn_of_unused_options(&self) {
+        let options = [
+            ("--state-dir", &self.state_dir, STATE_DIR),
+            ("--run-dir", &self.run_dir, RUN_DIR),
+            ("--cdi-dir", &self.cdi_dir, service::cdi::USUAL),
+        ];
+        for (option, given, usual) in options {
+            if given != Path::new(usual) {
+                output::warning(&format!(
+                    "{option} {} is not used: the daemon does this, with its own directories (`handover serve {option}`)",
+                    given.display()
+                ));
+            }
         }
     }
 

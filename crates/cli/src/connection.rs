@@ -26,7 +26,7 @@ pub struct Connection {
     )]
     url: String,
 
-    /// File with the token, for http
+    /// File with the daemon's token, or a copy of it; for http
     #[arg(
         long,
         global = true,
@@ -60,7 +60,7 @@ impl Connection {
                 Refusal::new(
                     Code::InvalidRequest,
                     format!("cannot read the token file {}: {error}", path.display()),
-                    "name the daemon's token file, or your copy of it",
+                    "name the daemon's token file, or your copy of it, with --token-file or HANDOVER_TOKEN_FILE",
                 )
             })?),
             None => None,
@@ -90,7 +90,7 @@ impl Connection {
 pub fn tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE, such as team=ml".to_owned()),
     }
 }
 

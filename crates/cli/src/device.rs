@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::names::Names;
+use crate::output::changed;
 use crate::{listing, output};
 
 /// Register devices that may be handed over
@@ -19,7 +21,8 @@ pub struct Device {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List devices that can be registered: GPUs, or others with --type
+    /// List devices that can be handed over and are not claimed, registered or not: GPUs and all NVIDIA devices, or others
+    /// with --type
     Available {
         /// Kind: all, gpu, accelerator, nic, nvme, storage, audio, usb or other
         #[arg(long = "type", value_name = "KIND")]
@@ -46,13 +49,13 @@ enum Command {
     },
     /// Show a registered device
     Show {
-        /// Name or id
+        /// Name, id or address of a registered device
         device: String,
     },
     /// Unregister a device; the hardware is not touched
     #[command(visible_alias = "delete")]
     Rm {
-        /// Name or id
+        /// Name, id or address of a registered device
         device: String,
     },
     /// Clear a wedged or quarantined device after checking it, and undo what is left of its hand-over
@@ -75,20 +78,25 @@ impl Device {
                 let device = connection
                     .talk(async |client| client.post("/devices", Some(&body)).await)
                     .map_err(what)?;
-                show(&connection, &device)
+                show(&connection, &device, &Names::default())
             }
             Command::Show { device } => {
                 let path = format!("/devices/{}", segment(&device));
-                let shown = connection
-                    .talk(async |client| client.get(&path).await)
+                let (shown, instances) = connection
+                    .talk(async |client| {
+                        let shown: Registered = client.get(&path).await?;
+                        let names = Names::of_instances(&client).await;
+                        Ok((shown, names))
+                    })
                     .map_err(Failure::to(format!("show the device {device}")))?;
-                show(&connection, &shown)
+                show(&connection, &shown, &instances)
             }
             Command::Rm { device } => {
                 let path = format!("/devices/{}", segment(&device));
                 connection
                     .talk(async |client| client.delete(&path).await)
-                    .map_err(Failure::to(format!("remove the device {device}")))
+                    .map_err(Failure::to(format!("unregister the device {device}")))?;
+                changed(&connection, &format!("Unregistered the device {device}."))
             }
             Command::Clear { device } => {
                 let path = format!("/devices/{}/clear", segment(&device));
@@ -97,7 +105,10 @@ impl Device {
                     .map_err(Failure::to(format!("clear the device {device}")))?;
                 let notes = cleared.unwrap_or_default().notes;
                 notes.iter().for_each(|note| output::warning(note));
-                Ok(())
+                changed(
+                    &connection,
+                    &format!("Cleared the device {device}: it can be claimed again."),
+                )
             }
         }
     }
@@ -112,7 +123,8 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the available devices"))?;
     let headings = ["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"];
-    listing::print(connection.json(), &devices, headings, |device| {
+    let none = "no such device can be handed over, or all are claimed; `handover ls` shows all devices and what blocks them";
+    listing::print(connection.json(), &devices, none, headings, |device| {
         let name = format!("{} {}", device.vendor_name, device.device_name);
         let group = device.iommu_group.to_string();
         let driver = device.current_driver.clone().unwrap_or_default();
@@ -122,20 +134,27 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
 
 fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     let path = format!("/devices{}", tag_query(tags));
-    let devices: Vec<Registered> = connection
-        .talk(async |client| client.get(&path).await)
+    let (devices, instances) = connection
+        .talk(async |client| {
+            let devices: Vec<Registered> = client.get(&path).await?;
+            let names = Names::of_instances(&client).await;
+            Ok((devices, names))
+        })
         .map_err(Failure::to("list the devices"))?;
     let headings = ["NAME", "ADDRESS", "KIND", "STATE", "ON VFIO", "ATTACHED TO", "TAGS"];
-    listing::print(connection.json(), &devices, headings, |device| {
+    let none = "no registered devices; `handover device add ADDRESS` registers one";
+    listing::print(connection.json(), &devices, none, headings, |device| {
         let [name, address] = [&device.name, &device.pci_address].map(Clone::clone);
         let [kind, state] = [&device.kind, &device.state].map(Clone::clone);
         let on_vfio = if device.bound_to_vfio { "yes" } else { "no" }.to_owned();
-        let attached = device.attached_to.clone().unwrap_or_default();
+        let attached = device.attached_to.as_deref().map(|id| instances.name(id));
+        let attached = attached.unwrap_or_default().to_owned();
         [name, address, kind, state, on_vfio, attached, output::tags(&device.tags)]
     })
 }
 
-fn show(connection: &Connection, device: &Registered) -> Done {
+fn show(connection: &Connection, device: &Registered, instances: &Names) -> Done {
+    let attached = device.attached_to.as_deref().map_or("no instance", |id| instances.name(id));
     let group = device.iommu_group.map_or_else(|| "none".to_owned(), |group| group.to_string());
     let fields = [
         ("name", device.name.clone()),
@@ -147,7 +166,7 @@ fn show(connection: &Connection, device: &Registered) -> Done {
         ("state", device.state.clone()),
         ("why", device.state_reason.clone().unwrap_or_default()),
         ("on vfio", if device.bound_to_vfio { "yes" } else { "no" }.to_owned()),
-        ("attached to", device.attached_to.clone().unwrap_or_else(|| "no instance".to_owned())),
+        ("attached to", attached.to_owned()),
         ("registered", device.created_at.clone()),
         ("tags", output::tags(&device.tags)),
     ];

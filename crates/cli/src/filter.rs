@@ -4,8 +4,13 @@ use std::str::FromStr;
 
 use model::{Class, Function, Id, Kind};
 
-/// The help of every command that takes filters.
-pub const HELP: &str = "\
+/// The long help of a command that takes filters, with examples of the command.
+pub fn help(examples: &str) -> String {
+    format!("{FILTERS}\n\nExamples:\n{examples}")
+}
+
+/// The filters.
+const FILTERS: &str = "\
 Filters (a function must match all of them):
   01:00.0, 01:00, 01:          address or its beginning; 0000:01: includes the domain
   10de:20b0, 10de:             vendor and device id, or the vendor id
@@ -17,11 +22,7 @@ Filters (a function must match all of them):
   group:12, group:none         IOMMU group
   node:1, numa:1               NUMA node
   name:a100                    part of the name
-  a100, eth0, nvme0n1          any other text: part of the name, driver, an interface or a disk
-
-Examples:
-  handover ls gpu driver:none  GPUs without a driver
-  handover ls 10de: node:1     NVIDIA devices on NUMA node 1";
+  a100, eth0, nvme0n1          any other text: part of the name, driver, an interface or a disk";
 
 /// The keys that can precede a colon.
 const KEYS: &str = "address, id, class, driver, group, node (or numa), kind (or type), name";

@@ -23,31 +23,34 @@ pub struct Image {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Import an image: a disk, a kernel, or both
+    ///
+    /// Uploads the files to the daemon, which checks and copies them, and waits until the image can be used. The files are
+    /// not needed afterwards. A failed import keeps its name until `handover image rm NAME`.
     Import(Import),
     /// List the images
     #[command(visible_alias = "ls")]
     List,
     /// Show an image
     Show {
-        /// Name
+        /// Name of the image, as `handover image list` shows it
         name: String,
     },
     /// Remove an image, or cancel its import
     #[command(visible_alias = "delete")]
     Rm {
-        /// Name
+        /// Name of the image, as `handover image list` shows it
         name: String,
     },
 }
 
 #[derive(Debug, Args)]
 struct Import {
-    /// Name
+    /// Name of the new image, for `handover instance create --image NAME`
     name: String,
     /// Disk image
     #[arg(long, value_name = "FILE", requires = "format", required_unless_present = "kernel")]
     disk: Option<PathBuf>,
-    /// Format of the disk; it is never guessed
+    /// Format of the disk, which `qemu-img info FILE` shows; it is never guessed
     #[arg(long, requires = "disk")]
     format: Option<Format>,
     /// Kernel, which the machine boots directly
@@ -88,7 +91,8 @@ impl Image {
                 let path = format!("/images/{}", segment(&name));
                 connection
                     .talk(async |client| client.delete(&path).await)
-                    .map_err(Failure::to(format!("remove the image {name}")))
+                    .map_err(Failure::to(format!("remove the image {name}")))?;
+                output::changed(&connection, &format!("Removed the image {name}."))
             }
         }
     }
@@ -131,7 +135,8 @@ fn list(connection: &Connection) -> Done {
         .talk(async |client| client.get("/images").await)
         .map_err(Failure::to("list the images"))?;
     let headings = ["NAME", "STATUS", "DISK", "KERNEL", "SIZE"];
-    listing::print(connection.json(), &images, headings, |image| {
+    let none = "no images; `handover image import` imports one";
+    listing::print(connection.json(), &images, none, headings, |image| {
         let disk = image.disk_format.clone().unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();

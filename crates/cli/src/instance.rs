@@ -7,8 +7,9 @@ use model::{Code, Refusal};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::names::Names;
 use crate::progress::Progress;
-use crate::{listing, output};
+use crate::{listing, output, values};
 
 /// Run machines with devices of this host
 #[derive(Debug, Args)]
@@ -32,23 +33,23 @@ enum Command {
     },
     /// Show an instance
     Show {
-        /// Name or id
+        /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
     /// Start the machine of a stopped instance
     Start {
-        /// Name or id
+        /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
     /// Stop the machine of an instance; it keeps its devices
     Stop {
-        /// Name or id
+        /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
     Rm {
-        /// Name or id
+        /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
     /// Print the guest's console output
@@ -67,9 +68,9 @@ enum Command {
     },
     /// Wait until an instance is in a state
     Wait {
-        /// Name or id
+        /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
-        /// State to wait for
+        /// State to wait for: Created, Initializing, Running, Paused, Shutdown, Stopped, Standby or Unknown
         #[arg(long, default_value = "Running")]
         state: String,
         /// Timeout, such as 30s or 2m
@@ -80,27 +81,27 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Create {
-    /// Name
+    /// Name of the new instance: small letters, digits and hyphens
     name: String,
-    /// Image to boot
+    /// Name of the image to boot, as `handover image list` shows it
     #[arg(long)]
     image: String,
-    /// Memory
-    #[arg(long, default_value = "1GB")]
+    /// Memory, such as 512MB or 4GB (powers of 1024)
+    #[arg(long, default_value = "1GB", value_parser = values::size_text)]
     size: String,
     /// Number of virtual CPUs
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = values::vcpus)]
     vcpus: u32,
-    /// Registered device, by name or id (repeatable)
+    /// Registered device, by name, id or address (repeatable); `handover device add` registers one
     #[arg(long = "device", value_name = "DEVICE")]
     devices: Vec<String>,
-    /// Disk size; the size of the image by default
-    #[arg(long, value_name = "SIZE")]
+    /// Disk size, such as 20GB; the size of the image by default
+    #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
     disk_size: Option<String>,
     /// Words to append to the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// Hypervisor
+    /// Hypervisor: qemu, which is the default
     #[arg(long)]
     hypervisor: Option<String>,
     /// Tag (repeatable)
@@ -116,17 +117,14 @@ impl Instance {
         let Self { connection, command } = self;
         match command {
             Command::Create(create) => {
-                let what = Failure::to(format!("create the instance {}", create.name));
-                let created = connection.talk(async |client| create.send(&client).await);
-                show(&connection, &created.map_err(what)?)
+                let what = format!("create the instance {}", create.name);
+                show_after(&connection, what, async |client| create.send(client).await)
             }
             Command::List { tags } => list(&connection, &tags),
             Command::Show { instance } => {
                 let path = format!("/instances/{}", segment(&instance));
-                let shown = connection
-                    .talk(async |client| client.get(&path).await)
-                    .map_err(Failure::to(format!("show the instance {instance}")))?;
-                show(&connection, &shown)
+                let what = format!("show the instance {instance}");
+                show_after(&connection, what, async |client| client.get(&path).await)
             }
             Command::Start { instance } => switch(&connection, &instance, "start"),
             Command::Stop { instance } => switch(&connection, &instance, "stop"),
@@ -134,7 +132,8 @@ impl Instance {
                 let path = format!("/instances/{}", segment(&instance));
                 connection
                     .talk(async |client| client.delete(&path).await)
-                    .map_err(Failure::to(format!("delete the instance {instance}")))
+                    .map_err(Failure::to(format!("delete the instance {instance}")))?;
+                output::changed(&connection, &format!("Deleted the instance {instance}."))
             }
             Command::Logs { instance, follow, tail, raw } => {
                 logs(&connection, &instance, (follow, tail), raw)
@@ -169,10 +168,23 @@ impl Create {
 
 fn switch(connection: &Connection, instance: &str, verb: &str) -> Done {
     let path = format!("/instances/{}/{verb}", segment(instance));
-    let machine = connection
-        .talk(async |client| client.post(&path, None::<&()>).await)
-        .map_err(Failure::to(format!("{verb} the instance {instance}")))?;
-    show(connection, &machine)
+    let what = format!("{verb} the instance {instance}");
+    show_after(connection, what, async |client| client.post(&path, None::<&()>).await)
+}
+
+/// Shows the instance that the daemon answers, with the names of its devices.
+fn show_after(
+    connection: &Connection,
+    what: String,
+    request: impl AsyncFnOnce(&Client) -> Result<Machine, Refusal>,
+) -> Done {
+    let answer = connection.talk(async |client| {
+        let machine = request(&client).await?;
+        let names = Names::of_devices(&client).await;
+        Ok((machine, names))
+    });
+    let (machine, devices) = answer.map_err(Failure::to(what))?;
+    show(connection, &machine, &devices)
 }
 
 fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
@@ -181,7 +193,8 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the instances"))?;
     let headings = ["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "DEVICES", "TAGS"];
-    listing::print(connection.json(), &machines, headings, |machine| {
+    let none = "no instances; `handover instance create` creates one";
+    listing::print(connection.json(), &machines, none, headings, |machine| {
         let [name, state] = [&machine.name, &machine.state].map(Clone::clone);
         let [image, size] = [&machine.image, &machine.size].map(Clone::clone);
         let (vcpus, devices) = (machine.vcpus.to_string(), machine.devices.len().to_string());
@@ -189,7 +202,9 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     })
 }
 
-fn show(connection: &Connection, machine: &Machine) -> Done {
+fn show(connection: &Connection, machine: &Machine, devices: &Names) -> Done {
+    machine.notes.iter().for_each(|note| output::warning(note));
+    let devices: Vec<&str> = machine.devices.iter().map(|id| devices.name(id)).collect();
     let fields = [
         ("name", machine.name.clone()),
         ("id", machine.id.clone()),
@@ -199,7 +214,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("vcpus", machine.vcpus.to_string()),
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
-        ("devices", machine.devices.join(" ")),
+        ("devices", devices.join(" ")),
         ("hypervisor", machine.hypervisor.clone()),
         ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("exit code", machine.exit_code.map(|code| code.to_string()).unwrap_or_default()),

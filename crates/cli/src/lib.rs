@@ -20,6 +20,7 @@ mod instance;
 mod listing;
 mod log;
 mod ls;
+mod names;
 mod output;
 mod pod;
 mod progress;
@@ -35,6 +36,7 @@ mod terminal;
 mod this_host;
 mod topo;
 mod usage;
+mod values;
 mod watch;
 
 use std::process::ExitCode;

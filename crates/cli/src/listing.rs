@@ -6,10 +6,11 @@ use crate::failure::Done;
 use crate::output;
 use crate::table::Table;
 
-/// Prints values as JSON, or as a table with one row each.
+/// Prints values as JSON, or as a table with one row each. If there are none, says so on standard error.
 pub fn print<T: Serialize, const N: usize>(
     json: bool,
     all: &[T],
+    none: &str,
     headings: [&'static str; N],
     cells: impl Fn(&T) -> [String; N],
 ) -> Done {
@@ -18,7 +19,11 @@ pub fn print<T: Serialize, const N: usize>(
     }
     let mut table = Table::new(&headings);
     all.iter().for_each(|one| table.row(cells(one)));
-    output::text(&table.render())
+    output::text(&table.render())?;
+    if all.is_empty() {
+        output::note(none);
+    }
+    Ok(())
 }
 
 /// Prints one value as JSON, or its fields, one per line.

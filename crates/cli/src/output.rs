@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use model::shown::escaped;
 use serde::Serialize;
 
+use crate::connection::Connection;
 use crate::failure::Done;
 use crate::terminal;
 
@@ -62,6 +63,11 @@ pub fn fields(fields: &[(&str, String)]) -> Done {
         .iter()
         .filter(|(_, value)| !value.is_empty())
         .try_for_each(|(name, value)| line(&format!("{name:width$}  {value}")))
+}
+
+/// Prints in one line what was changed; nothing with `--json`, because the answer has no body.
+pub fn changed(connection: &Connection, text: &str) -> Done {
+    if connection.json() { Ok(()) } else { line(text) }
 }
 
 /// Prints one line to standard error; a line end within it is escaped.

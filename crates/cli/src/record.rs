@@ -89,7 +89,7 @@ impl Record {
         });
         let mut unseen: Vec<String> = forbidden.collect();
         // A missing file in another host's tree says nothing about rights.
-        if self.source.root == Path::new("/") && !rustix::process::geteuid().is_root() {
+        if self.source.hides_users() {
             unseen.push("configuration space beyond 64 bytes".into());
             unseen.push("open files of other users' processes".into());
             let _ = writeln!(text, "not recorded without root: {}", unseen.join(", "));
@@ -125,7 +125,7 @@ fn unwritten(file: &Path, error: &io::Error) -> Refusal {
     if error.kind() == io::ErrorKind::AlreadyExists {
         let message = format!("{path} already exists");
         return Refusal::new(
-            Code::InvalidRequest,
+            Code::AlreadyExists,
             message,
             "name another file with -o, or use --force",
         );

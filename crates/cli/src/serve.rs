@@ -14,7 +14,7 @@ use model::{HostMonitor, Refusal};
 use service::cdi::Folder;
 
 use crate::failure::{Done, Failure};
-use crate::{log, this_host};
+use crate::{log, this_host, values};
 
 /// Run the daemon
 ///
@@ -26,8 +26,8 @@ pub struct Serve {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Listen on TCP too (plain HTTP)
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// Listen on TCP too (plain HTTP), such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::listen_address)]
     listen: Option<SocketAddr>,
 
     /// File with the token for TCP clients; accessible to its owner only, read again on SIGHUP
@@ -59,12 +59,12 @@ pub struct Serve {
     image_dirs: Vec<PathBuf>,
 
     /// Largest file of an image, with its holes: all of it is hashed
-    #[arg(long, value_name = "SIZE", default_value = "256GB", value_parser = model::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256GB", value_parser = values::size)]
     image_size: u64,
 
     /// How many images may be uploaded and imported at the same time; others are refused
     #[arg(long, value_name = "COUNT", default_value_t = ImageLimits::default().at_once,
-        value_parser = clap::value_parser!(u32).range(1..=64))]
+        value_parser = values::imports)]
     image_imports: u32,
 
     /// User ids for machines, one each
@@ -74,7 +74,7 @@ pub struct Serve {
 
     /// Time that a guest has to shut down before its machine is killed
     // Less than the usual 60-second timeout of HTTP clients.
-    #[arg(long, value_name = "SECONDS", default_value = "45")]
+    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = values::number::<u64>)]
     shutdown_grace: u64,
 
     /// How long an operation waits for a journal that cannot be written before it is rolled back
@@ -83,19 +83,20 @@ pub struct Serve {
         env = "HANDOVER_JOURNAL_TIMEOUT",
         hide_env = true,
         value_name = "SECONDS",
-        default_value = "60"
+        default_value = "60",
+        value_parser = values::number::<u64>
     )]
     journal_timeout: u64,
 
     /// How many of the latest operations the journal keeps
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = values::number::<u32>)]
     journal_operations: u32,
 
     /// How many days the journal keeps an operation; what a claim needs for its rollback stays longer
-    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = values::number::<u32>)]
     journal_days: u32,
 
-    /// QEMU executable; the one on PATH by default
+    /// QEMU executable, such as /usr/bin/qemu-system-x86_64; the one on PATH by default
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
 
@@ -133,6 +134,9 @@ impl Serve {
     }
 
     fn serve(self) -> Result<(), Refusal> {
+        if let Some(qemu) = &self.qemu {
+            this_host::check_qemu(qemu)?;
+        }
         let host = this_host::host(&self.root, &self.run_dir)?;
         let launchers = this_host::launchers(&self.root, &self.run_dir, &self.state_dir, self.qemu);
         let monitor = monitor(&self.root);

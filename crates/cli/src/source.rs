@@ -1,10 +1,12 @@
 //! The source of a reading command: this host, another tree, or a recording.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use host::LinuxHost;
 use model::{Address, Code, Inventory, Refusal};
+
+use crate::output;
 
 /// The option of all reading commands.
 #[derive(Debug, Args)]
@@ -30,10 +32,29 @@ impl Source {
         host.detail(only).map_err(|error| self.unreadable(&error))
     }
 
+    fn is_this_host(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Whether users of devices can be missing: only root sees the open files of other users' processes.
+    pub fn hides_users(&self) -> bool {
+        self.is_this_host() && !rustix::process::geteuid().is_root()
+    }
+
+    /// Notes on standard error that users of devices can be missing.
+    pub fn note_hidden_users(&self) {
+        if self.hides_users() {
+            output::note(
+                "note: without root, Handover does not see which devices other users' processes use: run it with sudo",
+            );
+        }
+    }
+
     /// The refusal of a root that cannot be read.
     pub fn unreadable(&self, reason: &dyn std::fmt::Display) -> Refusal {
+        let code = if self.is_this_host() { Code::Internal } else { Code::InvalidRequest };
         Refusal::new(
-            Code::Internal,
+            code,
             format!("cannot read {}: {reason}", self.root.display()),
             "set --root to a recording (`handover record`), or to a root directory with sys and proc",
         )

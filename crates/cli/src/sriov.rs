@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::backend::Backend;
 use crate::failure::{Done, Failure};
-use crate::listing;
+use crate::values::number;
+use crate::{listing, output};
 
 /// Set the number of virtual functions (VFs) of devices, now and at each boot
 #[derive(Debug, Args)]
@@ -27,6 +28,7 @@ enum Command {
         /// Address or registered name
         device: String,
         /// Number of VFs; 0 removes all
+        #[arg(value_parser = number::<u16>)]
         count: u16,
         /// Let host drivers bind new VFs automatically (not for VFs that machines will use)
         #[arg(long)]
@@ -43,7 +45,9 @@ impl Sriov {
                     .ask(async |client| client.get("/sriov").await, service::sriov::list)
                     .map_err(Failure::to("list the VF counts"))?;
                 let headings = ["ADDRESS", "VFS", "HOST DRIVERS"];
-                listing::print(backend.connection.json(), &all, headings, |one| {
+                let none =
+                    "no VF counts are configured; `handover sriov set DEVICE COUNT` sets one";
+                listing::print(backend.connection.json(), &all, none, headings, |one| {
                     let autoprobe = if one.autoprobe { "yes" } else { "no" }.to_owned();
                     [one.pci_address.clone(), one.count.to_string(), autoprobe]
                 })
@@ -56,7 +60,9 @@ impl Sriov {
                         async |client| client.post_quietly(&path, Some(&body)).await,
                         |engine| engine.vf_counts().set(&device, count, autoprobe),
                     )
-                    .map_err(Failure::to(format!("set the VF count of {device}")))
+                    .map_err(Failure::to(format!("set the VF count of {device}")))?;
+                let text = format!("{device} has {count} VFs, now and at each boot.");
+                output::changed(&backend.connection, &text)
             }
         }
     }

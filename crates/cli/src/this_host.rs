@@ -20,6 +20,17 @@ pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
     })
 }
 
+/// Refuses a QEMU executable that does not exist.
+pub fn check_qemu(path: &Path) -> Result<(), Refusal> {
+    Qemu::check(path).map_err(|reason| {
+        Refusal::new(
+            Code::HypervisorMissing,
+            reason,
+            "correct --qemu, or omit it to use the QEMU on PATH (apt install qemu-system-x86)",
+        )
+    })
+}
+
 /// All launchers, the default first; `qemu` is the QEMU executable, `None` for the one on PATH.
 pub fn launchers(
     root: &Path,

@@ -21,12 +21,17 @@ const QUIET: Duration = Duration::from_millis(100);
 /// After this long, the changes are shown even if the burst goes on.
 const LONGEST_BURST: Duration = Duration::from_secs(1);
 
+/// Examples, for the help.
+const EXAMPLES: &str = "  handover watch                    all changes
+  handover watch gpu                changes of GPUs
+  handover watch 01:00.0 --json     changes of one function, for programs";
+
 /// Print changes of the host's devices as they happen
 ///
 /// One line per change: a device appears or disappears; its driver, IOMMU group, VFs or mediated devices change; its
 /// driver creates network interfaces, disks, display or VFIO nodes. Ends with Ctrl-C.
 #[derive(Debug, Args)]
-#[command(after_long_help = filter::HELP)]
+#[command(after_long_help = filter::help(EXAMPLES))]
 pub struct Watch {
     /// Print only changes of functions that match before or after the change: an address or its beginning, ids, a kind,
     /// key:value, or free text; all filters must match

@@ -107,3 +107,43 @@ fn serve_refuses_what_is_not_safe() {
     let said = serve(&["--machine-uids", "0-5"]);
     assert!(said.contains("root"), "{said}");
 }
+
+#[test]
+fn serve_refuses_a_qemu_that_does_not_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let run = folder.path().join("run").display().to_string();
+    let output =
+        handover(&["serve", "--state-dir", &state, "--run-dir", &run, "--qemu", "/nowhere/qemu"]);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("/nowhere/qemu") && text.contains("correct --qemu"), "{text}");
+}
+
+#[test]
+fn a_root_that_does_not_exist_is_an_invalid_request() {
+    for command in [&["ls"][..], &["topo"], &["doctor"], &["show", "01:00.0"], &["record"]] {
+        let output = handover(&[command, &["--root", "/nowhere"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_says_what_is_accepted() {
+    for (arguments, accepted) in [
+        (&["serve", "--listen", "localhost:8080"][..], "127.0.0.1:8080"),
+        (&["serve", "--shutdown-grace", "soon"], "a whole number from 0 to"),
+        (&["serve", "--image-size", "big"], "512MB"),
+        (&["sriov", "set", "x", "many"], "from 0 to 65535"),
+        (&["claim", "gpu", "--uid", "me"], "a whole number from 0 to 4294967295"),
+        (&["instance", "create", "x", "--image", "y", "--size", "big"], "512MB"),
+        (&["instance", "create", "x", "--image", "y", "--vcpus", "0"], "from 1 to 1024"),
+        (&["boot-list", "x"], "0000:a2:00.0"),
+        (&["doctor", "--for", "x"], "0000:a2:00.0"),
+    ] {
+        let output = handover(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(accepted) && !text.contains("digit found"), "{text}");
+    }
+}

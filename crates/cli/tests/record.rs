@@ -34,7 +34,7 @@ fn it_says_what_it_contains() {
     let before = fs::read(&file).unwrap();
 
     let refused = run(place.path(), &["record", "--root", root, "-o", "host.tar.gz"]);
-    assert!(!refused.status.success());
+    assert_eq!(refused.status.code(), Some(5), "already_exists");
     let error = String::from_utf8(refused.stderr).unwrap();
     snapbox::assert_data_eq!(error, snapbox::file!["record/refused.txt"]);
     assert_eq!(fs::read(&file).unwrap(), before);

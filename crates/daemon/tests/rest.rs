@@ -253,7 +253,7 @@ fn devices_are_returned_by_the_new_path_and_the_old() {
     let returned = daemon.post("/return", &body).expect(200);
     assert_eq!(
         (&returned[0]["pci_address"], &returned[0]["outcome"]),
-        (&json!(NIC), &json!("well"))
+        (&json!(NIC), &json!("unchanged"))
     );
     assert_eq!(daemon.post("/recover", &body).expect(200), returned);
     assert_eq!(daemon.snapshot(), before);

@@ -15,6 +15,7 @@ mod lock;
 mod marks;
 mod observer;
 mod operation;
+mod owners;
 mod recovery;
 mod refusals;
 mod registrations;

@@ -1,6 +1,6 @@
 //! Finds registered devices by name, id or address.
 
-use model::{Address, Refusal};
+use model::{Address, Code, Refusal};
 use uuid::Uuid;
 
 use crate::refusals;
@@ -15,9 +15,21 @@ pub fn find(store: &Store, key: &str) -> Result<StoredDevice, Refusal> {
     let found = by_name.or_else(|| {
         devices.iter().position(|device| Some(device.id) == id || Some(device.address) == address)
     });
-    found
-        .and_then(|index| devices.into_iter().nth(index))
-        .ok_or_else(|| refusals::no_such("device", key, "handover device list"))
+    found.and_then(|index| devices.into_iter().nth(index)).ok_or_else(|| match address {
+        Some(address) => not_registered(address),
+        None => refusals::no_such("registered device", key, "handover device list"),
+    })
+}
+
+/// The address is not that of a registered device.
+fn not_registered(address: Address) -> Refusal {
+    Refusal::new(
+        Code::NotFound,
+        format!("{address} is not registered"),
+        format!(
+            "register it first: `handover device add {address}`; `handover device list` lists the registered devices"
+        ),
+    )
 }
 
 /// The address that `key` gives, or that the registration with this name or id has.

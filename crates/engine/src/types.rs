@@ -416,7 +416,7 @@ pub enum DeviceState {
 #[serde(rename_all = "lowercase")]
 pub enum Returned {
     /// Nothing to do: it already has its native driver.
-    Well,
+    Unchanged,
     /// Returned to its native driver.
     Restored,
     /// Not touched, or it could not be returned.

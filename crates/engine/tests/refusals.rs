@@ -66,6 +66,46 @@ fn bad_requests_change_nothing() {
 }
 
 #[test]
+fn an_address_that_is_not_registered_is_answered_with_how_to_register_it() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let refusal = refused(&rig, &engine, wish("vm", &[GPU_AUDIO]), Code::NotFound);
+    assert_eq!(refusal.message, format!("{GPU_AUDIO} is not registered"));
+    assert!(refusal.remedy.contains(&format!("handover device add {GPU_AUDIO}")), "{refusal:?}");
+}
+
+#[test]
+fn more_virtual_cpus_than_the_host_has_are_noted() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let large = engine
+        .instances()
+        .create(CreateInstance { vcpus: Some(1024), ..wish("large", &[]) })
+        .unwrap();
+    let notes = engine.instances().advice(&large);
+    assert!(notes.len() == 1 && notes[0].contains("1024 virtual CPUs"), "{notes:?}");
+    let usual = engine.instances().create(wish("usual", &[])).unwrap();
+    assert_eq!(engine.instances().advice(&usual), Vec::<String>::new());
+}
+
+#[test]
+fn a_use_by_the_host_itself_has_its_own_remedy() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    rig.host.hold(Holder {
+        address: NIC.parse().unwrap(),
+        pid: None,
+        started: None,
+        program: None,
+        user: "the host's default route".into(),
+        by: "eth0".into(),
+        mdev: None,
+    });
+    let refusal = refused(&rig, &engine, wish("vm", &["nic"]), Code::InUse);
+    assert!(refusal.remedy.contains("default route"), "{refusal:?}");
+}
+
+#[test]
 fn a_device_in_use_is_not_taken() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

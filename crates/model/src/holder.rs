@@ -36,25 +36,53 @@ impl Holder {
                 format!("stop the service {unit} while a machine has the device")
             }
             (Some(pid), None) => format!("quit {}, or run `kill {pid}`", self.name()),
-            (None, _) => self.how_to_end_kernel_use(),
+            (None, _) => self.how_to_end_host_use(),
         }
     }
 
-    /// A mount, a volume or a route.
-    fn how_to_end_kernel_use(&self) -> String {
-        match self.user.strip_prefix("mounted at ") {
-            Some(place) if HOST_MOUNTS.contains(&place) => {
-                "the host itself runs from it; hand over another drive".into()
-            }
-            Some(place) => format!(
-                "umount {place}, and remove it from /etc/fstab while a machine has the drive"
-            ),
-            None if self.user.starts_with("the host's default route") => {
-                "move the host's default route to another interface first".into()
-            }
-            None => "first remove it from its volume, array, pool or swap space (vgreduce, mdadm, zpool, swapoff), or \
-                     hand over another drive"
-                .into(),
+    /// A mount, swap space, a volume or a route: unmounting the wrong disk can do great harm, so Handover never does it.
+    fn how_to_end_host_use(&self) -> String {
+        let by = &self.by;
+        let place = self.user.strip_prefix("mounted at ");
+        if place.is_some_and(|place| HOST_MOUNTS.contains(&place)) {
+            return "the host itself runs from this drive, so it cannot be handed over; choose another drive".into();
         }
+        if let Some(place) = place {
+            return format!(
+                "run `umount {place}`, and remove it from /etc/fstab while a machine has the drive"
+            );
+        }
+        if self.user == "swap space" {
+            return format!(
+                "run `swapoff {by}`, and remove it from /etc/fstab while a machine has the drive"
+            );
+        }
+        if self.user.contains("default route") {
+            return "move the host's default route to another interface first (`ip route show default` shows it), or \
+                    choose another device"
+                .into();
+        }
+        "first remove it from its volume, array or pool (vgreduce, mdadm, zpool), or choose another drive".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remedy(user: &str) -> String {
+        let address = "0000:00:03.0".parse().unwrap();
+        let (user, by) = (user.to_owned(), "/dev/nvme0n1p2".to_owned());
+        Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
+            .how_to_end()
+    }
+
+    #[test]
+    fn each_use_has_its_own_remedy() {
+        assert!(remedy("mounted at /").contains("cannot be handed over"));
+        assert!(remedy("mounted at /srv").contains("`umount /srv`"));
+        assert!(remedy("swap space").contains("`swapoff /dev/nvme0n1p2`"));
+        assert!(remedy("the host's default route, over br0").contains("`ip route show default`"));
+        assert!(remedy("part of the RAID md0").contains("mdadm"));
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use model::choose::{Scene, Want, choose, needs_detail};
+use model::choose::{ExistingClaim, Scene, Want, choose, needs_detail};
 use model::{
-    Address, Class, Code, Detail, Function, Group, Id, Inventory, Mdev, MdevDefinition, MdevType,
-    Mechanism, Refusal, VfioSupport,
+    Address, Claim, ClaimState, ClaimedMember, Class, Code, Detail, Function, Group, Id, Inventory,
+    Mdev, MdevDefinition, MdevType, Mechanism, Part, Refusal, VfioSupport,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -95,6 +95,75 @@ fn what_is_in_the_way_is_named() {
     assert_eq!(given.choose(&["0000:01:00.0", "0000:01:00.0"]).unwrap_err().code, Code::InUse);
     let refusal = given.choose(&["2xvf,mac=52:54:00:00:00:01"]).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidRequest);
+}
+
+#[test]
+fn a_device_in_the_same_request_is_not_missing_from_the_host() {
+    let given = Given::new(gpus(&[0]));
+    let refusal = given.choose(&["0000:01:00.0", "gpu"]).unwrap_err();
+    assert_eq!(refusal.message, "gpu: none is free (0000:01:00.0 is already in this request)");
+    assert!(refusal.remedy.contains("fewer"), "{}", refusal.remedy);
+    let refusal = given.choose(&["gpu", "gpu"]).unwrap_err();
+    assert!(refusal.message.contains("already in this request"), "{refusal}");
+    let refusal = given.choose(&["0000:01:00.0", "0000:01:00.0"]).unwrap_err();
+    assert_eq!(refusal.message, "the request names 0000:01:00.0 twice");
+}
+
+#[test]
+fn a_claim_is_in_the_way_of_the_requested_device() {
+    let mut inventory = gpus(&[0, 0, 0]);
+    // The third GPU shares the group of the second.
+    inventory.functions.get_mut(&at(3)).unwrap().iommu_group = Some(2);
+    inventory.groups.get_mut(&2).unwrap().members.push(at(3));
+    let part = |bus| Part {
+        head: at(bus),
+        partition: None,
+        members: vec![ClaimedMember::unknown(at(bus))],
+        at_boot: false,
+    };
+    let claim = Claim {
+        id: Uuid::nil(),
+        owner: "job/1".parse().unwrap(),
+        reason: None,
+        expires: None,
+        parts: vec![part(1), part(3)],
+        state: ClaimState::Reserved,
+        boot_id: None,
+    };
+    let existing =
+        ExistingClaim { claim, why: Refusal::new(Code::InUse, "is claimed by job/1", "wait") };
+    let refusal = |want: &str| {
+        let scene = Scene {
+            inventory: &inventory,
+            claims: std::slice::from_ref(&existing),
+            barred: &BTreeMap::new(),
+            definitions: &[],
+            names: &BTreeMap::new(),
+            id: Uuid::nil(),
+            alone: false,
+        };
+        choose(&scene, &[want.parse().unwrap()]).unwrap_err().message
+    };
+    assert_eq!(refusal("0000:01:00.0"), "0000:01:00.0 is claimed by job/1");
+    assert_eq!(refusal("0000:03:00.0"), "0000:03:00.0 is claimed by job/1");
+    assert_eq!(
+        refusal("0000:02:00.0"),
+        "0000:02:00.0 must be handed over with 0000:03:00.0, which is claimed by job/1"
+    );
+}
+
+#[test]
+fn a_member_in_use_is_named_with_the_requested_device() {
+    let mut inventory = gpus(&[0, 0]);
+    inventory.functions.get_mut(&at(2)).unwrap().iommu_group = Some(1);
+    inventory.groups.get_mut(&1).unwrap().members.push(at(2));
+    let mut given = Given::new(inventory);
+    given.bar(2);
+    let refusal = given.choose(&["0000:01:00.0"]).unwrap_err();
+    assert_eq!(
+        refusal.message,
+        "0000:01:00.0 must be handed over with 0000:02:00.0, but 0000:02:00.0 is used"
+    );
 }
 
 /// A GPU that offers `left` more mediated devices.

@@ -7,7 +7,8 @@ use model::Refusal;
 use crate::refusals::invalid;
 use crate::render;
 
-/// The functions that can be registered: GPUs, those of a kind, or `all`.
+/// The functions that can be handed over and are not claimed, registered or not: GPUs and all of NVIDIA, those of a kind,
+/// or `all`.
 ///
 /// # Errors
 /// The kind is unknown, or the host cannot be read.

@@ -48,6 +48,16 @@ pub fn list(
     Ok(wanted.map(render::instance).collect())
 }
 
+/// Creates an instance and renders it, with notes for the person who asked.
+///
+/// # Errors
+/// Why it cannot be created.
+pub fn create(engine: &Engine, request: engine::CreateInstance) -> Result<api::Instance, Refusal> {
+    let instance = engine.instances().create(request)?;
+    let notes = engine.instances().advice(&instance);
+    Ok(api::Instance { notes, ..render::instance(instance) })
+}
+
 /// Checks a request and converts it for the engine; `all` has the fields as sent.
 ///
 /// # Errors

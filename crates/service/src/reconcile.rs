@@ -26,7 +26,7 @@ pub fn return_devices(
     let show = |one: engine::ReturnedDevice| ReturnedDevice {
         pci_address: one.address.to_string(),
         outcome: match one.outcome {
-            Returned::Well => "well",
+            Returned::Unchanged => "unchanged",
             Returned::Restored => "restored",
             Returned::Left => "left",
         }

@@ -22,7 +22,7 @@ pub fn state_word(state: InstanceState) -> &'static str {
     STATES.iter().find(|(known, _)| *known == state).map_or("Unknown", |(_, word)| word)
 }
 
-/// A function that can be registered.
+/// A function that can be handed over.
 #[must_use]
 pub fn available(device: AvailableDevice) -> api::AvailableDevice {
     api::AvailableDevice {
@@ -120,5 +120,6 @@ pub fn instance(instance: Instance) -> api::Instance {
         devices: instance.devices.iter().map(ToString::to_string).collect(),
         cmdline: instance.cmdline,
         pid: instance.pid,
+        notes: Vec::new(),
     }
 }

@@ -46,7 +46,7 @@ fn differs(name: &str, shown: &str) -> Option<String> {
 }
 
 /// Removes pids, versions that a busy program does not print in time, the processor of the lab's host, and the amount
-/// of free memory.
+/// of memory.
 fn redacted(shown: &str) -> String {
     let mut text = String::new();
     for line in shown.lines() {
@@ -57,6 +57,9 @@ fn redacted(shown: &str) -> String {
                 .any(|tool| line.contains(tool)) =>
             {
                 text.push_str(line.split(", ").next().unwrap_or_default());
+            }
+            line if line.starts_with("  NUMA node ") => {
+                text.push_str(line.rsplit_once(", ").map_or(line, |(node, _)| node));
             }
             line if line.contains(" · CPUs ") => {
                 text.push_str(line.rsplit_once(" · ").map_or(line, |(heading, _)| heading));
@@ -84,6 +87,8 @@ fn what_varies_is_left_out() {
     let same = "0000:00:1c.0  in use: lab (pid …) by /dev/vport2p1, x (pid …, a.service)\n";
     assert_eq!(redacted(line), same);
     assert_eq!(redacted("NUMA node 0 · CPUs 0-1 · 1.4 GB"), "NUMA node 0 · CPUs 0-1\n");
+    let node = "  NUMA node         0, CPUs 0-1, 1.4 GB";
+    assert_eq!(redacted(node), "  NUMA node         0, CPUs 0-1\n");
     assert_eq!(redacted("✓ qemu: /usr/bin/qemu, version 11.1"), "✓ qemu: /usr/bin/qemu\n");
     let busy = "✓ libvirt: /usr/sbin/libvirtd, which did not report its version";
     assert_eq!(redacted(busy), "✓ libvirt: /usr/sbin/libvirtd\n");

@@ -69,10 +69,14 @@ fn no_socket(path: &Path, error: &io::Error) -> Refusal {
         io::ErrorKind::ConnectionRefused => {
             (format!("no daemon is running: no process listens on the socket {path}"), start)
         }
-        io::ErrorKind::PermissionDenied => (
-            format!("no permission to open the daemon's socket {path}"),
-            "run as root, or join the group handover (equivalent to root): usermod -aG handover USER",
-        ),
+        io::ErrorKind::PermissionDenied => {
+            return Refusal::new(
+                Code::Forbidden,
+                format!("this user may not open the daemon's socket {path}"),
+                "run the command with sudo, or add yourself to the group handover (equivalent to root): \
+                 `sudo usermod -aG handover $USER`, then log in again",
+            );
+        }
         _ => (format!("cannot connect to the daemon's socket {path}: {error}"), start),
     };
     Refusal::new(Code::DaemonUnreachable, reason, remedy)

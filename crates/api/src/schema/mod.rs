@@ -225,7 +225,7 @@ words! {
     /// Role of a function in a claim.
     Role = ["guest", "held", "bystander"];
     /// Outcome of returning a device.
-    Outcome = ["well", "restored", "left"];
+    Outcome = ["unchanged", "restored", "left"];
     /// State of a registered device.
     DeviceState = ["free", "claimed", "foreign", "wedged", "quarantined", "absent"];
     /// Status of an image.

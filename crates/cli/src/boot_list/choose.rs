@@ -88,7 +88,7 @@ pub fn known_tool(tool: InitramfsTool) -> Result<(), Refusal> {
 pub fn unknown_tool() -> Refusal {
     Refusal::new(
         Code::InvalidState,
-        "unknown initramfs tool: found neither initramfs-tools, dracut nor mkinitcpio",
-        "have the initial ramdisk write the driver's name to driver_override before udev starts; docs/claims.md describes what Handover's files do",
+        "no tool that builds an initial ramdisk is installed: found neither initramfs-tools, dracut nor mkinitcpio",
+        model::boot_list::INSTALL_TOOL,
     )
 }

@@ -48,9 +48,13 @@ impl Cdi {
 
 fn list(backend: &Backend) -> Done {
     let all = cdi::list(&backend.cdi_dir).map_err(Failure::to("list the CDI specs"))?;
-    listing::print(backend.connection.json(), &all, ["NAME", "STATE", "FILE"], |one| {
-        [one.names.join(" "), one.state(), one.path.display().to_string()]
-    })
+    listing::print(
+        backend.connection.json(),
+        &all,
+        "no CDI specs of Handover",
+        ["NAME", "STATE", "FILE"],
+        |one| [one.names.join(" "), one.state(), one.path.display().to_string()],
+    )
 }
 
 fn clean(backend: &Backend, all: bool) -> Done {
@@ -58,6 +62,9 @@ fn clean(backend: &Backend, all: bool) -> Done {
     let removed = removed.map_err(Failure::to("remove CDI specs"))?;
     if backend.connection.json() {
         return output::json(&removed);
+    }
+    if removed.is_empty() {
+        return output::line("Nothing to remove.");
     }
     removed.iter().try_for_each(|path| output::line(&format!("removed {}", path.display())))
 }

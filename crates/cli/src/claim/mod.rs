@@ -10,7 +10,9 @@ use service::claims::ClaimService;
 use crate::backend::Backend;
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
+use crate::names::Names;
 use crate::output;
+use crate::values::{number, seconds};
 
 /// Claim devices or parts of devices, and prepare them for a virtual machine
 ///
@@ -42,7 +44,7 @@ pub struct Claim {
     #[arg(long)]
     reserve: bool,
 
-    /// Print what would be claimed and the steps, and change nothing
+    /// Print the devices that would be claimed and the steps that would prepare them; change nothing, and reserve nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -67,7 +69,7 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, Args)]
 struct How {
     /// User id that may open the prepared devices; root by default
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = number::<u32>)]
     uid: Option<u32>,
 
     /// Reset the functions after binding them to vfio
@@ -91,7 +93,7 @@ pub struct Claims {
 pub struct Prepare {
     #[command(flatten)]
     backend: Backend,
-    /// Id of the claim, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID if that has no other claim
     claim: String,
     #[command(flatten)]
     how: How,
@@ -102,19 +104,22 @@ pub struct Prepare {
 pub struct Unprepare {
     #[command(flatten)]
     backend: Backend,
-    /// Id of the claim, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID if that has no other claim
     claim: String,
 }
 
 /// Release a claim, and return its devices to the host
+///
+/// The devices get the drivers that they had before. A claim that a machine uses is not released: stop the machine first.
+/// The claims of an instance end with the instance (`handover instance rm`).
 #[derive(Debug, Args)]
 pub struct Release {
     #[command(flatten)]
     backend: Backend,
-    /// Id of the claim, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID if that has no other claim
     #[arg(required_unless_present = "owner")]
     claim: Option<String>,
-    /// Release only if the claim has this owner
+    /// Release only if the claim has this owner; without CLAIM: release the owner's only claim
     #[arg(long, value_name = "KIND/ID")]
     owner: Option<String>,
 }
@@ -124,7 +129,7 @@ pub struct Release {
 pub struct Renew {
     #[command(flatten)]
     backend: Backend,
-    /// Id of the claim, or its owner KIND/ID
+    /// Id of the claim, or its owner KIND/ID if that has no other claim
     claim: String,
     /// Duration of the lease, such as 90s, 30m, 8h or 2d; without it, the lease is removed
     #[arg(long, value_name = "TIME", value_parser = seconds)]
@@ -166,7 +171,21 @@ impl Claim {
 impl Claims {
     pub fn run(self) -> Done {
         let claims = self.backend.list().map_err(Failure::to("list the claims"))?;
-        print::all(&self.backend.connection, &claims)
+        print::all(&self.backend.connection, &claims, &self.instances(&claims))
+    }
+}
+
+impl Claims {
+    /// The names of instances that own claims; only ids if they cannot be read.
+    fn instances(&self, claims: &[api::Claim]) -> Names {
+        if !claims.iter().any(|claim| claim.owner.starts_with("instance/")) {
+            return Names::default();
+        }
+        let all = self.backend.ask(
+            async |client| client.get("/instances").await,
+            |engine| service::instances::list(engine, &api::Tags::new(), None),
+        );
+        all.map(Names::instances).unwrap_or_default()
     }
 }
 
@@ -207,7 +226,7 @@ impl Release {
         let released = backend.release(&key, owner.as_deref());
         let released = released.map_err(Failure::to(format!("release the claim {key}")))?;
         released.notes.iter().for_each(|note| output::warning(note));
-        Ok(())
+        output::changed(&backend.connection, &format!("Released the claim {key}."))
     }
 }
 
@@ -237,32 +256,4 @@ fn person() -> String {
         .into_iter()
         .find_map(|key| std::env::var(key).ok().filter(|name| !name.is_empty()));
     format!("person/{}", name.unwrap_or_else(|| "root".to_owned()))
-}
-
-/// Parses `90s`, `30m`, `8h`, `2d` to seconds.
-fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a duration such as 90s, 30m, 8h or 2d".to_owned();
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = text.get(..text.len() - 1).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
-    count.checked_mul(unit).filter(|all| (1..=10 * 365 * 86_400).contains(all)).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::seconds;
-
-    #[test]
-    fn times_as_a_person_writes_them() {
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("8h"), Ok(28_800));
-        for wrong in ["", "h", "8", "0s", "-1h", "8w", "99999999999999999999d", "1.5h", "8ｈ"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
-    }
 }

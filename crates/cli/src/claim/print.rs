@@ -4,17 +4,18 @@ use api::{Claim, ClaimPart, PlannedClaim};
 
 use crate::connection::Connection;
 use crate::failure::Done;
+use crate::names::Names;
 use crate::{listing, output};
 
 /// Prints all claims, one per line.
-pub fn all(connection: &Connection, claims: &[Claim]) -> Done {
+pub fn all(connection: &Connection, claims: &[Claim], instances: &Names) -> Done {
     let headings = ["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"];
-    listing::print(connection.json(), claims, headings, |claim| {
+    listing::print(connection.json(), claims, "no claims", headings, |claim| {
         let what: Vec<&str> = claim.parts.iter().map(name).collect();
         let ends = claim.expires.map(when).unwrap_or_default();
         let reason = claim.reason.clone().unwrap_or_default();
-        let [id, owner, state] = [&claim.id, &claim.owner, &claim.state].map(Clone::clone);
-        [id, owner, state, what.join(" "), ends, reason]
+        let [id, state] = [&claim.id, &claim.state].map(Clone::clone);
+        [id, instances.owner(&claim.owner), state, what.join(" "), ends, reason]
     })
 }
 
@@ -52,6 +53,9 @@ pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
     if connection.json() {
         return output::json(planned);
     }
+    output::line("Dry run: nothing was changed, and nothing is reserved.")?;
+    output::line("")?;
+    output::line("would claim")?;
     for part in &planned.claim.parts {
         let kind = part.partition.clone().unwrap_or_else(|| "device".to_owned());
         let members: Vec<String> = part
@@ -59,9 +63,9 @@ pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
             .iter()
             .map(|member| format!("{} ({})", member.address, member.role))
             .collect();
-        output::line(&format!("{} {kind}: {}", part.head, members.join(", ")))?;
+        output::line(&format!("  {} {kind}: {}", part.head, members.join(", ")))?;
     }
-    list("steps", &planned.steps)
+    list("would perform, in this order", &planned.steps)
 }
 
 fn list(title: &str, lines: &[String]) -> Done {

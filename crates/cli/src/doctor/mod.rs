@@ -12,11 +12,11 @@ use crate::{Json, output};
 
 /// Report what blocks handing devices over, and how to fix it on this system
 ///
-/// Changes nothing. Exits with 0 if the host is ready, 10 if there are warnings, and 11 if handing over is not possible.
+/// Changes nothing. Exits with 0 if devices can be handed over, 10 if there are warnings, and 11 if handing over is not possible.
 /// Without root some checks are not possible; these are listed.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Check only what concerns the function at this address and its assembly
+    /// Check only what concerns the function at this address, its assembly, and hand-overs of its kind
     #[arg(long = "for", value_name = "ADDRESS")]
     address: Option<Address>,
 

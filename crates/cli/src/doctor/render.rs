@@ -70,7 +70,10 @@ fn block(text: &mut String, finding: &Finding) {
     let (style, bold) = (style(finding.severity), Style::new().bold());
     let mark = mark(finding.severity);
     let _ = write!(text, "{style}{mark}{style:#} {bold}{}{bold:#}", finding.check);
-    if let Some(address) = finding.address {
+    // What was read often begins with the address.
+    if let Some(address) = finding.address.map(|address| address.to_string())
+        && !finding.read.starts_with(&address)
+    {
         let _ = write!(text, " {address}");
     }
     text.push_str(": ");
@@ -136,14 +139,23 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
         let _ = writeln!(text, "{good} {checks} passed (`--all` shows them)");
     }
     let worst = verdict.worst();
-    let unseen = if count(Severity::Unseen) > 0 { ", as far as could be checked" } else { "" };
-    let subject = only.map_or_else(|| "this host".to_owned(), |address| address.to_string());
+    let subject =
+        only.map_or_else(|| "this host's devices".to_owned(), |address| address.to_string());
     let said = match worst {
-        Severity::Impossible if only.is_some() => format!("{subject} cannot be handed over yet"),
-        Severity::Impossible => "not everything can be handed over yet".to_owned(),
-        Severity::Warning => format!("{subject} is ready, with warnings{unseen}"),
-        _ => format!("{subject} is ready{unseen}"),
+        Severity::Impossible if only.is_some() => {
+            format!("{subject} cannot be handed over yet: see Blocking above")
+        }
+        Severity::Impossible => {
+            "not everything can be handed over yet: see Blocking above".to_owned()
+        }
+        Severity::Warning => format!("{subject} can be handed over, but read the warnings above"),
+        _ => format!("{subject} can be handed over"),
+    };
+    let unseen = match count(Severity::Unseen) {
+        0 => String::new(),
+        1 => "; 1 check was not possible: see Not checked above".to_owned(),
+        more => format!("; {more} checks were not possible: see Not checked above"),
     };
     let style = style(worst);
-    let _ = writeln!(text, "{style}Verdict:{style:#} {said}");
+    let _ = writeln!(text, "{style}Verdict:{style:#} {said}{unseen}");
 }

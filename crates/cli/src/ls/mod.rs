@@ -13,12 +13,16 @@ use crate::source::Source;
 use crate::{Json, output, terminal, watch};
 use rows::{Listing, Wanted};
 
+/// Examples, for the help.
+const EXAMPLES: &str = "  handover ls gpu driver:none  GPUs without a driver
+  handover ls 10de: node:1     NVIDIA devices on NUMA node 1";
+
 /// The action, for errors.
 const WHAT: &str = "list the host's devices";
 
 /// List devices that can be handed over, with their assemblies, and what blocks the others
 #[derive(Debug, Args)]
-#[command(after_long_help = filter::HELP)]
+#[command(after_long_help = filter::help(EXAMPLES))]
 pub struct Ls {
     /// List only assemblies with a matching function: an address or its beginning, ids, a kind, key:value, or free text;
     /// all filters must match
@@ -47,6 +51,7 @@ pub struct Ls {
 impl Ls {
     pub fn run(self) -> Done {
         let host = self.source.open().map_err(Failure::to(WHAT))?;
+        self.source.note_hidden_users();
         if self.watch {
             return watch::at_each_change(!self.output.json, move || self.print(&host));
         }
@@ -61,6 +66,7 @@ impl Ls {
         if self.output.json {
             return output::json(&listing);
         }
+        let listing = Listing { users_hidden: self.source.hides_users(), ..listing };
         output::text(&text::render(&listing, terminal::width()))
     }
 

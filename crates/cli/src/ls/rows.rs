@@ -31,6 +31,9 @@ pub struct Listing<'a> {
     /// Whether the host has more than one NUMA node.
     #[serde(skip)]
     pub numa: bool,
+    /// Whether users of devices can be missing.
+    #[serde(skip)]
+    pub users_hidden: bool,
 }
 
 /// One assembly.
@@ -115,7 +118,7 @@ impl<'a> Listing<'a> {
         let nodes: BTreeSet<u32> =
             inventory.functions.values().filter_map(|function| function.numa_node).collect();
         let numa = inventory.numa_nodes.len() > 1 || nodes.len() > 1;
-        let mut listing = Self { assemblies: Vec::new(), hidden: 0, numa };
+        let mut listing = Self { assemblies: Vec::new(), hidden: 0, numa, users_hidden: false };
         for assembly in Assembly::all(inventory) {
             let Some(head) = inventory.function(assembly.head) else { continue };
             if !wanted.includes(inventory, head, &assembly) {

@@ -20,7 +20,7 @@ pub fn render(listing: &Listing<'_>, width: Option<usize>) -> String {
     let mut obstacles = Obstacles::default();
     let mut table = Table::new(&headings);
     for row in &listing.assemblies {
-        add(&mut table, row, listing.numa, &mut obstacles);
+        add(&mut table, row, listing, &mut obstacles);
     }
     let mut text = table.render_within(width, 2);
     obstacles.explain(&mut text);
@@ -35,7 +35,13 @@ pub fn render(listing: &Listing<'_>, width: Option<usize>) -> String {
     text
 }
 
-fn add<'a>(table: &mut Table, row: &'a Row<'_>, numa: bool, obstacles: &mut Obstacles<'a>) {
+fn add<'a>(
+    table: &mut Table,
+    row: &'a Row<'_>,
+    listing: &Listing<'_>,
+    obstacles: &mut Obstacles<'a>,
+) {
+    let numa = listing.numa;
     let number = |number: Option<u32>| number.map(|n| n.to_string()).unwrap_or_default();
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     let node = |node: String| numa.then_some(node);
@@ -45,7 +51,7 @@ fn add<'a>(table: &mut Table, row: &'a Row<'_>, numa: bool, obstacles: &mut Obst
             .into_iter()
             .chain([number(row.iommu_group)])
             .chain(node(number(row.numa_node)))
-            .chain([text(row.driver), state(row, obstacles)]),
+            .chain([text(row.driver), state(row, listing.users_hidden, obstacles)]),
     );
     if row.kind == Kind::Bridge {
         // Members of the same group have rows of their own.
@@ -69,8 +75,10 @@ fn add<'a>(table: &mut Table, row: &'a Row<'_>, numa: bool, obstacles: &mut Obst
     }
 }
 
-fn state<'a>(row: &'a Row<'_>, obstacles: &mut Obstacles<'a>) -> String {
+fn state<'a>(row: &'a Row<'_>, users_hidden: bool, obstacles: &mut Obstacles<'a>) -> String {
     match row.state {
+        State::Free if users_hidden => "use unknown".to_owned(),
+        State::OnVfio if users_hidden => "on vfio, use unknown".to_owned(),
         State::Free => "free".to_owned(),
         State::OnVfio => "on vfio".to_owned(),
         State::InUse => {
@@ -184,6 +192,17 @@ mod tests {
             shown(&inventory, &holders, &Wanted { all: true, ..Wanted::default() }),
             snapbox::file!["tests/numa.txt"]
         );
+    }
+
+    #[test]
+    fn a_device_is_free_only_if_its_users_were_seen() {
+        let (inventory, holders) = busy();
+        let listing = Listing::of(&inventory, &holders, &Wanted::default());
+        let listing = Listing { users_hidden: true, ..listing };
+        let text = anstream::adapter::strip_str(&render(&listing, None)).to_string();
+        assert!(!text.contains(" free"), "{text}");
+        assert!(text.contains("use unknown") && text.contains("on vfio, use unknown"), "{text}");
+        assert!(text.contains("in use: default route"), "{text}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use service::pods::{self, Launcher, Machine};
 use crate::backend::Backend;
 use crate::failure::{Done, Failure};
 use crate::output::{note as say, warning as warn};
-use crate::terminal;
+use crate::{terminal, values};
 
 /// Convert KubeVirt virtual machines to pods for podman, with this host's devices
 ///
@@ -61,7 +61,7 @@ pub struct Pod {
     proxy_image: String,
 
     /// Port of the console container
-    #[arg(long, value_name = "PORT", default_value = "8080")]
+    #[arg(long, value_name = "PORT", default_value = "8080", value_parser = values::port)]
     proxy_port: u16,
 
     /// Image of virt-launcher
@@ -98,7 +98,7 @@ pub struct Pod {
     claim: bool,
 
     /// With --claim: user id that may open the prepared devices; by default virt-launcher's in root's podman
-    #[arg(long, value_name = "UID", default_value = "107")]
+    #[arg(long, value_name = "UID", default_value = "107", value_parser = values::number::<u32>)]
     uid: u32,
 
     /// With --claim: ask processes that use a function to terminate; none is killed
@@ -148,7 +148,8 @@ enum Way {
 }
 
 fn resource(text: &str) -> Result<(String, Want), String> {
-    let (name, want) = text.split_once('=').ok_or("expected NAME=WANT")?;
+    let (name, want) =
+        text.split_once('=').ok_or("expected NAME=WANT, such as example.com/nic=8086:10fb")?;
     let want: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
     Ok((name.to_owned(), want))
 }

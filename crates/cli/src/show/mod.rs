@@ -57,6 +57,7 @@ impl Show {
 
     fn read(&self) -> Result<Seen, Refusal> {
         let host = self.source.open()?;
+        self.source.note_hidden_users();
         let listing = self.source.inventory(&host)?;
         let address = find::find(&listing, &self.address)?;
         let mut wanted = vec![address];

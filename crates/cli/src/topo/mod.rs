@@ -16,9 +16,14 @@ use crate::filter::{self, Filter};
 use crate::source::Source;
 use crate::{Json, output, terminal};
 
+/// Examples, for the help.
+const EXAMPLES: &str = "  handover topo                     this host
+  handover topo gpu                 GPUs, and the path to them
+  handover topo --svg topology.svg  as a picture";
+
 /// Draw the host's device tree: NUMA nodes, root ports, switches, links, IOMMU groups, distances
 #[derive(Debug, Args)]
-#[command(after_long_help = filter::HELP)]
+#[command(after_long_help = filter::help(EXAMPLES))]
 pub struct Topo {
     /// Draw only matching devices and the path to them: an address or its beginning, ids, a kind, key:value, or free
     /// text; all filters must match

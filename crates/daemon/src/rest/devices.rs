@@ -11,7 +11,7 @@ use super::body::JsonBody;
 use super::query::{Key, Query};
 use super::{Face, Problem};
 
-/// List functions that can be registered: display functions and everything of vendor 10de, or others with `type`
+/// List functions that can be handed over and are not claimed: display functions and vendor 10de, or by `type`
 #[utoipa::path(get, path = "/devices/available", tag = "devices",
     params(("type" = Option<schema::KindOrAll>, Query, description = "`all`, or a kind")),
     responses((status = 200, body = Vec<AvailableDevice>), (status = "default", body = ErrorBody)))]

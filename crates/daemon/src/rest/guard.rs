@@ -124,7 +124,7 @@ pub async fn check(State(guard): State<Guard>, mut request: Request, next: Next)
         Err(problem) => problem.into_response(),
     };
     if !matches!(method, Method::GET | Method::HEAD) {
-        info!(%method, path, %peer, status = response.status().as_u16(), "asked");
+        info!(%method, path, %peer, status = response.status().as_u16(), "request");
     }
     response
 }
@@ -197,22 +197,19 @@ impl Network {
         let Some(token) = &self.token else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let Some(given) = given.and_then(bearer) else {
-            return Err(Problem::new(
-                Code::Unauthorized,
-                "the request has no token",
-                "send `Authorization: Bearer TOKEN`; with `handover` use --token-file",
-            ));
+            return Err(Problem::new(Code::Unauthorized, "the request has no token", NEED_TOKEN));
         };
         if token.is(given) {
             return Ok(());
         }
-        Err(Problem::new(
-            Code::Unauthorized,
-            "the token is wrong",
-            "send the token in the daemon's --token-file",
-        ))
+        Err(Problem::new(Code::Unauthorized, "the token is wrong", NEED_TOKEN))
     }
 }
+
+/// What a client without the right token does.
+const NEED_TOKEN: &str = "use the token in the file that the daemon was started with (`handover serve --token-file FILE`): \
+    with `handover`, give a copy of that file with --token-file or HANDOVER_TOKEN_FILE; with other clients, send \
+    `Authorization: Bearer TOKEN`";
 
 /// The token of an `Authorization` header; the scheme is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -29,8 +29,8 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Instance>), Problem> {
     let request = instances::accept(body.read()?, &body.read()?)?;
-    let instance = face.ask(move |engine| engine.instances().create(request)).await?;
-    Ok((StatusCode::CREATED, Json(render::instance(instance))))
+    let instance = face.ask(move |engine| instances::create(engine, request)).await?;
+    Ok((StatusCode::CREATED, Json(instance)))
 }
 
 /// Show an instance

@@ -10,11 +10,9 @@ impl Claims {
         self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
         self.vf_counts.expect_no_change(claim)?;
         let others = self.existing_claims()?;
-        let clash = others.into_iter().find(|other| {
-            other.claim.id != claim.id
-                && claim.parts.iter().any(|part| other.claim.conflict(part).is_some())
-        });
-        clash.map_or(Ok(()), |other| Err(other.why))
+        let mut others = others.iter().filter(|other| other.claim.id != claim.id);
+        let clash = others.find_map(|other| claim.parts.iter().find_map(|part| other.refuse(part)));
+        clash.map_or(Ok(()), Err)
     }
 
     /// Refuses functions that need manual attention.

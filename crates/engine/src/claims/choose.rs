@@ -220,11 +220,13 @@ impl Claims {
     }
 }
 
-/// The refusal for others that want the devices of this claim.
+/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
 pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
-    let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
     if claim.claim.state == ClaimState::Wedged {
-        return refusals::wedged(&format!("{head} could not be restored earlier"));
+        return refusals::wedged(&format!(
+            "needs manual attention: the claim of {} could not be restored earlier",
+            claim.claim.owner
+        ));
     }
     let owner = claim.instance();
     let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
@@ -232,14 +234,14 @@ pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
         let name = &row.instance.name;
         return Refusal::new(
             Code::InUse,
-            format!("{head} is attached to the instance {name:?}"),
+            format!("is attached to the instance {name:?}"),
             format!("run `handover instance rm {name}` first"),
         );
     }
     let owner = &claim.claim.owner;
     Refusal::new(
         Code::InUse,
-        format!("{head} is claimed by {owner}"),
+        format!("is claimed by {owner}"),
         format!(
             "`handover claims` lists all claims; `handover release {}` releases this one",
             claim.claim.id

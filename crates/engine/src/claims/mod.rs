@@ -23,6 +23,7 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
+use crate::owners;
 use crate::refusals;
 use crate::store::{Store, StoredClaim};
 use crate::vf_counts::VfCounts;
@@ -137,13 +138,14 @@ impl Claims {
             return Ok(());
         }
         let owner = &claim.claim.owner;
+        let name = owners::instance_name(&self.store, owner).unwrap_or_else(|| owner.id.clone());
         Err(Refusal::new(
             Code::InvalidState,
             format!(
-                "claim {} belongs to {owner} and changes only with that instance",
+                "claim {} belongs to the instance {name:?} and changes only with it",
                 claim.claim.id
             ),
-            format!("run `handover instance stop {0}` or `handover instance rm {0}`", owner.id),
+            format!("run `handover instance stop {name}` or `handover instance rm {name}`"),
         ))
     }
 }

@@ -5,6 +5,7 @@ use model::{Address, Checked, ClaimState, Kind, Refusal};
 
 use super::Devices;
 use crate::HealthState;
+use crate::owners;
 use crate::store::{Durability, Health, StoredClaim};
 
 impl Devices {
@@ -25,7 +26,7 @@ impl Devices {
                 }
                 // An absent function is not silent: the kernel has reported its removal.
                 if self.hardware.host.check(address, None) == Ok(Checked::Silent) {
-                    let owner = &claim.claim.owner;
+                    let owner = owners::described(&self.store, &claim.claim.owner);
                     let reason = format!(
                         "it no longer answers, while claimed by {owner}: its configuration space reads as all ones"
                     );

@@ -17,11 +17,11 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
-use crate::registrations;
 use crate::store::{Durability, Health, Store, StoredClaim, StoredDevice};
 use crate::tags::has_tags;
 use crate::vf_counts::VfCounts;
 use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
+use crate::{owners, registrations};
 use state::{Observed, concerns, show};
 
 /// Registered devices: [`Engine::devices`](crate::Engine::devices). Owns the tables `devices` and `health`; a claim or
@@ -156,6 +156,10 @@ impl Devices {
         let mut observed = Observed::of(self.hardware.inventory()?);
         (observed.claims, observed.health) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
+        for claim in &observed.claims {
+            let owner = owners::described(&self.store, &claim.claim.owner);
+            observed.owners.insert(claim.claim.id, owner);
+        }
         let assemblies =
             devices.iter().filter_map(|d| Assembly::of(&observed.inventory, d.address));
         let all: BTreeSet<Address> = assemblies
@@ -179,12 +183,12 @@ impl Devices {
         let device = registrations::find(&self.store, key)?;
         let claims = self.store.read(StoredClaim::all)?;
         if let Some(claim) = claims.iter().find(|claim| claim.device == Some(device.id)) {
-            let owner = &claim.claim.owner;
+            let owner = owners::described(&self.store, &claim.claim.owner);
             return Err(Refusal::new(
                 Code::InUse,
-                format!("the device {:?} is attached to {} {}", device.name, owner.kind, owner.id),
+                format!("the device {:?} is attached to {owner}", device.name),
                 format!(
-                    "delete the instance first; if it no longer exists: `handover device clear {}`",
+                    "delete the instance first (`handover instance rm NAME`); if it no longer exists: `handover device clear {}`",
                     device.name
                 ),
             ));

@@ -77,12 +77,13 @@ impl Devices {
         let (claims, instances) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
-            return Err(claimed(claim, &instances));
+            let why = claimed(claim, &instances);
+            return Err(Refusal { message: format!("{address} {}", why.message), ..why });
         }
         self.hardware.expect_no_holder(&[address])?;
         let steps = self.return_steps(function)?;
         if steps.is_empty() {
-            return Ok(Returned::Well);
+            return Ok(Returned::Unchanged);
         }
         let subject = Uuid::new_v4();
         let _turn = self.journal.turns.take(subject);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{Address, Assembly, Claim, Holder, Inventory, Refusal};
+use uuid::Uuid;
 
 use crate::store::{Health, StoredClaim, StoredDevice};
 use crate::{Device, DeviceState, HealthState};
@@ -11,6 +12,8 @@ use crate::{Device, DeviceState, HealthState};
 pub struct Observed {
     pub inventory: Inventory,
     pub claims: Vec<StoredClaim>,
+    /// The owner of each claim, in words.
+    pub owners: BTreeMap<Uuid, String>,
     pub health: Vec<Health>,
     pub holders: Vec<Holder>,
     /// Functions with a mark that no claim of this store has, each with its refusal.
@@ -22,6 +25,7 @@ impl Observed {
         Self {
             inventory,
             claims: Vec::new(),
+            owners: BTreeMap::new(),
             health: Vec::new(),
             holders: Vec::new(),
             marked: BTreeMap::new(),
@@ -45,7 +49,9 @@ impl Observed {
         }
         let claim = self.claims.iter().find(|claim| concerns(&claim.claim, &functions));
         if let Some(claim) = claim {
-            return (DeviceState::Claimed, Some(format!("by {}", claim.claim.owner)));
+            let owner = self.owners.get(&claim.claim.id).cloned();
+            let owner = owner.unwrap_or_else(|| claim.claim.owner.to_string());
+            return (DeviceState::Claimed, Some(format!("by {owner}")));
         }
         if let Some(holder) = self.holders.iter().find(|h| functions.contains(&h.address)) {
             return (DeviceState::Foreign, Some(format!("{} ({})", holder.user, holder.by)));

@@ -45,6 +45,19 @@ impl Instances {
         })
     }
 
+    /// What a person should know about a new instance: what works, but probably not as intended.
+    #[must_use]
+    pub fn advice(&self, instance: &Instance) -> Vec<String> {
+        let Ok(host) = self.hardware.host.capacity() else { return Vec::new() };
+        if instance.vcpus <= host.cpus {
+            return Vec::new();
+        }
+        vec![format!(
+            "the instance has {} virtual CPUs and the host only {} CPUs: the machine will be slow; create it with fewer",
+            instance.vcpus, host.cpus
+        )]
+    }
+
     /// Checks everything that does not depend on devices.
     fn check(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         check_instance_name(&request.name)?;
@@ -60,7 +73,7 @@ impl Instances {
         if memory < MIN_MEMORY {
             return Err(Refusal::new(
                 Code::InvalidSize,
-                format!("a machine cannot have {memory} bytes of memory"),
+                format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
                 "ask for 1MB or more, such as 1GB",
             ));
         }
@@ -261,9 +274,11 @@ fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusa
         (Some(asked), Some(least)) if asked < least => Err(Refusal::new(
             Code::InvalidSize,
             format!(
-                "the disk of the image {name:?} has {least} bytes, more than the requested {asked}"
+                "the disk of the image {name:?} has {}, more than the requested {}",
+                model::shown::bytes(least),
+                model::shown::bytes(asked)
             ),
-            format!("ask for {least} bytes or more, or leave overlay_size out"),
+            format!("ask for {least}B or more, or leave the disk size out"),
         )),
         _ => Ok(()),
     }

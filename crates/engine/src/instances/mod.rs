@@ -240,8 +240,8 @@ fn too_large(asked: u64, there: u64) -> Refusal {
         Code::InsufficientResources,
         format!(
             "the machine asks for {} of memory and the host has {}",
-            model::format_size(asked),
-            model::format_size(there)
+            model::shown::bytes(asked),
+            model::shown::bytes(there)
         ),
         "ask for less memory",
     )

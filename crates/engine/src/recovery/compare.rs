@@ -6,6 +6,7 @@ use model::{Address, Claim, ClaimState, Inventory, Mechanism, Part, Refusal};
 
 use super::Recovery;
 use crate::RecoveryReport;
+use crate::owners;
 use crate::refusals;
 use crate::store::StoredClaim;
 
@@ -26,16 +27,17 @@ impl Recovery {
             if now.is_none_or(|now| now.claim.state != ClaimState::Prepared) {
                 continue;
             }
+            let owner = owners::described(&self.store, &claim.owner);
             for part in &claim.parts {
-                report.notes.extend(differences(&inventory, claim, part));
+                report.notes.extend(differences(&inventory, &owner, part));
             }
-            report.notes.extend(self.other_marks(claim)?);
+            report.notes.extend(self.other_marks(claim, &owner)?);
         }
         Ok(())
     }
 
     /// Functions of a claim that have the mark of another one: it was made after the backup that was restored.
-    fn other_marks(&self, claim: &Claim) -> Result<Vec<String>, Refusal> {
+    fn other_marks(&self, claim: &Claim, owner: &str) -> Result<Vec<String>, Refusal> {
         let functions: Vec<Address> = claim.taken().collect();
         let marks = self.hardware.host.marks(&functions);
         let marks = marks.map_err(|error| refusals::unreadable(&error))?;
@@ -43,8 +45,7 @@ impl Recovery {
         Ok(others
             .map(|(address, mark)| {
                 format!(
-                    "{address}, claimed by {}, has the mark of another claim: {}",
-                    claim.owner,
+                    "{address}, claimed by {owner}, has the mark of another claim: {}",
                     mark.describe()
                 )
             })
@@ -53,8 +54,7 @@ impl Recovery {
 }
 
 /// How a prepared part differs from its prepared state.
-fn differences(inventory: &Inventory, claim: &Claim, part: &Part) -> Vec<String> {
-    let owner = &claim.owner;
+fn differences(inventory: &Inventory, owner: &str, part: &Part) -> Vec<String> {
     let mut notes = Vec::new();
     for address in part.taken().collect::<BTreeSet<_>>() {
         let Some(function) = inventory.function(address) else {

@@ -13,6 +13,7 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
+use crate::owners;
 use crate::refusals::{self, with_failed_undo};
 use crate::registrations;
 use crate::store::{Durability, Health, OpenOperation, Recorded, Store, StoredClaim, VfCount};
@@ -126,7 +127,7 @@ impl VfCounts {
             return Err(Refusal::new(
                 Code::NotAssignable,
                 format!("{address} cannot have virtual functions: it has no SR-IOV"),
-                "`handover ls` lists devices with SR-IOV; the firmware may have disabled it",
+                "`handover show ADDRESS` shows the virtual functions that a device supports; the firmware may have disabled SR-IOV",
             ));
         };
         if count > sriov.total {
@@ -166,7 +167,7 @@ impl VfCounts {
             Code::InUse,
             format!(
                 "{address} or one of its virtual functions is claimed by {}",
-                claim.claim.owner
+                owners::described(&self.store, &claim.claim.owner)
             ),
             format!("run `handover release {}` first", claim.claim.id),
         ))

@@ -68,6 +68,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     let mut functions: BTreeMap<Address, Function> =
         found.into_iter().flatten().map(|function| (function.address, function)).collect();
     virtual_functions(root, &mut functions);
+    numa::place(root, functions.values_mut());
     let groups = match scope {
         Scope::Rows | Scope::Choosing => groups::of(&functions),
         Scope::Listing => groups::read(root, &functions),
@@ -108,6 +109,7 @@ pub fn read_some(root: &Root, catalogs: &Catalogs, addresses: &[Address]) -> Inv
     let read = |address: &Address| function(root, &address.to_string(), Scope::Listing);
     let mut functions: BTreeMap<Address, Function> =
         addresses.iter().filter_map(read).map(|function| (function.address, function)).collect();
+    numa::place(root, functions.values_mut());
     for (parent, mdevs) in mdevs::of(root, addresses) {
         functions.entry(parent).and_modify(|function| function.mdevs = mdevs);
     }

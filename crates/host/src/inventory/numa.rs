@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::NumaNode;
+use model::{Function, NumaNode};
 
 use crate::root::Root;
 
@@ -11,6 +11,24 @@ const CPUS: &str = "sys/devices/system/cpu";
 
 /// A limit for malformed lists: more processors than any kernel supports (`CONFIG_NR_CPUS` is 8192 at most).
 const MOST_CPUS: u32 = 1 << 16;
+
+/// The node of a host with a single one. Firmware need not name it, and then the kernel shows -1 for all devices.
+fn only(root: &Root) -> Option<u32> {
+    let names = root.names(NODES).unwrap_or_default();
+    let mut numbers = names.iter().filter_map(|name| name.strip_prefix("node")?.parse().ok());
+    let first = numbers.next()?;
+    numbers.next().is_none().then_some(first)
+}
+
+/// Places functions of an unknown node on the only one.
+pub fn place<'a>(root: &Root, functions: impl IntoIterator<Item = &'a mut Function>) {
+    let mut known = None;
+    for function in functions {
+        if function.numa_node.is_none() {
+            function.numa_node = *known.get_or_insert_with(|| only(root));
+        }
+    }
+}
 
 /// Every NUMA node.
 pub fn read(root: &Root) -> BTreeMap<u32, NumaNode> {

@@ -15,6 +15,7 @@ use crate::sriov;
 /// mediated devices, and the nodes of its driver except NVIDIA's, which is not in sysfs.
 pub fn function(root: &Root, catalogs: &Catalogs, address: Address) -> Option<Function> {
     let mut function = super::function(root, &address.to_string(), Scope::Listing)?;
+    numa::place(root, std::iter::once(&mut function));
     function.nodes.nvidia_minor = nodes::nvidia_minor(root, address);
     let mut modules = catalogs.modules.lock().unwrap_or_else(PoisonError::into_inner);
     modules.refresh(root);

@@ -50,7 +50,7 @@ pub fn change(root: &Root, wanted: impl FnOnce(&str) -> String) -> Result<(), Ho
             root,
             "apply",
             LIST,
-            "no tool for initial ramdisks was found: install initramfs-tools, dracut or mkinitcpio",
+            "no tool that builds an initial ramdisk is installed: install initramfs-tools, dracut or mkinitcpio",
         ));
     }
     let refused = |error: BootListError| match error {

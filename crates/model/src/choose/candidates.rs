@@ -88,13 +88,17 @@ impl Scene<'_> {
             wish.reasons.extend(self.bare_functions(of));
             wish.reasons.extend(self.other_profiles(of));
         }
+        let mut requested = Vec::new();
         for candidate in fitting {
             if let Some(why) = self.why_not(&candidate) {
                 wish.reasons.push(why);
-            } else if !named.iter().any(|named| named.excludes(&candidate)) {
+            } else if let Some(named) = named.iter().find(|named| named.excludes(&candidate)) {
+                requested.push(already_requested(&candidate, named));
+            } else {
                 wish.likes.push(pool.add(candidate));
             }
         }
+        wish.reasons.extend(requested);
         Ok(wish)
     }
 
@@ -336,7 +340,8 @@ fn give(
         let left: Vec<usize> =
             wish.likes.iter().copied().filter(|like| !dropped.contains(like)).collect();
         if left.len() < usize::try_from(wish.want.count).unwrap_or(usize::MAX) {
-            return Err(too_few(wish, left.len()));
+            let excluded = left.len() < wish.likes.len();
+            return Err(too_few(wish, left.len(), excluded));
         }
         for _ in 0..wish.want.count {
             likes.push(left.clone());
@@ -348,7 +353,7 @@ fn give(
         let Some(wish) = wishes.get(turn) else { continue };
         match candidate {
             Some(candidate) => given.push((wish.place, candidate)),
-            None => return Err(too_few(wish, wish.want.count.saturating_sub(1) as usize)),
+            None => return Err(too_few(wish, wish.want.count.saturating_sub(1) as usize, true)),
         }
     }
     Ok(given)
@@ -399,7 +404,7 @@ fn no_vfs(parent: &Function) -> Refusal {
         None => Refusal::new(
             Code::NotAssignable,
             format!("{address} cannot have virtual functions: it has no SR-IOV"),
-            "`handover ls` lists devices with SR-IOV; the firmware may have disabled it",
+            "`handover show ADDRESS` shows the virtual functions that a device supports; the firmware may have disabled SR-IOV",
         ),
         Some(sriov) if sriov.present.is_empty() => Refusal::new(
             Code::InsufficientResources,
@@ -414,14 +419,31 @@ fn no_vfs(parent: &Function) -> Refusal {
     }
 }
 
-fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
+/// A candidate that the same request names, or that excludes one that it names.
+fn already_requested(candidate: &Chosen, named: &Chosen) -> Refusal {
+    let message = if candidate.head == named.head {
+        format!("{} is already in this request", candidate.head)
+    } else {
+        format!("{} excludes {}, which is already in this request", candidate.head, named.head)
+    };
+    Refusal::new(Code::InsufficientResources, message, FEWER)
+}
+
+/// The remedy of a request that asks for more than there is.
+const FEWER: &str = "request fewer devices; `handover ls` lists what this host has";
+
+/// Not enough candidates. `requested`: other wishes of the same request have some of them.
+fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal {
     let what = &wish.want.kind;
     let count = wish.want.count;
     let have = match left {
         0 => "none is free".to_owned(),
         left => format!("{left} of {count} available"),
     };
-    let why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
+    let mut why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
+    if requested {
+        why.insert("other matching devices are already in this request");
+    }
     let shown: Vec<&str> = why.iter().copied().take(4).collect();
     let more = why.len().saturating_sub(shown.len());
     let mut message = format!("{what}: {have}");
@@ -433,6 +455,7 @@ fn too_few(wish: &Wish<'_>, left: usize) -> Refusal {
     }
     let remedy = match wish.reasons.first() {
         Some(first) => first.remedy.clone(),
+        None if requested => FEWER.into(),
         None => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
     };
     Refusal::new(Code::InsufficientResources, message, remedy)

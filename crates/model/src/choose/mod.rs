@@ -13,8 +13,8 @@ pub use matching::assign;
 pub use want::{Filter, GRAMMAR, Want, WantKind};
 
 use crate::{
-    Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
-    VfSettings,
+    Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Part, Partition, Refusal,
+    Role, VfSettings,
 };
 
 /// An existing claim, and the refusal for others who request the same.
@@ -22,8 +22,35 @@ use crate::{
 pub struct ExistingClaim {
     /// The claim.
     pub claim: Claim,
-    /// Why its parts are not available, and what to do.
+    /// Why its parts are not available, and what to do. The message has no subject: `is claimed by pod/a`.
     pub why: Refusal,
+}
+
+impl ExistingClaim {
+    /// The refusal of a part that the claim excludes; `None` if it does not. The message begins with the requested
+    /// function, and names the claimed one if that is another.
+    #[must_use]
+    pub fn refuse(&self, part: &Part) -> Option<Refusal> {
+        let conflict = self.claim.conflict(part)?;
+        let Refusal { message: why, .. } = &self.why;
+        let head = part.head;
+        let shared = part.taken().find(|address| self.claim.holds(*address));
+        let message = if self.claim.holds(head) {
+            format!("{head} {why}")
+        } else if let Some(other) = shared {
+            format!("{head} must be handed over with {other}, which {why}")
+        } else if self.claim.holds(conflict) {
+            format!("{head} is part of {conflict}, which {why}")
+        } else if self.claim.pins(conflict) {
+            format!("a part of {conflict} {why}")
+        } else {
+            match self.claim.taken().next() {
+                Some(other) => format!("{head} shares an IOMMU group with {other}, which {why}"),
+                None => format!("{head} {why}"),
+            }
+        };
+        Some(Refusal { message, ..self.why.clone() })
+    }
 }
 
 /// The state of the host for choosing.
@@ -254,20 +281,37 @@ impl Scene<'_> {
         if let Some(foreign) = self.foreign_vgpu(chosen) {
             return Some(foreign);
         }
-        let held = self.claims.iter().find(|held| held.claim.conflict(&part).is_some());
-        held.map(|held| held.why.clone()).or_else(|| {
+        self.claims.iter().find_map(|held| held.refuse(&part)).or_else(|| {
             let pinned = chosen.partition.as_ref().map(|partition| partition.parent);
             let parent = pinned.filter(|parent| {
                 // A parent is in use by its own driver; its partitions are unavailable only if it needs manual
                 // attention.
                 self.barred.get(parent).is_some_and(|why| why.code == Code::DeviceWedged)
             });
-            chosen.taken().chain(parent).find_map(|address| self.barred.get(&address).cloned())
+            let barred = |address: Address| Some((address, self.barred.get(&address)?));
+            let (address, why) = chosen.taken().chain(parent).find_map(barred)?;
+            Some(about(chosen.head, address, parent, why))
         })
     }
 }
 
+/// The refusal of a device because of `address`: itself, a member of its assembly, or its parent.
+fn about(head: Address, address: Address, parent: Option<Address>, why: &Refusal) -> Refusal {
+    if head == address {
+        return why.clone();
+    }
+    let relation = if parent == Some(address) { "is part of" } else { "must be handed over with" };
+    Refusal { message: format!("{head} {relation} {address}, but {}", why.message), ..why.clone() }
+}
+
 fn together(one: &Chosen, other: &Chosen) -> Refusal {
+    if one.head == other.head && one.partition.is_none() && other.partition.is_none() {
+        return Refusal::new(
+            Code::Conflict,
+            format!("the request names {} twice", one.head),
+            "name each device once",
+        );
+    }
     Refusal::new(
         Code::Conflict,
         format!(

@@ -185,9 +185,10 @@ fn filter(name: &str) -> Option<Filter> {
 fn node(text: &str, settings: &[(&str, &str)]) -> Result<Option<u32>, Refusal> {
     match settings {
         [] => Ok(None),
-        [("node", value)] => {
-            value.parse().map(Some).map_err(|_| wrong(text, "expected a number after node="))
-        }
+        [("node", value)] => value
+            .parse()
+            .map(Some)
+            .map_err(|_| wrong(text, "expected a number after node=, such as node=0")),
         _ => Err(wrong(text, "a device accepts only node=")),
     }
 }
@@ -203,7 +204,8 @@ fn no_settings(text: &str, settings: &[(&str, &str)]) -> Result<(), Refusal> {
 fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refusal> {
     let mut read = VfSettings::default();
     for (key, value) in settings {
-        let bad = || wrong(text, &format!("{value:?} is not a valid {key}"));
+        let bad =
+            || wrong(text, &format!("{value:?} is not a valid {key}: expected {}", accepted(key)));
         let switch = || match *value {
             "on" => Ok(Some(true)),
             "off" => Ok(Some(false)),
@@ -226,6 +228,17 @@ fn vf_settings(text: &str, settings: &[(&str, &str)]) -> Result<VfSettings, Refu
         }
     }
     Ok(read)
+}
+
+/// What a setting of a virtual function accepts.
+fn accepted(key: &str) -> &'static str {
+    match key {
+        "mac" => "six pairs of hex digits, such as 52:54:00:00:00:01",
+        "vlan" => "a number from 0 to 4094, such as 100",
+        "qos" => "a number from 0 to 7, such as 3",
+        "trust" | "spoofchk" => "on or off",
+        _ => "a rate in Mbit/s, such as 1000",
+    }
 }
 
 fn wrong(text: &str, why: &str) -> Refusal {

@@ -63,10 +63,16 @@ impl Facts {
     }
 }
 
-/// Runs every check. With an address, the findings are those of that function's assembly and of the host.
+/// Runs every check. With an address, the findings are those of that function's assembly, and of the host those that
+/// concern its kind and are more than a note.
 #[must_use]
 pub fn examine(patient: Patient<'_>, only: Option<Address>) -> Verdict {
     let mut findings = rules::all(patient);
+    if let Some(function) = only.and_then(|address| patient.inventory.function(address)) {
+        findings.retain(|finding| {
+            finding.severity != Severity::Note && rules::concerns(&finding.check, function)
+        });
+    }
     findings.extend(devices::all(patient, only));
     Verdict::new(findings)
 }

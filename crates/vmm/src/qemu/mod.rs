@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use model::{Availability, LaunchError, MachineSpec};
 
-use crate::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand};
+use crate::process::{
+    CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, is_executable,
+};
 use argv::Environment;
 use binary::{Accelerator, Finder};
 
@@ -33,6 +35,21 @@ impl Qemu {
         // The VMM has another working directory.
         let binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
         Self { finder: Finder::new(binary.clone()), binary }
+    }
+
+    /// Checks a configured file: a typing error is noticed when the daemon starts, not when a machine does.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn check(binary: &Path) -> Result<(), String> {
+        let path = binary.display();
+        match std::fs::metadata(binary) {
+            Err(error) => Err(format!("cannot use {path} as QEMU: {error}")),
+            Ok(_) if !is_executable(binary) => {
+                Err(format!("cannot use {path} as QEMU: it is not an executable file"))
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The directory of the configured file; `qemu-img` is beside it.

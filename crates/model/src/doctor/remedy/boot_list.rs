@@ -4,7 +4,7 @@ use super::super::{Platform, Remedy};
 use super::shell::{append_line, write_file};
 use super::with_initramfs;
 use crate::Function;
-use crate::boot_list::{BootListEntry, LIST, files};
+use crate::boot_list::{BootListEntry, INSTALL_TOOL, LIST, files};
 
 /// Adds functions to the boot list: vfio-pci takes them from the next boot on, before any other driver, if the function
 /// at the address still has the same ids.
@@ -19,8 +19,8 @@ pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
     let files = files(platform.initramfs);
     if files.is_empty() || functions.is_empty() {
         return Remedy::words(format!(
-            "{words}: have the initial ramdisk write the driver's name to driver_override before udev starts (the tool \
-             that builds it was not recognized)"
+            "{words}; no tool that builds an initial ramdisk was found (initramfs-tools, dracut or mkinitcpio): \
+             {INSTALL_TOOL}"
         ));
     }
     let lines = functions.iter().map(|function| BootListEntry::of(function).to_string());

@@ -18,6 +18,7 @@ mod vfio;
 mod tests;
 
 use super::{Finding, Patient, Remedy, Severity};
+use crate::{Function, Kind};
 
 /// A check of the host.
 struct Check {
@@ -79,6 +80,17 @@ const fn check(
 /// Every check of the host: stable name, and what it checks.
 pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
     EVERY.iter().map(|check| (check.name, check.looks_for))
+}
+
+/// The checks that concern display functions and accelerators only.
+const OF_GPUS: [&str; 4] = ["large-bars", "gpu-programs", "vgpu-manager", "fabric-manager"];
+
+/// Whether a check of the host concerns hand-overs of this function.
+pub fn concerns(check: &str, function: &Function) -> bool {
+    let gpu = matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
+    // An NVSwitch.
+    let switch = function.class.prefix() == 0x0680;
+    gpu || switch || !OF_GPUS.contains(&check)
 }
 
 /// Runs every check of the host.

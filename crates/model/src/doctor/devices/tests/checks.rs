@@ -225,7 +225,7 @@ fn mounts_and_routes_are_holders_without_commands() {
         Host::new(&["0000:02:00.0 144d:a808 010802 3 nvme", "0000:03:00.0 8086:1521 020000 4 igb"]);
     for (address, user, words) in [
         ("0000:02:00.0", "mounted at /srv", "umount /srv"),
-        ("0000:02:00.0", "mounted at /", "the host itself runs from it"),
+        ("0000:02:00.0", "mounted at /", "the host itself runs from"),
         ("0000:02:00.0", "part of the RAID md0", "remove it from"),
         ("0000:03:00.0", "the host's default route", "another interface"),
     ] {

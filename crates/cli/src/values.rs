@@ -1,0 +1,93 @@
+//! Parsers for the values of options. Each error says what is accepted, with an example.
+
+use std::net::SocketAddr;
+
+/// Parses a whole number of the type's range.
+pub fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let parsed = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+    parsed.ok_or_else(|| {
+        let bits = 8 * u32::try_from(size_of::<T>()).unwrap_or(8);
+        let most = u64::MAX.checked_shr(64 - bits.min(64)).unwrap_or(u64::MAX);
+        format!("expected a whole number from 0 to {most}, such as 4")
+    })
+}
+
+/// Parses how many images are imported at the same time.
+pub fn imports(text: &str) -> Result<u32, String> {
+    let parsed = text.parse().ok().filter(|number| (1..=64).contains(number));
+    parsed.ok_or_else(|| "expected a whole number from 1 to 64, such as 4".to_owned())
+}
+
+/// Parses a number of virtual CPUs.
+pub fn vcpus(text: &str) -> Result<u32, String> {
+    let parsed = text.parse().ok().filter(|number| (1..=1024).contains(number));
+    parsed.ok_or_else(|| "expected a whole number from 1 to 1024, such as 4".to_owned())
+}
+
+/// Parses a port.
+pub fn port(text: &str) -> Result<u16, String> {
+    let parsed = text.parse().ok().filter(|port| *port > 0);
+    parsed.ok_or_else(|| "expected a port from 1 to 65535, such as 8080".to_owned())
+}
+
+/// Parses an address to listen on.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080; a host name is not \
+         accepted"
+            .to_owned()
+    })
+}
+
+/// Parses a size in bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    model::parse_size(text).map_err(|refusal| refusal.remedy)
+}
+
+/// Checks a size, and leaves its text for the daemon.
+pub fn size_text(text: &str) -> Result<String, String> {
+    size(text).map(|_| text.to_owned())
+}
+
+/// Parses `90s`, `30m`, `8h`, `2d` to seconds.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a duration such as 90s, 30m, 8h or 2d".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text.get(..text.len() - 1).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+    count.checked_mul(unit).filter(|all| (1..=10 * 365 * 86_400).contains(all)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_as_a_person_writes_them() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("8h"), Ok(28_800));
+        for wrong in ["", "h", "8", "0s", "-1h", "8w", "99999999999999999999d", "1.5h", "8ｈ"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_answered_with_what_is_accepted() {
+        assert_eq!(number::<u16>("16"), Ok(16));
+        assert!(number::<u16>("65536").unwrap_err().contains("0 to 65535"));
+        assert!(number::<u32>("-1").unwrap_err().contains("0 to 4294967295"));
+        assert!(number::<u64>("x").unwrap_err().contains("0 to 18446744073709551615"));
+        assert!(vcpus("0").unwrap_err().contains("1 to 1024"));
+        assert!(imports("65").unwrap_err().contains("1 to 64"));
+        assert!(port("0").unwrap_err().contains("8080"));
+        assert!(listen_address("localhost:8080").unwrap_err().contains("127.0.0.1:8080"));
+        assert!(listen_address("[::1]:8080").is_ok());
+        assert!(size("4 apples").unwrap_err().contains("512MB"));
+        assert_eq!(size_text("2GiB"), Ok("2GiB".to_owned()));
+    }
+}

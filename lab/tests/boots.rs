@@ -59,7 +59,7 @@ fn a_missed_deadline_kills_all_that_the_command_started() {
 }
 
 #[test]
-fn what_a_command_leaves_running_stays() {
+fn background_processes_of_a_command_keep_running() {
     let Some(lab) = workstation() else { return };
     let pid = lab.sh("sleep 4321 & echo $!").unwrap();
     lab.sh(&format!("sleep 0.5; kill {pid}")).unwrap();

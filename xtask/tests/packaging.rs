@@ -25,7 +25,7 @@ fn the_unit_stays_as_closed_as_it_is() {
 }
 
 #[test]
-fn what_is_installed_is_what_the_unit_names() {
+fn the_installed_files_are_those_that_the_unit_names() {
     let place = tempfile::tempdir().unwrap();
     let script = std::fs::read_to_string(tree().join("scripts/install")).unwrap();
     // The executable is a stand-in that writes one page: building the real one for release takes minutes.

@@ -74,7 +74,7 @@ fn full() -> Inventory {
 }
 
 #[test]
-fn what_is_written_keeps_to_the_schema() {
+fn written_inventories_match_the_schema() {
     let schema = schema();
     keeps_to(&schema, "an empty host", &Inventory::default());
     keeps_to(&schema, "the simulation's workstation", &sim::workstation());

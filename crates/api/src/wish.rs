@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_understood_is_refused_never_ignored() {
+    fn unknown_fields_are_refused() {
         for right in [
             r#""2xgpu""#,
             r#"{"count": 2, "any": {"kind": "gpu", "node": 0}}"#,

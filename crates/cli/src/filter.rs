@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused_with_what_would_be() {
+    fn an_invalid_filter_is_refused_with_the_valid_ones() {
         let said = |text: &str| text.parse::<Filter>().unwrap_err();
         assert!(said("vendor:10de").contains("the keys are address, id, class"));
         assert!(said("kind:toaster").contains("the kinds are gpu"));

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_before_or_after_is_told() {
+    fn events_before_or_after_the_selection_are_reported() {
         let with_driver = |driver: &str| {
             let mut function = Function::unknown("0000:01:00.0".parse().unwrap());
             function.driver = Some(driver.into());

@@ -110,7 +110,7 @@ fn a_program_gets_json() {
 }
 
 #[test]
-fn what_is_not_ours_is_neither_overwritten_nor_removed() {
+fn files_of_others_are_neither_overwritten_nor_removed() {
     let host = hosts::debian_with_gpu();
     let hook = "etc/initramfs-tools/hooks/handover";
     host.file(hook, "#!/bin/sh\n# mine\n");
@@ -136,7 +136,7 @@ fn what_is_not_ours_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
-fn what_cannot_be_added_is_refused() {
+fn impossible_boot_list_entries_are_refused() {
     let host = hosts::debian_with_gpu();
     let before = files(&host.path().join("etc"));
     let (status, why) = refused(&host, &["0000:7f:00.0"]);

@@ -95,7 +95,7 @@ fn a_file_that_fits_ends_with_0() {
 }
 
 #[test]
-fn lines_that_find_nothing_are_told_with_what_is_there_and_end_with_10() {
+fn entries_that_match_nothing_are_reported_with_exit_status_10() {
     let more = r#"      - id: "0x100f"
         name: x520-da2
         type: network
@@ -154,7 +154,7 @@ fn a_file_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn what_is_suggested_fits() {
+fn suggested_entries_match_the_host() {
     let root = host();
     let output = catalog(root.path(), &["suggest"]);
     assert!(output.status.success(), "{output:?}");

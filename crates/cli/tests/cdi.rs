@@ -145,7 +145,7 @@ const NULL: &str = r#"{"cdiVersion": "0.3.0", "kind": "handover.dev/device", "de
   [{"name": "null", "containerEdits": {"deviceNodes": [{"path": "/dev/null", "permissions": "rw"}]}}]}"#;
 
 #[test]
-fn what_cannot_be_told_says_why() {
+fn an_unwritable_cdi_spec_says_why() {
     let host = host();
     let said = |more: &[&str]| refused(&texts(&generate(&host, more)));
     assert_snapshot!(said(&["0000:77:00.0", "--output", "-"]));

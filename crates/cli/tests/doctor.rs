@@ -109,7 +109,7 @@ fn a_laptop_with_arch() {
 }
 
 #[test]
-fn only_what_is_not_good_is_shown_unless_asked_for() {
+fn good_findings_are_hidden_by_default() {
     let host = hosts::debian();
     let said = text(&doctor(&host, &[]));
     assert!(!said.contains("Passed") && said.contains("checks passed"), "{said}");
@@ -243,7 +243,7 @@ fn gpu() -> Function {
 }
 
 #[test]
-fn what_is_on_the_boot_list_is_only_what_is_still_the_same() {
+fn boot_list_entries_of_changed_devices_are_reported() {
     let host = Host::new();
     let platform = Platform { initramfs: InitramfsTool::InitramfsTools, ..Platform::default() };
     let mut other = gpu();

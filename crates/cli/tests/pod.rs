@@ -60,7 +60,7 @@ fn gpus_by_the_nodes_that_they_really_have() {
 }
 
 #[test]
-fn what_is_on_vfio_goes_by_vfio() {
+fn devices_on_vfio_are_passed_by_vfio() {
     let text = machine(
         "gpus: [{name: gpu0, deviceName: nvidia.com/TESLA_P40}], hostDevices: [{name: nic, deviceName: example.com/nic}]",
     );
@@ -68,7 +68,7 @@ fn what_is_on_vfio_goes_by_vfio() {
 }
 
 #[test]
-fn what_cannot_be_had_is_an_error_before_anything_is_printed() {
+fn unavailable_devices_are_an_error_before_anything_is_printed() {
     assert_snapshot!(refused(&gpus(&["nvidia.com/TESLA_V100"]), &[]));
     assert_snapshot!(refused(&gpus(&["amd.com/gpu", "amd.com/gpu"]), &[]));
     assert_snapshot!(refused(&gpus(&["amd.com/gpu"]), &["--devices=vfio"]));
@@ -90,7 +90,7 @@ fn missing_devices_can_be_allowed() {
 }
 
 #[test]
-fn gpu_memory_is_limited_or_it_is_said_why_not() {
+fn gpu_memory_is_limited_or_the_reason_is_printed() {
     let host = host();
     let amd = gpus(&["amd.com/gpu"]);
     let run = |text: &str, more: &[&str]| {
@@ -162,7 +162,7 @@ fn two_machines_get_two_gpus_and_json_is_yaml() {
 }
 
 #[test]
-fn devices_are_asked_for_by_name() {
+fn devices_are_requested_by_name() {
     let host = host();
     let limits = |devices: &str, more: &[&str]| {
         let output = pod(devices, host.path(), &[&["--cdi", "--output", "json"], more].concat());

@@ -102,7 +102,7 @@ fn ask(place: &Path, request: &str) -> String {
 }
 
 #[test]
-fn the_service_manager_is_told_about_the_start() {
+fn the_service_manager_is_notified_of_the_start() {
     let (root, place) = (host(), tempfile::tempdir().unwrap());
     let path = place.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn an_invalid_quantity_is_refused() {
         for text in ["", "Mi", "1.2.3", "1 Gi", "4GB", "0x10", "1e99", "--1", "٣"] {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }

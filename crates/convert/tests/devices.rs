@@ -79,14 +79,14 @@ fn shown(specs: &[Spec]) -> String {
 }
 
 #[test]
-fn what_a_container_could_use() {
+fn devices_that_a_container_could_use() {
     let inventory = host();
     let present = ["/dev/kfd".to_owned()];
     assert_snapshot!(shown(&cdi::all(&Host { inventory: &inventory, present: &present })));
 }
 
 #[test]
-fn what_it_could_not_says_why() {
+fn unusable_devices_say_why() {
     let inventory = host();
     let host = Host { inventory: &inventory, present: &[] };
     let nic = cdi::device(&host, "0000:03:00.0".parse().unwrap(), "nic").unwrap_err();

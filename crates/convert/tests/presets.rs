@@ -72,7 +72,7 @@ fn one_that_is_given_needs_no_name() {
 }
 
 #[test]
-fn conflicts_are_all_told() {
+fn all_conflicts_are_reported() {
     let own = machine(
         "instancetype: {name: g1.large}
   template: {metadata: {annotations: {team: web}}, spec: {domain: {cpu: {cores: 2, dedicatedCpuPlacement: true},
@@ -82,7 +82,7 @@ fn conflicts_are_all_told() {
 }
 
 #[test]
-fn what_is_not_there_or_not_enough() {
+fn missing_or_insufficient_devices() {
     assert_snapshot!(convert(&machine(NAMED), TYPE).unwrap_err());
     let small = TYPE.replace("16Gi", "1Gi");
     assert_snapshot!(convert(&machine(NAMED), &format!("{small}---{LIKING}")).unwrap_err());

@@ -18,7 +18,7 @@ fn wrong(text: &str) -> String {
 }
 
 #[test]
-fn wrong_values_are_told_all_at_once() {
+fn wrong_values_are_reported_together() {
     let text = MACHINE.replace(
         "domain: {memory: {guest: 1Gi}}",
         "domain:

@@ -49,7 +49,7 @@ fn a_claim_has_a_file_while_it_is_prepared() {
 }
 
 #[test]
-fn what_a_machine_has_is_no_containers() {
+fn a_machines_devices_are_not_offered_to_containers() {
     let daemon = Daemon::start();
     daemon.import("debian");
     daemon.register("gpu", GPU);
@@ -111,7 +111,7 @@ fn files_are_compared_with_the_claims_at_each_start() {
 }
 
 #[test]
-fn a_claim_is_not_refused_because_nobody_can_be_told() {
+fn a_claim_is_granted_even_if_no_cdi_spec_can_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

@@ -129,7 +129,7 @@ fn events(daemon: &Daemon) -> impl Iterator<Item = Value> + use<> {
 }
 
 #[test]
-fn the_inventory_is_what_the_host_has_told_until_now() {
+fn the_inventory_follows_uevents() {
     let told = Told::new();
     let daemon = Daemon::monitored(told.clone());
     assert_eq!(driver(&daemon, "/inventory"), "nvidia");
@@ -169,7 +169,7 @@ fn changes_are_events_beside_those_of_the_journal() {
 }
 
 #[test]
-fn a_host_that_tells_no_more_is_read_for_each_question() {
+fn without_uevents_the_host_is_scanned_on_each_request() {
     let told = Told::new();
     let daemon = Daemon::monitored(told.clone());
     told.bind("vfio-pci", false);
@@ -181,7 +181,7 @@ fn a_host_that_tells_no_more_is_read_for_each_question() {
 }
 
 #[test]
-fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
+fn losing_a_claimed_device_is_a_warning() {
     // Once per process; other tests also log to it.
     let log = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false).without_time();
     log.with_target(false).init();
@@ -202,7 +202,7 @@ fn a_device_that_is_lost_while_somebody_has_it_is_a_warning() {
 }
 
 #[test]
-fn a_device_that_nobody_has_may_go() {
+fn losing_an_unclaimed_device_is_no_warning() {
     let told = Told::new();
     let daemon = Daemon::monitored(told.clone());
     let mut events = events(&daemon);

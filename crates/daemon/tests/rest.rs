@@ -36,7 +36,7 @@ fn a_device_goes_to_an_instance_and_comes_back() {
 }
 
 #[test]
-fn who_releases_a_claim_hears_what_is_left_alone() {
+fn a_release_reports_what_is_left_alone() {
     let daemon = Daemon::start();
     let nic: model::Address = NIC.parse().unwrap();
     let claim = json!({ "owner": "job/one", "wants": [NIC] });
@@ -157,7 +157,7 @@ fn a_host_that_cannot_hand_over_says_why() {
 }
 
 #[test]
-fn what_is_not_there_says_so() {
+fn missing_objects_are_not_found() {
     let daemon = Daemon::start();
     daemon.get("/nothing").refused(404, "not_found");
     daemon.get("/instances/x/y/z").refused(404, "not_found");
@@ -197,7 +197,7 @@ fn images_are_imported_by_path_or_refused() {
 }
 
 #[test]
-fn waits_of_clients_that_have_gone_hold_up_nobody() {
+fn waits_of_disconnected_clients_delay_no_one() {
     let daemon = Daemon::start();
     daemon.import("debian");
     daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
@@ -261,7 +261,7 @@ fn devices_are_returned_by_the_new_path_and_the_old() {
 }
 
 #[test]
-fn all_devices_are_returned_only_if_that_is_said() {
+fn all_devices_are_returned_only_on_explicit_request() {
     let daemon = Daemon::start();
     let script = |state: &mut sim::FunctionState| state.driver = Some("vfio-pci".into());
     daemon.host.change(NIC.parse().unwrap(), script);

@@ -136,7 +136,7 @@ fn devices_of_a_machine_that_cannot_be_proven_gone_are_not_touched() {
 }
 
 #[test]
-fn what_another_tool_binds_in_a_new_boot_is_not_undone_as_ours() {
+fn a_binding_by_another_tool_in_a_new_boot_is_not_undone() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();
     engine.instances().create(wish("vm", &["nic"])).unwrap();

@@ -124,7 +124,7 @@ fn the_journal_is_pruned_as_it_goes_but_for_what_a_claim_needs() {
 }
 
 #[test]
-fn what_is_left_of_a_failed_vf_count_is_kept_until_it_is_undone() {
+fn the_steps_of_a_failed_vf_count_are_kept_until_they_are_undone() {
     let nic = "0000:01:00.0";
     let rig = Rig::on(sim::server());
     let engine = forgetful(&rig);

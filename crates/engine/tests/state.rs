@@ -245,7 +245,7 @@ fn a_store_that_another_process_reads_is_not_replaced() {
 }
 
 #[test]
-fn what_is_no_backup_is_not_put_back() {
+fn a_file_that_is_no_backup_is_not_restored() {
     let rig = Rig::ready();
     let state_dir = rig.config().state_dir;
     let before = std::fs::read(state_dir.join("state.db")).unwrap();

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_definition_is_read_back() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let attributes =
             vec![pair("nvidia/vgpu_params", "a=\"1\""), pair("x", "1"), pair("x", "2")];

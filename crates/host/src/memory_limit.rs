@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_limited_is_reported() {
+    fn memory_that_cannot_be_limited_is_reported() {
         let refused = |group: &str, state: &str| set_on(&host(group, &[]), state).unwrap_err();
         assert!(refused("/a/c", "{").contains("invalid container state"));
         assert!(refused("/", STATE).contains("no cgroup of its own"));

@@ -107,7 +107,7 @@ fn a_function_that_sleeps_is_not_woken() {
 }
 
 #[test]
-fn a_function_that_fell_off_the_bus_is_told() {
+fn a_function_that_fell_off_the_bus_is_reported() {
     let fake = machine();
     fake.file(&at(GPU, "config"), [0xff; 4096]);
     let (function, detail) = read(&fake, GPU);

@@ -21,7 +21,7 @@ fn process(fake: &Fake, pid: u32, name: &str, cgroup: &str) {
 }
 
 #[test]
-fn a_gpu_is_held_by_whoever_has_its_nodes_open_or_mapped() {
+fn processes_with_open_or_mapped_nodes_hold_the_gpu() {
     let fake = Fake::new();
     let (gpu, audio, other) = ("0000:01:00.0", "0000:01:00.1", "0000:02:00.0");
     fake.function("0000:00:01.0", "8086:1901", "060400").driver("pcieport").group(1);

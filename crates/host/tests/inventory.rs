@@ -252,7 +252,7 @@ fn a_module_index_that_changed_is_read_again() {
 }
 
 #[test]
-fn what_must_be_put_back_is_read() {
+fn settings_to_be_restored_are_read() {
     let fake = workstation();
     let gpu = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0";
     fake.file(&format!("{gpu}/power/control"), "auto\n");

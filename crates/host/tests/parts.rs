@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let trials: [(&str, fn()); 18] = [
         ("virtual_functions_are_made_and_removed", virtual_functions_are_made_and_removed),
         ("a_number_changes_through_none", a_number_changes_through_none),
-        ("fewer_virtual_functions_than_asked_for", fewer_virtual_functions_than_asked_for),
+        ("fewer_virtual_functions_than_requested", fewer_virtual_functions_than_requested),
         ("virtual_functions_in_use_stay", virtual_functions_in_use_stay),
         ("nvidia_makes_its_virtual_functions", nvidia_makes_its_virtual_functions),
         ("settings_need_an_interface", settings_need_an_interface),
@@ -147,7 +147,7 @@ fn a_number_changes_through_none() {
     assert_eq!(host.observe(&count(0, 2)).unwrap(), found);
 }
 
-fn fewer_virtual_functions_than_asked_for() {
+fn fewer_virtual_functions_than_requested() {
     let fake = machine();
     fake.sriov(NIC, 7, 3);
     let host = open(&fake);

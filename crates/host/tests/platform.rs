@@ -147,7 +147,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn systems_are_told_apart_by_what_is_there() {
+fn systems_are_distinguished_by_their_files() {
     const UUIDS: (&str, &str) = ("etc/kernel/proxmox-boot-uuids", "5FD5-32B8\n");
     const EFI: (&str, &str) = ("sys/firmware/efi/fw_platform_size", "64");
     const GRUB: (&str, &str) = ("etc/default/grub", "");

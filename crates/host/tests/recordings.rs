@@ -157,7 +157,7 @@ fn told(root: &Path) -> BTreeMap<&'static str, String> {
 }
 
 #[test]
-fn a_recording_tells_what_the_host_told() {
+fn a_recording_reads_like_the_host() {
     let fake = made_up(&Secrets::some());
     let place = tempfile::tempdir().unwrap();
     let recording = Recording::make(fake.root(), true).unwrap();
@@ -214,7 +214,7 @@ fn the_same_is_replaced_by_the_same() {
 }
 
 #[test]
-fn what_says_nothing_of_the_host_is_left_out() {
+fn files_that_do_not_describe_the_host_are_left_out() {
     let place = tempfile::tempdir().unwrap();
     let recording = Recording::make(made_up(&Secrets::some()).root(), true).unwrap();
     let bytes = unzipped(&save(&recording, place.path()));

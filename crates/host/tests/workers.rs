@@ -45,12 +45,12 @@ fn main() -> ExitCode {
         trial("devices_do_not_wait_for_one_another", devices_do_not_wait_for_one_another),
         trial("steps_on_one_device_wait_for_one_another", steps_on_one_device_wait),
         trial("a_hand_over_and_back", a_hand_over_and_back),
-        trial("what_somebody_else_changed_is_left_alone", what_somebody_else_changed_is_left_alone),
+        trial("changes_by_another_tool_are_left_alone", changes_by_another_tool_are_left_alone),
         trial("a_bind_that_does_not_take_is_an_error", a_bind_that_does_not_take_is_an_error),
         trial("an_open_vfio_device_is_not_unbound", an_open_vfio_device_is_not_unbound),
         trial("an_nvidia_gpu_in_use_is_not_unbound", an_nvidia_gpu_in_use_is_not_unbound),
-        trial("a_function_that_is_gone_is_told", a_function_that_is_gone_is_told),
-        trial("thousands_of_functions_can_be_asked_for", thousands_of_functions_can_be_asked_for),
+        trial("a_function_that_is_gone_is_reported", a_function_that_is_gone_is_reported),
+        trial("thousands_of_functions_can_be_requested", thousands_of_functions_can_be_requested),
         trial("modules_wait_for_virtual_functions", modules_wait_for_virtual_functions),
         trial("a_reader_changes_nothing", a_reader_changes_nothing),
         trial("names_lead_no_path_astray", names_lead_no_path_astray),
@@ -316,7 +316,7 @@ fn a_hand_over_and_back() {
     assert_eq!(host.group_nodes(&[2]).unwrap()[&2], from);
 }
 
-fn what_somebody_else_changed_is_left_alone() {
+fn changes_by_another_tool_are_left_alone() {
     let fake = machine();
     let host = open(&fake);
     let nic = format!("sys/bus/pci/devices/{NIC}");
@@ -387,7 +387,7 @@ fn an_nvidia_gpu_in_use_is_not_unbound() {
     assert_eq!(std::fs::read_to_string(fake.path(&format!("{card}/unbindLock"))).unwrap(), "1");
 }
 
-fn a_function_that_is_gone_is_told() {
+fn a_function_that_is_gone_is_reported() {
     let fake = machine();
     let host = open(&fake);
     let address = at("0000:7f:00.0");
@@ -397,7 +397,7 @@ fn a_function_that_is_gone_is_told() {
     assert_eq!(host.as_found(&[address]).unwrap_err(), HostError::Gone { address });
 }
 
-fn thousands_of_functions_can_be_asked_for() {
+fn thousands_of_functions_can_be_requested() {
     let fake = machine();
     fake.virtual_device("virtual/vfio/3", "char", "241:3");
     fake.file("proc/4711/comm", "qemu-system-x86\n");

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_is_granted_to_no_one_else_until_it_is_returned() {
+    fn reserved_space_is_not_granted_until_it_is_returned() {
         let disk = Small::new(RESERVE + 300 * MIB, false);
         let budget = Budget::new(disk.clone(), Limits::default());
         let (mut first, mut second) =

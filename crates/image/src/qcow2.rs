@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_open_another_file_is_refused() {
+    fn references_to_other_files_are_refused() {
         assert_eq!(with(8, &8192u64.to_be_bytes()), Err(HeaderError::BackingFile));
         assert_eq!(with(16, &7u32.to_be_bytes()), Err(HeaderError::BackingFile));
         assert_eq!(with(72, &4u64.to_be_bytes()), Err(HeaderError::ExternalData));

@@ -342,7 +342,7 @@ fn removing_and_sweeping_can_be_done_twice_and_spare_what_is_known() {
 
 /// The real tool's images: each with its options, and what is to be found wrong with it.
 #[test]
-fn what_qemu_img_makes_is_understood() {
+fn images_made_by_qemu_img_are_imported() {
     if std::process::Command::new("qemu-img").arg("--version").output().is_err() {
         eprintln!("SKIPPED: needs qemu-utils");
         return;

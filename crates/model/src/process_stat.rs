@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_malformed_is_nothing() {
+    fn truncated_or_malformed_text_is_none() {
         let whole = with_name(b"x");
         let cut = whole.iter().rposition(|byte| *byte == b' ').unwrap() - "123456 99".len();
         let malformed: [&[u8]; 7] = [

@@ -113,7 +113,7 @@ fn an_nvswitch_is_held_even_without_a_driver() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_named() {
+fn obstacles_are_named() {
     let reasons = |inventory: &Inventory, head: &str| {
         Assembly::of(inventory, at(head))
             .unwrap()

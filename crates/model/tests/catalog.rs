@@ -111,7 +111,7 @@ fn virtual_functions_count_and_the_whole_they_are_of_does_not() {
 }
 
 #[test]
-fn what_is_in_use_or_shares_a_group_is_not_to_be_had() {
+fn devices_in_use_or_in_a_shared_group_are_unavailable() {
     let mut inventory = gpus();
     let shared = inventory.functions.get_mut(&at("0000:03:00.0")).unwrap();
     shared.iommu_group = Some(2);

@@ -65,7 +65,7 @@ fn each_change_has_its_words() {
 }
 
 #[test]
-fn a_virtual_function_is_told_as_one_with_its_first_word_or_once_it_is_linked() {
+fn a_virtual_function_is_reported_as_one_at_once_or_when_it_is_linked() {
     let bare = function();
     let mut linked = function();
     linked.physical_function = Some("0000:00:02.0".parse().unwrap());
@@ -76,7 +76,7 @@ fn a_virtual_function_is_told_as_one_with_its_first_word_or_once_it_is_linked() 
 }
 
 #[test]
-fn another_device_at_the_same_address_is_told_as_such() {
+fn another_device_at_the_same_address_is_reported_as_another() {
     let mut other = function();
     other.device = "2684".parse().unwrap();
     other.driver = Some("nouveau".into());

@@ -83,7 +83,7 @@ fn several_are_taken_from_the_smallest_node_that_has_enough() {
 }
 
 #[test]
-fn what_is_in_the_way_is_named() {
+fn the_obstacle_is_named() {
     let mut given = Given::new(gpus(&[0, 0]));
     given.bar(1);
     assert_eq!(given.choose(&["gpu"]).unwrap(), [at(2)]);

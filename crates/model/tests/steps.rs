@@ -109,7 +109,7 @@ fn the_journals_words_stay() {
 }
 
 #[test]
-fn what_undoes_a_step_undoes_its_kind_and_is_undone_by_it() {
+fn a_step_and_its_inverse_undo_each_other() {
     for step in one_of_each() {
         let facts = step.facts();
         let inverse = step.inverse();
@@ -159,7 +159,7 @@ fn a_step_that_leaves_all_as_it_is_says_so() {
 }
 
 #[test]
-fn changes_of_different_parts_of_a_function_are_told_apart() {
+fn changes_of_different_parts_of_a_function_are_distinguished() {
     let address = "0000:01:00.0".parse().unwrap();
     let create = |number| Step::CreateMdev {
         address,

@@ -78,7 +78,7 @@ fn a_refusal_changes_nothing() {
 }
 
 #[test]
-fn what_reports_an_error_may_have_happened() {
+fn a_step_that_reports_an_error_may_have_taken_effect() {
     let host = SimHost::new(server());
     host.fault(When::Nth(0), Fault::DoneAfterAll);
     assert!(matches!(host.perform(&count(0, 4)), Err(HostError::File { errno: Some(5), .. })));
@@ -86,7 +86,7 @@ fn what_reports_an_error_may_have_happened() {
 }
 
 #[test]
-fn what_reports_success_may_not_have_happened() {
+fn a_step_that_reports_success_may_have_had_no_effect() {
     let host = SimHost::new(server());
     let before = host.snapshot();
     host.fault(When::Nth(0), Fault::Ignored);
@@ -95,7 +95,7 @@ fn what_reports_success_may_not_have_happened() {
 }
 
 #[test]
-fn fewer_virtual_functions_than_asked_for_are_none() {
+fn fewer_virtual_functions_than_requested_are_removed() {
     let host = SimHost::new(server());
     let before = host.snapshot();
     host.fault(When::Nth(0), Fault::Fewer(3));
@@ -131,7 +131,7 @@ fn a_bus_reset_hits_all_below_the_bridge() {
 }
 
 #[test]
-fn a_reset_by_others_tells_whose_machine_it_disturbed() {
+fn a_reset_by_another_tool_names_the_disturbed_machine() {
     let host = SimHost::new(gpus());
     let address = at("0000:11:01.0");
     take(&host, "0000:11:00.0", "nvidia");
@@ -191,7 +191,7 @@ fn a_lost_link_takes_all_below_it() {
 }
 
 #[test]
-fn what_is_pulled_out_is_gone_until_it_is_plugged_in() {
+fn a_pulled_device_is_gone_until_it_is_plugged_in() {
     let host = SimHost::new(server());
     let address = at("0000:01:00.0");
     host.perform(&count(0, 4)).unwrap();
@@ -248,7 +248,7 @@ fn a_process_goes_when_it_is_asked_to_or_does_not() {
 }
 
 #[test]
-fn the_persistence_daemon_lets_go_of_one_gpu_or_ends() {
+fn the_persistence_daemon_releases_one_gpu_or_stops() {
     let gpu = at("0000:05:00.0");
     let one = Step::SetPersistence { address: gpu, from: true, to: false };
     let all = Step::SetUnit { address: gpu, unit: UNIT.into(), from: true, to: false };

@@ -138,7 +138,7 @@ fn without_autoprobe_a_virtual_function_binds_with_an_override_only() {
 }
 
 #[test]
-fn a_virtual_function_is_told_of_by_its_parent() {
+fn a_virtual_function_is_reported_by_its_parent() {
     let host = SimHost::new(server());
     done(&host, &count(nic(), 0, 2));
     done(&host, &count(nvme(), 0, 2));

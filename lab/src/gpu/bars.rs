@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_backed_reads_all_ones() {
+    fn unbacked_reads_are_all_ones() {
         let mut bars = bars();
         for (bar, at) in [(0, 0x3000), (0, 16 << 20), (4, 64 << 30), (1, 0), (9, 0), (4, u64::MAX)]
         {

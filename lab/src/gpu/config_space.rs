@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn flr_is_asked_for_by_one_bit_that_reads_zero() {
+    fn flr_is_requested_by_one_bit_that_reads_zero() {
         let mut space = with_serial();
         assert!(!space.write(0x80, &[0xff, 0x7f]));
         assert!(space.write(0x80, &[0x00, 0x80]));

@@ -44,7 +44,7 @@ fn expect_unprobed(lab: &Lab) {
 }
 
 #[test]
-fn what_is_reserved_is_on_vfio_from_the_start_of_the_next_boot() {
+fn boot_list_devices_are_on_vfio_from_the_start_of_the_next_boot() {
     if !wanted() {
         return;
     }

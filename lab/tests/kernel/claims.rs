@@ -63,7 +63,7 @@ fn server() -> Host {
 }
 
 #[test]
-fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
+fn each_kind_of_device_is_claimed_used_by_qemu_and_released() {
     if !wanted() {
         return;
     }
@@ -111,7 +111,7 @@ fn each_kind_of_device_is_claimed_used_by_anybodys_qemu_and_given_back() {
 
 /// The definition is compared with mdevctl's own.
 #[test]
-fn mdevctl_knows_a_mediated_device_for_as_long_as_its_claim_where_that_is_asked_for() {
+fn a_defined_mdev_has_an_mdevctl_definition_as_long_as_its_claim() {
     if !wanted() {
         return;
     }
@@ -289,7 +289,7 @@ fn let_go(host: &Host) {
 }
 
 #[test]
-fn a_driver_that_never_lets_go_holds_up_nobody_else() {
+fn a_driver_that_never_unbinds_does_not_delay_other_claims() {
     if !wanted() {
         return;
     }
@@ -449,7 +449,7 @@ fn the_command_line_claims_without_a_daemon_and_through_one() {
 }
 
 #[test]
-fn a_full_or_broken_disk_is_told_before_a_device_is_touched() {
+fn a_full_or_broken_disk_is_refused_before_any_step() {
     if !wanted() {
         return;
     }

@@ -82,7 +82,7 @@ fn without_pids(line: &str) -> String {
 }
 
 #[test]
-fn what_varies_is_left_out() {
+fn varying_values_are_left_out() {
     let line = "0000:00:1c.0  in use: lab (pid 234) by /dev/vport2p1, x (pid 9, a.service)";
     let same = "0000:00:1c.0  in use: lab (pid …) by /dev/vport2p1, x (pid …, a.service)\n";
     assert_eq!(redacted(line), same);

@@ -27,7 +27,7 @@ fn lives(host: &Host, pid: &str) -> bool {
 }
 
 #[test]
-fn who_uses_the_sound_card_is_named_and_asked_only_where_that_is_wanted() {
+fn users_of_the_sound_card_are_named_and_evicted_only_on_request() {
     if !wanted() {
         return;
     }
@@ -64,7 +64,7 @@ fn who_uses_the_sound_card_is_named_and_asked_only_where_that_is_wanted() {
 }
 
 #[test]
-fn a_gpu_comes_with_what_shares_its_group_also_where_it_is_asked_for_alone() {
+fn a_gpu_claimed_alone_still_takes_its_iommu_group() {
     if !wanted() {
         return;
     }

@@ -149,7 +149,7 @@ fn virtual_functions(host: &Host) -> String {
 }
 
 #[test]
-fn fewer_virtual_functions_than_asked_for_are_undone() {
+fn fewer_virtual_functions_than_requested_are_rolled_back() {
     if !wanted() {
         return;
     }

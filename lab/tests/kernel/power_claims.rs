@@ -142,7 +142,7 @@ fn a_power_cut_loses_no_claim_and_leaves_none_half_done() {
 }
 
 #[test]
-fn a_disk_that_lied_has_the_claims_of_before_it_lied() {
+fn after_lost_writes_the_claims_are_those_of_the_last_kept_write() {
     if !thoroughly() {
         println!("SKIPPED: make lab-long has a disk that lies");
         return;

@@ -4,7 +4,7 @@ use crate::support::{GPU, Host, NIC, wanted};
 use serde_json::json;
 
 #[test]
-fn what_cannot_be_is_refused_and_changes_nothing() {
+fn impossible_requests_are_refused_and_change_nothing() {
     if !wanted() {
         return;
     }

@@ -84,7 +84,7 @@ fn agree(host: &Host, what: &str) {
 }
 
 #[test]
-fn what_the_kernel_tells_is_said_and_kept() {
+fn uevents_are_printed_and_kept() {
     if !wanted() {
         return;
     }

@@ -36,7 +36,7 @@ mod tests {
         "# Changelog\n\n## Unreleased\n\n### Added\n- b\n\n## 0.1.0 - 2026-01-01\n\n- a\n";
 
     #[test]
-    fn what_is_not_released_becomes_a_version() {
+    fn the_unreleased_section_becomes_a_version() {
         let closed = close(LOG, "0.2.0", "2026-02-01").unwrap();
         assert_eq!(
             closed,

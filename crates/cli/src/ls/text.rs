@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_obstacle_of_the_host_is_said_once() {
+    fn an_obstacle_of_the_host_is_printed_once() {
         let mut inventory = sim::workstation();
         inventory.vfio.iommu = false;
         let text = shown(&inventory, &[], &Wanted { all: true, ..Wanted::default() });

@@ -110,7 +110,7 @@ fn everything_of_a_gpu() {
 }
 
 #[test]
-fn what_stands_in_the_way_with_its_remedy() {
+fn obstacles_are_shown_with_their_remedies() {
     let mut inventory = sim::workstation();
     inventory.vfio.iommu = false;
     snapbox::assert_data_eq!(

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_spec_is_read_back() {
         let spec = spec("0000:01:00.0");
         assert_eq!(serde_json::from_str::<Spec>(&spec.render()).unwrap(), spec);
         assert_eq!(spec.file_name(), "handover.dev-claim-0000:01:00.0.json");

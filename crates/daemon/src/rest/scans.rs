@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_for_those_who_would_rather_have_one() {
+    fn svg_is_sent_if_the_accept_header_prefers_it() {
         let wants = |accept: &str| {
             let value = accept.parse().unwrap();
             wants_picture(&HeaderMap::from_iter([(header::ACCEPT, value)]))

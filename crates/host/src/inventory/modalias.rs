@@ -108,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(v: u16, d: u16, sv: u16, sd: u16, class in 0u32..1 << 24) {
+        fn a_written_definition_is_read_back(v: u16, d: u16, sv: u16, sd: u16, class in 0u32..1 << 24) {
             let [vendor, device, subsystem_vendor, subsystem_device] = [v, d, sv, sd].map(Id);
             let class = Class(class);
             let all = Modalias { vendor, device, subsystem_vendor, subsystem_device, class };

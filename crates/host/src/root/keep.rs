@@ -137,7 +137,7 @@ mod tests {
     use crate::root::Root;
 
     #[test]
-    fn a_file_is_put_whole_and_another_is_replaced_only_where_that_is_meant() {
+    fn a_file_is_written_whole_and_replaces_another_only_if_requested() {
         let place = tempfile::tempdir().unwrap();
         let root = Root::open(place.path()).unwrap();
         root.keep("etc/a/b/file", "one\n", 0o644, Before::Nothing).unwrap();

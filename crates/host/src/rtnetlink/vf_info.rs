@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_written_as_the_kernel_reads_it() {
+    fn set_values_are_written_as_the_kernel_reads_them() {
         let wanted = VfSettings {
             mac: Some("52:54:00:00:00:01".parse().unwrap()),
             vlan: Some(100),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_not_written() {
+    fn unset_values_are_not_written() {
         let wanted = VfSettings { trust: Some(false), ..VfSettings::default() };
         let LinkAttribute::VfInfoList(list) = attribute(0, &wanted, &wanted) else { panic!() };
         assert_eq!(list, [LinkVfInfo(vec![VfInfo::Trust(VfInfoTrust::new(0, false))])]);

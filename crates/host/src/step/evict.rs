@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_end_is_not_killed() {
+    fn a_process_that_does_not_exit_is_not_killed() {
         let (mut child, started) = start("trap '' TERM; echo; while :; do sleep 1; done");
         let patience = Duration::from_millis(200);
         let error = ask(&host(), child.id(), started, "sh", patience).unwrap_err().to_string();

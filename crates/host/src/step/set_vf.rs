@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_that_nobody_wanted_is_not_compared() {
+    fn a_priority_that_was_not_requested_is_not_compared() {
         let to = VfSettings { vlan: Some(100), ..VfSettings::default() };
         let from = VfSettings { vlan: Some(0), qos: Some(0), ..VfSettings::default() };
         let now = VfSettings { vlan: Some(100), qos: Some(3), ..VfSettings::default() };

@@ -35,7 +35,7 @@ fn told(live: &Live, world: &mut World, act: &Act) -> Vec<String> {
 }
 
 #[test]
-fn what_happens_is_told_in_words() {
+fn changes_are_described_in_words() {
     let mut world = World::new();
     let live = live(&world);
     let mut told = |act| told(&live, &mut world, &act);
@@ -79,7 +79,7 @@ fn what_happens_is_told_in_words() {
 }
 
 #[test]
-fn an_error_changes_nothing_and_is_told() {
+fn an_error_changes_nothing_and_is_reported() {
     let mut world = World::new();
     let live = live(&world);
     told(&live, &mut world, &Act::Add { slot: 0, group: 1 });

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_writes() {
+    fn the_short_form_of_a_want() {
         assert_eq!(read("0000:01:00.0"), (1, WantKind::Device("0000:01:00.0".into())));
         assert_eq!(read("gpu0"), (1, WantKind::Device("gpu0".into())));
         let gpu = Filter { kind: Some(Kind::Gpu), ..Filter::default() };
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_the_grammar() {
+    fn invalid_wants_are_refused_with_the_grammar() {
         for text in [
             "",
             "0xgpu",

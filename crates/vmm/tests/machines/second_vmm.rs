@@ -17,7 +17,7 @@ use crate::trials::{eventually, kill_9, status, trials};
 pub fn all() -> Vec<Trial> {
     trials![
         a_second_vmm_runs_a_machine_from_start_to_end,
-        a_second_vmm_is_told_to_end_where_its_guest_is_deaf,
+        a_second_vmm_is_terminated_if_its_guest_ignores_the_shutdown,
         a_second_vmm_outlives_its_daemon_and_is_adopted,
         a_second_vmm_whose_daemon_was_killed_while_starting_it_is_found,
         a_second_vmm_that_is_killed_is_gone_and_starts_again,
@@ -85,7 +85,7 @@ fn a_second_vmm_runs_a_machine_from_start_to_end() {
     assert!(!files.exists());
 }
 
-fn a_second_vmm_is_told_to_end_where_its_guest_is_deaf() {
+fn a_second_vmm_is_terminated_if_its_guest_ignores_the_shutdown() {
     let bench = Bench::new();
     let (spec, handle) = bench.started("deaf");
     let exit = bench.launcher.shut_down(spec.id, Duration::from_millis(200)).unwrap();

@@ -28,17 +28,17 @@ pub(crate) use trials;
 pub fn all() -> Vec<Trial> {
     trials![
         a_machine_runs_as_a_stranger,
-        a_machine_is_asked_then_told_to_end,
+        a_machine_is_shut_down_then_killed,
         a_killed_machine_is_gone_and_can_be_killed_again,
-        a_machine_that_ends_by_itself_tells_all_who_wait,
+        all_waiters_learn_that_a_machine_has_exited,
         a_machine_outlives_its_daemon_and_is_found_again,
         a_machine_whose_daemon_was_killed_while_starting_it_is_found,
-        a_refusal_to_start_is_told_in_words,
+        a_refusal_to_start_is_explained,
         a_machine_with_a_device_may_lock_its_memory,
         a_machine_without_its_devices_is_not_left_running,
         a_machine_is_not_started_twice,
         a_stopped_machine_starts_again,
-        a_pid_that_is_somebody_elses_now_is_not_signalled,
+        a_reused_pid_is_not_signalled,
         a_held_lock_without_a_process_is_not_taken_for_dead,
         files_are_made_once_and_removed_when_the_machine_is_gone,
         a_directory_in_the_way_is_named,
@@ -47,7 +47,7 @@ pub fn all() -> Vec<Trial> {
         a_machine_whose_run_directory_was_removed_is_still_found,
         a_link_in_the_place_of_a_file_is_not_followed,
         a_console_that_is_too_long_is_emptied,
-        a_control_group_is_removed_after_an_end_that_nobody_saw,
+        a_control_group_is_removed_after_an_unobserved_exit,
     ]
 }
 
@@ -95,7 +95,7 @@ fn a_machine_runs_as_a_stranger() {
     );
 }
 
-fn a_machine_is_asked_then_told_to_end() {
+fn a_machine_is_shut_down_then_killed() {
     for (name, code) in [("good", 0), ("deaf", 3)] {
         let bench = Bench::new();
         let (spec, handle) = started(&bench, name);
@@ -117,7 +117,7 @@ fn a_killed_machine_is_gone_and_can_be_killed_again() {
     bench.qemu.kill(Uuid::from_u128(99)).unwrap();
 }
 
-fn a_machine_that_ends_by_itself_tells_all_who_wait() {
+fn all_waiters_learn_that_a_machine_has_exited() {
     let bench = Bench::new();
     let (spec, handle) = started(&bench, "ends");
     let exits: Vec<Exit> = thread::scope(|scope| {
@@ -165,7 +165,7 @@ fn a_machine_whose_daemon_was_killed_while_starting_it_is_found() {
     assert_eq!(bench.qemu.find(spec.id), Presence::Gone);
 }
 
-fn a_refusal_to_start_is_told_in_words() {
+fn a_refusal_to_start_is_explained() {
     let bench = Bench::new();
     let spec = machine("refuses");
     bench.qemu.create_files(&spec).unwrap();
@@ -230,7 +230,7 @@ fn put_stale_record(bench: &Bench, id: Uuid, pid: u32) {
     fs::write(dir.join("lock"), "").unwrap();
 }
 
-fn a_pid_that_is_somebody_elses_now_is_not_signalled() {
+fn a_reused_pid_is_not_signalled() {
     let bench = Bench::new();
     let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
     let id = Uuid::from_u128(7);
@@ -426,7 +426,7 @@ fn a_console_that_is_too_long_is_emptied() {
     assert_eq!(length(), 64 << 20, "what is not too long is left alone");
 }
 
-fn a_control_group_is_removed_after_an_end_that_nobody_saw() {
+fn a_control_group_is_removed_after_an_unobserved_exit() {
     let bench = Bench::new();
     let (spec, handle) = started(&bench, "good");
     let record = bench.path().join(format!("run/machines/{}/pid", spec.id));

@@ -60,7 +60,7 @@ fn json_has_a_stable_shape() {
 }
 
 #[test]
-fn a_filter_leaves_the_way_to_what_is_meant_and_its_assembly() {
+fn a_filter_keeps_the_path_to_the_device_and_its_assembly() {
     let only = |inventory: &Inventory, filter: &str| {
         let filters: [Filter; 1] = [filter.parse().unwrap()];
         let meant = |function: &Function| Filter::all_match(&filters, function);
@@ -75,7 +75,7 @@ fn a_filter_leaves_the_way_to_what_is_meant_and_its_assembly() {
 }
 
 #[test]
-fn the_host_s_own_functions_are_folded_away_unless_asked_for() {
+fn the_hosts_own_functions_are_folded_by_default() {
     let some = picture(&hosts::workstation());
     let all = Picture::of(&hosts::workstation(), Wanted { all: true, ..Wanted::default() });
     let bus =

@@ -185,7 +185,7 @@ fn one_that_wants_it_and_stops_keeps_others_out_until_it_is_gone() {
 }
 
 #[test]
-fn what_another_version_wrote_is_no_less_a_lock() {
+fn a_lock_of_another_version_is_respected() {
     if !possible() {
         return;
     }

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bug_is_left_out() {
+    fn resets_without_a_bug_are_left_out() {
         assert_eq!(read("# only words\n\nids: nonsense\n\nsomething else"), Vec::new());
     }
 }

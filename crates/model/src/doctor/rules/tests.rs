@@ -305,7 +305,7 @@ fn a_script_gives_each_command_once_and_rebuilds_last() {
 }
 
 #[test]
-fn what_is_only_nice_to_have_is_a_comment_in_a_script() {
+fn optional_remedies_are_comments_in_a_script() {
     let mut host = Host::good();
     host.platform.memlock_limit = Some(8 << 20);
     let script = remedy::script(&Verdict::new(host.findings()));
@@ -323,7 +323,7 @@ fn text_that_was_read_stays_in_its_comment() {
 }
 
 #[test]
-fn what_was_read_is_never_a_command() {
+fn text_read_from_the_host_is_never_a_command() {
     let mut host = Host::good();
     host.platform.modules.clear();
     host.platform.distribution = Some("ubuntu 24.04".into());

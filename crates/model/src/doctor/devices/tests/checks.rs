@@ -60,7 +60,7 @@ fn functions_of_one_device_and_unread_bridges_are_reasons_too() {
 }
 
 #[test]
-fn what_is_part_of_the_host_cannot_go() {
+fn devices_that_the_host_needs_are_refused() {
     let chipset = Host::new(&[
         "0000:00:1f.0 8086:a305 060100 9 lpc_ich",
         "0000:00:1f.6 8086:15bb 020000 9 e1000e",
@@ -85,7 +85,7 @@ fn a_bridge_is_examined_for_nothing_else() {
 }
 
 #[test]
-fn that_the_host_has_no_iommu_is_not_said_again_of_each_device() {
+fn a_missing_iommu_is_not_repeated_for_each_device() {
     let mut host = card();
     host.inventory.vfio = crate::VfioSupport::default();
     assert_eq!(host.worst("assignable", GPU), Some(Good));
@@ -260,7 +260,7 @@ fn a_native_driver_is_kept_off_by_address_from_the_next_boot_on() {
 }
 
 #[test]
-fn what_the_host_itself_needs_is_never_reserved() {
+fn devices_that_the_host_needs_are_never_put_on_the_boot_list() {
     let host = Host::new(&[
         "0000:04:00.0 1002:67df 030000 15 amdgpu",
         "0000:07:00.0 c0a9:540a 010802 15 nvme",
@@ -279,7 +279,7 @@ fn a_device_in_parts_stays_on_the_driver_that_splits_it() {
 }
 
 #[test]
-fn what_another_tool_has_set_is_told() {
+fn settings_of_another_tool_are_reported() {
     let over = |driver: &str, set: Option<&str>| {
         let line = format!("0000:01:00.0 10de:2684 030000 12 {driver}");
         let set = set.map(String::from);
@@ -312,7 +312,7 @@ fn a_variant_of_vfio_is_used_unless_the_device_is_on_the_plain_one() {
 }
 
 #[test]
-fn a_sleeping_device_is_told_of_and_not_woken() {
+fn a_sleeping_device_is_reported_and_not_woken() {
     let power = |state: &str, status: &str| Power {
         state: Some(state.into()),
         runtime_status: Some(status.into()),
@@ -340,7 +340,7 @@ fn a_sleeping_device_is_told_of_and_not_woken() {
 }
 
 #[test]
-fn what_could_not_be_read_is_said() {
+fn unreadable_files_are_reported() {
     let host = card().with("0000:01:00.1", |audio| audio.notes = vec!["resource: garbage".into()]);
     let finding = host.one("unreadable", GPU);
     assert_eq!((finding.severity, finding.address), (Unseen, Some(at("0000:01:00.1"))));

@@ -38,7 +38,7 @@ fn a_bus_reset_must_hit_nothing_outside_of_the_assembly() {
 }
 
 #[test]
-fn known_reset_bugs_are_told_with_their_source() {
+fn known_reset_bugs_are_reported_with_their_source() {
     let radeon = |methods: &[&str]| {
         Host::new(&["0000:01:00.0 1002:67df 030000 12 amdgpu"])
             .with(GPU, |gpu| gpu.reset_methods = resets(methods))
@@ -168,7 +168,7 @@ fn large_bars_need_a_larger_window_and_wide_addresses() {
 }
 
 #[test]
-fn a_small_resizable_bar_is_told_when_asked_for() {
+fn a_small_resizable_bar_is_reported_on_request() {
     let sized = |size: u64| {
         let bar = ResizableBar { index: 1, size, largest: 16 << 30 };
         card().detailed(GPU, |detail| detail.resizable_bars = vec![bar])
@@ -234,7 +234,7 @@ fn vgpu_host() -> Host {
 }
 
 #[test]
-fn the_mechanism_is_told_for_each_virtual_function() {
+fn the_mechanism_is_reported_for_each_virtual_function() {
     let whole = vgpu_host().one("vgpu", "0000:41:00.0");
     assert_eq!(
         (whole.severity, whole.read.as_str()),
@@ -295,7 +295,7 @@ fn gpus_on_nvswitch_go_in_partitions() {
 }
 
 #[test]
-fn sxm_boards_without_visible_switches_are_told_of() {
+fn sxm_boards_without_visible_switches_are_reported() {
     let sxm = |lines: &[&str]| {
         Host::new(lines)
             .with("0000:06:00.0", |gpu| gpu.device_name = Some("GA100 [A100 SXM4 40GB]".into()))

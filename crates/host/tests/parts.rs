@@ -333,7 +333,7 @@ fn a_reservation_is_written_and_removed() {
     assert_eq!(host.observe(&ours).unwrap(), Observed::Before);
     fake.file("etc/hostname", "host\n");
     let error = fails(&host, &ours);
-    assert!(error.contains("no tool for initial ramdisks was found"), "{error}");
+    assert!(error.contains("no tool that builds an initial ramdisk is installed"), "{error}");
     assert!(!fake.path("etc/handover").exists(), "nothing is begun that cannot work");
     fake.file("usr/sbin/mkinitramfs", "#!/bin/sh\n");
     // An administrator's own line is kept.

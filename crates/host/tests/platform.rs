@@ -131,7 +131,7 @@ fn the_hook_that_is_shipped_is_known() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_parts_are_named() {
     let nothing = platform(&tree(&[]));
     assert_eq!(nothing.boot_loader, BootLoader::Unknown);
     for word in ["command line", "processors", "interrupts", "modules", "limits", "device nodes"] {

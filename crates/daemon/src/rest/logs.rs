@@ -36,7 +36,7 @@ const TAIL: u64 = 100;
         ("follow" = Option<bool>, Query, description = "follow until the machine ends"),
         ("format" = Option<schema::LogFormat>, Query, description = "`events`, the default, or `raw`: bytes")),
     responses(
-        (status = 200, content((schema::ServerSentEvent = "text/event-stream"), (Vec<u8> = "application/octet-stream"))),
+        (status = 200, content((schema::ServerSentEvent = "text/event-stream"), (String = "application/octet-stream"))),
         (status = "default", body = ErrorBody)))]
 pub async fn stream(
     State(face): State<Face>,

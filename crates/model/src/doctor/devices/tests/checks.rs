@@ -168,7 +168,7 @@ fn each_holder_is_named_with_what_to_stop() {
             "qemu-system-x86 (pid 7, machine-qemu.scope)",
             "/dev/vfio/12",
             "holder",
-            "kill 7",
+            "shut down the machine",
             &[][..],
         ),
         (

@@ -105,10 +105,7 @@ impl Device {
                     .map_err(Failure::to(format!("clear the device {device}")))?;
                 let notes = cleared.unwrap_or_default().notes;
                 notes.iter().for_each(|note| output::warning(note));
-                changed(
-                    &connection,
-                    &format!("Cleared the device {device}: it can be claimed again."),
-                )
+                changed(&connection, &format!("Cleared the device {device}."))
             }
         }
     }

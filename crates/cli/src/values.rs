@@ -51,7 +51,7 @@ pub fn size_text(text: &str) -> Result<String, String> {
 
 /// Parses `90s`, `30m`, `8h`, `2d` to seconds.
 pub fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a duration such as 90s, 30m, 8h or 2d".to_owned();
+    let wrong = || "expected a duration from 1s to 3650d, such as 90s, 30m, 8h or 2d".to_owned();
     let unit = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,

@@ -34,7 +34,8 @@ pub fn host_not_locked(error: &HostLockError) -> Refusal {
         HostLockError::Held(_) => Refusal::new(
             Code::StateLocked,
             error.to_string(),
-            "use the socket of that Handover, or stop it: `systemctl stop handover` on the host, or stop its container",
+            "if it is a command, wait until it has ended; if it is a daemon, use its socket, or stop it: `systemctl stop handover` on the \
+             host, or stop its container",
         ),
         HostLockError::Host(error) => unreadable(error),
     }
@@ -95,11 +96,7 @@ pub fn used(holder: &Holder, eviction: Eviction) -> Refusal {
     } else {
         end
     };
-    Refusal::new(
-        Code::InUse,
-        format!("{} is used by {} ({})", holder.address, holder.user, holder.by),
-        remedy,
-    )
+    Refusal::new(Code::InUse, format!("{} {}", holder.address, holder.predicate()), remedy)
 }
 
 /// A function has the mark of another store's claim.

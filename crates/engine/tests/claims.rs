@@ -164,6 +164,42 @@ fn dpdk() -> Holder {
     }
 }
 
+/// As after the restore of a backup, or if another tool took the device.
+#[test]
+fn a_prepared_claim_without_its_device_is_not_reported_as_usable() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let made = claim(&engine, "one", &[NIC]);
+    rig.host.change(at(NIC), |state| state.driver = Some("e1000e".into()));
+    let report = engine.reconcile().unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("prepare it again")), "{report:?}");
+    let refusal = engine.claims().prepare("job/one", &Access::default()).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState);
+    engine.claims().unprepare(&made.id.to_string()).unwrap();
+    engine.claims().prepare("job/one", &Access::default()).unwrap();
+    engine.claims().release("job/one", None).unwrap();
+    rig.assert_untouched("released");
+}
+
+#[test]
+fn the_claim_of_an_instance_is_found_by_the_owner_that_is_shown() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    engine.instances().create(wish("vm", &["nic"])).unwrap();
+    let refusal = engine.claims().release("instance/vm", None).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState);
+    assert!(refusal.remedy.contains("handover instance rm vm"), "{refusal}");
+    assert_eq!(engine.claims().release("instance/none", None).unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn clearing_an_absent_function_is_an_error() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let refusal = engine.devices().clear("0000:99:00.0").unwrap_err();
+    assert_eq!(refusal.code, Code::DeviceNotFound);
+}
+
 /// Only a claim has the option to evict processes, and only what can be done is suggested.
 #[test]
 fn the_remedy_of_a_device_in_use_is_one_that_the_request_has() {

@@ -28,11 +28,10 @@ fn a_profile_is_found_by_either_mechanism() {
     assert_eq!(other.code, Code::InsufficientResources);
     let limit = "0000:04:00.0 offers only ";
     assert!(other.message.contains(limit) && other.message.contains("L40S-8Q"), "{other}");
-    assert_eq!(
-        refused(&engine, "three", &["0000:03:00.0"]).code,
-        Code::InUse,
-        "partitions are claimed"
-    );
+    let whole = refused(&engine, "three", &["0000:03:00.0"]);
+    assert_eq!(whole.code, Code::InUse, "partitions are claimed");
+    assert!(whole.message.contains("job/one"), "{whole}");
+    assert!(whole.remedy.contains("handover release"), "no claim's mdev is to be removed: {whole}");
     // A reserved claim counts, even if nothing is created yet.
     let reserve =
         ClaimRequest { step: ClaimStep::Reserve, ..request("four", &["profile=A100-10C"]) };

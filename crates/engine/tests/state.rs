@@ -177,6 +177,9 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
     assert_eq!(owners, ["job/kept"]);
     // The claim that the backup does not know is known by its mark.
     assert_eq!(support::refused(&engine, "b", &[support::AMD]).code, Code::InUse);
+    let report = engine.reconcile().unwrap();
+    let noted = |note: &String| note.contains(support::AMD) && note.contains("not recorded");
+    assert!(report.notes.iter().any(noted), "{report:?}");
     engine.devices().return_unclaimed(&[]).unwrap();
     engine.claims().release("job/kept", None).unwrap();
     rig.assert_untouched("released and returned");

@@ -21,6 +21,17 @@ impl Holder {
         (of_system && unit.chars().all(plain)).then_some(unit)
     }
 
+    /// What it does with the device: `is used by dpdk (pid 7) (/dev/uio0)`, `is mounted at /srv (/dev/sda1)`.
+    #[must_use]
+    pub fn predicate(&self) -> String {
+        let Self { user, by, .. } = self;
+        match user.split(' ').next() {
+            Some("mounted" | "part") => format!("is {user} ({by})"),
+            Some("swap") => format!("is used as {user} ({by})"),
+            _ => format!("is used by {user} ({by})"),
+        }
+    }
+
     /// Whether it is a VMM: its machine has the device.
     pub fn is_vmm(&self) -> bool {
         self.pid.is_some() && self.by.starts_with("/dev/vfio/")
@@ -75,6 +86,21 @@ mod tests {
         let (user, by) = (user.to_owned(), "/dev/nvme0n1p2".to_owned());
         Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
             .how_to_end()
+    }
+
+    #[test]
+    fn each_use_is_a_sentence() {
+        let says = |user: &str| {
+            let address = "0000:00:03.0".parse().unwrap();
+            let (user, by) = (user.to_owned(), "/dev/sda1".to_owned());
+            Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
+                .predicate()
+        };
+        assert_eq!(says("mounted at /srv"), "is mounted at /srv (/dev/sda1)");
+        assert_eq!(says("swap space"), "is used as swap space (/dev/sda1)");
+        assert_eq!(says("part of the RAID md0"), "is part of the RAID md0 (/dev/sda1)");
+        let route = "the host's default route";
+        assert_eq!(says(route), "is used by the host's default route (/dev/sda1)");
     }
 
     #[test]

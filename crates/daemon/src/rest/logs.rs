@@ -69,7 +69,8 @@ pub async fn stream(
     let console = console
         .map_err(|error| Problem::unforeseen(&error))?
         .map_err(|error| Problem::unforeseen(&format!("cannot read the console: {error}")))?;
-    let reader = Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0 };
+    let reader =
+        Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0, ended: false };
     let lines = stream::unfold(reader, |mut reader| async move {
         let line = reader.next().await?;
         Some((line, reader))
@@ -94,6 +95,7 @@ struct Reader {
     console: Console,
     ready: VecDeque<Vec<u8>>,
     looks: u32,
+    ended: bool,
 }
 
 impl Reader {
@@ -102,6 +104,9 @@ impl Reader {
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Some(line);
+            }
+            if self.ended {
+                return None;
             }
             match self.console.lines() {
                 Ok(Some(lines)) => {
@@ -116,6 +121,8 @@ impl Reader {
                 }
             }
             if !self.follow {
+                // What the guest writes later must not look like another line.
+                self.ended = true;
                 return self.console.rest();
             }
             self.looks += 1;

@@ -13,10 +13,10 @@ mod restore;
 pub use prepare::Access;
 pub(crate) use restore::Restored;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use model::{Claim, ClaimState, Code, Refusal};
+use model::{Address, Claim, ClaimState, Code, Mark, Refusal};
 use uuid::Uuid;
 
 use crate::hardware::Hardware;
@@ -104,13 +104,21 @@ impl Claims {
         self.stored_claim(key).map(|stored| self.with_actual_state(stored.claim))
     }
 
+    /// The functions with the mark of a claim that is not recorded.
+    pub(crate) fn unrecorded_marks(
+        &self,
+        functions: &[Address],
+    ) -> Result<BTreeMap<Address, Mark>, Refusal> {
+        self.marks.marked_by_nothing(functions)
+    }
+
     /// The record of a claim by id, or of the only claim of an owner `KIND/ID`.
     pub(crate) fn stored_claim(&self, key: &str) -> Result<StoredClaim, Refusal> {
         let none = || refusals::no_such("claim", key, "handover claims");
         if let Ok(id) = key.parse::<Uuid>() {
             return self.store.read(|from| StoredClaim::by_id(from, id))?.ok_or_else(none);
         }
-        let Ok(owner) = key.parse() else { return Err(none()) };
+        let Some(owner) = owners::parsed(&self.store, key) else { return Err(none()) };
         let mut claims = self.store.read(|from| StoredClaim::of_owner(from, &owner))?;
         let Some(last) = claims.pop() else { return Err(none()) };
         if claims.is_empty() {
@@ -145,7 +153,10 @@ impl Claims {
                 "claim {} belongs to the instance {name:?} and changes only with it",
                 claim.claim.id
             ),
-            format!("run `handover instance stop {name}` or `handover instance rm {name}`"),
+            format!(
+                "`handover instance stop {name}` returns its devices to the host, and `handover instance rm {name}` also \
+                 releases them"
+            ),
         ))
     }
 }

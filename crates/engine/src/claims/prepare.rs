@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::plan::{Given, Plan};
 use model::{
-    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Refusal, Step,
-    VfSettings, plan,
+    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Part, Refusal,
+    Step, VfSettings, plan,
 };
 
 use super::Claims;
@@ -61,6 +61,7 @@ impl Claims {
         self.expect_not_an_instances(&claim)?;
         match claim.claim.state {
             ClaimState::Prepared => {
+                self.expect_as_prepared(&claim.claim)?;
                 return prepared_for(claim, access.uid).map(|stored| stored.claim);
             }
             ClaimState::Wedged => {
@@ -81,6 +82,22 @@ impl Claims {
                 Err(undo) => Err(with_failed_undo(&cause, &undo)),
             },
         }
+    }
+
+    /// Refuses a prepared claim with a function that is no longer on vfio: another tool, or a restored backup.
+    fn expect_as_prepared(&self, claim: &Claim) -> Result<(), Refusal> {
+        let inventory = self.hardware.sketch()?;
+        let bound = claim.parts.iter().filter(|part| part.is_bound()).flat_map(Part::taken);
+        let lost = bound.into_iter().find(|address| {
+            inventory.function(*address).is_none_or(|function| !function.on_vfio())
+        });
+        lost.map_or(Ok(()), |address| {
+            Err(Refusal::new(
+                Code::InvalidState,
+                format!("claim {} is prepared, but {address} is not on vfio", claim.id),
+                format!("run `handover unprepare {0}`, then `handover prepare {0}`", claim.id),
+            ))
+        })
     }
 
     /// Reads the host's state and checks reserved devices again: marks, users, IOMMU groups and drivers can have

@@ -19,6 +19,11 @@ impl Devices {
     pub fn clear(&self, key: &str) -> Result<Vec<String>, Refusal> {
         let address = registrations::address_of(&self.store, key)?;
         let claims = self.store.read(StoredClaim::all)?;
+        let known = self.store.read(Health::all)?.iter().any(|health| health.address == address)
+            || claims.iter().any(|claim| claim.claim.covers(address));
+        if !known && self.hardware.inventory()?.function(address).is_none() {
+            return Err(model::no_such_function(address));
+        }
         let mut functions = BTreeSet::from([address]);
         if let Some(assembly) = Assembly::of(&self.hardware.inventory()?, address) {
             functions.extend(assembly.taken().map(|member| member.address));

@@ -15,10 +15,11 @@ impl Recovery {
     /// that no longer exist.
     pub fn compare_claims(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
-        if claims.is_empty() {
-            return Ok(());
-        }
         let inventory = self.hardware.inventory()?;
+        let all: Vec<Address> = inventory.functions.keys().copied().collect();
+        for (address, mark) in self.claims.unrecorded_marks(&all)? {
+            report.notes.push(refusals::marked_by_nothing(address, &mark).to_string());
+        }
         for stored in &claims {
             let claim = &stored.claim;
             // A claim that an operation works on is between two states.
@@ -63,7 +64,9 @@ fn differences(inventory: &Inventory, owner: &str, part: &Part) -> Vec<String> {
         };
         if part.is_bound() && !function.on_vfio() {
             let driver = function.driver.as_deref().unwrap_or("no driver");
-            notes.push(format!("{address}, claimed by {owner}, is on {driver}, not on vfio"));
+            notes.push(format!(
+                "{address}, claimed by {owner}, is on {driver}, not on vfio: unprepare the claim, and prepare it again"
+            ));
         }
     }
     let mdev = part.partition.as_ref().and_then(|partition| match partition.how {

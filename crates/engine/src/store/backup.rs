@@ -20,6 +20,13 @@ use super::{FILE_MODE, NAME, check, make_state_dir, open_own};
 /// `not_found` if there is no store, `already_exists` if the file exists, `state_unusable`.
 pub fn backup(state_dir: &Path, to: &Path) -> Result<(), Refusal> {
     let path = state_dir.join(NAME);
+    if File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            format!("cannot read {}: permission denied", path.display()),
+            "run as root",
+        ));
+    }
     expect_ours(&path).map_err(|error| {
         unfit(&path, &error).unwrap_or_else(|| unusable(&path, &error.to_string()))
     })?;

@@ -224,10 +224,12 @@ impl Scene<'_> {
     fn assembly(&self, head: Address) -> Result<Assembly, Refusal> {
         let made = if self.alone { Assembly::alone } else { Assembly::of };
         let assembly = made(self.inventory, head).ok_or_else(|| crate::no_such_function(head))?;
-        match assembly.obstacles(self.inventory).into_iter().next() {
-            Some(obstacle) => Err(obstacle),
-            None => Ok(assembly),
-        }
+        let Some(obstacle) = assembly.obstacles(self.inventory).into_iter().next() else {
+            return Ok(assembly);
+        };
+        // Partitions may be those of a claim, which must be released and not removed.
+        let part = Chosen::whole(&assembly).part();
+        Err(self.claims.iter().find_map(|claim| claim.refuse(&part)).unwrap_or(obstacle))
     }
 
     fn existing_mdev(&self, uuid: Uuid) -> Result<Chosen, Refusal> {

@@ -71,12 +71,28 @@ pub fn step_failed(error: &HostError) -> Refusal {
     }
 }
 
+/// A function could not be restored. The refusal of the step says that changes were rolled back, which is not so here.
+pub fn not_restored(address: Address, refusal: Refusal) -> Refusal {
+    match refusal.code {
+        Code::StepFailed => Refusal::new(
+            Code::UndoFailed,
+            refusal.message,
+            format!(
+                "see `dmesg` for the kernel's messages and fix the cause; then `handover device clear {address}` retries \
+                 the rollback"
+            ),
+        ),
+        Code::DeviceWedged => wedged_at(address, &refusal.message),
+        _ => refusal,
+    }
+}
+
 /// A function needs manual attention.
 pub fn unhealthy(health: &Health) -> Refusal {
     let Health { address, reason, .. } = health;
     let what = format!("{address} needs manual attention: {reason}");
     match health.state {
-        HealthState::Wedged => wedged(&what),
+        HealthState::Wedged => wedged_at(*address, &what),
         HealthState::Quarantined => Refusal::new(
             Code::DeviceWedged,
             what,
@@ -126,6 +142,17 @@ pub fn wedged(reason: &str) -> Refusal {
         Code::DeviceWedged,
         reason,
         "stop what uses the device, or reboot the host; then run `handover device clear ADDRESS`",
+    )
+}
+
+/// This device does not answer, or a step on it timed out.
+pub fn wedged_at(address: Address, reason: &str) -> Refusal {
+    Refusal::new(
+        Code::DeviceWedged,
+        reason,
+        format!(
+            "stop what uses the device, or reboot the host; then run `handover device clear {address}`"
+        ),
     )
 }
 

@@ -231,6 +231,28 @@ fn entries_of_claims_since_the_backup_are_noted() {
 }
 
 #[test]
+fn partitions_of_claims_since_the_backup_are_noted() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    let nic = "0000:01:00.0";
+    engine.vf_counts().set(nic, 2, false).unwrap();
+    let file = rig.dir.path().join("backup.db");
+    let state_dir = rig.config().state_dir;
+    engine::backup(&state_dir, &file).unwrap();
+    let tagged = format!("vf@{nic},vlan=5");
+    support::claim(&engine, "tagged", &[tagged.as_str()]);
+    let plain = format!("vf@{nic}");
+    support::claim(&engine, "plain", &[plain.as_str()]);
+    let mdev = support::claim(&engine, "mdev", &["profile=A100-10C"]);
+    drop(engine);
+    let notes = engine::restore(&state_dir, &file).unwrap().notes;
+    let uuid = mdev.parts[0].partition.as_ref().unwrap().mdev().unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains(&format!("devices/{uuid}/remove"))), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("job/tagged") && note.contains("VLAN")));
+}
+
+#[test]
 fn a_store_that_another_process_reads_is_not_replaced() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

@@ -84,8 +84,9 @@ impl Claims {
         }
     }
 
-    /// Refuses a prepared claim with a function that is no longer on vfio: another tool, or a restored backup.
+    /// Refuses a prepared claim that another tool, or the restore of a backup, has left without its devices.
     fn expect_as_prepared(&self, claim: &Claim) -> Result<(), Refusal> {
+        self.marks.expect_not_marked(claim)?;
         let inventory = self.hardware.sketch()?;
         let bound = claim.parts.iter().filter(|part| part.is_bound()).flat_map(Part::taken);
         let lost = bound.into_iter().find(|address| {

@@ -33,15 +33,19 @@ impl Devices {
         }
         for address in &functions {
             if self.hardware.any_locked([*address])? {
-                return Err(refusals::wedged(&format!(
-                    "an earlier step on {address} is still running in the kernel"
-                )));
+                return Err(refusals::wedged_at(
+                    *address,
+                    &format!("an earlier step on {address} is still running in the kernel"),
+                ));
             }
             // No baseline: the card may have been replaced. An absent one is not silent and can be cleared.
             if self.hardware.host.check(*address, None) == Ok(Checked::Silent) {
-                return Err(refusals::wedged(&format!(
-                    "{address} still does not answer: its configuration space reads as all ones"
-                )));
+                return Err(refusals::wedged_at(
+                    *address,
+                    &format!(
+                        "{address} still does not answer: its configuration space reads as all ones"
+                    ),
+                ));
             }
         }
         let functions: Vec<Address> = functions.into_iter().collect();

@@ -70,7 +70,7 @@ fn copy(store: &Connection, path: &Path, to: &Path) -> Result<(), Refusal> {
 pub struct Restored {
     /// The replaced store, if there was one.
     pub kept: Option<PathBuf>,
-    /// What claims made since the backup may have left in files of the host, and how to remove it.
+    /// What claims made since the backup may have left on the host, and how to remove it.
     pub notes: Vec<String>,
 }
 

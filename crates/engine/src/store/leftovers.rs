@@ -1,13 +1,14 @@
-//! What a restored backup does not know: entries of the host's files that claims made since the backup.
+//! What a restored backup does not know: what claims made since the backup created beside bound functions.
 
 use std::path::Path;
 
+use model::{Mechanism, Partition, VfSettings};
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::StoredClaim;
 
-/// Notes what claims of the replaced store, which the restored one does not have, may have left in the host's files.
+/// Notes what claims of the replaced store, which the restored one does not have, may have left on the host.
 pub fn notes(replaced: &Connection, restored: &Connection, kept: &Path) -> Vec<String> {
     match (StoredClaim::all(replaced), StoredClaim::all(restored)) {
         (Ok(replaced), Ok(restored)) => {
@@ -36,14 +37,35 @@ fn notes_of(stored: &StoredClaim) -> Vec<String> {
                 )
             }));
         }
-        let defined = part.partition.as_ref().filter(|partition| partition.is_defined());
-        if let Some((partition, uuid)) = defined.and_then(|one| Some((one, one.mdev()?))) {
-            let parent = partition.parent;
-            notes.push(format!(
-                "the mediated device {uuid} of {parent} may still be defined: {since}; \
-                 `mdevctl undefine --uuid {uuid} --parent {parent}` removes the definition"
-            ));
-        }
+        notes.extend(part.partition.iter().flat_map(|partition| of_partition(partition, &since)));
     }
     notes
+}
+
+/// What no release will undo at a partition.
+fn of_partition(partition: &Partition, since: &str) -> Vec<String> {
+    let parent = partition.parent;
+    match &partition.how {
+        Mechanism::Mdev { existing: true, .. } => Vec::new(),
+        Mechanism::Mdev { uuid, define, .. } => {
+            let made = format!(
+                "the mediated device {uuid} of {parent} may still exist: {since}; \
+                 `echo 1 > /sys/bus/mdev/devices/{uuid}/remove` removes it when it is unused"
+            );
+            let defined = format!(
+                "the mediated device {uuid} of {parent} may still be defined: {since}; \
+                 `mdevctl undefine --uuid {uuid} --parent {parent}` removes the definition"
+            );
+            [Some(made), define.then_some(defined)].into_iter().flatten().collect()
+        }
+        Mechanism::Vf { settings, .. } if *settings == VfSettings::default() => Vec::new(),
+        Mechanism::Vf { index, .. } => vec![format!(
+            "virtual function {index} of {parent} may still have its settings (MAC, VLAN, trust): {since}; \
+             `ip link show` shows them, `ip link set INTERFACE vf {index} vlan 0 trust off` resets them"
+        )],
+        Mechanism::Vgpu { function, name, .. } => vec![format!(
+            "{function} may still be the vGPU {name}: {since}; \
+             `echo 0 > /sys/bus/pci/devices/{function}/nvidia/current_vgpu_type` frees it when it is unused"
+        )],
+    }
 }

@@ -43,6 +43,8 @@ impl VfCounts {
     /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` if the kernel refuses: changes are rolled
     /// back.
     pub fn set(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
+        // Without a configuration, the kernel's default holds for what other tools create.
+        let autoprobe = autoprobe || count == 0;
         let address = registrations::address_of(&self.store, key)?;
         let subject = subject(address);
         let _turn = self.journal.turn_of(subject)?;
@@ -240,7 +242,7 @@ impl VfCounts {
                 Err(error) => Err(refusals::step_failed(&error)),
             };
             if let Err(refusal) = undone {
-                return Ok(Some((address, refusal)));
+                return Ok(Some((address, refusals::not_restored(address, refusal))));
             }
         }
         Ok(None)
@@ -288,7 +290,11 @@ impl VfCounts {
             )?;
             match failed {
                 Some((_, refusal)) if of.is_some() => return Err(refusal),
-                failed => notes.extend(failed.map(|(_, refusal)| refusal.message)),
+                Some((_, refusal)) => notes.push(refusal.message),
+                None if of.is_none() => notes.push(format!(
+                    "{address}: the rollback of its number of virtual functions is done; run `handover device clear {address}`"
+                )),
+                None => {}
             }
         }
         Ok(notes)

@@ -222,6 +222,8 @@ impl World {
         autoprobe: bool,
     ) -> Result<(), Refusal> {
         let parent: Address = address.parse().unwrap();
+        // Without virtual functions, the kernel's default holds.
+        let autoprobe = autoprobe || count == 0;
         let at = {
             let mut configured = lock(&self.configured);
             configured.push((parent, count, autoprobe, false));

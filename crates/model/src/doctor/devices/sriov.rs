@@ -53,9 +53,10 @@ fn finding_for(function: &Function, sriov: &VirtualFunctions) -> Option<Finding>
         (words.into(), format!("/usr/lib/nvidia/sriov-manage -e {address}"))
     } else {
         let all = sriov.total;
-        let words =
-            format!("create as many as you need, at most {all}; they do not survive a reboot");
-        (words, format!("echo {all} > /sys/bus/pci/devices/{address}/sriov_numvfs"))
+        let words = format!(
+            "create as many as you need, at most {all}; Handover creates them again at each boot"
+        );
+        (words, format!("handover sriov set {address} {all}"))
     };
     Some(with_remedy(finding, words, vec![command]))
 }

@@ -198,10 +198,7 @@ fn nic(enabled: u16, present: &[&str]) -> Host {
 fn virtual_functions_can_be_made_can_be_missing_and_exclude_the_whole() {
     let none = nic(0, &[]).one("sriov", NIC);
     assert_eq!(none.severity, Note);
-    assert_eq!(
-        none.remedy.unwrap().commands,
-        ["echo 7 > /sys/bus/pci/devices/0000:04:00.0/sriov_numvfs"]
-    );
+    assert_eq!(none.remedy.unwrap().commands, ["handover sriov set 0000:04:00.0 7"]);
     let missing = nic(2, &[VF]).says("sriov", NIC);
     let missing = missing.iter().find(|finding| finding.severity == Warning).unwrap();
     assert_eq!(missing.read, "sriov_numvfs of 0000:04:00.0 is 2; existing virtual functions: 1");

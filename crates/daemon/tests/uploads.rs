@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -54,15 +54,24 @@ impl Upload {
     }
 
     fn chunk(&mut self, bytes: &[u8]) {
-        write!(self.0, "{:x}\r\n", bytes.len()).unwrap();
-        self.0.write_all(bytes).unwrap();
-        self.0.write_all(b"\r\n").unwrap();
+        self.send(format!("{:x}\r\n", bytes.len()).as_bytes());
+        self.send(bytes);
+        self.send(b"\r\n");
+    }
+
+    /// Writes to a daemon that may have refused a form of unknown length, and then closes the connection at once (RFC
+    /// 9112, section 9.6). The answer can still be read.
+    fn send(&mut self, bytes: &[u8]) {
+        match self.0.write_all(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
     }
 
     /// Ends a form of unknown length.
     fn end(mut self) -> Answer {
         self.chunk(END.as_bytes());
-        self.0.write_all(b"0\r\n\r\n").unwrap();
+        self.send(b"0\r\n\r\n");
         Answer::read(self.0)
     }
 }

@@ -4,7 +4,7 @@
 mod launcher;
 mod scan;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -46,7 +46,11 @@ pub struct Answer {
 impl Answer {
     pub fn read(mut stream: impl Read) -> Self {
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
+        match stream.read_to_end(&mut bytes) {
+            // A connection that is closed with a part of the request unread is reset after the answer (unix(7)).
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => {}
+            read => drop(read.unwrap()),
+        }
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();

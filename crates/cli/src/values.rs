@@ -1,6 +1,9 @@
 //! Parsers for the values of options. Each error says what is accepted, with an example.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 /// Parses a whole number of the type's range.
 pub fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
@@ -14,20 +17,30 @@ pub fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
 
 /// Parses how many images are imported at the same time.
 pub fn imports(text: &str) -> Result<u32, String> {
-    let parsed = text.parse().ok().filter(|number| (1..=64).contains(number));
-    parsed.ok_or_else(|| "expected a whole number from 1 to 64, such as 4".to_owned())
+    within(text, 1..=64, "a whole number", "4")
 }
 
 /// Parses a number of virtual CPUs.
 pub fn vcpus(text: &str) -> Result<u32, String> {
-    let parsed = text.parse().ok().filter(|number| (1..=1024).contains(number));
-    parsed.ok_or_else(|| "expected a whole number from 1 to 1024, such as 4".to_owned())
+    within(text, 1..=1024, "a whole number", "4")
 }
 
 /// Parses a port.
 pub fn port(text: &str) -> Result<u16, String> {
-    let parsed = text.parse().ok().filter(|port| *port > 0);
-    parsed.ok_or_else(|| "expected a port from 1 to 65535, such as 8080".to_owned())
+    within(text, 1..=u16::MAX, "a port", "8080")
+}
+
+fn within<T: FromStr + PartialOrd + Display>(
+    text: &str,
+    range: RangeInclusive<T>,
+    what: &str,
+    example: &str,
+) -> Result<T, String> {
+    let parsed = text.parse().ok().filter(|number| range.contains(number));
+    parsed.ok_or_else(|| {
+        let (from, to) = (range.start(), range.end());
+        format!("expected {what} from {from} to {to}, such as {example}")
+    })
 }
 
 /// Parses an address to listen on.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -240,6 +240,19 @@ fn the_console_is_read_as_json_strings() {
     daemon.get("/instances/vm/logs?follow=perhaps").refused(400, "invalid_request");
     daemon.get("/instances/vm/logs?source=vmm").refused(501, "not_implemented");
     daemon.get("/instances/none/logs").refused(404, "not_found");
+    // A prompt has no line end.
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = "GET /instances/vm/logs?follow=true&format=raw HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut followed = Vec::new();
+    while !followed.windows(6).any(|part| part == b"login:") {
+        let mut part = [0; 4096];
+        let read = stream.read(&mut part).unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&followed));
+        followed.extend_from_slice(&part[..read]);
+    }
+    drop(stream);
     // Following ends when the machine has stopped.
     daemon.post("/instances/vm/stop", &json!({})).expect(200);
     assert!(daemon.get("/instances/vm/logs?follow=true").body.contains("login"));

@@ -1,25 +1,34 @@
 //! Names the owners of claims in messages.
 
-use model::Owner;
+use model::{Owner, Refusal};
 use uuid::Uuid;
 
 use crate::store::{Store, StoredInstance};
 
 /// The owner of a claim, for messages: `job/7`, or `the instance "web"` instead of an instance's id.
 pub fn described(store: &Store, owner: &Owner) -> String {
-    instance_name(store, owner)
-        .map_or_else(|| owner.to_string(), |name| format!("the instance {name:?}"))
+    in_words(owner, instance_name(store, owner).as_deref())
 }
 
-/// The owner with this text. An instance may be given by its name, as messages show it.
-pub fn parsed(store: &Store, text: &str) -> Option<Owner> {
-    let owner: Owner = text.parse().ok()?;
+/// The same, of an owner whose instance is among these.
+pub fn described_among(instances: &[StoredInstance], owner: &Owner) -> String {
+    let of = |row: &&StoredInstance| Owner::instance(row.instance.id) == *owner;
+    in_words(owner, instances.iter().find(of).map(|row| row.instance.name.as_str()))
+}
+
+fn in_words(owner: &Owner, instance: Option<&str>) -> String {
+    instance.map_or_else(|| owner.to_string(), |name| format!("the instance {name:?}"))
+}
+
+/// The owner with this text, if it is one. An instance may be given by its name, as messages show it.
+pub fn parsed(store: &Store, text: &str) -> Result<Option<Owner>, Refusal> {
+    let Ok(owner) = text.parse::<Owner>() else { return Ok(None) };
     if owner.kind != Owner::INSTANCE || owner.id.parse::<Uuid>().is_ok() {
-        return Some(owner);
+        return Ok(Some(owner));
     }
-    let rows = store.read(StoredInstance::all).ok()?;
+    let rows = store.read(StoredInstance::all)?;
     let row = rows.iter().find(|row| row.instance.name == owner.id);
-    Some(row.map_or(owner, |row| Owner::instance(row.instance.id)))
+    Ok(Some(row.map_or(owner, |row| Owner::instance(row.instance.id))))
 }
 
 /// The name of the instance that owns a claim, if one does.

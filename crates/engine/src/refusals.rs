@@ -1,6 +1,6 @@
 //! Refusals shared by several parts of the engine, and the conversion of port errors to refusals.
 
-use model::{Address, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
+use model::{Address, Claim, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
 use crate::eviction::Eviction;
 use crate::store::{Health, OpenOperation};
@@ -136,24 +136,29 @@ pub fn marked_by_nothing(address: Address, mark: &Mark) -> Refusal {
     )
 }
 
-/// A device does not answer, or a step on it timed out.
+/// A device does not answer, or a step on it timed out; which one is not known here.
 pub fn wedged(reason: &str) -> Refusal {
-    Refusal::new(
-        Code::DeviceWedged,
-        reason,
-        "stop what uses the device, or reboot the host; then run `handover device clear ADDRESS`",
-    )
+    wedged_device("ADDRESS", reason)
 }
 
 /// This device does not answer, or a step on it timed out.
 pub fn wedged_at(address: Address, reason: &str) -> Refusal {
+    wedged_device(&address.to_string(), reason)
+}
+
+fn wedged_device(device: &str, reason: &str) -> Refusal {
     Refusal::new(
         Code::DeviceWedged,
         reason,
         format!(
-            "stop what uses the device, or reboot the host; then run `handover device clear {address}`"
+            "stop what uses the device, or reboot the host; then run `handover device clear {device}`"
         ),
     )
+}
+
+/// An earlier claim of these devices could not be restored.
+pub fn not_restored_earlier(claim: &Claim, reason: &str) -> Refusal {
+    claim.head().map_or_else(|| wedged(reason), |head| wedged_at(head, reason))
 }
 
 /// The remedy for a hypervisor that cannot be used; `command` installs it, or is empty if unknown.

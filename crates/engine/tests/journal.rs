@@ -132,8 +132,11 @@ fn the_steps_of_a_failed_vf_count_are_kept_until_they_are_undone() {
     rig.host.fault(When::Step(Box::new(counts)), Fault::Refuse);
     let back = |step: &Step| matches!(step, Step::SetAutoprobe { to: true, .. });
     rig.host.fault(When::Step(Box::new(back)), Fault::Refuse);
-    engine.vf_counts().set(nic, 4, false).unwrap_err();
+    let refusal = engine.vf_counts().set(nic, 4, false).unwrap_err();
     assert_ne!(rig.host.snapshot(), rig.before, "it was undone");
+    assert_eq!(refusal.code, model::Code::UndoFailed, "{refusal}");
+    assert!(refusal.remedy.contains(&format!("device clear {nic}")), "{refusal}");
+    assert!(!refusal.to_string().contains("changes rolled back"), "{refusal}");
     let other = engine.inventory().unwrap();
     let drive = other.functions.values().find(|f| f.kind() == model::Kind::Nvme).unwrap().address;
     for _ in 0..60 {

@@ -167,6 +167,8 @@ fn a_backup_is_made_while_the_engine_works_and_put_back_while_none_does() {
         store.query_row("SELECT COUNT(*) FROM claims", [], |row| row.get::<_, i64>(0)).unwrap()
     };
     assert_eq!((claims(&kept), claims(&state_dir.join("state.db"))), (2, 1));
+    // Comparing both leaves no files of SQLite.
+    assert!(!state_dir.join("state.db.replaced-1-shm").exists());
     let again = engine::restore(&state_dir, &file).unwrap().kept;
     assert_ne!(again.unwrap(), kept, "it was overwritten");
     let restored = std::fs::metadata(state_dir.join("state.db")).unwrap();
@@ -201,8 +203,10 @@ fn a_restored_claim_does_not_take_a_device_from_its_owner_of_today() {
     engine::restore(&state_dir, &file).unwrap();
     let (engine, _) = rig.open_recovered();
     let report = engine.reconcile().unwrap();
-    let noted = report.notes.iter().any(|note| note.contains("has the mark of another claim"));
-    assert!(noted, "{report:?}");
+    let noted = report.notes.iter().filter(|note| note.contains("release this claim, then run"));
+    assert_eq!(noted.count(), 1, "{report:?}");
+    let refusal = engine.claims().prepare("job/then", &engine::Access::default()).unwrap_err();
+    assert_eq!(refusal.code, Code::InUse, "another claim has the device");
     let notes = engine.claims().release("job/then", None).unwrap();
     assert!(notes.iter().any(|note| note.contains("another claim's mark")), "{notes:?}");
     assert_eq!(rig.host.snapshot(), during, "the device was taken from job/today");
@@ -297,6 +301,13 @@ fn a_file_that_is_no_backup_is_not_restored() {
         engine::backup(&rig.dir.path().join("none"), &file).unwrap_err().code,
         Code::NotFound
     );
+    // Nor does a backup wait for a writer.
+    let other = rig.dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(other.join("state.db")).status().unwrap();
+    assert!(made.success());
+    let copy = rig.dir.path().join("copy.db");
+    assert_eq!(engine::backup(&other, &copy).unwrap_err().code, Code::StateUnusable);
 }
 
 /// The store was moved away, its log was not: SQLite would apply the log to the restored store.

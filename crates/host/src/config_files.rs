@@ -1,15 +1,11 @@
 //! Configuration files that survive a reboot, such as the boot list and mdevctl's definitions.
 
+use std::path::Path;
+
 use model::HostError;
 
 use crate::problem;
 use crate::root::{Before, FileKind, Root};
-
-/// All users can write.
-const ALL_WRITE: u32 = 0o002;
-
-/// In a directory with this bit, users can replace only their own files (chmod(2)).
-const STICKY: u32 = 0o1000;
 
 /// Writes a file whole or not at all.
 ///
@@ -35,16 +31,12 @@ fn expect_trusted_directory(root: &Root, path: &str) -> Result<(), HostError> {
     else {
         return Ok(());
     };
-    let own = rustix::process::geteuid().as_raw();
     let shown = root.shown(directory);
-    let reason = if status.kind != FileKind::Directory {
-        format!("{shown} is not a directory")
-    } else if status.uid != 0 && status.uid != own {
-        format!("{shown} belongs to the user {}; `chown root {shown}`", status.uid)
-    } else if status.mode & ALL_WRITE != 0 && status.mode & STICKY == 0 {
-        format!("all users can write in {shown}; `chmod o-w {shown}`, and check the files in it")
+    let reason = if status.kind == FileKind::Directory {
+        let Some(unfit) = own_files::untrusted(status.uid, status.mode) else { return Ok(()) };
+        format!("{shown}: {unfit}; {}", unfit.remedy(Path::new(&shown)))
     } else {
-        return Ok(());
+        format!("{shown} is not a directory")
     };
     Err(problem::without_errno(root, "write", path, &reason))
 }

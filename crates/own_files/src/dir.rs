@@ -85,6 +85,19 @@ fn handle(path: &Path) -> io::Result<Found> {
     }
 }
 
+/// Why root must not act on the files of a directory with this owner and mode: other users can replace them.
+#[must_use]
+pub fn untrusted(uid: u32, mode: u32) -> Option<Unfit> {
+    if !is_trusted(uid) {
+        return Some(Unfit::Owner { uid, expected: rustix::process::geteuid().as_raw() });
+    }
+    is_open_to_all(mode).then_some(Unfit::OpenToAll(mode))
+}
+
+const fn is_open_to_all(mode: u32) -> bool {
+    mode & ALL_WRITE != 0 && mode & STICKY == 0
+}
+
 fn check(path: &Path, found: &Found, wanted: u32, existing: Existing) -> io::Result<()> {
     let Found { stat, by_link, .. } = found;
     if !is_trusted(stat.st_uid) {
@@ -107,7 +120,7 @@ fn check(path: &Path, found: &Found, wanted: u32, existing: Existing) -> io::Res
                 path.display()
             );
         }
-    } else if mode & ALL_WRITE != 0 && mode & STICKY == 0 {
+    } else if is_open_to_all(mode) {
         return Err(Unfit::OpenToAll(mode).into());
     }
     Ok(())

@@ -8,7 +8,7 @@ mod dir;
 mod file;
 mod unfit;
 
-pub use dir::{Existing, make_dir};
+pub use dir::{Existing, make_dir, untrusted};
 pub use file::{OwnFile, claim, expect_ours, read_open, replace_with};
 pub use unfit::Unfit;
 

@@ -70,7 +70,7 @@ pub async fn stream(
         .map_err(|error| Problem::unforeseen(&error))?
         .map_err(|error| Problem::unforeseen(&format!("cannot read the console: {error}")))?;
     let reader =
-        Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0, ended: false };
+        Reader { face, key, follow, console, ready: VecDeque::new(), looks: 0, ended: false, raw };
     let lines = stream::unfold(reader, |mut reader| async move {
         let line = reader.next().await?;
         Some((line, reader))
@@ -96,6 +96,8 @@ struct Reader {
     ready: VecDeque<Vec<u8>>,
     looks: u32,
     ended: bool,
+    /// Whether to pass on lines before they end.
+    raw: bool,
 }
 
 impl Reader {
@@ -112,6 +114,10 @@ impl Reader {
                 Ok(Some(lines)) => {
                     self.looks = 0;
                     self.ready.extend(lines);
+                    if self.raw {
+                        // A prompt has no line end.
+                        self.ready.extend(self.console.rest());
+                    }
                     continue;
                 }
                 Ok(None) => {}

@@ -223,10 +223,11 @@ impl Claims {
 /// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
 pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
     if claim.claim.state == ClaimState::Wedged {
-        return refusals::wedged(&format!(
+        let reason = format!(
             "needs manual attention: the claim of {} could not be restored earlier",
             claim.claim.owner
-        ));
+        );
+        return refusals::not_restored_earlier(&claim.claim, &reason);
     }
     let owner = claim.instance();
     let owner = instances.iter().find(|row| Some(row.instance.id) == owner);

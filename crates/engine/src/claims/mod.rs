@@ -3,6 +3,7 @@
 
 mod available;
 pub(crate) mod choose;
+mod differences;
 mod evict;
 mod lease;
 mod prepare;
@@ -10,13 +11,14 @@ mod release;
 mod reserve;
 mod restore;
 
+pub(crate) use differences::differences;
 pub use prepare::Access;
 pub(crate) use restore::Restored;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use model::{Address, Claim, ClaimState, Code, Mark, Refusal};
+use model::{Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
 use crate::hardware::Hardware;
@@ -104,12 +106,9 @@ impl Claims {
         self.stored_claim(key).map(|stored| self.with_actual_state(stored.claim))
     }
 
-    /// The functions with the mark of a claim that is not recorded.
-    pub(crate) fn unrecorded_marks(
-        &self,
-        functions: &[Address],
-    ) -> Result<BTreeMap<Address, Mark>, Refusal> {
-        self.marks.marked_by_nothing(functions)
+    /// The marks on functions.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// The record of a claim by id, or of the only claim of an owner `KIND/ID`.
@@ -118,7 +117,7 @@ impl Claims {
         if let Ok(id) = key.parse::<Uuid>() {
             return self.store.read(|from| StoredClaim::by_id(from, id))?.ok_or_else(none);
         }
-        let Some(owner) = owners::parsed(&self.store, key) else { return Err(none()) };
+        let Some(owner) = owners::parsed(&self.store, key)? else { return Err(none()) };
         let mut claims = self.store.read(|from| StoredClaim::of_owner(from, &owner))?;
         let Some(last) = claims.pop() else { return Err(none()) };
         if claims.is_empty() {

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::plan::{Given, Plan};
 use model::{
-    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Part, Refusal,
-    Step, VfSettings, plan,
+    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Refusal, Step,
+    VfSettings, plan,
 };
 
 use super::Claims;
 use super::choose::HostState;
+use super::differences;
 use crate::eviction::Eviction;
+use crate::owners;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, OperationKind, Outcome};
@@ -65,9 +67,8 @@ impl Claims {
                 return prepared_for(claim, access.uid).map(|stored| stored.claim);
             }
             ClaimState::Wedged => {
-                return Err(refusals::wedged(&format!(
-                    "the devices of claim {id} could not be restored earlier"
-                )));
+                let reason = format!("the devices of claim {id} could not be restored earlier");
+                return Err(refusals::not_restored_earlier(&claim.claim, &reason));
             }
             ClaimState::Reserved => {}
         }
@@ -87,15 +88,13 @@ impl Claims {
     /// Refuses a prepared claim that another tool, or the restore of a backup, has left without its devices.
     fn expect_as_prepared(&self, claim: &Claim) -> Result<(), Refusal> {
         self.marks.expect_not_marked(claim)?;
-        let inventory = self.hardware.sketch()?;
-        let bound = claim.parts.iter().filter(|part| part.is_bound()).flat_map(Part::taken);
-        let lost = bound.into_iter().find(|address| {
-            inventory.function(*address).is_none_or(|function| !function.on_vfio())
-        });
-        lost.map_or(Ok(()), |address| {
+        let inventory = self.hardware.inventory()?;
+        let owner = owners::described(&self.store, &claim.owner);
+        let mut found = claim.parts.iter().flat_map(|part| differences(&inventory, &owner, part));
+        found.next().map_or(Ok(()), |difference| {
             Err(Refusal::new(
                 Code::InvalidState,
-                format!("claim {} is prepared, but {address} is not on vfio", claim.id),
+                format!("claim {} is prepared, but {difference}", claim.id),
                 format!("run `handover unprepare {0}`, then `handover prepare {0}`", claim.id),
             ))
         })

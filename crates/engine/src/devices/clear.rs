@@ -21,11 +21,12 @@ impl Devices {
         let claims = self.store.read(StoredClaim::all)?;
         let known = self.store.read(Health::all)?.iter().any(|health| health.address == address)
             || claims.iter().any(|claim| claim.claim.covers(address));
-        if !known && self.hardware.inventory()?.function(address).is_none() {
+        let inventory = self.hardware.inventory()?;
+        if !known && inventory.function(address).is_none() {
             return Err(model::no_such_function(address));
         }
         let mut functions = BTreeSet::from([address]);
-        if let Some(assembly) = Assembly::of(&self.hardware.inventory()?, address) {
+        if let Some(assembly) = Assembly::of(&inventory, address) {
             functions.extend(assembly.taken().map(|member| member.address));
         }
         for claim in claims.iter().filter(|claim| claim.claim.covers(address)) {

@@ -17,7 +17,7 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
-use crate::store::{Durability, Health, Store, StoredClaim, StoredDevice};
+use crate::store::{Durability, Health, Store, StoredClaim, StoredDevice, StoredInstance};
 use crate::tags::has_tags;
 use crate::vf_counts::VfCounts;
 use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
@@ -154,10 +154,12 @@ impl Devices {
     /// Reads what the states of these devices are derived from.
     fn observe(&self, devices: &[StoredDevice]) -> Result<Observed, Refusal> {
         let mut observed = Observed::of(self.hardware.inventory()?);
-        (observed.claims, observed.health) =
-            self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
+        let instances;
+        (observed.claims, observed.health, instances) = self.store.read(|from| {
+            Ok((StoredClaim::all(from)?, Health::all(from)?, StoredInstance::all(from)?))
+        })?;
         for claim in &observed.claims {
-            let owner = owners::described(&self.store, &claim.claim.owner);
+            let owner = owners::described_among(&instances, &claim.claim.owner);
             observed.owners.insert(claim.claim.id, owner);
         }
         let assemblies =

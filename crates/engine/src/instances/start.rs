@@ -43,7 +43,8 @@ impl Instances {
             let taken: Vec<Address> = claim.claim.taken().collect();
             if claim.claim.state == ClaimState::Wedged {
                 let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
-                return Err(refusals::wedged(&format!("{head} could not be restored earlier")));
+                let reason = format!("{head} could not be restored earlier");
+                return Err(refusals::not_restored_earlier(&claim.claim, &reason));
             }
             self.claims.expect_healthy(&taken)?;
             self.hardware.expect_no_holder(&taken)?;

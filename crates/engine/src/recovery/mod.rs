@@ -217,6 +217,7 @@ impl Recovery {
         self.find_machines(|_| true, &mut report)?;
         self.instances.note_unrecorded(&mut report)?;
         self.compare_claims(&mut report)?;
+        self.note_unrecorded_marks(&mut report)?;
         *lock(&self.last_report) = Some(report.clone());
         Ok(report)
     }

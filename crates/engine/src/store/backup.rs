@@ -20,13 +20,6 @@ use super::{FILE_MODE, NAME, check, make_state_dir, open_own};
 /// `not_found` if there is no store, `already_exists` if the file exists, `state_unusable`.
 pub fn backup(state_dir: &Path, to: &Path) -> Result<(), Refusal> {
     let path = state_dir.join(NAME);
-    if File::open(&path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            format!("cannot read {}: permission denied", path.display()),
-            "run as root",
-        ));
-    }
     expect_ours(&path).map_err(|error| {
         unfit(&path, &error).unwrap_or_else(|| unusable(&path, &error.to_string()))
     })?;
@@ -85,21 +78,35 @@ pub fn restore(state_dir: &Path, from: &Path) -> Result<Restored, Refusal> {
     let path = state_dir.join(NAME);
     let new = state_dir.join(format!("{NAME}.new"));
     let _ = std::fs::remove_file(&new);
-    let replaced = copy(&open(from)?, from, &new)
-        .and_then(|()| close_operations(&new))
-        .and_then(|()| replace(state_dir, &new));
+    let replaced =
+        copy(&open(from)?, from, &new).and_then(|()| close_operations(&new)).and_then(|()| {
+            let notes = leftovers(&path, &new);
+            replace(state_dir, &new).map(|kept| Restored { kept, notes })
+        });
     if replaced.is_err() {
         let _ = std::fs::remove_file(&new);
     }
-    let kept = replaced?;
+    let restored = replaced?;
     sync_dir(&path)?;
-    let notes = kept.as_deref().map(|kept| leftovers(kept, &path));
-    Ok(Restored { kept, notes: notes.transpose()?.unwrap_or_default() })
+    Ok(restored)
 }
 
-fn leftovers(kept: &Path, restored: &Path) -> Result<Vec<String>, Refusal> {
-    // Opening a damaged store succeeds; reading it fails.
-    Ok(super::leftovers::notes(&open(kept)?, &open(restored)?, kept))
+/// What claims of the old store, which the new one does not have, may have left on the host. A store that cannot be read
+/// is replaced all the same.
+fn leftovers(old: &Path, new: &Path) -> Vec<String> {
+    if !old.exists() {
+        return Vec::new();
+    }
+    let opened = open_own(old).and_then(|old| Ok((old, open_own(new)?)));
+    let compared = opened
+        .map_err(|refusal| refusal.message)
+        .and_then(|(old, new)| super::leftovers::notes(&old, &new).map_err(|e| e.to_string()));
+    compared.unwrap_or_else(|problem| {
+        vec![format!(
+            "cannot compare with the replaced state: {problem}; claims made since the backup may have left something: check \
+             `handover boot-list --list`, `mdevctl list` and `ip link show`"
+        )]
+    })
 }
 
 /// Puts a new store in the place of the old one. There is a store at any moment, the old one or the new one.
@@ -207,6 +214,14 @@ fn open(path: &Path) -> Result<Connection, Refusal> {
     // Opening a FIFO would wait for a writer.
     if !path.is_file() {
         return Err(Defect::Damaged("it is not a regular file".to_owned()).of_backup(path));
+    }
+    // SQLite does not say why it cannot open a file.
+    if File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            format!("cannot read {}: permission denied", path.display()),
+            "run as root",
+        ));
     }
     let store = Connection::open_with_flags(no_uri(path), OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(|error| broken(path, &error))?;

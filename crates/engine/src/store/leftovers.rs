@@ -1,28 +1,18 @@
 //! What a restored backup does not know: what claims made since the backup created beside bound functions.
 
-use std::path::Path;
-
-use model::{Mechanism, Partition, VfSettings};
+use model::{ClaimState, Mechanism, Partition, VfSettings};
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::StoredClaim;
 
 /// Notes what claims of the replaced store, which the restored one does not have, may have left on the host.
-pub fn notes(replaced: &Connection, restored: &Connection, kept: &Path) -> Vec<String> {
-    match (StoredClaim::all(replaced), StoredClaim::all(restored)) {
-        (Ok(replaced), Ok(restored)) => {
-            let known: Vec<Uuid> = restored.iter().map(|stored| stored.claim.id).collect();
-            let lost = replaced.iter().filter(|stored| !known.contains(&stored.claim.id));
-            lost.flat_map(notes_of).collect()
-        }
-        // It is damaged, or of an older version.
-        (Err(error), _) | (_, Err(error)) => vec![format!(
-            "cannot compare with {}: {error}; claims made since the backup may have left entries: check \
-             `handover boot-list --list` and `mdevctl list --defined`",
-            kept.display()
-        )],
-    }
+pub fn notes(replaced: &Connection, restored: &Connection) -> rusqlite::Result<Vec<String>> {
+    let known: Vec<Uuid> =
+        StoredClaim::all(restored)?.iter().map(|stored| stored.claim.id).collect();
+    let all = StoredClaim::all(replaced)?;
+    let lost = all.iter().filter(|stored| !known.contains(&stored.claim.id));
+    Ok(lost.flat_map(notes_of).collect())
 }
 
 fn notes_of(stored: &StoredClaim) -> Vec<String> {
@@ -37,14 +27,17 @@ fn notes_of(stored: &StoredClaim) -> Vec<String> {
                 )
             }));
         }
-        notes.extend(part.partition.iter().flat_map(|partition| of_partition(partition, &since)));
+        let partition = part.partition.iter();
+        notes.extend(partition.flat_map(|one| of_partition(one, claim.state, &since)));
     }
     notes
 }
 
 /// What no release will undo at a partition.
-fn of_partition(partition: &Partition, since: &str) -> Vec<String> {
+fn of_partition(partition: &Partition, state: ClaimState, since: &str) -> Vec<String> {
     let parent = partition.parent;
+    // A reserved claim has made nothing, or has lost it with a boot; only a definition outlasts that.
+    let made_it = state != ClaimState::Reserved;
     match &partition.how {
         Mechanism::Mdev { existing: true, .. } => Vec::new(),
         Mechanism::Mdev { uuid, define, .. } => {
@@ -56,8 +49,9 @@ fn of_partition(partition: &Partition, since: &str) -> Vec<String> {
                 "the mediated device {uuid} of {parent} may still be defined: {since}; \
                  `mdevctl undefine --uuid {uuid} --parent {parent}` removes the definition"
             );
-            [Some(made), define.then_some(defined)].into_iter().flatten().collect()
+            [made_it.then_some(made), define.then_some(defined)].into_iter().flatten().collect()
         }
+        Mechanism::Vf { .. } | Mechanism::Vgpu { .. } if !made_it => Vec::new(),
         Mechanism::Vf { settings, .. } if *settings == VfSettings::default() => Vec::new(),
         Mechanism::Vf { index, .. } => vec![format!(
             "virtual function {index} of {parent} may still have its settings (MAC, VLAN, trust): {since}; \

@@ -37,13 +37,13 @@ impl VfCounts {
         Self { store, journal, hardware, marks }
     }
 
-    /// Sets the number of virtual functions of a device, now and at each boot, and whether host drivers bind new ones.
+    /// Sets the number of virtual functions of a device, now and at each boot, and whether host drivers bind new ones. With
+    /// the number 0 they do, which is the kernel's default.
     ///
     /// # Errors
     /// `not_assignable`, `insufficient_resources`, `in_use`; `step_failed` if the kernel refuses: changes are rolled
     /// back.
     pub fn set(&self, key: &str, count: u16, autoprobe: bool) -> Result<(), Refusal> {
-        // Without a configuration, the kernel's default holds for what other tools create.
         let autoprobe = autoprobe || count == 0;
         let address = registrations::address_of(&self.store, key)?;
         let subject = subject(address);
@@ -129,7 +129,9 @@ impl VfCounts {
             return Err(Refusal::new(
                 Code::NotAssignable,
                 format!("{address} cannot have virtual functions: it has no SR-IOV"),
-                "`handover show ADDRESS` shows the virtual functions that a device supports; the firmware may have disabled SR-IOV",
+                format!(
+                    "`handover show {address}` shows what it supports; the firmware may have disabled SR-IOV"
+                ),
             ));
         };
         if count > sriov.total {

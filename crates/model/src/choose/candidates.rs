@@ -404,7 +404,9 @@ fn no_vfs(parent: &Function) -> Refusal {
         None => Refusal::new(
             Code::NotAssignable,
             format!("{address} cannot have virtual functions: it has no SR-IOV"),
-            "`handover show ADDRESS` shows the virtual functions that a device supports; the firmware may have disabled SR-IOV",
+            format!(
+                "`handover show {address}` shows what it supports; the firmware may have disabled SR-IOV"
+            ),
         ),
         Some(sriov) if sriov.present.is_empty() => Refusal::new(
             Code::InsufficientResources,

@@ -209,8 +209,7 @@ pub struct Report {
     pub undone: Vec<String>,
     /// Devices whose configuration was restored.
     pub restored: Vec<String>,
-    /// Instances whose machines were found running and are managed again.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::Uuid>))]
+    /// Names of the instances whose machines were found running and are managed again.
     pub adopted: Vec<String>,
     /// What was left alone or failed, and needs manual attention.
     pub notes: Vec<String>,

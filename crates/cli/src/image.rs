@@ -44,6 +44,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "handover image import [OPTIONS] --disk <FILE> --format <FORMAT> <NAME>\n       \
+                      handover image import [OPTIONS] --kernel <FILE> <NAME>"
+)]
 struct Import {
     /// Name of the new image, for `handover instance create --image NAME`
     name: String,

@@ -60,7 +60,7 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
         /// Number of last lines to start with
-        #[arg(long, default_value_t = 100, value_name = "LINES")]
+        #[arg(long, default_value_t = 100, value_name = "LINES", value_parser = values::number::<u64>)]
         tail: u64,
         /// Print the bytes that the guest wrote; by default, control characters are escaped
         #[arg(long, conflicts_with = "json")]
@@ -74,8 +74,8 @@ enum Command {
         #[arg(long, default_value = "Running")]
         state: String,
         /// Timeout, such as 30s or 2m
-        #[arg(long, default_value = "60s")]
-        timeout: String,
+        #[arg(long, default_value = "60s", value_name = "TIME", value_parser = values::seconds)]
+        timeout: u64,
     },
 }
 
@@ -139,7 +139,7 @@ impl Instance {
                 logs(&connection, &instance, (follow, tail), raw)
             }
             Command::Wait { instance, state, timeout } => {
-                wait(&connection, &instance, &state, &timeout)
+                wait(&connection, &instance, &state, timeout)
             }
         }
     }
@@ -259,10 +259,10 @@ fn logs(connection: &Connection, instance: &str, (follow, tail): (bool, u64), ra
     printed.map_err(Failure::to(what))?
 }
 
-fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> Done {
+fn wait(connection: &Connection, instance: &str, state: &str, timeout: u64) -> Done {
     let what = format!("wait until {instance} is {state}");
-    let (key, state, time) = (segment(instance), query_value(state), query_value(timeout));
-    let path = format!("/instances/{key}/wait?state={state}&timeout={time}");
+    let (key, state) = (segment(instance), query_value(state));
+    let path = format!("/instances/{key}/wait?state={state}&timeout={timeout}s");
     let outcome: WaitOutcome = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to(what.clone()))?;
@@ -275,7 +275,7 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> 
     let problem = outcome.state_error.map(|error| format!(": {error}")).unwrap_or_default();
     Err(Failure::to(what)(Refusal::new(
         Code::InvalidState,
-        format!("timed out after {timeout}; the state is {}{problem}", outcome.state),
+        format!("timed out after {timeout}s; the state is {}{problem}", outcome.state),
         format!("run `handover instance show {instance}` and `handover instance logs {instance}`"),
     )))
 }

@@ -13,6 +13,9 @@ use crate::table::Table;
 /// Returns devices that a script left on a vfio driver, that a `driver_override` keeps from their driver, or that needed
 /// manual attention and work again. Devices in use by a machine, a claim or a process are left alone and listed.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "handover return [OPTIONS] <ADDRESS>...\n       handover return [OPTIONS] --all"
+)]
 pub struct Return {
     #[command(flatten)]
     backend: Backend,
@@ -25,6 +28,8 @@ pub struct Return {
 }
 
 /// Compare claims, machines and devices, fix what can be fixed, and report the rest
+///
+/// The exit status is 10 if something needs manual attention.
 #[derive(Debug, Args)]
 pub struct Reconcile {
     #[command(flatten)]
@@ -80,7 +85,8 @@ impl Reconcile {
             )
             .map_err(Failure::to("compare claims and devices"))?;
         if self.backend.connection.json() {
-            return output::json(&report);
+            output::json(&report)?;
+            return ended(&report);
         }
         let sections = [
             ("finished", &report.finished),
@@ -94,8 +100,12 @@ impl Reconcile {
             lines.iter().try_for_each(|line| output::line(&format!("  {line}")))?;
         }
         if sections.iter().all(|(_, lines)| lines.is_empty()) {
-            return output::line("Claims, machines and devices agree.");
+            output::line("Claims, machines and devices agree.")?;
         }
-        Ok(())
+        ended(&report)
     }
+}
+
+fn ended(report: &Report) -> Done {
+    if report.notes.is_empty() { Ok(()) } else { Err(Failure::Answered(WARNINGS)) }
 }

@@ -456,8 +456,8 @@ pub struct RecoveryReport {
     pub undone: Vec<String>,
     /// Devices whose configuration was restored.
     pub restored: Vec<String>,
-    /// Machines found running, which are managed again.
-    pub adopted: Vec<Uuid>,
+    /// Names of the instances whose machines were found running and are managed again.
+    pub adopted: Vec<String>,
     /// What was left alone or failed, for a person to read.
     pub notes: Vec<String>,
 }

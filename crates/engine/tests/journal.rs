@@ -4,13 +4,57 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::{Config, Engine, InstanceState, JournalKept, Silent};
+use engine::{Config, Engine, InstanceState, JournalEvent, JournalKept, Observer, Silent};
 use model::{Code, Refusal, Step};
 use sim::{Fault, When};
 use support::{NIC, NVME, Rig, wish};
+
+/// Reads the states of the last operation's steps at each event, from beside the engine.
+struct States {
+    beside: Mutex<rusqlite::Connection>,
+    seen: Mutex<Vec<(&'static str, Vec<String>)>>,
+}
+
+impl Observer for States {
+    fn reached(&self, event: &JournalEvent) {
+        let event = match event {
+            JournalEvent::Intended { .. } => "intended",
+            JournalEvent::Performed { .. } => "performed",
+            JournalEvent::Closed { .. } => "closed",
+            _ => return,
+        };
+        let beside = self.beside.lock().unwrap();
+        let sql = "SELECT state FROM steps WHERE operation = (SELECT MAX(id) FROM operations) ORDER BY seq";
+        let mut states = beside.prepare(sql).unwrap();
+        let states = states.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        self.seen.lock().unwrap().push((event, states));
+    }
+}
+
+#[test]
+fn a_success_is_recorded_with_the_next_intent_or_with_the_end() {
+    let rig = Rig::ready();
+    let beside = Mutex::new(rig.sqlite());
+    let states = Arc::new(States { beside, seen: Mutex::default() });
+    let engine = rig.open_with(states.clone()).unwrap();
+    engine.recover().unwrap();
+    support::claim(&engine, "one", &[NIC]);
+    let seen = std::mem::take(&mut *states.seen.lock().unwrap());
+    assert!(seen.len() > 6, "{seen:?}");
+    for (event, states) in &seen {
+        let expected = |state: &String| state == "done" || state == "skipped";
+        match (*event, states.split_last()) {
+            ("closed", Some(_)) => assert!(states.iter().all(expected), "{seen:?}"),
+            (_, Some((last, earlier))) => {
+                assert!(last == "intended" && earlier.iter().all(expected), "{event}: {states:?}");
+            }
+            (_, None) => panic!("no step is recorded: {seen:?}"),
+        }
+    }
+}
 
 /// Runs `work` while the ends of operations cannot be recorded.
 fn on_a_full_disk(rig: &Rig, work: impl FnOnce() -> Result<(), Refusal>) {
@@ -27,7 +71,7 @@ fn assert_survives_a_restart(rig: &Rig, engine: Engine) {
     let during = rig.host.snapshot();
     drop(engine);
     let (engine, report) = rig.open_recovered();
-    assert_eq!(report.adopted, [id], "{report:?}");
+    assert_eq!(report.adopted, ["vm"], "{report:?}");
     assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Running);
     assert_eq!(rig.launcher.running(), [id]);
     assert_eq!(rig.host.snapshot(), during);

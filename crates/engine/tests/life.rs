@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine::{AvailableFilter, InstanceState, OperationKind, OperationState};
+use engine::{AvailableFilter, InstanceState, OperationKind, OperationState, RecoveryReport};
 use model::{ClaimState, Code, Role};
 use support::{AMD, GPU, GPU_AUDIO, NIC, NVME, Rig, wish};
 
@@ -98,7 +98,8 @@ fn machines_outlive_the_daemon_and_are_watched_again() {
     let during = rig.host.snapshot();
     drop(engine);
     let (engine, report) = rig.open_recovered();
-    assert_eq!(report.adopted, [instance.id]);
+    assert_eq!(report.adopted, ["vm"]);
+    assert_eq!(engine.reconcile().unwrap(), RecoveryReport::default(), "it is watched already");
     assert_eq!(rig.host.snapshot(), during, "the machine is not disturbed");
     assert_eq!(engine.instances().find("vm").unwrap().pid, instance.pid);
     rig.launcher.exit(instance.id, 0);

@@ -138,6 +138,10 @@ fn virtual_functions_are_configured_and_then_claimed() {
         let settings = rig.host.snapshot().functions[&part.head].settings.clone().unwrap();
         assert_eq!((settings.vlan, settings.trust), (Some(100), Some(true)), "VF {index}");
     }
+    // The server's GPU has VFs too.
+    let gpu = refused(&engine, "two", &["vf@0000:04:00.0,vlan=5"]);
+    assert_eq!(gpu.code, Code::InvalidRequest, "{gpu}");
+    assert!(gpu.message.contains("(vlan 5)") && gpu.remedy.contains("`vf@0000:04:00.0`"), "{gpu}");
     // The whole device and its VFs exclude each other, and its VF count cannot change while one is claimed.
     assert_eq!(refused(&engine, "two", &[nic]).code, Code::InUse);
     let one_mac = refused(&engine, "two", &["2xvf@0000:01:00.0,mac=52:54:00:00:77:01"]);

@@ -38,7 +38,7 @@ fn a_machine_of_a_service_is_adopted_by_the_next_daemon_and_its_end_is_seen() {
         rig.sqlite().query_row("SELECT machine FROM instances", [], |row| row.get(0)).unwrap();
     assert!(stored.contains(r#""run":"1""#) && !stored.contains("pid"), "{stored}");
     let (engine, report) = rig.open_recovered();
-    assert_eq!(report.adopted, [id]);
+    assert_eq!(report.adopted, ["vm"]);
     assert_eq!(engine.instances().find("vm").unwrap().state, InstanceState::Running);
     rig.launcher.exit(id, 3);
     let patience = Duration::from_secs(20);

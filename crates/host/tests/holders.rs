@@ -155,6 +155,39 @@ fn a_disk_is_held_by_mounts_swap_and_what_is_built_on_it() {
 }
 
 #[test]
+fn a_share_of_the_host_around_is_held_by_its_mounts() {
+    let fake = Fake::new();
+    for (slot, driver, virtio) in [
+        ("02", "9pnet_virtio", "virtio2"),
+        ("03", "virtiofs", "virtio3"),
+        ("04", "virtiofs", "virtio4"),
+    ] {
+        let device = fake.function(&format!("0000:00:{slot}.0"), "1af4:1009", "000200");
+        device.with(&format!("{virtio}/status"), "0x0000000f\n");
+        let target = format!("../../../../devices/pci0000:00/0000:00:{slot}.0/{virtio}");
+        fake.link(&format!("sys/bus/virtio/drivers/{driver}/{virtio}"), &target);
+    }
+    fake.file("sys/bus/virtio/devices/virtio2/mount_tag", "share\0");
+    fake.file("sys/fs/virtiofs/1/tag", "home\n");
+    fake.link("sys/fs/virtiofs/1/device", "../../../devices/pci0000:00/0000:00:03.0/virtio3");
+    fake.file(
+        "proc/self/mountinfo",
+        "22 1 0:31 / /host rw - 9p share rw,trans=virtio\n\
+         23 1 0:32 / /other rw - 9p another rw,trans=virtio\n\
+         24 1 0:33 / /home rw shared:1 - virtiofs home rw\nnonsense - 9p\n",
+    );
+    assert_eq!(
+        holders(&fake, &["0000:00:02.0", "0000:00:03.0", "0000:00:04.0"]),
+        [
+            "0000:00:02.0 share: mounted at /host (9p)",
+            "0000:00:03.0 home: mounted at /home (virtiofs)",
+            // A kernel that does not show this one's tag.
+            "0000:00:04.0 home: mounted at /home (virtiofs)",
+        ]
+    );
+}
+
+#[test]
 fn a_nic_is_held_by_the_default_route_also_over_a_bridge() {
     let fake = Fake::new();
     for (slot, interface) in [("02", "eth0"), ("03", "eth1"), ("04", "eth2")] {

@@ -229,6 +229,8 @@ pub struct KnownMachine {
     pub id: Uuid,
     /// The user that it runs as, or ran as.
     pub uid: Option<u32>,
+    /// The directory that shows it: of its files or, if they are below another state directory, of its run.
+    pub dir: PathBuf,
 }
 
 /// The health of a function.

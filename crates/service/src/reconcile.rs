@@ -44,7 +44,7 @@ pub fn report(report: RecoveryReport) -> Report {
         finished: report.finished,
         undone: report.undone,
         restored: report.restored,
-        adopted: report.adopted.iter().map(ToString::to_string).collect(),
+        adopted: report.adopted,
         notes: report.notes,
     }
 }

@@ -257,6 +257,11 @@ impl Launcher for SimLauncher {
         let inside = self.inside();
         let ids: BTreeSet<Uuid> =
             inside.files.iter().chain(inside.running.keys()).copied().collect();
-        ids.into_iter().map(|id| KnownMachine { id, uid: inside.uids.get(&id).copied() }).collect()
+        let machine = |id| KnownMachine {
+            id,
+            uid: inside.uids.get(&id).copied(),
+            dir: format!("/sim/machines/{id}").into(),
+        };
+        ids.into_iter().map(machine).collect()
     }
 }

@@ -22,6 +22,9 @@ use crate::{Json, terminal};
 /// any other driver is loaded, if the vendor and device ids at the address are still the same. A change takes effect
 /// after the initial ramdisk is rebuilt (--rebuild) and the host is rebooted.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "handover boot-list [OPTIONS] <ADDRESS>...\n       handover boot-list --list"
+)]
 pub struct BootList {
     /// Addresses, as `handover ls` prints them
     #[arg(value_name = "ADDRESS", required_unless_present = "list")]

@@ -113,6 +113,9 @@ pub struct Unprepare {
 /// The devices get the drivers that they had before. A claim that a machine uses is not released: stop the machine first.
 /// The claims of an instance end with the instance (`handover instance rm`).
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "handover release [OPTIONS] <CLAIM>\n       handover release [OPTIONS] --owner <KIND/ID>"
+)]
 pub struct Release {
     #[command(flatten)]
     backend: Backend,

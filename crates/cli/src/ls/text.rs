@@ -22,7 +22,10 @@ pub fn render(listing: &Listing<'_>, width: Option<usize>) -> String {
     for row in &listing.assemblies {
         add(&mut table, row, listing, &mut obstacles);
     }
-    let mut text = table.render_within(width, 2);
+    let mut text = match listing.assemblies.is_empty() {
+        true => "No matching device.\n".to_owned(),
+        false => table.render_within(width, 2),
+    };
     obstacles.explain(&mut text);
     if listing.hidden > 0 {
         let functions = if listing.hidden == 1 { "function" } else { "functions" };

@@ -61,6 +61,9 @@ impl Topo {
         if self.output.json {
             return output::json(&picture);
         }
+        if !inventory.functions.values().any(meant) {
+            return output::line("No matching device.");
+        }
         output::text(&text::render(&picture, terminal::width()))
     }
 

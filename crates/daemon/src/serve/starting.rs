@@ -99,8 +99,8 @@ fn log_report(report: &RecoveryReport) {
     for operation in &report.undone {
         info!("recovery undid: {operation}");
     }
-    for id in &report.adopted {
-        info!(instance = %id, "found running, managed again");
+    for name in &report.adopted {
+        info!(instance = %name, "found running, managed again");
     }
     for note in &report.notes {
         warn!("recovery: {note}");

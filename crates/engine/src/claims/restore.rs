@@ -57,10 +57,16 @@ impl Restored {
         Some(if self.failed.iter().any(|failed| failed.health.is_some()) {
             refusals::wedged(&reasons)
         } else {
+            let clear = self
+                .failed
+                .iter()
+                .map(|failed| format!("`handover device clear {}`", failed.address));
+            let clear =
+                clear.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>();
             Refusal::new(
                 Code::UndoFailed,
                 reasons,
-                "see `dmesg` and fix the cause, then retry with `handover device clear ADDRESS`",
+                format!("see `dmesg` and fix the cause, then retry with {}", clear.join(" and ")),
             )
         })
     }
@@ -115,7 +121,7 @@ impl Claims {
         Ok(outcome)
     }
 
-    /// Records the result of restoring. If it cannot be written, the operation is kept open, so that recovery repeats
+    /// Records the result of restoring; an orphan ends with it. If it cannot be written, the operation is kept open, so that recovery repeats
     /// it. This commit need not survive a power loss: the one that ends the operation does.
     fn record_restored(
         &self,
@@ -129,6 +135,9 @@ impl Claims {
             if outcome.failed.is_empty() {
                 Recorded::mark_undone(tx, id, of)?;
                 let rest = Recorded::of_claim(tx, id, None, &self.journal.boot)?;
+                if claim.is_orphan() && rest.is_empty() {
+                    return StoredClaim::delete(tx, id);
+                }
                 // Changes that outlast a boot may remain with a claim that is only reserved.
                 let mut rest = rest.iter().filter_map(Recorded::step);
                 if rest.all(Step::outlasts_the_boot) {
@@ -204,9 +213,7 @@ impl Claims {
             )?;
             return Err(refusal);
         }
-        self.journal.close_operation(&operation, Outcome::Done, None, |tx| {
-            if claim.is_orphan() { StoredClaim::delete(tx, id) } else { Ok(()) }
-        })?;
+        self.journal.close_operation(&operation, Outcome::Done, None, |_| Ok(()))?;
         Ok(outcome.notes)
     }
 }

@@ -9,11 +9,11 @@ mod start;
 mod stop;
 mod watch;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use model::{
-    Availability, Code, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk, MachineSpec, Presence,
-    Refusal,
+    Availability, Code, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk, MachineHandle,
+    MachineSpec, Presence, Refusal,
 };
 
 use crate::claims::Claims;
@@ -36,6 +36,8 @@ pub struct Instances {
     images: Arc<Images>,
     launchers: Vec<Arc<dyn Launcher>>,
     config: Arc<Config>,
+    /// The runs of machines that a thread watches.
+    watched: Mutex<Vec<MachineHandle>>,
 }
 
 impl Instances {
@@ -57,6 +59,7 @@ impl Instances {
             images,
             launchers,
             config,
+            watched: Mutex::default(),
         })
     }
 
@@ -214,7 +217,7 @@ fn unknown(name: &str, why: &str) -> Refusal {
 }
 
 /// The refusal for a verb that the instance's state does not allow.
-fn wrong_state(row: &StoredInstance, verb: &str, instead: &str) -> Refusal {
+fn wrong_state(row: &StoredInstance, verb: &str, instead: impl Into<String>) -> Refusal {
     Refusal::new(
         Code::InvalidState,
         format!("{:?} is {:?} and cannot be {verb}", row.instance.name, row.instance.state),

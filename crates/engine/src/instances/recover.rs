@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Exit, Launcher, Presence, Refusal};
+use model::{Exit, KnownMachine, Launcher, Presence, Refusal};
 use uuid::Uuid;
 
 use super::Instances;
@@ -15,18 +15,17 @@ impl Instances {
     pub(crate) fn note_unrecorded(&self, report: &mut RecoveryReport) -> Result<(), Refusal> {
         let machines = || {
             let of = |launcher: &Arc<dyn Launcher>| launcher.machines().into_iter();
-            self.launchers.iter().flat_map(move |one| of(one).map(move |known| (one, known.id)))
+            self.launchers.iter().flat_map(move |one| of(one).map(move |known| (one, known)))
         };
         // An instance is recorded before its machine has files, and longer. One that was deleted in between is no longer
         // among the machines.
-        let before: BTreeSet<Uuid> = machines().map(|(_, id)| id).collect();
+        let before: BTreeSet<Uuid> = machines().map(|(_, known)| known.id).collect();
         let recorded: BTreeSet<Uuid> =
             self.store.read(StoredInstance::all)?.iter().map(|row| row.instance.id).collect();
-        for (launcher, id) in
-            machines().filter(|(_, id)| before.contains(id) && !recorded.contains(id))
+        for (launcher, KnownMachine { id, dir, .. }) in machines()
+            .filter(|(_, known)| before.contains(&known.id) && !recorded.contains(&known.id))
         {
-            let dir = launcher.console(id);
-            let dir = dir.parent().unwrap_or(&dir).display().to_string();
+            let dir = dir.display();
             report.notes.push(match launcher.find(id) {
                 Presence::Running(handle) => {
                     let process =
@@ -73,8 +72,9 @@ impl Instances {
                 row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());
                 self.save(&row)?;
-                self.watch(&row.instance.hypervisor, handle)?;
-                report.adopted.push(id);
+                if self.watch(&row.instance.hypervisor, handle)? {
+                    report.adopted.push(row.instance.name);
+                }
                 Ok(())
             }
             Presence::Gone => {

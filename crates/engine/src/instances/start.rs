@@ -20,7 +20,11 @@ impl Instances {
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
-            return Err(wrong_state(&row, "started", "stop it first"));
+            let restart = format!(
+                "to restart it, stop it first: `handover instance stop {}`",
+                row.instance.name
+            );
+            return Err(wrong_state(&row, "started", restart));
         }
         self.check_start(&row)?;
         row.instance.state = InstanceState::Initializing;

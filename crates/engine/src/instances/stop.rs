@@ -23,7 +23,13 @@ impl Instances {
                 self.save(&row)?;
                 return Ok(row.instance);
             }
-            _ => return Err(wrong_state(&row, "stopped", "it is not running")),
+            _ => {
+                let start = format!(
+                    "nothing to stop; to start it: `handover instance start {}`",
+                    row.instance.name
+                );
+                return Err(wrong_state(&row, "stopped", start));
+            }
         }
         let operation = self.journal.open_operation(OperationKind::Stop, id, |_| Ok(()))?;
         self.finish_stop(&operation)?;

@@ -6,26 +6,36 @@ use model::{Exit, LaunchError, Launcher, MachineHandle, Presence, Refusal};
 
 use super::Instances;
 use crate::InstanceState;
+use crate::lock::lock;
 use crate::store::StoredInstance;
 
 /// How long to wait before a failed watch is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 impl Instances {
-    /// Watches a machine. The thread does not keep the engine alive while it waits.
-    pub(super) fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<(), Refusal> {
+    /// Watches a machine, unless a thread does already; returns whether it is a new one. The thread does not keep the
+    /// engine alive while it waits.
+    pub(super) fn watch(&self, hypervisor: &str, handle: MachineHandle) -> Result<bool, Refusal> {
         let launcher = self.launcher(hypervisor)?.clone();
+        {
+            let mut watched = lock(&self.watched);
+            if watched.contains(&handle) {
+                return Ok(false);
+            }
+            watched.push(handle.clone());
+        }
         let me = self.me.clone();
+        let run = handle.clone();
         let watching = std::thread::Builder::new().name("watch".into()).spawn(move || {
             loop {
                 let result = launcher.wait(&handle);
                 let Some(instances) = me.upgrade() else { return };
                 match instances.machine_ended(launcher.as_ref(), &handle, result) {
-                    Ok(true) => return,
+                    Ok(true) => return instances.forget_watched(&handle),
                     Ok(false) => {}
                     Err(error) => {
                         tracing::error!(machine = %handle.id, "cannot record that the machine ended: {error}");
-                        return;
+                        return instances.forget_watched(&handle);
                     }
                 }
                 drop(instances);
@@ -34,8 +44,13 @@ impl Instances {
         });
         if let Err(error) = watching {
             tracing::error!("cannot watch a machine: {error}");
+            self.forget_watched(&run);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn forget_watched(&self, handle: &MachineHandle) {
+        lock(&self.watched).retain(|watched| watched != handle);
     }
 
     /// Records that a machine ended, unless an operation did. `false`: it runs and must be watched again.

@@ -18,7 +18,7 @@ pub use turns::{Turn, Turns};
 
 use crate::lock::lock;
 use crate::refusals;
-use crate::store::{Durability, OpenOperation, Store};
+use crate::store::{Durability, OpenOperation, PerformedStep, Store};
 use crate::{Config, JournalEvent, JournalKept, Observer, Operation, OperationKind, Outcome};
 
 /// How long to wait for the turn of a subject whose operation was left open.
@@ -164,20 +164,30 @@ impl Journal {
     }
 
     /// Writes a record of a running operation. The host is between two states, so the write is retried for longer than
-    /// others; once an operation has used up this time, its later writes are tried only once.
+    /// others; once an operation has used up this time, its later writes are tried only once. Steps that were performed
+    /// since the last write are recorded in the same one.
     pub fn write_for<T>(
         &self,
         operation: &OpenOperation,
         durability: Durability,
-        writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+        mut writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
         let patience = match operation.has_exhausted_retries() {
             true => Duration::ZERO,
             false => *lock(&self.journal_patience),
         };
-        let written = self.store.write_patiently(durability, patience, writing);
+        let performed = operation.take_performed();
+        let written = self.store.write_patiently(durability, patience, |tx| {
+            operation.complete_steps(tx, &performed)?;
+            writing(tx)
+        });
         if written.is_err() {
             operation.exhaust_retries();
+            operation.give_back_performed(performed);
+            return written;
+        }
+        for PerformedStep { action, .. } in performed {
+            self.reached(&JournalEvent::Recorded { subject: operation.subject, action });
         }
         written
     }

@@ -1,11 +1,13 @@
-//! Performing one step: record its intent, change the host, record the outcome.
+//! Performing one step: record its intent, change the host, record the outcome. A success is recorded in the same write
+//! as what follows: the next step's intent, or the operation's end. Until then recovery finds the intent, which it
+//! undoes like a step that was performed.
 
 use model::{HostError, LaunchError, Observed, Refusal, Step};
 use uuid::Uuid;
 
 use super::Journal;
 use crate::refusals;
-use crate::store::{Durability, OpenOperation};
+use crate::store::{Durability, OpenOperation, PerformedStep};
 use crate::{Action, JournalEvent, MachineStep, StepState};
 
 /// Why a step failed.
@@ -194,21 +196,20 @@ impl Journal {
         };
         self.reached(&JournalEvent::Intended { subject, action: action.clone() });
         let result = perform();
-        let failure = result.as_ref().err().map(ToString::to_string);
-        if failure.is_none() {
-            self.reached(&JournalEvent::Performed { subject, action: action.clone() });
+        let Some(seq) = seq else { return result };
+        match &result {
+            Ok(_) => {
+                self.reached(&JournalEvent::Performed { subject, action: action.clone() });
+                operation.record_later(PerformedStep { seq, action });
+            }
+            Err(error) => {
+                // The step's own error is more useful than one of the journal.
+                let _ = self.write_for(operation, Durability::Process, |tx| {
+                    operation.fail_step(tx, seq, &error.to_string())
+                });
+                self.reached(&JournalEvent::Recorded { subject, action });
+            }
         }
-        let state = if failure.is_none() { StepState::Done } else { StepState::Failed };
-        let recorded = seq.map_or(Ok(()), |seq| {
-            self.write_for(operation, Durability::Process, |tx| {
-                operation.set_step(tx, seq, state, failure.as_deref())
-            })
-        });
-        self.reached(&JournalEvent::Recorded { subject, action });
-        match recorded {
-            // The step's own error is more useful.
-            Err(error) if result.is_ok() && !mode.needs_no_record() => Err(error.into()),
-            _ => result,
-        }
+        result
     }
 }

@@ -1,8 +1,8 @@
 //! The journal: operations and their steps.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Address, Step};
@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::{json, optional_text, run, text, to_json, word};
+use crate::lock::lock;
 use crate::{Action, JournalKept, Operation, OperationKind, OperationStep, Outcome, StepState};
 
 /// An operation that is running, or was when the daemon died.
@@ -19,6 +20,15 @@ pub struct OpenOperation {
     pub kind: OperationKind,
     pub subject: Uuid,
     failed_writes: Arc<FailedWrites>,
+    /// Steps that were performed since the last write: the next write records them too.
+    performed: Arc<Mutex<Vec<PerformedStep>>>,
+}
+
+/// A step that was performed and is still recorded as intended.
+#[derive(Clone, Debug)]
+pub struct PerformedStep {
+    pub seq: i64,
+    pub action: Action,
 }
 
 /// Failed writes of an operation.
@@ -62,8 +72,13 @@ impl OpenOperation {
             "INSERT INTO operations (kind, subject, state, boot_id, started_at) VALUES (?, ?, 'open', ?, ?)",
             params![kind.word(), subject.to_string(), boot, Timestamp::now().to_string()],
         )?;
-        let failed_writes = Arc::default();
-        Ok(Self { id: to.last_insert_rowid(), kind, subject, failed_writes })
+        Ok(Self {
+            id: to.last_insert_rowid(),
+            kind,
+            subject,
+            failed_writes: Arc::default(),
+            performed: Arc::default(),
+        })
     }
 
     pub fn has_exhausted_retries(&self) -> bool {
@@ -114,6 +129,7 @@ impl OpenOperation {
                     kind: word(row, "kind")?,
                     subject: text(row, "subject")?,
                     failed_writes: Arc::default(),
+                    performed: Arc::default(),
                 })
             })?
             .collect()
@@ -148,16 +164,34 @@ impl OpenOperation {
         )
     }
 
-    pub fn set_step(
-        &self,
-        to: &Connection,
-        seq: i64,
-        state: StepState,
-        error: Option<&str>,
-    ) -> rusqlite::Result<()> {
-        to.prepare_cached("UPDATE steps SET state = ?, error = ? WHERE operation = ? AND seq = ?")?
-            .execute(params![state.word(), error, self.id, seq])
-            .map(drop)
+    /// Leaves a success to be recorded by the next write.
+    pub fn record_later(&self, step: PerformedStep) {
+        lock(&self.performed).push(step);
+    }
+
+    /// Takes the steps that the next write records. The caller gives them back if that fails.
+    pub fn take_performed(&self) -> Vec<PerformedStep> {
+        std::mem::take(&mut *lock(&self.performed))
+    }
+
+    pub fn give_back_performed(&self, steps: Vec<PerformedStep>) {
+        lock(&self.performed).extend(steps);
+    }
+
+    /// Records that steps were performed, but not of those that were undone since.
+    pub fn complete_steps(&self, to: &Connection, steps: &[PerformedStep]) -> rusqlite::Result<()> {
+        let mut complete = to.prepare_cached(
+            "UPDATE steps SET state = 'done' WHERE operation = ? AND seq = ? AND state = 'intended'",
+        )?;
+        steps.iter().try_for_each(|step| complete.execute(params![self.id, step.seq]).map(drop))
+    }
+
+    pub fn fail_step(&self, to: &Connection, seq: i64, error: &str) -> rusqlite::Result<()> {
+        to.prepare_cached(
+            "UPDATE steps SET state = 'failed', error = ? WHERE operation = ? AND seq = ?",
+        )?
+        .execute(params![error, self.id, seq])
+        .map(drop)
     }
 
     /// Its steps of this boot in order, each with whether it did not succeed: it was interrupted, or it failed.

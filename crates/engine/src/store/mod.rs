@@ -34,7 +34,7 @@ pub use devices::StoredDevice;
 pub use health::Health;
 pub use images::StoredImage;
 pub use instances::StoredInstance;
-pub use journal::{OpenOperation, Recorded};
+pub use journal::{OpenOperation, PerformedStep, Recorded};
 pub use vf_counts::VfCount;
 
 use crate::lock::lock;

@@ -8,7 +8,7 @@ use crate::nodes::{Disk, Number, device_number};
 use crate::root::Root;
 
 /// The most that is read of a mount table, which is long on hosts with many containers.
-const LIMIT: usize = 16 << 20;
+pub(super) const LIMIT: usize = 16 << 20;
 
 /// The users of these disks.
 pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
@@ -116,7 +116,7 @@ impl Mounts {
 }
 
 /// Decodes the kernel's escapes: `\040` for a space, `\011`, `\012` and `\134`.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     if !text.contains('\\') {
         return text.to_owned();
     }

@@ -3,6 +3,7 @@
 mod disks;
 mod network;
 mod processes;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,6 +71,7 @@ pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError
     nodes.characters.retain(|node| wanted.contains(&node.address));
     nodes.disks.retain(|disk| wanted.contains(&disk.address));
     nodes.interfaces.retain(|interface| wanted.contains(&interface.address));
+    nodes.shares.retain(|share| wanted.contains(&share.address));
     nodes.vfio_groups.retain(|group, _| groups.0.contains_key(group));
     let hits = processes::find(root, &Lookup::of(&nodes))?;
     Ok(all(root, &nodes, &groups, &hits))
@@ -122,6 +124,7 @@ fn group_of(root: &Root, address: Address) -> Option<u32> {
 fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
     let mut holders = disks::holders(root, &nodes.disks);
     holders.extend(network::holders(root, &nodes.interfaces));
+    holders.extend(shared::holders(root, &nodes.shares));
     holders.sort_by_key(|holder| holder.address);
     holders.extend(of_processes(nodes, groups, hits));
     holders

@@ -34,6 +34,8 @@ pub struct Nodes {
     pub disks: Vec<Disk>,
     /// Network interfaces.
     pub interfaces: Vec<Interface>,
+    /// Directories that a host around this one shares.
+    pub shares: Vec<Share>,
     /// The nodes `/dev/vfio/N` of VFIO groups.
     pub vfio_groups: BTreeMap<u32, Number>,
 }
@@ -75,6 +77,17 @@ pub struct Interface {
     pub name: String,
 }
 
+/// A directory that the host around this one shares by a virtio device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The device's function.
+    pub address: Address,
+    /// The file system's type, `9p` or `virtiofs`.
+    pub kind: &'static str,
+    /// The name to mount it by, if the kernel shows it.
+    pub tag: Option<String>,
+}
+
 impl Character {
     /// Whether it is a `/dev/nvidiaN`.
     pub fn is_nvidia(&self) -> bool {
@@ -114,7 +127,34 @@ pub fn read(root: &Root) -> Nodes {
         let Some((address, _)) = below(&target) else { continue };
         nodes.interfaces.push(Interface { address, name });
     }
+    nodes.shares = shares(root);
     nodes
+}
+
+/// The shares by 9p (`mount_tag` in net/9p/trans_virtio.c) and virtiofs (`/sys/fs/virtiofs`, fs/fuse/virtio_fs.c).
+fn shares(root: &Root) -> Vec<Share> {
+    let mut shares = Vec::new();
+    for (name, target) in links(root, "sys/bus/virtio/drivers/9pnet_virtio") {
+        let Some((address, _)) = below(&target) else { continue };
+        let tag = root.attribute(&format!("sys/bus/virtio/devices/{name}/mount_tag"));
+        // The kernel ends the tag with a NUL.
+        let tag = tag.ok().map(|tag| tag.trim_end_matches('\0').to_owned());
+        shares.push(Share { address, kind: "9p", tag });
+    }
+    let tagged = root.names("sys/fs/virtiofs").unwrap_or_default();
+    let tag_of = |device: &str| {
+        tagged.iter().find_map(|entry| {
+            let linked = root.link_name(&format!("sys/fs/virtiofs/{entry}/device")).ok()?;
+            let tag =
+                (linked == device).then(|| root.attribute(&format!("sys/fs/virtiofs/{entry}/tag")));
+            tag?.ok()
+        })
+    };
+    for (name, target) in links(root, "sys/bus/virtio/drivers/virtiofs") {
+        let Some((address, _)) = below(&target) else { continue };
+        shares.push(Share { address, kind: "virtiofs", tag: tag_of(&name) });
+    }
+    shares
 }
 
 /// Only the VFIO nodes of these functions and groups.

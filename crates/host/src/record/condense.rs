@@ -33,7 +33,9 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     edit(entries, "/pci.ids", |text| names(text, interest.inventory));
     edit(entries, "/net/route", routes);
     edit(entries, "/net/ipv6_route", |text| lines(text, |line| line.starts_with(&"0".repeat(32))));
-    edit(entries, "/mountinfo", |text| lines(text, |line| line.contains(" /dev/")));
+    let is_device =
+        |line: &str| [" /dev/", " - 9p ", " - virtiofs "].iter().any(|part| line.contains(part));
+    edit(entries, "/mountinfo", |text| lines(text, is_device));
     edit(entries, "/maps", |text| lines(text, |line| line.contains(" /dev/")));
 }
 

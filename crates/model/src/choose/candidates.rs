@@ -73,7 +73,7 @@ impl Scene<'_> {
     ) -> Result<Wish<'a>, Refusal> {
         let fitting = match &want.kind {
             WantKind::Any(filter) => self.whole(|function| filter.fits(function), want.count),
-            WantKind::Vf { of, .. } => self.vfs(self.parent(of.as_ref())?)?,
+            WantKind::Vf { of, settings } => self.vfs(self.parent(of.as_ref())?, settings)?,
             WantKind::Profile { profile, of, .. } => {
                 self.profiles(profile, self.parent(of.as_ref())?, want.count)
             }
@@ -145,9 +145,15 @@ impl Scene<'_> {
         found.iter().map(|(_, assembly)| Chosen::whole(assembly)).collect()
     }
 
-    /// The virtual functions of a device, or of all devices.
-    fn vfs(&self, of: Option<Address>) -> Result<Vec<Chosen>, Refusal> {
-        let parents = self.inventory.functions.values();
+    /// The virtual functions of a device, or of all devices. Only those of NICs have settings.
+    fn vfs(&self, of: Option<Address>, settings: &VfSettings) -> Result<Vec<Chosen>, Refusal> {
+        let has_settings = |parent: &Function| settings.is_empty() || parent.kind() == Kind::Nic;
+        if let Some(parent) = of.and_then(|of| self.inventory.function(of))
+            && !has_settings(parent)
+        {
+            return Err(no_settings(parent, settings));
+        }
+        let parents = self.inventory.functions.values().filter(|parent| has_settings(parent));
         let parents = parents.filter(|function| of.is_none_or(|of| of == function.address));
         let mut found = Vec::new();
         for parent in parents {
@@ -396,6 +402,17 @@ fn settled(
         _ => {}
     }
     chosen
+}
+
+fn no_settings(parent: &Function, settings: &VfSettings) -> Refusal {
+    let address = parent.address;
+    Refusal::new(
+        Code::InvalidRequest,
+        format!(
+            "virtual functions of {address} cannot have settings ({settings}): it is not a NIC"
+        ),
+        format!("ask for `vf@{address}` without settings"),
+    )
 }
 
 fn no_vfs(parent: &Function) -> Refusal {

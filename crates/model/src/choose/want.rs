@@ -144,6 +144,9 @@ fn kind(
     settings: &[(&str, &str)],
 ) -> Result<WantKind, Refusal> {
     if let Some(profile) = name.strip_prefix("profile=") {
+        if profile.is_empty() {
+            return Err(wrong(text, "expected a profile after profile="));
+        }
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let attributes = settings.iter().map(own).collect();
         return Ok(WantKind::Profile { profile: profile.into(), of, attributes });
@@ -343,6 +346,8 @@ mod tests {
             "gpu@",
             "gpu@nic",
             "vf@nic,vlan=5000",
+            "profile=",
+            "profile=@gpu0",
             "vf,colour=red",
             "vf,\u{1b}[2J\n=red",
             "gpu,x",

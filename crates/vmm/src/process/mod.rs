@@ -17,7 +17,7 @@ mod stop;
 mod vmm;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -239,12 +239,15 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     fn machines(&self) -> Vec<KnownMachine> {
         let dirs = [&self.config.state_dir, &self.config.run_dir];
         let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir.join("machines")).ok());
-        let ids: BTreeSet<Uuid> = entries
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
-        ids.into_iter().map(|id| KnownMachine { id, uid: self.files(id).user() }).collect()
+        let mut known: BTreeMap<Uuid, PathBuf> = BTreeMap::new();
+        for entry in entries.flatten().flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            known.entry(id).or_insert_with(|| entry.path());
+        }
+        let machine = |(id, dir)| KnownMachine { id, uid: self.files(id).user(), dir };
+        known.into_iter().map(machine).collect()
     }
 }
 

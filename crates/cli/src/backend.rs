@@ -9,7 +9,7 @@ use api::client::{Client, query_value, segment};
 use api::{Claim, CreateClaim, Released};
 use clap::Args;
 use engine::{Config, Engine};
-use model::{Code, Refusal};
+use model::Refusal;
 use service::cdi::Folder;
 use service::claims::{self, ClaimService};
 use service::{Boundaries, EngineSetup};
@@ -61,7 +61,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Calls the daemon; if none answers at the default URL, runs `here` on an engine in this process, after recovery.
+    /// Calls the daemon; if none listens at the default URL, runs `here` on an engine in this process, after recovery. A
+    /// request that a daemon may have received is never repeated here.
     pub fn ask<T, F>(
         &self,
         remote: impl FnOnce(Client) -> F,
@@ -70,17 +71,12 @@ impl Backend {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
-        match self.connection.talk(remote) {
-            Err(refusal)
-                if refusal.code == Code::DaemonUnreachable && self.connection.is_local() =>
-            {
-                here(&self.engine()?)
-            }
-            answer => {
-                self.warn_of_unused_options();
-                answer
-            }
+        if self.connection.is_daemon_absent() {
+            return here(&self.engine()?);
         }
+        let answer = self.connection.talk(remote);
+        self.warn_of_unused_options();
+        answer
     }
 
     /// Warns of directories in the options: a daemon that answers has its own.
@@ -124,7 +120,13 @@ impl Backend {
             warn: output::warning,
         };
         let engine = setup.open(|report| {
-            report.notes.iter().for_each(|note| output::note(&format!("recovery: {note}")))
+            let ended = report.finished.iter().map(|one| format!("finished {one}"));
+            let undone = report.undone.iter().map(|one| format!("rolled back {one}"));
+            let notes = report.notes.iter().cloned();
+            ended
+                .chain(undone)
+                .chain(notes)
+                .for_each(|note| output::note(&format!("recovery: {note}")));
         })?;
         // The daemon does this in time; here it is done late.
         let (failed, _) = engine.claims().release_expired()?;

@@ -1,6 +1,8 @@
 //! How to reach the daemon.
 
 use std::future::Future;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use api::client::{Client, Endpoint};
@@ -8,6 +10,9 @@ use clap::Args;
 use model::{Code, Refusal};
 
 use crate::Json;
+
+/// The socket of this host's daemon.
+const SOCKET: &str = "/run/handover/handover.sock";
 
 /// The default URL of this host's daemon.
 const HERE: &str = "unix:///run/handover/handover.sock";
@@ -47,9 +52,11 @@ impl Connection {
         self.output.json
     }
 
-    /// Whether the URL is the default one of this host's daemon.
-    pub fn is_local(&self) -> bool {
+    /// Whether the URL is the default one, and no process listens there.
+    pub fn is_daemon_absent(&self) -> bool {
+        let absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
         self.url == HERE
+            && UnixStream::connect(SOCKET).is_err_and(|error| absent.contains(&error.kind()))
     }
 
     /// A client for the URL and token.

@@ -73,9 +73,9 @@ enum Command {
         /// State to wait for: Created, Initializing, Running, Paused, Shutdown, Stopped, Standby or Unknown
         #[arg(long, default_value = "Running")]
         state: String,
-        /// Timeout, such as 30s or 2m
-        #[arg(long, default_value = "60s", value_name = "TIME", value_parser = values::seconds)]
-        timeout: u64,
+        /// Timeout, such as 30s, 2m or 1m30s
+        #[arg(long, default_value = "60s", value_name = "TIME")]
+        timeout: String,
     },
 }
 
@@ -139,7 +139,7 @@ impl Instance {
                 logs(&connection, &instance, (follow, tail), raw)
             }
             Command::Wait { instance, state, timeout } => {
-                wait(&connection, &instance, &state, timeout)
+                wait(&connection, &instance, &state, &timeout)
             }
         }
     }
@@ -259,10 +259,10 @@ fn logs(connection: &Connection, instance: &str, (follow, tail): (bool, u64), ra
     printed.map_err(Failure::to(what))?
 }
 
-fn wait(connection: &Connection, instance: &str, state: &str, timeout: u64) -> Done {
+fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> Done {
     let what = format!("wait until {instance} is {state}");
-    let (key, state) = (segment(instance), query_value(state));
-    let path = format!("/instances/{key}/wait?state={state}&timeout={timeout}s");
+    let (key, state, time) = (segment(instance), query_value(state), query_value(timeout));
+    let path = format!("/instances/{key}/wait?state={state}&timeout={time}");
     let outcome: WaitOutcome = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to(what.clone()))?;
@@ -275,7 +275,7 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: u64) -> D
     let problem = outcome.state_error.map(|error| format!(": {error}")).unwrap_or_default();
     Err(Failure::to(what)(Refusal::new(
         Code::InvalidState,
-        format!("timed out after {timeout}s; the state is {}{problem}", outcome.state),
+        format!("timed out after {timeout}; the state is {}{problem}", outcome.state),
         format!("run `handover instance show {instance}` and `handover instance logs {instance}`"),
     )))
 }

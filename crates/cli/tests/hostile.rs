@@ -134,7 +134,7 @@ fn answers_of_a_daemon() {
         &["device", "clear", "x"],
         &["release", "x"],
         &["unprepare", "x"],
-        &["renew", "x"],
+        &["renew", "x", "--no-lease"],
         &["instance", "wait", "x"],
         &["image", "import", "x", "--kernel", file],
     ] {

@@ -109,6 +109,25 @@ fn machines_outlive_the_daemon_and_are_watched_again() {
 }
 
 #[test]
+fn the_end_of_a_machine_is_recorded_as_soon_as_the_journal_can_be_written() {
+    let rig = Rig::ready();
+    let (engine, _) = rig.open_recovered();
+    let instance = engine.instances().create(wish("vm", &["gpu"])).unwrap();
+    let beside = rig.sqlite();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON instances
+        BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    beside.execute_batch(full).unwrap();
+    rig.launcher.exit(instance.id, 7);
+    let tried = Duration::from_secs(1);
+    let early = engine.instances().wait("vm", InstanceState::Shutdown, tried).unwrap();
+    assert_eq!(early.state, InstanceState::Running);
+    beside.execute_batch("DROP TRIGGER full").unwrap();
+    let patience = Duration::from_secs(20);
+    let ended = engine.instances().wait("vm", InstanceState::Shutdown, patience).unwrap();
+    assert_eq!((ended.state, ended.exit_code), (InstanceState::Shutdown, Some(7)));
+}
+
+#[test]
 fn a_machine_that_ended_without_a_daemon_is_shut_down() {
     let rig = Rig::ready();
     let (engine, _) = rig.open_recovered();

@@ -170,6 +170,10 @@ fn a_share_of_the_host_around_is_held_by_its_mounts() {
     fake.file("sys/bus/virtio/devices/virtio2/mount_tag", "share\0");
     fake.file("sys/fs/virtiofs/1/tag", "home\n");
     fake.link("sys/fs/virtiofs/1/device", "../../../devices/pci0000:00/0000:00:03.0/virtio3");
+    for (process, namespace) in [("self", 1), ("7", 1), ("8", 2), ("9", 2)] {
+        fake.link(&format!("proc/{process}/ns/mnt"), &format!("mnt:[{namespace}]"));
+    }
+    fake.file("proc/8/mountinfo", "31 1 0:31 / /box rw - 9p share rw,trans=virtio\n");
     fake.file(
         "proc/self/mountinfo",
         "22 1 0:31 / /host rw - 9p share rw,trans=virtio\n\
@@ -179,10 +183,12 @@ fn a_share_of_the_host_around_is_held_by_its_mounts() {
     assert_eq!(
         holders(&fake, &["0000:00:02.0", "0000:00:03.0", "0000:00:04.0"]),
         [
-            "0000:00:02.0 share: mounted at /host (9p)",
-            "0000:00:03.0 home: mounted at /home (virtiofs)",
+            "0000:00:02.0 share by 9p: mounted at /host",
+            // In a container only.
+            "0000:00:02.0 share by 9p: mounted at /box",
+            "0000:00:03.0 home by virtiofs: mounted at /home",
             // A kernel that does not show this one's tag.
-            "0000:00:04.0 home: mounted at /home (virtiofs)",
+            "0000:00:04.0 home by virtiofs: mounted at /home",
         ]
     );
 }

@@ -54,13 +54,16 @@ impl Holder {
     /// A mount, swap space, a volume or a route: unmounting the wrong disk can do great harm, so Handover never does it.
     fn how_to_end_host_use(&self) -> String {
         let by = &self.by;
+        let what = if by.starts_with("/dev/") { "drive" } else { "device" };
         let place = self.user.strip_prefix("mounted at ");
         if place.is_some_and(|place| HOST_MOUNTS.contains(&place)) {
-            return "the host itself runs from this drive, so it cannot be handed over; choose another drive".into();
+            return format!(
+                "the host itself runs from this {what}, so it cannot be handed over; choose another device"
+            );
         }
         if let Some(place) = place {
             return format!(
-                "run `umount {place}`, and remove it from /etc/fstab while a machine has the drive"
+                "run `umount {place}`, and remove it from /etc/fstab while a machine has the {what}"
             );
         }
         if self.user == "swap space" {

@@ -98,6 +98,24 @@ fn the_obstacle_is_named() {
 }
 
 #[test]
+fn devices_that_cannot_be_handed_over_are_not_missing_from_the_host() {
+    let mut inventory = gpus(&[0, 0]);
+    inventory.vfio.iommu = false;
+    let refusal = Given::new(inventory).choose(&["gpu"]).unwrap_err();
+    assert_eq!(refusal.code, Code::NoIommu);
+    assert!(refusal.message.contains("no active IOMMU"), "{refusal}");
+    let mut inventory = gpus(&[0, 0]);
+    inventory.functions.get_mut(&at(2)).unwrap().physical_function = Some(at(1));
+    inventory.functions.get_mut(&at(1)).unwrap().class = "020000".parse().unwrap();
+    let refusal = Given::new(inventory).choose(&["gpu"]).unwrap_err();
+    assert!(refusal.remedy.contains("`vf@0000:01:00.0`"), "{refusal}");
+    let mut given = Given::new(gpus(&[0, 0]));
+    given.bar(1);
+    let refusal = given.choose(&["9xgpu"]).unwrap_err();
+    assert_eq!(refusal.remedy, "request at most 2: this host has no more");
+}
+
+#[test]
 fn a_device_in_the_same_request_is_not_missing_from_the_host() {
     let given = Given::new(gpus(&[0]));
     let refusal = given.choose(&["0000:01:00.0", "gpu"]).unwrap_err();

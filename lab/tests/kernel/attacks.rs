@@ -211,6 +211,24 @@ fn killed_daemon(host: &Host) {
         host.serve("");
     }
     rest(host);
+    lost_request(host);
+}
+
+/// A command whose daemon dies does not repeat the request in an engine of its own: the daemon may have it already.
+fn lost_request(host: &Host) {
+    let rc = host.sh(&format!(
+        "kill -STOP $(</tmp/handover.pid)
+         (handover claim {OTHER_GPU} --owner late/1 >/tmp/late 2>&1; echo $? >/tmp/late.rc) &
+         sleep 2; kill -9 $(</tmp/handover.pid); wait; cat /tmp/late.rc"
+    ));
+    let text = host.sh("cat /tmp/late");
+    assert_eq!(rc.trim(), "13", "{text}");
+    assert!(
+        text.contains("the connection") && text.contains("may have been carried out"),
+        "{text}"
+    );
+    host.kill_daemon();
+    host.serve("");
 }
 
 fn unplugged(host: &Host) {

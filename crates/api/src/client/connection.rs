@@ -52,8 +52,11 @@ where
     let broken = |error: hyper::Error| {
         Refusal::new(
             Code::DaemonUnreachable,
-            format!("the connection to {endpoint} was lost: {error}"),
-            "check the daemon (systemctl status handover) and its log (journalctl -u handover)",
+            format!(
+                "the connection to {endpoint} was lost: {error}; the request may have been carried out"
+            ),
+            "check the daemon (systemctl status handover) and its log (journalctl -u handover); when it runs again, it \
+             finishes or rolls back what was interrupted: `handover claims` and `handover instance list` show the result",
         )
     };
     let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;

@@ -251,6 +251,14 @@ impl Client {
             Endpoint::Unix(_) => "localhost",
             Endpoint::Tcp(authority) => authority,
         };
+        let resource = path.split('?').next().unwrap_or_default();
+        if resource.ends_with('/') || resource.contains("//") {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "the name or id is empty",
+                "name what is meant; the listing commands show names and ids",
+            ));
+        }
         let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|error| odd(format!("{path:?}: {error}")))?;

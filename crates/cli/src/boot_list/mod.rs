@@ -131,8 +131,8 @@ impl BootList {
                 entries(list).into_iter().filter(|one| all.contains(&one.address)).collect();
             return Ok((functions, without(list, &all)));
         }
-        choose::known_tool(host.platform().initramfs)?;
         let functions = choose::additions(host, &inventory, &self.addresses, self.alone)?;
+        choose::known_tool(host.platform().initramfs)?;
         let list = with(list, &functions);
         Ok((functions, list))
     }

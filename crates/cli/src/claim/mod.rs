@@ -129,14 +129,20 @@ pub struct Release {
 
 /// Renew the lease of a claim from now on
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "handover renew [OPTIONS] --lease <TIME> <CLAIM>\n       handover renew [OPTIONS] --no-lease <CLAIM>"
+)]
 pub struct Renew {
     #[command(flatten)]
     backend: Backend,
     /// Id of the claim, or its owner KIND/ID if that has no other claim
     claim: String,
-    /// Duration of the lease, such as 90s, 30m, 8h or 2d; without it, the lease is removed
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    /// Duration of the lease, such as 90s, 30m, 8h or 2d
+    #[arg(long, value_name = "TIME", value_parser = seconds, required_unless_present = "no_lease")]
     lease: Option<u64>,
+    /// Remove the lease: the claim stays until it is released
+    #[arg(long, conflicts_with = "lease")]
+    no_lease: bool,
 }
 
 impl Claim {

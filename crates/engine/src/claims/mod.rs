@@ -153,8 +153,8 @@ impl Claims {
                 claim.claim.id
             ),
             format!(
-                "`handover instance stop {name}` returns its devices to the host, and `handover instance rm {name}` also \
-                 releases them"
+                "`handover instance rm {name}` returns its devices to the host and releases them; a stopped instance keeps \
+                 them"
             ),
         ))
     }

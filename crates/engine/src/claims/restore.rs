@@ -54,8 +54,9 @@ impl Restored {
         }
         let reasons: Vec<&str> = self.failed.iter().map(|failed| failed.reason.as_str()).collect();
         let reasons = reasons.join("; ");
-        Some(if self.failed.iter().any(|failed| failed.health.is_some()) {
-            refusals::wedged(&reasons)
+        let unhealthy = self.failed.iter().find(|failed| failed.health.is_some());
+        Some(if let Some(failed) = unhealthy {
+            refusals::wedged_at(failed.address, &reasons)
         } else {
             let clear = self
                 .failed
@@ -192,7 +193,7 @@ impl Claims {
     pub(crate) fn retry(&self, claim: StoredClaim) -> Result<Vec<String>, Refusal> {
         let id = claim.claim.id;
         let subject = claim.subject();
-        let _turn = self.journal.turns.take(subject);
+        let _turn = self.journal.turn_of(subject)?;
         // It may have been restored while we waited for the turn.
         let claims = self.store.read(StoredClaim::all)?;
         let Some(mut claim) = claims

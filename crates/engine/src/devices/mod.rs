@@ -121,8 +121,11 @@ impl Devices {
         };
         let _allocation = lock(&self.journal.allocation);
         for other in self.store.read(StoredDevice::all)? {
-            if other.address == address || other.name == device.name {
+            if other.address == address {
                 return Err(registered(&other));
+            }
+            if other.name == device.name {
+                return Err(name_taken(&other));
             }
         }
         self.store.write(Durability::Power, |tx| device.insert(tx))?;
@@ -201,6 +204,14 @@ impl Devices {
 
 fn default_name(address: Address) -> String {
     format!("pci-{}", address.to_string().replace([':', '.'], "-"))
+}
+
+fn name_taken(other: &StoredDevice) -> Refusal {
+    Refusal::new(
+        Code::Conflict,
+        format!("the name {:?} is taken: {} is registered with it", other.name, other.address),
+        "choose another name",
+    )
 }
 
 fn registered(other: &StoredDevice) -> Refusal {

@@ -27,15 +27,16 @@ impl Instances {
         let me = self.me.clone();
         let run = handle.clone();
         let watching = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            let mut ended = None;
             loop {
-                let result = launcher.wait(&handle);
+                let result = ended.take().unwrap_or_else(|| launcher.wait(&handle));
                 let Some(instances) = me.upgrade() else { return };
-                match instances.machine_ended(launcher.as_ref(), &handle, result) {
-                    Ok(true) => return instances.forget_watched(&handle),
+                match instances.machine_ended(launcher.as_ref(), &handle, &result) {
+                    Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::error!(machine = %handle.id, "cannot record that the machine ended: {error}");
-                        return instances.forget_watched(&handle);
+                        tracing::error!(machine = %handle.id, "cannot record yet that the machine ended: {error}");
+                        ended = Some(result);
                     }
                 }
                 drop(instances);
@@ -58,27 +59,29 @@ impl Instances {
         &self,
         launcher: &dyn Launcher,
         handle: &MachineHandle,
-        result: Result<Exit, LaunchError>,
+        result: &Result<Exit, LaunchError>,
     ) -> Result<bool, Refusal> {
         let _turn = self.journal.turns.take(handle.id);
-        let Some(mut row) = self.store.read(|from| StoredInstance::by_id(from, handle.id))? else {
-            return Ok(true);
+        let row = self.store.read(|from| StoredInstance::by_id(from, handle.id))?;
+        let is_current = |row: &StoredInstance| {
+            row.machine.as_ref() == Some(handle) && row.instance.state == InstanceState::Running
         };
-        if row.machine.as_ref() != Some(handle) || row.instance.state != InstanceState::Running {
-            return Ok(true);
+        if let Some(mut row) = row.filter(is_current) {
+            match result {
+                Ok(exit) => row.set_ended(InstanceState::Shutdown, *exit),
+                Err(error) => match launcher.find(handle.id) {
+                    Presence::Running(_) => return Ok(false),
+                    Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
+                    Presence::Unknown(why) => {
+                        row.instance.state = InstanceState::Unknown;
+                        row.instance.state_error = Some(format!("{error}; {why}"));
+                    }
+                },
+            }
+            self.save(&row)?;
         }
-        match result {
-            Ok(exit) => row.set_ended(InstanceState::Shutdown, exit),
-            Err(error) => match launcher.find(handle.id) {
-                Presence::Running(_) => return Ok(false),
-                Presence::Gone => row.set_ended(InstanceState::Shutdown, Exit { code: None }),
-                Presence::Unknown(why) => {
-                    row.instance.state = InstanceState::Unknown;
-                    row.instance.state_error = Some(format!("{error}; {why}"));
-                }
-            },
-        }
-        self.save(&row)?;
+        // Within the turn: who finds the machine next watches it.
+        self.forget_watched(handle);
         Ok(true)
     }
 }

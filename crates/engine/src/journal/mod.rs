@@ -172,17 +172,17 @@ impl Journal {
         durability: Durability,
         mut writing: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Refusal> {
-        let patience = match operation.has_exhausted_retries() {
-            true => Duration::ZERO,
-            false => *lock(&self.journal_patience),
+        let patience = match operation.failed_write() {
+            Some(_) => Duration::ZERO,
+            None => *lock(&self.journal_patience),
         };
         let performed = operation.take_performed();
         let written = self.store.write_patiently(durability, patience, |tx| {
             operation.complete_steps(tx, &performed)?;
             writing(tx)
         });
-        if written.is_err() {
-            operation.exhaust_retries();
+        if let Err(refusal) = &written {
+            operation.write_failed(refusal);
             operation.give_back_performed(performed);
             return written;
         }
@@ -232,7 +232,7 @@ impl Journal {
         mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), Refusal> {
         let written = if operation.must_stay_open() {
-            Err(refusals::journal_behind())
+            Err(operation.failed_write().unwrap_or_else(refusals::journal_behind))
         } else {
             self.write_for(operation, Durability::Power, |tx| {
                 together(tx)?;

@@ -47,8 +47,16 @@ pub fn broken(path: &Path, error: &Error) -> Refusal {
     }
 }
 
-/// The refusal for a file or directory that is not Handover's; `None` for any other error.
+/// The refusal for a file or directory that is not Handover's, or that this user may not use; `None` for any other
+/// error.
 pub fn unfit(path: &Path, error: &io::Error) -> Option<Refusal> {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Some(Refusal::new(
+            Code::Forbidden,
+            format!("this user may not use {}: {error}", path.display()),
+            "run the command as root, for example with sudo",
+        ));
+    }
     let unfit = Unfit::of(error)?;
     let message = format!("cannot use {}: {unfit}", path.display());
     Some(Refusal::new(Code::StateUnusable, message, unfit.remedy(path)))

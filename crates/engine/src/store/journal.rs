@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Address, Step};
+use model::{Address, Refusal, Step};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
@@ -34,8 +34,8 @@ pub struct PerformedStep {
 /// Failed writes of an operation.
 #[derive(Debug, Default)]
 struct FailedWrites {
-    /// A write was retried for the whole time that is allowed.
-    retries_exhausted: AtomicBool,
+    /// Why the first one failed, after it was retried for the whole time that is allowed.
+    first: Mutex<Option<Refusal>>,
     /// A record that must come before the operation's end is missing: recovery must repeat the operation.
     keep_open: AtomicBool,
 }
@@ -81,12 +81,14 @@ impl OpenOperation {
         })
     }
 
-    pub fn has_exhausted_retries(&self) -> bool {
-        self.failed_writes.retries_exhausted.load(Ordering::Relaxed)
+    /// Why a write failed after all retries, if one did.
+    pub fn failed_write(&self) -> Option<Refusal> {
+        lock(&self.failed_writes.first).clone()
     }
 
-    pub fn exhaust_retries(&self) {
-        self.failed_writes.retries_exhausted.store(true, Ordering::Relaxed);
+    /// A write failed after all retries.
+    pub fn write_failed(&self, why: &Refusal) {
+        lock(&self.failed_writes.first).get_or_insert_with(|| why.clone());
     }
 
     pub fn must_stay_open(&self) -> bool {
@@ -112,6 +114,13 @@ impl OpenOperation {
         outcome: Outcome,
         error: Option<&str>,
     ) -> rusqlite::Result<()> {
+        // A restoring step that a crash interrupted was repeated by recovery.
+        if outcome != Outcome::Failed {
+            to.prepare_cached(
+                "UPDATE steps SET state = 'done' WHERE operation = ? AND restoring = 1 AND state = 'intended'",
+            )?
+            .execute([self.id])?;
+        }
         run(
             to,
             "UPDATE operations SET state = ?, ended_at = ?, error = ? WHERE id = ?",

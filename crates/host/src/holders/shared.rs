@@ -1,5 +1,7 @@
 //! Directories of the host around this one, shared by 9p or virtiofs and mounted here.
 
+use std::collections::BTreeSet;
+
 use model::Holder;
 
 use super::disks::{LIMIT, unescape};
@@ -11,17 +13,40 @@ pub fn holders(root: &Root, shares: &[Share]) -> Vec<Holder> {
     if shares.is_empty() {
         return Vec::new();
     }
-    let table = root.bytes("proc/self/mountinfo", LIMIT).unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
-    let mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
     let mut holders = Vec::new();
-    for share in shares {
-        for mount in mounts.iter().filter(|mount| mount.is_of(share)) {
-            let user = format!("mounted at {} ({})", mount.at, mount.kind);
-            holders.push(super::kernel(share.address, user, mount.tag.clone()));
+    for table in tables(root) {
+        let mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
+        for share in shares {
+            for mount in mounts.iter().filter(|mount| mount.is_of(share)) {
+                let by = format!("{} by {}", mount.tag, mount.kind);
+                let holder = super::kernel(share.address, format!("mounted at {}", mount.at), by);
+                if !holders.contains(&holder) {
+                    holders.push(holder);
+                }
+            }
         }
     }
     holders
+}
+
+/// The mount tables of all mount namespaces: a share that only a container has mounted is in use too. (The disks of
+/// containers are found by an exclusive open.)
+fn tables(root: &Root) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let mut tables = Vec::new();
+    let processes = root.names("proc").unwrap_or_default();
+    let is_pid = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    for process in std::iter::once("self".to_owned()).chain(processes.into_iter().filter(is_pid)) {
+        // A kernel thread and a process that has just ended have no namespace that can be read.
+        let namespace = root.link(&format!("proc/{process}/ns/mnt")).unwrap_or_default();
+        if process != "self" && (namespace.is_empty() || known.contains(&namespace)) {
+            continue;
+        }
+        known.insert(namespace);
+        let table = root.bytes(&format!("proc/{process}/mountinfo"), LIMIT).unwrap_or_default();
+        tables.push(String::from_utf8_lossy(&table).into_owned());
+    }
+    tables
 }
 
 /// A line of proc_pid_mountinfo(5) of one of the two file systems.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::matching::assign;
-use super::{Chosen, Scene, Want, WantKind};
+use super::{Chosen, Filter, Scene, Want, WantKind};
 use crate::{
     Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refusal, Role, VfSettings,
 };
@@ -88,6 +88,11 @@ impl Scene<'_> {
             wish.reasons.extend(self.bare_functions(of));
             wish.reasons.extend(self.other_profiles(of));
         }
+        if let WantKind::Any(filter) = &want.kind
+            && fitting.is_empty()
+        {
+            wish.reasons.extend(self.unfit(filter));
+        }
         let mut requested = Vec::new();
         for candidate in fitting {
             if let Some(why) = self.why_not(&candidate) {
@@ -143,6 +148,23 @@ impl Scene<'_> {
             (enough, head.numa_node, head.boot_vga, !idle, head.path.clone(), head.address)
         });
         found.iter().map(|(_, assembly)| Chosen::whole(assembly)).collect()
+    }
+
+    /// Why functions that fit are no candidates: obstacles of their assemblies, or that they are virtual functions.
+    fn unfit(&self, filter: &Filter) -> Vec<Refusal> {
+        let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        let reason = |function: &Function| match function.physical_function {
+            Some(parent) => Some(Refusal::new(
+                Code::NotAssignable,
+                format!("{} is a virtual function of {parent}", function.address),
+                format!("ask for `vf@{parent}`, or name the function by its address"),
+            )),
+            None => {
+                let assembly = Assembly::of(self.inventory, function.address)?;
+                assembly.obstacles(self.inventory).into_iter().next()
+            }
+        };
+        fitting.filter_map(reason).collect()
     }
 
     /// The virtual functions of a device, or of all devices. Only those of NICs have settings.
@@ -472,10 +494,19 @@ fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal {
     } else if left == 0 {
         message = format!("{what}: this host has none");
     }
+    let there = wish.likes.len() + wish.reasons.len();
+    let is_countable = matches!(wish.want.kind, WantKind::Any(_) | WantKind::Vf { .. });
     let remedy = match wish.reasons.first() {
+        _ if is_countable && !requested && there > 0 && there < wish.want.count as usize => {
+            format!("request at most {there}: this host has no more")
+        }
         Some(first) => first.remedy.clone(),
         None if requested => FEWER.into(),
         None => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
     };
-    Refusal::new(Code::InsufficientResources, message, remedy)
+    // An obstacle of the host itself is the reason for all of them.
+    let of_host = |code: Code| matches!(code, Code::NoIommu | Code::VfioMissing);
+    let code =
+        wish.reasons.first().map(|first| first.code).filter(|code| left == 0 && of_host(*code));
+    Refusal::new(code.unwrap_or(Code::InsufficientResources), message, remedy)
 }

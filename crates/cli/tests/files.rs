@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -285,8 +285,9 @@ fn a_token_is_read_again_on_sighup_and_a_bad_file_keeps_the_current_one() {
         set_mode(&token, wanted);
     };
     write("the-first-token\n", 0o600);
-    // The port is free again for the daemon; another process is unlikely to take it meanwhile.
-    let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A loopback address of its own: a free port of 127.0.0.1 could become another test's before the daemon takes it.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = SocketAddr::from(([127, high, low, 1], 8080));
     place.arguments = vec![
         "--listen".to_owned(),
         address.to_string(),

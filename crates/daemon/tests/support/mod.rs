@@ -5,10 +5,11 @@ mod launcher;
 mod scan;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use daemon::serve::{self, HOLD_CHANGES, Options};
@@ -120,8 +121,7 @@ impl Daemon {
         let host = Arc::new(SimHost::new(inventory));
         let launcher = Arc::new(SimLauncher::new(host.clone()));
         let dir = tempfile::tempdir().unwrap();
-        // The port is free again for the daemon; another process is unlikely to take it meanwhile.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = own_address();
         let token_file = token.map(|token| private_file(dir.path().join("token"), token));
         let daemon = Self { host, launcher, dir, address, token };
         before(&daemon);
@@ -243,4 +243,12 @@ fn private_file(path: PathBuf, text: &str) -> PathBuf {
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
     path
+}
+
+/// An address that nothing else uses: each daemon has a loopback address of its own. A free port of 127.0.0.1 could become
+/// the port of another test's client before the daemon takes it.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, high, low, NEXT.fetch_add(1, Ordering::Relaxed)], 8080))
 }

@@ -183,12 +183,12 @@ fn a_share_of_the_host_around_is_held_by_its_mounts() {
     assert_eq!(
         holders(&fake, &["0000:00:02.0", "0000:00:03.0", "0000:00:04.0"]),
         [
-            "0000:00:02.0 share by 9p: mounted at /host",
+            "0000:00:02.0 9p share share: mounted at /host",
             // In a container only.
-            "0000:00:02.0 share by 9p: mounted at /box",
-            "0000:00:03.0 home by virtiofs: mounted at /home",
+            "0000:00:02.0 9p share share: mounted at /box",
+            "0000:00:03.0 virtiofs share home: mounted at /home",
             // A kernel that does not show this one's tag.
-            "0000:00:04.0 home by virtiofs: mounted at /home",
+            "0000:00:04.0 virtiofs share home: mounted at /home",
         ]
     );
 }

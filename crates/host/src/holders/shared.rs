@@ -18,7 +18,7 @@ pub fn holders(root: &Root, shares: &[Share]) -> Vec<Holder> {
         let mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
         for share in shares {
             for mount in mounts.iter().filter(|mount| mount.is_of(share)) {
-                let by = format!("{} by {}", mount.tag, mount.kind);
+                let by = format!("{} share {}", mount.kind, mount.tag);
                 let holder = super::kernel(share.address, format!("mounted at {}", mount.at), by);
                 if !holders.contains(&holder) {
                     holders.push(holder);

@@ -4,25 +4,14 @@ use model::{Mistakes, TextSpan};
 use serde_json::Value;
 use serde_saphyr::Error as YamlError;
 
-use crate::typed::{self, Reader};
+pub use crate::kind::Kind;
+use crate::rules::{self, Problem};
+use crate::typed::{self, Reader, Typed};
 use crate::values::Below as _;
 use crate::yaml::{self, Node};
 
 /// The maximum size of an input in bytes.
 pub const MOST_BYTES: usize = 32 << 20;
-
-/// The kinds of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A `VirtualMachine`.
-    Machine,
-    /// A `VirtualMachineInstance`.
-    Instance,
-    /// A `VirtualMachineInstancetype` or `VirtualMachineClusterInstancetype`.
-    Instancetype,
-    /// A `VirtualMachinePreference` or `VirtualMachineClusterPreference`.
-    Preference,
-}
 
 /// The kinds, their API groups, and the types of their fields.
 const KINDS: [(&str, &str, &str, Kind); 6] = [
@@ -139,7 +128,8 @@ impl Reading<'_> {
         let known = KINDS.iter().find(|(name, of, ..)| Some(*name) == kind && *of == group);
         let Some((_, _, fields, kind)) = known else { return self.foreign(node, kind, version) };
         let place = typed::place(node.at);
-        let (object, unknown) = Reader::new(self.text, self.mistakes).object(fields, node);
+        let Typed { object, unknown, wrong } =
+            Reader::new(self.text, self.mistakes).object(fields, node);
         for field in unknown {
             let problem = format!("KubeVirt has no field {}", field.path);
             let like = field.like.map(|like| format!("did you mean `{like}`?"));
@@ -153,6 +143,7 @@ impl Reading<'_> {
             }
         }
         self.required(*kind, node, &object);
+        self.rules(*kind, fields, node, &object, &wrong);
         self.input.documents.push(Document { kind: *kind, object, line: place.line });
     }
 
@@ -175,6 +166,35 @@ impl Reading<'_> {
         let TextSpan { line, column, .. } = at;
         let note = format!("{}:{line}:{column}: {kind} is not supported, ignored", self.name);
         self.input.notes.push(note);
+    }
+
+    /// Checks KubeVirt's rules. An object that contains a value of a wrong type is not reported as incomplete too.
+    fn rules(
+        &mut self,
+        kind: Kind,
+        fields: &'static str,
+        node: &Node,
+        object: &Value,
+        wrong: &[String],
+    ) {
+        let found = rules::written(kind, fields, object);
+        let at = |problem: &Problem| {
+            let span = typed::place(node.nearest(&problem.path).at);
+            TextSpan { width: span.width.max(1), ..span }
+        };
+        let below = |wrong: &String, path: &str| {
+            wrong.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        for problem in &found.problems {
+            if !wrong.iter().any(|wrong| below(wrong, &problem.path)) {
+                self.mistakes.add(at(problem), problem.to_string(), problem.remedy.as_str());
+            }
+        }
+        for note in &found.notes {
+            let TextSpan { line, column, .. } = at(note);
+            let text = format!("{}:{line}:{column}: {note}; {}", self.name, note.remedy);
+            self.input.notes.push(text);
+        }
     }
 
     /// Checks the required fields of an object.

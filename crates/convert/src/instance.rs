@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::input::{Document, Kind};
 use crate::quantity::Quantity;
 use crate::values::Below as _;
-use crate::{defaults, instancetype, network, preference, standalone};
+use crate::{defaults, instancetype, network, preference, rules, standalone};
 
 /// The namespace of the UUIDs that KubeVirt derives from names (pkg/virt-controller/watch/vm/firmware.go).
 const FIRMWARE_UUIDS: Uuid = Uuid::from_u128(0x6a1a_24a1_4061_4607_8bf4_a396_3d0c_5895);
@@ -40,30 +40,34 @@ impl Presets {
             Kind::Instancetype => ("instance type", "--instancetype-file"),
             _ => ("preference", "--preference-file"),
         };
-        let refuse = |message: String, remedy: String| {
-            Err(Refusal::new(Code::InvalidRequest, message, remedy))
-        };
         let mut given = self.given.iter().filter(|one| one.kind == kind);
         if named.is_empty() {
+            // As in a cluster, a machine uses none of several that it does not name.
             let only = given.next();
-            return match given.next() {
-                Some(_) => refuse(
-                    format!("several {word}s are given, but virtual machine {machine} names none"),
-                    format!("provide only one, or name one in spec.{}", field(kind)),
-                ),
-                None => Ok(only),
-            };
+            return Ok(only.filter(|_| given.next().is_none()));
         }
         let beside = self.beside.iter().filter(|one| one.kind == kind);
         match given.chain(beside).find(|one| one.name() == named) {
             Some(found) => Ok(Some(found)),
-            None => refuse(
+            None => Err(Refusal::new(
+                Code::InvalidRequest,
                 format!(
                     "virtual machine {machine} uses the {word} {named}, which no given file contains"
                 ),
                 format!("provide it with {flag} FILE, or add it to the machine's file"),
-            ),
+            )),
         }
+    }
+}
+
+impl Presets {
+    /// A note that a machine that names none uses none of several presets.
+    fn unused(&self, kind: Kind) -> Option<String> {
+        let count = self.given.iter().filter(|one| one.kind == kind).count();
+        let field = field(kind);
+        (count > 1).then(|| {
+            format!("{count} documents of the kind {field} are given, but the machine uses none: it has no spec.{field}.name")
+        })
     }
 }
 
@@ -100,8 +104,31 @@ impl Instance {
                 "set spec.template.spec.domain.memory.guest, such as 2Gi, or use an instance type",
             ));
         }
+        instance.check_rules(document.kind, kind.is_some() || liking.is_some())?;
+        for (preset, of) in [(kind, Kind::Instancetype), (liking, Kind::Preference)] {
+            if machine && preset.is_none() {
+                instance.notes.extend(presets.unused(of));
+            }
+        }
         instance.finish();
         Ok(instance)
+    }
+
+    /// Checks KubeVirt's rules for what instance types, preferences and defaults have set.
+    fn check_rules(&self, kind: Kind, presets: bool) -> Result<(), Refusal> {
+        let problems = rules::complete(kind, self.spec(), presets);
+        let mut all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let mut remedies: Vec<&str> = problems.iter().map(|one| one.remedy.as_str()).collect();
+        if let Some((key, why, remedy)) = rules::refused_annotations(&self.object) {
+            all.push(format!("the annotation {key} {why}"));
+            remedies.push(remedy);
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        remedies.dedup();
+        let message = format!("virtual machine {}: {}", self.name(), all.join("; "));
+        Err(Refusal::new(Code::InvalidRequest, message, remedies.join("; ")))
     }
 
     /// Its name.

@@ -57,6 +57,11 @@ fn to_pod_network(spec: &mut Value, name: &str, notes: &mut Vec<String>) {
                     "network {name} needs Multus, which podman does not support: it becomes the pod's network (--no-passt keeps it)"
                 ));
             }
+            if network.has("resourceClaim") {
+                notes.push(format!(
+                    "network {name} is requested by a claim of the cluster (DRA): it becomes the pod's network"
+                ));
+            }
             if let Some(network) = network.as_object_mut() {
                 network.retain(|field, _| field == "name");
             }

@@ -20,11 +20,23 @@ pub struct Unknown {
     pub like: Option<&'static str>,
 }
 
+/// A typed object.
+#[derive(Clone, Debug)]
+pub struct Typed {
+    /// The object.
+    pub object: Value,
+    /// Its unknown fields.
+    pub unknown: Vec<Unknown>,
+    /// The paths of values that are left out because they have the wrong type.
+    pub wrong: Vec<String>,
+}
+
 /// Converts trees to typed objects.
 pub struct Reader<'a> {
     source: &'a str,
     mistakes: &'a mut Mistakes,
     unknown: Vec<Unknown>,
+    wrong: Vec<String>,
     path: Vec<String>,
 }
 
@@ -40,13 +52,13 @@ pub fn place(at: Location) -> TextSpan {
 impl<'a> Reader<'a> {
     /// A reader of a text.
     pub fn new(source: &'a str, mistakes: &'a mut Mistakes) -> Self {
-        Self { source, mistakes, unknown: Vec::new(), path: Vec::new() }
+        Self { source, mistakes, unknown: Vec::new(), wrong: Vec::new(), path: Vec::new() }
     }
 
-    /// The object of a type, and the unknown fields.
-    pub fn object(mut self, name: &'static str, node: &Node) -> (Value, Vec<Unknown>) {
-        let value = self.value(&Type::Object(name), node).unwrap_or_default();
-        (value, self.unknown)
+    /// The object of a type.
+    pub fn object(mut self, name: &'static str, node: &Node) -> Typed {
+        let object = self.value(&Type::Object(name), node).unwrap_or_default();
+        Typed { object, unknown: self.unknown, wrong: self.wrong }
     }
 
     fn value(&mut self, of: &Type, node: &Node) -> Option<Value> {
@@ -134,6 +146,7 @@ impl<'a> Reader<'a> {
             let problem = format!("{short:?} is not a quantity, at {}", self.path.join("."));
             let remedy = "use a number with an optional suffix, such as 4Gi, 512Mi, 2 or 500m";
             self.mistakes.add(place(node.at), problem, remedy);
+            self.wrong.push(self.path.join("."));
             return None;
         };
         Some(Value::from(quantity.to_string()))
@@ -157,6 +170,7 @@ impl<'a> Reader<'a> {
             path => format!("{path} is {}", node.kind()),
         };
         self.mistakes.add(place(node.at), problem, format!("use {wanted} here"));
+        self.wrong.push(path);
         None
     }
 }

@@ -144,6 +144,31 @@ impl Node {
         entries.iter().find(|(name, _)| name.is_text(key)).map(|(_, value)| value)
     }
 
+    /// The value at a path such as `spec.volumes.0.name`, or the deepest value on the way to it. Keys may contain dots.
+    pub fn nearest(&self, path: &str) -> &Self {
+        let below = |name: &str| match path.strip_prefix(name) {
+            Some("") => Some(""),
+            Some(rest) => rest.strip_prefix('.'),
+            None => None,
+        };
+        let found = match &self.content {
+            Content::Map(entries) => {
+                entries.iter().find_map(|(key, value)| Some((value, below(key.text()?)?)))
+            }
+            Content::List(items) => {
+                let (number, rest) = path.split_once('.').unwrap_or((path, ""));
+                let item = number.parse::<usize>().ok().and_then(|number| items.get(number));
+                item.map(|item| (item, rest))
+            }
+            _ => None,
+        };
+        match found {
+            Some((value, "")) => value,
+            Some((value, rest)) => value.nearest(rest),
+            None => self,
+        }
+    }
+
     /// Its string, if it is one.
     pub fn text(&self) -> Option<&str> {
         if let Content::Text(text) = &self.content { Some(text) } else { None }

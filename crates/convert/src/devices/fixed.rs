@@ -1,6 +1,6 @@
 //! Nodes with default names, without reading a host.
 
-use super::{Devices, Section, Vendor, Wanted, share_nvidia};
+use super::{Devices, Section, Vendor, Wanted, share_nvidia, usb};
 
 /// The default nodes of GPUs: counted from 0 within each vendor.
 #[must_use]
@@ -29,6 +29,9 @@ pub fn fixed(wanted: &[Wanted]) -> Devices {
                     ));
                 }
                 dri += 1;
+            }
+            (Section::HostDevice, _) if one.resource.is_usb_device() => {
+                devices.missing.push(usb(one));
             }
             (Section::HostDevice, _) => {
                 devices.node("vfio", "/dev/vfio/vfio", why);

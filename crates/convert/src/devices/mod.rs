@@ -180,6 +180,16 @@ fn shown(function: &Function) -> String {
     format!("{} ({})", function.address, function.title())
 }
 
+/// The refusal of a USB device.
+fn usb(wanted: &Wanted) -> Refusal {
+    let resource = &wanted.resource;
+    let why = "it looks like a USB device (permittedHostDevices.usb); Handover assigns no USB devices, only whole USB controllers";
+    let remedy = format!(
+        "remove it, or define the name as a controller: --resource {resource}=0000:00:14.0; `handover ls --type usb` lists them"
+    );
+    refusal(Code::InvalidRequest, wanted, why, remedy)
+}
+
 /// The refusal of a requested device.
 fn refusal(code: Code, wanted: &Wanted, why: &str, remedy: impl Into<String>) -> Refusal {
     let Wanted { section, name, resource } = wanted;

@@ -4,7 +4,7 @@ use model::choose::assign;
 use model::topology::Distance;
 use model::{Code, Function, Inventory, Kind, Refusal};
 
-use super::{Devices, Scene, Section, Vendor, Wanted, refusal, share_nvidia, shown};
+use super::{Devices, Scene, Section, Vendor, Wanted, refusal, share_nvidia, shown, usb};
 
 /// The nodes of the requested GPUs. Unavailable devices are in `missing`.
 #[must_use]
@@ -19,6 +19,10 @@ pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
         }
     }
     for one in wanted.iter().filter(|one| one.section == Section::HostDevice) {
+        if one.resource.is_usb_device() && !scene.named.contains_key(one.resource.as_str()) {
+            devices.missing.push(usb(one));
+            continue;
+        }
         let remedy = "use --devices=vfio; with --claim Handover prepares the device";
         let why = "a host device can be assigned through VFIO only";
         devices.missing.push(refusal(Code::InvalidState, one, why, remedy));

@@ -75,6 +75,16 @@ impl Resource {
         }
     }
 
+    /// Whether it probably names a USB device (KubeVirt, `permittedHostDevices.usb`): it has the domain of KubeVirt's own
+    /// examples, or says so. Names of PCI devices have a vendor's domain.
+    #[must_use]
+    pub fn is_usb_device(&self) -> bool {
+        let domain = self.0.split_once('/').map(|(domain, _)| domain);
+        let words = words(self.model());
+        let controller = ["CONTROLLER", "HOST", "XHCI"].iter().any(|word| words.contains(*word));
+        (domain == Some("kubevirt.io") || words.contains("USB")) && !controller
+    }
+
     /// The part after the vendor's domain.
     fn model(&self) -> &str {
         self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, model)| model)
@@ -167,6 +177,14 @@ mod tests {
         for name in ["TESLA_P4", "TESLA_V100", "10DE_1B39"] {
             assert!(!Resource::new(&format!("nvidia.com/{name}")).is_model_of(&p40), "{name}");
         }
+    }
+
+    #[test]
+    fn usb_devices_by_their_domain_or_words() {
+        let usb = |name| Resource::new(name).is_usb_device();
+        assert!(usb("kubevirt.io/storage") && usb("example.com/usb-stick"));
+        assert!(!usb("example.com/storage") && !usb("devices.kubevirt.io/sev"));
+        assert!(!usb("example.com/usb-controller"));
     }
 
     #[test]

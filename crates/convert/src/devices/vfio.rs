@@ -8,7 +8,7 @@ use model::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
 
 use uuid::Uuid;
 
-use super::{Devices, Scene, Section, Vendor, Wanted, refusal, shown};
+use super::{Devices, Scene, Section, Vendor, Wanted, refusal, shown, usb};
 
 /// A device for a machine, from a claim or already on vfio.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,10 @@ fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
         Section::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
         // A name without a model says nothing about the function.
         Section::HostDevice => {
-            by_name && function.kind() != Kind::Bridge && wanted.resource.names_model()
+            by_name
+                && function.kind() != Kind::Bridge
+                && wanted.resource.names_model()
+                && !wanted.resource.is_usb_device()
         }
     }
 }
@@ -96,6 +99,9 @@ fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<WantKind, Refusal> {
 }
 
 fn no_such(wanted: &Wanted) -> Refusal {
+    if wanted.section == Section::HostDevice && wanted.resource.is_usb_device() {
+        return usb(wanted);
+    }
     let resource = &wanted.resource;
     refusal(
         Code::DeviceNotFound,

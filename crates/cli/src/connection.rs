@@ -2,17 +2,15 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use api::client::{Client, Endpoint};
 use clap::Args;
 use model::{Code, Refusal};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 
 use crate::Json;
-
-/// The socket of this host's daemon.
-const SOCKET: &str = "/run/handover/handover.sock";
 
 /// The default URL of this host's daemon.
 const HERE: &str = "unix:///run/handover/handover.sock";
@@ -54,9 +52,12 @@ impl Connection {
 
     /// Whether the URL is the default one, and no process listens there.
     pub fn is_daemon_absent(&self) -> bool {
-        let absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
-        self.url == HERE
-            && UnixStream::connect(SOCKET).is_err_and(|error| absent.contains(&error.kind()))
+        const ABSENT: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+        let socket = HERE.strip_prefix("unix://").filter(|_| self.url == HERE);
+        let (Some(socket), Ok(runtime)) = (socket, runtime()) else { return false };
+        // Not with `std`, which waits while the daemon accepts nothing.
+        let connected = runtime.block_on(async { UnixStream::connect(socket).await });
+        connected.is_err_and(|error| ABSENT.contains(&error.kind()))
     }
 
     /// A client for the URL and token.
@@ -81,16 +82,14 @@ impl Connection {
         F: Future<Output = Result<T, Refusal>>,
     {
         let client = self.client()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            Refusal::new(
-                Code::Internal,
-                error.to_string(),
-                "check this process's limits (`ulimit -a`)",
-            )
-        })?;
-        runtime.block_on(talk(client))
+        runtime()?.block_on(talk(client))
     }
+}
+
+fn runtime() -> Result<Runtime, Refusal> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Refusal::new(Code::Internal, error.to_string(), "check this process's limits (`ulimit -a`)")
+    })
 }
 
 /// Reads `KEY=VALUE`.

@@ -106,6 +106,7 @@ impl Reconcile {
     }
 }
 
+/// The exit status: what needs manual attention is a warning.
 fn ended(report: &Report) -> Done {
     if report.notes.is_empty() { Ok(()) } else { Err(Failure::Answered(WARNINGS)) }
 }

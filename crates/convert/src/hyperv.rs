@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::values::Below as _;
 
 /// A feature and the one that it needs; features that others need come last.
-const NEEDS: [(&str, &str); 5] = [
+pub const NEEDS: [(&str, &str); 5] = [
     ("evmcs", "vapic"),
     ("ipi", "vpindex"),
     ("tlbflush", "vpindex"),

@@ -38,28 +38,6 @@ pub fn check(name: &str, spec: &Value) -> Result<(), Refusal> {
             remedies.insert(format!("for {kind}: {instead}"));
         }
     }
-    for disk in spec.list("domain.devices.disks") {
-        let own = disk.text("name");
-        let there = spec.list("volumes").iter().any(|volume| volume.text("name") == own);
-        // A CD drive may be empty.
-        if !there && !disk.has("cdrom") {
-            problems.push(format!("disk {own} has no volume of the same name"));
-            remedies.insert("give each disk the name of its volume".to_owned());
-        }
-    }
-    for (path, what) in NAMED {
-        let mut seen = BTreeSet::new();
-        for item in spec.list(path) {
-            let own = item.text("name");
-            if own.is_empty() {
-                problems.push(format!("a {what} has no name"));
-                remedies.insert(format!("give each {what} a `name`"));
-            } else if !seen.insert(own) {
-                problems.push(format!("two of {path} are named {own}"));
-                remedies.insert(format!("give each {what} its own name"));
-            }
-        }
-    }
     device_names(spec, &mut problems, &mut remedies);
     if problems.is_empty() {
         return Ok(());
@@ -71,16 +49,6 @@ pub fn check(name: &str, spec: &Value) -> Result<(), Refusal> {
         remedies.join("; "),
     ))
 }
-
-/// The lists whose items have unique names.
-const NAMED: [(&str, &str); 6] = [
-    ("volumes", "volume"),
-    ("networks", "network"),
-    ("domain.devices.disks", "disk"),
-    ("domain.devices.interfaces", "interface"),
-    ("domain.devices.gpus", "gpu"),
-    ("domain.devices.hostDevices", "hostDevice"),
-];
 
 fn device_names(spec: &Value, problems: &mut Vec<String>, remedies: &mut BTreeSet<String>) {
     for path in ["domain.devices.gpus", "domain.devices.hostDevices"] {

@@ -102,6 +102,7 @@ fn at_each_boundary(
         let why = format!("locked from boundary {boundary} on: {result:?}");
         if let Err(refusal) = &result {
             assert_eq!(refusal.code, Code::StateUnusable, "{why}");
+            assert!(refusal.message.contains("another process has it locked"), "{why}");
             after(&rig, &engine, refusal, &why);
             assert_eq!(refused_reconcile(&engine).code, Code::StateUnusable, "{why}");
             refused += 1;

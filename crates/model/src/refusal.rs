@@ -92,7 +92,8 @@ codes! {
     InvalidCatalog = "invalid_catalog", 400, 2, InvalidArgument;
     /// The token is missing or wrong.
     Unauthorized = "unauthorized", 401, 4, Unauthenticated;
-    /// This user may not open the daemon's socket, or the request came from a web page or with an unknown host name.
+    /// This user may not open the daemon's socket or the state directory, or the request came from a web page or with an
+    /// unknown host name.
     Forbidden = "forbidden", 403, 4, PermissionDenied;
     /// No such registered device, instance, image or claim.
     NotFound = "not_found", 404, 3, NotFound;

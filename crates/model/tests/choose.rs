@@ -101,9 +101,12 @@ fn the_obstacle_is_named() {
 fn devices_that_cannot_be_handed_over_are_not_missing_from_the_host() {
     let mut inventory = gpus(&[0, 0]);
     inventory.vfio.iommu = false;
-    let refusal = Given::new(inventory).choose(&["gpu"]).unwrap_err();
-    assert_eq!(refusal.code, Code::NoIommu);
-    assert!(refusal.message.contains("no active IOMMU"), "{refusal}");
+    for want in ["gpu", "9xgpu"] {
+        let refusal = Given::new(inventory.clone()).choose(&[want]).unwrap_err();
+        assert_eq!(refusal.code, Code::NoIommu);
+        assert!(refusal.message.contains("no active IOMMU"), "{refusal}");
+        assert!(refusal.remedy.contains("firmware"), "{refusal}");
+    }
     let mut inventory = gpus(&[0, 0]);
     inventory.functions.get_mut(&at(2)).unwrap().physical_function = Some(at(1));
     inventory.functions.get_mut(&at(1)).unwrap().class = "020000".parse().unwrap();

@@ -171,18 +171,10 @@ fn kernel_boot(spec: &Spec<'_>, found: &mut Found) {
     }
 }
 
-/// Features of Hyper-V, and those that they need (pkg/virt-api/webhooks/hyperv.go).
-const NEEDS: [(&str, &str); 5] = [
-    ("evmcs", "vapic"),
-    ("ipi", "vpindex"),
-    ("tlbflush", "vpindex"),
-    ("synictimer", "synic"),
-    ("synic", "vpindex"),
-];
-
+/// Features of Hyper-V need others (pkg/virt-api/webhooks/hyperv.go).
 fn hyperv(spec: &Spec<'_>, found: &mut Found) {
     const HYPERV: &str = "domain.features.hyperv";
-    for (feature, needed) in NEEDS {
+    for (feature, needed) in crate::hyperv::NEEDS {
         let needed_path = format!("{HYPERV}.{needed}");
         let off = spec.value.switch(&format!("{needed_path}.enabled")) == Some(false);
         if off && spec.enabled(&format!("{HYPERV}.{feature}")) {

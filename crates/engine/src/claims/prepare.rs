@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::plan::{Given, Plan};
 use model::{
-    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Refusal, Step,
-    VfSettings, plan,
+    Address, AsFound, Claim, ClaimState, Code, HostError, Inventory, Mechanism, Part, Refusal,
+    Step, VfSettings, plan,
 };
 
 use super::Claims;
@@ -88,7 +88,9 @@ impl Claims {
     /// Refuses a prepared claim that another tool, or the restore of a backup, has left without its devices.
     fn expect_as_prepared(&self, claim: &Claim) -> Result<(), Refusal> {
         self.marks.expect_not_marked(claim)?;
-        let inventory = self.hardware.inventory()?;
+        let pinned = claim.parts.iter().filter_map(Part::pins);
+        let functions: Vec<Address> = claim.taken().chain(pinned).collect();
+        let inventory = self.hardware.functions(&functions)?;
         let owner = owners::described(&self.store, &claim.owner);
         let mut found = claim.parts.iter().flat_map(|part| differences(&inventory, &owner, part));
         found.next().map_or(Ok(()), |difference| {

@@ -58,12 +58,12 @@ impl Restored {
         Some(if let Some(failed) = unhealthy {
             refusals::wedged_at(failed.address, &reasons)
         } else {
-            let clear = self
-                .failed
+            let addresses: BTreeSet<Address> =
+                self.failed.iter().map(|failed| failed.address).collect();
+            let clear: Vec<String> = addresses
                 .iter()
-                .map(|failed| format!("`handover device clear {}`", failed.address));
-            let clear =
-                clear.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+                .map(|address| format!("`handover device clear {address}`"))
+                .collect();
             Refusal::new(
                 Code::UndoFailed,
                 reasons,
@@ -122,8 +122,8 @@ impl Claims {
         Ok(outcome)
     }
 
-    /// Records the result of restoring; an orphan ends with it. If it cannot be written, the operation is kept open, so that recovery repeats
-    /// it. This commit need not survive a power loss: the one that ends the operation does.
+    /// Records the result of restoring; an orphan ends with it. If it cannot be written, the operation is kept open, so
+    /// that recovery repeats it. This commit need not survive a power loss: the one that ends the operation does.
     fn record_restored(
         &self,
         operation: &OpenOperation,

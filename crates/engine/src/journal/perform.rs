@@ -196,12 +196,12 @@ impl Journal {
         };
         self.reached(&JournalEvent::Intended { subject, action: action.clone() });
         let result = perform();
+        if result.is_ok() {
+            self.reached(&JournalEvent::Performed { subject, action: action.clone() });
+        }
         let Some(seq) = seq else { return result };
         match &result {
-            Ok(_) => {
-                self.reached(&JournalEvent::Performed { subject, action: action.clone() });
-                operation.record_later(PerformedStep { seq, action });
-            }
+            Ok(_) => operation.record_later(PerformedStep { seq, action }),
             Err(error) => {
                 // The step's own error is more useful than one of the journal.
                 let _ = self.write_for(operation, Durability::Process, |tx| {

@@ -34,7 +34,7 @@ impl StoreLock {
                 Refusal::new(
                     Code::StateUnusable,
                     format!("cannot use {}: {error}", path.display()),
-                    "run as root, or as a user who can write there",
+                    "check the directory and its file system (`df` and `dmesg`), then retry",
                 )
             })
         };

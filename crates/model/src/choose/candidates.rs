@@ -30,6 +30,8 @@ struct Wish<'a> {
     likes: Vec<usize>,
     /// For candidates shared with other wishes: this wish's own form of it.
     own: BTreeMap<usize, usize>,
+    /// How many candidates fit, available or not.
+    fitting: usize,
     /// Why fitting candidates are not available.
     reasons: Vec<Refusal>,
 }
@@ -79,8 +81,14 @@ impl Scene<'_> {
             }
             WantKind::Device(_) | WantKind::Mdev(_) => Vec::new(),
         };
-        let mut wish =
-            Wish { place, want, likes: Vec::new(), own: BTreeMap::new(), reasons: Vec::new() };
+        let mut wish = Wish {
+            place,
+            want,
+            likes: Vec::new(),
+            own: BTreeMap::new(),
+            fitting: fitting.len(),
+            reasons: Vec::new(),
+        };
         if let WantKind::Profile { of, .. } = &want.kind
             && fitting.is_empty()
         {
@@ -494,11 +502,12 @@ fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal {
     } else if left == 0 {
         message = format!("{what}: this host has none");
     }
-    let there = wish.likes.len() + wish.reasons.len();
+    // The candidates of a profile are those that can be created now.
     let is_countable = matches!(wish.want.kind, WantKind::Any(_) | WantKind::Vf { .. });
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
     let remedy = match wish.reasons.first() {
-        _ if is_countable && !requested && there > 0 && there < wish.want.count as usize => {
-            format!("request at most {there}: this host has no more")
+        _ if is_countable && (1..wanted).contains(&wish.fitting) => {
+            format!("request at most {}: this host has no more", wish.fitting)
         }
         Some(first) => first.remedy.clone(),
         None if requested => FEWER.into(),

@@ -41,6 +41,7 @@ fn full() -> Inventory {
         io: false,
         is_64bit: true,
         prefetchable: true,
+        unassigned: false,
     });
     function.sriov =
         Some(VirtualFunctions { total: 7, present: vec![function.address], autoprobe: Some(true) });

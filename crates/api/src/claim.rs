@@ -33,6 +33,13 @@ pub struct CreateClaim {
     /// Leave the companions of display functions that are in other IOMMU groups.
     #[serde(default)]
     pub alone: bool,
+    /// Several devices of a kind need not be of one model.
+    #[serde(default)]
+    pub mixed: bool,
+    /// A kind of device also means the display of the host's console or of its management controller, if there is no
+    /// other.
+    #[serde(default)]
+    pub any_display: bool,
     /// Also write mdevctl definitions in `/etc/mdevctl.d` for mediated devices that the claim creates. They are removed
     /// on release, unless changed since.
     #[serde(default)]

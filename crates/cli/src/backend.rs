@@ -18,7 +18,7 @@ use crate::connection::Connection;
 use crate::{output, this_host};
 
 /// The usual directory of the journal.
-const STATE_DIR: &str = "/var/lib/handover";
+pub const STATE_DIR: &str = "/var/lib/handover";
 
 /// The usual directory of locks.
 const RUN_DIR: &str = "/run/handover";

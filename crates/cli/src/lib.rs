@@ -22,6 +22,7 @@ mod log;
 mod ls;
 mod names;
 mod output;
+mod own_state;
 mod pod;
 mod progress;
 mod record;

@@ -32,7 +32,8 @@ impl Source {
         host.detail(only).map_err(|error| self.unreadable(&error))
     }
 
-    fn is_this_host(&self) -> bool {
+    /// Whether it is the running system.
+    pub fn is_this_host(&self) -> bool {
         self.root == Path::new("/")
     }
 
@@ -45,7 +46,7 @@ impl Source {
     pub fn note_hidden_users(&self) {
         if self.hides_users() {
             output::note(
-                "note: without root, Handover does not see which devices other users' processes use: run it with sudo",
+                "note: without root, Handover does not see which devices other users' processes use, and shows no claims: run it with sudo",
             );
         }
     }

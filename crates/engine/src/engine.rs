@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use model::{Address, Availability, Host, Inventory, Launcher, Refusal};
+use model::{Address, Availability, Host, Inventory, Launcher, OwnState, Refusal};
 
 use crate::claims::Claims;
 use crate::devices::Devices;
@@ -13,6 +13,7 @@ use crate::instances::Instances;
 use crate::journal::{CompletesOperations, Journal};
 use crate::lock::lock;
 use crate::marks::Marks;
+use crate::own_state;
 use crate::recovery::{Order, Recovery};
 use crate::refusals;
 use crate::resources;
@@ -162,6 +163,14 @@ impl Engine {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.parts.claims
+    }
+
+    /// What this store says of the host's devices, for listings and checks.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn own_state(&self) -> Result<OwnState, Refusal> {
+        self.parts.store.read(own_state::read)
     }
 
     /// Registered devices, and the return of unclaimed ones.

@@ -15,6 +15,7 @@ mod lock;
 mod marks;
 mod observer;
 mod operation;
+mod own_state;
 mod owners;
 mod recovery;
 mod refusals;
@@ -35,6 +36,7 @@ pub use images::Images;
 pub use instances::Instances;
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
+pub use own_state::own_state;
 pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{

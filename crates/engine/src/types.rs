@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use model::choose::Want;
+use model::choose::{Options, Want};
 use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -164,6 +164,10 @@ pub struct ClaimRequest {
     pub uid: Option<u32>,
     /// Whether to leave out a display function's companions in other IOMMU groups.
     pub alone: bool,
+    /// Whether several devices of a kind need not be of one model.
+    pub mixed: bool,
+    /// Whether a kind of device also means the host's own displays.
+    pub any_display: bool,
     /// Whether to write mdevctl definitions for the mediated devices that the claim creates.
     pub define: bool,
     /// Whether the devices are on the boot list (vfio-pci takes them at each boot) while the claim lasts.
@@ -186,11 +190,21 @@ impl ClaimRequest {
             step: ClaimStep::Prepare,
             uid: None,
             alone: false,
+            mixed: false,
+            any_display: false,
             define: false,
             at_boot: false,
             reset: false,
             evict: false,
         }
+    }
+}
+
+impl ClaimRequest {
+    /// The options of choosing.
+    #[must_use]
+    pub const fn options(&self) -> Options {
+        Options { alone: self.alone, mixed: self.mixed, any_display: self.any_display }
     }
 }
 

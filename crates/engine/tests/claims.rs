@@ -84,17 +84,21 @@ fn all_or_nothing() {
     let refusal = refused(&engine, "one", &["3xgpu"]);
     assert_eq!(refusal.code, Code::InsufficientResources);
     assert!(refusal.message.contains("2 of 3"), "{refusal}");
+    // One request for two means two of one model, which this host does not have.
+    let refusal = refused(&engine, "one", &["2xgpu"]);
+    assert_eq!(refusal.code, Code::InsufficientResources);
+    assert!(refusal.remedy.contains("--mixed"), "{refusal}");
     rig.host.fault(
         When::Step(Box::new(
             |step| matches!(step, Step::Bind { address, .. } if *address == at(NIC)),
         )),
         Fault::Refuse,
     );
-    let refusal = refused(&engine, "one", &["2xgpu", "nic"]);
+    let refusal = refused(&engine, "one", &["gpu", "gpu", "nic"]);
     assert_eq!(refusal.code, Code::StepFailed, "{refusal}");
     rig.assert_untouched("a step failed");
     assert!(engine.claims().all().unwrap().is_empty());
-    assert_eq!(claim(&engine, "one", &["2xgpu", "nic"]).parts.len(), 3);
+    assert_eq!(claim(&engine, "one", &["gpu", "gpu", "nic"]).parts.len(), 3);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use model::Address;
 pub struct BusPath {
     /// The bridges above it, from the root bus down; empty on a root bus.
     pub bridges: Vec<Address>,
+    /// The endpoint whose driver made its root bus: a VMD controller.
+    pub behind: Option<Address>,
     /// The device and function numbers from the root bus down, which survive bus renumbering: `02.0/00.0`.
     pub slot_path: String,
 }
@@ -19,7 +21,7 @@ impl BusPath {
         for part in target.split('/') {
             // `pci10000:e0` is a root bus. VMD has one below an endpoint: its functions are behind no bridge there.
             if part.starts_with("pci") {
-                above = None;
+                path.behind = above.take();
                 path.bridges.clear();
             }
             let Ok(address) = part.parse::<Address>() else { continue };
@@ -52,6 +54,12 @@ mod tests {
             at("../../../devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0"),
             (None, "0e.0/06.0".into())
         );
+        let behind = |target: &str| BusPath::of_link(target).behind.map(|vmd| vmd.to_string());
+        assert_eq!(
+            behind("../../../devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0"),
+            Some("0000:00:0e.0".into())
+        );
+        assert_eq!(behind("../../../devices/pci0000:00/0000:00:02.0/0000:01:00.0"), None);
         assert_eq!(at("nonsense"), (None, String::new()));
     }
 }

@@ -363,7 +363,6 @@ fn a_sketch_leaves_out_only_what_choosing_has_no_need_of() {
         assert!(function.detail.is_some(), "{address}");
     }
     for function in whole.functions.values_mut() {
-        function.bars.clear();
         function.nodes = model::Nodes::default();
     }
     for function in sketch.functions.values_mut() {

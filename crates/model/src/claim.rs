@@ -94,6 +94,8 @@ pub enum Role {
     Held,
     /// Left unchanged: no driver, or one that does not manage DMA (`pcieport`).
     Bystander,
+    /// Exists only by the driver of a function that is taken, and goes away with it: a drive behind VMD.
+    Dependent,
 }
 
 impl Role {
@@ -104,7 +106,14 @@ impl Role {
             Self::Guest => "guest",
             Self::Held => "held",
             Self::Bystander => "bystander",
+            Self::Dependent => "dependent",
         }
+    }
+
+    /// Whether the hand-over takes a function of this role from its driver.
+    #[must_use]
+    pub const fn is_taken(self) -> bool {
+        matches!(self, Self::Guest | Self::Held)
     }
 }
 
@@ -170,7 +179,7 @@ impl Part {
 
     /// The functions that it takes from the host.
     pub fn taken(&self) -> impl Iterator<Item = Address> {
-        let taken = self.members.iter().filter(|member| member.role != Role::Bystander);
+        let taken = self.members.iter().filter(|member| member.role.is_taken());
         taken.map(|member| member.address)
     }
 

@@ -19,7 +19,7 @@ pub struct Class(pub u32);
 pub enum Kind {
     /// Display functions: VGA (0300), XGA, 3D (0302) and other display controllers.
     Gpu,
-    /// Network controllers (02xx).
+    /// Network controllers (02xx) and InfiniBand adapters of the older class (0c06).
     Nic,
     /// NVM Express drives (0108).
     Nvme,
@@ -27,9 +27,9 @@ pub enum Kind {
     Storage,
     /// Audio (0401, 0403).
     Audio,
-    /// USB controllers (0c03) and UCSI (0c80 and others behind a GPU).
+    /// USB controllers (0c03), and the USB-C controller of a display card (0c80; see [`Function::kind`](crate::Function::kind)).
     Usb,
-    /// Processing accelerators (1200).
+    /// Processing accelerators (1200) and co-processors (0b40), such as Intel's QuickAssist.
     Accelerator,
     /// PCI-to-PCI bridges (0604, 0609): never handed over.
     Bridge,
@@ -40,6 +40,18 @@ pub enum Kind {
 impl Id {
     /// What the bus returns for an absent function; also used for an unreadable id.
     pub const NONE: Self = Self(0xffff);
+
+    /// NVIDIA.
+    pub const NVIDIA: Self = Self(0x10de);
+
+    /// AMD's graphics (formerly ATI); the rest of AMD is 1022.
+    pub const AMD_GPU: Self = Self(0x1002);
+
+    /// AMD's processors and chipsets.
+    pub const AMD: Self = Self(0x1022);
+
+    /// Intel.
+    pub const INTEL: Self = Self(0x8086);
 }
 
 impl Class {
@@ -58,12 +70,12 @@ impl Class {
     pub const fn kind(self) -> Kind {
         match (self.0 >> 16, self.prefix()) {
             (0x03, _) => Kind::Gpu,
-            (0x02, _) => Kind::Nic,
+            (0x02, _) | (_, 0x0c06) => Kind::Nic,
             (_, 0x0108) => Kind::Nvme,
             (0x01, _) => Kind::Storage,
             (_, 0x0401 | 0x0403) => Kind::Audio,
-            (_, 0x0c03 | 0x0c80) => Kind::Usb,
-            (0x12, _) => Kind::Accelerator,
+            (_, 0x0c03) => Kind::Usb,
+            (0x12, _) | (_, 0x0b40) => Kind::Accelerator,
             (_, 0x0604 | 0x0609) => Kind::Bridge,
             _ => Kind::Other,
         }
@@ -199,5 +211,20 @@ mod tests {
         assert_eq!(Class(0x06_0400).kind(), Kind::Bridge);
         assert_eq!(Class(0x03_0200).kind(), Kind::Gpu);
         assert_eq!(Class(0x01_0802).kind(), Kind::Nvme);
+    }
+
+    #[test]
+    fn kinds_of_less_common_classes() {
+        for (class, kind) in [
+            (0x0b_4000, Kind::Accelerator),
+            (0x12_0000, Kind::Accelerator),
+            (0x0c_0600, Kind::Nic),
+            (0x02_0700, Kind::Nic),
+            // Buses of the board: SPI flash with the firmware, I2C, UART.
+            (0x0c_8000, Kind::Other),
+            (0x0c_0500, Kind::Other),
+        ] {
+            assert_eq!(Class(class).kind(), kind, "{class:06x}");
+        }
     }
 }

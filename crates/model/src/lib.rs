@@ -25,6 +25,7 @@ mod mark;
 mod mistake;
 mod monitor;
 mod names;
+mod own_state;
 mod partition;
 pub mod plan;
 mod ports;
@@ -60,6 +61,7 @@ pub use monitor::HostMonitor;
 pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
+pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
 pub use ports::{Capacity, Checked, Disk, Holder, Host, KnownMachine, LaunchError, Launcher};
 pub use process_stat::ProcessStat;

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::boot_list::BootListEntry;
 use crate::{
     Address, AsFound, ClaimedMember, Function, Inventory, Mark, MdevDefinition, Mechanism,
-    NodeAccess, Part, Partition, PowerControl, ResetDomain, Role, Step, VfSettings, VfioNode,
-    is_vfio,
+    NodeAccess, Part, Partition, PowerControl, ResetDomain, Step, VfSettings, VfioNode, is_vfio,
 };
 
 /// The steps that prepare a claim. The parts are independent and may be prepared in parallel.
@@ -75,7 +74,7 @@ impl Given<'_> {
             let function = self.inventory.function(member.address)?;
             Some((function, self.found.iter().find(|found| found.address == member.address)?))
         };
-        part.members.iter().filter(|m| m.role != Role::Bystander).filter_map(find).collect()
+        part.members.iter().filter(|m| m.role.is_taken()).filter_map(find).collect()
     }
 
     fn part(&self, part: &Part) -> Vec<Step> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, Group,
-    GuestSlot, Id, Inventory, Mark, Mdev, NodeAccess, Part, PowerControl, Role, Step, VfioSupport,
+    Address, AsFound, Assembly, ClaimedMember, Class, Code, Fingerprint, Function, GuestSlot, Id,
+    Inventory, Mark, Mdev, NodeAccess, Part, PowerControl, Role, Step, VfioSupport,
     VirtualFunctions, plan, restoring,
 };
 use proptest::prelude::*;
@@ -44,10 +44,7 @@ fn host(lines: &[&str]) -> Inventory {
     for line in lines {
         let function = function(line);
         if let Some(group) = function.iommu_group {
-            let group = inventory
-                .groups
-                .entry(group)
-                .or_insert_with(|| Group { members: Vec::new(), domain_type: None });
+            let group = inventory.groups.entry(group).or_default();
             group.members.push(function.address);
         }
         inventory.functions.insert(function.address, function);
@@ -365,7 +362,7 @@ proptest! {
         for function in inventory.functions.values() {
             let group = function.iommu_group.unwrap();
             inventory.groups.entry(group)
-                .or_insert_with(|| Group { members: Vec::new(), domain_type: None })
+                .or_default()
                 .members.push(function.address);
         }
         for head in inventory.functions.keys() {

@@ -98,14 +98,14 @@ fn virtual_functions_count_and_the_whole_they_are_of_does_not() {
     let mut part = function("0000:01:00.4", (0x10de, 0x20b0), 0x03_0200, 9);
     part.physical_function = Some(parent);
     inventory.functions.insert(vf, part);
-    inventory.groups.insert(9, Group { members: vec![vf], domain_type: None });
+    inventory.groups.insert(9, Group { members: vec![vf], ..Group::default() });
     let sriov = VirtualFunctions { total: 16, present: vec![vf], autoprobe: None };
     inventory.functions.get_mut(&parent).unwrap().sriov = Some(sriov);
     let resources = catalog([("a100", device(0x20b0))]).resources(&inventory);
     assert_eq!(resources["gpu.nvidia/a100"], [vf, at("0000:02:00.0")]);
 
     let whole = Pattern { addresses: vec![parent], ..device(0x20b0) };
-    let survey = catalog([("whole", whole)]).survey(&inventory, &[]);
+    let survey = catalog([("whole", whole)]).survey(&inventory, &[], &model::OwnState::default());
     assert_eq!(survey.unmatched[0].reason, Reason::HasVirtualFunctions);
     assert_eq!(survey.unmatched[0].instead[0].address, vf);
 }
@@ -126,7 +126,11 @@ fn devices_in_use_or_in_a_shared_group_are_unavailable() {
         by: "/dev/nvidia0".into(),
         mdev: None,
     };
-    let survey = catalog([("any", class(0x03_0200))]).survey(&inventory, &[holder]);
+    let survey = catalog([("any", class(0x03_0200))]).survey(
+        &inventory,
+        &[holder],
+        &model::OwnState::default(),
+    );
     let resource = &survey.resources[0];
     assert_eq!((resource.count, resource.available), (3, 1));
     let states: Vec<SurveyState> = resource.devices.iter().map(|found| found.state).collect();
@@ -135,7 +139,8 @@ fn devices_in_use_or_in_a_shared_group_are_unavailable() {
     assert_eq!(resource.devices[0].used_by, ["python3 (pid 4711) by /dev/nvidia0"]);
 
     inventory.vfio.iommu = false;
-    let survey = catalog([("any", class(0x03_0200))]).survey(&inventory, &[]);
+    let survey =
+        catalog([("any", class(0x03_0200))]).survey(&inventory, &[], &model::OwnState::default());
     assert_eq!((survey.resources[0].count, survey.resources[0].available), (3, 0));
 }
 
@@ -143,7 +148,8 @@ fn devices_in_use_or_in_a_shared_group_are_unavailable() {
 fn a_vfio_driver_alone_is_no_use() {
     let mut inventory = gpus();
     inventory.functions.get_mut(&at("0000:01:00.0")).unwrap().driver = Some("vfio-pci".into());
-    let survey = catalog([("any", class(0x03_0200))]).survey(&inventory, &[]);
+    let survey =
+        catalog([("any", class(0x03_0200))]).survey(&inventory, &[], &model::OwnState::default());
     assert_eq!(survey.resources[0].available, 3);
 }
 
@@ -214,7 +220,7 @@ proptest! {
             let fits = catalog.lines.iter().any(|line| line.fits(function));
             prop_assert_eq!(fits, unique.contains(&function.address));
         }
-        let survey = catalog.survey(&inventory, &[]);
+        let survey = catalog.survey(&inventory, &[], &model::OwnState::default());
         for resource in &survey.resources {
             prop_assert_eq!(resource.count, resources[&resource.name].len());
             prop_assert!(resource.available <= resource.count);

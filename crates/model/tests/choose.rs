@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::choose::{ExistingClaim, Scene, Want, choose, needs_detail};
+use model::choose::{ExistingClaim, Options, Scene, Want, choose, needs_detail};
 use model::{
     Address, Claim, ClaimState, ClaimedMember, Class, Code, Detail, Function, Group, Id, Inventory,
     Mdev, MdevDefinition, MdevType, Mechanism, Part, Refusal, VfioSupport,
@@ -30,7 +30,7 @@ fn gpus(nodes: &[u32]) -> Inventory {
             ..Function::unknown(at(bus))
         };
         inventory.functions.insert(at(bus), function);
-        inventory.groups.insert(group, Group { members: vec![at(bus)], domain_type: None });
+        inventory.groups.insert(group, Group { members: vec![at(bus)], ..Group::default() });
     }
     inventory.vfio = VfioSupport {
         iommu: true,
@@ -67,7 +67,7 @@ impl Given {
             definitions: &self.definitions,
             names: &BTreeMap::new(),
             id: Uuid::from_u128(0xc1a1_0000_0000_4000_8000_0000_0000_0000),
-            alone: false,
+            options: Options::default(),
         };
         choose(&scene, &wants).map(|all| all.into_iter().map(|chosen| chosen.head).collect())
     }
@@ -151,8 +151,11 @@ fn a_claim_is_in_the_way_of_the_requested_device() {
         state: ClaimState::Reserved,
         boot_id: None,
     };
-    let existing =
-        ExistingClaim { claim, why: Refusal::new(Code::InUse, "is claimed by job/1", "wait") };
+    let existing = ExistingClaim {
+        claim,
+        owner: "job/1".into(),
+        why: Refusal::new(Code::InUse, "is claimed by job/1", "wait"),
+    };
     let refusal = |want: &str| {
         let scene = Scene {
             inventory: &inventory,
@@ -161,7 +164,7 @@ fn a_claim_is_in_the_way_of_the_requested_device() {
             definitions: &[],
             names: &BTreeMap::new(),
             id: Uuid::nil(),
-            alone: false,
+            options: Options::default(),
         };
         choose(&scene, &[want.parse().unwrap()]).unwrap_err().message
     };
@@ -246,7 +249,7 @@ fn a_mediated_device_of_mdevctls_is_used_as_it_is_or_made_as_it_is_written_down(
         definitions: &given.definitions,
         names: &BTreeMap::new(),
         id: Uuid::nil(),
-        alone: false,
+        options: Options::default(),
     };
     let chosen = choose(&scene, &wants).unwrap();
     let how = &chosen[0].partition.as_ref().unwrap().how;

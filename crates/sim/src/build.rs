@@ -75,6 +75,7 @@ impl Card {
                 let group = inventory.groups.entry(group).or_insert_with(|| Group {
                     members: Vec::new(),
                     domain_type: Some("DMA".into()),
+                    ..Group::default()
                 });
                 group.members.push(card.address);
             }

@@ -10,6 +10,7 @@ mod host;
 mod kernel;
 mod launcher;
 mod port;
+pub mod servers;
 mod split_mix;
 mod turns;
 mod world;

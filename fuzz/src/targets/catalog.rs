@@ -55,7 +55,7 @@ fn read(bytes: &[u8]) -> Kind {
                 assert!(resource.matches('/').count() == 1, "{resource:?}");
             }
             let inventory = sim::workstation();
-            let survey = catalog.survey(&inventory, &[]);
+            let survey = catalog.survey(&inventory, &[], &model::OwnState::default());
             Kind::of("catalog")
                 .and(catalog.lines.len())
                 .and(survey.unmatched.len())

@@ -46,7 +46,8 @@ pub fn check(host: &LinuxHost) -> Kind {
     let groups: Vec<u32> = inventory.groups.keys().copied().collect();
     let _ = host.group_nodes(&groups);
     drawn(&inventory);
-    let survey = Catalog::suggested(&inventory).survey(&inventory, &[]);
+    let survey =
+        Catalog::suggested(&inventory).survey(&inventory, &[], &model::OwnState::default());
     let counted: usize = survey.resources.iter().map(|resource| resource.count).sum();
     assert!(counted <= addresses.len(), "a function is counted twice");
     let found = inventory.functions.values().fold(Kind::of("functions"), |kind, function| {
@@ -83,7 +84,7 @@ fn chosen(inventory: &Inventory) -> Kind {
         definitions: &[],
         names: &BTreeMap::new(),
         id: uuid::Uuid::nil(),
-        alone: false,
+        options: model::choose::Options::default(),
     };
     let first = inventory.functions.keys().next().map(ToString::to_string).unwrap_or_default();
     let wants = ["2xgpu", "nic", "vf", first.as_str()].map(str::parse);

@@ -84,7 +84,7 @@ impl Scan for Scanned {
     }
 
     fn facts(&self) -> Result<Facts, HostError> {
-        Ok(Facts { inventory: self.0.inventory()?, holders: Vec::new(), platform: self.platform() })
+        Ok(Facts { inventory: self.0.inventory()?, holders: Vec::new(), ..Facts::default() })
     }
 }
 

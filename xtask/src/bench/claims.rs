@@ -191,6 +191,8 @@ pub(super) fn wish(owner: &str) -> CreateClaim {
         prepare: Some(true),
         uid: None,
         alone: false,
+        mixed: false,
+        any_display: false,
         define: false,
         at_boot: false,
         reset: false,

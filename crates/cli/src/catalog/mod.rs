@@ -11,6 +11,7 @@ use model::catalog::{Catalog, Survey};
 use model::{Code, Host, Refusal};
 
 use crate::failure::{self, Done, Failure};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, output};
 
@@ -38,6 +39,9 @@ struct Check {
 
     #[command(flatten)]
     source: Source,
+
+    #[command(flatten)]
+    own: OwnStateDir,
 
     #[command(flatten)]
     output: Json,
@@ -78,7 +82,7 @@ impl Check {
         let addresses: Vec<_> = inventory.functions.keys().copied().collect();
         // Shows the users of a device that this user may see.
         let holders = host.holders(&addresses).unwrap_or_default();
-        Ok(catalog.survey(&inventory, &holders))
+        Ok(catalog.survey(&inventory, &holders, &self.own.read(&self.source)))
     }
 
     fn refused(&self, error: &CatalogError) -> Failure {

@@ -66,6 +66,7 @@ fn not_now(waiting: &[&SurveyedDevice]) -> String {
         let why = match &found.state {
             SurveyState::Free => continue,
             SurveyState::InUse => format!("in use: {}", found.used_by.join("; ")),
+            SurveyState::Claimed => format!("claimed: {}", found.claimed_by.join("; ")),
             SurveyState::With { address } => {
                 format!("handed over only together with {address}, which is already counted")
             }

@@ -55,6 +55,15 @@ pub struct Claim {
     #[arg(long)]
     alone: bool,
 
+    /// Accept several devices of a kind that are not of one model, as in 2xgpu
+    #[arg(long)]
+    mixed: bool,
+
+    /// Let a kind of device also mean the display of the host's console or of its management controller, if there is no
+    /// other
+    #[arg(long)]
+    any_display: bool,
+
     /// Also write mdevctl definitions for created mdevs (removed on release)
     #[arg(long)]
     define: bool,
@@ -156,6 +165,8 @@ impl Claim {
             prepare: Some(!self.reserve),
             uid: self.how.uid,
             alone: self.alone,
+            mixed: self.mixed,
+            any_display: self.any_display,
             define: self.define,
             at_boot: self.at_boot,
             reset: self.how.reset,

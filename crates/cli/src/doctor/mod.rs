@@ -3,10 +3,11 @@
 mod render;
 
 use clap::Args;
-use model::doctor::{Severity, Verdict, remedy};
+use model::doctor::{Facts, Severity, Verdict, remedy};
 use model::{Address, Refusal, Scan};
 
 use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, output};
 
@@ -30,6 +31,9 @@ pub struct Doctor {
 
     #[command(flatten)]
     source: Source,
+
+    #[command(flatten)]
+    own: OwnStateDir,
 
     #[command(flatten)]
     output: Json,
@@ -57,6 +61,7 @@ impl Doctor {
     fn examine(&self) -> Result<Verdict, Refusal> {
         let host = self.source.open()?;
         let facts = host.facts().map_err(|error| self.source.unreadable(&error))?;
+        let facts = Facts { own: self.own.read(&self.source), ..facts };
         facts.examine(self.address)
     }
 }

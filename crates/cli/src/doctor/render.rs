@@ -141,6 +141,7 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
     let worst = verdict.worst();
     let subject =
         only.map_or_else(|| "this host's devices".to_owned(), |address| address.to_string());
+    let unseen = count(Severity::Unseen);
     let said = match worst {
         Severity::Impossible if only.is_some() => {
             format!("{subject} cannot be handed over yet: see Blocking above")
@@ -148,10 +149,17 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
         Severity::Impossible => {
             "not everything can be handed over yet: see Blocking above".to_owned()
         }
+        // "can be handed over" is said only if everything that it depends on was read.
+        Severity::Warning if unseen > 0 => {
+            format!(
+                "nothing that could be read prevents a hand-over of {subject}, but read the warnings above"
+            )
+        }
+        _ if unseen > 0 => format!("nothing that could be read prevents a hand-over of {subject}"),
         Severity::Warning => format!("{subject} can be handed over, but read the warnings above"),
         _ => format!("{subject} can be handed over"),
     };
-    let unseen = match count(Severity::Unseen) {
+    let unseen = match unseen {
         0 => String::new(),
         1 => "; 1 check was not possible: see Not checked above".to_owned(),
         more => format!("; {more} checks were not possible: see Not checked above"),

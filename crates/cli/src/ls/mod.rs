@@ -9,6 +9,7 @@ use model::{Holder, Host, Inventory, Kind, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, output, terminal, watch};
 use rows::{Listing, Wanted};
@@ -45,6 +46,9 @@ pub struct Ls {
     source: Source,
 
     #[command(flatten)]
+    own: OwnStateDir,
+
+    #[command(flatten)]
     output: Json,
 }
 
@@ -62,7 +66,7 @@ impl Ls {
     fn print(&self, host: &LinuxHost) -> Done {
         let (inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
         let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
-        let listing = Listing::of(&inventory, &holders, &wanted);
+        let listing = Listing::of(&inventory, &holders, &self.own.read(&self.source), &wanted);
         if self.output.json {
             return output::json(&listing);
         }

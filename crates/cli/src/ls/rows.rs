@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::choose::ExistingClaim;
 use model::{
-    Address, Assembly, Class, Code, Function, Holder, Id, Inventory, Kind, Member, Refusal, Role,
+    Address, Assembly, Class, Code, Function, Holder, Id, Inventory, Kind, Member, OwnState,
+    Refusal, Role, Share,
 };
 use serde::Serialize;
 
@@ -69,6 +71,10 @@ pub struct Row<'a> {
     pub state: State,
     /// Its users, in words.
     pub used_by: Vec<String>,
+    /// The owners of the claims that have it or partitions of it, in words.
+    pub claimed_by: Vec<String>,
+    /// The name of the registered device.
+    pub registered_name: Option<String>,
     /// Why it cannot be handed over.
     pub obstacles: Vec<Refusal>,
     /// The other members of the assembly.
@@ -79,6 +85,10 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// A claim has it, or partitions of it.
+    Claimed,
+    /// A step on it timed out, or it failed its check: it needs manual attention.
+    Unhealthy,
     /// It can be handed over.
     Free,
     /// It is in use.
@@ -110,7 +120,12 @@ pub struct MemberRow<'a> {
 
 impl<'a> Listing<'a> {
     /// Lists the wanted assemblies of a host.
-    pub fn of(inventory: &'a Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> Self {
+    pub fn of(
+        inventory: &'a Inventory,
+        holders: &[Holder],
+        own: &OwnState,
+        wanted: &Wanted<'_>,
+    ) -> Self {
         let mut users: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
         for holder in holders {
             users.entry(holder.address).or_default().push(holder);
@@ -124,8 +139,9 @@ impl<'a> Listing<'a> {
             if !wanted.includes(inventory, head, &assembly) {
                 continue;
             }
-            let row = Row::of(inventory, &users, head, assembly);
-            if wanted.shows(&row) {
+            let hidden = assembly.is_of_the_host(inventory) && !wanted.all;
+            let row = Row::of(inventory, &users, own, head, assembly);
+            if !hidden || wanted.kind == Some(Kind::Bridge) {
                 listing.assemblies.push(row);
             } else {
                 listing.hidden += 1;
@@ -139,17 +155,30 @@ impl<'a> Row<'a> {
     fn of(
         inventory: &'a Inventory,
         users: &BTreeMap<Address, Vec<&Holder>>,
+        own: &OwnState,
         head: &'a Function,
         assembly: Assembly,
     ) -> Self {
-        let obstacles = assembly.obstacles(inventory);
-        let holders = assembly.taken().filter_map(|member| users.get(&member.address)).flatten();
+        let mut obstacles = assembly.obstacles(inventory);
+        let claimed_by: Vec<String> =
+            own.claims_of(&assembly).map(|(existing, share)| owner(existing, share)).collect();
+        let unhealthy = own.unhealthy(&assembly);
+        if !claimed_by.is_empty() {
+            // Partitions of a claim are released, never removed.
+            obstacles.retain(|obstacle| obstacle.code != Code::InUse);
+        }
+        obstacles.extend(unhealthy.map(|unhealthy| unhealthy.why.clone()));
+        let holders = assembly.lost().filter_map(|member| users.get(&member.address)).flatten();
         let mut said = BTreeSet::new();
         let used_by: Vec<String> = holders
             .filter(|holder| said.insert((&holder.user, &holder.by)))
             .map(|holder| format!("{} by {}", holder.user, holder.by))
             .collect();
-        let state = if !obstacles.is_empty() {
+        let state = if unhealthy.is_some() {
+            State::Unhealthy
+        } else if !claimed_by.is_empty() {
+            State::Claimed
+        } else if !obstacles.is_empty() {
             State::Impossible
         } else if !used_by.is_empty() {
             State::InUse
@@ -175,9 +204,21 @@ impl<'a> Row<'a> {
             physical_function: head.physical_function,
             state,
             used_by,
+            claimed_by,
+            registered_name: own.names.get(&head.address).cloned(),
             obstacles,
             members: others.filter_map(|member| MemberRow::of(inventory, member)).collect(),
         }
+    }
+}
+
+/// `job/7 (reserved)`, `2 partitions by job/7`.
+fn owner(existing: &ExistingClaim, share: Share) -> String {
+    let state = if existing.is_prepared() { "" } else { " (reserved)" };
+    match share {
+        Share::Whole => format!("{}{state}", existing.owner),
+        Share::Partitions(1) => format!("1 partition by {}{state}", existing.owner),
+        Share::Partitions(count) => format!("{count} partitions by {}{state}", existing.owner),
     }
 }
 
@@ -207,11 +248,5 @@ impl Wanted<'_> {
                 .taken()
                 .filter_map(|member| inventory.function(member.address))
                 .any(|function| Filter::all_match(self.filters, function))
-    }
-
-    /// Whether a row is shown rather than counted: what can never be handed over is shown only on request.
-    fn shows(&self, row: &Row<'_>) -> bool {
-        let never = row.obstacles.iter().any(|reason| reason.code == Code::NotAssignable);
-        !never || self.all || self.kind == Some(Kind::Bridge)
     }
 }

@@ -67,6 +67,7 @@ fn add<'a>(
             Role::Guest => "also handed over",
             Role::Held => "held on vfio-pci",
             Role::Bystander => "stays",
+            Role::Dependent => "goes away",
         };
         let address = format!("{branch} {}", member.address);
         table.row(
@@ -84,11 +85,11 @@ fn state<'a>(row: &'a Row<'_>, users_hidden: bool, obstacles: &mut Obstacles<'a>
         State::OnVfio if users_hidden => "on vfio, use unknown".to_owned(),
         State::Free => "free".to_owned(),
         State::OnVfio => "on vfio".to_owned(),
-        State::InUse => {
-            let named: Vec<&str> = row.used_by.iter().take(USERS).map(String::as_str).collect();
-            let more = row.used_by.len() - named.len();
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            format!("in use: {}{more}", named.join("; "))
+        State::Claimed => format!("claimed: {}", some(&row.claimed_by)),
+        State::InUse => format!("in use: {}", some(&row.used_by)),
+        State::Unhealthy => {
+            let number = row.obstacles.last().map(|why| obstacles.number(why)).unwrap_or_default();
+            format!("needs attention, see{number}")
         }
         State::Impossible => {
             let numbers: String =
@@ -96,6 +97,14 @@ fn state<'a>(row: &'a Row<'_>, users_hidden: bool, obstacles: &mut Obstacles<'a>
             format!("not possible, see{numbers}")
         }
     }
+}
+
+/// The first of several texts, and how many more there are.
+fn some(texts: &[String]) -> String {
+    let named: Vec<&str> = texts.iter().take(USERS).map(String::as_str).collect();
+    let more = texts.len() - named.len();
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{more}", named.join("; "))
 }
 
 /// The obstacles, each numbered once.
@@ -132,7 +141,7 @@ impl<'a> Obstacles<'a> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Holder, Inventory, NumaNode};
+    use model::{Holder, Inventory, NumaNode, OwnState};
     use proptest::prelude::*;
 
     use super::super::rows::Wanted;
@@ -140,7 +149,7 @@ mod tests {
     use crate::filter::Filter;
 
     fn shown(inventory: &Inventory, holders: &[Holder], wanted: &Wanted<'_>) -> String {
-        let listing = Listing::of(inventory, holders, wanted);
+        let listing = Listing::of(inventory, holders, &OwnState::default(), wanted);
         anstream::adapter::strip_str(&render(&listing, None)).to_string()
     }
 
@@ -177,7 +186,7 @@ mod tests {
     #[test]
     fn as_json_with_all_that_a_program_asks_for() {
         let (inventory, holders) = busy();
-        let listing = Listing::of(&inventory, &holders, &Wanted::default());
+        let listing = Listing::of(&inventory, &holders, &OwnState::default(), &Wanted::default());
         snapbox::assert_data_eq!(
             serde_json::to_string_pretty(&listing).unwrap() + "\n",
             snapbox::file!["tests/workstation.json"]
@@ -200,7 +209,7 @@ mod tests {
     #[test]
     fn a_device_is_free_only_if_its_users_were_seen() {
         let (inventory, holders) = busy();
-        let listing = Listing::of(&inventory, &holders, &Wanted::default());
+        let listing = Listing::of(&inventory, &holders, &OwnState::default(), &Wanted::default());
         let listing = Listing { users_hidden: true, ..listing };
         let text = anstream::adapter::strip_str(&render(&listing, None)).to_string();
         assert!(!text.contains(" free"), "{text}");
@@ -223,7 +232,7 @@ mod tests {
         let heads = |filters: &[&str]| {
             let filters: Vec<Filter> = filters.iter().map(|text| text.parse().unwrap()).collect();
             let wanted = Wanted { filters: &filters, ..Wanted::default() };
-            let listing = Listing::of(&inventory, &[], &wanted);
+            let listing = Listing::of(&inventory, &[], &OwnState::default(), &wanted);
             listing.assemblies.iter().map(|row| row.address.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(heads(&["01:00.1"]), ["0000:01:00.0"]);
@@ -250,7 +259,7 @@ mod tests {
             inventory in crate::any_inventory::inventory(),
             width in prop::option::of(0usize..200),
         ) {
-            let listing = Listing::of(&inventory, &[], &Wanted { all: true, ..Wanted::default() });
+            let listing = Listing::of(&inventory, &[], &OwnState::default(), &Wanted { all: true, ..Wanted::default() });
             let heads: Vec<_> = listing.assemblies.iter().map(|row| row.address).collect();
             prop_assert!(heads.is_sorted());
             render(&listing, width);

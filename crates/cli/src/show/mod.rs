@@ -8,9 +8,10 @@ mod text;
 
 use clap::Args;
 use model::doctor::{self, Patient, Platform};
-use model::{Address, Holder, Host, Inventory, Refusal};
+use model::{Address, Assembly, Holder, Host, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, output};
 use sheet::Sheet;
@@ -24,6 +25,9 @@ pub struct Show {
 
     #[command(flatten)]
     source: Source,
+
+    #[command(flatten)]
+    own: OwnStateDir,
 
     #[command(flatten)]
     output: Json,
@@ -46,9 +50,11 @@ impl Show {
             let gone = model::no_such_function(address);
             return Err(Failure::to(format!("show {address}"))(gone));
         };
-        let patient = Patient { inventory: &inventory, holders: &holders, platform: &console };
+        let own = self.own.read(&self.source);
+        let patient =
+            Patient { inventory: &inventory, holders: &holders, platform: &console, own: &own };
         let framebuffers = doctor::framebuffers(patient, address);
-        let sheet = Sheet { framebuffers, ..Sheet::of(&inventory, function, &holders) };
+        let sheet = Sheet { framebuffers, ..Sheet::of(&inventory, function, &holders, &own) };
         if self.output.json {
             return output::json(&sheet);
         }
@@ -64,6 +70,11 @@ impl Show {
         if let Some(function) = listing.function(address) {
             wanted
                 .extend(function.path.iter().filter(|bridge| listing.function(**bridge).is_some()));
+        }
+        if let Some(assembly) = Assembly::of(&listing, address) {
+            wanted.extend(assembly.taken().map(|member| member.address));
+            wanted.sort_unstable();
+            wanted.dedup();
         }
         let inventory = self.source.detail(&host, Some(&wanted))?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use model::doctor::Finding;
 use model::{
-    Address, Assembly, Function, Group, Holder, Inventory, Kind, Link, NumaNode, PortType, Refusal,
-    ResetDomain,
+    Address, Assembly, Code, Function, Group, Holder, Inventory, Kind, Link, NumaNode, OwnState,
+    PortType, Refusal, ResetDomain,
 };
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub struct Sheet<'a> {
     pub holders: Vec<&'a Holder>,
     /// Why it cannot be handed over; empty if it can.
     pub obstacles: Vec<Refusal>,
+    /// The name of the registered device.
+    pub registered_name: Option<String>,
     /// Firmware framebuffers on the BARs of its assembly.
     pub framebuffers: Vec<Finding>,
 }
@@ -65,12 +67,22 @@ pub struct Member<'a> {
 
 impl<'a> Sheet<'a> {
     /// The sheet of a function.
-    pub fn of(inventory: &'a Inventory, function: &'a Function, holders: &'a [Holder]) -> Self {
+    pub fn of(
+        inventory: &'a Inventory,
+        function: &'a Function,
+        holders: &'a [Holder],
+        own: &OwnState,
+    ) -> Self {
         let assembly = Assembly::of(inventory, function.address);
-        let taken: BTreeSet<Address> =
-            assembly.iter().flat_map(Assembly::taken).map(|member| member.address).collect();
-        let obstacles =
+        let lost: BTreeSet<Address> =
+            assembly.iter().flat_map(Assembly::lost).map(|member| member.address).collect();
+        let mut obstacles =
             assembly.as_ref().map(|assembly| assembly.obstacles(inventory)).unwrap_or_default();
+        if let Some(own) = assembly.as_ref().and_then(|assembly| own.refusal(assembly)) {
+            // Partitions of a claim are released, never removed.
+            obstacles.retain(|obstacle| obstacle.code != Code::InUse);
+            obstacles.push(own);
+        }
         let members = assembly.into_iter().flat_map(|assembly| assembly.members);
         let node = function.numa_node.and_then(|node| inventory.numa_nodes.get(&node));
         Self {
@@ -82,8 +94,9 @@ impl<'a> Sheet<'a> {
             group: function.iommu_group.and_then(|number| inventory.groups.get(&number)),
             members: members.filter_map(|member| Member::of(inventory, member)).collect(),
             reset_domain: ResetDomain::of(inventory, function),
-            holders: holders.iter().filter(|holder| taken.contains(&holder.address)).collect(),
+            holders: holders.iter().filter(|holder| lost.contains(&holder.address)).collect(),
             obstacles,
+            registered_name: own.names.get(&function.address).cloned(),
             framebuffers: Vec::new(),
         }
     }

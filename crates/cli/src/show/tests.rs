@@ -1,8 +1,8 @@
 //! The text of `handover show`.
 
 use model::{
-    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, MigInstance, NumaNode, PortType,
-    ResizableBar, VgpuType, VgpuTypes, VirtualFunctions,
+    Acs, Bar, Detail, Holder, Inventory, Link, Mdev, MdevType, MigInstance, NumaNode, OwnState,
+    PortType, ResizableBar, VgpuType, VgpuTypes, VirtualFunctions,
 };
 
 use proptest::prelude::*;
@@ -41,6 +41,7 @@ fn rich() -> Inventory {
         io: false,
         is_64bit: prefetchable,
         prefetchable,
+        unassigned: false,
     };
     gpu.bars = vec![bar(0, 16 << 20, false), bar(1, 256 << 20, true)];
     gpu.power.state = Some("D0".into());
@@ -88,7 +89,8 @@ fn rich_detail(link: Link) -> Detail {
 }
 
 fn shown(inventory: &Inventory, address: &str, holders: &[Holder]) -> String {
-    let sheet = Sheet::of(inventory, &inventory.functions[&at(address)], holders);
+    let sheet =
+        Sheet::of(inventory, &inventory.functions[&at(address)], holders, &OwnState::default());
     anstream::adapter::strip_str(&text::render(&sheet)).to_string()
 }
 
@@ -122,7 +124,8 @@ fn obstacles_are_shown_with_their_remedies() {
 #[test]
 fn as_json() {
     let inventory = rich();
-    let sheet = Sheet::of(&inventory, &inventory.functions[&at("01:00.0")], &[]);
+    let sheet =
+        Sheet::of(&inventory, &inventory.functions[&at("01:00.0")], &[], &OwnState::default());
     let text = serde_json::to_string_pretty(&sheet).unwrap() + "\n";
     snapbox::assert_data_eq!(text, snapbox::file!["tests/everything.json"]);
 }
@@ -136,7 +139,12 @@ fn long_lists_are_cut_and_strange_texts_are_harmless() {
     gpu.driver = Some("\u{1b}[2Jevil".into());
     let text = shown(&inventory, "01:00.0", &[]);
     assert!(text.contains("and 184 more") && !text.contains('\u{1b}'), "{text}");
-    let raw = text::render(&Sheet::of(&inventory, &inventory.functions[&at("01:00.0")], &[]));
+    let raw = text::render(&Sheet::of(
+        &inventory,
+        &inventory.functions[&at("01:00.0")],
+        &[],
+        &OwnState::default(),
+    ));
     assert!(!raw.contains("\u{1b}[2J"));
 }
 
@@ -152,7 +160,7 @@ proptest! {
     #[test]
     fn no_inventory_makes_a_sheet_panic(inventory in crate::any_inventory::inventory()) {
         for function in inventory.functions.values() {
-            let sheet = Sheet::of(&inventory, function, &[]);
+            let sheet = Sheet::of(&inventory, function, &[], &OwnState::default());
             text::render(&sheet);
             serde_json::to_string(&sheet).unwrap();
             prop_assert!(find::find(&inventory, &function.address.to_string()).is_ok());

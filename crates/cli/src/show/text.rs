@@ -173,6 +173,7 @@ fn isolation(sheet: &Sheet<'_>) -> Section {
             Role::Guest => "guest    ",
             Role::Held => "held     ",
             Role::Bystander => "bystander",
+            Role::Dependent => "dependent",
         };
         format!("{}  {role}  {} ({})", row.member.address, row.name, row.member.reason)
     });

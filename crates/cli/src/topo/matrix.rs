@@ -58,7 +58,8 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
 fn sizes(picture: &Picture) -> (usize, usize, usize) {
     let number = picture.ends.len().to_string().len() + 2;
     let place = picture.ends.iter().map(|end| end.address.to_string().len()).max().unwrap_or(0);
-    let wide = Distance::ALL.iter().map(|distance| distance.short().len()).max().unwrap_or(0);
+    let words = picture.distances.iter().map(|pair| pair.distance.short().len());
+    let wide = words.max().unwrap_or(0).max(Distance::Across.short().len());
     (number, place, wide)
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
-use model::doctor::Verdict;
+use model::doctor::{Facts, Verdict};
 use model::topology::{Picture, Wanted, svg};
 use model::{Address, Code, HostError, Refusal, Scan};
 use tokio::sync::Mutex;
@@ -133,9 +133,10 @@ fn range(text: &str) -> (&str, f32) {
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
 pub async fn doctor(State(face): State<Face>, query: Query) -> Result<Json<Verdict>, Problem> {
     let only = query.get("for")?.map(str::parse::<Address>).transpose().map_err(Refusal::from)?;
+    let own = face.ask(|engine| engine.own_state()).await?;
     let scanned = face.scanner.run(move |host| {
         let facts = host.facts().map_err(|error| unreadable(&error))?;
-        facts.examine(only)
+        Facts { own, ..facts }.examine(only)
     });
     scanned.await.map(Json)
 }

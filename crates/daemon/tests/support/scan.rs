@@ -24,6 +24,6 @@ impl Scan for SimScan {
         let inventory = self.detail()?;
         let addresses: Vec<Address> = inventory.functions.keys().copied().collect();
         let holders = self.0.holders(&addresses)?;
-        Ok(Facts { inventory, holders, platform: self.platform() })
+        Ok(Facts { inventory, holders, platform: self.platform(), ..Facts::default() })
     }
 }

@@ -39,9 +39,9 @@ impl Claims {
             let companions: Vec<Address> = part.guests().map(|member| member.address).collect();
             let groups =
                 companions.iter().filter_map(|address| Assembly::alone(inventory, *address));
-            let mut needed = groups.flat_map(|assembly| assembly.members).filter(|member| {
-                member.role != model::Role::Bystander && !claim.holds(member.address)
-            });
+            let mut needed = groups
+                .flat_map(|assembly| assembly.members)
+                .filter(|member| member.role.is_taken() && !claim.holds(member.address));
             if let Some(new) = needed.next() {
                 return Err(Refusal::new(
                     Code::InvalidState,

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::choose::{Chosen, ExistingClaim, Scene, Want, WantKind, choose, needs_detail};
+use model::choose::{Chosen, ExistingClaim, Options, Scene, Want, WantKind, choose, needs_detail};
 use model::{
     Address, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner, Part,
     Refusal,
 };
+use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::Claims;
 use crate::eviction::Eviction;
 use crate::hardware::users;
-use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
+use crate::{owners, refusals};
 
 /// The terms of a new claim, without its devices.
 pub struct Terms {
@@ -48,7 +49,7 @@ impl Claims {
         }
         let id = Uuid::new_v4();
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, &wants, false, Eviction::Unavailable)?;
+            self.choose(id, &wants, Options::default(), Eviction::Unavailable)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
             let index = usize::try_from(position).unwrap_or(usize::MAX);
@@ -77,7 +78,7 @@ impl Claims {
         &self,
         id: Uuid,
         wants: &[Want],
-        alone: bool,
+        options: Options,
         eviction: Eviction,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
@@ -104,19 +105,20 @@ impl Claims {
                 definitions: &definitions,
                 names: &names,
                 id,
-                alone,
+                options,
             };
             let chosen = choose(&scene, wants)?;
             if named {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
+            let lost: Vec<Address> = chosen.iter().flat_map(Chosen::lost).collect();
             let marked = self.marks.marked(&taken)?;
             if !marked.is_empty() {
                 barred.extend(marked);
                 continue;
             }
-            let holders = self.hardware.holders(&taken)?;
+            let holders = self.hardware.holders(&lost)?;
             let used = users(&holders, eviction);
             if used.is_empty() {
                 return Ok((chosen, HostState { inventory, holders }));
@@ -127,12 +129,7 @@ impl Claims {
 
     /// All claims, each with the refusal for others that want the same devices.
     pub(super) fn existing_claims(&self) -> Result<Vec<ExistingClaim>, Refusal> {
-        let (claims, instances) =
-            self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
-        Ok(claims
-            .into_iter()
-            .map(|claim| ExistingClaim { why: claimed(&claim, &instances), claim: claim.claim })
-            .collect())
+        self.store.read(existing_claims)
     }
 
     /// The functions that need manual attention, each with its refusal.
@@ -218,6 +215,17 @@ impl Claims {
         }
         Err(refusals::no_such("device", &device.name, "handover device list"))
     }
+}
+
+/// All claims of a store, each with its owner in words and the refusal for others.
+pub fn existing_claims(from: &Connection) -> rusqlite::Result<Vec<ExistingClaim>> {
+    let (claims, instances) = (StoredClaim::all(from)?, StoredInstance::all(from)?);
+    let existing = claims.into_iter().map(|claim| ExistingClaim {
+        why: claimed(&claim, &instances),
+        owner: owners::described_among(&instances, &claim.claim.owner),
+        claim: claim.claim,
+    });
+    Ok(existing.collect())
 }
 
 /// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).

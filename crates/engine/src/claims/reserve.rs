@@ -124,7 +124,7 @@ impl Claims {
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, HostState), Refusal> {
         let (mut chosen, state) =
-            self.choose(id, &request.wants, request.alone, Eviction::option(request.evict))?;
+            self.choose(id, &request.wants, request.options(), Eviction::option(request.evict))?;
         if request.define {
             define(&mut chosen)?;
         }

@@ -10,6 +10,7 @@ mod instances;
 mod journal;
 mod leftovers;
 mod lock;
+mod read_only;
 mod schema;
 mod vf_counts;
 
@@ -35,6 +36,7 @@ pub use health::Health;
 pub use images::StoredImage;
 pub use instances::StoredInstance;
 pub use journal::{OpenOperation, PerformedStep, Recorded};
+pub use read_only::read_only;
 pub use vf_counts::VfCount;
 
 use crate::lock::lock;

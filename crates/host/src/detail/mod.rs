@@ -89,6 +89,7 @@ fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
 
 fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut Vec<String>) {
     if config.is_gone() {
+        detail.silent = true;
         notes.push("its configuration space reads as all ones: it does not respond".into());
         return;
     }

@@ -7,6 +7,7 @@ const IORESOURCE_IO: u64 = 0x0000_0100;
 const IORESOURCE_MEM: u64 = 0x0000_0200;
 const IORESOURCE_PREFETCH: u64 = 0x0000_2000;
 const IORESOURCE_MEM_64: u64 = 0x0010_0000;
+const IORESOURCE_UNSET: u64 = 0x2000_0000;
 
 /// The six BARs and the expansion ROM (`PCI_ROM_RESOURCE`); VF BARs and bridge windows follow.
 const BARS: usize = 7;
@@ -41,6 +42,7 @@ fn bar(index: u8, line: &str) -> Option<Option<Bar>> {
         io,
         is_64bit: flags & IORESOURCE_MEM_64 != 0,
         prefetchable: flags & IORESOURCE_PREFETCH != 0,
+        unassigned: flags & IORESOURCE_UNSET != 0,
     }))
 }
 
@@ -63,6 +65,16 @@ mod tests {
             [(0, 16 << 20, false, false), (1, 64 << 30, false, true), (3, 128, true, false)]
         );
         assert!(bars.iter().all(|bar| bar.prefetchable == (bar.index == 1)));
+    }
+
+    /// The kernel keeps the size, as an address from 0.
+    #[test]
+    fn a_bar_that_the_firmware_left_no_room_for() {
+        let (bars, _) = read("0x0000000000000000 0x0000001fffffffff 0x000000002014220c\n");
+        assert_eq!(
+            bars.iter().map(|bar| (bar.unassigned, bar.size)).collect::<Vec<_>>(),
+            [(true, 128 << 30)]
+        );
     }
 
     #[test]

@@ -17,12 +17,13 @@ pub fn read(address: Address, dir: &Dir, scope: Scope) -> Function {
     let mut attributes = Attributes { dir, notes: Vec::new() };
     attributes.identify(&mut function);
     attributes.place(&mut function);
+    attributes.resources(&mut function);
     if scope != Scope::Rows {
         attributes.abilities(&mut function);
     }
     if scope == Scope::Listing {
-        attributes.resources(&mut function);
         attributes.power(&mut function);
+        attributes.faults(&mut function);
     }
     function.notes = attributes.notes;
     function
@@ -116,6 +117,12 @@ impl Attributes<'_> {
         function.power.runtime_status = self.text("power/runtime_status").filter(some);
         function.power.control = self.text("power/control").filter(some);
         function.power.d3cold_allowed = self.value("d3cold_allowed").map(|on: u8| on != 0);
+    }
+
+    fn faults(&mut self, function: &mut Function) {
+        // "fixed", "removable" or "unknown" (Documentation/ABI/testing/sysfs-devices-removable).
+        function.removable = self.text("removable").as_deref() == Some("removable");
+        function.broken_parity = self.value("broken_parity_status") == Some(1u8);
     }
 
     fn noted<T>(&mut self, read: Result<T, Unread>) -> Option<T> {

@@ -10,7 +10,7 @@ const GROUPS: &str = "sys/kernel/iommu_groups";
 
 /// Every IOMMU group. A missing directory means a kernel without an IOMMU, and is not an error.
 pub fn read(root: &Root, functions: &BTreeMap<Address, Function>) -> BTreeMap<u32, Group> {
-    let mut groups = of(functions);
+    let mut groups = with_firmware_memory(root, functions);
     // Groups of platform devices and mdevs contain no function, but count too.
     for name in root.names(GROUPS).unwrap_or_default() {
         let Ok(number) = name.parse() else { continue };
@@ -19,6 +19,36 @@ pub fn read(root: &Root, functions: &BTreeMap<Address, Function>) -> BTreeMap<u3
         }
     }
     groups
+}
+
+/// The groups with their members, and the memory that the firmware uses through them.
+pub fn with_firmware_memory(
+    root: &Root,
+    functions: &BTreeMap<Address, Function>,
+) -> BTreeMap<u32, Group> {
+    let mut groups = of(functions);
+    for (number, group) in &mut groups {
+        group.firmware_memory = firmware_memory(root, *number);
+    }
+    groups
+}
+
+/// The regions of type `direct` of a group: lines `0x7d000000 0x7d0fffff direct` (Documentation/ABI/testing/sysfs-kernel-iommu_groups).
+/// `direct-relaxable` regions, such as those of graphics and USB, are no obstacle.
+pub fn firmware_memory(root: &Root, number: u32) -> Vec<String> {
+    let text = root.attribute(&format!("{GROUPS}/{number}/reserved_regions")).unwrap_or_default();
+    let region = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = (words.next()?, words.next()?);
+        (words.next()? == "direct").then(|| format!("{}-{}", short(start), short(end)))
+    };
+    text.lines().filter_map(region).collect()
+}
+
+/// `0x00000000bdf6e000` as `0xbdf6e000`; other text unchanged.
+fn short(address: &str) -> String {
+    let digits = address.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    digits.map_or_else(|| address.into(), |number| format!("{number:#x}"))
 }
 
 /// Whether a group has a member. A group disappears with its last device, but not at once:

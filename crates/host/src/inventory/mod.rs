@@ -21,7 +21,7 @@ mod vfio;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use model::{Address, Function, HostError, Inventory, VirtualFunctions};
+use model::{Address, Function, HostError, Inventory, Kind, VirtualFunctions};
 use rustix::io::Errno;
 
 use crate::bus_path::BusPath;
@@ -40,10 +40,10 @@ pub(crate) use modules::{matches, module_present};
 /// How much of a listing is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Only what assemblies and their state need: identity, names, driver, group, NUMA node, virtual functions.
+    /// Only what assemblies and their state need: identity, names, driver, group, NUMA node, virtual functions, BARs.
     Rows,
-    /// What choosing and planning need: everything except BARs, power, nodes, the types of groups and the memory of
-    /// NUMA nodes.
+    /// What choosing and planning need: everything except power, nodes, the types of groups and the memory of NUMA
+    /// nodes.
     Choosing,
     /// Everything.
     Listing,
@@ -70,7 +70,7 @@ pub fn read(root: &Root, catalogs: &Catalogs, scope: Scope) -> Result<Inventory,
     virtual_functions(root, &mut functions);
     numa::place(root, functions.values_mut());
     let groups = match scope {
-        Scope::Rows | Scope::Choosing => groups::of(&functions),
+        Scope::Rows | Scope::Choosing => groups::with_firmware_memory(root, &functions),
         Scope::Listing => groups::read(root, &functions),
     };
     for (parent, mdevs) in mdevs::read(root) {
@@ -134,10 +134,6 @@ fn function(root: &Root, name: &str, scope: Scope) -> Option<Function> {
 /// Reads one function's own attributes; `None` if it does not exist, or was removed during the read.
 fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> {
     let address = name.parse::<Address>().ok()?;
-    let link = match scope {
-        Scope::Rows => None,
-        Scope::Choosing | Scope::Listing => Some(bus.link(name).ok()?),
-    };
     let mut function = match root.dir(&format!("{DEVICES}/{name}")) {
         Ok(dir) => function::read(address, &dir, scope),
         Err(Errno::NOENT) if bus.link(name).is_err() => return None,
@@ -150,10 +146,19 @@ fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> 
     if !function.notes.is_empty() && bus.link(name).is_err() {
         return None;
     }
-    if let Some(link) = link {
-        function.path = BusPath::of_link(&link).bridges;
+    if scope != Scope::Rows || needs_path(&function) {
+        let path = BusPath::of_link(&bus.link(name).ok()?);
+        function.path = path.bridges;
+        function.behind = path.behind;
     }
     Some(function)
+}
+
+/// Whether the members of an assembly depend on the position of a function: a card with a switch of its own, and functions
+/// in the PCI domain of a VMD controller, whose number has more than four digits (`vmd_enable_domain` in
+/// drivers/pci/controller/vmd.c).
+const fn needs_path(function: &Function) -> bool {
+    matches!(function.kind(), Kind::Gpu | Kind::Audio) || function.address.domain() > 0xffff
 }
 
 /// Adds virtual functions to their physical functions. The order of their addresses is that of their numbers (PCI

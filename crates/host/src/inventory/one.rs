@@ -45,6 +45,11 @@ pub fn group_type(root: &Root, number: u32) -> Option<Option<String>> {
     groups::domain_type(root, number).filter(|_| groups::has_devices(root, number))
 }
 
+/// The memory that the firmware uses through a group.
+pub fn firmware_memory(root: &Root, number: u32) -> Vec<String> {
+    groups::firmware_memory(root, number)
+}
+
 /// A mediated device with its parent; `None` if it does not exist or its parent is not a PCI function.
 pub fn mdev(root: &Root, uuid: Uuid) -> Option<(Address, Mdev)> {
     mdevs::read_one(root, uuid)

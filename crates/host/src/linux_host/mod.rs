@@ -133,7 +133,8 @@ impl LinuxHost {
             let inventory = inventory::read(&self.root, &self.catalogs, Scope::Rows);
             (inventory, uses.join())
         });
-        let inventory = inventory?;
+        let mut inventory = inventory?;
+        self.examine_idle(&mut inventory);
         let Ok(Ok(uses)) = uses else { return Ok((inventory, Vec::new())) };
         let holders = uses.holders(&self.root, &Groups::of_all(&inventory));
         Ok((inventory, holders))
@@ -151,6 +152,17 @@ impl LinuxHost {
         let wanted: Vec<Address> = only.map_or_else(all, <[Address]>::to_vec);
         self.add_detail(&mut inventory, &wanted, Depth::All);
         Ok(inventory)
+    }
+
+    /// Adds detail of what is on a vfio driver. No other driver would tell that such a function does not respond any more,
+    /// which happens to cards after their first machine.
+    fn examine_idle(&self, inventory: &mut Inventory) {
+        let idle = inventory.functions.values().filter(|function| function.on_vfio());
+        let idle: Vec<Address> = idle.map(|function| function.address).collect();
+        if !idle.is_empty() {
+            inventory::add_power(&self.root, inventory, &idle);
+            self.add_detail(inventory, &idle, Depth::All);
+        }
     }
 
     fn add_detail(&self, inventory: &mut Inventory, wanted: &[Address], depth: Depth) {

@@ -1,7 +1,7 @@
 //! A Linux host for the doctor and for drawings.
 
 use model::doctor::{Facts, Platform};
-use model::{Address, Host, HostError, Inventory, Scan};
+use model::{Address, Host, HostError, Inventory, OwnState, Scan};
 
 use super::LinuxHost;
 use crate::platform;
@@ -32,6 +32,6 @@ impl Scan for LinuxHost {
             platform.unseen.push(format!("users of devices ({error})"));
             Vec::new()
         });
-        Ok(Facts { inventory, holders, platform })
+        Ok(Facts { inventory, holders, platform, own: OwnState::default() })
     }
 }

@@ -289,6 +289,7 @@ impl Update<'_> {
         match kind {
             Some(kind) => {
                 group.domain_type = kind;
+                group.firmware_memory = one::firmware_memory(self.root, number);
                 if group.members.is_empty() {
                     self.state.emptied.insert(number);
                 }

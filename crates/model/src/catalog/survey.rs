@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, Line, Unmatched};
-use crate::{Address, Assembly, Holder, Inventory, Refusal};
+use crate::{Address, Assembly, Code, Holder, Inventory, OwnState, Refusal};
 
 /// The result of a catalog on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct SurveyedDevice {
     pub state: SurveyState,
     /// Users of its assembly.
     pub used_by: Vec<String>,
+    /// The owners of the claims that have it or partitions of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimed_by: Vec<String>,
     /// Why it cannot be handed over; empty if it can.
     pub obstacles: Vec<Refusal>,
 }
@@ -56,6 +59,8 @@ pub enum SurveyState {
     Free,
     /// It is in use.
     InUse,
+    /// A claim has it, or partitions of it.
+    Claimed,
     /// It can only be handed over together with a device that was counted before it.
     With {
         /// That device.
@@ -66,9 +71,9 @@ pub enum SurveyState {
 }
 
 impl Catalog {
-    /// Applies the catalog to a host with these users of devices.
+    /// Applies the catalog to a host with these users of devices and these claims.
     #[must_use]
-    pub fn survey(&self, inventory: &Inventory, holders: &[Holder]) -> Survey {
+    pub fn survey(&self, inventory: &Inventory, holders: &[Holder], own: &OwnState) -> Survey {
         let assigned = self.assign(inventory);
         let mut users: BTreeMap<Address, Vec<&Holder>> = BTreeMap::new();
         for holder in holders {
@@ -83,7 +88,8 @@ impl Catalog {
         let mut given = BTreeMap::new();
         for (address, index) in &assigned {
             let Some(line) = self.lines.get(*index) else { continue };
-            let Some(found) = SurveyedDevice::of(inventory, *address, line, &users, &mut given)
+            let Some(found) =
+                SurveyedDevice::of(inventory, *address, line, (&users, own), &mut given)
             else {
                 continue;
             };
@@ -127,12 +133,19 @@ impl SurveyedDevice {
         inventory: &Inventory,
         address: Address,
         line: &Line,
-        users: &BTreeMap<Address, Vec<&Holder>>,
+        (users, own): (&BTreeMap<Address, Vec<&Holder>>, &OwnState),
         given: &mut BTreeMap<u32, Address>,
     ) -> Option<Self> {
         let function = inventory.function(address)?;
         let assembly = Assembly::of(inventory, address)?;
-        let obstacles = assembly.obstacles(inventory);
+        let mut obstacles = assembly.obstacles(inventory);
+        let claimed_by: Vec<String> =
+            own.claims_of(&assembly).map(|(existing, _)| existing.owner.clone()).collect();
+        if !claimed_by.is_empty() {
+            // Partitions of a claim are released, never removed.
+            obstacles.retain(|obstacle| obstacle.code != Code::InUse);
+        }
+        obstacles.extend(own.unhealthy(&assembly).map(|unhealthy| unhealthy.why.clone()));
         let group = |member: Address| inventory.function(member)?.iommu_group;
         let groups: Vec<u32> =
             assembly.taken().filter_map(|member| group(member.address)).collect();
@@ -145,6 +158,8 @@ impl SurveyedDevice {
         used_by.dedup();
         let state = if !obstacles.is_empty() {
             SurveyState::Impossible
+        } else if !claimed_by.is_empty() {
+            SurveyState::Claimed
         } else if !used_by.is_empty() {
             SurveyState::InUse
         } else if let Some(first) = groups.iter().find_map(|group| given.get(group)) {
@@ -154,6 +169,6 @@ impl SurveyedDevice {
             SurveyState::Free
         };
         let (name, line) = (function.title(), line.number);
-        Some(Self { address, name, line, state, used_by, obstacles })
+        Some(Self { address, name, line, state, used_by, claimed_by, obstacles })
     }
 }

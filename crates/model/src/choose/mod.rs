@@ -2,7 +2,9 @@
 //! hardware, the claims and the obstacles.
 
 mod candidates;
+mod fill;
 mod matching;
+mod sets;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +20,12 @@ use crate::{
 };
 
 /// An existing claim, and the refusal for others who request the same.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExistingClaim {
     /// The claim.
     pub claim: Claim,
+    /// Its owner in words: `job/7`, `the instance "web"`.
+    pub owner: String,
     /// Why its parts are not available, and what to do. The message has no subject: `is claimed by pod/a`.
     pub why: Refusal,
 }
@@ -68,8 +72,19 @@ pub struct Scene<'a> {
     pub names: &'a BTreeMap<String, Address>,
     /// The id of the new claim; UUIDs of mediated devices are derived from it.
     pub id: Uuid,
-    /// Whether companions in other IOMMU groups are left out.
+    /// What else the request says.
+    pub options: Options,
+}
+
+/// What a request says of all its devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Companions in other IOMMU groups are left out.
     pub alone: bool,
+    /// Several devices of a kind need not be of one model.
+    pub mixed: bool,
+    /// A kind of device also means the display of the host's console or of its management controller.
+    pub any_display: bool,
 }
 
 /// A chosen assembly or partition.
@@ -107,9 +122,15 @@ impl Chosen {
         true
     }
 
+    /// The functions whose users on the host would lose them: those that it takes, and what goes away with them.
+    pub fn lost(&self) -> impl Iterator<Item = Address> {
+        let lost = self.members.iter().filter(|(_, role)| *role != Role::Bystander);
+        lost.map(|(address, _)| *address)
+    }
+
     /// The functions that it takes from the host.
     pub fn taken(&self) -> impl Iterator<Item = Address> {
-        let taken = self.members.iter().filter(|(_, role)| *role != Role::Bystander);
+        let taken = self.members.iter().filter(|(_, role)| role.is_taken());
         taken.map(|(address, _)| *address)
     }
 
@@ -222,7 +243,7 @@ impl Scene<'_> {
     }
 
     fn assembly(&self, head: Address) -> Result<Assembly, Refusal> {
-        let made = if self.alone { Assembly::alone } else { Assembly::of };
+        let made = if self.options.alone { Assembly::alone } else { Assembly::of };
         let assembly = made(self.inventory, head).ok_or_else(|| crate::no_such_function(head))?;
         let Some(obstacle) = assembly.obstacles(self.inventory).into_iter().next() else {
             return Ok(assembly);

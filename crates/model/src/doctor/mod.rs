@@ -23,7 +23,7 @@ pub use crate::boot_list::InitramfsTool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Holder, Inventory, Refusal, no_such_function};
+use crate::{Address, Holder, Inventory, OwnState, Refusal, no_such_function};
 
 /// The input of all checks.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,8 @@ pub struct Patient<'a> {
     pub holders: &'a [Holder],
     /// The rest of the host.
     pub platform: &'a Platform,
+    /// What Handover's own state says.
+    pub own: &'a OwnState,
 }
 
 /// The facts of a host that the checks need.
@@ -45,6 +47,9 @@ pub struct Facts {
     pub holders: Vec<Holder>,
     /// The rest of the host.
     pub platform: Platform,
+    /// What Handover's own state says.
+    #[serde(skip)]
+    pub own: OwnState,
 }
 
 impl Facts {
@@ -58,8 +63,8 @@ impl Facts {
         {
             return Err(no_such_function(address));
         }
-        let Self { inventory, holders, platform } = self;
-        Ok(examine(Patient { inventory, holders, platform }, only))
+        let Self { inventory, holders, platform, own } = self;
+        Ok(examine(Patient { inventory, holders, platform, own }, only))
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Detail {
     /// The instances of an NVIDIA GPU in MIG mode (`/proc/driver/nvidia/capabilities`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<MigInstance>,
+    /// Whether its configuration space reads as all ones: it does not respond.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
     /// Its capabilities in configuration space, by the specification's short names: `MSI-X`, `AER`, `SR-IOV`, ...
     pub capabilities: Vec<String>,
 }

@@ -5,6 +5,17 @@ use serde::{Deserialize, Serialize};
 use super::{Detail, Mdev};
 use crate::{Address, Class, Id, Kind};
 
+// Vendors of displays of management controllers.
+const ASPEED: u16 = 0x1a03;
+const MATROX: u16 = 0x102b;
+const SILICON_MOTION: u16 = 0x126f;
+const XGI: u16 = 0x18ca;
+const HUAWEI: u16 = 0x19e5;
+/// Huawei's iBMC.
+const HIBMC: [u16; 1] = [0x1711];
+/// ATI's Rage XL and ES1000, on server boards.
+const SERVER_RAGE: [u16; 4] = [0x4752, 0x474d, 0x515e, 0x5969];
+
 /// One PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -37,6 +48,9 @@ pub struct Function {
     pub numa_node: Option<u32>,
     /// The bridges above it, from the root bus down; empty on a root bus.
     pub path: Vec<Address>,
+    /// The function whose driver created its bus, and removes it when it is unbound: Intel's Volume Management Device (VMD).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Address>,
     /// Whether the firmware used it for its console (`boot_vga`).
     pub boot_vga: bool,
     /// Single Root I/O Virtualization, if it is a physical function.
@@ -49,6 +63,12 @@ pub struct Function {
     pub reset_methods: Vec<String>,
     /// Whether the kernel can reset it (it has a `reset` attribute).
     pub resettable: bool,
+    /// Whether it can be unplugged (`removable`, Linux 5.14).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removable: bool,
+    /// Whether its parity errors are ignored (`broken_parity_status`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub broken_parity: bool,
     /// Its power state, as far as the kernel knows it without waking it.
     pub power: Power,
     /// Nodes and interfaces that its driver created.
@@ -89,6 +109,9 @@ pub struct Bar {
     pub is_64bit: bool,
     /// Whether it is prefetchable.
     pub prefetchable: bool,
+    /// Whether the kernel could give it no address (`IORESOURCE_UNSET`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unassigned: bool,
 }
 
 /// A function's power state, as the kernel has recorded it.
@@ -142,12 +165,15 @@ impl Function {
             iommu_group: None,
             numa_node: None,
             path: Vec::new(),
+            behind: None,
             boot_vga: false,
             sriov: None,
             physical_function: None,
             bars: Vec::new(),
             reset_methods: Vec::new(),
             resettable: false,
+            removable: false,
+            broken_parity: false,
             power: Power::default(),
             nodes: Nodes::default(),
             mdevs: Vec::new(),
@@ -156,10 +182,19 @@ impl Function {
         }
     }
 
-    /// The kind of the function.
+    /// The kind of the function. The class 0c80 (other serial bus) is USB-C only on a card of a GPU's vendor.
     #[must_use]
     pub const fn kind(&self) -> Kind {
-        self.class.kind()
+        match (self.class.prefix(), self.vendor) {
+            (0x0c80, Id::NVIDIA | Id::AMD_GPU) => Kind::Usb,
+            _ => self.class.kind(),
+        }
+    }
+
+    /// The function whose driver makes this one exist: the physical function of a VF, or a VMD controller.
+    #[must_use]
+    pub fn exists_by(&self) -> Option<Address> {
+        self.physical_function.or(self.behind)
     }
 
     /// The bridge just above it; `None` on a root bus.
@@ -178,6 +213,26 @@ impl Function {
     #[must_use]
     pub fn on_vfio(&self) -> bool {
         self.driver.as_deref().is_some_and(|driver| is_vfio(driver, &self.vfio_driver))
+    }
+
+    /// Whether it is the display of the board's management controller (BMC), or an old server display that has the same
+    /// purpose: no GPU that a machine would want.
+    #[must_use]
+    pub fn is_management_display(&self) -> bool {
+        let only =
+            |vendor, devices: &[u16]| self.vendor.0 == vendor && devices.contains(&self.device.0);
+        self.kind() == Kind::Gpu
+            && (matches!(self.vendor.0, ASPEED | MATROX | SILICON_MOTION | XGI)
+                || only(HUAWEI, &HIBMC)
+                || only(Id::AMD_GPU.0, &SERVER_RAGE))
+    }
+
+    /// Whether the host itself shows something on it: the firmware's console, or its management controller. On a vfio driver
+    /// it has given that up.
+    #[must_use]
+    pub fn is_hosts_display(&self) -> bool {
+        let console = self.kind() == Kind::Gpu && self.boot_vga && !self.on_vfio();
+        self.physical_function.is_none() && (console || self.is_management_display())
     }
 
     /// A display name: the names in `pci.ids`, or the hex ids if it has none.

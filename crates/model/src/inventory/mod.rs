@@ -44,6 +44,10 @@ pub struct Group {
     pub members: Vec<Address>,
     /// The kernel's domain type: `DMA`, `DMA-FQ`, `identity`, ...
     pub domain_type: Option<String>,
+    /// Memory that the firmware uses through its functions, `0x7d000000-0x7d0fffff`: regions of type `direct` in
+    /// `reserved_regions`. The kernel attaches such a group to no domain of a machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware_memory: Vec<String>,
 }
 
 /// One NUMA node (Documentation/ABI/stable/sysfs-devices-node).

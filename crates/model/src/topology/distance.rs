@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Function, Inventory};
+use crate::{Address, Function, Inventory};
 
 /// The distance between two functions, nearest first. It depends only on the shape of the tree, so that a listing and
 /// detail agree.
@@ -13,8 +13,10 @@ use crate::{Function, Inventory};
 pub enum Distance {
     /// Functions of one device: in one slot, or a physical function and its virtual functions.
     SameSlot,
-    /// Below one switch: traffic between them need not reach the root port.
+    /// Below one switch: traffic between them passes through one bridge.
     SameSwitch,
+    /// Below several switches of one root port: traffic between them need not reach the root port.
+    SameSwitches,
     /// Below one root port, without a common switch.
     SameRootPort,
     /// Below different root ports of one root bus: traffic passes through the host bridge.
@@ -29,9 +31,10 @@ pub enum Distance {
 
 impl Distance {
     /// Every distance, nearest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SameSlot,
         Self::SameSwitch,
+        Self::SameSwitches,
         Self::SameRootPort,
         Self::SameRootComplex,
         Self::SameNode,
@@ -51,7 +54,24 @@ impl Distance {
             0 if root_bus(a) == root_bus(b) => Self::SameRootComplex,
             0 => between_nodes(inventory, a.numa_node, b.numa_node),
             1 => Self::SameRootPort,
-            _ => Self::SameSwitch,
+            _ if switch_above(a) == switch_above(b) => Self::SameSwitch,
+            _ => Self::SameSwitches,
+        }
+    }
+
+    /// How much it counts in the sum of distances that choosing makes small. What matters are the steps: crossing to another
+    /// processor costs more than all bridges of one.
+    #[must_use]
+    pub const fn cost(self) -> u32 {
+        match self {
+            Self::SameSlot => 0,
+            Self::SameSwitch => 1,
+            Self::SameSwitches => 2,
+            Self::SameRootPort => 3,
+            Self::SameRootComplex => 4,
+            Self::SameNode => 6,
+            Self::Across => 16,
+            Self::Unknown => 20,
         }
     }
 
@@ -61,6 +81,7 @@ impl Distance {
         match self {
             Self::SameSlot => "slot",
             Self::SameSwitch => "switch",
+            Self::SameSwitches => "switches",
             Self::SameRootPort => "port",
             Self::SameRootComplex => "root",
             Self::SameNode => "node",
@@ -74,7 +95,8 @@ impl Distance {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::SameSlot => "same slot: functions of one device",
-            Self::SameSwitch => "same switch: traffic need not reach the root port",
+            Self::SameSwitch => "same switch: one bridge between them",
+            Self::SameSwitches => "several switches: traffic need not reach the root port",
             Self::SameRootPort => "same root port",
             Self::SameRootComplex => {
                 "same root complex: different root ports of one root bus, through the host bridge"
@@ -91,6 +113,7 @@ impl fmt::Display for Distance {
         f.pad(match self {
             Self::SameSlot => "same slot",
             Self::SameSwitch => "same switch",
+            Self::SameSwitches => "several switches",
             Self::SameRootPort => "same root port",
             Self::SameRootComplex => "same root complex",
             Self::SameNode => "same node",
@@ -101,7 +124,7 @@ impl fmt::Display for Distance {
 }
 
 /// A virtual function has the distances of its physical function, whose link it shares.
-fn whole_device<'a>(inventory: &'a Inventory, function: &'a Function) -> &'a Function {
+pub(super) fn whole_device<'a>(inventory: &'a Inventory, function: &'a Function) -> &'a Function {
     function.physical_function.and_then(|physical| inventory.function(physical)).unwrap_or(function)
 }
 
@@ -109,6 +132,13 @@ fn whole_device<'a>(inventory: &'a Inventory, function: &'a Function) -> &'a Fun
 pub(super) fn root_bus(function: &Function) -> (u32, u8) {
     let outermost = function.path.first().copied().unwrap_or(function.address);
     (outermost.domain(), outermost.bus())
+}
+
+/// The bridges down to the switch that a device is connected to: without the port just above it, if that is one of a switch.
+pub(super) fn switch_above(function: &Function) -> &[Address] {
+    let path = &function.path;
+    let end = path.len().saturating_sub(1).max(2).min(path.len());
+    path.get(..end).unwrap_or(path)
 }
 
 fn between_nodes(inventory: &Inventory, a: Option<u32>, b: Option<u32>) -> Distance {

@@ -174,6 +174,8 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
         step,
         uid: user(body.uid)?,
         alone: body.alone,
+        mixed: body.mixed,
+        any_display: body.any_display,
         define: body.define,
         at_boot: body.at_boot,
         reset: body.reset,

@@ -87,6 +87,8 @@ fn request(owner: &str, wants: Vec<Want>, wishes: Wishes) -> CreateClaim {
         prepare: Some(true),
         uid: Some(wishes.uid),
         alone: false,
+        mixed: false,
+        any_display: false,
         define: false,
         at_boot: false,
         reset: false,

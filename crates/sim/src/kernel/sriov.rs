@@ -113,7 +113,9 @@ impl Kernel {
         self.known.functions.insert(address, function);
         if let Some(group) = group {
             let domain_type = Some("DMA".into());
-            self.known.groups.insert(group, Group { members: vec![address], domain_type });
+            self.known
+                .groups
+                .insert(group, Group { members: vec![address], domain_type, ..Group::default() });
         }
         self.appear(address, PowerControl::Auto);
         // If probing fails, it stays without a driver.

@@ -6,6 +6,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("bar-window", "whether the device's memory fits into a guest's address space"),
     ("boot-framebuffer", "a firmware framebuffer on a BAR"),
     ("boot-vga", "whether the host's console runs on the GPU"),
+    ("claimed", "a claim has the device, or it needs manual attention"),
     ("dcgm", "NVIDIA's Data Center GPU Manager holds the GPU"),
     ("display-server", "a display server or desktop holds the GPU"),
     ("driver-override", "a driver that another tool set for the device"),
@@ -15,8 +16,10 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("link", "a PCI Express link that is narrower or slower than it could be"),
     ("native-driver", "the driver that takes the device when the host boots"),
     ("nvidia-persistenced", "NVIDIA's persistence daemon holds the GPU"),
+    ("parity", "devices whose parity errors are ignored"),
     ("power", "devices that are suspended or powered off"),
     ("remote-desktop", "a remote-desktop server holds the GPU"),
+    ("removable", "devices that can be unplugged (Thunderbolt)"),
     ("reset", "whether and how far the kernel can reset the device"),
     ("reset-bug", "devices that are known not to survive a reset"),
     ("resizable-bar", "BARs that can be resized"),
@@ -27,8 +30,8 @@ pub const CHECKS: &[(&str, &str)] = &[
 ];
 
 /// Checks for current users of a device.
-const USES: [&str; 5] =
-    ["holder", "display-server", "remote-desktop", "nvidia-persistenced", "dcgm"];
+const USES: [&str; 6] =
+    ["claimed", "holder", "display-server", "remote-desktop", "nvidia-persistenced", "dcgm"];
 
 /// Checks for partitions of a device.
 const SPLITS: [&str; 2] = ["sriov", "vgpu"];

@@ -8,9 +8,13 @@ use crate::{Address, Holder};
 
 /// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
-    let taken: BTreeSet<Address> = case.taken().map(|function| function.address).collect();
+    // A claim's own machine uses it as intended.
+    if case.is_claimed() {
+        return Vec::new();
+    }
+    let lost: BTreeSet<Address> = case.assembly.lost().map(|member| member.address).collect();
     let mut users: Vec<(&Holder, Vec<&str>)> = Vec::new();
-    for holder in case.patient.holders.iter().filter(|holder| taken.contains(&holder.address)) {
+    for holder in case.patient.holders.iter().filter(|holder| lost.contains(&holder.address)) {
         let same = |other: &Holder| other.address == holder.address && other.user == holder.user;
         match users.iter_mut().find(|(first, _)| same(first)) {
             Some((_, by)) => by.push(&holder.by),

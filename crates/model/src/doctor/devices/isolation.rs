@@ -13,8 +13,10 @@ pub fn obstacles(case: &Case<'_>) -> impl Iterator<Item = Refusal> {
         Code::NoIommu => !vfio.iommu || vfio.unsafe_noiommu,
         _ => false,
     };
+    // Partitions of a claim are released, never removed: the check `claimed` says so.
+    let claimed = case.is_claimed();
     let all = case.assembly.obstacles(case.patient.inventory).into_iter();
-    all.filter(move |refusal| !of_host(refusal.code))
+    all.filter(move |refusal| !of_host(refusal.code) && !(claimed && refusal.code == Code::InUse))
 }
 
 /// Reasons why the assembly cannot be handed over.

@@ -60,13 +60,26 @@ fn finding_for(upper: &Function, lower: &Function) -> Vec<Finding> {
         |function: &Function| function.detail.as_deref().and_then(|detail| detail.link.clone());
     let (Some(above), Some(below)) = (link(upper), link(lower)) else { return Vec::new() };
     // A suspended link is slow by design.
-    if below.speed == 0 || below.width == 0 || sleeps(lower) || sleeps(upper) {
+    if sleeps(lower) || sleeps(upper) {
         return Vec::new();
+    }
+    if below.speed == 0 || below.width == 0 || above.width == 0 {
+        return vec![down(upper, lower)];
     }
     let mut findings = Vec::new();
     findings.extend(width(upper, lower, &above, &below));
     findings.extend(speed(upper, lower, &above, &below));
     findings
+}
+
+fn down(upper: &Function, lower: &Function) -> Finding {
+    let address = lower.address;
+    let read = format!("the link of {address} to {} is down", upper.address);
+    let meaning = "the host does not reach the device, so a machine would not either";
+    let finding = about(address, "link", Severity::Warning, read, meaning);
+    let words = "shut the host down, cut its power for a moment and reseat the card; if the link stays down, try another \
+                 slot, and look for messages about the port in `dmesg`";
+    with_remedy(finding, words, Vec::new())
 }
 
 fn width(upper: &Function, lower: &Function, above: &Link, below: &Link) -> Option<Finding> {

@@ -6,9 +6,11 @@
 
 mod bars;
 mod catalog;
+mod claimed;
 mod display;
 mod drivers;
 mod fabric;
+mod faults;
 mod holders;
 mod isolation;
 mod link;
@@ -33,6 +35,7 @@ type Check = fn(&Case<'_>) -> Vec<Finding>;
 
 /// Every check of a case after `assignable`, in the order in which an administrator would check.
 const EVERY: &[Check] = &[
+    claimed::own,
     isolation::group,
     holders::in_use,
     display::boot_vga,
@@ -44,6 +47,8 @@ const EVERY: &[Check] = &[
     reset_bugs::known,
     power::asleep,
     link::narrow,
+    faults::removable,
+    faults::parity,
     bars::window,
     bars::resizable,
     sriov::parts,
@@ -100,6 +105,11 @@ impl<'a> Case<'a> {
     /// Whether the assembly itself has no obstacle, regardless of the host.
     fn can_go(&self) -> bool {
         isolation::obstacles(self).next().is_none()
+    }
+
+    /// Whether a claim has the assembly, or partitions of it.
+    fn is_claimed(&self) -> bool {
+        self.patient.own.claims_of(&self.assembly).next().is_some()
     }
 
     /// The functions that the hand-over takes from the host.

@@ -6,9 +6,6 @@ use super::{Case, Finding, Patient, Severity, catalog, fabric, listed};
 use crate::doctor::remedy::is_rebuild;
 use crate::{Address, Assembly, Function, Kind};
 
-/// Vendors of BMC display controllers (ASPEED, Matrox), which are never handed over.
-const MANAGEMENT_DISPLAYS: [u16; 2] = [0x1a03, 0x102b];
-
 /// Runs every check of every assembly that is usually handed over.
 pub fn all(patient: Patient<'_>) -> Vec<Finding> {
     let cases = cases(patient);
@@ -37,7 +34,7 @@ fn cases(patient: Patient<'_>) -> Vec<Case<'_>> {
 fn wanted(function: &Function) -> bool {
     matches!(function.kind(), Kind::Gpu | Kind::Accelerator | Kind::Nic | Kind::Nvme)
         && function.physical_function.is_none()
-        && !MANAGEMENT_DISPLAYS.contains(&function.vendor.0)
+        && !function.is_management_display()
 }
 
 /// The finding as an overview shows it, if at all. A single device that cannot be handed over is no obstacle for the

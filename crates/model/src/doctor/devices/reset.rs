@@ -1,6 +1,6 @@
 //! Whether and how far the kernel can reset the devices of a machine.
 
-use super::reset_bugs::fails;
+use super::reset_bugs::{fails, is_known};
 use super::{Case, Finding, Severity, about, listed, with_remedy};
 use crate::{Address, Function, Kind, ResetDomain, ResetReach};
 
@@ -11,6 +11,7 @@ pub fn way(case: &Case<'_>) -> Vec<Finding> {
         .filter(|function| resets_matter(function))
         .filter_map(|function| finding_for(case, function))
         .collect();
+    findings.extend(case.guests().filter(|function| is_unproven(function)).map(unproven));
     if findings.is_empty() && !case.guests().any(fails) {
         let methods: Vec<String> = case
             .guests()
@@ -29,6 +30,23 @@ pub fn way(case: &Case<'_>) -> Vec<Finding> {
 /// A VF must support FLR (PCIe specification); an audio function is reset with its GPU.
 fn resets_matter(function: &Function) -> bool {
     function.physical_function.is_none() && function.kind() != Kind::Audio
+}
+
+/// Whether it is a display card that the kernel can reset, and no data says whether it survives that.
+fn is_unproven(function: &Function) -> bool {
+    let whole_card = function.kind() == Kind::Gpu && function.physical_function.is_none();
+    whole_card && !function.reset_methods.is_empty() && !is_known(function)
+}
+
+fn unproven(function: &Function) -> Finding {
+    let methods = function.reset_methods.join(", ");
+    let read = format!("{} can be reset by {methods}", function.address);
+    let meaning = "this display card is not known to reset well: with some, the second machine does not start, or the host \
+                   must be rebooted first";
+    let finding = about(function.address, "reset", Severity::Note, read, meaning);
+    let words =
+        "try it before you rely on it: hand it over twice, and look at it on the host in between";
+    with_remedy(finding, words, Vec::new())
 }
 
 fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {

@@ -20,6 +20,8 @@ struct ResetBug<'a> {
     devices: &'a str,
     /// The vendor and the ranges of device ids.
     ids: Vec<(Id, Id, Id)>,
+    /// Instead: devices that are known to reset well.
+    works: Vec<(Id, Id, Id)>,
     /// The reset methods that fail, by the kernel's names.
     breaks: Vec<&'a str>,
     /// What happens.
@@ -32,11 +34,19 @@ struct ResetBug<'a> {
 
 impl ResetBug<'_> {
     fn is_of(&self, function: &Function) -> bool {
-        let hit = |(vendor, first, last): &(Id, Id, Id)| {
-            *vendor == function.vendor && (*first..=*last).contains(&function.device)
-        };
-        self.ids.iter().any(hit)
+        contain(&self.ids, function)
     }
+}
+
+fn contain(ranges: &[(Id, Id, Id)], function: &Function) -> bool {
+    ranges.iter().any(|(vendor, first, last)| {
+        *vendor == function.vendor && (*first..=*last).contains(&function.device)
+    })
+}
+
+/// Whether the data says how the function resets, well or badly.
+pub fn is_known(function: &Function) -> bool {
+    BUGS.iter().any(|bug| bug.is_of(function) || contain(&bug.works, function))
 }
 
 /// The known reset bugs of the assembly.
@@ -127,6 +137,7 @@ fn bug(paragraph: &str) -> Option<ResetBug<'_>> {
         match key {
             "devices" => bug.devices = value,
             "ids" => bug.ids.extend(value.split_whitespace().filter_map(range)),
+            "works" => bug.works.extend(value.split_whitespace().filter_map(range)),
             "breaks" => bug.breaks = value.split_whitespace().collect(),
             "effect" => bug.effect = value,
             "mended-by" => bug.vendor_reset = value == "vendor-reset",
@@ -134,7 +145,7 @@ fn bug(paragraph: &str) -> Option<ResetBug<'_>> {
             _ => return None,
         }
     }
-    (!bug.ids.is_empty()).then_some(bug)
+    (!bug.ids.is_empty() || !bug.works.is_empty()).then_some(bug)
 }
 
 /// `1002:67df`, or `10de:2340-237f` for a range.
@@ -161,9 +172,20 @@ mod tests {
                 let lines = paragraph.lines().filter_map(|line| line.strip_prefix(key));
                 lines.flat_map(str::split_whitespace).count()
             };
-            assert_eq!(bug.ids.len(), words("ids:"), "an id that is none in {}", bug.devices);
-            assert!(!bug.devices.is_empty() && !bug.effect.is_empty(), "{bug:?}");
+            let ids = (bug.ids.len(), bug.works.len());
+            assert_eq!(
+                ids,
+                (words("ids:"), words("works:")),
+                "an id that is none in {}",
+                bug.devices
+            );
             assert!(bug.source.starts_with("https://"), "{} has no source", bug.devices);
+            assert!(!bug.devices.is_empty());
+            if bug.ids.is_empty() {
+                assert!(bug.breaks.is_empty() && bug.effect.is_empty(), "{bug:?}");
+                continue;
+            }
+            assert!(!bug.effect.is_empty(), "{bug:?}");
             let methods = ["flr", "af_flr", "pm", "bus", "cxl_bus", "acpi"];
             assert!(!bug.breaks.is_empty() && bug.breaks.iter().all(|m| methods.contains(m)));
         }

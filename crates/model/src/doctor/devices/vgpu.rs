@@ -25,7 +25,8 @@ pub fn mechanism(case: &Case<'_>) -> Vec<Finding> {
 fn mediated(case: &Case<'_>) -> Option<Finding> {
     let head = case.head;
     let types = head.detail.as_deref().map_or(0, |detail| detail.mdev_types.len());
-    if !head.mdevs.is_empty() {
+    // The check `claimed` reports mediated devices of a claim, which are released and not removed.
+    if !head.mdevs.is_empty() && !case.is_claimed() {
         let names: Vec<String> = head.mdevs.iter().map(|mdev| mdev.uuid.to_string()).collect();
         let read = format!("{} is the parent of {} mediated devices", head.address, names.len());
         let meaning =

@@ -24,7 +24,11 @@ impl Host {
         let mut gpu = Function::unknown(address);
         (gpu.vendor, gpu.device, gpu.class) = (Id(0x10de), Id(0x20b0), Class(0x03_0200));
         gpu.iommu_group = Some(1);
-        let group = Group { members: vec![address], domain_type: Some("identity".into()) };
+        let group = Group {
+            members: vec![address],
+            domain_type: Some("identity".into()),
+            ..Group::default()
+        };
         let mut inventory = Inventory::default();
         inventory.functions.insert(address, gpu);
         inventory.groups.insert(1, group);
@@ -63,12 +67,25 @@ impl Host {
     }
 
     fn bar(&mut self, size: u64) {
-        let bar = Bar { index: 1, start: 0, size, io: false, is_64bit: true, prefetchable: true };
+        let bar = Bar {
+            index: 1,
+            start: 0,
+            size,
+            io: false,
+            is_64bit: true,
+            prefetchable: true,
+            unassigned: false,
+        };
         self.gpu().bars.push(bar);
     }
 
     fn findings(&self) -> Vec<Finding> {
-        all(Patient { inventory: &self.inventory, holders: &[], platform: &self.platform })
+        all(Patient {
+            inventory: &self.inventory,
+            holders: &[],
+            platform: &self.platform,
+            own: &crate::OwnState::default(),
+        })
     }
 
     /// The worst finding of a check.
@@ -378,7 +395,7 @@ proptest! {
     #[test]
     fn no_host_makes_the_doctor_panic(platform in any_platform()) {
         let host = Host { platform, ..Host::good() };
-        let patient = Patient { inventory: &host.inventory, holders: &[], platform: &host.platform };
+        let patient = Patient { inventory: &host.inventory, holders: &[], platform: &host.platform, own: &crate::OwnState::default() };
         let verdict = examine(patient, None);
         let script = remedy::script(&verdict);
         prop_assert!(script.starts_with("#!/bin/sh\n"));

@@ -102,7 +102,10 @@ impl Host {
 
     pub fn examine(&self, only: Option<&str>) -> Vec<Finding> {
         let Self { inventory, holders, platform } = self;
-        super::all(Patient { inventory, holders, platform }, only.map(at))
+        super::all(
+            Patient { inventory, holders, platform, own: &crate::OwnState::default() },
+            only.map(at),
+        )
     }
 
     /// The findings of one check for one function.
@@ -148,7 +151,7 @@ fn function(line: &str) -> Function {
 
 /// A 64-bit BAR.
 pub fn bar(index: u8, start: u64, size: u64) -> Bar {
-    Bar { index, start, size, io: false, is_64bit: true, prefetchable: true }
+    Bar { index, start, size, io: false, is_64bit: true, prefetchable: true, unassigned: false }
 }
 
 pub fn virtual_functions(total: u16, present: &[&str]) -> Option<VirtualFunctions> {

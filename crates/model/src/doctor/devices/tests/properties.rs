@@ -127,6 +127,7 @@ fn function() -> impl Strategy<Value = Function> {
                         io,
                         is_64bit: !io,
                         prefetchable: true,
+                        unassigned: false,
                     })
                     .collect(),
                 reset_methods: methods.into_iter().map(String::from).collect(),

@@ -1,0 +1,378 @@
+//! Meeting all wishes of a request with candidates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::matching::assign;
+use super::sets::{self, Like, Quota};
+use super::{Chosen, Scene, Want, WantKind};
+use crate::topology::Place;
+use crate::{Address, Code, Id, Mechanism, Refusal};
+
+/// More ways to combine models are not compared.
+const MOST_COMBINATIONS: usize = 64;
+
+/// The candidates of all wishes.
+#[derive(Default)]
+struct Pool {
+    all: Vec<Chosen>,
+}
+
+impl Pool {
+    fn add(&mut self, chosen: Chosen) -> usize {
+        self.all.push(chosen);
+        self.all.len() - 1
+    }
+}
+
+/// A wish that several candidates can meet.
+struct Wish<'a> {
+    place: usize,
+    want: &'a Want,
+    /// Each with its rank: those with a lower one are preferred to any nearness.
+    likes: Vec<(usize, u32)>,
+    /// For candidates shared with other wishes: this wish's own form of it.
+    own: BTreeMap<usize, usize>,
+    /// How many candidates fit, available or not.
+    fitting: usize,
+    /// Why fitting candidates are not available.
+    reasons: Vec<Refusal>,
+}
+
+impl Scene<'_> {
+    /// Meets all open wishes, or returns why one cannot be met.
+    pub(super) fn fill(
+        &self,
+        open: &[(usize, &Want)],
+        named: &[Chosen],
+    ) -> Result<Vec<(usize, Chosen)>, Refusal> {
+        let mut pool = Pool::default();
+        let mut wishes = Vec::new();
+        for (place, want) in open {
+            wishes.push(self.wish(*place, want, named, &mut pool)?);
+        }
+        share(&mut wishes, &pool);
+        let anchors: Vec<Place> = named.iter().filter_map(|named| self.place(named)).collect();
+        let mut dropped = BTreeSet::new();
+        loop {
+            let given = self.give(&wishes, &pool, &dropped, &anchors)?;
+            let Some(one) = conflicting(&given, &pool) else {
+                return Ok(given
+                    .into_iter()
+                    .map(|(place, one)| {
+                        let wish = wishes.iter().find(|wish| wish.place == place);
+                        let own = wish.and_then(|wish| wish.own.get(&one)).unwrap_or(&one);
+                        (place, settled(open, place, &pool.all[*own], self.id, one))
+                    })
+                    .collect());
+            };
+            dropped.insert(one);
+        }
+    }
+
+    fn wish<'a>(
+        &self,
+        place: usize,
+        want: &'a Want,
+        named: &[Chosen],
+        pool: &mut Pool,
+    ) -> Result<Wish<'a>, Refusal> {
+        let fitting = match &want.kind {
+            WantKind::Any(filter) => self.whole(filter),
+            WantKind::Vf { of, settings } => self.vfs(self.parent(of.as_ref())?, settings)?,
+            WantKind::Profile { profile, of, .. } => {
+                self.profiles(profile, self.parent(of.as_ref())?, want.count)
+            }
+            WantKind::Device(_) | WantKind::Mdev(_) => Vec::new(),
+        };
+        let mut wish = Wish {
+            place,
+            want,
+            likes: Vec::new(),
+            own: BTreeMap::new(),
+            fitting: fitting.len(),
+            reasons: Vec::new(),
+        };
+        if let WantKind::Profile { of, .. } = &want.kind
+            && fitting.is_empty()
+        {
+            let of = self.parent(of.as_ref())?;
+            wish.reasons.extend(self.bare_functions(of));
+            wish.reasons.extend(self.other_profiles(of));
+        }
+        if let WantKind::Any(filter) = &want.kind
+            && fitting.is_empty()
+        {
+            wish.reasons.extend(self.unfit(filter));
+        }
+        let mut requested = Vec::new();
+        for (candidate, before) in fitting {
+            if let Some(why) = self.why_not(&candidate) {
+                wish.reasons.push(why);
+            } else if let Some(named) = named.iter().find(|named| named.excludes(&candidate)) {
+                requested.push(already_requested(&candidate, named));
+            } else {
+                wish.likes.push((pool.add(candidate), before));
+            }
+        }
+        wish.reasons.extend(requested);
+        Ok(wish)
+    }
+
+    fn parent(&self, of: Option<&String>) -> Result<Option<Address>, Refusal> {
+        let Some(name) = of else { return Ok(None) };
+        let address = self.address(name)?;
+        if self.inventory.function(address).is_none() {
+            return Err(crate::no_such_function(address));
+        }
+        Ok(Some(address))
+    }
+
+    /// Assigns each wish the number of candidates that it requests: those that are closest together.
+    fn give(
+        &self,
+        wishes: &[Wish<'_>],
+        pool: &Pool,
+        dropped: &BTreeSet<usize>,
+        anchors: &[Place],
+    ) -> Result<Vec<(usize, usize)>, Refusal> {
+        let mut quotas: Vec<Vec<Quota>> = Vec::new();
+        for wish in wishes {
+            let count = usize::try_from(wish.want.count).unwrap_or(usize::MAX);
+            let left = wish.likes.iter().filter(|(like, _)| !dropped.contains(like));
+            let likes: Vec<Like> =
+                left.map(|(like, before)| self.like(pool, *like, *before)).collect();
+            if likes.len() < count {
+                return Err(too_few(wish, likes.len(), likes.len() < wish.likes.len()));
+            }
+            let models = self.models(wish, pool, likes);
+            let enough: Vec<Quota> = models
+                .iter()
+                .filter(|(_, likes)| likes.len() >= count)
+                .map(|(_, likes)| Quota { count, likes: likes.clone() })
+                .collect();
+            if enough.is_empty() {
+                return Err(different(wish, &models));
+            }
+            quotas.push(enough);
+        }
+        let places: Vec<Place> = pool.all.iter().filter_map(|chosen| self.place(chosen)).collect();
+        let mut best = None;
+        for combination in combinations(&quotas) {
+            let found = sets::best(&places, anchors, &combination);
+            let found =
+                found.filter(|(cost, _)| best.as_ref().is_none_or(|(least, _)| cost < least));
+            best = found.or(best);
+        }
+        let chosen = match best {
+            Some((_, chosen)) => chosen,
+            None => matched(wishes, &quotas, pool.all.len())?,
+        };
+        let places = wishes.iter().zip(chosen);
+        Ok(places.flat_map(|(wish, list)| list.into_iter().map(|one| (wish.place, one))).collect())
+    }
+
+    fn like(&self, pool: &Pool, candidate: usize, before: u32) -> Like {
+        let head = pool.all.get(candidate).and_then(|one| self.inventory.function(one.head));
+        let idle = head.is_none_or(|head| head.driver.is_none() || head.on_vfio());
+        Like { candidate, before, after: u32::from(!idle) }
+    }
+
+    fn place(&self, chosen: &Chosen) -> Option<Place> {
+        self.inventory.function(chosen.head).map(|head| Place::of(self.inventory, head))
+    }
+
+    /// The candidates by model, if the wish means several identical devices; otherwise all as one.
+    fn models(
+        &self,
+        wish: &Wish<'_>,
+        pool: &Pool,
+        likes: Vec<Like>,
+    ) -> Vec<(Option<Model>, Vec<Like>)> {
+        // Ids name the model themselves.
+        let any = matches!(&wish.want.kind, WantKind::Any(filter) if filter.device.is_none());
+        if wish.want.count < 2 || !any || self.options.mixed {
+            return vec![(None, likes)];
+        }
+        let mut models: BTreeMap<Option<Model>, Vec<Like>> = BTreeMap::new();
+        for like in likes {
+            let head = pool.all.get(like.candidate).map(|one| one.head);
+            let head = head.and_then(|head| self.inventory.function(head));
+            models.entry(head.map(|head| (head.vendor, head.device))).or_default().push(like);
+        }
+        models.into_iter().collect()
+    }
+}
+
+/// Vendor and device id.
+type Model = (Id, Id);
+
+/// Every way to take one model for each wish; not all if there are very many.
+fn combinations(quotas: &[Vec<Quota>]) -> Vec<Vec<Quota>> {
+    let mut all: Vec<Vec<Quota>> = vec![Vec::new()];
+    for models in quotas {
+        let longer = all.iter().flat_map(|head| {
+            models.iter().map(|quota| head.iter().chain([quota]).cloned().collect::<Vec<_>>())
+        });
+        all = longer.take(MOST_COMBINATIONS).collect();
+    }
+    all
+}
+
+/// Meets the wishes without regard to distances, for more of them than can be searched.
+fn matched(
+    wishes: &[Wish<'_>],
+    quotas: &[Vec<Quota>],
+    candidates: usize,
+) -> Result<Vec<Vec<usize>>, Refusal> {
+    let mut likes = Vec::new();
+    let mut owner = Vec::new();
+    for (turn, models) in quotas.iter().enumerate() {
+        let Some(quota) = models.first() else { continue };
+        let list: Vec<usize> = quota.likes.iter().map(|like| like.candidate).collect();
+        for _ in 0..quota.count {
+            likes.push(list.clone());
+            owner.push(turn);
+        }
+    }
+    let mut chosen = vec![Vec::new(); wishes.len()];
+    for (candidate, turn) in assign(&likes, candidates).into_iter().zip(owner) {
+        match (candidate, wishes.get(turn), chosen.get_mut(turn)) {
+            (Some(candidate), _, Some(list)) => list.push(candidate),
+            (None, Some(wish), _) => {
+                let met = wish.want.count.saturating_sub(1);
+                return Err(too_few(wish, usize::try_from(met).unwrap_or(usize::MAX), true));
+            }
+            _ => {}
+        }
+    }
+    Ok(chosen)
+}
+
+/// The refusal of a wish for several identical devices, of which there are only different ones.
+fn different(wish: &Wish<'_>, models: &[(Option<Model>, Vec<Like>)]) -> Refusal {
+    let count = |(model, likes): &(Option<Model>, Vec<Like>)| {
+        let (vendor, device) = (*model)?;
+        Some(format!("{} of {vendor}:{device}", likes.len()))
+    };
+    let counts: Vec<String> = models.iter().filter_map(count).collect();
+    Refusal::new(
+        Code::InsufficientResources,
+        format!(
+            "{} {}: there are not that many of one model ({})",
+            wish.want.count,
+            wish.want.kind,
+            counts.join(", ")
+        ),
+        "use --mixed to accept different models, or name each device",
+    )
+}
+
+/// Merges equal candidates of several wishes: each wish then uses the first one.
+fn share(wishes: &mut [Wish<'_>], pool: &Pool) {
+    let mut seen: BTreeMap<(Address, Vec<Address>), usize> = BTreeMap::new();
+    for wish in wishes {
+        for (like, _) in &mut wish.likes {
+            let Some(chosen) = pool.all.get(*like) else { continue };
+            if chosen.members.is_empty() {
+                continue;
+            }
+            let key = (chosen.head, chosen.taken().collect());
+            let first = *seen.entry(key).or_insert(*like);
+            wish.own.insert(first, *like);
+            *like = first;
+        }
+    }
+}
+
+/// A candidate that excludes an earlier one.
+fn conflicting(given: &[(usize, usize)], pool: &Pool) -> Option<usize> {
+    let chosen = |at: usize| given.get(at).and_then(|(_, one)| pool.all.get(*one));
+    (0..given.len()).find_map(|late| {
+        let one = chosen(late)?;
+        let clash = (0..late).filter_map(chosen).any(|other| other.excludes(one));
+        clash.then(|| given.get(late).map(|(_, one)| *one)).flatten()
+    })
+}
+
+/// Fills in the wish's settings, and the UUID of a new mediated device: the claim's id with its last bytes changed, so
+/// that its owner is visible.
+fn settled(
+    open: &[(usize, &Want)],
+    place: usize,
+    chosen: &Chosen,
+    id: Uuid,
+    turn: usize,
+) -> Chosen {
+    let mut chosen = chosen.clone();
+    let want = open.iter().find(|(other, _)| *other == place).map(|(_, want)| &want.kind);
+    let how = chosen.partition.as_mut().map(|partition| &mut partition.how);
+    match (how, want) {
+        (Some(Mechanism::Vf { settings, .. }), Some(WantKind::Vf { settings: wanted, .. })) => {
+            *settings = wanted.clone();
+        }
+        (
+            Some(Mechanism::Mdev { uuid, attributes, .. }),
+            Some(WantKind::Profile { attributes: wanted, .. }),
+        ) => {
+            let turn = u128::try_from(turn).unwrap_or_default() + 1;
+            *uuid = Uuid::from_u128(id.as_u128() ^ (turn & 0xffff));
+            attributes.clone_from(wanted);
+        }
+        _ => {}
+    }
+    chosen
+}
+
+/// A candidate that the same request names, or that excludes one that it names.
+fn already_requested(candidate: &Chosen, named: &Chosen) -> Refusal {
+    let message = if candidate.head == named.head {
+        format!("{} is already in this request", candidate.head)
+    } else {
+        format!("{} excludes {}, which is already in this request", candidate.head, named.head)
+    };
+    Refusal::new(Code::InsufficientResources, message, FEWER)
+}
+
+/// The remedy of a request that asks for more than there is.
+const FEWER: &str = "request fewer devices; `handover ls` lists what this host has";
+
+/// Not enough candidates. `requested`: other wishes of the same request have some of them.
+fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal {
+    let what = &wish.want.kind;
+    let count = wish.want.count;
+    let have = match left {
+        0 => "none is free".to_owned(),
+        left => format!("{left} of {count} available"),
+    };
+    let mut why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
+    if requested {
+        why.insert("other matching devices are already in this request");
+    }
+    let shown: Vec<&str> = why.iter().copied().take(4).collect();
+    let more = why.len().saturating_sub(shown.len());
+    let mut message = format!("{what}: {have}");
+    if !shown.is_empty() {
+        message.push_str(&format!(" ({}", shown.join("; ")));
+        message.push_str(&if more > 0 { format!("; and {more} more)") } else { ")".into() });
+    } else if left == 0 {
+        message = format!("{what}: this host has none");
+    }
+    // The candidates of a profile are those that can be created now.
+    let is_countable = matches!(wish.want.kind, WantKind::Any(_) | WantKind::Vf { .. });
+    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+    let remedy = match wish.reasons.first() {
+        _ if is_countable && (1..wanted).contains(&wish.fitting) => {
+            format!("request at most {}: this host has no more", wish.fitting)
+        }
+        Some(first) => first.remedy.clone(),
+        None if requested => FEWER.into(),
+        None => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
+    };
+    // An obstacle of the host itself is the reason for all of them.
+    let of_host = |code: Code| matches!(code, Code::NoIommu | Code::VfioMissing);
+    let code =
+        wish.reasons.first().map(|first| first.code).filter(|code| left == 0 && of_host(*code));
+    Refusal::new(code.unwrap_or(Code::InsufficientResources), message, remedy)
+}

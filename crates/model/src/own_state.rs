@@ -1,0 +1,88 @@
+//! What Handover's own state says of a host's devices: whose they are, and which need manual attention.
+
+use std::collections::BTreeMap;
+
+use crate::choose::ExistingClaim;
+use crate::{Address, Assembly, Claim, ClaimState, Refusal};
+
+/// The state of Handover itself, for tables and checks of the host; empty where none is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnState {
+    /// All claims.
+    pub claims: Vec<ExistingClaim>,
+    /// Functions that need manual attention.
+    pub unhealthy: BTreeMap<Address, Unhealthy>,
+    /// The names of registered devices.
+    pub names: BTreeMap<Address, String>,
+}
+
+/// A function that is not chosen until it is cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unhealthy {
+    /// `wedged` or `quarantined`.
+    pub word: &'static str,
+    /// Why, and what to do.
+    pub why: Refusal,
+}
+
+/// How a claim concerns an assembly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The claim takes a function of it.
+    Whole,
+    /// The claim has partitions of it: this many.
+    Partitions(usize),
+}
+
+impl OwnState {
+    /// The first function of an assembly that needs manual attention.
+    #[must_use]
+    pub fn unhealthy(&self, assembly: &Assembly) -> Option<&Unhealthy> {
+        let mut functions = assembly.taken().map(|member| member.address);
+        functions.find_map(|address| self.unhealthy.get(&address))
+    }
+
+    /// The claims that have an assembly or a partition of it, in the order of the store.
+    pub fn claims_of<'a>(
+        &'a self,
+        assembly: &'a Assembly,
+    ) -> impl Iterator<Item = (&'a ExistingClaim, Share)> {
+        self.claims
+            .iter()
+            .filter_map(|existing| Some((existing, share(&existing.claim, assembly)?)))
+    }
+
+    /// Why an assembly cannot be claimed: it needs manual attention, or it or a partition of it is claimed.
+    #[must_use]
+    pub fn refusal(&self, assembly: &Assembly) -> Option<Refusal> {
+        if let Some(unhealthy) = self.unhealthy(assembly) {
+            return Some(unhealthy.why.clone());
+        }
+        let (existing, share) = self.claims_of(assembly).next()?;
+        let subject = match share {
+            Share::Whole => assembly.head.to_string(),
+            Share::Partitions(_) => format!("a partition of {}", assembly.head),
+        };
+        let message = format!("{subject} {}", existing.why.message);
+        Some(Refusal { message, ..existing.why.clone() })
+    }
+}
+
+impl ExistingClaim {
+    /// Whether its devices are prepared for a machine now; otherwise they are reserved only.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.claim.state == ClaimState::Prepared
+    }
+}
+
+fn share(claim: &Claim, assembly: &Assembly) -> Option<Share> {
+    let mut taken = assembly.taken().map(|member| member.address);
+    if taken.any(|address| claim.holds(address)) {
+        return Some(Share::Whole);
+    }
+    let pinned =
+        |address: Address| claim.parts.iter().filter(|part| part.pins() == Some(address)).count();
+    let partitions: usize = assembly.taken().map(|member| pinned(member.address)).sum();
+    (partitions > 0).then_some(Share::Partitions(partitions))
+}

@@ -77,6 +77,9 @@ pub enum Mechanism {
         type_id: u32,
         /// `NVIDIA L40S-1Q`.
         name: String,
+        /// Whether it was this vGPU before the claim: then its type is neither set nor cleared.
+        #[serde(default)]
+        existing: bool,
     },
 }
 

@@ -127,6 +127,8 @@ impl Given<'_> {
                 let attributes = attributes.iter().map(attribute);
                 std::iter::once(made).chain(attributes).chain(written).collect()
             }
+            // It stays as another tool made it.
+            Mechanism::Vgpu { existing: true, .. } => Vec::new(),
             Mechanism::Vgpu { function, type_id, .. } => {
                 let awake = self.found.iter().find(|found| found.address == *function);
                 let awake = awake.and_then(|found| keep_awake(*function, found));

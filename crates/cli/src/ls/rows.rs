@@ -77,6 +77,9 @@ pub struct Row<'a> {
     pub registered_name: Option<String>,
     /// Why it cannot be handed over.
     pub obstacles: Vec<Refusal>,
+    /// Whether it exists only by the driver of a member of its assembly: then nothing is handed over with it.
+    #[serde(skip)]
+    pub is_behind_another: bool,
     /// The other members of the assembly.
     pub members: Vec<MemberRow<'a>>,
 }
@@ -205,6 +208,7 @@ impl<'a> Row<'a> {
             state,
             used_by,
             claimed_by,
+            is_behind_another: head.behind.is_some(),
             registered_name: own.names.get(&head.address).cloned(),
             obstacles,
             members: others.filter_map(|member| MemberRow::of(inventory, member)).collect(),

@@ -56,8 +56,8 @@ fn add<'a>(
             .chain(node(number(row.numa_node)))
             .chain([text(row.driver), state(row, listing.users_hidden, obstacles)]),
     );
-    if row.kind == Kind::Bridge {
-        // Members of the same group have rows of their own.
+    // All members have rows of their own.
+    if row.kind == Kind::Bridge || row.is_behind_another {
         return;
     }
     let last = row.members.len().saturating_sub(1);
@@ -141,8 +141,13 @@ impl<'a> Obstacles<'a> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Holder, Inventory, NumaNode, OwnState};
+    use model::choose::ExistingClaim;
+    use model::{
+        Address, Claim, ClaimState, ClaimedMember, Code, Holder, Inventory, Mechanism, NumaNode,
+        OwnState, Part, Partition, Unhealthy, VfSettings, VirtualFunctions,
+    };
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::super::rows::Wanted;
     use super::*;
@@ -215,6 +220,56 @@ mod tests {
         assert!(!text.contains(" free"), "{text}");
         assert!(text.contains("use unknown") && text.contains("on vfio, use unknown"), "{text}");
         assert!(text.contains("in use: default route"), "{text}");
+    }
+
+    #[test]
+    fn claimed_devices_say_whose_they_are_and_how_they_are_released() {
+        let mut inventory = sim::workstation();
+        let nic: Address = "0000:03:00.0".parse().unwrap();
+        let vfs: Vec<Address> = vec!["0000:03:10.0".parse().unwrap()];
+        inventory.functions.get_mut(&nic).unwrap().sriov =
+            Some(VirtualFunctions { total: 4, present: vfs.clone(), autoprobe: None });
+        let claim = |owner: &str, head: Address, partition, state| {
+            let members = vec![ClaimedMember::unknown(head)];
+            ExistingClaim {
+                claim: Claim {
+                    id: Uuid::nil(),
+                    owner: owner.parse().unwrap(),
+                    reason: None,
+                    expires: None,
+                    parts: vec![Part { head, partition, members, at_boot: false }],
+                    state,
+                    boot_id: None,
+                },
+                owner: owner.into(),
+                why: Refusal::new(Code::InUse, format!("is claimed by {owner}"), "release it"),
+            }
+        };
+        let how = Mechanism::Vf { index: 0, settings: VfSettings::default() };
+        let wedged = Unhealthy {
+            word: "wedged",
+            why: Refusal::new(Code::DeviceWedged, "the drive needs manual attention", "look at it"),
+        };
+        let own = OwnState {
+            claims: vec![
+                claim("job/7", "0000:01:00.0".parse().unwrap(), None, ClaimState::Prepared),
+                claim("job/8", "0000:02:00.0".parse().unwrap(), None, ClaimState::Reserved),
+                claim("pod/a", vfs[0], Some(Partition { parent: nic, how }), ClaimState::Prepared),
+            ],
+            unhealthy: [("0000:04:00.0".parse().unwrap(), wedged)].into(),
+            names: std::collections::BTreeMap::new(),
+        };
+        let listing = Listing::of(&inventory, &[], &own, &Wanted::default());
+        let text = anstream::adapter::strip_str(&render(&listing, None)).to_string();
+        let ends = |address: &str, state: &str| {
+            let row = text.lines().find(|line| line.starts_with(address)).unwrap();
+            assert!(row.ends_with(state), "{row}");
+        };
+        ends("0000:01:00.0", "claimed: job/7");
+        ends("0000:02:00.0", "claimed: job/8 (reserved)");
+        ends("0000:03:00.0", "claimed: 1 partition by pod/a");
+        ends("0000:04:00.0", "needs attention, see [1]");
+        assert!(!text.contains("sriov set"), "what a claim made is released, not removed: {text}");
     }
 
     #[test]

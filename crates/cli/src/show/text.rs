@@ -150,8 +150,16 @@ fn driver(function: &Function) -> Section {
     Section::new("Driver")
         .add("bound", function.driver.as_deref().unwrap_or("none"))
         .maybe("candidates", candidates.filter(|text| !text.is_empty()))
-        .add("VFIO driver", function.vfio_driver.clone())
+        .add("VFIO driver", vfio_driver(function))
         .maybe("override", detail.and_then(|detail| detail.driver_override.clone()))
+}
+
+fn vfio_driver(function: &Function) -> String {
+    let driver = function.hand_over_driver();
+    match function.vgpu() {
+        Some(_) => format!("{driver} (it stays: vendor-specific VFIO)"),
+        None => driver.to_owned(),
+    }
 }
 
 fn isolation(sheet: &Sheet<'_>) -> Section {
@@ -235,7 +243,11 @@ fn bar(bar: &Bar) -> String {
         _ => "32-bit",
     };
     let prefetchable = if bar.prefetchable { ", prefetchable" } else { "" };
-    let place = if bar.start == 0 { String::new() } else { format!(" at {:#x}", bar.start) };
+    let place = match bar.start {
+        _ if bar.unassigned => ", without an address".to_owned(),
+        0 => String::new(),
+        start => format!(" at {start:#x}"),
+    };
     format!("{name}: {}, {kind}{prefetchable}{place}", bytes(bar.size))
 }
 

@@ -119,6 +119,12 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     let mut mdevs = BTreeSet::new();
     let mut chosen: Vec<Option<Given>> =
         wanted.iter().map(|one| existing_mdev(one, scene, &mut mdevs)).collect();
+    let mut vgpus = BTreeSet::new();
+    for (one, given) in wanted.iter().zip(&mut chosen) {
+        if given.is_none() {
+            *given = existing_vgpu(one, scene, &mut vgpus);
+        }
+    }
     let open: Vec<usize> = (0..wanted.len()).filter(|place| chosen[*place].is_none()).collect();
     let free: Vec<&Function> = scene
         .inventory
@@ -187,6 +193,31 @@ fn existing_mdev(wanted: &Wanted, scene: &Scene<'_>, taken: &mut BTreeSet<Uuid>)
     })
 }
 
+/// A free virtual function that is a vGPU of the requested profile by NVIDIA's vendor-specific VFIO, and is not in `taken`.
+fn existing_vgpu(
+    wanted: &Wanted,
+    scene: &Scene<'_>,
+    taken: &mut BTreeSet<Address>,
+) -> Option<Given> {
+    let named = scene.named.get(wanted.resource.as_str()).map(|want| &want.kind);
+    let profile = match named {
+        Some(WantKind::Profile { profile, .. }) => Some(profile.clone()),
+        Some(_) => None,
+        None => wanted.resource.profile(),
+    };
+    let function = scene.inventory.functions.values().find(|function| {
+        let current = function.vgpu().and_then(|vgpu| Some(vgpu.name_of(vgpu.current?)));
+        let by_name =
+            current.is_some() && profile.as_ref().is_some_and(|p| current.as_ref() == Some(p));
+        let by_address =
+            matches!(named, Some(WantKind::Device(name)) if *name == function.address.to_string());
+        (by_name || (by_address && current.is_some()))
+            && !scene.held.contains_key(&function.address)
+            && taken.insert(function.address)
+    })?;
+    Some(Given { shown: format!("vGPU {}", shown(function)), ..bound(function, scene) })
+}
+
 /// A function on vfio, with the nodes of its group.
 fn bound(function: &Function, scene: &Scene<'_>) -> Given {
     let group = function.iommu_group;
@@ -249,7 +280,7 @@ pub fn given(all: &[(Wanted, Given)]) -> Devices {
 fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
     let claim = "use --claim to let Handover prepare it";
     if let Some(profile) = wanted.resource.profile() {
-        let why = format!("no free mediated device of the profile {profile}");
+        let why = format!("no free mediated device or vGPU of the profile {profile} exists");
         return refusal(Code::InvalidState, wanted, &why, claim);
     }
     let meant: Vec<&Function> = scene

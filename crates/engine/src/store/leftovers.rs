@@ -39,7 +39,9 @@ fn of_partition(partition: &Partition, state: ClaimState, since: &str) -> Vec<St
     // A reserved claim has made nothing, or has lost it with a boot; only a definition outlasts that.
     let made_it = state != ClaimState::Reserved;
     match &partition.how {
-        Mechanism::Mdev { existing: true, .. } => Vec::new(),
+        Mechanism::Mdev { existing: true, .. } | Mechanism::Vgpu { existing: true, .. } => {
+            Vec::new()
+        }
         Mechanism::Mdev { uuid, define, .. } => {
             let made = format!(
                 "the mediated device {uuid} of {parent} may still exist: {since}; \

@@ -149,8 +149,8 @@ fn parent_obstacle(inventory: &Inventory, head: &Function) -> Option<Refusal> {
         return Some(Refusal::new(
             Code::NotAssignable,
             format!(
-                "{address} exists only as long as {vmd} is on {driver}: it is in the PCI domain of that controller, and uses \
-                 its IOMMU group"
+                "functions behind {vmd} exist only as long as it is on {driver}: they are in the PCI domain of that \
+                 controller, and in its IOMMU group"
             ),
             format!(
                 "hand over {vmd} as a whole: a machine with a driver for it sees all its drives; or switch VMD off in the \
@@ -193,6 +193,30 @@ fn firmware_obstacle(inventory: &Inventory, function: &Function) -> Option<Refus
     ))
 }
 
+/// The obstacle of a virtual function that becomes a vGPU when its type is set: its driver has VFIO of its own, and vfio-pci
+/// cannot be bound to it.
+fn no_vgpu_yet(function: &Function, full: bool) -> Refusal {
+    let address = function.address;
+    let parent = function.physical_function.unwrap_or(address);
+    if full {
+        return Refusal::new(
+            Code::InsufficientResources,
+            format!(
+                "{address} is no vGPU, and cannot become one now: {parent} has no room for another"
+            ),
+            "release a vGPU of this GPU (`handover claims`), or use another GPU",
+        );
+    }
+    Refusal::new(
+        Code::InvalidState,
+        format!("{address} is no vGPU yet: it has no type"),
+        format!(
+            "claim a profile, and Handover sets the type: `handover claim profile=NAME@{parent}`; `handover show {address}` \
+             lists the profiles"
+        ),
+    )
+}
+
 /// The obstacle of a function that a machine could not use.
 fn unusable(function: &Function) -> Option<Refusal> {
     let address = function.address;
@@ -205,6 +229,9 @@ fn unusable(function: &Function) -> Option<Refusal> {
                  shut the host down and cut its power for a moment: a reboot often leaves the card powered"
             ),
         ));
+    }
+    if let Some(vgpu) = function.vgpu().filter(|vgpu| vgpu.current.is_none()) {
+        return Some(no_vgpu_yet(function, vgpu.creatable.is_empty()));
     }
     let lost: Vec<String> = function
         .bars

@@ -165,6 +165,7 @@ impl Scene<'_> {
             function: function.address,
             type_id: kind.id,
             name: kind.name.clone(),
+            existing: false,
         };
         // Other members of its group would have to be unbound, but a vGPU stays on its driver.
         let alone = assembly

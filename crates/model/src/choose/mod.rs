@@ -194,7 +194,7 @@ impl Scene<'_> {
     /// The device that a want names.
     fn named(&self, want: &Want) -> Result<Option<Chosen>, Refusal> {
         let chosen = match &want.kind {
-            WantKind::Device(name) => Chosen::whole(&self.assembly(self.address(name)?)?),
+            WantKind::Device(name) => self.device(self.address(name)?)?,
             WantKind::Mdev(uuid) => self.existing_mdev(*uuid)?,
             WantKind::Vf { settings: VfSettings { mac: Some(mac), .. }, .. } if want.count > 1 => {
                 return Err(Refusal::new(
@@ -218,6 +218,21 @@ impl Scene<'_> {
             (Some(parent), None) => Chosen { partition: self.vf_of(parent, head), ..chosen },
             _ => chosen,
         }))
+    }
+
+    /// A whole device; a virtual function that is a vGPU already is taken as that.
+    fn device(&self, address: Address) -> Result<Chosen, Refusal> {
+        let assembly = self.assembly(address)?;
+        let chosen = Chosen::whole(&assembly);
+        let existing = || {
+            let function = self.inventory.function(address)?;
+            let (parent, vgpu) = (function.physical_function?, function.vgpu()?);
+            let type_id = vgpu.current?;
+            let name = vgpu.name_of(type_id);
+            let how = Mechanism::Vgpu { function: address, type_id, name, existing: true };
+            Some(Partition { parent, how })
+        };
+        Ok(Chosen { partition: existing(), ..chosen })
     }
 
     fn vf_of(&self, parent: Address, vf: Address) -> Option<Partition> {
@@ -286,11 +301,14 @@ impl Scene<'_> {
     /// Refuses a whole virtual function that another tool made a vGPU: unbinding its driver would destroy the vGPU.
     fn foreign_vgpu(&self, chosen: &Chosen) -> Option<Refusal> {
         let bound = self.claims.iter().all(|held| !held.claim.holds(chosen.head));
-        let is_vgpu = |address: Address| {
-            let detail = self.inventory.function(address)?.detail.as_ref()?;
-            Some((address, detail.vgpu.as_ref()?.current?))
+        let itself = match chosen.partition.as_ref().map(|partition| &partition.how) {
+            Some(Mechanism::Vgpu { function, existing: true, .. }) => Some(*function),
+            _ => None,
         };
-        let (address, current) = chosen.taken().find_map(is_vgpu).filter(|_| bound)?;
+        let is_vgpu =
+            |address: Address| Some((address, self.inventory.function(address)?.vgpu()?.current?));
+        let mut others = chosen.taken().filter(|address| Some(*address) != itself);
+        let (address, current) = others.find_map(is_vgpu).filter(|_| bound)?;
         Some(Refusal::new(
             Code::InUse,
             format!("{address} is a vGPU of type {current}, created by another tool"),

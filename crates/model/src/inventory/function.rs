@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Detail, Mdev};
+use super::{Detail, Mdev, VgpuTypes};
 use crate::{Address, Class, Id, Kind};
 
 // Vendors of displays of management controllers.
@@ -233,6 +233,22 @@ impl Function {
     pub fn is_hosts_display(&self) -> bool {
         let console = self.kind() == Kind::Gpu && self.boot_vga && !self.on_vfio();
         self.physical_function.is_none() && (console || self.is_management_display())
+    }
+
+    /// The vGPU types of a virtual function with NVIDIA's vendor-specific VFIO; only with detail.
+    #[must_use]
+    pub fn vgpu(&self) -> Option<&VgpuTypes> {
+        self.physical_function?;
+        self.detail.as_ref()?.vgpu.as_ref()
+    }
+
+    /// The driver that it is on while it is handed over: a vGPU stays on its vendor's driver, which has VFIO of its own.
+    #[must_use]
+    pub fn hand_over_driver(&self) -> &str {
+        match (&self.driver, self.vgpu()) {
+            (Some(driver), Some(_)) => driver,
+            _ => &self.vfio_driver,
+        }
     }
 
     /// A display name: the names in `pci.ids`, or the hex ids if it has none.

@@ -43,6 +43,15 @@ pub struct VgpuTypes {
     pub creatable: Vec<VgpuType>,
 }
 
+impl VgpuTypes {
+    /// The name of a type, `NVIDIA L40S-1Q`, or its number if the function does not list it.
+    #[must_use]
+    pub fn name_of(&self, id: u32) -> String {
+        let kind = self.creatable.iter().find(|kind| kind.id == id);
+        kind.map_or_else(|| format!("type {id}"), |kind| kind.name.clone())
+    }
+}
+
 /// One type of vGPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

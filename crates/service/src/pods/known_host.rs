@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use convert::devices::{self, Scene, Section, Wanted, Way};
 use model::choose::Want;
-use model::{Address, Function, Holder, Inventory};
+use model::{Address, Function, Holder, Inventory, Kind};
 use uuid::Uuid;
 
 use super::machine::Machine;
@@ -95,7 +95,12 @@ pub fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
     let profiles = wanted().any(|one| one.resource.profile().is_some());
     let gpus = wanted().any(|one| one.section == Section::Gpu);
     let is_told = |function: &&Function| {
-        (profiles && !function.mdevs.is_empty()) || (gpus && function.nodes.nvidia_minor.is_some())
+        // A vGPU by vendor-specific VFIO is a VF that stays on its vendor's driver.
+        let may_be_vgpu = function.physical_function.is_some()
+            && function.driver.is_some()
+            && matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
+        (profiles && (!function.mdevs.is_empty() || may_be_vgpu))
+            || (gpus && function.nodes.nvidia_minor.is_some())
     };
     inventory.functions.values().filter(is_told).map(|function| function.address).collect()
 }

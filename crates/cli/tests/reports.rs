@@ -1,0 +1,167 @@
+//! Hosts from public reports of people who handed a device over, each as a recording (`fixtures/reports`), and what Handover
+//! must say of them. The numbers are those of the collection that they come from.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+const REPORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/reports");
+
+fn recording(name: &str) -> PathBuf {
+    PathBuf::from(REPORTS).join(format!("{name}.tar.gz"))
+}
+
+/// The output of a reading command, without line breaks within sentences.
+fn said(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(arguments)
+        .arg("--root")
+        .arg(recording(name))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// The row of a function in a listing.
+fn row(listing: &str, address: &str) -> String {
+    let row = listing.lines().find(|line| line.starts_with(address));
+    row.map(ToOwned::to_owned).unwrap_or_default()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// SPDK 480 and 1360, Qubes 6932: a drive behind VMD could not be assigned.
+#[test]
+fn case_07_a_drive_behind_vmd_needs_its_controller() {
+    let ls = said("07-vmd-nvme", &["ls"]);
+    for drive in ["10000:e1:00.0", "10000:e2:00.0"] {
+        assert!(row(&ls, drive).ends_with("not possible, see [1]"), "{ls}");
+        assert!(
+            ls.contains(&format!("{drive}  nvme     144d:a80a  5      nvme      goes away")),
+            "{ls}"
+        );
+    }
+    assert!(row(&ls, "0000:00:0e.0").ends_with("free"), "{ls}");
+    let why = one_line(&ls);
+    assert!(why.contains("exist only as long as it is on vmd"), "{ls}");
+    assert!(why.contains("hand over 0000:00:0e.0 as a whole"), "{ls}");
+    assert!(!why.contains("ACS") && !why.contains("[2]"), "{ls}");
+    let drive = said("07-vmd-nvme", &["show", "10000:e1:00.0"]);
+    assert!(!drive.contains("held"), "{drive}");
+    let controller = said("07-vmd-nvme", &["show", "0000:00:0e.0"]);
+    assert!(controller.contains("10000:e1:00.0  dependent"), "{controller}");
+    assert!(!said("07-vmd-nvme", &["catalog", "suggest"]).contains("a80a"));
+}
+
+/// Harvester 7340 and 8702: "ineligible for IOMMU domain attach due to platform RMRR requirement".
+#[test]
+fn case_09_memory_of_the_firmware_is_an_obstacle() {
+    let ls = said("09-rmrr", &["ls"]);
+    for port in ["0000:04:00.0", "0000:04:00.1"] {
+        assert!(row(&ls, port).contains("not possible"), "{ls}");
+    }
+    assert!(ls.contains("RMRR") && ls.contains("iommu_groups/25/reserved_regions"), "{ls}");
+    assert!(row(&ls, "0000:00:1d.0").ends_with("free"), "relaxable regions: {ls}");
+    let doctor = one_line(&said("09-rmrr", &["doctor", "--for", "04:00.1", "--all"]));
+    assert!(doctor.contains("0000:04:00.1 cannot be handed over yet"), "{doctor}");
+}
+
+/// xCuri0/ReBarUEFI 10: a card without addresses for its memory.
+#[test]
+fn case_10_a_bar_without_an_address_is_an_obstacle() {
+    let ls = said("10-bar-unassigned", &["ls"]);
+    assert!(row(&ls, "0000:01:00.0").contains("not possible"), "{ls}");
+    let why = one_line(&ls);
+    assert!(why.contains("no address for BAR 1 (128 GB) and BAR 3 (32 MB)"), "{ls}");
+    assert!(why.contains("Above 4G Decoding") && why.contains("pci=realloc"), "{ls}");
+    let show = said("10-bar-unassigned", &["show", "01:00.0"]);
+    assert!(show.contains("1: 128 GB, 64-bit, prefetchable, without an address"), "{show}");
+}
+
+/// NVIDIA/open-gpu-kernel-modules 853, gnif/vendor-reset 49: a card that is dead after its first machine.
+#[test]
+fn case_12_a_card_that_does_not_respond_is_not_offered() {
+    let ls = said("12-dead-config", &["ls"]);
+    assert!(row(&ls, "0000:01:00.0").contains("not possible"), "{ls}");
+    assert!(ls.contains("its configuration space reads as all ones"), "{ls}");
+    let show = one_line(&said("12-dead-config", &["show", "01:00.0"]));
+    assert!(show.contains("Can it be handed over? no"), "{show}");
+    let doctor = one_line(&said("12-dead-config", &["doctor", "--for", "01:00.0"]));
+    assert!(doctor.contains("0000:01:00.0 cannot be handed over yet"), "{doctor}");
+}
+
+/// isc30/ryzen-gpu-passthrough-proxmox 82, Harvester 10499: the slot of the graphics has the board's USB and sound.
+#[test]
+fn case_13_graphics_in_a_processor_take_only_their_own_audio() {
+    let ls = said("13-apu-igpu", &["ls"]);
+    assert!(ls.contains("└ 0000:0e:00.1  audio"), "{ls}");
+    for own in ["0000:0e:00.2", "0000:0e:00.3", "0000:0e:00.4", "0000:0e:00.5", "0000:0e:00.6"] {
+        assert!(row(&ls, own).ends_with("free"), "{own}: {ls}");
+    }
+    assert_eq!(ls.matches("same card").count(), 1, "{ls}");
+}
+
+/// tinygrad 18199: a function-level reset leaves the card dead.
+#[test]
+fn case_15_a_reset_that_is_known_to_fail_is_a_warning() {
+    let doctor = one_line(&said("15-reset-blackwell", &["doctor", "--for", "01:00.0", "--all"]));
+    assert!(doctor.contains("! reset-bug: 0000:01:00.0 is 10de:2b85"), "{doctor}");
+    assert!(!doctor.contains("✓ reset "), "{doctor}");
+    assert!(doctor.contains("choose another method (bus)"), "{doctor}");
+}
+
+/// KubeVirt 17642 and 16890: a vGPU by vendor-specific VFIO is given as the VF that it is.
+#[test]
+fn case_33_an_existing_vgpu_of_a_vendors_vfio_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let machine = directory.path().join("vm.yaml");
+    let text = "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\nmetadata: {name: v}\nspec: {domain: {memory: \
+                {guest: 1Gi}, devices: {gpus: [{name: g, deviceName: nvidia.com/NVIDIA_L40S-8Q}]}}}\n";
+    std::fs::write(&machine, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(["pod", "--devices=vfio", "--host"])
+        .arg(recording("33-vgpu-vendor-existing"))
+        .arg(&machine)
+        .output()
+        .unwrap();
+    let pod = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(pod.contains("name: PCI_RESOURCE_NVIDIA_COM_NVIDIA_L40S-8Q"), "{pod}");
+    assert!(pod.contains("0000:41:00.4"), "{pod}");
+    assert!(!pod.contains("MDEV"), "{pod}");
+}
+
+/// KubeVirt 17642: vfio-pci cannot be bound to such a VF.
+#[test]
+fn case_34_a_vgpu_stays_on_its_vendors_driver() {
+    let show = |function: &str| said("34-vgpu-vf-driver", &["show", function]);
+    for (function, can) in [("41:00.4", "yes"), ("41:00.5", "no"), ("41:00.6", "no")] {
+        let text = show(function);
+        assert!(text.contains("VFIO driver       nvidia"), "{text}");
+        assert!(text.contains(&format!("Can it be handed over?\n  {can}\n")), "{text}");
+    }
+    assert!(one_line(&show("41:00.5")).contains("has no room for another"));
+    assert!(one_line(&show("41:00.6")).contains("handover claim profile=NAME@0000:41:00.0"));
+    let doctor = one_line(&said("34-vgpu-vf-driver", &["doctor", "--for", "41:00.4", "--all"]));
+    assert!(doctor.contains("stays on NVIDIA's driver"), "{doctor}");
+}
+
+/// Class 0c80 is USB-C only on a display card; elsewhere it can be the flash with the firmware.
+#[test]
+fn case_39_serial_buses_of_the_board_are_no_usb_controllers() {
+    let ls = said("39-kind-serial-bus", &["ls"]);
+    for (address, kind) in [
+        ("0000:00:14.0", "usb"),
+        ("0000:00:15.0", "other"),
+        ("0000:00:1e.0", "other"),
+        ("0000:00:1f.5", "other"),
+        ("0000:07:00.0", "accelerator"),
+    ] {
+        assert_eq!(row(&ls, address).split_whitespace().nth(1), Some(kind), "{ls}");
+    }
+}

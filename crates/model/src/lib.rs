@@ -61,7 +61,9 @@ pub use names::{
     check_device_name, check_image_name, check_instance_name, format_size, parse_size,
 };
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
-pub use ports::{Capacity, Checked, Disk, Holder, Host, KnownMachine, LaunchError, Launcher};
+pub use ports::{
+    Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, LaunchError, Launcher,
+};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use scan::Scan;

@@ -288,7 +288,7 @@ fn programs(sheet: &Sheet<'_>) -> Section {
     let holders = sheet.holders.iter().map(|holder| {
         let whose =
             if holder.address == own { String::new() } else { format!(" ({})", holder.address) };
-        format!("{} by {}{whose}", holder.user, holder.by)
+        format!("{}{whose}", holder.user_and_use())
     });
     Section::new("Nodes and users")
         .maybe("network", list(&nodes.interfaces))
@@ -323,7 +323,7 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     }
     if sheet.obstacles.is_empty() && !sheet.holders.is_empty() {
         for holder in sheet.holders.iter().take(SHOWN) {
-            let _ = writeln!(text, "  - {} by {}", escaped(&holder.user), escaped(&holder.by));
+            let _ = writeln!(text, "  - {}", escaped(&holder.user_and_use()));
         }
         let _ = writeln!(text, "    {bold}what to do:{bold:#} stop the users, then check again");
     }

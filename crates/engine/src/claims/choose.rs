@@ -11,7 +11,7 @@ use model::{
 use uuid::Uuid;
 
 use super::Claims;
-use crate::eviction::Eviction;
+use crate::consent::{Consent, Named};
 use crate::hardware::users;
 use crate::refusals;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
@@ -29,7 +29,7 @@ pub struct Terms {
 #[derive(Debug)]
 pub struct HostState {
     pub inventory: Inventory,
-    /// Users of the chosen functions; all of them can be evicted.
+    /// Users of the chosen functions; the request consents to the end of each use.
     pub holders: Vec<Holder>,
 }
 
@@ -48,7 +48,7 @@ impl Claims {
         }
         let id = Uuid::new_v4();
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, &wants, false, Eviction::Unavailable)?;
+            self.choose(id, &wants, false, Consent::NONE)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
             let index = usize::try_from(position).unwrap_or(usize::MAX);
@@ -71,14 +71,14 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that can be
-    /// evicted do not count.
+    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that the
+    /// request consents to do not count.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         alone: bool,
-        eviction: Eviction,
+        consent: Consent,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
@@ -117,7 +117,8 @@ impl Claims {
                 continue;
             }
             let holders = self.hardware.holders(&taken)?;
-            let used = users(&holders, eviction);
+            let named_devices = Named::of(wants, chosen.iter().map(Chosen::taken));
+            let used = users(&holders, consent, &named_devices);
             if used.is_empty() {
                 return Ok((chosen, HostState { inventory, holders }));
             }
@@ -151,7 +152,7 @@ impl Claims {
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
         let holders = self.hardware.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
-        user.map_or(Ok(()), |holder| Err(refusals::used(holder, Eviction::Unavailable)))
+        user.map_or(Ok(()), |holder| Err(refusals::used(holder, Consent::NONE, &Named::default())))
     }
 
     /// A claim of the chosen devices, with their fingerprints.

@@ -27,10 +27,13 @@ fn in_use(host: &Host, reason: &str) {
     assert!(listed.contains(&format!("in use: {reason}")), "{listed}");
     let shown = handover(host, &["show", NIC]);
     assert!(shown.contains("not while in use") && shown.contains(reason), "{shown}");
+    assert!(shown.contains("first move this to another interface"), "{shown}");
     let checked = handover(host, &["doctor", "--for", NIC, "--all"]);
     assert!(checked.contains(&format!("is used by the host's network: {reason}")), "{checked}");
     assert!(checked.contains(&format!("`handover claim {NIC} --force-network`")), "{checked}");
     assert!(!checked.contains("no program, mount or route uses it"), "{checked}");
+    let listed = handover(host, &["boot-list", NIC, "--dry-run"]);
+    assert!(listed.contains("the host itself needs") && listed.contains("--at-boot"), "{listed}");
     let surveyed = handover(host, &["catalog", "suggest"]);
     assert!(!surveyed.contains("panicked"), "{surveyed}");
     // Each reason is JSON too.

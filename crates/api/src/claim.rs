@@ -54,6 +54,10 @@ pub struct CreateClaim {
     /// Whether to ask processes that use a function to terminate. None is killed.
     #[serde(default)]
     pub evict: bool,
+    /// Whether to take devices that the host's network uses: its routes, addresses, bridges and sessions over them end.
+    /// Only for devices that the request names by address or registered name.
+    #[serde(default)]
+    pub force_network: bool,
 }
 
 /// Options of preparing a claim.
@@ -68,6 +72,8 @@ pub struct PrepareClaim {
     pub reset: bool,
     /// Whether to ask processes that use a function to terminate.
     pub evict: bool,
+    /// Whether to take devices that the host's network uses, if the claim names them by address or registered name.
+    pub force_network: bool,
 }
 
 /// A request to renew the lease of a claim.

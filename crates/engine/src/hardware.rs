@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use model::{Address, AsFound, Holder, Host, Inventory, Lock, Refusal};
+use model::{Address, AsFound, Holder, HolderKind, Host, Inventory, Lock, Refusal};
 
-use crate::eviction::{Eviction, is_evictable};
+use crate::consent::{Consent, Named};
 use crate::lock::lock;
 use crate::refusals;
 
@@ -70,7 +70,17 @@ impl Hardware {
 
     /// Refuses functions that are in use.
     pub fn expect_no_holder(&self, taken: &[Address]) -> Result<(), Refusal> {
-        let first = users(&self.holders(taken)?, Eviction::Unavailable).into_values().next();
+        let holders = self.holders(taken)?;
+        let first = users(&holders, Consent::NONE, &Named::default()).into_values().next();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Refuses functions in use by anything but the host's network, which can use a function as soon as it is back on
+    /// its native driver.
+    pub fn expect_no_other_than_network(&self, taken: &[Address]) -> Result<(), Refusal> {
+        let mut holders = self.holders(taken)?;
+        holders.retain(|holder| holder.kind != HolderKind::Network);
+        let first = users(&holders, Consent::NONE, &Named::default()).into_values().next();
         first.map_or(Ok(()), Err)
     }
 
@@ -122,8 +132,11 @@ impl Hardware {
     }
 }
 
-/// The functions in use, each with its refusal. Users that can be evicted do not count.
-pub fn users(holders: &[Holder], eviction: Eviction) -> BTreeMap<Address, Refusal> {
-    let others = holders.iter().filter(|holder| !is_evictable(holder, eviction));
-    others.map(|holder| (holder.address, refusals::used(holder, eviction))).collect()
+/// The functions in use, each with its refusal by its first user. Users that the request consents to do not count.
+pub fn users(holders: &[Holder], consent: Consent, named: &Named) -> BTreeMap<Address, Refusal> {
+    let mut refused = BTreeMap::new();
+    for holder in holders.iter().filter(|holder| !consent.covers(holder, named)) {
+        refused.entry(holder.address).or_insert_with(|| refusals::used(holder, consent, named));
+    }
+    refused
 }

@@ -4,9 +4,9 @@
 mod action;
 pub mod catalog;
 mod claims;
+mod consent;
 mod devices;
 mod engine;
-mod eviction;
 mod hardware;
 mod images;
 mod instances;
@@ -28,9 +28,9 @@ mod vf_counts;
 
 pub use action::{Action, MachineStep};
 pub use claims::{Access, Claims};
+pub use consent::Consent;
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
-pub use eviction::Eviction;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
 pub use instances::Instances;

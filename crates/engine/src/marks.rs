@@ -117,7 +117,7 @@ impl Marks {
                 Marked::Nothing => unneeded.push((address, mark)),
                 Marked::Another => {
                     // Its machine may still run without that Handover.
-                    self.hardware.expect_no_holder(&[address])?;
+                    self.hardware.expect_no_other_than_network(&[address])?;
                     unneeded.push((address, mark));
                 }
             }

@@ -2,7 +2,7 @@
 
 use model::{Address, Claim, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
 
-use crate::eviction::Eviction;
+use crate::consent::{Consent, Named};
 use crate::store::{Health, OpenOperation};
 use crate::{HealthState, OperationKind};
 
@@ -105,13 +105,11 @@ pub fn unhealthy(health: &Health) -> Refusal {
 }
 
 /// A function is in use.
-pub fn used(holder: &Holder, eviction: Eviction) -> Refusal {
-    let end = holder.how_to_end();
-    let remedy = if eviction.would_evict(holder) {
-        format!("{end}; or use --evict so that Handover asks it to exit")
-    } else {
-        end
-    };
+pub fn used(holder: &Holder, consent: Consent, named: &Named) -> Refusal {
+    let mut remedy = holder.how_to_end();
+    if let Some(way) = consent.way_out(holder, named) {
+        remedy = format!("{remedy}; {way}");
+    }
     Refusal::new(Code::InUse, format!("{} {}", holder.address, holder.predicate()), remedy)
 }
 

@@ -176,6 +176,8 @@ pub struct ClaimRequest {
     pub reset: bool,
     /// Whether to ask processes that use a function to exit.
     pub evict: bool,
+    /// Whether to take functions that the host's network uses, if the request names them.
+    pub force_network: bool,
 }
 
 impl ClaimRequest {
@@ -196,6 +198,7 @@ impl ClaimRequest {
             at_boot: false,
             reset: false,
             evict: false,
+            force_network: false,
         }
     }
 }

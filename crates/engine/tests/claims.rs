@@ -159,6 +159,7 @@ fn persistence_mode_is_disabled_for_one_gpu_and_restored_afterwards() {
 fn dpdk() -> Holder {
     Holder {
         address: at(NIC),
+        kind: model::HolderKind::Process,
         pid: Some(4711),
         started: Some(1),
         program: Some("dpdk".into()),

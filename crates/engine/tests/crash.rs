@@ -195,6 +195,7 @@ fn recovery_repeats_no_step_of_a_plan() {
     let address: Address = neighbours[0].parse().unwrap();
     let user = Holder {
         address,
+        kind: model::HolderKind::Process,
         pid: Some(4711),
         started: Some(1),
         program: Some("dpdk".into()),

@@ -267,6 +267,7 @@ impl Observer for Latecomer {
         if matches!(event, JournalEvent::Opened { .. }) {
             self.0.hold(Holder {
                 address: NIC.parse().unwrap(),
+                kind: model::HolderKind::Process,
                 pid: Some(4711),
                 started: None,
                 program: None,

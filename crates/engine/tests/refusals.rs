@@ -94,6 +94,7 @@ fn a_use_by_the_host_itself_has_its_own_remedy() {
     let (engine, _) = rig.open_recovered();
     rig.host.hold(Holder {
         address: NIC.parse().unwrap(),
+        kind: model::HolderKind::Network,
         pid: None,
         started: None,
         program: None,
@@ -111,6 +112,7 @@ fn a_device_in_use_is_not_taken() {
     let (engine, _) = rig.open_recovered();
     rig.host.hold(Holder {
         address: GPU_AUDIO.parse().unwrap(),
+        kind: model::HolderKind::Process,
         pid: Some(4711),
         started: None,
         program: None,

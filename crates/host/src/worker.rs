@@ -112,6 +112,7 @@ mod tests {
     fn each_function_is_named_before_one_is_named_twice() {
         let holder = |slot: u8, pid: u32| Holder {
             address: format!("0000:00:{slot:02x}.0").parse().unwrap(),
+            kind: model::HolderKind::Process,
             pid: Some(pid),
             started: Some(1),
             program: Some("qemu".into()),

@@ -214,7 +214,9 @@ fn a_nic_is_held_by_the_default_route_also_over_a_bridge() {
         holders(&fake, &["0000:00:02.0", "0000:00:03.0", "0000:00:04.0"]),
         [
             "0000:00:02.0 eth0: the host's default route, over br0",
+            "0000:00:02.0 eth0: lower interface of bond0",
             "0000:00:03.0 eth1: the host's default route",
+            "0000:00:04.0 eth2: route 10.0.0.0/24",
         ]
     );
 }

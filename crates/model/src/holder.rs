@@ -1,6 +1,6 @@
 //! What a user of a device is, and how to end the use.
 
-use crate::Holder;
+use crate::{Holder, HolderKind};
 
 /// Where the host itself runs from.
 const HOST_MOUNTS: [&str; 5] = ["/", "/boot", "/boot/efi", "/usr", "/var"];
@@ -25,16 +25,29 @@ impl Holder {
     #[must_use]
     pub fn predicate(&self) -> String {
         let Self { user, by, .. } = self;
-        match user.split(' ').next() {
-            Some("mounted" | "part") => format!("is {user} ({by})"),
-            Some("swap") => format!("is used as {user} ({by})"),
-            _ => format!("is used by {user} ({by})"),
+        match self.kind {
+            HolderKind::Mount | HolderKind::Share | HolderKind::Volume => {
+                format!("is {user} ({by})")
+            }
+            HolderKind::Swap => format!("is used as {user} ({by})"),
+            HolderKind::Network => format!("is used by the host's network: {user} on {by}"),
+            HolderKind::Process | HolderKind::Kernel => format!("is used by {user} ({by})"),
+        }
+    }
+
+    /// The user and what it uses: `Xorg (pid 12) by /dev/dri/card1`, `port of br0 on eth0`.
+    #[must_use]
+    pub fn user_and_use(&self) -> String {
+        let Self { user, by, .. } = self;
+        match self.kind {
+            HolderKind::Network => format!("{user} on {by}"),
+            _ => format!("{user} by {by}"),
         }
     }
 
     /// Whether it is a VMM: its machine has the device.
     pub fn is_vmm(&self) -> bool {
-        self.pid.is_some() && self.by.starts_with("/dev/vfio/")
+        self.kind == HolderKind::Process && self.by.starts_with("/dev/vfio/")
     }
 
     /// How to end the use, in words.
@@ -51,32 +64,38 @@ impl Holder {
         }
     }
 
-    /// A mount, swap space, a volume or a route: unmounting the wrong disk can do great harm, so Handover never does it.
+    /// A mount, swap space, a volume or the network: unmounting the wrong disk or removing the wrong route can do great
+    /// harm, so Handover never does it.
     fn how_to_end_host_use(&self) -> String {
-        let by = &self.by;
-        let what = if by.starts_with("/dev/") { "drive" } else { "device" };
-        let place = self.user.strip_prefix("mounted at ");
-        if place.is_some_and(|place| HOST_MOUNTS.contains(&place)) {
+        let Self { user, by, .. } = self;
+        match self.kind {
+            HolderKind::Mount => self.how_to_unmount("drive"),
+            HolderKind::Share => self.how_to_unmount("share"),
+            HolderKind::Swap => format!(
+                "run `swapoff {by}`, and remove it from /etc/fstab while a machine has the drive"
+            ),
+            HolderKind::Network => format!(
+                "first move this to another interface, or end it: {user} (`ip address show dev {by}` and `ip route show \
+                 table all dev {by}` show what {by} is used for), or choose another device"
+            ),
+            HolderKind::Process | HolderKind::Volume | HolderKind::Kernel => {
+                "first remove it from its volume, array or pool (vgreduce, mdadm, zpool), or choose another drive"
+                    .into()
+            }
+        }
+    }
+
+    /// How to end a mount, unless the host runs from it.
+    fn how_to_unmount(&self, what: &str) -> String {
+        let place = self.user.strip_prefix("mounted at ").unwrap_or(&self.user);
+        if HOST_MOUNTS.contains(&place) {
             return format!(
                 "the host itself runs from this {what}, so it cannot be handed over; choose another device"
             );
         }
-        if let Some(place) = place {
-            return format!(
-                "run `umount {place}`, and remove it from /etc/fstab while a machine has the {what}"
-            );
-        }
-        if self.user == "swap space" {
-            return format!(
-                "run `swapoff {by}`, and remove it from /etc/fstab while a machine has the drive"
-            );
-        }
-        if self.user.contains("default route") {
-            return "move the host's default route to another interface first (`ip route show default` shows it), or \
-                    choose another device"
-                .into();
-        }
-        "first remove it from its volume, array or pool (vgreduce, mdadm, zpool), or choose another drive".into()
+        format!(
+            "run `umount {place}`, and remove it from /etc/fstab while a machine has the {what}"
+        )
     }
 }
 
@@ -84,34 +103,49 @@ impl Holder {
 mod tests {
     use super::*;
 
-    fn remedy(user: &str) -> String {
+    fn holder(kind: HolderKind, user: &str, by: &str) -> Holder {
         let address = "0000:00:03.0".parse().unwrap();
-        let (user, by) = (user.to_owned(), "/dev/nvme0n1p2".to_owned());
-        Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
-            .how_to_end()
+        let (user, by) = (user.to_owned(), by.to_owned());
+        Holder { address, kind, pid: None, started: None, program: None, user, by, mdev: None }
     }
 
     #[test]
     fn each_use_is_a_sentence() {
-        let says = |user: &str| {
-            let address = "0000:00:03.0".parse().unwrap();
-            let (user, by) = (user.to_owned(), "/dev/sda1".to_owned());
-            Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
-                .predicate()
-        };
-        assert_eq!(says("mounted at /srv"), "is mounted at /srv (/dev/sda1)");
-        assert_eq!(says("swap space"), "is used as swap space (/dev/sda1)");
-        assert_eq!(says("part of the RAID md0"), "is part of the RAID md0 (/dev/sda1)");
-        let route = "the host's default route";
-        assert_eq!(says(route), "is used by the host's default route (/dev/sda1)");
+        let says = |kind, user: &str| holder(kind, user, "/dev/sda1").predicate();
+        assert_eq!(says(HolderKind::Mount, "mounted at /srv"), "is mounted at /srv (/dev/sda1)");
+        assert_eq!(says(HolderKind::Swap, "swap space"), "is used as swap space (/dev/sda1)");
+        let raid = says(HolderKind::Volume, "part of the RAID md0");
+        assert_eq!(raid, "is part of the RAID md0 (/dev/sda1)");
+        let route = holder(HolderKind::Network, "the host's default route", "eth0");
+        assert_eq!(
+            route.predicate(),
+            "is used by the host's network: the host's default route on eth0"
+        );
+        assert_eq!(route.user_and_use(), "the host's default route on eth0");
+        let kernel = says(HolderKind::Kernel, "a kernel file system or volume manager");
+        assert_eq!(kernel, "is used by a kernel file system or volume manager (/dev/sda1)");
     }
 
     #[test]
     fn each_use_has_its_own_remedy() {
-        assert!(remedy("mounted at /").contains("cannot be handed over"));
-        assert!(remedy("mounted at /srv").contains("`umount /srv`"));
-        assert!(remedy("swap space").contains("`swapoff /dev/nvme0n1p2`"));
-        assert!(remedy("the host's default route, over br0").contains("`ip route show default`"));
-        assert!(remedy("part of the RAID md0").contains("mdadm"));
+        let remedy = |kind, user: &str| holder(kind, user, "/dev/nvme0n1p2").how_to_end();
+        assert!(remedy(HolderKind::Mount, "mounted at /").contains("cannot be handed over"));
+        assert!(remedy(HolderKind::Mount, "mounted at /srv").contains("`umount /srv`"));
+        assert!(remedy(HolderKind::Swap, "swap space").contains("`swapoff /dev/nvme0n1p2`"));
+        assert!(remedy(HolderKind::Volume, "part of the RAID md0").contains("mdadm"));
+        let route = holder(HolderKind::Network, "the host's default route, over br0", "eth0");
+        assert!(route.how_to_end().contains("default route, over br0"));
+        assert!(route.how_to_end().contains("`ip route show table all dev eth0`"));
+    }
+
+    /// A share is told from a drive by its kind, whatever its names are.
+    #[test]
+    fn the_kind_says_what_it_is_and_not_the_words() {
+        let share = holder(HolderKind::Share, "mounted at /home", "/dev/share");
+        assert!(share.how_to_end().contains("while a machine has the share"));
+        let drive = holder(HolderKind::Mount, "mounted at /home", "virtiofs share home");
+        assert!(drive.how_to_end().contains("while a machine has the drive"));
+        let vmm = holder(HolderKind::Network, "port of x", "/dev/vfio/1");
+        assert!(!vmm.is_vmm());
     }
 }

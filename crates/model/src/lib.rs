@@ -63,7 +63,9 @@ pub use names::{
 };
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
-pub use ports::{Capacity, Checked, Disk, Holder, Host, KnownMachine, LaunchError, Launcher};
+pub use ports::{
+    Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, LaunchError, Launcher,
+};
 pub use process_stat::ProcessStat;
 pub use refusal::{Code, Refusal};
 pub use scan::Scan;

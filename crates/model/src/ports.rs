@@ -127,8 +127,8 @@ pub trait Host: Disk {
     /// If an existing mark cannot be read.
     fn marks(&self, addresses: &[Address]) -> Result<BTreeMap<Address, Mark>, HostError>;
 
-    /// The users of these functions: open device nodes and mappings, mounted block devices, network interfaces that
-    /// carry the default route.
+    /// The users of these functions: open device nodes and mappings, mounted block devices and shares, and network
+    /// interfaces that the host uses ([`HolderKind::Network`]).
     ///
     /// # Errors
     /// If processes cannot be listed.
@@ -248,11 +248,35 @@ pub enum Checked {
     },
 }
 
+/// A kind of user of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderKind {
+    /// A process that has a node open or mapped.
+    #[default]
+    Process,
+    /// A mounted file system on a drive.
+    Mount,
+    /// A mounted directory that a host around this one shares.
+    Share,
+    /// Swap space on a drive.
+    Swap,
+    /// A volume, an array or a pool that a drive is part of.
+    Volume,
+    /// The kernel, in a way that it does not show.
+    Kernel,
+    /// The host's network: routes, addresses, bridges, sessions with file and storage servers.
+    Network,
+}
+
 /// A user of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The function in use.
     pub address: Address,
+    /// What kind of user it is.
+    #[serde(default)]
+    pub kind: HolderKind,
     /// The pid, if the user is a process.
     pub pid: Option<u32>,
     /// When that process started, in clock ticks since boot: with the pid it identifies the process.
@@ -261,7 +285,7 @@ pub struct Holder {
     /// The process's program (`/proc/PID/comm`).
     #[serde(default)]
     pub program: Option<String>,
-    /// The user, in words: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `default route`.
+    /// The user, in words: `qemu-system-x86 (pid 4711, libvirtd.service)`, `mounted at /srv`, `port of br0`.
     pub user: String,
     /// What it uses: a path such as `/dev/nvidia0`, or an interface.
     pub by: String,

@@ -119,6 +119,7 @@ fn devices_in_use_or_in_a_shared_group_are_unavailable() {
     inventory.groups.get_mut(&2).unwrap().members.push(at("0000:03:00.0"));
     let holder = Holder {
         address: at("0000:01:00.0"),
+        kind: model::HolderKind::Process,
         pid: Some(4711),
         started: None,
         program: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Address, Holder, HostError, LinkBaseline, Step};
+use model::{Address, Holder, HolderKind, HostError, LinkBaseline, Step, is_vfio};
 use uuid::Uuid;
 
 use crate::fault::{Fault, When};
@@ -153,6 +153,34 @@ impl SimHost {
         self.inside().kernel.holders.push(Use { holder, stubborn: true });
     }
 
+    /// The host's network begins to use a function, if its native driver has it. Returns whether it does: without that
+    /// driver there is no interface.
+    pub fn use_network(&self, address: Address, user: &str) -> bool {
+        let mut inside = self.inside();
+        let kernel = &mut inside.kernel;
+        let Ok(state) = kernel.state(address) else { return false };
+        if state.driver.as_deref().is_none_or(|driver| is_vfio(driver, "vfio-pci")) {
+            return false;
+        }
+        let holder = Holder {
+            address,
+            kind: HolderKind::Network,
+            pid: None,
+            started: None,
+            program: None,
+            user: user.into(),
+            by: "eth0".into(),
+            mdev: None,
+        };
+        kernel.holders.push(Use { holder, stubborn: false });
+        true
+    }
+
+    /// The host's network ends to use a function.
+    pub fn end_network(&self, address: Address) {
+        self.inside().kernel.drop_network(address);
+    }
+
     /// A process exits and releases everything.
     pub fn let_go(&self, pid: u32) {
         let mut inside = self.inside();
@@ -186,6 +214,7 @@ impl SimHost {
         for (address, mdev) in used {
             let holder = Holder {
                 address,
+                kind: model::HolderKind::Process,
                 pid: Some(pid),
                 started: Some(pid.into()),
                 program: Some("qemu-system-x86".into()),

@@ -49,6 +49,7 @@ fn reset(host: &SimHost, address: &str) -> Step {
 fn holder(address: &str, pid: u32) -> Holder {
     Holder {
         address: at(address),
+        kind: model::HolderKind::Process,
         pid: Some(pid),
         started: Some(77),
         program: Some("Xorg".into()),

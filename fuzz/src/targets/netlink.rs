@@ -1,12 +1,12 @@
-//! The kernel's answers over rtnetlink: the settings of virtual functions, and errors.
+//! The kernel's answers over rtnetlink: the settings of virtual functions, errors, and dumps.
 
-use host::rtnetlink::settings;
+use host::rtnetlink::{dump, settings};
 
 use crate::{Kind, Target};
 
 pub const TARGET: Target = Target {
     name: "netlink",
-    reads: "rtnetlink's answers about virtual functions",
+    reads: "rtnetlink's answers about virtual functions, interfaces, addresses, routes and rules",
     read,
     words: &[
         "\u{10}\u{0}",
@@ -34,5 +34,12 @@ fn read(bytes: &[u8]) -> Kind {
             }
         });
     }
-    kind
+    if let Some(route) = dump::route(bytes) {
+        kind = kind.with(Kind::of("route")).and(route.indices.len());
+    }
+    if let Some(rule) = dump::rule(bytes) {
+        kind = kind.with(Kind::of("rule")).and(rule.interfaces.len());
+    }
+    kind.and(usize::from(dump::link(bytes).is_some()))
+        .and(usize::from(dump::address(bytes).is_some()))
 }

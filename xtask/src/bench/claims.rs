@@ -197,6 +197,7 @@ pub(super) fn wish(owner: &str) -> CreateClaim {
         at_boot: false,
         reset: false,
         evict: false,
+        force_network: false,
     }
 }
 

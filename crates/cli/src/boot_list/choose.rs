@@ -3,7 +3,7 @@
 use host::LinuxHost;
 use model::boot_list::{BootListEntry, files};
 use model::doctor::InitramfsTool;
-use model::{Address, Assembly, Code, Function, Host, Inventory, Refusal};
+use model::{Address, Assembly, Code, Function, Holder, HolderKind, Host, Inventory, Refusal};
 
 fn assembly(inventory: &Inventory, head: Address, alone: bool) -> Option<Assembly> {
     if alone { Assembly::alone(inventory, head) } else { Assembly::of(inventory, head) }
@@ -58,11 +58,17 @@ fn expect_not_needed(host: &LinuxHost, addresses: &[Address]) -> Result<(), Refu
     })?;
     let needed = holders.into_iter().find(|holder| holder.pid.is_none());
     needed.map_or(Ok(()), |holder| {
-        Err(Refusal::new(
-            Code::InUse,
-            format!("the host itself needs {}: {} ({})", holder.address, holder.user, holder.by),
-            "choose another device: the host would not boot without this one",
-        ))
+        let Holder { address, user, by, .. } = &holder;
+        // A claim can be told that the host can do without this part of its network.
+        let remedy = match holder.kind {
+            HolderKind::Network => format!(
+                "{}; or, if the host can do without it: `handover claim {address} --at-boot --force-network`",
+                holder.how_to_end()
+            ),
+            _ => "choose another device: the host would not boot without this one".to_owned(),
+        };
+        let message = format!("the host itself needs {address}: {user} ({by})");
+        Err(Refusal::new(Code::InUse, message, remedy))
     })
 }
 

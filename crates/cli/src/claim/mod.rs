@@ -88,6 +88,11 @@ struct How {
     /// Ask processes that use a function to terminate; none is killed
     #[arg(long)]
     evict: bool,
+
+    /// Take devices that the host's network uses, if they are claimed by address or registered name; their routes,
+    /// addresses and sessions end
+    #[arg(long)]
+    force_network: bool,
 }
 
 /// List the claims
@@ -171,6 +176,7 @@ impl Claim {
             at_boot: self.at_boot,
             reset: self.how.reset,
             evict: self.how.evict,
+            force_network: self.how.force_network,
         };
         if self.dry_run {
             let here = body.clone();
@@ -211,8 +217,8 @@ impl Claims {
 
 impl Prepare {
     pub fn run(self) -> Done {
-        let How { uid, reset, evict } = self.how;
-        let body = PrepareClaim { uid, reset, evict };
+        let How { uid, reset, evict, force_network } = self.how;
+        let body = PrepareClaim { uid, reset, evict, force_network };
         let path = format!("/claims/{}/prepare", segment(&self.claim));
         let claim = self
             .backend

@@ -175,7 +175,7 @@ impl<'a> Row<'a> {
         let mut said = BTreeSet::new();
         let used_by: Vec<String> = holders
             .filter(|holder| said.insert((&holder.user, &holder.by)))
-            .map(|holder| format!("{} by {}", holder.user, holder.by))
+            .map(|holder| holder.user_and_use())
             .collect();
         let state = if unhealthy.is_some() {
             State::Unhealthy

@@ -169,6 +169,7 @@ mod tests {
             inventory,
             vec![Holder {
                 address: nic,
+                kind: model::HolderKind::Network,
                 pid: None,
                 started: None,
                 program: None,
@@ -304,7 +305,7 @@ mod tests {
             .collect();
         let text = shown(&inventory, &holders, &Wanted::default());
         assert!(
-            text.contains("by eth0; default route by eth1; default route by eth2; and 497 more")
+            text.contains("on eth0; default route on eth1; default route on eth2; and 497 more")
         );
     }
 

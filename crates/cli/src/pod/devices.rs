@@ -57,7 +57,12 @@ pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<devices::
 /// Claims for each machine.
 pub fn claim(pod: &Pod, machines: &mut [Machine]) -> Result<(), Refusal> {
     let host = look(pod, machines)?;
-    let wishes = Wishes { uid: pod.uid, evict: pod.evict, by_name: pod.cdi };
+    let wishes = Wishes {
+        uid: pod.uid,
+        evict: pod.evict,
+        force_network: pod.force_network,
+        by_name: pod.cdi,
+    };
     pods::claim(machines, &host, &pod.backend, wishes, &Printed)
 }
 

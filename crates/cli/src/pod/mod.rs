@@ -105,6 +105,11 @@ pub struct Pod {
     #[arg(long, requires = "claim")]
     evict: bool,
 
+    /// With --claim: take devices that the host's network uses, if a --resource names them by address or registered
+    /// name; their routes, addresses and sessions end
+    #[arg(long, requires = "claim")]
+    force_network: bool,
+
     /// Request the devices by CDI name (Container Device Interface; podman 5.4 or newer)
     #[arg(long)]
     cdi: bool,

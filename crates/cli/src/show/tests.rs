@@ -98,6 +98,7 @@ fn shown(inventory: &Inventory, address: &str, holders: &[Holder]) -> String {
 fn everything_of_a_gpu() {
     let holder = Holder {
         address: at("01:00.1"),
+        kind: model::HolderKind::Process,
         pid: Some(4711),
         started: None,
         program: None,

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use model::doctor::{Finding, Severity};
 use model::shown::{bytes, escaped};
 use model::topology::link;
-use model::{Bar, Function, PortType, ResetReach, Role};
+use model::{Bar, Function, HolderKind, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
 use crate::terminal::several_lines;
@@ -301,7 +301,7 @@ fn programs(sheet: &Sheet<'_>) -> Section {
     let holders = sheet.holders.iter().map(|holder| {
         let whose =
             if holder.address == own { String::new() } else { format!(" ({})", holder.address) };
-        format!("{} by {}{whose}", holder.user, holder.by)
+        format!("{}{whose}", holder.user_and_use())
     });
     Section::new("Nodes and users")
         .maybe("network", list(&nodes.interfaces))
@@ -336,9 +336,12 @@ fn verdict(sheet: &Sheet<'_>, text: &mut String) {
     }
     if sheet.obstacles.is_empty() && !sheet.holders.is_empty() {
         for holder in sheet.holders.iter().take(SHOWN) {
-            let _ = writeln!(text, "  - {} by {}", escaped(&holder.user), escaped(&holder.by));
+            let _ = writeln!(text, "  - {}", escaped(&holder.user_and_use()));
         }
-        let _ = writeln!(text, "    {bold}what to do:{bold:#} stop the users, then check again");
+        let network = sheet.holders.iter().find(|one| one.kind == HolderKind::Network);
+        let stop = "stop the users, then check again".to_owned();
+        let remedy = network.map_or(stop, |one| escaped(&one.how_to_end()).into_owned());
+        let _ = writeln!(text, "    {bold}what to do:{bold:#} {remedy}");
     }
     let address = sheet.function.address;
     let _ = writeln!(text, "  `handover doctor --for {address}` also checks the rest of the host.");

@@ -198,6 +198,27 @@ pub fn debian() -> Host {
     host
 }
 
+/// The same; the NIC's interface `eno1` is up.
+pub fn debian_with_interface() -> Host {
+    let host = debian();
+    let place = "sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/net/eno1";
+    host.files(&[(&format!("{place}/flags"), "0x1003\n"), (&format!("{place}/operstate"), "up\n")]);
+    host.link("sys/class/net/eno1", &format!("../../{}", place.trim_start_matches("sys/")));
+    host
+}
+
+/// Makes the interface a port of another one.
+pub fn port_of(host: &Host, master: &str) {
+    for link in ["master".to_owned(), format!("upper_{master}")] {
+        host.link(
+            &format!("sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/net/eno1/{link}"),
+            &format!("../../../../../virtual/net/{master}"),
+        );
+    }
+    host.file(&format!("sys/devices/virtual/net/{master}/flags"), "0x1003\n");
+    host.link(&format!("sys/class/net/{master}"), &format!("../../devices/virtual/net/{master}"));
+}
+
 /// The same with a GPU, whose audio function is in another IOMMU group.
 pub fn debian_with_gpu() -> Host {
     let host = debian();

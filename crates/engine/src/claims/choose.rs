@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::Claims;
-use crate::eviction::Eviction;
+use crate::consent::{Consent, Named};
 use crate::hardware::users;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 use crate::{owners, refusals};
@@ -30,7 +30,7 @@ pub struct Terms {
 #[derive(Debug)]
 pub struct HostState {
     pub inventory: Inventory,
-    /// Users of the chosen functions; all of them can be evicted.
+    /// Users of the chosen functions; the request consents to the end of each use.
     pub holders: Vec<Holder>,
 }
 
@@ -49,7 +49,7 @@ impl Claims {
         }
         let id = Uuid::new_v4();
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, &wants, Options::default(), Eviction::Unavailable)?;
+            self.choose(id, &wants, Options::default(), Consent::NONE)?;
         let mut claims = Vec::new();
         for (position, chosen) in (0u32..).zip(chosen) {
             let index = usize::try_from(position).unwrap_or(usize::MAX);
@@ -72,14 +72,14 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that can be
-    /// evicted do not count.
+    /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that the
+    /// request consents to do not count.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         options: Options,
-        eviction: Eviction,
+        consent: Consent,
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
@@ -119,7 +119,8 @@ impl Claims {
                 continue;
             }
             let holders = self.hardware.holders(&lost)?;
-            let used = users(&holders, eviction);
+            let named_devices = Named::of(wants, chosen.iter().map(Chosen::lost));
+            let used = users(&holders, consent, &named_devices);
             if used.is_empty() {
                 return Ok((chosen, HostState { inventory, holders }));
             }
@@ -148,7 +149,7 @@ impl Claims {
             partitions.filter_map(|part| Some((part.parent, part.mdev()?))).unzip();
         let holders = self.hardware.holders(&parents)?;
         let user = holders.iter().find(|h| h.mdev.is_some_and(|uuid| mdevs.contains(&uuid)));
-        user.map_or(Ok(()), |holder| Err(refusals::used(holder, Eviction::Unavailable)))
+        user.map_or(Ok(()), |holder| Err(refusals::used(holder, Consent::NONE, &Named::default())))
     }
 
     /// A claim of the chosen devices, with their fingerprints.

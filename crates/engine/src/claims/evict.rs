@@ -6,7 +6,7 @@ use model::{Address, Holder, Refusal, Step};
 use uuid::Uuid;
 
 use super::Claims;
-use crate::eviction::{Eviction, is_evictable, is_persistence_daemon};
+use crate::consent::{Consent, Named, is_persistence_daemon};
 use crate::refusals;
 use crate::store::OpenOperation;
 
@@ -14,23 +14,25 @@ use crate::store::OpenOperation;
 const PERSISTENCE_UNIT: &str = "nvidia-persistenced.service";
 
 impl Claims {
-    /// Asks the `holders` of these functions to exit. Refuses if one of them cannot be evicted.
+    /// Asks the `holders` of these functions to exit. Refuses if the request does not consent to one of them.
     pub(crate) fn evict_holders(
         &self,
         operation: &OpenOperation,
         claim: Uuid,
         taken: &[Address],
         holders: &[Holder],
-        eviction: Eviction,
+        consent: Consent,
+        named: &Named,
     ) -> Result<(), Refusal> {
-        if let Some(other) = holders.iter().find(|holder| !is_evictable(holder, eviction)) {
-            return Err(refusals::used(other, eviction));
+        if let Some(other) = holders.iter().find(|holder| !consent.covers(holder, named)) {
+            return Err(refusals::used(other, consent, named));
         }
+        let holders: Vec<&Holder> = holders.iter().filter(|one| consent.evicts(one)).collect();
         if holders.is_empty() {
             return Ok(());
         }
         let (persistent, others): (Vec<&Holder>, Vec<&Holder>) =
-            holders.iter().partition(|holder| is_persistence_daemon(holder));
+            holders.into_iter().partition(|holder| is_persistence_daemon(holder));
         let mut asked = Vec::new();
         for holder in others {
             let (Some(pid), Some(started)) = (holder.pid, holder.started) else { continue };
@@ -43,9 +45,11 @@ impl Claims {
         }
         self.end_persistence(operation, claim, taken, &persistent)?;
         // A new user, or one whose device node another process opens for it.
-        match self.hardware.holders(taken)?.first() {
+        // The network is still there: it ends with the function's driver.
+        let left = self.hardware.holders(taken)?;
+        match left.iter().find(|one| consent.evicts(one) || !consent.covers(one, named)) {
             None => Ok(()),
-            Some(holder) => Err(refusals::used(holder, eviction)),
+            Some(holder) => Err(refusals::used(holder, consent, named)),
         }
     }
 

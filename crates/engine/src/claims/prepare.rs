@@ -13,7 +13,7 @@ use model::{
 use super::Claims;
 use super::choose::HostState;
 use super::differences;
-use crate::eviction::Eviction;
+use crate::consent::{Consent, Named};
 use crate::owners;
 use crate::refusals::{self, with_failed_undo};
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -28,8 +28,8 @@ pub struct Access {
     pub device_nodes: bool,
     /// Whether to reset functions after they are bound to vfio.
     pub reset: bool,
-    /// Whether to ask processes that use a function to exit.
-    pub eviction: Eviction,
+    /// Whether to ask processes that use a function to exit, and to take functions that the host's network uses.
+    pub consent: Consent,
 }
 
 impl Access {
@@ -40,14 +40,14 @@ impl Access {
             uid,
             device_nodes: uid != 0,
             reset: request.reset,
-            eviction: Eviction::option(request.evict),
+            consent: Consent::options(request.evict, request.force_network),
         }
     }
 
     /// The options for an instance: no access to the functions' own nodes, and no reset, because VFIO resets each device
     /// when it is opened.
     pub const fn machine(uid: u32) -> Self {
-        Self { uid, device_nodes: false, reset: false, eviction: Eviction::Unavailable }
+        Self { uid, device_nodes: false, reset: false, consent: Consent::NONE }
     }
 }
 
@@ -131,7 +131,9 @@ impl Claims {
             None => self.recheck(claim, &taken)?,
         };
         if claim.claim.state == ClaimState::Reserved {
-            self.evict_holders(operation, id, &taken, &holders, access.eviction)?;
+            let parts = claim.claim.parts.iter();
+            let named = Named::of(&claim.wants, parts.map(Part::taken));
+            self.evict_holders(operation, id, &taken, &holders, access.consent, &named)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.perform_plan(operation, claim, &plan)?;

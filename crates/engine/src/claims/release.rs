@@ -6,7 +6,7 @@ use model::boot_list::TAKES_EFFECT;
 use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 
 use super::Claims;
-use crate::eviction::Eviction;
+use crate::consent::{Consent, Named};
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
@@ -94,7 +94,7 @@ impl Claims {
         });
         match used {
             None => Ok(()),
-            Some(holder) => Err(refusals::used(holder, Eviction::Unavailable)),
+            Some(holder) => Err(refusals::used(holder, Consent::NONE, &Named::default())),
         }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::choose::{HostState, Terms};
 use super::{Access, Claims};
-use crate::eviction::Eviction;
+use crate::consent::Consent;
 use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
@@ -123,8 +123,8 @@ impl Claims {
         id: Uuid,
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, HostState), Refusal> {
-        let (mut chosen, state) =
-            self.choose(id, &request.wants, request.options(), Eviction::option(request.evict))?;
+        let consent = Consent::options(request.evict, request.force_network);
+        let (mut chosen, state) = self.choose(id, &request.wants, request.options(), consent)?;
         if request.define {
             define(&mut chosen)?;
         }

@@ -80,7 +80,7 @@ impl Devices {
             let why = claimed(claim, &instances);
             return Err(Refusal { message: format!("{address} {}", why.message), ..why });
         }
-        self.hardware.expect_no_holder(&[address])?;
+        self.hardware.expect_no_other_than_network(&[address])?;
         let steps = self.return_steps(function)?;
         if steps.is_empty() {
             return Ok(Returned::Unchanged);
@@ -117,7 +117,7 @@ impl Devices {
     }
 
     fn finish_one(&self, operation: &OpenOperation, function: &Function) -> Result<(), Refusal> {
-        self.hardware.expect_no_holder(&[function.address])?;
+        self.hardware.expect_no_other_than_network(&[function.address])?;
         let mut steps = self.return_steps(function)?;
         let power = allow_runtime_suspend(function.address);
         if steps.is_empty() && self.hardware.host.observe(&power) == Ok(Observed::Before) {

@@ -84,6 +84,8 @@ pub struct How {
     pub define: bool,
     #[serde(default)]
     pub at_boot: bool,
+    #[serde(default)]
+    pub force_network: bool,
 }
 
 /// An event by other tools, people, programs or hardware.
@@ -132,6 +134,11 @@ pub enum Outside {
     },
     LetGo {
         pid: u32,
+    },
+    /// The host's network starts to use the function's interface, or ends it.
+    Network {
+        address: String,
+        up: bool,
     },
     HideHolders {
         hidden: bool,
@@ -455,7 +462,8 @@ impl Names {
             17..=18 => self.part(dice).unwrap_or(Outside::GoOn),
             19..=20 => self.part(dice).unwrap_or(Outside::ClearFaults),
             21..=23 => Outside::Stray { address, pid },
-            24..=25 => Outside::Hold { address, pid, stubborn: dice.one_in(2) },
+            24 => Outside::Hold { address, pid, stubborn: dice.one_in(2) },
+            25 => Outside::Network { address, up: !dice.one_in(3) },
             26..=27 => Outside::LetGo { pid },
             28 => Outside::HideHolders { hidden: dice.one_in(2) },
             29 => Outside::Remove { address },
@@ -509,5 +517,6 @@ fn how(dice: &mut Dice) -> How {
         user: dice.one_in(2),
         define: dice.one_in(3),
         at_boot: dice.one_in(4),
+        force_network: dice.one_in(3),
     }
 }

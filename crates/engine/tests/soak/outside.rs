@@ -46,6 +46,7 @@ impl World {
             Outside::Stray { .. }
             | Outside::Hold { .. }
             | Outside::LetGo { .. }
+            | Outside::Network { .. }
             | Outside::HideHolders { .. } => self.use_it(what),
             Outside::GuestExits { .. }
             | Outside::RefuseLaunch
@@ -155,6 +156,7 @@ impl World {
             Outside::Hold { address, pid, stubborn } => {
                 let holder = Holder {
                     address: at(address),
+                    kind: model::HolderKind::Process,
                     pid: Some(*pid),
                     started: Some(u64::from(*pid)),
                     program: Some("dpdk".into()),
@@ -169,6 +171,10 @@ impl World {
                 }
             }
             Outside::LetGo { pid } => self.host.let_go(*pid),
+            Outside::Network { address, up: true } => {
+                self.host.use_network(at(address), "port of br0");
+            }
+            Outside::Network { address, up: false } => self.host.end_network(at(address)),
             Outside::HideHolders { hidden } => self.host.hide_holders(*hidden),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Access, ClaimRequest, ClaimStep, CreateInstance, Engine, Eviction};
+use engine::{Access, ClaimRequest, ClaimStep, Consent, CreateInstance, Engine};
 use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 use uuid::Uuid;
 
@@ -23,7 +23,12 @@ fn lease(over: bool) -> Option<Duration> {
 
 fn access(how: How) -> Access {
     let uid = if how.user { 1000 } else { 0 };
-    Access { uid, device_nodes: how.user, reset: how.reset, eviction: Eviction::option(how.evict) }
+    Access {
+        uid,
+        device_nodes: how.user,
+        reset: how.reset,
+        consent: Consent::options(how.evict, how.force_network),
+    }
 }
 
 fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
@@ -39,6 +44,7 @@ fn request(id: &str, wants: &[String], how: How) -> ClaimRequest {
             && wants.iter().any(|want| !want.contains("profile=") && !want.contains("vf")),
         reset: how.reset,
         evict: how.evict,
+        force_network: how.force_network,
         ..ClaimRequest::new(owner(id), wants.iter().map(|want| want.parse().unwrap()).collect())
     }
 }

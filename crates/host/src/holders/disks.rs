@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::{Address, Holder};
+use model::{Address, Holder, HolderKind};
 
 use crate::nodes::{Disk, Number, device_number};
 use crate::root::Root;
@@ -19,19 +19,19 @@ pub fn holders(root: &Root, disks: &[Disk]) -> Vec<Holder> {
     let swaps = swaps(root);
     let mut holders = Vec::new();
     for disk in disks {
-        let mut used_as = |user: String| {
-            holders.push(super::kernel(disk.address, user, disk.path()));
+        let mut used_as = |kind: HolderKind, user: String| {
+            holders.push(super::unowned(disk.address, kind, user, disk.path()));
         };
         for at in mounts.of(disk) {
-            used_as(format!("mounted at {at}"));
+            used_as(HolderKind::Mount, format!("mounted at {at}"));
         }
         if swaps.contains(&disk.path()) {
-            used_as("swap space".into());
+            used_as(HolderKind::Swap, "swap space".into());
         }
         // Device mapper, RAID and others link the disks that they use (`bd_link_disk_holder` in block/holder.c).
         let above = root.names(&format!("sys/class/block/{}/holders", disk.name));
         for upper in above.unwrap_or_default() {
-            used_as(built(root, &upper));
+            used_as(HolderKind::Volume, built(root, &upper));
         }
     }
     let unexplained = unexplained(root, disks, &holders);
@@ -53,7 +53,8 @@ fn unexplained(root: &Root, disks: &[Disk], known: &[Holder]) -> Vec<Holder> {
         !known.iter().any(|by| by.starts_with(&path)) && root.is_claimed(&path)
     };
     let user = "a kernel file system or volume manager";
-    let holder = |disk: &Disk| super::kernel(disk.address, user.into(), disk.path());
+    let kind = HolderKind::Kernel;
+    let holder = |disk: &Disk| super::unowned(disk.address, kind, user.into(), disk.path());
     disks.iter().filter(claimed).map(holder).collect()
 }
 

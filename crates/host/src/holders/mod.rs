@@ -1,7 +1,7 @@
 //! The present users of a device. They are found before a hand-over, so that it does not fail in the middle.
 
 mod disks;
-mod network;
+pub(crate) mod network;
 mod processes;
 mod shared;
 
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use processes::unit;
 
-use model::{Address, Group, Holder, HostError, Inventory, Mdev};
+use model::{Address, Group, Holder, HolderKind, HostError, Inventory, Mdev};
 use uuid::Uuid;
 
 use crate::function_files::DEVICES;
@@ -74,7 +74,11 @@ pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError
     nodes.shares.retain(|share| wanted.contains(&share.address));
     nodes.vfio_groups.retain(|group, _| groups.0.contains_key(group));
     let hits = processes::find(root, &Lookup::of(&nodes))?;
-    Ok(all(root, &nodes, &groups, &hits))
+    let has_network = |address: &Address| root.exists(&format!("{DEVICES}/{address}/net"));
+    let network = !nodes.interfaces.is_empty() || addresses.iter().any(has_network);
+    let mut holders = all(root, &nodes, &groups, &hits, network);
+    holders.retain(|holder| wanted.contains(&holder.address));
+    Ok(holders)
 }
 
 /// The users of a host's functions, found while its functions are still being read: the IOMMU groups are needed last.
@@ -93,7 +97,7 @@ impl Uses {
 
     /// The holders, once the groups are known.
     pub fn holders(&self, root: &Root, groups: &Groups) -> Vec<Holder> {
-        all(root, &self.nodes, groups, &self.hits)
+        all(root, &self.nodes, groups, &self.hits, true)
     }
 }
 
@@ -121,9 +125,18 @@ fn group_of(root: &Root, address: Address) -> Option<u32> {
     root.link_name(&format!("{DEVICES}/{address}/iommu_group")).ok()?.parse().ok()
 }
 
-fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
+/// All users; of the network, if one of the functions can have an interface.
+fn all(
+    root: &Root,
+    nodes: &Nodes,
+    groups: &Groups,
+    hits: &[Hit],
+    with_network: bool,
+) -> Vec<Holder> {
     let mut holders = disks::holders(root, &nodes.disks);
-    holders.extend(network::holders(root, &nodes.interfaces));
+    if with_network {
+        holders.extend(network::holders(root, &nodes.interfaces));
+    }
     holders.extend(shared::holders(root, &nodes.shares));
     holders.sort_by_key(|holder| holder.address);
     holders.extend(of_processes(nodes, groups, hits));
@@ -131,8 +144,8 @@ fn all(root: &Root, nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder>
 }
 
 /// A user that is not a process.
-const fn kernel(address: Address, user: String, by: String) -> Holder {
-    Holder { address, pid: None, started: None, program: None, user, by, mdev: None }
+const fn unowned(address: Address, kind: HolderKind, user: String, by: String) -> Holder {
+    Holder { address, kind, pid: None, started: None, program: None, user, by, mdev: None }
 }
 
 /// The processes, each once per function and node.
@@ -161,6 +174,7 @@ fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
         open.dedup();
         holders.extend(open.into_iter().map(|(address, mdev, by)| Holder {
             address,
+            kind: HolderKind::Process,
             pid: Some(hit.pid),
             started: hit.started,
             program: hit.program.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::Holder;
+use model::{Holder, HolderKind};
 
 use super::disks::{LIMIT, unescape};
 use crate::nodes::Share;
@@ -19,7 +19,8 @@ pub fn holders(root: &Root, shares: &[Share]) -> Vec<Holder> {
         for share in shares {
             for mount in mounts.iter().filter(|mount| mount.is_of(share)) {
                 let by = format!("{} share {}", mount.kind, mount.tag);
-                let holder = super::kernel(share.address, format!("mounted at {}", mount.at), by);
+                let user = format!("mounted at {}", mount.at);
+                let holder = super::unowned(share.address, HolderKind::Share, user, by);
                 if !holders.contains(&holder) {
                     holders.push(holder);
                 }

@@ -32,12 +32,21 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     edit(entries, "/modules.builtin", |text| lines(text, |line| is_kept_module(line, &modules)));
     edit(entries, "/pci.ids", |text| names(text, interest.inventory));
     edit(entries, "/net/route", routes);
-    edit(entries, "/net/ipv6_route", |text| lines(text, |line| line.starts_with(&"0".repeat(32))));
-    let is_device =
-        |line: &str| [" /dev/", " - 9p ", " - virtiofs "].iter().any(|part| line.contains(part));
-    edit(entries, "/mountinfo", |text| lines(text, is_device));
+    edit(entries, "/net/ipv6_route", routes_v6);
+    for table in ["/net/tcp", "/net/tcp6"] {
+        edit(entries, table, connections);
+    }
+    let is_used = |line: &str| MOUNTS.iter().any(|part| line.contains(part));
+    edit(entries, "/mountinfo", |text| lines(text, is_used));
     edit(entries, "/maps", |text| lines(text, |line| line.contains(" /dev/")));
 }
+
+/// The port 10809 of the network block device protocol (IANA), as /proc/net/tcp shows it.
+const NBD_PORT: &str = ":2A39";
+
+/// The mounts to keep: of disks, of what a host around this one shares, and of file servers.
+const MOUNTS: [&str; 8] =
+    [" /dev/", " - 9p ", " - virtiofs ", " - nfs ", " - nfs4 ", " - cifs ", " - smb3 ", " - ceph "];
 
 /// Changes the text of the files whose paths have this suffix.
 fn edit(entries: &mut Entries, end: &str, mut change: impl FnMut(&str) -> String) {
@@ -167,20 +176,53 @@ fn names(text: &str, inventory: &Inventory) -> String {
         .collect()
 }
 
-/// Keeps the default routes, without the addresses of gateways.
+/// Removes the addresses of gateways.
 fn routes(text: &str) -> String {
     let mut kept = String::new();
     for (number, line) in text.lines().enumerate() {
         let mut fields: Vec<&str> = line.split_whitespace().collect();
-        if number > 0 {
-            if fields.get(1).is_none_or(|to| *to != "00000000") {
-                continue;
-            }
-            if let Some(gateway) = fields.get_mut(2) {
-                *gateway = "00000000";
-            }
+        if let Some(gateway) = fields.get_mut(2).filter(|_| number > 0) {
+            *gateway = "00000000";
         }
         kept.push_str(&fields.join("\t"));
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Removes the addresses of gateways, and what each interface has.
+fn routes_v6(text: &str) -> String {
+    let none = "0".repeat(32);
+    let mut kept = String::new();
+    for line in text.lines() {
+        let mut fields: Vec<&str> = line.split_whitespace().collect();
+        if fields.first().is_none_or(|to| to.starts_with("fe8") || to.starts_with("ff")) {
+            continue;
+        }
+        if let Some(gateway) = fields.get_mut(4) {
+            *gateway = &none;
+        }
+        kept.push_str(&fields.join(" "));
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Keeps the connections to servers of network block devices, without our own address.
+fn connections(text: &str) -> String {
+    let mut kept = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut fields: Vec<&str> = line.split_whitespace().collect();
+        let to_server = fields.get(2).is_some_and(|peer| peer.ends_with(NBD_PORT));
+        if number > 0 && !to_server {
+            continue;
+        }
+        let own = if fields.get(1).is_some_and(|own| own.len() > 13) { 32 } else { 8 };
+        let own = format!("{}:0000", "0".repeat(own));
+        if let Some(address) = fields.get_mut(1).filter(|_| number > 0) {
+            *address = &own;
+        }
+        kept.push_str(&fields.join(" "));
         kept.push('\n');
     }
     kept
@@ -194,8 +236,20 @@ mod tests {
     fn routes_lose_their_gateways() {
         let text = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t0102A8C0\t0003\n\
                     eth0\t0002A8C0\t00000000\t0001\n";
-        let kept = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t00000000\t0003\n";
+        let kept = "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t00000000\t0003\n\
+                    eth0\t0002A8C0\t00000000\t0001\n";
         assert_eq!(routes(text), kept);
+        let (any, own) = ("0".repeat(32), "fe80".to_owned() + &"0".repeat(28));
+        let line = |to: &str, gateway: &str| format!("{to} 00 {any} 00 {gateway} 1 0 0 3 eth0\n");
+        let text = line(&any, &own) + &line(&own, &any);
+        assert_eq!(routes_v6(&text), line(&any, &any));
+    }
+
+    #[test]
+    fn only_connections_to_block_servers_are_kept() {
+        let text = "sl local rem st\n0: 0100007F:1F90 0201A8C0:2A39 01 x\n1: 0100007F:1F90 0201A8C0:0016 01 x\n";
+        let kept = "sl local rem st\n0: 00000000:0000 0201A8C0:2A39 01 x\n";
+        assert_eq!(connections(text), kept);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
 
+use super::addresses::Addresses;
 use crate::archive::{Entries, Entry, Kind};
 use crate::detail::Config;
 
@@ -30,6 +31,8 @@ pub enum Private {
     HostName,
     /// A user name in a path.
     UserName,
+    /// An IP address or network.
+    NetworkAddress,
 }
 
 impl Private {
@@ -43,6 +46,7 @@ impl Private {
             Self::WorldWideName => ("world wide name", "world wide names"),
             Self::HostName => ("host name", "host names"),
             Self::UserName => ("user name", "user names"),
+            Self::NetworkAddress => ("IP address", "IP addresses"),
         }
     }
 }
@@ -81,6 +85,9 @@ const SERIALS: [&str; 6] = [
     "/serial_number",
     "/vpd_pg80",
 ];
+
+/// Tables of the network with addresses of IPv6.
+const TABLES: [&str; 3] = ["/net/ipv6_route", "/net/if_inet6", "/net/tcp6"];
 
 /// The file with the EFI partitions of a Proxmox host.
 const VOLUMES: &str = "/proxmox-boot-uuids";
@@ -140,10 +147,14 @@ impl Disguise {
         entries: Entries,
     ) -> Result<(Entries, BTreeMap<Private, usize>), regex::Error> {
         self.learn(&entries)?;
+        let addresses = Addresses::of(&entries)?;
         let mut disguised = Entries::default();
         for (path, entry) in entries.files {
             let kind = match entry.kind {
-                Kind::File(Some(content)) => Kind::File(Some(self.content(&path, content))),
+                Kind::File(Some(content)) => {
+                    let content = addresses.replaced(&path, content);
+                    Kind::File(Some(self.content(&path, content)))
+                }
                 Kind::Link(target) => Kind::Link(self.text(target.as_str(), is_free(&path))),
                 other => other,
             };
@@ -154,6 +165,9 @@ impl Disguise {
         let mut counts = BTreeMap::new();
         for (private, _) in self.made.keys() {
             *counts.entry(*private).or_default() += 1;
+        }
+        if addresses.count() > 0 {
+            counts.insert(Private::NetworkAddress, addresses.count());
         }
         Ok((disguised, counts))
     }
@@ -194,6 +208,9 @@ impl Disguise {
             let serial = text.trim();
             return text.replace(serial, &self.fake(Private::Serial, serial)).into_bytes();
         }
+        if TABLES.iter().any(|end| path.ends_with(end)) {
+            return self.table(&String::from_utf8_lossy(&content)).into_bytes();
+        }
         if path.ends_with(VOLUMES) {
             return self.volumes(&String::from_utf8_lossy(&content)).into_bytes();
         }
@@ -208,6 +225,19 @@ impl Disguise {
             disguised += &self.fake(Private::Uuid, uuid);
             disguised.push_str(rest);
             disguised.push('\n');
+        }
+        disguised
+    }
+
+    /// Replaces private values in a table with addresses of IPv6, which have the form of other values.
+    fn table(&mut self, text: &str) -> String {
+        let is_address = |field: &str| {
+            field.get(..32).is_some_and(|start| start.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        };
+        let mut disguised = String::new();
+        for part in text.split_inclusive(char::is_whitespace) {
+            let part = if is_address(part) { part.to_owned() } else { self.text(part, false) };
+            disguised.push_str(&part);
         }
         disguised
     }

@@ -3,6 +3,7 @@
 //! A recording is created by reading the host in every way and tracing the reads, so that it contains exactly what the
 //! readers need. Its format is in `archive/`.
 
+mod addresses;
 mod condense;
 mod disguise;
 

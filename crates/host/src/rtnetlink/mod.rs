@@ -1,6 +1,7 @@
-//! The settings of virtual functions, by rtnetlink(7) through the interface of their physical function: `ip link set
-//! DEV vf N ...`.
+//! rtnetlink(7): the settings of virtual functions, through the interface of their physical function (`ip link set
+//! DEV vf N ...`), and dumps of the host's interfaces, addresses, routes and rules.
 
+pub mod dump;
 mod vf_info;
 
 use std::io;
@@ -91,6 +92,11 @@ pub fn set(
 
 /// Sends one message and reads the answer, which is ready when the send returns.
 fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Vec<u8>, Refused> {
+    received(&sent(message, flags)?)
+}
+
+/// Sends one message, over a socket of its own.
+fn sent(message: RouteNetlinkMessage, flags: u16) -> Result<Socket, Refused> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
     header.sequence_number = 1;
@@ -104,6 +110,11 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<Vec<u8>, Refused> {
     // Kernels before 4.12 have no error texts.
     let _ = socket.set_ext_ack(true);
     socket.send(&bytes, 0)?;
+    Ok(socket)
+}
+
+/// Reads one datagram.
+fn received(socket: &Socket) -> Result<Vec<u8>, Refused> {
     let (bytes, sender) = socket.recv_from_full()?;
     // Only an answer from the kernel is valid (netlink(7): its port is 0).
     if sender.port_number() != 0 {

@@ -153,7 +153,7 @@ impl SurveyedDevice {
             .taken()
             .filter_map(|member| users.get(&member.address))
             .flatten()
-            .map(|holder| format!("{} by {}", holder.user, holder.by))
+            .map(|holder| holder.user_and_use())
             .collect();
         used_by.dedup();
         let state = if !obstacles.is_empty() {

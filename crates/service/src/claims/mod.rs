@@ -5,7 +5,7 @@ mod render;
 use std::time::Duration;
 
 use api::{CreateClaim, PlannedClaim, PrepareClaim, Released, Wish};
-use engine::{Access, ClaimRequest, ClaimStep, Engine, Eviction};
+use engine::{Access, ClaimRequest, ClaimStep, Consent, Engine};
 use model::boot_list::TAKES_EFFECT;
 use model::choose::Want;
 use model::{Address, Claim, ClaimState, Refusal};
@@ -64,7 +64,7 @@ pub fn prepare(engine: &Engine, key: &str, body: PrepareClaim) -> Result<api::Cl
         uid,
         device_nodes: uid != 0,
         reset: body.reset,
-        eviction: Eviction::option(body.evict),
+        consent: Consent::options(body.evict, body.force_network),
     };
     render_prepared(engine, &engine.claims().prepare(key, &access)?)
 }
@@ -180,6 +180,7 @@ fn request(body: CreateClaim) -> Result<ClaimRequest, Refusal> {
         at_boot: body.at_boot,
         reset: body.reset,
         evict: body.evict,
+        force_network: body.force_network,
         ..ClaimRequest::new(body.owner.parse()?, wants)
     })
 }

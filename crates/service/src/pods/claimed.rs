@@ -16,6 +16,8 @@ pub struct Wishes {
     pub uid: u32,
     /// Whether to ask processes that use a function to terminate.
     pub evict: bool,
+    /// Whether to take devices that the host's network uses and that a resource names by address.
+    pub force_network: bool,
     /// Whether pods request their devices by CDI name.
     pub by_name: bool,
 }
@@ -93,6 +95,7 @@ fn request(owner: &str, wants: Vec<Want>, wishes: Wishes) -> CreateClaim {
         at_boot: false,
         reset: false,
         evict: wishes.evict,
+        force_network: wishes.force_network,
     }
 }
 

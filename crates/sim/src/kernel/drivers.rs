@@ -26,6 +26,7 @@ impl Kernel {
         })?;
         self.releasing.remove(&address);
         self.drop_nodes(address);
+        self.drop_network(address);
         Ok(())
     }
 

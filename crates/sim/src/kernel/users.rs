@@ -1,6 +1,6 @@
 //! Users of devices: processes, units, and NVIDIA's persistence daemon.
 
-use model::{Address, Holder};
+use model::{Address, Holder, HolderKind};
 
 use super::{ENODEV, ENOENT, Errno, Kernel};
 
@@ -27,6 +27,13 @@ impl Kernel {
     fn is_kept_awake(&self, address: Address) -> bool {
         self.units.get(PERSISTENCED.0) == Some(&true)
             && self.state(address).is_ok_and(|state| state.persistence == Some(true))
+    }
+
+    /// A function's interfaces disappear with its driver, and with them what the host's network does over them.
+    pub(crate) fn drop_network(&mut self, address: Address) {
+        self.holders.retain(|using| {
+            using.holder.kind != HolderKind::Network || using.holder.address != address
+        });
     }
 
     /// Whether a process still uses a device.
@@ -96,6 +103,7 @@ fn persistenced(address: Address) -> Holder {
     let (unit, pid) = PERSISTENCED;
     Holder {
         address,
+        kind: HolderKind::Process,
         pid: Some(pid),
         started: Some(pid.into()),
         program: Some("nvidia-persiste".into()),

@@ -12,7 +12,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("driver-override", "a driver that another tool set for the device"),
     ("fabric", "GPUs that NVLink or NVSwitch joins to others"),
     ("group-isolation", "devices that share the IOMMU group, and the bridge that causes it"),
-    ("holder", "programs, mounts and routes that use the device"),
+    ("holder", "programs, mounts and the host's network, if they use the device"),
     ("link", "a PCI Express link that is narrower or slower than it could be"),
     ("native-driver", "the driver that takes the device when the host boots"),
     ("nvidia-persistenced", "NVIDIA's persistence daemon holds the GPU"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
-use crate::{Address, Holder};
+use crate::{Address, Holder, HolderKind};
 
 /// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
@@ -34,19 +34,26 @@ pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn finding_for(holder: &Holder, by: &[&str]) -> Finding {
-    let check = match purpose(holder.name()) {
+    let is_process = holder.kind == HolderKind::Process;
+    let check = match purpose(holder.name()).filter(|_| is_process) {
         Some(Purpose::Display) => "display-server",
         Some(Purpose::RemoteDesktop) => "remote-desktop",
         Some(Purpose::Persistence) => "nvidia-persistenced",
         Some(Purpose::Monitor) => "dcgm",
         Some(Purpose::Fabric | Purpose::VgpuManager) | None => "holder",
     };
-    let read = format!("{} is used by {} ({})", holder.address, holder.user, super::listed(by));
+    let read = match holder.kind {
+        HolderKind::Network => format!("{} {}", holder.address, holder.predicate()),
+        _ => format!("{} is used by {} ({})", holder.address, holder.user, super::listed(by)),
+    };
     let meaning = match check {
         "display-server" => "the desktop draws with it; without it, the session would end or hang",
         "remote-desktop" => "a remote desktop draws or encodes with it",
         "nvidia-persistenced" => "the daemon keeps the GPU open, so its driver cannot be unbound",
         "dcgm" => "a GPU monitor keeps the GPU open, so its driver cannot be unbound",
+        _ if holder.kind == HolderKind::Network => {
+            "the host would lose this part of its network; a claim refuses it while it is in use"
+        }
         _ => "it cannot be handed over while it is in use",
     };
     let (words, commands) = remedy_for(check, holder);
@@ -75,6 +82,13 @@ fn remedy_for(check: &str, holder: &Holder) -> (String, Vec<String>) {
                 "end the sessions that draw with it (systemctl stop display-manager.service ends them all), or put the \
                  GPU on the boot list, so that the desktop never uses it: see native-driver in `handover doctor --for \
                  {address}`"
+            ),
+            Vec::new(),
+        ),
+        _ if holder.kind == HolderKind::Network => (
+            format!(
+                "{}; if the host can do without it: `handover claim {address} --force-network`",
+                holder.how_to_end()
             ),
             Vec::new(),
         ),

@@ -7,8 +7,8 @@ mod scenarios;
 
 use crate::doctor::{Finding, InitramfsTool, Patient, Platform, Severity};
 use crate::{
-    Acs, Address, Bar, Class, Detail, Function, Group, Holder, Inventory, Link, PortType,
-    VfioSupport, VirtualFunctions,
+    Acs, Address, Bar, Class, Detail, Function, Group, Holder, HolderKind, Inventory, Link,
+    PortType, VfioSupport, VirtualFunctions,
 };
 
 /// A host to examine.
@@ -83,8 +83,15 @@ impl Host {
     /// The host with a user of a function.
     pub fn held(mut self, address: &str, pid: u32, user: &str, by: &str) -> Self {
         let pid = (pid != 0).then_some(pid);
+        let kind = match user.split(' ').next() {
+            _ if pid.is_some() => HolderKind::Process,
+            Some("mounted") => HolderKind::Mount,
+            Some("part") => HolderKind::Volume,
+            _ => HolderKind::Network,
+        };
         self.holders.push(Holder {
             address: at(address),
+            kind,
             pid,
             started: None,
             program: None,

@@ -164,6 +164,7 @@ fn host() -> impl Strategy<Value = Host> {
                 .into_iter()
                 .map(|(address, pid, user)| Holder {
                     address,
+                    kind: crate::HolderKind::Process,
                     pid,
                     started: None,
                     program: None,

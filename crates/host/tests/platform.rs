@@ -161,22 +161,23 @@ fn systems_are_distinguished_by_their_files() {
         (&[GRUB, ("usr/sbin/update-grub", "")], BootLoader::GrubDebian),
         (&[GRUB, ("usr/sbin/grubby", "")], BootLoader::GrubFedora),
         (&[GRUB], BootLoader::Grub),
-        (&[ENTRY], BootLoader::SystemdBoot),
+        (&[ENTRY], BootLoader::Entries { directory: "/boot/loader/entries".into() }),
         (&[GRUB, (info, &systemd)], BootLoader::SystemdBoot),
         (&[GRUB, ENTRY, (info, &grub)], BootLoader::Grub),
         (&[UUIDS, EFI, GRUB], BootLoader::Proxmox),
         (&[UUIDS, GRUB], BootLoader::GrubDebian),
         (&[("etc/kernel/proxmox-boot-uuids", "5FD5-32B8 grub\n"), EFI], BootLoader::GrubDebian),
-        (&[("run/ostree-booted", ""), ("usr/bin/rpm-ostree", "")], BootLoader::Ostree),
+        (&[("run/ostree-booted", ""), ("usr/bin/rpm-ostree", "")], BootLoader::RpmOstree),
         (&[], BootLoader::Unknown),
     ];
     for (files, right) in cases {
         assert_eq!(platform(&tree(files)).boot_loader, right, "{files:?}");
     }
-    let entries = platform(&tree(&[("efi/loader/entries/a.conf", "")])).loader_entries;
-    assert_eq!(entries.as_deref(), Some("/efi/loader/entries"));
-    let cmdline = platform(&tree(&[ENTRY, ("etc/kernel/cmdline", "quiet\n")])).loader_entries;
-    assert_eq!(cmdline, None);
+    let entries = platform(&tree(&[("efi/loader/entries/a.conf", "")])).boot_loader;
+    assert_eq!(entries, BootLoader::Entries { directory: "/efi/loader/entries".into() });
+    let installed = ("boot/loader/entries/b.conf", "title A\nmachine-id 0123\noptions quiet\n");
+    let cmdline = platform(&tree(&[installed, ("etc/kernel/cmdline", "quiet\n")])).boot_loader;
+    assert_eq!(cmdline, BootLoader::KernelInstall { file: true });
     for (program, right) in [
         ("usr/sbin/mkinitramfs", InitramfsTool::InitramfsTools),
         ("usr/bin/mkinitcpio", InitramfsTool::Mkinitcpio),

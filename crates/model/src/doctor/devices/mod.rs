@@ -6,6 +6,7 @@
 
 mod bars;
 mod catalog;
+mod desktop;
 mod display;
 mod drivers;
 mod fabric;
@@ -37,6 +38,8 @@ const EVERY: &[Check] = &[
     holders::in_use,
     display::boot_vga,
     display::boot_framebuffer,
+    desktop::x11_configuration,
+    desktop::nouveau,
     drivers::native,
     drivers::overrides,
     drivers::variant,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Platform, Remedy};
+use super::super::{BootLoader, Platform, Remedy};
 use super::shell::{append_line, edit, module_pattern, quoted};
-use super::{MODPROBE_FILE, with_initramfs, without_kernel_option};
+use super::{MODPROBE_FILE, kept_elsewhere, with_initramfs, without_kernel_option};
 
 /// The administrator's files (modprobe.d(5)).
 const MODPROBE_FILES: &str = "/etc/modprobe.d/*.conf";
+/// Unraid copies it at each start.
+const UNRAID_FILE: &str = "/boot/config/modprobe.d/handover.conf";
 const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
 
 /// Sets an option for the next load of a module: `module_option(p, "vfio-pci", "disable_idle_d3=1")`.
@@ -15,6 +17,10 @@ const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
 pub fn module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
     let line = format!("options {module} {option}");
     let words = format!("load {module} with {option}");
+    if matches!(platform.boot_loader, BootLoader::Unraid { .. }) {
+        let commands = vec![append_line(UNRAID_FILE, &line)];
+        return Remedy { words, commands, reboot: true };
+    }
     with_initramfs(platform, words, vec![append_line(MODPROBE_FILE, &line)])
 }
 
@@ -40,7 +46,10 @@ pub fn without_module_option(platform: &Platform, module: &str, option: &str) ->
 
 /// Loads modules now and at every boot.
 #[must_use]
-pub fn load_at_boot(modules: &[&str]) -> Remedy {
+pub fn load_at_boot(platform: &Platform, modules: &[&str]) -> Remedy {
+    if let Some(how) = kept_elsewhere(platform) {
+        return Remedy::words(format!("load {} at every boot: {how}", modules.join(", ")));
+    }
     let mut commands: Vec<String> =
         modules.iter().map(|module| append_line(MODULES_LOAD_FILE, module)).collect();
     commands.push(format!("modprobe -a {}", modules.join(" ")));
@@ -50,10 +59,13 @@ pub fn load_at_boot(modules: &[&str]) -> Remedy {
 
 /// Lets members of a group lock unlimited memory.
 #[must_use]
-pub fn memlock_for_group(group: &str) -> Remedy {
+pub fn memlock_for_group(platform: &Platform, group: &str) -> Remedy {
     let line = format!("@{group} - memlock unlimited");
     let words =
         format!("let the group {group} lock memory, from the next login on (limits.conf(5))");
+    if let Some(how) = kept_elsewhere(platform) {
+        return Remedy::words(format!("{words}: {how}"));
+    }
     let file = "/etc/security/limits.d/handover.conf";
     Remedy { words, commands: vec![append_line(file, &line)], reboot: false }
 }

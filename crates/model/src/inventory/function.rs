@@ -156,6 +156,13 @@ impl Function {
         }
     }
 
+    /// Whether its vendor, its device id or its class could not be read; the notes say why.
+    #[must_use]
+    pub fn is_unidentified(&self) -> bool {
+        !self.notes.is_empty()
+            && (self.vendor == Id::NONE || self.device == Id::NONE || self.class == Class::NONE)
+    }
+
     /// The kind of the function.
     #[must_use]
     pub const fn kind(&self) -> Kind {

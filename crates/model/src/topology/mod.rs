@@ -9,4 +9,4 @@ pub mod words;
 
 pub use distance::Distance;
 pub use picture::{End, Pair, Picture, Wanted};
-pub use tree::{Part, RootBus, Topology, TopologyNode, TreeFunction};
+pub use tree::{Part, RootBus, Topology, TopologyNode, TreeFunction, Uplink};

@@ -168,6 +168,20 @@ fn kernel_installs_file_is_written_from_the_running_kernel() {
     );
 }
 
+/// Void, Manjaro and others have a command `update-grub`, but no `/etc/default/grub.d`.
+#[test]
+fn drop_ins_of_grub_are_for_debians_only() {
+    let host = hosts::without_loader();
+    let files = [GRUB, ("usr/bin/update-grub", ""), ("etc/os-release", "ID=void\n")];
+    for (path, text) in files {
+        host.file(path, &text.replace('@', "quiet"));
+    }
+    host.file("proc/cmdline", "quiet\n");
+    assert!(run_below(host.path(), &script(&host), "0").status.success());
+    let text = fs::read_to_string(host.path().join(GRUB.0)).unwrap();
+    assert!(text.contains("intel_iommu=on") && !host.path().join("etc/default/grub.d").exists());
+}
+
 /// Files that two loaders left behind say nothing about which of them boots.
 #[test]
 fn two_loaders_files_are_no_reason_to_edit_either() {

@@ -107,6 +107,29 @@ fn a_laptop_with_arch() {
     );
 }
 
+/// The X server's configuration for NVIDIA's driver: the package's file is diverted, so that no update brings it back.
+#[test]
+fn the_desktops_configuration_for_the_card_is_found_and_moved_aside() {
+    let host = hosts::debian_with_gpu();
+    let file = "/usr/share/X11/xorg.conf.d/10-nvidia.conf";
+    let text = "Section \"OutputClass\"\n    Identifier \"nvidia\"\n    MatchDriver \"nvidia-drm\"\n    Driver \"nvidia\"\nEndSection\n";
+    host.file(file.trim_start_matches('/'), text);
+    host.file("usr/share/X11/xorg.conf.d/40-libinput.conf", "Driver \"libinput\"\n");
+    let said = self::text(&doctor(&host, &["--for", "0000:02:00.0"]));
+    assert!(
+        said.contains("x11-config 0000:02:00.0: ")
+            && said.contains("10-nvidia.conf names nvidia and"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!(
+            "dpkg-divert --local --rename --divert {file}.disabled --add {file}"
+        )),
+        "{said}"
+    );
+    assert!(!said.contains("libinput"), "{said}");
+}
+
 #[test]
 fn good_findings_are_hidden_by_default() {
     let host = hosts::debian();

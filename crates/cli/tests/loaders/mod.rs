@@ -272,7 +272,11 @@ pub const ROWS: &[Row] = &[
         name: "Proxmox with proxmox-boot-tool and GRUB",
         files: &[UUIDS, CMDLINE, GRUB, ("usr/sbin/update-grub", ""), BOOT_CURRENT],
         said: &[],
-        does: Appends("etc/default/grub.d/handover.cfg", "etc/default/grub", "update-grub"),
+        does: Appends(
+            "etc/default/grub.d/handover.cfg",
+            "etc/default/grub",
+            "proxmox-boot-tool refresh",
+        ),
     },
     Row {
         name: "Proxmox without proxmox-boot-tool",

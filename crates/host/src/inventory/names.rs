@@ -146,6 +146,35 @@ mod tests {
         assert_eq!(catalog.devices, BTreeMap::from([((Id(0x10de), Id(0x20b0)), name)]));
     }
 
+    #[test]
+    fn names_come_from_the_other_root_only_if_there_are_none() {
+        let place = || {
+            let place = tempfile::tempdir().unwrap();
+            let root = Root::open(place.path()).unwrap();
+            (place, root)
+        };
+        let (host, host_root) = place();
+        let file = host.path().join("usr/share/misc/pci.ids");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "10de  NVIDIA Corporation\n\t20b0  GA100\n").unwrap();
+        let (tree, root) = place();
+        let mut catalog = Catalog::default();
+        catalog.or_from(host_root);
+        let mut named = || {
+            let mut gpu = Function::unknown("0000:01:00.0".parse().unwrap());
+            (gpu.vendor, gpu.device) = (Id(0x10de), Id(0x20b0));
+            catalog.name(&root, std::iter::once(&mut gpu));
+            gpu.title()
+        };
+        for _ in 0..2 {
+            assert_eq!(named(), "NVIDIA Corporation GA100");
+        }
+        let own = tree.path().join("usr/share/hwdata/pci.ids");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::fs::write(&own, "10de  NVIDIA\n").unwrap();
+        assert_eq!(named(), "NVIDIA 20b0");
+    }
+
     proptest! {
         #[test]
         fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "([0-9a-f]{0,5} |\t|\n|C |.){0,30}") {

@@ -67,8 +67,10 @@ pub enum BootLoader {
         /// Whether `ostree` is there.
         ostree: bool,
     },
-    /// Proxmox: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
+    /// Proxmox with systemd-boot: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
     Proxmox,
+    /// Proxmox with GRUB on several partitions: `/etc/default/grub.d` and `proxmox-boot-tool refresh`.
+    ProxmoxGrub,
     /// NixOS: the options are a part of its configuration.
     Nixos,
     /// Unraid: Syslinux on its stick, mounted on `/boot`.

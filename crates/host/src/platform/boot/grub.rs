@@ -10,6 +10,17 @@ const ENTRIES: &str = "boot/loader/entries";
 /// openSUSE's choice of a boot loader.
 const SUSE: &str = "etc/sysconfig/bootloader";
 
+/// Whether GRUB also reads `/etc/default/grub.d`, as Debian's and its derivatives' does. Other systems too have a command
+/// `update-grub`.
+fn reads_drop_ins(root: &Root) -> bool {
+    let theirs = ["etc/default/grub.d", "etc/debian_version"].iter().any(|path| root.exists(path));
+    let Ok(text) = root.text("etc/os-release").or_else(|_| root.text("usr/lib/os-release")) else {
+        return true;
+    };
+    let mut names = assignments(&text, "ID").chain(assignments(&text, "ID_LIKE"));
+    theirs || names.any(|names| names.contains("debian") || names.contains("ubuntu"))
+}
+
 /// How options are set; `None` if GRUB has no files here.
 pub fn way(root: &Root) -> Option<BootLoader> {
     let text = root.text(DEFAULTS).ok();
@@ -26,7 +37,7 @@ pub fn way(root: &Root) -> Option<BootLoader> {
     if !defaults {
         return None;
     }
-    if program(root, "update-grub") {
+    if program(root, "update-grub") && reads_drop_ins(root) {
         return Some(BootLoader::GrubDebian);
     }
     let text = text.unwrap_or_default();

@@ -72,7 +72,7 @@ fn proxmox(root: &Root, firmware: &Firmware) -> Option<BootLoader> {
             marked || !root.exists("sys/firmware/efi")
         }
     };
-    Some(if grub { BootLoader::GrubDebian } else { BootLoader::Proxmox })
+    Some(if grub { BootLoader::ProxmoxGrub } else { BootLoader::Proxmox })
 }
 
 /// By the files of boot loaders. If those of two loaders are there, nothing says which of them boots.

@@ -80,6 +80,17 @@ enum Change<'a> {
     Replace(&'a str, &'a str),
 }
 
+impl Change<'_> {
+    /// Whether the options can be in a command: they may come from the host's command line.
+    fn is_plain(self) -> bool {
+        let plain = |option: &str| option.chars().all(|c| c.is_ascii_graphic());
+        match self {
+            Self::Add(option) | Self::Take(option) => plain(option),
+            Self::Replace(old, new) => plain(old) && plain(new),
+        }
+    }
+}
+
 /// Adds an option, such as `intel_iommu=on`, to the kernel's command line.
 #[must_use]
 pub fn kernel_option(platform: &Platform, option: &str) -> Remedy {
@@ -113,7 +124,12 @@ pub(super) fn rebuild_ramdisk(platform: &Platform) -> Option<&'static str> {
 }
 
 fn remedy(platform: &Platform, words: String, change: Change<'_>) -> Remedy {
-    match way(platform, change) {
+    let way = if change.is_plain() {
+        way(platform, change)
+    } else {
+        Way::ByHand("the option has unusual characters, so no command is given for it".into())
+    };
+    match way {
         Way::Commands(commands, rebuild) => {
             let rebuild = rebuild.map(str::to_owned);
             let commands = commands.into_iter().chain(rebuild).collect();
@@ -138,6 +154,8 @@ fn way(platform: &Platform, change: Change<'_>) -> Way {
     let all = Way::Commands;
     match &platform.boot_loader {
         B::GrubDebian => all(grub(GRUB_DROP_IN, change), Some(UPDATE_GRUB)),
+        // `update-grub` alone does not write to the partitions that boot.
+        B::ProxmoxGrub => all(grub(GRUB_DROP_IN, change), Some(PROXMOX_REFRESH)),
         B::Grub => all(grub(GRUB_FILE, change), Some(GRUB_MKCONFIG)),
         B::Grub2 => all(grub(GRUB_FILE, change), Some(GRUB2_MKCONFIG)),
         B::Entries { directory } => {

@@ -11,6 +11,12 @@ const OF_PACKAGES: [&str; 2] = ["/usr/share/", "/usr/lib/"];
 #[must_use]
 pub fn move_aside<'a>(platform: &Platform, files: impl Iterator<Item = &'a str>) -> Remedy {
     let files: Vec<&str> = files.collect();
+    if !files.iter().all(|file| file.chars().all(|c| c.is_ascii_graphic())) {
+        return Remedy::words(format!(
+            "rename {}, whose name has unusual characters",
+            files.join(", ")
+        ));
+    }
     let diverts = platform.distribution.as_deref().is_some_and(|name| {
         let debian = ["debian", "ubuntu", "linuxmint", "pop", "raspbian", "devuan"];
         debian.contains(&name.split(' ').next().unwrap_or_default())

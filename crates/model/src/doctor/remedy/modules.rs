@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::super::options::Listed;
 use super::super::{BootLoader, Platform, Remedy};
 use super::shell::{append_line, edit, module_pattern, quoted};
-use super::{MODPROBE_FILE, kept_elsewhere, with_initramfs, without_kernel_option};
+use super::{
+    MODPROBE_FILE, kept_elsewhere, other_kernel_option, with_initramfs, without_kernel_option,
+};
 
 /// The administrator's files (modprobe.d(5)).
 const MODPROBE_FILES: &str = "/etc/modprobe.d/*.conf";
@@ -98,19 +101,21 @@ pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remed
         let words = format!("let {module} be loaded: comment out the lines that blacklist it");
         with_initramfs(platform, words, commands)
     };
-    let on_cmdline = lines.iter().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        (name.ends_with("module_blacklist") || name == "modprobe.blacklist")
-            .then_some((name, value))
-    });
-    match on_cmdline {
-        // Other modules in the same list may be blacklisted for a good reason.
-        Some((name, value)) if value.contains(',') => remedy.and(Remedy {
-            words: format!("remove {module} from {name}={value} on the kernel's command line"),
-            commands: Vec::new(),
-            reboot: true,
-        }),
-        Some((name, _)) => remedy.and(without_kernel_option(platform, name)),
-        None => remedy,
+    let on_cmdline = lines
+        .iter()
+        .filter(|line| line.split_once('=').is_some_and(|(name, _)| ON_CMDLINE.contains(&name)));
+    on_cmdline.fold(remedy, |remedy, option| remedy.and(without_module(platform, option, module)))
+}
+
+/// Options of the kernel's command line that blacklist modules: the kernel's own, modprobe's and dracut's.
+const ON_CMDLINE: [&str; 3] = ["module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
+
+/// Takes a module out of such a list: others in it may be blacklisted for a good reason.
+fn without_module(platform: &Platform, option: &str, module: &str) -> Remedy {
+    let listed = Listed { option, word: module };
+    let is_it = |word: &str| word.replace('-', "_") == module.replace('-', "_");
+    match listed.without(is_it) {
+        Some(rest) => other_kernel_option(platform, option, &rest),
+        None => without_kernel_option(platform, option),
     }
 }

@@ -299,6 +299,22 @@ fn an_off_in_a_list_is_named_and_only_that_word_is_taken_away() {
     }
 }
 
+/// The command line is text of the host: what is not printable gets into no command.
+#[test]
+fn an_option_with_control_characters_is_in_no_command() {
+    let mut host = Host::good();
+    host.without_iommu();
+    host.cmdline("iommu=off,\u{1b}[2J");
+    let remedy = host.remedy("iommu");
+    assert!(
+        remedy.commands.is_empty() && remedy.words.contains("unusual characters"),
+        "{remedy:?}"
+    );
+    host.platform.cmdline = Some("iommu=pt,off;reboot,'$(x)".into());
+    let remedy = host.remedy("iommu");
+    assert!(remedy.commands[0].contains("'\\''"), "{remedy:?}");
+}
+
 #[test]
 fn an_on_in_a_list_is_seen_and_not_added_again() {
     for options in ["intel_iommu=igfx_off,on", "intel_iommu=on,igfx_off", "intel_iommu=off,on"] {
@@ -317,6 +333,16 @@ fn an_on_in_a_list_is_seen_and_not_added_again() {
     host.without_iommu();
     host.cmdline("intel_iommu=igfx_off");
     assert!(host.remedy("iommu").words.contains("intel_iommu=on"));
+}
+
+#[test]
+fn a_module_is_taken_out_of_a_list_that_blacklists_others_too() {
+    let line = "module_blacklist=nouveau,vfio-pci,floppy".to_owned();
+    let lines = [line, "rd.driver.blacklist=vfio_pci".to_owned()];
+    let remedy = remedy::unblacklist(&platform(), "vfio_pci", &lines);
+    assert!(remedy.words.contains("with module_blacklist=nouveau,floppy instead of"), "{remedy:?}");
+    assert!(remedy.words.contains("without rd.driver.blacklist=vfio_pci"), "{remedy:?}");
+    assert!(!remedy.commands.is_empty());
 }
 
 #[test]
@@ -425,6 +451,7 @@ prop_compose! {
             BootLoader::Kernelstub, BootLoader::ClrBootManager, BootLoader::SystemdBoot,
             BootLoader::Limine { tool: flags[6] }, BootLoader::Refind { file: flags[6] }, BootLoader::RpmOstree,
             BootLoader::Bootc { ostree: flags[6] }, BootLoader::Ostree { ostree: flags[6] }, BootLoader::Proxmox,
+            BootLoader::ProxmoxGrub,
             BootLoader::Nixos, BootLoader::Unraid { file: flags[6] }, BootLoader::UpdateExtlinux,
             BootLoader::UBootMenu, BootLoader::Syslinux { file: file() }, BootLoader::RaspberryPi { file: file() },
             BootLoader::XcpNg, BootLoader::Unknown,

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use model::topology::words::UNKNOWN_NODE;
 use model::{Class, Function, Id, Kind};
 
 /// The long help of a command that takes filters, with examples of the command.
@@ -119,6 +120,8 @@ impl Filter {
             }
             "driver" => Ok(Self::Driver((value != "none").then(|| value.to_owned()))),
             "group" => number("an IOMMU group number").map(Self::Group),
+            // The word that lists show.
+            "node" | "numa" if value == UNKNOWN_NODE => Ok(Self::Node(None)),
             "node" | "numa" => number("a NUMA node number").map(Self::Node),
             "kind" | "type" => value.parse().map(Self::Kind),
             "name" => Ok(Self::Name(value.to_lowercase())),
@@ -284,6 +287,7 @@ mod tests {
         for (filters, expected) in cases {
             assert_eq!(found(&inventory, filters), *expected, "{filters:?}");
         }
+        assert_eq!(found(&inventory, &["node:unknown"]), found(&inventory, &["node:none"]));
         assert_eq!(found(&inventory, &["0000:"]).len(), inventory.functions.len());
     }
 

@@ -1,5 +1,6 @@
 //! The source of a reading command: this host, another tree, or a recording.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -19,7 +20,19 @@ pub struct Source {
 impl Source {
     /// Opens the host.
     pub fn open(&self) -> Result<LinuxHost, Refusal> {
-        LinuxHost::reader(&self.root).map_err(|error| self.unreadable(&error))
+        let host = LinuxHost::reader(&self.root).and_then(|host| {
+            // A tree can lack the file of names; a recording has what its host had.
+            if self.root.is_dir() { host.with_names_of(Path::new("/")) } else { Ok(host) }
+        });
+        let host = host.map_err(|error| self.unreadable(&reason(&error)))?;
+        if host.root().exists("sys/bus/pci/devices") {
+            return Ok(host);
+        }
+        Err(self.unreadable(&if host.root().exists("sys") {
+            "it has no PCI bus (no sys/bus/pci/devices)"
+        } else {
+            "it is not the root of a host (no sys in it)"
+        }))
     }
 
     /// Its inventory, at listing depth.
@@ -30,6 +43,17 @@ impl Source {
     /// Its inventory with detail of all functions, or of these.
     pub fn detail(&self, host: &LinuxHost, only: Option<&[Address]>) -> Result<Inventory, Refusal> {
         host.detail(only).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Notes on standard error the functions that could not be identified: lists may file them under the host's own.
+    pub fn note_unidentified(inventory: &Inventory) {
+        for function in inventory.functions.values().filter(|function| function.is_unidentified()) {
+            output::note(&format!(
+                "note: {} cannot be identified ({}); `handover show {0}` has the rest",
+                function.address,
+                function.notes.join(", ")
+            ));
+        }
     }
 
     /// Whether it is the running system.
@@ -59,5 +83,15 @@ impl Source {
             format!("cannot read {}: {reason}", self.root.display()),
             "set --root to a recording (`handover record`), or to a root directory with sys and proc",
         )
+    }
+}
+
+/// Why a root cannot be opened.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".into(),
+        io::ErrorKind::NotADirectory => "it is neither a directory nor a file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied; run it as root".into(),
+        _ => error.to_string(),
     }
 }

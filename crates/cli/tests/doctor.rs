@@ -4,12 +4,11 @@
 mod hosts;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hosts::Host;
-use model::doctor::{BootLoader, InitramfsTool, Platform, remedy};
+use hosts::{Host, run_below};
+use model::doctor::{InitramfsTool, Platform, remedy};
 use model::{Address, Function, Id};
 use snapbox::{assert_data_eq, file};
 
@@ -108,6 +107,29 @@ fn a_laptop_with_arch() {
     );
 }
 
+/// The X server's configuration for NVIDIA's driver: the package's file is diverted, so that no update brings it back.
+#[test]
+fn the_desktops_configuration_for_the_card_is_found_and_moved_aside() {
+    let host = hosts::debian_with_gpu();
+    let file = "/usr/share/X11/xorg.conf.d/10-nvidia.conf";
+    let text = "Section \"OutputClass\"\n    Identifier \"nvidia\"\n    MatchDriver \"nvidia-drm\"\n    Driver \"nvidia\"\nEndSection\n";
+    host.file(file.trim_start_matches('/'), text);
+    host.file("usr/share/X11/xorg.conf.d/40-libinput.conf", "Driver \"libinput\"\n");
+    let said = self::text(&doctor(&host, &["--for", "0000:02:00.0"]));
+    assert!(
+        said.contains("x11-config 0000:02:00.0: ")
+            && said.contains("10-nvidia.conf names nvidia and"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!(
+            "dpkg-divert --local --rename --divert {file}.disabled --add {file}"
+        )),
+        "{said}"
+    );
+    assert!(!said.contains("libinput"), "{said}");
+}
+
 #[test]
 fn good_findings_are_hidden_by_default() {
     let host = hosts::debian();
@@ -120,30 +142,6 @@ fn an_address_where_nothing_is_is_an_error() {
     let output = doctor(&hosts::debian(), &["--for", "0000:7f:00.0"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no PCI function at 0000:7f:00.0"));
-}
-
-/// Runs a script below a prefix, with commands that only record their calls. `id` prints the user.
-fn run_below(prefix: &Path, script: &str, id: &str) -> Output {
-    let bin = prefix.join("stubs");
-    fs::create_dir_all(&bin).unwrap();
-    let stub = |name: &str, text: &str| {
-        fs::write(bin.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).unwrap();
-    };
-    stub("id", &format!("echo {id}"));
-    let called = prefix.join("called").display().to_string();
-    for name in ["update-grub", "update-initramfs", "modprobe", "apt-get", "proxmox-boot-tool"] {
-        stub(name, &format!("echo {name} \"$@\" >> {called}"));
-    }
-    let mut script = script.to_owned();
-    for top in ["etc", "sys", "usr/lib/dracut"] {
-        for before in [" ", "'", "=", "\""] {
-            let below = format!("{before}{}/{top}/", prefix.display());
-            script = script.replace(&format!("{before}/{top}/"), &below);
-        }
-    }
-    let path = format!("{}:/usr/bin:/bin", bin.display());
-    Command::new("sh").args(["-c", &script]).env("PATH", path).output().unwrap()
 }
 
 #[test]
@@ -190,50 +188,6 @@ fn the_script_refuses_to_run_without_root() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("as root"));
     assert!(!host.path().join("etc/default/grub.d").exists());
-}
-
-/// Every boot loader's commands are valid shell, edit the right file, and are idempotent.
-#[test]
-fn options_are_added_once_and_taken_away_with_each_boot_loader() {
-    let entries = "title Arch\noptions root=/dev/sda1 quiet pcie_acs_override=downstream rw\n";
-    let grub =
-        "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet pcie_acs_override=downstream\"\nGRUB_TIMEOUT=5\n";
-    let cmdline = "root=/dev/sda1 pcie_acs_override=downstream,multifunction quiet\n";
-    let cases = [
-        (BootLoader::Grub, None, "etc/default/grub", grub),
-        (BootLoader::Proxmox, None, "etc/kernel/cmdline", cmdline),
-        (BootLoader::SystemdBoot, None, "etc/kernel/cmdline", cmdline),
-        (BootLoader::SystemdBoot, Some("/etc/entries"), "etc/entries/arch.conf", entries),
-    ];
-    for (boot_loader, entries, file, before) in cases {
-        let host = Host::new();
-        host.file(file, before);
-        let platform = Platform {
-            boot_loader,
-            loader_entries: entries.map(str::to_owned),
-            ..Platform::default()
-        };
-        let run = |remedy: &model::doctor::Remedy| {
-            let edits = remedy.commands.iter().filter(|command| !remedy::is_rebuild(command));
-            let edits: Vec<&str> = edits.map(String::as_str).collect();
-            assert!(!edits.is_empty(), "{remedy:?}");
-            let output = run_below(host.path(), &edits.join("\n"), "0");
-            assert!(output.status.success(), "{output:?}");
-            fs::read_to_string(host.path().join(file)).unwrap()
-        };
-        let add = remedy::kernel_option(&platform, "intel_iommu=on");
-        let once = run(&add);
-        assert_eq!(once.matches("intel_iommu=on").count(), 1, "{once}");
-        assert_eq!(run(&add), once);
-        let take = remedy::without_kernel_option(&platform, "pcie_acs_override");
-        let less = run(&take);
-        assert!(
-            !less.contains("acs") && less.contains("quiet") && less.contains("intel_iommu=on"),
-            "{less}"
-        );
-        assert_eq!(run(&take), less);
-        assert_eq!(less.lines().count(), once.lines().count());
-    }
 }
 
 fn gpu() -> Function {

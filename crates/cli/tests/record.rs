@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -97,4 +98,73 @@ fn a_damaged_recording_is_refused_with_a_reason() {
     assert!(!output.status.success());
     let error = String::from_utf8(output.stderr).unwrap();
     snapbox::assert_data_eq!(error, snapbox::file!["record/damaged.txt"]);
+}
+
+/// A wrong `--root` is an error of input, with its reason; a plain tar archive is read.
+#[test]
+fn a_wrong_root_is_an_error_of_input_with_the_reason() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| fs::write(place.path().join(name), bytes).unwrap();
+    file("host.tar.xz", b"\xfd7zXZ\0\0\x04");
+    file("host.tar.bz2", b"BZh91AY&SY");
+    file("host.tar.zst", b"\x28\xb5\x2f\xfd\x04");
+    file("notes.txt", b"hello\n");
+    file("nothing", b"");
+    fs::create_dir_all(place.path().join("empty")).unwrap();
+    fs::create_dir_all(place.path().join("arm/sys/devices")).unwrap();
+    let wrong = [
+        ("missing", "it does not exist"),
+        ("host.tar.xz", "compressed with xz; run `xz -d`"),
+        ("host.tar.bz2", "compressed with bzip2; run `bzip2 -d`"),
+        ("host.tar.zst", "compressed with zstd; run `zstd -d`"),
+        ("notes.txt", "it is no tar archive"),
+        ("nothing", "an empty file"),
+        ("empty", "not the root of a host"),
+        ("arm", "no PCI bus"),
+    ];
+    for (root, why) in wrong {
+        for command in [
+            &["ls"][..],
+            &["topo"],
+            &["doctor"],
+            &["show", "0000:01:00.0"],
+            &["boot-list", "--list"],
+        ] {
+            let output = run(place.path(), &[command, &["--root", root]].concat());
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command:?} {root}: {error}");
+            assert!(
+                error.contains("invalid_request") && error.contains(why),
+                "{command:?} {root}: {error}"
+            );
+            assert!(!error.contains("os error"), "{error}");
+        }
+    }
+    let zipped = fs::read(fixture("workstation-held")).unwrap();
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(zipped.as_slice()).read_to_end(&mut plain).unwrap();
+    file("host.tar", &plain);
+    let listed = |root: &str| said(&run(place.path(), &["ls", "--all", "--root", root]));
+    assert_eq!(listed("host.tar"), listed(fixture("workstation-held").to_str().unwrap()));
+}
+
+/// In a copy of a tree, directories can be in the place of links, and files can be missing: no function is dropped.
+#[test]
+fn a_function_without_a_vendor_is_listed_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    let function = place.path().join("sys/bus/pci/devices/0000:01:00.0");
+    fs::create_dir_all(&function).unwrap();
+    for (name, text) in [("device", "0x2684\n"), ("class", "0x030000\n"), ("numa_node", "-1\n")] {
+        fs::write(function.join(name), text).unwrap();
+    }
+    for command in ["ls", "topo"] {
+        let output = run(place.path(), &[command, "--root", "."]);
+        let (text, notes) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("0000:01:00.0"), "{command}: {text}");
+        assert!(
+            notes.contains("0000:01:00.0 cannot be identified (no vendor"),
+            "{command}: {notes}"
+        );
+    }
 }

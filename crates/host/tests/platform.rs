@@ -161,22 +161,23 @@ fn systems_are_distinguished_by_their_files() {
         (&[GRUB, ("usr/sbin/update-grub", "")], BootLoader::GrubDebian),
         (&[GRUB, ("usr/sbin/grubby", "")], BootLoader::GrubFedora),
         (&[GRUB], BootLoader::Grub),
-        (&[ENTRY], BootLoader::SystemdBoot),
+        (&[ENTRY], BootLoader::Entries { directory: "/boot/loader/entries".into() }),
         (&[GRUB, (info, &systemd)], BootLoader::SystemdBoot),
         (&[GRUB, ENTRY, (info, &grub)], BootLoader::Grub),
         (&[UUIDS, EFI, GRUB], BootLoader::Proxmox),
-        (&[UUIDS, GRUB], BootLoader::GrubDebian),
-        (&[("etc/kernel/proxmox-boot-uuids", "5FD5-32B8 grub\n"), EFI], BootLoader::GrubDebian),
-        (&[("run/ostree-booted", ""), ("usr/bin/rpm-ostree", "")], BootLoader::Ostree),
+        (&[UUIDS, GRUB], BootLoader::ProxmoxGrub),
+        (&[("etc/kernel/proxmox-boot-uuids", "5FD5-32B8 grub\n"), EFI], BootLoader::ProxmoxGrub),
+        (&[("run/ostree-booted", ""), ("usr/bin/rpm-ostree", "")], BootLoader::RpmOstree),
         (&[], BootLoader::Unknown),
     ];
     for (files, right) in cases {
         assert_eq!(platform(&tree(files)).boot_loader, right, "{files:?}");
     }
-    let entries = platform(&tree(&[("efi/loader/entries/a.conf", "")])).loader_entries;
-    assert_eq!(entries.as_deref(), Some("/efi/loader/entries"));
-    let cmdline = platform(&tree(&[ENTRY, ("etc/kernel/cmdline", "quiet\n")])).loader_entries;
-    assert_eq!(cmdline, None);
+    let entries = platform(&tree(&[("efi/loader/entries/a.conf", "")])).boot_loader;
+    assert_eq!(entries, BootLoader::Entries { directory: "/efi/loader/entries".into() });
+    let installed = ("boot/loader/entries/b.conf", "title A\nmachine-id 0123\noptions quiet\n");
+    let cmdline = platform(&tree(&[installed, ("etc/kernel/cmdline", "quiet\n")])).boot_loader;
+    assert_eq!(cmdline, BootLoader::KernelInstall { file: true });
     for (program, right) in [
         ("usr/sbin/mkinitramfs", InitramfsTool::InitramfsTools),
         ("usr/bin/mkinitcpio", InitramfsTool::Mkinitcpio),
@@ -187,7 +188,20 @@ fn systems_are_distinguished_by_their_files() {
 }
 
 /// Files that the reader parses.
-const READ: [&str; 15] = [
+const READ: [&str; 28] = [
+    "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+    "sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+    "boot/loader/entries/a.conf",
+    "etc/kernel/proxmox-boot-uuids",
+    "etc/kernel/install.conf",
+    "etc/mkinitcpio.d/linux.preset",
+    "usr/bin/mkinitcpio",
+    "etc/dracut.conf",
+    "etc/default/grub",
+    "boot/extlinux/extlinux.conf",
+    "usr/share/X11/xorg.conf.d/a.conf",
+    "proc/xen/capabilities",
+    "sys/hypervisor/uuid",
     "proc/cmdline",
     "proc/sys/kernel/osrelease",
     "proc/cpuinfo",
@@ -213,7 +227,11 @@ proptest! {
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..80),
             "[0-9a-f: \t\n.-]{0,80}".prop_map(String::into_bytes),
-            "(flags|MemTotal|Max locked memory|ID|blacklist|install|0-0)[ \t:=]{1,3}[ -~\n]{0,40}".prop_map(String::into_bytes),
+            "(flags|MemTotal|Max locked memory|ID|blacklist|install|0-0|default_uki|uefi|BusID|Driver)[ \t:=]{1,3}[ -~\n]{0,40}".prop_map(String::into_bytes),
+            "[a-zA-Z .-]{0,20}".prop_map(|text: String| {
+                let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+                [6, 0, 0, 0].into_iter().chain(units).collect()
+            }),
         ],
         READ.len(),
     )) {

@@ -65,6 +65,7 @@ impl Ls {
     /// Reads the host and prints the current listing.
     fn print(&self, host: &LinuxHost) -> Done {
         let (inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
+        Source::note_unidentified(&inventory);
         let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
         let listing = Listing::of(&inventory, &holders, &self.own.read(&self.source), &wanted);
         if self.output.json {

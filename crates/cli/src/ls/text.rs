@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use model::topology::words::UNKNOWN_NODE;
 use model::{Kind, Refusal, Role};
 
 use super::rows::{Listing, Row, State};
@@ -53,7 +54,7 @@ fn add<'a>(
         place
             .into_iter()
             .chain([number(row.iommu_group)])
-            .chain(node(number(row.numa_node)))
+            .chain(node(row.numa_node.map_or_else(|| UNKNOWN_NODE.to_owned(), |n| n.to_string())))
             .chain([text(row.driver), state(row, listing.users_hidden, obstacles)]),
     );
     // All members have rows of their own.

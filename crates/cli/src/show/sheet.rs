@@ -22,6 +22,9 @@ pub struct Sheet<'a> {
     pub bridges: Vec<Bridge<'a>>,
     /// Its NUMA node.
     pub numa_node: Option<&'a NumaNode>,
+    /// Whether the host has NUMA nodes.
+    #[serde(skip)]
+    pub numa_host: bool,
     /// Its IOMMU group.
     pub group: Option<&'a Group>,
     /// Its assembly.
@@ -91,6 +94,7 @@ impl<'a> Sheet<'a> {
             function,
             bridges: function.path.iter().map(|bridge| Bridge::of(inventory, *bridge)).collect(),
             numa_node: node,
+            numa_host: !inventory.numa_nodes.is_empty(),
             group: function.iommu_group.and_then(|number| inventory.groups.get(&number)),
             members: members.filter_map(|member| Member::of(inventory, member)).collect(),
             reset_domain: ResetDomain::of(inventory, function),

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use model::doctor::{Finding, Severity};
 use model::shown::{bytes, escaped};
 use model::topology::link;
+use model::topology::words::UNKNOWN_NODE;
 use model::{Bar, Function, HolderKind, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
@@ -115,12 +116,13 @@ fn place(sheet: &Sheet<'_>) -> Section {
         }
         _ => number.to_string(),
     });
+    let unknown = sheet.numa_host.then(|| UNKNOWN_NODE.to_owned());
     let own = function.detail.as_ref().and_then(|detail| detail.link.as_ref());
     let port = sheet.bridges.last().and_then(|bridge| bridge.link);
     Section::new("Location")
         .each("behind", sheet.bridges.iter().map(bridge))
         .maybe("link", own.map(|own| link::with_reason(own, port)))
-        .maybe("NUMA node", node)
+        .maybe("NUMA node", node.or(unknown))
 }
 
 fn bridge(bridge: &Bridge<'_>) -> String {

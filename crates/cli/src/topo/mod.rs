@@ -52,6 +52,7 @@ pub struct Topo {
 impl Topo {
     pub fn run(self) -> Done {
         let inventory = self.read().map_err(Failure::to("read the host's devices"))?;
+        Source::note_unidentified(&inventory);
         let meant = |function: &Function| Filter::all_match(&self.filters, function);
         let wanted = Wanted { all: self.all, distances: self.distances, meant: Some(&meant) };
         let picture = Picture::of(&inventory, wanted);

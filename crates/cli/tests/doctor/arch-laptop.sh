@@ -9,9 +9,14 @@ fi
 
 # iommu: no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups
 # enable VT-d (Intel VT for Directed I/O) in the firmware setup; boot with intel_iommu=on on the kernel's command line
+found=
 for file in /boot/loader/entries/*.conf; do
-    [ ! -f "$file" ] || sed -E -i -e '/^options[[:space:]]/{/(^|[[:space:]])intel_iommu=on([[:space:]]|$)/!s/[[:space:]]*$/ intel_iommu=on/}' "$file"
+    if [ -f "$file" ] && grep -qE -e '^[[:space:]]*options[[:space:]]' "$file"; then
+        sed -E -i -e '/^[[:space:]]*options[[:space:]]/{/(^|[[:space:]])intel_iommu=on([[:space:]]|$)/!s/[[:space:]]*$/ intel_iommu=on/}' "$file"
+        found=1
+    fi
 done
+[ "$found" ] || { echo 'cannot add intel_iommu=on: no such line in /boot/loader/entries/*.conf; find what sets the kernel'\''s command line' >&2; false; }
 
 # ovmf: no OVMF image in the usual places
 # install OVMF

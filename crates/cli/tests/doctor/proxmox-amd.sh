@@ -9,7 +9,19 @@ fi
 
 # acs-override: /proc/cmdline has pcie_acs_override=downstream,multifunction
 # boot without pcie_acs_override on the kernel's command line
-[ ! -f /etc/kernel/cmdline ] || sed -E -i -e 's/(^|[^[:alnum:]_.,-])pcie_acs_override=?[[:alnum:]_.,:/=-]*([[:space:]"'\'']|$)/\1\2/g' /etc/kernel/cmdline
+found=
+for file in /etc/kernel/cmdline; do
+    if [ -f "$file" ] && grep -E -e '^.*[^[:space:]]' "$file" | grep -qE -e '(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)'; then
+        sed -E -i -e 's/(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)/\1\3/g' "$file"
+        found=1
+    fi
+done
+if [ "$found" ]; then
+    mkdir -p /etc/handover
+    printf '%s\n' pcie_acs_override >> /etc/handover/removed-options
+else
+    grep -qsxF -e pcie_acs_override /etc/handover/removed-options || { echo 'cannot take pcie_acs_override away: no such line in /etc/kernel/cmdline; find what sets the kernel'\''s command line' >&2; false; }
+fi
 
 # unsafe-interrupts: /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts is Y
 # disable it now; load vfio_iommu_type1 without allow_unsafe_interrupts
@@ -20,7 +32,14 @@ done
 
 # iommu-mode: the IOMMU groups are of type DMA
 # Optional: boot with iommu=pt on the kernel's command line
-#   [ ! -f /etc/kernel/cmdline ] || sed -E -i -e '1{/(^|[[:space:]])iommu=pt([[:space:]]|$)/!s/[[:space:]]*$/ iommu=pt/}' /etc/kernel/cmdline
+#   found=
+#   for file in /etc/kernel/cmdline; do
+#       if [ -f "$file" ] && grep -qE -e '^.*[^[:space:]]' "$file"; then
+#           sed -E -i -e '1{/(^|[[:space:]])iommu=pt([[:space:]]|$)/!s/[[:space:]]*$/ iommu=pt/}' "$file"
+#           found=1
+#       fi
+#   done
+#   [ "$found" ] || { echo 'cannot add iommu=pt: no such line in /etc/kernel/cmdline; find what sets the kernel'\''s command line' >&2; false; }
 
 # Make the edits take effect.
 proxmox-boot-tool refresh

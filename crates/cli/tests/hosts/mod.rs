@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -28,6 +29,16 @@ impl Host {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// Writes an EFI variable of the Boot Loader Interface: UTF-16 after four bytes of attributes.
+    pub fn variable(&self, name: &str, text: &str) {
+        let directory = self.path().join("sys/firmware/efi/efivars");
+        fs::create_dir_all(&directory).unwrap();
+        let units = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes);
+        let bytes: Vec<u8> = [6, 0, 0, 0].into_iter().chain(units).collect();
+        fs::write(directory.join(format!("{name}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")), bytes)
+            .unwrap();
     }
 
     fn files(&self, files: &[(&str, &str)]) {
@@ -100,6 +111,59 @@ impl Host {
     }
 }
 
+/// Programs that the scripts call; below a prefix they only record their calls.
+const CALLED: [&str; 21] = [
+    "update-grub",
+    "update-initramfs",
+    "modprobe",
+    "apt-get",
+    "proxmox-boot-tool",
+    "grub-mkconfig",
+    "grub2-mkconfig",
+    "grubby",
+    "rpm-ostree",
+    "ostree",
+    "kernel-install",
+    "mkinitcpio",
+    "dracut",
+    "limine-update",
+    "sdbootutil",
+    "sdboot-manage",
+    "kernelstub",
+    "clr-boot-manager",
+    "update-extlinux",
+    "u-boot-update",
+    "dpkg-divert",
+];
+
+/// Runs a script below a prefix, with commands that only record their calls in the file `called`. `id` prints the user.
+pub fn run_below(prefix: &Path, script: &str, id: &str) -> Output {
+    let bin = prefix.join("stubs");
+    fs::create_dir_all(&bin).unwrap();
+    let stub = |path: &Path, text: &str| {
+        fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    stub(&bin.join("id"), &format!("echo {id}"));
+    let called = prefix.join("called").display().to_string();
+    for name in CALLED {
+        stub(&bin.join(name), &format!("echo {name} \"$@\" >> {called}"));
+    }
+    let xen = prefix.join("opt/xensource/libexec/xen-cmdline");
+    if xen.exists() {
+        stub(&xen, &format!("echo xen-cmdline \"$@\" >> {called}"));
+    }
+    let mut script = script.to_owned();
+    for top in ["etc", "sys", "usr/lib/dracut", "boot", "efi", "proc", "lib/modules", "opt"] {
+        for before in [" ", "'", "=", "\"", "\n"] {
+            let below = format!("{before}{}/{top}/", prefix.display());
+            script = script.replace(&format!("{before}/{top}/"), &below);
+        }
+    }
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    Command::new("sh").args(["-c", &script]).env("PATH", path).output().unwrap()
+}
+
 /// One function.
 #[derive(Clone, Copy)]
 struct Card<'a> {
@@ -142,6 +206,8 @@ fn any(release: &str, cpu: &str, grouped: bool) -> Host {
         (&format!("{modules}/modules.dep"), VFIO_MODULES),
         (&format!("{modules}/modules.builtin"), ""),
         (&format!("{modules}/modules.alias"), ""),
+        // Else names would be those of the machine that runs the tests.
+        ("usr/share/misc/pci.ids", ""),
     ]);
     host.node("dev/kvm", 0o660);
     host.node("dev/vfio/vfio", 0o666);
@@ -241,6 +307,16 @@ pub fn debian_with_gpu() -> Host {
         bar: 0,
         ..gpu
     });
+    host
+}
+
+/// A server with an Intel processor, whose kernel runs no IOMMU, and of which nothing says how it boots.
+pub fn without_loader() -> Host {
+    let host = any("6.12.43-generic", CPU_INTEL, false);
+    host.files(&[
+        ("sys/firmware/acpi/tables/DMAR", ""),
+        ("lib/modules/6.12.43-generic/vmlinuz", ""),
+    ]);
     host
 }
 

@@ -1,7 +1,8 @@
-//! The format of a recording: a tar archive compressed with gzip, with the paths of the host. In addition it has a
+//! The format of a recording: a tar archive compressed with gzip (or plain), with the paths of the host. In addition it has a
 //! directory `handover` with data that is in no file of the host. It is read into memory and never unpacked on disk.
 
 mod entries;
+mod form;
 mod pack;
 mod tree;
 mod unpack;

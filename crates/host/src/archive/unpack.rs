@@ -2,11 +2,11 @@
 
 use std::io::{self, Read};
 
-use flate2::read::MultiGzDecoder;
 use rustix::io::Errno;
 use tar::{Archive, EntryType, Header};
 
 use super::entries::{Entry, Kind};
+use super::form::{self, Plain};
 use super::tree::{Tree, TreeBuilder, Unfit, components};
 use super::{CLAIMED, ERRORS, FACTS, FORMAT, Facts};
 
@@ -40,6 +40,22 @@ pub enum Damage {
         /// The number of files that were read before.
         entries: usize,
     },
+    /// It is compressed in another way.
+    #[error(
+        "not a valid recording: compressed with {with}; run `{by}` on it first (plain archives and those of gzip are read)"
+    )]
+    Compressed {
+        /// The compression.
+        with: &'static str,
+        /// The program that undoes it.
+        by: &'static str,
+    },
+    /// It is no archive.
+    #[error("not a valid recording: it is no tar archive, plain or compressed with gzip")]
+    NoArchive,
+    /// It has no bytes.
+    #[error("not a valid recording: it is an empty file")]
+    Empty,
     /// It is too large.
     #[error("too large for a recording: more than {limit} {unit} (at {path})")]
     TooLarge {
@@ -79,7 +95,7 @@ pub fn unpack(archive: impl Read) -> Result<Tree, Damage> {
 /// Reads an archive within limits.
 pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Tree, Damage> {
     // One byte more, so that the limit is not mistaken for the end of the archive.
-    let stream = MultiGzDecoder::new(archive).take(limits.bytes + 1);
+    let stream = Plain::of(archive).map_err(unfit)?.take(limits.bytes + 1);
     let mut unpacking =
         Unpacking { files: TreeBuilder::default(), limits, names: Names::default() };
     let mut archive = Archive::new(stream);
@@ -94,6 +110,15 @@ pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Tree, Damage>
         return Err(unpacking.too_large("bytes", limits.bytes, "the end"));
     }
     unpacking.finish()
+}
+
+fn unfit(unfit: form::Unfit) -> Damage {
+    match unfit {
+        form::Unfit::Compressed(with, by) => Damage::Compressed { with, by },
+        form::Unfit::Other => Damage::NoArchive,
+        form::Unfit::Empty => Damage::Empty,
+        form::Unfit::Unreadable(error) => Damage::Archive { reason: error.to_string(), entries: 0 },
+    }
 }
 
 struct Unpacking {
@@ -287,6 +312,7 @@ mod tests {
     use super::*;
     use crate::root::Dir;
     use flate2::Compression;
+    use flate2::read::MultiGzDecoder;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
     use tar::Builder;
@@ -339,6 +365,31 @@ mod tests {
         let shallow = Limits { depth: 48, ..LIMITS };
         let refused = unpack_within(archive(&deep).as_slice(), shallow).unwrap_err();
         assert!(refused.to_string().contains("too deep"), "{refused}");
+    }
+
+    #[test]
+    fn plain_archives_are_read_and_other_compressions_named() {
+        let zipped = archive(&[("sys/a", FILE, "text")]);
+        let mut plain = Vec::new();
+        MultiGzDecoder::new(zipped.as_slice()).read_to_end(&mut plain).unwrap();
+        let read = |bytes: &[u8]| {
+            let top = Dir::of_recording(std::sync::Arc::new(unpack(bytes).unwrap()));
+            top.text("sys/a").unwrap()
+        };
+        assert_eq!(read(&plain), "text");
+        assert_eq!(read(&zipped), "text");
+        let others: [(&[u8], &str); 4] = [
+            (b"\xfd7zXZ\0rest", "xz -d"),
+            (b"BZh91AY", "bzip2 -d"),
+            (b"\x28\xb5\x2f\xfdrest", "zstd -d"),
+            (b"PK\x03\x04rest", "unzip"),
+        ];
+        for (bytes, by) in others {
+            let Err(Damage::Compressed { by: told, .. }) = unpack(bytes) else { panic!("{by}") };
+            assert_eq!(told, by);
+        }
+        assert!(matches!(unpack(&b""[..]), Err(Damage::Empty)));
+        assert!(matches!(unpack(&b"hello"[..]), Err(Damage::NoArchive)));
     }
 
     #[test]

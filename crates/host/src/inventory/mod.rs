@@ -56,6 +56,13 @@ pub struct Catalogs {
     names: Mutex<names::Catalog>,
 }
 
+impl Catalogs {
+    /// Takes names from another root, if the root that is read has no file of names.
+    pub fn names_or_from(&self, root: Root) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).or_from(root);
+    }
+}
+
 /// Reads the inventory.
 ///
 /// # Errors
@@ -134,22 +141,35 @@ fn function(root: &Root, name: &str, scope: Scope) -> Option<Function> {
 /// Reads one function's own attributes; `None` if it does not exist, or was removed during the read.
 fn on_bus(root: &Root, bus: &Dir, name: &str, scope: Scope) -> Option<Function> {
     let address = name.parse::<Address>().ok()?;
+    let is_gone = |link: &Result<String, Errno>| link.as_ref().err() == Some(&Errno::NOENT);
+    let link = (scope != Scope::Rows).then(|| bus.link(name));
+    if link.as_ref().is_some_and(is_gone) {
+        return None;
+    }
     let mut function = match root.dir(&format!("{DEVICES}/{name}")) {
         Ok(dir) => function::read(address, &dir, scope),
-        Err(Errno::NOENT) if bus.link(name).is_err() => return None,
+        Err(Errno::NOENT) if is_gone(&bus.link(name)) => return None,
         Err(errno) => {
             let mut function = Function::unknown(address);
             function.notes.push(format!("cannot read its directory: {}", words(errno)));
             function
         }
     };
-    if !function.notes.is_empty() && bus.link(name).is_err() {
+    if !function.notes.is_empty() && is_gone(&bus.link(name)) {
         return None;
     }
-    if scope != Scope::Rows || needs_path(&function) {
-        let path = BusPath::of_link(&bus.link(name).ok()?);
-        function.path = path.bridges;
-        function.behind = path.behind;
+    let link = link.or_else(|| needs_path(&function).then(|| bus.link(name)));
+    match link {
+        None => {}
+        Some(Ok(link)) => {
+            let path = BusPath::of_link(&link);
+            function.path = path.bridges;
+            function.behind = path.behind;
+        }
+        // In a copy of a tree, the function's directory can be in the place of the link to it.
+        Some(Err(errno)) => {
+            function.notes.push(format!("cannot read the bridges above it: {}", words(errno)));
+        }
     }
     Some(function)
 }

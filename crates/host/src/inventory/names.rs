@@ -16,6 +16,8 @@ const LIMIT: usize = 32 << 20;
 /// A cache of the names that were looked up, and the version of the file.
 #[derive(Debug, Default)]
 pub struct Catalog {
+    /// This host, whose file is read if the root has none.
+    fallback: Option<Root>,
     stamp: Option<(&'static str, i64, u64)>,
     looked_up: BTreeSet<(Id, Id)>,
     vendors: BTreeMap<Id, String>,
@@ -23,13 +25,26 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Takes names from another root, if the root that is read has no file of names.
+    pub fn or_from(&mut self, root: Root) {
+        self.fallback = Some(root);
+    }
+
     /// Names functions. A host without the file has no names.
     pub fn name<'a>(&mut self, root: &Root, functions: impl Iterator<Item = &'a mut Function>) {
         let functions: Vec<_> = functions.collect();
-        let stamp = FILES.iter().find_map(|file| {
-            let stat = root.stat(file).ok()?;
-            Some((*file, stat.modified, stat.size))
-        });
+        let stamp_in = |root: &Root| {
+            FILES.iter().find_map(|file| {
+                let stat = root.stat(file).ok()?;
+                Some((*file, stat.modified, stat.size))
+            })
+        };
+        let fallback = self.fallback.take();
+        let own = stamp_in(root);
+        let (place, stamp) = match (&own, &fallback) {
+            (None, Some(host)) => (host, stamp_in(host)),
+            _ => (root, own),
+        };
         if stamp != self.stamp {
             *self = Self { stamp, ..Self::default() };
         }
@@ -37,9 +52,10 @@ impl Catalog {
         if let Some((file, ..)) = stamp
             && !wanted.is_subset(&self.looked_up)
         {
-            self.look_up(&root.bytes(file, LIMIT).unwrap_or_default(), &wanted);
+            self.look_up(&place.bytes(file, LIMIT).unwrap_or_default(), &wanted);
             self.looked_up.extend(wanted);
         }
+        self.fallback = fallback;
         for function in functions {
             function.vendor_name = self.vendors.get(&function.vendor).cloned();
             let key = (function.vendor, function.device);
@@ -128,6 +144,35 @@ mod tests {
         assert_eq!(catalog.vendors, BTreeMap::from([(Id(0x10de), "NVIDIA Corporation".into())]));
         let name = "GA100 [A100 SXM4 40GB]".to_owned();
         assert_eq!(catalog.devices, BTreeMap::from([((Id(0x10de), Id(0x20b0)), name)]));
+    }
+
+    #[test]
+    fn names_come_from_the_other_root_only_if_there_are_none() {
+        let place = || {
+            let place = tempfile::tempdir().unwrap();
+            let root = Root::open(place.path()).unwrap();
+            (place, root)
+        };
+        let (host, host_root) = place();
+        let file = host.path().join("usr/share/misc/pci.ids");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "10de  NVIDIA Corporation\n\t20b0  GA100\n").unwrap();
+        let (tree, root) = place();
+        let mut catalog = Catalog::default();
+        catalog.or_from(host_root);
+        let mut named = || {
+            let mut gpu = Function::unknown("0000:01:00.0".parse().unwrap());
+            (gpu.vendor, gpu.device) = (Id(0x10de), Id(0x20b0));
+            catalog.name(&root, std::iter::once(&mut gpu));
+            gpu.title()
+        };
+        for _ in 0..2 {
+            assert_eq!(named(), "NVIDIA Corporation GA100");
+        }
+        let own = tree.path().join("usr/share/hwdata/pci.ids");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::fs::write(&own, "10de  NVIDIA\n").unwrap();
+        assert_eq!(named(), "NVIDIA 20b0");
     }
 
     proptest! {

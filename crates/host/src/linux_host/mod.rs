@@ -106,6 +106,15 @@ impl LinuxHost {
         Ok(Self { root, catalogs: Catalogs::default(), working: None })
     }
 
+    /// The same host; if it has no file of names, names are taken from another root, such as this machine's.
+    ///
+    /// # Errors
+    /// If that root cannot be opened.
+    pub fn with_names_of(self, root: &Path) -> std::io::Result<Self> {
+        self.catalogs.names_or_from(Root::open(root)?);
+        Ok(self)
+    }
+
     /// A read-only host in a recording, read from an archive.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub fn condense(entries: &mut Entries, interest: &Interest<'_>) {
     for table in ["/net/tcp", "/net/tcp6"] {
         edit(entries, table, connections);
     }
+    boot_entries(entries);
     let is_used = |line: &str| MOUNTS.iter().any(|part| line.contains(part));
     edit(entries, "/mountinfo", |text| lines(text, is_used));
     edit(entries, "/maps", |text| lines(text, |line| line.contains(" /dev/")));
@@ -86,6 +87,24 @@ fn processes(entries: &mut Entries, wanted: &BTreeSet<u32>) {
 /// Whether a path is an open file such as `proc/4711/fd/3`.
 fn is_open_file(path: &str) -> bool {
     path.starts_with("proc/") && path.contains("/fd/")
+}
+
+/// Removes the machine's id from the entries of systemd-boot: that there is one says which program wrote them.
+fn boot_entries(entries: &mut Entries) {
+    for (path, entry) in &mut entries.files {
+        if let Kind::File(Some(content)) = &mut entry.kind
+            && path.contains("/loader/entries/")
+        {
+            let text = String::from_utf8_lossy(content);
+            let mut kept = String::with_capacity(text.len());
+            for line in text.lines() {
+                let id = line.starts_with("machine-id");
+                kept.push_str(if id { "machine-id -" } else { line });
+                kept.push('\n');
+            }
+            *content = kept.into_bytes();
+        }
+    }
 }
 
 fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {

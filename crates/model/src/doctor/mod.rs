@@ -4,18 +4,21 @@
 //! devices. It returns [`Finding`]s. A check that finds no problem says so, which shows what was checked. What could
 //! not be read is a finding too ([`Severity::Unseen`]), never a silent "fine".
 
+mod boot_loader;
 mod devices;
 mod finding;
+mod options;
 mod platform;
 mod programs;
 pub mod remedy;
 mod rules;
 
+pub use boot_loader::BootLoader;
 pub use devices::framebuffers;
 pub use finding::{Finding, Remedy, Severity, Verdict};
 pub use platform::{
-    BootLoader, Cpu, FirmwareTables, Framebuffer, HugePages, IommuDevice, MemoryRegion, Module,
-    NodeFacts, Platform, Process, Security, Tool, version,
+    Cpu, FirmwareTables, Framebuffer, HugePages, IommuDevice, MemoryRegion, Module, NodeFacts,
+    Platform, Process, Security, Tool, X11File, version,
 };
 pub use programs::{Purpose, full_name, purpose};
 

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::Address;
 use crate::boot_list::InitramfsTool;
 
+use super::boot_loader::BootLoader;
+
 /// Facts about a host. A fact that could not be read is `None` or missing, and named in `unseen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
@@ -34,9 +36,10 @@ pub struct Platform {
     pub modules: BTreeMap<String, Module>,
     /// The boot loader.
     pub boot_loader: BootLoader,
-    /// The directory of systemd-boot's entries, such as `/boot/loader/entries`, if these hold the command line; `None`
-    /// if `/etc/kernel/cmdline` does.
-    pub loader_entries: Option<String>,
+    /// Whether this is the first domain (dom0) of the Xen hypervisor.
+    pub xen_dom0: bool,
+    /// Files of the X server's configuration that name a graphics driver or a card.
+    pub x11: Vec<X11File>,
     /// The tool that builds the initial ramdisk.
     pub initramfs: InitramfsTool,
     /// Firmware framebuffers in the host's address space (`BOOTFB`, `efifb`, `simple-framebuffer`).
@@ -160,25 +163,15 @@ pub struct Module {
     pub version: Option<String>,
 }
 
-/// How a system is booted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BootLoader {
-    /// GRUB of Debian and Ubuntu: `/etc/default/grub` and `update-grub`.
-    GrubDebian,
-    /// GRUB of the Fedora family: `grubby`.
-    GrubFedora,
-    /// GRUB with `/etc/default/grub` and `grub-mkconfig` (Arch and others).
-    Grub,
-    /// systemd-boot with `/etc/kernel/cmdline`.
-    SystemdBoot,
-    /// An image-based Fedora: `rpm-ostree kargs`.
-    Ostree,
-    /// Proxmox: `/etc/kernel/cmdline` and `proxmox-boot-tool refresh`.
-    Proxmox,
-    /// Not known.
-    #[default]
-    Unknown,
+/// A file of the X server's configuration (xorg.conf(5)) that names a graphics driver or a card.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct X11File {
+    /// Its path.
+    pub path: String,
+    /// The drivers that it names, in small letters: `nvidia`, `nouveau`, `nvidia-drm`.
+    pub drivers: Vec<String>,
+    /// The cards that it names by `BusID`.
+    pub cards: Vec<Address>,
 }
 
 /// A firmware framebuffer.

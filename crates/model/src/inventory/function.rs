@@ -182,6 +182,13 @@ impl Function {
         }
     }
 
+    /// Whether its vendor, its device id or its class could not be read; the notes say why.
+    #[must_use]
+    pub fn is_unidentified(&self) -> bool {
+        !self.notes.is_empty()
+            && (self.vendor == Id::NONE || self.device == Id::NONE || self.class == Class::NONE)
+    }
+
     /// The kind of the function. The class 0c80 (other serial bus) is USB-C only on a card of a GPU's vendor.
     #[must_use]
     pub const fn kind(&self) -> Kind {

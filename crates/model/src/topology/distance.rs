@@ -103,7 +103,7 @@ impl Distance {
             }
             Self::SameNode => "same NUMA node: different root buses",
             Self::Across => "across NUMA nodes: through the link between processors",
-            Self::Unknown => "unknown: the firmware does not report the NUMA nodes",
+            Self::Unknown => "NUMA node unknown: the firmware does not report it",
         }
     }
 }

@@ -11,4 +11,4 @@ pub mod words;
 pub use distance::Distance;
 pub use picture::{End, Pair, Picture, Wanted};
 pub use place::{Ancestor, Place};
-pub use tree::{Part, RootBus, Topology, TopologyNode, TreeFunction};
+pub use tree::{Part, RootBus, Topology, TopologyNode, TreeFunction, Uplink};

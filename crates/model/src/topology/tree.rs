@@ -61,6 +61,9 @@ pub struct TreeFunction {
     pub iommu_group: Option<u32>,
     /// Its link, if detail was read.
     pub link: Option<Link>,
+    /// The narrowest link of a switch above it, if that carries less than the function's own link can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Uplink>,
     /// The head of its assembly.
     pub assembly: Option<Address>,
     /// Whether it is irrelevant for a hand-over (host bridges, sensors, idle ports).
@@ -73,6 +76,15 @@ pub struct TreeFunction {
     pub mdevs: usize,
     /// Functions behind it, if it is a bridge.
     pub children: Vec<Self>,
+}
+
+/// A link of a switch towards the processor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The switch.
+    pub switch: Address,
+    /// Its link.
+    pub link: Link,
 }
 
 /// The role of a function in the tree.
@@ -100,7 +112,7 @@ impl Topology {
         let mut buses: BTreeMap<(u32, u8), Vec<TreeFunction>> = BTreeMap::new();
         for address in plan.children.get(&None).into_iter().flatten() {
             let Some(function) = inventory.function(*address) else { continue };
-            buses.entry(root_bus(function)).or_default().push(plan.place(function, None));
+            buses.entry(root_bus(function)).or_default().push(plan.place(function, None, None));
         }
         let node_of = nodes_of_buses(inventory);
         let mut nodes: BTreeMap<u32, TopologyNode> =
@@ -153,6 +165,8 @@ impl Topology {
             }
             node.root_buses.retain(|bus| !bus.children.is_empty());
         }
+        // The kernel's nodes have processors and memory to show; the unknown one has only functions.
+        self.nodes.retain(|node| node.node.is_some() || !node.root_buses.is_empty());
         self
     }
 }
@@ -207,12 +221,26 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    fn place(&self, function: &Function, above: Option<Part>) -> TreeFunction {
+    fn place(
+        &self,
+        function: &Function,
+        above: Option<Part>,
+        uplink: Option<&Uplink>,
+    ) -> TreeFunction {
         let behind = self.children.get(&Some(function.address)).map_or(&[][..], Vec::as_slice);
         let behind = behind.iter().filter_map(|address| self.inventory.function(*address));
         let part = part(function, above, behind.clone().any(|f| f.kind() == Kind::Bridge));
+        let link = function.detail.as_ref().and_then(|detail| detail.link.clone());
+        let own = (part == Part::SwitchUpstream)
+            .then(|| link.clone().filter(|link| bandwidth(link) > 0))
+            .flatten()
+            .map(|link| Uplink { switch: function.address, link });
+        let narrowest = own.iter().chain(uplink).min_by_key(|one| bandwidth(&one.link));
         let children: Vec<TreeFunction> =
-            behind.map(|child| self.place(child, Some(part))).collect();
+            behind.map(|child| self.place(child, Some(part), narrowest)).collect();
+        let limits = |one: &&Uplink| {
+            link.as_ref().is_some_and(|link| part == Part::Device && is_less(&one.link, link))
+        };
         let virtual_functions =
             self.virtual_functions.get(&function.address).cloned().unwrap_or_default();
         TreeFunction {
@@ -222,7 +250,8 @@ impl<'a> Plan<'a> {
             name: function.title(),
             driver: function.driver.clone(),
             iommu_group: function.iommu_group,
-            link: function.detail.as_ref().and_then(|detail| detail.link.clone()),
+            uplink: uplink.filter(limits).cloned(),
+            link,
             assembly: self.assemblies.get(&function.address).copied(),
             clutter: is_clutter(function, &children),
             possible_vfs: function.sriov.as_ref().map_or(0, |sriov| sriov.total),
@@ -231,6 +260,18 @@ impl<'a> Plan<'a> {
             children,
         }
     }
+}
+
+/// A measure of what a link carries now.
+fn bandwidth(link: &Link) -> u32 {
+    u32::from(link.speed) * u32::from(link.width)
+}
+
+/// Whether an uplink carries less than a device's link can. The device's link may be slow because the device is idle; its
+/// width does not change with that.
+fn is_less(uplink: &Link, own: &Link) -> bool {
+    let most = u32::from(own.max_speed.max(own.speed)) * u32::from(own.width);
+    bandwidth(uplink) < most
 }
 
 /// The physical function that a virtual one is shown in.

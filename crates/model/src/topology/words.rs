@@ -2,15 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::{TopologyNode, TreeFunction};
+use super::{TopologyNode, TreeFunction, link};
 use crate::shown::{bytes, escaped};
+
+/// The node of a function for which the firmware reports none, on a host with nodes.
+pub const UNKNOWN_NODE: &str = "unknown";
 
 /// A NUMA node in words.
 #[must_use]
 pub fn heading(node: &TopologyNode, several: bool) -> String {
     let mut text = match node.node {
         Some(number) => format!("NUMA node {number}"),
-        None if several => "Unknown NUMA node".to_owned(),
+        None if several => format!("NUMA node {UNKNOWN_NODE}"),
         None => "Host without NUMA nodes".to_owned(),
     };
     if !node.sockets.is_empty() {
@@ -39,9 +42,17 @@ pub fn extras(place: &TreeFunction) -> Vec<String> {
     if place.mdevs > 0 {
         extras.push(format!("{} mdevs", place.mdevs));
     }
+    extras.extend(uplink(place));
     let elsewhere = |head: &crate::Address| *head != place.address;
     if let Some(head) = place.assembly.filter(elsewhere) {
         extras.push(format!("assembly of {head}"));
     }
     extras
+}
+
+/// The switch above whose link carries less than the function's own: `only 8 GT/s x4 above 0000:11:00.0`.
+#[must_use]
+pub fn uplink(place: &TreeFunction) -> Option<String> {
+    let uplink = place.uplink.as_ref()?;
+    Some(format!("only {} above {}", link::now(&uplink.link), uplink.switch))
 }

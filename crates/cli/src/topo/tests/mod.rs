@@ -99,6 +99,99 @@ fn names_cannot_break_out_of_the_picture_or_steer_the_terminal() {
     assert!(!text::render(&host, None).contains("\u{1b}[2J"));
 }
 
+#[test]
+fn a_card_behind_a_slow_or_narrow_uplink_is_marked() {
+    let gpu: model::Address = "0000:23:00.0".parse().unwrap();
+    let uplink: model::Address = "0000:21:00.0".parse().unwrap();
+    let with = |change: &dyn Fn(&mut model::Link)| {
+        let mut inventory = hosts::server();
+        let switch = inventory.functions.get_mut(&uplink).unwrap();
+        change(switch.detail.as_mut().unwrap().link.as_mut().unwrap());
+        inventory
+    };
+    let marks = |inventory: &Inventory| {
+        let host = picture(inventory);
+        let place = host.topology.functions().find(|place| place.address == gpu).unwrap().clone();
+        let line = shown(&host, None)
+            .lines()
+            .find(|line| line.contains("0000:23:00.0"))
+            .unwrap()
+            .to_owned();
+        (place.uplink, line, svg::render(&host))
+    };
+    let (none, line, _) = marks(&hosts::server());
+    assert!(none.is_none() && !line.contains("only"), "{line}");
+    for (change, said) in [
+        (
+            &(|link: &mut model::Link| link.width = 4) as &dyn Fn(&mut model::Link),
+            "only 16 GT/s x4 above 0000:21:00.0",
+        ),
+        (&|link: &mut model::Link| link.speed = 25, "only 2.5 GT/s x16 above 0000:21:00.0"),
+    ] {
+        let (found, line, drawn) = marks(&with(change));
+        assert_eq!(found.map(|found| found.switch), Some(uplink));
+        assert!(line.contains(said), "{line}");
+        assert!(
+            drawn.contains(&format!(r#"<text class="slow" x="64" y="209">{said}"#))
+                || drawn.contains(said),
+            "{said}"
+        );
+    }
+}
+
+/// A function whose bus has no node is shown on "unknown"; no such heading is left when a filter takes its functions.
+#[test]
+fn the_unknown_node_is_shown_only_with_functions() {
+    let mut inventory = hosts::server();
+    let stray: model::Address = "0000:f0:00.0".parse().unwrap();
+    let mut function = Function::unknown(stray);
+    function.class = model::Class(0x02_0000);
+    inventory.functions.insert(stray, function);
+    assert!(shown(&picture(&inventory), None).contains("\nNUMA node unknown\n"));
+    let filters: [Filter; 1] = ["gpu".parse().unwrap()];
+    let meant = |function: &Function| Filter::all_match(&filters, function);
+    let some = Picture::of(&inventory, Wanted { meant: Some(&meant), ..Wanted::default() });
+    assert!(!shown(&some, None).contains("unknown"), "{}", shown(&some, None));
+}
+
+/// The hue of a colour in degrees.
+fn hue(colour: &str) -> f64 {
+    let part = |at: usize| f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap());
+    let (red, green, blue) = (part(0), part(2), part(4));
+    let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));
+    let range = most - least;
+    let sixth = if most == red {
+        ((green - blue) / range).rem_euclid(6.0)
+    } else if most == green {
+        (blue - red) / range + 2.0
+    } else {
+        (red - green) / range + 4.0
+    };
+    sixth * 60.0
+}
+
+/// Orange means a slow link, so no group has a colour near it, by day or by night.
+#[test]
+fn no_group_has_the_colour_of_a_slow_link() {
+    let style = svg::render(&picture(&hosts::workstation()));
+    let colours = |class: &str| -> Vec<f64> {
+        let begin = format!(".{class} {{ ");
+        let parts = style.split(&begin).skip(1);
+        let rules = parts.filter_map(|rest| rest.split('}').next()?.split("fill: #").nth(1));
+        rules.map(hue).collect()
+    };
+    let slow = colours("slow");
+    assert_eq!(slow.len(), 2);
+    for group in 0..8 {
+        let own = colours(&format!("c{group}"));
+        assert_eq!(own.len(), 2, "c{group}");
+        for (own, slow) in own.iter().zip(&slow) {
+            let apart = (own - slow).abs();
+            assert!(apart.min(360.0 - apart) > 25.0, "c{group}: {own} and {slow}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_inventory_makes_a_renderer_panic(inventory in crate::any_inventory::inventory(), width in 0usize..120, all: bool) {

@@ -15,6 +15,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("holder", "programs, mounts and the host's network, if they use the device"),
     ("link", "a PCI Express link that is narrower or slower than it could be"),
     ("native-driver", "the driver that takes the device when the host boots"),
+    ("nouveau", "nouveau on the only NVIDIA GPU, which can be kept from it"),
     ("nvidia-persistenced", "NVIDIA's persistence daemon holds the GPU"),
     ("parity", "devices whose parity errors are ignored"),
     ("power", "devices that are suspended or powered off"),
@@ -27,6 +28,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("unreadable", "what could not be read of the device"),
     ("vfio-variant", "a vfio driver made for the device"),
     ("vgpu", "how a GPU is split"),
+    ("x11-config", "files of the X server's configuration that give it the GPU"),
 ];
 
 /// Checks for current users of a device.
@@ -41,7 +43,8 @@ const ON_REQUEST: [&str; 3] = ["resizable-bar", "vfio-variant", "fabric"];
 
 /// Checks that an overview shows for GPUs and accelerators only: the host's network cards and disks normally have
 /// drivers and users.
-const OF_PRECIOUS: [&str; 4] = ["assignable", "native-driver", "driver-override", "boot-vga"];
+const OF_PRECIOUS: [&str; 6] =
+    ["assignable", "native-driver", "driver-override", "boot-vga", "nouveau", "x11-config"];
 
 /// Whether the check looks for current users of a device.
 pub fn is_use(check: &str) -> bool {

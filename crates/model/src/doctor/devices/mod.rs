@@ -7,6 +7,7 @@
 mod bars;
 mod catalog;
 mod claimed;
+mod desktop;
 mod display;
 mod drivers;
 mod fabric;
@@ -40,6 +41,8 @@ const EVERY: &[Check] = &[
     holders::in_use,
     display::boot_vga,
     display::boot_framebuffer,
+    desktop::x11_configuration,
+    desktop::nouveau,
     drivers::native,
     drivers::overrides,
     drivers::variant,

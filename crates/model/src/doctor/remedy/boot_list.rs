@@ -16,6 +16,11 @@ pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
         "add {} to the boot list {LIST}, as `handover boot-list` does (`--remove` undoes it)",
         names.join(", ")
     );
+    if platform.boot_loader.is_image() {
+        return Remedy::words(format!(
+            "{words}; this system's initial ramdisk is a part of its image: build the boot list's files into that"
+        ));
+    }
     let files = files(platform.initramfs);
     if files.is_empty() || functions.is_empty() {
         return Remedy::words(format!(

@@ -5,20 +5,22 @@
 
 mod boot;
 mod boot_list;
+mod files;
 mod modules;
 mod packages;
 mod script;
 mod shell;
 
-pub use boot::{kernel_option, without_kernel_option};
+pub use boot::{kernel_option, other_kernel_option, without_kernel_option};
 pub use boot_list::boot_list;
+pub use files::move_aside;
 pub use modules::{
     load_at_boot, memlock_for_group, module_option, unblacklist, without_module_option,
 };
 pub use packages::{Package, install};
 pub use script::script;
 
-use super::{InitramfsTool, Platform, Remedy};
+use super::{BootLoader, InitramfsTool, Platform, Remedy};
 
 /// The file for the module options that Handover suggests.
 const MODPROBE_FILE: &str = "/etc/modprobe.d/handover.conf";
@@ -58,9 +60,32 @@ pub fn is_rebuild(command: &str) -> bool {
         || initramfs.into_iter().filter_map(rebuild_initramfs).any(|rebuild| rebuild == command)
 }
 
-/// A remedy that edits files that are copied into the initial ramdisk.
+/// How settings of modules and limits are made on a system that does not keep files in `/etc`; `None` on all others.
+fn kept_elsewhere(platform: &Platform) -> Option<&'static str> {
+    match platform.boot_loader {
+        BootLoader::Nixos => Some(
+            "in the system's configuration (boot.extraModprobeConfig, boot.kernelModules, security.pam.loginLimits), then \
+             `nixos-rebuild switch`: files that NixOS writes do not keep changes",
+        ),
+        BootLoader::Unraid { .. } => Some(
+            "in a file on the boot device, which Unraid copies at each start (/boot/config/modprobe.d, /boot/config/go): \
+             the rest of the system is in memory",
+        ),
+        _ => None,
+    }
+}
+
+/// A remedy that edits files in `/etc` that are copied into the initial ramdisk.
 fn with_initramfs(platform: &Platform, words: String, mut commands: Vec<String>) -> Remedy {
-    let Some(rebuild) = rebuild_initramfs(platform.initramfs) else {
+    if let Some(how) = kept_elsewhere(platform) {
+        return Remedy { words: format!("{words}: {how}"), commands: Vec::new(), reboot: true };
+    }
+    if platform.boot_loader.is_image() {
+        let words =
+            format!("{words}; if the initial ramdisk needs it, build it into the system's image");
+        return Remedy { words, commands, reboot: true };
+    }
+    let Some(rebuild) = boot::rebuild_ramdisk(platform) else {
         let words = format!("{words}; then rebuild the initial ramdisk, if there is one");
         return Remedy { words, commands, reboot: true };
     };

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Platform, Remedy};
+use super::super::options::Listed;
+use super::super::{BootLoader, Platform, Remedy};
 use super::shell::{append_line, edit, module_pattern, quoted};
-use super::{MODPROBE_FILE, with_initramfs, without_kernel_option};
+use super::{
+    MODPROBE_FILE, kept_elsewhere, other_kernel_option, with_initramfs, without_kernel_option,
+};
 
 /// The administrator's files (modprobe.d(5)).
 const MODPROBE_FILES: &str = "/etc/modprobe.d/*.conf";
+/// Unraid copies it at each start.
+const UNRAID_FILE: &str = "/boot/config/modprobe.d/handover.conf";
 const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
 
 /// Sets an option for the next load of a module: `module_option(p, "vfio-pci", "disable_idle_d3=1")`.
@@ -15,6 +20,10 @@ const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/handover.conf";
 pub fn module_option(platform: &Platform, module: &str, option: &str) -> Remedy {
     let line = format!("options {module} {option}");
     let words = format!("load {module} with {option}");
+    if matches!(platform.boot_loader, BootLoader::Unraid { .. }) {
+        let commands = vec![append_line(UNRAID_FILE, &line)];
+        return Remedy { words, commands, reboot: true };
+    }
     with_initramfs(platform, words, vec![append_line(MODPROBE_FILE, &line)])
 }
 
@@ -40,7 +49,10 @@ pub fn without_module_option(platform: &Platform, module: &str, option: &str) ->
 
 /// Loads modules now and at every boot.
 #[must_use]
-pub fn load_at_boot(modules: &[&str]) -> Remedy {
+pub fn load_at_boot(platform: &Platform, modules: &[&str]) -> Remedy {
+    if let Some(how) = kept_elsewhere(platform) {
+        return Remedy::words(format!("load {} at every boot: {how}", modules.join(", ")));
+    }
     let mut commands: Vec<String> =
         modules.iter().map(|module| append_line(MODULES_LOAD_FILE, module)).collect();
     commands.push(format!("modprobe -a {}", modules.join(" ")));
@@ -50,10 +62,13 @@ pub fn load_at_boot(modules: &[&str]) -> Remedy {
 
 /// Lets members of a group lock unlimited memory.
 #[must_use]
-pub fn memlock_for_group(group: &str) -> Remedy {
+pub fn memlock_for_group(platform: &Platform, group: &str) -> Remedy {
     let line = format!("@{group} - memlock unlimited");
     let words =
         format!("let the group {group} lock memory, from the next login on (limits.conf(5))");
+    if let Some(how) = kept_elsewhere(platform) {
+        return Remedy::words(format!("{words}: {how}"));
+    }
     let file = "/etc/security/limits.d/handover.conf";
     Remedy { words, commands: vec![append_line(file, &line)], reboot: false }
 }
@@ -86,19 +101,21 @@ pub fn unblacklist(platform: &Platform, module: &str, lines: &[String]) -> Remed
         let words = format!("let {module} be loaded: comment out the lines that blacklist it");
         with_initramfs(platform, words, commands)
     };
-    let on_cmdline = lines.iter().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        (name.ends_with("module_blacklist") || name == "modprobe.blacklist")
-            .then_some((name, value))
-    });
-    match on_cmdline {
-        // Other modules in the same list may be blacklisted for a good reason.
-        Some((name, value)) if value.contains(',') => remedy.and(Remedy {
-            words: format!("remove {module} from {name}={value} on the kernel's command line"),
-            commands: Vec::new(),
-            reboot: true,
-        }),
-        Some((name, _)) => remedy.and(without_kernel_option(platform, name)),
-        None => remedy,
+    let on_cmdline = lines
+        .iter()
+        .filter(|line| line.split_once('=').is_some_and(|(name, _)| ON_CMDLINE.contains(&name)));
+    on_cmdline.fold(remedy, |remedy, option| remedy.and(without_module(platform, option, module)))
+}
+
+/// Options of the kernel's command line that blacklist modules: the kernel's own, modprobe's and dracut's.
+const ON_CMDLINE: [&str; 3] = ["module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"];
+
+/// Takes a module out of such a list: others in it may be blacklisted for a good reason.
+fn without_module(platform: &Platform, option: &str, module: &str) -> Remedy {
+    let listed = Listed { option, word: module };
+    let is_it = |word: &str| word.replace('-', "_") == module.replace('-', "_");
+    match listed.without(is_it) {
+        Some(rest) => other_kernel_option(platform, option, &rest),
+        None => without_kernel_option(platform, option),
     }
 }

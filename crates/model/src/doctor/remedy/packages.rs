@@ -1,6 +1,6 @@
 //! Packages by their names in each distribution.
 
-use super::super::{Platform, Remedy};
+use super::super::{BootLoader, Platform, Remedy};
 use super::shell::quoted;
 
 /// What a package provides.
@@ -40,6 +40,16 @@ pub fn install(platform: &Platform, package: Package) -> Remedy {
     let Some(name) = name(platform, family, package) else {
         return Remedy::words(format!("{words}: boot a kernel that has CONFIG_VFIO_PCI"));
     };
+    match platform.boot_loader {
+        BootLoader::RpmOstree => {
+            let commands = vec![format!("rpm-ostree install --idempotent {}", quoted(&name))];
+            return Remedy { words, commands, reboot: true };
+        }
+        BootLoader::Bootc { .. } | BootLoader::Ostree { .. } => {
+            return Remedy::words(format!("{words}: add {name} to the system's image"));
+        }
+        _ => {}
+    }
     let tool = match family {
         Family::Debian | Family::Ubuntu | Family::Proxmox => "apt-get install -y",
         Family::Fedora => "dnf install -y",

@@ -34,7 +34,8 @@ pub fn write_file(file: &str, mode: &str, text: &str) -> String {
     )
 }
 
-/// Runs sed on the files that exist: one file, or several by names and glob patterns.
+/// Runs sed on the files that exist: one file, or several by names and glob patterns. It does nothing where nothing fits:
+/// for remedies that have another part.
 pub fn edit(files: &str, expressions: &[String]) -> String {
     let expressions: Vec<String> =
         expressions.iter().map(|expression| format!("-e {}", quoted(expression))).collect();
@@ -45,6 +46,127 @@ pub fn edit(files: &str, expressions: &[String]) -> String {
         );
     }
     format!("[ ! -f {files} ] || sed -E -i {expressions} {files}")
+}
+
+/// The options that remedies took away, so that running them again is no failure.
+const TAKEN: &str = "/etc/handover/removed-options";
+
+/// Lines of configuration files that hold kernel options. Commands that edit them fail if there is no such line.
+#[derive(Debug)]
+pub struct Lines {
+    /// Names and glob patterns, quoted.
+    files: String,
+    /// What such a line begins with, as an extended regular expression.
+    begin: String,
+    end: End,
+    /// Whether only the first line of a file counts.
+    first: bool,
+}
+
+/// Where a line's options end.
+#[derive(Debug)]
+enum End {
+    /// With the line.
+    Line,
+    /// With the last quotation mark.
+    Quote,
+}
+
+impl Lines {
+    /// The first line of a file is the command line.
+    pub fn first(file: &str) -> Self {
+        Self { files: file.into(), begin: ".*[^[:space:]]".into(), end: End::Line, first: true }
+    }
+
+    /// Every line of the files is a part of the command line.
+    pub fn any(files: &str) -> Self {
+        Self { files: files.into(), begin: "[^#]".into(), end: End::Line, first: false }
+    }
+
+    /// Lines of a key, as an extended regular expression, and the options: `options root=/dev/sda1`.
+    pub fn after_key(files: &str, key: &str) -> Self {
+        let begin = format!("[[:space:]]*{key}[[:space:]]");
+        Self { files: files.into(), begin, end: End::Line, first: false }
+    }
+
+    /// Lines whose last quoted text is the options, after this beginning.
+    pub fn last_quoted(files: &str, begin: &str) -> Self {
+        let begin = format!("[[:space:]]*{begin}");
+        Self { files: files.into(), begin, end: End::Quote, first: false }
+    }
+
+    /// Lines that begin with a variable, whose value holds options.
+    pub fn after(files: &str, variable: &str) -> Self {
+        let begin = format!("[[:space:]]*{variable}");
+        Self { files: files.into(), begin, end: End::Line, first: false }
+    }
+
+    /// Adds an option to every line that does not have it.
+    pub fn add(&self, option: &str) -> String {
+        let Self { files, begin, end, first } = self;
+        let word = pattern(option);
+        let new = replacement(option);
+        let (line, there, put) = match end {
+            End::Line => (
+                format!("^{begin}"),
+                format!("(^|[[:space:]]){word}([[:space:]]|$)"),
+                format!("s/[[:space:]]*$/ {new}/"),
+            ),
+            End::Quote => (
+                format!("^{begin}\".*\"[[:space:]]*$"),
+                format!("[[:space:]\"]{word}[[:space:]\"]"),
+                format!("s/\"[[:space:]]*$/ {new}\"/"),
+            ),
+        };
+        let at = if *first { "1".to_owned() } else { format!("/{line}/") };
+        let script = quoted(&format!("{at}{{/{there}/!{put}}}"));
+        let line = quoted(&line);
+        let failed = self.failed(&format!("cannot add {option}"));
+        format!(
+            "found=\nfor file in {files}; do\n    if [ -f \"$file\" ] && grep -qE -e {line} \"$file\"; then\n        \
+             sed -E -i -e {script} \"$file\"\n        found=1\n    fi\ndone\n[ \"$found\" ] || {failed}"
+        )
+    }
+
+    /// Replaces an option, or takes it away; with any value, if none is given.
+    pub fn replace(&self, option: &str, new: Option<&str>) -> String {
+        let Self { files, begin, .. } = self;
+        // The option ends where the text, the quoted value or the word ends.
+        let (value, end) =
+            if option.contains('=') { ("", 2) } else { (r#"(=[^[:space:]"']*)?"#, 3) };
+        let word = format!(r#"(^|[^[:alnum:]_.,-]){}{value}([[:space:]"']|$)"#, pattern(option));
+        let at = if self.first { String::new() } else { format!("/^{begin}/") };
+        let new = new.map(replacement).unwrap_or_default();
+        let script = quoted(&format!(r"{at}s/{word}/\1{new}\{end}/g"));
+        let (line, word) = (quoted(&format!("^{begin}")), quoted(&word));
+        let failed = self.failed(&format!("cannot take {option} away"));
+        let done = quoted(option);
+        format!(
+            "found=\nfor file in {files}; do\n    if [ -f \"$file\" ] && grep -E -e {line} \"$file\" | grep -qE -e \
+             {word}; then\n        sed -E -i -e {script} \"$file\"\n        found=1\n    fi\ndone\nif [ \"$found\" ]; \
+             then\n    mkdir -p /etc/handover\n    printf '%s\\n' {done} >> {TAKEN}\nelse\n    grep -qsxF -e {done} \
+             {TAKEN} || {failed}\nfi"
+        )
+    }
+
+    fn failed(&self, what: &str) -> String {
+        let files = self.files.replace('\'', "");
+        let text =
+            format!("{what}: no such line in {files}; find what sets the kernel's command line");
+        format!("{{ echo {} >&2; false; }}", quoted(&text))
+    }
+}
+
+/// Escapes text for the replacement of sed's `s` between slashes.
+fn replacement(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\/&".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 /// Escapes text for an extended regular expression between slashes.

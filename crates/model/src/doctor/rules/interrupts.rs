@@ -1,11 +1,20 @@
 //! Whether a device in a machine can forge interrupts of the host.
 
-use super::super::remedy::{without_kernel_option, without_module_option};
+use super::super::remedy::{other_kernel_option, without_kernel_option, without_module_option};
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, iommu, warning};
 
-/// Options that disable remapping.
-const OFF: [&str; 3] = ["nointremap", "intremap=off", "noapic"];
+/// Options without a value that disable remapping.
+const OFF: [&str; 2] = ["nointremap", "noapic"];
+
+/// The option that disables remapping, and what stays of it. `intremap=` is a list (`setup_irqremap` in
+/// drivers/iommu/irq_remapping.c).
+fn off(platform: &Platform) -> Option<(&str, Option<String>)> {
+    let is_off = |word: &str| word.starts_with("off");
+    let listed = platform.listed("intremap").find(|one| is_off(one.word));
+    let alone = platform.cmdline_words().find(|word| OFF.contains(word));
+    listed.map(|one| (one.option, one.without(is_off))).or_else(|| alone.map(|word| (word, None)))
+}
 
 pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
     let platform = patient.platform;
@@ -16,15 +25,16 @@ pub fn remapping(patient: Patient<'_>) -> Vec<Finding> {
         let meaning = "a device can raise only its own interrupts";
         return vec![good("/proc/interrupts has chips named IR-", meaning)];
     }
-    let off = platform.cmdline_words().find(|word| OFF.contains(word));
-    let read = match off {
-        Some(option) => {
+    let off = off(platform);
+    let read = match &off {
+        Some((option, _)) => {
             format!("/proc/interrupts has no chip named IR-; /proc/cmdline has {option}")
         }
         None => "/proc/interrupts has no chip named IR-".to_owned(),
     };
     let remedy = match off {
-        Some(option) => without_kernel_option(platform, option),
+        Some((option, Some(rest))) => other_kernel_option(platform, option, &rest),
+        Some((option, None)) => without_kernel_option(platform, option),
         None if platform.virtual_machine => {
             let iommu = if platform.firmware.ivrs { "amd-iommu" } else { "intel-iommu" };
             Remedy::words(format!(

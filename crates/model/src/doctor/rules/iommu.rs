@@ -1,14 +1,52 @@
 //! The IOMMU: in the firmware, in the kernel, and its groups.
 
-use super::super::remedy::{kernel_option, without_kernel_option};
+use super::super::options::Listed;
+use super::super::remedy::{kernel_option, other_kernel_option, without_kernel_option};
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, note, warning};
 use crate::Inventory;
 
 const NEEDED: &str = "no device can be isolated from the host's memory, so none can be handed over";
 
-/// Options that disable the IOMMU.
-const OFF: [&str; 4] = ["intel_iommu=off", "amd_iommu=off", "iommu=off", "iommu=noaperture,off"];
+/// Whether a word of such a list switches off: the kernel compares the beginning (`intel_iommu_setup`,
+/// `parse_amd_iommu_options`, `iommu_setup`).
+fn switches_off(word: &str) -> bool {
+    word.starts_with("off")
+}
+
+/// The options that disable the IOMMU, one for each place on the command line. `amd_iommu=` and `iommu=` have no word that
+/// takes `off` back; of `intel_iommu=`, the last of `on` and `off` counts.
+fn off(platform: &Platform) -> Vec<Listed<'_>> {
+    let mut found: Vec<Listed<'_>> = Vec::new();
+    if asked(platform) != Some(true) {
+        found.extend(platform.listed("intel_iommu").filter(|one| switches_off(one.word)));
+    }
+    for name in ["amd_iommu", "iommu"] {
+        found.extend(platform.listed(name).filter(|one| switches_off(one.word)));
+    }
+    found.dedup_by_key(|one| one.option);
+    found
+}
+
+/// Whether `intel_iommu=` switches the IOMMU on or off; `None` if it says neither.
+fn asked(platform: &Platform) -> Option<bool> {
+    let words = platform.listed("intel_iommu").map(|one| one.word);
+    let says = |word: &str| match word {
+        word if word.starts_with("on") => Some(true),
+        word if switches_off(word) => Some(false),
+        _ => None,
+    };
+    words.filter_map(says).last()
+}
+
+/// Takes a word out of each of these options, and the option if no other word is left.
+fn without(platform: &Platform, options: &[Listed<'_>], is: impl Fn(&str) -> bool) -> Remedy {
+    let remedies = options.iter().map(|one| match one.without(&is) {
+        Some(rest) => other_kernel_option(platform, one.option, &rest),
+        None => without_kernel_option(platform, one.option),
+    });
+    remedies.reduce(Remedy::and).unwrap_or_default()
+}
 
 /// Whether the kernel runs an IOMMU.
 pub fn is_on(patient: Patient<'_>) -> bool {
@@ -22,10 +60,16 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
         let read = format!("{} and {}", units(platform), groups(inventory));
         return vec![good(read, "devices can be isolated from the host's memory")];
     }
-    let switched_off = platform.cmdline_words().find(|word| OFF.contains(word));
-    if let Some(option) = switched_off {
-        let read = format!("/proc/cmdline has {option}; there are no IOMMU groups");
-        return vec![impossible(read, NEEDED).with_remedy(without_kernel_option(platform, option))];
+    if platform.xen_dom0 {
+        return vec![under_xen()];
+    }
+    let off = off(platform);
+    if !off.is_empty() {
+        let options: Vec<&str> = off.iter().map(|one| one.option).collect();
+        let read =
+            format!("/proc/cmdline has {}; there are no IOMMU groups", options.join(" and "));
+        let remedy = without(platform, &off, switches_off);
+        return vec![impossible(read, NEEDED).with_remedy(remedy)];
     }
     vec![match tables(platform) {
         Some(tables) => by_kernel(platform, tables),
@@ -33,10 +77,21 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
     }]
 }
 
+/// Xen keeps the IOMMU for itself: dom0's kernel has no groups, whatever its command line.
+fn under_xen() -> Finding {
+    let read = "this is a Xen dom0 (control_d in /proc/xen/capabilities, or /sys/hypervisor); there are no IOMMU groups";
+    let meaning = "the hypervisor has the IOMMU, and Linux gets none of it: VFIO is not possible under Xen, so no device can \
+                   be handed over";
+    impossible(read, meaning).with_remedy(Remedy::words(
+        "boot this host without Xen; or stay with Xen's own way: `xl pci-assignable-add ADDRESS` binds a device to \
+         xen-pciback, and `pci = [ \"ADDRESS\" ]` in a domain's configuration passes it through. There the IOMMU is an \
+         option of the hypervisor (`iommu=1`, in GRUB_CMDLINE_XEN_DEFAULT), not of dom0's kernel",
+    ))
+}
+
 /// The firmware describes an IOMMU, but the kernel uses none.
 fn by_kernel(platform: &Platform, tables: &str) -> Finding {
-    let asked = platform.cmdline_words().any(|word| word.starts_with("intel_iommu=on"));
-    if platform.firmware.dmar && !asked {
+    if platform.firmware.dmar && asked(platform).is_none() {
         let read = format!(
             "the firmware has {tables}; /proc/cmdline has no intel_iommu=on; there are no IOMMU groups"
         );
@@ -68,8 +123,7 @@ fn by_firmware(platform: &Platform) -> Finding {
     };
     let remedy = Remedy::words(remedy);
     // On Intel, the kernel also needs the option once the firmware has the table.
-    let asked = platform.cmdline_words().any(|word| word.starts_with("intel_iommu=on"));
-    let remedy = if platform.cpu.vendor == "GenuineIntel" && !asked {
+    let remedy = if platform.cpu.vendor == "GenuineIntel" && asked(platform).is_none() {
         remedy.and(kernel_option(platform, "intel_iommu=on"))
     } else {
         remedy
@@ -97,8 +151,9 @@ pub fn mode(patient: Patient<'_>) -> Vec<Finding> {
     let meaning = "the host's own devices go through the IOMMU, which slows fast networks and drives a little; devices \
                    in machines are isolated either way";
     let finding = note(read, meaning);
-    let asked = ["iommu=pt", "iommu.passthrough=1"];
-    if platform.cmdline_words().any(|word| asked.contains(&word)) {
+    let asked = platform.listed("iommu").any(|one| one.word == "pt")
+        || platform.listed("iommu.passthrough").any(|one| one.word == "1");
+    if asked {
         return vec![finding];
     }
     vec![finding.with_remedy(kernel_option(platform, "iommu=pt"))]

@@ -49,5 +49,5 @@ pub fn locked(patient: Patient<'_>) -> Vec<Finding> {
     }
     let meaning = "Handover and libvirt raise the limit for their machines; QEMU started by hand from this session, or by \
                    rootless podman, fails with \"Cannot allocate memory\"";
-    vec![note(read, meaning).with_remedy(memlock_for_group("kvm"))]
+    vec![note(read, meaning).with_remedy(memlock_for_group(patient.platform, "kvm"))]
 }

@@ -71,7 +71,7 @@ pub fn vgpu_manager(patient: Patient<'_>) -> Vec<Finding> {
     }
     let read = "nvidia_vgpu_vfio is available, but not loaded";
     let meaning = "NVIDIA's vGPU manager is installed, but no vGPU can be created";
-    vec![warning(read, meaning).with_remedy(load_at_boot(&["nvidia_vgpu_vfio"]))]
+    vec![warning(read, meaning).with_remedy(load_at_boot(patient.platform, &["nvidia_vgpu_vfio"]))]
 }
 
 pub fn fabric_manager(patient: Patient<'_>) -> Vec<Finding> {

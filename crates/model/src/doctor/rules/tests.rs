@@ -289,6 +289,108 @@ fn the_option_for_the_iommu_is_intels_only() {
     assert!(host.remedy("iommu").words.contains("without amd_iommu=off"));
 }
 
+/// The kernel reads `iommu=`, `amd_iommu=` and `intel_iommu=` as lists.
+#[test]
+fn an_off_in_a_list_is_named_and_only_that_word_is_taken_away() {
+    let tried = [
+        ("amd_iommu=fullflush,off", "amd_iommu=fullflush instead of amd_iommu=fullflush,off"),
+        ("iommu=off,pt", "iommu=pt instead of iommu=off,pt"),
+        ("intel_iommu=on,sm_on,off", "intel_iommu=on,sm_on instead of intel_iommu=on,sm_on,off"),
+        ("intel_iommu=on,off intel_iommu=strict", "intel_iommu=on instead of intel_iommu=on,off"),
+        ("intel-iommu=off", "without intel-iommu=off"),
+        (
+            "iommu=off amd_iommu=off",
+            "without amd_iommu=off on the kernel's command line; boot without iommu=off",
+        ),
+    ];
+    for (options, said) in tried {
+        let mut host = Host::good();
+        host.without_iommu();
+        host.cmdline(options);
+        let finding = host.findings().into_iter().find(|one| one.check == "iommu").unwrap();
+        let first = options.split(' ').next().unwrap();
+        assert!(finding.read.contains(first), "{options}: {}", finding.read);
+        let remedy = finding.remedy.unwrap();
+        assert!(remedy.words.contains(said), "{options}: {}", remedy.words);
+        assert!(!remedy.commands.is_empty(), "{options}");
+    }
+}
+
+/// The command line is text of the host: what is not printable gets into no command.
+#[test]
+fn an_option_with_control_characters_is_in_no_command() {
+    let mut host = Host::good();
+    host.without_iommu();
+    host.cmdline("iommu=off,\u{1b}[2J");
+    let remedy = host.remedy("iommu");
+    assert!(
+        remedy.commands.is_empty() && remedy.words.contains("unusual characters"),
+        "{remedy:?}"
+    );
+    host.platform.cmdline = Some("iommu=pt,off;reboot,'$(x)".into());
+    let remedy = host.remedy("iommu");
+    assert!(remedy.commands[0].contains("'\\''"), "{remedy:?}");
+}
+
+#[test]
+fn an_on_in_a_list_is_seen_and_not_added_again() {
+    for options in ["intel_iommu=igfx_off,on", "intel_iommu=on,igfx_off", "intel_iommu=off,on"] {
+        let mut host = Host::good();
+        host.without_iommu();
+        host.cmdline(options);
+        let finding = host.findings().into_iter().find(|one| one.check == "iommu").unwrap();
+        let remedy = finding.remedy.unwrap();
+        assert!(
+            !finding.read.contains("/proc/cmdline") && remedy.commands.is_empty(),
+            "{remedy:?}"
+        );
+        assert!(remedy.words.contains("dmesg"), "{remedy:?}");
+    }
+    let mut host = Host::good();
+    host.without_iommu();
+    host.cmdline("intel_iommu=igfx_off");
+    assert!(host.remedy("iommu").words.contains("intel_iommu=on"));
+}
+
+#[test]
+fn a_module_is_taken_out_of_a_list_that_blacklists_others_too() {
+    let line = "module_blacklist=nouveau,vfio-pci,floppy".to_owned();
+    let lines = [line, "rd.driver.blacklist=vfio_pci".to_owned()];
+    let remedy = remedy::unblacklist(&platform(), "vfio_pci", &lines);
+    assert!(remedy.words.contains("with module_blacklist=nouveau,floppy instead of"), "{remedy:?}");
+    assert!(remedy.words.contains("without rd.driver.blacklist=vfio_pci"), "{remedy:?}");
+    assert!(!remedy.commands.is_empty());
+}
+
+#[test]
+fn passthrough_and_interrupt_remapping_are_read_from_lists_too() {
+    let mut host = Host::good();
+    host.inventory.groups.get_mut(&1).unwrap().domain_type = Some("DMA-FQ".into());
+    host.platform.cmdline = Some("iommu=force,pt".into());
+    let mode = host.findings().into_iter().find(|one| one.check == "iommu-mode").unwrap();
+    assert_eq!(mode.remedy, None);
+    host.platform.cmdline = Some("intremap=nosid,off".into());
+    host.platform.interrupt_remapping = Some(false);
+    assert!(host.remedy("interrupt-remapping").words.contains("intremap=nosid instead of"));
+}
+
+#[test]
+fn under_xen_no_option_of_the_kernel_is_offered() {
+    let mut host = Host::good();
+    host.without_iommu();
+    host.platform.xen_dom0 = true;
+    host.platform.cpu.virtualization = None;
+    host.platform.nodes.remove("/dev/kvm");
+    let remedy = host.remedy("iommu");
+    assert!(remedy.commands.is_empty(), "{remedy:?}");
+    assert!(
+        remedy.words.contains("without Xen") && remedy.words.contains("xen-pciback"),
+        "{remedy:?}"
+    );
+    assert!(host.remedy("kvm").words.contains("without Xen"));
+    assert_eq!(host.worst("virtualization"), None);
+}
+
 #[test]
 fn no_remedy_advises_an_option_that_does_not_exist() {
     for (_, _, make) in CASES {
@@ -354,12 +456,22 @@ prop_compose! {
         texts in proptest::collection::vec("[ -~]{0,40}", 8),
         numbers in proptest::collection::vec(any::<u64>(), 4),
         flags in proptest::collection::vec(any::<bool>(), 10),
-        loader in 0..7_usize,
+        loader in 0..30_usize,
         tool in 0..4_usize,
     ) -> Platform {
+        let file = || texts[5].clone();
         let loaders = [
-            BootLoader::GrubDebian, BootLoader::GrubFedora, BootLoader::Grub, BootLoader::SystemdBoot,
-            BootLoader::Proxmox, BootLoader::Ostree, BootLoader::Unknown,
+            BootLoader::GrubDebian, BootLoader::GrubFedora, BootLoader::GrubBls, BootLoader::Grub, BootLoader::Grub2,
+            BootLoader::Entries { directory: file() }, BootLoader::KernelInstall { file: flags[6] },
+            BootLoader::Mkinitcpio { drop_ins: flags[6], file: flags[7] }, BootLoader::Dracut, BootLoader::Sdbootutil,
+            BootLoader::SdbootManage,
+            BootLoader::Kernelstub, BootLoader::ClrBootManager, BootLoader::SystemdBoot,
+            BootLoader::Limine { tool: flags[6] }, BootLoader::Refind { file: flags[6] }, BootLoader::RpmOstree,
+            BootLoader::Bootc { ostree: flags[6] }, BootLoader::Ostree { ostree: flags[6] }, BootLoader::Proxmox,
+            BootLoader::ProxmoxGrub,
+            BootLoader::Nixos, BootLoader::Unraid { file: flags[6] }, BootLoader::UpdateExtlinux,
+            BootLoader::UBootMenu, BootLoader::Syslinux { file: file() }, BootLoader::RaspberryPi { file: file() },
+            BootLoader::XcpNg, BootLoader::Unknown,
         ];
         let tools = [
             InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio,
@@ -377,8 +489,8 @@ prop_compose! {
             unsafe_interrupts: Some(flags[5]),
             iommufd_unsafe_interrupts: Some(flags[0]),
             modules: BTreeMap::from([("vfio_pci".into(), module)]),
-            boot_loader: loaders[loader],
-            loader_entries: flags[6].then(|| text(5)),
+            boot_loader: loaders[loader % loaders.len()].clone(),
+            xen_dom0: flags[8],
             initramfs: tools[tool],
             framebuffers: vec![framebuffer],
             huge_pages: vec![HugePages { size: numbers[2], total: numbers[3], free: 0 }],
@@ -402,4 +514,37 @@ proptest! {
         let sorted = verdict.findings.is_sorted_by_key(|one| std::cmp::Reverse(one.severity));
         prop_assert!(sorted);
     }
+}
+
+/// NixOS writes its files anew, Unraid has them in memory, and an image keeps its initial ramdisk.
+#[test]
+fn no_remedy_edits_what_the_system_does_not_keep() {
+    let with = |boot_loader: BootLoader| Platform { boot_loader, ..platform() };
+    let option =
+        |platform: &Platform| remedy::module_option(platform, "vfio-pci", "disable_idle_d3=1");
+    let nixos = with(BootLoader::Nixos);
+    for remedy in [
+        option(&nixos),
+        remedy::load_at_boot(&nixos, &["kvm"]),
+        remedy::memlock_for_group(&nixos, "kvm"),
+        remedy::without_module_option(&nixos, "vfio", "x"),
+    ] {
+        assert!(remedy.commands.is_empty() && remedy.words.contains("nixos-rebuild"), "{remedy:?}");
+    }
+    let unraid = option(&with(BootLoader::Unraid { file: true }));
+    assert!(unraid.commands[0].contains("/boot/config/modprobe.d/handover.conf"), "{unraid:?}");
+    for loader in [BootLoader::Bootc { ostree: true }, BootLoader::RpmOstree] {
+        let image = with(loader);
+        assert!(option(&image).commands.iter().all(|command| !remedy::is_rebuild(command)));
+        let listed = remedy::boot_list(&image, &[&Host::good().gpu().clone()]);
+        assert!(listed.commands.is_empty(), "{listed:?}");
+    }
+    let installed = Platform {
+        initramfs: InitramfsTool::Dracut,
+        ..with(BootLoader::KernelInstall { file: true })
+    };
+    assert!(option(&installed).commands.last().unwrap().contains("kernel-install add"));
+    let fedora = Platform { distribution: Some("fedora 44".into()), ..with(BootLoader::RpmOstree) };
+    let package = remedy::install(&fedora, remedy::Package::Qemu);
+    assert_eq!(package.commands, ["rpm-ostree install --idempotent qemu-kvm"]);
 }

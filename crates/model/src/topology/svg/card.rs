@@ -86,7 +86,14 @@ fn lines(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> Vec<(&'static
         let class = if link::is_slow(present) { "slow" } else { "small" };
         lines.push((class, small(link::text(present))));
     }
-    let extras = words::extras(head).join(", ");
+    if let Some(uplink) = words::uplink(head) {
+        lines.push(("slow", small(uplink)));
+    }
+    let extras: Vec<String> = words::extras(head)
+        .into_iter()
+        .filter(|extra| Some(extra) != words::uplink(head).as_ref())
+        .collect();
+    let extras = extras.join(", ");
     if !extras.is_empty() {
         lines.push(("small", small(extras)));
     }

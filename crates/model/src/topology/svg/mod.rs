@@ -129,7 +129,7 @@ fn heading_text(svg: &mut String, class: &str, x: u32, y: u32, width: u32, headi
 fn legend(picture: &Picture, top: u32, width: u32) -> (String, u32) {
     let mut lines = vec![
         "gN is the IOMMU group: functions with the same colour share a group, and can only be handed over together; grey is alone in its group.",
-        "A card is a slot; \"+ .1\" is another function of it. Orange is a link that is slower or narrower than the device supports.",
+        "A card is a slot; \"+ .1\" is another function of it. Orange is a link, the device's own or that of a switch above, that is slower or narrower than the device supports.",
     ];
     if picture.hidden > 0 {
         lines.push("The host's own functions and idle ports are not shown.");

@@ -1,7 +1,7 @@
 //! Checks of obstacles of one device.
 
 use super::{CARD, GPU, Host, ISOLATING, at, bar, card};
-use crate::doctor::{Framebuffer, Module, Severity};
+use crate::doctor::{BootLoader, Framebuffer, Module, Severity, X11File};
 use crate::{Acs, PortType, Power};
 
 use Severity::{Good, Impossible, Note, Unseen, Warning};
@@ -257,6 +257,54 @@ fn a_native_driver_is_kept_off_by_address_from_the_next_boot_on() {
 
     let free = Host::new(&["0000:01:00.0 10de:2684 030000 12 vfio-pci"]);
     assert_eq!(free.worst("native-driver", GPU), Some(Good));
+}
+
+#[test]
+fn the_x_servers_configuration_for_the_card_is_moved_aside() {
+    let file = |path: &str, drivers: &[&str], cards: &[&str]| X11File {
+        path: path.into(),
+        drivers: drivers.iter().map(|&driver| driver.into()).collect(),
+        cards: cards.iter().map(|card| at(card)).collect(),
+    };
+    let pinned = file("/usr/share/X11/xorg.conf.d/10-nvidia.conf", &["nvidia", "nvidia-drm"], &[]);
+    let with = |host: Host, file: &X11File| host.on(|platform| platform.x11.push(file.clone()));
+    assert_eq!(card().worst("x11-config", GPU), None);
+    let finding = with(card(), &pinned).one("x11-config", GPU);
+    assert_eq!(finding.severity, Note);
+    let commands = |finding: &crate::doctor::Finding| finding.remedy.clone().unwrap().commands;
+    assert!(commands(&finding)[0].contains("mv -f /usr/share/X11"), "{finding:?}");
+    let debian = with(card(), &pinned).on(|p| p.distribution = Some("debian 13".into()));
+    assert!(
+        commands(&debian.one("x11-config", GPU))[0].starts_with("dpkg-divert --local --rename")
+    );
+    let drawn =
+        with(card(), &pinned).held(GPU, 812, "Xorg (pid 812, gdm.service)", "/dev/dri/card0");
+    assert_eq!(drawn.worst("x11-config", GPU), Some(Warning));
+    // A second card of the vendor needs the file.
+    let second = "0000:03:00.0 10de:2684 030000 14 nvidia";
+    let two = || Host::new(&[CARD[0], CARD[1], CARD[2], second]);
+    assert_eq!(commands(&with(two(), &pinned).one("x11-config", GPU)), Vec::<String>::new());
+    let own = file("/etc/X11/xorg.conf.d/20-gpu.conf", &["nvidia"], &[GPU]);
+    assert!(!commands(&with(two(), &own).one("x11-config", GPU)).is_empty());
+    assert_eq!(with(two(), &own).worst("x11-config", "0000:03:00.0"), None);
+    let whole = file("/etc/X11/xorg.conf", &["nvidia"], &[GPU]);
+    assert_eq!(commands(&with(card(), &whole).one("x11-config", GPU)), Vec::<String>::new());
+    let others = file("/etc/X11/xorg.conf.d/amd.conf", &["amdgpu"], &[]);
+    assert_eq!(with(card(), &others).worst("x11-config", GPU), None);
+}
+
+#[test]
+fn nouveau_is_kept_off_the_only_card_of_its_kind() {
+    let grub = |host: Host| host.on(|platform| platform.boot_loader = BootLoader::GrubDebian);
+    let remedy = grub(card()).one("nouveau", GPU).remedy.unwrap();
+    assert!(remedy.commands[1..].iter().any(|one| one == "update-grub"), "{remedy:?}");
+    assert!(remedy.commands[0].contains("nouveau.modeset=0"), "{remedy:?}");
+    let set = grub(card()).on(|p| p.cmdline = Some("nouveau.modeset=0".into()));
+    assert_eq!(set.one("nouveau", GPU).remedy.unwrap().commands, Vec::<String>::new());
+    let two = Host::new(&[CARD[0], CARD[1], CARD[2], "0000:03:00.0 10de:2684 030000 14 nouveau"]);
+    assert_eq!(two.worst("nouveau", GPU), None);
+    let other = Host::new(&["0000:01:00.0 10de:2684 030000 12 nvidia"]);
+    assert_eq!(other.worst("nouveau", GPU), None);
 }
 
 #[test]

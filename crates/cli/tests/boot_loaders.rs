@@ -1,0 +1,252 @@
+//! Kernel options for each boot loader in the table of docs/doctor.md: a tree of files, and what the doctor's script does in
+//! it.
+#![allow(clippy::unwrap_used)]
+
+mod hosts;
+mod loaders;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use hosts::{Host, run_below};
+use loaders::Does::{Adds, Appends, Calls, Edits, Words};
+use loaders::{GRUB, INSTALLED, ROWS, Row};
+
+/// The script, without the comments of optional fixes.
+fn script(host: &Host) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.args(["doctor", "--fix-script", "--root"]).arg(host.path());
+    let output = command.output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the script twice, and returns the programs that it called in one run.
+fn run(row: &Row, host: &Host) -> String {
+    let script = script(host);
+    let called = || fs::read_to_string(host.path().join("called")).unwrap_or_default();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let _ = fs::remove_file(host.path().join("called"));
+        let output = run_below(host.path(), &script, "0");
+        assert!(output.status.success(), "{}: {output:?}\n{script}", row.name);
+        seen.push((called(), tree(host.path())));
+    }
+    assert!(seen[0] == seen[1], "{}: the second run differs: {seen:?}", row.name);
+    seen.remove(0).0
+}
+
+/// All configuration files.
+fn tree(root: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut open = vec![root.join("etc"), root.join("boot"), root.join("efi")];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if !path.ends_with("etc/handover/removed-options") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(root).unwrap().display().to_string(), text));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The files that differ between two trees.
+fn differing(before: &[(String, String)], after: &[(String, String)]) -> BTreeSet<String> {
+    let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+        (before.iter().collect(), after.iter().collect());
+    before.symmetric_difference(&after).map(|(path, _)| path.clone()).collect()
+}
+
+#[test]
+fn an_option_is_added_where_the_boot_loader_reads_it() {
+    for row in ROWS {
+        let host = row.host("quiet");
+        let before = tree(host.path());
+        if let Words(words) = row.does {
+            let script = script(&host);
+            assert!(script.contains(words), "{}: {script}", row.name);
+            run(row, &host);
+            assert_eq!(tree(host.path()), before, "{}", row.name);
+            continue;
+        }
+        let called = run(row, &host);
+        let changed = differing(&before, &tree(host.path()));
+        let file = match row.does {
+            Edits(file, program) | Appends(file, _, program) => {
+                assert!(called.contains(program), "{}: {called}", row.name);
+                assert!(!program.is_empty() || called.is_empty(), "{}: {called}", row.name);
+                Some(file)
+            }
+            Calls(call, _) | Adds(call, _) => {
+                assert_eq!(called, format!("{call}\n"), "{}", row.name);
+                None
+            }
+            Words(_) => None,
+        };
+        assert_eq!(changed, file.map(str::to_owned).into_iter().collect(), "{}", row.name);
+        if let Some(file) = file {
+            let text = fs::read_to_string(host.path().join(file)).unwrap();
+            assert_eq!(text.matches("intel_iommu=on").count(), 1, "{}: {text}", row.name);
+        }
+    }
+}
+
+#[test]
+fn one_word_of_an_option_is_taken_away_where_it_is() {
+    for row in ROWS {
+        let host = row.host("quiet intel_iommu=strict,off");
+        let before = tree(host.path());
+        if let Words(words) | Adds(_, words) = row.does {
+            let script = script(&host);
+            assert!(script.contains(words), "{}: {script}", row.name);
+            run(row, &host);
+            assert_eq!(tree(host.path()), before, "{}", row.name);
+            continue;
+        }
+        let called = run(row, &host);
+        let changed = differing(&before, &tree(host.path()));
+        if let Calls(_, calls) = row.does {
+            assert_eq!(called.lines().collect::<Vec<_>>(), calls, "{}", row.name);
+            assert!(changed.is_empty(), "{}", row.name);
+        }
+        if let Edits(file, program) | Appends(_, file, program) = row.does {
+            assert!(called.contains(program), "{}: {called}", row.name);
+            assert_eq!(changed, BTreeSet::from([file.to_owned()]), "{}", row.name);
+            let text = fs::read_to_string(host.path().join(file)).unwrap();
+            assert!(
+                text.contains("intel_iommu=strict") && !text.contains("off"),
+                "{}: {text}",
+                row.name
+            );
+            assert!(text.contains("quiet"), "{}: {text}", row.name);
+        }
+    }
+}
+
+/// A script that finds nothing to edit must not say that all is done.
+#[test]
+fn a_script_that_finds_nothing_to_edit_fails() {
+    for row in ROWS {
+        let (Edits(file, _) | Appends(_, file, _)) = row.does else { continue };
+        let host = row.host("quiet intel_iommu=strict,off");
+        let script = script(&host);
+        fs::write(host.path().join(file), "# moved elsewhere\n").unwrap();
+        let output = run_below(host.path(), &script, "0");
+        assert!(!output.status.success(), "{}: {script}", row.name);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("cannot take intel_iommu=strict,off away"), "{}: {said}", row.name);
+        if let Edits(file, _) = row.does {
+            let host = row.host("quiet");
+            let script = self::script(&host);
+            fs::remove_file(host.path().join(file)).unwrap();
+            let output = run_below(host.path(), &script, "0");
+            assert!(!output.status.success(), "{}: {script}", row.name);
+        }
+    }
+}
+
+/// Without `/etc/kernel/cmdline`, kernel-install takes the running kernel's options: the remedy writes them down.
+#[test]
+fn kernel_installs_file_is_written_from_the_running_kernel() {
+    let host = hosts::without_loader();
+    host.file(INSTALLED.0, INSTALLED.1);
+    host.file("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 initrd=\\a quiet\n");
+    host.variable("LoaderInfo", "systemd-boot 257");
+    let output = run_below(host.path(), &script(&host), "0");
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(host.path().join("etc/kernel/cmdline")).unwrap();
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>(),
+        ["root=/dev/sda1", "quiet", "intel_iommu=on"]
+    );
+}
+
+/// Void, Manjaro and others have a command `update-grub`, but no `/etc/default/grub.d`.
+#[test]
+fn drop_ins_of_grub_are_for_debians_only() {
+    let host = hosts::without_loader();
+    let files = [GRUB, ("usr/bin/update-grub", ""), ("etc/os-release", "ID=void\n")];
+    for (path, text) in files {
+        host.file(path, &text.replace('@', "quiet"));
+    }
+    host.file("proc/cmdline", "quiet\n");
+    assert!(run_below(host.path(), &script(&host), "0").status.success());
+    let text = fs::read_to_string(host.path().join(GRUB.0)).unwrap();
+    assert!(text.contains("intel_iommu=on") && !host.path().join("etc/default/grub.d").exists());
+}
+
+/// Files that two loaders left behind say nothing about which of them boots.
+#[test]
+fn two_loaders_files_are_no_reason_to_edit_either() {
+    let host = hosts::without_loader();
+    for (path, text) in
+        [GRUB, ("usr/sbin/update-grub", ""), ("boot/limine.conf", "cmdline: quiet\n")]
+    {
+        host.file(path, text);
+    }
+    host.file("proc/cmdline", "quiet\n");
+    assert!(script(&host).contains("not recognized"));
+}
+
+#[test]
+fn every_row_of_the_table_has_a_tree() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/doctor.md");
+    let document = fs::read_to_string(file).unwrap();
+    let rows = document.lines().skip_while(|line| !line.starts_with("| boot loader |")).skip(2);
+    let names =
+        rows.take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
+    let names: Vec<&str> = names.map(str::trim).collect();
+    let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+    assert_eq!(names, known);
+}
+
+#[test]
+fn a_xen_dom0_is_told_the_way_out_and_no_option_of_its_kernel() {
+    for (path, text) in [
+        ("proc/xen/capabilities", "control_d\n"),
+        ("sys/hypervisor/uuid", "00000000-0000-0000-0000-000000000000\n"),
+    ] {
+        let host = hosts::without_loader();
+        for (path, text) in [GRUB, ("usr/sbin/update-grub", ""), (path, text)] {
+            host.file(path, &text.replace('@', "quiet"));
+        }
+        host.file("sys/hypervisor/type", "xen\n");
+        host.file("proc/cmdline", "placeholder root=/dev/sda1 ro quiet\n");
+        let said = script(&host);
+        assert!(said.contains("dom0") && said.contains("xen-pciback"), "{said}");
+        assert!(!said.contains("intel_iommu"), "{said}");
+    }
+}
+
+/// `amd_iommu=fullflush,off`: the kernel reads a list, and only `off` must go.
+#[test]
+fn an_off_in_amds_list_is_named_and_taken_away() {
+    let host = hosts::without_loader();
+    fs::remove_file(host.path().join("sys/firmware/acpi/tables/DMAR")).unwrap();
+    host.file("sys/firmware/acpi/tables/IVRS", "");
+    host.file("etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"amd_iommu=fullflush,off quiet\"\n");
+    host.file("usr/sbin/update-grub", "");
+    host.file("proc/cmdline", "root=/dev/sda1 amd_iommu=fullflush,off quiet\n");
+    let said = script(&host);
+    assert!(said.contains("/proc/cmdline has amd_iommu=fullflush,off"), "{said}");
+    assert!(run_below(host.path(), &said, "0").status.success(), "{said}");
+    let text = fs::read_to_string(host.path().join("etc/default/grub")).unwrap();
+    assert_eq!(text, "GRUB_CMDLINE_LINUX_DEFAULT=\"amd_iommu=fullflush quiet\"\n");
+}
+
+#[test]
+fn an_on_in_intels_list_is_not_added_again() {
+    let host = hosts::without_loader();
+    host.file("etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n");
+    host.file("usr/sbin/update-grub", "");
+    host.file("proc/cmdline", "root=/dev/sda1 intel_iommu=igfx_off,on\n");
+    let said = script(&host);
+    assert!(!said.contains("no intel_iommu=on") && !said.contains("update-grub"), "{said}");
+}

@@ -216,20 +216,19 @@ const fn count(machine: &Machine) -> usize {
     if all > registered { all } else { registered }
 }
 
-/// A device or vGPU of an instance, for people.
+/// A device or vGPU of an instance, for people: `gpu0 (0000:01:00.0, NVIDIA Corporation ...)`.
 fn device(device: &AttachedDevice) -> String {
     let AttachedDevice { pci_address: address, title, name, profile, mdev_uuid, partition } =
         device;
-    let of = if title.is_empty() { address.clone() } else { format!("{address}, {title}") };
-    let name = name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
-    match (profile, partition) {
-        (Some(profile), _) => {
-            let mdev = mdev_uuid.as_ref().map(|uuid| format!(", mdev {uuid}")).unwrap_or_default();
-            format!("{name}vGPU {profile} ({of}{mdev})")
-        }
-        (None, Some(partition)) => format!("{name}{partition} ({of})"),
-        (None, None) => format!("{name}({of})"),
-    }
+    let part = profile.as_ref().map(|profile| format!("vGPU {profile}"));
+    let what = name.clone().or(part).or_else(|| partition.clone());
+    // Without a name, the address is it.
+    let address = what.is_some().then(|| address.clone());
+    let mdev = mdev_uuid.as_ref().map(|uuid| format!("mdev {uuid}"));
+    let title = Some(title.clone()).filter(|title| !title.is_empty());
+    let details: Vec<String> = [address, title, mdev].into_iter().flatten().collect();
+    let what = what.unwrap_or_else(|| device.pci_address.clone());
+    if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
 }
 
 fn show(connection: &Connection, machine: &Machine) -> Done {
@@ -316,4 +315,67 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> 
         format!("timed out after {timeout}; the state is {}{problem}", outcome.state),
         format!("run `handover instance show {instance}` and `handover instance logs {instance}`"),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_short_for_wishes() {
+        let texts = |devices: &[&str], gpus: &[&str]| {
+            let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<String>>();
+            let wishes = wishes(own(devices), &own(gpus)).into_iter();
+            let text = |wish: Wish| match wish {
+                Wish::Words(text) => text,
+                Wish::Spelt(want) => panic!("{want:?}"),
+            };
+            wishes.map(text).collect::<Vec<String>>()
+        };
+        let all = texts(&["nic0", "4xvf@nic1,vlan=7"], &["2", "L40S-1Q", "NVIDIA L40S-1Q@gpu0"]);
+        let read =
+            ["nic0", "4xvf@nic1,vlan=7", "2xgpu", "profile=L40S-1Q", "profile=NVIDIA L40S-1Q@gpu0"];
+        assert_eq!(all, read);
+        for text in read {
+            text.parse::<model::choose::Want>().unwrap();
+        }
+        assert!(
+            texts(&[], &["0"])[0].parse::<model::choose::Want>().is_err(),
+            "no GPU is a mistake"
+        );
+    }
+
+    #[test]
+    fn devices_are_shown_by_their_names() {
+        let whole = AttachedDevice {
+            pci_address: "0000:01:00.0".into(),
+            title: "NVIDIA Corporation AD102GL [L40S]".into(),
+            name: Some("gpu0".into()),
+            profile: None,
+            mdev_uuid: None,
+            partition: None,
+        };
+        let text = "gpu0 (0000:01:00.0, NVIDIA Corporation AD102GL [L40S])";
+        assert_eq!(device(&whole), text);
+        let unregistered = AttachedDevice { name: None, ..whole.clone() };
+        assert_eq!(device(&unregistered), "0000:01:00.0 (NVIDIA Corporation AD102GL [L40S])");
+        let vgpu = AttachedDevice {
+            profile: Some("L40S-1Q".into()),
+            mdev_uuid: Some("7".into()),
+            partition: Some("mediated device 7 (nvidia-1) of 0000:01:00.0".into()),
+            ..unregistered
+        };
+        assert_eq!(
+            device(&vgpu),
+            "vGPU L40S-1Q (0000:01:00.0, NVIDIA Corporation AD102GL [L40S], mdev 7)"
+        );
+        let vf = AttachedDevice {
+            partition: Some("virtual function 0 of 0000:01:00.0".into()),
+            profile: None,
+            mdev_uuid: None,
+            title: String::new(),
+            ..vgpu
+        };
+        assert_eq!(device(&vf), "virtual function 0 of 0000:01:00.0 (0000:01:00.0)");
+    }
 }

@@ -112,7 +112,7 @@ impl FromStr for Want {
 }
 
 /// The text form of a request, for help and errors.
-pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU group and companions (also 01:00.0, pci_0000_01_00_0)
+pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU group and companions; also pci_0000_01_00_0
   gpu0                    the device registered with that name
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id

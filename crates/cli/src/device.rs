@@ -136,26 +136,15 @@ impl Device {
             }
             Command::Bind { device, owner, uid, evict } => {
                 let owner = Some(owner.unwrap_or_else(claim::person));
-                let body = BindDevice { owner, uid, evict };
-                let path = format!("/devices/{}/bind", segment(&device));
-                let bound = connection
-                    .talk(async |client| client.post(&path, Some(&body)).await)
-                    .map_err(Failure::to(format!("bind the device {device}")))?;
-                claim::show(&connection, &bound)
+                bind(&connection, &device, &BindDevice { owner, uid, evict })
             }
             Command::Unbind { device, owner } => {
                 let owner = Some(owner.unwrap_or_else(claim::person));
-                let path = format!("/devices/{}/unbind", segment(&device));
-                let what = format!("unbind the device {device}");
-                release(&connection, &path, &UnbindDevice { owner }, what)?;
-                changed(&connection, &format!("Unbound the device {device}."))
+                by_hand(&connection, ("unbind", "Unbound"), &device, &UnbindDevice { owner })
             }
             Command::Reset { device, owner, evict } => {
                 let owner = Some(owner.unwrap_or_else(claim::person));
-                let path = format!("/devices/{}/reset", segment(&device));
-                let what = format!("reset the device {device}");
-                release(&connection, &path, &ResetDevice { owner, evict }, what)?;
-                changed(&connection, &format!("Reset the device {device}."))
+                by_hand(&connection, ("reset", "Reset"), &device, &ResetDevice { owner, evict })
             }
             Command::Clear { device } => {
                 let path = format!("/devices/{}/clear", segment(&device));
@@ -170,18 +159,28 @@ impl Device {
     }
 }
 
-/// Sends a request that may be answered with notes, and prints them.
-fn release(
+/// Binds a device, and shows the claim.
+fn bind(connection: &Connection, device: &str, how: &BindDevice) -> Done {
+    let path = format!("/devices/{}/bind", segment(device));
+    let bound = connection
+        .talk(async |client| client.post(&path, Some(how)).await)
+        .map_err(Failure::to(format!("bind the device {device}")))?;
+    claim::show(connection, &bound)
+}
+
+/// Unbinds or resets a device; the answer may have notes.
+fn by_hand(
     connection: &Connection,
-    path: &str,
-    body: &impl serde::Serialize,
-    what: String,
+    (verb, done): (&str, &str),
+    device: &str,
+    how: &impl serde::Serialize,
 ) -> Done {
+    let path = format!("/devices/{}/{verb}", segment(device));
     let released: Option<Released> = connection
-        .talk(async |client| client.post_and_read(path, Some(body)).await)
-        .map_err(Failure::to(what))?;
+        .talk(async |client| client.post_and_read(&path, Some(how)).await)
+        .map_err(Failure::to(format!("{verb} the device {device}")))?;
     released.unwrap_or_default().notes.iter().for_each(|note| output::warning(note));
-    Ok(())
+    changed(connection, &format!("{done} the device {device}."))
 }
 
 fn available(connection: &Connection, kind: Option<&str>) -> Done {

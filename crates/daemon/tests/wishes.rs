@@ -1,5 +1,5 @@
 //! Devices of instances in the grammar of claims, vGPUs in the resources, and devices by hand.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

@@ -135,7 +135,8 @@ texts! {
     AnyOwner = r"^[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
     /// Name of a device; empty for the default. No kind of device, count of something, id or address.
     NewDeviceName = concat!(
-        "^(?!((gpu|accelerator|nic|nvme|storage|audio|usb|other|bridge|vf)|[0-9]+x.+|pci_.*|", uuid!(), ")$)([a-zA-Z0-9][a-zA-Z0-9_.-]{1,127})?$"
+        "^(?!(vf|", kind!(), "|[0-9]{1,9}x.+|", address!(), "|", uuid!(), "|[0-9a-fA-F]{32})$)",
+        "([a-zA-Z0-9][a-zA-Z0-9_.-]{1,127})?$"
     ), "l4-gpu";
     /// Name of a device.
     DeviceName = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$", "l4-gpu";

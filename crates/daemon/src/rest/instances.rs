@@ -49,6 +49,14 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     face.ask(move |engine| instances::show(engine, &key)).await.map(Json)
 }
 
+/// Update an instance: part of hypeman's API that Handover does not implement (501)
+#[utoipa::path(patch, path = "/instances/{key}", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 501, body = ErrorBody, description = "not implemented"), (status = "default", body = ErrorBody)))]
+pub async fn update() -> Problem {
+    Problem::not_implemented("updates of instances", "delete the instance and create it again")
+}
+
 /// Delete an instance: end its machine, and return its devices to their previous drivers
 #[utoipa::path(delete, path = "/instances/{key}", tag = "instances",
     params(("key" = String, Path, description = "id or name"),

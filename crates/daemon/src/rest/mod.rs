@@ -11,6 +11,7 @@ mod instances;
 mod logs;
 mod not_offered;
 mod openapi;
+mod parameters;
 mod pods;
 mod problem;
 mod query;
@@ -104,10 +105,7 @@ pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
 /// All routes, without the guard of a listener.
 pub fn router(face: Face) -> Router {
     let instance = Router::new()
-        .route(
-            "/",
-            get(instances::show).delete(instances::delete).patch(not_offered::update_of_instances),
-        )
+        .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
         .route("/stop", post(instances::stop))
         .route("/start", post(instances::start))
         .route("/logs", get(logs::stream))
@@ -147,7 +145,7 @@ pub fn router(face: Face) -> Router {
         )
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
-        .route_layer(from_fn(query::expect_known))
+        .route_layer(from_fn(parameters::expect_known))
         .route_layer(from_fn_with_state(face.clone(), starting::hold))
         .merge(not_offered::routes())
         .fallback(problem::no_such_path)

@@ -51,11 +51,6 @@ fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
-/// `PATCH /instances/{key}`.
-pub async fn update_of_instances() -> Problem {
-    not_offered("updates of instances")
-}
-
 /// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.
 pub async fn below_images(Key(path): Key, method: Method, uri: Uri) -> Response {
     if !path.ends_with("/tag") {

@@ -14,6 +14,9 @@ what to do. Over REST the body is `{\"code\", \"message\", \"details\": {\"reaso
 status. Where a hand-over is refused, its changes were rolled back; after `undo_failed`, `device_wedged` and `state_unusable` the
 message says what is left to do.
 
+A request with an unknown parameter, or with an unknown field of a call of our own, is refused with `invalid_request`, and the message
+names it. On hypeman's calls an unknown field is ignored, and the answer has a `warnings` entry ([rest.md](rest.md)).
+
 This table is generated from the code by `cargo xtask docs`.
 
 | code | HTTP | gRPC | exit | meaning |

@@ -7,6 +7,7 @@ use crate::Wish;
 /// A request to create a claim.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct CreateClaim {
     /// Owner, `KIND/ID`, such as `pod/web-1`. Claiming is idempotent per owner and request.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Owner))]
@@ -63,7 +64,7 @@ pub struct CreateClaim {
 /// Options of preparing a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct PrepareClaim {
     /// User id that may open the prepared devices; root by default.
     #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_294u32))]
@@ -79,7 +80,7 @@ pub struct PrepareClaim {
 /// A request to renew the lease of a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RenewClaim {
     /// Duration of the lease from now on, in seconds, at most 10 years; no lease by default.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 315_360_000))]
@@ -191,6 +192,7 @@ pub struct PlannedClaim {
 /// A request to set the VF count of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct SetVfs {
     /// Number of VFs; 0 removes all.
     pub count: u16,
@@ -232,7 +234,7 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReturnDevices {
-    /// Addresses.
+    /// Addresses, or ids or names of registered devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// All unclaimed devices on a vfio driver or in need of manual attention.

@@ -101,4 +101,48 @@ pub struct Device {
     /// Its kind: `gpu`, `nic`, `nvme`, ...
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Kind))]
     pub kind: String,
+    /// Fields of the request that were ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Options of binding a device by hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct BindDevice {
+    /// Owner of the claim, `KIND/ID`; `device/NAME` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Owner>))]
+    pub owner: Option<String>,
+    /// User id that may open the device; root by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_294u32))]
+    pub uid: Option<u32>,
+    /// Whether to ask processes that use the device to terminate. None is killed.
+    pub evict: bool,
+}
+
+/// Options of unbinding a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct UnbindDevice {
+    /// Owner of the claim that bound it, `KIND/ID`; `device/NAME` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Owner>))]
+    pub owner: Option<String>,
+}
+
+/// Options of resetting a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ResetDevice {
+    /// Owner of the claim, `KIND/ID`; `device/NAME` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Owner>))]
+    pub owner: Option<String>,
+    /// Whether to ask processes that use the device to terminate. None is killed.
+    pub evict: bool,
 }

@@ -59,4 +59,7 @@ pub struct Image {
     pub has_kernel: bool,
     /// The kernel's command line.
     pub cmdline: Option<String>,
+    /// Fields of the request that were ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Tags;
+use crate::{Tags, Wish};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +27,11 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DiskSize>))]
     pub overlay_size: Option<String>,
-    /// Registered devices, by id or name.
+    /// Devices, in the order in which the guest sees them: registered ones by id or name, or whatever a claim takes
+    /// (`wants`): an address, `gpu`, `2xgpu`, `profile=L40S-1Q`, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub devices: Option<Vec<String>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Wish>>, max_items = 1024))]
+    pub devices: Option<Vec<Wish>>,
     /// `qemu`, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Hypervisor>))]
@@ -43,7 +45,7 @@ pub struct CreateInstance {
     /// Absent or disabled: the machine has no network but the NICs among its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
-    /// A vGPU by profile: not implemented.
+    /// A vGPU by profile, after the `devices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuRequest>,
     /// Environment: container images only, which are not implemented.
@@ -82,6 +84,21 @@ pub struct GpuRequest {
     pub profile: Option<String>,
 }
 
+/// Options of starting an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct StartInstance {
+    /// Command: container images only, which are not implemented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    pub cmd: Option<Vec<String>>,
+    /// Entry point: container images only, which are not implemented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
+    pub entrypoint: Option<Vec<String>>,
+}
+
 /// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -104,10 +121,14 @@ pub struct Instance {
     /// Memory, as `CreateInstance` takes it.
     pub size: String,
     /// Size of the root disk, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub overlay_size: Option<String>,
     /// Its network.
     pub network: Network,
-    /// Its vGPU, if any.
+    /// Its first vGPU, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub gpu: Option<Gpu>,
     /// Tags.
     pub tags: Tags,
@@ -116,6 +137,10 @@ pub struct Instance {
     /// When it was created (RFC 3339).
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub created_at: String,
+    /// Always `null`: instances do not expire.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
+    pub expires_at: Option<String>,
     /// When it was last started.
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub started_at: Option<String>,
@@ -124,9 +149,12 @@ pub struct Instance {
     pub stopped_at: Option<String>,
     /// The VMM's name.
     pub hypervisor: String,
-    /// Its devices, by id.
+    /// Its registered devices, by id.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::Uuid>))]
     pub devices: Vec<String>,
+    /// All its devices and vGPUs, in the order in which the guest sees them.
+    #[serde(default)]
+    pub attached: Vec<AttachedDevice>,
     /// Words appended to the kernel's command line.
     pub cmdline: Option<String>,
     /// The process id of the VMM, while it runs.
@@ -134,6 +162,36 @@ pub struct Instance {
     /// Notes on the request just done, such as more virtual CPUs than the host has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Fields of the request that were ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A device or vGPU of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AttachedDevice {
+    /// The address of its function; of the GPU for a mediated device.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
+    pub pci_address: String,
+    /// The vendor's and the device's name; their ids if they have none.
+    pub title: String,
+    /// The name of its registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub name: Option<String>,
+    /// The profile, if it is a vGPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub profile: Option<String>,
+    /// The mediated device, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Uuid>))]
+    pub mdev_uuid: Option<String>,
+    /// What part of the device it is, in words, if it is not the whole device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub partition: Option<String>,
 }
 
 /// The network of an instance.
@@ -149,9 +207,12 @@ pub struct Network {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gpu {
     /// Its profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub profile: Option<String>,
-    /// The mediated device.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]
+    /// The mediated device; absent if the vGPU is on a virtual function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Uuid>))]
     pub mdev_uuid: Option<String>,
 }
 

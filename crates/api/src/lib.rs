@@ -29,12 +29,15 @@ pub use claim::{
     Attach, Claim, ClaimMember, ClaimPart, Cleared, CreateClaim, PlannedClaim, PrepareClaim,
     Released, RenewClaim, Report, ReturnDevices, ReturnedDevice, SetVfs, VfConfiguration,
 };
-pub use device::{AvailableDevice, CreateDevice, Device, DeviceType};
+pub use device::{
+    AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice, UnbindDevice,
+};
 pub use error::{ErrorBody, ErrorDetails};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
-    CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest, WaitOutcome,
+    AttachedDevice, CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest,
+    StartInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{

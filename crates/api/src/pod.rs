@@ -9,6 +9,7 @@ use crate::Wish;
 /// A request to convert virtual machines to pods. Changes nothing on the host, and claims nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct CreatePods {
     /// The `VirtualMachine`s or `VirtualMachineInstance`s, in YAML or JSON, in one string.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::KubevirtMachines))]

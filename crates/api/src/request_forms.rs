@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::schema::{DiskFormat, ImageName, PciAddress};
+use crate::schema::{DiskFormat, ImageName};
 use crate::{ImportImage, ReturnDevices, Tags};
 
 fn of(one: Type) -> Object {
@@ -27,8 +27,8 @@ impl PartialSchema for ReturnDevices {
     fn schema() -> RefOr<Schema> {
         let none = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]));
         let some = ArrayBuilder::new()
-            .description(Some("Addresses."))
-            .items(Ref::from_schema_name("PciAddress"))
+            .description(Some("Addresses, or ids or names of registered devices."))
+            .items(ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)))
             .min_items(Some(1))
             .max_items(Some(1024));
         let named = ObjectBuilder::new()
@@ -63,10 +63,6 @@ impl PartialSchema for ReturnDevices {
 impl ToSchema for ReturnDevices {
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("ReturnDevices")
-    }
-
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((PciAddress::name().into_owned(), PciAddress::schema()));
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Resources {
     pub disk_breakdown: DiskBreakdown,
     /// Resources of each instance.
     pub allocations: Vec<Allocation>,
-    /// GPUs; `null` if none is registered.
+    /// GPUs; `null` if the host has none that can be handed over.
     pub gpu: Option<GpuResources>,
 }
 
@@ -75,20 +75,22 @@ pub struct Allocation {
     pub disk_bytes: u64,
 }
 
-/// The registered GPUs.
+/// The GPUs that can be handed over, registered or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuResources {
-    /// `passthrough`.
+    /// `vgpu` if a GPU has or offers vGPUs, else `passthrough`.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::GpuMode))]
     pub mode: String,
-    /// Their number.
+    /// With `vgpu`, how many vGPUs fit: one on each virtual function; on a GPU without, those that exist and those that
+    /// can be created of the smallest type. With `passthrough`, the number of whole GPUs.
     pub total_slots: u64,
-    /// How many of them are attached to instances. A GPU on vfio-pci for another reason is not counted.
+    /// How many of them are claimed, in use, or in need of manual attention. A GPU is not in use because it is on
+    /// vfio-pci.
     pub used_slots: u64,
-    /// vGPU profiles: not implemented, empty.
+    /// The vGPU profiles of all GPUs.
     pub profiles: Vec<GpuProfile>,
-    /// Each of them.
+    /// The GPUs as whole devices. One that has virtual functions or vGPUs is not available.
     pub devices: Vec<GpuDevice>,
 }
 
@@ -96,21 +98,25 @@ pub struct GpuResources {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuProfile {
-    /// Its name.
+    /// Its name without the vendor's, as requests take it: `L40S-1Q`.
     pub name: String,
-    /// Its memory.
+    /// Its memory in MiB: as the driver describes it, else as NVIDIA's names tell it, else 0.
     pub framebuffer_mb: u64,
-    /// How many are still available.
+    /// How many can be created now. At most that many if the driver does not tell how much memory is left.
     pub available: u64,
 }
 
-/// A registered GPU.
+/// A GPU as a whole device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GpuDevice {
-    /// Its name.
+    /// The name of its registration, or the one that it would get by default.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceName))]
     pub name: String,
-    /// Whether no instance uses it.
+    /// Its address.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
+    pub pci_address: String,
+    /// Whether it can be claimed as a whole now.
     pub available: bool,
 }

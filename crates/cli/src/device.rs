@@ -1,16 +1,19 @@
-//! `handover device`: the register of devices that may be handed over.
+//! `handover device`: the register of devices that may be handed over, and hand-overs without a machine.
 
 use api::client::segment;
-use api::{AvailableDevice, Cleared, CreateDevice, Device as Registered};
+use api::{
+    AvailableDevice, BindDevice, Cleared, CreateDevice, Device as Registered, Released,
+    ResetDevice, UnbindDevice,
+};
 use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
 use crate::names::Names;
 use crate::output::changed;
-use crate::{listing, output};
+use crate::{claim, listing, output, values};
 
-/// Register devices that may be handed over
+/// Register devices that may be handed over; bind, unbind and reset them by hand
 #[derive(Debug, Args)]
 pub struct Device {
     #[command(flatten)]
@@ -58,6 +61,39 @@ enum Command {
         /// Name, id or address of a registered device
         device: String,
     },
+    /// Bind a device to its vfio driver, with its IOMMU group and companions, as a claim of yours
+    Bind {
+        /// Address, name or id
+        device: String,
+        /// Owner of the claim, KIND/ID; person/YOU by default
+        #[arg(long, value_name = "KIND/ID")]
+        owner: Option<String>,
+        /// User id that may open the device; root by default
+        #[arg(long, value_name = "UID", value_parser = values::number::<u32>)]
+        uid: Option<u32>,
+        /// Ask processes that use the device to terminate; none is killed
+        #[arg(long)]
+        evict: bool,
+    },
+    /// Return a device that was bound to its driver, and end the claim
+    Unbind {
+        /// Address, name or id
+        device: String,
+        /// Owner of the claim that bound it, KIND/ID; person/YOU by default
+        #[arg(long, value_name = "KIND/ID")]
+        owner: Option<String>,
+    },
+    /// Reset a device, with its companions; if it is not bound, it returns to its driver afterwards
+    Reset {
+        /// Address, name or id
+        device: String,
+        /// Owner of the claim, KIND/ID; person/YOU by default
+        #[arg(long, value_name = "KIND/ID")]
+        owner: Option<String>,
+        /// Ask processes that use the device to terminate; none is killed
+        #[arg(long)]
+        evict: bool,
+    },
     /// Clear a wedged or quarantined device after checking it, and undo what is left of its hand-over
     Clear {
         /// Address, name or id
@@ -98,6 +134,18 @@ impl Device {
                     .map_err(Failure::to(format!("unregister the device {device}")))?;
                 changed(&connection, &format!("Unregistered the device {device}."))
             }
+            Command::Bind { device, owner, uid, evict } => {
+                let owner = Some(owner.unwrap_or_else(claim::person));
+                bind(&connection, &device, &BindDevice { owner, uid, evict })
+            }
+            Command::Unbind { device, owner } => {
+                let owner = Some(owner.unwrap_or_else(claim::person));
+                by_hand(&connection, ("unbind", "Unbound"), &device, &UnbindDevice { owner })
+            }
+            Command::Reset { device, owner, evict } => {
+                let owner = Some(owner.unwrap_or_else(claim::person));
+                by_hand(&connection, ("reset", "Reset"), &device, &ResetDevice { owner, evict })
+            }
             Command::Clear { device } => {
                 let path = format!("/devices/{}/clear", segment(&device));
                 let cleared: Option<Cleared> = connection
@@ -109,6 +157,30 @@ impl Device {
             }
         }
     }
+}
+
+/// Binds a device, and shows the claim.
+fn bind(connection: &Connection, device: &str, how: &BindDevice) -> Done {
+    let path = format!("/devices/{}/bind", segment(device));
+    let bound = connection
+        .talk(async |client| client.post(&path, Some(how)).await)
+        .map_err(Failure::to(format!("bind the device {device}")))?;
+    claim::show(connection, &bound)
+}
+
+/// Unbinds or resets a device; the answer may have notes.
+fn by_hand(
+    connection: &Connection,
+    (verb, done): (&str, &str),
+    device: &str,
+    how: &impl serde::Serialize,
+) -> Done {
+    let path = format!("/devices/{}/{verb}", segment(device));
+    let released: Option<Released> = connection
+        .talk(async |client| client.post_and_read(&path, Some(how)).await)
+        .map_err(Failure::to(format!("{verb} the device {device}")))?;
+    released.unwrap_or_default().notes.iter().for_each(|note| output::warning(note));
+    changed(connection, &format!("{done} the device {device}."))
 }
 
 fn available(connection: &Connection, kind: Option<&str>) -> Done {
@@ -151,6 +223,7 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
 }
 
 fn show(connection: &Connection, device: &Registered, instances: &Names) -> Done {
+    device.warnings.iter().for_each(|warning| output::warning(warning));
     let attached = device.attached_to.as_deref().map_or("no instance", |id| instances.name(id));
     let group = device.iommu_group.map_or_else(|| "none".to_owned(), |group| group.to_string());
     let fields = [

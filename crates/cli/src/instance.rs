@@ -1,13 +1,12 @@
 //! `handover instance`: machines of this host.
 
 use api::client::{Client, query_value, segment};
-use api::{CreateInstance, Instance as Machine, WaitOutcome};
+use api::{AttachedDevice, CreateInstance, Instance as Machine, WaitOutcome, Wish};
 use clap::{Args, Subcommand};
 use model::{Code, Refusal};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
-use crate::names::Names;
 use crate::progress::Progress;
 use crate::{listing, output, values};
 
@@ -80,6 +79,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR))]
 struct Create {
     /// Name of the new instance: small letters, digits and hyphens
     name: String,
@@ -92,9 +92,12 @@ struct Create {
     /// Number of virtual CPUs
     #[arg(long, default_value_t = 2, value_parser = values::vcpus)]
     vcpus: u32,
-    /// Registered device, by name, id or address (repeatable); `handover device add` registers one
-    #[arg(long = "device", value_name = "DEVICE")]
+    /// Device, as `handover claim` takes it (repeatable): a registered name, an address, gpu, 2xgpu, profile=L40S-1Q
+    #[arg(long = "device", value_name = "WANT")]
     devices: Vec<String>,
+    /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
+    #[arg(long = "gpu", value_name = "COUNT|PROFILE")]
+    gpus: Vec<String>,
     /// Disk size, such as 20GB; the size of the image by default
     #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
     disk_size: Option<String>,
@@ -154,7 +157,7 @@ impl Create {
             size: Some(self.size),
             vcpus: Some(self.vcpus),
             overlay_size: self.disk_size,
-            devices: Some(self.devices),
+            devices: Some(wishes(self.devices, &self.gpus)),
             hypervisor: self.hypervisor,
             tags: (!self.tags.is_empty()).then(|| self.tags.into_iter().collect()),
             cmdline: self.cmdline,
@@ -166,25 +169,29 @@ impl Create {
     }
 }
 
+/// What `--device` and `--gpu` ask for, in the grammar of claims.
+fn wishes(devices: Vec<String>, gpus: &[String]) -> Vec<Wish> {
+    let gpu = |text: &String| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("{text}xgpu"),
+        false => format!("profile={text}"),
+    };
+    devices.into_iter().chain(gpus.iter().map(gpu)).map(Wish::Words).collect()
+}
+
 fn switch(connection: &Connection, instance: &str, verb: &str) -> Done {
     let path = format!("/instances/{}/{verb}", segment(instance));
     let what = format!("{verb} the instance {instance}");
     show_after(connection, what, async |client| client.post(&path, None::<&()>).await)
 }
 
-/// Shows the instance that the daemon answers, with the names of its devices.
+/// Shows the instance that the daemon answers.
 fn show_after(
     connection: &Connection,
     what: String,
     request: impl AsyncFnOnce(&Client) -> Result<Machine, Refusal>,
 ) -> Done {
-    let answer = connection.talk(async |client| {
-        let machine = request(&client).await?;
-        let names = Names::of_devices(&client).await;
-        Ok((machine, names))
-    });
-    let (machine, devices) = answer.map_err(Failure::to(what))?;
-    show(connection, &machine, &devices)
+    let answer = connection.talk(async |client| request(&client).await);
+    show(connection, &answer.map_err(Failure::to(what))?)
 }
 
 fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
@@ -197,15 +204,42 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     listing::print(connection.json(), &machines, none, headings, |machine| {
         let [name, state] = [&machine.name, &machine.state].map(Clone::clone);
         let [image, size] = [&machine.image, &machine.size].map(Clone::clone);
-        let (vcpus, devices) = (machine.vcpus.to_string(), machine.devices.len().to_string());
+        let (vcpus, devices) = (machine.vcpus.to_string(), count(machine).to_string());
         [name, state, image, vcpus, size, devices, output::tags(&machine.tags)]
     })
 }
 
-fn show(connection: &Connection, machine: &Machine, devices: &Names) -> Done {
-    machine.notes.iter().for_each(|note| output::warning(note));
-    let devices: Vec<&str> = machine.devices.iter().map(|id| devices.name(id)).collect();
-    let fields = [
+/// How many devices and vGPUs an instance has.
+const fn count(machine: &Machine) -> usize {
+    // A daemon of an earlier version lists only registered devices.
+    let (all, registered) = (machine.attached.len(), machine.devices.len());
+    if all > registered { all } else { registered }
+}
+
+/// A device or vGPU of an instance, for people: `gpu0 (0000:01:00.0, NVIDIA Corporation ...)`.
+fn device(device: &AttachedDevice) -> String {
+    let AttachedDevice { pci_address: address, title, name, profile, mdev_uuid, partition } =
+        device;
+    let part = profile.as_ref().map(|profile| format!("vGPU {profile}"));
+    let what = name.clone().or(part).or_else(|| partition.clone());
+    // Without a name, the address is it.
+    let address = what.is_some().then(|| address.clone());
+    let mdev = mdev_uuid.as_ref().map(|uuid| format!("mdev {uuid}"));
+    let title = Some(title.clone()).filter(|title| !title.is_empty());
+    let details: Vec<String> = [address, title, mdev].into_iter().flatten().collect();
+    let what = what.unwrap_or_else(|| device.pci_address.clone());
+    if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
+}
+
+fn show(connection: &Connection, machine: &Machine) -> Done {
+    let notes = machine.notes.iter().chain(&machine.warnings);
+    notes.for_each(|note| output::warning(note));
+    // The first one is on the line of its heading.
+    let mut devices = machine.attached.iter().map(device);
+    let mut more = Vec::new();
+    let first = devices.next().unwrap_or_else(|| machine.devices.join(" "));
+    more.extend(devices);
+    let mut fields = vec![
         ("name", machine.name.clone()),
         ("id", machine.id.clone()),
         ("state", machine.state.clone()),
@@ -214,7 +248,10 @@ fn show(connection: &Connection, machine: &Machine, devices: &Names) -> Done {
         ("vcpus", machine.vcpus.to_string()),
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
-        ("devices", devices.join(" ")),
+        ("devices", first),
+    ];
+    fields.extend(more.into_iter().map(|device| ("", device)));
+    fields.extend([
         ("hypervisor", machine.hypervisor.clone()),
         ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("exit code", machine.exit_code.map(|code| code.to_string()).unwrap_or_default()),
@@ -222,7 +259,7 @@ fn show(connection: &Connection, machine: &Machine, devices: &Names) -> Done {
         ("started", machine.started_at.clone().unwrap_or_default()),
         ("stopped", machine.stopped_at.clone().unwrap_or_default()),
         ("tags", output::tags(&machine.tags)),
-    ];
+    ]);
     listing::print_one(connection.json(), machine, &fields)
 }
 
@@ -278,4 +315,67 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> 
         format!("timed out after {timeout}; the state is {}{problem}", outcome.state),
         format!("run `handover instance show {instance}` and `handover instance logs {instance}`"),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_short_for_wishes() {
+        let texts = |devices: &[&str], gpus: &[&str]| {
+            let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<String>>();
+            let wishes = wishes(own(devices), &own(gpus)).into_iter();
+            let text = |wish: Wish| match wish {
+                Wish::Words(text) => text,
+                Wish::Spelt(want) => panic!("{want:?}"),
+            };
+            wishes.map(text).collect::<Vec<String>>()
+        };
+        let all = texts(&["nic0", "4xvf@nic1,vlan=7"], &["2", "L40S-1Q", "NVIDIA L40S-1Q@gpu0"]);
+        let read =
+            ["nic0", "4xvf@nic1,vlan=7", "2xgpu", "profile=L40S-1Q", "profile=NVIDIA L40S-1Q@gpu0"];
+        assert_eq!(all, read);
+        for text in read {
+            text.parse::<model::choose::Want>().unwrap();
+        }
+        assert!(
+            texts(&[], &["0"])[0].parse::<model::choose::Want>().is_err(),
+            "no GPU is a mistake"
+        );
+    }
+
+    #[test]
+    fn devices_are_shown_by_their_names() {
+        let whole = AttachedDevice {
+            pci_address: "0000:01:00.0".into(),
+            title: "NVIDIA Corporation AD102GL [L40S]".into(),
+            name: Some("gpu0".into()),
+            profile: None,
+            mdev_uuid: None,
+            partition: None,
+        };
+        let text = "gpu0 (0000:01:00.0, NVIDIA Corporation AD102GL [L40S])";
+        assert_eq!(device(&whole), text);
+        let unregistered = AttachedDevice { name: None, ..whole.clone() };
+        assert_eq!(device(&unregistered), "0000:01:00.0 (NVIDIA Corporation AD102GL [L40S])");
+        let vgpu = AttachedDevice {
+            profile: Some("L40S-1Q".into()),
+            mdev_uuid: Some("7".into()),
+            partition: Some("mediated device 7 (nvidia-1) of 0000:01:00.0".into()),
+            ..unregistered
+        };
+        assert_eq!(
+            device(&vgpu),
+            "vGPU L40S-1Q (0000:01:00.0, NVIDIA Corporation AD102GL [L40S], mdev 7)"
+        );
+        let vf = AttachedDevice {
+            partition: Some("virtual function 0 of 0000:01:00.0".into()),
+            profile: None,
+            mdev_uuid: None,
+            title: String::new(),
+            ..vgpu
+        };
+        assert_eq!(device(&vf), "virtual function 0 of 0000:01:00.0 (0000:01:00.0)");
+    }
 }

@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 pub mod filter;
 mod generate;
+mod habits;
 mod image;
 mod instance;
 mod listing;

@@ -1,9 +1,9 @@
-//! Names of instances and devices, for showing them instead of ids.
+//! Names of instances, for showing them instead of ids.
 
 use std::collections::BTreeMap;
 
+use api::Instance;
 use api::client::Client;
-use api::{Device, Instance};
 
 /// Names by id.
 #[derive(Debug, Default)]
@@ -21,12 +21,6 @@ impl Names {
 
     /// The names of these instances.
     pub fn instances(all: Vec<Instance>) -> Self {
-        Self(all.into_iter().map(|one| (one.id, one.name)).collect())
-    }
-
-    /// The names of all registered devices; none if they cannot be read.
-    pub async fn of_devices(client: &Client) -> Self {
-        let all: Vec<Device> = client.get("/devices").await.unwrap_or_default();
         Self(all.into_iter().map(|one| (one.id, one.name)).collect())
     }
 

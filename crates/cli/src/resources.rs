@@ -41,7 +41,22 @@ fn render(answer: &Answer) -> String {
     if let Some(gpu) = &answer.gpu {
         let free = gpu.total_slots.saturating_sub(gpu.used_slots);
         let shown = [gpu.total_slots, gpu.used_slots, free].map(plain);
-        table.row(["gpu".to_owned()].into_iter().chain(shown));
+        let name = if gpu.mode == "vgpu" { "vgpu" } else { "gpu" };
+        table.row([name.to_owned()].into_iter().chain(shown));
     }
-    table.render()
+    let mut text = table.render();
+    let profiles = answer.gpu.as_ref().map(|gpu| gpu.profiles.as_slice()).unwrap_or_default();
+    if !profiles.is_empty() {
+        let mut table = Table::new(&["VGPU PROFILE", "MEMORY", "LEFT"]);
+        for profile in profiles {
+            let memory = match profile.framebuffer_mb {
+                0 => "unknown".to_owned(),
+                mib => model::shown::bytes(mib.saturating_mul(1 << 20)),
+            };
+            table.row([profile.name.clone(), memory, profile.available.to_string()]);
+        }
+        text.push('\n');
+        text.push_str(&table.render());
+    }
+    text
 }

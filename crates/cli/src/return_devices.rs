@@ -14,13 +14,13 @@ use crate::table::Table;
 /// manual attention and work again. Devices in use by a machine, a claim or a process are left alone and listed.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "handover return [OPTIONS] <ADDRESS>...\n       handover return [OPTIONS] --all"
+    override_usage = "handover return [OPTIONS] <ADDRESS|NAME>...\n       handover return [OPTIONS] --all"
 )]
 pub struct Return {
     #[command(flatten)]
     backend: Backend,
-    /// Addresses of the devices, unless --all is given
-    #[arg(required_unless_present = "all", value_name = "ADDRESS")]
+    /// Addresses or registered names of the devices, unless --all is given
+    #[arg(required_unless_present = "all", value_name = "ADDRESS|NAME")]
     addresses: Vec<String>,
     /// All devices on a vfio driver or in need of manual attention
     #[arg(long, conflicts_with = "addresses")]

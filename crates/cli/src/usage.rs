@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Error, FromArgMatches as _};
 use model::shown::{escaped, is_deceptive};
 
-use crate::{Handover, terminal};
+use crate::{Handover, habits, terminal};
 
 /// Prints what clap says of this process's arguments, and returns the exit status.
 pub fn report(error: Error) -> ExitCode {
@@ -24,6 +25,7 @@ pub fn report(error: Error) -> ExitCode {
 
 /// The error's words. It repeats arguments, which may come from elsewhere: those are escaped.
 fn words(error: Error, arguments: &[String]) -> String {
+    let error = with_hint(error);
     if !arguments.iter().any(|word| word.chars().any(is_deceptive)) {
         return error.render().ansi().to_string();
     }
@@ -38,9 +40,43 @@ fn words(error: Error, arguments: &[String]) -> String {
     }
 }
 
+/// The error with our command for a word that is one of another tool's.
+fn with_hint(mut error: Error) -> Error {
+    let hint = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => habits::hint(word),
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        // Words that only look alike.
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_other_tools_get_ours_as_a_hint() {
+        for (arguments, ours) in [
+            (&["handover", "bind", "0000:01:00.0"][..], "`handover claim ADDRESS`"),
+            (&["handover", "detach"], "`handover claim ADDRESS`"),
+            (&["handover", "nodedev-reattach"], "`handover release CLAIM`"),
+            (&["handover", "list"], "`handover ls`"),
+            (&["handover", "reset"], "`handover device reset ADDRESS`"),
+            (&["handover", "set-override"], "`handover boot-list ADDRESS`"),
+            (&["handover", "device", "detach"], "`handover claim ADDRESS`"),
+        ] {
+            let error = crate::command().try_get_matches_from(arguments).unwrap_err();
+            let text = with_hint(error).render().to_string();
+            assert!(text.contains("tip: ") && text.contains(ours), "{text}");
+            assert!(!text.contains("similar subcommand"), "{text}");
+        }
+        let error = crate::command().try_get_matches_from(["handover", "clami"]).unwrap_err();
+        assert!(with_hint(error).render().to_string().contains("similar subcommand"));
+    }
 
     #[test]
     fn arguments_that_are_repeated_are_escaped() {

@@ -97,11 +97,12 @@ fn has(json: &Value, value: &str) -> bool {
 }
 
 /// What reads of the daemon, with `--json` too.
-const ANSWERS: [&[&str]; 17] = [
+const ANSWERS: [&[&str]; 18] = [
     &["device", "list"],
     &["device", "available"],
     &["device", "show", "x"],
     &["device", "add", "0000:01:00.0"],
+    &["device", "bind", "x"],
     &["instance", "list"],
     &["instance", "show", "x"],
     &["instance", "start", "x"],
@@ -132,6 +133,8 @@ fn answers_of_a_daemon() {
         &["resources"],
         &["sriov", "list"],
         &["device", "clear", "x"],
+        &["device", "unbind", "x"],
+        &["device", "reset", "x", "--owner", "job/7"],
         &["release", "x"],
         &["unprepare", "x"],
         &["renew", "x", "--no-lease"],
@@ -154,6 +157,8 @@ fn refusals_of_a_daemon() {
         &["instance", "rm", HOSTILE],
         &["instance", "wait", HOSTILE, "--state", HOSTILE],
         &["device", "rm", HOSTILE],
+        &["device", "unbind", HOSTILE],
+        &["device", "reset", HOSTILE],
         &["image", "rm", HOSTILE],
         &["release", HOSTILE],
         &["return", HOSTILE],

@@ -52,8 +52,8 @@ fn a_claim_has_a_file_while_it_is_prepared() {
 fn a_machines_devices_are_not_offered_to_containers() {
     let daemon = Daemon::start();
     daemon.import("debian");
-    daemon.register("gpu", GPU);
-    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    daemon.register("gpu0", GPU);
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu0"] });
     daemon.post("/instances", &body).expect(201);
     assert_eq!(daemon.get("/claims").expect(200)[0]["state"], "prepared");
     assert_eq!(files(&daemon.cdi()), Vec::<String>::new());

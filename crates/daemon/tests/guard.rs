@@ -75,18 +75,18 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn the_client_asks_by_socket_and_by_tcp() {
     let daemon = Daemon::on(sim::workstation(), Some(TOKEN));
     let tcp: Endpoint = format!("http://{}", daemon.address).parse().unwrap();
-    let body = json!({ "pci_address": GPU, "name": "gpu" });
+    let body = json!({ "pci_address": GPU, "name": "gpu0" });
     block_on(async {
         let client = Client::new(Endpoint::Unix(daemon.socket()), None);
         let made: api::Device = client.post("/devices", Some(&body)).await.unwrap();
         let named = Client::new(tcp.clone(), Some(TOKEN.into()));
-        let seen: api::Device = named.get("/devices/gpu").await.unwrap();
+        let seen: api::Device = named.get("/devices/gpu0").await.unwrap();
         assert_eq!(seen, made);
         let stranger = Client::new(tcp.clone(), None);
         let refusal = stranger.get::<Value>("/devices").await.unwrap_err();
         assert_eq!(refusal.code, Code::Unauthorized);
-        client.delete("/devices/gpu").await.unwrap();
-        let gone = client.delete("/devices/gpu").await.unwrap_err();
+        client.delete("/devices/gpu0").await.unwrap();
+        let gone = client.delete("/devices/gpu0").await.unwrap_err();
         assert_eq!(gone.code, Code::NotFound);
         let nobody = Client::new(Endpoint::Unix(daemon.dir.path().join("none")), None);
         let refusal = nobody.get::<Value>("/health").await.unwrap_err();

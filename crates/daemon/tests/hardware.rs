@@ -144,7 +144,7 @@ fn the_inventory_follows_uevents() {
 fn changes_are_events_beside_those_of_the_journal() {
     let told = Told::new();
     let daemon = Daemon::monitored(told.clone());
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     daemon.import("debian");
     let mut events = events(&daemon);
     told.bind("vfio-pci", true);
@@ -162,7 +162,7 @@ fn changes_are_events_beside_those_of_the_journal() {
     told.bind("nouveau", false);
     daemon.get("/inventory").expect(200);
     assert_eq!(events.next().unwrap()["after"], "nouveau");
-    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu0"] });
     daemon.post("/instances", &body).expect(201);
     let kinds: Vec<_> = events.take(2).map(|event| event["event"].clone()).collect();
     assert_eq!(kinds, ["opened", "intended"]);
@@ -187,9 +187,9 @@ fn losing_a_claimed_device_is_a_warning() {
     log.with_target(false).init();
     let told = Told::new();
     let daemon = Daemon::monitored(told.clone());
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     daemon.import("debian");
-    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    let body = json!({ "name": "vm", "image": "debian", "devices": ["gpu0"] });
     let instance = daemon.post("/instances", &body).expect(201);
     let name = sim::workstation().functions[&GPU.parse().unwrap()].title();
     told.lose();

@@ -104,7 +104,8 @@ def instances(device):
     attached = client.devices.retrieve(device.id)
     assert attached.attached_to == instance.id and attached.bound_to_vfio is True
     gpu = client.resources.get().gpu
-    assert gpu.mode == "passthrough" and gpu.used_slots >= 1 and gpu.total_slots >= 1
+    assert gpu.mode in ("passthrough", "vgpu") and gpu.used_slots <= gpu.total_slots
+    assert [one.available for one in gpu.devices if one.name == device.name] == [False], gpu
     did("the device is attached, and counted", f"{gpu.used_slots} of {gpu.total_slots}")
 
     for key in (instance.id, instance.name):

@@ -30,7 +30,12 @@ fn a_device_goes_to_an_instance_and_comes_back() {
     let function = &daemon.get("/inventory").expect(200)["functions"][GPU];
     assert_eq!(function["driver"], "vfio-pci");
     let used = &daemon.get("/resources").expect(200)["gpu"];
-    assert_eq!((&used["total_slots"], &used["used_slots"]), (&json!(1), &json!(1)));
+    assert_eq!((&used["total_slots"], &used["used_slots"]), (&json!(2), &json!(1)));
+    let attached = &daemon.get("/instances/vm").expect(200)["attached"];
+    assert_eq!(
+        (&attached[0]["pci_address"], &attached[0]["name"]),
+        (&json!(GPU), &json!("pci-0000-01-00-0"))
+    );
     daemon.ask("DELETE", "/instances/vm", "").expect(204);
     assert_eq!(daemon.snapshot(), before);
 }
@@ -62,14 +67,18 @@ fn a_release_reports_what_is_left_alone() {
 #[test]
 fn bad_devices_are_refused_and_change_nothing() {
     let daemon = Daemon::start();
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     let before = daemon.snapshot();
     let post = |body: Value| daemon.post("/devices", &body);
     post(json!({ "pci_address": "0000:77:00.0" })).refused(404, "device_not_found");
     post(json!({ "pci_address": "gpu number one" })).refused(400, "invalid_pci_address");
     post(json!({ "pci_address": BRIDGE })).refused(409, "not_assignable");
     post(json!({ "pci_address": GPU, "name": "again" })).refused(409, "conflict");
-    post(json!({ "pci_address": NIC, "name": "gpu" })).refused(409, "conflict");
+    post(json!({ "pci_address": NIC, "name": "gpu0" })).refused(409, "conflict");
+    for word in ["gpu", "2xgpu", "vf", "pci_0000_03_00_0", "bd4aa2b4-9c54-4d10-9c8e-4f4f4b2b3c7d"] {
+        let said = post(json!({ "pci_address": NIC, "name": word })).refused(400, "invalid_name");
+        assert!(said.contains("requests read it as"), "{said}");
+    }
     post(json!({ "pci_address": NIC, "name": "../x" })).refused(400, "invalid_name");
     post(json!({ "name": "x" })).refused(400, "invalid_request");
     let cut = daemon.ask("POST", "/devices", "{\"pci_address\": ");
@@ -87,11 +96,11 @@ fn bad_devices_are_refused_and_change_nothing() {
 #[test]
 fn bad_instances_are_refused_and_change_nothing() {
     let daemon = Daemon::start();
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     daemon.import("debian");
     let before = daemon.snapshot();
     let post = |changes: Value| {
-        let mut body = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+        let mut body = json!({ "name": "vm", "image": "debian", "devices": ["gpu0"] });
         body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         daemon.post("/instances", &body)
     };
@@ -120,12 +129,20 @@ fn bad_instances_are_refused_and_change_nothing() {
     daemon.launcher.set_missing(None);
     assert_eq!(daemon.snapshot(), before);
 
-    // Fields that request nothing, and unknown ones, are accepted.
-    post(json!({ "network": { "enabled": false }, "env": {}, "ttl": "0s", "gpu": {}, "new": 1 }))
-        .expect(201);
+    // Fields that request nothing are accepted, and so are unknown ones, with a warning.
+    let made = post(json!({ "network": { "enabled": false, "egress": {} }, "env": {}, "ttl": "0s",
+        "gpu": {}, "new": 1 }))
+    .expect(201);
+    let warnings: Vec<&str> =
+        made["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].contains("`network.egress`") && warnings[1].contains("`new`"),
+        "{warnings:?}"
+    );
     post(json!({})).refused(409, "name_conflict");
     post(json!({ "name": "other" })).refused(409, "in_use");
-    daemon.ask("DELETE", "/devices/gpu", "").refused(409, "in_use");
+    daemon.ask("DELETE", "/devices/gpu0", "").refused(409, "in_use");
     daemon.get("/instances?state=Lost").refused(400, "invalid_request");
     daemon.get("/instances/vm/wait").refused(400, "invalid_request");
     daemon.get("/instances/vm/wait?state=Running&timeout=soon").refused(400, "invalid_request");
@@ -148,9 +165,9 @@ fn a_host_that_cannot_hand_over_says_why() {
     let daemon = Daemon::on(inventory, None);
     daemon.import("debian");
     // It can be fixed before the device is handed over, so it may be registered.
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     let before = daemon.snapshot();
-    let machine = json!({ "name": "vm", "image": "debian", "devices": ["gpu"] });
+    let machine = json!({ "name": "vm", "image": "debian", "devices": ["gpu0"] });
     let message = daemon.post("/instances", &machine).refused(409, "vfio_missing");
     assert!(message.contains("modprobe"), "{message}");
     assert_eq!(daemon.snapshot(), before);
@@ -162,7 +179,7 @@ fn missing_objects_are_not_found() {
     daemon.get("/nothing").refused(404, "not_found");
     daemon.get("/instances/x/y/z").refused(404, "not_found");
     daemon.ask("PUT", "/devices", "{}").refused(405, "invalid_request");
-    daemon.ask("PATCH", "/instances/vm", "{}").refused(405, "invalid_request");
+    daemon.ask("PATCH", "/instances/vm", "{}").refused(501, "not_implemented");
     for path in ["/volumes", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"] {
         daemon.ask("POST", path, "{}").refused(501, "not_implemented");
     }

@@ -23,7 +23,7 @@ fn the_interface_is_as_its_document_says() {
     let before = daemon.snapshot();
     // Something to find for the calls that take an id, a name or an address.
     daemon.import("debian");
-    daemon.register("gpu", GPU);
+    daemon.register("gpu0", GPU);
     daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
     daemon.post("/claims", &json!({ "owner": "job/one", "wants": [NIC] })).expect(201);
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");

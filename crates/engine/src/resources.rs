@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::{Code, Kind, Refusal};
+use model::{Code, Refusal};
 
 use crate::devices::Devices;
 use crate::hardware::Hardware;
@@ -19,7 +19,6 @@ pub fn resources(
     let capacity = hardware.host.capacity().map_err(|error| refusals::unreadable(&error))?;
     let (instances, images) =
         store.read(|from| Ok((StoredInstance::all(from)?, StoredImage::all(from)?)))?;
-    let devices = devices.all(&std::collections::BTreeMap::new())?;
     let disk_images = images.iter().filter_map(|stored| stored.image.size_bytes).sum();
     let disk_overlays = allocated_below(&config.state_dir.join("machines"));
     Ok(Resources {
@@ -37,11 +36,8 @@ pub fn resources(
         },
         disk_images,
         disk_overlays,
-        gpus: devices
-            .into_iter()
-            .filter(|device| device.kind == Kind::Gpu)
-            .map(|device| (device.name, device.attached_to.is_none()))
-            .collect(),
+        gpus: devices.whole_gpus()?,
+        vgpus: devices.vgpus()?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use model::choose::{Options, Want};
-use model::{Address, Claim, DiskFormat, Id, Kind, Owner};
+use model::{Address, Claim, DiskFormat, Id, Kind, Owner, Part, VgpuSlots};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -276,6 +276,15 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
+/// One device of a new instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceWish {
+    /// A registered device, by name, id or address.
+    Registered(String),
+    /// What a claim could ask for.
+    Wanted(Want),
+}
+
 /// Request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateInstance {
@@ -289,10 +298,8 @@ pub struct CreateInstance {
     pub vcpus: Option<u32>,
     /// Size of the root disk in bytes; by default the image's size.
     pub overlay_size: Option<u64>,
-    /// Registered devices, by id or name.
-    pub devices: Vec<String>,
-    /// Profile of an additional vGPU.
-    pub gpu_profile: Option<String>,
+    /// Its devices, in the order in which the guest sees them.
+    pub devices: Vec<DeviceWish>,
     /// Name of the launcher; the first one by default.
     pub hypervisor: Option<String>,
     /// Text appended to the kernel command line.
@@ -329,6 +336,19 @@ pub struct InstanceGpu {
     pub profile: String,
     /// UUID of the mediated device, if the vGPU is one.
     pub mdev: Option<Uuid>,
+}
+
+/// A device or partition that an instance has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceDevice {
+    /// The instance.
+    pub instance: Uuid,
+    /// The registered device, if it is one.
+    pub device: Option<Uuid>,
+    /// The profile that was requested, if it is a vGPU.
+    pub profile: Option<String>,
+    /// The functions, and the partition.
+    pub part: Part,
 }
 
 /// A virtual machine that Handover runs.
@@ -384,7 +404,7 @@ pub struct ResourceUse {
 }
 
 /// The host's resources and their use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Virtual CPUs.
     pub cpu: ResourceUse,
@@ -396,8 +416,21 @@ pub struct Resources {
     pub disk_images: u64,
     /// Bytes of `disk` used by the machines' disk layers.
     pub disk_overlays: u64,
-    /// Registered GPUs: name, and whether it is not attached.
-    pub gpus: Vec<(String, bool)>,
+    /// The GPUs that can be handed over as a whole, registered or not.
+    pub gpus: Vec<WholeGpu>,
+    /// vGPUs, if a GPU has or offers any.
+    pub vgpus: Option<VgpuSlots>,
+}
+
+/// A GPU that can be handed over as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeGpu {
+    /// The name of its registration, or the one that it would get.
+    pub name: String,
+    /// Its address.
+    pub address: Address,
+    /// Whether it can be claimed now.
+    pub available: bool,
 }
 
 /// Why a function is not chosen before a person clears it.

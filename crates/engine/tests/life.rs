@@ -208,7 +208,17 @@ fn resources_count_what_instances_have() {
     assert_eq!((resources.memory.capacity, resources.memory.allocated), (16 << 30, 1 << 30));
     assert_eq!(resources.disk_images, 4096);
     assert!(resources.disk.capacity > 0);
-    assert_eq!(resources.gpus, [("gpu".to_owned(), false), ("amd".to_owned(), true)]);
+    let gpu = |name: &str, address, available| engine::WholeGpu {
+        name: name.into(),
+        address: support::at(address),
+        available,
+    };
+    let gpus = [gpu("gpu", "0000:01:00.0", false), gpu("amd", "0000:02:00.0", true)];
+    assert_eq!((resources.gpus.as_slice(), &resources.vgpus), (gpus.as_slice(), &None));
+    // Also those that are not registered.
+    engine.devices().delete("amd").unwrap();
+    let unregistered = gpu("pci-0000-02-00-0", "0000:02:00.0", true);
+    assert_eq!(engine.resources().unwrap().gpus[1], unregistered);
 }
 
 #[test]

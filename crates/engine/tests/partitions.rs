@@ -182,7 +182,8 @@ fn an_instance_gets_a_vgpu_by_its_profile() {
     let rig = Rig::on(sim::server());
     let (engine, _) = rig.open_recovered();
     rig.import(&engine, "debian");
-    let request = engine::CreateInstance { gpu_profile: Some("A100-4C".into()), ..wish("vm", &[]) };
+    let vgpu = engine::DeviceWish::Wanted("profile=A100-4C".parse().unwrap());
+    let request = engine::CreateInstance { devices: vec![vgpu], ..wish("vm", &[]) };
     let made = engine.instances().create(request).unwrap();
     let gpu = made.gpu.unwrap();
     let there = rig.host.snapshot().mdevs;

@@ -97,10 +97,12 @@ impl fmt::Debug for Address {
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// Parses `DDDD:BB:SS.F`, or `BB:SS.F` as `lspci` prints it for domain 0.
+    /// Parses `DDDD:BB:SS.F`, or `BB:SS.F` as `lspci` prints it for domain 0, or `pci_DDDD_BB_SS_F`, libvirt's name of the
+    /// node device.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let fail = |problem| AddressError { text: text.chars().take(64).collect(), problem };
-        let (rest, function) = text.rsplit_once('.').ok_or_else(|| fail("it has no function"))?;
+        let plain = from_node_name(text);
+        let (rest, function) = plain.rsplit_once('.').ok_or_else(|| fail("it has no function"))?;
         let mut parts = rest.rsplit(':');
         let device = parts.next().unwrap_or_default();
         let bus = parts.next().ok_or_else(|| fail("it has no bus"))?;
@@ -124,6 +126,17 @@ impl FromStr for Address {
         let narrow = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
         Self::new(domain, narrow(bus), narrow(device), narrow(function))
             .ok_or_else(|| fail("a device is at most 1f and a function at most 7"))
+    }
+}
+
+/// The usual form of an address that is written as libvirt's node name (`pci_0000_01_00_0`); other texts are unchanged.
+fn from_node_name(text: &str) -> std::borrow::Cow<'_, str> {
+    let parts = text.strip_prefix("pci_").map(|rest| rest.split('_').collect::<Vec<_>>());
+    match parts.as_deref() {
+        Some([domain, bus, device, function]) => {
+            format!("{domain}:{bus}:{device}.{function}").into()
+        }
+        _ => text.into(),
     }
 }
 
@@ -152,12 +165,21 @@ mod tests {
         assert_eq!("a2:1f.7".parse::<Address>().unwrap(), full);
         let vmd: Address = "10000:e1:00.0".parse().unwrap();
         assert_eq!((vmd.domain(), vmd.to_string().as_str()), (0x10000, "10000:e1:00.0"));
+        assert_eq!("pci_0000_a2_1f_7".parse::<Address>().unwrap(), full);
+        assert_eq!("pci_10000_e1_00_0".parse::<Address>().unwrap(), vmd);
     }
 
     #[test]
     fn refuses_what_is_none_and_says_why() {
         for text in ["", "hello", "0000:00:00", "0000:00:20.0", "0000:00:00.8", "000:00:00.0"]
             .into_iter()
+            .chain([
+                "pci_0000_a2_1f",
+                "pci_0000_a2_1f_8",
+                "pci_0000_a2_1f_7_0",
+                "pci_0000:a2_1f_7",
+                "pci_",
+            ])
             .chain(["0000:000:00.0", "0:0000:00:00.0", "0000:0g:00.0", "0000:00:00.00", "+0:00.0"])
         {
             assert!(text.parse::<Address>().is_err(), "{text}");

@@ -35,6 +35,7 @@ mod scan;
 pub mod shown;
 mod step;
 pub mod topology;
+mod vgpu_slots;
 
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, no_such_function};
@@ -73,3 +74,4 @@ pub use step::{
     Binding, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind, UndoOrder,
     UndoStage, VfioNode, WhenAbsent, restoring,
 };
+pub use vgpu_slots::{VgpuProfile, VgpuSlots};

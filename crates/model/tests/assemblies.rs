@@ -38,6 +38,7 @@ fn host(lines: &[&str]) -> Inventory {
             type1: true,
             iommufd: false,
             unsafe_noiommu: false,
+            xen_dom0: false,
         },
         ..Inventory::default()
     };

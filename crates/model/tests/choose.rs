@@ -38,6 +38,7 @@ fn gpus(nodes: &[u32]) -> Inventory {
         type1: true,
         iommufd: false,
         unsafe_noiommu: false,
+        xen_dom0: false,
     };
     inventory
 }

@@ -1,12 +1,12 @@
 //! Resources of the host, and capabilities of Handover.
 
 use api::{
-    Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuResources, Health,
-    HealthStatus, HostPlatform, ImagePlatforms, NetworkModel, Recovering, RecoveringState,
+    Allocation, Capabilities, DefaultRuntime, DiskBreakdown, GpuDevice, GpuProfile, GpuResources,
+    Health, HealthStatus, HostPlatform, ImagePlatforms, NetworkModel, Recovering, RecoveringState,
     Resource, Resources, Runtime, Server,
 };
-use engine::{Engine, Instance, RecoveryTask, RecoveryTaskState, ResourceUse};
-use model::Refusal;
+use engine::{Engine, Instance, RecoveryTask, RecoveryTaskState, ResourceUse, WholeGpu};
+use model::{Refusal, VgpuProfile, VgpuSlots};
 
 /// The health of a daemon that has started.
 #[must_use]
@@ -42,7 +42,7 @@ fn recovering(task: RecoveryTask) -> Recovering {
 /// The store or the host cannot be read.
 pub fn resources(engine: &Engine) -> Result<Resources, Refusal> {
     let (all, instances) = (engine.resources()?, engine.instances().all(&api::Tags::new())?);
-    let gpu = (!all.gpus.is_empty()).then(|| gpus(&all.gpus));
+    let gpu = gpus(all.gpus, all.vgpus);
     Ok(Resources {
         cpu: resource("cpu", all.cpu),
         memory: resource("memory", all.memory),
@@ -80,18 +80,33 @@ fn allocation(instance: Instance) -> Allocation {
     }
 }
 
-fn gpus(gpus: &[(String, bool)]) -> GpuResources {
-    let device = |(name, available): &(String, bool)| GpuDevice {
-        name: name.clone(),
-        available: *available,
-    };
-    GpuResources {
-        mode: "passthrough".to_owned(),
-        total_slots: gpus.len() as u64,
-        used_slots: gpus.iter().filter(|(_, available)| !available).count() as u64,
-        profiles: Vec::new(),
-        devices: gpus.iter().map(device).collect(),
+/// The GPUs; `None` if there are none.
+fn gpus(gpus: Vec<WholeGpu>, vgpus: Option<VgpuSlots>) -> Option<GpuResources> {
+    if gpus.is_empty() && vgpus.is_none() {
+        return None;
     }
+    let used = gpus.iter().filter(|gpu| !gpu.available).count() as u64;
+    let (mode, total_slots, used_slots, profiles) = match vgpus {
+        Some(slots) => ("vgpu", slots.total, slots.used, slots.profiles),
+        None => ("passthrough", gpus.len() as u64, used, Vec::new()),
+    };
+    let profile = |profile: VgpuProfile| GpuProfile {
+        name: profile.name,
+        framebuffer_mb: profile.framebuffer_mb,
+        available: profile.available,
+    };
+    let device = |gpu: WholeGpu| GpuDevice {
+        name: gpu.name,
+        pci_address: gpu.address.to_string(),
+        available: gpu.available,
+    };
+    Some(GpuResources {
+        mode: mode.to_owned(),
+        total_slots,
+        used_slots,
+        profiles: profiles.into_iter().map(profile).collect(),
+        devices: gpus.into_iter().map(device).collect(),
+    })
 }
 
 /// The capabilities of this Handover.

@@ -9,12 +9,12 @@ use model::{DiskFormat, Refusal};
 use crate::refusals::{invalid, not_implemented};
 use crate::render;
 
-/// All images.
+/// The images with these tags.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn list(engine: &Engine) -> Result<Vec<api::Image>, Refusal> {
-    Ok(engine.images().all()?.into_iter().map(render::image).collect())
+pub fn list(engine: &Engine, tags: &api::Tags) -> Result<Vec<api::Image>, Refusal> {
+    Ok(engine.images().all(tags)?.into_iter().map(render::image).collect())
 }
 
 /// An image, by its name.

@@ -1,12 +1,16 @@
-//! Instances: checks requests, and names states.
+//! Instances: checks requests, and renders instances with their devices.
 
-use api::CreateInstance;
-use engine::{Engine, InstanceState};
-use model::{Refusal, parse_size};
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{AttachedDevice, CreateInstance, GpuRequest, StartInstance, Wish};
+use engine::{DeviceWish, Engine, Instance, InstanceDevice, InstanceState};
+use model::choose::{Want, WantKind};
+use model::{Address, Inventory, Refusal, parse_size};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
-use crate::refusals::{invalid, not_implemented};
-use crate::render;
+use crate::refusals::{self, invalid, not_implemented};
+use crate::{claims, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 8] = [
@@ -44,25 +48,149 @@ pub fn list(
     state: Option<InstanceState>,
 ) -> Result<Vec<api::Instance>, Refusal> {
     let all = engine.instances().all(tags)?.into_iter();
-    let wanted = all.filter(|one| state.is_none_or(|state| one.state == state));
-    Ok(wanted.map(render::instance).collect())
+    render_all(engine, all.filter(|one| state.is_none_or(|state| one.state == state)).collect())
 }
 
-/// Creates an instance and renders it, with notes for the person who asked.
+/// An instance by id or name.
+///
+/// # Errors
+/// `not_found`.
+pub fn show(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().find(key)?)
+}
+
+/// Creates an instance and renders it, with notes for the person who asked. `all` has the fields as sent, `ignored` the
+/// names of unknown ones.
 ///
 /// # Errors
 /// Why it cannot be created.
-pub fn create(engine: &Engine, request: engine::CreateInstance) -> Result<api::Instance, Refusal> {
+pub fn create(
+    engine: &Engine,
+    mut wanted: CreateInstance,
+    all: &Map<String, Value>,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    let wishes = wanted.devices.take().unwrap_or_default();
+    let mut request = accept(wanted, all)?;
+    let profile = std::mem::take(&mut request.devices);
+    for wish in wishes {
+        request.devices.push(device(engine, wish)?);
+    }
+    request.devices.extend(profile);
     let instance = engine.instances().create(request)?;
     let notes = engine.instances().advice(&instance);
-    Ok(api::Instance { notes, ..render::instance(instance) })
+    let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
+    let warnings = refusals::ignored(ignored);
+    Ok(api::Instance { notes, warnings, ..render_one(engine, instance)? })
 }
 
-/// Checks a request and converts it for the engine; `all` has the fields as sent.
+/// Stops the machine of an instance.
 ///
 /// # Errors
-/// A field is invalid, or would be ignored silently.
-pub fn accept(
+/// `not_found`, `invalid_state`, `undo_failed`.
+pub fn stop(engine: &Engine, key: &str, ignored: &[String]) -> Result<api::Instance, Refusal> {
+    let stopped = render_one(engine, engine.instances().stop(key)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..stopped })
+}
+
+/// Starts the machine of a stopped instance.
+///
+/// # Errors
+/// `invalid_request` if a field is for container images; those of a start.
+pub fn start(
+    engine: &Engine,
+    key: &str,
+    how: StartInstance,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    expect_no_words("cmd", how.cmd.as_deref())?;
+    expect_no_words("entrypoint", how.entrypoint.as_deref())?;
+    let started = render_one(engine, engine.instances().start(key)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..started })
+}
+
+/// Deletes an instance; `gracefully`: its guest is first asked to shut down.
+///
+/// # Errors
+/// `not_found`, `undo_failed`.
+pub fn delete(engine: &Engine, key: &str, gracefully: bool) -> Result<(), Refusal> {
+    if gracefully && engine.instances().find(key)?.state == InstanceState::Running {
+        engine.instances().stop(key)?;
+    }
+    engine.instances().delete(key)
+}
+
+/// A device of a request: a registered one by its name, id or address, or what a claim could ask for.
+fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal> {
+    match wish {
+        // Older versions accepted names that are words of the grammar, such as `gpu`.
+        Wish::Words(text) if engine.devices().is_registered(&text)? => {
+            Ok(DeviceWish::Registered(text))
+        }
+        wish => claims::want(wish).map(DeviceWish::Wanted),
+    }
+}
+
+fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refusal> {
+    let id = instance.id;
+    let devices = engine.instances().devices()?;
+    let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
+    let host = Known::of(engine, &own)?;
+    let attached = own.iter().map(|device| host.attached(device)).collect();
+    Ok(render::instance(instance, attached))
+}
+
+fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {
+    let devices = engine.instances().devices()?;
+    let host = Known::of(engine, &devices)?;
+    let shown = |instance: Instance| {
+        let own = devices.iter().filter(|device| device.instance == instance.id);
+        let attached = own.map(|device| host.attached(device)).collect();
+        render::instance(instance, attached)
+    };
+    Ok(instances.into_iter().map(shown).collect())
+}
+
+/// What names the devices of instances.
+struct Known {
+    inventory: Inventory,
+    registered: BTreeMap<Uuid, String>,
+}
+
+impl Known {
+    fn of(engine: &Engine, devices: &[InstanceDevice]) -> Result<Self, Refusal> {
+        let addresses: BTreeSet<Address> = devices.iter().map(|device| device.part.head).collect();
+        let addresses: Vec<Address> = addresses.into_iter().collect();
+        let inventory = match addresses.as_slice() {
+            [] => Inventory::default(),
+            // Instances are shown also if the host cannot be read: without their devices' names.
+            some => engine.functions(some).unwrap_or_default(),
+        };
+        let is_named = devices.iter().any(|device| device.device.is_some());
+        let registered = if is_named { engine.devices().names()? } else { BTreeMap::new() };
+        Ok(Self { inventory, registered })
+    }
+
+    fn attached(&self, device: &InstanceDevice) -> AttachedDevice {
+        let InstanceDevice { device, profile, part, .. } = device;
+        let function = self.inventory.function(part.head);
+        AttachedDevice {
+            pci_address: part.head.to_string(),
+            title: function.map(model::Function::title).unwrap_or_default(),
+            name: device.and_then(|id| self.registered.get(&id).cloned()),
+            profile: profile.clone(),
+            mdev_uuid: part
+                .partition
+                .as_ref()
+                .and_then(model::Partition::mdev)
+                .map(|uuid| uuid.to_string()),
+            partition: part.partition.as_ref().map(model::Partition::describe),
+        }
+    }
+}
+
+/// Checks a request without its devices and converts it for the engine; `all` has the fields as sent.
+fn accept(
     wanted: CreateInstance,
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
@@ -85,14 +213,10 @@ pub fn accept(
     if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
         return Err(not_implemented("volumes", "put the data on the image's disk"));
     }
-    let words = [("cmd", wanted.cmd), ("entrypoint", wanted.entrypoint)];
-    let mut asked = words.iter().filter(|(_, w)| w.as_ref().is_some_and(|w| !w.is_empty()));
-    let env = wanted.env.is_some_and(|env| !env.is_empty()).then_some("env");
-    if let Some(field) = asked.next().map(|(field, _)| *field).or(env) {
-        return Err(invalid(
-            format!("`{field}` is for container images; a disk or kernel image boots as it is"),
-            format!("omit `{field}`, and configure the guest inside its image or with `cmdline`"),
-        ));
+    expect_no_words("cmd", wanted.cmd.as_deref())?;
+    expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
+    if wanted.env.is_some_and(|env| !env.is_empty()) {
+        return Err(for_containers("env"));
     }
     if let Some(field) = UNSUPPORTED.iter().find(|field| all.get(**field).is_some_and(is_asked)) {
         return Err(not_implemented(
@@ -109,12 +233,29 @@ pub fn accept(
         memory: size(wanted.size)?,
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
-        devices: wanted.devices.unwrap_or_default(),
-        gpu_profile: wanted.gpu.and_then(|gpu| gpu.profile).filter(|profile| !profile.is_empty()),
+        devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
         tags: wanted.tags.unwrap_or_default(),
     })
+}
+
+/// The vGPU that the field `gpu` requests.
+fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
+    let profile = wanted?.profile.filter(|profile| !profile.is_empty())?;
+    let kind = WantKind::Profile { profile, of: None, attributes: Vec::new() };
+    Some(DeviceWish::Wanted(Want { count: 1, kind }))
+}
+
+fn expect_no_words(field: &str, words: Option<&[String]>) -> Result<(), Refusal> {
+    if words.is_none_or(<[String]>::is_empty) { Ok(()) } else { Err(for_containers(field)) }
+}
+
+fn for_containers(field: &str) -> Refusal {
+    invalid(
+        format!("`{field}` is for container images; a disk or kernel image boots as it is"),
+        format!("omit `{field}`, and configure the guest inside its image or with `cmdline`"),
+    )
 }
 
 /// Whether a field's value requests something.

@@ -2,14 +2,14 @@
 
 use api::{Report, ReturnDevices, ReturnedDevice};
 use engine::{Engine, RecoveryReport, Returned};
-use model::{Address, Refusal};
+use model::Refusal;
 
 use crate::refusals::invalid;
 
 /// Returns unclaimed devices to their native drivers: those that are named, or all if that is requested explicitly.
 ///
 /// # Errors
-/// `invalid_request`, `invalid_pci_address`, `device_not_found`, or the host cannot be read.
+/// `invalid_request`, `not_found`, `device_not_found`, or the host cannot be read.
 pub fn return_devices(
     engine: &Engine,
     body: &ReturnDevices,
@@ -20,8 +20,8 @@ pub fn return_devices(
             "send {\"addresses\": [\"0000:01:00.0\"]} for these devices, or {\"all\": true} for all",
         ));
     }
-    let addresses = body.addresses.iter().map(|text| text.parse::<Address>());
-    let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
+    let addresses = body.addresses.iter().map(|key| engine.devices().address_of(key));
+    let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
     let all = engine.devices().return_unclaimed(&addresses)?;
     let show = |one: engine::ReturnedDevice| ReturnedDevice {
         pci_address: one.address.to_string(),

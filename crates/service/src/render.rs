@@ -1,6 +1,6 @@
 //! Renders the engine's values in the types of the API.
 
-use api::DeviceType;
+use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, format_size};
 
@@ -68,6 +68,7 @@ pub fn device(device: Device) -> api::Device {
         created_at: device.created_at.to_string(),
         tags: device.tags,
         kind: device.kind.as_str().to_owned(),
+        warnings: Vec::new(),
     }
 }
 
@@ -91,12 +92,13 @@ pub fn image(image: Image) -> api::Image {
         disk_format: image.disk_format.map(|format| format.as_str().to_owned()),
         has_kernel: image.has_kernel,
         cmdline: image.cmdline,
+        warnings: Vec::new(),
     }
 }
 
-/// An instance.
+/// An instance with its devices.
 #[must_use]
-pub fn instance(instance: Instance) -> api::Instance {
+pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
     api::Instance {
         id: instance.id.to_string(),
         name: instance.name,
@@ -114,12 +116,15 @@ pub fn instance(instance: Instance) -> api::Instance {
         tags: instance.tags,
         exit_code: instance.exit_code,
         created_at: instance.created_at.to_string(),
+        expires_at: None,
         started_at: instance.started_at.map(|at| at.to_string()),
         stopped_at: instance.stopped_at.map(|at| at.to_string()),
         hypervisor: instance.hypervisor,
         devices: instance.devices.iter().map(ToString::to_string).collect(),
+        attached,
         cmdline: instance.cmdline,
         pid: instance.pid,
         notes: Vec::new(),
+        warnings: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ fn boundaries(host: &Host) -> Vec<String> {
 }
 
 fn create(host: &Host) -> u16 {
-    host.ask("POST", "/instances", Some(&Host::machine("victim", "guest", &["gpu"]))).status
+    host.ask("POST", "/instances", Some(&Host::machine("victim", "guest", &["gpu0"]))).status
 }
 
 /// The boundaries of a create and of a delete, as the daemon traces them.
@@ -35,7 +35,7 @@ fn instances(host: &Host) -> Vec<Value> {
 fn prepared() -> (Host, String) {
     let host = Host::shared("workstation");
     host.serve("");
-    host.register("gpu", GPU);
+    host.register("gpu0", GPU);
     host.import_guest("guest", "handover.stay=1");
     let before = host.snapshot();
     host.kill_daemon();

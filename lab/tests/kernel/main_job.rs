@@ -47,7 +47,7 @@ fn devices_go_to_a_machine_and_come_back() {
     let all = [GPU, AUDIO, NIC, NVME];
     host.serve("");
     let before = (host.snapshot(), host.drivers(&all));
-    for (name, address) in [("l4-gpu", GPU), ("nic", NIC), ("drive", NVME)] {
+    for (name, address) in [("l4-gpu", GPU), ("nic0", NIC), ("drive", NVME)] {
         host.register(name, address);
     }
     host.import_guest(
@@ -55,12 +55,14 @@ fn devices_go_to_a_machine_and_come_back() {
         "handover.run=gpu,nvme,nic handover.stay=1 handover.marker=from-the-guest",
     );
 
-    let machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic", "drive"]);
+    let machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic0", "drive"]);
     let instance = host.create("/instances", &machine);
     assert_eq!(instance["state"], "Running", "{instance:#}");
     assert!(host.drivers(&all).values().all(|driver| driver == "vfio-pci"));
     assert_eq!(host.get("/devices/l4-gpu")["attached_to"], instance["id"]);
-    assert_eq!(host.get("/resources")["gpu"]["used_slots"], 1);
+    let gpus = host.get("/resources")["gpu"]["devices"].clone();
+    let gpu = gpus.as_array().and_then(|all| all.iter().find(|one| one["name"] == "l4-gpu"));
+    assert_eq!(gpu.map(|gpu| &gpu["available"]), Some(&json!(false)), "{gpus:#}");
     devices_work_in_the_guest(&host.guest_report("ml-training"));
     a_machine_is_a_stranger(&host);
     the_daemon_can_die_meanwhile(&host, &instance["id"]);

@@ -11,8 +11,8 @@ fn impossible_requests_are_refused_and_change_nothing() {
     let host = Host::boot("workstation");
     host.serve("");
     host.import_guest("guest", "handover.stay=1");
-    host.register("gpu", GPU);
-    host.register("nic", NIC);
+    host.register("gpu0", GPU);
+    host.register("nic0", NIC);
     let before = host.snapshot();
 
     devices(&host);
@@ -45,7 +45,7 @@ fn devices(host: &Host) {
     post(json!({ "pci_address": "gpu number one" })).refused(400, "invalid_pci_address");
     post(json!({ "pci_address": "0000:00:02.0" })).refused(409, "not_assignable");
     post(json!({ "pci_address": GPU, "name": "again" })).refused(409, "conflict");
-    post(json!({ "pci_address": "0000:04:00.0", "name": "gpu" })).refused(409, "conflict");
+    post(json!({ "pci_address": "0000:04:00.0", "name": "gpu0" })).refused(409, "conflict");
     post(json!({ "pci_address": "0000:04:00.0", "name": "../x" })).refused(400, "invalid_name");
     host.raw("-d '{\"pci_address\": ' localhost:8080/devices").refused(400, "invalid_request");
     host.ask("GET", "/devices/none", None).refused(404, "not_found");
@@ -54,30 +54,30 @@ fn devices(host: &Host) {
 fn instances(host: &Host) {
     let post = |body| host.ask("POST", "/instances", Some(&body));
     let machine = |name: &str, image: &str, device: &str| Host::machine(name, image, &[device]);
-    post(machine("Bad_Name", "guest", "gpu")).refused(400, "invalid_name");
-    post(machine("vm", "no-such-image", "gpu")).refused(404, "not_found");
+    post(machine("Bad_Name", "guest", "gpu0")).refused(400, "invalid_name");
+    post(machine("vm", "no-such-image", "gpu0")).refused(404, "not_found");
     post(machine("vm", "guest", "no-such-device")).refused(404, "not_found");
     let sized =
-        |size: &str| json!({ "name": "vm", "image": "guest", "size": size, "devices": ["gpu"] });
+        |size: &str| json!({ "name": "vm", "image": "guest", "size": size, "devices": ["gpu0"] });
     post(sized("900GB")).refused(409, "insufficient_resources");
     post(sized("much")).refused(400, "invalid_size");
     host.raw("-d 'not json' localhost:8080/instances").refused(400, "invalid_request");
 }
 
 fn a_device_in_use(host: &Host) {
-    host.create("/instances", &Host::machine("first", "guest", &["gpu"]));
-    let second = Host::machine("second", "guest", &["gpu"]);
+    host.create("/instances", &Host::machine("first", "guest", &["gpu0"]));
+    let second = Host::machine("second", "guest", &["gpu0"]);
     host.ask("POST", "/instances", Some(&second)).refused(409, "in_use");
-    let first = Host::machine("first", "guest", &["nic"]);
+    let first = Host::machine("first", "guest", &["nic0"]);
     host.ask("POST", "/instances", Some(&first)).refused(409, "name_conflict");
-    host.ask("DELETE", "/devices/gpu", None).refused(409, "in_use");
+    host.ask("DELETE", "/devices/gpu0", None).refused(409, "in_use");
     host.ask("DELETE", "/images/guest", None).refused(409, "in_use");
     host.ask("DELETE", "/instances/first", None).expect(204);
 }
 
 fn a_device_that_a_process_holds(host: &Host) {
     host.sh("exec 9<>$(echo /dev/labgpu*); (exec -a some-cuda-job sleep 1000) >/dev/null 2>&1 & echo $! >/tmp/holder");
-    let machine = Host::machine("vm", "guest", &["gpu"]);
+    let machine = Host::machine("vm", "guest", &["gpu0"]);
     let answer = host.ask("POST", "/instances", Some(&machine));
     answer.refused(409, "in_use");
     let holder = host.sh("cat /tmp/holder");
@@ -122,7 +122,7 @@ fn without_qemu(host: &Host) {
     host.kill_daemon();
     host.sh("mkdir -p /tmp/away; mv /usr/bin/qemu-system-x86_64 /tmp/away/");
     host.serve("");
-    let machine = Host::machine("vm", "guest", &["gpu"]);
+    let machine = Host::machine("vm", "guest", &["gpu0"]);
     host.ask("POST", "/instances", Some(&machine)).refused(409, "hypervisor_missing");
     host.sh("mv /tmp/away/qemu-system-x86_64 /usr/bin/");
 }
@@ -136,7 +136,7 @@ fn without_vfio(host: &Host) {
          depmod",
     );
     host.serve("");
-    let machine = Host::machine("vm", "guest", &["gpu"]);
+    let machine = Host::machine("vm", "guest", &["gpu0"]);
     host.ask("POST", "/instances", Some(&machine)).refused(409, "vfio_missing");
 }
 

@@ -82,9 +82,9 @@ fn instance(host: &Host) -> Value {
 
 /// A machine survives a restart of the daemon and its death, and sees no process but its own.
 fn a_machine_outlives_the_daemon(host: &Host) {
-    host.register("nic", NIC);
+    host.register("nic0", NIC);
     host.import_guest("guest", "handover.run=nic handover.stay=1");
-    host.create("/instances", &Host::machine("vm", "guest", &["nic"]));
+    host.create("/instances", &Host::machine("vm", "guest", &["nic0"]));
     let report = host.guest_report("vm");
     assert!(report.contains("check nic ok"), "{report}\n{}", log(host));
     let machine = host.sh("pgrep -x qemu-system-x86");

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use engine::{
-    Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage, RegisterDevice, Silent,
+    Config, CreateInstance, DeviceWish, Engine, ImageSource, ImageStatus, ImportImage,
+    RegisterDevice, Silent,
 };
 use sim::{SimHost, SimLauncher};
 
@@ -47,7 +48,7 @@ pub fn create() -> Result<String> {
     let request = CreateInstance {
         name: "bench".into(),
         image: "image".into(),
-        devices: vec!["gpu".into()],
+        devices: vec![DeviceWish::Registered("gpu".into())],
         ..CreateInstance::default()
     };
     let mut times = Vec::new();

@@ -45,7 +45,7 @@ fn text(description: &str, pattern: &str, example: &str) -> Object {
 /// One PCI address.
 macro_rules! address {
     () => {
-        r"([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]"
+        r"(([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]|pci_[0-9a-fA-F]{4,8}_[0-9a-fA-F]{2}_[01][0-9a-fA-F]_[0-7])"
     };
 }
 
@@ -133,8 +133,11 @@ texts! {
     Owner = r"^(?!(instance|undo)/)[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
     /// Owner of a claim, `KIND/ID`.
     AnyOwner = r"^[a-z0-9-]{1,32}/[^\u0000-\u001f\u007f-\u009f]{1,253}$", "pod/web-1";
-    /// Name of a device; empty for the default.
-    NewDeviceName = "^([a-zA-Z0-9][a-zA-Z0-9_.-]{1,127})?$", "l4-gpu";
+    /// Name of a device; empty for the default. No kind of device, count of something, id or address.
+    NewDeviceName = concat!(
+        "^(?!(vf|", kind!(), "|[0-9]{1,9}x.+|", address!(), "|", uuid!(), "|[0-9a-fA-F]{32})$)",
+        "([a-zA-Z0-9][a-zA-Z0-9_.-]{1,127})?$"
+    ), "l4-gpu";
     /// Name of a device.
     DeviceName = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$", "l4-gpu";
     /// Name of an instance.

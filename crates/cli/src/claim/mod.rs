@@ -271,13 +271,13 @@ impl Renew {
     }
 }
 
-fn show(connection: &Connection, claim: &api::Claim) -> Done {
+pub fn show(connection: &Connection, claim: &api::Claim) -> Done {
     claim.notes.iter().for_each(|note| output::warning(note));
     if connection.json() { output::json(claim) } else { print::claim(claim) }
 }
 
 /// The owner of claims by default: the user who ran `sudo`, or the current user.
-fn person() -> String {
+pub fn person() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .find_map(|key| std::env::var(key).ok().filter(|name| !name.is_empty()));

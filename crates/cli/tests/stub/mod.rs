@@ -96,7 +96,9 @@ fn one(text: &str) -> Value {
         // The import of an image has ended.
         "status": "failed", "timed_out": true, "vcpus": 1, "exit_code": 1, "pid": 1, "size_bytes": 1,
         "iommu_group": 1, "expires": 1, "count": 1, "autoprobe": true, "bound_to_vfio": true, "has_kernel": true,
-        "network": { "enabled": false }, "type": "pci" });
+        "network": { "enabled": false }, "type": "pci", "warnings": [text], "attached": [
+            { "pci_address": text, "title": text, "name": text, "profile": text, "mdev_uuid": text },
+            { "pci_address": text, "title": text, "partition": text }, { "pci_address": text, "title": "" }] });
     let texts = [
         "id",
         "name",
@@ -138,5 +140,8 @@ fn resources(text: &str) -> Value {
         "oversub_ratio": 1.0 });
     let disk =
         json!({ "images_bytes": 1, "oci_cache_bytes": 1, "overlays_bytes": 1, "volumes_bytes": 1 });
-    json!({ "cpu": one, "memory": one, "disk": one, "network": one, "disk_breakdown": disk, "allocations": [] })
+    let gpu = json!({ "mode": text, "total_slots": 1, "used_slots": 1,
+        "profiles": [{ "name": text, "framebuffer_mb": 1, "available": 1 }], "devices": [] });
+    json!({ "cpu": one, "memory": one, "disk": one, "network": one, "disk_breakdown": disk, "allocations": [],
+        "gpu": gpu })
 }

@@ -55,8 +55,32 @@ impl JsonBody {
         self.read::<Option<T>>().map(Option::unwrap_or_default)
     }
 
-    /// The body as a value. Unknown fields are ignored: clients of other versions may send them.
+    /// The same, with the unknown fields.
+    pub fn read_noting_or_default<T>(&self) -> Result<(T, Vec<String>), Problem>
+    where
+        T: DeserializeOwned + Default,
+    {
+        if self.0.iter().all(u8::is_ascii_whitespace) || self.0.trim_ascii() == b"null" {
+            return Ok((T::default(), Vec::new()));
+        }
+        self.read_noting()
+    }
+
+    /// Refuses a body with fields, for a call that has none.
+    pub fn expect_no_fields(&self) -> Result<(), Problem> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct NoFields {}
+        self.read_or_default::<NoFields>().map(drop)
+    }
+
+    /// The body as a value. A type of our own interface refuses unknown fields.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.read_noting().map(|(value, _)| value)
+    }
+
+    /// The body as a value, with the names of unknown fields: clients of hypeman's interface may send more than we know.
+    pub fn read_noting<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), Problem> {
         if self.0.iter().all(u8::is_ascii_whitespace) {
             return Err(Problem::invalid(
                 "the request has no body",
@@ -70,7 +94,9 @@ impl JsonBody {
                 "send JSON as described by GET /openapi.json",
             ));
         }
-        serde_json::from_slice(&self.0).or_else(|error| {
+        let mut reader = serde_json::Deserializer::from_slice(&self.0);
+        let read = noting(&mut reader).and_then(|read| reader.end().map(|()| read));
+        read.or_else(|error| {
             self.with_whole_numbers(&error).ok_or_else(|| {
                 Problem::invalid(
                     format!("invalid JSON body: {error}"),
@@ -82,13 +108,44 @@ impl JsonBody {
 
     /// The body read again, if what failed is a whole number with a fraction: `2.0` is an integer in JSON Schema (2020-12
     /// validation, 6.1.1), and some clients write all numbers so.
-    fn with_whole_numbers<T: DeserializeOwned>(&self, error: &serde_json::Error) -> Option<T> {
+    fn with_whole_numbers<T: DeserializeOwned>(
+        &self,
+        error: &serde_json::Error,
+    ) -> Option<(T, Vec<String>)> {
         if !error.to_string().contains("invalid type: floating point") {
             return None;
         }
         let mut value = serde_json::from_slice(&self.0).ok()?;
         make_whole(&mut value);
-        serde_json::from_value(value).ok()
+        noting::<T, _>(value).ok()
+    }
+}
+
+/// A value, with the names of the fields that it does not have.
+fn noting<'de, T, D>(reader: D) -> Result<(T, Vec<String>), D::Error>
+where
+    T: serde::Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    let mut unknown = Vec::new();
+    let value = serde_ignored::deserialize(reader, |path| unknown.push(named(&path)))?;
+    Ok((value, unknown))
+}
+
+/// The name of a field within its objects: `network.egress`.
+fn named(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    let (parent, name) = match path {
+        Path::Root => return String::new(),
+        Path::Seq { parent, index } => (parent, index.to_string()),
+        Path::Map { parent, key } => (parent, key.clone()),
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => return named(parent),
+    };
+    match named(parent) {
+        parent if parent.is_empty() => name,
+        parent => format!("{parent}.{name}"),
     }
 }
 
@@ -121,6 +178,18 @@ mod tests {
         assert_eq!(read(r#"{"count": 4.0}"#).unwrap().count, 4);
         for wrong in [r#"{"count": 4.5}"#, r#"{"count": 65536.0}"#, r#"{"count": 1e300}"#, "[4]"] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_or_noted() {
+        let unknown = JsonBody(r#"{"count": 4, "counts": 5}"#.into()).read::<api::SetVfs>();
+        assert!(format!("{:?}", unknown.unwrap_err()).contains("counts"));
+        let body = r#"{"name": "a", "image": "b", "network": {"enabled": false, "x": 1}, "y": {"z": 1}, "vcpus": 2.0}"#;
+        let (read, noted) = JsonBody(body.into()).read_noting::<api::CreateInstance>().unwrap();
+        assert_eq!((read.vcpus, noted), (Some(2), vec!["network.x".into(), "y".into()]));
+        for (body, right) in [("", true), ("{}", true), ("null", true), (r#"{"a": 1}"#, false)] {
+            assert_eq!(JsonBody(body.into()).expect_no_fields().is_ok(), right, "{body}");
         }
     }
 }

@@ -67,7 +67,9 @@ pub async fn prepare(
 pub async fn unprepare(
     State(face): State<Face>,
     Key(key): Key,
+    body: JsonBody,
 ) -> Result<Json<api::Claim>, Problem> {
+    body.expect_no_fields()?;
     face.ask(move |engine| claims::unprepare(engine, &key)).await.map(Json)
 }
 

@@ -1,11 +1,14 @@
 //! `/devices`: the register of devices that may be handed over.
 
-use api::{AvailableDevice, Cleared, CreateDevice, Device, ErrorBody, schema};
+use api::{
+    AvailableDevice, BindDevice, Cleared, CreateDevice, Device, ErrorBody, Released, ResetDevice,
+    UnbindDevice, schema,
+};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use service::devices;
+use service::{devices, refusals};
 
 use super::body::JsonBody;
 use super::query::{Key, Query};
@@ -39,8 +42,9 @@ pub async fn create(
     State(face): State<Face>,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Device>), Problem> {
-    let wanted: CreateDevice = body.read()?;
+    let (wanted, unknown): (CreateDevice, _) = body.read_noting()?;
     let device = face.ask(move |engine| devices::register(engine, wanted)).await?;
+    let device = Device { warnings: refusals::ignored(&unknown), ..device };
     Ok((StatusCode::CREATED, Json(device)))
 }
 
@@ -66,10 +70,71 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
     params(("key" = String, Path, description = "address, id or name")),
     responses((status = 204), (status = 200, body = Cleared, description = "cleared, with notes"),
         (status = "default", body = ErrorBody)))]
-pub async fn clear(State(face): State<Face>, Key(key): Key) -> Result<Response, Problem> {
+pub async fn clear(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    body.expect_no_fields()?;
     let notes = face.ask(move |engine| engine.devices().clear(&key)).await?;
     if notes.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(Json(Cleared { notes }).into_response())
+}
+
+/// Bind a device to its vfio driver, with its IOMMU group and companions, as a claim of an owner. Idempotent (200)
+#[utoipa::path(post, path = "/devices/{key}/bind", tag = "devices", request_body = Option<BindDevice>,
+    params(("key" = String, Path, description = "address, id or name")),
+    responses((status = 201, body = api::Claim), (status = 200, body = api::Claim, description = "it was bound already"),
+        (status = "default", body = ErrorBody)))]
+pub async fn bind(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let how: BindDevice = body.read_or_default()?;
+    let (claim, new) = face.ask(move |engine| devices::bind(engine, &key, how)).await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(claim)).into_response())
+}
+
+/// Return a device that was bound to its driver, and end the claim
+#[utoipa::path(post, path = "/devices/{key}/unbind", tag = "devices", request_body = Option<UnbindDevice>,
+    params(("key" = String, Path, description = "address, id or name")),
+    responses((status = 204, description = "the previous state is restored"),
+        (status = 200, body = Released, description = "done, with notes for the owner"),
+        (status = "default", body = ErrorBody)))]
+pub async fn unbind(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let how: UnbindDevice = body.read_or_default()?;
+    let done = face.ask(move |engine| devices::unbind(engine, &key, how)).await?;
+    Ok(with_notes(done))
+}
+
+/// Reset a device, with its assembly, as a claim of an owner
+#[utoipa::path(post, path = "/devices/{key}/reset", tag = "devices", request_body = Option<ResetDevice>,
+    params(("key" = String, Path, description = "address, id or name")),
+    responses((status = 204, description = "reset; if it was not bound, the previous state is restored"),
+        (status = 200, body = Released, description = "done, with notes for the owner"),
+        (status = "default", body = ErrorBody)))]
+pub async fn reset(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let how: ResetDevice = body.read_or_default()?;
+    let done = face.ask(move |engine| devices::reset(engine, &key, how)).await?;
+    face.leases_changed();
+    Ok(with_notes(done))
+}
+
+fn with_notes(done: Released) -> Response {
+    if done.notes.is_empty() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    Json(done).into_response()
 }

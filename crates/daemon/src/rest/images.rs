@@ -4,17 +4,19 @@ use api::{ErrorBody, Image, ImportImage, schema};
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
-use service::images;
+use service::{images, refusals};
 
 use super::body::JsonBody;
-use super::query::Key;
+use super::query::{Key, Query};
 use super::{Face, Problem, upload};
 
 /// List the images
 #[utoipa::path(get, path = "/images", tag = "images",
+    params(("tags" = Option<schema::QueryTags>, Query, style = DeepObject, explode, description = "only those with these tags, each as `tags[key]=value`")),
     responses((status = 200, body = Vec<Image>), (status = "default", body = ErrorBody)))]
-pub async fn list(State(face): State<Face>) -> Result<Json<Vec<Image>>, Problem> {
-    face.ask(images::list).await.map(Json)
+pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Image>>, Problem> {
+    let tags = query.tags()?;
+    face.ask(move |engine| images::list(engine, &tags)).await.map(Json)
 }
 
 /// Show an image
@@ -52,8 +54,9 @@ pub async fn import(
         upload::receive(&face, request.into_body(), boundary, length).await?
     } else {
         let body = JsonBody::from_request(request, &()).await?;
-        let wanted: ImportImage = body.read()?;
-        face.ask(move |engine| images::import(engine, wanted)).await?
+        let (wanted, unknown): (ImportImage, _) = body.read_noting()?;
+        let image = face.ask(move |engine| images::import(engine, wanted)).await?;
+        Image { warnings: refusals::ignored(&unknown), ..image }
     };
     Ok((StatusCode::ACCEPTED, Json(image)))
 }

@@ -1,14 +1,20 @@
 //! `/instances`: machines.
 
-use api::{CreateInstance, ErrorBody, Instance, schema};
+use api::{CreateInstance, ErrorBody, Instance, StartInstance, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use service::{instances, render};
+use engine::Engine;
+use serde::Deserialize;
+use service::instances;
 
 use super::body::JsonBody;
 use super::query::{Key, Query};
 use super::{Face, Problem};
+
+/// The body of a call without options.
+#[derive(Default, Deserialize)]
+struct NoOptions {}
 
 /// List the instances
 #[utoipa::path(get, path = "/instances", tag = "instances",
@@ -28,8 +34,10 @@ pub async fn create(
     State(face): State<Face>,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Instance>), Problem> {
-    let request = instances::accept(body.read()?, &body.read()?)?;
-    let instance = face.ask(move |engine| instances::create(engine, request)).await?;
+    let (wanted, unknown) = body.read_noting()?;
+    let all = body.read()?;
+    let create = move |engine: &Engine| instances::create(engine, wanted, &all, &unknown);
+    let instance = face.ask(create).await?;
     Ok((StatusCode::CREATED, Json(instance)))
 }
 
@@ -38,16 +46,29 @@ pub async fn create(
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.instances().find(&key)).await?;
-    Ok(Json(render::instance(instance)))
+    face.ask(move |engine| instances::show(engine, &key)).await.map(Json)
+}
+
+/// Update an instance: part of hypeman's API that Handover does not implement (501)
+#[utoipa::path(patch, path = "/instances/{key}", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 501, body = ErrorBody, description = "not implemented"), (status = "default", body = ErrorBody)))]
+pub async fn update() -> Problem {
+    Problem::not_implemented("updates of instances", "delete the instance and create it again")
 }
 
 /// Delete an instance: end its machine, and return its devices to their previous drivers
 #[utoipa::path(delete, path = "/instances/{key}", tag = "instances",
-    params(("key" = String, Path, description = "id or name")),
+    params(("key" = String, Path, description = "id or name"),
+        ("graceful_shutdown" = Option<bool>, Query, description = "first ask the guest to shut down, as `stop` does")),
     responses((status = 204), (status = "default", body = ErrorBody)))]
-pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
-    face.ask(move |engine| engine.instances().delete(&key)).await?;
+pub async fn delete(
+    State(face): State<Face>,
+    Key(key): Key,
+    query: Query,
+) -> Result<StatusCode, Problem> {
+    let gracefully = query.flag("graceful_shutdown")?;
+    face.ask(move |engine| instances::delete(engine, &key, gracefully)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -55,16 +76,24 @@ pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCod
 #[utoipa::path(post, path = "/instances/{key}/stop", tag = "instances",
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
-pub async fn stop(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.instances().stop(&key)).await?;
-    Ok(Json(render::instance(instance)))
+pub async fn stop(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (_, unknown): (NoOptions, _) = body.read_noting_or_default()?;
+    face.ask(move |engine| instances::stop(engine, &key, &unknown)).await.map(Json)
 }
 
 /// Start the machine of a stopped instance
-#[utoipa::path(post, path = "/instances/{key}/start", tag = "instances",
+#[utoipa::path(post, path = "/instances/{key}/start", tag = "instances", request_body = Option<StartInstance>,
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
-pub async fn start(State(face): State<Face>, Key(key): Key) -> Result<Json<Instance>, Problem> {
-    let instance = face.ask(move |engine| engine.instances().start(&key)).await?;
-    Ok(Json(render::instance(instance)))
+pub async fn start(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (how, unknown): (StartInstance, _) = body.read_noting_or_default()?;
+    face.ask(move |engine| instances::start(engine, &key, how, &unknown)).await.map(Json)
 }

@@ -11,6 +11,7 @@ mod instances;
 mod logs;
 mod not_offered;
 mod openapi;
+mod parameters;
 mod pods;
 mod problem;
 mod query;
@@ -25,7 +26,7 @@ mod wait;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use engine::{Engine, JournalEvent};
 use model::{Refusal, Scan};
@@ -104,7 +105,7 @@ pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
 /// All routes, without the guard of a listener.
 pub fn router(face: Face) -> Router {
     let instance = Router::new()
-        .route("/", get(instances::show).delete(instances::delete))
+        .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
         .route("/stop", post(instances::stop))
         .route("/start", post(instances::start))
         .route("/logs", get(logs::stream))
@@ -134,6 +135,9 @@ pub fn router(face: Face) -> Router {
         .route("/devices/available", get(devices::available))
         .route("/devices/{key}", get(devices::show).delete(devices::delete))
         .route("/devices/{key}/clear", post(devices::clear))
+        .route("/devices/{key}/bind", post(devices::bind))
+        .route("/devices/{key}/unbind", post(devices::unbind))
+        .route("/devices/{key}/reset", post(devices::reset))
         .route("/images", get(images::list).post(images::import))
         .route(
             "/images/{*name}",
@@ -141,6 +145,7 @@ pub fn router(face: Face) -> Router {
         )
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
+        .route_layer(from_fn(parameters::expect_known))
         .route_layer(from_fn_with_state(face.clone(), starting::hold))
         .merge(not_offered::routes())
         .fallback(problem::no_such_path)

@@ -11,7 +11,7 @@ use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 29] = [
+const NOT_OFFERED: [(&str, &str); 26] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -19,7 +19,7 @@ const NOT_OFFERED: [(&str, &str); 29] = [
     ("/instances/{key}/cp", "cp"),
     ("/instances/{key}/stat", "stat of files in a guest"),
     ("/instances/{key}/stats", "statistics of instances yet"),
-    ("/instances/{key}/auto-standby/status", "standby"),
+    ("/instances/{key}/auto-standby/{*rest}", "standby"),
     ("/instances/{key}/snapshots", "snapshots"),
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
     ("/instances/{key}/snapshot-schedule", "snapshots"),
@@ -38,9 +38,6 @@ const NOT_OFFERED: [(&str, &str); 29] = [
     ("/pushes", "pushes of images"),
     ("/pushes/{*rest}", "pushes of images"),
     ("/resources/memory/reclaim", "reclaiming of memory"),
-    ("/devices/{key}/bind", "binding without an instance yet"),
-    ("/devices/{key}/unbind", "unbinding without an instance yet"),
-    ("/devices/{key}/reset", "reset on request yet"),
 ];
 
 /// Routes that answer 501.

@@ -25,8 +25,9 @@ use super::{
         claims::list, claims::create, claims::show, claims::prepare, claims::unprepare, claims::renew, claims::release,
         pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
+        devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete,
-        instances::list, instances::create, instances::show, instances::delete, instances::stop, instances::start,
+        instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
         logs::stream, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.

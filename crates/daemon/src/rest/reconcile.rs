@@ -33,6 +33,7 @@ pub async fn return_devices(
 /// Check again, fix what can be fixed, and report the rest
 #[utoipa::path(post, path = "/reconcile", tag = "host",
     responses((status = 200, body = Report), (status = "default", body = ErrorBody)))]
-pub async fn again(State(face): State<Face>) -> Result<Json<Report>, Problem> {
+pub async fn again(State(face): State<Face>, body: JsonBody) -> Result<Json<Report>, Problem> {
+    body.expect_no_fields()?;
     face.ask(engine::Engine::reconcile).await.map(|report| Json(reconcile::report(report)))
 }

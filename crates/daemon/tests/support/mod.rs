@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use daemon::serve::{self, HOLD_CHANGES, Options};
 use engine::Config;
-use model::{HostMonitor, Inventory, Launcher};
+use model::{HostMonitor, Launcher};
 use serde_json::Value;
 use service::cdi::Folder;
-use sim::{SimHost, SimLauncher, Snapshot};
+use sim::{Hardware, SimHost, SimLauncher, Snapshot};
 
 pub use launcher::Recorded;
 pub use scan::SimScan;
@@ -87,7 +87,7 @@ impl Daemon {
         Self::on(sim::workstation(), None)
     }
 
-    pub fn on(inventory: Inventory, token: Option<&'static str>) -> Self {
+    pub fn on(inventory: impl Into<Hardware>, token: Option<&'static str>) -> Self {
         Self::with(inventory, token, None)
     }
 
@@ -97,7 +97,7 @@ impl Daemon {
     }
 
     fn with(
-        inventory: Inventory,
+        inventory: impl Into<Hardware>,
         token: Option<&'static str>,
         monitor: Option<Arc<dyn HostMonitor>>,
     ) -> Self {
@@ -112,7 +112,7 @@ impl Daemon {
 
     /// A daemon that listens, but may still recover. `before` leaves something to recover.
     pub fn begun(
-        inventory: Inventory,
+        inventory: impl Into<Hardware>,
         token: Option<&'static str>,
         monitor: Option<Arc<dyn HostMonitor>>,
         hold_changes: Duration,

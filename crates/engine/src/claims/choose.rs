@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::Claims;
+use super::unknown::expect_known;
 use crate::consent::{Consent, Named};
 use crate::hardware::users;
 use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
@@ -35,33 +36,33 @@ pub struct HostState {
 }
 
 impl Claims {
-    /// New claims of an instance: one per device in `devices`, then one per want in `more`.
+    /// New claims of an instance: one per device or partition, in the order of `wants`. Those of registered devices name
+    /// the registration.
     pub(crate) fn choose_for_instance(
         &self,
         instance: Uuid,
-        devices: &[StoredDevice],
-        more: &[Want],
+        wants: &[Want],
     ) -> Result<Vec<StoredClaim>, Refusal> {
-        let named = devices.iter().map(|device| Want::device(device.address));
-        let wants: Vec<Want> = named.chain(more.iter().cloned()).collect();
         if wants.is_empty() {
             return Ok(Vec::new());
         }
+        expect_few(wants)?;
         let id = Uuid::new_v4();
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, &wants, Options::default(), Consent::NONE)?;
+            self.choose(id, wants, Options::default(), Consent::NONE)?;
+        let registered = self.store.read(StoredDevice::all)?;
+        // The chosen devices of each want follow one another.
+        let each = wants.iter().flat_map(|want| (0..want.count).map(move |_| want));
         let mut claims = Vec::new();
-        for (position, chosen) in (0u32..).zip(chosen) {
-            let index = usize::try_from(position).unwrap_or(usize::MAX);
-            let device = devices.get(index);
-            if let Some(device) = device {
-                self.expect_registered(device)?;
-            }
+        for ((position, chosen), want) in (0u32..).zip(chosen).zip(each) {
+            let whole = chosen.partition.is_none();
+            let device = registered.iter().find(|device| device.address == chosen.head);
+            let device = device.filter(|_| whole || matches!(want.kind, WantKind::Device(_)));
             let terms = Terms {
                 owner: Owner::instance(instance),
                 reason: None,
                 expires: None,
-                wants: wants.get(index).cloned().into_iter().collect(),
+                wants: vec![Want { count: 1, kind: want.kind.clone() }],
                 alone: false,
             };
             let mut claim = self.claim_of(Uuid::new_v4(), terms, vec![chosen], &inventory)?;
@@ -87,6 +88,7 @@ impl Claims {
             .into_iter()
             .flat_map(|d| [(d.name, d.address), (d.id.to_string(), d.address)])
             .collect();
+        expect_known(wants, &names)?;
         let mut inventory = self.hardware.sketch()?;
         let detailed = needs_detail(&inventory, wants, &names);
         if !detailed.is_empty() {
@@ -207,15 +209,6 @@ impl Claims {
             at_boot: false,
         })
     }
-
-    /// Refuses if the registration was deleted meanwhile.
-    fn expect_registered(&self, device: &StoredDevice) -> Result<(), Refusal> {
-        let all = self.store.read(StoredDevice::all)?;
-        if all.iter().any(|other| other.id == device.id) {
-            return Ok(());
-        }
-        Err(refusals::no_such("device", &device.name, "handover device list"))
-    }
 }
 
 /// All claims of a store, each with its owner in words and the refusal for others.
@@ -259,7 +252,23 @@ pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
     )
 }
 
-/// The want of an instance for a vGPU of this profile.
+/// The most devices and partitions in a request: more is a mistake, and would take long to choose.
+const MAX_COUNT: u64 = 1024;
+
+/// Refuses requests for too many devices.
+pub fn expect_few(wants: &[Want]) -> Result<(), Refusal> {
+    let count: u64 = wants.iter().map(|want| u64::from(want.count)).sum();
+    if count <= MAX_COUNT {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InsufficientResources,
+        format!("the request asks for {count} devices at once"),
+        format!("ask for at most {MAX_COUNT}"),
+    ))
+}
+
+/// The want for a vGPU of this profile.
 pub fn profile(name: &str) -> Want {
     let kind = WantKind::Profile { profile: name.into(), of: None, attributes: Vec::new() };
     Want { count: 1, kind }

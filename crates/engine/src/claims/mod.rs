@@ -9,10 +9,13 @@ mod lease;
 mod prepare;
 mod release;
 mod reserve;
+mod reset;
 mod restore;
+mod unknown;
 
 pub(crate) use differences::differences;
 pub use prepare::Access;
+pub(crate) use reset::no_reset;
 pub(crate) use restore::Restored;
 
 use std::collections::BTreeSet;

@@ -78,7 +78,7 @@ impl Claims {
     }
 
     /// Refuses while a device of a prepared claim is open.
-    fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
+    pub(super) fn expect_unused(&self, claim: &StoredClaim) -> Result<(), Refusal> {
         if claim.claim.state != ClaimState::Prepared {
             return Ok(());
         }

@@ -5,16 +5,13 @@ use model::plan::Plan;
 use model::{Claim, ClaimState, Code, Refusal};
 use uuid::Uuid;
 
-use super::choose::{HostState, Terms};
+use super::choose::{HostState, Terms, expect_few};
 use super::{Access, Claims};
 use crate::consent::Consent;
 use crate::lock::lock;
 use crate::refusals::with_failed_undo;
 use crate::store::{Durability, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, ClaimStep, Claimed, OperationKind, Outcome};
-
-/// The most devices and partitions in a request: more is a mistake, and would take long to choose.
-const MAX_COUNT: u64 = 1024;
 
 /// How often to choose again after another request took a chosen device.
 const MAX_TRIES: u32 = 100;
@@ -221,14 +218,7 @@ fn put_on_boot_list(claim: &mut StoredClaim) -> Result<(), Refusal> {
 }
 
 fn check(request: &ClaimRequest) -> Result<(), Refusal> {
-    let count: u64 = request.wants.iter().map(|want| u64::from(want.count)).sum();
-    if count > MAX_COUNT {
-        return Err(Refusal::new(
-            Code::InsufficientResources,
-            format!("the request asks for {count} devices at once"),
-            format!("ask for at most {MAX_COUNT}"),
-        ));
-    }
+    expect_few(&request.wants)?;
     if request.owner.kind == model::Owner::INSTANCE || request.owner.kind == "undo" {
         return Err(Refusal::new(
             Code::InvalidRequest,

@@ -81,6 +81,8 @@ struct Restoring<'a> {
     outcome: Restored,
     /// Functions that are not changed any further.
     skipped: Vec<Address>,
+    /// Whether the claim is prepared and nothing of it was restored yet: what is undone already, another tool undid.
+    intact: bool,
 }
 
 impl Claims {
@@ -98,12 +100,15 @@ impl Claims {
             .store
             .read(|from| Recorded::of_claim(from, id, of, &self.journal.boot))
             .map_err(|error| refusals::not_rolled_back_yet(operation, error))?;
+        let began =
+            self.store.read(|from| Recorded::has_begun_restoring(from, id, &self.journal.boot));
         let mut work = Restoring {
             claims: self,
             operation,
             claim,
             outcome: Restored::default(),
             skipped: Vec::new(),
+            intact: claim.claim.state == ClaimState::Prepared && began.is_ok_and(|began| !began),
         };
         work.leave_to_other_claims(&recorded);
         work.wait_for_workers(&recorded, patience)?;
@@ -260,6 +265,16 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
     kept
 }
 
+/// What another tool did if this restoring step has nothing left to do in an intact claim.
+fn undone_by_others(step: &Step) -> Option<String> {
+    match step {
+        Step::Unbind { driver, .. } => Some(format!("unbound it from {driver}")),
+        Step::RemoveMdev { uuid, .. } => Some(format!("removed the mediated device {uuid}")),
+        Step::SetVgpu { to: 0, .. } => Some("freed the vGPU".to_owned()),
+        _ => None,
+    }
+}
+
 impl Restoring<'_> {
     /// Leaves functions alone that have the mark of another claim: an older backup of the store was restored, and the device
     /// has another owner since.
@@ -334,7 +349,14 @@ impl Restoring<'_> {
         }
         let facts = step.facts();
         match self.claims.hardware.host.observe(step) {
-            Ok(Observed::After) => Ok(()),
+            Ok(Observed::After) => {
+                if let Some(what) = undone_by_others(step).filter(|_| self.intact) {
+                    self.outcome
+                        .notes
+                        .push(format!("{address}: another tool {what} during the claim"));
+                }
+                Ok(())
+            }
             Ok(Observed::Before) => match self.overridden_by_others(address, step, rest) {
                 Some(driver) => {
                     self.leave(

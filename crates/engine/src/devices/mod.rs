@@ -1,6 +1,8 @@
 //! Registered devices, their health, and the return of unclaimed devices.
 
+mod by_hand;
 mod clear;
+mod gpus;
 mod health;
 mod return_unclaimed;
 mod state;
@@ -13,7 +15,8 @@ use model::{Address, Assembly, Code, Kind, Refusal, check_device_name};
 use uuid::Uuid;
 
 use crate::claims::Claims;
-use crate::hardware::Hardware;
+use crate::consent::{Consent, Named};
+use crate::hardware::{Hardware, users};
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
@@ -140,7 +143,8 @@ impl Devices {
         let devices = self.store.read(StoredDevice::all)?;
         let devices: Vec<StoredDevice> =
             devices.into_iter().filter(|device| has_tags(&device.tags, tags)).collect();
-        let observed = self.observe(&devices)?;
+        let addresses: Vec<Address> = devices.iter().map(|device| device.address).collect();
+        let observed = self.observe(&addresses)?;
         Ok(devices.into_iter().map(|device| show(device, &observed)).collect())
     }
 
@@ -150,12 +154,41 @@ impl Devices {
     /// `not_found`.
     pub fn find(&self, key: &str) -> Result<Device, Refusal> {
         let device = registrations::find(&self.store, key)?;
-        let observed = self.observe(std::slice::from_ref(&device))?;
+        let observed = self.observe(&[device.address])?;
         Ok(show(device, &observed))
     }
 
+    /// The names of the registered devices, by id.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn names(&self) -> Result<BTreeMap<Uuid, String>, Refusal> {
+        let devices = self.store.read(StoredDevice::all)?;
+        Ok(devices.into_iter().map(|device| (device.id, device.name)).collect())
+    }
+
+    /// Whether a device is registered with this name, id or address.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn is_registered(&self, key: &str) -> Result<bool, Refusal> {
+        match registrations::find(&self.store, key) {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.code == Code::NotFound => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The address that `key` gives, or that the registration with this name or id has.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn address_of(&self, key: &str) -> Result<Address, Refusal> {
+        registrations::address_of(&self.store, key)
+    }
+
     /// Reads what the states of these devices are derived from.
-    fn observe(&self, devices: &[StoredDevice]) -> Result<Observed, Refusal> {
+    fn observe(&self, devices: &[Address]) -> Result<Observed, Refusal> {
         let mut observed = Observed::of(self.hardware.inventory()?);
         let instances;
         (observed.claims, observed.health, instances) = self.store.read(|from| {
@@ -166,14 +199,18 @@ impl Devices {
             observed.owners.insert(claim.claim.id, owner);
         }
         let assemblies =
-            devices.iter().filter_map(|d| Assembly::of(&observed.inventory, d.address));
+            devices.iter().filter_map(|address| Assembly::of(&observed.inventory, *address));
         let all: BTreeSet<Address> = assemblies
             .flat_map(|assembly| assembly.taken().map(|member| member.address).collect::<Vec<_>>())
             .collect();
         // If users or marks cannot be read, the devices are listed anyway.
         if !all.is_empty() {
             let all: Vec<Address> = all.into_iter().collect();
-            observed.holders = self.hardware.host.holders(&all).unwrap_or_default();
+            let holders = self.hardware.host.holders(&all).unwrap_or_default();
+            // What every claim evicts, NVIDIA's persistence daemon, does not use a device up.
+            let used = users(&holders, Consent::NONE, &Named::default());
+            observed.holders =
+                holders.into_iter().filter(|holder| used.contains_key(&holder.address)).collect();
             observed.marked = self.marks.marked(&all).unwrap_or_default();
         }
         Ok(observed)

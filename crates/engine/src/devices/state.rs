@@ -32,10 +32,10 @@ impl Observed {
         }
     }
 
-    /// The state of a device, and why it is not free.
-    fn state(&self, device: &StoredDevice) -> (DeviceState, Option<String>) {
-        let assembly = Assembly::of(&self.inventory, device.address);
-        let mut functions = vec![device.address];
+    /// The state of the device with this function, and why it is not free.
+    pub fn state(&self, address: Address) -> (DeviceState, Option<String>) {
+        let assembly = Assembly::of(&self.inventory, address);
+        let mut functions = vec![address];
         functions.extend(assembly.iter().flat_map(|all| all.taken().map(|member| member.address)));
         if let Some(health) = self.health.iter().find(|h| functions.contains(&h.address)) {
             let state = match health.state {
@@ -71,7 +71,7 @@ pub fn concerns(claim: &Claim, functions: &[Address]) -> bool {
 pub fn show(device: StoredDevice, observed: &Observed) -> Device {
     let function = observed.inventory.function(device.address);
     let attached = observed.claims.iter().find(|claim| claim.device == Some(device.id));
-    let (state, state_reason) = observed.state(&device);
+    let (state, state_reason) = observed.state(device.address);
     Device {
         id: device.id,
         name: device.name,

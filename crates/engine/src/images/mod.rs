@@ -2,6 +2,7 @@
 
 mod running;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::journal::Journal;
 use crate::lock::lock;
 use crate::refusals;
 use crate::store::{Durability, Store, StoredImage, StoredInstance};
+use crate::tags::has_tags;
 use crate::{Config, Image, ImageSource, ImageStatus, ImportImage};
 use running::{Import, Running};
 
@@ -226,13 +228,13 @@ impl Images {
         }
     }
 
-    /// All images.
+    /// The images with all these tags.
     ///
     /// # Errors
     /// `state_unusable`.
-    pub fn all(&self) -> Result<Vec<Image>, Refusal> {
-        let images = self.store.read(StoredImage::all)?;
-        Ok(images.into_iter().map(|stored| stored.image).collect())
+    pub fn all(&self, tags: &BTreeMap<String, String>) -> Result<Vec<Image>, Refusal> {
+        let images = self.store.read(StoredImage::all)?.into_iter().map(|stored| stored.image);
+        Ok(images.filter(|image| has_tags(&image.tags, tags)).collect())
     }
 
     /// An image by name.

@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::choose::Want;
 use model::{Code, Refusal, check_instance_name};
 use uuid::Uuid;
 
 use super::{Instances, too_large};
-use crate::claims::choose::profile;
 use crate::lock::lock;
 use crate::refusals::{self, interrupted, with_failed_undo};
 use crate::registrations;
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{
-    CreateInstance, ImageStatus, Instance, InstanceGpu, InstanceState, OperationKind, Outcome,
+    CreateInstance, DeviceWish, ImageStatus, Instance, InstanceGpu, InstanceState, OperationKind,
+    Outcome,
 };
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -31,14 +32,10 @@ impl Instances {
     pub fn create(&self, request: CreateInstance) -> Result<Instance, Refusal> {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
-        let devices = self.requested_devices(&request.devices)?;
-        let profile_name = request.gpu_profile.clone();
-        let profile = profile_name.as_deref().map(profile);
-        let more: Vec<_> = profile.into_iter().collect();
-        let claims = self.claims.choose_for_instance(id, &devices, &more)?;
+        let wants = self.wanted_devices(&request.devices)?;
+        let claims = self.claims.choose_for_instance(id, &wants)?;
         let _turn = self.journal.turns.take(id);
-        let mut row = self.row(id, request, &image, &devices);
-        row.instance.gpu = gpu(profile_name, &claims);
+        let mut row = self.row(id, request, &image, &claims);
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
@@ -95,10 +92,19 @@ impl Instances {
         Ok(image)
     }
 
-    fn requested_devices(&self, keys: &[String]) -> Result<Vec<StoredDevice>, Refusal> {
+    /// The wants of a request, with registered devices by their addresses.
+    fn wanted_devices(&self, wishes: &[DeviceWish]) -> Result<Vec<Want>, Refusal> {
         let mut seen = BTreeSet::new();
-        let mut devices = Vec::new();
-        for key in keys {
+        let mut wants = Vec::new();
+        for wish in wishes {
+            let key = match wish {
+                DeviceWish::Registered(key) => key,
+                DeviceWish::Wanted(want) => {
+                    want.check()?;
+                    wants.push(want.clone());
+                    continue;
+                }
+            };
             let device = registrations::find(&self.store, key)?;
             if !seen.insert(device.id) {
                 return Err(Refusal::new(
@@ -107,9 +113,9 @@ impl Instances {
                     "list each device once",
                 ));
             }
-            devices.push(device);
+            wants.push(Want::device(device.address));
         }
-        Ok(devices)
+        Ok(wants)
     }
 
     fn row(
@@ -117,7 +123,7 @@ impl Instances {
         id: Uuid,
         request: CreateInstance,
         image: &StoredImage,
-        devices: &[StoredDevice],
+        claims: &[StoredClaim],
     ) -> StoredInstance {
         StoredInstance {
             image_id: image.id,
@@ -134,8 +140,8 @@ impl Instances {
                 hypervisor: request.hypervisor.unwrap_or_else(|| self.default_launcher().into()),
                 uid: self.config.machine_uids.start,
                 cmdline: request.cmdline,
-                devices: devices.iter().map(|device| device.id).collect(),
-                gpu: None,
+                devices: claims.iter().filter_map(|claim| claim.device).collect(),
+                gpu: gpu(claims),
                 pid: None,
                 exit_code: None,
                 created_at: Timestamp::now(),
@@ -239,12 +245,14 @@ impl Instances {
     }
 }
 
-/// The vGPU of an instance: its claim has no registered device.
-fn gpu(profile: Option<String>, claims: &[StoredClaim]) -> Option<InstanceGpu> {
-    let parts = claims.iter().filter(|claim| claim.device.is_none());
-    let mut parts = parts.flat_map(|claim| &claim.claim.parts);
-    let mdev = parts.find_map(|part| part.partition.as_ref()?.mdev());
-    profile.map(|profile| InstanceGpu { profile, mdev })
+/// The first vGPU of an instance.
+fn gpu(claims: &[StoredClaim]) -> Option<InstanceGpu> {
+    claims.iter().find_map(|claim| {
+        let profile = claim.profile()?.to_owned();
+        let mut parts = claim.claim.parts.iter();
+        let mdev = parts.find_map(|part| part.partition.as_ref()?.mdev());
+        Some(InstanceGpu { profile, mdev })
+    })
 }
 
 fn name_taken(name: &str) -> Refusal {
@@ -263,6 +271,13 @@ fn expect_usable(image: &StoredImage, overlay: Option<u64>) -> Result<(), Refusa
             Code::ImageNotReady,
             format!("the image {name:?} cannot be used: {why}"),
             format!("`handover image show {name}` shows its status"),
+        ));
+    }
+    if overlay.is_some() && image.image.disk_format.is_none() {
+        return Err(Refusal::new(
+            Code::InvalidSize,
+            format!("the image {name:?} has no disk, so its disk cannot have a size"),
+            "leave the disk size out, or use an image with a disk",
         ));
     }
     match (overlay, image.virtual_size) {

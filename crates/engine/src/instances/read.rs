@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use model::Refusal;
 
 use super::Instances;
-use crate::store::StoredInstance;
+use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
-use crate::{Instance, InstanceState};
+use crate::{Instance, InstanceDevice, InstanceState};
 
 impl Instances {
     /// The instances with all these tags.
@@ -28,6 +28,26 @@ impl Instances {
     /// `not_found`.
     pub fn find(&self, key: &str) -> Result<Instance, Refusal> {
         self.stored_instance(key).map(|row| row.instance)
+    }
+
+    /// The devices and partitions of all instances, in the order in which each guest sees its own.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn devices(&self) -> Result<Vec<InstanceDevice>, Refusal> {
+        let claims = self.store.read(StoredClaim::all)?;
+        let mut all = Vec::new();
+        for claim in claims {
+            let Some(instance) = claim.instance() else { continue };
+            let (device, profile) = (claim.device, claim.profile().map(str::to_owned));
+            all.extend(claim.claim.parts.into_iter().map(|part| InstanceDevice {
+                instance,
+                device,
+                profile: profile.clone(),
+                part,
+            }));
+        }
+        Ok(all)
     }
 
     /// Waits until an instance is in `state`, or until the timeout; returns the instance either way.

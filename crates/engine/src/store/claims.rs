@@ -1,7 +1,7 @@
 //! Claims in the store.
 
 use jiff::Timestamp;
-use model::choose::Want;
+use model::choose::{Want, WantKind};
 use model::{Address, Claim, ClaimState, LinkBaseline, Owner};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -154,6 +154,14 @@ impl StoredClaim {
     pub fn instance(&self) -> Option<Uuid> {
         let owner = &self.claim.owner;
         (owner.kind == Owner::INSTANCE).then(|| owner.id.parse().ok()).flatten()
+    }
+
+    /// The profile that was requested, if it is a claim of vGPUs.
+    pub fn profile(&self) -> Option<&str> {
+        self.wants.iter().find_map(|want| match &want.kind {
+            WantKind::Profile { profile, .. } => Some(profile.as_str()),
+            _ => None,
+        })
     }
 
     /// The subject of its operations: the instance that owns it, or the claim itself.

@@ -277,6 +277,19 @@ impl Recorded {
         .optional()
     }
 
+    /// Whether a step was performed that restores what the claim has changed last.
+    pub fn has_begun_restoring(
+        from: &Connection,
+        claim: Uuid,
+        boot: &str,
+    ) -> rusqlite::Result<bool> {
+        from.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM steps WHERE claim = ?1 AND boot_id = ?2 AND restoring = 1 AND operation >
+             (SELECT max(operation) FROM steps WHERE claim = ?1 AND boot_id = ?2 AND restoring = 0))",
+        )?
+        .query_row(params![claim.to_string(), boot], |row| row.get(0))
+    }
+
     /// Marks the outstanding steps of a claim as undone.
     pub fn mark_undone(
         to: &Connection,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Access, ClaimRequest, ClaimStep, Consent, CreateInstance, Engine};
+use engine::{Access, ClaimRequest, ClaimStep, Consent, CreateInstance, DeviceWish, Engine};
 use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 use uuid::Uuid;
 
@@ -197,11 +197,14 @@ impl World {
     fn manage(&self, engine: &Engine, verb: &Verb) -> Result<(), Refusal> {
         match verb {
             Verb::Create { name, devices, profile } => {
+                let registered = devices.iter().cloned().map(DeviceWish::Registered);
+                let vgpu = profile.iter().map(|profile| {
+                    DeviceWish::Wanted(format!("profile={profile}").parse().unwrap())
+                });
                 let request = CreateInstance {
                     name: name.clone(),
                     image: "debian".into(),
-                    devices: devices.clone(),
-                    gpu_profile: profile.clone(),
+                    devices: registered.chain(vgpu).collect(),
                     ..CreateInstance::default()
                 };
                 engine.instances().create(request).map(drop)

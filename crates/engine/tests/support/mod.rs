@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::{
-    ClaimRequest, Config, CreateInstance, Engine, ImageSource, ImageStatus, ImportImage,
-    JournalEvent, Observer, RecoveryReport, RegisterDevice,
+    ClaimRequest, Config, CreateInstance, DeviceWish, Engine, ImageSource, ImageStatus,
+    ImportImage, JournalEvent, Observer, RecoveryReport, RegisterDevice,
 };
 use model::{Address, Claim, Code, DiskFormat, Owner, Refusal};
 use sim::{SimHost, SimLauncher, Snapshot};
@@ -181,7 +181,7 @@ pub fn wish(name: &str, devices: &[&str]) -> CreateInstance {
     CreateInstance {
         name: name.into(),
         image: "debian".into(),
-        devices: devices.iter().map(ToString::to_string).collect(),
+        devices: devices.iter().map(|key| DeviceWish::Registered((*key).to_owned())).collect(),
         ..CreateInstance::default()
     }
 }

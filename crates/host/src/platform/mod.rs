@@ -15,7 +15,7 @@ mod processes;
 mod security;
 mod tools;
 mod x11;
-mod xen;
+pub mod xen;
 
 use model::doctor::Platform;
 use rustix::io::Errno;

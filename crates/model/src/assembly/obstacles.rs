@@ -62,6 +62,13 @@ fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
             "echo 0 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, and remove the option from /etc/modprobe.d",
         ));
     }
+    if inventory.vfio.xen_dom0 {
+        return vec![Refusal::new(
+            Code::NoIommu,
+            "this is a Xen dom0: the hypervisor has the IOMMU, so VFIO is not possible",
+            "boot this host without Xen, or use Xen's own way: `xl pci-assignable-add ADDRESS`",
+        )];
+    }
     if !inventory.vfio.iommu {
         reasons.push(Refusal::new(
             Code::NoIommu,

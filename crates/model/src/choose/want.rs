@@ -112,7 +112,7 @@ impl FromStr for Want {
 }
 
 /// The text form of a request, for help and errors.
-pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU group and companions
+pub const GRAMMAR: &str = "  0000:01:00.0            this device, with its IOMMU group and companions; also pci_0000_01_00_0
   gpu0                    the device registered with that name
   gpu, 2xgpu              any GPU, any two (also nic, nvme, accelerator, ...)
   10de:20b0, 2x10de:20b0  any device of that vendor and device id
@@ -171,8 +171,9 @@ fn kind(
     if name.is_empty() {
         return Err(wrong(text, "the request is empty"));
     }
-    // An address also has colons: it is parsed when it is looked up.
-    Ok(WantKind::Device(name.into()))
+    // An address in its usual form, so that the same device is the same request. Names are looked up later.
+    let address = name.parse::<Address>();
+    Ok(WantKind::Device(address.map_or_else(|_| name.into(), |address| address.to_string())))
 }
 
 /// A kind, or a vendor and device id.
@@ -319,6 +320,8 @@ mod tests {
     #[test]
     fn the_short_form_of_a_want() {
         assert_eq!(read("0000:01:00.0"), (1, WantKind::Device("0000:01:00.0".into())));
+        assert_eq!(read("01:00.0"), (1, WantKind::Device("0000:01:00.0".into())));
+        assert_eq!(read("pci_0000_01_00_0"), (1, WantKind::Device("0000:01:00.0".into())));
         assert_eq!(read("gpu0"), (1, WantKind::Device("gpu0".into())));
         let gpu = Filter { kind: Some(Kind::Gpu), ..Filter::default() };
         assert_eq!(read("2xgpu"), (2, WantKind::Any(gpu.clone())));

@@ -78,6 +78,9 @@ pub struct VfioSupport {
     pub iommufd: bool,
     /// Whether noiommu mode is enabled: it provides no isolation, and is always refused.
     pub unsafe_noiommu: bool,
+    /// Whether Linux is the first domain of Xen, which keeps the IOMMU for itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub xen_dom0: bool,
 }
 
 impl Inventory {

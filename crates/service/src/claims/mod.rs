@@ -155,7 +155,7 @@ fn lease(seconds: Option<u64>) -> Result<Option<Duration>, Refusal> {
 }
 
 /// The user of prepared devices; chown(2) reads the highest number as "unchanged".
-fn user(uid: Option<u32>) -> Result<Option<u32>, Refusal> {
+pub(crate) fn user(uid: Option<u32>) -> Result<Option<u32>, Refusal> {
     match uid {
         Some(u32::MAX) => Err(invalid(
             format!("{} is not a user id", u32::MAX),
@@ -192,7 +192,7 @@ fn render_prepared(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal
     Ok(api::Claim { notes, ..render_claim(engine, claim)? })
 }
 
-fn render_claim(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
+pub(crate) fn render_claim(engine: &Engine, claim: &Claim) -> Result<api::Claim, Refusal> {
     let members = claim.members().map(|member| member.address);
     let parents = claim.parts.iter().map(|part| part.head);
     let functions: Vec<Address> = members.chain(parents).collect();

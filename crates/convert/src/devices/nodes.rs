@@ -1,8 +1,7 @@
 //! GPUs through the nodes of their drivers: distinct functions of the requested vendor and model, close together.
 
-use model::choose::assign;
-use model::topology::Distance;
-use model::{Code, Function, Inventory, Kind, Refusal};
+use model::choose::nearest;
+use model::{Code, Function, Kind, Refusal};
 
 use super::{Devices, Scene, Section, Vendor, Wanted, refusal, share_nvidia, shown, usb};
 
@@ -66,30 +65,14 @@ fn choose<'a>(gpus: &[&Wanted], scene: &Scene<'a>) -> Vec<Option<&'a Function>> 
         .filter(|function| vendor_of(function).is_some_and(|vendor| has_nodes(function, vendor)))
         .filter(|function| is_gpu(function) && !scene.held.contains_key(&function.address))
         .collect();
-    let mut best: Option<(usize, usize, Vec<Option<usize>>)> = None;
-    // Tries each as the center of the others.
-    for centre in &free {
-        let mut near: Vec<usize> = (0..free.len()).collect();
-        near.sort_by_key(|number| distance(scene.inventory, centre, free[*number]));
-        let likes: Vec<Vec<usize>> = gpus
-            .iter()
-            .map(|one| near.iter().copied().filter(|number| is_meant(one, free[*number])).collect())
-            .collect();
-        let given = assign(&likes, free.len());
-        let unmet = given.iter().filter(|given| given.is_none()).count();
-        let chosen = given.iter().flatten();
-        let far = chosen.map(|number| distance(scene.inventory, centre, free[*number])).sum();
-        if best.as_ref().is_none_or(|(most, farthest, _)| (unmet, far) < (*most, *farthest)) {
-            best = Some((unmet, far, given));
-        }
-    }
-    let given = best.map_or_else(|| vec![None; gpus.len()], |(.., given)| given);
+    let fits = |one: &&Wanted| -> Vec<usize> {
+        (0..free.len())
+            .filter(|number| free.get(*number).is_some_and(|f| is_meant(one, f)))
+            .collect()
+    };
+    let likes: Vec<Vec<usize>> = gpus.iter().map(fits).collect();
+    let given = nearest(scene.inventory, &free, &likes);
     given.into_iter().map(|number| number.and_then(|number| free.get(number).copied())).collect()
-}
-
-fn distance(inventory: &Inventory, a: &Function, b: &Function) -> usize {
-    let distance = Distance::between(inventory, a, b);
-    Distance::ALL.iter().position(|one| *one == distance).unwrap_or(Distance::ALL.len())
 }
 
 fn add(devices: &mut Devices, wanted: &Wanted, function: &Function, scene: &Scene<'_>) {

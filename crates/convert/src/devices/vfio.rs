@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use model::choose::{Filter, Want, WantKind, assign};
+use model::choose::{Filter, Want, WantKind, nearest};
 use model::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
 
 use uuid::Uuid;
@@ -139,7 +139,7 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
             (0..free.len()).filter(fits).collect()
         })
         .collect();
-    for (place, number) in open.iter().zip(assign(&likes, free.len())) {
+    for (place, number) in open.iter().zip(nearest(scene.inventory, &free, &likes)) {
         let function = number.and_then(|number| free.get(number));
         chosen[*place] = function.map(|function| bound(function, scene));
     }

@@ -49,9 +49,10 @@ fn audio_below_the_same_switch<'a>(
         // A root port has no bridge above it, so the upstream port is never the processor's.
         (gpu.path.len() > 2 && own(upstream) && own(downstream)).then_some(upstream)
     });
-    let audio = move |other: &&Function| {
-        let [.., upstream, _] = other.path.as_slice() else { return false };
-        other.kind() == Kind::Audio && other.vendor == Id::INTEL && Some(*upstream) == switch
-    };
-    inventory.functions.values().filter(move |_| switch.is_some()).filter(audio)
+    switch.into_iter().flat_map(move |switch| {
+        inventory.functions.values().filter(move |other| {
+            let [.., upstream, _] = other.path.as_slice() else { return false };
+            other.kind() == Kind::Audio && other.vendor == Id::INTEL && *upstream == switch
+        })
+    })
 }

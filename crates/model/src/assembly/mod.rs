@@ -160,24 +160,28 @@ fn group_member(head: &Function, other: &Function, group: u32) -> Member {
     Member { address, role: Role::Held, reason }
 }
 
-/// Adds what exists only by the driver of a function that is taken, or changes its role if it is in the group too.
+/// Adds what exists only by the driver of a function that is taken, or changes its role if it is in the group too. A physical
+/// function is not handed over while it has VFs, so VFs in other groups are not added.
 fn add_dependents(inventory: &Inventory, members: &mut Vec<Member>) {
     let taken: BTreeSet<Address> =
         members.iter().filter(|member| member.role.is_taken()).map(|m| m.address).collect();
-    for function in inventory.functions.values() {
-        let Some(above) = function.exists_by().filter(|above| taken.contains(above)) else {
-            continue;
-        };
-        let address = function.address;
+    let dependent = |function: &Function| {
+        let above = function.exists_by().filter(|above| taken.contains(above))?;
         let driver = inventory.function(above).and_then(|above| above.driver.as_deref());
         let driver = driver.unwrap_or("its driver");
         let reason = format!("exists only as long as {above} is on {driver}");
-        let member = Member { address, role: Role::Dependent, reason };
-        match members.iter_mut().find(|known| known.address == address) {
-            Some(known) => *known = member,
-            // A physical function is not handed over while it has VFs, which are listed as what is in the way.
-            None if function.physical_function.is_some() => {}
-            None => members.push(member),
-        }
+        Some(Member { address: function.address, role: Role::Dependent, reason })
+    };
+    for member in members.iter_mut() {
+        let own = inventory.function(member.address).and_then(dependent);
+        *member = own.unwrap_or_else(|| member.clone());
     }
+    // Only PCI domains that drivers create have such numbers (`vmd_find_free_domain` in drivers/pci/controller/vmd.c).
+    let Some(first) = Address::new(0x1_0000, 0, 0, 0) else { return };
+    let created = inventory.functions.range(first..).map(|(_, function)| function);
+    let others: Vec<Member> = created
+        .filter(|function| members.iter().all(|known| known.address != function.address))
+        .filter_map(dependent)
+        .collect();
+    members.extend(others);
 }

@@ -10,23 +10,25 @@ use crate::{Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refus
 impl Scene<'_> {
     /// Assemblies without obstacles whose head fits. The host's own displays are no candidates for a kind of device, and come
     /// last where they are allowed.
-    pub(super) fn whole(&self, filter: &Filter) -> Vec<(Chosen, u32)> {
+    pub(super) fn whole(&self, filter: &Filter, all: &[Assembly]) -> Vec<(Chosen, u32)> {
         let mut found = Vec::new();
-        for assembly in Assembly::all(self.inventory) {
+        for assembly in all {
             let Some(head) = self.inventory.function(assembly.head) else { continue };
-            let assembly = if self.options.alone {
+            if !filter.fits(head) {
+                continue;
+            }
+            let own = if self.options.alone {
                 Assembly::alone(self.inventory, head.address)
             } else {
-                Some(assembly)
+                None
             };
-            let Some(assembly) = assembly else { continue };
+            let assembly = own.as_ref().unwrap_or(assembly);
             let display = filter.device.is_none() && head.is_hosts_display();
-            if filter.fits(head)
-                && head.physical_function.is_none()
+            if head.physical_function.is_none()
                 && (!display || self.options.any_display)
                 && assembly.obstacles(self.inventory).is_empty()
             {
-                found.push((Chosen::whole(&assembly), u32::from(display)));
+                found.push((Chosen::whole(assembly), u32::from(display)));
             }
         }
         found

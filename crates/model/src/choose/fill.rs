@@ -8,7 +8,7 @@ use super::matching::assign;
 use super::sets::{self, Like, Quota};
 use super::{Chosen, Scene, Want, WantKind};
 use crate::topology::Place;
-use crate::{Address, Code, Id, Mechanism, Refusal};
+use crate::{Address, Assembly, Code, Id, Mechanism, Refusal};
 
 /// More ways to combine models are not compared.
 const MOST_COMBINATIONS: usize = 64;
@@ -49,8 +49,10 @@ impl Scene<'_> {
     ) -> Result<Vec<(usize, Chosen)>, Refusal> {
         let mut pool = Pool::default();
         let mut wishes = Vec::new();
+        let any = open.iter().any(|(_, want)| matches!(want.kind, WantKind::Any(_)));
+        let assemblies = if any { Assembly::all(self.inventory) } else { Vec::new() };
         for (place, want) in open {
-            wishes.push(self.wish(*place, want, named, &mut pool)?);
+            wishes.push(self.wish(*place, want, (named, &assemblies), &mut pool)?);
         }
         share(&mut wishes, &pool);
         let anchors: Vec<Place> = named.iter().filter_map(|named| self.place(named)).collect();
@@ -75,11 +77,11 @@ impl Scene<'_> {
         &self,
         place: usize,
         want: &'a Want,
-        named: &[Chosen],
+        (named, assemblies): (&[Chosen], &[Assembly]),
         pool: &mut Pool,
     ) -> Result<Wish<'a>, Refusal> {
         let fitting = match &want.kind {
-            WantKind::Any(filter) => self.whole(filter),
+            WantKind::Any(filter) => self.whole(filter, assemblies),
             WantKind::Vf { of, settings } => self.vfs(self.parent(of.as_ref())?, settings)?,
             WantKind::Profile { profile, of, .. } => {
                 self.profiles(profile, self.parent(of.as_ref())?, want.count)

@@ -4,6 +4,7 @@
 mod candidates;
 mod fill;
 mod matching;
+mod nearest;
 mod sets;
 mod want;
 
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-pub use matching::assign;
+pub use nearest::nearest;
 pub use want::{Filter, GRAMMAR, Want, WantKind};
 
 use crate::{

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::listing::MODEL;
 use crate::names::Names;
 use crate::output::changed;
 use crate::{claim, listing, output, values};
@@ -191,7 +192,7 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
     let devices: Vec<AvailableDevice> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the available devices"))?;
-    let headings = ["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"];
+    let headings = ["ADDRESS", "KIND", MODEL, "GROUP", "DRIVER"];
     let none = "no such device can be handed over, or all are claimed; `handover ls` shows all devices and what blocks them";
     listing::print(connection.json(), &devices, none, headings, |device| {
         let name = format!("{} {}", device.vendor_name, device.device_name);

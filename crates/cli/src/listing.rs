@@ -50,3 +50,26 @@ fn table<const N: usize>(headings: [&'static str; N], rows: Vec<[String; N]>) ->
 pub fn print_one(json: bool, one: &impl Serialize, fields: &[(&str, String)]) -> Done {
     if json { output::json(one) } else { output::fields(fields) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_give_way_by_the_name_that_people_know() {
+        let headings = ["NAME", "ADDRESS", KIND, MODEL, "STATE", "ATTACHED TO", "TAGS"];
+        let title = "NVIDIA Corporation GA102 [GeForce RTX 3090]";
+        let cells = ["gpu0", "0000:01:00.0", "gpu", title, "claimed", "web", "team=a room=b"];
+        let text = |width| {
+            let table = table(headings, vec![cells.map(str::to_owned)]);
+            anstream::adapter::strip_str(&table.render_within(width)).to_string()
+        };
+        assert!(text(None).contains(title) && text(Some(200)).contains(title));
+        for width in 50..130 {
+            let text = text(Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            assert!(text.contains("GeForce RTX 3090"), "{text}");
+            assert!(text.contains("team=a room=b") && text.contains("claimed"), "{text}");
+        }
+    }
+}

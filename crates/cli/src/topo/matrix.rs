@@ -11,9 +11,6 @@ use model::{Kind, short_titles};
 use crate::table::name_within;
 use crate::wrap::paragraph;
 
-/// At most this many characters of a device's name are shown beside its row.
-const WHAT: usize = 40;
-
 /// With fewer characters the name is useless.
 const LEAST_WHAT: usize = 12;
 
@@ -29,7 +26,7 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     let (number, place, wide) = sizes(picture);
     let names: Vec<_> = picture.ends.iter().map(|end| escaped(&end.what)).collect();
     let rest = least_width(picture);
-    let room = width.map_or(WHAT, |width| width.saturating_sub(rest).min(WHAT));
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(rest));
     let what = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(room);
     let bold = Style::new().bold();
     let mut text = format!("{bold}Distances{bold:#}\n{:1$}", "", number + place + what + 6);

@@ -33,7 +33,7 @@ enum Line {
     /// A heading.
     Heading(String),
     /// A function.
-    Function(Shown),
+    Function(Box<Shown>),
 }
 
 /// A function's line.
@@ -108,7 +108,7 @@ fn children(picture: &Picture, places: &[TreeFunction], before: &str, lines: &mu
         let left = format!("{before}{branch}{}", place.address);
         let inner = if place.children.is_empty() { "   " } else { "│  " };
         let shown = function(picture, place, left, format!("{below}{inner}"));
-        lines.push(Line::Function(shown));
+        lines.push(Line::Function(Box::new(shown)));
         children(picture, &place.children, &below, lines);
     }
 }

@@ -165,3 +165,29 @@ fn case_39_serial_buses_of_the_board_are_no_usb_controllers() {
         assert_eq!(row(&ls, address).split_whitespace().nth(1), Some(kind), "{ls}");
     }
 }
+
+/// What would be claimed is known from a recording, too.
+#[test]
+fn a_claim_can_be_planned_on_a_recorded_host() {
+    let plan = |name: &str, what: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+            .args(["claim", "--dry-run", "--root"])
+            .arg(recording(name))
+            .args(what)
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (status, text) = plan("13-apu-igpu", &["0e:00.0"]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("0000:0e:00.1") && !text.contains("0000:0e:00.2"), "{text}");
+    assert!(text.contains("bind 0000:0e:00.0"), "{text}");
+    let (status, text) = plan("07-vmd-nvme", &["10000:e1:00.0"]);
+    assert_eq!(status, 7, "{text}");
+    assert!(text.contains("exist only as long as it is on vmd"), "{text}");
+    // An NVIDIA vGPU that exists is taken as it is.
+    let (status, text) = plan("34-vgpu-vf-driver", &["41:00.4"]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("vGPU NVIDIA L40S-8Q") && !text.contains("set the vGPU type"), "{text}");
+}

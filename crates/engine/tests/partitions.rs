@@ -5,7 +5,7 @@
 mod support;
 
 use engine::{ClaimRequest, ClaimStep};
-use model::{Attachment, ClaimState, Code, Mechanism, Step, VgpuType};
+use model::{Attachment, ClaimState, Code, Host, Mechanism, Step, VgpuType};
 use sim::{Fault, When};
 use support::{Rig, at, claim, refused, request, wish};
 
@@ -207,4 +207,32 @@ fn virtual_functions_lost_with_their_driver_are_reported() {
     }
     let noted = |note: &String| note.contains(nic) && note.contains("unbound the driver");
     assert!(notes.iter().any(noted), "{notes:#?}");
+}
+
+/// A virtual function that another tool has made a vGPU is taken and given back as that.
+#[test]
+fn an_existing_vgpu_stays_what_it_is() {
+    let rig = Rig::on(sim::server());
+    let (engine, _) = rig.open_recovered();
+    engine.vf_counts().set("0000:04:00.0", 16, true).unwrap();
+    let vf = {
+        let made = claim(&engine, "one", &["profile=L40S-8Q"]);
+        let head = made.parts[0].head;
+        engine.claims().release("job/one", None).unwrap();
+        head
+    };
+    let step = Step::SetVgpu { address: vf, from: 0, to: 1157 };
+    rig.host.perform(&step).unwrap();
+    let before = rig.host.snapshot();
+    let address = vf.to_string();
+    let vgpu = claim(&engine, "two", &[&address]);
+    let how = &vgpu.parts[0].partition.as_ref().unwrap().how;
+    assert!(matches!(how, Mechanism::Vgpu { type_id: 1157, existing: true, .. }), "{how:?}");
+    let now = rig.host.snapshot();
+    assert_eq!(now.functions[&vf].vgpu, Some(1157));
+    assert_eq!(now.functions[&vf].driver, before.functions[&vf].driver, "it stays on its driver");
+    let refusal = refused(&engine, "three", &[&address]);
+    assert_eq!(refusal.code, Code::InUse);
+    engine.claims().release("job/two", None).unwrap();
+    assert_eq!(rig.host.snapshot(), before, "it is the vGPU that it was");
 }

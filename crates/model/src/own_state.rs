@@ -52,6 +52,17 @@ impl OwnState {
             .filter_map(|existing| Some((existing, share(&existing.claim, assembly)?)))
     }
 
+    /// The state of an assembly in words: `claimed: job/7 (reserved)`, `wedged`; `None` if this state says nothing of it.
+    #[must_use]
+    pub fn words(&self, assembly: &Assembly) -> Option<String> {
+        if let Some(unhealthy) = self.unhealthy(assembly) {
+            return Some(unhealthy.word.to_owned());
+        }
+        let owners: Vec<String> =
+            self.claims_of(assembly).map(|(existing, share)| existing.words(share)).collect();
+        (!owners.is_empty()).then(|| format!("claimed: {}", owners.join("; ")))
+    }
+
     /// Why an assembly cannot be claimed: it needs manual attention, or it or a partition of it is claimed.
     #[must_use]
     pub fn refusal(&self, assembly: &Assembly) -> Option<Refusal> {
@@ -73,6 +84,17 @@ impl ExistingClaim {
     #[must_use]
     pub fn is_prepared(&self) -> bool {
         self.claim.state == ClaimState::Prepared
+    }
+
+    /// The owner, and what it has: `job/7 (reserved)`, `2 partitions by job/7`.
+    #[must_use]
+    pub fn words(&self, share: Share) -> String {
+        let state = if self.is_prepared() { "" } else { " (reserved)" };
+        match share {
+            Share::Whole => format!("{}{state}", self.owner),
+            Share::Partitions(1) => format!("1 partition by {}{state}", self.owner),
+            Share::Partitions(count) => format!("{count} partitions by {}{state}", self.owner),
+        }
     }
 }
 

@@ -207,3 +207,29 @@ pub fn pcie_box() -> Inventory {
     server.bmc();
     server.inventory
 }
+
+/// A host with this many devices, three GPUs and an adapter at each switch, sixteen switches on each NUMA node: for measuring.
+#[must_use]
+pub fn rows(devices: usize) -> Inventory {
+    let mut server = Server::new();
+    let mut node = 0;
+    for switch in 0..devices.div_ceil(4) {
+        if switch % 16 == 15 {
+            node += 1;
+        }
+        // A domain has 256 buses.
+        let domain = u32::try_from(switch).unwrap_or(0);
+        server.bus = 0;
+        let port = Port { path: Vec::new(), domain, node };
+        let mut root = port.clone();
+        if let Some(address) = Address::new(domain, 0, 1, 0) {
+            server.put(address, (0x8086, 0x2030), BRIDGE, &port);
+            root.path.push(address);
+        }
+        server.at_switch(
+            &root,
+            &[(L40S, DISPLAY), (L40S, DISPLAY), (L40S, DISPLAY), (FABRIC_NIC, NIC)],
+        );
+    }
+    server.inventory
+}

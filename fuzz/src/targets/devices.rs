@@ -69,7 +69,8 @@ fn again(inventory: &Inventory) {
 
 /// A drawing is an XML document, whatever names are in it.
 fn drawn(inventory: &Inventory) {
-    let picture = Picture::of(inventory, Wanted { all: true, distances: true, meant: None });
+    let picture =
+        Picture::of(inventory, Wanted { all: true, distances: true, own: None, meant: None });
     let text = svg::render(&picture);
     let parsed = roxmltree::Document::parse(&text).map(drop);
     assert!(parsed.is_ok(), "{parsed:?}: {text}");

@@ -79,7 +79,8 @@ pub fn step() -> Result<String> {
     };
     let disk = synchronous_write(&folder.0)?;
     let figure = Figure {
-        what: "Handover's share of a step (journal, worker, checks) in a claim and its release",
+        what: "Handover's share of a step (journal, worker, checks) in a claim and its release"
+            .into(),
         goal: "under 2 ms",
         limit: format!(
             "one synchronous write to this disk takes {disk:.2} ms, and each verb has one"

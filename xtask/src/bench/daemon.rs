@@ -101,8 +101,12 @@ pub fn start(handover: &Path) -> Result<String> {
         "starting the same executable for `--version` takes {:.2} ms",
         began.elapsed().as_secs_f64() * 1e3
     );
-    let figure =
-        Figure { what: "serve, from start to first answer", goal: "under 50 ms", limit, times };
+    let figure = Figure {
+        what: "serve, from start to first answer".into(),
+        goal: "under 50 ms",
+        limit,
+        times,
+    };
     let (own, workers) = memory;
     Ok(format!(
         "{}\nidle daemon: {:.1} MiB resident (goal: under 20 MiB); plus {:.1} MiB for its workers",

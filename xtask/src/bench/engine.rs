@@ -61,7 +61,7 @@ pub fn create() -> Result<String> {
     let limit =
         format!("one synchronous write to this disk takes {:.2} ms", synchronous_write(&folder.0)?);
     let figure = Figure {
-        what: "Handover's share of a create (GPU and audio)",
+        what: "Handover's share of a create (GPU and audio)".into(),
         goal: "under 20 ms",
         limit,
         times,

@@ -1,5 +1,6 @@
 //! Benchmarks of creates and of the daemon on this machine, each with its limit.
 
+mod choosing;
 mod claims;
 mod crowd;
 mod daemon;
@@ -20,6 +21,7 @@ const CROWD: Duration = Duration::from_secs(60);
 
 /// Measures and prints everything. `handover` is the executable of the daemon.
 pub fn run(handover: &Path) -> Result<()> {
+    println!("{}", choosing::sets()?);
     println!("{}", engine::create()?);
     println!("{}", claims::step()?);
     println!("{}", syncs::counted()?);
@@ -33,7 +35,7 @@ pub fn run(handover: &Path) -> Result<()> {
 
 /// One figure with its goal and its limit.
 struct Figure {
-    what: &'static str,
+    what: String,
     goal: &'static str,
     limit: String,
     times: Vec<Duration>,

@@ -57,7 +57,7 @@ pub fn applied() -> Result<String> {
     limits.sort();
     let limit = limits.get(RUNS / 2).copied().unwrap_or_default();
     let figure = Figure {
-        what: "an uevent applied, of 10000 functions",
+        what: "an uevent applied, of 10000 functions".into(),
         goal: "under 1 ms",
         limit: format!(
             "reading {} attributes of the function takes {:.3} ms",

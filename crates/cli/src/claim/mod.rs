@@ -1,6 +1,9 @@
 //! `handover claim`, `claims`, `prepare`, `unprepare`, `release` and `renew`.
 
+mod elsewhere;
 mod print;
+
+use std::path::PathBuf;
 
 use api::client::segment;
 use api::{CreateClaim, PlannedClaim, PrepareClaim, RenewClaim, Wish};
@@ -12,6 +15,7 @@ use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::names::Names;
 use crate::output;
+use crate::source::Source;
 use crate::values::{number, seconds};
 
 /// Claim devices or parts of devices, and prepare them for a virtual machine
@@ -47,6 +51,10 @@ pub struct Claim {
     /// Print the devices that would be claimed and the steps that would prepare them; change nothing, and reserve nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// With --dry-run: what would be claimed on the host of this recording, or below this root directory
+    #[arg(long, value_name = "DIR|FILE", requires = "dry_run")]
+    root: Option<PathBuf>,
 
     #[command(flatten)]
     how: How,
@@ -178,6 +186,10 @@ impl Claim {
             evict: self.how.evict,
             force_network: self.how.force_network,
         };
+        if let Some(root) = self.root {
+            let planned = elsewhere::dry_run(&Source { root }, body).map_err(what)?;
+            return print::planned(&self.backend.connection, &planned);
+        }
         if self.dry_run {
             let here = body.clone();
             let planned: PlannedClaim = self

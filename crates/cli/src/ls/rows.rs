@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::choose::ExistingClaim;
 use model::{
     Address, Assembly, Class, Code, Function, Holder, Id, Inventory, Kind, Member, OwnState,
-    Refusal, Role, Share,
+    Refusal, Role,
 };
 use serde::Serialize;
 
@@ -171,7 +170,7 @@ impl<'a> Row<'a> {
     ) -> Self {
         let mut obstacles = assembly.obstacles(inventory);
         let claimed_by: Vec<String> =
-            own.claims_of(&assembly).map(|(existing, share)| owner(existing, share)).collect();
+            own.claims_of(&assembly).map(|(existing, share)| existing.words(share)).collect();
         let unhealthy = own.unhealthy(&assembly);
         if !claimed_by.is_empty() {
             // Partitions of a claim are released, never removed.
@@ -221,16 +220,6 @@ impl<'a> Row<'a> {
             members: others.filter_map(|member| MemberRow::of(inventory, member)).collect(),
             vgpus: None,
         }
-    }
-}
-
-/// `job/7 (reserved)`, `2 partitions by job/7`.
-fn owner(existing: &ExistingClaim, share: Share) -> String {
-    let state = if existing.is_prepared() { "" } else { " (reserved)" };
-    match share {
-        Share::Whole => format!("{}{state}", existing.owner),
-        Share::Partitions(1) => format!("1 partition by {}{state}", existing.owner),
-        Share::Partitions(count) => format!("{count} partitions by {}{state}", existing.owner),
     }
 }
 

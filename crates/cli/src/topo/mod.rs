@@ -13,6 +13,7 @@ use model::{Code, Function, Inventory, Refusal};
 
 use crate::failure::{Done, Failure};
 use crate::filter::{self, Filter};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, output, terminal};
 
@@ -46,6 +47,9 @@ pub struct Topo {
     source: Source,
 
     #[command(flatten)]
+    own: OwnStateDir,
+
+    #[command(flatten)]
     output: Json,
 }
 
@@ -54,7 +58,13 @@ impl Topo {
         let inventory = self.read().map_err(Failure::to("read the host's devices"))?;
         Source::note_unidentified(&inventory);
         let meant = |function: &Function| Filter::all_match(&self.filters, function);
-        let wanted = Wanted { all: self.all, distances: self.distances, meant: Some(&meant) };
+        let own = self.own.read(&self.source);
+        let wanted = Wanted {
+            all: self.all,
+            distances: self.distances,
+            own: Some(&own),
+            meant: Some(&meant),
+        };
         let picture = Picture::of(&inventory, wanted);
         if let Some(file) = &self.svg {
             return write(file, &svg::render(&picture)).map_err(Failure::to("write the picture"));

@@ -88,8 +88,11 @@ pub async fn topology(
         None => wants_picture(&headers),
     };
     let (all, distances) = (query.flag("all")?, query.flag("distances")?);
+    let own = face.ask(|engine| engine.own_state()).await?;
     let inventory = face.scanner.run(|host| host.detail().map_err(|error| unreadable(&error)));
-    let picture = Picture::of(&inventory.await?, Wanted { all, distances, meant: None });
+    let inventory = inventory.await?;
+    let wanted = Wanted { all, distances, own: Some(&own), meant: None };
+    let picture = Picture::of(&inventory, wanted);
     let varies = [(header::VARY, "accept")];
     if drawn {
         return Ok((varies, PICTURE, svg::render(&picture)).into_response());

@@ -323,6 +323,18 @@ mod tests {
         assert!(new[1].starts_with("traddr=2001:db8:"), "{new:?}");
     }
 
+    /// Such lengths made replacing go round in a circle.
+    #[test]
+    fn networks_longer_than_an_address_are_left_alone() {
+        let own = "fd00000000000001000000000000000a";
+        let route = format!("{own} ff 0 0 0 0 0 0 00000001 eth0\n");
+        let address = format!("{own} 02 ff 00 80     eth0\n");
+        let network = r#"{"routes":{"addresses":[{"interface":"eth0","address":{"address":"10.1.2.3","length":33}}]}}"#;
+        let files: [(&str, &str); 3] =
+            [("x/net/ipv6_route", &route), ("x/net/if_inet6", &address), (FILE, network)];
+        assert_eq!(replaced(&files), files.map(|(_, text)| text.to_owned()));
+    }
+
     fn any_prefix() -> impl Strategy<Value = Prefix> {
         (any::<u16>(), 1u8..=32).prop_map(|(bits, length)| {
             // Close together, so that many are nested.

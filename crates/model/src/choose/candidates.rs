@@ -63,7 +63,7 @@ impl Scene<'_> {
             Refusal::new(
                 Code::InsufficientResources,
                 format!("{address} is {what}"),
-                format!("name it ({address}), or use --any-display"),
+                format!("name it: {address}; `claim --any-display` also allows it"),
             )
         })
     }

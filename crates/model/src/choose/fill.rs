@@ -265,7 +265,10 @@ fn different(wish: &Wish<'_>, models: &[(Option<Model>, Vec<Like>)]) -> Refusal 
             wish.want.kind,
             counts.join(", ")
         ),
-        "use --mixed to accept different models, or name each device",
+        format!(
+            "request each one by itself (`{0} {0}`) to accept different models, as `claim --mixed` does, or name each device",
+            wish.want.kind
+        ),
     )
 }
 

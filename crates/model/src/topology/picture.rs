@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Distance, Part, Topology, TreeFunction};
-use crate::{Address, Function, Inventory};
+use crate::{Address, Function, Inventory, OwnState};
 
 /// Up to this number of devices, distances are shown by default.
 const FEW: usize = 16;
@@ -17,6 +17,8 @@ pub struct Wanted<'a> {
     pub all: bool,
     /// Distances, even for many devices.
     pub distances: bool,
+    /// What Handover's own state says of the devices.
+    pub own: Option<&'a OwnState>,
     /// Only matching functions, the bridges above them, and their assemblies.
     pub meant: Option<&'a dyn Fn(&Function) -> bool>,
 }
@@ -67,8 +69,11 @@ impl Picture {
     /// The selected contents of a host.
     #[must_use]
     pub fn of(inventory: &Inventory, wanted: Wanted<'_>) -> Self {
-        let Wanted { all, distances: asked, meant } = wanted;
-        let whole = Topology::of(inventory);
+        let Wanted { all, distances: asked, own, meant } = wanted;
+        let mut whole = Topology::of(inventory);
+        if let Some(own) = own {
+            whole.add_states(inventory, own);
+        }
         let kept = |place: &TreeFunction| {
             let Some(meant) = meant else { return true };
             let itself = [place.address].into_iter().chain(place.assembly);

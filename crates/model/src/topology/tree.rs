@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::distance::root_bus;
-use crate::{Address, Assembly, Function, Inventory, Kind, Link, PortType};
+use crate::{Address, Assembly, Function, Inventory, Kind, Link, OwnState, PortType};
 
 /// A domain has 256 buses (PCI Express Base Specification, 2.2.4.1), so no real path of bridges is longer. A function
 /// with a longer path is shown on its root bus.
@@ -66,6 +66,9 @@ pub struct TreeFunction {
     pub uplink: Option<Uplink>,
     /// The head of its assembly.
     pub assembly: Option<Address>,
+    /// Whose it is, or that it needs manual attention, in words: `claimed: job/7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Whether it is irrelevant for a hand-over (host bridges, sensors, idle ports).
     pub clutter: bool,
     /// The number of virtual functions that it supports; 0 without SR-IOV.
@@ -147,6 +150,21 @@ impl Topology {
             open.extend(place.children.iter().rev());
             Some(place)
         })
+    }
+
+    /// Says of each assembly whose it is, or that it needs manual attention.
+    pub fn add_states(&mut self, inventory: &Inventory, own: &OwnState) {
+        fn add(places: &mut [TreeFunction], inventory: &Inventory, own: &OwnState) {
+            for place in places {
+                if place.assembly == Some(place.address) {
+                    let assembly = Assembly::of(inventory, place.address);
+                    place.state = assembly.and_then(|assembly| own.words(&assembly));
+                }
+                add(&mut place.children, inventory, own);
+            }
+        }
+        let buses = self.nodes.iter_mut().flat_map(|node| &mut node.root_buses);
+        buses.for_each(|bus| add(&mut bus.children, inventory, own));
     }
 
     /// The tree with only the selected functions and the bridges above them.
@@ -253,6 +271,7 @@ impl<'a> Plan<'a> {
             uplink: uplink.filter(limits).cloned(),
             link,
             assembly: self.assemblies.get(&function.address).copied(),
+            state: None,
             clutter: is_clutter(function, &children),
             possible_vfs: function.sriov.as_ref().map_or(0, |sriov| sriov.total),
             virtual_functions,

@@ -30,10 +30,11 @@ pub fn heading(node: &TopologyNode, several: bool) -> String {
     text
 }
 
-/// Other labels: virtual functions, mediated devices, the assembly.
+/// Other labels: whose it is, virtual functions, mediated devices, the assembly.
 #[must_use]
 pub fn extras(place: &TreeFunction) -> Vec<String> {
-    let mut extras = Vec::new();
+    let mut extras: Vec<String> =
+        place.state.iter().map(|state| escaped(state).into_owned()).collect();
     match (place.virtual_functions.len(), place.possible_vfs) {
         (0, _) => {}
         (1, _) => extras.push("1 VF".to_owned()),

@@ -3,7 +3,8 @@
 
 mod hosts;
 
-use model::Inventory;
+use model::choose::ExistingClaim;
+use model::{Address, Claim, ClaimState, ClaimedMember, Code, Inventory, OwnState, Part, Refusal};
 use proptest::prelude::*;
 
 use super::*;
@@ -199,7 +200,7 @@ fn no_group_has_the_colour_of_a_slow_link() {
 proptest! {
     #[test]
     fn no_inventory_makes_a_renderer_panic(inventory in crate::any_inventory::inventory(), width in 0usize..120, all: bool) {
-        let picture = Picture::of(&inventory, Wanted { all, distances: true, meant: None });
+        let picture = Picture::of(&inventory, Wanted { all, distances: true, own: None, meant: None });
         let text = anstream::adapter::strip_str(&text::render(&picture, Some(width))).to_string();
         // A matrix that was asked for is not cut.
         let tree = text.split("\nDistances\n").next().unwrap();
@@ -208,4 +209,37 @@ proptest! {
         let text = svg::render(&picture);
         prop_assert!(roxmltree::Document::parse(&text).is_ok(), "{}", text);
     }
+}
+
+#[test]
+fn a_card_says_whose_it_is() {
+    let inventory = hosts::workstation();
+    let gpu: Address = "0000:01:00.0".parse().unwrap();
+    let claim = Claim {
+        id: uuid::Uuid::nil(),
+        owner: "job/7".parse().unwrap(),
+        reason: None,
+        expires: None,
+        parts: vec![Part {
+            head: gpu,
+            partition: None,
+            members: vec![ClaimedMember::unknown(gpu)],
+            at_boot: false,
+        }],
+        state: ClaimState::Reserved,
+        boot_id: None,
+    };
+    let why = Refusal::new(Code::InUse, "is claimed by job/7", "release it");
+    let own = OwnState {
+        claims: vec![ExistingClaim { claim, owner: "job/7".into(), why }],
+        ..OwnState::default()
+    };
+    let picture = Picture::of(&inventory, Wanted { own: Some(&own), ..Wanted::default() });
+    let text = anstream::adapter::strip_str(&text::render(&picture, None)).to_string();
+    let row = text.lines().find(|line| line.contains("0000:01:00.0")).unwrap();
+    assert!(row.ends_with("claimed: job/7 (reserved)"), "{row}");
+    assert!(svg::render(&picture).contains(r#"<text class="state""#));
+    assert!(
+        serde_json::to_string(&picture).unwrap().contains(r#""state":"claimed: job/7 (reserved)""#)
+    );
 }

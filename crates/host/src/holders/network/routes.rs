@@ -29,11 +29,28 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 
 /// An address with the length of its network, or a route's destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "ReadPrefix")]
 pub struct Prefix {
     /// The address.
     pub address: IpAddr,
-    /// The length.
+    /// The length: at most that of the address.
     pub length: u8,
+}
+
+/// A prefix as read, of any length.
+#[derive(Deserialize)]
+struct ReadPrefix {
+    address: IpAddr,
+    length: u8,
+}
+
+impl TryFrom<ReadPrefix> for Prefix {
+    type Error = String;
+
+    fn try_from(read: ReadPrefix) -> Result<Self, String> {
+        let ReadPrefix { address, length } = read;
+        Self::new(address, length).ok_or_else(|| format!("no address has {length} bits"))
+    }
 }
 
 /// An address of an interface.
@@ -96,6 +113,12 @@ pub struct Routes {
 }
 
 impl Prefix {
+    /// A prefix; `None` if it is longer than the address.
+    pub const fn new(address: IpAddr, length: u8) -> Option<Self> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if length <= most { Some(Self { address, length }) } else { None }
+    }
+
     /// The network of an address.
     pub fn network(&self) -> Self {
         let length = u32::from(self.length);
@@ -164,7 +187,7 @@ impl Routes {
         let named = |index: u32| names.get(&index).cloned();
         let mut all = Self::default();
         for found in dump::addresses()? {
-            let address = Prefix { address: found.address, length: found.length };
+            let Some(address) = Prefix::new(found.address, found.length) else { continue };
             if !address.is_of_link() {
                 let interface = named(found.index);
                 all.addresses
@@ -178,8 +201,9 @@ impl Routes {
                 2 => true,
                 _ => continue,
             };
+            let Some(to) = Prefix::new(found.to, found.length) else { continue };
             let route = Route {
-                to: Prefix { address: found.to, length: found.length },
+                to,
                 table: found.table,
                 interfaces: found.indices.into_iter().filter_map(named).collect(),
                 gateway: found.gateway,
@@ -192,7 +216,7 @@ impl Routes {
         }
         // A kernel without policy rules has the three usual ones.
         for rule in dump::rules().unwrap_or_default() {
-            let to = rule.to.map(|(address, length)| Prefix { address, length });
+            let to = rule.to.and_then(|(address, length)| Prefix::new(address, length));
             let dump::Rule { v6, table, interfaces, conditional, .. } = rule;
             all.rules.push(Rule { v6, table, interfaces, to, conditional });
         }
@@ -337,7 +361,7 @@ pub fn route_v6(line: &str) -> Option<Route> {
     }
     let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);
     Some(Route {
-        to: Prefix { address: address.into(), length: u8::try_from(number(1)?).ok()? },
+        to: Prefix::new(address.into(), u8::try_from(number(1)?).ok()?)?,
         table: MAIN,
         interfaces: vec![(*interface).to_owned()],
         gateway: flags & RTF_GATEWAY != 0,
@@ -351,7 +375,7 @@ pub fn address_v6(line: &str) -> Option<InterfaceAddress> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);
     let length = u8::from_str_radix(fields.get(2)?, 16).ok()?;
-    let address = Prefix { address: address.into(), length };
+    let address = Prefix::new(address.into(), length)?;
     Some(InterfaceAddress { interface: (*fields.get(5)?).to_owned(), address })
 }
 
@@ -435,8 +459,10 @@ mod tests {
 
         #[test]
         fn a_prefix_contains_its_own_address(address: std::net::IpAddr, length: u8) {
-            let own = Prefix { address, length };
-            prop_assert!(own.contains(address));
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            let own = Prefix::new(address, length);
+            prop_assert_eq!(own.is_some(), length <= most);
+            prop_assert!(own.is_none_or(|own| own.contains(address)));
         }
     }
 }

@@ -89,8 +89,10 @@ fn lines(functions: &[&TreeFunction], behind: &[&TreeFunction]) -> Vec<(&'static
     if let Some(uplink) = words::uplink(head) {
         lines.push(("slow", small(uplink)));
     }
+    lines.extend(head.state.iter().map(|state| ("state", small(state.clone()))));
     let extras: Vec<String> = words::extras(head)
         .into_iter()
+        .skip(usize::from(head.state.is_some()))
         .filter(|extra| Some(extra) != words::uplink(head).as_ref())
         .collect();
     let extras = extras.join(", ");

@@ -136,6 +136,18 @@ pub struct ClaimPart {
     /// The requested function; the parent of a mediated device.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PciAddress))]
     pub head: String,
+    /// The kind of that function: `gpu`, `nic`, `nvme`, ...; absent if it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Kind>))]
+    pub kind: Option<String>,
+    /// The vendor's and the device's name of that function; their ids if they have none. Absent if it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub title: Option<String>,
+    /// The type of the mediated device or vGPU, if it is one: `nvidia-474`, `NVIDIA L40S-1Q`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub profile: Option<String>,
     /// The kind of partition, if it is one.
     pub partition: Option<String>,
     /// The UUID of the mediated device, if it is one.

@@ -83,6 +83,10 @@ pub struct Device {
     pub iommu_group: Option<u32>,
     /// Whether it is bound to a vfio driver.
     pub bound_to_vfio: bool,
+    /// The vendor's and the device's name; their ids if they have none. Absent while the function is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub title: Option<String>,
     /// The id of the instance that uses it.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Uuid>))]
     pub attached_to: Option<String>,

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
+use crate::listing::MODEL;
 use crate::names::Names;
 use crate::output::changed;
 use crate::{claim, listing, output, values};
@@ -191,7 +192,7 @@ fn available(connection: &Connection, kind: Option<&str>) -> Done {
     let devices: Vec<AvailableDevice> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the available devices"))?;
-    let headings = ["ADDRESS", "KIND", "NAME", "GROUP", "DRIVER"];
+    let headings = ["ADDRESS", "KIND", MODEL, "GROUP", "DRIVER"];
     let none = "no such device can be handed over, or all are claimed; `handover ls` shows all devices and what blocks them";
     listing::print(connection.json(), &devices, none, headings, |device| {
         let name = format!("{} {}", device.vendor_name, device.device_name);
@@ -210,7 +211,7 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
             Ok((devices, names))
         })
         .map_err(Failure::to("list the devices"))?;
-    let headings = ["NAME", "ADDRESS", "KIND", "STATE", "ON VFIO", "ATTACHED TO", "TAGS"];
+    let headings = ["NAME", "ADDRESS", "KIND", MODEL, "STATE", "ON VFIO", "ATTACHED TO", "TAGS"];
     let none = "no registered devices; `handover device add ADDRESS` registers one";
     listing::print(connection.json(), &devices, none, headings, |device| {
         let [name, address] = [&device.name, &device.pci_address].map(Clone::clone);
@@ -218,8 +219,15 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
         let on_vfio = if device.bound_to_vfio { "yes" } else { "no" }.to_owned();
         let attached = device.attached_to.as_deref().map(|id| instances.name(id));
         let attached = attached.unwrap_or_default().to_owned();
-        [name, address, kind, state, on_vfio, attached, output::tags(&device.tags)]
+        let tags = output::tags(&device.tags);
+        [name, address, kind, model(device), state, on_vfio, attached, tags]
     })
+}
+
+/// What a device is: its ids while its function is gone.
+fn model(device: &Registered) -> String {
+    let ids = || format!("{}:{}", device.vendor_id, device.device_id);
+    device.title.clone().unwrap_or_else(ids)
 }
 
 fn show(connection: &Connection, device: &Registered, instances: &Names) -> Done {
@@ -231,6 +239,7 @@ fn show(connection: &Connection, device: &Registered, instances: &Names) -> Done
         ("id", device.id.clone()),
         ("address", device.pci_address.clone()),
         ("kind", device.kind.clone()),
+        ("model", device.title.clone().unwrap_or_default()),
         ("ids", format!("{}:{}", device.vendor_id, device.device_id)),
         ("IOMMU group", group),
         ("state", device.state.clone()),

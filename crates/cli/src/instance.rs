@@ -3,7 +3,7 @@
 use api::client::{Client, query_value, segment};
 use api::{AttachedDevice, CreateInstance, Instance as Machine, WaitOutcome, Wish};
 use clap::{Args, Subcommand};
-use model::{Code, Refusal};
+use model::{Code, Kind, Refusal, short_titles};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
@@ -199,21 +199,52 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     let machines: Vec<Machine> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the instances"))?;
-    let headings = ["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "DEVICES", "TAGS"];
+    let headings = ["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "TAGS", "DEVICES"];
     let none = "no instances; `handover instance create` creates one";
     listing::print(connection.json(), &machines, none, headings, |machine| {
         let [name, state] = [&machine.name, &machine.state].map(Clone::clone);
         let [image, size] = [&machine.image, &machine.size].map(Clone::clone);
-        let (vcpus, devices) = (machine.vcpus.to_string(), count(machine).to_string());
-        [name, state, image, vcpus, size, devices, output::tags(&machine.tags)]
+        let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
+        [name, state, image, vcpus, size, tags, devices(machine)]
     })
 }
 
-/// How many devices and vGPUs an instance has.
-const fn count(machine: &Machine) -> usize {
-    // A daemon of an earlier version lists only registered devices.
-    let (all, registered) = (machine.attached.len(), machine.devices.len());
-    if all > registered { all } else { registered }
+/// The devices and vGPUs of an instance, by name and model; equal ones are counted.
+fn devices(machine: &Machine) -> String {
+    if machine.attached.is_empty() && !machine.devices.is_empty() {
+        // A daemon of an earlier version lists only registered devices, by id.
+        return machine.devices.len().to_string();
+    }
+    counted(&machine.attached)
+}
+
+fn counted(devices: &[AttachedDevice]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for device in devices.iter().map(brief) {
+        match counts.iter_mut().find(|(known, _)| *known == device) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((device, 1)),
+        }
+    }
+    let text = |(device, count): (String, usize)| match count {
+        1 => device,
+        _ => format!("{count}x {device}"),
+    };
+    counts.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A device or vGPU in few words: `gpu0 (GA102 [GeForce RTX 3090])`, `vGPU L40S-1Q`.
+fn brief(device: &AttachedDevice) -> String {
+    if let Some(profile) = &device.profile {
+        return format!("vGPU {profile}");
+    }
+    let model = short_titles(Kind::Other, &device.title).pop().unwrap_or_default();
+    match (&device.name, model.is_empty()) {
+        (Some(name), true) => name.clone(),
+        (Some(name), false) => format!("{name} ({model})"),
+        (None, true) => device.pci_address.clone(),
+        (None, false) => model,
+    }
 }
 
 /// A device or vGPU of an instance, for people: `gpu0 (0000:01:00.0, NVIDIA Corporation ...)`.
@@ -377,5 +408,27 @@ mod tests {
             ..vgpu
         };
         assert_eq!(device(&vf), "virtual function 0 of 0000:01:00.0 (0000:01:00.0)");
+    }
+
+    #[test]
+    fn a_list_counts_equal_devices() {
+        let gpu = AttachedDevice {
+            pci_address: "0000:01:00.0".into(),
+            title: "NVIDIA Corporation GA102 [GeForce RTX 3090]".into(),
+            name: Some("gpu0".into()),
+            profile: None,
+            mdev_uuid: None,
+            partition: None,
+        };
+        assert_eq!(brief(&gpu), "gpu0 (GA102 [GeForce RTX 3090])");
+        let nameless = AttachedDevice { name: None, ..gpu.clone() };
+        assert_eq!(brief(&nameless), "GA102 [GeForce RTX 3090]");
+        let vgpu = AttachedDevice { profile: Some("L40S-1Q".into()), ..nameless.clone() };
+        let gone = AttachedDevice { title: String::new(), ..nameless.clone() };
+        let all = [gpu, nameless.clone(), nameless, vgpu, gone];
+        assert_eq!(
+            counted(&all),
+            "gpu0 (GA102 [GeForce RTX 3090]), 2x GA102 [GeForce RTX 3090], vGPU L40S-1Q, 0000:01:00.0"
+        );
     }
 }

@@ -40,6 +40,7 @@ mod topo;
 mod usage;
 mod values;
 mod watch;
+mod wrap;
 
 use std::process::ExitCode;
 

@@ -111,6 +111,8 @@ pub struct Device {
     pub vendor: Id,
     /// Device id.
     pub device: Id,
+    /// The vendor's and the device's name; `None` if the function is absent.
+    pub title: Option<String>,
     /// Current IOMMU group; `None` if the function is absent.
     pub iommu_group: Option<u32>,
     /// Whether it is bound to a vfio driver now.

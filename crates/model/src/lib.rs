@@ -50,7 +50,7 @@ pub use ids::{Class, Id, Kind};
 pub use inventory::{
     Acs, Bar, Change, ChangeKind, Detail, ErrorStage, Function, Group, Inventory, Link, Mdev,
     MdevType, MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach,
-    ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio,
+    ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
 pub use machine::{
     Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,

@@ -105,6 +105,16 @@ impl Partition {
         matches!(self.how, Mechanism::Mdev { define: true, .. })
     }
 
+    /// The type of the mediated device or vGPU, if it is one.
+    #[must_use]
+    pub fn profile(&self) -> Option<String> {
+        match &self.how {
+            Mechanism::Mdev { type_id, .. } => Some(type_id.clone()),
+            Mechanism::Vgpu { name, .. } => Some(name.clone()),
+            Mechanism::Vf { .. } => None,
+        }
+    }
+
     /// The UUID, if it is a mediated device.
     #[must_use]
     pub const fn mdev(&self) -> Option<Uuid> {

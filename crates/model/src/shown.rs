@@ -31,6 +31,19 @@ pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect::<String>().into()
 }
 
+/// Shortens text to at most this many characters by what is in its middle.
+#[must_use]
+pub fn short_in_the_middle(text: &str, most: usize) -> Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= most {
+        return text.into();
+    }
+    let kept = most.saturating_sub(1);
+    let end = kept / 2;
+    let start = text.chars().take(kept - end);
+    start.chain(['…']).chain(text.chars().skip(count - end)).collect::<String>().into()
+}
+
 /// Whether a character controls a terminal (C0, DEL, C1), changes the order of text (bidi), or is invisible.
 ///
 /// Unicode: the categories Cc, Cf, Zl and Zp, fillers that look like nothing, and selectors of variants without an emoji.
@@ -89,6 +102,11 @@ mod tests {
         assert_eq!(short("größer", 6), "größer");
         assert_eq!(short("größer", 4), "grö…");
         assert_eq!(short("größer", 0), "…");
+        assert_eq!(short_in_the_middle("größer", 6), "größer");
+        assert_eq!(short_in_the_middle("größer", 5), "gr…er");
+        assert_eq!(short_in_the_middle("größer", 4), "gr…r");
+        assert_eq!(short_in_the_middle("größer", 1), "…");
+        assert_eq!(short_in_the_middle("größer", 0), "…");
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn device(device: Device) -> api::Device {
         pci_address: device.address.to_string(),
         vendor_id: device.vendor.to_string(),
         device_id: device.device.to_string(),
+        title: device.title,
         iommu_group: device.iommu_group,
         bound_to_vfio: device.bound_to_vfio,
         attached_to: device.attached_to.map(|id| id.to_string()),

@@ -1,22 +1,67 @@
 //! Prints claims.
 
 use api::{Claim, ClaimPart, PlannedClaim};
+use model::{Kind, short_titles};
 
 use crate::connection::Connection;
 use crate::failure::Done;
+use crate::listing::MODEL;
 use crate::names::Names;
-use crate::{listing, output};
+use crate::table::Table;
+use crate::{output, terminal};
 
-/// Prints all claims, one per line.
+/// No value, and no dash.
+const BLANK: &str = " ";
+
+/// Prints all claims, a line for each part.
 pub fn all(connection: &Connection, claims: &[Claim], instances: &Names) -> Done {
-    let headings = ["CLAIM", "OWNER", "STATE", "WHAT", "ENDS", "REASON"];
-    listing::print(connection.json(), claims, "no claims", headings, |claim| {
-        let what: Vec<&str> = claim.parts.iter().map(name).collect();
+    if connection.json() {
+        return output::json(&claims);
+    }
+    output::text(&table(claims, instances).render_within(terminal::width()))?;
+    if claims.is_empty() {
+        output::note("no claims");
+    }
+    Ok(())
+}
+
+/// The claims by owner. Ids are shown only if an owner has several claims, which only their ids tell apart.
+fn table(claims: &[Claim], instances: &Names) -> Table {
+    let several = |claim: &Claim| claims.iter().filter(|one| one.owner == claim.owner).count() > 1;
+    let with_ids = claims.iter().any(several);
+    let mut headings = vec!["OWNER", "STATE", "ADDRESS", MODEL, "ENDS", "ID", "REASON"];
+    headings.retain(|heading| with_ids || *heading != "ID");
+    let mut table = Table::with_names(&headings, MODEL);
+    for claim in claims {
+        let id = if several(claim) { claim.id.clone() } else { String::new() };
         let ends = claim.expires.map(when).unwrap_or_default();
-        let reason = claim.reason.clone().unwrap_or_default();
-        let [id, state] = [&claim.id, &claim.state].map(Clone::clone);
-        [id, instances.owner(&claim.owner), state, what.join(" "), ends, reason]
-    })
+        let own = [ends, id, claim.reason.clone().unwrap_or_default()];
+        let (mut start, mut end) = ([instances.owner(&claim.owner), claim.state.clone()], own);
+        // A claim of another version of the daemon could have none.
+        let heads = claim.parts.iter().map(|part| (part.head.clone(), names(part)));
+        let mut parts: Vec<(String, Vec<String>)> = heads.collect();
+        if parts.is_empty() {
+            parts.push((String::new(), Vec::new()));
+        }
+        for (head, names) in parts {
+            let [ends, id, reason] = end;
+            let name = names.first().cloned().unwrap_or_default();
+            let cells = start.into_iter().chain([head, name, ends]);
+            table.row_of(cells.chain(with_ids.then_some(id)).chain([reason]), names);
+            start = [BLANK; 2].map(str::to_owned);
+            end = [BLANK; 3].map(str::to_owned);
+        }
+    }
+    table
+}
+
+/// The name of a part, and shorter forms of it: the model of a device, the profile of a vGPU and the model of its GPU.
+fn names(part: &ClaimPart) -> Vec<String> {
+    let kind = part.kind.as_deref().and_then(|kind| kind.parse().ok()).unwrap_or(Kind::Other);
+    let models = part.title.as_deref().map(|title| short_titles(kind, title)).unwrap_or_default();
+    let Some(profile) = &part.profile else { return models };
+    let of = models.iter().map(|model| format!("{profile} of {model}"));
+    of.chain([profile.clone()]).collect()
 }
 
 /// Prints one claim, and how to use it.
@@ -77,12 +122,67 @@ fn list(title: &str, lines: &[String]) -> Done {
     lines.iter().try_for_each(|line| output::line(&format!("  {line}")))
 }
 
-fn name(part: &ClaimPart) -> &str {
-    part.mdev.as_deref().unwrap_or(&part.head)
-}
-
 /// Formats a time in seconds since 1970.
 fn when(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     time.map_or_else(|| format!("@{seconds}"), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(head: &str, title: &str, profile: Option<&str>) -> ClaimPart {
+        ClaimPart {
+            head: head.into(),
+            kind: Some("gpu".into()),
+            title: Some(title.into()),
+            profile: profile.map(str::to_owned),
+            partition: None,
+            mdev: Some("6a4a7ad8-0c6d-4c2f-9d40-1b9f9f6f0a01".into()).filter(|_| profile.is_some()),
+            members: Vec::new(),
+        }
+    }
+
+    fn claim(id: &str, owner: &str, parts: Vec<ClaimPart>) -> Claim {
+        Claim {
+            id: id.into(),
+            owner: owner.into(),
+            reason: Some("nightly run".into()),
+            state: "prepared".into(),
+            expires: None,
+            parts,
+            attach: None,
+            notes: Vec::new(),
+        }
+    }
+
+    fn shown(claims: &[Claim], width: Option<usize>) -> String {
+        let text = table(claims, &Names::default()).render_within(width);
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn claims_are_shown_by_owner_and_model_and_ids_only_where_they_are_needed() {
+        let gpu = "NVIDIA Corporation GA102 [GeForce RTX 3090]";
+        let two = vec![part("0000:01:00.0", gpu, None), part("0000:02:00.0", gpu, None)];
+        let vgpu =
+            vec![part("0000:03:00.0", "NVIDIA Corporation TU104GL [Tesla T4]", Some("nvidia-222"))];
+        let mut claims = vec![claim("id-1", "job/7", two), claim("id-2", "pod/web", vgpu)];
+        assert_eq!(
+            shown(&claims, None),
+            "OWNER    STATE     ADDRESS       MODEL                                                ENDS  REASON\n\
+             job/7    prepared  0000:01:00.0  NVIDIA Corporation GA102 [GeForce RTX 3090]          -     nightly run\n                   \
+                                0000:02:00.0  NVIDIA Corporation GA102 [GeForce RTX 3090]\n\
+             pod/web  prepared  0000:03:00.0  nvidia-222 of NVIDIA Corporation TU104GL [Tesla T4]  -     nightly run\n"
+        );
+        for width in [60, 80] {
+            let text = shown(&claims, Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            assert!(text.contains("GeForce RTX 3090") && text.contains("nightly run"), "{text}");
+        }
+        claims.push(claim("id-3", "job/7", vec![part("0000:04:00.0", gpu, None)]));
+        let text = shown(&claims, None);
+        assert!(text.contains("id-1") && text.contains("id-3") && !text.contains("id-2"), "{text}");
+    }
 }

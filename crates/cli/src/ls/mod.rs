@@ -1,6 +1,10 @@
 //! `handover ls`: lists the devices of this host; needs no daemon.
 
+mod footnotes;
+mod parts;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use clap::Args;
@@ -38,6 +42,10 @@ pub struct Ls {
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<Kind>,
 
+    /// Also list the vGPU profiles of each card, and how many are left
+    #[arg(long)]
+    parts: bool,
+
     /// Print the list again each time a device changes, until Ctrl-C
     #[arg(short, long, conflicts_with = "root")]
     watch: bool,
@@ -64,9 +72,11 @@ impl Ls {
 
     /// Reads the host and prints the current listing.
     fn print(&self, host: &LinuxHost) -> Done {
-        let (inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
+        let (mut inventory, holders) = self.read(host).map_err(Failure::to(WHAT))?;
+        self.add_parts(host, &mut inventory);
         Source::note_unidentified(&inventory);
-        let wanted = Wanted { all: self.all, kind: self.kind, filters: &self.filters };
+        let wanted =
+            Wanted { all: self.all, kind: self.kind, filters: &self.filters, parts: self.parts };
         let listing = Listing::of(&inventory, &holders, &self.own.read(&self.source), &wanted);
         if self.output.json {
             return output::json(&listing);
@@ -85,5 +95,13 @@ impl Ls {
             return Ok((inventory, holders));
         }
         host.overview().map_err(|error| self.source.unreadable(&error))
+    }
+
+    /// Adds the types of vGPUs, which only `--parts` shows.
+    fn add_parts(&self, host: &LinuxHost, inventory: &mut Inventory) {
+        if self.parts {
+            let sources = parts::sources(inventory);
+            host.offers(inventory, &sources);
+        }
     }
 }

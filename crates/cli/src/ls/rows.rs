@@ -8,6 +8,7 @@ use model::{
 };
 use serde::Serialize;
 
+use super::parts::Parts;
 use crate::filter::Filter;
 
 /// Which assemblies to list.
@@ -19,6 +20,8 @@ pub struct Wanted<'a> {
     pub kind: Option<Kind>,
     /// Only assemblies with a function that matches all of these.
     pub filters: &'a [Filter],
+    /// With the vGPUs of cards.
+    pub parts: bool,
 }
 
 /// The listing.
@@ -81,6 +84,9 @@ pub struct Row<'a> {
     pub is_behind_another: bool,
     /// The other members of the assembly.
     pub members: Vec<MemberRow<'a>>,
+    /// The vGPUs of the card, if they are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vgpus: Option<Parts>,
 }
 
 /// Whether an assembly can be handed over.
@@ -142,7 +148,8 @@ impl<'a> Listing<'a> {
                 continue;
             }
             let hidden = assembly.is_of_the_host(inventory) && !wanted.all;
-            let row = Row::of(inventory, &users, own, head, assembly);
+            let mut row = Row::of(inventory, &users, own, head, assembly);
+            row.vgpus = wanted.parts.then(|| Parts::of(inventory, own, head)).flatten();
             if !hidden || wanted.kind == Some(Kind::Bridge) {
                 listing.assemblies.push(row);
             } else {
@@ -211,6 +218,7 @@ impl<'a> Row<'a> {
             registered_name: own.names.get(&head.address).cloned(),
             obstacles,
             members: others.filter_map(|member| MemberRow::of(inventory, member)).collect(),
+            vgpus: None,
         }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use model::shown::{escaped, short};
+use model::shown::escaped;
 use model::topology::{Distance, Picture};
+use model::{Kind, short_titles};
 
-/// At most this many characters of a device's name are shown beside its row.
-const WHAT: usize = 40;
+use crate::table::name_within;
+use crate::wrap::paragraph;
 
 /// With fewer characters the name is useless.
 const LEAST_WHAT: usize = 12;
@@ -25,7 +26,7 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     let (number, place, wide) = sizes(picture);
     let names: Vec<_> = picture.ends.iter().map(|end| escaped(&end.what)).collect();
     let rest = least_width(picture);
-    let room = width.map_or(WHAT, |width| width.saturating_sub(rest).min(WHAT));
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(rest));
     let what = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(room);
     let bold = Style::new().bold();
     let mut text = format!("{bold}Distances{bold:#}\n{:1$}", "", number + place + what + 6);
@@ -38,7 +39,8 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     for (index, (end, name)) in picture.ends.iter().zip(&names).enumerate() {
         let own = format!("[{}]", index + 1);
         let address = end.address.to_string();
-        let _ = write!(text, "{own:number$}  {address:place$}  {:what$}  ", short(name, what));
+        let name = name_within(name, &shorter(name), what);
+        let _ = write!(text, "{own:number$}  {address:place$}  {name:what$}  ");
         for other in &picture.ends {
             let distance = table.get(&(end.address, other.address));
             used.extend(distance.copied());
@@ -48,10 +50,22 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
         text.push('\n');
     }
     for distance in used {
-        let _ = write!(text, "\n{:wide$}  {}", distance.short(), distance.meaning());
+        let meaning = paragraph(distance.meaning(), wide + 2, wide + 2, width);
+        let _ = write!(text, "\n{:wide$}  {meaning}", distance.short());
     }
     text.push('\n');
     text
+}
+
+/// Shorter forms of a device's kind and name.
+fn shorter(what: &str) -> Vec<String> {
+    let Some((word, name)) = what.split_once(' ') else { return Vec::new() };
+    let Ok(kind) = word.parse::<Kind>() else { return Vec::new() };
+    let mut forms = short_titles(kind, name);
+    let shortest = forms.last().cloned();
+    forms.iter_mut().for_each(|name| *name = format!("{word} {name}"));
+    forms.extend(shortest);
+    forms
 }
 
 /// The widths of the columns: a row's number, an address, a distance.

@@ -79,6 +79,7 @@ pub fn show(device: StoredDevice, observed: &Observed) -> Device {
         kind: device.kind,
         vendor: device.fingerprint.vendor,
         device: device.fingerprint.device,
+        title: function.map(model::Function::title),
         iommu_group: function.and_then(|function| function.iommu_group),
         bound_to_vfio: function.is_some_and(model::Function::on_vfio),
         attached_to: attached.and_then(StoredClaim::instance),

@@ -9,6 +9,7 @@ mod detail;
 mod function;
 mod parts;
 mod reset;
+mod short_title;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use detail::{Acs, Detail, Link, PortType, ResizableBar};
 pub use function::{Bar, Function, Nodes, Power, VirtualFunctions, is_vfio};
 pub use parts::{Mdev, MdevType, MigInstance, VgpuType, VgpuTypes};
 pub use reset::{ResetDomain, ResetReach};
+pub use short_title::short_titles;
 
 use crate::Address;
 

@@ -30,8 +30,12 @@ fn render_part(part: &Part, inventory: &Inventory) -> ClaimPart {
             vfio_device: nodes.and_then(|nodes| nodes.vfio_device.clone()),
         }
     };
+    let head = inventory.function(part.head);
     ClaimPart {
         head: part.head.to_string(),
+        kind: head.map(|function| function.kind().as_str().to_owned()),
+        title: head.map(Function::title),
+        profile: part.partition.as_ref().and_then(Partition::profile),
         partition: part.partition.as_ref().map(Partition::describe),
         mdev: part.partition.as_ref().and_then(Partition::mdev).map(|uuid| uuid.to_string()),
         members: part.members.iter().map(member).collect(),

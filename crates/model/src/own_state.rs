@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::choose::ExistingClaim;
-use crate::{Address, Assembly, Claim, ClaimState, Refusal};
+use crate::{Address, Assembly, Claim, ClaimState, Part, Refusal};
 
 /// The state of Handover itself, for tables and checks of the host; empty where none is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +75,44 @@ impl OwnState {
         };
         let message = format!("{subject} {}", existing.why.message);
         Some(Refusal { message, ..existing.why.clone() })
+    }
+}
+
+/// An existing claim, and the refusal for others who request the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingClaim {
+    /// The claim.
+    pub claim: Claim,
+    /// Its owner in words: `job/7`, `the instance "web"`.
+    pub owner: String,
+    /// Why its parts are not available, and what to do. The message has no subject: `is claimed by pod/a`.
+    pub why: Refusal,
+}
+
+impl ExistingClaim {
+    /// The refusal of a part that the claim excludes; `None` if it does not. The message begins with the requested
+    /// function, and names the claimed one if that is another.
+    #[must_use]
+    pub fn refuse(&self, part: &Part) -> Option<Refusal> {
+        let conflict = self.claim.conflict(part)?;
+        let Refusal { message: why, .. } = &self.why;
+        let head = part.head;
+        let shared = part.taken().find(|address| self.claim.holds(*address));
+        let message = if self.claim.holds(head) {
+            format!("{head} {why}")
+        } else if let Some(other) = shared {
+            format!("{head} must be handed over with {other}, which {why}")
+        } else if self.claim.holds(conflict) {
+            format!("{head} is part of {conflict}, which {why}")
+        } else if self.claim.pins(conflict) {
+            format!("a part of {conflict} {why}")
+        } else {
+            match self.claim.taken().next() {
+                Some(other) => format!("{head} shares an IOMMU group with {other}, which {why}"),
+                None => format!("{head} {why}"),
+            }
+        };
+        Some(Refusal { message, ..self.why.clone() })
     }
 }
 

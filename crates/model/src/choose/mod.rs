@@ -15,48 +15,12 @@ use uuid::Uuid;
 pub use nearest::nearest;
 pub use want::{Filter, GRAMMAR, Want, WantKind};
 
+pub use crate::own_state::ExistingClaim;
+
 use crate::{
-    Address, Assembly, Claim, Code, Inventory, MdevDefinition, Mechanism, Part, Partition, Refusal,
-    Role, VfSettings,
+    Address, Assembly, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
+    VfSettings,
 };
-
-/// An existing claim, and the refusal for others who request the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExistingClaim {
-    /// The claim.
-    pub claim: Claim,
-    /// Its owner in words: `job/7`, `the instance "web"`.
-    pub owner: String,
-    /// Why its parts are not available, and what to do. The message has no subject: `is claimed by pod/a`.
-    pub why: Refusal,
-}
-
-impl ExistingClaim {
-    /// The refusal of a part that the claim excludes; `None` if it does not. The message begins with the requested
-    /// function, and names the claimed one if that is another.
-    #[must_use]
-    pub fn refuse(&self, part: &Part) -> Option<Refusal> {
-        let conflict = self.claim.conflict(part)?;
-        let Refusal { message: why, .. } = &self.why;
-        let head = part.head;
-        let shared = part.taken().find(|address| self.claim.holds(*address));
-        let message = if self.claim.holds(head) {
-            format!("{head} {why}")
-        } else if let Some(other) = shared {
-            format!("{head} must be handed over with {other}, which {why}")
-        } else if self.claim.holds(conflict) {
-            format!("{head} is part of {conflict}, which {why}")
-        } else if self.claim.pins(conflict) {
-            format!("a part of {conflict} {why}")
-        } else {
-            match self.claim.taken().next() {
-                Some(other) => format!("{head} shares an IOMMU group with {other}, which {why}"),
-                None => format!("{head} {why}"),
-            }
-        };
-        Some(Refusal { message, ..self.why.clone() })
-    }
-}
 
 /// The state of the host for choosing.
 #[derive(Clone, Copy, Debug)]

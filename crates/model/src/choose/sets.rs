@@ -72,7 +72,7 @@ pub fn best(
         let node = search.anchor();
         leaves.push((place, node));
     }
-    leaves.sort_by(|(one, _), (other, _)| one.cmp(other));
+    leaves.sort_by_key(|(place, _)| *place);
     let top = search.build(&leaves, 0)?;
     let node = search.nodes.get(top)?;
     let whole = search.counts.whole();

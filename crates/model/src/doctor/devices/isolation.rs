@@ -16,7 +16,10 @@ pub fn obstacles(case: &Case<'_>) -> impl Iterator<Item = Refusal> {
     // Partitions of a claim are released, never removed: the check `claimed` says so.
     let claimed = case.is_claimed();
     let all = case.assembly.obstacles(case.patient.inventory).into_iter();
-    all.filter(move |refusal| !of_host(refusal.code) && !(claimed && refusal.code == Code::InUse))
+    all.filter(move |refusal| {
+        let told_elsewhere = of_host(refusal.code) || (claimed && refusal.code == Code::InUse);
+        !told_elsewhere
+    })
 }
 
 /// Reasons why the assembly cannot be handed over.

@@ -335,6 +335,21 @@ fn of_marks_and_of_devices_that_need_attention() {
             Code::DeviceWedged,
         ),
         case(
+            "a device that could not be returned to its driver",
+            "`handover device clear 0000:03:00.0`",
+            "device clear",
+            |rig, engine| {
+                claims(engine, "one", &[NIC]).unwrap();
+                let back = |step: &Step| matches!(step, Step::Return { .. });
+                rig.host.fault(When::Step(Box::new(back)), Fault::Refuse);
+                let refusal = engine.claims().release("job/one", None).unwrap_err();
+                assert_eq!(refusal.code, Code::UndoFailed, "{refusal:?}");
+                assert!(refusal.remedy.contains("`handover device clear"), "{refusal:?}");
+            },
+            NOTHING,
+            Code::DeviceWedged,
+        ),
+        case(
             "a step that does not return",
             "`handover device clear 0000:03:00.0`",
             "device clear",
@@ -629,6 +644,19 @@ fn of_requests_with_another_option_or_number() {
     rig.host.set_initramfs_tool(true);
     engine.claims().claim(&boot()).unwrap();
     engine.claims().release("job/one", None).unwrap();
+
+    claims(&engine, "one", &[NIC]).unwrap();
+    let refusal = engine.devices().unbind(NIC, None).unwrap_err();
+    assert!(refusal.remedy.contains("`--owner job/one`"), "{refusal:?}");
+    engine.devices().unbind(NIC, Some(owner("one"))).unwrap();
+
+    claims(&engine, "one", &[NIC]).unwrap();
+    claims(&engine, "one", &[NVME]).unwrap();
+    let refusal = engine.claims().release("job/one", None).unwrap_err();
+    assert!(refusal.remedy.contains("`handover claims` lists them"), "{refusal:?}");
+    for claim in engine.claims().all().unwrap() {
+        engine.claims().release(&claim.id.to_string(), None).unwrap();
+    }
 
     let define = ClaimRequest { define: true, ..request("one", &[NIC]) };
     let refusal = engine.claims().claim(&define).unwrap_err();

@@ -42,6 +42,7 @@ mod systemd;
 pub mod uevent;
 pub mod worker;
 pub mod worker_pool;
+mod xen;
 
 pub use device_lock::Locks;
 pub use linux_host::{HostConfig, LinuxHost};

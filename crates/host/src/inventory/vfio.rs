@@ -4,8 +4,9 @@ use model::VfioSupport;
 
 use super::modules::Catalog;
 use crate::interrupts;
-use crate::platform::xen;
+
 use crate::root::Root;
+use crate::xen;
 
 /// Reads the kernel's passthrough support.
 pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {

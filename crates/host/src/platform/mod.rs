@@ -15,7 +15,6 @@ mod processes;
 mod security;
 mod tools;
 mod x11;
-pub mod xen;
 
 use model::doctor::Platform;
 use rustix::io::Errno;
@@ -39,7 +38,7 @@ pub(crate) fn read(root: &Root) -> Platform {
     cpu::read(root, &mut platform);
     iommu::read(root, &mut platform);
     boot::read(root, &mut platform);
-    platform.xen_dom0 = xen::is_first_domain(root);
+    platform.xen_dom0 = crate::xen::is_first_domain(root);
     platform.x11 = x11::read(root);
     modules::read(root, &mut platform);
     memory::read(root, &mut platform);

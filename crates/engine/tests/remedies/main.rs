@@ -5,162 +5,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod partitions;
+#[path = "../support/mod.rs"]
 mod support;
+mod table;
 
-use engine::{Access, ClaimRequest, ClaimStep, Engine, RegisterDevice};
-use model::{Code, Holder, HolderKind, Mark, Refusal, Step};
-use sim::{Fault, Hardware, When};
+use engine::{Access, ClaimRequest, ClaimStep, Engine};
+use model::{Code, Step};
+use sim::{Fault, When};
 use support::{GPU, NIC, NVME, Rig, at, owner, register, request, wish};
-use uuid::Uuid;
-
-type Asked = Result<(), Refusal>;
-
-/// A situation, a request that is refused in it, and what the remedy is.
-struct Case {
-    name: &'static str,
-    hardware: fn() -> Hardware,
-    arrange: fn(&Rig, &Engine),
-    ask: fn(&Engine) -> Asked,
-    code: Code,
-    /// Words of the remedy.
-    says: &'static str,
-    /// Of several ways out, the commands with these words.
-    way: &'static str,
-    /// What a person does before the commands.
-    before: fn(&Rig),
-}
-
-const NOTHING: fn(&Rig) = |_| {};
-
-fn workstation() -> Hardware {
-    sim::workstation().into()
-}
-
-/// Commands that only show something.
-const LISTING: [&str; 8] =
-    ["claims", "ls", "show", "doctor", "device list", "topo", "image show", "image list"];
-
-/// The commands in a remedy: in backquotes, or after a colon.
-fn commands(remedy: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (place, part) in remedy.split('`').enumerate() {
-        if place % 2 == 1 {
-            found.push(part.to_owned());
-        } else if let Some(start) = part.find("handover ") {
-            let bare = part.get(start..).unwrap();
-            found
-                .extend(bare.split(" && ").map(|one| one.split([';', ',']).next().unwrap().into()));
-        }
-    }
-    found
-}
-
-/// Does what a remedy says.
-fn follow(rig: &Rig, engine: &Engine, remedy: &str, way: &str) {
-    let mut done = 0;
-    for command in commands(remedy) {
-        if !command.contains(way) {
-            continue;
-        }
-        let shown = command.strip_prefix("handover ").unwrap_or_default();
-        if LISTING.iter().any(|listing| shown.starts_with(listing)) || command.starts_with("lspci")
-        {
-            continue;
-        }
-        run(rig, engine, &command);
-        done += 1;
-    }
-    assert!(done > 0, "no command in {remedy:?}");
-}
-
-fn run(rig: &Rig, engine: &Engine, command: &str) {
-    let words: Vec<&str> = command.split_whitespace().collect();
-    match words.as_slice() {
-        ["handover", "release", key] => drop(engine.claims().release(key, None).unwrap()),
-        ["handover", "unprepare", key] => drop(engine.claims().unprepare(key).unwrap()),
-        ["handover", "prepare", key] => {
-            drop(engine.claims().prepare(key, &Access::default()).unwrap());
-        }
-        ["handover", "return", address] => {
-            drop(engine.devices().return_unclaimed(&[at(address)]).unwrap());
-        }
-        ["handover", "instance", "rm", name] => engine.instances().delete(name).unwrap(),
-        ["handover", "instance", "stop", name] => drop(engine.instances().stop(name).unwrap()),
-        ["handover", "image", "rm", name] => engine.images().delete(name).unwrap(),
-        ["handover", "device", "rm", name] => engine.devices().delete(name).unwrap(),
-        ["handover", "device", "clear", name] => drop(engine.devices().clear(name).unwrap()),
-        ["handover", "device", "add", address] => {
-            let request =
-                RegisterDevice { address: (*address).into(), ..RegisterDevice::default() };
-            drop(engine.devices().register(request).unwrap());
-        }
-        ["handover", "sriov", "set", address, count, rest @ ..] => {
-            let autoprobe = rest.contains(&"--autoprobe");
-            engine.vf_counts().set(address, count.parse().unwrap(), autoprobe).unwrap();
-        }
-        ["kill", pid] | ["kill", "-9", pid] => rig.host.let_go(pid.parse().unwrap()),
-        ["echo", "1", ">", path] => {
-            let uuid: Uuid = path.split('/').nth(5).unwrap().parse().unwrap();
-            let mdev = rig.host.snapshot().mdevs[&uuid].clone();
-            let (address, type_id) = (mdev.parent, mdev.type_id);
-            rig.host.meddle(&Step::RemoveMdev { address, uuid, type_id }).unwrap();
-        }
-        _ => panic!("{command:?} is no command"),
-    }
-}
-
-fn check(case: &Case) {
-    let rig = Rig::on((case.hardware)());
-    let (engine, _) = rig.open_recovered();
-    rig.import(&engine, "debian");
-    (case.arrange)(&rig, &engine);
-    let refusal = (case.ask)(&engine).unwrap_err();
-    let name = case.name;
-    assert_eq!(refusal.code, case.code, "{name}: {refusal:?}");
-    assert!(refusal.remedy.contains(case.says), "{name}: {refusal:?}");
-    (case.before)(&rig);
-    follow(&rig, &engine, &refusal.remedy, case.way);
-    (case.ask)(&engine).unwrap_or_else(|again| panic!("{name}: {again:?} after {refusal:?}"));
-}
-
-fn claims(engine: &Engine, id: &str, wants: &[&str]) -> Asked {
-    engine.claims().claim(&request(id, wants)).map(drop)
-}
-
-fn user(address: &str, pid: u32) -> Holder {
-    Holder {
-        address: at(address),
-        kind: HolderKind::Process,
-        pid: Some(pid),
-        started: Some(1),
-        program: Some("dpdk".into()),
-        user: format!("dpdk (pid {pid})"),
-        by: "/dev/uio0".into(),
-        mdev: None,
-    }
-}
-
-fn mdev(rig: &Rig, type_id: &str) {
-    let (address, uuid) = (at("0000:03:00.0"), Uuid::from_u128(7));
-    let type_id = type_id.to_owned();
-    rig.host.meddle(&Step::CreateMdev { address, uuid, type_id }).unwrap();
-}
-
-fn stopped(engine: &Engine, device: &str) {
-    register(engine, "part", device).unwrap();
-    engine.instances().create(wish("vm", &["part"])).unwrap();
-    engine.instances().stop("vm").unwrap();
-}
-
-fn mark(store: u128) -> Mark {
-    Mark {
-        store: Uuid::from_u128(store),
-        claim: Uuid::from_u128(9),
-        state_dir: "/srv/other".into(),
-    }
-}
+use table::{Asked, Case, NOTHING, check, claims, commands, mark, stopped, user, workstation};
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of situations")]
 fn of_devices_that_claims_and_instances_have() {
     let nic: fn(&Engine) -> Asked = |engine| claims(engine, "two", &[NIC]);
     let case = |name, says, arrange, ask, code| Case {
@@ -283,6 +140,7 @@ fn of_devices_that_claims_and_instances_have() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of situations")]
 fn of_marks_and_of_devices_that_need_attention() {
     let nic: fn(&Engine) -> Asked = |engine| claims(engine, "two", &[NIC]);
     let case = |name, says, way, arrange, before, code| Case {
@@ -450,167 +308,6 @@ fn of_the_persistence_daemon_without_systemd() {
     };
     rig.host.meddle(&stop).unwrap();
     claims(&engine, "one", &["0000:05:00.0"]).unwrap();
-}
-
-#[test]
-fn of_partitions() {
-    let server: fn() -> Hardware = sim::server;
-    let case = |name, says, way, arrange, ask, code| Case {
-        name,
-        hardware: server,
-        arrange,
-        ask,
-        code,
-        says,
-        way,
-        before: NOTHING,
-    };
-    let vfs: fn(&Rig, &Engine) =
-        |_, engine| engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();
-    for case in [
-        case(
-            "no virtual functions",
-            "handover sriov set 0000:01:00.0 8",
-            "",
-            |_, _| {},
-            |engine| claims(engine, "one", &["vf@0000:01:00.0"]),
-            Code::InsufficientResources,
-        ),
-        case(
-            "a device with virtual functions",
-            "handover sriov set 0000:01:00.0 0",
-            "",
-            vfs,
-            |engine| claims(engine, "one", &["0000:01:00.0"]),
-            Code::InUse,
-        ),
-        case(
-            "another number of virtual functions, of which one is claimed",
-            "handover release",
-            "",
-            |rig, engine| {
-                engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();
-                claims(engine, "one", &["vf@0000:01:00.0"]).unwrap();
-                let _ = rig;
-            },
-            |engine| engine.vf_counts().set("0000:01:00.0", 0, false),
-            Code::InUse,
-        ),
-        case(
-            "another number of virtual functions, of which a stopped instance has one",
-            "`handover instance rm vm`",
-            "",
-            |_, engine| {
-                engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();
-                stopped(engine, "0000:01:10.0");
-            },
-            |engine| engine.vf_counts().set("0000:01:00.0", 0, false),
-            Code::InUse,
-        ),
-        case(
-            "a device of whose functions a stopped instance has one",
-            "`handover instance rm vm`",
-            "",
-            |_, engine| {
-                engine.vf_counts().set("0000:01:00.0", 4, false).unwrap();
-                stopped(engine, "0000:01:10.0");
-            },
-            // Without the instance it has functions that are unused: the next remedy removes them.
-            |engine| match claims(engine, "one", &["0000:01:00.0"]) {
-                Err(refusal) if refusal.remedy.contains("sriov set 0000:01:00.0 0") => {
-                    engine.vf_counts().set("0000:01:00.0", 0, false).unwrap();
-                    claims(engine, "one", &["0000:01:00.0"])
-                }
-                other => other,
-            },
-            Code::InUse,
-        ),
-        case(
-            "a parent of another tool's mediated device",
-            "/remove`",
-            "echo",
-            |rig, _| mdev(rig, "nvidia-468"),
-            |engine| claims(engine, "one", &["0000:03:00.0"]),
-            Code::InUse,
-        ),
-        case(
-            "a vGPU on functions without a driver",
-            "--autoprobe",
-            "",
-            |_, engine| engine.vf_counts().set("0000:04:00.0", 16, false).unwrap(),
-            |engine| claims(engine, "one", &["profile=L40S-8Q@0000:04:00.0"]),
-            Code::InsufficientResources,
-        ),
-        case(
-            "another tool's mediated device takes the room",
-            "00000000-0000-0000-0000-000000000007",
-            "echo",
-            |rig, _| mdev(rig, "nvidia-472"),
-            |engine| claims(engine, "one", &["profile=A100-10C"]),
-            Code::InsufficientResources,
-        ),
-        case(
-            "a claim's vGPU takes the room",
-            "handover release",
-            "",
-            |_, engine| claims(engine, "one", &["profile=A100-40C"]).unwrap(),
-            |engine| claims(engine, "two", &["profile=A100-40C"]),
-            Code::InsufficientResources,
-        ),
-    ] {
-        check(&case);
-    }
-}
-
-/// An unknown profile is answered with those that there are.
-#[test]
-fn of_profiles_that_no_gpu_has() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    for want in ["profile=A100-7X", "profile=A100-7X@0000:03:00.0"] {
-        let refusal = claims(&engine, "one", &[want]).unwrap_err();
-        assert_eq!(refusal.code, Code::InsufficientResources);
-        for name in ["A100-4C", "A100-10C", "A100-40C"] {
-            assert!(refusal.message.contains(name), "{refusal}");
-        }
-        assert_eq!(refusal.remedy, "request one of those");
-        let dry = engine.claims().dry_run(&request("one", &[want])).unwrap_err();
-        assert_eq!(dry, refusal, "a dry run says the same");
-    }
-    claims(&engine, "one", &["profile=A100-10C"]).unwrap();
-    let none = claims(&engine, "two", &["profile=A100-7X@0000:05:00.0"]).unwrap_err();
-    assert!(none.message.contains("0000:05:00.0 offers no vGPUs"), "{none}");
-}
-
-/// Types that the vendor's driver no longer offers are refused before anything is planned or changed.
-#[test]
-fn of_types_that_the_parent_does_not_offer() {
-    let rig = Rig::on(sim::server());
-    let (engine, _) = rig.open_recovered();
-    let parent = at("0000:03:00.0");
-    let uuid = Uuid::from_u128(5);
-    let (type_id, attributes) = ("nvidia-999".to_owned(), Vec::new());
-    let define = Step::DefineMdev { address: parent, uuid, type_id, attributes };
-    rig.host.meddle(&define).unwrap();
-    let want = format!("mdev={uuid}");
-    for refusal in [
-        engine.claims().dry_run(&request("one", &[&want])).unwrap_err(),
-        claims(&engine, "one", &[&want]).unwrap_err(),
-    ] {
-        assert_eq!(refusal.code, Code::InvalidState, "{refusal:?}");
-        assert!(refusal.message.contains("nvidia-999") && refusal.message.contains("nvidia-470"));
-    }
-    assert!(engine.claims().all().unwrap().is_empty());
-    // Reserved; then another tool takes the room.
-    let step = ClaimStep::Reserve;
-    let reserve = ClaimRequest { step, ..request("two", &["profile=A100-10C"]) };
-    engine.claims().claim(&reserve).unwrap();
-    mdev(&rig, "nvidia-472");
-    let refusal = engine.claims().dry_run(&reserve).unwrap_err();
-    assert_eq!(refusal.code, Code::InsufficientResources, "{refusal:?}");
-    let performed = rig.host.performed();
-    engine.claims().prepare("job/two", &Access::default()).unwrap_err();
-    assert_eq!(rig.host.performed(), performed, "nothing was even tried");
 }
 
 /// What a request must say otherwise.

@@ -1,6 +1,6 @@
 //! Each remedy leads out: after a refusal, what it says is done literally, and the same request succeeds.
 //!
-//! [`follow`] reads the commands in a remedy and runs them on the engine and the simulated host. What a person does beside
+//! `table::follow` reads the commands in a remedy and runs them on the engine and the simulated host. What a person does beside
 //! Handover (power the host off, install a package) is in the case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

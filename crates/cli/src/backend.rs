@@ -15,10 +15,8 @@ use service::claims::{self, ClaimService};
 use service::{Boundaries, EngineSetup};
 
 use crate::connection::Connection;
+use crate::this_host::STATE_DIR;
 use crate::{output, this_host};
-
-/// The usual directory of the journal.
-pub const STATE_DIR: &str = "/var/lib/handover";
 
 /// The usual directory of locks.
 const RUN_DIR: &str = "/run/handover";

@@ -10,7 +10,7 @@ use model::{Code, Refusal};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::Json;
+use crate::{Json, opening, terminal};
 
 /// The default URL of this host's daemon.
 const HERE: &str = "unix:///run/handover/handover.sock";
@@ -50,8 +50,13 @@ impl Connection {
         self.output.json
     }
 
-    /// Whether the URL is the default one, and no process listens there.
+    /// Whether the URL is the default one, and no process listens there. Waits for a daemon that is about to listen.
     pub fn is_daemon_absent(&self) -> bool {
+        self.is_silent() && opening::wait(|| !self.is_silent())
+    }
+
+    /// Whether the URL is the default one, and no process listens there now.
+    fn is_silent(&self) -> bool {
         const ABSENT: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
         let socket = HERE.strip_prefix("unix://").filter(|_| self.url == HERE);
         let (Some(socket), Ok(runtime)) = (socket, runtime()) else { return false };
@@ -73,7 +78,8 @@ impl Connection {
             })?),
             None => None,
         };
-        Ok(Client::new(endpoint, token.map(|token| token.trim().to_owned())))
+        let client = Client::new(endpoint, token.map(|token| token.trim().to_owned()));
+        Ok(client.waiting(|news| terminal::note(&format!("note: {news}"))))
     }
 
     /// Runs a conversation with the daemon to its end.
@@ -82,6 +88,8 @@ impl Connection {
         F: Future<Output = Result<T, Refusal>>,
     {
         let client = self.client()?;
+        // The error says what is wrong if there is none.
+        let _ = self.is_daemon_absent();
         runtime()?.block_on(talk(client))
     }
 }

@@ -22,6 +22,7 @@ mod listing;
 mod log;
 mod ls;
 mod names;
+mod opening;
 mod output;
 mod own_state;
 mod pod;

@@ -72,7 +72,7 @@ pub fn changed(connection: &Connection, text: &str) -> Done {
 
 /// Prints one line to standard error; a line end within it is escaped.
 pub fn note(text: &str) {
-    terminal::report(&format!("{}\n", escaped(text)));
+    terminal::note(text);
 }
 
 /// Prints a warning to standard error.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use model::OwnState;
 
-use crate::backend::STATE_DIR;
 use crate::output;
 use crate::source::Source;
+use crate::this_host::STATE_DIR;
 
 /// The option of reading commands that show claims.
 #[derive(Debug, Args)]

@@ -68,6 +68,11 @@ pub fn report(text: &str) {
     let _ = anstream::stderr().write_all(guarded(text).as_bytes());
 }
 
+/// Prints one line to standard error; a line end within it is escaped.
+pub fn note(text: &str) {
+    report(&format!("{}\n", escaped(text)));
+}
+
 /// Standard output for what is no text for people, or is requested as it is.
 pub fn raw() -> io::StdoutLock<'static> {
     io::stdout().lock()

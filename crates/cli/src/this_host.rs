@@ -8,6 +8,9 @@ use model::{Code, Launcher, Refusal};
 use vmm::process::{Config, ProcessLauncher};
 use vmm::qemu::Qemu;
 
+/// The usual directory of the journal.
+pub const STATE_DIR: &str = "/var/lib/handover";
+
 /// Opens the host at a root directory.
 pub fn host(root: &Path, run_dir: &Path) -> Result<LinuxHost, Refusal> {
     let config = HostConfig { root: root.into(), ..HostConfig::this_host(run_dir.into()) };

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use hosts::Host;
 use snapbox::{assert_data_eq, file};
@@ -204,4 +205,59 @@ fn at_the_boot_only_what_still_is_the_same_is_taken() {
     assert!(boot(&host).status.success());
     assert_eq!(read(&format!("{own}/driver_override")), "(null)\n");
     assert!(said(&host, &["--list"]).contains("another device at this address (10de:1af4)"));
+}
+
+struct Quiet;
+
+impl engine::Observer for Quiet {
+    fn reached(&self, _: &engine::JournalEvent) {}
+}
+
+/// A state directory with a claim `--at-boot` of the GPU; returns its id.
+fn claimed_at_boot(state_dir: &Path) -> String {
+    let at = |text: &str| text.parse().unwrap();
+    let card = |address, device, class, group| {
+        sim::Card::new(at(address), (0x10de, device), class, group, Some("nvidia"))
+    };
+    let cards = [card(GPU, 0x2204, 0x03_0000, 3), card("0000:02:00.1", 0x1aef, 0x04_0300, 4)];
+    let host = Arc::new(sim::SimHost::new(sim::Card::inventory(&cards)));
+    let launcher = Arc::new(sim::SimLauncher::new(host.clone()));
+    let config = engine::Config {
+        state_dir: state_dir.to_owned(),
+        image_dirs: Vec::new(),
+        image_limits: engine::ImageLimits::default(),
+        machine_uids: 0..0,
+        shutdown_grace: std::time::Duration::from_secs(1),
+        journal_timeout: engine::JOURNAL_TIMEOUT,
+        journal_kept: engine::JournalKept::default(),
+    };
+    let engine = engine::Engine::open(config, host, vec![launcher], Arc::new(Quiet)).unwrap();
+    engine.recover().unwrap();
+    let owner = model::Owner { kind: "job".into(), id: "7".into() };
+    let request = engine::ClaimRequest {
+        at_boot: true,
+        ..engine::ClaimRequest::new(owner, vec![GPU.parse().unwrap()])
+    };
+    engine.claims().claim(&request).unwrap().claim.id.to_string()
+}
+
+#[test]
+fn what_a_claim_put_on_the_list_is_not_removed_from_it() {
+    let host = hosts::debian_with_gpu();
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let id = claimed_at_boot(&state);
+    said(&host, &[GPU]);
+    let listed = files(&host.path().join("etc"));
+    let state = state.to_str().unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let (status, error) =
+            refused(&host, &[&[GPU, "--remove", "--state-dir", state], more].concat());
+        assert_eq!(status, Some(6), "{error}");
+        assert!(error.contains(&format!("the claim {id} of job/7")), "{error}");
+        assert!(error.contains(&format!("handover release {id}")), "{error}");
+        assert_eq!(files(&host.path().join("etc")), listed, "nothing was changed");
+    }
+    // Without that claim, such as after its release, they are removed.
+    said(&host, &[GPU, "--remove", "--state-dir", place.path().join("none").to_str().unwrap()]);
 }

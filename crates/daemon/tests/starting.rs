@@ -118,3 +118,32 @@ fn a_change_that_waits_too_long_is_refused_with_what_it_waits_for() {
     daemon.host.release();
     health(&daemon, |health| health["status"] == "ok");
 }
+
+static NEWS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+/// What the commands of `handover` do: they wait, and say for what.
+#[test]
+fn a_client_that_waits_says_what_it_waits_for_and_then_succeeds() {
+    let daemon = Daemon::begun(sim::workstation(), None, None, Duration::ZERO, crash);
+    health(&daemon, |health| health["recovering"][0]["state"] == "stuck");
+    let client = api::client::Client::new(api::client::Endpoint::Unix(daemon.socket()), None);
+    let body = json!({ "owner": "job/three", "wants": [NIC] });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let refusal = runtime.block_on(client.post::<Value>("/claims", Some(&body))).unwrap_err();
+    assert_eq!(refusal.code, model::Code::Starting, "one that does not wait");
+    let waiting = client.waiting(|news| NEWS.lock().unwrap().push(news.to_owned()));
+    let claim: Value = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let until = Instant::now() + Duration::from_secs(60);
+            while NEWS.lock().unwrap().is_empty() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            daemon.host.release();
+        });
+        runtime.block_on(waiting.post("/claims", Some(&body))).unwrap()
+    });
+    assert_eq!(claim["state"], "prepared");
+    let news = NEWS.lock().unwrap().clone();
+    assert_eq!(news.len(), 1, "{news:?}");
+    assert!(news[0].contains("release of job/one") && news[0].contains(NIC), "{news:?}");
+}

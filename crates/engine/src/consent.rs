@@ -80,8 +80,11 @@ impl Consent {
             return None;
         }
         if named.0.contains(&holder.address) {
-            let out = "or, if the host can do without it, use --force-network";
-            return (self.network == UseOption::Off).then(|| out.into());
+            // The request itself may have no such option: `handover device bind`.
+            let address = holder.address;
+            let out =
+                format!("or, if the host can do without it, claim {address} with --force-network");
+            return (self.network == UseOption::Off).then_some(out);
         }
         Some(format!(
             "or, if the host can do without it, name the device: claim {} with --force-network",

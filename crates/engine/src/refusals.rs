@@ -1,9 +1,11 @@
 //! Refusals shared by several parts of the engine, and the conversion of port errors to refusals.
 
-use model::{Address, Claim, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal};
+use model::{
+    Address, Claim, ClaimState, Code, Holder, HostError, HostLockError, LaunchError, Mark, Refusal,
+};
 
 use crate::consent::{Consent, Named};
-use crate::store::{Health, OpenOperation};
+use crate::store::{Health, OpenOperation, StoredClaim, StoredInstance};
 use crate::{HealthState, OperationKind};
 
 /// No registration, image, claim or instance with this key exists; `listing` is the command that lists them.
@@ -93,15 +95,17 @@ pub fn unhealthy(health: &Health) -> Refusal {
     let what = format!("{address} needs manual attention: {reason}");
     match health.state {
         HealthState::Wedged => wedged_at(*address, &what),
-        HealthState::Quarantined => Refusal::new(
-            Code::DeviceWedged,
-            what,
-            format!(
-                "power the host off and on and check that the device is back (`lspci -s {address}`); \
-                 then run `handover device clear {address}`"
-            ),
-        ),
+        HealthState::Quarantined => silent(*address, &what),
     }
+}
+
+/// This device no longer responds; `reason` says so. A reboot often does not help it.
+pub fn silent(address: Address, reason: &str) -> Refusal {
+    Refusal::new(
+        Code::DeviceWedged,
+        reason,
+        format!("{}; then run `handover device clear {address}`", model::power_cycle(address)),
+    )
 }
 
 /// A function is in use.
@@ -111,6 +115,28 @@ pub fn used(holder: &Holder, consent: Consent, named: &Named) -> Refusal {
         remedy = format!("{remedy}; {way}");
     }
     Refusal::new(Code::InUse, format!("{} {}", holder.address, holder.predicate()), remedy)
+}
+
+/// `ETIMEDOUT`: the process is still there long after SIGTERM.
+const DEAF: i32 = 110;
+
+/// A function is in use by a process that Handover could not end.
+pub fn not_ended(holder: &Holder, error: &HostError) -> Refusal {
+    Refusal::new(
+        Code::InUse,
+        format!(
+            "{} {}, and Handover could not end that: {error}; changes rolled back",
+            holder.address,
+            holder.predicate()
+        ),
+        match (error, holder.pid) {
+            (HostError::File { errno: Some(DEAF), .. }, Some(pid)) => format!(
+                "quit {} by its own means; or, if what it does may be lost: `kill -9 {pid}`",
+                holder.name()
+            ),
+            _ => holder.how_to_end(),
+        },
+    )
 }
 
 /// A function has the mark of another store's claim.
@@ -154,9 +180,45 @@ fn wedged_device(device: &str, reason: &str) -> Refusal {
     )
 }
 
-/// An earlier claim of these devices could not be restored.
-pub fn not_restored_earlier(claim: &Claim, reason: &str) -> Refusal {
+/// An earlier claim of these devices could not be restored. `health` are the functions that need manual attention.
+pub fn not_restored_earlier(claim: &Claim, health: &[Health], reason: &str) -> Refusal {
+    let silent_one = health
+        .iter()
+        .find(|one| one.state == HealthState::Quarantined && claim.covers(one.address));
+    if let Some(one) = silent_one {
+        return silent(one.address, reason);
+    }
     claim.head().map_or_else(|| wedged(reason), |head| wedged_at(head, reason))
+}
+
+/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
+pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance], health: &[Health]) -> Refusal {
+    if claim.claim.state == ClaimState::Wedged {
+        let reason = format!(
+            "needs manual attention: the claim of {} could not be restored earlier",
+            claim.claim.owner
+        );
+        return not_restored_earlier(&claim.claim, health, &reason);
+    }
+    let owner = claim.instance();
+    let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
+    if let Some(row) = owner {
+        let name = &row.instance.name;
+        return Refusal::new(
+            Code::InUse,
+            format!("is attached to the instance {name:?}"),
+            format!("run `handover instance rm {name}` first"),
+        );
+    }
+    let owner = &claim.claim.owner;
+    Refusal::new(
+        Code::InUse,
+        format!("is claimed by {owner}"),
+        format!(
+            "`handover claims` lists all claims; `handover release {}` releases this one",
+            claim.claim.id
+        ),
+    )
 }
 
 /// The remedy for a hypervisor that cannot be used; `command` installs it, or is empty if unknown.

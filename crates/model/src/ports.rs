@@ -109,6 +109,11 @@ pub trait Host: Disk {
         Vec::new()
     }
 
+    /// Whether the host has a tool that builds an initial ramdisk with the boot list. True by default.
+    fn applies_boot_list(&self) -> bool {
+        true
+    }
+
     /// The state to restore later, read with a deadline because some attributes take the device's lock.
     ///
     /// # Errors

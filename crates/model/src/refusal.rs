@@ -111,7 +111,7 @@ codes! {
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
     /// The function can never be handed over: it is a bridge or part of the host.
     NotAssignable = "not_assignable", 409, 7, FailedPrecondition;
-    /// The kernel has no active IOMMU, or the function is in no IOMMU group.
+    /// The kernel has no active IOMMU, it does not remap interrupts, or the function is in no IOMMU group.
     NoIommu = "no_iommu", 409, 7, FailedPrecondition;
     /// VFIO is not available in this kernel.
     VfioMissing = "vfio_missing", 409, 7, FailedPrecondition;

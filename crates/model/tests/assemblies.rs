@@ -39,6 +39,7 @@ fn host(lines: &[&str]) -> Inventory {
             iommufd: false,
             unsafe_noiommu: false,
             xen_dom0: false,
+            unmapped_interrupts: false,
         },
         ..Inventory::default()
     };

@@ -88,6 +88,7 @@ impl Card {
             iommufd: false,
             unsafe_noiommu: false,
             xen_dom0: false,
+            unmapped_interrupts: false,
         };
         inventory
     }

@@ -64,6 +64,8 @@ pub(crate) struct Inside {
     pub(crate) pulled: BTreeSet<Address>,
     /// Functions that users put on the boot list.
     pub(crate) reserved: BTreeSet<Address>,
+    /// Whether a tool that builds an initial ramdisk is installed.
+    pub(crate) has_initramfs_tool: bool,
     pub(crate) capacity: Capacity,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
@@ -116,6 +118,7 @@ impl SimHost {
             holders_hidden: false,
             pulled: BTreeSet::new(),
             reserved: BTreeSet::new(),
+            has_initramfs_tool: true,
             capacity,
             disk: None,
             started: Instant::now(),

@@ -169,6 +169,10 @@ impl Host for SimHost {
         inside.reserved.iter().chain(inside.kernel.boot_list.keys()).copied().collect()
     }
 
+    fn applies_boot_list(&self) -> bool {
+        self.inside().has_initramfs_tool
+    }
+
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
         let inside = self.inside();
         addresses.iter().map(|address| inside.found(*address)).collect()

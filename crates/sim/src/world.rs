@@ -93,6 +93,11 @@ impl SimHost {
         self.inside().reserved.insert(address);
     }
 
+    /// The tool that builds the initial ramdisk is installed or removed.
+    pub fn set_initramfs_tool(&self, installed: bool) {
+        self.inside().has_initramfs_tool = installed;
+    }
+
     /// Another tool performs a step: drivers, power and nodes follow.
     ///
     /// # Errors

@@ -66,7 +66,8 @@ where
 
 fn no_socket(path: &Path, error: &io::Error) -> Refusal {
     let path = path.display();
-    let start = "start it: systemctl start handover, or handover serve";
+    let start = "start it: systemctl start handover, or handover serve; `systemctl status handover` shows whether it is \
+                 starting already";
     let (reason, remedy) = match error.kind() {
         io::ErrorKind::NotFound => (format!("no daemon is running: no socket {path}"), start),
         io::ErrorKind::ConnectionRefused => {

@@ -1,6 +1,7 @@
 //! A small client: one connection for each request, over a unix socket or plain HTTP.
 
 mod connection;
+mod patience;
 mod stream;
 mod upload;
 
@@ -88,6 +89,8 @@ impl std::fmt::Display for Endpoint {
 pub struct Client {
     endpoint: Endpoint,
     token: Option<String>,
+    /// Is told what the daemon recovers while a call waits for it; without it, calls do not wait.
+    news: Option<fn(&str)>,
 }
 
 type Body = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
@@ -96,7 +99,14 @@ impl Client {
     /// A client of the daemon at `endpoint`. It connects at each request.
     #[must_use]
     pub const fn new(endpoint: Endpoint, token: Option<String>) -> Self {
-        Self { endpoint, token }
+        Self { endpoint, token, news: None }
+    }
+
+    /// The same client, which waits while the daemon recovers interrupted operations, up to 2 minutes. `news` is called once
+    /// with what it waits for.
+    #[must_use]
+    pub fn waiting(self, news: fn(&str)) -> Self {
+        Self { news: Some(news), ..self }
     }
 
     /// The address of the daemon.
@@ -154,9 +164,7 @@ impl Client {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn delete(&self, path: &str) -> Result<(), Refusal> {
-        let request = self.request(Method::DELETE, path)?;
-        let response = self.send(request, Either::Left(Full::default())).await?;
-        whole(response).await.map(drop)
+        self.patiently(Method::DELETE, path, None).await.map(drop)
     }
 
     /// `DELETE`, with the answer's body; `None` if it has none.
@@ -167,9 +175,7 @@ impl Client {
         &self,
         path: &str,
     ) -> Result<Option<T>, Refusal> {
-        let request = self.request(Method::DELETE, path)?;
-        let response = self.send(request, Either::Left(Full::default())).await?;
-        read(&whole(response).await?)
+        read(&self.patiently(Method::DELETE, path, None).await?)
     }
 
     /// `POST` of files, which are streamed.
@@ -233,17 +239,24 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, Refusal> {
+        let body = body.map(serde_json::to_vec).transpose();
+        let body = body.map_err(|error| odd(error.to_string()))?;
+        self.patiently(method, path, body.map(Bytes::from)).await
+    }
+
+    /// Sends a request once, with a JSON body or none.
+    async fn once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Bytes, Refusal> {
         let mut request = self.request(method, path)?;
-        let body = match body {
-            Some(body) => {
-                set_header(&mut request, header::CONTENT_TYPE, "application/json")?;
-                let text = serde_json::to_vec(body).map_err(|error| odd(error.to_string()))?;
-                Full::from(text)
-            }
-            None => Full::default(),
-        };
-        let response = self.send(request, Either::Left(body)).await?;
-        whole(response).await
+        if body.is_some() {
+            set_header(&mut request, header::CONTENT_TYPE, "application/json")?;
+        }
+        let body = body.map_or_else(Full::default, Full::from);
+        whole(self.send(request, Either::Left(body)).await?).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request<()>, Refusal> {

@@ -3,7 +3,9 @@
 use host::LinuxHost;
 use model::boot_list::{BootListEntry, files};
 use model::doctor::InitramfsTool;
-use model::{Address, Assembly, Code, Function, Holder, HolderKind, Host, Inventory, Refusal};
+use model::{
+    Address, Assembly, Code, Function, Holder, HolderKind, Host, Inventory, OwnState, Part, Refusal,
+};
 
 fn assembly(inventory: &Inventory, head: Address, alone: bool) -> Option<Assembly> {
     if alone { Assembly::alone(inventory, head) } else { Assembly::of(inventory, head) }
@@ -86,15 +88,32 @@ fn virtual_function(function: &Function) -> Refusal {
     )
 }
 
+/// Refuses to remove entries that claims put on the list and need until they are released.
+pub fn expect_no_claims(own: &OwnState, entries: &[BootListEntry]) -> Result<(), Refusal> {
+    for existing in &own.claims {
+        let parts = existing.claim.parts.iter().filter(|part| part.at_boot);
+        let mut listed = parts.flat_map(Part::taken);
+        let Some(address) = listed.find(|one| entries.iter().any(|entry| entry.address == *one))
+        else {
+            continue;
+        };
+        return Err(Refusal::new(
+            Code::InUse,
+            format!(
+                "{address} is on the boot list for the claim {} of {}",
+                existing.claim.id, existing.owner
+            ),
+            existing.why.remedy.clone(),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses a host whose initramfs tool is unknown.
 pub fn known_tool(tool: InitramfsTool) -> Result<(), Refusal> {
     if files(tool).is_empty() { Err(unknown_tool()) } else { Ok(()) }
 }
 
 pub fn unknown_tool() -> Refusal {
-    Refusal::new(
-        Code::InvalidState,
-        "no tool that builds an initial ramdisk is installed: found neither initramfs-tools, dracut nor mkinitcpio",
-        model::boot_list::INSTALL_TOOL,
-    )
+    Refusal::new(Code::InvalidState, model::boot_list::NO_TOOL, model::boot_list::INSTALL_TOOL)
 }

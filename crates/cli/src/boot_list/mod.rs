@@ -13,6 +13,7 @@ use model::doctor::remedy::rebuild_initramfs;
 use model::{Address, Code, Refusal};
 
 use crate::failure::{Done, Failure};
+use crate::own_state::OwnStateDir;
 use crate::source::Source;
 use crate::{Json, terminal};
 
@@ -53,6 +54,9 @@ pub struct BootList {
     /// Root directory of the host, with its etc, sys and proc
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+
+    #[command(flatten)]
+    own: OwnStateDir,
 
     #[command(flatten)]
     output: Json,
@@ -129,6 +133,7 @@ impl BootList {
             let all = choose::listed(&inventory, &self.addresses, self.alone);
             let functions: Vec<BootListEntry> =
                 entries(list).into_iter().filter(|one| all.contains(&one.address)).collect();
+            choose::expect_no_claims(&self.own.read(&self.source()), &functions)?;
             return Ok((functions, without(list, &all)));
         }
         let functions = choose::additions(host, &inventory, &self.addresses, self.alone)?;

@@ -1,6 +1,7 @@
 //! Checks that a claim's devices are still free, healthy and the same before they are taken.
 
-use model::{Address, Assembly, Claim, Code, Inventory, Refusal};
+use model::choose::expect_type;
+use model::{Address, Assembly, Claim, Code, Inventory, Mechanism, Refusal};
 
 use super::Claims;
 
@@ -13,6 +14,34 @@ impl Claims {
         let mut others = others.iter().filter(|other| other.claim.id != claim.id);
         let clash = others.find_map(|other| claim.parts.iter().find_map(|part| other.refuse(part)));
         clash.map_or(Ok(()), Err)
+    }
+
+    /// Refuses a reserved claim of a new mediated device whose type its parent no longer offers: the vendor's driver, or
+    /// another tool, can change that.
+    pub(crate) fn expect_types_offered(
+        &self,
+        inventory: &Inventory,
+        claim: &Claim,
+    ) -> Result<(), Refusal> {
+        let created = |part: &model::Part| match &part.partition.as_ref()?.how {
+            Mechanism::Mdev { existing: false, type_id, .. } => Some((part.head, type_id.clone())),
+            _ => None,
+        };
+        let created: Vec<(Address, String)> = claim.parts.iter().filter_map(created).collect();
+        if created.is_empty() {
+            return Ok(());
+        }
+        let mut inventory = inventory.clone();
+        let parents: Vec<Address> = created.iter().map(|(parent, _)| *parent).collect();
+        self.hardware.host.offers(&mut inventory, &parents);
+        for (parent, type_id) in created {
+            let function = inventory.function(parent);
+            let function = function.ok_or_else(|| model::no_such_function(parent))?;
+            if let Some(detail) = &function.detail {
+                expect_type(detail, parent, &type_id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses functions that need manual attention.

@@ -90,14 +90,16 @@ impl Claims {
             .collect();
         expect_known(wants, &names)?;
         let mut inventory = self.hardware.sketch()?;
-        let detailed = needs_detail(&inventory, wants, &names);
+        let named = wants.iter().any(|want| matches!(want.kind, WantKind::Mdev(_)));
+        let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
+        let mut detailed = needs_detail(&inventory, wants, &names);
+        let wanted = |uuid: Uuid| wants.iter().any(|want| want.kind == WantKind::Mdev(uuid));
+        detailed.extend(definitions.iter().filter(|one| wanted(one.uuid)).map(|one| one.parent));
         if !detailed.is_empty() {
             self.hardware.host.offers(&mut inventory, &detailed);
         }
         let claims = self.existing_claims()?;
         let mut barred = self.unhealthy()?;
-        let named = wants.iter().any(|want| matches!(want.kind, WantKind::Mdev(_)));
-        let definitions = if named { self.hardware.host.mdev_definitions() } else { Vec::new() };
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {
             let scene = Scene {
@@ -214,42 +216,13 @@ impl Claims {
 /// All claims of a store, each with its owner in words and the refusal for others.
 pub fn existing_claims(from: &Connection) -> rusqlite::Result<Vec<ExistingClaim>> {
     let (claims, instances) = (StoredClaim::all(from)?, StoredInstance::all(from)?);
+    let health = Health::all(from)?;
     let existing = claims.into_iter().map(|claim| ExistingClaim {
-        why: claimed(&claim, &instances),
+        why: refusals::claimed(&claim, &instances, &health),
         owner: owners::described_among(&instances, &claim.claim.owner),
         claim: claim.claim,
     });
     Ok(existing.collect())
-}
-
-/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
-pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance]) -> Refusal {
-    if claim.claim.state == ClaimState::Wedged {
-        let reason = format!(
-            "needs manual attention: the claim of {} could not be restored earlier",
-            claim.claim.owner
-        );
-        return refusals::not_restored_earlier(&claim.claim, &reason);
-    }
-    let owner = claim.instance();
-    let owner = instances.iter().find(|row| Some(row.instance.id) == owner);
-    if let Some(row) = owner {
-        let name = &row.instance.name;
-        return Refusal::new(
-            Code::InUse,
-            format!("is attached to the instance {name:?}"),
-            format!("run `handover instance rm {name}` first"),
-        );
-    }
-    let owner = &claim.claim.owner;
-    Refusal::new(
-        Code::InUse,
-        format!("is claimed by {owner}"),
-        format!(
-            "`handover claims` lists all claims; `handover release {}` releases this one",
-            claim.claim.id
-        ),
-    )
 }
 
 /// The most devices and partitions in a request: more is a mistake, and would take long to choose.

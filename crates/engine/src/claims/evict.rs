@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use model::{Address, Holder, Refusal, Step};
+use model::{Address, Holder, HostError, Refusal, Step};
 use uuid::Uuid;
 
 use super::Claims;
 use crate::consent::{Consent, Named, is_persistence_daemon};
+use crate::journal::StepError;
 use crate::refusals;
 use crate::store::OpenOperation;
 
@@ -41,7 +42,9 @@ impl Claims {
             }
             asked.push(pid);
             let (address, user) = (holder.address, holder.user.clone());
-            self.journal.perform(operation, claim, &Step::Evict { address, pid, started, user })?;
+            let evict = Step::Evict { address, pid, started, user };
+            let ended = self.journal.perform(operation, claim, &evict);
+            self.still_used(taken, pid, ended)?;
         }
         self.end_persistence(operation, claim, taken, &persistent)?;
         // A new user, or one whose device node another process opens for it.
@@ -74,6 +77,31 @@ impl Claims {
         }
         let unit = PERSISTENCE_UNIT.to_owned();
         let stop = Step::SetUnit { address: first, unit, from: true, to: false };
-        Ok(self.journal.perform(operation, claim, &stop)?)
+        let stopped = self.journal.perform(operation, claim, &stop);
+        // Hosts without systemd or D-Bus: it was started by hand, and only a person can stop it.
+        match persistent.iter().find_map(|holder| holder.pid) {
+            Some(pid) => self.still_used(taken, pid, stopped),
+            None => Ok(stopped?),
+        }
+    }
+
+    /// The result of ending a process's use. If that failed and the process is still there, the refusal names it: what
+    /// helps is that a person ends it.
+    fn still_used(
+        &self,
+        taken: &[Address],
+        pid: u32,
+        ended: Result<(), StepError>,
+    ) -> Result<(), Refusal> {
+        let Err(StepError::Host(error @ (HostError::File { .. } | HostError::Check { .. }))) =
+            ended
+        else {
+            return Ok(ended?);
+        };
+        let left = self.hardware.holders(taken)?;
+        match left.iter().find(|holder| holder.pid == Some(pid)) {
+            Some(holder) => Err(refusals::not_ended(holder, &error)),
+            None => Err(refusals::step_failed(&error)),
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::differences;
 use crate::consent::{Consent, Named};
 use crate::owners;
 use crate::refusals::{self, with_failed_undo};
-use crate::store::{Durability, OpenOperation, StoredClaim};
+use crate::store::{Durability, Health, OpenOperation, StoredClaim};
 use crate::{ClaimRequest, OperationKind, Outcome};
 
 /// Options of preparing a claim.
@@ -68,7 +68,8 @@ impl Claims {
             }
             ClaimState::Wedged => {
                 let reason = format!("the devices of claim {id} could not be restored earlier");
-                return Err(refusals::not_restored_earlier(&claim.claim, &reason));
+                let health = self.store.read(Health::all)?;
+                return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
             }
             ClaimState::Reserved => {}
         }
@@ -110,6 +111,8 @@ impl Claims {
             return Ok(HostState { inventory, holders: Vec::new() });
         }
         self.expect_same_assembly(&inventory, &claim.claim)?;
+        self.expect_types_offered(&inventory, &claim.claim)?;
+        self.expect_boot_list(claim.claim.is_at_boot())?;
         self.marks.expect_not_marked(&claim.claim)?;
         Ok(HostState { inventory, holders: self.hardware.holders(taken)? })
     }

@@ -100,10 +100,12 @@ impl Claims {
         check(request)?;
         let (claim, inventory) = match self.same_claim(request)? {
             Some(mine) => {
+                let inventory = self.hardware.sketch()?;
                 if mine.claim.state == ClaimState::Reserved {
                     self.marks.expect_not_marked(&mine.claim)?;
+                    self.expect_types_offered(&inventory, &mine.claim)?;
                 }
-                (mine, self.hardware.sketch()?)
+                (mine, inventory)
             }
             None => {
                 let (claim, state) = self.chosen_claim(Uuid::new_v4(), request)?;
@@ -115,11 +117,18 @@ impl Claims {
         Ok((claim.claim, plan))
     }
 
+    /// Refuses a claim `--at-boot` that the host could not apply at boot.
+    pub(super) fn expect_boot_list(&self, at_boot: bool) -> Result<(), Refusal> {
+        let applies = !at_boot || self.hardware.host.applies_boot_list();
+        if applies { Ok(()) } else { Err(no_boot_list()) }
+    }
+
     fn chosen_claim(
         &self,
         id: Uuid,
         request: &ClaimRequest,
     ) -> Result<(StoredClaim, HostState), Refusal> {
+        self.expect_boot_list(request.at_boot)?;
         let consent = Consent::options(request.evict, request.force_network);
         let (mut chosen, state) = self.choose(id, &request.wants, request.options(), consent)?;
         if request.define {
@@ -185,6 +194,11 @@ fn is_same(claim: &StoredClaim, request: &ClaimRequest) -> bool {
         && claim.alone == request.alone
         && claim.claim.is_defined() == request.define
         && claim.claim.is_at_boot() == request.at_boot
+}
+
+/// Refuses `--at-boot` on a host without a tool that builds the initial ramdisk.
+fn no_boot_list() -> Refusal {
+    Refusal::new(Code::InvalidState, model::boot_list::NO_TOOL, model::boot_list::INSTALL_TOOL)
 }
 
 /// Marks the chosen mediated devices to be defined for mdevctl.

@@ -56,7 +56,10 @@ impl Restored {
         let reasons = reasons.join("; ");
         let unhealthy = self.failed.iter().find(|failed| failed.health.is_some());
         Some(if let Some(failed) = unhealthy {
-            refusals::wedged_at(failed.address, &reasons)
+            match failed.health {
+                Some(HealthState::Quarantined) => refusals::silent(failed.address, &reasons),
+                _ => refusals::wedged_at(failed.address, &reasons),
+            }
         } else {
             let addresses: BTreeSet<Address> =
                 self.failed.iter().map(|failed| failed.address).collect();

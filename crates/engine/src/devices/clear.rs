@@ -41,7 +41,7 @@ impl Devices {
             }
             // No baseline: the card may have been replaced. An absent one is not silent and can be cleared.
             if self.hardware.host.check(*address, None) == Ok(Checked::Silent) {
-                return Err(refusals::wedged_at(
+                return Err(refusals::silent(
                     *address,
                     &format!(
                         "{address} still does not answer: its configuration space reads as all ones"

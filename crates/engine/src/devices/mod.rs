@@ -24,7 +24,7 @@ use crate::store::{Durability, Health, Store, StoredClaim, StoredDevice, StoredI
 use crate::tags::has_tags;
 use crate::vf_counts::VfCounts;
 use crate::{AvailableDevice, AvailableFilter, Device, RegisterDevice};
-use crate::{owners, registrations};
+use crate::{owners, refusals, registrations};
 use state::{Observed, concerns, show};
 
 /// Registered devices: [`Engine::devices`](crate::Engine::devices). Owns the tables `devices` and `health`; a claim or
@@ -225,15 +225,11 @@ impl Devices {
         let device = registrations::find(&self.store, key)?;
         let claims = self.store.read(StoredClaim::all)?;
         if let Some(claim) = claims.iter().find(|claim| claim.device == Some(device.id)) {
-            let owner = owners::described(&self.store, &claim.claim.owner);
-            return Err(Refusal::new(
-                Code::InUse,
-                format!("the device {:?} is attached to {owner}", device.name),
-                format!(
-                    "delete the instance first (`handover instance rm NAME`); if it no longer exists: `handover device clear {}`",
-                    device.name
-                ),
-            ));
+            let (instances, health) =
+                self.store.read(|from| Ok((StoredInstance::all(from)?, Health::all(from)?)))?;
+            let why = refusals::claimed(claim, &instances, &health);
+            let message = format!("the device {:?} {}", device.name, why.message);
+            return Err(Refusal { message, ..why });
         }
         self.store.write(Durability::Power, |tx| StoredDevice::delete(tx, device.id))
     }

@@ -8,9 +8,8 @@ use model::{Address, Function, Observed, PowerControl, Refusal, Step};
 use uuid::Uuid;
 
 use super::Devices;
-use crate::claims::choose::claimed;
 use crate::refusals;
-use crate::store::{OpenOperation, StoredClaim, StoredInstance};
+use crate::store::{Health, OpenOperation, StoredClaim, StoredInstance};
 use crate::{OperationKind, Outcome, Returned, ReturnedDevice};
 
 impl Devices {
@@ -77,7 +76,7 @@ impl Devices {
         let (claims, instances) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, StoredInstance::all(from)?)))?;
         if let Some(claim) = claims.iter().find(|claim| claim.claim.covers(address)) {
-            let why = claimed(claim, &instances);
+            let why = refusals::claimed(claim, &instances, &self.store.read(Health::all)?);
             return Err(Refusal { message: format!("{address} {}", why.message), ..why });
         }
         self.hardware.expect_no_other_than_network(&[address])?;
@@ -172,7 +171,7 @@ impl Devices {
     }
 
     fn unhealthy_functions(&self) -> Result<Vec<Address>, Refusal> {
-        let health = self.store.read(crate::store::Health::all)?;
+        let health = self.store.read(Health::all)?;
         Ok(health.into_iter().map(|health| health.address).collect())
     }
 }

@@ -6,7 +6,7 @@ use model::{Address, ClaimState, Refusal};
 
 use super::{Instances, too_large, wrong_state};
 use crate::refusals::{self, interrupted};
-use crate::store::{OpenOperation, StoredClaim, StoredInstance};
+use crate::store::{Health, OpenOperation, StoredClaim, StoredInstance};
 use crate::{Instance, InstanceState, OperationKind, Outcome};
 
 impl Instances {
@@ -48,7 +48,8 @@ impl Instances {
             if claim.claim.state == ClaimState::Wedged {
                 let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
                 let reason = format!("{head} could not be restored earlier");
-                return Err(refusals::not_restored_earlier(&claim.claim, &reason));
+                let health = self.store.read(Health::all)?;
+                return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
             }
             self.claims.expect_healthy(&taken)?;
             self.hardware.expect_no_holder(&taken)?;

@@ -13,10 +13,11 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::lock::lock;
 use crate::marks::Marks;
-use crate::owners;
 use crate::refusals::{self, with_failed_undo};
 use crate::registrations;
-use crate::store::{Durability, Health, OpenOperation, Recorded, Store, StoredClaim, VfCount};
+use crate::store::{
+    Durability, Health, OpenOperation, Recorded, Store, StoredClaim, StoredInstance, VfCount,
+};
 use crate::{OperationKind, Outcome, RecoveryReport, VfConfiguration};
 
 /// Numbers of virtual functions: [`Engine::vf_counts`](crate::Engine::vf_counts). Owns the table `vf_counts`.
@@ -167,14 +168,11 @@ impl VfCounts {
             let all: Vec<Address> = vfs.iter().copied().chain([address]).collect();
             return self.marks.marked(&all)?.into_values().next().map_or(Ok(()), Err);
         };
-        Err(Refusal::new(
-            Code::InUse,
-            format!(
-                "{address} or one of its virtual functions is claimed by {}",
-                owners::described(&self.store, &claim.claim.owner)
-            ),
-            format!("run `handover release {}` first", claim.claim.id),
-        ))
+        let (instances, health) =
+            self.store.read(|from| Ok((StoredInstance::all(from)?, Health::all(from)?)))?;
+        let why = refusals::claimed(claim, &instances, &health);
+        let message = format!("{address} or one of its virtual functions {}", why.message);
+        Err(Refusal { message, ..why })
     }
 
     /// Refuses a claim on a device, or on a partition of it, while its number of virtual functions is being changed.

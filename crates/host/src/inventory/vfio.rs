@@ -3,6 +3,7 @@
 use model::VfioSupport;
 
 use super::modules::Catalog;
+use crate::interrupts;
 use crate::root::Root;
 use crate::xen;
 
@@ -16,6 +17,7 @@ pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {
         type1: modules.is_available(root, "vfio_iommu_type1"),
         iommufd: root.exists("sys/class/misc/iommu") || modules.is_available(root, "iommufd"),
         xen_dom0: xen::is_first_domain(root),
+        unmapped_interrupts: interrupts::are_refused(root),
         unsafe_noiommu: noiommu.is_ok_and(|text| matches!(text.as_str(), "Y" | "1")),
     }
 }

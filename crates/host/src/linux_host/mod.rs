@@ -378,6 +378,10 @@ impl Host for LinuxHost {
         model::boot_list::entries(&list).into_iter().map(|entry| entry.address).collect()
     }
 
+    fn applies_boot_list(&self) -> bool {
+        !model::boot_list::files(platform::initramfs(&self.root)).is_empty()
+    }
+
     fn as_found(&self, addresses: &[Address]) -> Result<Vec<AsFound>, HostError> {
         let read = |address: Address| {
             if self.working.is_none() {

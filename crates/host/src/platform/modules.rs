@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::doctor::{Module, Platform};
 
 use super::long_text;
+use crate::modprobe;
 use crate::root::Root;
 
 /// The modules that the doctor checks.
@@ -31,15 +32,6 @@ pub const MODULES: [&str; 22] = [
     "mlx5_vfio_pci",
     "nvgrace_gpu_vfio_pci",
     "xen_pciback",
-];
-
-/// modprobe's directories, by precedence: a file hides files of the same name in later directories (modprobe.d(5)).
-const CONFIGURATION: [&str; 5] = [
-    "etc/modprobe.d",
-    "run/modprobe.d",
-    "usr/local/lib/modprobe.d",
-    "usr/lib/modprobe.d",
-    "lib/modprobe.d",
 ];
 
 /// The directories of kernel modules in distributions; the last is for NixOS.
@@ -105,7 +97,7 @@ fn same(known: &str, name: &str) -> bool {
 fn blacklisted_by_files(root: &Root) -> BTreeMap<&'static str, Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut blacklisted: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for directory in CONFIGURATION {
+    for directory in modprobe::DIRECTORIES {
         for file in root.names(directory).unwrap_or_default() {
             if !file.ends_with(".conf") || !seen.insert(file.clone()) {
                 continue;

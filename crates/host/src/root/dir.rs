@@ -104,6 +104,23 @@ impl Dir {
         read
     }
 
+    /// Reads the first bytes of a file that can be long; all of it for a recording, so that the recording has it whole.
+    ///
+    /// # Errors
+    /// The kernel's; for a recording those of [`bytes`](Self::bytes).
+    pub fn first(&self, path: &str, length: usize, longest: usize) -> Result<Vec<u8>> {
+        if self.is_traced() {
+            return self.bytes(path, longest);
+        }
+        let mut first = vec![0; length];
+        let read = match &self.form {
+            Form::Files(files) => files.first(path, &mut first),
+            Form::Memory(tree) => tree.start(path, &mut first),
+        };
+        first.truncate(read?);
+        Ok(first)
+    }
+
     /// Reads a text file, without surrounding white space.
     ///
     /// # Errors

@@ -91,6 +91,19 @@ impl Files {
         retry(|| rustix::io::read(&file, &mut *into))
     }
 
+    /// Reads the first bytes, at most so many that `into` is full; returns their number.
+    pub fn first(&self, path: &str, into: &mut [u8]) -> Result<usize> {
+        let file = self.readable(path)?;
+        let mut length = 0;
+        while let Some(rest) = into.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match retry(|| rustix::io::read(&file, &mut *rest))? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        Ok(length)
+    }
+
     fn readable(&self, path: &str) -> Result<OwnedFd> {
         self.open(path, READING)
     }

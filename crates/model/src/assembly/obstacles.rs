@@ -52,6 +52,15 @@ pub fn no_such_function(address: Address) -> Refusal {
     )
 }
 
+/// The remedy for a function that does not respond any more.
+#[must_use]
+pub fn power_cycle(address: Address) -> String {
+    format!(
+        "shut the host down and cut its power for a moment (a reboot often leaves the card powered), then check that the device \
+         is back: `lspci -s {address}`"
+    )
+}
+
 /// Obstacles of the host for this function.
 fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
     let mut reasons = Vec::new();
@@ -83,6 +92,7 @@ fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
             "check `dmesg | grep -i -e DMAR -e AMD-Vi` for its IOMMU; firmware tables may omit it",
         ));
     }
+    reasons.extend(forged_interrupts(inventory));
     if !inventory.vfio.vfio_pci || !inventory.vfio.type1 {
         reasons.push(Refusal::new(
             Code::VfioMissing,
@@ -92,6 +102,20 @@ fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
         ));
     }
     reasons
+}
+
+/// The obstacle of an IOMMU that remaps no interrupts, such as virtio-iommu: VFIO refuses each device when a machine opens it
+/// (`vfio_iommu_type1_attach_group` in drivers/vfio/vfio_iommu_type1.c, `iommufd_device_bind` in
+/// drivers/iommu/iommufd/device.c).
+fn forged_interrupts(inventory: &Inventory) -> Option<Refusal> {
+    (inventory.vfio.iommu && inventory.vfio.unmapped_interrupts).then(|| {
+        Refusal::new(
+            Code::NoIommu,
+            "the IOMMU does not remap interrupts, so a device could raise any interrupt on the host, and vfio refuses to hand \
+             it over",
+            "`handover doctor` (interrupt-remapping) shows what disables it and how to enable it on this host",
+        )
+    })
 }
 
 /// The obstacle of one member.
@@ -107,7 +131,7 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
             format!("hand over one of its VFs, or remove them: handover sriov set {address} 0"),
         ));
     }
-    if !function.mdevs.is_empty() {
+    if let Some(first) = function.mdevs.first() {
         return Some(Refusal::new(
             Code::InUse,
             format!(
@@ -115,8 +139,9 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
                 function.mdevs.len()
             ),
             format!(
-                "remove each one when it is unused: echo 1 > /sys/bus/mdev/devices/UUID/remove; `handover show \
-                 {address}` lists them"
+                "remove each one when it is unused: `echo 1 > /sys/bus/mdev/devices/{}/remove`; `handover show {address}` \
+                 lists them",
+                first.uuid
             ),
         ));
     }
@@ -231,10 +256,7 @@ fn unusable(function: &Function) -> Option<Refusal> {
         return Some(Refusal::new(
             Code::NotAssignable,
             format!("{address} does not respond: its configuration space reads as all ones"),
-            format!(
-                "try `echo 1 > /sys/bus/pci/devices/{address}/remove; echo 1 > /sys/bus/pci/rescan`; if that does not help, \
-                 shut the host down and cut its power for a moment: a reboot often leaves the card powered"
-            ),
+            power_cycle(address),
         ));
     }
     if let Some(vgpu) = function.vgpu().filter(|vgpu| vgpu.current.is_none()) {

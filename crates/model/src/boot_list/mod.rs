@@ -17,6 +17,10 @@ pub const LIST: &str = "/etc/handover/reserve";
 pub const TAKES_EFFECT: &str = "changes to the boot list take effect after the initial ramdisk is rebuilt \
                                 (update-initramfs -u -k all, dracut --force --regenerate-all, or mkinitcpio -P)";
 
+/// Why a host cannot apply a boot list.
+pub const NO_TOOL: &str = "no tool that builds an initial ramdisk is installed: found neither initramfs-tools, dracut nor \
+                           mkinitcpio";
+
 /// The remedy for a host without a tool that builds the initial ramdisk.
 pub const INSTALL_TOOL: &str = "install your distribution's tool, then retry: `apt install initramfs-tools` (Debian, Ubuntu), \
                                 `dnf install dracut` (Fedora, RHEL), `zypper install dracut` (SUSE), `pacman -S mkinitcpio` \

@@ -1,7 +1,5 @@
 //! The candidates for each wish, best first.
 
-use std::collections::BTreeSet;
-
 use uuid::Uuid;
 
 use super::{Chosen, Filter, Scene};
@@ -45,8 +43,7 @@ impl Scene<'_> {
             )),
             None => {
                 let assembly = Assembly::of(self.inventory, function.address)?;
-                let obstacle = assembly.obstacles(self.inventory).into_iter().next();
-                obstacle.or_else(|| self.hosts_display(filter, function))
+                self.obstacle(&assembly).or_else(|| self.hosts_display(filter, function))
             }
         };
         fitting.filter_map(reason).collect()
@@ -201,39 +198,7 @@ impl Scene<'_> {
         ))
     }
 
-    /// What can be created instead of a profile: it may be mistyped, existing vGPUs may leave no room for it or, on a
-    /// card in single-size mode, exclude it. Drivers do not report which.
-    pub(super) fn other_profiles(&self, of: Option<Address>) -> Option<Refusal> {
-        let mut names = BTreeSet::new();
-        let mut has_some = false;
-        for function in self.inventory.functions.values() {
-            let own = function.physical_function.unwrap_or(function.address);
-            let Some(detail) = function.detail.as_ref() else { continue };
-            if of.is_some_and(|of| of != own && of != function.address) {
-                continue;
-            }
-            has_some |= !function.mdevs.is_empty() || self.vgpus_on(own) > 0;
-            let mdevs = detail.mdev_types.iter().filter(|kind| kind.available != Some(0));
-            names.extend(mdevs.map(|kind| kind.name.as_deref().unwrap_or(&kind.id)));
-            let vgpus = detail.vgpu.iter().flat_map(|vgpu| &vgpu.creatable);
-            names.extend(vgpus.map(|kind| kind.name.as_str()));
-        }
-        let place = of.map_or("this host".to_owned(), |of| of.to_string());
-        let why = "existing ones take the room, or exclude other sizes";
-        let message = match (names.is_empty(), has_some) {
-            (true, false) => return None,
-            (true, true) => format!("{place} has no room for another vGPU now: {why}"),
-            (false, _) => {
-                let names: Vec<&str> = names.into_iter().collect();
-                let because = if has_some { format!(": {why}") } else { String::new() };
-                format!("{place} offers only {} now{because}", names.join(", "))
-            }
-        };
-        let remedy = "request one of those, or release existing ones first (`handover claims`)";
-        Some(Refusal::new(Code::InsufficientResources, message, remedy))
-    }
-
-    fn vgpus_on(&self, parent: Address) -> usize {
+    pub(super) fn vgpus_on(&self, parent: Address) -> usize {
         let siblings = self.inventory.functions.values();
         siblings
             .filter(|function| function.physical_function == Some(parent))
@@ -246,7 +211,7 @@ impl Scene<'_> {
 }
 
 /// Whether the profile is this name: `NVIDIA L40S-1Q`, or without the vendor's name.
-fn named(name: &str, profile: &str) -> bool {
+pub(super) fn named(name: &str, profile: &str) -> bool {
     let last = name.rsplit(' ').next().unwrap_or_default();
     !profile.is_empty()
         && (name.eq_ignore_ascii_case(profile) || last.eq_ignore_ascii_case(profile))

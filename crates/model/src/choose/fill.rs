@@ -96,12 +96,11 @@ impl Scene<'_> {
             fitting: fitting.len(),
             reasons: Vec::new(),
         };
-        if let WantKind::Profile { of, .. } = &want.kind
-            && fitting.is_empty()
+        if let WantKind::Profile { profile, of, .. } = &want.kind
+            && fitting.len() < usize::try_from(want.count).unwrap_or(usize::MAX)
         {
             let of = self.parent(of.as_ref())?;
-            wish.reasons.extend(self.bare_functions(of));
-            wish.reasons.extend(self.other_profiles(of));
+            wish.reasons.extend(self.why_no_profile(profile, of));
         }
         if let WantKind::Any(filter) = &want.kind
             && fitting.is_empty()

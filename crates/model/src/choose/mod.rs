@@ -5,6 +5,7 @@ mod candidates;
 mod fill;
 mod matching;
 mod nearest;
+mod profiles;
 mod sets;
 mod want;
 
@@ -18,8 +19,8 @@ pub use want::{Filter, GRAMMAR, Want, WantKind};
 pub use crate::own_state::ExistingClaim;
 
 use crate::{
-    Address, Assembly, Code, Inventory, MdevDefinition, Mechanism, Partition, Refusal, Role,
-    VfSettings,
+    Address, Assembly, Code, Detail, Inventory, MdevDefinition, Mechanism, Partition, Refusal,
+    Role, VfSettings,
 };
 
 /// The state of the host for choosing.
@@ -225,12 +226,14 @@ impl Scene<'_> {
     fn assembly(&self, head: Address) -> Result<Assembly, Refusal> {
         let made = if self.options.alone { Assembly::alone } else { Assembly::of };
         let assembly = made(self.inventory, head).ok_or_else(|| crate::no_such_function(head))?;
-        let Some(obstacle) = assembly.obstacles(self.inventory).into_iter().next() else {
-            return Ok(assembly);
-        };
-        // Partitions may be those of a claim, which must be released and not removed.
-        let part = Chosen::whole(&assembly).part();
-        Err(self.claims.iter().find_map(|claim| claim.refuse(&part)).unwrap_or(obstacle))
+        self.obstacle(&assembly).map_or(Ok(assembly), Err)
+    }
+
+    /// The first obstacle of an assembly. Its partitions may be those of a claim, which must be released and not removed.
+    fn obstacle(&self, assembly: &Assembly) -> Option<Refusal> {
+        let obstacle = assembly.obstacles(self.inventory).into_iter().next()?;
+        let part = Chosen::whole(assembly).part();
+        Some(self.claims.iter().find_map(|claim| claim.refuse(&part)).unwrap_or(obstacle))
     }
 
     fn existing_mdev(&self, uuid: Uuid) -> Result<Chosen, Refusal> {
@@ -240,7 +243,7 @@ impl Scene<'_> {
         });
         let defined = self.definitions.iter().find(|one| one.uuid == uuid);
         if let (None, Some(defined)) = (&found, defined) {
-            return Ok(Chosen::defined(defined));
+            return self.expect_offered(defined).map(|()| Chosen::defined(defined));
         }
         let Some((parent, type_id)) = found else {
             return Err(Refusal::new(
@@ -253,6 +256,17 @@ impl Scene<'_> {
         let how = Mechanism::Mdev { uuid, type_id, existing: true, attributes, define: false };
         let partition = Some(Partition { parent, how });
         Ok(Chosen { head: parent, partition, members: Vec::new() })
+    }
+
+    /// Refuses a definition of a type that its parent does not offer, if the types are known.
+    fn expect_offered(&self, defined: &MdevDefinition) -> Result<(), Refusal> {
+        let MdevDefinition { parent, uuid, type_id, .. } = defined;
+        let detail = self.inventory.function(*parent).and_then(|parent| parent.detail.as_ref());
+        let Some(detail) = detail else { return Ok(()) };
+        expect_type(detail, *parent, type_id).map_err(|why| Refusal {
+            message: format!("the definition of {uuid} cannot be used: {}", why.message),
+            ..why
+        })
     }
 
     /// Refuses what is claimed, in use, or needs manual attention.
@@ -298,6 +312,34 @@ impl Scene<'_> {
             let (address, why) = chosen.taken().chain(parent).find_map(barred)?;
             Some(about(chosen.head, address, parent, why))
         })
+    }
+}
+
+/// Refuses a type of mediated device that this parent does not offer, or of which it has no room for another one.
+///
+/// # Errors
+/// `invalid_state`, `insufficient_resources`.
+pub fn expect_type(detail: &Detail, parent: Address, type_id: &str) -> Result<(), Refusal> {
+    let offered: Vec<&str> = detail.mdev_types.iter().map(|kind| kind.id.as_str()).collect();
+    match detail.mdev_types.iter().find(|kind| kind.id == type_id) {
+        Some(kind) if kind.available == Some(0) => Err(Refusal::new(
+            Code::InsufficientResources,
+            format!("{parent} has no room for another {type_id} now"),
+            "release a vGPU of this GPU (`handover claims`), or use another GPU",
+        )),
+        Some(_) => Ok(()),
+        None => Err(Refusal::new(
+            Code::InvalidState,
+            match offered.as_slice() {
+                [] => format!("{parent} offers no types of mediated devices now, so not {type_id}"),
+                offered => {
+                    format!("{parent} does not offer {type_id}; it offers {}", offered.join(", "))
+                }
+            },
+            format!(
+                "`handover show {parent}` lists the types; their driver offers them: release this claim, and request one of those"
+            ),
+        )),
     }
 }
 

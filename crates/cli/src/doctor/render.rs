@@ -142,12 +142,19 @@ fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Addr
     let subject =
         only.map_or_else(|| "this host's devices".to_owned(), |address| address.to_string());
     let unseen = count(Severity::Unseen);
+    let barred = verdict
+        .findings
+        .iter()
+        .any(|one| one.check == "assignable" && one.severity == Severity::Warning);
     let said = match worst {
         Severity::Impossible if only.is_some() => {
             format!("{subject} cannot be handed over yet: see Blocking above")
         }
         Severity::Impossible => {
             "not everything can be handed over yet: see Blocking above".to_owned()
+        }
+        Severity::Warning if barred => {
+            "not every device can be handed over: see assignable in the warnings above".to_owned()
         }
         // "can be handed over" is said only if everything that it depends on was read.
         Severity::Warning if unseen > 0 => {

@@ -1,12 +1,12 @@
 //! Chooses the assemblies and partitions for a request, or returns why there are none. Read-only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::choose::{Chosen, ExistingClaim, Options, Scene, Want, WantKind, choose, needs_detail};
 use model::{
-    Address, Claim, ClaimState, ClaimedMember, Code, Holder, HostError, Inventory, Owner, Part,
-    Refusal,
+    Address, Claim, ClaimState, ClaimedMember, Code, Function, Holder, HostError, Inventory, Owner,
+    Part, Refusal,
 };
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -100,6 +100,7 @@ impl Claims {
         }
         let claims = self.existing_claims()?;
         let mut barred = self.unhealthy()?;
+        let mut examined = BTreeSet::new();
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.
         loop {
             let scene = Scene {
@@ -116,6 +117,16 @@ impl Claims {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
+            // No driver would have told that a function on vfio does not respond any more.
+            let idle = taken.iter().copied().filter(|address| {
+                let on_vfio = inventory.function(*address).is_some_and(Function::on_vfio);
+                on_vfio && examined.insert(*address)
+            });
+            let idle: Vec<Address> = idle.collect();
+            if !idle.is_empty() {
+                self.hardware.host.complete(&mut inventory, &idle);
+                continue;
+            }
             let lost: Vec<Address> = chosen.iter().flat_map(Chosen::lost).collect();
             let marked = self.marks.marked(&taken)?;
             if !marked.is_empty() {

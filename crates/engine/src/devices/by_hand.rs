@@ -50,7 +50,11 @@ impl Devices {
             let inventory = self.hardware.functions(&[address])?;
             let function = inventory.function(address);
             let function = function.ok_or_else(|| model::no_such_function(address))?;
-            return if function.on_vfio() { Err(bound_by_others(address)) } else { Ok(Vec::new()) };
+            return if function.on_vfio() {
+                Err(bound_by_others(address))
+            } else {
+                Ok(vec![format!("{address} was not bound: nothing was changed")])
+            };
         };
         expect_owner(address, &claim, &owner)?;
         if claim.claim.parts.len() > 1 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
+    Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
     VfSettings,
 };
 use rustix::fd::OwnedFd;
@@ -164,13 +164,23 @@ impl LinuxHost {
     }
 
     /// Adds detail of what is on a vfio driver. No other driver would tell that such a function does not respond any more,
-    /// which happens to cards after their first machine.
+    /// which happens to cards after their first machine. Of possible vGPUs it adds what they are.
     fn examine_idle(&self, inventory: &mut Inventory) {
         let idle = inventory.functions.values().filter(|function| function.on_vfio());
         let idle: Vec<Address> = idle.map(|function| function.address).collect();
         if !idle.is_empty() {
             inventory::add_power(&self.root, inventory, &idle);
             self.add_detail(inventory, &idle, Depth::All);
+        }
+        // Virtual functions of GPUs on a driver: whether they are vGPUs, or can become one.
+        let parts = inventory.functions.values().filter(|function| {
+            let gpu = matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
+            let own = function.driver.is_some() && !function.on_vfio();
+            gpu && own && function.physical_function.is_some()
+        });
+        let parts: Vec<Address> = parts.map(|function| function.address).collect();
+        if !parts.is_empty() {
+            self.add_detail(inventory, &parts, Depth::Partitions);
         }
     }
 

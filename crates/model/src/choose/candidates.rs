@@ -23,7 +23,7 @@ impl Scene<'_> {
             let assembly = own.as_ref().unwrap_or(assembly);
             let display = filter.device.is_none() && head.is_hosts_display();
             if head.physical_function.is_none()
-                && (!display || self.options.any_display)
+                && (!display || self.takes_displays(filter))
                 && assembly.obstacles(self.inventory).is_empty()
             {
                 found.push((Chosen::whole(assembly), u32::from(display)));
@@ -49,10 +49,21 @@ impl Scene<'_> {
         fitting.filter_map(reason).collect()
     }
 
+    /// Whether a request may take the host's own displays: if it says so, or names a vendor, as pods do (`nvidia.com/gpu`).
+    const fn takes_displays(&self, filter: &Filter) -> bool {
+        self.options.any_display || filter.vendor.is_some()
+    }
+
+    /// The refusals of the host's own displays that fit.
+    pub(super) fn hosts_displays(&self, filter: &Filter) -> Vec<Refusal> {
+        let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        fitting.filter_map(|function| self.hosts_display(filter, function)).collect()
+    }
+
     /// The refusal of a display of the host itself, which is not meant by a kind of device.
     fn hosts_display(&self, filter: &Filter, function: &Function) -> Option<Refusal> {
         let display = filter.device.is_none() && function.is_hosts_display();
-        (display && !self.options.any_display).then(|| {
+        (display && !self.takes_displays(filter)).then(|| {
             let address = function.address;
             let what = if function.is_management_display() {
                 "the display of the board's management controller"

@@ -102,10 +102,15 @@ impl Scene<'_> {
             let of = self.parent(of.as_ref())?;
             wish.reasons.extend(self.why_no_profile(profile, of));
         }
-        if let WantKind::Any(filter) = &want.kind
-            && fitting.is_empty()
-        {
-            wish.reasons.extend(self.unfit(filter));
+        if let WantKind::Any(filter) = &want.kind {
+            if fitting.is_empty() {
+                wish.reasons.extend(self.unfit(filter));
+            } else {
+                // They would fit, if the request meant them.
+                let displays = self.hosts_displays(filter);
+                wish.fitting += displays.len();
+                wish.reasons.extend(displays);
+            }
         }
         let mut requested = Vec::new();
         for (candidate, before) in fitting {

@@ -163,7 +163,8 @@ fn a_device_is_bound_reset_and_unbound_by_hand() {
     assert_eq!(daemon.host.resets().len(), 2, "the GPU and its audio function");
     assert_eq!(daemon.get("/claims").expect(200)[0]["state"], "prepared");
     ask("unbind", json!({})).expect(204);
-    ask("unbind", json!({})).expect(204);
+    let again = ask("unbind", json!({})).expect(200);
+    assert_eq!(again["notes"][0], format!("{GPU} was not bound: nothing was changed"));
     assert_eq!(daemon.get("/claims").expect(200), json!([]));
     assert_eq!(daemon.snapshot(), before);
     // A reset of a device that is not bound leaves it as it was.

@@ -181,6 +181,22 @@ fn the_script_takes_options_off_the_command_line() {
 }
 
 #[test]
+fn a_line_is_appended_as_a_line_of_its_own() {
+    let host = hosts::debian_without_iommu();
+    let drop_in = "etc/default/grub.d/handover.cfg";
+    host.file(drop_in, "# mine, without an end of the line");
+    let script = text(&doctor(&host, &["--fix-script"]));
+    for _ in 0..2 {
+        assert!(run_below(host.path(), &script, "0").status.success());
+    }
+    let option = "GRUB_CMDLINE_LINUX_DEFAULT=\"$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on\"";
+    assert_eq!(
+        fs::read_to_string(host.path().join(drop_in)).unwrap(),
+        format!("# mine, without an end of the line\n{option}\n")
+    );
+}
+
+#[test]
 fn the_script_refuses_to_run_without_root() {
     let host = hosts::debian_without_iommu();
     let script = text(&doctor(&host, &["--fix-script"]));

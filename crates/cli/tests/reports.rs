@@ -166,6 +166,11 @@ fn case_39_serial_buses_of_the_board_are_no_usb_controllers() {
     }
 }
 
+fn unpack(name: &str, to: &std::path::Path) {
+    let file = std::fs::File::open(recording(name)).unwrap();
+    tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(to).unwrap();
+}
+
 /// What would be claimed is known from a recording, too.
 #[test]
 fn a_claim_can_be_planned_on_a_recorded_host() {
@@ -186,8 +191,43 @@ fn a_claim_can_be_planned_on_a_recorded_host() {
     let (status, text) = plan("07-vmd-nvme", &["10000:e1:00.0"]);
     assert_eq!(status, 7, "{text}");
     assert!(text.contains("exist only as long as it is on vmd"), "{text}");
+    // A drive that is mounted keeps its controller.
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    unpack("07-vmd-nvme", &tree);
+    let mounts = tree.join("proc/self/mountinfo");
+    let mounted = "30 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n";
+    std::fs::write(&mounts, std::fs::read_to_string(&mounts).unwrap_or_default() + mounted)
+        .unwrap();
+    for what in ["0000:00:0e.0", "storage"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+            .args(["claim", "--dry-run", what, "--root"])
+            .arg(&tree)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("mounted at /data"), "{what}: {text}");
+    }
+    // A card that does not respond.
+    for what in ["gpu", "01:00.0"] {
+        let (status, text) = plan("12-dead-config", &[what]);
+        assert_ne!(status, 0, "{what}: {text}");
+        assert!(text.contains("reads as all ones"), "{what}: {text}");
+    }
     // An NVIDIA vGPU that exists is taken as it is.
     let (status, text) = plan("34-vgpu-vf-driver", &["41:00.4"]);
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("vGPU NVIDIA L40S-8Q") && !text.contains("set the vGPU type"), "{text}");
+}
+
+/// What belongs to another device is not missing from the host.
+#[test]
+fn a_kind_that_only_goes_with_others_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(["claim", "--dry-run", "audio", "--root"])
+        .arg(format!("{REPORTS}/../recordings/workstation.tar.gz"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("0000:01:00.1 is handed over with 0000:01:00.0"), "{text}");
 }

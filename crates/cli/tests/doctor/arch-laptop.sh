@@ -36,12 +36,12 @@ pacman -S --needed --noconfirm qemu-base
 
 # memlock: /proc/self/limits: 8MB of memory may be locked
 # Optional: let the group kvm lock memory, from the next login on (limits.conf(5))
-#   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf
+#   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || { [ -z "$(tail -c 1 /etc/security/limits.d/handover.conf 2>/dev/null)" ] || echo >> /etc/security/limits.d/handover.conf; printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf; }
 
 # native-driver (0000:01:00.0): 0000:01:00.0 is on nvidia
 # Optional: add 0000:01:00.0 to the boot list /etc/handover/reserve, as `handover boot-list` does (`--remove` undoes it)
 #   mkdir -p /etc/handover
-#   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve
+#   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || { [ -z "$(tail -c 1 /etc/handover/reserve 2>/dev/null)" ] || echo >> /etc/handover/reserve; printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve; }
 #   mkdir -p /etc/handover
 #   cat > /etc/handover/reserve.sh <<'END_OF_FILE'
 #   # Written by Handover (`handover boot-list`): changes are lost.

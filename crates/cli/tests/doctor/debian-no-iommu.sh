@@ -10,7 +10,7 @@ fi
 # iommu: the firmware has DMAR (Intel VT-d); /proc/cmdline has no intel_iommu=on; there are no IOMMU groups
 # boot with intel_iommu=on on the kernel's command line
 mkdir -p /etc/default/grub.d
-grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/handover.cfg || printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/handover.cfg
+grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/handover.cfg || { [ -z "$(tail -c 1 /etc/default/grub.d/handover.cfg 2>/dev/null)" ] || echo >> /etc/default/grub.d/handover.cfg; printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/handover.cfg; }
 
 # Make the edits take effect.
 update-grub

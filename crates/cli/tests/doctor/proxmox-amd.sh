@@ -11,7 +11,7 @@ fi
 # boot without pcie_acs_override on the kernel's command line
 found=
 for file in /etc/kernel/cmdline; do
-    if [ -f "$file" ] && grep -E -e '^.*[^[:space:]]' "$file" | grep -qE -e '(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)'; then
+    if [ -f "$file" ] && grep -E -e '^[[:space:]]*[^#[:space:]]' "$file" | grep -qE -e '(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)'; then
         sed -E -i -e 's/(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)/\1\3/g' "$file"
         found=1
     fi
@@ -34,7 +34,7 @@ done
 # Optional: boot with iommu=pt on the kernel's command line
 #   found=
 #   for file in /etc/kernel/cmdline; do
-#       if [ -f "$file" ] && grep -qE -e '^.*[^[:space:]]' "$file"; then
+#       if [ -f "$file" ] && sed -n 1p "$file" | grep -qE -e '^[[:space:]]*[^#[:space:]]'; then
 #           sed -E -i -e '1{/(^|[[:space:]])iommu=pt([[:space:]]|$)/!s/[[:space:]]*$/ iommu=pt/}' "$file"
 #           found=1
 #       fi

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use model::choose::{Filter, Want, WantKind, nearest};
-use model::{Address, Code, Function, Id, Kind, Refusal, VfSettings};
+use model::{Address, Assembly, Code, Function, Id, Kind, Refusal, VfSettings};
 
 use uuid::Uuid;
 
@@ -30,7 +30,11 @@ fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
     if let Some(want) = scene.named.get(wanted.resource.as_str()) {
         return match &want.kind {
             WantKind::Device(name) => *name == function.address.to_string(),
-            WantKind::Any(filter) => filter.fits(function),
+            // As for a claim, a kind does not mean the host's own displays.
+            WantKind::Any(filter) => {
+                let named = filter.device.is_some() || filter.vendor.is_some();
+                filter.fits(function) && (named || !function.is_hosts_display())
+            }
             WantKind::Vf { of, .. } => {
                 let parent = function.physical_function.map(|parent| parent.to_string());
                 parent.is_some() && (of.is_none() || *of == parent)
@@ -131,6 +135,7 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
         .functions
         .values()
         .filter(|function| function.on_vfio() && !scene.held.contains_key(&function.address))
+        .filter(|function| unusable(function, scene).is_none())
         .collect();
     let likes: Vec<Vec<usize>> = open
         .iter()
@@ -153,6 +158,13 @@ pub fn vfio(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
     }
     let found = given(&all);
     Devices { missing: devices.missing, ..found }
+}
+
+/// Why no machine could use a function, whatever else is on the host.
+fn unusable(function: &Function, scene: &Scene<'_>) -> Option<Refusal> {
+    let assembly = Assembly::alone(scene.inventory, function.address)?;
+    let mut obstacles = assembly.obstacles(scene.inventory).into_iter();
+    obstacles.find(|obstacle| obstacle.code == Code::NotAssignable)
 }
 
 /// A free mediated device of the requested profile that is not in `taken`.
@@ -207,10 +219,14 @@ fn existing_vgpu(
     };
     let function = scene.inventory.functions.values().find(|function| {
         let current = function.vgpu().and_then(|vgpu| Some(vgpu.name_of(vgpu.current?)));
-        let by_name =
-            current.is_some() && profile.as_ref().is_some_and(|p| current.as_ref() == Some(p));
-        let by_address =
-            matches!(named, Some(WantKind::Device(name)) if *name == function.address.to_string());
+        let by_name = current.as_ref().is_some_and(|current| {
+            let short = current.rsplit(' ').next();
+            profile.as_ref().is_some_and(|one| one == current || Some(one.as_str()) == short)
+        });
+        let by_address = matches!(
+            named,
+            Some(WantKind::Device(name)) if name.parse() == Ok(function.address)
+        );
         (by_name || (by_address && current.is_some()))
             && !scene.held.contains_key(&function.address)
             && taken.insert(function.address)
@@ -289,6 +305,9 @@ fn why_none(wanted: &Wanted, scene: &Scene<'_>) -> Refusal {
         .values()
         .filter(|function| is_meant(wanted, function, scene))
         .collect();
+    if let Some(why) = meant.iter().find_map(|function| unusable(function, scene)) {
+        return refusal(why.code, wanted, &why.message, &why.remedy);
+    }
     if let Some(unbound) = meant.iter().find(|function| !function.on_vfio()) {
         let driver = unbound.driver.as_deref().unwrap_or("no driver");
         let why = format!("{} is on {driver}, not on vfio", shown(unbound));

@@ -130,7 +130,7 @@ impl Claims {
             let lost: Vec<Address> = chosen.iter().flat_map(Chosen::lost).collect();
             let marked = self.marks.marked(&taken)?;
             if !marked.is_empty() {
-                barred.extend(marked);
+                bar(&mut barred, marked)?;
                 continue;
             }
             let holders = self.hardware.holders(&lost)?;
@@ -139,7 +139,7 @@ impl Claims {
             if used.is_empty() {
                 return Ok((chosen, HostState { inventory, holders }));
             }
-            barred.extend(used);
+            bar(&mut barred, used)?;
         }
     }
 
@@ -221,6 +221,20 @@ impl Claims {
             members: chosen.members.into_iter().zip(found).map(member).collect(),
             at_boot: false,
         })
+    }
+}
+
+/// Bars functions from being chosen again. Fails if they were barred already: choosing would never end.
+fn bar(
+    barred: &mut BTreeMap<Address, Refusal>,
+    more: BTreeMap<Address, Refusal>,
+) -> Result<(), Refusal> {
+    let known = barred.len();
+    let first = more.values().next().cloned();
+    barred.extend(more);
+    match first {
+        Some(refusal) if barred.len() == known => Err(refusal),
+        _ => Ok(()),
     }
 }
 

@@ -35,6 +35,7 @@ impl Scene<'_> {
     /// Why functions that fit are no candidates: obstacles of their assemblies, or that they are virtual functions.
     pub(super) fn unfit(&self, filter: &Filter) -> Vec<Refusal> {
         let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        let all = Assembly::all(self.inventory);
         let reason = |function: &Function| match function.physical_function {
             Some(parent) => Some(Refusal::new(
                 Code::NotAssignable,
@@ -43,7 +44,9 @@ impl Scene<'_> {
             )),
             None => {
                 let assembly = Assembly::of(self.inventory, function.address)?;
-                self.obstacle(&assembly).or_else(|| self.hosts_display(filter, function))
+                self.obstacle(&assembly)
+                    .or_else(|| self.hosts_display(filter, function))
+                    .or_else(|| goes_with(&all, function))
             }
         };
         fitting.filter_map(reason).collect()
@@ -260,4 +263,18 @@ fn no_vfs(parent: &Function) -> Refusal {
             format!("handover doctor --for {address}"),
         ),
     }
+}
+
+/// The refusal of a function that is handed over with another one, such as the audio function of a GPU.
+fn goes_with(all: &[Assembly], function: &Function) -> Option<Refusal> {
+    let address = function.address;
+    let takes = |assembly: &&Assembly| {
+        assembly.head != address && assembly.taken().any(|member| member.address == address)
+    };
+    let head = all.iter().find(takes)?.head;
+    Some(Refusal::new(
+        Code::InsufficientResources,
+        format!("{address} is handed over with {head}"),
+        format!("request {head}, or {address} by its address"),
+    ))
 }

@@ -263,6 +263,13 @@ fn different(wish: &Wish<'_>, models: &[(Option<Model>, Vec<Like>)]) -> Refusal 
         Some(format!("{} of {vendor}:{device}", likes.len()))
     };
     let counts: Vec<String> = models.iter().filter_map(count).collect();
+    let one = match &wish.want.kind {
+        WantKind::Any(filter) => {
+            let kind = filter.kind.map_or("device", |kind| kind.as_str());
+            filter.node.map_or(kind.to_owned(), |node| format!("{kind},node={node}"))
+        }
+        other => other.to_string(),
+    };
     Refusal::new(
         Code::InsufficientResources,
         format!(
@@ -272,8 +279,7 @@ fn different(wish: &Wish<'_>, models: &[(Option<Model>, Vec<Like>)]) -> Refusal 
             counts.join(", ")
         ),
         format!(
-            "request each one by itself (`{0} {0}`) to accept different models, as `claim --mixed` does, or name each device",
-            wish.want.kind
+            "request each one by itself (`{one} {one}`) to accept different models, as `claim --mixed` does, or name each device"
         ),
     )
 }

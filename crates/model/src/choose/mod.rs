@@ -309,7 +309,7 @@ impl Scene<'_> {
                 self.barred.get(parent).is_some_and(|why| why.code == Code::DeviceWedged)
             });
             let barred = |address: Address| Some((address, self.barred.get(&address)?));
-            let (address, why) = chosen.taken().chain(parent).find_map(barred)?;
+            let (address, why) = chosen.lost().chain(parent).find_map(barred)?;
             Some(about(chosen.head, address, parent, why))
         })
     }

@@ -99,7 +99,9 @@ pub fn detailed(inventory: &Inventory, machines: &[Machine]) -> Vec<Address> {
         let may_be_vgpu = function.physical_function.is_some()
             && function.driver.is_some()
             && matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
-        (profiles && (!function.mdevs.is_empty() || may_be_vgpu))
+        (profiles && !function.mdevs.is_empty())
+            || may_be_vgpu
+            || function.on_vfio()
             || (gpus && function.nodes.nvidia_minor.is_some())
     };
     inventory.functions.values().filter(is_told).map(|function| function.address).collect()

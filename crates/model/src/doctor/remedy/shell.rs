@@ -13,10 +13,13 @@ pub fn quoted(text: &str) -> String {
 const STANDARD: [&str; 4] =
     ["/etc/default", "/etc/modprobe.d", "/etc/modules-load.d", "/etc/security/limits.d"];
 
-/// Appends a line to a file, unless the file has it.
+/// Appends a line to a file, unless the file has it. It begins a line of its own: the file need not end with a line's end.
 pub fn append_line(file: &str, line: &str) -> String {
     let line = quoted(line);
-    let append = format!("grep -qsxF -e {line} {file} || printf '%s\\n' {line} >> {file}");
+    let append = format!(
+        "grep -qsxF -e {line} {file} || {{ [ -z \"$(tail -c 1 {file} 2>/dev/null)\" ] || echo >> {file}; printf '%s\\n' \
+         {line} >> {file}; }}"
+    );
     match file.rsplit_once('/') {
         Some((directory, _)) if !STANDARD.contains(&directory) => {
             format!("mkdir -p {directory}\n{append}")
@@ -73,9 +76,10 @@ enum End {
 }
 
 impl Lines {
-    /// The first line of a file is the command line.
+    /// The first line of a file is the command line, unless it is a comment.
     pub fn first(file: &str) -> Self {
-        Self { files: file.into(), begin: ".*[^[:space:]]".into(), end: End::Line, first: true }
+        let begin = "[[:space:]]*[^#[:space:]]".into();
+        Self { files: file.into(), begin, end: End::Line, first: true }
     }
 
     /// Every line of the files is a part of the command line.
@@ -121,9 +125,14 @@ impl Lines {
         let at = if *first { "1".to_owned() } else { format!("/{line}/") };
         let script = quoted(&format!("{at}{{/{there}/!{put}}}"));
         let line = quoted(&line);
+        let looked = if *first {
+            format!("sed -n 1p \"$file\" | grep -qE -e {line}")
+        } else {
+            format!("grep -qE -e {line} \"$file\"")
+        };
         let failed = self.failed(&format!("cannot add {option}"));
         format!(
-            "found=\nfor file in {files}; do\n    if [ -f \"$file\" ] && grep -qE -e {line} \"$file\"; then\n        \
+            "found=\nfor file in {files}; do\n    if [ -f \"$file\" ] && {looked}; then\n        \
              sed -E -i -e {script} \"$file\"\n        found=1\n    fi\ndone\n[ \"$found\" ] || {failed}"
         )
     }

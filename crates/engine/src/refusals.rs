@@ -191,7 +191,7 @@ pub fn not_restored_earlier(claim: &Claim, health: &[Health], reason: &str) -> R
     claim.head().map_or_else(|| wedged(reason), |head| wedged_at(head, reason))
 }
 
-/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`]).
+/// The refusal for others that want the devices of this claim. The message has no subject (see [`ExistingClaim`](model::choose::ExistingClaim)).
 pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance], health: &[Health]) -> Refusal {
     if claim.claim.state == ClaimState::Wedged {
         let reason = format!(

@@ -183,6 +183,12 @@ impl Part {
         taken.map(|member| member.address)
     }
 
+    /// The functions whose users on the host would lose them: those that it takes, and what goes away with them.
+    pub fn lost(&self) -> impl Iterator<Item = Address> {
+        let lost = self.members.iter().filter(|member| member.role != Role::Bystander);
+        lost.map(|member| member.address)
+    }
+
     /// Whether the functions are bound to a vfio driver: those of a vGPU stay on their vendor's driver.
     #[must_use]
     pub fn is_bound(&self) -> bool {
@@ -249,6 +255,11 @@ impl Claim {
     /// The functions that it takes from the host.
     pub fn taken(&self) -> impl Iterator<Item = Address> {
         self.parts.iter().flat_map(Part::taken)
+    }
+
+    /// The functions whose users on the host would lose them.
+    pub fn lost(&self) -> impl Iterator<Item = Address> {
+        self.parts.iter().flat_map(Part::lost)
     }
 
     /// Whether a function belongs to it, in any role.

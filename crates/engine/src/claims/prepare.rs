@@ -1,7 +1,7 @@
 //! Preparing a claim: performing the steps of its plan, in parallel where possible, so that a machine can use its
 //! devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::plan::{Given, Plan};
@@ -105,7 +105,7 @@ impl Claims {
 
     /// Reads the host's state and checks reserved devices again: marks, users, IOMMU groups and drivers can have
     /// changed.
-    fn recheck(&self, claim: &StoredClaim, taken: &[Address]) -> Result<HostState, Refusal> {
+    fn recheck(&self, claim: &StoredClaim) -> Result<HostState, Refusal> {
         let inventory = self.hardware.sketch()?;
         if claim.claim.state != ClaimState::Reserved {
             return Ok(HostState { inventory, holders: Vec::new() });
@@ -114,7 +114,14 @@ impl Claims {
         self.expect_types_offered(&inventory, &claim.claim)?;
         self.expect_boot_list(claim.claim.is_at_boot())?;
         self.marks.expect_not_marked(&claim.claim)?;
-        Ok(HostState { inventory, holders: self.hardware.holders(taken)? })
+        // A drive can have come behind a controller since it was claimed.
+        let mut lost: BTreeSet<Address> = claim.claim.lost().collect();
+        let behind = inventory.functions.values().filter(|function| {
+            function.behind.is_some_and(|controller| claim.claim.holds(controller))
+        });
+        lost.extend(behind.map(|function| function.address));
+        let lost: Vec<Address> = lost.into_iter().collect();
+        Ok(HostState { inventory, holders: self.hardware.holders(&lost)? })
     }
 
     /// Performs the steps of a claim's plan and records the claim as `prepared`. `state` is the host's state that the
@@ -131,12 +138,13 @@ impl Claims {
         self.expect_healthy(&taken)?;
         let HostState { inventory, holders } = match state {
             Some(state) => state,
-            None => self.recheck(claim, &taken)?,
+            None => self.recheck(claim)?,
         };
         if claim.claim.state == ClaimState::Reserved {
             let parts = claim.claim.parts.iter();
-            let named = Named::of(&claim.wants, parts.map(Part::taken));
-            self.evict_holders(operation, id, &taken, &holders, access.consent, &named)?;
+            let named = Named::of(&claim.wants, parts.map(Part::lost));
+            let lost: Vec<Address> = claim.claim.lost().collect();
+            self.evict_holders(operation, id, &lost, &holders, access.consent, &named)?;
         }
         let (plan, found) = self.plan(&inventory, &claim.claim, access)?;
         self.perform_plan(operation, claim, &plan)?;

@@ -52,7 +52,8 @@ impl Instances {
                 return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
             }
             self.claims.expect_healthy(&taken)?;
-            self.hardware.expect_no_holder(&taken)?;
+            let lost: Vec<Address> = claim.claim.lost().collect();
+            self.hardware.expect_no_holder(&lost)?;
         }
         Ok(())
     }

@@ -309,7 +309,7 @@ impl Disk for LinuxHost {
     }
 }
 
-/// The lock on a tree of files that nobody changes.
+/// The lock on a recorded host or a tree of files: a reader changes nothing, so it excludes no one.
 struct NothingToLock;
 
 impl HostLock for NothingToLock {}

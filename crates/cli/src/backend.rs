@@ -72,7 +72,7 @@ impl Backend {
         if self.connection.is_daemon_absent() {
             return here(&self.engine()?);
         }
-        let answer = self.connection.talk(remote);
+        let answer = self.connection.talk_now(remote);
         self.warn_of_unused_options();
         answer
     }

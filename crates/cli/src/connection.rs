@@ -1,14 +1,13 @@
 //! How to reach the daemon.
 
 use std::future::Future;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use api::client::{Client, Endpoint};
 use clap::Args;
 use model::{Code, Refusal};
-use tokio::net::UnixStream;
-use tokio::runtime::Runtime;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::{Json, opening, terminal};
 
@@ -57,12 +56,8 @@ impl Connection {
 
     /// Whether the URL is the default one, and no process listens there now.
     fn is_silent(&self) -> bool {
-        const ABSENT: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
         let socket = HERE.strip_prefix("unix://").filter(|_| self.url == HERE);
-        let (Some(socket), Ok(runtime)) = (socket, runtime()) else { return false };
-        // Not with `std`, which waits while the daemon accepts nothing.
-        let connected = runtime.block_on(async { UnixStream::connect(socket).await });
-        connected.is_err_and(|error| ABSENT.contains(&error.kind()))
+        socket.is_some_and(|path| matches!(reach(path), Err(Errno::NOENT | Errno::CONNREFUSED)))
     }
 
     /// A client for the URL and token.
@@ -87,17 +82,31 @@ impl Connection {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
-        let client = self.client()?;
         // The error says what is wrong if there is none.
         let _ = self.is_daemon_absent();
-        runtime()?.block_on(talk(client))
+        self.talk_now(talk)
+    }
+
+    /// The same, without waiting for a daemon that is about to listen.
+    pub fn talk_now<T, F>(&self, talk: impl FnOnce(Client) -> F) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let client = self.client()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            let remedy = "check this process's limits (`ulimit -a`)";
+            Refusal::new(Code::Internal, error.to_string(), remedy)
+        })?;
+        runtime.block_on(talk(client))
     }
 }
 
-fn runtime() -> Result<Runtime, Refusal> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Refusal::new(Code::Internal, error.to_string(), "check this process's limits (`ulimit -a`)")
-    })
+/// Whether a process listens on this socket. Never waits: `EAGAIN` says that one listens that accepts nothing now.
+fn reach(path: &str) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// Reads `KEY=VALUE`.

@@ -10,9 +10,10 @@ fn tree() -> PathBuf {
 
 #[test]
 fn the_unit_stays_as_closed_as_it_is() {
+    // 52 before machines had passt, which needs namespaces and mounts to confine itself.
     let unit = tree().join("packaging/handover.service");
     let analyzed = Command::new("systemd-analyze")
-        .args(["security", "--no-pager", "--offline=true", "--threshold=52"])
+        .args(["security", "--no-pager", "--offline=true", "--threshold=56"])
         .arg(&unit)
         .output();
     let Ok(analyzed) = analyzed else {

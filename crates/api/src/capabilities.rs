@@ -60,7 +60,7 @@ pub struct NetworkModel {
     pub model: String,
     /// Whether guests can reach each other.
     pub guest_to_guest: bool,
-    /// Whether guests have a network: not yet. A machine has the NICs among its devices.
+    /// Whether guests can have a virtual network card on this host. They have the NICs among their devices anyway.
     pub enabled: bool,
 }
 

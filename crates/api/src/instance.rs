@@ -42,9 +42,23 @@ pub struct CreateInstance {
     /// Words appended to the kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
-    /// Absent or disabled: the machine has no network but the NICs among its devices.
+    /// `uefi` or `bios`; by default `uefi` for a disk image, and `bios` for a kernel, which is loaded directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Firmware>))]
+    pub firmware: Option<String>,
+    /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
+    /// Public SSH keys that may log in, one line each, for a guest with cloud-init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
+    pub ssh_keys: Option<Vec<String>>,
+    /// The user's configuration for cloud-init, as text; 256 KiB at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    /// The guest's name, for a guest with cloud-init; the instance's name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// A vGPU by profile, after the `devices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuRequest>,
@@ -67,12 +81,24 @@ pub struct CreateInstance {
 }
 
 /// The requested network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
 pub struct NetworkRequest {
-    /// Whether to add a virtual network card.
-    #[serde(default)]
+    /// Whether to add a virtual network card; by default it is added.
     pub enabled: Option<bool>,
+    /// `user` (the default): passt connects the guest to the host's networks. `none`: like `enabled: false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::NetworkMode>))]
+    pub mode: Option<String>,
+    /// The card's hardware address; one is chosen by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Ports of the host that lead to the guest: `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, such as `2222:22`. They
+    /// listen on 127.0.0.1 if there is no address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1024))]
+    pub forwards: Option<Vec<String>>,
 }
 
 /// The requested vGPU.
@@ -124,8 +150,20 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub overlay_size: Option<String>,
+    /// `uefi` or `bios`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Firmware))]
+    pub firmware: String,
     /// Its network.
     pub network: Network,
+    /// The guest's name, if it was configured at the first boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub hostname: Option<String>,
+    /// The guest's SSH host key, if it was configured at the first boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub ssh_host_key: Option<String>,
     /// Its first vGPU, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -195,11 +233,26 @@ pub struct AttachedDevice {
 }
 
 /// The network of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
 pub struct Network {
     /// Whether it has a virtual network card. Handed-over NICs are devices and do not count.
     pub enabled: bool,
+    /// `user` or `none`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::NetworkMode))]
+    pub mode: String,
+    /// The card's hardware address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub mac: Option<String>,
+    /// The guest's address, which it gets by DHCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub ip: Option<String>,
+    /// Ports of the host that lead to the guest: `ADDRESS:HOST_PORT:GUEST_PORT/PROTOCOL`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<String>,
 }
 
 /// The vGPU of an instance.

@@ -1,6 +1,7 @@
 //! How to reach the daemon.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use api::client::{Client, Endpoint};
@@ -47,6 +48,17 @@ impl Connection {
     /// Whether to print JSON.
     pub const fn json(&self) -> bool {
         self.output.json
+    }
+
+    /// Whether the daemon is on this host: its ports are ours.
+    pub fn is_local(&self) -> bool {
+        let host =
+            self.url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
+        host.is_none_or(|host| {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            let name = name.trim_start_matches('[').trim_end_matches(']');
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        })
     }
 
     /// Whether the URL is the default one, and no process listens there. Waits for a daemon that is about to listen.

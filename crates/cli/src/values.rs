@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Parses a whole number of the type's range.
 pub fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
@@ -50,6 +51,11 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
          accepted"
             .to_owned()
     })
+}
+
+/// Parses a duration.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    model::parse_duration(text).map_err(|refusal| refusal.remedy)
 }
 
 /// Parses a size in bytes.

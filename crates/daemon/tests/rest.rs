@@ -112,13 +112,23 @@ fn bad_instances_are_refused_and_change_nothing() {
     post(json!({ "vcpus": "two" })).refused(400, "invalid_request");
     let profile = json!({ "gpu": { "profile": "L40S-1Q" } });
     post(profile).refused(409, "insufficient_resources");
-    for (field, value) in [
-        ("network", json!({ "enabled": true })),
-        ("ttl", json!("1h")),
-        ("volumes", json!([{ "id": "v" }])),
-    ] {
+    for (field, value) in [("ttl", json!("1h")), ("volumes", json!([{ "id": "v" }]))] {
         post(json!({ field: value })).refused(501, "not_implemented");
     }
+    for network in [
+        json!({ "mode": "bridge" }),
+        json!({ "mode": "none", "enabled": true }),
+        json!({ "enabled": false, "forwards": ["2222:22"] }),
+        json!({ "forwards": ["22"] }),
+        json!({ "mac": "52:54" }),
+        json!({ "mac": "ff:ff:ff:ff:ff:ff" }),
+    ] {
+        post(json!({ "network": network })).refused(400, "invalid_request");
+    }
+    post(json!({ "firmware": "coreboot" })).refused(400, "invalid_request");
+    post(json!({ "ssh_keys": ["me"] })).refused(400, "invalid_request");
+    post(json!({ "user_data": "packages: []" })).refused(400, "invalid_request");
+    post(json!({ "hostname": "a_b" })).refused(400, "invalid_request");
     let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");
     assert!(words.contains("container images"), "{words}");
     post(json!({ "cmd": ["true"] })).refused(400, "invalid_request");

@@ -41,9 +41,9 @@ pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
     AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
-    Device, DeviceState, DeviceWish, HealthState, Image, ImageSource, ImageStatus, ImportImage,
-    Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
-    RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
-    VfConfiguration, WholeGpu,
+    Device, DeviceState, DeviceWish, FirstBoot, HealthState, Image, ImageSource, ImageStatus,
+    ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT,
+    JournalKept, NetworkWish, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned,
+    ReturnedDevice, VfConfiguration, WholeGpu,
 };
 pub use vf_counts::VfCounts;

@@ -235,6 +235,11 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         LaunchError::Unavailable { reason, remedy } => {
             Refusal::new(Code::HypervisorMissing, reason, install(remedy))
         }
+        LaunchError::Port { .. } => Refusal::new(
+            Code::PortInUse,
+            error.to_string(),
+            "choose another port of the host, or end what listens on it: `ss -ltnup` shows it",
+        ),
         _ => Refusal::new(
             Code::LaunchFailed,
             error.to_string(),

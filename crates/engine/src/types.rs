@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use model::choose::{Options, Want};
-use model::{Address, Claim, DiskFormat, Id, Kind, Owner, Part, VgpuSlots};
+use model::{
+    Address, Claim, DiskFormat, Firmware, Forward, Id, Kind, Mac, MachineOptions, Owner, Part,
+    VgpuSlots,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -306,8 +309,42 @@ pub struct CreateInstance {
     pub hypervisor: Option<String>,
     /// Text appended to the kernel command line.
     pub cmdline: Option<String>,
+    /// Firmware; by default UEFI for a disk image, and the BIOS for a kernel, which is loaded directly.
+    pub firmware: Option<Firmware>,
+    /// The network.
+    pub network: NetworkWish,
+    /// What configures the guest at its first boot.
+    pub first_boot: FirstBoot,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+}
+
+/// The requested network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkWish {
+    /// A user network if this host can have one; nothing was asked for.
+    #[default]
+    Usual,
+    /// None.
+    Off,
+    /// A user network.
+    User {
+        /// The card's hardware address; one is chosen if there is none.
+        mac: Option<Mac>,
+        /// Ports of the host that lead to the guest.
+        forwards: Vec<Forward>,
+    },
+}
+
+/// What is asked for the first boot. If nothing is, the machine has no seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirstBoot {
+    /// Public SSH keys that may log in, as in `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// The user's own configuration, for cloud-init.
+    pub user_data: Option<String>,
+    /// The guest's name; the instance's by default.
+    pub hostname: Option<String>,
 }
 
 /// State of an instance, as the API names it.
@@ -382,6 +419,8 @@ pub struct Instance {
     pub devices: Vec<Uuid>,
     /// Its vGPU, if any.
     pub gpu: Option<InstanceGpu>,
+    /// Firmware, network cards, seed.
+    pub options: MachineOptions,
     /// Process id of the VMM, while it runs.
     pub pid: Option<u32>,
     /// Exit code of the VMM.

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use engine::{CreateInstance, Engine, ImageSource, ImportImage, RegisterDevice};
+use engine::{CreateInstance, Engine, ImageSource, ImportImage, NetworkWish, RegisterDevice};
 use model::{Address, Code, DiskFormat, Holder, Refusal};
 use sim::Card;
 use support::{GPU, GPU_AUDIO, NIC, Rig, register, wish};
@@ -82,10 +82,10 @@ fn more_virtual_cpus_than_the_host_has_are_noted() {
         .instances()
         .create(CreateInstance { vcpus: Some(1024), ..wish("large", &[]) })
         .unwrap();
-    let notes = engine.instances().advice(&large);
+    let notes = engine.instances().advice(&large, &NetworkWish::Off);
     assert!(notes.len() == 1 && notes[0].contains("1024 virtual CPUs"), "{notes:?}");
     let usual = engine.instances().create(wish("usual", &[])).unwrap();
-    assert_eq!(engine.instances().advice(&usual), Vec::<String>::new());
+    assert_eq!(engine.instances().advice(&usual, &NetworkWish::Off), Vec::<String>::new());
 }
 
 #[test]

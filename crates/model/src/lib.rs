@@ -13,6 +13,7 @@ pub mod choose;
 mod claim;
 mod clock;
 pub mod doctor;
+mod duration;
 mod fingerprint;
 mod grpc;
 mod holder;
@@ -42,6 +43,7 @@ pub use assembly::{Assembly, Member, no_such_function, power_cycle};
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;
+pub use duration::parse_duration;
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use grpc::GrpcStatus;
 pub use host_error::HostError;
@@ -53,8 +55,9 @@ pub use inventory::{
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
 pub use machine::{
-    Availability, DiskFormat, Exit, GuestFunction, GuestSlot, GuestSource, KernelBoot, MachineDisk,
-    MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
+    Availability, DiskFormat, Exit, Firmware, Forward, ForwardError, GuestFunction, GuestSlot,
+    GuestSource, KernelBoot, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
+    NetworkCard, Presence, Protocol, Seed, VmmProcess,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

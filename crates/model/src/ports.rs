@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Exit, HostError, HostLock, HostLockError, Inventory,
-    LinkBaseline, Lock, MachineHandle, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess,
-    Observed, Presence, Step, VfSettings,
+    Address, AsFound, Availability, Exit, Forward, HostError, HostLock, HostLockError, Inventory,
+    LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition, Moment,
+    NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -180,6 +180,24 @@ pub trait Launcher: Send + Sync {
     /// Whether it can be used on this host, and if not, why.
     fn availability(&self) -> Availability;
 
+    /// Checks that what these options need is installed on this host.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the package that is missing.
+    fn check(&self, options: &MachineOptions) -> Result<(), LaunchError> {
+        let _ = options;
+        Ok(())
+    }
+
+    /// Checks that these ports of the host can be listened on now. No machine that uses them may run.
+    ///
+    /// # Errors
+    /// `Port`, with the first one that cannot.
+    fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
+        let _ = forwards;
+        Ok(())
+    }
+
     /// Creates the machine's directory and its disk layer. Idempotent.
     ///
     /// # Errors
@@ -337,6 +355,14 @@ pub enum LaunchError {
     #[error("the machine did not start: {reason}")]
     Start {
         /// The VMM's error text.
+        reason: String,
+    },
+    /// A port of the host that leads to the guest cannot be listened on.
+    #[error("cannot listen on {port}: {reason}")]
+    Port {
+        /// The address, port and protocol.
+        port: String,
+        /// Why.
         reason: String,
     },
     /// The VMM did not complete a request in time.

@@ -107,6 +107,8 @@ codes! {
     AlreadyExists = "already_exists", 409, 5, AlreadyExists;
     /// Something uses the device.
     InUse = "in_use", 409, 6, FailedPrecondition;
+    /// A port of the host that should lead to a guest is taken, or may not be listened on.
+    PortInUse = "port_in_use", 409, 6, FailedPrecondition;
     /// The state of the instance, the device or the host does not allow this.
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
     /// The function can never be handed over: it is a bridge or part of the host.

@@ -128,7 +128,11 @@ pub fn capabilities(engine: &Engine) -> Capabilities {
         features: ["devices", "images", "instances", "logs"].map(str::to_owned).into(),
         host: HostPlatform { os: "linux".to_owned(), arch: arch.to_owned() },
         images: ImagePlatforms { default_platform: platform.clone(), platforms: vec![platform] },
-        network: NetworkModel { model: "bridge".to_owned(), guest_to_guest: false, enabled: false },
+        network: NetworkModel {
+            model: "bridge".to_owned(),
+            guest_to_guest: false,
+            enabled: engine.instances().has_network(),
+        },
         runtimes,
         server: Server {
             version: env!("CARGO_PKG_VERSION").to_owned(),

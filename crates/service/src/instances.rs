@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{AttachedDevice, CreateInstance, GpuRequest, StartInstance, Wish};
-use engine::{DeviceWish, Engine, Instance, InstanceDevice, InstanceState};
+use api::{AttachedDevice, CreateInstance, GpuRequest, NetworkRequest, StartInstance, Wish};
+use engine::{DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState, NetworkWish};
 use model::choose::{Want, WantKind};
-use model::{Address, Inventory, Refusal, parse_size};
+use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -77,8 +77,9 @@ pub fn create(
         request.devices.push(device(engine, wish)?);
     }
     request.devices.extend(profile);
+    let network = request.network.clone();
     let instance = engine.instances().create(request)?;
-    let notes = engine.instances().advice(&instance);
+    let notes = engine.instances().advice(&instance, &network);
     let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
     let warnings = refusals::ignored(ignored);
     Ok(api::Instance { notes, warnings, ..render_one(engine, instance)? })
@@ -203,13 +204,6 @@ fn accept(
             ));
         }
     }
-    let network = wanted.network.and_then(|network| network.enabled);
-    if network == Some(true) {
-        return Err(not_implemented(
-            "virtual network cards yet",
-            "omit `network` or set its `enabled` to false, and add a NIC or a VF to the machine's `devices`",
-        ));
-    }
     if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
         return Err(not_implemented("volumes", "put the data on the image's disk"));
     }
@@ -236,8 +230,62 @@ fn accept(
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
+        firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
+        network: network(wanted.network)?,
+        first_boot: FirstBoot {
+            ssh_keys: wanted.ssh_keys.unwrap_or_default(),
+            user_data: wanted.user_data,
+            hostname: wanted.hostname,
+        },
         tags: wanted.tags.unwrap_or_default(),
     })
+}
+
+fn firmware(name: &str) -> Result<Firmware, Refusal> {
+    let known = Firmware::ALL.into_iter().find(|firmware| firmware.as_str() == name);
+    known.ok_or_else(|| {
+        let names = Firmware::ALL.map(Firmware::as_str).join(" or ");
+        invalid(format!("unknown firmware {name:?}"), format!("use {names}"))
+    })
+}
+
+/// The network that the field `network` requests.
+fn network(wanted: Option<NetworkRequest>) -> Result<NetworkWish, Refusal> {
+    let Some(NetworkRequest { enabled, mode, mac, forwards }) = wanted else {
+        return Ok(NetworkWish::Usual);
+    };
+    let details = mac.is_some() || forwards.as_ref().is_some_and(|forwards| !forwards.is_empty());
+    let is_on = match (mode.as_deref(), enabled) {
+        (None | Some("user"), Some(false)) | (Some("none"), None | Some(false)) => false,
+        (None, None) if !details => return Ok(NetworkWish::Usual),
+        (None | Some("user"), _) => true,
+        (Some("none"), Some(true)) => {
+            return Err(invalid(
+                "`network` is enabled and has the mode `none`",
+                "set `enabled` to false, or leave `mode` out",
+            ));
+        }
+        (Some(other), _) => {
+            return Err(invalid(format!("unknown network mode {other:?}"), "use `user` or `none`"));
+        }
+    };
+    if !is_on {
+        if details {
+            return Err(invalid(
+                "`network` is off, and has a hardware address or forwarded ports",
+                "leave `mac` and `forwards` out, or use the mode `user`",
+            ));
+        }
+        return Ok(NetworkWish::Off);
+    }
+    let mac = mac.map(|text| text.parse::<Mac>()).transpose();
+    let mac = mac.map_err(|error| invalid(error.to_string(), "correct `mac`, or leave it out"))?;
+    let forwards = forwards.unwrap_or_default();
+    let forwards = forwards.iter().map(|text| text.parse::<Forward>()).collect::<Result<_, _>>();
+    let forwards = forwards.map_err(|error| {
+        invalid(error.to_string(), "write it as [ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]")
+    })?;
+    Ok(NetworkWish::User { mac, forwards })
 }
 
 /// The vGPU that the field `gpu` requests.

@@ -2,7 +2,7 @@
 
 use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
-use model::{Kind, format_size};
+use model::{Kind, MachineOptions, NetworkCard, format_size};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -97,6 +97,20 @@ pub fn image(image: Image) -> api::Image {
     }
 }
 
+/// The network of a machine: that of its first card.
+fn network(options: &MachineOptions) -> api::Network {
+    let Some(card) = options.cards.first() else {
+        return api::Network { mode: "none".into(), ..api::Network::default() };
+    };
+    api::Network {
+        enabled: true,
+        mode: "user".into(),
+        mac: Some(card.mac.to_string()),
+        ip: Some(NetworkCard::GUEST.to_string()),
+        forwards: card.forwards.iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// An instance with its devices.
 #[must_use]
 pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
@@ -109,7 +123,10 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         vcpus: instance.vcpus,
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
-        network: api::Network { enabled: false },
+        firmware: instance.options.firmware.as_str().to_owned(),
+        network: network(&instance.options),
+        hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),
+        ssh_host_key: instance.options.seed.and_then(|seed| seed.host_key),
         gpu: instance.gpu.map(|gpu| api::Gpu {
             profile: Some(gpu.profile),
             mdev_uuid: gpu.mdev.map(|uuid| uuid.to_string()),

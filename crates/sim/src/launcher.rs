@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, GuestSource, Host, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineRun, MachineSpec, Presence, VmmProcess,
+    Availability, Exit, Firmware, Forward, GuestSource, Host, KnownMachine, LaunchError, Launcher,
+    MachineHandle, MachineOptions, MachineRun, MachineSpec, Presence, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,10 @@ struct Inside {
     removal_refusal: Option<String>,
     unknown: BTreeSet<Uuid>,
     missing: Option<String>,
+    /// What machines cannot have here, and the port that another program listens on.
+    no_uefi: bool,
+    no_network: bool,
+    busy_port: Option<u16>,
 }
 
 impl Inside {
@@ -75,6 +79,17 @@ impl SimLauncher {
     /// Makes the VMM unavailable, or available again.
     pub fn set_missing(&self, reason: Option<&str>) {
         self.inside().missing = reason.map(Into::into);
+    }
+
+    /// Makes this host one without UEFI firmware and without passt.
+    pub fn set_bare(&self) {
+        let mut inside = self.inside();
+        (inside.no_uefi, inside.no_network) = (true, true);
+    }
+
+    /// Lets another program listen on a port.
+    pub fn set_busy_port(&self, port: u16) {
+        self.inside().busy_port = Some(port);
     }
 
     /// Makes the presence of machines unknown, or known again.
@@ -175,6 +190,30 @@ impl Launcher for SimLauncher {
             accelerator: None,
             reason,
             remedy: None,
+        }
+    }
+
+    fn check(&self, options: &MachineOptions) -> Result<(), LaunchError> {
+        let inside = self.inside();
+        let lacking = |what: &str, package: &str| {
+            let remedy = format!("apt install {package}");
+            Err(LaunchError::Unavailable { reason: format!("{what} is not installed"), remedy })
+        };
+        match options.firmware {
+            Firmware::Uefi if inside.no_uefi => lacking("UEFI firmware", "ovmf"),
+            _ if inside.no_network && options.has_user_network() => lacking("passt", "passt"),
+            _ => Ok(()),
+        }
+    }
+
+    fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
+        let busy = self.inside().busy_port;
+        match forwards.iter().find(|forward| Some(forward.host_port) == busy) {
+            None => Ok(()),
+            Some(forward) => Err(LaunchError::Port {
+                port: forward.to_string(),
+                reason: "another program listens on it".into(),
+            }),
         }
     }
 

@@ -11,3 +11,4 @@
 pub mod launch;
 pub mod process;
 pub mod qemu;
+mod seed;

@@ -88,7 +88,10 @@ fn add_layer<W: std::io::Write>(
         archive.data(&format!("layer/opt/lab/{script}"), 0o755, &data)?;
     }
     archive.folder("layer/opt/lab/guest")?;
-    archive.file("layer/opt/lab/guest/initrd.gz", &guest.join("initrd.gz"))
+    for initrd in ["initrd.gz", "ssh.gz"] {
+        archive.file(&format!("layer/opt/lab/guest/{initrd}"), &guest.join(initrd))?;
+    }
+    Ok(())
 }
 
 /// Adds these modules and their dependencies to `modules/`, and the order of loading as `modules/order`.

@@ -11,6 +11,7 @@ mod contract;
 mod crashes;
 mod endurance;
 mod faulty;
+mod first_boot;
 mod hypeman;
 mod main_job;
 mod podman;

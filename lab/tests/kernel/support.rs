@@ -193,10 +193,15 @@ impl Host {
 
     /// Imports the lab's guest, with arguments for its kernel command line.
     pub fn import_guest(&self, name: &str, words: &str) {
+        self.import_guest_with(name, "initrd.gz", words);
+    }
+
+    /// The same with another initial ramdisk: `ssh.gz` has an SSH server.
+    pub fn import_guest_with(&self, name: &str, initrd: &str, words: &str) {
         let body = json!({
             "name": name,
             "kernel": "/opt/lab/guest/vmlinux",
-            "initrd": "/opt/lab/guest/initrd.gz",
+            "initrd": format!("/opt/lab/guest/{initrd}"),
             "cmdline": format!("console=ttyS0 quiet panic=-1 {words}"),
         });
         self.ask("POST", "/images", Some(&body)).expect(202);
@@ -231,7 +236,7 @@ impl Host {
                  driver=$(basename "$(readlink $d/driver)"); echo "$d ${driver:--} $(cat $d/driver_override) $(cat $d/power/control)"
                done
                ls -ln /dev/vfio | awk 'NR > 1 { print $1, $3, $4, $NF }'
-               pgrep -xa qemu-system-x86; find /var/lib/handover/machines /run/handover/machines -mindepth 1 2>/dev/null
+               pgrep -xa qemu-system-x86; pgrep -a passt; find /var/lib/handover/machines /run/handover/machines -mindepth 1 2>/dev/null
                find /sys/fs/cgroup -name '*handover*' | sort; true"#,
         )
     }

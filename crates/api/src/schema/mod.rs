@@ -241,6 +241,10 @@ words! {
     ResourceType = ["cpu", "memory", "disk", "network"];
     /// How GPUs are given to machines.
     GpuMode = ["passthrough", "vgpu"];
+    /// Firmware of a machine.
+    Firmware = ["bios", "uefi"];
+    /// How a machine is connected to networks.
+    NetworkMode = ["user", "none"];
     /// Hypervisor.
     Hypervisor = ["qemu"];
     /// How a pod gets its devices.

@@ -15,9 +15,6 @@ use super::{Face, Problem};
 const DEFAULT: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The most digits of a number in a duration, before and after the point.
-const MOST_DIGITS: usize = 9;
-
 /// How long a single call waits in the engine. Each call occupies a thread, even after its client has disconnected.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -37,7 +34,7 @@ pub async fn wait(
     })?;
     let state = instances::state_of(word)?;
     let timeout = match query.get("timeout")? {
-        Some(text) => duration(text)?.min(LONGEST),
+        Some(text) => model::parse_duration(text)?.min(LONGEST),
         None => DEFAULT,
     };
     let instance = tokio::select! {
@@ -67,74 +64,6 @@ async fn until(
         let instance = face.ask(move |engine| engine.instances().wait(&key, state, slice)).await?;
         if instance.state == state || Instant::now() >= end {
             return Ok(instance);
-        }
-    }
-}
-
-/// Parses a duration as Go formats it: `90s`, `1m30s`, `500ms`, `1.5h`.
-fn duration(text: &str) -> Result<Duration, Problem> {
-    let fail = || {
-        Problem::invalid(
-            format!("invalid duration {text:?}"),
-            "use a duration such as 30s, 2m or 1m30s",
-        )
-    };
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
-        let (number, after) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        // More digits are no duration that anyone means.
-        if whole.len() > MOST_DIGITS || fraction.len() > MOST_DIGITS {
-            return Err(fail());
-        }
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, next) = after.split_at(end);
-        let number: f64 = number.parse().map_err(|_| fail())?;
-        let seconds = match unit {
-            "ns" => number / 1e9,
-            "us" | "µs" => number / 1e6,
-            "ms" => number / 1e3,
-            "s" => number,
-            "m" => number * 60.0,
-            "h" => number * 3600.0,
-            _ => return Err(fail()),
-        };
-        let part = Duration::try_from_secs_f64(seconds).map_err(|_| fail())?;
-        total = total.saturating_add(part);
-        rest = next;
-    }
-    if text.is_empty() { Err(fail()) } else { Ok(total) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_as_go_writes_them() {
-        for (text, millis) in [
-            ("60s", 60_000),
-            ("1m30s", 90_000),
-            ("500ms", 500),
-            ("1.5h", 5_400_000),
-            (".5s.5s", 1_000),
-        ] {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
-        }
-        for text in [
-            "60",
-            "s",
-            "-1s",
-            "1x",
-            "1.2.3s",
-            "99999999999999999999999h",
-            "1234567890s",
-            ".",
-            "soon",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

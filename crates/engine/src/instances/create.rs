@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::choose::Want;
-use model::{Code, Refusal, check_instance_name};
+use model::{Code, MachineOptions, Refusal, check_instance_name};
 use uuid::Uuid;
 
+use super::options::WantedOptions;
 use super::{Instances, too_large};
 use crate::lock::lock;
 use crate::refusals::{self, interrupted, with_failed_undo};
 use crate::registrations;
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{
-    CreateInstance, DeviceWish, ImageStatus, Instance, InstanceGpu, InstanceState, OperationKind,
-    Outcome,
+    CreateInstance, DeviceWish, ImageStatus, Instance, InstanceGpu, InstanceState, NetworkWish,
+    OperationKind, Outcome,
 };
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -35,7 +36,9 @@ impl Instances {
         let wants = self.wanted_devices(&request.devices)?;
         let claims = self.claims.choose_for_instance(id, &wants)?;
         let _turn = self.journal.turns.take(id);
+        let wanted = WantedOptions::of(&request);
         let mut row = self.row(id, request, &image, &claims);
+        row.instance.options = self.options(&row.instance, &image, wanted)?;
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
@@ -44,15 +47,21 @@ impl Instances {
 
     /// What a person should know about a new instance: what works, but probably not as intended.
     #[must_use]
-    pub fn advice(&self, instance: &Instance) -> Vec<String> {
-        let Ok(host) = self.hardware.host.capacity() else { return Vec::new() };
-        if instance.vcpus <= host.cpus {
-            return Vec::new();
+    pub fn advice(&self, instance: &Instance, network: &NetworkWish) -> Vec<String> {
+        let mut advice = Vec::new();
+        if let Ok(host) = self.hardware.host.capacity()
+            && instance.vcpus > host.cpus
+        {
+            advice.push(format!(
+                "the instance has {} virtual CPUs and the host only {} CPUs: the machine will be slow; create it with fewer",
+                instance.vcpus, host.cpus
+            ));
         }
-        vec![format!(
-            "the instance has {} virtual CPUs and the host only {} CPUs: the machine will be slow; create it with fewer",
-            instance.vcpus, host.cpus
-        )]
+        if *network == NetworkWish::Usual && instance.options.cards.is_empty() {
+            let why = self.why_no_network(&instance.hypervisor).unwrap_or_default();
+            advice.push(format!("the instance has no network card: {why}"));
+        }
+        advice
     }
 
     /// Checks everything that does not depend on devices.
@@ -142,6 +151,7 @@ impl Instances {
                 cmdline: request.cmdline,
                 devices: claims.iter().filter_map(|claim| claim.device).collect(),
                 gpu: gpu(claims),
+                options: MachineOptions::default(),
                 pid: None,
                 exit_code: None,
                 created_at: Timestamp::now(),
@@ -193,6 +203,7 @@ impl Instances {
                 "delete an instance, or configure a larger range",
             )
         })?;
+        self.reserve_network(&mut row.instance)?;
         self.journal.open_operation(OperationKind::Create, row.instance.id, |tx| {
             row.insert(tx)?;
             claims.iter().try_for_each(|claim| claim.insert(tx))

@@ -3,6 +3,8 @@
 mod bring_up;
 mod create;
 mod delete;
+mod first_boot;
+mod options;
 mod read;
 mod recover;
 mod start;
@@ -149,6 +151,7 @@ impl Instances {
                 .flat_map(|claim| &claim.claim.parts)
                 .map(GuestSlot::for_part)
                 .collect(),
+            options: row.instance.options.clone(),
         }
     }
 

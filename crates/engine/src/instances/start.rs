@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Address, ClaimState, Refusal};
+use model::{Address, ClaimState, Forward, Refusal};
 
 use super::{Instances, too_large, wrong_state};
 use crate::refusals::{self, interrupted};
@@ -37,7 +37,12 @@ impl Instances {
     }
 
     fn check_start(&self, row: &StoredInstance) -> Result<(), Refusal> {
-        self.usable_launcher(&row.instance.hypervisor)?;
+        let launcher = self.usable_launcher(&row.instance.hypervisor)?;
+        let options = &row.instance.options;
+        launcher.check(options).map_err(|error| refusals::launch_failed(&error))?;
+        let forwards: Vec<Forward> = options.forwards().copied().collect();
+        let free = launcher.expect_free_ports(&forwards);
+        free.map_err(|error| refusals::launch_failed(&error))?;
         let there = self.host_memory()?;
         if row.instance.memory > there {
             return Err(too_large(row.instance.memory, there));

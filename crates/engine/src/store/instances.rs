@@ -27,7 +27,7 @@ impl StoredInstance {
         run(
             to,
             "INSERT INTO instances (id, name, image, state, vcpus, memory, overlay_size, hypervisor, uid, cmdline,
-             devices, gpu, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             devices, gpu, options, created_at, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 instance.id.to_string(),
                 instance.name,
@@ -41,6 +41,7 @@ impl StoredInstance {
                 instance.cmdline,
                 to_json(&instance.devices)?,
                 instance.gpu.as_ref().map(to_json).transpose()?,
+                to_json(&instance.options)?,
                 instance.created_at.to_string(),
                 to_json(&instance.tags)?,
             ],
@@ -116,6 +117,7 @@ impl StoredInstance {
                 cmdline: row.get("cmdline")?,
                 devices: json(row, "devices")?,
                 gpu: optional_json(row, "gpu")?,
+                options: optional_json(row, "options")?.unwrap_or_default(),
                 pid: machine.as_ref().and_then(MachineHandle::pid),
                 exit_code: row.get("exit_code")?,
                 created_at: text(row, "created_at")?,

@@ -133,6 +133,10 @@ CREATE TABLE identity (
 ) STRICT;
 INSERT INTO identity VALUES (lower(hex(randomblob(16))));
 ",
+    // Firmware, network cards and seed; machines of earlier versions have none of them.
+    "
+ALTER TABLE instances ADD COLUMN options TEXT;
+",
 ];
 
 #[cfg(test)]
@@ -143,10 +147,11 @@ mod tests {
 
     /// A migration that was released must never change: files that it was applied to would differ from others of the same
     /// version. Append a new one, and its name here.
-    const FROZEN: [&str; 3] = [
+    const FROZEN: [&str; 4] = [
         "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
         "e35e2481-d78c-52ae-933b-13ca2250bdb1",
         "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
+        "474500e4-f53d-521a-9760-d23ab163875a",
     ];
 
     #[test]

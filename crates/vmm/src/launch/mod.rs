@@ -2,15 +2,15 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
 //! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
-//! itself is done here, in this order: session, limits, control socket, record, cgroup; then the privileges are dropped
-//! and the VMM is executed.
+//! itself is done here, in this order: session, limits, control socket, record, cgroup; then the privileges are dropped,
+//! the helpers are started, and the VMM is executed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use model::shown::escaped;
 use model::{MachineHandle, MachineRun, VmmProcess};
@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use crate::process::{Order, Proc, Record, RunDir, cgroup};
+use crate::process::{Helper, Order, Proc, Record, RunDir, cgroup, with_fd};
 
 /// The longest order.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
@@ -34,6 +34,8 @@ enum Failure {
     NoOrder(#[source] serde_json::Error),
     #[error("a machine never runs as root: the order has uid 0")]
     Root,
+    #[error("{0} did not start: {1}")]
+    Helper(String, String),
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
 }
@@ -66,19 +68,42 @@ fn read_order() -> Result<Order, Failure> {
 fn execute(order: &Order) -> Failure {
     match prepare(order) {
         Err(failure) => failure,
-        Ok((_lock, control)) => {
+        Ok(inherited) => {
             let mut vmm = Command::new(&order.program);
             vmm.env_clear();
-            if let Some(control) = &control {
+            if let Some(control) = &inherited.control {
                 vmm.args(order.control_args(control.as_raw_fd()));
+            }
+            for (helper, socket) in order.helpers.iter().zip(&inherited.helpers) {
+                vmm.args(with_fd(&helper.vmm_args, socket.as_raw_fd()));
+            }
+            if let Err(error) = inherited.keep() {
+                return Failure::Step("pass on the sockets", error);
             }
             Failure::Step("execute the VMM", vmm.args(&order.args).exec())
         }
     }
 }
 
-/// Everything before the VMM is executed. Besides the standard descriptors it inherits the lock and the control socket.
-fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
+/// What the VMM inherits besides the standard descriptors. Nothing else does: not the helpers.
+struct Inherited {
+    lock: OwnedFd,
+    control: Option<UnixListener>,
+    /// The VMM's ends of the pairs, in the order of the helpers.
+    helpers: Vec<UnixStream>,
+}
+
+impl Inherited {
+    /// Keeps the descriptors open when the VMM is executed.
+    fn keep(&self) -> io::Result<()> {
+        fcntl_setfd(&self.lock, FdFlags::empty())?;
+        self.control.iter().try_for_each(|control| fcntl_setfd(control, FdFlags::empty()))?;
+        Ok(self.helpers.iter().try_for_each(|socket| fcntl_setfd(socket, FdFlags::empty()))?)
+    }
+}
+
+/// Everything before the VMM is executed.
+fn prepare(order: &Order) -> Result<Inherited, Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
@@ -103,13 +128,30 @@ fn prepare(order: &Order) -> Result<(OwnedFd, Option<UnixListener>), Failure> {
         report(&format!("continuing without a cgroup for the machine: {why}"));
     }
     step("drop privileges", drop_privileges(order))?;
-    Ok((lock, control))
+    let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
+    Ok(Inherited { lock, control, helpers })
 }
 
-/// Keeps the lock in a descriptor that survives the execution, and replaces standard input with `/dev/null`.
+/// Starts a helper, waits until it is in the background, and returns the VMM's end of the pair. Its messages are in the
+/// machine's log. The helper alone inherits the other end: this process has one thread.
+fn start_helper(helper: &Helper) -> Result<UnixStream, Failure> {
+    let (ours, its) = step("create a pair of sockets", UnixStream::pair())?;
+    step("pass on a socket", fcntl_setfd(&its, FdFlags::empty()).map_err(Into::into))?;
+    let mut command = Command::new(&helper.program);
+    command.args(with_fd(&helper.args, its.as_raw_fd())).env_clear().stdin(Stdio::null());
+    let status = command.status();
+    let program = helper.program.display().to_string();
+    match status {
+        Ok(status) if status.success() => Ok(ours),
+        Ok(status) => Err(Failure::Helper(program, status.to_string())),
+        Err(error) => Err(Failure::Helper(program, error.to_string())),
+    }
+}
+
+/// Keeps the lock in another descriptor, and replaces standard input with `/dev/null`.
 fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
-    // `dup` does not set close-on-exec.
-    let lock = step("keep the lock", rustix::io::dup(io::stdin().as_fd()).map_err(Into::into))?;
+    let lock = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3);
+    let lock = step("keep the lock", lock.map_err(Into::into))?;
     let null = root.join("dev/null");
     let null = rustix::fs::open(null, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::stdio::dup2_stdin);
@@ -121,7 +163,6 @@ fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
 fn open_control(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    fcntl_setfd(&listener, FdFlags::empty())?;
     Ok(listener)
 }
 

@@ -3,7 +3,7 @@
 //! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::disk_layer;
 use super::run_dir::remove_file;
+use crate::seed;
 
 /// The largest size of the console and of the log. The guest controls their contents, and the journal is on the same
 /// disk.
@@ -45,6 +46,16 @@ impl Files {
         self.dir.join("console.log")
     }
 
+    /// The firmware's variables.
+    pub fn nvram(&self) -> PathBuf {
+        self.dir.join("nvram.fd")
+    }
+
+    /// The disk that configures the guest at its first boot.
+    pub fn seed(&self) -> PathBuf {
+        self.dir.join("seed.iso")
+    }
+
     /// The machine's user, if it has files.
     pub fn user(&self) -> Option<u32> {
         fs::symlink_metadata(self.console()).ok().map(|file| file.uid())
@@ -60,6 +71,7 @@ impl Files {
         &self,
         spec: &MachineSpec,
         image_tool: impl FnOnce() -> Result<PathBuf, LaunchError>,
+        nvram_template: impl FnOnce() -> Result<Option<PathBuf>, LaunchError>,
     ) -> Result<(), LaunchError> {
         for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir] {
             // Other users can pass through it, but not list it.
@@ -67,6 +79,16 @@ impl Files {
         }
         let console = self.console();
         make_file(&console, spec.uid).map_err(failed("create", &console))?;
+        if !self.nvram().exists()
+            && let Some(template) = nvram_template()?
+        {
+            self.create_nvram(&template, spec)?;
+        }
+        if let Some(seed) = &spec.options.seed
+            && !self.seed().exists()
+        {
+            self.write(&self.seed(), &seed::image(seed), 0o400, spec.uid)?;
+        }
         match &spec.disk {
             Some(disk) if !self.disk().exists() => self.create_disk(disk, spec.uid, &image_tool()?),
             _ => Ok(()),
@@ -95,6 +117,31 @@ impl Files {
             return Err(file_error("create", &self.disk(), said.trim().replace('\n', "; ")));
         }
         fs::rename(&unfinished, self.disk()).map_err(failed("rename", &unfinished))
+    }
+
+    /// Copies the firmware's variables. A machine that ran before has lost its own: boot entries that the guest made are
+    /// gone, and firmware looks for a boot loader at its usual place.
+    fn create_nvram(&self, template: &Path, spec: &MachineSpec) -> Result<(), LaunchError> {
+        if self.log().exists() {
+            tracing::warn!(machine = %spec.id, "the machine's NVRAM was lost; it starts with an empty one");
+        }
+        let variables = fs::read(template).map_err(failed("read", template))?;
+        self.write(&self.nvram(), &variables, 0o600, spec.uid)
+    }
+
+    /// Writes a file for the machine's user, and renames it when it is complete.
+    fn write(&self, path: &Path, bytes: &[u8], mode: u32, uid: u32) -> Result<(), LaunchError> {
+        let unfinished = path.with_extension("unfinished");
+        let write = || -> io::Result<()> {
+            remove_file(&unfinished)?;
+            let mut options = OpenOptions::new();
+            let options = options.create_new(true).write(true);
+            let mut file = OwnFile::at(&unfinished).mode(mode).open(options)?;
+            file.write_all(bytes)?;
+            fchown(&file, Some(uid), Some(uid))?;
+            fs::rename(&unfinished, path)
+        };
+        write().map_err(failed("write", path))
     }
 
     /// Removes all files.

@@ -9,6 +9,7 @@ mod files;
 mod kvm;
 mod log;
 mod order;
+pub(crate) mod passt;
 mod procfs;
 mod programs;
 mod run_dir;
@@ -25,7 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+    Availability, Exit, Forward, KnownMachine, LaunchError, Launcher, MachineHandle,
+    MachineOptions, MachineSpec, Presence,
 };
 use uuid::Uuid;
 
@@ -35,11 +37,11 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::CONTROL_FD;
+pub use order::{CONTROL_FD, FD, Helper};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;
-pub(crate) use order::Order;
+pub(crate) use order::{Order, with_fd};
 pub(crate) use procfs::Proc;
 pub(crate) use programs::{is_executable, on_path};
 pub(crate) use run_dir::{Record, RunDir};
@@ -148,9 +150,18 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.vmm.availability(&self.config.root)
     }
 
+    fn check(&self, options: &MachineOptions) -> Result<(), LaunchError> {
+        self.vmm.check(&self.config.root, options)
+    }
+
+    fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
+        passt::expect_free(&self.config.root, forwards.iter())
+    }
+
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
         let dir = self.config.image_tool_dir.as_deref();
-        self.files(spec.id).create(spec, || disk_layer::image_tool(dir))
+        let template = || self.vmm.nvram_template(&self.config.root, &spec.options);
+        self.files(spec.id).create(spec, || disk_layer::image_tool(dir), template)
     }
 
     fn remove_files(&self, id: Uuid) -> Result<(), LaunchError> {

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Stands for the number of the control socket's descriptor in `Order::control_args`.
-pub const CONTROL_FD: &str = "{fd}";
+pub const CONTROL_FD: &str = FD;
+
+/// Stands for the number of an inherited descriptor in arguments.
+pub const FD: &str = "{fd}";
 
 /// A VMM to start, and its environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +32,35 @@ pub struct Order {
     /// there are none, it gets no control socket.
     #[serde(default)]
     pub control_args: Vec<String>,
+    /// Programs that serve it. They start before it.
+    #[serde(default)]
+    pub helpers: Vec<Helper>,
     /// Its other arguments.
     pub args: Vec<String>,
+}
+
+/// A program that serves one machine, such as passt: it runs as the machine's user, and is connected to the VMM by a pair
+/// of sockets. When it is ready, it goes to the background; it ends when the VMM closes its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Helper {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, with [`FD`] for its end of the pair.
+    pub args: Vec<String>,
+    /// The VMM's arguments, with [`FD`] for the VMM's end.
+    pub vmm_args: Vec<String>,
 }
 
 impl Order {
     /// The arguments for the control socket with descriptor `fd`.
     pub fn control_args(&self, fd: i32) -> impl Iterator<Item = String> {
-        self.control_args.iter().map(move |argument| argument.replace(CONTROL_FD, &fd.to_string()))
+        with_fd(&self.control_args, fd)
     }
+}
+
+/// Arguments with the number of an inherited descriptor.
+pub fn with_fd(args: &[String], fd: i32) -> impl Iterator<Item = String> {
+    args.iter().map(move |argument| argument.replace(FD, &fd.to_string()))
 }
 
 #[cfg(test)]
@@ -54,6 +77,11 @@ mod tests {
             memlock: Some(1 << 31),
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
+            helpers: vec![Helper {
+                program: "passt".into(),
+                args: vec!["--fd".into(), FD.into()],
+                vmm_args: vec!["-netdev".into(), "stream,addr.str={fd}".into()],
+            }],
             args: vec!["-name".into(), "guest=a,,b".into()],
         }
     }

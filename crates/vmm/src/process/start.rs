@@ -14,6 +14,7 @@ use super::control::{Control, ControlError};
 use super::files::expect_reachable;
 use super::log::printable;
 use super::order::Order;
+use super::passt;
 use super::run_dir::forget;
 use super::vmm::{MachinePaths, Vmm};
 use super::watch::Watch;
@@ -52,8 +53,15 @@ impl<V: Vmm> ProcessLauncher<V> {
     fn order(&self, spec: &MachineSpec) -> Result<Order, LaunchError> {
         let files = self.files(spec.id);
         let root = self.config.root.clone();
-        let paths = MachinePaths { root, disk: files.disk(), console: files.console() };
+        let paths = MachinePaths {
+            root,
+            disk: files.disk(),
+            nvram: files.nvram(),
+            seed: files.seed(),
+            console: files.console(),
+        };
         let command = self.vmm.command(spec, &paths)?;
+        passt::expect_free(&paths.root, spec.options.forwards())?;
         let base = spec.disk.as_ref().map(|disk| &disk.base);
         let boot = spec.kernel.as_ref();
         let boot = boot.iter().flat_map(|boot| boot.initrd.iter().chain([&boot.kernel]));
@@ -69,6 +77,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             memlock: memlock(spec),
             program: command.program,
             control_args: command.control_args,
+            helpers: command.helpers,
             args: command.args,
         })
     }

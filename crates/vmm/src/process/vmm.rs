@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, LaunchError, MachineSpec};
+use model::{Availability, LaunchError, MachineOptions, MachineSpec};
 
 use super::control::{Control, ControlError};
+use super::order::Helper;
 
 /// A VMM that runs as one process per machine. [`ProcessLauncher`](super::ProcessLauncher) calls the methods and does
 /// everything else.
@@ -15,6 +16,22 @@ pub trait Vmm: Send + Sync {
 
     /// Whether it can be used below this root, and if not, why not.
     fn availability(&self, root: &Path) -> Availability;
+
+    /// Checks that what these options need is installed below this root.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the package that is missing.
+    fn check(&self, root: &Path, options: &MachineOptions) -> Result<(), LaunchError>;
+
+    /// The file of which a machine gets a copy for its firmware's variables, if it has any.
+    ///
+    /// # Errors
+    /// If the firmware is not installed.
+    fn nvram_template(
+        &self,
+        root: &Path,
+        options: &MachineOptions,
+    ) -> Result<Option<PathBuf>, LaunchError>;
 
     /// The command that starts a machine with its guest paused.
     ///
@@ -61,6 +78,10 @@ pub struct MachinePaths {
     pub root: PathBuf,
     /// The machine's disk layer, a qcow2 file over the image, if the machine has a disk.
     pub disk: PathBuf,
+    /// The machine's copy of its firmware's variables.
+    pub nvram: PathBuf,
+    /// The disk that configures the guest at its first boot, if the machine has a seed.
+    pub seed: PathBuf,
     /// The file for the serial console. The VMM must append to it: it is truncated when it gets too long.
     pub console: PathBuf,
 }
@@ -73,6 +94,8 @@ pub struct VmmCommand {
     /// Its arguments for the control socket, an inherited listening unix socket, with [`CONTROL_FD`](super::CONTROL_FD)
     /// for the descriptor. They come first. If there are none, there is no control socket.
     pub control_args: Vec<String>,
+    /// Programs that serve it.
+    pub helpers: Vec<Helper>,
     /// Its other arguments.
     pub args: Vec<String>,
     /// Groups that the machine's user needs, such as that of `/dev/kvm`.

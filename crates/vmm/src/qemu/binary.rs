@@ -6,10 +6,15 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use model::LaunchError;
+
 use crate::process::{Kvm, is_executable, on_path};
 
 /// The first version that accepts `-device` as JSON.
 const OLDEST: (u32, u32) = (6, 2);
+
+/// The first version that connects a network card to a socket by `-netdev stream`.
+const OLDEST_WITH_STREAMS: (u32, u32) = (7, 2);
 
 /// The name of the emulator.
 const EMULATOR: &str = "qemu-system-x86_64";
@@ -72,6 +77,22 @@ impl Finder {
             Some(path) => Err(missing(format!("{} is not an executable", path.display()))),
             None => on_path(EMULATOR).ok_or_else(|| missing(format!("{EMULATOR} is not on PATH"))),
         }
+    }
+
+    /// Checks that a network card can be connected to a socket.
+    pub fn expect_streams(&self) -> Result<(), LaunchError> {
+        let remedy = super::INSTALL.to_owned();
+        let binary = self.find();
+        let Binary { version, .. } =
+            binary.map_err(|reason| LaunchError::Unavailable { reason, remedy: remedy.clone() })?;
+        if number(&version) >= Some(OLDEST_WITH_STREAMS) {
+            return Ok(());
+        }
+        let (major, minor) = OLDEST_WITH_STREAMS;
+        let reason = format!(
+            "the machine cannot have a network: QEMU {version} is too old for it, {major}.{minor} or newer is required"
+        );
+        Err(LaunchError::Unavailable { reason, remedy })
     }
 
     /// The QEMU to use, or an error with a remedy.

@@ -65,6 +65,7 @@ mod tests {
             kernel: None,
             disk: None,
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
+            options: model::MachineOptions::default(),
         }
     }
 

@@ -4,16 +4,17 @@ mod argv;
 mod binary;
 mod bring_up;
 mod error_text;
+mod firmware;
 mod mmio_window;
 pub mod qmp;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, LaunchError, MachineSpec};
+use model::{Availability, Firmware, LaunchError, MachineOptions, MachineSpec};
 
 use crate::process::{
-    CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, is_executable,
+    CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, is_executable, passt,
 };
 use argv::Environment;
 use binary::{Accelerator, Finder};
@@ -79,17 +80,48 @@ impl Vmm for Qemu {
         }
     }
 
+    fn check(&self, root: &Path, options: &MachineOptions) -> Result<(), LaunchError> {
+        if options.firmware == Firmware::Uefi {
+            firmware::find(root, None)?;
+        }
+        if options.has_user_network() {
+            passt::program()?;
+            self.finder.expect_streams()?;
+        }
+        Ok(())
+    }
+
+    fn nvram_template(
+        &self,
+        root: &Path,
+        options: &MachineOptions,
+    ) -> Result<Option<PathBuf>, LaunchError> {
+        match options.firmware {
+            Firmware::Bios => Ok(None),
+            Firmware::Uefi => Ok(Some(firmware::find(root, None)?.template)),
+        }
+    }
+
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
         let program = self
             .finder
             .path()
             .map_err(|reason| LaunchError::Unavailable { reason, remedy: INSTALL.into() })?;
         let accelerator = Accelerator::here(&paths.root);
+        let firmware = match spec.options.firmware {
+            Firmware::Bios => None,
+            Firmware::Uefi => {
+                let nvram = std::fs::metadata(&paths.nvram).map(|file| file.len()).ok();
+                Some((firmware::find(&paths.root, nvram)?.code, paths.nvram.clone()))
+            }
+        };
         let environment = Environment {
             root: &paths.root,
             accelerator,
             disk: paths.disk.clone(),
             console: paths.console.clone(),
+            seed: paths.seed.clone(),
+            firmware,
             mmio_window: mmio_window::needed(&paths.root, spec),
         };
         let args = argv::arguments(spec, &environment)
@@ -98,8 +130,13 @@ impl Vmm for Qemu {
             Accelerator::Kvm { group } => group,
             Accelerator::Tcg => None,
         };
+        let mut helpers = Vec::new();
+        for (number, card) in spec.options.cards.iter().enumerate() {
+            helpers.push(passt::helper(passt::program()?, card, argv::netdev(number)));
+        }
         Ok(VmmCommand {
             program,
+            helpers,
             control_args: monitor_args(),
             args,
             groups: group.into_iter().collect(),

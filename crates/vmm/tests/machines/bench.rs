@@ -155,6 +155,7 @@ pub fn machine(name: &str) -> MachineSpec {
         kernel: None,
         disk: None,
         slots: Vec::new(),
+        options: model::MachineOptions::default(),
     }
 }
 

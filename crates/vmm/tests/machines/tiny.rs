@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use model::{Availability, LaunchError, MachineSpec};
+use model::{Availability, LaunchError, MachineOptions, MachineSpec};
 use vmm::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, last_lines};
 
 use crate::bench::executable;
@@ -58,6 +58,18 @@ impl Vmm for Tiny {
         }
     }
 
+    fn check(&self, _root: &Path, _options: &MachineOptions) -> Result<(), LaunchError> {
+        Ok(())
+    }
+
+    fn nvram_template(
+        &self,
+        _root: &Path,
+        _options: &MachineOptions,
+    ) -> Result<Option<PathBuf>, LaunchError> {
+        Ok(None)
+    }
+
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
         let control = format!("--control-fd={CONTROL_FD}");
         Ok(VmmCommand {
@@ -67,6 +79,7 @@ impl Vmm for Tiny {
                 format!("--name={}", spec.name),
                 format!("--console={}", paths.console.display()),
             ],
+            helpers: Vec::new(),
             groups: Vec::new(),
         })
     }

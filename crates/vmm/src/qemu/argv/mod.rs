@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use model::{GuestSlot, GuestSource, MachineSpec};
+use model::{GuestSlot, GuestSource, MachineSpec, NetworkCard};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
+use crate::process::FD;
 
 const MIB: u64 = 1 << 20;
 
@@ -23,6 +24,10 @@ pub struct Environment<'a> {
     pub disk: PathBuf,
     /// The file for the serial console.
     pub console: PathBuf,
+    /// The disk that configures the guest at its first boot, if the machine has a seed.
+    pub seed: PathBuf,
+    /// The code and the variables of the firmware, if it is not the BIOS.
+    pub firmware: Option<(PathBuf, PathBuf)>,
     /// The size of the guest's 64-bit MMIO window in bytes, if the default is too small.
     pub mmio_window: Option<u64>,
 }
@@ -37,7 +42,10 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     let functions = spec.slots.iter().enumerate().flat_map(|(slot, functions)| {
         functions.functions.iter().map(move |function| function_id(slot, function.function))
     });
-    spec.disk.iter().map(|_| DISK.to_owned()).chain(functions).collect()
+    let disk = spec.disk.iter().map(|_| DISK.to_owned());
+    let seed = spec.options.seed.iter().map(|_| SEED.to_owned());
+    let cards = (0..spec.options.cards.len()).map(card_id);
+    disk.chain(seed).chain(cards).chain(functions).collect()
 }
 
 /// The command line without the program and the monitor.
@@ -47,11 +55,18 @@ pub fn arguments(
 ) -> Result<Vec<String>, NotUtf8> {
     let mut line = Line::default();
     base(&mut line, spec, environment);
+    firmware(&mut line, environment)?;
     console(&mut line, environment)?;
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
     random(&mut line, &mut ports);
     disk(&mut line, &mut ports, spec, environment)?;
+    if spec.options.seed.is_some() {
+        seed(&mut line, &mut ports, environment)?;
+    }
+    for (number, card) in spec.options.cards.iter().enumerate() {
+        network_card(&mut ports, number, card);
+    }
     for (number, slot) in spec.slots.iter().enumerate() {
         devices(&mut ports, number, slot, environment)?;
     }
@@ -60,6 +75,23 @@ pub fn arguments(
 }
 
 const DISK: &str = "disk0";
+const SEED: &str = "seed";
+
+/// The id of a network card, such as `card0`.
+fn card_id(number: usize) -> String {
+    format!("card{number}")
+}
+
+/// The arguments that connect a network card to passt, with [`FD`] for the descriptor.
+pub fn netdev(number: usize) -> Vec<String> {
+    let backend = json!({
+        "type": "stream",
+        "id": format!("net{number}"),
+        "server": false,
+        "addr": {"type": "fd", "str": FD},
+    });
+    vec!["-netdev".into(), backend.to_string()]
+}
 
 /// The id of a function, such as `hd1f0`: the first function of the second passed-through slot.
 fn function_id(slot: usize, function: u8) -> String {
@@ -82,17 +114,31 @@ impl Line {
 /// The machine without its devices, paused.
 fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     let (accelerator, cpu) = match environment.accelerator {
-        Accelerator::Kvm { .. } => ("kvm", "host"),
+        // Without the host's physical address bits, large BARs do not fit into 40 of them.
+        Accelerator::Kvm { .. } => ("kvm", "host,host-phys-bits=on"),
         Accelerator::Tcg => ("tcg", "max"),
     };
     line.option("-name", format!("guest={},debug-threads=on", doubled(&spec.name)));
     line.option("-uuid", spec.id);
-    line.option("-machine", format!("q35,accel={accelerator},vmport=off,dump-guest-core=off"));
+    // The variables are not protected against the guest's kernel without Secure Boot, so nothing needs SMM.
+    let flash = match environment.firmware {
+        Some(_) => format!(",smm=off,pflash0={CODE},pflash1={VARIABLES}"),
+        None => String::new(),
+    };
+    line.option(
+        "-machine",
+        format!("q35,accel={accelerator},vmport=off,dump-guest-core=off{flash}"),
+    );
     line.option("-cpu", cpu);
     line.option("-smp", spec.vcpus);
     line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
     if let Some(size) = environment.mmio_window {
-        line.option("-global", format!("q35-pcihost.pci-hole64-size={}M", size.div_ceil(MIB)));
+        let megabytes = size.div_ceil(MIB);
+        line.option("-global", format!("q35-pcihost.pci-hole64-size={megabytes}M"));
+        if environment.firmware.is_some() {
+            // The same for OVMF, which places the BARs.
+            line.option("-fw_cfg", format!("name=opt/ovmf/X-PciMmio64Mb,string={megabytes}"));
+        }
     }
     line.flag("-nodefaults");
     line.flag("-no-user-config");
@@ -102,6 +148,26 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     );
     line.flag("-S");
+}
+
+const CODE: &str = "firmware";
+const VARIABLES: &str = "nvram";
+
+/// The firmware's code, and the machine's own variables.
+fn firmware(line: &mut Line, environment: &Environment<'_>) -> Result<(), NotUtf8> {
+    let Some((code, variables)) = &environment.firmware else { return Ok(()) };
+    for (name, path, read_only) in [(CODE, code, true), (VARIABLES, variables, false)] {
+        line.option(
+            "-blockdev",
+            json!({
+                "node-name": name,
+                "driver": "raw",
+                "read-only": read_only,
+                "file": {"driver": "file", "filename": text(path)?, "read-only": read_only},
+            }),
+        );
+    }
+    Ok(())
 }
 
 /// The serial console, appended to a file, so that the file can be truncated while the guest writes (see
@@ -164,6 +230,37 @@ fn disk(
         "driver": "virtio-blk-pci", "id": DISK, "drive": DISK, "bus": bus, "bootindex": 1,
     }));
     Ok(())
+}
+
+/// The disk that configures the guest at its first boot.
+fn seed(line: &mut Line, ports: &mut Ports, environment: &Environment<'_>) -> Result<(), NotUtf8> {
+    line.option(
+        "-blockdev",
+        json!({
+            "node-name": SEED,
+            "driver": "raw",
+            "read-only": true,
+            "file": {"driver": "file", "filename": text(&environment.seed)?, "read-only": true},
+        }),
+    );
+    let bus = ports.port("seed-port");
+    ports.device(json!({
+        "driver": "virtio-blk-pci", "id": SEED, "drive": SEED, "bus": bus, "serial": SEED,
+    }));
+    Ok(())
+}
+
+/// A virtual network card. It has no boot ROM: the firmware boots only the disk.
+fn network_card(ports: &mut Ports, number: usize, card: &NetworkCard) {
+    let bus = ports.port(&format!("card{number}-port"));
+    ports.device(json!({
+        "driver": "virtio-net-pci",
+        "id": card_id(number),
+        "netdev": format!("net{number}"),
+        "mac": card.mac.to_string(),
+        "bus": bus,
+        "romfile": "",
+    }));
 }
 
 /// The functions of one assembly, together in one slot behind their own root port.

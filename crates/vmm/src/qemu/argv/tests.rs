@@ -1,7 +1,7 @@
 //! QEMU's command lines, compared with the files in `snapshots/`.
 
 use super::*;
-use model::{Address, DiskFormat, KernelBoot, MachineDisk};
+use model::{Address, DiskFormat, KernelBoot, MachineDisk, MachineOptions, Seed};
 use uuid::Uuid;
 
 fn machine() -> MachineSpec {
@@ -14,6 +14,7 @@ fn machine() -> MachineSpec {
         kernel: None,
         disk: None,
         slots: Vec::new(),
+        options: MachineOptions::default(),
     }
 }
 
@@ -39,6 +40,8 @@ fn environment() -> Environment<'static> {
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
         console: "/var/lib/handover/machines/1/console.log".into(),
+        seed: "/var/lib/handover/machines/1/seed.iso".into(),
+        firmware: None,
         mmio_window: None,
     }
 }
@@ -82,6 +85,34 @@ fn gpu_with_audio_nic_and_nvme() {
     };
     let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
+}
+
+fn card() -> NetworkCard {
+    let forwards = vec!["2222:22".parse().unwrap()];
+    NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), forwards }
+}
+
+#[test]
+fn uefi_with_seed_network_and_a_large_gpu() {
+    let options = MachineOptions {
+        cards: vec![card()],
+        seed: Some(Seed::default()),
+        ..MachineOptions::default()
+    };
+    let spec = MachineSpec {
+        disk: root_disk(DiskFormat::Qcow2),
+        slots: vec![slot(&["0000:01:00.0"])],
+        options,
+        ..machine()
+    };
+    let nvram = "/var/lib/handover/machines/1/nvram.fd".into();
+    let firmware = Some(("/usr/share/OVMF/OVMF_CODE_4M.fd".into(), nvram));
+    let environment = Environment { firmware, mmio_window: Some(1 << 40), ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
+    insta::assert_snapshot!(netdev(0).join(" "));
+    for id in device_ids(&spec) {
+        assert!(shown(&spec, &environment).contains(&format!("\"id\":\"{id}\"")), "{id}");
+    }
 }
 
 #[test]

@@ -2,12 +2,16 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod options;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
+
+pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,8 @@ pub struct MachineSpec {
     pub disk: Option<MachineDisk>,
     /// The devices handed over, one guest slot each.
     pub slots: Vec<GuestSlot>,
+    /// Firmware, network cards, seed.
+    pub options: MachineOptions,
 }
 
 /// A kernel that the VMM loads itself.

@@ -1,14 +1,19 @@
 //! `handover instance`: machines of this host.
 
+mod create;
+mod ssh;
+
 use api::client::{Client, query_value, segment};
-use api::{AttachedDevice, CreateInstance, Instance as Machine, WaitOutcome, Wish};
+use api::{AttachedDevice, Instance as Machine, WaitOutcome};
 use clap::{Args, Subcommand};
 use model::{Code, Kind, Refusal, short_titles};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
-use crate::progress::Progress;
 use crate::{listing, output, values};
+
+use create::Create;
+use ssh::Ssh;
 
 /// Run machines with devices of this host
 #[derive(Debug, Args)]
@@ -65,6 +70,8 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         raw: bool,
     },
+    /// Log in to the guest by SSH
+    Ssh(Ssh),
     /// Wait until an instance is in a state
     Wait {
         /// Name or id of the instance, as `handover instance list` shows it
@@ -78,49 +85,12 @@ enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-#[command(after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR))]
-struct Create {
-    /// Name of the new instance: small letters, digits and hyphens
-    name: String,
-    /// Name of the image to boot, as `handover image list` shows it
-    #[arg(long)]
-    image: String,
-    /// Memory, such as 512MB or 4GB (powers of 1024)
-    #[arg(long, default_value = "1GB", value_parser = values::size_text)]
-    size: String,
-    /// Number of virtual CPUs
-    #[arg(long, default_value_t = 2, value_parser = values::vcpus)]
-    vcpus: u32,
-    /// Device, as `handover claim` takes it (repeatable): a registered name, an address, gpu, 2xgpu, profile=L40S-1Q
-    #[arg(long = "device", value_name = "WANT")]
-    devices: Vec<String>,
-    /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
-    #[arg(long = "gpu", value_name = "COUNT|PROFILE")]
-    gpus: Vec<String>,
-    /// Disk size, such as 20GB; the size of the image by default
-    #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
-    disk_size: Option<String>,
-    /// Words to append to the kernel command line
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    cmdline: Option<String>,
-    /// Hypervisor: qemu, which is the default
-    #[arg(long)]
-    hypervisor: Option<String>,
-    /// Tag (repeatable)
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
-    tags: Vec<(String, String)>,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-}
-
 impl Instance {
     pub fn run(self) -> Done {
         let Self { connection, command } = self;
         match command {
             Command::Create(create) => {
-                let what = format!("create the instance {}", create.name);
+                let what = create.what();
                 show_after(&connection, what, async |client| create.send(client).await)
             }
             Command::List { tags } => list(&connection, &tags),
@@ -141,41 +111,12 @@ impl Instance {
             Command::Logs { instance, follow, tail, raw } => {
                 logs(&connection, &instance, (follow, tail), raw)
             }
+            Command::Ssh(ssh) => ssh.run(&connection),
             Command::Wait { instance, state, timeout } => {
                 wait(&connection, &instance, &state, &timeout)
             }
         }
     }
-}
-
-impl Create {
-    async fn send(self, client: &Client) -> Result<Machine, Refusal> {
-        let progress = Progress::of(client, "create", self.quiet).await;
-        let body = CreateInstance {
-            name: self.name,
-            image: self.image,
-            size: Some(self.size),
-            vcpus: Some(self.vcpus),
-            overlay_size: self.disk_size,
-            devices: Some(wishes(self.devices, &self.gpus)),
-            hypervisor: self.hypervisor,
-            tags: (!self.tags.is_empty()).then(|| self.tags.into_iter().collect()),
-            cmdline: self.cmdline,
-            ..CreateInstance::default()
-        };
-        let created = client.post("/instances", Some(&body)).await;
-        progress.end().await;
-        created
-    }
-}
-
-/// What `--device` and `--gpu` ask for, in the grammar of claims.
-fn wishes(devices: Vec<String>, gpus: &[String]) -> Vec<Wish> {
-    let gpu = |text: &String| match text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => format!("{text}xgpu"),
-        false => format!("profile={text}"),
-    };
-    devices.into_iter().chain(gpus.iter().map(gpu)).map(Wish::Words).collect()
 }
 
 fn switch(connection: &Connection, instance: &str, verb: &str) -> Done {
@@ -262,6 +203,15 @@ fn device(device: &AttachedDevice) -> String {
     if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
 }
 
+/// The network of an instance in one line: `10.0.2.15, 127.0.0.1:2222:22/tcp`.
+fn network(machine: &Machine) -> String {
+    if !machine.network.enabled {
+        return "none".into();
+    }
+    let address = machine.network.ip.iter();
+    address.chain(&machine.network.forwards).cloned().collect::<Vec<_>>().join(", ")
+}
+
 fn show(connection: &Connection, machine: &Machine) -> Done {
     let notes = machine.notes.iter().chain(&machine.warnings);
     notes.for_each(|note| output::warning(note));
@@ -279,6 +229,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("vcpus", machine.vcpus.to_string()),
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
+        ("firmware", machine.firmware.clone()),
+        ("network", network(machine)),
         ("devices", first),
     ];
     fields.extend(more.into_iter().map(|device| ("", device)));
@@ -351,30 +303,6 @@ fn wait(connection: &Connection, instance: &str, state: &str, timeout: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gpus_are_short_for_wishes() {
-        let texts = |devices: &[&str], gpus: &[&str]| {
-            let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<String>>();
-            let wishes = wishes(own(devices), &own(gpus)).into_iter();
-            let text = |wish: Wish| match wish {
-                Wish::Words(text) => text,
-                Wish::Spelt(want) => panic!("{want:?}"),
-            };
-            wishes.map(text).collect::<Vec<String>>()
-        };
-        let all = texts(&["nic0", "4xvf@nic1,vlan=7"], &["2", "L40S-1Q", "NVIDIA L40S-1Q@gpu0"]);
-        let read =
-            ["nic0", "4xvf@nic1,vlan=7", "2xgpu", "profile=L40S-1Q", "profile=NVIDIA L40S-1Q@gpu0"];
-        assert_eq!(all, read);
-        for text in read {
-            text.parse::<model::choose::Want>().unwrap();
-        }
-        assert!(
-            texts(&[], &["0"])[0].parse::<model::choose::Want>().is_err(),
-            "no GPU is a mistake"
-        );
-    }
 
     #[test]
     fn devices_are_shown_by_their_names() {

@@ -1,0 +1,207 @@
+//! `handover instance create`.
+
+use std::path::{Path, PathBuf};
+
+use api::client::Client;
+use api::{CreateInstance, Instance as Machine, NetworkRequest, Wish};
+use clap::Args;
+use model::{Code, Refusal};
+
+use crate::connection::tag;
+use crate::progress::Progress;
+use crate::values;
+
+#[derive(Debug, Args)]
+#[command(after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR))]
+pub struct Create {
+    /// Name of the new instance: small letters, digits and hyphens
+    name: String,
+    /// Name of the image to boot, as `handover image list` shows it
+    #[arg(long)]
+    image: String,
+    /// Memory, such as 512MB or 4GB (powers of 1024)
+    #[arg(long, default_value = "1GB", value_parser = values::size_text)]
+    size: String,
+    /// Number of virtual CPUs
+    #[arg(long, default_value_t = 2, value_parser = values::vcpus)]
+    vcpus: u32,
+    /// Device, as `handover claim` takes it (repeatable): a registered name, an address, gpu, 2xgpu, profile=L40S-1Q
+    #[arg(long = "device", value_name = "WANT")]
+    devices: Vec<String>,
+    /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
+    #[arg(long = "gpu", value_name = "COUNT|PROFILE")]
+    gpus: Vec<String>,
+    /// Disk size, such as 20GB; the size of the image by default
+    #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
+    disk_size: Option<String>,
+    /// Firmware: uefi (the usual one for a disk image) or bios
+    #[arg(long)]
+    firmware: Option<String>,
+    /// Network: user (by passt, the usual one) or none
+    #[arg(long, value_name = "MODE")]
+    network: Option<String>,
+    /// Hardware address of the network card; one is chosen by default
+    #[arg(long)]
+    mac: Option<String>,
+    /// Port of this host that leads to the guest (repeatable): 2222:22, 0.0.0.0:8080:80, 5353:53/udp
+    #[arg(short = 'p', long = "publish", value_name = "[ADDRESS:]PORT:GUEST_PORT")]
+    publish: Vec<String>,
+    /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
+    #[arg(long = "ssh-key", value_name = "FILE")]
+    ssh_keys: Vec<PathBuf>,
+    /// File with the configuration for cloud-init in the guest
+    #[arg(long, value_name = "FILE")]
+    user_data: Option<PathBuf>,
+    /// The guest's name; the instance's name by default
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Words to append to the kernel command line
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Hypervisor: qemu, which is the default
+    #[arg(long)]
+    hypervisor: Option<String>,
+    /// Tag (repeatable)
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    tags: Vec<(String, String)>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Create {
+    /// Sends the request, and shows its progress.
+    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let ssh_keys =
+            self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
+        let user_data = self.user_data.as_deref().map(read).transpose()?;
+        let network = self.network();
+        let progress = Progress::of(client, "create", self.quiet).await;
+        let body = CreateInstance {
+            name: self.name,
+            image: self.image,
+            size: Some(self.size),
+            vcpus: Some(self.vcpus),
+            overlay_size: self.disk_size,
+            devices: Some(wishes(self.devices, &self.gpus)),
+            hypervisor: self.hypervisor,
+            tags: (!self.tags.is_empty()).then(|| self.tags.into_iter().collect()),
+            cmdline: self.cmdline,
+            firmware: self.firmware,
+            network,
+            ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
+            user_data,
+            hostname: self.hostname,
+            ..CreateInstance::default()
+        };
+        let created = client.post("/instances", Some(&body)).await;
+        progress.end().await;
+        created
+    }
+
+    /// The network that the options ask for; `None` if they ask for nothing.
+    fn network(&self) -> Option<NetworkRequest> {
+        let Self { network, mac, publish, .. } = self;
+        if network.is_none() && mac.is_none() && publish.is_empty() {
+            return None;
+        }
+        let forwards = (!publish.is_empty()).then(|| publish.clone());
+        Some(NetworkRequest { enabled: None, mode: network.clone(), mac: mac.clone(), forwards })
+    }
+
+    /// The action, for messages.
+    pub fn what(&self) -> String {
+        format!("create the instance {}", self.name)
+    }
+}
+
+/// The keys in a file, which has one in each line, as `authorized_keys` has them.
+fn keys(path: &Path) -> Result<Vec<String>, Refusal> {
+    let text = read(path)?;
+    if text.contains("PRIVATE KEY") {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("{} is a private key, which must stay where it is", path.display()),
+            format!("give the public one, usually {}.pub", path.display()),
+        ));
+    }
+    let lines = text.lines().map(str::trim);
+    let keys: Vec<String> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    if keys.is_empty() {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            format!("{} has no SSH key", path.display()),
+            "`ssh-keygen -t ed25519` makes a key; the file of its public half ends with .pub",
+        ));
+    }
+    Ok(keys)
+}
+
+/// A text file of the user's. The daemon never reads one that a request names.
+fn read(path: &Path) -> Result<String, Refusal> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Refusal::new(
+            Code::InvalidRequest,
+            format!("cannot read {}: {error}", path.display()),
+            "check the file's name and whether you may read it",
+        )
+    })
+}
+
+/// What `--device` and `--gpu` ask for, in the grammar of claims.
+fn wishes(devices: Vec<String>, gpus: &[String]) -> Vec<Wish> {
+    let gpu = |text: &String| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("{text}xgpu"),
+        false => format!("profile={text}"),
+    };
+    devices.into_iter().chain(gpus.iter().map(gpu)).map(Wish::Words).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_short_for_wishes() {
+        let texts = |devices: &[&str], gpus: &[&str]| {
+            let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<String>>();
+            let wishes = wishes(own(devices), &own(gpus)).into_iter();
+            let text = |wish: Wish| match wish {
+                Wish::Words(text) => text,
+                Wish::Spelt(want) => panic!("{want:?}"),
+            };
+            wishes.map(text).collect::<Vec<String>>()
+        };
+        let all = texts(&["nic0", "4xvf@nic1,vlan=7"], &["2", "L40S-1Q", "NVIDIA L40S-1Q@gpu0"]);
+        let read =
+            ["nic0", "4xvf@nic1,vlan=7", "2xgpu", "profile=L40S-1Q", "profile=NVIDIA L40S-1Q@gpu0"];
+        assert_eq!(all, read);
+        for text in read {
+            text.parse::<model::choose::Want>().unwrap();
+        }
+        assert!(
+            texts(&[], &["0"])[0].parse::<model::choose::Want>().is_err(),
+            "no GPU is a mistake"
+        );
+    }
+
+    #[test]
+    fn a_file_has_a_key_in_each_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let two = file("two", "# mine\n\nssh-ed25519 AAAA a\n ssh-rsa BBBB b\n");
+        assert_eq!(keys(&two).unwrap(), ["ssh-ed25519 AAAA a", "ssh-rsa BBBB b"]);
+        let private = file("id", "-----BEGIN OPENSSH PRIVATE KEY-----\n");
+        let refusal = keys(&private).unwrap_err();
+        assert!(refusal.remedy.ends_with("id.pub"), "{refusal:?}");
+        assert!(keys(&file("empty", "#\n")).unwrap_err().message.contains("has no SSH key"));
+        assert!(keys(&dir.path().join("none")).is_err());
+    }
+}

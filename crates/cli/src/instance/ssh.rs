@@ -1,0 +1,214 @@
+//! `handover instance ssh`: runs ssh(1), which verifies the guest by the host key that Handover gave it.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use api::Instance as Machine;
+use api::client::segment;
+use clap::Args;
+use model::{Code, Forward, Refusal};
+
+use crate::connection::Connection;
+use crate::failure::{Done, Failure};
+use crate::{terminal, values};
+
+/// How long one try to reach the guest's server may take, and the pause between tries.
+const TRY: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Log in to the guest by SSH
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// Name or id of the instance, as `handover instance list` shows it
+    instance: String,
+    /// User of the guest
+    #[arg(short = 'l', long, default_value = "root")]
+    user: String,
+    /// How long to wait until the guest's SSH server answers, such as 30s or 2m
+    #[arg(long, default_value = "2m", value_name = "TIME", value_parser = values::duration)]
+    timeout: Duration,
+    /// Command to run in the guest, and options of ssh before it; a shell by default
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Ssh {
+    pub fn run(self, connection: &Connection) -> Done {
+        let what = format!("log in to {}", self.instance);
+        let path = format!("/instances/{}", segment(&self.instance));
+        let machine: Machine = connection
+            .talk(async |client| client.get(&path).await)
+            .map_err(Failure::to(what.clone()))?;
+        self.log_in(connection, &machine).map_err(Failure::to(what))
+    }
+
+    /// Becomes ssh; returns only if that fails.
+    fn log_in(self, connection: &Connection, machine: &Machine) -> Result<(), Refusal> {
+        if machine.state != "Running" {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!("{} does not run: it is {}", machine.name, machine.state),
+                format!("`handover instance start {}` starts it", machine.name),
+            ));
+        }
+        if !connection.is_local() {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "the daemon is on another host, whose ports may not be reachable from here",
+                "run `handover instance ssh` on that host",
+            ));
+        }
+        let at = port(machine)?;
+        wait(at, self.timeout, machine)?;
+        let mut ssh = Command::new("ssh");
+        ssh.args(arguments(machine, at)).arg("-l").arg(&self.user);
+        ssh.arg(at.ip().to_string()).args(&self.command);
+        let error = ssh.exec();
+        Err(Refusal::new(
+            Code::Internal,
+            format!("cannot run ssh: {error}"),
+            match error.kind() {
+                ErrorKind::NotFound => "install it: apt install openssh-client",
+                _ => "check that ssh can be run",
+            },
+        ))
+    }
+}
+
+/// The address and port of this host that lead to the guest's SSH server.
+fn port(machine: &Machine) -> Result<SocketAddr, Refusal> {
+    let forwards = machine.network.forwards.iter().filter_map(|text| text.parse::<Forward>().ok());
+    let forward = forwards.into_iter().find(Forward::is_ssh).ok_or_else(|| {
+        Refusal::new(
+            Code::InvalidState,
+            format!("no port of this host leads to the SSH server of {}", machine.name),
+            "create the instance with `--ssh-key FILE`, or with `--publish 2222:22`",
+        )
+    })?;
+    let ip = match forward.address {
+        IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    };
+    Ok(SocketAddr::new(ip, forward.host_port))
+}
+
+/// Options of ssh(1). With a known host key, no other is accepted and no file of known hosts is read or written: the
+/// guest's address is that of many others.
+fn arguments(machine: &Machine, at: SocketAddr) -> Vec<String> {
+    let mut options = vec![format!("Port={}", at.port())];
+    if let Some(key) = &machine.ssh_host_key {
+        options.extend([
+            format!("HostKeyAlias={}", machine.id),
+            format!("KnownHostsCommand=/bin/echo %H {}", two_words(key)),
+            "UserKnownHostsFile=/dev/null".into(),
+            "GlobalKnownHostsFile=/dev/null".into(),
+            "StrictHostKeyChecking=yes".into(),
+        ]);
+    }
+    options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect()
+}
+
+/// The type and the key, without a comment.
+fn two_words(key: &str) -> String {
+    key.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Waits until an SSH server answers.
+fn wait(at: SocketAddr, timeout: Duration, machine: &Machine) -> Result<(), Refusal> {
+    let until = Instant::now() + timeout;
+    let mut is_said = false;
+    while !answers(at) {
+        if Instant::now() >= until {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!(
+                    "no SSH server of {} answered at {at} within {} s",
+                    machine.name,
+                    timeout.as_secs()
+                ),
+                format!("`handover instance logs {}` shows how far the guest is", machine.name),
+            ));
+        }
+        if !is_said {
+            terminal::note("note: waiting until the guest's SSH server answers");
+            is_said = true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Whether an SSH server answers. Both sides begin with their version (RFC 4253, 4.2); passt of Debian 12 connects only
+/// when the client has sent something.
+fn answers(at: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut server = TcpStream::connect_timeout(&at, TRY)?;
+        server.set_read_timeout(Some(TRY))?;
+        server.set_write_timeout(Some(TRY))?;
+        server.write_all(b"SSH-2.0-handover\r\n")?;
+        let mut begin = [0; 4];
+        server.read_exact(&mut begin)?;
+        Ok(&begin == b"SSH-")
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(forwards: &[&str], key: Option<&str>) -> Machine {
+        let text = serde_json::json!({
+            "id": "6d616368-696e-6500-8000-000000000001", "name": "dev", "image": "i", "state": "Running",
+            "state_error": null, "vcpus": 1, "size": "1GB", "firmware": "uefi",
+            "network": {"enabled": true, "mode": "user", "forwards": forwards},
+            "tags": {}, "exit_code": null, "created_at": "", "started_at": null, "stopped_at": null,
+            "hypervisor": "qemu", "devices": [], "cmdline": null, "pid": null, "ssh_host_key": key,
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn the_port_is_the_one_that_leads_to_ssh() {
+        let at = |forwards: &[&str]| port(&machine(forwards, None)).map(|at| at.to_string());
+        assert_eq!(
+            at(&["127.0.0.1:8080:80/tcp", "0.0.0.0:2222:22/tcp"]).unwrap(),
+            "127.0.0.1:2222"
+        );
+        assert_eq!(at(&["[::]:2222:22/tcp"]).unwrap(), "[::1]:2222");
+        assert!(at(&["127.0.0.1:2222:22/udp"]).unwrap_err().remedy.contains("--ssh-key"));
+    }
+
+    #[test]
+    fn only_the_known_host_key_is_accepted() {
+        let at = "127.0.0.1:22000".parse().unwrap();
+        let known = machine(&[], Some("ssh-ed25519 AAAA root@dev"));
+        assert_eq!(
+            arguments(&known, at).join(" "),
+            "-o Port=22000 -o HostKeyAlias=6d616368-696e-6500-8000-000000000001 \
+             -o KnownHostsCommand=/bin/echo %H ssh-ed25519 AAAA -o UserKnownHostsFile=/dev/null \
+             -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes"
+        );
+        assert_eq!(arguments(&machine(&[], None), at).join(" "), "-o Port=22000");
+    }
+
+    #[test]
+    fn a_server_that_says_something_else_does_not_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let serve = std::thread::spawn(move || {
+            for says in ["HTTP/1.1 400\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
+                let (mut client, _) = listener.accept().unwrap();
+                client.write_all(says.as_bytes()).unwrap();
+            }
+        });
+        assert!(!answers(at));
+        assert!(answers(at));
+        serve.join().unwrap();
+    }
+}

@@ -1,0 +1,164 @@
+//! The seed: what configures the guest at its first boot, in the form that cloud-init reads.
+
+use model::{Code, Refusal, Seed};
+use serde_json::json;
+use ssh_key::rand_core::OsRng;
+use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
+
+use crate::{FirstBoot, Instance};
+
+/// The longest user-data. A disk could hold more, but no one writes more by hand.
+const LONGEST_USER_DATA: usize = 256 * 1024;
+
+/// The most keys.
+const MOST_KEYS: usize = 100;
+
+/// How the formats begin that cloud-init knows
+/// (<https://docs.cloud-init.io/en/latest/explanation/format/index.html>). Others it ignores, with a line in its log.
+const FORMATS: [&str; 7] = [
+    "#cloud-config",
+    "#!",
+    "#include",
+    "#cloud-boothook",
+    "#part-handler",
+    "## template: jinja",
+    "Content-Type: multipart",
+];
+
+/// The seed for a request; `None` if it asks for nothing.
+pub fn seed(instance: &Instance, wanted: &FirstBoot) -> Result<Option<Seed>, Refusal> {
+    if *wanted == FirstBoot::default() {
+        return Ok(None);
+    }
+    let keys =
+        wanted.ssh_keys.iter().map(|text| public_key(text)).collect::<Result<Vec<_>, _>>()?;
+    if keys.len() > MOST_KEYS {
+        return Err(invalid(format!("more than {MOST_KEYS} SSH keys"), "leave some out"));
+    }
+    let user_data = wanted.user_data.as_deref().unwrap_or("#cloud-config\n");
+    check_user_data(user_data)?;
+    let hostname = wanted.hostname.clone().unwrap_or_else(|| instance.name.clone());
+    check_hostname(&hostname)?;
+    let host_key = if keys.is_empty() { None } else { Some(HostKey::generate()?) };
+    let meta_data = json!({
+        "instance-id": instance.id.to_string(),
+        "local-hostname": hostname,
+        "public-keys": keys,
+    });
+    Ok(Some(Seed {
+        // JSON is YAML.
+        meta_data: format!("{meta_data:#}\n"),
+        vendor_data: vendor_data(host_key.as_ref()),
+        user_data: user_data.to_owned(),
+        hostname,
+        host_key: host_key.map(|key| key.public),
+    }))
+}
+
+/// What Handover sets: root may log in with the keys too, because the name of an image's usual user is not known here; the
+/// host key is the one that `handover instance ssh` expects.
+fn vendor_data(host_key: Option<&HostKey>) -> String {
+    let mut config = json!({});
+    if let Some(HostKey { private, public }) = host_key {
+        config = json!({
+            "disable_root": false,
+            "ssh_deletekeys": true,
+            "ssh_keys": {"ed25519_private": private, "ed25519_public": public},
+        });
+    }
+    format!("#cloud-config\n{config:#}\n")
+}
+
+/// A new SSH host key.
+struct HostKey {
+    private: String,
+    public: String,
+}
+
+impl HostKey {
+    fn generate() -> Result<Self, Refusal> {
+        let generate = || -> ssh_key::Result<Self> {
+            let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
+            let private = key.to_openssh(LineEnding::LF)?.to_string();
+            Ok(Self { private, public: key.public_key().to_openssh()? })
+        };
+        generate().map_err(|error| {
+            let message = format!("cannot make an SSH host key: {error}");
+            Refusal::new(Code::Internal, message, "retry; if it fails again, report it")
+        })
+    }
+}
+
+/// A public key as it was given, without space around it.
+fn public_key(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.contains("PRIVATE KEY") {
+        return Err(invalid(
+            "the SSH key is a private one, which must stay where it is",
+            "give the public one, whose file ends with .pub",
+        ));
+    }
+    match PublicKey::from_openssh(text) {
+        Ok(_) if !text.contains(['\n', '\r']) => Ok(text.to_owned()),
+        Ok(_) => Err(invalid("the SSH key has more than one line", "give each key of its own")),
+        Err(error) => Err(invalid(
+            format!("not a public SSH key: {error}"),
+            "give a line such as `ssh-ed25519 AAAA... name`; `ssh-keygen -t ed25519` makes a key",
+        )),
+    }
+}
+
+fn check_user_data(text: &str) -> Result<(), Refusal> {
+    if text.len() > LONGEST_USER_DATA {
+        return Err(invalid(
+            format!(
+                "the user-data has {}, more than {}",
+                model::shown::bytes(text.len() as u64),
+                model::shown::bytes(LONGEST_USER_DATA as u64)
+            ),
+            "let the guest fetch what is large, or put it into the image",
+        ));
+    }
+    if !FORMATS.iter().any(|format| text.starts_with(format)) {
+        return Err(invalid(
+            "the guest would ignore the user-data: its first line is no format of cloud-init",
+            "begin it with `#cloud-config`, or with `#!` for a script",
+        ));
+    }
+    if !text.starts_with("#cloud-config") {
+        return Ok(());
+    }
+    match serde_saphyr::from_str::<Option<serde_json::Map<String, serde_json::Value>>>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(invalid(
+            format!(
+                "the user-data is not YAML with keys and values: {}",
+                first_line(&error.to_string())
+            ),
+            "correct the line that the message names",
+        )),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// A host name of RFC 1123, with or without a domain.
+fn check_hostname(name: &str) -> Result<(), Refusal> {
+    let label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(());
+    }
+    Err(invalid(
+        format!("{name:?} is not a host name"),
+        "use letters, digits and hyphens, such as dev or dev.example.com",
+    ))
+}
+
+fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message, remedy)
+}

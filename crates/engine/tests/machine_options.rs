@@ -1,0 +1,183 @@
+//! Firmware, network and first boot of a machine: what is chosen, what is refused, and what earlier versions left.
+
+mod support;
+
+use engine::{CreateInstance, FirstBoot, Instance, NetworkWish};
+use model::{Code, Firmware, Forward, Mac, Refusal};
+use support::{Rig, wish};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1B8gYKNn me@here";
+
+fn ssh() -> FirstBoot {
+    FirstBoot { ssh_keys: vec![KEY.into()], ..FirstBoot::default() }
+}
+
+fn user(mac: Option<&str>, forwards: &[&str]) -> NetworkWish {
+    NetworkWish::User {
+        mac: mac.map(|text| text.parse().unwrap()),
+        forwards: forwards.iter().map(|text| text.parse().unwrap()).collect(),
+    }
+}
+
+fn create(rig: &Rig, request: CreateInstance) -> Result<Instance, Refusal> {
+    rig.open().instances().create(request)
+}
+
+#[test]
+fn a_disk_image_has_uefi_and_a_network_card_of_its_own() {
+    let rig = Rig::ready();
+    let first = create(&rig, wish("a", &[])).unwrap().options;
+    let second = create(&rig, wish("b", &[])).unwrap().options;
+    assert_eq!(first.firmware, Firmware::Uefi);
+    assert_eq!(first.seed, None, "nothing was asked for the first boot");
+    assert_eq!(first.cards.len(), 1);
+    assert!(first.cards[0].forwards.is_empty());
+    assert_eq!(first.cards[0].mac.0[..3], [0x52, 0x54, 0]);
+    assert_ne!(first.cards[0].mac, second.cards[0].mac);
+    let shown = rig.open().instances().find("a").unwrap();
+    assert_eq!(shown.options, first, "they are stored");
+}
+
+#[test]
+fn what_is_asked_for_is_done() {
+    let rig = Rig::ready();
+    let request = CreateInstance {
+        firmware: Some(Firmware::Bios),
+        network: NetworkWish::Off,
+        ..wish("plain", &[])
+    };
+    let plain = create(&rig, request).unwrap().options;
+    assert_eq!((plain.firmware, plain.cards.len()), (Firmware::Bios, 0));
+    let network = user(Some("52:54:00:00:00:01"), &["8080:80", "5353:53/udp"]);
+    let card = create(&rig, CreateInstance { network, ..wish("web", &[]) }).unwrap().options.cards;
+    assert_eq!(card[0].mac, "52:54:00:00:00:01".parse::<Mac>().unwrap());
+    let shown: Vec<String> = card[0].forwards.iter().map(Forward::to_string).collect();
+    assert_eq!(shown, ["127.0.0.1:8080:80/tcp", "127.0.0.1:5353:53/udp"]);
+}
+
+#[test]
+fn a_key_makes_a_seed_with_a_host_key_and_a_port() {
+    let rig = Rig::ready();
+    rig.launcher.set_busy_port(22_000);
+    let made = |name: &str| {
+        create(&rig, CreateInstance { first_boot: ssh(), ..wish(name, &[]) }).unwrap().options
+    };
+    let (first, second) = (made("a"), made("b"));
+    let port = |options: &model::MachineOptions| options.cards[0].forwards[0].to_string();
+    assert_eq!(port(&first), "127.0.0.1:22001:22/tcp", "the first free one");
+    assert_eq!(port(&second), "127.0.0.1:22002:22/tcp", "another instance has the first one");
+    let seed = first.seed.unwrap();
+    let meta: serde_json::Value = serde_json::from_str(&seed.meta_data).unwrap();
+    assert_eq!(meta["local-hostname"], "a");
+    assert_eq!(meta["public-keys"][0], KEY);
+    let vendor = seed.vendor_data.strip_prefix("#cloud-config\n").unwrap();
+    let vendor: serde_json::Value = serde_json::from_str(vendor).unwrap();
+    let host_key = seed.host_key.unwrap();
+    assert_eq!(vendor["ssh_keys"]["ed25519_public"], host_key.as_str());
+    let private = vendor["ssh_keys"]["ed25519_private"].as_str().unwrap();
+    let private = ssh_key::PrivateKey::from_openssh(private).unwrap();
+    assert_eq!(private.public_key().to_openssh().unwrap(), host_key, "both halves are one key");
+    assert_ne!(second.seed.unwrap().host_key.unwrap(), host_key, "each machine has its own");
+}
+
+#[test]
+fn a_chosen_port_for_ssh_is_kept() {
+    let rig = Rig::ready();
+    let network = user(None, &["2222:22"]);
+    let request = CreateInstance { first_boot: ssh(), network, ..wish("a", &[]) };
+    let cards = create(&rig, request).unwrap().options.cards;
+    assert_eq!(cards[0].forwards, ["2222:22".parse().unwrap()]);
+}
+
+#[test]
+fn two_instances_cannot_have_one_port_or_hardware_address() {
+    let rig = Rig::ready();
+    let with = |name: &str, network| CreateInstance { network, ..wish(name, &[]) };
+    create(&rig, with("a", user(Some("52:54:00:00:00:01"), &["8080:80"]))).unwrap();
+    let code = |network| create(&rig, with("b", network)).unwrap_err().code;
+    assert_eq!(code(user(None, &["8080:81"])), Code::PortInUse);
+    assert_eq!(code(user(None, &["0.0.0.0:8080:80"])), Code::PortInUse);
+    assert_eq!(code(user(None, &["9000:80", "9000:81"])), Code::PortInUse);
+    assert_eq!(code(user(Some("52:54:00:00:00:01"), &[])), Code::Conflict);
+    assert_eq!(code(user(Some("53:54:00:00:00:02"), &[])), Code::InvalidRequest);
+    rig.launcher.set_busy_port(9001);
+    assert_eq!(code(user(None, &["9001:80"])), Code::PortInUse);
+    let engine = rig.open();
+    assert!(engine.instances().find("b").is_err(), "nothing is left");
+    assert_eq!(rig.launcher.files().len(), 1);
+}
+
+#[test]
+fn a_port_that_was_taken_meanwhile_refuses_the_start() {
+    let rig = Rig::ready();
+    let network = user(None, &["8080:80"]);
+    create(&rig, CreateInstance { network, ..wish("a", &[]) }).unwrap();
+    let engine = rig.open();
+    engine.instances().stop("a").unwrap();
+    rig.launcher.set_busy_port(8080);
+    let refusal = engine.instances().start("a").unwrap_err();
+    assert_eq!(refusal.code, Code::PortInUse);
+    assert!(refusal.remedy.contains("ss -ltnup"), "{refusal:?}");
+}
+
+#[test]
+fn a_host_without_the_packages_says_which() {
+    let rig = Rig::ready();
+    rig.launcher.set_bare();
+    let refusal = create(&rig, wish("a", &[])).unwrap_err();
+    assert_eq!(refusal.code, Code::HypervisorMissing);
+    assert!(refusal.remedy.contains("apt install ovmf"), "{refusal:?}");
+    assert!(refusal.remedy.contains("--firmware bios"), "{refusal:?}");
+    let bios = |name: &str| CreateInstance { firmware: Some(Firmware::Bios), ..wish(name, &[]) };
+    let refusal = create(&rig, CreateInstance { first_boot: ssh(), ..bios("a") }).unwrap_err();
+    assert!(refusal.remedy.contains("apt install passt"), "{refusal:?}");
+    assert!(refusal.remedy.contains("--network none"), "{refusal:?}");
+    let engine = rig.open();
+    let instance = engine.instances().create(bios("a")).unwrap();
+    assert!(instance.options.cards.is_empty(), "no network was asked for");
+    let advice = engine.instances().advice(&instance, &NetworkWish::Usual);
+    assert!(advice[0].contains("no network card: passt is not installed"), "{advice:?}");
+}
+
+#[test]
+fn what_cannot_configure_a_guest_is_refused() {
+    let rig = Rig::ready();
+    let refused = |first_boot: FirstBoot| {
+        create(&rig, CreateInstance { first_boot, ..wish("a", &[]) }).unwrap_err()
+    };
+    let key =
+        |text: &str| refused(FirstBoot { ssh_keys: vec![text.into()], ..FirstBoot::default() });
+    let data = |text: String| refused(FirstBoot { user_data: Some(text), ..FirstBoot::default() });
+    let name =
+        |text: &str| refused(FirstBoot { hostname: Some(text.into()), ..FirstBoot::default() });
+    for (refusal, says) in [
+        (key("-----BEGIN OPENSSH PRIVATE KEY-----"), "private one"),
+        (key("ssh-ed25519 AAAA"), "not a public SSH key"),
+        (key(&format!("{KEY}\n{KEY}")), "more than one line"),
+        (data("packages: [git]\n".into()), "ignore the user-data"),
+        (data("#cloud-config\npackages: [git\n".into()), "not YAML"),
+        (data(format!("#!/bin/sh\n{}", "#".repeat(300_000))), "more than"),
+        (name("a_b"), "not a host name"),
+        (name("-a"), "not a host name"),
+        (name(""), "not a host name"),
+    ] {
+        assert_eq!(refusal.code, Code::InvalidRequest);
+        assert!(refusal.message.contains(says), "{refusal:?}");
+    }
+}
+
+/// A machine of an earlier version is started as it was: with its BIOS, and without a network card.
+#[test]
+fn a_machine_of_an_earlier_version_stays_as_it_was() {
+    let rig = Rig::ready();
+    create(&rig, wish("old", &["gpu"])).unwrap();
+    let engine = rig.open();
+    engine.instances().stop("old").unwrap();
+    drop(engine);
+    rig.sqlite().execute("UPDATE instances SET options = NULL", []).unwrap();
+    let (engine, _) = rig.open_recovered();
+    let started = engine.instances().start("old").unwrap();
+    assert_eq!(started.options, model::MachineOptions::default());
+    assert_eq!(started.options.firmware, Firmware::Bios);
+}

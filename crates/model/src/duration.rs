@@ -1,0 +1,80 @@
+//! Durations in requests and options.
+
+use std::time::Duration;
+
+use crate::{Code, Refusal};
+
+/// The most digits of a number in a duration, before and after the point.
+const MOST_DIGITS: usize = 9;
+
+/// Reads a duration as Go formats it: `90s`, `1m30s`, `500ms`, `1.5h`.
+///
+/// # Errors
+/// `invalid_request` with the rule.
+pub fn parse_duration(text: &str) -> Result<Duration, Refusal> {
+    let fail = || {
+        Refusal::new(
+            Code::InvalidRequest,
+            format!("invalid duration {text:?}"),
+            "use a duration such as 30s, 2m or 1m30s",
+        )
+    };
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
+        let (number, after) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        // More digits are no duration that anyone means.
+        if whole.len() > MOST_DIGITS || fraction.len() > MOST_DIGITS {
+            return Err(fail());
+        }
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at(end);
+        let number: f64 = number.parse().map_err(|_| fail())?;
+        let seconds = match unit {
+            "ns" => number / 1e9,
+            "us" | "µs" => number / 1e6,
+            "ms" => number / 1e3,
+            "s" => number,
+            "m" => number * 60.0,
+            "h" => number * 3600.0,
+            _ => return Err(fail()),
+        };
+        let part = Duration::try_from_secs_f64(seconds).map_err(|_| fail())?;
+        total = total.saturating_add(part);
+        rest = next;
+    }
+    if text.is_empty() { Err(fail()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, millis) in [
+            ("60s", 60_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1.5h", 5_400_000),
+            (".5s.5s", 1_000),
+        ] {
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+        }
+        for text in [
+            "60",
+            "s",
+            "-1s",
+            "1x",
+            "1.2.3s",
+            "99999999999999999999999h",
+            "1234567890s",
+            ".",
+            "soon",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

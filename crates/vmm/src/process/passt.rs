@@ -1,0 +1,131 @@
+//! passt: connects a guest to the host's networks without any privilege (passt(1)). One process serves one card of one
+//! machine: it runs as the machine's user, is connected to the VMM by a socket pair, and ends when the VMM does.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use model::{Forward, LaunchError, NetworkCard, Protocol};
+
+use super::order::{FD, Helper};
+use super::programs::on_path;
+
+/// The program.
+const PROGRAM: &str = "passt";
+
+/// The program's path.
+pub fn program() -> Result<PathBuf, LaunchError> {
+    on_path(PROGRAM).ok_or_else(|| LaunchError::Unavailable {
+        reason: "the machine cannot have a network: passt is not installed".into(),
+        remedy: "apt install passt".into(),
+    })
+}
+
+/// passt for a card. `vmm_args` connect the VMM to the other end of the socket pair.
+pub fn helper(program: PathBuf, card: &NetworkCard, vmm_args: Vec<String>) -> Helper {
+    let mut args: Vec<String> = ["--quiet", "--fd", FD].map(Into::into).into();
+    // Without it, the gateway's address leads to the host's loopback, and so to every local service.
+    args.push("--no-map-gw".into());
+    let name_server = NetworkCard::NAME_SERVER.to_string();
+    for (option, value) in [
+        ("--address", NetworkCard::GUEST.to_string()),
+        ("--netmask", NetworkCard::PREFIX.to_string()),
+        ("--gateway", NetworkCard::GATEWAY.to_string()),
+        ("--dns", name_server.clone()),
+        ("--dns-forward", name_server),
+    ] {
+        args.extend([option.into(), value]);
+    }
+    for (option, protocol) in [("--tcp-ports", Protocol::Tcp), ("--udp-ports", Protocol::Udp)] {
+        let own = card.forwards.iter().filter(|forward| forward.protocol == protocol);
+        let mut ports: Vec<String> = own.map(ports).collect();
+        if ports.is_empty() {
+            ports.push("none".into());
+        }
+        args.extend(ports.into_iter().flat_map(|ports| [option.to_owned(), ports]));
+    }
+    Helper { program, args, vmm_args }
+}
+
+/// A forward as passt reads it: `127.0.0.1/2222:22`.
+fn ports(forward: &Forward) -> String {
+    format!("{}/{}:{}", forward.address, forward.host_port, forward.guest_port)
+}
+
+/// Checks that the host's ports are free and that passt may listen on them: its own message would only be in the log.
+pub fn expect_free<'a>(
+    root: &Path,
+    forwards: impl Iterator<Item = &'a Forward>,
+) -> Result<(), LaunchError> {
+    let first = fs::read_to_string(root.join("proc/sys/net/ipv4/ip_unprivileged_port_start"));
+    let first: u16 = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+    for forward in forwards {
+        let refused = |reason: String| {
+            let (address, protocol) = (forward.address, forward.protocol.as_str());
+            let at = SocketAddr::new(address, forward.host_port);
+            LaunchError::Port { port: format!("{at}/{protocol}"), reason }
+        };
+        if forward.host_port < first {
+            return Err(refused(format!(
+                "only root may listen on ports below {first} (sysctl net.ipv4.ip_unprivileged_port_start), and passt runs \
+                 without privileges"
+            )));
+        }
+        let at = (forward.address, forward.host_port);
+        let bound = match forward.protocol {
+            Protocol::Tcp => TcpListener::bind(at).map(drop),
+            Protocol::Udp => UdpSocket::bind(at).map(drop),
+        };
+        match bound {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                return Err(refused("another program listens on it".into()));
+            }
+            Err(error) => return Err(refused(error.to_string())),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(forwards: &[&str]) -> NetworkCard {
+        let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
+        NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), forwards }
+    }
+
+    #[test]
+    fn the_command_keeps_the_guest_from_the_hosts_loopback() {
+        let helper =
+            helper("/usr/bin/passt".into(), &card(&["2222:22", "0.0.0.0:5353:53/udp"]), Vec::new());
+        assert_eq!(
+            helper.args.join(" "),
+            "--quiet --fd {fd} --no-map-gw --address 10.0.2.15 --netmask 24 --gateway 10.0.2.2 --dns 10.0.2.3 \
+             --dns-forward 10.0.2.3 --tcp-ports 127.0.0.1/2222:22 --udp-ports 0.0.0.0/5353:53"
+        );
+    }
+
+    #[test]
+    fn without_forwards_nothing_is_listened_on() {
+        let helper = helper("/usr/bin/passt".into(), &card(&[]), Vec::new());
+        assert!(helper.args.join(" ").ends_with("--tcp-ports none --udp-ports none"));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_or_privileged_is_refused_with_the_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let check = |text: String| expect_free(root.path(), [text.parse().unwrap()].iter());
+        let error = check(format!("{port}:22")).unwrap_err().to_string();
+        assert!(error.contains(&format!("127.0.0.1:{port}/tcp")), "{error}");
+        assert!(error.contains("another program listens on it"), "{error}");
+        let error = check("80:80".into()).unwrap_err().to_string();
+        assert!(error.contains("ports below 1024"), "{error}");
+        drop(taken);
+        check(format!("{port}:22/udp")).unwrap();
+    }
+}

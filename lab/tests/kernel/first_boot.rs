@@ -1,0 +1,128 @@
+//! A machine that a person works in: it gets an address from passt, its name and keys from its seed, and is logged in to by
+//! `handover instance ssh`. The guest's reader of the seed is the lab's own (`guest/checks/firstboot`), a stand-in for
+//! cloud-init; the SSH server is dropbear, the client OpenSSH, and passt is Debian's.
+
+use serde_json::json;
+
+use crate::support::{Host, wanted};
+
+/// A command in the guest, by `handover instance ssh`.
+fn guest(host: &Host, command: &str) -> String {
+    host.sh(&format!("handover instance ssh dev -- -i /root/key '{command}' 2>&1"))
+}
+
+#[test]
+fn a_person_logs_in_to_a_machine() {
+    if !wanted() {
+        return;
+    }
+    let host = Host::shared("workstation");
+    host.serve("");
+    let before = host.snapshot();
+    host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
+    host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
+    let created = host.sh(
+        "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8080:80 --json",
+    );
+    let created: serde_json::Value = serde_json::from_str(&created).unwrap();
+    assert_eq!(created["state"], "Running");
+    let network = &created["network"];
+    assert_eq!((&network["mode"], &network["ip"]), (&json!("user"), &json!("10.0.2.15")));
+    let forwards = json!(["127.0.0.1:8080:80/tcp", "127.0.0.1:22000:22/tcp"]);
+    assert_eq!(network["forwards"], forwards);
+
+    let report = host.guest_report("dev");
+    for line in [
+        "files=meta-data,user-data,vendor-data, mode=400",
+        "hostname=dev",
+        "address=10.0.2.15/24 router=10.0.2.2 dns=10.0.2.3",
+        &format!("mac={}", network["mac"].as_str().unwrap()),
+        "check firstboot ok",
+    ] {
+        assert!(report.contains(line), "{line}\n{report}");
+    }
+    assert_eq!(guest(&host, "hostname; id -u").trim(), "dev\n0");
+    passt_is_a_stranger(&host);
+    a_wrong_host_key_is_refused(&host);
+    the_guest_cannot_reach_the_hosts_loopback(&host);
+    a_forward_leads_to_the_guest(&host);
+    the_guest_goes_on_without_passt(&host);
+    a_stop_and_a_start_bring_it_back(&host);
+
+    host.sh("handover instance rm dev");
+    host.wait("passt's end", 10, || host.sh("pgrep passt || true").is_empty());
+    assert_eq!(host.snapshot(), before, "nothing is left");
+    assert_eq!(host.sh("ss -Hltn 'sport = :8080'"), "");
+    host.ask("DELETE", "/images/person", None).expect(204);
+    host.sh("rm /root/key /root/key.pub");
+}
+
+/// passt has the machine's user and cgroup, and neither the machine's lock nor its control socket.
+fn passt_is_a_stranger(host: &Host) {
+    let status = host.sh("cat /proc/$(pgrep passt)/status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(field("Uid:"), "1900000000");
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".into(), "2".into()));
+    assert!(host.sh("cat /proc/$(pgrep passt)/cgroup").contains("handover-"));
+    let files = host.sh("ls -l /proc/$(pgrep passt)/fd");
+    assert!(!files.contains("/run/handover"), "{files}");
+}
+
+fn a_wrong_host_key_is_refused(host: &Host) {
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1B8gYKNn";
+    let change = format!(
+        "UPDATE instances SET options = json_set(options, '$.seed.host_key', '{other}') WHERE name = 'dev'"
+    );
+    let key = host.sh("sqlite3 /var/lib/handover/state.db \"SELECT json_extract(options, '$.seed.host_key') FROM instances\"");
+    host.sh(&format!("sqlite3 /var/lib/handover/state.db \"{change}\""));
+    let said = host.sh("handover instance ssh dev -- -i /root/key true 2>&1 || echo refused");
+    assert!(
+        said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
+            || said.contains("verification failed"),
+        "{said}"
+    );
+    assert!(said.trim_end().ends_with("refused"), "{said}");
+    let back = change.replace(other, key.trim());
+    host.sh(&format!("sqlite3 /var/lib/handover/state.db \"{back}\""));
+}
+
+fn the_guest_cannot_reach_the_hosts_loopback(host: &Host) {
+    host.sh("socat -u TCP-LISTEN:7777,bind=127.0.0.1,fork,reuseaddr OPEN:/tmp/reached,creat,append & disown");
+    host.wait("the local service", 10, || !host.sh("ss -Hltn 'sport = :7777'").is_empty());
+    host.sh("echo here >/dev/tcp/127.0.0.1/7777");
+    host.wait("the local service's file", 10, || host.sh("cat /tmp/reached") == "here\n");
+    for address in ["10.0.2.2", "10.0.2.3", "127.0.0.1"] {
+        guest(host, &format!("echo guest | nc -w 3 {address} 7777 || true"));
+    }
+    assert_eq!(
+        host.sh("cat /tmp/reached"),
+        "here\n",
+        "the guest reached a service on the host's loopback"
+    );
+    host.sh("pkill -f TCP-LISTEN:7777; rm /tmp/reached");
+}
+
+fn a_forward_leads_to_the_guest(host: &Host) {
+    guest(
+        host,
+        "echo page >/tmp/page; (while :; do nc -l -p 80 </tmp/page; done) >/dev/null 2>&1 &",
+    );
+    host.wait("the guest's server", 20, || {
+        host.sh("echo | timeout 3 socat - TCP:127.0.0.1:8080 2>/dev/null || true").contains("page")
+    });
+}
+
+fn the_guest_goes_on_without_passt(host: &Host) {
+    host.sh("pkill -9 passt");
+    assert_eq!(host.get("/instances/dev")["state"], "Running");
+    host.sh("sleep 1; pgrep -x qemu-system-x86");
+}
+
+fn a_stop_and_a_start_bring_it_back(host: &Host) {
+    host.sh("handover instance stop dev");
+    host.sh("handover instance start dev");
+    assert_eq!(guest(host, "hostname").lines().last(), Some("dev"));
+}

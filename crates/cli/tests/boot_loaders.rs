@@ -152,6 +152,107 @@ fn a_script_that_finds_nothing_to_edit_fails() {
     }
 }
 
+/// The variable as the tool reads it, which sources the file.
+fn sourced(host: &Host, file: &str, variable: &str) -> String {
+    let path = host.path().join(file);
+    let read = format!(". {} && printf %s \"${variable}\"", path.display());
+    let output = Command::new("sh").args(["-c", &read]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// As packages and administrators leave it: commented out, without quotes, with a comment behind it, or not there.
+#[test]
+fn a_variable_is_extended_whatever_sets_it() {
+    for (name, file, variable, text, before) in [
+        (
+            "systemd-boot with sdboot-manage",
+            "etc/sdboot-manage.conf",
+            "LINUX_OPTIONS",
+            "#LINUX_OPTIONS=\"\"\n",
+            "",
+        ),
+        (
+            "U-Boot of Debian",
+            "etc/default/u-boot",
+            "U_BOOT_PARAMETERS",
+            "#U_BOOT_PARAMETERS=\"ro quiet\"\n",
+            "ro quiet",
+        ),
+        (
+            "U-Boot of Debian",
+            "etc/default/u-boot",
+            "U_BOOT_PARAMETERS",
+            "U_BOOT_PARAMETERS='rw'",
+            "rw",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "default_kernel_opts=\"quiet splash\" # \"of the console\"\n",
+            "quiet splash",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "default_kernel_opts=quiet\n",
+            "quiet",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "overwrite=1\n",
+            "",
+        ),
+    ] {
+        let row = ROWS.iter().find(|row| row.name == name).unwrap();
+        let host = row.host("quiet");
+        host.file(file, text);
+        run(row, &host);
+        let value = sourced(&host, file, variable);
+        assert_eq!(value, format!("{before} intel_iommu=on"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn an_option_before_a_comment_is_taken_away() {
+    let row = ROWS.iter().find(|row| row.name == "extlinux of Alpine").unwrap();
+    let host = row.host("quiet intel_iommu=strict,off");
+    let file = "etc/update-extlinux.conf";
+    host.file(file, "default_kernel_opts=\"quiet intel_iommu=strict,off\"  # mine\n");
+    run(row, &host);
+    assert_eq!(sourced(&host, file, "default_kernel_opts"), "quiet intel_iommu=strict");
+}
+
+/// A script that was stopped after the edits: run again, it still rebuilds what the edits are for.
+#[test]
+fn a_script_that_was_stopped_rebuilds_when_it_is_run_again() {
+    for options in ["quiet", "quiet intel_iommu=strict,off"] {
+        for row in ROWS {
+            let (Edits(_, program) | Appends(_, _, program)) = row.does else { continue };
+            let host = row.host(options);
+            let script = script(&host);
+            let Some((edits, _)) = script.split_once("# Make the edits take effect.") else {
+                assert!(program.is_empty(), "{}: {script}", row.name);
+                continue;
+            };
+            let stopped = run_below(host.path(), &format!("{edits}\nfalse\n"), "0");
+            assert!(!stopped.status.success(), "{}", row.name);
+            let said = String::from_utf8(stopped.stderr).unwrap();
+            assert!(said.contains("run it again"), "{}: {said}", row.name);
+            assert!(!host.path().join("called").exists(), "{}", row.name);
+            let edited = tree(host.path());
+            assert!(run_below(host.path(), &script, "0").status.success(), "{}", row.name);
+            let called = fs::read_to_string(host.path().join("called")).unwrap_or_default();
+            assert!(called.contains(program), "{}: {called}", row.name);
+            assert_eq!(edited, tree(host.path()), "{}", row.name);
+        }
+    }
+}
+
 /// Without `/etc/kernel/cmdline`, kernel-install takes the running kernel's options: the remedy writes them down.
 #[test]
 fn kernel_installs_file_is_written_from_the_running_kernel() {

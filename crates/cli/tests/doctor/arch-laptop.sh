@@ -6,6 +6,7 @@ if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
 # iommu: no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups
 # enable VT-d (Intel VT for Directed I/O) in the firmware setup; boot with intel_iommu=on on the kernel's command line

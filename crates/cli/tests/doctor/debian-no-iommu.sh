@@ -6,6 +6,7 @@ if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
 # iommu: the firmware has DMAR (Intel VT-d); /proc/cmdline has no intel_iommu=on; there are no IOMMU groups
 # boot with intel_iommu=on on the kernel's command line

@@ -30,6 +30,21 @@ pub fn unreadable(error: &HostError) -> Refusal {
     }
 }
 
+/// The settings of a virtual function cannot be read, so they cannot be changed either.
+pub fn no_vf_settings(address: Address, parent: Address, error: &HostError) -> Refusal {
+    match error {
+        HostError::File { .. } => Refusal::new(
+            Code::InvalidState,
+            format!("{address} cannot get settings: {error}"),
+            format!(
+                "bind {parent} to its network driver, with its interface in the host's network namespace (`handover show \
+                 {parent}` shows both), or claim without settings: `handover claim {address}`"
+            ),
+        ),
+        _ => unreadable(error),
+    }
+}
+
 /// The host's lock could not be taken.
 pub fn host_not_locked(error: &HostLockError) -> Refusal {
     match error {

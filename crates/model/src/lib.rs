@@ -38,7 +38,7 @@ pub mod topology;
 mod vgpu_slots;
 
 pub use address::{Address, AddressError};
-pub use assembly::{Assembly, Member, no_such_function, power_cycle};
+pub use assembly::{Assembly, Member, VIRTUAL_IOMMU, no_such_function, power_cycle};
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;

@@ -19,10 +19,6 @@ for file in /boot/loader/entries/*.conf; do
 done
 [ "$found" ] || { echo 'cannot add intel_iommu=on: no such line in /boot/loader/entries/*.conf; find what sets the kernel'\''s command line' >&2; false; }
 
-# ovmf: no OVMF image in the usual places
-# install OVMF
-pacman -S --needed --noconfirm edk2-ovmf
-
 # qemu: no qemu-system-x86_64 and no qemu-kvm in the usual places
 # install QEMU
 pacman -S --needed --noconfirm qemu-base
@@ -116,6 +112,10 @@ pacman -S --needed --noconfirm qemu-base
 #   esac
 #   END_OF_FILE
 #   chmod 644 /etc/mkinitcpio.conf.d/handover.conf
+
+# ovmf: no OVMF image in the usual places
+# Optional: install OVMF
+#   pacman -S --needed --noconfirm edk2-ovmf
 
 # Make the edits take effect.
 #   mkinitcpio -P

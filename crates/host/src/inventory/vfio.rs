@@ -10,8 +10,11 @@ use crate::xen;
 /// Reads the kernel's passthrough support.
 pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {
     let noiommu = root.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+    let iommu = root.names("sys/class/iommu").is_ok_and(|units| !units.is_empty());
     VfioSupport {
-        iommu: root.names("sys/class/iommu").is_ok_and(|units| !units.is_empty()),
+        iommu,
+        // The file is long on large hosts.
+        virtual_machine: !iommu && crate::platform::is_virtual(root),
         vfio_pci: root.exists("sys/bus/pci/drivers/vfio-pci")
             || modules.is_available(root, "vfio_pci"),
         type1: modules.is_available(root, "vfio_iommu_type1"),

@@ -77,6 +77,15 @@ const fn check(
     Check { name, looks_for, run }
 }
 
+/// The checks of programs that Handover does not need: without the program, they neither pass nor fail.
+const OPTIONAL: [&str; 4] = ["ovmf", "libvirt", "podman", "cloud-hypervisor"];
+
+/// Whether a check is of a program that Handover does not need.
+#[must_use]
+pub fn is_optional(check: &str) -> bool {
+    OPTIONAL.contains(&check)
+}
+
 /// Every check of the host: stable name, and what it checks.
 pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
     EVERY.iter().map(|check| (check.name, check.looks_for))

@@ -138,13 +138,17 @@ fn list(connection: &Connection) -> Done {
     let images: Vec<Imported> = connection
         .talk(async |client| client.get("/images").await)
         .map_err(Failure::to("list the images"))?;
-    let headings = ["NAME", "STATUS", "DISK", "KERNEL", "SIZE"];
+    let headings = ["NAME", "DISK", "KERNEL", "SIZE", "STATUS"];
     let none = "no images; `handover image import` imports one";
     listing::print(connection.json(), &images, none, headings, |image| {
         let disk = image.disk_format.clone().unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
-        [image.name.clone(), image.status.clone(), disk, kernel, size]
+        let status = match &image.error {
+            Some(error) => format!("{}: {error}", image.status),
+            None => image.status.clone(),
+        };
+        [image.name.clone(), disk, kernel, size, status]
     })
 }
 

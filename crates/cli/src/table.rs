@@ -69,12 +69,8 @@ impl Table {
         self.rows.push(Row { cells, shorter: shorter.into_iter().map(escaped).collect() });
     }
 
-    /// The table as text. An empty cell is shown as a dash; the last column is not padded.
-    pub fn render(&self) -> String {
-        self.render_within(None)
-    }
-
-    /// The table in lines of at most `width`; `None` for no limit.
+    /// The table in lines of at most `width`; `None` for no limit. An empty cell is shown as a dash; the last column is not
+    /// padded.
     pub fn render_within(&self, width: Option<usize>) -> String {
         let widths = self.widths();
         let whole = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);

@@ -256,6 +256,46 @@ fn the_way_to_a_tool_for_the_initial_ramdisk_is_told_once() {
     assert!(text.contains("do the same for 0000:24:00.0 and 0000:43:00.0"), "{text}");
 }
 
+/// `-` is standard output, or refused: never a file of that name.
+#[test]
+fn a_dash_is_no_file() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+        command.current_dir(place.path()).args(arguments).output().unwrap()
+    };
+    let host = recording("../recordings/bare").canonicalize().unwrap();
+    let host = host.to_str().unwrap();
+    let picture = run(&["topo", "--svg", "-", "--root", host]);
+    assert!(picture.stdout.starts_with(b"<svg") && picture.status.success(), "{picture:?}");
+    for command in ["backup", "restore"] {
+        let refused = run(&[command, "-", "--state-dir", "state"]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8(refused.stderr).unwrap().contains("file named -"));
+    }
+    let watched = run(&["watch", "--root", host]);
+    assert_eq!(watched.status.code(), Some(2), "{watched:?}");
+    assert!(
+        String::from_utf8(watched.stderr).unwrap().contains("a recording or another tree has none")
+    );
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// `doctor --for` accepts the beginning of an address, as `show` does.
+#[test]
+fn the_beginning_of_an_address_is_enough() {
+    let text = joined(&said("../recordings/bare", &["doctor", "--for", "03:"]));
+    assert!(text.contains("0000:03:00.0 cannot be handed over yet"), "{text}");
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(["doctor", "--for", "01:", "--root"])
+        .arg(recording("../recordings/bare"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("0000:01:00.0 and 0000:01:00.1"), "{error}");
+}
+
 /// What belongs to another device is not missing from the host.
 #[test]
 fn a_kind_that_only_goes_with_others_is_named() {

@@ -18,12 +18,21 @@ pub struct Address {
 
 /// Why a text is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a PCI address: {problem}; use the form 0000:a2:00.0, as `handover ls` shows it"
-)]
+#[error("{text:?} is not a PCI address: {problem}; {}", self.way_out())]
 pub struct AddressError {
     text: String,
     problem: &'static str,
+}
+
+impl AddressError {
+    /// The address that was probably meant, or the form of one.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        match crate::near_miss::hint(&self.text) {
+            Some(hint) => hint,
+            None => "use the form 0000:a2:00.0, as `handover ls` shows it".to_owned(),
+        }
+    }
 }
 
 impl Address {

@@ -25,6 +25,7 @@ mod mark;
 mod mistake;
 mod monitor;
 mod names;
+pub mod near_miss;
 mod own_state;
 mod partition;
 pub mod plan;

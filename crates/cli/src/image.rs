@@ -144,12 +144,17 @@ fn list(connection: &Connection) -> Done {
         let disk = image.disk_format.clone().unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
-        let status = match &image.error {
-            Some(error) => format!("{}: {error}", image.status),
-            None => image.status.clone(),
-        };
+        let status = status(&image.status, image.error.as_deref());
         [image.name.clone(), disk, kernel, size, status]
     })
+}
+
+/// The status, with the reason of a failed import.
+fn status(status: &str, error: Option<&str>) -> String {
+    match error {
+        Some(error) => format!("{status}: {error}"),
+        None => status.to_owned(),
+    }
 }
 
 fn show(connection: &Connection, image: &Imported) -> Done {
@@ -166,4 +171,15 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("tags", output::tags(&image.tags)),
     ];
     listing::print_one(connection.json(), image, &fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_image_says_why() {
+        assert_eq!(status("ready", None), "ready");
+        assert_eq!(status("failed", Some("the disk is full")), "failed: the disk is full");
+    }
 }

@@ -234,6 +234,20 @@ mod tests {
         }
     }
 
+    /// Such as those of `return` and `boot-list`: the last column continues on further lines.
+    #[test]
+    fn a_table_without_names_fits_too() {
+        let mut table = Table::new(&["ADDRESS", "OUTCOME", "DRIVER", "WHY"]);
+        let why = "it is claimed by job/7, which has to be released first";
+        table.row(["0000:01:00.0", "left", "vfio-pci", why].map(str::to_owned));
+        for width in 40..100 {
+            let text = shown(&table, Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            let bare = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(bare.contains("vfio-pci") && bare.contains("first"), "{width}: {text}");
+        }
+    }
+
     #[test]
     fn a_name_gives_way_and_a_holder_does_not() {
         let mut table = Table::with_names(&["ADDRESS", "NAME", "DRIVER", "STATE"], "NAME");

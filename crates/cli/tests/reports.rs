@@ -227,6 +227,10 @@ fn a_claim_can_be_planned_on_a_recorded_host() {
     let (status, text) = plan("../recordings/workstation-held", &["0000:04:00.0"]);
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("QEMU NVM Express Controller"), "{text}");
+    // One that another tool made is not to be freed for a virtual function.
+    let (status, text) = plan("34-vgpu-vf-driver", &["vf@41:00.0"]);
+    assert_ne!(status, 0, "{text}");
+    assert!(text.contains("claim it as the vGPU that it is") && !text.contains("echo 0"), "{text}");
     // An NVIDIA vGPU that exists is taken as it is.
     let (status, text) = plan("34-vgpu-vf-driver", &["41:00.4"]);
     assert_eq!(status, 0, "{text}");
@@ -279,6 +283,16 @@ fn a_dash_is_no_file() {
         String::from_utf8(watched.stderr).unwrap().contains("a recording or another tree has none")
     );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_unreadable_token_file_is_no_token() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.args(["claims", "--url", "http://127.0.0.1:9", "--token-file", "/nonexistent/token"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("(unauthorized)") && error.contains("/nonexistent/token"), "{error}");
 }
 
 /// `doctor --for` accepts the beginning of an address, as `show` does.

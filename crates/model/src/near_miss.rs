@@ -5,7 +5,7 @@ use crate::{Address, Id, Kind};
 /// A hint for a text that is neither an address nor a name; `None` if it resembles none of the known mistakes.
 #[must_use]
 pub fn hint(text: &str) -> Option<String> {
-    if let Some(address) = address(text) {
+    if let Some(address) = Address::meant(text) {
         return Some(format!("did you mean `{address}`?"));
     }
     if let Some(vendor) = vendor(text) {
@@ -18,28 +18,6 @@ pub fn hint(text: &str) -> Option<String> {
     let kind: Kind = kind.parse().ok()?;
     let count: u32 = count.parse().ok().filter(|count| *count > 0)?;
     Some(format!("did you mean `{count}x{kind}`?"))
-}
-
-/// The address that a text abbreviates: with too few digits (`1:0.0`), or without a function (`01:00`, `pci_0000_01_00`).
-#[must_use]
-pub fn address(text: &str) -> Option<Address> {
-    let text = match text.strip_prefix("pci_") {
-        Some(rest) => rest.replace('_', ":"),
-        None => text.to_owned(),
-    };
-    let (rest, function) = text.split_once('.').unwrap_or((&text, "0"));
-    let hex = |digits: &str, most: usize| {
-        let right = (1..=most).contains(&digits.len());
-        u32::from_str_radix(digits, 16).ok().filter(|_| right && !digits.starts_with('+'))
-    };
-    let parts: Vec<&str> = rest.split(':').collect();
-    let (domain, bus, device) = match parts[..] {
-        [bus, device] => ("0", bus, device),
-        [domain, bus, device] => (domain, bus, device),
-        _ => return None,
-    };
-    let narrow = |digits: &str, most| u8::try_from(hex(digits, most)?).ok();
-    Address::new(hex(domain, 8)?, narrow(bus, 2)?, narrow(device, 2)?, narrow(function, 1)?)
 }
 
 /// The vendor of `10de:`.

@@ -5,6 +5,7 @@ use model::VfioSupport;
 use super::modules::Catalog;
 use crate::interrupts;
 use crate::root::Root;
+use crate::virtual_machine;
 use crate::xen;
 
 /// Reads the kernel's passthrough support.
@@ -14,7 +15,7 @@ pub fn read(root: &Root, modules: &mut Catalog) -> VfioSupport {
     VfioSupport {
         iommu,
         // The file is long on large hosts.
-        virtual_machine: !iommu && crate::platform::is_virtual(root),
+        virtual_machine: !iommu && virtual_machine::is_one(root),
         vfio_pci: root.exists("sys/bus/pci/drivers/vfio-pci")
             || modules.is_available(root, "vfio_pci"),
         type1: modules.is_available(root, "vfio_iommu_type1"),

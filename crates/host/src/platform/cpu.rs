@@ -7,16 +7,6 @@ use crate::root::Root;
 
 const CPUINFO: &str = "proc/cpuinfo";
 
-/// The flag of a processor that a hypervisor runs (CPUID.1:ECX.31).
-const HYPERVISOR: &str = "hypervisor";
-
-/// Whether the host is a virtual machine.
-pub fn is_virtual(root: &Root) -> bool {
-    let text = long_text(root, CPUINFO).unwrap_or_default();
-    let flags = text.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|flags| flags.split_ascii_whitespace().any(|flag| flag == HYPERVISOR))
-}
-
 /// Reads the facts of the first processor; they are the same for all.
 pub fn read(root: &Root, platform: &mut Platform) {
     let text = match long_text(root, CPUINFO) {
@@ -29,7 +19,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     };
     let flags = value("flags").unwrap_or_default();
     let flag = |wanted: &str| flags.split_ascii_whitespace().any(|flag| flag == wanted);
-    platform.virtual_machine = flag(HYPERVISOR);
+    platform.virtual_machine = flag(crate::virtual_machine::FLAG);
     platform.cpu = Cpu {
         vendor: value("vendor_id").unwrap_or_default().to_owned(),
         model: value("model name").unwrap_or_default().to_owned(),

@@ -23,7 +23,6 @@ use crate::problem;
 use crate::root::Root;
 
 pub use boot::initramfs;
-pub use cpu::is_virtual;
 pub use modules::MODULES;
 pub use tools::{TOOLS_FILE, tools_text};
 

@@ -47,7 +47,9 @@ fn tree(root: &Path) -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if !path.ends_with("etc/handover/removed-options") {
+            } else if !path.ends_with("etc/handover/removed-options")
+                && !path.ends_with("etc/handover/to-rebuild")
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 files.push((path.strip_prefix(root).unwrap().display().to_string(), text));
             }
@@ -245,7 +247,19 @@ fn a_script_that_was_stopped_rebuilds_when_it_is_run_again() {
             assert!(said.contains("run it again"), "{}: {said}", row.name);
             assert!(!host.path().join("called").exists(), "{}", row.name);
             let edited = tree(host.path());
+            // A script that is made anew knows of the earlier one, also where nothing is left to edit.
+            let cmdline = fs::read_to_string(host.path().join("proc/cmdline")).unwrap();
+            host.file("proc/cmdline", "root=/dev/sda1 intel_iommu=on\n");
+            let anew = self::script(&host);
+            let tool = program.split(' ').next().unwrap();
+            assert!(
+                anew.contains("to-rebuild exists") && anew.contains(tool),
+                "{}: {anew}",
+                row.name
+            );
+            host.file("proc/cmdline", &cmdline);
             assert!(run_below(host.path(), &script, "0").status.success(), "{}", row.name);
+            assert!(!host.path().join("etc/handover/to-rebuild").exists(), "{}", row.name);
             let called = fs::read_to_string(host.path().join("called")).unwrap_or_default();
             assert!(called.contains(program), "{}: {called}", row.name);
             assert_eq!(edited, tree(host.path()), "{}", row.name);

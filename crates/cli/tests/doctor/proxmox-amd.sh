@@ -8,6 +8,10 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
+# Until it is removed below, the doctor reports that a script stopped before its end.
+mkdir -p /etc/handover
+: > /etc/handover/to-rebuild
+
 # acs-override: /proc/cmdline has pcie_acs_override=downstream,multifunction
 # boot without pcie_acs_override on the kernel's command line
 found=
@@ -42,5 +46,6 @@ done
 # Make the edits take effect.
 proxmox-boot-tool refresh
 update-initramfs -u -k all
+rm -f /etc/handover/to-rebuild
 
 echo 'Done. Reboot this host for all changes to take effect.'

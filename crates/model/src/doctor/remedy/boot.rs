@@ -114,6 +114,14 @@ pub fn other_kernel_option(platform: &Platform, old: &str, new: &str) -> Remedy 
     remedy(platform, words, Change::Replace(old, new))
 }
 
+/// The command that makes edits of the command line effective, if one is needed.
+pub(super) fn rebuild_loader(platform: &Platform) -> Option<&'static str> {
+    match way(platform, Change::Add("quiet")) {
+        Way::Commands(_, rebuild) => rebuild,
+        Way::ByHand(_) => None,
+    }
+}
+
 /// The command that rebuilds the initial ramdisks, with which the system boots.
 pub(super) fn rebuild_ramdisk(platform: &Platform) -> Option<&'static str> {
     match (&platform.boot_loader, platform.initramfs) {

@@ -12,6 +12,7 @@ mod processor;
 mod programs;
 mod security;
 mod tools;
+mod unfinished;
 mod vfio;
 
 #[cfg(test)]
@@ -66,6 +67,11 @@ const EVERY: &[Check] = &[
     check("libvirt", "libvirt and its version", tools::libvirt),
     check("podman", "podman and its version", tools::podman),
     check("cloud-hypervisor", "Cloud Hypervisor and its version", tools::cloud_hypervisor),
+    check(
+        "unfinished",
+        "a script of the doctor that stopped before it rebuilt what it had edited",
+        unfinished::script,
+    ),
     check("visibility", "what could not be read, and why", visibility),
 ];
 

@@ -234,6 +234,7 @@ const CASES: &[Case] = &[
         host.platform.ovmf.clear();
         host.bar(256 << 20);
     }),
+    ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
 ];
 

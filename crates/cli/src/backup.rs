@@ -48,6 +48,13 @@ pub struct Restore {
 impl Backup {
     pub fn run(self) -> Done {
         let shown = self.file.display().to_string();
+        if self.file == Path::new("-") {
+            return Err(Failure::to("back up")(Refusal::new(
+                Code::InvalidRequest,
+                "a backup is a database, which is written to a file and not to standard output",
+                "name a file: `handover backup FILE`; ./- is a file named -",
+            )));
+        }
         engine::backup(&self.state_dir, &self.file)
             .map_err(Failure::to(format!("back up to {shown}")))?;
         output::line(&format!("Backed up to {shown}."))
@@ -57,6 +64,13 @@ impl Backup {
 impl Restore {
     pub fn run(self) -> Done {
         let shown = self.file.display().to_string();
+        if self.file == Path::new("-") {
+            return Err(Failure::to("restore")(Refusal::new(
+                Code::InvalidRequest,
+                "a backup is read from a file and not from standard input",
+                "name the file: `handover restore FILE`; ./- is a file named -",
+            )));
+        }
         let Restored { kept, notes } =
             self.restore().map_err(Failure::to(format!("restore {shown}")))?;
         let kept = kept.map(|kept| format!(" The previous state is kept in {}.", kept.display()));

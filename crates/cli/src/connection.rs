@@ -78,7 +78,7 @@ impl Connection {
         let token = match &self.token_file {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
                 Refusal::new(
-                    Code::InvalidRequest,
+                    Code::Unauthorized,
                     format!("cannot read the token file {}: {error}", path.display()),
                     "name the daemon's token file, or your copy of it, with --token-file or HANDOVER_TOKEN_FILE",
                 )

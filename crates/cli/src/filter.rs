@@ -125,7 +125,11 @@ impl Filter {
             "node" | "numa" => number("a NUMA node number").map(Self::Node),
             "kind" | "type" => value.parse().map(Self::Kind),
             "name" => Ok(Self::Name(value.to_lowercase())),
-            _ => Err(format!("unknown filter key {key:?}; the keys are {KEYS}")),
+            _ => {
+                let hint = model::near_miss::hint(&format!("{key}:{value}"));
+                let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                Err(format!("unknown filter key {key:?}; the keys are {KEYS}{hint}"))
+            }
         }
     }
 }
@@ -294,6 +298,7 @@ mod tests {
     #[test]
     fn an_invalid_filter_is_refused_with_the_valid_ones() {
         let said = |text: &str| text.parse::<Filter>().unwrap_err();
+        assert!(said("1:0.0").ends_with("did you mean `0000:01:00.0`?"));
         assert!(said("vendor:10de").contains("the keys are address, id, class"));
         assert!(said("kind:toaster").contains("the kinds are gpu"));
         assert!(said("\u{1b}[2J:").contains(r"\u{1b}"), "it must not control the terminal");

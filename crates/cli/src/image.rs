@@ -138,14 +138,23 @@ fn list(connection: &Connection) -> Done {
     let images: Vec<Imported> = connection
         .talk(async |client| client.get("/images").await)
         .map_err(Failure::to("list the images"))?;
-    let headings = ["NAME", "STATUS", "DISK", "KERNEL", "SIZE"];
+    let headings = ["NAME", "DISK", "KERNEL", "SIZE", "STATUS"];
     let none = "no images; `handover image import` imports one";
     listing::print(connection.json(), &images, none, headings, |image| {
         let disk = image.disk_format.clone().unwrap_or_default();
         let kernel = if image.has_kernel { "yes" } else { "" }.to_owned();
         let size = image.size_bytes.map(model::shown::bytes).unwrap_or_default();
-        [image.name.clone(), image.status.clone(), disk, kernel, size]
+        let status = status(&image.status, image.error.as_deref());
+        [image.name.clone(), disk, kernel, size, status]
     })
+}
+
+/// The status, with the reason of a failed import.
+fn status(status: &str, error: Option<&str>) -> String {
+    match error {
+        Some(error) => format!("{status}: {error}"),
+        None => status.to_owned(),
+    }
 }
 
 fn show(connection: &Connection, image: &Imported) -> Done {
@@ -162,4 +171,15 @@ fn show(connection: &Connection, image: &Imported) -> Done {
         ("tags", output::tags(&image.tags)),
     ];
     listing::print_one(connection.json(), image, &fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_image_says_why() {
+        assert_eq!(status("ready", None), "ready");
+        assert_eq!(status("failed", Some("the disk is full")), "failed: the disk is full");
+    }
 }

@@ -5,8 +5,8 @@ use clap::Args;
 
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
-use crate::output;
 use crate::table::Table;
+use crate::{output, terminal};
 
 /// Show the host's resources, and how much is allocated to instances
 #[derive(Debug, Args)]
@@ -24,11 +24,11 @@ impl Resources {
         if self.connection.json() {
             return output::json(&answer);
         }
-        output::text(&render(&answer))
+        output::text(&render(&answer, terminal::width()))
     }
 }
 
-fn render(answer: &Answer) -> String {
+fn render(answer: &Answer, width: Option<usize>) -> String {
     let mut table = Table::new(&["RESOURCE", "TOTAL", "ALLOCATED", "FREE"]);
     let plain = |count: u64| count.to_string();
     let mut row = |resource: &Resource, show: &dyn Fn(u64) -> String| {
@@ -44,10 +44,10 @@ fn render(answer: &Answer) -> String {
         let name = if gpu.mode == "vgpu" { "vgpu" } else { "gpu" };
         table.row([name.to_owned()].into_iter().chain(shown));
     }
-    let mut text = table.render();
+    let mut text = table.render_within(width);
     let profiles = answer.gpu.as_ref().map(|gpu| gpu.profiles.as_slice()).unwrap_or_default();
     if !profiles.is_empty() {
-        let mut table = Table::new(&["VGPU PROFILE", "MEMORY", "LEFT"]);
+        let mut table = Table::with_names(&["VGPU PROFILE", "MEMORY", "LEFT"], "VGPU PROFILE");
         for profile in profiles {
             let memory = match profile.framebuffer_mb {
                 0 => "unknown".to_owned(),
@@ -56,7 +56,7 @@ fn render(answer: &Answer) -> String {
             table.row([profile.name.clone(), memory, profile.available.to_string()]);
         }
         text.push('\n');
-        text.push_str(&table.render());
+        text.push_str(&table.render_within(width));
     }
     text
 }

@@ -5,8 +5,8 @@ use clap::Args;
 
 use crate::backend::Backend;
 use crate::failure::{Done, Failure, WARNINGS};
-use crate::output;
 use crate::table::Table;
+use crate::{output, terminal};
 
 /// Return unclaimed devices to their native drivers
 ///
@@ -62,7 +62,7 @@ impl Return {
                 let why = one.reason.clone().unwrap_or_default();
                 table.row([one.pci_address.clone(), one.outcome.clone(), driver, why]);
             }
-            output::text(&table.render())?;
+            output::text(&table.render_within(terminal::width()))?;
         }
         let left = all.iter().any(|one| one.outcome == "left");
         if left { Err(Failure::Answered(WARNINGS)) } else { Ok(()) }

@@ -69,12 +69,8 @@ impl Table {
         self.rows.push(Row { cells, shorter: shorter.into_iter().map(escaped).collect() });
     }
 
-    /// The table as text. An empty cell is shown as a dash; the last column is not padded.
-    pub fn render(&self) -> String {
-        self.render_within(None)
-    }
-
-    /// The table in lines of at most `width`; `None` for no limit.
+    /// The table in lines of at most `width`; `None` for no limit. An empty cell is shown as a dash; the last column is not
+    /// padded.
     pub fn render_within(&self, width: Option<usize>) -> String {
         let widths = self.widths();
         let whole = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
@@ -235,6 +231,20 @@ mod tests {
         assert!(shown(Some(50)).contains("0000:01:00.0  A controll… long name  \\u001b[2Jfree"));
         for width in 0..90 {
             assert!(shown(Some(width)).lines().all(|line| line.chars().count() <= width.max(1)));
+        }
+    }
+
+    /// Such as those of `return` and `boot-list`: the last column continues on further lines.
+    #[test]
+    fn a_table_without_names_fits_too() {
+        let mut table = Table::new(&["ADDRESS", "OUTCOME", "DRIVER", "WHY"]);
+        let why = "it is claimed by job/7, which has to be released first";
+        table.row(["0000:01:00.0", "left", "vfio-pci", why].map(str::to_owned));
+        for width in 40..100 {
+            let text = shown(&table, Some(width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            let bare = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(bare.contains("vfio-pci") && bare.contains("first"), "{width}: {text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! `handover watch`: prints changes of the host's devices as the kernel reports them; needs no daemon.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anstyle::Style;
@@ -38,6 +39,10 @@ pub struct Watch {
     #[arg(value_name = "FILTER")]
     filters: Vec<Filter>,
 
+    /// Refused with the reason: other reading commands have it.
+    #[arg(long, value_name = "DIR|FILE", default_value = "/", hide = true)]
+    root: PathBuf,
+
     #[command(flatten)]
     output: Json,
 }
@@ -53,6 +58,16 @@ struct Line<'a> {
 
 impl Watch {
     pub fn run(self) -> Done {
+        if self.root != Path::new("/") {
+            return Err(Failure::to("watch")(Refusal::new(
+                Code::InvalidRequest,
+                "changes are reported by the running kernel: a recording or another tree has none",
+                format!(
+                    "watch this host without --root; `handover ls --root {}` lists its devices",
+                    self.root.display()
+                ),
+            )));
+        }
         until_interrupted(move || self.follow())
     }
 
@@ -222,15 +237,18 @@ mod tests {
         let (before, after) = (with_driver("nvidia"), with_driver("vfio-pci"));
         let wants = |filters: &[&str]| {
             let filters = filters.iter().map(|text| text.parse().unwrap()).collect();
-            let watch = Watch { filters, output: Json { json: false } };
+            let watch = Watch { filters, root: "/".into(), output: Json { json: false } };
             watch.wants(&change(), &before, &after)
         };
         assert!(wants(&[]) && wants(&["01:"]));
         assert!(wants(&["driver:nvidia"]) && wants(&["driver:vfio-pci"]));
         assert!(!wants(&["02:"]) && !wants(&["01:", "driver:nouveau"]));
         let gone = Change { kind: ChangeKind::Gone, ..change() };
-        let watch =
-            Watch { filters: vec!["driver:nvidia".parse().unwrap()], output: Json { json: false } };
+        let watch = Watch {
+            filters: vec!["driver:nvidia".parse().unwrap()],
+            root: "/".into(),
+            output: Json { json: false },
+        };
         assert!(watch.wants(&gone, &before, &Inventory::default()));
     }
 }

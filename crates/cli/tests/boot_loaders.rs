@@ -47,7 +47,9 @@ fn tree(root: &Path) -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else if !path.ends_with("etc/handover/removed-options") {
+            } else if !path.ends_with("etc/handover/removed-options")
+                && !path.ends_with("etc/handover/to-rebuild")
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 files.push((path.strip_prefix(root).unwrap().display().to_string(), text));
             }
@@ -152,6 +154,119 @@ fn a_script_that_finds_nothing_to_edit_fails() {
     }
 }
 
+/// The variable as the tool reads it, which sources the file.
+fn sourced(host: &Host, file: &str, variable: &str) -> String {
+    let path = host.path().join(file);
+    let read = format!(". {} && printf %s \"${variable}\"", path.display());
+    let output = Command::new("sh").args(["-c", &read]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// As packages and administrators leave it: commented out, without quotes, with a comment behind it, or not there.
+#[test]
+fn a_variable_is_extended_whatever_sets_it() {
+    for (name, file, variable, text, before) in [
+        (
+            "systemd-boot with sdboot-manage",
+            "etc/sdboot-manage.conf",
+            "LINUX_OPTIONS",
+            "#LINUX_OPTIONS=\"\"\n",
+            "",
+        ),
+        (
+            "U-Boot of Debian",
+            "etc/default/u-boot",
+            "U_BOOT_PARAMETERS",
+            "#U_BOOT_PARAMETERS=\"ro quiet\"\n",
+            "ro quiet",
+        ),
+        (
+            "U-Boot of Debian",
+            "etc/default/u-boot",
+            "U_BOOT_PARAMETERS",
+            "U_BOOT_PARAMETERS='rw'",
+            "rw",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "default_kernel_opts=\"quiet splash\" # \"of the console\"\n",
+            "quiet splash",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "default_kernel_opts=quiet\n",
+            "quiet",
+        ),
+        (
+            "extlinux of Alpine",
+            "etc/update-extlinux.conf",
+            "default_kernel_opts",
+            "overwrite=1\n",
+            "",
+        ),
+    ] {
+        let row = ROWS.iter().find(|row| row.name == name).unwrap();
+        let host = row.host("quiet");
+        host.file(file, text);
+        run(row, &host);
+        let value = sourced(&host, file, variable);
+        assert_eq!(value, format!("{before} intel_iommu=on"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn an_option_before_a_comment_is_taken_away() {
+    let row = ROWS.iter().find(|row| row.name == "extlinux of Alpine").unwrap();
+    let host = row.host("quiet intel_iommu=strict,off");
+    let file = "etc/update-extlinux.conf";
+    host.file(file, "default_kernel_opts=\"quiet intel_iommu=strict,off\"  # mine\n");
+    run(row, &host);
+    assert_eq!(sourced(&host, file, "default_kernel_opts"), "quiet intel_iommu=strict");
+}
+
+/// A script that was stopped after the edits: run again, it still rebuilds what the edits are for.
+#[test]
+fn a_script_that_was_stopped_rebuilds_when_it_is_run_again() {
+    for options in ["quiet", "quiet intel_iommu=strict,off"] {
+        for row in ROWS {
+            let (Edits(_, program) | Appends(_, _, program)) = row.does else { continue };
+            let host = row.host(options);
+            let script = script(&host);
+            let Some((edits, _)) = script.split_once("# Make the edits take effect.") else {
+                assert!(program.is_empty(), "{}: {script}", row.name);
+                continue;
+            };
+            let stopped = run_below(host.path(), &format!("{edits}\nfalse\n"), "0");
+            assert!(!stopped.status.success(), "{}", row.name);
+            let said = String::from_utf8(stopped.stderr).unwrap();
+            assert!(said.contains("run it again"), "{}: {said}", row.name);
+            assert!(!host.path().join("called").exists(), "{}", row.name);
+            let edited = tree(host.path());
+            // A script that is made anew knows of the earlier one, also where nothing is left to edit.
+            let cmdline = fs::read_to_string(host.path().join("proc/cmdline")).unwrap();
+            host.file("proc/cmdline", "root=/dev/sda1 intel_iommu=on\n");
+            let anew = self::script(&host);
+            let tool = program.split(' ').next().unwrap();
+            assert!(
+                anew.contains("to-rebuild exists") && anew.contains(tool),
+                "{}: {anew}",
+                row.name
+            );
+            host.file("proc/cmdline", &cmdline);
+            assert!(run_below(host.path(), &script, "0").status.success(), "{}", row.name);
+            assert!(!host.path().join("etc/handover/to-rebuild").exists(), "{}", row.name);
+            let called = fs::read_to_string(host.path().join("called")).unwrap_or_default();
+            assert!(called.contains(program), "{}: {called}", row.name);
+            assert_eq!(edited, tree(host.path()), "{}", row.name);
+        }
+    }
+}
+
 /// Without `/etc/kernel/cmdline`, kernel-install takes the running kernel's options: the remedy writes them down.
 #[test]
 fn kernel_installs_file_is_written_from_the_running_kernel() {
@@ -199,10 +314,12 @@ fn two_loaders_files_are_no_reason_to_edit_either() {
 fn every_row_of_the_table_has_a_tree() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/doctor.md");
     let document = fs::read_to_string(file).unwrap();
-    let rows = document.lines().skip_while(|line| !line.starts_with("| boot loader |")).skip(2);
-    let names =
-        rows.take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
-    let names: Vec<&str> = names.map(str::trim).collect();
+    // One table for each kind of loader.
+    let tables = document.split("\n| boot loader |").skip(1);
+    let rows = tables.flat_map(|table| {
+        table.lines().skip(2).take_while(|line| line.starts_with('|')).map(str::trim)
+    });
+    let names: Vec<&str> = rows.filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
     let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
     assert_eq!(names, known);
 }

@@ -130,6 +130,36 @@ fn the_desktops_configuration_for_the_card_is_found_and_moved_aside() {
     assert!(!said.contains("libinput"), "{said}");
 }
 
+/// The last line says how many devices can be handed over, and which.
+#[test]
+fn the_verdict_counts_and_names_the_devices() {
+    let said = |host: &Host| text(&doctor(host, &[])).lines().last().unwrap().to_owned();
+    let good = hosts::debian();
+    assert!(said(&good).contains("0000:01:00.0 can be handed over"), "{}", said(&good));
+    good.file("proc/xen/capabilities", "control_d\n");
+    let output = doctor(&good, &[]);
+    assert_eq!(output.status.code(), Some(11));
+    assert!(said(&good).contains("device cannot be handed over now; see Blocking"), "{output:?}");
+    let used = hosts::debian_with_interface();
+    let route = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                 eno1\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+    used.file("proc/net/route", route);
+    let last = said(&used);
+    assert!(last.contains("cannot be handed over now; in use: 0000:01:00.0"), "{last}");
+}
+
+/// A program that Handover does not need is no check that passed.
+#[test]
+fn optional_programs_do_not_count_as_passed() {
+    let counted = |host: &Host| {
+        let text = text(&doctor(host, &[]));
+        text.lines().find(|line| line.contains(" passed")).map(str::to_owned)
+    };
+    let (with, without) = (hosts::debian(), hosts::debian());
+    without.without("usr/share/OVMF/OVMF_CODE_4M.fd");
+    assert_eq!(counted(&with), counted(&without));
+}
+
 #[test]
 fn good_findings_are_hidden_by_default() {
     let host = hosts::debian();

@@ -29,6 +29,8 @@ fn in_use(host: &Host, reason: &str) {
     assert!(shown.contains("not while in use") && shown.contains(reason), "{shown}");
     assert!(shown.contains("first move this to another interface"), "{shown}");
     let checked = handover(host, &["doctor", "--for", NIC, "--all"]);
+    // Its lines are wrapped.
+    let checked = checked.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(checked.contains(&format!("is used by the host's network: {reason}")), "{checked}");
     assert!(checked.contains(&format!("`handover claim {NIC} --force-network`")), "{checked}");
     assert!(!checked.contains("no program, mount or route uses it"), "{checked}");

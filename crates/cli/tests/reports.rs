@@ -24,6 +24,11 @@ fn said(name: &str, arguments: &[&str]) -> String {
     text
 }
 
+/// The words, without line breaks.
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The row of a function in a listing.
 fn row(listing: &str, address: &str) -> String {
     let row = listing.lines().find(|line| line.starts_with(address));
@@ -214,10 +219,95 @@ fn a_claim_can_be_planned_on_a_recorded_host() {
         assert_ne!(status, 0, "{what}: {text}");
         assert!(text.contains("reads as all ones"), "{what}: {text}");
     }
+    // A recording does not have the present settings, and the plan does not need them.
+    let (status, text) = plan("../recordings/server-vfs", &["vf@0000:01:00.0,vlan=5"]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("vlan"), "{text}");
+    // The name of the device, and no module that is loaded.
+    let (status, text) = plan("../recordings/workstation-held", &["0000:04:00.0"]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("QEMU NVM Express Controller"), "{text}");
+    // One that another tool made is not to be freed for a virtual function.
+    let (status, text) = plan("34-vgpu-vf-driver", &["vf@41:00.0"]);
+    assert_ne!(status, 0, "{text}");
+    assert!(text.contains("claim it as the vGPU that it is") && !text.contains("echo 0"), "{text}");
     // An NVIDIA vGPU that exists is taken as it is.
     let (status, text) = plan("34-vgpu-vf-driver", &["41:00.4"]);
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("vGPU NVIDIA L40S-8Q") && !text.contains("set the vGPU type"), "{text}");
+}
+
+/// `ls` and `doctor` have one way out for a virtual machine without an IOMMU: its firmware has nothing to enable.
+#[test]
+fn a_virtual_machine_gets_its_iommu_from_outside() {
+    for command in [&["ls"][..], &["doctor"]] {
+        let text = joined(&said("../recordings/bare", command));
+        assert!(text.contains(model::VIRTUAL_IOMMU), "{command:?}: {text}");
+        assert!(!text.contains("in the firmware;"), "{command:?}: {text}");
+    }
+}
+
+/// The same long advice is given once.
+#[test]
+fn the_way_to_a_tool_for_the_initial_ramdisk_is_told_once() {
+    let text = joined(&said("../recordings/bare", &["doctor"]));
+    assert_eq!(text.matches("apt install initramfs-tools").count(), 1, "{text}");
+    assert!(text.contains("first install such a tool, as above"), "{text}");
+    // A kernel without security modules has no list of them.
+    assert!(!text.contains("security/lsm"), "{text}");
+    // Equal devices share a finding; its words say what to do for each.
+    let text = joined(&said("../recordings/server", &["doctor"]));
+    assert!(text.contains("do the same for 0000:24:00.0 and 0000:43:00.0"), "{text}");
+}
+
+/// `-` is standard output, or refused: never a file of that name.
+#[test]
+fn a_dash_is_no_file() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+        command.current_dir(place.path()).args(arguments).output().unwrap()
+    };
+    let host = recording("../recordings/bare").canonicalize().unwrap();
+    let host = host.to_str().unwrap();
+    let picture = run(&["topo", "--svg", "-", "--root", host]);
+    assert!(picture.stdout.starts_with(b"<svg") && picture.status.success(), "{picture:?}");
+    for command in ["backup", "restore"] {
+        let refused = run(&[command, "-", "--state-dir", "state"]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8(refused.stderr).unwrap().contains("file named -"));
+    }
+    let watched = run(&["watch", "--root", host]);
+    assert_eq!(watched.status.code(), Some(2), "{watched:?}");
+    assert!(
+        String::from_utf8(watched.stderr).unwrap().contains("a recording or another tree has none")
+    );
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_unreadable_token_file_is_no_token() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
+    command.args(["claims", "--url", "http://127.0.0.1:9", "--token-file", "/nonexistent/token"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("(unauthorized)") && error.contains("/nonexistent/token"), "{error}");
+}
+
+/// `doctor --for` accepts the beginning of an address, as `show` does.
+#[test]
+fn the_beginning_of_an_address_is_enough() {
+    let text = joined(&said("../recordings/bare", &["doctor", "--for", "03:"]));
+    assert!(text.contains("0000:03:00.0 cannot be handed over yet"), "{text}");
+    let output = Command::new(env!("CARGO_BIN_EXE_handover"))
+        .args(["doctor", "--for", "01:", "--root"])
+        .arg(recording("../recordings/bare"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("0000:01:00.0 and 0000:01:00.1"), "{error}");
 }
 
 /// What belongs to another device is not missing from the host.

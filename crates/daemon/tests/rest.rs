@@ -347,7 +347,9 @@ fn a_body_that_matters_is_required() {
         daemon.post("/claims", &body).refused(400, "invalid_request");
     }
     let two = json!({ "owner": "job/two", "wants": ["gpu"] });
-    for query in ["dry_run", "dry_run=", "dry_run=perhaps", "dry_run=true&dry_run=false"] {
+    for query in
+        ["dry_run", "dry_run=", "dry_run=perhaps", "dry_run=1", "dry_run=true&dry_run=false"]
+    {
         daemon.post(&format!("/claims?{query}"), &two).refused(400, "invalid_request");
     }
     for (field, value) in [("uid", json!(u32::MAX)), ("lease_seconds", json!(u64::MAX))] {

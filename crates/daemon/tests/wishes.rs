@@ -245,6 +245,12 @@ fn images_are_listed_by_tags_and_sizes_need_a_disk() {
     };
     assert_eq!((names("").len(), names("?tags[by]=me")), (2, vec!["small".to_owned()]));
     assert!(names("?tags[by]=you").is_empty());
+    // The same rule as for every parameter: once, with a key and a value.
+    for query in
+        ["tags[]=", "tags[]=me", "tags[by]", "tags[by]=", "tags=me", "tags[by]=me&tags[by]=you"]
+    {
+        daemon.get(&format!("/images?{query}")).refused(400, "invalid_request");
+    }
     let body = json!({ "name": "vm", "image": "small", "overlay_size": "20GB" });
     let said = daemon.post("/instances", &body).refused(400, "invalid_size");
     assert!(said.contains("no disk"), "{said}");

@@ -139,6 +139,7 @@ mod tests {
             user: "x".into(),
             by: "eth0".into(),
             mdev: None,
+            interface: None,
         }
     }
 

@@ -30,6 +30,21 @@ pub fn unreadable(error: &HostError) -> Refusal {
     }
 }
 
+/// The settings of a virtual function cannot be read, so they cannot be changed either.
+pub fn no_vf_settings(address: Address, parent: Address, error: &HostError) -> Refusal {
+    match error {
+        HostError::File { .. } => Refusal::new(
+            Code::InvalidState,
+            format!("{address} cannot get settings: {error}"),
+            format!(
+                "bind {parent} to its network driver, with its interface in the host's network namespace (`handover show \
+                 {parent}` shows both), or claim without settings: `handover claim {address}`"
+            ),
+        ),
+        _ => unreadable(error),
+    }
+}
+
 /// The host's lock could not be taken.
 pub fn host_not_locked(error: &HostLockError) -> Refusal {
     match error {
@@ -320,4 +335,28 @@ pub fn interrupted(kind: OperationKind) -> Refusal {
         format!("{kind} was interrupted; changes rolled back"),
         "try again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A physical function without its driver, or with its interface in a container: no internal error.
+    #[test]
+    fn settings_without_an_interface_are_refused_with_the_way_to_one() {
+        let [vf, parent]: [Address; 2] =
+            ["0000:01:10.0", "0000:01:00.0"].map(|text| text.parse().unwrap());
+        let error = HostError::File {
+            action: "find an interface in".into(),
+            path: "/sys/bus/pci/devices/0000:01:00.0/net".into(),
+            reason: "the physical function has no network interface here".into(),
+            errno: Some(19),
+        };
+        let refusal = no_vf_settings(vf, parent, &error);
+        assert_eq!(refusal.code, Code::InvalidState);
+        assert!(refusal.message.contains("no network interface here"), "{refusal:?}");
+        assert!(refusal.remedy.contains("bind 0000:01:00.0 to its network driver"), "{refusal:?}");
+        let stuck = HostError::Deadline { step: "read".into(), seconds: 10 };
+        assert_eq!(no_vf_settings(vf, parent, &stuck).code, Code::DeviceWedged);
+    }
 }

@@ -166,6 +166,7 @@ fn dpdk() -> Holder {
         user: "dpdk (pid 4711)".into(),
         by: "/dev/uio0".into(),
         mdev: None,
+        interface: None,
     }
 }
 

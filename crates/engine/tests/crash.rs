@@ -202,6 +202,7 @@ fn recovery_repeats_no_step_of_a_plan() {
         user: "dpdk (pid 4711)".into(),
         by: "/dev/uio0".into(),
         mdev: None,
+        interface: None,
     };
     let wanted = ClaimRequest { evict: true, reset: true, ..request("one", &neighbours) };
     let (mut asked_only, mut reset_only) = (false, false);

@@ -34,6 +34,7 @@ fn users_of_what_goes_away_with_a_device_are_in_the_way() {
         user: "dpdk (pid 4711)".into(),
         by: "/dev/nvme0".into(),
         mdev: None,
+        interface: None,
     });
     let refusal = engine.claims().prepare("job/one", &Access::default()).unwrap_err();
     assert_eq!(refusal.code, Code::InUse, "{refusal}");

@@ -274,6 +274,7 @@ impl Observer for Latecomer {
                 user: "dpdk (pid 4711)".into(),
                 by: "/dev/uio0".into(),
                 mdev: None,
+                interface: None,
             });
         }
     }

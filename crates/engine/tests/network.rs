@@ -78,6 +78,7 @@ fn neither_option_consents_to_what_the_other_does() {
         user: "dpdk (pid 4711)".into(),
         by: "/dev/uio0".into(),
         mdev: None,
+        interface: None,
     });
     let refusal = engine.claims().claim(&forced("one", &[NIC])).unwrap_err();
     assert!(refusal.message.contains("dpdk (pid 4711)"), "{refusal}");

@@ -101,6 +101,7 @@ fn a_use_by_the_host_itself_has_its_own_remedy() {
         user: "the host's default route".into(),
         by: "eth0".into(),
         mdev: None,
+        interface: None,
     });
     let refusal = refused(&rig, &engine, wish("vm", &["nic"]), Code::InUse);
     assert!(refusal.remedy.contains("default route"), "{refusal:?}");
@@ -119,6 +120,7 @@ fn a_device_in_use_is_not_taken() {
         user: "pipewire (pid 4711)".into(),
         by: "/dev/snd/pcmC1D3p".into(),
         mdev: None,
+        interface: None,
     });
     let refusal = refused(&rig, &engine, wish("vm", &["gpu"]), Code::InUse);
     assert!(refusal.message.contains("pid 4711"), "{refusal}");

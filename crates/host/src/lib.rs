@@ -40,6 +40,7 @@ mod step;
 mod sys;
 mod systemd;
 pub mod uevent;
+mod virtual_machine;
 pub mod worker;
 pub mod worker_pool;
 mod xen;

@@ -119,6 +119,7 @@ mod tests {
             user: "qemu".into(),
             by: "/dev/vfio/1".into(),
             mdev: None,
+            interface: None,
         };
         let all: Vec<Holder> = (1..=8)
             .flat_map(|slot| (0..100).map(move |pid| (slot, pid)))

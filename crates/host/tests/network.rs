@@ -180,6 +180,36 @@ fn a_route_over_what_is_built_on_it_counts() {
     );
 }
 
+/// The interface that a remedy's commands name.
+#[test]
+fn a_use_has_the_interface_with_the_address() {
+    let looked_at = |fake: &Fake| -> Vec<Option<String>> {
+        let host = LinuxHost::reader(fake.root()).unwrap();
+        let holders = host.holders(&[NIC.parse().unwrap()]).unwrap();
+        holders.into_iter().map(|holder| holder.interface).collect()
+    };
+    let fake = idle();
+    virtual_interface(&fake, "bond0", "bond");
+    virtual_interface(&fake, "bond0.5", "vlan");
+    port(&fake, "eno1", "bond0");
+    on(&fake, "bond0.5", "bond0");
+    // Nothing has an address: the port of the bond is shown at the bond.
+    assert_eq!(looked_at(&fake), [Some("bond0".into())]);
+    routes(&fake, &[("bond0.5", NONE, ROUTER, NONE), ("bond0.5", "0001A8C0", NONE, "00FFFFFF")]);
+    assert_eq!(looked_at(&fake), vec![Some("bond0.5".to_owned()); 3]);
+    let fake = idle();
+    routes(&fake, &[SUBNET]);
+    assert_eq!(looked_at(&fake), [Some("eno1".into())]);
+    fake.file("handover/network", TOLD);
+    fake.function("0000:02:00.1", "8086:1520", "020000").with("net/other", "");
+    let at = |name: &str| Some(name.to_owned());
+    let expected = [at("br-ex"), at("br-ex"), at("eno1"), at("br-ex"), at("eno1"), at("br-ex")];
+    assert_eq!(looked_at(&fake), expected);
+    let host = LinuxHost::reader(fake.root()).unwrap();
+    let moved = host.holders(&["0000:02:00.1".parse().unwrap()]).unwrap();
+    assert_eq!(moved[0].interface, None, "it is in another network namespace");
+}
+
 #[test]
 fn an_address_of_ipv6_counts() {
     let fake = idle();

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use host::LinuxHost;
+use host::record::Recording;
 use model::doctor::{BootLoader, Framebuffer, InitramfsTool, Module, NodeFacts, Platform};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -22,6 +23,22 @@ fn write(tree: &Path, path: &str, bytes: &[u8]) {
     let path = tree.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+/// A kernel without security modules has no list of them: nothing was missed. A recording has the list of one that has.
+#[test]
+fn the_list_of_security_modules_is_recorded() {
+    let bare = platform(&tree(&[("sys/bus/pci/devices/.keep", "")]));
+    assert!(!bare.unseen.iter().any(|what| what.contains("lsm")), "{:?}", bare.unseen);
+    let tree = tree(&[
+        ("sys/bus/pci/devices/.keep", ""),
+        ("sys/kernel/security/lsm", "lockdown,apparmor"),
+    ]);
+    let file = tree.path().join("recording.tar.gz");
+    let recording = Recording::make(tree.path(), false).unwrap();
+    recording.write(fs::File::create(&file).unwrap()).unwrap();
+    let read = LinuxHost::reader(&file).unwrap().platform();
+    assert_eq!(read.security.modules, ["lockdown", "apparmor"]);
 }
 
 fn platform(tree: &TempDir) -> Platform {

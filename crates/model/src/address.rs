@@ -18,12 +18,21 @@ pub struct Address {
 
 /// Why a text is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a PCI address: {problem}; use the form 0000:a2:00.0, as `handover ls` shows it"
-)]
+#[error("{text:?} is not a PCI address: {problem}; {}", self.way_out())]
 pub struct AddressError {
     text: String,
     problem: &'static str,
+}
+
+impl AddressError {
+    /// The address that was probably meant, or the form of one.
+    #[must_use]
+    pub fn way_out(&self) -> String {
+        match Address::meant(&self.text) {
+            Some(address) => format!("did you mean `{address}`?"),
+            None => "use the form 0000:a2:00.0, as `handover ls` shows it".to_owned(),
+        }
+    }
 }
 
 impl Address {
@@ -34,6 +43,28 @@ impl Address {
             return None;
         }
         Some(Self { domain, bus, device, function })
+    }
+
+    /// The address that a text abbreviates: with too few digits (`1:0.0`), or without a function (`01:00`, `pci_0000_01_00`).
+    #[must_use]
+    pub fn meant(text: &str) -> Option<Self> {
+        let text = match text.strip_prefix("pci_") {
+            Some(rest) => rest.replace('_', ":"),
+            None => text.to_owned(),
+        };
+        let (rest, function) = text.split_once('.').unwrap_or((&text, "0"));
+        let hex = |digits: &str, most: usize| {
+            let right = (1..=most).contains(&digits.len());
+            u32::from_str_radix(digits, 16).ok().filter(|_| right && !digits.starts_with('+'))
+        };
+        let parts: Vec<&str> = rest.split(':').collect();
+        let (domain, bus, device) = match parts[..] {
+            [bus, device] => ("0", bus, device),
+            [domain, bus, device] => (domain, bus, device),
+            _ => return None,
+        };
+        let narrow = |digits: &str, most| u8::try_from(hex(digits, most)?).ok();
+        Self::new(hex(domain, 8)?, narrow(bus, 2)?, narrow(device, 2)?, narrow(function, 1)?)
     }
 
     /// The PCI domain (segment).

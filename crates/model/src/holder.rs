@@ -74,10 +74,16 @@ impl Holder {
             HolderKind::Swap => format!(
                 "run `swapoff {by}`, and remove it from /etc/fstab while a machine has the drive"
             ),
-            HolderKind::Network => format!(
-                "first move this to another interface, or end it: {user} (`ip address show dev {by}` and `ip route show \
-                 table all dev {by}` show what {by} is used for), or choose another device"
-            ),
+            HolderKind::Network => {
+                let shown = self.interface.as_ref().map_or_else(String::new, |at| {
+                    format!(
+                        " (`ip address show dev {at}` and `ip route show table all dev {at}` show what {at} is used for)"
+                    )
+                });
+                format!(
+                    "first move this to another interface, or end it: {user}{shown}, or choose another device"
+                )
+            }
             HolderKind::Process | HolderKind::Volume | HolderKind::Kernel => {
                 "first remove it from its volume, array or pool (vgreduce, mdadm, zpool), or choose another drive"
                     .into()
@@ -106,7 +112,17 @@ mod tests {
     fn holder(kind: HolderKind, user: &str, by: &str) -> Holder {
         let address = "0000:00:03.0".parse().unwrap();
         let (user, by) = (user.to_owned(), by.to_owned());
-        Holder { address, kind, pid: None, started: None, program: None, user, by, mdev: None }
+        Holder {
+            address,
+            kind,
+            pid: None,
+            started: None,
+            program: None,
+            user,
+            by,
+            mdev: None,
+            interface: None,
+        }
     }
 
     #[test]
@@ -133,9 +149,15 @@ mod tests {
         assert!(remedy(HolderKind::Mount, "mounted at /srv").contains("`umount /srv`"));
         assert!(remedy(HolderKind::Swap, "swap space").contains("`swapoff /dev/nvme0n1p2`"));
         assert!(remedy(HolderKind::Volume, "part of the RAID md0").contains("mdadm"));
-        let route = holder(HolderKind::Network, "the host's default route, over br0", "eth0");
+        let user = "the host's default route, over br0";
+        let at = Some("br0".to_owned());
+        let route = Holder { interface: at, ..holder(HolderKind::Network, user, "eth0") };
         assert!(route.how_to_end().contains("default route, over br0"));
-        assert!(route.how_to_end().contains("`ip route show table all dev eth0`"));
+        assert!(route.how_to_end().contains("`ip address show dev br0`"));
+        assert!(route.how_to_end().contains("`ip route show table all dev br0`"));
+        // `ip` does not show the interfaces of other network namespaces.
+        let elsewhere = holder(HolderKind::Network, "network namespace of nginx (pid 7)", "net1");
+        assert!(!elsewhere.how_to_end().contains("`ip "));
     }
 
     /// A share is told from a drive by its kind, whatever its names are.

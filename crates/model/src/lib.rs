@@ -26,6 +26,7 @@ mod mark;
 mod mistake;
 mod monitor;
 mod names;
+pub mod near_miss;
 mod own_state;
 mod partition;
 pub mod plan;
@@ -39,7 +40,7 @@ pub mod topology;
 mod vgpu_slots;
 
 pub use address::{Address, AddressError};
-pub use assembly::{Assembly, Member, no_such_function, power_cycle};
+pub use assembly::{Assembly, Member, VIRTUAL_IOMMU, no_such_function, power_cycle};
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;

@@ -315,6 +315,10 @@ pub struct Holder {
     /// The mediated device in use, if it is not the function itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mdev: Option<Uuid>,
+    /// Of a use by the network: the interface that has the address, route or ports, if this network namespace has it. It is
+    /// `by`, or a bridge, bond, VLAN, ... that is built on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 /// The capacity of a host.

@@ -90,7 +90,7 @@ codes! {
     InvalidImage = "invalid_image", 400, 2, InvalidArgument;
     /// A devices file cannot be used: it is unreadable or invalid.
     InvalidCatalog = "invalid_catalog", 400, 2, InvalidArgument;
-    /// The token is missing or wrong.
+    /// The token is missing, unreadable or wrong.
     Unauthorized = "unauthorized", 401, 4, Unauthenticated;
     /// This user may not open the daemon's socket or the state directory, or the request came from a web page or with an
     /// unknown host name.

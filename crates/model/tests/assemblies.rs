@@ -38,6 +38,7 @@ fn host(lines: &[&str]) -> Inventory {
             type1: true,
             iommufd: false,
             unsafe_noiommu: false,
+            virtual_machine: false,
             xen_dom0: false,
             unmapped_interrupts: false,
         },

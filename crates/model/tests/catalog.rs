@@ -126,6 +126,7 @@ fn devices_in_use_or_in_a_shared_group_are_unavailable() {
         user: "python3 (pid 4711)".into(),
         by: "/dev/nvidia0".into(),
         mdev: None,
+        interface: None,
     };
     let survey = catalog([("any", class(0x03_0200))]).survey(
         &inventory,

@@ -39,6 +39,7 @@ fn gpus(nodes: &[u32]) -> Inventory {
         iommufd: false,
         unsafe_noiommu: false,
         xen_dom0: false,
+        virtual_machine: false,
         unmapped_interrupts: false,
     };
     inventory

@@ -87,6 +87,7 @@ impl Card {
             type1: true,
             iommufd: false,
             unsafe_noiommu: false,
+            virtual_machine: false,
             xen_dom0: false,
             unmapped_interrupts: false,
         };

@@ -176,6 +176,7 @@ impl SimHost {
             user: user.into(),
             by: "eth0".into(),
             mdev: None,
+            interface: Some("eth0".into()),
         };
         kernel.holders.push(Use { holder, stubborn: false });
         true
@@ -226,6 +227,7 @@ impl SimHost {
                 user: format!("qemu-system-x86 (pid {pid})"),
                 by: format!("/dev/vfio/{group}"),
                 mdev,
+                interface: None,
             };
             kernel.holders.push(Use { holder, stubborn: false });
         }

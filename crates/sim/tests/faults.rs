@@ -56,6 +56,7 @@ fn holder(address: &str, pid: u32) -> Holder {
         user: format!("Xorg (pid {pid})"),
         by: "/dev/nvidia0".into(),
         mdev: None,
+        interface: None,
     }
 }
 

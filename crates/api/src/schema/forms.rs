@@ -26,17 +26,19 @@ impl PartialSchema for Nothing {
 
 impl ToSchema for Nothing {}
 
-/// Tags in a query: whatever they are, they are texts there.
+/// Tags in a query.
 #[derive(Clone, Copy, Debug)]
 pub enum QueryTags {}
 
 impl PartialSchema for QueryTags {
     fn schema() -> RefOr<Schema> {
-        let any = AdditionalProperties::FreeForm(true);
+        // In a query everything is a text. One with several values would be given several times.
+        let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
         ObjectBuilder::new()
             .schema_type(Type::Object)
-            .description(Some("Tags; each value is compared as text."))
-            .additional_properties(Some(any))
+            .description(Some("Tags; each is given once, with a value."))
+            .property_names(Some(Schema::Object(text().build())))
+            .additional_properties(Some(Schema::Object(text().build())))
             .into()
     }
 }

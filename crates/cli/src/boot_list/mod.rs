@@ -51,7 +51,8 @@ pub struct BootList {
     #[arg(long)]
     alone: bool,
 
-    /// Root directory of the host, with its etc, sys and proc
+    /// Root directory of another host, with its etc, sys and proc, such as a mounted system; files are written there, so it
+    /// cannot be a recording
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 

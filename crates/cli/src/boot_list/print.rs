@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{BootList, Outcome};
 use crate::failure::Done;
-use crate::output;
 use crate::table::Table;
+use crate::{output, terminal};
 
 /// An entry of the boot list, for JSON.
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub fn list(list: &[BootListEntry], inventory: &Inventory, json: bool) -> Done {
     for Line { pci_address, vendor, device, driver, now } in lines {
         table.row([pci_address, format!("{vendor}:{device}"), driver, now.unwrap_or_default()]);
     }
-    output::text(&table.render())
+    output::text(&table.render_within(terminal::width()))
 }
 
 /// Notes the lines that the boot script ignores.

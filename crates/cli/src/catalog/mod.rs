@@ -13,7 +13,7 @@ use model::{Code, Host, Refusal};
 use crate::failure::{self, Done, Failure};
 use crate::own_state::OwnStateDir;
 use crate::source::Source;
-use crate::{Json, output};
+use crate::{Json, output, terminal};
 
 /// Check or suggest a devices file, which names devices for requests
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ impl Check {
         if self.output.json {
             output::json(&survey)?;
         } else {
-            output::text(&show::render(&file, &survey))?;
+            output::text(&show::render(&file, &survey, terminal::width()))?;
         }
         if survey.has_warnings() { Err(Failure::Answered(failure::WARNINGS)) } else { Ok(()) }
     }

@@ -14,16 +14,17 @@ use crate::terminal::several_lines;
 const MOST_ADDRESSES: usize = 4;
 
 /// A table of the resources, then the devices that cannot be handed over and why, then the lines that match nothing.
-pub fn render(file: &str, survey: &Survey) -> String {
-    let mut table = Table::new(&["RESOURCE", "COUNT", "NOW", "ADDRESSES", "LINE"]);
+pub fn render(file: &str, survey: &Survey, width: Option<usize>) -> String {
+    let mut table =
+        Table::with_names(&["RESOURCE", "COUNT", "NOW", "ADDRESSES", "LINE"], "ADDRESSES");
     for resource in &survey.resources {
-        table.row(row(resource));
+        table.row_of(row(resource), shorter(resource));
     }
     let file = escaped(file);
     let mut text = if survey.resources.is_empty() {
         format!("{file} names no devices\n")
     } else {
-        table.render()
+        table.render_within(width)
     };
     let waiting = survey.resources.iter().flat_map(|resource| &resource.devices);
     let waiting: Vec<&SurveyedDevice> =
@@ -37,22 +38,29 @@ pub fn render(file: &str, survey: &Survey) -> String {
     text
 }
 
-fn row(resource: &Resource) -> [String; 5] {
-    let mut addresses: Vec<String> = resource
-        .devices
-        .iter()
-        .take(MOST_ADDRESSES)
-        .map(|found| found.address.to_string())
-        .collect();
-    if resource.devices.len() > MOST_ADDRESSES {
-        addresses.push(format!("and {} more", resource.devices.len() - MOST_ADDRESSES));
+/// The addresses of a resource, at most so many.
+fn addresses(resource: &Resource, most: usize) -> String {
+    let shown = resource.devices.iter().take(most).map(|found| found.address.to_string());
+    let mut addresses: Vec<String> = shown.collect();
+    if resource.devices.len() > most {
+        addresses.push(format!("and {} more", resource.devices.len() - most));
     }
+    addresses.join(" ")
+}
+
+/// Fewer addresses, for a narrow terminal.
+fn shorter(resource: &Resource) -> Vec<String> {
+    let most = MOST_ADDRESSES.min(resource.devices.len());
+    (1..most).rev().map(|most| addresses(resource, most)).collect()
+}
+
+fn row(resource: &Resource) -> [String; 5] {
     let lines: Vec<String> = resource.lines.iter().map(u32::to_string).collect();
     [
         resource.name.clone(),
         resource.count.to_string(),
         resource.available.to_string(),
-        addresses.join(" "),
+        addresses(resource, MOST_ADDRESSES),
         lines.join(" "),
     ]
 }

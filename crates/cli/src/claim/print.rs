@@ -102,15 +102,20 @@ pub fn planned(connection: &Connection, planned: &PlannedClaim) -> Done {
     output::line("")?;
     output::line("would claim")?;
     for part in &planned.claim.parts {
-        let kind = part.partition.clone().unwrap_or_else(|| "device".to_owned());
-        let members: Vec<String> = part
-            .members
-            .iter()
-            .map(|member| format!("{} ({})", member.address, member.role))
-            .collect();
-        output::line(&format!("  {} {kind}: {}", part.head, members.join(", ")))?;
+        output::line(&format!("  {}", planned_part(part)))?;
     }
     list("would perform, in this order", &planned.steps)
+}
+
+/// What would be claimed, in one line: address, kind of partition, model, and members with their roles.
+fn planned_part(part: &ClaimPart) -> String {
+    let member = |member: &api::ClaimMember| format!("{} ({})", member.address, member.role);
+    let members: Vec<String> = part.members.iter().map(member).collect();
+    let words = [part.partition.as_deref(), part.title.as_deref()];
+    let words: Vec<&str> = words.into_iter().flatten().collect();
+    let named = format!("{}  {}", part.head, words.join(", "));
+    // A mediated device has no function of its own.
+    if members.is_empty() { named } else { format!("{named}: {}", members.join(", ")) }
 }
 
 fn list(title: &str, lines: &[String]) -> Done {
@@ -160,6 +165,32 @@ mod tests {
     fn shown(claims: &[Claim], width: Option<usize>) -> String {
         let text = table(claims, &Names::default()).render_within(width);
         anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn what_would_be_claimed_is_named() {
+        let vgpu = ClaimPart {
+            partition: Some("mediated device (a new UUID) (nvidia-222) of 0000:03:00.0".into()),
+            ..part("0000:03:00.0", "NVIDIA Corporation TU104GL [Tesla T4]", Some("nvidia-222"))
+        };
+        assert_eq!(
+            planned_part(&vgpu),
+            "0000:03:00.0  mediated device (a new UUID) (nvidia-222) of 0000:03:00.0, NVIDIA Corporation TU104GL [Tesla T4]"
+        );
+        let member = api::ClaimMember {
+            address: "0000:01:00.0".into(),
+            role: "guest".into(),
+            vfio_group: None,
+            vfio_device: None,
+        };
+        let gpu = ClaimPart {
+            members: vec![member],
+            ..part("0000:01:00.0", "NVIDIA Corporation GA102 [GeForce RTX 3090]", None)
+        };
+        assert_eq!(
+            planned_part(&gpu),
+            "0000:01:00.0  NVIDIA Corporation GA102 [GeForce RTX 3090]: 0000:01:00.0 (guest)"
+        );
     }
 
     #[test]

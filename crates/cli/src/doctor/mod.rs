@@ -8,6 +8,7 @@ use model::{Address, Refusal, Scan};
 
 use crate::failure::{Done, Failure, IMPOSSIBLE, WARNINGS};
 use crate::own_state::OwnStateDir;
+use crate::show::find;
 use crate::source::Source;
 use crate::{Json, output};
 
@@ -17,9 +18,10 @@ use crate::{Json, output};
 /// Without root some checks are not possible; these are listed.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Check only what concerns the function at this address, its assembly, and hand-overs of its kind
+    /// Check only what concerns the function at this address (or its beginning, if only one function has it), its assembly,
+    /// and hand-overs of its kind
     #[arg(long = "for", value_name = "ADDRESS")]
-    address: Option<Address>,
+    address: Option<String>,
 
     /// Show passed checks too
     #[arg(short, long)]
@@ -41,7 +43,7 @@ pub struct Doctor {
 
 impl Doctor {
     pub fn run(self) -> Done {
-        let verdict = self.examine().map_err(Failure::to("examine the host"))?;
+        let (verdict, address) = self.examine().map_err(Failure::to("examine the host"))?;
         if self.fix_script {
             // Printing the script is a success, whatever the verdict.
             return output::file(&remedy::script(&verdict));
@@ -49,7 +51,7 @@ impl Doctor {
         if self.output.json {
             output::json(&verdict)?;
         } else {
-            output::text(&render::text(&verdict, self.all, self.address))?;
+            output::text(&render::text(&verdict, self.all, address))?;
         }
         match verdict.worst() {
             Severity::Good | Severity::Note | Severity::Unseen => Ok(()),
@@ -58,10 +60,13 @@ impl Doctor {
         }
     }
 
-    fn examine(&self) -> Result<Verdict, Refusal> {
+    /// The verdict, and the address that was asked for.
+    fn examine(&self) -> Result<(Verdict, Option<Address>), Refusal> {
         let host = self.source.open()?;
         let facts = host.facts().map_err(|error| self.source.unreadable(&error))?;
         let facts = Facts { own: self.own.read(&self.source), ..facts };
-        facts.examine(self.address)
+        let find = |text: &String| find::find(&facts.inventory, text);
+        let address = self.address.as_ref().map(find).transpose()?;
+        Ok((facts.examine(address)?, address))
     }
 }

@@ -1,15 +1,18 @@
 //! Prints the verdict: a short block for each finding, the worst first, and a last line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use model::Address;
-use model::doctor::{Finding, Remedy, Severity, Verdict};
+use model::boot_list::{INSTALL_TOOL, NO_TOOL};
+use model::doctor::{Devices, Finding, Remedy, Severity, Verdict, is_optional};
 use model::shown::escaped;
 
 /// The verdict as text. Passed checks are only counted unless `all` is set.
 pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
     let mut text = String::new();
+    let mut told = false;
     for severity in ORDER {
         let of = |finding: &&Finding| finding.severity == severity;
         let findings: Vec<&Finding> = verdict.findings.iter().filter(of).collect();
@@ -19,12 +22,25 @@ pub fn text(verdict: &Verdict, all: bool, only: Option<Address>) -> String {
         let (style, title) = (style(severity), title(severity));
         let _ = writeln!(text, "{style}{title}{style:#}");
         for finding in findings {
-            block(&mut text, finding);
+            block(&mut text, &once(finding, &mut told));
         }
         text.push('\n');
     }
     conclusion(&mut text, verdict, all, only);
     text
+}
+
+/// The finding, without the long way to a tool for the initial ramdisk if that was told above.
+fn once<'a>(finding: &'a Finding, told: &mut bool) -> Cow<'a, Finding> {
+    let long = format!(": {INSTALL_TOOL}");
+    let has = |remedy: &&Remedy| remedy.words.contains(&long);
+    let Some(remedy) = finding.remedy.as_ref().filter(has) else { return Cow::Borrowed(finding) };
+    if !std::mem::replace(told, true) {
+        return Cow::Borrowed(finding);
+    }
+    let words =
+        remedy.words.replace(&format!("{NO_TOOL}{long}"), "first install such a tool, as above");
+    Cow::Owned(Finding { remedy: Some(Remedy { words, ..remedy.clone() }), ..finding.clone() })
 }
 
 /// The indent of the lines of a finding.
@@ -131,46 +147,82 @@ fn prescribe(text: &mut String, remedy: &Remedy) {
 }
 
 fn conclusion(text: &mut String, verdict: &Verdict, all: bool, only: Option<Address>) {
-    let count =
-        |severity| verdict.findings.iter().filter(|finding| finding.severity == severity).count();
-    let good = count(Severity::Good);
+    let of = |severity| verdict.findings.iter().filter(move |one| one.severity == severity);
+    let good = of(Severity::Good).filter(|one| !is_optional(&one.check)).count();
     if good > 0 && !all {
         let checks = if good == 1 { "check" } else { "checks" };
-        let _ = writeln!(text, "{good} {checks} passed (`--all` shows them)");
+        let _ =
+            writeln!(text, "{good} {checks} passed (`--all` shows them, and optional programs)");
     }
     let worst = verdict.worst();
-    let subject =
-        only.map_or_else(|| "this host's devices".to_owned(), |address| address.to_string());
-    let unseen = count(Severity::Unseen);
-    let barred = verdict
-        .findings
-        .iter()
-        .any(|one| one.check == "assignable" && one.severity == Severity::Warning);
-    let said = match worst {
-        Severity::Impossible if only.is_some() => {
-            format!("{subject} cannot be handed over yet: see Blocking above")
-        }
-        Severity::Impossible => {
-            "not everything can be handed over yet: see Blocking above".to_owned()
-        }
-        Severity::Warning if barred => {
-            "not every device can be handed over: see assignable in the warnings above".to_owned()
-        }
-        // "can be handed over" is said only if everything that it depends on was read.
-        Severity::Warning if unseen > 0 => {
-            format!(
-                "nothing that could be read prevents a hand-over of {subject}, but read the warnings above"
-            )
-        }
-        _ if unseen > 0 => format!("nothing that could be read prevents a hand-over of {subject}"),
-        Severity::Warning => format!("{subject} can be handed over, but read the warnings above"),
-        _ => format!("{subject} can be handed over"),
+    let unseen = of(Severity::Unseen).count();
+    let said = match (&verdict.devices, only) {
+        (Some(devices), _) => of_host(devices, of(Severity::Impossible).count() > 0),
+        (None, Some(address)) => of_one(address, worst, unseen),
+        (None, None) => String::new(),
     };
+    // "can be handed over" is said only if everything that it depends on was read.
+    let limit = match unseen {
+        0 => "",
+        _ if only.is_some() => "",
+        _ => "as far as it could be read, ",
+    };
+    let read = if worst == Severity::Warning { "; read the warnings above" } else { "" };
     let unseen = match unseen {
         0 => String::new(),
         1 => "; 1 check was not possible: see Not checked above".to_owned(),
         more => format!("; {more} checks were not possible: see Not checked above"),
     };
     let style = style(worst);
-    let _ = writeln!(text, "{style}Verdict:{style:#} {said}{unseen}");
+    let _ = writeln!(text, "{style}Verdict:{style:#} {limit}{said}{read}{unseen}");
+}
+
+/// The verdict on one device.
+fn of_one(address: Address, worst: Severity, unseen: usize) -> String {
+    match worst {
+        Severity::Impossible => format!("{address} cannot be handed over yet: see Blocking above"),
+        _ if unseen > 0 => format!("nothing that could be read prevents a hand-over of {address}"),
+        _ => format!("{address} can be handed over"),
+    }
+}
+
+/// How many of the host's devices can be handed over, and which.
+fn of_host(devices: &Devices, blocked: bool) -> String {
+    let Devices { ready, in_use, barred } = devices;
+    let all = ready.len() + in_use.len() + barred.len();
+    let mut said = match (ready.len(), all) {
+        (_, 0) if blocked => "devices cannot be handed over yet".to_owned(),
+        (_, 0) => "this host has no GPU, accelerator, NIC or NVMe drive to hand over".to_owned(),
+        (0, 1) => "this host's only device cannot be handed over now".to_owned(),
+        (0, _) => format!("none of this host's {all} devices can be handed over now"),
+        (count, _) if count == all => format!("{} can be handed over", some(ready)),
+        (count, _) => {
+            format!("{count} of this host's {all} devices can be handed over: {}", some(ready))
+        }
+    };
+    if !in_use.is_empty() {
+        let _ = write!(said, "; in use: {}", some(in_use));
+    }
+    if blocked {
+        said += "; see Blocking above";
+    } else if !barred.is_empty() {
+        let _ = write!(said, "; not possible: {}", some(barred));
+    }
+    said
+}
+
+/// At most this many devices are named.
+const NAMED: usize = 8;
+
+/// `A`, `A and B`, `A, B and 3 more`.
+fn some(addresses: &[Address]) -> String {
+    let mut words: Vec<String> = addresses.iter().take(NAMED).map(Address::to_string).collect();
+    match addresses.len().saturating_sub(NAMED) {
+        0 => {}
+        more => words.push(format!("{more} more")),
+    }
+    match words.pop() {
+        Some(last) if !words.is_empty() => format!("{} and {last}", words.join(", ")),
+        last => last.unwrap_or_default(),
+    }
 }

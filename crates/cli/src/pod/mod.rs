@@ -155,8 +155,36 @@ enum Way {
 fn resource(text: &str) -> Result<(String, Want), String> {
     let (name, want) =
         text.split_once('=').ok_or("expected NAME=WANT, such as example.com/nic=8086:10fb")?;
+    check_resource_name(name)?;
     let want: Want = want.parse().map_err(|refusal: Refusal| refusal.message)?;
     Ok((name.to_owned(), want))
+}
+
+/// Checks an extended resource's name: a DNS subdomain, a slash and up to 63 letters, digits, `-`, `_` and `.`
+/// (`IsQualifiedName` of Kubernetes; a name without a domain is one of Kubernetes' own).
+fn check_resource_name(name: &str) -> Result<(), String> {
+    let ends = |text: &str| {
+        let last = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        last(text.bytes().next()) && last(text.bytes().last())
+    };
+    let label = |text: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        ends(text) && text.len() <= 63 && text.bytes().all(inner)
+    };
+    let name_fits = |text: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        ends(text) && text.len() <= 63 && text.bytes().all(inner)
+    };
+    match name.split_once('/') {
+        Some((domain, own))
+            if domain.len() <= 253 && domain.split('.').all(label) && name_fits(own) =>
+        {
+            Ok(())
+        }
+        _ => Err(format!(
+            "{name:?} is not a resource name of Kubernetes: use DOMAIN/NAME, such as example.com/nic"
+        )),
+    }
 }
 
 fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
@@ -302,5 +330,35 @@ impl Pod {
         let json = matches!(self.output, Output::Json) || self.backend.connection.json();
         let format = if json { Format::Json } else { Format::Yaml };
         Ok(terminal::print_file(&print::documents(&objects, format))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_needs_a_name_that_a_pod_can_request() {
+        let longest = format!("example.com/{}", "a".repeat(63));
+        for name in ["example.com/nic", "nvidia.com/GA102_RTX.3090", longest.as_str()] {
+            assert!(resource(&format!("{name}=gpu")).is_ok(), "{name}");
+        }
+        let long = format!("example.com/{}", "a".repeat(64));
+        for name in [
+            "",
+            "foo",
+            "/",
+            "foo/",
+            "/foo",
+            "a/b/c",
+            "Example.com/nic",
+            "a..b/nic",
+            "a/-b",
+            "a/b c",
+            &long,
+        ] {
+            let error = resource(&format!("{name}=gpu")).unwrap_err();
+            assert!(error.contains("use DOMAIN/NAME"), "{name}: {error}");
+        }
     }
 }

@@ -38,10 +38,13 @@ fn nothing_there(inventory: &Inventory, text: &str, pattern: Pattern) -> Refusal
     } else {
         format!("no PCI function at {text}; the nearest are {}", names(&near))
     };
+    let hint = model::near_miss::hint(text).map(|hint| format!("{hint} ")).unwrap_or_default();
     Refusal::new(
         Code::DeviceNotFound,
         message,
-        "run `handover ls --all` to list all functions; addresses can change between boots",
+        format!(
+            "{hint}run `handover ls --all` to list all functions; addresses can change between boots"
+        ),
     )
 }
 
@@ -69,6 +72,8 @@ mod tests {
         let error = at("0000:03:01.0").unwrap_err();
         assert_eq!(error.code, Code::DeviceNotFound);
         assert!(error.message.contains("nearest are") && error.message.contains("0000:03:00.0"));
+        assert!(at("10de:").unwrap_err().remedy.contains("`handover ls 10de:`"));
+        assert!(at("3:0.0").unwrap_err().message.contains("did you mean `0000:03:00.0`?"));
         assert_eq!(at("gpu").unwrap_err().code, Code::InvalidPciAddress);
         let error = find(&Inventory::default(), "03:00.0").unwrap_err();
         assert!(error.message.ends_with("this host has none"));

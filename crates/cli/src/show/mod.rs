@@ -1,6 +1,6 @@
 //! `handover show`: prints everything about one function; needs no daemon.
 
-mod find;
+pub mod find;
 mod sheet;
 #[cfg(test)]
 mod tests;

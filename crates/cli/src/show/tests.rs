@@ -105,6 +105,7 @@ fn everything_of_a_gpu() {
         user: "pipewire (pid 4711, user@1000.service)".into(),
         by: "/dev/snd/controlC0".into(),
         mdev: None,
+        interface: None,
     };
     snapbox::assert_data_eq!(
         shown(&rich(), "01:00.0", &[holder]),

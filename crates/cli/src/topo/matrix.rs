@@ -25,29 +25,38 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     let table = picture.distance_table();
     let (number, place, wide) = sizes(picture);
     let names: Vec<_> = picture.ends.iter().map(|end| escaped(&end.what)).collect();
-    let rest = least_width(picture);
+    let columns = columns(picture, width);
+    let rest = number + place + 6 + (wide + 2) * columns;
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(rest));
     let what = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(room);
     let bold = Style::new().bold();
-    let mut text = format!("{bold}Distances{bold:#}\n{:1$}", "", number + place + what + 6);
-    for index in 1..=picture.ends.len() {
-        let _ = write!(text, "{:wide$}  ", format!("[{index}]"));
-    }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
+    let mut text = format!("{bold}Distances{bold:#}\n");
     let mut used = BTreeSet::new();
-    for (index, (end, name)) in picture.ends.iter().zip(&names).enumerate() {
-        let own = format!("[{}]", index + 1);
-        let address = end.address.to_string();
-        let name = name_within(name, &shorter(name), what);
-        let _ = write!(text, "{own:number$}  {address:place$}  {name:what$}  ");
-        for other in &picture.ends {
-            let distance = table.get(&(end.address, other.address));
-            used.extend(distance.copied());
-            let _ = write!(text, "{:wide$}  ", distance.map_or("-", |distance| distance.short()));
+    let all: Vec<usize> = (0..picture.ends.len()).collect();
+    for (block, shown) in all.chunks(columns).enumerate() {
+        if block > 0 {
+            text.push('\n');
+        }
+        let _ = write!(text, "{:1$}", "", number + place + what + 6);
+        for index in shown {
+            let _ = write!(text, "{:wide$}  ", format!("[{}]", index + 1));
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
+        for (index, (end, name)) in picture.ends.iter().zip(&names).enumerate() {
+            let own = format!("[{}]", index + 1);
+            let address = end.address.to_string();
+            let name = name_within(name, &shorter(name), what);
+            let _ = write!(text, "{own:number$}  {address:place$}  {name:what$}  ");
+            for other in shown.iter().filter_map(|index| picture.ends.get(*index)) {
+                let distance = table.get(&(end.address, other.address));
+                used.extend(distance.copied());
+                let _ =
+                    write!(text, "{:wide$}  ", distance.map_or("-", |distance| distance.short()));
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
     }
     for distance in used {
         let meaning = paragraph(distance.meaning(), wide + 2, wide + 2, width);
@@ -55,6 +64,13 @@ pub fn render(picture: &Picture, width: Option<usize>) -> String {
     }
     text.push('\n');
     text
+}
+
+/// How many columns of distances fit beside each other; the others follow in further blocks.
+fn columns(picture: &Picture, width: Option<usize>) -> usize {
+    let (number, place, wide) = sizes(picture);
+    let room = |width: usize| width.saturating_sub(number + place + 6 + LEAST_WHAT) / (wide + 2);
+    width.map_or(picture.ends.len(), room).clamp(1, picture.ends.len().max(1))
 }
 
 /// Shorter forms of a device's kind and name.

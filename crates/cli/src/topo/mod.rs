@@ -39,7 +39,7 @@ pub struct Topo {
     #[arg(long)]
     distances: bool,
 
-    /// Write the picture as SVG to this file; it contains no host name and no date
+    /// Write the picture as SVG to this file, - for standard output; it contains no host name and no date
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     svg: Option<PathBuf>,
 
@@ -67,6 +67,9 @@ impl Topo {
         };
         let picture = Picture::of(&inventory, wanted);
         if let Some(file) = &self.svg {
+            if file == Path::new("-") {
+                return output::file(&svg::render(&picture));
+            }
             return write(file, &svg::render(&picture)).map_err(Failure::to("write the picture"));
         }
         if self.output.json {

@@ -6,6 +6,7 @@ if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
 # iommu: no DMAR, IVRS or VIOT among /sys/firmware/acpi/tables; there are no IOMMU groups
 # enable VT-d (Intel VT for Directed I/O) in the firmware setup; boot with intel_iommu=on on the kernel's command line
@@ -17,10 +18,6 @@ for file in /boot/loader/entries/*.conf; do
     fi
 done
 [ "$found" ] || { echo 'cannot add intel_iommu=on: no such line in /boot/loader/entries/*.conf; find what sets the kernel'\''s command line' >&2; false; }
-
-# ovmf: no OVMF image in the usual places
-# install OVMF
-pacman -S --needed --noconfirm edk2-ovmf
 
 # qemu: no qemu-system-x86_64 and no qemu-kvm in the usual places
 # install QEMU
@@ -115,6 +112,10 @@ pacman -S --needed --noconfirm qemu-base
 #   esac
 #   END_OF_FILE
 #   chmod 644 /etc/mkinitcpio.conf.d/handover.conf
+
+# ovmf: no OVMF image in the usual places
+# Optional: install OVMF
+#   pacman -S --needed --noconfirm edk2-ovmf
 
 # Make the edits take effect.
 #   mkinitcpio -P

@@ -6,6 +6,7 @@ if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
 # large-bars: 1 function with a BAR of 32 GB or more, such as 0000:01:00.0 with 64GB; Linux 6.11.4-301.fc41.x86_64 and QEMU 9.1.2
 # use Linux 6.12 and QEMU 9.2 or newer, which use huge mappings

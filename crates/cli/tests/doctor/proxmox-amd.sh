@@ -6,22 +6,24 @@ if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
+
+# Until it is removed below, the doctor reports that a script stopped before its end.
+mkdir -p /etc/handover
+: > /etc/handover/to-rebuild
 
 # acs-override: /proc/cmdline has pcie_acs_override=downstream,multifunction
 # boot without pcie_acs_override on the kernel's command line
 found=
 for file in /etc/kernel/cmdline; do
     if [ -f "$file" ] && grep -E -e '^[[:space:]]*[^#[:space:]]' "$file" | grep -qE -e '(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)'; then
+        mkdir -p /etc/handover
+        grep -qsxF -e pcie_acs_override /etc/handover/removed-options || printf '%s\n' pcie_acs_override >> /etc/handover/removed-options
         sed -E -i -e 's/(^|[^[:alnum:]_.,-])pcie_acs_override(=[^[:space:]"'\'']*)?([[:space:]"'\'']|$)/\1\3/g' "$file"
         found=1
     fi
 done
-if [ "$found" ]; then
-    mkdir -p /etc/handover
-    printf '%s\n' pcie_acs_override >> /etc/handover/removed-options
-else
-    grep -qsxF -e pcie_acs_override /etc/handover/removed-options || { echo 'cannot take pcie_acs_override away: no such line in /etc/kernel/cmdline; find what sets the kernel'\''s command line' >&2; false; }
-fi
+[ "$found" ] || grep -qsxF -e pcie_acs_override /etc/handover/removed-options || { echo 'cannot take pcie_acs_override away: no such line in /etc/kernel/cmdline; find what sets the kernel'\''s command line' >&2; false; }
 
 # unsafe-interrupts: /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts is Y
 # disable it now; load vfio_iommu_type1 without allow_unsafe_interrupts
@@ -44,5 +46,6 @@ done
 # Make the edits take effect.
 proxmox-boot-tool refresh
 update-initramfs -u -k all
+rm -f /etc/handover/to-rebuild
 
 echo 'Done. Reboot this host for all changes to take effect.'

@@ -31,6 +31,11 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
+    /// Removes a file.
+    pub fn without(&self, path: &str) {
+        fs::remove_file(self.path().join(path)).unwrap();
+    }
+
     /// Writes an EFI variable of the Boot Loader Interface: UTF-16 after four bytes of attributes.
     pub fn variable(&self, name: &str, text: &str) {
         let directory = self.path().join("sys/firmware/efi/efivars");

@@ -55,30 +55,36 @@ impl Query {
     /// A boolean parameter; false if absent.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name)? {
-            None | Some("false" | "0") => Ok(false),
-            Some("true" | "1") => Ok(true),
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
             Some(other) => {
                 Err(Problem::invalid(format!("invalid {name} {other:?}"), "use true or false"))
             }
         }
     }
 
-    /// The tags in the query, as `tags[key]=value`.
+    /// The tags in the query, as `tags[key]=value`. As other parameters, each is given once, with a key and a value.
     pub fn tags(&self) -> Result<api::Tags, Problem> {
+        let mut tags = api::Tags::new();
         let ours = self.0.iter().filter_map(|(key, value)| {
             let rest = key.strip_prefix("tags")?;
             (rest.is_empty() || rest.starts_with('[')).then_some((rest, value))
         });
-        let tag = |(rest, value): (&str, &String)| {
+        for (rest, value) in ours {
             let label = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            match label {
-                Some(label) => Ok((label.to_owned(), value.clone())),
-                None => Err(Problem::invalid(
-                    format!("invalid parameter `tags{rest}`"),
-                    "write each tag as tags[key]=value",
-                )),
-            }
-        };
-        ours.map(tag).collect()
+            let wrong = match label.filter(|label| !label.is_empty()) {
+                None => "is not written as tags[key]=value",
+                Some(_) if value.is_empty() => "has no value",
+                Some(label) => match tags.insert(label.to_owned(), value.clone()) {
+                    None => continue,
+                    Some(_) => "is given more than once",
+                },
+            };
+            return Err(Problem::invalid(
+                format!("the parameter `tags{rest}` {wrong}"),
+                "write each tag once, as tags[key]=value",
+            ));
+        }
+        Ok(tags)
     }
 }

@@ -206,7 +206,10 @@ impl Claims {
             let Mechanism::Vf { index, settings } = &partition.how else { continue };
             if !settings.is_empty() {
                 let current = self.hardware.host.vf_settings(partition.parent, *index);
-                found.insert(part.head, current.map_err(|error| refusals::unreadable(&error))?);
+                let current = current.map_err(|error| {
+                    refusals::no_vf_settings(part.head, partition.parent, &error)
+                })?;
+                found.insert(part.head, current);
             }
         }
         Ok(found)

@@ -2,7 +2,7 @@
 
 use model::choose::Chosen;
 use model::plan::Plan;
-use model::{Claim, ClaimState, Code, Refusal};
+use model::{Claim, ClaimState, Code, Observed, Refusal};
 use uuid::Uuid;
 
 use super::choose::{HostState, Terms, expect_few};
@@ -113,7 +113,9 @@ impl Claims {
             }
         };
         let access = Access::of(request);
-        let plan = self.plan(&inventory, &claim.claim, &access)?.0;
+        let mut plan = self.plan(&inventory, &claim.claim, &access)?.0;
+        // A loaded module stays as it is; what cannot be observed is listed.
+        plan.first.retain(|step| self.hardware.host.observe(step) != Ok(Observed::After));
         Ok((claim.claim, plan))
     }
 

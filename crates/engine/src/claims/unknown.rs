@@ -31,9 +31,10 @@ fn unknown(name: &str, names: &BTreeMap<String, Address>, is_whole: bool) -> Ref
     let kinds = Kind::ALL.iter().filter(|kind| is_whole && **kind != Kind::Bridge);
     let kinds = kinds.map(|kind| kind.as_str()).chain(is_whole.then_some("vf"));
     let words = names.keys().map(String::as_str).chain(kinds);
-    let remedy = match nearest(name, words) {
-        Some(near) => format!("did you mean `{near}`? {listing}"),
-        None => listing.to_owned(),
+    let remedy = match (model::near_miss::hint(name), nearest(name, words)) {
+        (Some(hint), _) => format!("{hint} {listing}"),
+        (None, Some(near)) => format!("did you mean `{near}`? {listing}"),
+        (None, None) => listing.to_owned(),
     };
     Refusal::new(Code::NotFound, format!("no device {name:?}"), remedy)
 }
@@ -63,6 +64,11 @@ mod tests {
             ("l40s-lefd", Some("`l40s-left`")),
             ("vf@l40s-lft", Some("`l40s-left`")),
             ("vf@gpuu", None),
+            ("10de:", None),
+            ("1:0.0", Some("`0000:01:00.0`")),
+            ("0:1:0.0", Some("`0000:01:00.0`")),
+            ("pci_0000_01_00", Some("`0000:01:00.0`")),
+            ("gpu=2", Some("`2xgpu`")),
             ("something", None),
         ] {
             let refusal = expect_known(&[text.parse().unwrap()], &names).unwrap_err();

@@ -131,6 +131,7 @@ pub fn user(address: &str, pid: u32) -> Holder {
         user: format!("dpdk (pid {pid})"),
         by: "/dev/uio0".into(),
         mdev: None,
+        interface: None,
     }
 }
 

@@ -163,6 +163,7 @@ impl World {
                     user: format!("dpdk (pid {pid})"),
                     by: "/dev/uio0".into(),
                     mdev: None,
+                    interface: None,
                 };
                 if *stubborn {
                     self.host.hold_stubbornly(holder);

@@ -145,7 +145,17 @@ fn all(
 
 /// A user that is not a process.
 const fn unowned(address: Address, kind: HolderKind, user: String, by: String) -> Holder {
-    Holder { address, kind, pid: None, started: None, program: None, user, by, mdev: None }
+    Holder {
+        address,
+        kind,
+        pid: None,
+        started: None,
+        program: None,
+        user,
+        by,
+        mdev: None,
+        interface: None,
+    }
 }
 
 /// The processes, each once per function and node.
@@ -181,6 +191,7 @@ fn of_processes(nodes: &Nodes, groups: &Groups, hits: &[Hit]) -> Vec<Holder> {
             user: hit.user.clone(),
             by,
             mdev,
+            interface: None,
         }));
     }
     holders

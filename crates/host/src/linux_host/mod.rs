@@ -367,6 +367,10 @@ impl Host for LinuxHost {
 
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
         if self.working.is_none() {
+            // Nothing can be changed on it, so what an undo would restore is not needed; a recording does not have it.
+            if !self.root.is_host() {
+                return Ok(VfSettings::default());
+            }
             return step::vf_settings(&self.root, parent, index);
         }
         let job = Job::ReadVf { parent, index };

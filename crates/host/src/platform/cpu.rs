@@ -19,7 +19,7 @@ pub fn read(root: &Root, platform: &mut Platform) {
     };
     let flags = value("flags").unwrap_or_default();
     let flag = |wanted: &str| flags.split_ascii_whitespace().any(|flag| flag == wanted);
-    platform.virtual_machine = flag("hypervisor");
+    platform.virtual_machine = flag(crate::virtual_machine::FLAG);
     platform.cpu = Cpu {
         vendor: value("vendor_id").unwrap_or_default().to_owned(),
         model: value("model name").unwrap_or_default().to_owned(),

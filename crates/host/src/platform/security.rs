@@ -2,6 +2,8 @@
 
 use model::doctor::{Platform, Security};
 
+use rustix::io::Errno;
+
 use super::unseen;
 use crate::root::Root;
 
@@ -10,7 +12,10 @@ const ACTIVE: &str = "sys/kernel/security/lsm";
 /// Reads the active modules.
 pub fn read(root: &Root, platform: &mut Platform) {
     let active = root.text(ACTIVE);
-    if let Err(errno) = &active {
+    // Without the file, the kernel has no security modules, or securityfs is not mounted: no check needs more.
+    if let Err(errno) = &active
+        && *errno != Errno::NOENT
+    {
         platform.unseen.push(unseen("active security modules", ACTIVE, *errno));
     }
     let enforce = root.text("sys/fs/selinux/enforce").ok();

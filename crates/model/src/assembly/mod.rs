@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use obstacles::{no_such_function, power_cycle};
+pub use obstacles::{VIRTUAL_IOMMU, no_such_function, power_cycle};
 
 use crate::{Address, Function, Inventory, Kind, Role};
 use companions::companions;

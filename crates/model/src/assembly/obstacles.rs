@@ -61,6 +61,10 @@ pub fn power_cycle(address: Address) -> String {
     )
 }
 
+/// How a virtual machine gets an IOMMU: its firmware has nothing to enable.
+pub const VIRTUAL_IOMMU: &str =
+    "give this machine a virtual IOMMU (QEMU: -device intel-iommu,intremap=on,caching-mode=on)";
+
 /// Obstacles of the host for this function.
 fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
     let mut reasons = Vec::new();
@@ -79,11 +83,18 @@ fn host_obstacles(inventory: &Inventory, head: &Function) -> Vec<Refusal> {
         )];
     }
     if !inventory.vfio.iommu {
+        let enable = if inventory.vfio.virtual_machine {
+            VIRTUAL_IOMMU
+        } else {
+            "enable VT-d or AMD-Vi in the firmware"
+        };
         reasons.push(Refusal::new(
             Code::NoIommu,
             "this kernel has no active IOMMU, so no device can be isolated from the host's memory",
-            "enable VT-d or AMD-Vi in the firmware; on Intel, also boot with intel_iommu=on on the kernel's command \
-             line",
+            format!(
+                "{enable}; on Intel, also boot with intel_iommu=on on the kernel's command line; `handover doctor` shows what \
+                 this host lacks"
+            ),
         ));
     } else if head.iommu_group.is_none() {
         reasons.push(Refusal::new(

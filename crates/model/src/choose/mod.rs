@@ -218,7 +218,9 @@ impl Scene<'_> {
             Refusal::new(
                 Code::NotFound,
                 format!("no device {name:?}"),
-                "`handover device list` lists registered devices, `handover ls` lists addresses",
+                crate::near_miss::hint(name).unwrap_or_else(|| {
+                    "`handover device list` lists registered devices, `handover ls` lists addresses".to_owned()
+                }),
             )
         })
     }
@@ -291,7 +293,10 @@ impl Scene<'_> {
         Some(Refusal::new(
             Code::InUse,
             format!("{address} is a vGPU of type {current}, created by another tool"),
-            format!("free it: echo 0 > /sys/bus/pci/devices/{address}/nvidia/current_vgpu_type"),
+            format!(
+                "claim it as the vGPU that it is (`handover claim {address}`), or use another virtual function; a machine of \
+                 that tool may use it, so only the tool that created it should free it"
+            ),
         ))
     }
 

@@ -71,6 +71,21 @@ impl Remedy {
 pub struct Verdict {
     /// Sorted by severity (worst first), check and address.
     pub findings: Vec<Finding>,
+    /// What can be handed over; absent if only one function was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Devices>,
+}
+
+/// The devices that are usually handed over (GPUs, accelerators, NICs and NVMe drives), each with its assembly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Devices {
+    /// Those that can be handed over now.
+    pub ready: Vec<Address>,
+    /// Those that could be, but are in use: by the host, by a claim, or by their virtual functions.
+    pub in_use: Vec<Address>,
+    /// Those that cannot be handed over.
+    pub barred: Vec<Address>,
 }
 
 impl Verdict {
@@ -80,12 +95,18 @@ impl Verdict {
         findings.sort_by(|a, b| {
             (b.severity, &a.check, a.address).cmp(&(a.severity, &b.check, b.address))
         });
-        Self { findings }
+        Self { findings, devices: None }
     }
 
-    /// The worst severity of all findings.
+    /// The worst severity of all findings. If every device is barred for a reason of its own, no hand-over is possible.
     #[must_use]
     pub fn worst(&self) -> Severity {
+        let barred = self.devices.as_ref().is_some_and(|devices| {
+            devices.ready.is_empty() && devices.in_use.is_empty() && !devices.barred.is_empty()
+        });
+        if barred {
+            return Severity::Impossible;
+        }
         self.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Good)
     }
 }

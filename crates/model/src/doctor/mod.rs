@@ -15,12 +15,13 @@ mod rules;
 
 pub use boot_loader::BootLoader;
 pub use devices::framebuffers;
-pub use finding::{Finding, Remedy, Severity, Verdict};
+pub use finding::{Devices, Finding, Remedy, Severity, Verdict};
 pub use platform::{
     Cpu, FirmwareTables, Framebuffer, HugePages, IommuDevice, MemoryRegion, Module, NodeFacts,
     Platform, Process, Security, Tool, X11File, version,
 };
 pub use programs::{Purpose, full_name, purpose};
+pub use rules::is_optional;
 
 pub use crate::boot_list::InitramfsTool;
 
@@ -81,8 +82,10 @@ pub fn examine(patient: Patient<'_>, only: Option<Address>) -> Verdict {
             finding.severity != Severity::Note && rules::concerns(&finding.check, function)
         });
     }
+    let possible = findings.iter().all(|finding| finding.severity != Severity::Impossible);
     findings.extend(devices::all(patient, only));
-    Verdict::new(findings)
+    let devices = only.is_none().then(|| devices::sorted(patient, possible));
+    Verdict { devices, ..Verdict::new(findings) }
 }
 
 /// Every check as (stable name, what it checks): first those of the host, then those of devices.

@@ -38,6 +38,8 @@ pub struct Platform {
     pub boot_loader: BootLoader,
     /// Whether this is the first domain (dom0) of the Xen hypervisor.
     pub xen_dom0: bool,
+    /// Whether a script of the doctor stopped before it rebuilt what it had edited ([`super::remedy::PENDING`]).
+    pub rebuild_pending: bool,
     /// Files of the X server's configuration that name a graphics driver or a card.
     pub x11: Vec<X11File>,
     /// The tool that builds the initial ramdisk.

@@ -83,6 +83,9 @@ pub struct VfioSupport {
     /// Whether Linux is the first domain of Xen, which keeps the IOMMU for itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub xen_dom0: bool,
+    /// Whether the host is a virtual machine, which gets its IOMMU from outside; read only if no IOMMU is active.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_machine: bool,
     /// Whether VFIO refuses all devices because interrupts are not remapped: a device could forge the host's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmapped_interrupts: bool,

@@ -1,5 +1,6 @@
 //! Claims in the types of the API, over an engine.
 
+mod planned;
 mod render;
 
 use std::time::Duration;
@@ -29,8 +30,18 @@ pub fn claim(engine: &Engine, body: CreateClaim) -> Result<(api::Claim, bool), R
 /// Why it could not be claimed.
 pub fn dry_run(engine: &Engine, body: CreateClaim) -> Result<PlannedClaim, Refusal> {
     let (claim, plan) = engine.claims().dry_run(&request(body)?)?;
-    let steps = plan.steps().map(model::Step::describe).collect();
-    Ok(PlannedClaim { claim: render_claim(engine, &claim)?, steps })
+    let mut steps = planned::steps(&plan);
+    let mut rendered = render_claim(engine, &claim)?;
+    for (part, rendered) in claim.parts.iter().zip(&mut rendered.parts) {
+        // Each run would choose another one.
+        if let Some(uuid) = planned::new_uuid(&claim, part) {
+            rendered.mdev = None;
+            for words in steps.iter_mut().chain(&mut rendered.partition) {
+                *words = words.replace(&uuid.to_string(), "(a new UUID)");
+            }
+        }
+    }
+    Ok(PlannedClaim { claim: rendered, steps })
 }
 
 /// All claims.

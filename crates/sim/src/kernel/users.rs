@@ -110,5 +110,6 @@ fn persistenced(address: Address) -> Holder {
         user: format!("nvidia-persistenced (pid {pid}, {unit})"),
         by: "/dev/nvidia0".into(),
         mdev: None,
+        interface: None,
     }
 }

@@ -36,6 +36,7 @@ fn busy() -> (Inventory, Vec<Holder>) {
             user,
             by: "eth0".into(),
             mdev: None,
+            interface: None,
         }],
     )
 }

@@ -42,6 +42,13 @@ fn eight_gpus_and_six_nvswitches() {
     assert!(host.distances.is_empty(), "24 devices are too many by default");
     let asked = Picture::of(&hosts::hgx(), Wanted { distances: true, ..Wanted::default() });
     assert_eq!(asked.distances.len(), 24 * 23 / 2);
+    // It is shown in blocks of columns.
+    for width in [60, 80, 120] {
+        let text = anstream::adapter::strip_str(&text::render(&asked, Some(width))).to_string();
+        let matrix = text.split_once("\nDistances\n").unwrap().1;
+        assert!(matrix.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+        assert!(matrix.contains("[24]") && matrix.contains("[1]"), "{text}");
+    }
 }
 
 #[test]
@@ -202,9 +209,10 @@ proptest! {
     fn no_inventory_makes_a_renderer_panic(inventory in crate::any_inventory::inventory(), width in 0usize..120, all: bool) {
         let picture = Picture::of(&inventory, Wanted { all, distances: true, own: None, meant: None });
         let text = anstream::adapter::strip_str(&text::render(&picture, Some(width))).to_string();
-        // A matrix that was asked for is not cut.
-        let tree = text.split("\nDistances\n").next().unwrap();
+        let (tree, matrix) = text.split_once("\nDistances\n").unwrap_or((&text, ""));
         prop_assert!(width < 30 || tree.lines().all(|line| line.chars().count() <= width), "{text}");
+        // One column of distances is always shown.
+        prop_assert!(width < 50 || matrix.lines().all(|line| line.chars().count() <= width), "{text}");
         serde_json::to_string(&picture).unwrap();
         let text = svg::render(&picture);
         prop_assert!(roxmltree::Document::parse(&text).is_ok(), "{}", text);

@@ -145,25 +145,26 @@ impl Links {
         all.map(|(name, _)| name.as_str())
     }
 
-    /// What it is a port of, with the other ports of a bridge: those are taps of machines and pairs of containers.
-    pub fn port(&self, name: &str) -> Option<String> {
+    /// What it is a port of, and this in words, with the other ports of a bridge: those are taps of machines and pairs of containers.
+    pub fn port(&self, name: &str) -> Option<(String, String)> {
         let master = self.links.get(name)?.master.as_deref()?;
         let kind = self.links.get(master).and_then(|link| link.kind.as_deref());
         let ports = self.links.iter().filter(|(_, link)| link.master.as_deref() == Some(master));
         let peers: Vec<String> =
             ports.map(|(port, _)| port.clone()).filter(|port| port != name).collect();
-        Some(match kind {
+        let words = match kind {
             Some("vrf") => format!("in the VRF {master}"),
             Some("bond" | "team") => format!("port of {master}"),
             _ if peers.is_empty() => format!("port of {master}"),
             _ => format!("port of {master} with {}", super::some(&peers)),
-        })
+        };
+        Some((master.to_owned(), words))
     }
 
-    /// What is built on it, but for what it is a port of.
-    pub fn built_on(&self, name: &str) -> Vec<String> {
+    /// What is built on it, and this in words, but for what it is a port of.
+    pub fn built_on(&self, name: &str) -> Vec<(String, String)> {
         let on = self.links.iter().filter(|(_, link)| link.on.contains(name));
-        on.map(|(upper, link)| match link.kind.as_deref() {
+        let words = |upper: &str, link: &Link| match link.kind.as_deref() {
             Some("vlan") => format!("VLAN {upper}"),
             Some("vxlan") => format!("VXLAN {upper}"),
             Some(kind @ ("macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "macsec" | "geneve")) => {
@@ -174,8 +175,8 @@ impl Links {
                 format!("tunnel {upper}")
             }
             _ => format!("lower interface of {upper}"),
-        })
-        .collect()
+        };
+        on.map(|(upper, link)| (upper.clone(), words(upper, link))).collect()
     }
 
     /// The tunnels that are set up, with their other ends.

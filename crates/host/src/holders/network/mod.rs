@@ -81,25 +81,32 @@ pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
     let sessions = sessions::read(root, &network.routes);
     let mut holders = Vec::new();
     for Interface { address, name } in interfaces {
-        holders.extend(
-            uses(&network, &sessions, name).into_iter().map(|user| holder(*address, user, name)),
-        );
+        let uses = uses(&network, &sessions, name);
+        holders.extend(uses.into_iter().map(|using| holder(*address, using, name)));
     }
     for other in network.elsewhere.iter().filter(|other| !other.name.is_empty()) {
-        let function = other.function.map(|address| holder(address, other.words(), &other.name));
-        holders.extend(function);
+        let using = Using { words: other.words(), interface: None };
+        holders.extend(other.function.map(|address| holder(address, using, &other.name)));
     }
     holders
 }
 
-fn holder(address: Address, user: String, name: &str) -> Holder {
-    // Mount points and names of targets can contain anything.
-    let user = user.replace(char::is_control, "\u{fffd}");
-    super::unowned(address, HolderKind::Network, user, name.to_owned())
+/// One use of an interface.
+struct Using {
+    words: String,
+    /// The interface to look at: it, or one that is built on it.
+    interface: Option<String>,
 }
 
-/// What an interface is used for, in words.
-fn uses(network: &Network, sessions: &[Session], name: &str) -> Vec<String> {
+fn holder(address: Address, using: Using, name: &str) -> Holder {
+    // Mount points and names of targets can contain anything.
+    let user = using.words.replace(char::is_control, "\u{fffd}");
+    let plain = super::unowned(address, HolderKind::Network, user, name.to_owned());
+    Holder { interface: using.interface, ..plain }
+}
+
+/// What an interface is used for.
+fn uses(network: &Network, sessions: &[Session], name: &str) -> Vec<Using> {
     let Network { links, routes, .. } = network;
     // The kernel removes the routes of an interface that is set down; a bond goes on without it.
     let up = links.is_up(name);
@@ -114,8 +121,17 @@ fn uses(network: &Network, sessions: &[Session], name: &str) -> Vec<String> {
         uses.extend(routes.defaults(upper).into_iter().map(|what| over(&what, upper, name)));
     }
     if up {
-        uses.extend(links.port(name));
-        uses.extend(links.built_on(name));
+        // The bridges of an Open vSwitch have no link to its ports: the stack has them, the master's own has not.
+        let port = links.port(name).map(|(master, words)| {
+            let others = stack.iter().skip(1).copied();
+            let upper = links.stack(&master).into_iter().chain(others);
+            Using { words, interface: Some(addressed(network, upper, &master)) }
+        });
+        uses.extend(port);
+        uses.extend(links.built_on(name).into_iter().map(|(upper, words)| {
+            let interface = Some(addressed(network, links.stack(&upper).into_iter(), &upper));
+            Using { words, interface }
+        }));
         for upper in &stack {
             let others = network.elsewhere.iter().filter(|one| one.on.as_deref() == Some(*upper));
             uses.extend(others.map(|one| over(&one.words(), upper, name)));
@@ -132,12 +148,27 @@ fn uses(network: &Network, sessions: &[Session], name: &str) -> Vec<String> {
         uses.extend(all.map(|what| over(&what, upper, name)));
     }
     let mut known = BTreeSet::new();
-    uses.retain(|user| known.insert(user.clone()));
+    uses.retain(|using| known.insert(using.words.clone()));
     uses
 }
 
+/// The first of these interfaces with an address or a route; the last argument, if none has.
+fn addressed<'a>(
+    network: &Network,
+    mut interfaces: impl Iterator<Item = &'a str>,
+    otherwise: &str,
+) -> String {
+    let routes = &network.routes;
+    let used = |upper: &str| {
+        !routes.defaults(upper).is_empty()
+            || routes.others(upper).is_some()
+            || routes.addresses(upper).is_some()
+    };
+    interfaces.find(|upper| used(upper)).unwrap_or(otherwise).to_owned()
+}
+
 /// The tunnels to a peer that is reached over one of these interfaces.
-fn tunnels(network: &Network, stack: &[&str], name: &str) -> Vec<String> {
+fn tunnels(network: &Network, stack: &[&str], name: &str) -> Vec<Using> {
     let Network { links, routes, .. } = network;
     let mut found = Vec::new();
     for (tunnel, remote) in links.tunnels() {
@@ -153,8 +184,9 @@ fn tunnels(network: &Network, stack: &[&str], name: &str) -> Vec<String> {
 }
 
 /// A use of an interface, or of one that is built on it.
-fn over(what: &str, upper: &str, name: &str) -> String {
-    if upper == name { what.to_owned() } else { format!("{what}, over {upper}") }
+fn over(what: &str, upper: &str, name: &str) -> Using {
+    let words = if upper == name { what.to_owned() } else { format!("{what}, over {upper}") };
+    Using { words, interface: Some(upper.to_owned()) }
 }
 
 /// The first of these, and how many more there are: `a`, `a and b`, `a, b and 3 more`.

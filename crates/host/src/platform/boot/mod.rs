@@ -16,6 +16,7 @@ const XEN_CMDLINE: &str = "opt/xensource/libexec/xen-cmdline";
 
 /// Detects the boot loader, and the tool that builds the initial ramdisk.
 pub fn read(root: &Root, platform: &mut Platform) {
+    platform.rebuild_pending = root.exists(model::doctor::remedy::PENDING.trim_start_matches('/'));
     platform.initramfs = initramfs(root);
     platform.boot_loader = boot_loader(root);
     if platform.boot_loader == BootLoader::SystemdBoot {

@@ -6,6 +6,12 @@ use super::{Case, Finding, Severity, about, with_remedy};
 use crate::doctor::{Purpose, purpose};
 use crate::{Address, Holder, HolderKind};
 
+/// Whether a program, a mount or a route uses a member of the assembly.
+pub fn is_used(case: &Case<'_>) -> bool {
+    let lost: BTreeSet<Address> = case.assembly.lost().map(|member| member.address).collect();
+    case.patient.holders.iter().any(|holder| lost.contains(&holder.address))
+}
+
 /// Programs, mounts and routes that use members of the assembly: one finding per user.
 pub fn in_use(case: &Case<'_>) -> Vec<Finding> {
     // A claim's own machine uses it as intended.

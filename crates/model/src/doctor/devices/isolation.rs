@@ -10,7 +10,9 @@ pub fn obstacles(case: &Case<'_>) -> impl Iterator<Item = Refusal> {
     let vfio = &case.patient.inventory.vfio;
     let of_host = move |code: Code| match code {
         Code::VfioMissing => true,
-        Code::NoIommu => !vfio.iommu || vfio.unsafe_noiommu || vfio.unmapped_interrupts,
+        Code::NoIommu => {
+            !vfio.iommu || vfio.xen_dom0 || vfio.unsafe_noiommu || vfio.unmapped_interrupts
+        }
         _ => false,
     };
     // Partitions of a claim are released, never removed: the check `claimed` says so.

@@ -27,6 +27,7 @@ mod vgpu;
 mod tests;
 
 pub use catalog::CHECKS;
+pub use overview::sorted;
 
 use super::{Finding, Patient, Remedy, Severity};
 use crate::{Address, Assembly, Function, Kind, no_such_function};

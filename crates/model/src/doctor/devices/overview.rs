@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Case, Finding, Patient, Severity, catalog, fabric, listed};
+use super::{Case, Finding, Patient, Severity, catalog, fabric, holders, isolation, listed};
+use crate::doctor::Devices;
 use crate::doctor::remedy::is_rebuild;
-use crate::{Address, Assembly, Function, Kind};
+use crate::{Address, Assembly, Code, Function, Kind};
 
 /// Runs every check of every assembly that is usually handed over.
 pub fn all(patient: Patient<'_>) -> Vec<Finding> {
@@ -17,6 +18,24 @@ pub fn all(patient: Patient<'_>) -> Vec<Finding> {
     let mut findings = merge_alike(findings.collect());
     findings.extend(fabric::switches(patient));
     findings
+}
+
+/// The devices that are usually handed over, by whether they can be. `possible` says whether the host allows any hand-over.
+pub fn sorted(patient: Patient<'_>, possible: bool) -> Devices {
+    let mut devices = Devices::default();
+    for case in cases(patient) {
+        let mut obstacles = isolation::obstacles(&case).peekable();
+        let split = obstacles.peek().is_some();
+        let list = if !possible || obstacles.any(|obstacle| obstacle.code != Code::InUse) {
+            &mut devices.barred
+        } else if split || case.is_claimed() || holders::is_used(&case) {
+            &mut devices.in_use
+        } else {
+            &mut devices.ready
+        };
+        list.push(case.head.address);
+    }
+    devices
 }
 
 /// One case per assembly that is usually handed over.
@@ -103,10 +122,15 @@ fn merged(alike: Vec<(Address, Finding)>) -> Option<Finding> {
     }
     if !others.is_empty() {
         first.read = format!("{}; the same for {}", first.read, listed(&others));
-        if let Some(remedy) = first.remedy.as_mut().filter(|remedy| !remedy.commands.is_empty()) {
-            remedy.words += "; the commands cover all of them";
-            // Rebuild the initial ramdisk after all edits.
-            remedy.commands.sort_by_key(|command| is_rebuild(command));
+        if let Some(remedy) = &mut first.remedy {
+            if !remedy.commands.is_empty() {
+                remedy.words += "; the commands cover all of them";
+                // Rebuild the initial ramdisk after all edits.
+                remedy.commands.sort_by_key(|command| is_rebuild(command));
+            } else if remedy.words.contains(&head.to_string()) {
+                let each = if others.len() == 1 { "its address" } else { "their addresses" };
+                remedy.words += &format!("; do the same for {}, with {each}", listed(&others));
+            }
         }
     }
     Some(first)

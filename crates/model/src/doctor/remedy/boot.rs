@@ -52,7 +52,8 @@ done
 /// Without the file, kernel-install takes the options of the running kernel, without those of the loader
 /// (90-loaderentry.install).
 const WRITE_CMDLINE: &str = "mkdir -p /etc/kernel
-[ -s /etc/kernel/cmdline ] || tr -s ' ' '\\n' < /proc/cmdline | grep -v -e '^BOOT_IMAGE=' -e '^initrd=' | tr '\\n' ' ' > /etc/kernel/cmdline";
+[ -s /etc/kernel/cmdline ] || tr -s ' ' '\\n' < /proc/cmdline | grep -v -e '^BOOT_IMAGE=' -e '^initrd=' | tr '\\n' ' ' > /etc/kernel/cmdline.new
+[ ! -s /etc/kernel/cmdline.new ] || mv -f /etc/kernel/cmdline.new /etc/kernel/cmdline";
 
 /// Commands that make edits of the command line effective at the next boot.
 pub(super) const REBUILDS: [&str; 11] = [
@@ -111,6 +112,14 @@ pub fn without_kernel_option(platform: &Platform, option: &str) -> Remedy {
 pub fn other_kernel_option(platform: &Platform, old: &str, new: &str) -> Remedy {
     let words = format!("boot with {new} instead of {old} on the kernel's command line");
     remedy(platform, words, Change::Replace(old, new))
+}
+
+/// The command that makes edits of the command line effective, if one is needed.
+pub(super) fn rebuild_loader(platform: &Platform) -> Option<&'static str> {
+    match way(platform, Change::Add("quiet")) {
+        Way::Commands(_, rebuild) => rebuild,
+        Way::ByHand(_) => None,
+    }
 }
 
 /// The command that rebuilds the initial ramdisks, with which the system boots.
@@ -173,10 +182,9 @@ fn way(platform: &Platform, change: Change<'_>) -> Way {
         B::Dracut => all(vec![dracut(change)], Some(DRACUT)),
         B::Sdbootutil => all(vec![edit(&Lines::first(CMDLINE_FILE), change)], Some(SDBOOTUTIL)),
         B::Proxmox => all(vec![edit(&Lines::first(CMDLINE_FILE), change)], Some(PROXMOX_REFRESH)),
-        B::SdbootManage => all(
-            vec![edit(&Lines::last_quoted(SDBOOT_FILE, "LINUX_OPTIONS="), change)],
-            Some(SDBOOT_MANAGE),
-        ),
+        B::SdbootManage => {
+            all(vec![sourced(SDBOOT_FILE, "LINUX_OPTIONS", "", change)], Some(SDBOOT_MANAGE))
+        }
         B::ClrBootManager => clear(change),
         B::Limine { tool: true } => all(vec![limine(change)], Some(LIMINE_UPDATE)),
         B::Refind { file: true } => all(
@@ -186,13 +194,14 @@ fn way(platform: &Platform, change: Change<'_>) -> Way {
         B::Unraid { file: true } => {
             all(vec![edit(&Lines::after_key(UNRAID_FILE, APPEND), change)], None)
         }
-        B::UpdateExtlinux => {
-            let lines = Lines::last_quoted(EXTLINUX_FILE, "default_kernel_opts=");
-            all(vec![edit(&lines, change)], Some(UPDATE_EXTLINUX))
-        }
+        B::UpdateExtlinux => all(
+            vec![sourced(EXTLINUX_FILE, "default_kernel_opts", "", change)],
+            Some(UPDATE_EXTLINUX),
+        ),
         B::UBootMenu => {
-            let lines = Lines::last_quoted(U_BOOT_FILE, "U_BOOT_PARAMETERS=");
-            all(vec![edit(&lines, change)], Some(U_BOOT_UPDATE))
+            // Its default is lost if the variable is set.
+            let command = sourced(U_BOOT_FILE, "U_BOOT_PARAMETERS", "ro quiet", change);
+            all(vec![command], Some(U_BOOT_UPDATE))
         }
         B::Syslinux { file } => {
             all(vec![edit(&Lines::after_key(&quoted(file), APPEND), change)], None)
@@ -245,6 +254,20 @@ fn grub(file: &str, change: Change<'_>) -> Vec<String> {
             let files = format!("{GRUB_FILE} {GRUB_FILE}.d/*.cfg");
             vec![edit(&Lines::after(&files, "GRUB_CMDLINE_LINUX"), other)]
         }
+    }
+}
+
+/// A file that a tool reads as a shell script: a line at the end extends the variable, whatever sets it before. Where nothing
+/// sets it, the tool has this default.
+fn sourced(file: &str, variable: &str, default: &str, change: Change<'_>) -> String {
+    match change {
+        Change::Add(option) if default.is_empty() => {
+            append_line(file, &format!("{variable}=\"${variable} {option}\""))
+        }
+        Change::Add(option) => {
+            append_line(file, &format!("{variable}=\"${{{variable}:-{default}}} {option}\""))
+        }
+        other => edit(&Lines::after(file, &format!("{variable}=")), other),
     }
 }
 

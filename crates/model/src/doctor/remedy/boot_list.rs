@@ -4,7 +4,7 @@ use super::super::{Platform, Remedy};
 use super::shell::{append_line, write_file};
 use super::with_initramfs;
 use crate::Function;
-use crate::boot_list::{BootListEntry, INSTALL_TOOL, LIST, files};
+use crate::boot_list::{BootListEntry, INSTALL_TOOL, LIST, NO_TOOL, files};
 
 /// Adds functions to the boot list: vfio-pci takes them from the next boot on, before any other driver, if the function
 /// at the address still has the same ids.
@@ -23,10 +23,7 @@ pub fn boot_list(platform: &Platform, functions: &[&Function]) -> Remedy {
     }
     let files = files(platform.initramfs);
     if files.is_empty() || functions.is_empty() {
-        return Remedy::words(format!(
-            "{words}; no tool that builds an initial ramdisk was found (initramfs-tools, dracut or mkinitcpio): \
-             {INSTALL_TOOL}"
-        ));
+        return Remedy::words(format!("{words}; {NO_TOOL}: {INSTALL_TOOL}"));
     }
     let lines = functions.iter().map(|function| BootListEntry::of(function).to_string());
     let mut commands: Vec<String> = lines.map(|line| append_line(LIST, &line)).collect();

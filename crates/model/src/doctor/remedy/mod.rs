@@ -18,7 +18,7 @@ pub use modules::{
     load_at_boot, memlock_for_group, module_option, unblacklist, without_module_option,
 };
 pub use packages::{Package, install};
-pub use script::script;
+pub use script::{PENDING, script};
 
 use super::{BootLoader, InitramfsTool, Platform, Remedy};
 
@@ -49,6 +49,17 @@ pub const fn rebuild_initramfs(tool: InitramfsTool) -> Option<&'static str> {
         InitramfsTool::Mkinitcpio => Some("mkinitcpio -P"),
         InitramfsTool::Unknown => None,
     }
+}
+
+/// Rebuilds what a script that was stopped may have edited.
+#[must_use]
+pub fn rebuild_all(platform: &Platform) -> Remedy {
+    let words = "make its edits take effect, or run the script again";
+    let loader = boot::rebuild_loader(platform);
+    let ramdisk = boot::rebuild_ramdisk(platform).filter(|ramdisk| Some(*ramdisk) != loader);
+    let rebuilds = loader.into_iter().chain(ramdisk).map(str::to_owned);
+    let commands = rebuilds.chain([script::DONE.to_owned()]).collect();
+    Remedy { words: words.into(), commands, reboot: true }
 }
 
 /// Whether the command only rebuilds what other commands edited.

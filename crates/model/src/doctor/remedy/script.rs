@@ -15,13 +15,27 @@ if [ \"$(id -u)\" -ne 0 ]; then
     echo 'run this script as root' >&2
     exit 1
 fi
+trap '[ \"$?\" -eq 0 ] || echo \"this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again\" >&2' EXIT
+";
+
+/// The file that exists from before the edits of a script until after its rebuilds.
+pub const PENDING: &str = "/etc/handover/to-rebuild";
+
+/// The command after the rebuilds.
+pub(super) const DONE: &str = "rm -f /etc/handover/to-rebuild";
+
+/// The commands before the edits.
+const BEGIN: &str = "
+# Until it is removed below, the doctor reports that a script stopped before its end.
+mkdir -p /etc/handover
+: > /etc/handover/to-rebuild
 ";
 
 /// A POSIX shell script of all remedies. Each command appears once; commands that rebuild boot loaders and initial
 /// ramdisks come after all edits. Remedies of notes are comments.
 #[must_use]
 pub fn script(verdict: &Verdict) -> String {
-    let mut script = Script { text: HEAD.to_owned(), ..Script::default() };
+    let mut script = Script::default();
     for finding in &verdict.findings {
         script.add(finding);
     }
@@ -59,7 +73,9 @@ impl<'a> Script<'a> {
         }
         self.reboot |= wanted && remedy.reboot;
         for command in remedy.commands.iter().map(String::as_str) {
-            if is_rebuild(command) {
+            if command == DONE {
+                // After all rebuilds.
+            } else if is_rebuild(command) {
                 let list = if wanted { &mut self.rebuilds } else { &mut self.optional_rebuilds };
                 if !list.contains(&command) {
                     list.push(command);
@@ -84,6 +100,13 @@ impl<'a> Script<'a> {
         for rebuild in &self.rebuilds {
             let _ = writeln!(self.text, "{rebuild}");
         }
+        let begin = if self.rebuilds.is_empty() {
+            HEAD.to_owned()
+        } else {
+            let _ = writeln!(self.text, "{DONE}");
+            format!("{HEAD}{BEGIN}")
+        };
+        self.text.insert_str(0, &begin);
         for line in optional.iter().flat_map(|rebuild| rebuild.lines()) {
             let _ = writeln!(self.text, "#   {line}");
         }

@@ -150,11 +150,13 @@ impl Lines {
         let (line, word) = (quoted(&format!("^{begin}")), quoted(&word));
         let failed = self.failed(&format!("cannot take {option} away"));
         let done = quoted(option);
+        // Noted first: the script can stop at any line, and is run again then.
+        let noted = format!("grep -qsxF -e {done} {TAKEN}");
+        let note = format!("{noted} || printf '%s\\n' {done} >> {TAKEN}");
         format!(
             "found=\nfor file in {files}; do\n    if [ -f \"$file\" ] && grep -E -e {line} \"$file\" | grep -qE -e \
-             {word}; then\n        sed -E -i -e {script} \"$file\"\n        found=1\n    fi\ndone\nif [ \"$found\" ]; \
-             then\n    mkdir -p /etc/handover\n    printf '%s\\n' {done} >> {TAKEN}\nelse\n    grep -qsxF -e {done} \
-             {TAKEN} || {failed}\nfi"
+             {word}; then\n        mkdir -p /etc/handover\n        {note}\n        sed -E -i -e {script} \
+             \"$file\"\n        found=1\n    fi\ndone\n[ \"$found\" ] || {noted} || {failed}"
         )
     }
 

@@ -4,7 +4,7 @@ use super::super::options::Listed;
 use super::super::remedy::{kernel_option, other_kernel_option, without_kernel_option};
 use super::super::{Finding, Patient, Platform, Remedy};
 use super::{good, impossible, note, warning};
-use crate::Inventory;
+use crate::{Inventory, VIRTUAL_IOMMU};
 
 const NEEDED: &str = "no device can be isolated from the host's memory, so none can be handed over";
 
@@ -51,7 +51,10 @@ fn without(platform: &Platform, options: &[Listed<'_>], is: impl Fn(&str) -> boo
 /// Whether the kernel runs an IOMMU.
 pub fn is_on(patient: Patient<'_>) -> bool {
     let Patient { inventory, platform, .. } = patient;
-    !inventory.groups.is_empty() && (inventory.vfio.iommu || !platform.iommus.is_empty())
+    // Under Xen, whatever is in /sys/class/iommu is the hypervisor's.
+    !platform.xen_dom0
+        && !inventory.groups.is_empty()
+        && (inventory.vfio.iommu || !platform.iommus.is_empty())
 }
 
 pub fn on(patient: Patient<'_>) -> Vec<Finding> {
@@ -79,7 +82,7 @@ pub fn on(patient: Patient<'_>) -> Vec<Finding> {
 
 /// Xen keeps the IOMMU for itself: dom0's kernel has no groups, whatever its command line.
 fn under_xen() -> Finding {
-    let read = "this is a Xen dom0 (control_d in /proc/xen/capabilities, or /sys/hypervisor); there are no IOMMU groups";
+    let read = "this is a Xen dom0 (control_d in /proc/xen/capabilities, or /sys/hypervisor)";
     let meaning = "the hypervisor has the IOMMU, and Linux gets none of it: VFIO is not possible under Xen, so no device can \
                    be handed over";
     impossible(read, meaning).with_remedy(Remedy::words(
@@ -113,7 +116,7 @@ fn by_firmware(platform: &Platform) -> Finding {
         "there are no IOMMU groups, and no /sys/firmware/acpi/tables that could show why"
     };
     let remedy = if platform.virtual_machine {
-        "give this machine a virtual IOMMU (QEMU: -device intel-iommu,intremap=on,caching-mode=on)"
+        VIRTUAL_IOMMU
     } else if platform.cpu.vendor == "AuthenticAMD" {
         "enable IOMMU (AMD-Vi) in the firmware setup: Enabled, not Auto"
     } else if platform.cpu.vendor == "GenuineIntel" {

@@ -12,6 +12,7 @@ mod processor;
 mod programs;
 mod security;
 mod tools;
+mod unfinished;
 mod vfio;
 
 #[cfg(test)]
@@ -66,6 +67,11 @@ const EVERY: &[Check] = &[
     check("libvirt", "libvirt and its version", tools::libvirt),
     check("podman", "podman and its version", tools::podman),
     check("cloud-hypervisor", "Cloud Hypervisor and its version", tools::cloud_hypervisor),
+    check(
+        "unfinished",
+        "a script of the doctor that stopped before it rebuilt what it had edited",
+        unfinished::script,
+    ),
     check("visibility", "what could not be read, and why", visibility),
 ];
 
@@ -75,6 +81,15 @@ const fn check(
     run: fn(Patient<'_>) -> Vec<Finding>,
 ) -> Check {
     Check { name, looks_for, run }
+}
+
+/// The checks of programs that Handover does not need: without the program, they neither pass nor fail.
+const OPTIONAL: [&str; 4] = ["ovmf", "libvirt", "podman", "cloud-hypervisor"];
+
+/// Whether a check is of a program that Handover does not need.
+#[must_use]
+pub fn is_optional(check: &str) -> bool {
+    OPTIONAL.contains(&check)
 }
 
 /// Every check of the host: stable name, and what it checks.

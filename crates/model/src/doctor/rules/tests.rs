@@ -230,10 +230,11 @@ const CASES: &[Case] = &[
     ("fabric-manager", Severity::Warning, |host| host.gpu().class = Class(0x06_8000)),
     ("qemu", Severity::Warning, |host| host.platform.tools.clear()),
     ("ovmf", Severity::Note, |host| host.platform.ovmf.clear()),
-    ("ovmf", Severity::Warning, |host| {
+    ("ovmf", Severity::Note, |host| {
         host.platform.ovmf.clear();
         host.bar(256 << 20);
     }),
+    ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
 ];
 
@@ -389,6 +390,10 @@ fn under_xen_no_option_of_the_kernel_is_offered() {
     );
     assert!(host.remedy("kvm").words.contains("without Xen"));
     assert_eq!(host.worst("virtualization"), None);
+    // Whatever sysfs shows of the IOMMU: no device can be handed over, so it is no warning.
+    let mut host = Host::good();
+    host.platform.xen_dom0 = true;
+    assert_eq!(host.worst("iommu"), Some(Severity::Impossible));
 }
 
 #[test]

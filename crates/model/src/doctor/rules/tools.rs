@@ -3,12 +3,8 @@
 use super::super::remedy::{Package, install};
 use super::super::{Finding, Patient, Platform, Tool};
 use super::{good, note, warning};
-use crate::Kind;
 
 const QEMUS: [&str; 3] = ["qemu-system-x86_64", "qemu-kvm", "qemu-system-aarch64"];
-
-/// A display function with less memory is the console of a server's BMC.
-const OF_A_GPU: u64 = 256 << 20;
 
 /// The version of the installed QEMU.
 pub fn qemu_version(platform: &Platform) -> Option<&str> {
@@ -36,16 +32,10 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
         return vec![good(format!("{path} is installed"), "machines can boot with UEFI")];
     }
     let read = "no OVMF image in the usual places";
-    let mut functions = patient.inventory.functions.values();
-    let gpu = functions.any(|function| {
-        function.kind() == Kind::Gpu && function.bars.iter().any(|bar| bar.size >= OF_A_GPU)
-    });
-    let finding = if gpu {
-        let meaning = "machines can boot only with SeaBIOS; GPUs with large BARs need UEFI";
-        warning(read, meaning)
-    } else {
-        note(read, "machines can boot only with SeaBIOS")
-    };
+    // Handover's machines boot by BIOS.
+    let meaning = "it is optional: Handover's machines boot without it; machines of libvirt need it to boot with UEFI, as \
+                   GPUs with large BARs do";
+    let finding = note(read, meaning);
     vec![finding.with_remedy(install(platform, Package::Ovmf))]
 }
 
@@ -63,7 +53,7 @@ pub fn cloud_hypervisor(patient: Patient<'_>) -> Vec<Finding> {
     optional(patient.platform, &["cloud-hypervisor"], what)
 }
 
-/// An optional program.
+/// A program that Handover does not need. Its checks are in [`super::OPTIONAL`].
 fn optional(platform: &Platform, names: &[&str], meaning: &str) -> Vec<Finding> {
     match names.iter().find_map(|name| platform.tools.get(*name)) {
         Some(tool) => vec![good(has(tool), meaning)],

@@ -98,6 +98,7 @@ impl Host {
             user: user.into(),
             by: by.into(),
             mdev: None,
+            interface: (kind == HolderKind::Network).then(|| by.into()),
         });
         self
     }

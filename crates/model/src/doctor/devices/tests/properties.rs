@@ -171,6 +171,7 @@ fn host() -> impl Strategy<Value = Host> {
                     user,
                     by: "/dev/x".into(),
                     mdev: None,
+                    interface: None,
                 })
                 .collect();
             host.platform.cpu.physical_bits = cpu;

@@ -34,12 +34,12 @@ const SSH: &[(&str, &str)] = &[
     ("bin/dropbear", "usr/sbin/dropbear"),
     ("bin/dropbearconvert", "usr/bin/dropbearconvert"),
     ("lib64/ld-linux-x86-64.so.2", "usr/lib64/ld-linux-x86-64.so.2"),
-    ("lib64/libc.so.6", "usr/lib/x86_64-linux-gnu/libc.so.6"),
-    ("lib64/libcrypt.so.1", "usr/lib/x86_64-linux-gnu/libcrypt.so.1"),
-    ("lib64/libgmp.so.10", "usr/lib/x86_64-linux-gnu/libgmp.so.10"),
-    ("lib64/libtomcrypt.so.1", "usr/lib/x86_64-linux-gnu/libtomcrypt.so.1"),
-    ("lib64/libtommath.so.1", "usr/lib/x86_64-linux-gnu/libtommath.so.1"),
-    ("lib64/libz.so.1", "usr/lib/x86_64-linux-gnu/libz.so.1"),
+    ("lib/x86_64-linux-gnu/libc.so.6", "usr/lib/x86_64-linux-gnu/libc.so.6"),
+    ("lib/x86_64-linux-gnu/libcrypt.so.1", "usr/lib/x86_64-linux-gnu/libcrypt.so.1"),
+    ("lib/x86_64-linux-gnu/libgmp.so.10", "usr/lib/x86_64-linux-gnu/libgmp.so.10"),
+    ("lib/x86_64-linux-gnu/libtomcrypt.so.1", "usr/lib/x86_64-linux-gnu/libtomcrypt.so.1"),
+    ("lib/x86_64-linux-gnu/libtommath.so.1", "usr/lib/x86_64-linux-gnu/libtommath.so.1"),
+    ("lib/x86_64-linux-gnu/libz.so.1", "usr/lib/x86_64-linux-gnu/libz.so.1"),
 ];
 
 /// The directory with the guest's `initrd.gz`, and `ssh.gz` with an SSH server.
@@ -65,7 +65,9 @@ pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
         let ssh = work.join("ssh.gz");
         fs::copy(&plain, &ssh)?;
         compressed(OpenOptions::new().append(true).open(&ssh)?, |archive| {
-            archive.folder("lib64")?;
+            for dir in ["lib", "lib/x86_64-linux-gnu", "lib64"] {
+                archive.folder(dir)?;
+            }
             SSH.iter().try_for_each(|(name, file)| archive.file(name, &tools.root().join(file)))
         })
     })

@@ -22,13 +22,13 @@ fn a_person_logs_in_to_a_machine() {
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
     let created = host.sh(
-        "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8080:80 --json",
+        "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8081:80 --json",
     );
     let created: serde_json::Value = serde_json::from_str(&created).unwrap();
     assert_eq!(created["state"], "Running");
     let network = &created["network"];
     assert_eq!((&network["mode"], &network["ip"]), (&json!("user"), &json!("10.0.2.15")));
-    let forwards = json!(["127.0.0.1:8080:80/tcp", "127.0.0.1:22000:22/tcp"]);
+    let forwards = json!(["127.0.0.1:8081:80/tcp", "127.0.0.1:22000:22/tcp"]);
     assert_eq!(network["forwards"], forwards);
 
     let report = host.guest_report("dev");
@@ -52,7 +52,7 @@ fn a_person_logs_in_to_a_machine() {
     host.sh("handover instance rm dev");
     host.wait("passt's end", 10, || host.sh("pgrep passt || true").is_empty());
     assert_eq!(host.snapshot(), before, "nothing is left");
-    assert_eq!(host.sh("ss -Hltn 'sport = :8080'"), "");
+    assert_eq!(host.sh("ss -Hltn 'sport = :8081'"), "");
     host.ask("DELETE", "/images/person", None).expect(204);
     host.sh("rm /root/key /root/key.pub");
 }
@@ -111,7 +111,7 @@ fn a_forward_leads_to_the_guest(host: &Host) {
         "echo page >/tmp/page; (while :; do nc -l -p 80 </tmp/page; done) >/dev/null 2>&1 &",
     );
     host.wait("the guest's server", 20, || {
-        host.sh("echo | timeout 3 socat - TCP:127.0.0.1:8080 2>/dev/null || true").contains("page")
+        host.sh("echo | timeout 3 socat - TCP:127.0.0.1:8081 2>/dev/null || true").contains("page")
     });
 }
 

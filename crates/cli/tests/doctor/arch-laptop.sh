@@ -117,6 +117,10 @@ pacman -S --needed --noconfirm qemu-base
 # Optional: install OVMF
 #   pacman -S --needed --noconfirm edk2-ovmf
 
+# passt: no passt in the usual places
+# Optional: install passt
+#   pacman -S --needed --noconfirm passt
+
 # Make the edits take effect.
 #   mkinitcpio -P
 

@@ -20,6 +20,10 @@ trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has r
 # Optional: boot with iommu=pt on the kernel's command line
 #   grubby --update-kernel=ALL --args=iommu=pt
 
+# passt: no passt in the usual places
+# Optional: install passt
+#   dnf install -y passt
+
 # selinux: /sys/fs/selinux/enforce is 1: SELinux enforces; podman is installed
 # Optional: let containers use devices (SELinux boolean of container-selinux)
 #   setsebool -P container_use_devices on

@@ -43,6 +43,10 @@ done
 #   done
 #   [ "$found" ] || { echo 'cannot add iommu=pt: no such line in /etc/kernel/cmdline; find what sets the kernel'\''s command line' >&2; false; }
 
+# passt: no passt in the usual places
+# Optional: install passt
+#   apt-get install -y passt
+
 # Make the edits take effect.
 proxmox-boot-tool refresh
 update-initramfs -u -k all

@@ -13,12 +13,13 @@ use crate::root::Root;
 /// The file in a recording with the host's programs; a line has a name, a path and a version, separated by tabs.
 pub const TOOLS_FILE: &str = "handover/tools";
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "qemu-system-x86_64",
     "qemu-system-aarch64",
     "qemu-kvm",
     "libvirtd",
     "virtqemud",
+    "passt",
     "podman",
     "cloud-hypervisor",
 ];

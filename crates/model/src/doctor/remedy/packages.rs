@@ -10,6 +10,8 @@ pub enum Package {
     Qemu,
     /// UEFI firmware for machines.
     Ovmf,
+    /// The network of machines.
+    Passt,
     /// Kernel modules that a minimal kernel package leaves out.
     KernelModules,
 }
@@ -31,6 +33,7 @@ pub fn install(platform: &Platform, package: Package) -> Remedy {
     let what = match package {
         Package::Qemu => "QEMU",
         Package::Ovmf => "OVMF",
+        Package::Passt => "passt",
         Package::KernelModules => "the kernel modules with vfio-pci",
     };
     let words = format!("install {what}");
@@ -86,6 +89,7 @@ fn name(platform: &Platform, family: Family, package: Package) -> Option<String>
         (Package::Ovmf, Family::Proxmox) => "pve-edk2-firmware-ovmf",
         (Package::Ovmf, Family::Fedora | Family::Arch) => "edk2-ovmf",
         (Package::Ovmf, Family::Suse) => "qemu-ovmf-x86_64",
+        (Package::Passt, _) => "passt",
         (Package::KernelModules, Family::Ubuntu) => {
             return platform.kernel.as_ref().map(|kernel| format!("linux-modules-extra-{kernel}"));
         }

@@ -64,6 +64,7 @@ const EVERY: &[Check] = &[
     check("fabric-manager", "Fabric Manager, on hosts with NVSwitch", programs::fabric_manager),
     check("qemu", "QEMU and its version", tools::qemu),
     check("ovmf", "UEFI firmware for machines", tools::ovmf),
+    check("passt", "passt, the network of machines", tools::passt),
     check("libvirt", "libvirt and its version", tools::libvirt),
     check("podman", "podman and its version", tools::podman),
     check("cloud-hypervisor", "Cloud Hypervisor and its version", tools::cloud_hypervisor),
@@ -84,7 +85,7 @@ const fn check(
 }
 
 /// The checks of programs that Handover does not need: without the program, they neither pass nor fail.
-const OPTIONAL: [&str; 4] = ["ovmf", "libvirt", "podman", "cloud-hypervisor"];
+const OPTIONAL: [&str; 5] = ["ovmf", "passt", "libvirt", "podman", "cloud-hypervisor"];
 
 /// Whether a check is of a program that Handover does not need.
 #[must_use]

@@ -135,6 +135,7 @@ fn platform() -> Platform {
         tools: BTreeMap::from([
             ("qemu-system-x86_64".into(), tool("/usr/bin/qemu-system-x86_64", "9.2.0")),
             ("libvirtd".into(), tool("/usr/sbin/libvirtd", "9.0.0")),
+            ("passt".into(), tool("/usr/bin/passt", "0.0~git20250503")),
         ]),
         ..Platform::default()
     }
@@ -233,6 +234,9 @@ const CASES: &[Case] = &[
     ("ovmf", Severity::Note, |host| {
         host.platform.ovmf.clear();
         host.bar(256 << 20);
+    }),
+    ("passt", Severity::Note, |host| {
+        host.platform.tools.remove("passt");
     }),
     ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),

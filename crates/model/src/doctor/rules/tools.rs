@@ -32,11 +32,22 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
         return vec![good(format!("{path} is installed"), "machines can boot with UEFI")];
     }
     let read = "no OVMF image in the usual places";
-    // Handover's machines boot by BIOS.
-    let meaning = "it is optional: Handover's machines boot without it; machines of libvirt need it to boot with UEFI, as \
-                   GPUs with large BARs do";
+    let meaning = "machines boot disk images with it, as GPUs with large BARs need; without it only by BIOS (`handover \
+                   instance create --firmware bios`)";
     let finding = note(read, meaning);
     vec![finding.with_remedy(install(platform, Package::Ovmf))]
+}
+
+pub fn passt(patient: Patient<'_>) -> Vec<Finding> {
+    let platform = patient.platform;
+    match platform.tools.get("passt") {
+        Some(tool) => vec![good(has(tool), "machines can have a network")],
+        None => {
+            let meaning = "machines have no network but the NICs that are handed over to them";
+            let finding = note("no passt in the usual places", meaning);
+            vec![finding.with_remedy(install(platform, Package::Passt))]
+        }
+    }
 }
 
 pub fn libvirt(patient: Patient<'_>) -> Vec<Finding> {

@@ -1,6 +1,7 @@
 //! The command line: parses arguments, calls the daemon or the engine, prints.
 #![cfg_attr(not(test), deny(clippy::disallowed_macros, clippy::disallowed_methods))]
 
+mod age;
 #[cfg(test)]
 mod any_inventory;
 mod backend;

@@ -94,6 +94,32 @@ fn bad_devices_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn bad_options_of_a_machine_are_refused() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    let post = |changes: Value| {
+        let mut body = json!({ "name": "vm", "image": "debian" });
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        daemon.post("/instances", &body)
+    };
+    for network in [
+        json!({ "mode": "bridge" }),
+        json!({ "mode": "none", "enabled": true }),
+        json!({ "enabled": false, "forwards": ["2222:22"] }),
+        json!({ "forwards": ["22"] }),
+        json!({ "mac": "52:54" }),
+        json!({ "mac": "ff:ff:ff:ff:ff:ff" }),
+    ] {
+        post(json!({ "network": network })).refused(400, "invalid_request");
+    }
+    post(json!({ "firmware": "coreboot" })).refused(400, "invalid_request");
+    post(json!({ "ssh_keys": ["me"] })).refused(400, "invalid_request");
+    post(json!({ "user_data": "packages: []" })).refused(400, "invalid_request");
+    post(json!({ "hostname": "a_b" })).refused(400, "invalid_request");
+    assert_eq!(daemon.get("/instances").expect(200), json!([]));
+}
+
+#[test]
 fn bad_instances_are_refused_and_change_nothing() {
     let daemon = Daemon::start();
     daemon.register("gpu0", GPU);
@@ -115,20 +141,6 @@ fn bad_instances_are_refused_and_change_nothing() {
     for (field, value) in [("ttl", json!("1h")), ("volumes", json!([{ "id": "v" }]))] {
         post(json!({ field: value })).refused(501, "not_implemented");
     }
-    for network in [
-        json!({ "mode": "bridge" }),
-        json!({ "mode": "none", "enabled": true }),
-        json!({ "enabled": false, "forwards": ["2222:22"] }),
-        json!({ "forwards": ["22"] }),
-        json!({ "mac": "52:54" }),
-        json!({ "mac": "ff:ff:ff:ff:ff:ff" }),
-    ] {
-        post(json!({ "network": network })).refused(400, "invalid_request");
-    }
-    post(json!({ "firmware": "coreboot" })).refused(400, "invalid_request");
-    post(json!({ "ssh_keys": ["me"] })).refused(400, "invalid_request");
-    post(json!({ "user_data": "packages: []" })).refused(400, "invalid_request");
-    post(json!({ "hostname": "a_b" })).refused(400, "invalid_request");
     let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");
     assert!(words.contains("container images"), "{words}");
     post(json!({ "cmd": ["true"] })).refused(400, "invalid_request");

@@ -1,5 +1,7 @@
 //! Firmware, network and first boot of a machine: what is chosen, what is refused, and what earlier versions left.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
 mod support;
 
 use engine::{CreateInstance, FirstBoot, Instance, NetworkWish};

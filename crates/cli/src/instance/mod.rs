@@ -6,11 +6,13 @@ mod ssh;
 use api::client::{Client, query_value, segment};
 use api::{AttachedDevice, Instance as Machine, WaitOutcome};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use model::{Code, Kind, Refusal, short_titles};
 
 use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
-use crate::{listing, output, values};
+use crate::{age, listing, output, values};
 
 use create::Create;
 use ssh::Ssh;
@@ -27,7 +29,7 @@ pub struct Instance {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create an instance, hand its devices over, and start it
-    Create(Create),
+    Create(Box<Create>),
     /// List the instances
     #[command(visible_alias = "ls")]
     List {
@@ -140,13 +142,17 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
     let machines: Vec<Machine> = connection
         .talk(async |client| client.get(&path).await)
         .map_err(Failure::to("list the instances"))?;
-    let headings = ["NAME", "STATE", "IMAGE", "VCPUS", "SIZE", "TAGS", "DEVICES"];
+    let headings =
+        ["NAME", "STATE", "DEVICES", "ADDRESS", "VCPUS", "MEMORY", "AGE", "IMAGE", "TAGS"];
+    let now = Timestamp::now();
     let none = "no instances; `handover instance create` creates one";
     listing::print(connection.json(), &machines, none, headings, |machine| {
-        let [name, state] = [&machine.name, &machine.state].map(Clone::clone);
-        let [image, size] = [&machine.image, &machine.size].map(Clone::clone);
+        let [name, state, size, image] =
+            [&machine.name, &machine.state, &machine.size, &machine.image].map(Clone::clone);
         let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
-        [name, state, image, vcpus, size, tags, devices(machine)]
+        let address = machine.network.ip.clone().unwrap_or_default();
+        let age = age::age(&machine.created_at, now);
+        [name, state, devices(machine), address, vcpus, size, age, image, tags]
     })
 }
 
@@ -213,6 +219,9 @@ fn network(machine: &Machine) -> String {
 }
 
 fn show(connection: &Connection, machine: &Machine) -> Done {
+    let (now, zone) = (Timestamp::now(), TimeZone::system());
+    let time =
+        |time: Option<&String>| time.map(|time| age::local(time, now, &zone)).unwrap_or_default();
     let notes = machine.notes.iter().chain(&machine.warnings);
     notes.for_each(|note| output::warning(note));
     // The first one is on the line of its heading.
@@ -238,9 +247,9 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("hypervisor", machine.hypervisor.clone()),
         ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("exit code", machine.exit_code.map(|code| code.to_string()).unwrap_or_default()),
-        ("created", machine.created_at.clone()),
-        ("started", machine.started_at.clone().unwrap_or_default()),
-        ("stopped", machine.stopped_at.clone().unwrap_or_default()),
+        ("created", time(Some(&machine.created_at))),
+        ("started", time(machine.started_at.as_ref())),
+        ("stopped", time(machine.stopped_at.as_ref())),
         ("tags", output::tags(&machine.tags)),
     ]);
     listing::print_one(connection.json(), machine, &fields)

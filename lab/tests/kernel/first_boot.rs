@@ -102,7 +102,7 @@ fn the_guest_cannot_reach_the_hosts_loopback(host: &Host) {
         "here\n",
         "the guest reached a service on the host's loopback"
     );
-    host.sh("pkill -f TCP-LISTEN:7777; rm /tmp/reached");
+    host.sh("pkill -x socat; rm /tmp/reached");
 }
 
 fn a_forward_leads_to_the_guest(host: &Host) {

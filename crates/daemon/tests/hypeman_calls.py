@@ -54,7 +54,8 @@ TABLE = [
     ("instances.create", lambda: instances.create(name="b", image=image, cmd=["true"]), (400, "invalid_request")),
     ("instances.create", lambda: instances.create(name="b", image=image, gpu={"profile": "L40S-1Q"}), (409, "insufficient_resources")),
     ("instances.create", lambda: instances.create(name="b", image=image, ttl="1h"), NOT_OFFERED),
-    ("instances.create", lambda: instances.create(name="b", image=image, network={"enabled": True}), NOT_OFFERED),
+    ("instances.create", lambda: connected(instances.create(name="connected", image=image, network={"enabled": True})), OK),
+    ("instances.delete", lambda: instances.delete("connected"), OK),
     ("instances.create", lambda: instances.create(name="b", image=image, restart_policy={"policy": "always"}), NOT_OFFERED),
     ("instances.create", lambda: instances.create(name="b", image=image, volumes=[{"volume_id": "v", "mount_path": "/v"}]), NOT_OFFERED),
     ("instances.create", lambda: warned(instances.create(name="b", image=image, skip_guest_agent=True, ttl="0s")), OK),
@@ -120,6 +121,13 @@ TABLE = [
     ("exec", lambda: client.get("/instances/vm/exec", cast_to=object), NOT_OFFERED),
     ("cp", lambda: client.get("/instances/vm/cp", cast_to=object), NOT_OFFERED),
 ]
+
+
+def connected(instance):
+    """An instance with a network card: hypeman's fields tell its address."""
+    network = instance.network
+    assert network.enabled is True and network.ip == "10.0.2.15" and network.mac.startswith("52:54:00:"), network
+    return instance
 
 
 def only(found, *names):

@@ -125,8 +125,10 @@ def instances(device):
     refused(hypeman.ConflictError, "name_conflict", lambda: create(name="hypeman-vm", image=image))
     refused(hypeman.NotFoundError, "not_found", lambda: create(name="other", image=image, devices=["none"]))
     refused(hypeman.BadRequestError, "invalid_size", lambda: create(name="other", image=image, size="much"))
-    refused(hypeman.InternalServerError, "not_implemented",
-            lambda: create(name="other", image=image, network={"enabled": True}))
+    connected = create(name="connected", image=image, size="256MB", vcpus=1, network={"enabled": True})
+    assert connected.network.enabled is True and connected.network.ip == "10.0.2.15", connected
+    client.instances.delete(connected.id)
+    did("instances.create with a network", connected.network.mac)
     refused(hypeman.InternalServerError, "not_implemented", lambda: client.instances.standby(instance.id))
     refused(hypeman.InternalServerError, "not_implemented", lambda: client.volumes.list())
 

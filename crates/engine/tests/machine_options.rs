@@ -101,6 +101,7 @@ fn two_instances_cannot_have_one_port_or_hardware_address() {
     assert_eq!(code(user(None, &["8080:81"])), Code::PortInUse);
     assert_eq!(code(user(None, &["0.0.0.0:8080:80"])), Code::PortInUse);
     assert_eq!(code(user(None, &["9000:80", "9000:81"])), Code::PortInUse);
+    assert_eq!(code(user(None, &["9000:80", "127.0.0.2:9000:80"])), Code::PortInUse);
     assert_eq!(code(user(Some("52:54:00:00:00:01"), &[])), Code::Conflict);
     assert_eq!(code(user(Some("53:54:00:00:00:02"), &[])), Code::InvalidRequest);
     rig.launcher.set_busy_port(9001);

@@ -58,7 +58,7 @@ pub use inventory::{
 pub use machine::{
     Availability, DiskFormat, Exit, Firmware, Forward, ForwardError, GuestFunction, GuestSlot,
     GuestSource, KernelBoot, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
-    NetworkCard, Presence, Protocol, Seed, VmmProcess,
+    NetworkCard, OLDEST_PASST, Presence, Protocol, Seed, VmmProcess, passt_date,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

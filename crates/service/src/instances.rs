@@ -24,6 +24,9 @@ const UNSUPPORTED: [&str; 8] = [
     "ttl",
 ];
 
+/// The most forwarded ports of a machine.
+const MOST_FORWARDS: usize = 1024;
+
 /// Parses the name of a state.
 ///
 /// # Errors
@@ -281,6 +284,12 @@ fn network(wanted: Option<NetworkRequest>) -> Result<NetworkWish, Refusal> {
     let mac = mac.map(|text| text.parse::<Mac>()).transpose();
     let mac = mac.map_err(|error| invalid(error.to_string(), "correct `mac`, or leave it out"))?;
     let forwards = forwards.unwrap_or_default();
+    if forwards.len() > MOST_FORWARDS {
+        return Err(invalid(
+            format!("{} forwarded ports, more than {MOST_FORWARDS}", forwards.len()),
+            "forward fewer, or hand a NIC over",
+        ));
+    }
     let forwards = forwards.iter().map(|text| text.parse::<Forward>()).collect::<Result<_, _>>();
     let forwards = forwards.map_err(|error| {
         invalid(error.to_string(), "write it as [ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]")

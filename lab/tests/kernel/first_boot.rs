@@ -19,6 +19,7 @@ fn a_person_logs_in_to_a_machine() {
     let host = Host::shared("workstation");
     host.serve("");
     let before = host.snapshot();
+    host.sh("echo nameserver 127.0.0.1 >/etc/resolv.conf");
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
     let created = host.sh(
@@ -54,7 +55,7 @@ fn a_person_logs_in_to_a_machine() {
     assert_eq!(host.snapshot(), before, "nothing is left");
     assert_eq!(host.sh("ss -Hltn 'sport = :8081'"), "");
     host.ask("DELETE", "/images/person", None).expect(204);
-    host.sh("rm /root/key /root/key.pub");
+    host.sh("rm /root/key /root/key.pub /etc/resolv.conf");
 }
 
 /// passt has the machine's user and cgroup, and neither the machine's lock nor its control socket.
@@ -90,11 +91,17 @@ fn a_wrong_host_key_is_refused(host: &Host) {
 }
 
 fn the_guest_cannot_reach_the_hosts_loopback(host: &Host) {
-    host.sh("socat -u TCP-LISTEN:7777,bind=127.0.0.1,fork,reuseaddr OPEN:/tmp/reached,creat,append & disown");
+    host.sh("socat -u TCP-LISTEN:7777,fork,reuseaddr OPEN:/tmp/reached,creat,append & disown");
     host.wait("the local service", 10, || !host.sh("ss -Hltn 'sport = :7777'").is_empty());
     host.sh("echo here >/dev/tcp/127.0.0.1/7777");
     host.wait("the local service's file", 10, || host.sh("cat /tmp/reached") == "here\n");
-    for address in ["10.0.2.2", "10.0.2.3", "127.0.0.1"] {
+    // Root in the guest also sends packets for the loopback addresses by its network card.
+    guest(
+        host,
+        "for name in eth0 all; do echo 1 >/proc/sys/net/ipv4/conf/$name/route_localnet; done; \
+         ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0 src 10.0.2.15",
+    );
+    for address in ["10.0.2.2", "10.0.2.3", "127.0.0.1", "127.0.0.2"] {
         guest(host, &format!("echo guest | nc -w 3 {address} 7777 || true"));
     }
     assert_eq!(

@@ -9,8 +9,8 @@ use crate::support::{Host, IGB as NIC, wanted};
 const TOKEN_FILE: &str = "/etc/handover/token";
 const TOKENS: [&str; 2] = ["first-token-0123456789", "second-token-0123456789"];
 
-/// `systemd-analyze security` rates from 0 (nothing is allowed) to 10.
-const MOST_EXPOSED: f64 = 5.0;
+/// `systemd-analyze security` rates from 0 (nothing is allowed) to 10. passt needs namespaces and mounts to confine itself.
+const MOST_EXPOSED: f64 = 5.7;
 
 /// Installs the built executable and the unit as the README says, and starts it.
 fn install() -> Host {
@@ -87,6 +87,9 @@ fn a_machine_outlives_the_daemon(host: &Host) {
     host.create("/instances", &Host::machine("vm", "guest", &["nic0"]));
     let report = host.guest_report("vm");
     assert!(report.contains("check nic ok"), "{report}\n{}", log(host));
+    let network = &host.get("/instances/vm")["network"];
+    assert_eq!(network["enabled"], true, "the unit lets passt confine itself");
+    assert!(!host.sh("pgrep passt").is_empty());
     let machine = host.sh("pgrep -x qemu-system-x86");
     let machine = machine.trim();
     let mounts = host.sh(&format!("grep ' /proc ' /proc/{machine}/mountinfo"));

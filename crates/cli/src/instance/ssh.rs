@@ -143,8 +143,7 @@ fn wait(at: SocketAddr, timeout: Duration, machine: &Machine) -> Result<(), Refu
     Ok(())
 }
 
-/// Whether an SSH server answers. Both sides begin with their version (RFC 4253, 4.2); passt of Debian 12 connects only
-/// when the client has sent something.
+/// Whether an SSH server answers. Both sides begin with their version (RFC 4253, 4.2).
 fn answers(at: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut server = TcpStream::connect_timeout(&at, TRY)?;

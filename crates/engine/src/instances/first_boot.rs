@@ -15,14 +15,18 @@ const MOST_KEYS: usize = 100;
 
 /// How the formats begin that cloud-init knows
 /// (<https://docs.cloud-init.io/en/latest/explanation/format/index.html>). Others it ignores, with a line in its log.
-const FORMATS: [&str; 7] = [
+const FORMATS: [&str; 10] = [
     "#cloud-config",
     "#!",
     "#include",
     "#cloud-boothook",
     "#part-handler",
     "## template: jinja",
-    "Content-Type: multipart",
+    "content-type:",
+    "mime-version:",
+    // cloudbase-init's, for Windows.
+    "#ps1",
+    "rem cmd",
 ];
 
 /// The seed for a request; `None` if it asks for nothing.
@@ -98,12 +102,23 @@ fn public_key(text: &str) -> Result<String, Refusal> {
             "give the public one, whose file ends with .pub",
         ));
     }
+    // YAML has no such characters, so the guest could not read any key.
+    if text.chars().any(|c| {
+        c.is_control() && !matches!(c, '\n' | '\r')
+            || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{feff}')
+    }) {
+        return Err(invalid(
+            "the SSH key has control characters in it",
+            "give the line as ssh-keygen wrote it, without options before the key",
+        ));
+    }
     match PublicKey::from_openssh(text) {
         Ok(_) if !text.contains(['\n', '\r']) => Ok(text.to_owned()),
         Ok(_) => Err(invalid("the SSH key has more than one line", "give each key of its own")),
         Err(error) => Err(invalid(
             format!("not a public SSH key: {error}"),
-            "give a line such as `ssh-ed25519 AAAA... name`; `ssh-keygen -t ed25519` makes a key",
+            "give a line such as `ssh-ed25519 AAAA... name`, without options before it and no certificate; `ssh-keygen -t \
+             ed25519` makes a key",
         )),
     }
 }
@@ -119,13 +134,15 @@ fn check_user_data(text: &str) -> Result<(), Refusal> {
             "let the guest fetch what is large, or put it into the image",
         ));
     }
-    if !FORMATS.iter().any(|format| text.starts_with(format)) {
+    let first = first_line(text).to_ascii_lowercase();
+    if !FORMATS.iter().any(|format| first.starts_with(format)) {
         return Err(invalid(
             "the guest would ignore the user-data: its first line is no format of cloud-init",
             "begin it with `#cloud-config`, or with `#!` for a script",
         ));
     }
-    if !text.starts_with("#cloud-config") {
+    // `#cloud-config-archive` and `#cloud-config-jsonp` are lists.
+    if first.trim_end() != "#cloud-config" {
         return Ok(());
     }
     match serde_saphyr::from_str::<Option<serde_json::Map<String, serde_json::Value>>>(text) {

@@ -127,7 +127,10 @@ impl Instances {
             }
             for (position, forward) in card.forwards.iter().enumerate() {
                 let earlier = card.forwards.iter().take(position);
-                if taken.iter().chain(earlier).any(|other| other.collides(forward)) {
+                // passt listens on a port on one address, or on all.
+                let mut earlier = earlier.filter(|other| other.protocol == forward.protocol);
+                let twice = earlier.any(|other| other.host_port == forward.host_port);
+                if twice || taken.iter().any(|other| other.collides(forward)) {
                     return Err(port_taken(forward));
                 }
             }

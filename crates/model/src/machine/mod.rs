@@ -3,6 +3,7 @@
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
 mod options;
+mod passt;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::{Address, Assembly, Part, Partition};
 
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
+pub use passt::{OLDEST_PASST, passt_date};
 
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -157,12 +157,15 @@ impl FromStr for Forward {
                 let digits = text.bytes().all(|byte| byte.is_ascii_digit());
                 text.parse::<u16>().ok().filter(|port| digits && *port > 0)
             };
-            Some(Self {
-                protocol,
-                address: address.parse().ok()?,
-                host_port: port(host)?,
-                guest_port: port(guest)?,
-            })
+            let address: IpAddr = address.parse().ok()?;
+            let no_one = match address {
+                IpAddr::V4(address) => address.is_broadcast(),
+                IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+            };
+            if no_one || address.is_multicast() {
+                return None;
+            }
+            Some(Self { protocol, address, host_port: port(host)?, guest_port: port(guest)? })
         };
         read().ok_or_else(|| ForwardError(text.into()))
     }
@@ -225,6 +228,9 @@ mod tests {
             "+1:22",
             "70000:22",
             "22:22/tcp/udp",
+            "224.0.0.1:22:22",
+            "255.255.255.255:22:22",
+            "[::ffff:127.0.0.1]:22:22",
         ] {
             assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
         }

@@ -15,6 +15,9 @@ use uuid::Uuid;
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
+/// The tries before what is left is killed: a helper ends a moment after the VMM.
+const BEFORE_KILL: u32 = 5;
+
 /// The path of the cgroup for a machine that this process starts.
 pub fn place(root: &Path, id: Uuid) -> Result<PathBuf, String> {
     let read = |name: &str| {
@@ -42,11 +45,15 @@ pub fn enter(group: &Path) -> Result<(), String> {
         .map_err(|error| format!("cannot enter {}: {error}", group.display()))
 }
 
-/// Removes a cgroup whose processes have exited. A missing cgroup is not an error.
+/// Removes a cgroup whose VMM has exited. A program that served it and has not ended by itself is killed, where the kernel
+/// has `cgroup.kill` (5.14): it has the machine's user. A missing cgroup is not an error.
 pub fn remove(group: &Path) -> io::Result<()> {
-    for _ in 0..TRIES {
+    for turn in 0..TRIES {
         match fs::remove_dir(group) {
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                if turn == BEFORE_KILL {
+                    let _ = fs::write(group.join("cgroup.kill"), "1");
+                }
                 thread::sleep(BETWEEN_TRIES);
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -132,7 +132,8 @@ impl Vmm for Qemu {
         };
         let mut helpers = Vec::new();
         for (number, card) in spec.options.cards.iter().enumerate() {
-            helpers.push(passt::helper(passt::program()?, card, argv::netdev(number)));
+            let name_server = passt::name_server(&paths.root);
+            helpers.push(passt::helper(passt::program()?, card, name_server, argv::netdev(number)));
         }
         Ok(VmmCommand {
             program,

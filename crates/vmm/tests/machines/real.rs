@@ -68,15 +68,20 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
     let disk = MachineDisk { base, format: DiskFormat::Raw, size: Some(64 << 20) };
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let forwards = vec![format!("{port}:22").parse()?];
-    let options = MachineOptions {
+    let mut options = MachineOptions {
         firmware: Firmware::Uefi,
         cards: vec![NetworkCard { mac: "52:54:00:12:34:56".parse()?, forwards }],
         seed: Some(Seed { user_data: "#cloud-config\n".into(), ..Seed::default() }),
     };
     if let Err(error) = bench.qemu.check(&options) {
+        eprintln!("SKIPPED, the part with a network: {error}");
+        options.cards.clear();
+    }
+    if let Err(error) = bench.qemu.check(&options) {
         eprintln!("SKIPPED: {error}");
         return Ok(Completion::ignored_with(error.to_string()));
     }
+    let has_network = options.has_user_network();
     let spec = MachineSpec { disk: Some(disk), options, ..machine("firmware") };
     bench.qemu.create_files(&spec)?;
     let dir = bench.path().join("state/machines").join(spec.id.to_string());
@@ -84,7 +89,8 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
     assert_eq!(fs::metadata(&seed)?.mode() & 0o777, 0o400, "the seed has a private key");
     let template = fs::read(&nvram)?;
     bench.qemu.launch(&spec)?;
-    assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "passt listens on the port");
+    let is_taken = TcpListener::bind(("127.0.0.1", port)).is_err();
+    assert_eq!(is_taken, has_network, "passt listens on the port");
     let until = Instant::now() + Duration::from_secs(60);
     while fs::read(&nvram)? == template {
         assert!(Instant::now() < until, "OVMF has not written a variable");

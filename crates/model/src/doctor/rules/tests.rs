@@ -238,6 +238,11 @@ const CASES: &[Case] = &[
     ("passt", Severity::Note, |host| {
         host.platform.tools.remove("passt");
     }),
+    ("passt", Severity::Note, |host| {
+        let (path, version) = ("/usr/bin/passt".into(), Some("0.0~git20230309.7c7625d-1".into()));
+        let old = Tool { path, version };
+        host.platform.tools.insert("passt".into(), old);
+    }),
     ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
 ];

@@ -1,8 +1,9 @@
 //! Programs that run machines, and machine firmware.
 
 use super::super::remedy::{Package, install};
-use super::super::{Finding, Patient, Platform, Tool};
+use super::super::{Finding, Patient, Platform, Remedy, Tool};
 use super::{good, note, warning};
+use crate::{OLDEST_PASST, passt_date};
 
 const QEMUS: [&str; 3] = ["qemu-system-x86_64", "qemu-kvm", "qemu-system-aarch64"];
 
@@ -41,6 +42,18 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
 pub fn passt(patient: Patient<'_>) -> Vec<Finding> {
     let platform = patient.platform;
     match platform.tools.get("passt") {
+        Some(tool)
+            if tool
+                .version
+                .as_deref()
+                .and_then(passt_date)
+                .is_some_and(|date| date < OLDEST_PASST) =>
+        {
+            let meaning = "it is too old: with it a guest reaches services on this host's loopback, so machines have no network \
+                           but the NICs that are handed over to them";
+            let words = "install the passt of a newer release: that of Debian 13 is new enough";
+            vec![note(has(tool), meaning).with_remedy(Remedy::words(words))]
+        }
         Some(tool) => vec![good(has(tool), "machines can have a network")],
         None => {
             let meaning = "machines have no network but the NICs that are handed over to them";

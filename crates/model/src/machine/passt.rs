@@ -2,7 +2,7 @@
 
 /// The date of the oldest version that machines may use, as a number: Debian 13's. That of Debian 12 (2023-03-09) forwards
 /// packets whose destination is a loopback address: with it, root in a guest reached services on the host's 127.0.0.1.
-pub const OLDEST_PASST: u32 = 2025_05_03;
+pub const OLDEST_PASST: u32 = 20_250_503;
 
 /// The date in a version of passt: `2025_05_03.587980c` as its project writes it, `0.0~git20250503.587980c-2` as Debian
 /// does, `0^20250503.g587980c` as Fedora does.
@@ -22,9 +22,9 @@ mod tests {
     #[test]
     fn versions_have_their_date_in_each_distribution() {
         for (version, date) in [
-            ("passt 2025_05_03.587980c", Some(2025_05_03)),
-            ("0.0~git20230309.7c7625d-1", Some(2023_03_09)),
-            ("passt 0^20250911.g6cbcccc-1.fc43", Some(2025_09_11)),
+            ("passt 2025_05_03.587980c", Some(20_250_503)),
+            ("0.0~git20230309.7c7625d-1", Some(20_230_309)),
+            ("passt 0^20250911.g6cbcccc-1.fc43", Some(20_250_911)),
             ("passt unknown version", None),
             ("", None),
         ] {

@@ -46,8 +46,8 @@ mod tests {
             assert_eq!(age(time, now), shown, "{time}");
         }
         assert_eq!(
-            local("2026-11-29T11:57:00.123Z", now, &TimeZone::UTC),
-            "2026-11-29 11:57:00 (3 min ago)"
+            local("2026-11-29T11:56:59.5Z", now, &TimeZone::UTC),
+            "2026-11-29 11:56:59 (3 min ago)"
         );
         assert_eq!(local("", now, &TimeZone::UTC), "");
     }

@@ -253,7 +253,7 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
         LaunchError::Port { .. } => Refusal::new(
             Code::PortInUse,
             error.to_string(),
-            "choose another port of the host, or end what listens on it: `ss -ltnup` shows it",
+            "choose another port of the host, 1024 or above, or end what listens on it: `ss -ltnup` shows it",
         ),
         _ => Refusal::new(
             Code::LaunchFailed,

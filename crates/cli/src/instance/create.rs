@@ -34,7 +34,7 @@ pub struct Create {
     /// Disk size, such as 20GB; the size of the image by default
     #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
     disk_size: Option<String>,
-    /// Firmware: uefi (the usual one for a disk image) or bios
+    /// Firmware: uefi (the usual one for a disk image) or bios (the usual one for a kernel)
     #[arg(long)]
     firmware: Option<String>,
     /// Network: user (by passt, the usual one) or none

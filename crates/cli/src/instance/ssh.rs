@@ -31,7 +31,7 @@ pub struct Ssh {
     /// How long to wait until the guest's SSH server answers, such as 30s or 2m
     #[arg(long, default_value = "2m", value_name = "TIME", value_parser = values::duration)]
     timeout: Duration,
-    /// Command to run in the guest, and options of ssh before it; a shell by default
+    /// After `--`: options of ssh, such as -i KEY, and a command to run in the guest; a shell by default
     #[arg(last = true)]
     command: Vec<OsString>,
 }
@@ -83,11 +83,12 @@ impl Ssh {
 fn port(machine: &Machine) -> Result<SocketAddr, Refusal> {
     let forwards = machine.network.forwards.iter().filter_map(|text| text.parse::<Forward>().ok());
     let forward = forwards.into_iter().find(Forward::is_ssh).ok_or_else(|| {
-        Refusal::new(
-            Code::InvalidState,
-            format!("no port of this host leads to the SSH server of {}", machine.name),
-            "create the instance with `--ssh-key FILE`, or with `--publish 2222:22`",
-        )
+        let (why, remedy) = if machine.network.enabled {
+            ("no port of this host leads to the SSH server of", "create the instance with `--ssh-key FILE`, or with `--publish 2222:22`")
+        } else {
+            ("there is no network card of passt in", "log in by the address of a NIC that was handed over, or create the instance without `--network none`")
+        };
+        Refusal::new(Code::InvalidState, format!("{why} {}", machine.name), remedy)
     })?;
     let ip = match forward.address {
         IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -131,7 +132,11 @@ fn wait(at: SocketAddr, timeout: Duration, machine: &Machine) -> Result<(), Refu
                     machine.name,
                     timeout.as_secs()
                 ),
-                format!("`handover instance logs {}` shows how far the guest is", machine.name),
+                format!(
+                    "`handover instance logs {0}` shows how far the guest is; if passt has ended, stop and start the \
+                     instance",
+                    machine.name
+                ),
             ));
         }
         if !is_said {

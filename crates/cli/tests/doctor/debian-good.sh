@@ -8,8 +8,4 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 trap '[ "$?" -eq 0 ] || echo "this script stopped before its end: until it has run to its end, what it edited may not take effect; run it again" >&2' EXIT
 
-# passt: no passt in the usual places
-# Optional: install passt
-#   apt-get install -y passt
-
 echo 'Done. Run handover doctor to check the result.'

@@ -17,10 +17,6 @@ mkdir -p /etc/handover
 mkdir -p /etc/default/grub.d
 grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/handover.cfg || { [ -z "$(tail -c 1 /etc/default/grub.d/handover.cfg 2>/dev/null)" ] || echo >> /etc/default/grub.d/handover.cfg; printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/handover.cfg; }
 
-# passt: no passt in the usual places
-# Optional: install passt
-#   apt-get install -y passt
-
 # Make the edits take effect.
 update-grub
 rm -f /etc/handover/to-rebuild

@@ -241,7 +241,7 @@ fn debian_12(cmdline: &str, grouped: bool) -> Host {
         ("etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n"),
         (
             "handover/tools",
-            "qemu-system-x86_64\t/usr/bin/qemu-system-x86_64\t7.2.17\npasst\t/usr/bin/passt\t0.0\npodman\t/usr/bin/podman\t4.3.1\n",
+            "qemu-system-x86_64\t/usr/bin/qemu-system-x86_64\t7.2.17\npasst\t/usr/bin/passt\t0.0~git20250503.587980c-2\npodman\t/usr/bin/podman\t4.3.1\n",
         ),
     ]);
     host.programs(&[

@@ -114,8 +114,8 @@ pub fn expect_free<'a>(
         };
         if forward.host_port < first {
             return Err(refused(format!(
-                "only root may listen on ports below {first} (sysctl net.ipv4.ip_unprivileged_port_start), and passt runs \
-                 without privileges"
+                "passt runs without privileges, and may listen on ports from {first} on only (sysctl \
+                 net.ipv4.ip_unprivileged_port_start)"
             )));
         }
         let at = (forward.address, forward.host_port);
@@ -194,7 +194,7 @@ mod tests {
         assert!(error.contains(&format!("127.0.0.1:{port}/tcp")), "{error}");
         assert!(error.contains("another program listens on it"), "{error}");
         let error = check("80:80".into()).unwrap_err().to_string();
-        assert!(error.contains("ports below 1024"), "{error}");
+        assert!(error.contains("ports from 1024 on only"), "{error}");
         drop(taken);
         check(format!("{port}:22/udp")).unwrap();
     }

@@ -144,10 +144,15 @@ pub fn machine_uid() -> u32 {
     if own == 0 { MACHINE_UID } else { own }
 }
 
+thread_local! {
+    /// The id of a trial's machine. Machines of trials that run at once must not share a control group.
+    static MACHINE: Uuid = Uuid::new_v4();
+}
+
 /// A machine without devices.
 pub fn machine(name: &str) -> MachineSpec {
     MachineSpec {
-        id: Uuid::from_u128(7),
+        id: MACHINE.with(|id| *id),
         name: name.into(),
         uid: machine_uid(),
         vcpus: 1,

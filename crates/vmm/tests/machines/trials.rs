@@ -233,7 +233,7 @@ fn put_stale_record(bench: &Bench, id: Uuid, pid: u32) {
 fn a_reused_pid_is_not_signalled() {
     let bench = Bench::new();
     let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
-    let id = Uuid::from_u128(7);
+    let id = machine("").id;
     put_stale_record(&bench, id, innocent.id());
     assert_eq!(bench.qemu.find(id), Presence::Gone);
     bench.qemu.kill(id).unwrap();

@@ -41,26 +41,22 @@ pub fn ovmf(patient: Patient<'_>) -> Vec<Finding> {
 
 pub fn passt(patient: Patient<'_>) -> Vec<Finding> {
     let platform = patient.platform;
-    match platform.tools.get("passt") {
-        Some(tool)
-            if tool
-                .version
-                .as_deref()
-                .and_then(passt_date)
-                .is_some_and(|date| date < OLDEST_PASST) =>
-        {
-            let meaning = "it is too old: with it a guest reaches services on this host's loopback, so machines have no network \
-                           but the NICs that are handed over to them";
-            let words = "install the passt of a newer release: that of Debian 13 is new enough";
-            vec![note(has(tool), meaning).with_remedy(Remedy::words(words))]
-        }
-        Some(tool) => vec![good(has(tool), "machines can have a network")],
-        None => {
-            let meaning = "machines have no network but the NICs that are handed over to them";
-            let finding = note("no passt in the usual places", meaning);
-            vec![finding.with_remedy(install(platform, Package::Passt))]
-        }
+    let Some(tool) = platform.tools.get("passt") else {
+        let meaning = "machines have no network but the NICs that are handed over to them";
+        let finding = note("no passt in the usual places", meaning);
+        return vec![finding.with_remedy(install(platform, Package::Passt))];
+    };
+    // In a tree without a running host, no version is read.
+    let Some(version) = &tool.version else {
+        return vec![good(has(tool), "machines can have a network, if it is of May 2025 or newer")];
+    };
+    if passt_date(version).is_some_and(|date| date >= OLDEST_PASST) {
+        return vec![good(has(tool), "machines can have a network")];
     }
+    let meaning = "it is not known to be of May 2025 or newer: with older ones a guest reaches services on this host's \
+                   loopback, so machines have no network but the NICs that are handed over to them";
+    let words = "install the passt of a newer release: that of Debian 13 is new enough";
+    vec![note(has(tool), meaning).with_remedy(Remedy::words(words))]
 }
 
 pub fn libvirt(patient: Patient<'_>) -> Vec<Finding> {

@@ -51,13 +51,15 @@ pub struct CreateInstance {
     pub network: Option<NetworkRequest>,
     /// Public SSH keys that may log in, one line each, for a guest with cloud-init.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::SshKey>>, max_items = 100))]
     pub ssh_keys: Option<Vec<String>>,
     /// The user's configuration for cloud-init, as text; 256 KiB at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::UserData>))]
     pub user_data: Option<String>,
     /// The guest's name, for a guest with cloud-init; the instance's name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HostName>))]
     pub hostname: Option<String>,
     /// A vGPU by profile, after the `devices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,11 +95,12 @@ pub struct NetworkRequest {
     pub mode: Option<String>,
     /// The card's hardware address; one is chosen by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::CardAddress>))]
     pub mac: Option<String>,
     /// Ports of the host that lead to the guest: `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, such as `2222:22`. They
     /// listen on 127.0.0.1 if there is no address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 1024))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::ForwardedPort>>, max_items = 1024))]
     pub forwards: Option<Vec<String>>,
 }
 

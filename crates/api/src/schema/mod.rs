@@ -192,6 +192,18 @@ formats! {
         kind: VirtualMachinePreference, metadata: {name: linux}, spec: {}}";
     /// Kubernetes quantity of memory, in bytes.
     MemoryQuantity = "memory-quantity", "^[0-9]{1,6}(Ki|Mi|Gi|k|M|G)?$", "4Gi";
+    /// Public SSH key, one line as ssh-keygen writes it, without options before it.
+    SshKey = "ssh-public-key", "^[a-z0-9@.-]+ [A-Za-z0-9+/=]+", "ssh-ed25519 \
+        AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1B8gYKNn me@host";
+    /// Configuration for cloud-init: `#cloud-config` and YAML, a script that begins with `#!`, or another of its formats.
+    UserData = "cloud-init-user-data", ".", "#cloud-config";
+    /// Port of the host that leads to the guest: `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`. Without an address it listens on
+    /// 127.0.0.1. The host's port is 1024 or above, and each is given once.
+    ForwardedPort = "forwarded-port", "^[^ ]+:[0-9]{1,5}(/(tcp|udp))?$", "2222:22";
+    /// Hardware address of one card: the first byte is even.
+    CardAddress = "mac-address", "^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$", "52:54:00:12:34:56";
+    /// Host name (RFC 1123), with or without a domain.
+    HostName = "host-name", "^[A-Za-z0-9-]{1,63}([.][A-Za-z0-9-]{1,63})*$", "dev.example.com";
 }
 
 macro_rules! words {

@@ -8,8 +8,8 @@ use engine::{Access, ClaimRequest, ClaimStep};
 use model::{Code, Holder, HolderKind};
 use support::{NIC, NVME, Rig, at, refused, request};
 
-/// A drive behind a controller (VMD) is lost with it: whoever uses it is in the way, also if it is used only after the
-/// controller was reserved.
+/// A drive behind a controller (VMD) disappears when the controller is handed over. So a claim on the controller is refused
+/// while the drive is in use, also if the use began after the claim was reserved.
 #[test]
 fn users_of_what_goes_away_with_a_device_are_in_the_way() {
     let mut inventory = sim::workstation();

@@ -10,6 +10,7 @@ mod boot_list;
 mod catalog;
 mod cdi;
 mod claim;
+mod commands;
 mod connection;
 mod device;
 mod doctor;
@@ -44,9 +45,12 @@ mod values;
 mod watch;
 mod wrap;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+
+use commands::Command;
 
 /// Hand this host's PCI devices to virtual machines, and take them back
 #[derive(Debug, Parser)]
@@ -54,40 +58,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 struct Handover {
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Serve(serve::Serve),
-    Ls(ls::Ls),
-    Catalog(catalog::CatalogCommand),
-    Doctor(doctor::Doctor),
-    Record(record::Record),
-    Show(show::Show),
-    Topo(topo::Topo),
-    Watch(watch::Watch),
-    Claim(claim::Claim),
-    Claims(claim::Claims),
-    Prepare(claim::Prepare),
-    Unprepare(claim::Unprepare),
-    Release(claim::Release),
-    Renew(claim::Renew),
-    Cdi(Box<cdi::Cdi>),
-    Sriov(sriov::Sriov),
-    #[command(alias = "reserve")]
-    BootList(boot_list::BootList),
-    #[command(alias = "recover")]
-    Return(return_devices::Return),
-    Reconcile(return_devices::Reconcile),
-    Backup(backup::Backup),
-    Restore(backup::Restore),
-    Device(device::Device),
-    Instance(instance::Instance),
-    Image(image::Image),
-    Pod(Box<pod::Pod>),
-    Resources(resources::Resources),
-    Completions(generate::Completions),
-    Man(generate::Man),
 }
 
 /// `--json`.
@@ -104,45 +74,27 @@ pub fn command() -> clap::Command {
     Handover::command().after_long_help(failure::exit_statuses())
 }
 
+/// Parses a command line. The grammar of the command that it names is enough, which is a fraction of the whole. What does
+/// not fit that is parsed again with the whole, for its help and its errors.
+fn parse(words: &[OsString]) -> Result<Handover, clap::Error> {
+    let with = |grammar: clap::Command| {
+        grammar.try_get_matches_from(words).and_then(|of| Handover::from_arg_matches(&of))
+    };
+    let name = words.get(1).and_then(|word| word.to_str());
+    let one = name.and_then(commands::grammar_of);
+    let quick = one.and_then(|one| with(clap::Command::new("handover").subcommand(one)).ok());
+    quick.map_or_else(|| with(command()), Ok)
+}
+
 /// Parses the arguments of the process and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
     terminal::guard_panics();
-    let parsed = match command().try_get_matches().and_then(|of| Handover::from_arg_matches(&of)) {
+    let parsed = match parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(parsed) => parsed,
         Err(error) => return usage::report(error),
     };
-    let done = match parsed.command {
-        Command::Serve(serve) => serve.run(),
-        Command::Ls(ls) => ls.run(),
-        Command::Catalog(catalog) => catalog.run(),
-        Command::Doctor(doctor) => doctor.run(),
-        Command::Record(record) => record.run(),
-        Command::Show(show) => show.run(),
-        Command::Topo(topo) => topo.run(),
-        Command::Watch(watch) => watch.run(),
-        Command::Claim(claim) => claim.run(),
-        Command::Claims(claims) => claims.run(),
-        Command::Prepare(prepare) => prepare.run(),
-        Command::Unprepare(unprepare) => unprepare.run(),
-        Command::Release(release) => release.run(),
-        Command::Renew(renew) => renew.run(),
-        Command::Cdi(cdi) => cdi.run(),
-        Command::Sriov(sriov) => sriov.run(),
-        Command::BootList(boot_list) => boot_list.run(),
-        Command::Return(return_devices) => return_devices.run(),
-        Command::Reconcile(reconcile) => reconcile.run(),
-        Command::Backup(backup) => backup.run(),
-        Command::Restore(restore) => restore.run(),
-        Command::Device(device) => device.run(),
-        Command::Instance(instance) => instance.run(),
-        Command::Image(image) => image.run(),
-        Command::Pod(pod) => pod.run(),
-        Command::Resources(resources) => resources.run(),
-        Command::Completions(completions) => completions.run(),
-        Command::Man(man) => man.run(),
-    };
-    match done {
+    match parsed.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -9,6 +9,7 @@ mod commands;
 mod companions;
 mod contract;
 mod crashes;
+mod demo;
 mod endurance;
 mod faulty;
 mod first_boot;

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use model::shown::escaped;
 use model::{MachineHandle, MachineRun, VmmProcess};
@@ -19,13 +20,16 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use crate::process::{Helper, Order, Proc, Record, RunDir, cgroup, with_fd};
+use crate::process::{Helper, Order, Proc, Record, RunDir, cgroup, wait, with_fd};
 
 /// The longest order.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
 
 /// The limit of open files: a VMM needs an event descriptor for each interrupt of its devices.
 const OPEN_FILES: u64 = 16 * 1024;
+
+/// How long a helper may take until it is ready: less than a start may take. An emulated host is slow.
+const HELPER: Duration = Duration::from_secs(30);
 
 /// Why a machine was not launched. It is written to the machine's log, where the daemon reads it.
 #[derive(Debug, thiserror::Error)]
@@ -139,12 +143,13 @@ fn start_helper(helper: &Helper) -> Result<UnixStream, Failure> {
     step("pass on a socket", fcntl_setfd(&its, FdFlags::empty()).map_err(Into::into))?;
     let mut command = Command::new(&helper.program);
     command.args(with_fd(&helper.args, its.as_raw_fd())).env_clear().stdin(Stdio::null());
-    let status = command.status();
-    let program = helper.program.display().to_string();
+    let status = command.spawn().and_then(|mut child| wait(&mut child, HELPER));
+    let failed = |reason| Err(Failure::Helper(helper.program.display().to_string(), reason));
     match status {
-        Ok(status) if status.success() => Ok(ours),
-        Ok(status) => Err(Failure::Helper(program, status.to_string())),
-        Err(error) => Err(Failure::Helper(program, error.to_string())),
+        Ok(Some(status)) if status.success() => Ok(ours),
+        Ok(Some(status)) => failed(status.to_string()),
+        Ok(None) => failed(format!("it was not ready within {} s", HELPER.as_secs())),
+        Err(error) => failed(error.to_string()),
     }
 }
 

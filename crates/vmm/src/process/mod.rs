@@ -43,7 +43,7 @@ pub use vmm::{MachinePaths, Vmm, VmmCommand};
 pub(crate) use kvm::Kvm;
 pub(crate) use order::{Order, with_fd};
 pub(crate) use procfs::Proc;
-pub(crate) use programs::{is_executable, on_path};
+pub(crate) use programs::{VersionText, is_executable, on_path, wait};
 pub(crate) use run_dir::{Record, RunDir};
 
 /// How often the sizes of a machine's console and log are checked.

@@ -5,26 +5,31 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use model::{Forward, LaunchError, NetworkCard, OLDEST_PASST, Protocol, passt_date};
 
 use super::order::{FD, Helper};
-use super::programs::on_path;
+use super::programs::{VersionText, on_path};
 
 /// The program.
 const PROGRAM: &str = "passt";
 
-/// The program's path, if it may be used.
-pub fn program() -> Result<PathBuf, LaunchError> {
-    let path = on_path(PROGRAM)
-        .ok_or_else(|| unavailable("passt is not installed", "apt install passt"))?;
-    let shown = Command::new(&path).arg("--version").env_clear().stdin(Stdio::null()).output();
-    let version = match shown {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(error) => return Err(unavailable(&format!("passt cannot be run: {error}"), NEWER)),
-    };
-    expect_new(version.lines().next().unwrap_or_default()).map(|()| path)
+/// The installed passt.
+#[derive(Debug, Default)]
+pub struct Passt {
+    version: VersionText,
+}
+
+impl Passt {
+    /// The program's path, if it may be used.
+    pub fn program(&self) -> Result<PathBuf, LaunchError> {
+        let path = on_path(PROGRAM)
+            .ok_or_else(|| unavailable("passt is not installed", "apt install passt"))?;
+        let version = self.version.of(&path, "--version").map_err(|reason| {
+            unavailable(&format!("{}: {reason}", path.display()), "apt install --reinstall passt")
+        })?;
+        expect_new(version.lines().next().unwrap_or_default()).map(|()| path)
+    }
 }
 
 const NEWER: &str = "install the passt of a newer release: that of Debian 13 is new enough";

@@ -1,14 +1,10 @@
 //! The installed QEMU, and the accelerator that it can use.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use model::LaunchError;
 
-use crate::process::{Kvm, is_executable, on_path};
+use crate::process::{Kvm, VersionText, is_executable, on_path};
 
 /// The first version that accepts `-device` as JSON.
 const OLDEST: (u32, u32) = (6, 2);
@@ -55,17 +51,17 @@ pub struct Binary {
     pub version: String,
 }
 
-/// Finds QEMU, and caches its version until the file changes.
+/// Finds QEMU.
 #[derive(Debug, Default)]
 pub struct Finder {
     configured: Option<PathBuf>,
-    known: Mutex<Option<(SystemTime, Binary)>>,
+    text: VersionText,
 }
 
 impl Finder {
     /// A finder for the configured file, or for the one on PATH.
-    pub const fn new(configured: Option<PathBuf>) -> Self {
-        Self { configured, known: Mutex::new(None) }
+    pub fn new(configured: Option<PathBuf>) -> Self {
+        Self { configured, text: VersionText::default() }
     }
 
     /// The path of QEMU. The version is not read: that would delay the start of a machine.
@@ -98,44 +94,28 @@ impl Finder {
     /// The QEMU to use, or an error with a remedy.
     pub fn find(&self) -> Result<Binary, String> {
         let path = self.path()?;
-        let modified =
-            fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(|error| {
-                format!("cannot stat {}: {error}; apt install qemu-system-x86", path.display())
-            })?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((then, binary)) = &*known
-            && *then == modified
-            && binary.path == path
-        {
-            return Ok(binary.clone());
-        }
-        let binary = Binary { version: version(&path)?, path };
-        *known = Some((modified, binary.clone()));
-        Ok(binary)
+        let text = self.text.of(&path, "-version").map_err(|reason| broken(&path, &reason))?;
+        let version = parse_version(&text)
+            .ok_or_else(|| broken(&path, "`-version` does not print a version of QEMU"))?;
+        expect_usable(&version)?;
+        Ok(Binary { path, version })
     }
 }
 
-/// Runs the binary for its version.
-fn version(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let output = Command::new(path)
-        .arg("-version")
-        .env_clear()
-        .output()
-        .map_err(|error| format!("cannot run {shown}: {error}; apt install qemu-system-x86"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = parse_version(&text).filter(|_| output.status.success()).ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().last().unwrap_or("no error message");
-        format!("`{shown} -version` failed: {said}; apt install --reinstall qemu-system-x86")
-    })?;
-    if number(&version) < Some(OLDEST) {
+/// The error for a file that is no usable QEMU.
+fn broken(path: &Path, reason: &str) -> String {
+    format!("{}: {reason}; apt install --reinstall qemu-system-x86", path.display())
+}
+
+/// Refuses a version that is too old for any machine.
+fn expect_usable(version: &str) -> Result<(), String> {
+    if number(version) < Some(OLDEST) {
         return Err(format!(
             "QEMU {version} is too old: {}.{} or newer is required; install a newer version, for instance from your distribution's backports",
             OLDEST.0, OLDEST.1
         ));
     }
-    Ok(version)
+    Ok(())
 }
 
 /// `7.2.22` from `QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)`.

@@ -27,6 +27,7 @@ const INSTALL: &str = "apt install qemu-system-x86 qemu-utils";
 pub struct Qemu {
     binary: Option<PathBuf>,
     finder: Finder,
+    passt: passt::Passt,
 }
 
 impl Qemu {
@@ -35,7 +36,7 @@ impl Qemu {
     pub fn new(binary: Option<PathBuf>) -> Self {
         // The VMM has another working directory.
         let binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
-        Self { finder: Finder::new(binary.clone()), binary }
+        Self { finder: Finder::new(binary.clone()), binary, passt: passt::Passt::default() }
     }
 
     /// Checks a configured file: a typing error is noticed when the daemon starts, not when a machine does.
@@ -85,7 +86,7 @@ impl Vmm for Qemu {
             firmware::find(root, None)?;
         }
         if options.has_user_network() {
-            passt::program()?;
+            self.passt.program()?;
             self.finder.expect_streams()?;
         }
         Ok(())
@@ -133,7 +134,12 @@ impl Vmm for Qemu {
         let mut helpers = Vec::new();
         for (number, card) in spec.options.cards.iter().enumerate() {
             let name_server = passt::name_server(&paths.root);
-            helpers.push(passt::helper(passt::program()?, card, name_server, argv::netdev(number)));
+            helpers.push(passt::helper(
+                self.passt.program()?,
+                card,
+                name_server,
+                argv::netdev(number),
+            ));
         }
         Ok(VmmCommand {
             program,

@@ -2,6 +2,7 @@
 //! unchanged on the real kernel, in the lab and on the simulation.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -240,6 +241,13 @@ pub trait Launcher: Send + Sync {
 
     /// The file with the output of the guest's serial console.
     fn console(&self, id: Uuid) -> PathBuf;
+
+    /// Connects to the serial console of a running machine, for input and output. `None` if it has no such connection: an
+    /// earlier version started it.
+    ///
+    /// # Errors
+    /// `Monitor` if the machine does not run, or the connection fails.
+    fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError>;
 
     /// All machines of this launcher with files or a process, also those that no instance has: after a restored backup.
     fn machines(&self) -> Vec<KnownMachine>;

@@ -1,8 +1,12 @@
 //! Machines in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use model::{
@@ -23,6 +27,8 @@ pub struct SimLauncher {
 #[derive(Default)]
 struct Inside {
     running: BTreeMap<Uuid, MachineHandle>,
+    /// The machines' ends of the connections to their consoles.
+    consoles: Vec<(Uuid, UnixStream)>,
     exits: BTreeMap<(Uuid, MachineRun), Exit>,
     service: bool,
     files: BTreeSet<Uuid>,
@@ -131,6 +137,10 @@ impl SimLauncher {
         let exit = Exit { code };
         if let Some(handle) = inside.running.remove(&id) {
             inside.exits.insert((id, handle.run), exit);
+        }
+        for (_, console) in inside.consoles.extract_if(.., |(machine, _)| *machine == id) {
+            // A connection that is closed already needs nothing.
+            let _ = console.shutdown(Shutdown::Both);
         }
         self.host.inside().kernel.users.retain(|_, user| *user != id);
         self.gone.notify_all();
@@ -290,6 +300,20 @@ impl Launcher for SimLauncher {
 
     fn console(&self, id: Uuid) -> PathBuf {
         PathBuf::from(format!("{id}.log"))
+    }
+
+    /// The simulated guest repeats what it is sent.
+    fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        if !self.inside().running.contains_key(&id) {
+            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+        }
+        let failed = |error: io::Error| LaunchError::Monitor { reason: error.to_string() };
+        let (ours, its) = UnixStream::pair().map_err(failed)?;
+        let mut input = its.try_clone().map_err(failed)?;
+        let mut output = its.try_clone().map_err(failed)?;
+        thread::spawn(move || io::copy(&mut input, &mut output));
+        self.inside().consoles.push((id, its));
+        Ok(Some(ours))
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

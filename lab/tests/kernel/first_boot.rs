@@ -43,6 +43,7 @@ fn a_person_logs_in_to_a_machine() {
         assert!(report.contains(line), "{line}\n{report}");
     }
     assert_eq!(guest(&host, "hostname; id -u").trim(), "dev\n0");
+    the_console_is_a_terminal(&host);
     passt_is_a_stranger(&host);
     a_wrong_host_key_is_refused(&host);
     the_guest_cannot_reach_the_hosts_loopback(&host);
@@ -56,6 +57,21 @@ fn a_person_logs_in_to_a_machine() {
     assert_eq!(host.sh("ss -Hltn 'sport = :8081'"), "");
     host.ask("DELETE", "/images/person", None).expect(204);
     host.sh("rm /root/key /root/key.pub /etc/resolv.conf");
+}
+
+/// What is typed reaches the guest's shell, Ctrl-] disconnects and restores the terminal, and the log is complete.
+fn the_console_is_a_terminal(host: &Host) {
+    let said = host.sh(
+        "(sleep 3; printf 'echo typed-$((40+2))\\r'; sleep 6; printf '\\035'; sleep 3) |
+         socat - EXEC:'bash -c \"stty -g; handover instance console dev; echo status=$?; stty -g\"',pty,setsid,ctty 2>&1",
+    );
+    assert!(said.contains("typed-42") && said.contains("status=0"), "{said}");
+    assert!(said.contains("Ctrl-] disconnects") && said.contains("disconnected"), "{said}");
+    let settings: Vec<&str> =
+        said.lines().map(str::trim).filter(|l| l.starts_with("500:")).collect();
+    assert!(settings.len() == 2 && settings[0] == settings[1], "{said}");
+    assert!(host.sh("handover instance logs dev").contains("typed-42"));
+    assert!(host.sh("handover instance logs dev").contains("GUEST done"));
 }
 
 /// passt has the machine's user and cgroup, and neither the machine's lock nor its control socket.

@@ -60,7 +60,7 @@ where
         )
     };
     let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(broken)
 }
 

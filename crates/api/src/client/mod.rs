@@ -2,6 +2,7 @@
 
 mod connection;
 mod patience;
+mod socket;
 mod stream;
 mod upload;
 
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ErrorBody;
 
+pub use socket::{Message, Receiver, Sender};
 pub use stream::{Chunks, Lines};
 pub use upload::{FilePart, Upload};
 
@@ -220,6 +222,20 @@ impl Client {
         let response = self.send(request, Either::Left(Full::default())).await?;
         if response.status() == StatusCode::OK {
             return Ok(Chunks::of(response.into_body()));
+        }
+        Err(refused(response.status(), &collect(response).await?))
+    }
+
+    /// A WebSocket.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn socket(&self, path: &str) -> Result<(Sender, Receiver), Refusal> {
+        let mut request = self.request(Method::GET, path)?;
+        let key = socket::ask(&mut request)?;
+        let response = self.send(request, Either::Left(Full::default())).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return socket::open(response, &key).await;
         }
         Err(refused(response.status(), &collect(response).await?))
     }

@@ -1,5 +1,6 @@
 //! `handover instance`: machines of this host.
 
+mod console;
 mod create;
 mod ssh;
 
@@ -14,6 +15,7 @@ use crate::connection::{Connection, tag, tag_query};
 use crate::failure::{Done, Failure};
 use crate::{age, listing, output, values};
 
+use console::Console;
 use create::Create;
 use ssh::Ssh;
 
@@ -72,6 +74,8 @@ enum Command {
         #[arg(long, conflicts_with = "json")]
         raw: bool,
     },
+    /// Connect to the guest's serial console; Ctrl-] disconnects
+    Console(Console),
     /// Log in to the guest by SSH
     Ssh(Ssh),
     /// Wait until an instance is in a state
@@ -113,6 +117,7 @@ impl Instance {
             Command::Logs { instance, follow, tail, raw } => {
                 logs(&connection, &instance, (follow, tail), raw)
             }
+            Command::Console(console) => console.run(&connection),
             Command::Ssh(ssh) => ssh.run(&connection),
             Command::Wait { instance, state, timeout } => {
                 wait(&connection, &instance, &state, &timeout)

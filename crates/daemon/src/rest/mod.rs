@@ -2,6 +2,7 @@
 
 mod body;
 mod claims;
+mod consoles;
 mod devices;
 mod events;
 pub mod guard;
@@ -34,6 +35,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::hardware::Hardware;
 
+use consoles::Consoles;
 pub use openapi::document as openapi;
 pub use problem::Problem;
 use scans::Scanner;
@@ -49,6 +51,7 @@ pub struct Face {
     leases: Arc<Notify>,
     scanner: Scanner,
     gate: Gate,
+    consoles: Consoles,
     stopping: watch::Receiver<bool>,
 }
 
@@ -65,7 +68,8 @@ impl Face {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let scanner = Scanner::new(scan);
-        Self { engine, events, hardware, leases, scanner, gate, stopping }
+        let consoles = Consoles::default();
+        Self { engine, events, hardware, leases, scanner, gate, consoles, stopping }
     }
 
     /// Signals that the next lease may have changed.
@@ -109,6 +113,7 @@ pub fn router(face: Face) -> Router {
         .route("/stop", post(instances::stop))
         .route("/start", post(instances::start))
         .route("/logs", get(logs::stream))
+        .route("/console", get(consoles::connect))
         .route("/wait", get(wait::wait));
     Router::new()
         .route("/health", get(host::health))

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, devices, events, host, images, instances, logs, pods, reconcile, scans, sriov, wait,
+    claims, consoles, devices, events, host, images, instances, logs, pods, reconcile, scans,
+    sriov, wait,
 };
 
 #[derive(OpenApi)]
@@ -28,7 +29,7 @@ use super::{
         devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
-        logs::stream, wait::wait
+        logs::stream, consoles::connect, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(

@@ -172,7 +172,8 @@ async fn connection<S>(
     let mut http = http1::Builder::new();
     // A client may close its sending side after a complete request, and still wait for the answer.
     http.half_close(true).timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    let mut served = pin!(http.serve_connection(TokioIo::new(stream), app));
+    // Upgraded connections, of consoles, are served by tasks of their own.
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), app).with_upgrades());
     let mut ending = false;
     loop {
         tokio::select! {

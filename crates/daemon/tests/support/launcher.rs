@@ -1,5 +1,6 @@
 //! The simulated launcher, with consoles that are files.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,10 @@ impl Launcher for Recorded {
 
     fn console(&self, id: Uuid) -> PathBuf {
         self.dir.join(self.inner.console(id))
+    }
+
+    fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        self.inner.open_console(id)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -1,12 +1,14 @@
 //! Reading instances.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::Refusal;
+use model::{Code, Refusal};
+use uuid::Uuid;
 
-use super::Instances;
+use super::{Instances, wrong_state};
 use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
 use crate::{Instance, InstanceDevice, InstanceState};
@@ -79,5 +81,32 @@ impl Instances {
     pub fn console(&self, key: &str) -> Result<PathBuf, Refusal> {
         let instance = self.stored_instance(key)?.instance;
         Ok(self.launcher(&instance.hypervisor)?.console(instance.id))
+    }
+
+    /// Connects to the serial console of an instance that runs, for input and output. The VMM serves one connection at a
+    /// time: others wait in its queue.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_state` if it does not run, or an earlier version started its machine.
+    pub fn open_console(&self, key: &str) -> Result<(Uuid, UnixStream), Refusal> {
+        let row = self.stored_instance(key)?;
+        let name = &row.instance.name;
+        if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
+            let start = format!("`handover instance start {name}` starts it");
+            return Err(wrong_state(&row, "connected to", start));
+        }
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        let stream = launcher.open_console(row.instance.id);
+        let stream = stream.map_err(|error| {
+            let remedy = format!("`handover instance show {name}` tells whether it runs");
+            Refusal::new(Code::InvalidState, format!("no console of {name:?}: {error}"), remedy)
+        })?;
+        stream.map(|stream| (row.instance.id, stream)).ok_or_else(|| {
+            Refusal::new(
+                Code::InvalidState,
+                format!("the machine of {name:?} was started by an earlier version, without a console for input"),
+                format!("`handover instance logs {name}` shows its output; after a stop and a start it has a console"),
+            )
+        })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
 //! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
-//! itself is done here, in this order: session, limits, control socket, record, cgroup; then the privileges are dropped,
+//! itself is done here, in this order: session, limits, sockets, record, cgroup; then the privileges are dropped,
 //! the helpers are started, and the VMM is executed.
 
 use std::io::{self, Read};
@@ -75,8 +75,8 @@ fn execute(order: &Order) -> Failure {
         Ok(inherited) => {
             let mut vmm = Command::new(&order.program);
             vmm.env_clear();
-            if let Some(control) = &inherited.control {
-                vmm.args(order.control_args(control.as_raw_fd()));
+            for (socket, args) in &inherited.listeners {
+                vmm.args(with_fd(args, socket.as_raw_fd()));
             }
             for (helper, socket) in order.helpers.iter().zip(&inherited.helpers) {
                 vmm.args(with_fd(&helper.vmm_args, socket.as_raw_fd()));
@@ -90,24 +90,25 @@ fn execute(order: &Order) -> Failure {
 }
 
 /// What the VMM inherits besides the standard descriptors. Nothing else does: not the helpers.
-struct Inherited {
+struct Inherited<'a> {
     lock: OwnedFd,
-    control: Option<UnixListener>,
+    /// The sockets on which the VMM listens, with its arguments for them.
+    listeners: Vec<(UnixListener, &'a [String])>,
     /// The VMM's ends of the pairs, in the order of the helpers.
     helpers: Vec<UnixStream>,
 }
 
-impl Inherited {
+impl Inherited<'_> {
     /// Keeps the descriptors open when the VMM is executed.
     fn keep(&self) -> io::Result<()> {
         fcntl_setfd(&self.lock, FdFlags::empty())?;
-        self.control.iter().try_for_each(|control| fcntl_setfd(control, FdFlags::empty()))?;
+        self.listeners.iter().try_for_each(|(socket, _)| fcntl_setfd(socket, FdFlags::empty()))?;
         Ok(self.helpers.iter().try_for_each(|socket| fcntl_setfd(socket, FdFlags::empty()))?)
     }
 }
 
 /// Everything before the VMM is executed.
-fn prepare(order: &Order) -> Result<Inherited, Failure> {
+fn prepare(order: &Order) -> Result<Inherited<'_>, Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
@@ -123,8 +124,11 @@ fn prepare(order: &Order) -> Result<Inherited, Failure> {
         report(&format!("cannot raise the limit of open files: {error}"));
     }
     let run = RunDir::of(&order.run_dir, order.id);
-    let control = (!order.control_args.is_empty()).then(|| open_control(&run.control()));
-    let control = step("open the control socket", control.transpose())?;
+    let sockets = [(run.control(), &order.control_args), (run.console(), &order.console_args)];
+    let used = sockets.iter().filter(|(_, args)| !args.is_empty());
+    let listeners: io::Result<_> =
+        used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();
+    let listeners = step("open the VMM's sockets", listeners)?;
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before it is created, so that it is always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
@@ -133,7 +137,7 @@ fn prepare(order: &Order) -> Result<Inherited, Failure> {
     }
     step("drop privileges", drop_privileges(order))?;
     let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
-    Ok(Inherited { lock, control, helpers })
+    Ok(Inherited { lock, listeners, helpers })
 }
 
 /// Starts a helper, waits until it is in the background, and returns the VMM's end of the pair. Its messages are in the
@@ -164,8 +168,8 @@ fn keep_lock(root: &Path) -> Result<OwnedFd, Failure> {
     Ok(lock)
 }
 
-/// Creates the control socket, in a directory that the VMM's user cannot enter: only root can connect to it.
-fn open_control(path: &Path) -> io::Result<UnixListener> {
+/// Creates a socket of the VMM, in a directory that its user cannot enter: only root can connect to it.
+fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)

@@ -21,6 +21,7 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,7 +38,7 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::{CONTROL_FD, FD, Helper};
+pub use order::{FD, Helper};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;
@@ -245,6 +246,20 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
 
     fn console(&self, id: Uuid) -> PathBuf {
         self.files(id).console()
+    }
+
+    fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        if !matches!(self.find(id), Presence::Running(_)) {
+            return Err(LaunchError::Monitor { reason: "the machine does not run".into() });
+        }
+        match UnixStream::connect(self.run_dir(id).console()) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let reason = format!("cannot connect to its serial console: {error}");
+                Err(LaunchError::Monitor { reason })
+            }
+        }
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

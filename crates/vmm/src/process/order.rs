@@ -5,9 +5,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Stands for the number of the control socket's descriptor in `Order::control_args`.
-pub const CONTROL_FD: &str = FD;
-
 /// Stands for the number of an inherited descriptor in arguments.
 pub const FD: &str = "{fd}";
 
@@ -28,10 +25,13 @@ pub struct Order {
     pub memlock: Option<u64>,
     /// The VMM's executable.
     pub program: PathBuf,
-    /// Its arguments for the inherited control socket, with [`CONTROL_FD`] for the descriptor. They come first. If
+    /// Its arguments for the inherited control socket, with [`FD`] for the descriptor. They come first. If
     /// there are none, it gets no control socket.
     #[serde(default)]
     pub control_args: Vec<String>,
+    /// Its arguments for the inherited console socket, like those for the control socket.
+    #[serde(default)]
+    pub console_args: Vec<String>,
     /// Programs that serve it. They start before it.
     #[serde(default)]
     pub helpers: Vec<Helper>,
@@ -49,13 +49,6 @@ pub struct Helper {
     pub args: Vec<String>,
     /// The VMM's arguments, with [`FD`] for the VMM's end.
     pub vmm_args: Vec<String>,
-}
-
-impl Order {
-    /// The arguments for the control socket with descriptor `fd`.
-    pub fn control_args(&self, fd: i32) -> impl Iterator<Item = String> {
-        with_fd(&self.control_args, fd)
-    }
 }
 
 /// Arguments with the number of an inherited descriptor.
@@ -77,6 +70,7 @@ mod tests {
             memlock: Some(1 << 31),
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
+            console_args: vec!["--serial".into(), "fd={fd}".into()],
             helpers: vec![Helper {
                 program: "passt".into(),
                 args: vec!["--fd".into(), FD.into()],
@@ -93,7 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn the_control_socket_is_named_by_its_descriptor() {
-        assert_eq!(order().control_args(4).collect::<Vec<_>>(), ["--api-socket", "fd=4"]);
+    fn a_socket_is_named_by_its_descriptor() {
+        let order = order();
+        let args = with_fd(&order.control_args, 4);
+        assert_eq!(args.collect::<Vec<_>>(), ["--api-socket", "fd=4"]);
     }
 }

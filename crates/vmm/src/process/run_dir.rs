@@ -61,6 +61,11 @@ impl RunDir {
         self.dir.join("monitor")
     }
 
+    /// The socket of the guest's serial console. Machines that earlier versions started have none.
+    pub fn console(&self) -> PathBuf {
+        self.dir.join("console")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.dir.join("lock")
     }
@@ -149,7 +154,7 @@ impl RunDir {
 
     /// Removes the record and the socket of an earlier VMM. Call it with the lock taken.
     pub fn clear(&self) -> io::Result<()> {
-        for file in [self.record_file(), self.control()] {
+        for file in [self.record_file(), self.control(), self.console()] {
             remove_file(&file)?;
         }
         Ok(())

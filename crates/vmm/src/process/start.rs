@@ -77,6 +77,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             memlock: memlock(spec),
             program: command.program,
             control_args: command.control_args,
+            console_args: command.console_args,
             helpers: command.helpers,
             args: command.args,
         })

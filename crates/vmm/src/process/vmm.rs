@@ -91,9 +91,12 @@ pub struct MachinePaths {
 pub struct VmmCommand {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments for the control socket, an inherited listening unix socket, with [`CONTROL_FD`](super::CONTROL_FD)
-    /// for the descriptor. They come first. If there are none, there is no control socket.
+    /// Its arguments for the control socket, an inherited listening unix socket, with [`FD`](super::FD) for the
+    /// descriptor. They come first. If there are none, there is no control socket.
     pub control_args: Vec<String>,
+    /// Its arguments for the serial console's socket, likewise. It must write the output to the console's file whether a
+    /// client is connected or not.
+    pub console_args: Vec<String>,
     /// Programs that serve it.
     pub helpers: Vec<Helper>,
     /// Its other arguments.

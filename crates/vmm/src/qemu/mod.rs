@@ -14,7 +14,7 @@ use std::time::Instant;
 use model::{Availability, Firmware, LaunchError, MachineOptions, MachineSpec};
 
 use crate::process::{
-    CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, is_executable, passt,
+    Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, is_executable, passt,
 };
 use argv::Environment;
 use binary::{Accelerator, Finder};
@@ -120,13 +120,12 @@ impl Vmm for Qemu {
             root: &paths.root,
             accelerator,
             disk: paths.disk.clone(),
-            console: paths.console.clone(),
             seed: paths.seed.clone(),
             firmware,
             mmio_window: mmio_window::needed(&paths.root, spec),
         };
-        let args = argv::arguments(spec, &environment)
-            .map_err(|error| LaunchError::Start { reason: error.to_string() })?;
+        let unfit = |error: argv::NotUtf8| LaunchError::Start { reason: error.to_string() };
+        let args = argv::arguments(spec, &environment).map_err(unfit)?;
         let group = match accelerator {
             Accelerator::Kvm { group } => group,
             Accelerator::Tcg => None,
@@ -145,6 +144,7 @@ impl Vmm for Qemu {
             program,
             helpers,
             control_args: monitor_args(),
+            console_args: argv::console_socket(&paths.console).map_err(unfit)?,
             args,
             groups: group.into_iter().collect(),
         })
@@ -178,7 +178,7 @@ impl Vmm for Qemu {
 
 /// The arguments for a monitor on an inherited socket.
 fn monitor_args() -> Vec<String> {
-    let socket = format!("socket,id=monitor,fd={CONTROL_FD},server=on,wait=off");
+    let socket = format!("socket,id=monitor,fd={FD},server=on,wait=off");
     vec!["-chardev".into(), socket, "-qmp".into(), "chardev:monitor".into()]
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn the_monitor_is_an_inherited_socket() {
         assert_eq!(
-            monitor_args().join(" ").replace(CONTROL_FD, "4"),
+            monitor_args().join(" ").replace(FD, "4"),
             "-chardev socket,id=monitor,fd=4,server=on,wait=off -qmp chardev:monitor"
         );
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use model::{Availability, LaunchError, MachineOptions, MachineSpec};
-use vmm::process::{CONTROL_FD, Control, ControlError, MachinePaths, Vmm, VmmCommand, last_lines};
+use vmm::process::{Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, last_lines};
 
 use crate::bench::executable;
 
@@ -71,10 +71,11 @@ impl Vmm for Tiny {
     }
 
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
-        let control = format!("--control-fd={CONTROL_FD}");
+        let control = format!("--control-fd={FD}");
         Ok(VmmCommand {
             program: self.program.clone(),
             control_args: self.controlled.then_some(control).into_iter().collect(),
+            console_args: Vec::new(),
             args: vec![
                 format!("--name={}", spec.name),
                 format!("--console={}", paths.console.display()),

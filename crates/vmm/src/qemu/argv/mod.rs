@@ -22,8 +22,6 @@ pub struct Environment<'a> {
     pub accelerator: Accelerator,
     /// The machine's disk layer.
     pub disk: PathBuf,
-    /// The file for the serial console.
-    pub console: PathBuf,
     /// The disk that configures the guest at its first boot, if the machine has a seed.
     pub seed: PathBuf,
     /// The code and the variables of the firmware, if it is not the BIOS.
@@ -56,7 +54,7 @@ pub fn arguments(
     let mut line = Line::default();
     base(&mut line, spec, environment);
     firmware(&mut line, environment)?;
-    console(&mut line, environment)?;
+    line.option("-serial", format!("chardev:{CONSOLE}"));
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
     random(&mut line, &mut ports);
@@ -170,13 +168,15 @@ fn firmware(line: &mut Line, environment: &Environment<'_>) -> Result<(), NotUtf
     Ok(())
 }
 
-/// The serial console, appended to a file, so that the file can be truncated while the guest writes (see
+const CONSOLE: &str = "console";
+
+/// The arguments for the serial console, with [`FD`] for the descriptor of its socket. Its output is also appended to a
+/// file, whether a client is connected or not; the file can be truncated while the guest writes (see
 /// [`MachinePaths`](crate::process::MachinePaths)).
-fn console(line: &mut Line, environment: &Environment<'_>) -> Result<(), NotUtf8> {
-    let path = doubled(text(&environment.console)?);
-    line.option("-chardev", format!("file,id=console,path={path},append=on"));
-    line.option("-serial", "chardev:console");
-    Ok(())
+pub fn console_socket(file: &Path) -> Result<Vec<String>, NotUtf8> {
+    let file = doubled(text(file)?);
+    let socket = format!("socket,id={CONSOLE},fd={FD},server=on,wait=off");
+    Ok(vec!["-chardev".into(), format!("{socket},logfile={file},logappend=on")])
 }
 
 fn kernel(line: &mut Line, spec: &MachineSpec) -> Result<(), NotUtf8> {

@@ -39,7 +39,6 @@ fn environment() -> Environment<'static> {
         root: Path::new("/"),
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
-        console: "/var/lib/handover/machines/1/console.log".into(),
         seed: "/var/lib/handover/machines/1/seed.iso".into(),
         firmware: None,
         mmio_window: None,
@@ -142,8 +141,12 @@ fn odd_characters_begin_no_option() {
         kernel: kernel(),
         ..machine()
     };
-    let environment = Environment { console: "/srv/x,mux=on/console.log".into(), ..environment() };
-    insta::assert_snapshot!(shown(&spec, &environment));
+    insta::assert_snapshot!(shown(&spec, &environment()));
+    let console = console_socket("/srv/x,mux=on/console.log".as_ref()).unwrap().join(" ");
+    assert_eq!(
+        console,
+        "-chardev socket,id=console,fd={fd},server=on,wait=off,logfile=/srv/x,,mux=on/console.log,logappend=on"
+    );
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Source {
         model::Host::inventory(host).map_err(|error| self.unreadable(&error))
     }
 
+    /// As [`inventory`](Self::inventory), with what decides whether a device can be handed over now.
+    pub fn listing(&self, host: &LinuxHost) -> Result<Inventory, Refusal> {
+        host.listing().map_err(|error| self.unreadable(&error))
+    }
+
     /// Its inventory with detail of all functions, or of these.
     pub fn detail(&self, host: &LinuxHost, only: Option<&[Address]>) -> Result<Inventory, Refusal> {
         host.detail(only).map_err(|error| self.unreadable(&error))

@@ -156,6 +156,32 @@ fn case_34_a_vgpu_stays_on_its_vendors_driver() {
     assert!(doctor.contains("stays on NVIDIA's driver"), "{doctor}");
 }
 
+/// A virtual function without a type is counted nowhere: the tables, the catalog and claims agree.
+#[test]
+fn case_34_functions_that_are_no_vgpus_yet_are_not_available() {
+    let ls = said("34-vgpu-vf-driver", &["ls"]);
+    let free = |address: &str| row(&ls, address).ends_with("free");
+    let all = ["0000:41:00.4", "0000:41:00.5", "0000:41:00.6", "0000:41:00.7"];
+    assert_eq!(all.map(free), [true, false, false, false], "{ls}");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("devices.yaml");
+    let vendor = row(&ls, all[1]).split_whitespace().nth(2).unwrap().to_owned();
+    let (vendor, device) = vendor.split_once(':').unwrap();
+    let text = format!(
+        "vendors:\n  - id: \"0x{vendor}\"\n    name: nvidia\n    devices:\n      - {{id: \"0x{device}\", name: vf, type: gpu}}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let check = said("34-vgpu-vf-driver", &["catalog", "check", file.to_str().unwrap(), "--json"]);
+    let check: serde_json::Value = serde_json::from_str(&check).unwrap();
+    let found = &check["resources"][0];
+    let states = found["devices"].as_array().unwrap();
+    let free = states.iter().filter(|one| one["state"]["is"] == "free");
+    let free: Vec<&str> = free.map(|one| one["address"].as_str().unwrap()).collect();
+    assert_eq!((free.len(), found["available"].as_u64()), (1, Some(1)), "{check}");
+    let free_rows = ls.lines().filter(|line| line.ends_with("free")).count();
+    assert_eq!(free_rows, 1, "{ls}");
+}
+
 /// Class 0c80 is USB-C only on a display card; elsewhere it can be the flash with the firmware.
 #[test]
 fn case_39_serial_buses_of_the_board_are_no_usb_controllers() {

@@ -78,7 +78,7 @@ impl Check {
 
     fn survey(&self, catalog: &Catalog) -> Result<Survey, Refusal> {
         let host = self.source.open()?;
-        let inventory = self.source.inventory(&host)?;
+        let inventory = self.source.listing(&host)?;
         let addresses: Vec<_> = inventory.functions.keys().copied().collect();
         // Shows the users of a device that this user may see.
         let holders = host.holders(&addresses).unwrap_or_default();

@@ -89,7 +89,7 @@ impl Ls {
     fn read(&self, host: &LinuxHost) -> Result<(Inventory, Vec<Holder>), Refusal> {
         // Free text can name an interface or a disk, which rows do not need.
         if self.filters.iter().any(|filter| matches!(filter, Filter::Text(_))) {
-            let inventory = self.source.inventory(host)?;
+            let inventory = self.source.listing(host)?;
             let addresses: Vec<_> = inventory.functions.keys().copied().collect();
             let holders = host.holders(&addresses).unwrap_or_default();
             return Ok((inventory, holders));

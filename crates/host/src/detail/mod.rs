@@ -20,7 +20,7 @@ use crate::root::{Dir, Root};
 use crate::sriov::Sriov;
 pub use config::{Config, WHOLE};
 pub use link::baseline as link_baseline;
-pub use partitions::vgpu_types;
+pub use partitions::{CURRENT_VGPU, vgpu_types};
 pub use registers::serial_number;
 
 /// A request for the detail of a function.

@@ -25,9 +25,12 @@ pub fn mdev_types(dir: &Dir) -> Vec<MdevType> {
     dir.names(MDEV_TYPES).unwrap_or_default().into_iter().map(read).collect()
 }
 
+/// The file with a virtual function's vGPU type.
+pub const CURRENT_VGPU: &str = "nvidia/current_vgpu_type";
+
 /// The vGPU types of a virtual function with NVIDIA's vendor-specific VFIO; `None` without it.
 pub fn vgpu(dir: &Dir) -> Option<VgpuTypes> {
-    let current = dir.attribute("nvidia/current_vgpu_type").ok()?;
+    let current = dir.attribute(CURRENT_VGPU).ok()?;
     let creatable = dir.attribute("nvidia/creatable_vgpu_types").unwrap_or_default();
     let current = current.parse().ok().filter(|id| *id != 0);
     Some(VgpuTypes { current, creatable: vgpu_types(&creatable) })

@@ -85,6 +85,15 @@ pub fn complete(
     }
 }
 
+/// Whether a function has vGPU types by NVIDIA's vendor-specific VFIO. It does not ask the driver, so it cannot block.
+pub fn has_vgpu_types(root: &Root, address: Address) -> bool {
+    root.exists(&format!(
+        "{}/{address}/{}",
+        crate::function_files::DEVICES,
+        crate::detail::CURRENT_VGPU
+    ))
+}
+
 fn name_candidates(
     inventory: &mut Inventory,
     wanted: &[Address],

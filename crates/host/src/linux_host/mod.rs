@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
+    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
     VfSettings,
 };
 use rustix::fd::OwnedFd;
@@ -149,6 +149,17 @@ impl LinuxHost {
         Ok((inventory, holders))
     }
 
+    /// The inventory at listing depth, with what decides whether a device can be handed over: what is on a vfio driver
+    /// responds, and virtual functions that can become vGPUs are vGPUs.
+    ///
+    /// # Errors
+    /// If the list of functions cannot be read.
+    pub fn listing(&self) -> Result<Inventory, HostError> {
+        let mut inventory = inventory::read(&self.root, &self.catalogs, Scope::Listing)?;
+        self.examine_idle(&mut inventory);
+        Ok(inventory)
+    }
+
     /// The inventory with detail of all functions, or only of these. On the running system workers read the detail,
     /// with a deadline: a function whose driver hangs gets a note, and does not delay the others. Suspended functions
     /// are not woken.
@@ -172,11 +183,11 @@ impl LinuxHost {
             inventory::add_power(&self.root, inventory, &idle);
             self.add_detail(inventory, &idle, Depth::All);
         }
-        // Virtual functions of GPUs on a driver: whether they are vGPUs, or can become one.
+        // Virtual functions with vGPU types, whatever their class: whether they are vGPUs, or can become one.
         let parts = inventory.functions.values().filter(|function| {
-            let gpu = matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
             let own = function.driver.is_some() && !function.on_vfio();
-            gpu && own && function.physical_function.is_some()
+            own && function.physical_function.is_some()
+                && detail::has_vgpu_types(&self.root, function.address)
         });
         let parts: Vec<Address> = parts.map(|function| function.address).collect();
         if !parts.is_empty() {

@@ -5,7 +5,6 @@ use std::path::Path;
 use model::{OwnState, Refusal, Unhealthy};
 use rusqlite::Connection;
 
-use crate::HealthState;
 use crate::claims::choose::existing_claims;
 use crate::refusals;
 use crate::store::{self, Health, StoredDevice};
@@ -21,10 +20,7 @@ pub fn own_state(state_dir: &Path) -> Result<OwnState, Refusal> {
 /// The same, from an open store.
 pub fn read(from: &Connection) -> rusqlite::Result<OwnState> {
     let unhealthy = Health::all(from)?.into_iter().map(|health| {
-        let word = match health.state {
-            HealthState::Wedged => "wedged",
-            HealthState::Quarantined => "quarantined",
-        };
+        let word = health.state.as_str();
         (health.address, Unhealthy { word, why: refusals::unhealthy(&health) })
     });
     let names = StoredDevice::all(from)?.into_iter().map(|device| (device.address, device.name));

@@ -107,11 +107,20 @@ pub fn not_restored(address: Address, refusal: Refusal) -> Refusal {
 /// A function needs manual attention.
 pub fn unhealthy(health: &Health) -> Refusal {
     let Health { address, reason, .. } = health;
-    let what = format!("{address} needs manual attention: {reason}");
+    let word = health.state.as_str();
+    let what = match reason.strip_prefix(&address.to_string()) {
+        Some(rest) => format!("{address} needs manual attention ({word}): it{rest}"),
+        None => format!("{address} needs manual attention ({word}): {reason}"),
+    };
     match health.state {
         HealthState::Wedged => wedged_at(*address, &what),
         HealthState::Quarantined => silent(*address, &what),
     }
+}
+
+/// A message that begins with its subject, unless it names the subject already.
+pub fn naming(subject: &str, message: &str) -> String {
+    if message.contains(subject) { message.to_owned() } else { format!("{subject}: {message}") }
 }
 
 /// This device no longer responds; `reason` says so. A reboot often does not help it.
@@ -210,7 +219,7 @@ pub fn not_restored_earlier(claim: &Claim, health: &[Health], reason: &str) -> R
 pub fn claimed(claim: &StoredClaim, instances: &[StoredInstance], health: &[Health]) -> Refusal {
     if claim.claim.state == ClaimState::Wedged {
         let reason = format!(
-            "needs manual attention: the claim of {} could not be restored earlier",
+            "needs manual attention (wedged): the claim of {} could not be restored earlier",
             claim.claim.owner
         );
         return not_restored_earlier(&claim.claim, health, &reason);

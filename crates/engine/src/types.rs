@@ -212,7 +212,8 @@ impl ClaimRequest {
     /// The options of choosing.
     #[must_use]
     pub const fn options(&self) -> Options {
-        Options { alone: self.alone, mixed: self.mixed, any_display: self.any_display }
+        let Self { alone, mixed, any_display, .. } = *self;
+        Options { alone, mixed, any_display, by_name_only: false }
     }
 }
 
@@ -482,6 +483,17 @@ pub enum HealthState {
     Wedged,
     /// It failed its check: it no longer answers.
     Quarantined,
+}
+
+impl HealthState {
+    /// The word in the store, in tables and in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wedged => "wedged",
+            Self::Quarantined => "quarantined",
+        }
+    }
 }
 
 /// Whether a device can be claimed, and if not, why.

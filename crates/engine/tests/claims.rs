@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use engine::{Access, ClaimRequest, ClaimStep, DeviceState, Engine};
-use model::{Address, Attachment, Claim, ClaimState, Code, Holder, Owner, Step};
+use model::{Address, Attachment, Claim, ClaimState, Code, Holder, Host, Owner, Step};
 use sim::{Fault, When};
 use support::{GPU, GPU_AUDIO, NIC, Rig, at, claim, owner, refused, register, request, wish};
 
@@ -267,6 +267,23 @@ fn a_device_that_lost_its_link_is_quarantined_until_it_is_cleared() {
     assert_eq!(refusal.code, Code::DeviceWedged, "{refusal}");
     assert_eq!(engine.devices().find("nic").unwrap().state, DeviceState::Quarantined);
     assert_eq!(refused(&engine, "two", &[NIC]).code, Code::DeviceWedged);
+    // The way out is the same for all commands, also for a registration that is made now.
+    for refusal in [
+        engine.devices().reset(NIC, None, false).unwrap_err(),
+        engine.devices().unbind(NIC, None).unwrap_err(),
+    ] {
+        assert!(refusal.remedy.contains("handover device clear"), "{refusal}");
+        assert!(!refusal.remedy.contains("undo/"), "{refusal}");
+    }
+    let reset = engine.devices().reset(NIC, None, false).unwrap_err();
+    assert_eq!(reset.message.matches(NIC).count(), 1, "{reset}");
+    assert!(reset.message.contains("(quarantined)"), "{reset}");
+    engine.devices().delete("nic").unwrap();
+    assert_eq!(register(&engine, "nic", NIC).unwrap().state, DeviceState::Quarantined);
+    let own = engine::own_state(&rig.config().state_dir).unwrap();
+    let inventory = rig.host.inventory().unwrap();
+    let assembly = model::Assembly::of(&inventory, at(NIC)).unwrap();
+    assert_eq!(own.words(&assembly).unwrap(), "quarantined");
     assert_eq!(
         engine.devices().clear(NIC).unwrap_err().code,
         Code::DeviceWedged,

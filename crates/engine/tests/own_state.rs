@@ -31,7 +31,8 @@ fn claims_are_read_beside_the_engine_and_after_it() {
             assert_eq!(found.len(), 1, "{when}");
             let (existing, share) = found[0];
             assert_eq!((existing.claim.id, share), (claim.id, Share::Whole), "{when}");
-            assert_eq!(existing.is_prepared(), prepared, "{when}");
+            let suffix = if prepared { "" } else { " (reserved)" };
+            assert_eq!(existing.words(share), format!("{}{suffix}", claim.owner), "{when}");
             let refusal = own.refusal(&assembly).unwrap();
             assert_eq!(refusal.code, Code::InUse);
             assert!(

@@ -34,11 +34,17 @@ pub enum Share {
 }
 
 impl OwnState {
-    /// The first function of an assembly that needs manual attention.
+    /// Why an assembly needs manual attention: one of its functions does, or a claim of it could not be restored.
     #[must_use]
-    pub fn unhealthy(&self, assembly: &Assembly) -> Option<&Unhealthy> {
+    pub fn attention(&self, assembly: &Assembly) -> Option<Unhealthy> {
         let mut functions = assembly.taken().map(|member| member.address);
-        functions.find_map(|address| self.unhealthy.get(&address))
+        let itself = functions.find_map(|address| self.unhealthy.get(&address)).cloned();
+        itself.or_else(|| {
+            let mut claims = self.claims_of(assembly);
+            let (existing, share) = claims.find(|(existing, _)| existing.is_wedged())?;
+            let why = existing.refusal_of(assembly, share);
+            Some(Unhealthy { word: ClaimState::Wedged.as_str(), why })
+        })
     }
 
     /// The claims that have an assembly or a partition of it, in the order of the store.
@@ -54,7 +60,7 @@ impl OwnState {
     /// The state of an assembly in words: `claimed: job/7 (reserved)`, `wedged`; `None` if this state says nothing of it.
     #[must_use]
     pub fn words(&self, assembly: &Assembly) -> Option<String> {
-        if let Some(unhealthy) = self.unhealthy(assembly) {
+        if let Some(unhealthy) = self.attention(assembly) {
             return Some(unhealthy.word.to_owned());
         }
         let owners: Vec<String> =
@@ -62,19 +68,23 @@ impl OwnState {
         (!owners.is_empty()).then(|| format!("claimed: {}", owners.join("; ")))
     }
 
+    /// The claim that has changed this function, and so what its driver and `driver_override` are now.
+    #[must_use]
+    pub fn changed_by(&self, address: Address) -> Option<&ExistingClaim> {
+        let changed = |one: &&ExistingClaim| {
+            one.claim.state != ClaimState::Reserved && one.claim.holds(address)
+        };
+        self.claims.iter().find(changed)
+    }
+
     /// Why an assembly cannot be claimed: it needs manual attention, or it or a partition of it is claimed.
     #[must_use]
     pub fn refusal(&self, assembly: &Assembly) -> Option<Refusal> {
-        if let Some(unhealthy) = self.unhealthy(assembly) {
-            return Some(unhealthy.why.clone());
+        if let Some(unhealthy) = self.attention(assembly) {
+            return Some(unhealthy.why);
         }
         let (existing, share) = self.claims_of(assembly).next()?;
-        let subject = match share {
-            Share::Whole => assembly.head.to_string(),
-            Share::Partitions(_) => format!("a partition of {}", assembly.head),
-        };
-        let message = format!("{subject} {}", existing.why.message);
-        Some(Refusal { message, ..existing.why.clone() })
+        Some(existing.refusal_of(assembly, share))
     }
 }
 
@@ -117,16 +127,29 @@ impl ExistingClaim {
 }
 
 impl ExistingClaim {
-    /// Whether its devices are prepared for a machine now; otherwise they are reserved only.
-    #[must_use]
-    pub fn is_prepared(&self) -> bool {
-        self.claim.state == ClaimState::Prepared
+    /// The refusal of an assembly that it has, or has partitions of.
+    fn refusal_of(&self, assembly: &Assembly, share: Share) -> Refusal {
+        let subject = match share {
+            Share::Whole => assembly.head.to_string(),
+            Share::Partitions(_) => format!("a partition of {}", assembly.head),
+        };
+        let message = format!("{subject} {}", self.why.message);
+        Refusal { message, ..self.why.clone() }
     }
 
-    /// The owner, and what it has: `job/7 (reserved)`, `2 partitions by job/7`.
+    /// Whether its devices could not be restored, and need manual attention.
+    #[must_use]
+    pub fn is_wedged(&self) -> bool {
+        self.claim.state == ClaimState::Wedged
+    }
+
+    /// The owner, and what it has: `job/7 (reserved)`, `2 partitions by job/7`. A prepared claim is the usual one.
     #[must_use]
     pub fn words(&self, share: Share) -> String {
-        let state = if self.is_prepared() { "" } else { " (reserved)" };
+        let state = match self.claim.state {
+            ClaimState::Prepared => String::new(),
+            state => format!(" ({})", state.as_str()),
+        };
         match share {
             Share::Whole => format!("{}{state}", self.owner),
             Share::Partitions(1) => format!("1 partition by {}{state}", self.owner),
@@ -136,6 +159,10 @@ impl ExistingClaim {
 }
 
 fn share(claim: &Claim, assembly: &Assembly) -> Option<Share> {
+    // What a claim leaves alone is not claimed: a bridge in the group.
+    if claim.covers(assembly.head) && !claim.holds(assembly.head) {
+        return None;
+    }
     let mut taken = assembly.taken().map(|member| member.address);
     if taken.any(|address| claim.holds(address)) {
         return Some(Share::Whole);

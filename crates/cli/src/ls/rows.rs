@@ -95,8 +95,10 @@ pub struct Row<'a> {
 pub enum State {
     /// A claim has it, or partitions of it.
     Claimed,
-    /// A step on it timed out, or it failed its check: it needs manual attention.
-    Unhealthy,
+    /// A step on it timed out, or could not be undone: it needs manual attention.
+    Wedged,
+    /// It failed its check: it needs manual attention.
+    Quarantined,
     /// It can be handed over.
     Free,
     /// It is in use.
@@ -171,20 +173,20 @@ impl<'a> Row<'a> {
         let mut obstacles = assembly.obstacles(inventory);
         let claimed_by: Vec<String> =
             own.claims_of(&assembly).map(|(existing, share)| existing.words(share)).collect();
-        let unhealthy = own.unhealthy(&assembly);
+        let unhealthy = own.attention(&assembly);
         if !claimed_by.is_empty() {
             // Partitions of a claim are released, never removed.
             obstacles.retain(|obstacle| obstacle.code != Code::InUse);
         }
-        obstacles.extend(unhealthy.map(|unhealthy| unhealthy.why.clone()));
+        obstacles.extend(unhealthy.iter().map(|unhealthy| unhealthy.why.clone()));
         let holders = assembly.lost().filter_map(|member| users.get(&member.address)).flatten();
         let mut said = BTreeSet::new();
         let used_by: Vec<String> = holders
             .filter(|holder| said.insert((&holder.user, &holder.by)))
             .map(|holder| holder.user_and_use())
             .collect();
-        let state = if unhealthy.is_some() {
-            State::Unhealthy
+        let state = if let Some(unhealthy) = unhealthy {
+            if unhealthy.word == "wedged" { State::Wedged } else { State::Quarantined }
         } else if !claimed_by.is_empty() {
             State::Claimed
         } else if !obstacles.is_empty() {

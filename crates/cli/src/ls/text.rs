@@ -133,9 +133,10 @@ impl<'a> Rows<'a> {
             State::OnVfio => "on vfio".to_owned(),
             State::Claimed => format!("claimed: {}", some(&row.claimed_by)),
             State::InUse => format!("in use: {}", some(&row.used_by)),
-            State::Unhealthy => {
+            State::Wedged | State::Quarantined => {
                 let why = row.obstacles.last().map(|why| self.footnotes.mark(row, why));
-                format!("needs attention, see{}", why.unwrap_or_default())
+                let word = if row.state == State::Wedged { "wedged" } else { "quarantined" };
+                format!("{word}, see{}", why.unwrap_or_default())
             }
             State::Impossible => {
                 let marks = row.obstacles.iter().map(|refusal| self.footnotes.mark(row, refusal));

@@ -8,9 +8,9 @@ use model::{Address, ClaimState, Code, Owner, Refusal, Step};
 
 use super::Devices;
 use crate::claims::no_reset;
-use crate::registrations;
-use crate::store::{StoredClaim, StoredDevice};
+use crate::store::{Health, StoredClaim, StoredDevice, StoredInstance};
 use crate::{Access, ClaimRequest, Claimed, Consent};
+use crate::{refusals, registrations};
 
 /// The kind of owner that such a claim has by default; its id is the device's name.
 const OWNER_KIND: &str = "device";
@@ -56,7 +56,7 @@ impl Devices {
                 Ok(vec![format!("{address} was not bound: nothing was changed")])
             };
         };
-        expect_owner(address, &claim, &owner)?;
+        self.expect_owner(address, &claim, &owner)?;
         if claim.claim.parts.len() > 1 {
             return Err(Refusal::new(
                 Code::InvalidState,
@@ -81,8 +81,9 @@ impl Devices {
     ) -> Result<Vec<String>, Refusal> {
         let address = registrations::address_of(&self.store, key)?;
         let owner = self.owner_or_default(address, owner)?;
+        self.claims.expect_healthy(&[address])?;
         if let Some(claim) = self.claim_of(address)? {
-            expect_owner(address, &claim, &owner)?;
+            self.expect_owner(address, &claim, &owner)?;
             let id = claim.claim.id.to_string();
             if claim.claim.state == ClaimState::Reserved {
                 let consent = Consent::options(evict, false);
@@ -122,6 +123,33 @@ impl Devices {
         Ok(Owner { kind: OWNER_KIND.to_owned(), id })
     }
 
+    /// Refuses a claim of another owner. One of an instance is released by the instance, and one that could not be restored
+    /// needs manual attention.
+    fn expect_owner(
+        &self,
+        address: Address,
+        claim: &StoredClaim,
+        owner: &Owner,
+    ) -> Result<(), Refusal> {
+        let actual = &claim.claim.owner;
+        if actual == owner && claim.claim.state != ClaimState::Wedged {
+            return Ok(());
+        }
+        if claim.instance().is_some() || claim.claim.state == ClaimState::Wedged {
+            let (instances, health) =
+                self.store.read(|from| Ok((StoredInstance::all(from)?, Health::all(from)?)))?;
+            let why = refusals::claimed(claim, &instances, &health);
+            return Err(Refusal { message: format!("{address} {}", why.message), ..why });
+        }
+        Err(Refusal::new(
+            Code::InUse,
+            format!("{address} is claimed by {actual}, not by {owner}"),
+            format!(
+                "give that owner if you are it (`--owner {actual}`); `handover claims` lists all claims"
+            ),
+        ))
+    }
+
     /// The claim that takes this function from the host.
     fn claim_of(&self, address: Address) -> Result<Option<StoredClaim>, Refusal> {
         let claims = self.store.read(StoredClaim::all)?;
@@ -132,20 +160,6 @@ impl Devices {
 /// Whether a step resets this function.
 fn resets(step: &Step, function: Address) -> bool {
     matches!(step, Step::Reset { domain, .. } if domain.contains(&function))
-}
-
-fn expect_owner(address: Address, claim: &StoredClaim, owner: &Owner) -> Result<(), Refusal> {
-    let actual = &claim.claim.owner;
-    if actual == owner {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        Code::InUse,
-        format!("{address} is claimed by {actual}, not by {owner}"),
-        format!(
-            "give that owner if you are it (`--owner {actual}`); `handover claims` lists all claims"
-        ),
-    ))
 }
 
 fn bound_by_others(address: Address) -> Refusal {

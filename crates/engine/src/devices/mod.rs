@@ -132,7 +132,8 @@ impl Devices {
             }
         }
         self.store.write(Durability::Power, |tx| device.insert(tx))?;
-        Ok(show(device, &Observed::of(inventory)))
+        let observed = self.observe(&[address])?;
+        Ok(show(device, &observed))
     }
 
     /// The registered devices with all these tags.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Address, Assembly, Claim, Holder, Inventory, Refusal};
+use model::{Address, Assembly, Claim, ClaimState, Holder, Inventory, Refusal};
 use uuid::Uuid;
 
 use crate::store::{Health, StoredClaim, StoredDevice};
@@ -51,6 +51,10 @@ impl Observed {
         if let Some(claim) = claim {
             let owner = self.owners.get(&claim.claim.id).cloned();
             let owner = owner.unwrap_or_else(|| claim.claim.owner.to_string());
+            if claim.claim.state == ClaimState::Wedged {
+                let why = format!("the claim of {owner} could not be restored earlier");
+                return (DeviceState::Wedged, Some(why));
+            }
             return (DeviceState::Claimed, Some(format!("by {owner}")));
         }
         if let Some(holder) = self.holders.iter().find(|h| functions.contains(&h.address)) {

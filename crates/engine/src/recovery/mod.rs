@@ -19,7 +19,7 @@ use crate::images::Images;
 use crate::instances::Instances;
 use crate::journal::{CompletesOperations, Journal};
 use crate::lock::lock;
-use crate::refusals::interrupted;
+use crate::refusals::{self, interrupted};
 use crate::store::{Durability, OpenOperation, Recorded, Store, StoredClaim, StoredInstance};
 use crate::vf_counts::VfCounts;
 use crate::{OperationKind, Outcome, RecoveryReport};
@@ -396,7 +396,9 @@ impl Recovery {
         match self.claims.retry(claim) {
             Ok(notes) => report.notes.extend(notes),
             Err(refusal) if refusal.code == Code::StateUnusable => return Err(refusal),
-            Err(refusal) => report.notes.push(format!("{head}: {}", refusal.message)),
+            Err(refusal) => {
+                report.notes.push(refusals::naming(&head, &refusal.message));
+            }
         }
         Ok(())
     }

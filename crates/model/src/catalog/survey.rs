@@ -145,7 +145,7 @@ impl SurveyedDevice {
             // Partitions of a claim are released, never removed.
             obstacles.retain(|obstacle| obstacle.code != Code::InUse);
         }
-        obstacles.extend(own.unhealthy(&assembly).map(|unhealthy| unhealthy.why.clone()));
+        obstacles.extend(own.attention(&assembly).map(|unhealthy| unhealthy.why));
         let group = |member: Address| inventory.function(member)?.iommu_group;
         let groups: Vec<u32> =
             assembly.taken().filter_map(|member| group(member.address)).collect();

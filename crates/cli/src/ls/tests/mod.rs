@@ -130,7 +130,15 @@ fn claimed_devices_say_whose_they_are_and_how_they_are_released() {
     ends("0000:01:00.0", "claimed: job/7");
     ends("0000:02:00.0", "claimed: job/8 (reserved)");
     ends("0000:03:00.0", "claimed: 1 partition by pod/a");
-    ends("0000:04:00.0", "needs attention, see [1]");
+    ends("0000:04:00.0", "wedged, see [1]");
+    // A claim that could not be restored, although no function is marked.
+    let own = OwnState {
+        claims: vec![claim("undo/p", "0000:01:00.0".parse().unwrap(), None, ClaimState::Wedged)],
+        ..OwnState::default()
+    };
+    let wedged = Listing::of(&inventory, &[], &own, &Wanted::default());
+    let row = wedged.assemblies.iter().find(|row| row.address.to_string() == "0000:01:00.0");
+    assert_eq!(row.unwrap().state, super::rows::State::Wedged);
     assert!(!text.contains("sriov set"), "what a claim made is released, not removed: {text}");
 }
 

@@ -6,9 +6,9 @@ use super::{Case, Finding, Severity, with_remedy};
 pub fn own(case: &Case<'_>) -> Vec<Finding> {
     let own = case.patient.own;
     let Some(refusal) = own.refusal(&case.assembly) else { return Vec::new() };
-    let meaning = match own.unhealthy(&case.assembly) {
+    let meaning = match own.attention(&case.assembly) {
         Some(unhealthy) if unhealthy.word == "wedged" => {
-            "a step on it did not end in time; it is not handed over until it is cleared"
+            "a step on it did not end, or could not be undone; it is not handed over until it is cleared"
         }
         Some(_) => "it failed its check; it is not handed over until it is cleared",
         None => {

@@ -93,6 +93,9 @@ fn set_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
     let finding = |severity, read, meaning: &str| {
         Some(about(address, "driver-override", severity, read, meaning))
     };
+    if let Some(own) = set_by_claim(case, function) {
+        return Some(own);
+    }
     let driver = function.driver.as_deref();
     if driver.is_some_and(|driver| STUBS.contains(&driver)) {
         let read = format!("{address} is on {}", driver.unwrap_or_default());
@@ -121,6 +124,35 @@ fn set_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
         None if function.on_vfio() => Some(bound_to_vfio(case, function)),
         None => None,
     }
+}
+
+/// What a claim of Handover's own has set; what another tool had set before is its own finding.
+fn set_by_claim(case: &Case<'_>, function: &Function) -> Option<Finding> {
+    let address = function.address;
+    let existing = case.patient.own.changed_by(address)?;
+    let mut members = existing.claim.members();
+    let before = members.find(|member| member.address == address)?.as_found.as_ref();
+    let set = function.detail.as_deref().and_then(|detail| detail.driver_override.as_deref());
+    let is_vfio = |driver: &str| crate::is_vfio(driver, &function.vfio_driver);
+    let is_set = function.on_vfio() || set.is_some_and(is_vfio);
+    let was_set = before.is_some_and(|before| {
+        before.driver_override.as_deref().is_some_and(is_vfio)
+            || before.driver.as_deref().is_some_and(is_vfio)
+    });
+    if !is_set || was_set {
+        return None;
+    }
+    let driver = function.driver.as_deref().or(set).unwrap_or("vfio-pci");
+    let read = format!("{address} is on {driver}, set by the claim of {}", existing.owner);
+    let native = before.and_then(|before| before.driver.as_deref());
+    let back = native.map_or("its state without a driver".to_owned(), |driver| format!("{driver}"));
+    let meaning = if existing.is_wedged() {
+        format!("returning it to {back} did not end well; it stays so until the device is cleared")
+    } else {
+        format!("Handover returns it to {back} when the claim is released")
+    };
+    let severity = if existing.is_wedged() { Severity::Warning } else { Severity::Good };
+    Some(about(address, "driver-override", severity, read, meaning))
 }
 
 /// On vfio without a `driver_override`: by id, by hand, or by another tool.

@@ -2,7 +2,7 @@
 
 use super::{CARD, GPU, Host, ISOLATING, at, bar, card};
 use crate::doctor::{BootLoader, Framebuffer, Module, Severity, X11File};
-use crate::{Acs, PortType, Power};
+use crate::{Acs, ClaimState, PortType, Power};
 
 use Severity::{Good, Impossible, Note, Unseen, Warning};
 
@@ -339,6 +339,21 @@ fn settings_of_another_tool_are_reported() {
     assert!(over("pci-stub", None).one("driver-override", GPU).read.contains("pci-stub"));
     let by_id =
         over("vfio-pci", None).on(|p| p.cmdline = Some("quiet vfio-pci.ids=10DE:2684,1:2".into()));
+    let own = |driver, state, before| {
+        over(driver, Some("vfio-pci")).claimed(GPU, state, before).one("driver-override", GPU)
+    };
+    let claimed = own("vfio-pci", ClaimState::Prepared, Some("nouveau"));
+    assert_eq!(claimed.severity, Good, "{claimed:?}");
+    assert!(claimed.read.contains("by the claim of job/7"), "{claimed:?}");
+    assert!(claimed.meaning.contains("returns it to nouveau"), "{claimed:?}");
+    let wedged = own("vfio-pci", ClaimState::Wedged, Some("nouveau"));
+    assert_eq!(wedged.severity, Warning, "{wedged:?}");
+    assert!(!wedged.meaning.contains("another tool"), "{wedged:?}");
+    // What was on vfio before the claim stays another tool's.
+    let before = own("vfio-pci", ClaimState::Prepared, Some("vfio-pci"));
+    assert!(before.meaning.contains("driverctl"), "{before:?}");
+    let reserved = own("vfio-pci", ClaimState::Reserved, None);
+    assert!(reserved.meaning.contains("driverctl"), "a reserved claim changes nothing");
     let finding = by_id.one("driver-override", GPU);
     assert!(finding.meaning.contains("every device with this id") && finding.remedy.is_some());
 }

@@ -5,10 +5,14 @@ mod parts;
 mod properties;
 mod scenarios;
 
+use crate::choose::ExistingClaim;
 use crate::doctor::{Finding, InitramfsTool, Patient, Platform, Severity};
 use crate::{
     Acs, Address, Bar, Class, Detail, Function, Group, Holder, HolderKind, Inventory, Link,
     PortType, VfioSupport, VirtualFunctions,
+};
+use crate::{
+    AsFound, Claim, ClaimState, ClaimedMember, Code, Fingerprint, OwnState, Part, Refusal,
 };
 
 /// A host to examine.
@@ -17,6 +21,7 @@ pub struct Host {
     pub inventory: Inventory,
     pub holders: Vec<Holder>,
     pub platform: Platform,
+    pub own: OwnState,
 }
 
 pub fn at(text: &str) -> Address {
@@ -42,6 +47,7 @@ impl Host {
                 ..Platform::default()
             },
             holders: Vec::new(),
+            own: OwnState::default(),
         };
         for line in lines {
             let function = function(line);
@@ -103,17 +109,41 @@ impl Host {
         self
     }
 
+    /// The host with a claim of a function, which was on this driver before.
+    pub fn claimed(mut self, address: &str, state: ClaimState, before: Option<&str>) -> Self {
+        let as_found = AsFound {
+            address: at(address),
+            driver: before.map(ToOwned::to_owned),
+            driver_override: None,
+            power: None,
+            link: None,
+            fingerprint: Fingerprint::unknown(),
+        };
+        let head = at(address);
+        let member = ClaimedMember { as_found: Some(as_found), ..ClaimedMember::unknown(head) };
+        let part = Part { head, partition: None, members: vec![member], at_boot: false };
+        let claim = Claim {
+            id: uuid::Uuid::nil(),
+            owner: "job/7".parse().unwrap(),
+            reason: None,
+            expires: None,
+            parts: vec![part],
+            state,
+            boot_id: None,
+        };
+        let why = Refusal::new(Code::InUse, "is claimed by job/7", "release it");
+        self.own.claims.push(ExistingClaim { claim, owner: "job/7".into(), why });
+        self
+    }
+
     pub fn on(mut self, change: impl FnOnce(&mut Platform)) -> Self {
         change(&mut self.platform);
         self
     }
 
     pub fn examine(&self, only: Option<&str>) -> Vec<Finding> {
-        let Self { inventory, holders, platform } = self;
-        super::all(
-            Patient { inventory, holders, platform, own: &crate::OwnState::default() },
-            only.map(at),
-        )
+        let Self { inventory, holders, platform, own } = self;
+        super::all(Patient { inventory, holders, platform, own }, only.map(at))
     }
 
     /// The findings of one check for one function.

@@ -37,7 +37,11 @@ pub struct Consent {
 /// The functions that a request takes because it names a device, by address or registered name. Devices that were
 /// chosen by kind are not in it.
 #[derive(Clone, Debug, Default)]
-pub struct Named(BTreeSet<Address>);
+pub struct Named {
+    functions: BTreeSet<Address>,
+    /// The owner of the reserved claim that has them, if the request prepares one.
+    claim: Option<String>,
+}
 
 impl UseOption {
     const fn option(set: bool) -> Self {
@@ -68,7 +72,7 @@ impl Consent {
     fn gives_up_network(self, holder: &Holder, named: &Named) -> bool {
         self.network == UseOption::On
             && holder.kind == HolderKind::Network
-            && named.0.contains(&holder.address)
+            && named.functions.contains(&holder.address)
     }
 
     /// How to consent to the end of this use, if the request can; as the end of a sentence about another remedy.
@@ -79,17 +83,18 @@ impl Consent {
         if holder.kind != HolderKind::Network || self.network == UseOption::Unavailable {
             return None;
         }
-        if named.0.contains(&holder.address) {
+        let address = holder.address;
+        let out = match (named.functions.contains(&address), &named.claim) {
+            (true, _) if self.network == UseOption::On => return None,
+            (true, Some(claim)) => format!("`handover prepare {claim} --force-network`"),
             // The request itself may have no such option: `handover device bind`.
-            let address = holder.address;
-            let out =
-                format!("or, if the host can do without it, claim {address} with --force-network");
-            return (self.network == UseOption::Off).then_some(out);
-        }
-        Some(format!(
-            "or, if the host can do without it, name the device: claim {} with --force-network",
-            holder.address
-        ))
+            (true, None) => format!("claim {address} with --force-network"),
+            (false, Some(claim)) => format!(
+                "`handover release {claim}`, then name the device: claim {address} with --force-network"
+            ),
+            (false, None) => format!("name the device: claim {address} with --force-network"),
+        };
+        Some(format!("or, if the host can do without it, {out}"))
     }
 }
 
@@ -105,7 +110,13 @@ impl Named {
             std::iter::repeat_n(matches!(want.kind, WantKind::Device(_)), count)
         });
         let named = each.zip(taken).filter(|(named, _)| *named);
-        Self(named.flat_map(|(_, functions)| functions).collect())
+        let functions = named.flat_map(|(_, functions)| functions).collect();
+        Self { functions, claim: None }
+    }
+
+    /// The same, of a reserved claim that is to be prepared.
+    pub fn in_claim(self, claim: String) -> Self {
+        Self { claim: Some(claim), ..self }
     }
 }
 

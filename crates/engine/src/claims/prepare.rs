@@ -136,6 +136,7 @@ impl Claims {
         let id = claim.claim.id;
         let taken: Vec<Address> = claim.claim.taken().collect();
         self.expect_healthy(&taken)?;
+        let is_new = state.is_some();
         let HostState { inventory, holders } = match state {
             Some(state) => state,
             None => self.recheck(claim)?,
@@ -143,6 +144,7 @@ impl Claims {
         if claim.claim.state == ClaimState::Reserved {
             let parts = claim.claim.parts.iter();
             let named = Named::of(&claim.wants, parts.map(Part::lost));
+            let named = if is_new { named } else { named.in_claim(self.key_of(&claim.claim)) };
             let lost: Vec<Address> = claim.claim.lost().collect();
             self.evict_holders(operation, id, &lost, &holders, access.consent, &named)?;
         }
@@ -158,6 +160,16 @@ impl Claims {
         claim.claim.boot_id = Some(self.journal.boot.clone());
         claim.uid = Some(access.uid);
         self.journal.write_for(operation, Durability::Process, |tx| claim.update(tx))
+    }
+
+    /// How a person names a claim: by its owner, or by its id if the owner has several.
+    fn key_of(&self, claim: &Claim) -> String {
+        let all = self.store.read(|from| StoredClaim::of_owner(from, &claim.owner));
+        if all.is_ok_and(|all| all.len() == 1) {
+            claim.owner.to_string()
+        } else {
+            claim.id.to_string()
+        }
     }
 
     /// The plan that prepares a claim, and the current state of its functions.

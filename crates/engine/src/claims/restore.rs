@@ -272,10 +272,22 @@ fn around_overrides(steps: Vec<Step>) -> Vec<Step> {
 fn undone_by_others(step: &Step) -> Option<String> {
     match step {
         Step::Unbind { driver, .. } => Some(format!("unbound it from {driver}")),
+        Step::SetOverride { to: None, .. } => Some("cleared its driver_override".to_owned()),
+        Step::SetOverride { to: Some(driver), .. } => {
+            Some(format!("set its driver_override back to {driver}"))
+        }
         Step::RemoveMdev { uuid, .. } => Some(format!("removed the mediated device {uuid}")),
         Step::SetVgpu { to: 0, .. } => Some("freed the vGPU".to_owned()),
         _ => None,
     }
+}
+
+/// The native driver to which this step or a later one returns the same function.
+fn native_driver<'a>(step: &'a Step, rest: &'a [Step]) -> Option<&'a String> {
+    std::iter::once(step).chain(rest).find_map(|later| match later {
+        Step::Return { address, driver } if Some(*address) == step.address() => Some(driver),
+        _ => None,
+    })
 }
 
 impl Restoring<'_> {
@@ -381,6 +393,10 @@ impl Restoring<'_> {
             Ok(Observed::Other(found)) => {
                 if !self.is_returned(step, rest) {
                     self.leave(address, &format!("modified by another tool since: {found}"));
+                } else if let Some(driver) = native_driver(step, rest).filter(|_| self.intact) {
+                    self.outcome.notes.push(format!(
+                        "{address}: another tool bound it to {driver} during the claim"
+                    ));
                 }
                 Ok(())
             }
@@ -443,10 +459,7 @@ impl Restoring<'_> {
             Binding::Taken | Binding::ToOwn => {}
             Binding::Unchanged | Binding::ToVfio => return None,
         }
-        let native = std::iter::once(step).chain(rest).find_map(|later| match later {
-            Step::Return { address: same, driver } if *same == address => Some(driver),
-            _ => None,
-        })?;
+        let native = native_driver(step, rest)?;
         let found = self.claims.hardware.host.as_found(&[address]).ok()?.into_iter().next()?;
         found.driver_override.filter(|driver| driver != native)
     }

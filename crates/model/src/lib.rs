@@ -37,7 +37,7 @@ mod scan;
 pub mod shown;
 mod step;
 pub mod topology;
-mod vgpu_slots;
+pub mod vgpu;
 
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, VIRTUAL_IOMMU, no_such_function, power_cycle};
@@ -78,4 +78,4 @@ pub use step::{
     Binding, Lock, LocksBesides, NodeAccess, Observed, Step, StepFacts, StepKind, UndoOrder,
     UndoStage, VfioNode, WhenAbsent, restoring,
 };
-pub use vgpu_slots::{VgpuProfile, VgpuSlots};
+pub use vgpu::{VgpuProfile, VgpuSlots};

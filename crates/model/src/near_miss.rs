@@ -14,10 +14,25 @@ pub fn hint(text: &str) -> Option<String> {
              as `{vendor}:20b0`."
         ));
     }
+    if let Some(several) = several(text) {
+        return Some(several);
+    }
     let (kind, count) = text.split_once('=')?;
     let kind: Kind = kind.parse().ok()?;
     let count: u32 = count.parse().ok().filter(|count| *count > 0)?;
     Some(format!("did you mean `{count}x{kind}`?"))
+}
+
+/// Several wishes in one text: `gpu+nic`.
+fn several(text: &str) -> Option<String> {
+    let wishes: Vec<&str> = text.split(['+', ',', '&']).map(str::trim).collect();
+    let is_wish = |one: &&str| {
+        let what = one.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        let kind = what.strip_prefix('x').filter(|_| what.len() < one.len()).unwrap_or(one);
+        kind.parse::<Kind>().is_ok() || one.parse::<Address>().is_ok()
+    };
+    (wishes.len() > 1 && wishes.iter().all(is_wish))
+        .then(|| format!("separate wishes by spaces: `{}`.", wishes.join(" ")))
 }
 
 /// The vendor of `10de:`.
@@ -43,13 +58,25 @@ mod tests {
             ("pci_10000_e1_00", "`10000:e1:00.0`"),
             ("gpu=2", "`2xgpu`"),
             ("10de:", "`handover ls 10de:`"),
+            ("gpu+nic", "`gpu nic`"),
+            ("2xgpu+0000:01:00.0", "`2xgpu 0000:01:00.0`"),
         ] {
             let hint = hint(text).unwrap();
             assert!(hint.contains(meant), "{text}: {hint}");
         }
-        for text in
-            ["", "gpu", "gpu=0", "gpu=x", "toaster=2", "01:", "01:20.0", "a:b:c:d", "10de:20b0"]
-        {
+        for text in [
+            "",
+            "gpu",
+            "gpu+",
+            "gpu+toaster",
+            "gpu=0",
+            "gpu=x",
+            "toaster=2",
+            "01:",
+            "01:20.0",
+            "a:b:c:d",
+            "10de:20b0",
+        ] {
             assert_eq!(hint(text), None, "{text}");
         }
     }

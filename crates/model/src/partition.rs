@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Address;
+use crate::vgpu::own_name;
 
 /// A partition of a device, in a claim. All mechanisms have the same shape; only their creation differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub enum Mechanism {
         uuid: Uuid,
         /// Its type's id, `nvidia-474`.
         type_id: String,
+        /// Its type's name, `NVIDIA A100-4C`, if the parent tells it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        type_name: Option<String>,
         /// Whether it existed before the claim: then it is neither created nor removed.
         existing: bool,
         /// Attributes to write after creation, in order.
@@ -90,11 +94,14 @@ impl Partition {
         let parent = self.parent;
         match &self.how {
             Mechanism::Vf { index, .. } => format!("virtual function {index} of {parent}"),
-            Mechanism::Mdev { uuid, type_id, .. } => {
-                format!("mediated device {uuid} ({type_id}) of {parent}")
+            Mechanism::Mdev { uuid, .. } => {
+                format!(
+                    "mediated device {uuid} ({}) of {parent}",
+                    self.profile().unwrap_or_default()
+                )
             }
-            Mechanism::Vgpu { function, name, .. } => {
-                format!("vGPU {name} on {function} of {parent}")
+            Mechanism::Vgpu { function, .. } => {
+                format!("vGPU {} on {function} of {parent}", self.profile().unwrap_or_default())
             }
         }
     }
@@ -105,12 +112,16 @@ impl Partition {
         matches!(self.how, Mechanism::Mdev { define: true, .. })
     }
 
-    /// The type of the mediated device or vGPU, if it is one.
+    /// The profile of the mediated device or vGPU, if it is one, by the name that requests take: `L40S-1Q`.
     #[must_use]
     pub fn profile(&self) -> Option<String> {
         match &self.how {
-            Mechanism::Mdev { type_id, .. } => Some(type_id.clone()),
-            Mechanism::Vgpu { name, .. } => Some(name.clone()),
+            Mechanism::Mdev { type_id, type_name, .. } => {
+                Some(type_name.as_deref().map_or(type_id.as_str(), own_name).to_owned())
+            }
+            // One that another tool created has only a number.
+            Mechanism::Vgpu { name, .. } if name.starts_with("type ") => Some(name.clone()),
+            Mechanism::Vgpu { name, .. } => Some(own_name(name).to_owned()),
             Mechanism::Vf { .. } => None,
         }
     }

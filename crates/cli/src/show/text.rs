@@ -7,7 +7,8 @@ use model::doctor::{Finding, Severity};
 use model::shown::{bytes, escaped};
 use model::topology::link;
 use model::topology::words::UNKNOWN_NODE;
-use model::{Bar, Function, HolderKind, PortType, ResetReach, Role};
+use model::vgpu::own_name;
+use model::{Bar, Function, HolderKind, MdevType, PortType, ResetReach, Role};
 
 use super::sheet::{Bridge, Sheet};
 use crate::terminal::several_lines;
@@ -265,13 +266,15 @@ fn partitions(function: &Function) -> Section {
     });
     let types = detail.map_or(&[][..], |detail| &detail.mdev_types);
     let types = types.iter().map(|kind| {
-        let name = kind.name.as_deref().unwrap_or("without a name");
         let left = kind.available.map_or_else(|| "?".into(), |left| left.to_string());
-        format!("{}  {name}, {left} available", kind.id)
+        format!("{}, {left} available", name_of_type(kind))
     });
     let mdevs = function.mdevs.iter().map(|mdev| {
         let group = mdev.iommu_group.map(|group| format!(", IOMMU group {group}"));
-        let kind = mdev.type_id.as_deref().unwrap_or("of unknown type");
+        let id = mdev.type_id.as_deref().unwrap_or("of unknown type");
+        let types = detail.map_or(&[][..], |detail| &detail.mdev_types);
+        let kind = types.iter().find(|kind| kind.id == id);
+        let kind = kind.map_or_else(|| id.to_owned(), name_of_type);
         format!("{}  {kind}{}", mdev.uuid, group.unwrap_or_default())
     });
     let vgpu = detail.and_then(|detail| detail.vgpu.as_ref());
@@ -286,7 +289,18 @@ fn partitions(function: &Function) -> Section {
         .each("mdevs", mdevs)
         .each("mdev types", types)
         .maybe("vGPU", current)
-        .each("vGPU types", creatable.iter().map(|kind| format!("{}  {}", kind.id, kind.name)))
+        .each(
+            "vGPU types",
+            creatable.iter().map(|kind| format!("{}  ({})", own_name(&kind.name), kind.id)),
+        )
+}
+
+/// The name that requests take, and the driver's id.
+fn name_of_type(kind: &MdevType) -> String {
+    match &kind.name {
+        Some(name) => format!("{}  ({})", own_name(name), kind.id),
+        None => kind.id.clone(),
+    }
 }
 
 fn programs(sheet: &Sheet<'_>) -> Section {

@@ -218,10 +218,11 @@ fn existing_vgpu(
         None => wanted.resource.profile(),
     };
     let function = scene.inventory.functions.values().find(|function| {
-        let current = function.vgpu().and_then(|vgpu| Some(vgpu.name_of(vgpu.current?)));
-        let by_name = current.as_ref().is_some_and(|current| {
-            let short = current.rsplit(' ').next();
-            profile.as_ref().is_some_and(|one| one == current || Some(one.as_str()) == short)
+        let vgpu = function.vgpu();
+        let current = vgpu.and_then(|vgpu| vgpu.current);
+        let name = vgpu.zip(current).and_then(|(vgpu, current)| vgpu.name_of(current));
+        let by_name = name.as_ref().zip(profile.as_ref()).is_some_and(|(name, profile)| {
+            profile == name || profile == model::vgpu::own_name(name)
         });
         let by_address = matches!(
             named,

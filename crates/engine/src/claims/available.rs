@@ -1,6 +1,6 @@
 //! Checks that a claim's devices are still free, healthy and the same before they are taken.
 
-use model::choose::expect_type;
+use model::choose::{expect_room, expect_type};
 use model::{Address, Assembly, Claim, Code, Inventory, Mechanism, Refusal};
 
 use super::Claims;
@@ -14,6 +14,21 @@ impl Claims {
         let mut others = others.iter().filter(|other| other.claim.id != claim.id);
         let clash = others.find_map(|other| claim.parts.iter().find_map(|part| other.refuse(part)));
         clash.map_or(Ok(()), Err)
+    }
+
+    /// Refuses new vGPUs for which there is no room besides those that other claims reserve. Call it with the allocation
+    /// lock: their drivers know only of those that exist.
+    pub(crate) fn expect_room<'a>(
+        &self,
+        inventory: &Inventory,
+        new: impl IntoIterator<Item = &'a Claim>,
+    ) -> Result<(), Refusal> {
+        let new: Vec<&Claim> = new.into_iter().collect();
+        let others = self.existing_claims()?;
+        let is_other = |claim: &Claim| new.iter().all(|one| one.id != claim.id);
+        let others = others.iter().map(|other| &other.claim).filter(|claim| is_other(claim));
+        let parts = new.iter().flat_map(|claim| &claim.parts);
+        expect_room(inventory, others, parts.filter_map(|part| part.partition.as_ref()))
     }
 
     /// Refuses a reserved claim of a new mediated device whose type its parent no longer offers: the vendor's driver, or

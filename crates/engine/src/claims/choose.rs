@@ -37,19 +37,20 @@ pub struct HostState {
 
 impl Claims {
     /// New claims of an instance: one per device or partition, in the order of `wants`. Those of registered devices name
-    /// the registration.
+    /// the registration. With the hardware that the choice was based on.
     pub(crate) fn choose_for_instance(
         &self,
         instance: Uuid,
         wants: &[Want],
-    ) -> Result<Vec<StoredClaim>, Refusal> {
+    ) -> Result<(Vec<StoredClaim>, Inventory), Refusal> {
         if wants.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Inventory::default()));
         }
         expect_few(wants)?;
         let id = Uuid::new_v4();
+        let options = Options { by_name_only: true, ..Options::default() };
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, wants, Options::default(), Consent::NONE)?;
+            self.choose(id, wants, options, Consent::NONE)?;
         let registered = self.store.read(StoredDevice::all)?;
         // The chosen devices of each want follow one another.
         let each = wants.iter().flat_map(|want| (0..want.count).map(move |_| want));
@@ -70,7 +71,7 @@ impl Claims {
             claim.position = position;
             claims.push(claim);
         }
-        Ok(claims)
+        Ok((claims, inventory))
     }
 
     /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that the

@@ -126,10 +126,18 @@ impl Claims {
         if claims.is_empty() {
             return Ok(last);
         }
+        let remedy = match last.instance().and_then(|_| owners::instance_name(&self.store, &owner))
+        {
+            Some(name) => format!(
+                "they change only with the instance: `handover instance rm {name}` releases all of them; `handover claims` lists \
+                 their ids"
+            ),
+            None => "give the id of one: `handover claims` lists them".to_owned(),
+        };
         Err(Refusal::new(
             Code::Conflict,
             format!("{owner} has {} claims", claims.len() + 1),
-            "give the id of one: `handover claims` lists them",
+            remedy,
         ))
     }
 

@@ -68,7 +68,10 @@ impl Claims {
                 return Ok(Reserved::Existing(Box::new(mine)));
             }
             tries += 1;
-            match self.expect_available(&claim.claim) {
+            let available = self
+                .expect_available(&claim.claim)
+                .and_then(|()| self.expect_room(&state.inventory, [&claim.claim]));
+            match available {
                 Ok(()) => {
                     let operation = self.record(&mut claim, request)?;
                     self.start_lease(&claim.claim, request.lease);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::choose::Want;
-use model::{Code, MachineOptions, Refusal, check_instance_name};
+use model::{Code, Inventory, MachineOptions, Refusal, check_instance_name};
 use uuid::Uuid;
 
 use super::options::WantedOptions;
@@ -34,12 +34,12 @@ impl Instances {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
         let wants = self.wanted_devices(&request.devices)?;
-        let claims = self.claims.choose_for_instance(id, &wants)?;
+        let (claims, inventory) = self.claims.choose_for_instance(id, &wants)?;
         let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
         let mut row = self.row(id, request, &image, &claims);
         row.instance.options = self.options(&row.instance, &image, wanted)?;
-        let operation = self.reserve(&mut row, &claims)?;
+        let operation = self.reserve(&mut row, &claims, &inventory)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
         })
@@ -167,11 +167,13 @@ impl Instances {
         &self,
         row: &mut StoredInstance,
         claims: &[StoredClaim],
+        inventory: &Inventory,
     ) -> Result<OpenOperation, Refusal> {
         let _allocation = lock(&self.journal.allocation);
         for claim in claims {
             self.claims.expect_available(&claim.claim)?;
         }
+        self.claims.expect_room(inventory, claims.iter().map(|stored| &stored.claim))?;
         let (taken, image, devices, uids) = self.store.read(|from| {
             Ok((
                 StoredInstance::by_key(from, &row.instance.name)?.is_some(),

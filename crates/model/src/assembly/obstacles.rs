@@ -136,8 +136,8 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
         return Some(Refusal::new(
             Code::InUse,
             format!(
-                "{address} has {} virtual functions: a whole device and its partitions exclude each other",
-                function.virtual_functions().len()
+                "{address} has {}: a whole device and its partitions exclude each other",
+                counted(function.virtual_functions().len(), "virtual function")
             ),
             format!("hand over one of its VFs, or remove them: handover sriov set {address} 0"),
         ));
@@ -146,8 +146,8 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
         return Some(Refusal::new(
             Code::InUse,
             format!(
-                "{address} is the parent of {} mediated devices: a whole device and its partitions exclude each other",
-                function.mdevs.len()
+                "{address} is the parent of {}: a whole device and its partitions exclude each other",
+                counted(function.mdevs.len(), "mediated device")
             ),
             format!(
                 "remove each one when it is unused: `echo 1 > /sys/bus/mdev/devices/{}/remove`; `handover show {address}` \
@@ -175,6 +175,11 @@ fn member_obstacle(head: Address, function: &Function) -> Option<Refusal> {
             "move the card to a slot with its own IOMMU group; `handover ls --all` shows the groups",
         )
     })
+}
+
+/// `1 mediated device`, `2 mediated devices`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Host and ISA bridges (0600, 0601) belong to the firmware and the chipset.

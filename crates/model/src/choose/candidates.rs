@@ -3,7 +3,10 @@
 use uuid::Uuid;
 
 use super::{Chosen, Filter, Scene};
-use crate::{Address, Assembly, Code, Function, Kind, Mechanism, Partition, Refusal, VfSettings};
+use crate::vgpu::{Rooms, is_named};
+use crate::{
+    Address, Assembly, Code, Function, Id, Kind, Mechanism, Partition, Refusal, VfSettings,
+};
 
 impl Scene<'_> {
     /// Assemblies without obstacles whose head fits. The host's own displays are no candidates for a kind of device, and come
@@ -35,6 +38,9 @@ impl Scene<'_> {
     /// Why functions that fit are no candidates: obstacles of their assemblies, or that they are virtual functions.
     pub(super) fn unfit(&self, filter: &Filter) -> Vec<Refusal> {
         let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
+        let mut fitting: Vec<&Function> = fitting.collect();
+        // What a device itself lacks is said before that its virtual functions are others.
+        fitting.sort_by_key(|function| function.physical_function.is_some());
         let all = Assembly::all(self.inventory);
         let reason = |function: &Function| match function.physical_function {
             Some(parent) => Some(Refusal::new(
@@ -49,7 +55,7 @@ impl Scene<'_> {
                     .or_else(|| goes_with(&all, function))
             }
         };
-        fitting.filter_map(reason).collect()
+        fitting.into_iter().filter_map(reason).collect()
     }
 
     /// Whether a request may take the host's own displays: if it says so, or names a vendor, as pods do (`nvidia.com/gpu`).
@@ -57,14 +63,36 @@ impl Scene<'_> {
         self.options.any_display || filter.vendor.is_some()
     }
 
-    /// The refusals of the host's own displays that fit.
-    pub(super) fn hosts_displays(&self, filter: &Filter) -> Vec<Refusal> {
+    /// The host's own displays that fit and are not meant, each with its model.
+    pub(super) fn hosts_displays(&self, filter: &Filter) -> Vec<(Address, (Id, Id))> {
         let fitting = self.inventory.functions.values().filter(|function| filter.fits(function));
-        fitting.filter_map(|function| self.hosts_display(filter, function)).collect()
+        fitting
+            .filter(|function| self.hosts_display(filter, function).is_some())
+            .map(|function| (function.address, (function.vendor, function.device)))
+            .collect()
+    }
+
+    /// Accelerators, where a GPU is requested and there is none: processors without a display are of that kind.
+    pub(super) fn accelerators(&self, filter: &Filter) -> Option<Refusal> {
+        if filter.kind != Some(Kind::Gpu) || filter.device.is_some() {
+            return None;
+        }
+        let accelerators = Filter { kind: Some(Kind::Accelerator), ..filter.clone() };
+        let all = self.inventory.functions.values();
+        let mut all = all.filter(|one| one.physical_function.is_none() && accelerators.fits(one));
+        let first = all.next()?;
+        let (address, name) = (first.address, first.title());
+        let more = all.count();
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        Some(Refusal::new(
+            Code::InsufficientResources,
+            format!("{address}, {name}{more}, is an accelerator: it has no display"),
+            "request `accelerator`",
+        ))
     }
 
     /// The refusal of a display of the host itself, which is not meant by a kind of device.
-    fn hosts_display(&self, filter: &Filter, function: &Function) -> Option<Refusal> {
+    pub(super) fn hosts_display(&self, filter: &Filter, function: &Function) -> Option<Refusal> {
         let display = filter.device.is_none() && function.is_hosts_display();
         (display && !self.takes_displays(filter)).then(|| {
             let address = function.address;
@@ -76,7 +104,13 @@ impl Scene<'_> {
             Refusal::new(
                 Code::InsufficientResources,
                 format!("{address} is {what}"),
-                format!("name it: {address}; `claim --any-display` also allows it"),
+                if self.options.by_name_only {
+                    format!("name it: {address}")
+                } else {
+                    format!(
+                        "name it: {address}; `claim --any-display`, or \"any_display\": true in REST, also allows it"
+                    )
+                },
             )
         })
     }
@@ -109,9 +143,38 @@ impl Scene<'_> {
             }
         }
         match of.and_then(|of| self.inventory.function(of)) {
-            Some(parent) if found.is_empty() => Err(no_vfs(parent)),
+            Some(parent) if found.is_empty() => {
+                Err(self.untyped_vgpus(of).unwrap_or_else(|| self.no_vfs(parent)))
+            }
             _ => Ok(found),
         }
+    }
+
+    /// Virtual functions that exist, but are no vGPUs yet: they are requested by a profile, not as functions.
+    pub(super) fn untyped_vgpus(&self, of: Option<Address>) -> Option<Refusal> {
+        let functions = self.inventory.functions.values();
+        let parent = functions
+            .filter(|one| one.vgpu().is_some_and(|vgpu| vgpu.current.is_none()))
+            .filter_map(|one| one.physical_function)
+            .find(|parent| of.is_none_or(|of| of == *parent))?;
+        Some(Refusal::new(
+            Code::InvalidState,
+            format!(
+                "the virtual functions of {parent} become vGPUs by a profile, and have none yet"
+            ),
+            format!(
+                "claim a profile, and Handover sets it: `handover claim profile=NAME@{parent}`; `handover ls --parts` lists the \
+                 profiles"
+            ),
+        ))
+    }
+
+    /// Why a device has no virtual function to hand over.
+    fn no_vfs(&self, parent: &Function) -> Refusal {
+        let obstacle = |vf: &Address| {
+            Assembly::of(self.inventory, *vf)?.obstacles(self.inventory).into_iter().next()
+        };
+        parent.virtual_functions().iter().find_map(obstacle).unwrap_or_else(|| no_vfs(parent))
     }
 
     /// Partitions of a profile that can be created now. Devices that already have partitions come first, because some
@@ -122,41 +185,44 @@ impl Scene<'_> {
         of: Option<Address>,
         count: u32,
     ) -> Vec<(Chosen, u32)> {
+        let rooms = self.rooms();
         let mut found: Vec<(usize, Chosen)> = Vec::new();
         for function in self.inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);
             if of.is_some_and(|of| of != own && of != function.address) {
                 continue;
             }
-            let busy = function.mdevs.len();
-            let mdevs = self.mdevs(function, profile, count);
+            let reserved = rooms.reserved_on(own);
+            let busy = function.mdevs.len() + reserved;
+            let mdevs = self.mdevs(&rooms, function, profile, count);
             found.extend(mdevs.into_iter().map(|chosen| (busy, chosen)));
-            let siblings = self.vgpus_on(own);
-            found.extend(self.vgpu(function, profile).map(|chosen| (siblings, chosen)));
+            let siblings = self.vgpus_on(own) + reserved;
+            let vgpu = self.vgpu(&rooms, function, profile);
+            found.extend(vgpu.map(|chosen| (siblings, chosen)));
         }
         let most = found.iter().map(|(busy, _)| *busy).max().unwrap_or(0);
         let rank = |busy: usize| u32::try_from(most - busy).unwrap_or(u32::MAX);
         found.into_iter().map(|(busy, chosen)| (chosen, rank(busy))).collect()
     }
 
-    fn mdevs(&self, parent: &Function, profile: &str, count: u32) -> Vec<Chosen> {
+    fn mdevs(
+        &self,
+        rooms: &Rooms<'_>,
+        parent: &Function,
+        profile: &str,
+        count: u32,
+    ) -> Vec<Chosen> {
         let Some(detail) = &parent.detail else { return Vec::new() };
         let matching = detail.mdev_types.iter().find(|kind| {
             let name = kind.name.as_deref().unwrap_or_default();
-            kind.id == profile || named(name, profile)
+            kind.id == profile || is_named(name, profile)
         });
         let Some(kind) = matching else { return Vec::new() };
-        // The parent still counts reserved partitions as available until they are created.
-        let reserved = self.claims.iter().flat_map(|held| &held.claim.parts).filter(|part| {
-            let uuid = part.partition.as_ref().and_then(Partition::mdev);
-            part.head == parent.address
-                && uuid.is_some_and(|uuid| !parent.mdevs.iter().any(|mdev| mdev.uuid == uuid))
-        });
-        let reserved = u32::try_from(reserved.count()).unwrap_or(u32::MAX);
-        let available = kind.available.unwrap_or(0).saturating_sub(reserved).min(count);
+        let available = rooms.left(parent, kind).min(count.into());
         let how = Mechanism::Mdev {
             uuid: Uuid::nil(),
             type_id: kind.id.clone(),
+            type_name: kind.name.clone(),
             existing: false,
             attributes: Vec::new(),
             define: false,
@@ -166,11 +232,16 @@ impl Scene<'_> {
         vec![one; usize::try_from(available).unwrap_or_default()]
     }
 
-    fn vgpu(&self, function: &Function, profile: &str) -> Option<Chosen> {
+    /// The room of the GPUs besides what claims reserve.
+    pub(super) fn rooms(&self) -> Rooms<'_> {
+        Rooms::of(self.inventory, self.claims.iter().map(|held| &held.claim))
+    }
+
+    fn vgpu(&self, rooms: &Rooms<'_>, function: &Function, profile: &str) -> Option<Chosen> {
         let parent = function.physical_function?;
         let types = function.detail.as_ref()?.vgpu.as_ref()?;
-        let kind = types.creatable.iter().find(|kind| named(&kind.name, profile))?;
-        if types.current.is_some() {
+        let kind = types.creatable.iter().find(|kind| is_named(&kind.name, profile))?;
+        if types.current.is_some() || !rooms.fits(function, kind) {
             return None;
         }
         let assembly = Assembly::of(self.inventory, function.address)?;
@@ -196,7 +267,10 @@ impl Scene<'_> {
         let functions = self.inventory.functions.values();
         let parent = functions
             .filter(|one| one.driver.is_none())
-            .filter(|one| matches!(one.kind(), Kind::Gpu | Kind::Accelerator))
+            .filter(|one| {
+                // A device that the request names is meant, whatever its class.
+                of.is_some() || matches!(one.kind(), Kind::Gpu | Kind::Accelerator)
+            })
             .find_map(|one| {
                 let parent = one.physical_function?;
                 of.is_none_or(|of| of == parent || of == one.address).then_some(parent)
@@ -222,13 +296,6 @@ impl Scene<'_> {
             })
             .count()
     }
-}
-
-/// Whether the profile is this name: `NVIDIA L40S-1Q`, or without the vendor's name.
-pub(super) fn named(name: &str, profile: &str) -> bool {
-    let last = name.rsplit(' ').next().unwrap_or_default();
-    !profile.is_empty()
-        && (name.eq_ignore_ascii_case(profile) || last.eq_ignore_ascii_case(profile))
 }
 
 fn no_settings(parent: &Function, settings: &VfSettings) -> Refusal {

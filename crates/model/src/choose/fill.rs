@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use super::matching::assign;
 use super::sets::{self, Like, Quota};
+use super::shortage::{already_requested, different, too_few};
 use super::{Chosen, Scene, Want, WantKind};
 use crate::topology::Place;
-use crate::{Address, Assembly, Code, Id, Mechanism, Refusal};
+use crate::{Address, Assembly, Id, Mechanism, Refusal};
 
 /// More ways to combine models are not compared.
 const MOST_COMBINATIONS: usize = 64;
@@ -27,17 +28,19 @@ impl Pool {
 }
 
 /// A wish that several candidates can meet.
-struct Wish<'a> {
+pub(super) struct Wish<'a> {
     place: usize,
-    want: &'a Want,
+    pub(super) want: &'a Want,
     /// Each with its rank: those with a lower one are preferred to any nearness.
     likes: Vec<(usize, u32)>,
     /// For candidates shared with other wishes: this wish's own form of it.
     own: BTreeMap<usize, usize>,
     /// How many candidates fit, available or not.
-    fitting: usize,
+    pub(super) fitting: usize,
     /// Why fitting candidates are not available.
-    reasons: Vec<Refusal>,
+    pub(super) reasons: Vec<Refusal>,
+    /// Displays of the host that would fit, if the request meant them.
+    pub(super) displays: Vec<(Address, Model)>,
 }
 
 impl Scene<'_> {
@@ -59,7 +62,8 @@ impl Scene<'_> {
         let mut dropped = BTreeSet::new();
         loop {
             let given = self.give(&wishes, &pool, &dropped, &anchors)?;
-            let Some(one) = conflicting(&given, &pool) else {
+            let overfull = || self.without_room(&given, &pool, named);
+            let Some(one) = conflicting(&given, &pool).or_else(overfull) else {
                 return Ok(given
                     .into_iter()
                     .map(|(place, one)| {
@@ -95,21 +99,29 @@ impl Scene<'_> {
             own: BTreeMap::new(),
             fitting: fitting.len(),
             reasons: Vec::new(),
+            displays: Vec::new(),
         };
         if let WantKind::Profile { profile, of, .. } = &want.kind
             && fitting.len() < usize::try_from(want.count).unwrap_or(usize::MAX)
         {
             let of = self.parent(of.as_ref())?;
-            wish.reasons.extend(self.why_no_profile(profile, of));
+            wish.reasons.extend(self.why_no_profile(profile, of, fitting.len()));
+        }
+        if let WantKind::Vf { of: None, .. } = &want.kind
+            && fitting.is_empty()
+        {
+            wish.reasons.extend(self.untyped_vgpus(None));
         }
         if let WantKind::Any(filter) = &want.kind {
+            wish.displays = self.hosts_displays(filter);
             if fitting.is_empty() {
+                wish.reasons.extend(self.accelerators(filter));
                 wish.reasons.extend(self.unfit(filter));
             } else {
-                // They would fit, if the request meant them.
-                let displays = self.hosts_displays(filter);
-                wish.fitting += displays.len();
-                wish.reasons.extend(displays);
+                wish.fitting += wish.displays.len();
+                let refused = wish.displays.iter();
+                let refused = refused.filter_map(|(address, _)| self.inventory.function(*address));
+                wish.reasons.extend(refused.filter_map(|one| self.hosts_display(filter, one)));
             }
         }
         let mut requested = Vec::new();
@@ -124,6 +136,35 @@ impl Scene<'_> {
         }
         wish.reasons.extend(requested);
         Ok(wish)
+    }
+
+    /// A vGPU for which its GPU has no room beside the earlier ones of the same request.
+    fn without_room(
+        &self,
+        given: &[(usize, usize)],
+        pool: &Pool,
+        named: &[Chosen],
+    ) -> Option<usize> {
+        let is_new = |chosen: &&Chosen| {
+            let how = chosen.partition.as_ref().map(|partition| &partition.how);
+            matches!(how, Some(Mechanism::Mdev { .. } | Mechanism::Vgpu { .. }))
+        };
+        let mut chosen = given.iter().filter_map(|(_, one)| Some((*one, pool.all.get(*one)?)));
+        if !chosen.clone().any(|(_, chosen)| is_new(&chosen)) {
+            return None;
+        }
+        let mut rooms = self.rooms();
+        named
+            .iter()
+            .filter_map(|named| named.partition.as_ref())
+            .for_each(|partition| rooms.reserve(partition));
+        let (late, _) = chosen.find(|(_, chosen)| {
+            let Some(partition) = chosen.partition.as_ref() else { return false };
+            let fits = rooms.has_room(partition);
+            rooms.reserve(partition);
+            !fits
+        })?;
+        Some(late)
     }
 
     fn parent(&self, of: Option<&String>) -> Result<Option<Address>, Refusal> {
@@ -159,7 +200,7 @@ impl Scene<'_> {
                 .map(|(_, likes)| Quota { count, likes: likes.clone() })
                 .collect();
             if enough.is_empty() {
-                return Err(different(wish, &models));
+                return Err(different(wish, &models, self.options));
             }
             quotas.push(enough);
         }
@@ -212,7 +253,7 @@ impl Scene<'_> {
 }
 
 /// Vendor and device id.
-type Model = (Id, Id);
+pub(super) type Model = (Id, Id);
 
 /// Every way to take one model for each wish; not all if there are very many.
 fn combinations(quotas: &[Vec<Quota>]) -> Vec<Vec<Quota>> {
@@ -254,34 +295,6 @@ fn matched(
         }
     }
     Ok(chosen)
-}
-
-/// The refusal of a wish for several identical devices, of which there are only different ones.
-fn different(wish: &Wish<'_>, models: &[(Option<Model>, Vec<Like>)]) -> Refusal {
-    let count = |(model, likes): &(Option<Model>, Vec<Like>)| {
-        let (vendor, device) = (*model)?;
-        Some(format!("{} of {vendor}:{device}", likes.len()))
-    };
-    let counts: Vec<String> = models.iter().filter_map(count).collect();
-    let one = match &wish.want.kind {
-        WantKind::Any(filter) => {
-            let kind = filter.kind.map_or("device", |kind| kind.as_str());
-            filter.node.map_or(kind.to_owned(), |node| format!("{kind},node={node}"))
-        }
-        other => other.to_string(),
-    };
-    Refusal::new(
-        Code::InsufficientResources,
-        format!(
-            "{} {}: there are not that many of one model ({})",
-            wish.want.count,
-            wish.want.kind,
-            counts.join(", ")
-        ),
-        format!(
-            "request each one by itself (`{one} {one}`) to accept different models, as `claim --mixed` does, or name each device"
-        ),
-    )
 }
 
 /// Merges equal candidates of several wishes: each wish then uses the first one.
@@ -338,56 +351,4 @@ fn settled(
         _ => {}
     }
     chosen
-}
-
-/// A candidate that the same request names, or that excludes one that it names.
-fn already_requested(candidate: &Chosen, named: &Chosen) -> Refusal {
-    let message = if candidate.head == named.head {
-        format!("{} is already in this request", candidate.head)
-    } else {
-        format!("{} excludes {}, which is already in this request", candidate.head, named.head)
-    };
-    Refusal::new(Code::InsufficientResources, message, FEWER)
-}
-
-/// The remedy of a request that asks for more than there is.
-const FEWER: &str = "request fewer devices; `handover ls` lists what this host has";
-
-/// Not enough candidates. `requested`: other wishes of the same request have some of them.
-fn too_few(wish: &Wish<'_>, left: usize, requested: bool) -> Refusal {
-    let what = &wish.want.kind;
-    let count = wish.want.count;
-    let have = match left {
-        0 => "none is free".to_owned(),
-        left => format!("{left} of {count} available"),
-    };
-    let mut why: BTreeSet<&str> = wish.reasons.iter().map(|why| why.message.as_str()).collect();
-    if requested {
-        why.insert("other matching devices are already in this request");
-    }
-    let shown: Vec<&str> = why.iter().copied().take(4).collect();
-    let more = why.len().saturating_sub(shown.len());
-    let mut message = format!("{what}: {have}");
-    if !shown.is_empty() {
-        message.push_str(&format!(" ({}", shown.join("; ")));
-        message.push_str(&if more > 0 { format!("; and {more} more)") } else { ")".into() });
-    } else if left == 0 {
-        message = format!("{what}: this host has none");
-    }
-    // The candidates of a profile are those that can be created now.
-    let is_countable = matches!(wish.want.kind, WantKind::Any(_) | WantKind::Vf { .. });
-    let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-    let remedy = match wish.reasons.first() {
-        _ if is_countable && (1..wanted).contains(&wish.fitting) => {
-            format!("request at most {}: this host has no more", wish.fitting)
-        }
-        Some(first) => first.remedy.clone(),
-        None if requested => FEWER.into(),
-        None => "`handover ls` lists the devices, `handover doctor` the obstacles".into(),
-    };
-    // An obstacle of the host itself is the reason for all of them.
-    let of_host = |code: Code| matches!(code, Code::NoIommu | Code::VfioMissing);
-    let code =
-        wish.reasons.first().map(|first| first.code).filter(|code| left == 0 && of_host(*code));
-    Refusal::new(code.unwrap_or(Code::InsufficientResources), message, remedy)
 }

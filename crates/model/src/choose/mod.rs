@@ -7,6 +7,7 @@ mod matching;
 mod nearest;
 mod profiles;
 mod sets;
+mod shortage;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ pub use want::{Filter, GRAMMAR, Want, WantKind};
 
 pub use crate::own_state::ExistingClaim;
 
+use crate::vgpu::{Rooms, own_name};
 use crate::{
     Address, Assembly, Code, Detail, Inventory, MdevDefinition, Mechanism, Partition, Refusal,
     Role, VfSettings,
@@ -51,6 +53,8 @@ pub struct Options {
     pub mixed: bool,
     /// A kind of device also means the display of the host's console or of its management controller.
     pub any_display: bool,
+    /// The request has none of these options: its way out is to name the devices.
+    pub by_name_only: bool,
 }
 
 /// A chosen assembly or partition.
@@ -72,9 +76,16 @@ impl Chosen {
 
     /// A mediated device that another tool has defined but not created: it is created as defined, and its definition
     /// stays.
-    fn defined(definition: &MdevDefinition) -> Self {
+    fn defined(definition: &MdevDefinition, type_name: Option<String>) -> Self {
         let MdevDefinition { parent, uuid, type_id, attributes } = definition.clone();
-        let how = Mechanism::Mdev { uuid, type_id, existing: false, attributes, define: false };
+        let how = Mechanism::Mdev {
+            uuid,
+            type_id,
+            type_name,
+            existing: false,
+            attributes,
+            define: false,
+        };
         Self { head: parent, partition: Some(Partition { parent, how }), members: Vec::new() }
     }
 
@@ -194,7 +205,11 @@ impl Scene<'_> {
             let function = self.inventory.function(address)?;
             let (parent, vgpu) = (function.physical_function?, function.vgpu()?);
             let type_id = vgpu.current?;
-            let name = vgpu.name_of(type_id);
+            let siblings = self.inventory.functions.values();
+            let siblings = siblings.filter(|one| one.physical_function == Some(parent));
+            let mut names = siblings.filter_map(|one| one.vgpu()?.name_of(type_id));
+            let name = names.next().or_else(|| vgpu.name_of(type_id));
+            let name = name.unwrap_or_else(|| format!("type {type_id}"));
             let how = Mechanism::Vgpu { function: address, type_id, name, existing: true };
             Some(Partition { parent, how })
         };
@@ -245,7 +260,8 @@ impl Scene<'_> {
         });
         let defined = self.definitions.iter().find(|one| one.uuid == uuid);
         if let (None, Some(defined)) = (&found, defined) {
-            return self.expect_offered(defined).map(|()| Chosen::defined(defined));
+            let name = self.type_name(defined.parent, &defined.type_id);
+            return self.expect_offered(defined).map(|()| Chosen::defined(defined, name));
         }
         let Some((parent, type_id)) = found else {
             return Err(Refusal::new(
@@ -254,10 +270,23 @@ impl Scene<'_> {
                 "`handover ls` lists existing ones, `mdevctl list --defined` lists defined ones",
             ));
         };
-        let attributes = Vec::new();
-        let how = Mechanism::Mdev { uuid, type_id, existing: true, attributes, define: false };
+        let type_name = self.type_name(parent, &type_id);
+        let how = Mechanism::Mdev {
+            uuid,
+            type_id,
+            type_name,
+            existing: true,
+            attributes: Vec::new(),
+            define: false,
+        };
         let partition = Some(Partition { parent, how });
         Ok(Chosen { head: parent, partition, members: Vec::new() })
+    }
+
+    /// The name of a type of mediated devices, if its parent tells it.
+    fn type_name(&self, parent: Address, type_id: &str) -> Option<String> {
+        let detail = self.inventory.function(parent)?.detail.as_ref()?;
+        detail.mdev_types.iter().find(|kind| kind.id == type_id)?.name.clone()
     }
 
     /// Refuses a definition of a type that its parent does not offer, if the types are known.
@@ -273,8 +302,13 @@ impl Scene<'_> {
 
     /// Refuses what is claimed, in use, or needs manual attention.
     fn expect_free(&self, chosen: &Chosen) -> Result<(), Refusal> {
-        match self.why_not(chosen) {
-            Some(refusal) => Err(refusal),
+        if let Some(refusal) = self.why_not(chosen) {
+            return Err(refusal);
+        }
+        match &chosen.partition {
+            Some(partition) => {
+                expect_room(self.inventory, self.claims.iter().map(|held| &held.claim), [partition])
+            }
             None => Ok(()),
         }
     }
@@ -320,16 +354,48 @@ impl Scene<'_> {
     }
 }
 
+/// Refuses new vGPUs for which their GPUs have no room besides those that exist and those that `claims` reserve.
+///
+/// # Errors
+/// `insufficient_resources`.
+pub fn expect_room<'a>(
+    inventory: &Inventory,
+    claims: impl IntoIterator<Item = &'a crate::Claim>,
+    new: impl IntoIterator<Item = &'a Partition>,
+) -> Result<(), Refusal> {
+    let mut rooms = Rooms::of(inventory, claims);
+    for partition in new {
+        if !rooms.has_room(partition) {
+            return Err(no_room_for(partition));
+        }
+        rooms.reserve(partition);
+    }
+    Ok(())
+}
+
+fn no_room_for(partition: &Partition) -> Refusal {
+    let profile = partition.profile().unwrap_or_default();
+    Refusal::new(
+        Code::InsufficientResources,
+        format!("{} has no room for another {profile} now", partition.parent),
+        "release a vGPU of this GPU (`handover claims`), or use another GPU",
+    )
+}
+
 /// Refuses a type of mediated device that this parent does not offer, or of which it has no room for another one.
 ///
 /// # Errors
 /// `invalid_state`, `insufficient_resources`.
 pub fn expect_type(detail: &Detail, parent: Address, type_id: &str) -> Result<(), Refusal> {
-    let offered: Vec<&str> = detail.mdev_types.iter().map(|kind| kind.id.as_str()).collect();
+    let name = |kind: &crate::MdevType| match &kind.name {
+        Some(name) => format!("{} ({})", own_name(name), kind.id),
+        None => kind.id.clone(),
+    };
+    let offered: Vec<String> = detail.mdev_types.iter().map(name).collect();
     match detail.mdev_types.iter().find(|kind| kind.id == type_id) {
         Some(kind) if kind.available == Some(0) => Err(Refusal::new(
             Code::InsufficientResources,
-            format!("{parent} has no room for another {type_id} now"),
+            format!("{parent} has no room for another {} now", name(kind)),
             "release a vGPU of this GPU (`handover claims`), or use another GPU",
         )),
         Some(_) => Ok(()),
@@ -387,10 +453,19 @@ pub fn needs_detail(
         let of = match &want.kind {
             WantKind::Profile { of, .. } | WantKind::Vf { of, .. } => of,
             WantKind::Device(name) => &Some(name.clone()),
-            WantKind::Any(_) | WantKind::Mdev(_) => continue,
+            WantKind::Mdev(uuid) => {
+                // Their types have the names.
+                let has = |one: &&crate::Function| one.mdevs.iter().any(|mdev| mdev.uuid == *uuid);
+                needed.extend(inventory.functions.values().filter(has).map(|one| one.address));
+                continue;
+            }
+            WantKind::Any(_) => continue,
         };
         let parts = matches!(want.kind, WantKind::Profile { .. });
         let parent = of.as_ref().and_then(|of| names.get(of).copied().or_else(|| of.parse().ok()));
+        // The room for a vGPU is that of its whole GPU.
+        let gpu = parent.and_then(|parent| inventory.function(parent)?.physical_function);
+        let gpu = gpu.filter(|_| matches!(want.kind, WantKind::Profile { .. }));
         for function in inventory.functions.values() {
             let own = function.physical_function.unwrap_or(function.address);
             // Bridges, and functions without a driver, offer no partitions.
@@ -398,7 +473,10 @@ pub fn needs_detail(
                 && !function.on_vfio()
                 && function.kind() != crate::Kind::Bridge
                 && (parts || function.physical_function.is_some());
-            let asked = of.is_none() || parent == Some(own) || parent == Some(function.address);
+            let asked = of.is_none()
+                || parent == Some(own)
+                || parent == Some(function.address)
+                || gpu == Some(own);
             if may && asked {
                 needed.insert(function.address);
             }

@@ -95,7 +95,13 @@ impl FromStr for Want {
         let head = words.next().unwrap_or_default();
         let settings: Vec<(&str, &str)> = words
             .map(|word| {
-                word.split_once('=').ok_or_else(|| wrong(text, "expected KEY=VALUE after a comma"))
+                word.split_once('=').ok_or_else(|| match crate::near_miss::hint(text) {
+                    Some(hint) => {
+                        let refusal = wrong(text, "expected KEY=VALUE after a comma");
+                        Refusal { remedy: hint, ..refusal }
+                    }
+                    None => wrong(text, "expected KEY=VALUE after a comma"),
+                })
             })
             .collect::<Result<_, _>>()?;
         let (count, rest) = counted(head);

@@ -44,11 +44,10 @@ pub struct VgpuTypes {
 }
 
 impl VgpuTypes {
-    /// The name of a type, `NVIDIA L40S-1Q`, or its number if the function does not list it.
+    /// The name of a type, `NVIDIA L40S-1Q`, if the function lists it.
     #[must_use]
-    pub fn name_of(&self, id: u32) -> String {
-        let kind = self.creatable.iter().find(|kind| kind.id == id);
-        kind.map_or_else(|| format!("type {id}"), |kind| kind.name.clone())
+    pub fn name_of(&self, id: u32) -> Option<String> {
+        self.creatable.iter().find(|kind| kind.id == id).map(|kind| kind.name.clone())
     }
 }
 

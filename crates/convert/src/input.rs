@@ -97,12 +97,42 @@ pub fn read(name: &str, text: &str, strict: bool) -> Result<Input, Mistakes> {
         }
     };
     let mut input = Input::default();
-    let mut reading = Reading { name, text, strict, input: &mut input, mistakes: &mut mistakes };
+    let mut ignored = Vec::new();
+    let mut reading = Reading {
+        name,
+        text,
+        strict,
+        input: &mut input,
+        mistakes: &mut mistakes,
+        ignored: &mut ignored,
+    };
     nodes.iter().for_each(|node| reading.document(node));
     if nodes.is_empty() {
         mistakes.add(TextSpan::default(), "the input has no document", "add a VirtualMachine");
     }
+    // A misspelt field is often why another one is missing.
+    if mistakes.mistakes.is_empty() {
+        let note = |one: &Ignored| {
+            format!(
+                "{name}:{}:{}: {}, ignored; {}",
+                one.at.line, one.at.column, one.problem, one.remedy
+            )
+        };
+        // In the order of the file, before the notes about fields that are known.
+        input.notes.splice(0..0, ignored.iter().map(note));
+    } else {
+        for Ignored { at, problem, remedy } in ignored {
+            mistakes.add(at, problem, remedy);
+        }
+    }
     mistakes.none_or_err().map(|()| input)
+}
+
+/// An unknown field that is ignored.
+struct Ignored {
+    at: TextSpan,
+    problem: String,
+    remedy: String,
 }
 
 struct Reading<'a> {
@@ -111,6 +141,7 @@ struct Reading<'a> {
     strict: bool,
     input: &'a mut Input,
     mistakes: &'a mut Mistakes,
+    ignored: &'a mut Vec<Ignored>,
 }
 
 impl Reading<'_> {
@@ -133,13 +164,11 @@ impl Reading<'_> {
         for field in unknown {
             let problem = format!("KubeVirt has no field {}", field.path);
             let like = field.like.map(|like| format!("did you mean `{like}`?"));
-            let remedy = like.as_deref().unwrap_or("remove it");
+            let remedy = like.unwrap_or_else(|| "remove it".to_owned());
             if self.strict {
                 self.mistakes.add(field.at, problem, remedy);
             } else {
-                let TextSpan { line, column, .. } = field.at;
-                let note = format!("{}:{line}:{column}: {problem}, ignored; {remedy}", self.name);
-                self.input.notes.push(note);
+                self.ignored.push(Ignored { at: field.at, problem, remedy });
             }
         }
         self.required(*kind, node, &object);

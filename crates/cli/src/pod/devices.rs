@@ -50,7 +50,10 @@ pub fn choose(pod: &Pod, way: Way, machines: &mut [Machine]) -> Result<devices::
         Way::Vfio => Some(devices::Way::Vfio),
     };
     let way = pods::choose(machines, &host, way);
-    say(way.sentence());
+    // An error says what is not so.
+    if machines.iter().all(|machine| machine.devices.missing.is_empty()) {
+        say(way.sentence());
+    }
     Ok(way)
 }
 

@@ -65,6 +65,6 @@ fn mistakes_refused(mistakes: &Mistakes) -> Refusal {
     Refusal::new(
         Code::InvalidRequest,
         format!("{count} mistake{s}\n\n{}\n", indented.join("\n")),
-        "correct the mistakes above; docs/kubevirt.md lists the supported fields",
+        "correct the mistakes above; docs/kubevirt.md describes the input",
     )
 }

@@ -22,7 +22,8 @@ pub fn nodes(wanted: &[Wanted], scene: &Scene<'_>) -> Devices {
             devices.missing.push(usb(one));
             continue;
         }
-        let remedy = "use --devices=vfio; with --claim Handover prepares the device";
+        let remedy =
+            "use --claim: Handover prepares the device; or --devices=vfio if it is on vfio already";
         let why = "a host device can be assigned through VFIO only";
         devices.missing.push(refusal(Code::InvalidState, one, why, remedy));
     }

@@ -82,7 +82,8 @@ impl Resource {
         let domain = self.0.split_once('/').map(|(domain, _)| domain);
         let words = words(self.model());
         let controller = ["CONTROLLER", "HOST", "XHCI"].iter().any(|word| words.contains(*word));
-        (domain == Some("kubevirt.io") || words.contains("USB")) && !controller
+        let usb = words.iter().any(|word| word.starts_with("USB"));
+        (domain == Some("kubevirt.io") || usb) && !controller
     }
 
     /// The part after the vendor's domain.
@@ -95,6 +96,14 @@ impl Resource {
         let mut words = words(self.model());
         words.retain(|word| !GENERIC.contains(&word.as_str()));
         words
+    }
+
+    /// Whether it means a GPU of a vendor, of any model: `nvidia.com/GPU`.
+    #[must_use]
+    pub fn is_any_gpu(&self) -> bool {
+        let words = words(self.model());
+        let gpu = ["GPU", "GPUS", "GRAPHICS"].iter().any(|word| words.contains(*word));
+        self.vendor().is_some() && !self.names_model() && gpu
     }
 
     /// Whether it names a model.
@@ -180,9 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn any_gpu_of_a_vendor() {
+        let any = |name| Resource::new(name).is_any_gpu();
+        assert!(any("nvidia.com/GPU") && any("amd.com/gpu"));
+        assert!(
+            !any("nvidia.com/TESLA_P40") && !any("example.com/gpu") && !any("nvidia.com/device")
+        );
+    }
+
+    #[test]
     fn usb_devices_by_their_domain_or_words() {
         let usb = |name| Resource::new(name).is_usb_device();
         assert!(usb("kubevirt.io/storage") && usb("example.com/usb-stick"));
+        assert!(usb("vendor.com/usbkey") && !usb("vendor.com/busbar"));
         assert!(!usb("example.com/storage") && !usb("devices.kubevirt.io/sev"));
         assert!(!usb("example.com/usb-controller"));
     }

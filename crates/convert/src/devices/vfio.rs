@@ -49,6 +49,9 @@ fn is_meant(wanted: &Wanted, function: &Function, scene: &Scene<'_>) -> bool {
         Section::Interface => function.kind() == Kind::Nic && function.physical_function.is_some(),
         Section::Gpu => matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name,
         // A name without a model says nothing about the function.
+        Section::HostDevice if wanted.resource.is_any_gpu() => {
+            matches!(function.kind(), Kind::Gpu | Kind::Accelerator) && by_name
+        }
         Section::HostDevice => {
             by_name
                 && function.kind() != Kind::Bridge
@@ -85,8 +88,8 @@ fn want(wanted: &Wanted, scene: &Scene<'_>) -> Result<WantKind, Refusal> {
         return Ok(WantKind::Profile { profile, of: None, attributes: Vec::new() });
     }
     let vendor = wanted.resource.vendor().map(Vendor::id);
-    let generic =
-        wanted.section == Section::Gpu && vendor.is_some() && !wanted.resource.names_model();
+    let generic = wanted.resource.is_any_gpu()
+        || (wanted.section == Section::Gpu && vendor.is_some() && !wanted.resource.names_model());
     if generic {
         return Ok(WantKind::Any(Filter { kind: Some(Kind::Gpu), vendor, ..Filter::default() }));
     }

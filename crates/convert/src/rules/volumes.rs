@@ -27,6 +27,13 @@ pub fn check(spec: &Spec<'_>, found: &mut Found) {
     for (path, disk) in spec.items(DISKS) {
         self::disk(spec, &path, disk, found);
     }
+    for (path, filesystem) in spec.items(FILESYSTEMS) {
+        let name = filesystem.text("name");
+        if !name.is_empty() && !spec.names("volumes", name) {
+            let remedy = "give each filesystem the name of its volume";
+            found.add(&path, format!("has no volume {}", short(name)), remedy);
+        }
+    }
     boot_order(spec, found);
     credentials(spec, found);
     acpi(spec, found);

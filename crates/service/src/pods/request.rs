@@ -62,7 +62,7 @@ pub fn pods(engine: &Engine, host: &dyn Scan, body: &CreatePods) -> Result<Pods,
 }
 
 fn wrong(mistakes: Mistakes) -> Refusal {
-    let remedy = "correct these mistakes; docs/kubevirt.md lists the supported fields";
+    let remedy = "correct these mistakes; docs/kubevirt.md describes the input";
     Refusal::new(Code::InvalidRequest, mistakes.to_string(), remedy)
 }
 

@@ -26,6 +26,22 @@ pub fn vcpus(text: &str) -> Result<u32, String> {
     within(text, 1..=1024, "a whole number", "4")
 }
 
+/// Checks a number of GPUs, or the profile of a vGPU.
+pub fn gpus(text: &str) -> Result<String, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.trim().is_empty() {
+        return Err(
+            "expected a number of GPUs or the profile of a vGPU, such as 2 or L40S-1Q".into()
+        );
+    }
+    match text.parse::<u32>() {
+        Ok(1..=1024) => Ok(text.to_owned()),
+        Ok(0) => Err("expected 1 or more GPUs; leave the option out for none".into()),
+        _ if is_number => Err("expected a number of GPUs from 1 to 1024, such as 2".into()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// Parses a port.
 pub fn port(text: &str) -> Result<u16, String> {
     within(text, 1..=u16::MAX, "a port", "8080")
@@ -102,6 +118,11 @@ mod tests {
         assert!(number::<u32>("-1").unwrap_err().contains("0 to 4294967295"));
         assert!(number::<u64>("x").unwrap_err().contains("0 to 18446744073709551615"));
         assert!(vcpus("0").unwrap_err().contains("1 to 1024"));
+        assert_eq!(gpus("L40S-1Q"), Ok("L40S-1Q".to_owned()));
+        assert_eq!(gpus("2"), Ok("2".to_owned()));
+        assert!(gpus("").unwrap_err().contains("such as 2 or L40S-1Q"));
+        assert!(gpus("0").unwrap_err().contains("leave the option out"));
+        assert!(gpus("99999999999").unwrap_err().contains("1 to 1024"));
         assert!(imports("65").unwrap_err().contains("1 to 64"));
         assert!(port("0").unwrap_err().contains("8080"));
         assert!(listen_address("localhost:8080").unwrap_err().contains("127.0.0.1:8080"));

@@ -29,7 +29,7 @@ pub struct Create {
     #[arg(long = "device", value_name = "WANT")]
     devices: Vec<String>,
     /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
-    #[arg(long = "gpu", value_name = "COUNT|PROFILE")]
+    #[arg(long = "gpu", value_name = "COUNT|PROFILE", value_parser = values::gpus)]
     gpus: Vec<String>,
     /// Disk size, such as 20GB; the size of the image by default
     #[arg(long, value_name = "SIZE", value_parser = values::size_text)]

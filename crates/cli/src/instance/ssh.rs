@@ -63,7 +63,9 @@ impl Ssh {
             ));
         }
         let at = port(machine)?;
-        wait(at, self.timeout, machine)?;
+        let path = format!("/instances/{}", segment(&machine.id));
+        let now = || connection.talk(async |client| client.get::<Machine>(&path).await).ok();
+        wait(at, self.timeout, machine, now)?;
         let mut ssh = Command::new("ssh");
         ssh.args(arguments(machine, at)).arg("-l").arg(&self.user);
         ssh.arg(at.ip().to_string()).args(&self.command);
@@ -119,11 +121,22 @@ fn two_words(key: &str) -> String {
     key.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Waits until an SSH server answers.
-fn wait(at: SocketAddr, timeout: Duration, machine: &Machine) -> Result<(), Refusal> {
+/// Waits until an SSH server answers, as long as the machine runs. `now` asks the daemon; while it does not answer, the
+/// machine may still run.
+fn wait(
+    at: SocketAddr,
+    timeout: Duration,
+    machine: &Machine,
+    now: impl Fn() -> Option<Machine>,
+) -> Result<(), Refusal> {
     let until = Instant::now() + timeout;
     let mut is_said = false;
     while !answers(at) {
+        if let Some(ended) =
+            now().filter(|now| !matches!(now.state.as_str(), "Running" | "Unknown"))
+        {
+            return Err(has_ended(&ended));
+        }
         if Instant::now() >= until {
             return Err(Refusal::new(
                 Code::InvalidState,
@@ -146,6 +159,20 @@ fn wait(at: SocketAddr, timeout: Duration, machine: &Machine) -> Result<(), Refu
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// The refusal of a machine that ended while its server was waited for.
+fn has_ended(machine: &Machine) -> Refusal {
+    let Machine { name, state, exit_code, .. } = machine;
+    let code = exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+    let why = machine.state_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Refusal::new(
+        Code::InvalidState,
+        format!("{name} ended before its SSH server answered: it is {state}{code}{why}"),
+        format!(
+            "`handover instance logs {name}` shows its last words; `handover instance start {name}` starts it again"
+        ),
+    )
 }
 
 /// Whether an SSH server answers. Both sides begin with their version (RFC 4253, 4.2).
@@ -199,6 +226,20 @@ mod tests {
              -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes"
         );
         assert_eq!(arguments(&machine(&[], None), at).join(" "), "-o Port=22000");
+    }
+
+    #[test]
+    fn the_wait_ends_with_the_machine() {
+        let at = "127.0.0.1:1".parse().unwrap();
+        let dev = machine(&[], None);
+        let ended = Machine { state: "Shutdown".into(), exit_code: Some(1), ..dev.clone() };
+        let begun = Instant::now();
+        let refusal = wait(at, Duration::from_secs(60), &dev, || Some(ended.clone())).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(refusal.message.contains("it is Shutdown, exit code 1"), "{refusal}");
+        // A daemon that does not answer says nothing about the machine.
+        let silent = wait(at, Duration::from_millis(1), &dev, || None).unwrap_err();
+        assert!(silent.message.contains("no SSH server"), "{silent}");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::{
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
 const MIN_MEMORY: u64 = 1 << 20;
+
+/// A number up to this, without a unit, is one of megabytes.
+const MAX_BARE: u64 = 65_536;
 const DEFAULT_VCPUS: u32 = 2;
 const MAX_VCPUS: u32 = 1024;
 const MAX_DISK: u64 = 16 << 40;
@@ -80,7 +83,12 @@ impl Instances {
             return Err(Refusal::new(
                 Code::InvalidSize,
                 format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
-                "ask for 1MB or more, such as 1GB",
+                match memory {
+                    1..=MAX_BARE => {
+                        format!("did you mean {memory}MB? A size without a unit is in bytes")
+                    }
+                    _ => "ask for 1MB or more, such as 1GB".to_owned(),
+                },
             ));
         }
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;

@@ -95,15 +95,23 @@ impl JsonBody {
             ));
         }
         let mut reader = serde_json::Deserializer::from_slice(&self.0);
-        let read = noting(&mut reader).and_then(|read| reader.end().map(|()| read));
-        read.or_else(|error| {
-            self.with_whole_numbers(&error).ok_or_else(|| {
+        let mut unknown = Vec::new();
+        let read = noting(&mut reader, &mut unknown).and_then(|read| reader.end().map(|()| read));
+        match read {
+            Ok(value) => Ok((value, unknown)),
+            Err(error) => self.with_whole_numbers(&error).ok_or_else(|| {
+                // A field that is missing may be there under a wrong name.
+                let also = match unknown.as_slice() {
+                    [] => String::new(),
+                    [one] => format!("; the field `{one}` is not known"),
+                    many => format!("; the fields `{}` are not known", many.join("`, `")),
+                };
                 Problem::invalid(
-                    format!("invalid JSON body: {error}"),
+                    format!("invalid JSON body: {error}{also}"),
                     "send JSON as described by GET /openapi.json",
                 )
-            })
-        })
+            }),
+        }
     }
 
     /// The body read again, if what failed is a whole number with a fraction: `2.0` is an integer in JSON Schema (2020-12
@@ -117,19 +125,19 @@ impl JsonBody {
         }
         let mut value = serde_json::from_slice(&self.0).ok()?;
         make_whole(&mut value);
-        noting::<T, _>(value).ok()
+        let mut unknown = Vec::new();
+        let read = noting::<T, _>(value, &mut unknown).ok()?;
+        Some((read, unknown))
     }
 }
 
-/// A value, with the names of the fields that it does not have.
-fn noting<'de, T, D>(reader: D) -> Result<(T, Vec<String>), D::Error>
+/// A value; the names of the fields that it does not have are added to `unknown`, also if it cannot be read.
+fn noting<'de, T, D>(reader: D, unknown: &mut Vec<String>) -> Result<T, D::Error>
 where
     T: serde::Deserialize<'de>,
     D: serde::Deserializer<'de>,
 {
-    let mut unknown = Vec::new();
-    let value = serde_ignored::deserialize(reader, |path| unknown.push(named(&path)))?;
-    Ok((value, unknown))
+    serde_ignored::deserialize(reader, |path| unknown.push(named(&path)))
 }
 
 /// The name of a field within its objects: `network.egress`.
@@ -179,6 +187,15 @@ mod tests {
         for wrong in [r#"{"count": 4.5}"#, r#"{"count": 65536.0}"#, r#"{"count": 1e300}"#, "[4]"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_with_the_one_that_is_missing() {
+        let body = r#"{"pci_adress": "0000:01:00.0", "nme": "gpu"}"#;
+        let read = JsonBody(body.into()).read_noting::<api::CreateDevice>();
+        let said = format!("{:?}", read.unwrap_err());
+        assert!(said.contains("missing field `pci_address`"), "{said}");
+        assert!(said.contains("`pci_adress`, `nme` are not known"), "{said}");
     }
 
     #[test]

@@ -26,10 +26,6 @@ impl Marks for Mistakes {
         let error = error.without_snippet();
         let at = error.location().unwrap_or(Location::UNKNOWN);
         let (problem, remedy) = match error {
-            YamlError::SerdeUnknownField { field, expected, .. } => (
-                format!("unknown key `{field}`"),
-                format!("valid keys here: {}", expected.join(", ")),
-            ),
             YamlError::DuplicateMappingKey { key, .. } => (
                 format!("duplicate key `{}`", key.as_deref().unwrap_or_default()),
                 "remove one of them".to_owned(),

@@ -1,7 +1,8 @@
 //! Reads a devices file into a [`Catalog`]: ironcore's YAML that maps PCI functions to resources (JSON is YAML too).
 //!
-//! Wrong values are reported all at once; of syntax errors, only the first.
+//! Wrong values and unknown keys are reported all at once; of syntax errors, only the first.
 
+mod keys;
 mod mistake;
 mod raw;
 mod validate;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use model::catalog::Catalog;
 use serde_saphyr::{Options, alias_limits, budget};
 
+use keys::Keys;
 use mistake::Marks;
 pub use model::{Mistake, Mistakes};
 
@@ -68,6 +70,10 @@ pub fn read(name: &str, text: &str) -> Result<Catalog, Mistakes> {
     let mut mistakes = Mistakes::new(name, text);
     match serde_saphyr::from_str_with_options(text, options()) {
         Ok(file) => {
+            // The same text again: what was read above has no keys that it does not know.
+            if let Ok(keys) = serde_saphyr::from_str_with_options::<Keys>(text, options()) {
+                keys.check(&mut mistakes);
+            }
             let catalog = validate::catalog(file, &mut mistakes);
             mistakes.none_or_err().map(|()| catalog)
         }

@@ -1,4 +1,4 @@
-//! The devices file as parsed: every value with its position, not checked yet.
+//! The devices file as parsed: every value with its position, not checked yet. Keys are checked by `keys`.
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -8,14 +8,12 @@ pub type Text = Spanned<String>;
 
 /// The file.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct File {
     pub vendors: Option<Vec<Spanned<Vendor>>>,
 }
 
 /// One of `vendors`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Vendor {
     pub id: Option<Text>,
     pub name: Option<Text>,
@@ -24,7 +22,7 @@ pub struct Vendor {
 
 /// One of `devices`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Device {
     pub id: Option<Text>,
     pub name: Option<Text>,

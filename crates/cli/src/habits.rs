@@ -12,7 +12,8 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["unbind", "reattach", "nodedev-reattach", "unclaim", "free", "unlock"],
-        "`handover release CLAIM` ends a claim and returns its devices; `handover return ADDRESS` returns unclaimed ones",
+        "`handover release CLAIM` ends a claim and returns its devices, `handover device unbind ADDRESS` what `device bind` bound; \
+         `handover return ADDRESS` returns unclaimed ones",
     ),
     (
         &["attach", "attach-device", "assign", "passthrough"],

@@ -53,7 +53,7 @@ impl Return {
             output::json(&all)?;
         } else if all.is_empty() {
             output::line(
-                "Nothing to return: no device is on a vfio driver or needs manual attention.",
+                "Nothing to return: no device is on a vfio driver, except those of the boot list, and none needs manual attention.",
             )?;
         } else {
             let mut table = Table::new(&["ADDRESS", "OUTCOME", "DRIVER", "WHY"]);

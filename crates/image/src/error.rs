@@ -176,9 +176,12 @@ impl From<ImageError> for Refusal {
 /// The remedy for a path outside the configured directories.
 fn outside_remedy(allowed: &[PathBuf]) -> String {
     if allowed.is_empty() {
-        return "no import directory is configured; upload the file, or start the daemon with one"
+        return "no import directory is configured; upload the file, or start the daemon with one: `handover serve --image-dir DIR`"
             .into();
     }
     let list: Vec<String> = allowed.iter().map(|dir| dir.display().to_string()).collect();
-    format!("move the file below {}, or upload it", list.join(" or "))
+    format!(
+        "move the file below {}, or upload it; `handover serve --image-dir DIR` allows another directory",
+        list.join(" or ")
+    )
 }

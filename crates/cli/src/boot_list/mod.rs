@@ -24,19 +24,19 @@ use crate::{Json, terminal};
 /// after the initial ramdisk is rebuilt (--rebuild) and the host is rebooted.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "handover boot-list [OPTIONS] <ADDRESS>...\n       handover boot-list --list"
+    override_usage = "handover boot-list [OPTIONS] <ADDRESS|NAME>...\n       handover boot-list --list"
 )]
 pub struct BootList {
-    /// Addresses, as `handover ls` prints them
-    #[arg(value_name = "ADDRESS", required_unless_present = "list")]
-    addresses: Vec<Address>,
+    /// Addresses, as `handover ls` prints them, or names of registered devices
+    #[arg(value_name = "ADDRESS|NAME", required_unless_present = "list")]
+    devices: Vec<String>,
 
     /// Remove the devices from the boot list
     #[arg(long, conflicts_with = "list")]
     remove: bool,
 
     /// Print the boot list
-    #[arg(long, conflicts_with_all = ["addresses", "dry_run", "rebuild", "alone"])]
+    #[arg(long, conflicts_with_all = ["devices", "dry_run", "rebuild", "alone"])]
     list: bool,
 
     /// Print what would be written or removed, and change nothing
@@ -66,6 +66,8 @@ pub struct BootList {
 /// The functions of the request, and the changes made for them.
 struct Outcome {
     functions: Vec<BootListEntry>,
+    /// Those that were to be removed, and are not on the list.
+    absent: Vec<Address>,
     changes: Vec<Change>,
     /// The command that makes the changes take effect.
     rebuild: Option<&'static str>,
@@ -76,9 +78,8 @@ impl BootList {
         if self.list {
             return self.show().map_err(Failure::to("list the boot list"))?;
         }
-        let names: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
         let (verb, preposition) = if self.remove { ("remove", "from") } else { ("add", "to") };
-        let action = format!("{verb} {} {preposition} the boot list", names.join(", "));
+        let action = format!("{verb} {} {preposition} the boot list", self.devices.join(", "));
         let outcome = self.work().map_err(Failure::to(action.clone()))?;
         if self.rebuild {
             rebuild(outcome.rebuild).map_err(Failure::to(action))?;
@@ -107,12 +108,13 @@ impl BootList {
                 "rebuild the initial ramdisk on that host",
             ));
         }
+        let addresses = self.addresses()?;
         let host = self.source().open()?;
         let tool = host.platform().initramfs;
         let root = host.root();
         let _turn = if self.dry_run { None } else { Some(boot_list::lock(root).map_err(refused)?) };
         let list = boot_list::list(root).map_err(refused)?;
-        let (functions, wanted) = self.wanted(&host, &list)?;
+        let (functions, wanted) = self.wanted(&host, &addresses, &list)?;
         let changes = boot_list::changes(root, tool, &wanted).map_err(conflict)?;
         if !self.dry_run {
             changes
@@ -120,24 +122,45 @@ impl BootList {
                 .try_for_each(|change| boot_list::apply(root, change))
                 .map_err(refused)?;
         }
-        Ok(Outcome { functions, changes, rebuild: rebuild_initramfs(tool) })
+        let listed = |one: &Address| functions.iter().any(|entry| entry.address == *one);
+        let absent = addresses.into_iter().filter(|one| self.remove && !listed(one)).collect();
+        Ok(Outcome { functions, absent, changes, rebuild: rebuild_initramfs(tool) })
+    }
+
+    /// The addresses of the request; registered devices are looked up by name.
+    fn addresses(&self) -> Result<Vec<Address>, Refusal> {
+        let mut names = None;
+        let address = |text: &String| {
+            let wrong = match text.parse::<Address>() {
+                Ok(address) => return Ok(address),
+                Err(wrong) => wrong,
+            };
+            let names = names.get_or_insert_with(|| self.own.read(&self.source()).names);
+            let named = names.iter().find(|(_, name)| *name == text);
+            named.map(|(address, _)| *address).ok_or_else(|| {
+                let remedy = "use an address (`handover ls`) or the name of a registered device (`handover device list`)";
+                Refusal { remedy: remedy.to_owned(), ..wrong.into() }
+            })
+        };
+        self.devices.iter().map(address).collect()
     }
 
     /// The functions of the request, and the new list.
     fn wanted(
         &self,
         host: &LinuxHost,
+        addresses: &[Address],
         list: &str,
     ) -> Result<(Vec<BootListEntry>, String), Refusal> {
         let inventory = self.source().inventory(host)?;
         if self.remove {
-            let all = choose::listed(&inventory, &self.addresses, self.alone);
+            let all = choose::listed(&inventory, addresses, self.alone);
             let functions: Vec<BootListEntry> =
                 entries(list).into_iter().filter(|one| all.contains(&one.address)).collect();
             choose::expect_no_claims(&self.own.read(&self.source()), &functions)?;
             return Ok((functions, without(list, &all)));
         }
-        let functions = choose::additions(host, &inventory, &self.addresses, self.alone)?;
+        let functions = choose::additions(host, &inventory, addresses, self.alone)?;
         choose::known_tool(host.platform().initramfs)?;
         let list = with(list, &functions);
         Ok((functions, list))

@@ -119,6 +119,9 @@ pub fn outcome(asked: &BootList, outcome: &Outcome) -> Done {
         };
         output::line(&format!("{address}  {vendor}:{device}  {effect}"))?;
     }
+    for address in &outcome.absent {
+        output::line(&format!("{address} is not on the boot list"))?;
+    }
     for (what, paths) in [("written", &written), ("removed", &removed)] {
         if !paths.is_empty() {
             output::line(&format!("{would}{what}: {}", paths.join(" ")))?;

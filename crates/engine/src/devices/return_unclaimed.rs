@@ -27,8 +27,13 @@ impl Devices {
             }
         }
         let boot_list = if asked.is_empty() { self.hardware.host.boot_list() } else { Vec::new() };
+        // A claim's device is named, also if the claim put it on the boot list.
+        let claims = self.store.read(StoredClaim::all)?;
+        let is_claimed = |address| claims.iter().any(|claim| claim.claim.covers(address));
         let is_selected = |function: &Function| {
-            let left_on_vfio = function.on_vfio() && !boot_list.contains(&function.address);
+            let address = function.address;
+            let stays = boot_list.contains(&address) && !is_claimed(address);
+            let left_on_vfio = function.on_vfio() && !stays;
             asked.is_empty() && left_on_vfio || asked.contains(&function.address)
         };
         let unhealthy = self.unhealthy_functions()?;

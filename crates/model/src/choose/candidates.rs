@@ -263,13 +263,14 @@ impl Scene<'_> {
     }
 
     /// Virtual functions of a GPU without a driver: the vendor's driver offers the types.
-    pub(super) fn bare_functions(&self, of: Option<Address>) -> Option<Refusal> {
+    /// `any`: also those of other classes.
+    pub(super) fn bare_functions(&self, of: Option<Address>, any: bool) -> Option<Refusal> {
         let functions = self.inventory.functions.values();
         let parent = functions
             .filter(|one| one.driver.is_none())
             .filter(|one| {
                 // A device that the request names is meant, whatever its class.
-                of.is_some() || matches!(one.kind(), Kind::Gpu | Kind::Accelerator)
+                any || of.is_some() || matches!(one.kind(), Kind::Gpu | Kind::Accelerator)
             })
             .find_map(|one| {
                 let parent = one.physical_function?;

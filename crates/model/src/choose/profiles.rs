@@ -40,7 +40,7 @@ impl Scene<'_> {
     ) -> Vec<Refusal> {
         let rooms = self.rooms();
         let offers = self.offers(&rooms, profile, of);
-        let mut reasons: Vec<Refusal> = self.bare_functions(of).into_iter().collect();
+        let mut reasons: Vec<Refusal> = self.bare_functions(of, false).into_iter().collect();
         let able = offers.able(profile);
         if !offers.gpus.values().any(|offer| offer.known) {
             let none = offers.gpus.values().all(|offer| offer.all.is_empty() && !offer.hides);
@@ -50,6 +50,9 @@ impl Scene<'_> {
                 (false, true) => reasons.push(unknown_profile(profile, &offers)),
                 (false, false) => reasons.push(self.unlisted_profile(profile, &offers, &able)),
             }
+            // The missing profile may be one of functions that its driver does not have.
+            let bare = self.bare_functions(of, true);
+            reasons.extend(bare.filter(|bare| !reasons.contains(bare)));
             return reasons;
         }
         reasons.extend(self.foreign_mdevs(&able));

@@ -48,6 +48,23 @@ fn claims_are_read_beside_the_engine_and_after_it() {
 }
 
 #[test]
+fn a_device_that_does_not_answer_has_one_word() {
+    let rig = Rig::new();
+    let engine = rig.open();
+    engine.recover().unwrap();
+    support::claim(&engine, "one", &[support::NIC]);
+    rig.host.lose_link(support::at(support::NIC));
+    engine.claims().release("job/one", None).unwrap_err();
+    let own = own_state(&rig.config().state_dir).unwrap();
+    let assembly = Assembly::of(&rig.host.inventory().unwrap(), support::at(support::NIC)).unwrap();
+    assert_eq!(own.words(&assembly).unwrap(), "quarantined");
+    let only_claim = model::OwnState { unhealthy: std::collections::BTreeMap::new(), ..own };
+    assert_eq!(only_claim.words(&assembly).unwrap(), "wedged");
+    let refusal = only_claim.refusal(&assembly).unwrap();
+    assert!(refusal.remedy.contains("handover device clear"), "{refusal}");
+}
+
+#[test]
 fn a_store_that_cannot_be_read_is_an_error_and_not_no_claims() {
     let rig = Rig::new();
     drop(rig.open());

@@ -76,21 +76,6 @@ impl Instances {
         check_instance_name(&request.name)?;
         let vcpus = request.vcpus.unwrap_or(DEFAULT_VCPUS);
         let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
-<<<<<<< HEAD
-        if memory < MIN_MEMORY {
-            return Err(Refusal::new(
-                Code::InvalidSize,
-                format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
-                match memory {
-                    1..=MAX_BARE => {
-                        format!("did you mean {memory}MB? A size without a unit is in bytes")
-                    }
-                    _ => "ask for 1MB or more, such as 1GB".to_owned(),
-                },
-            ));
-        }
-=======
->>>>>>> main
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
         self.check_size(vcpus, memory)?;
         let (image, taken) = self.store.read(|from| {
@@ -119,7 +104,12 @@ impl Instances {
             return Err(Refusal::new(
                 Code::InvalidSize,
                 format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
-                "ask for 1MB or more, such as 1GB",
+                match memory {
+                    1..=MAX_BARE => {
+                        format!("did you mean {memory}MB? A size without a unit is in bytes")
+                    }
+                    _ => "ask for 1MB or more, such as 1GB".to_owned(),
+                },
             ));
         }
         let there = self.host_memory()?;

@@ -227,8 +227,7 @@ impl<'a> Offers<'a> {
             |name: &str| own_name(name).rsplit_once('-').map(|(family, _)| family.to_owned());
         let same = |name: &&str| family(name).is_some_and(|one| Some(one) == family(profile));
         let able = self.gpus.iter().filter(|(_, offer)| {
-            offer.known
-                || offer.hides && (offer.all.is_empty() || offer.all.iter().any(|name| same(name)))
+            offer.known || offer.hides && (offer.all.is_empty() || offer.all.iter().any(same))
         });
         able.map(|(gpu, _)| *gpu).collect()
     }

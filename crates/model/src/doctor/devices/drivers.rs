@@ -145,7 +145,7 @@ fn set_by_claim(case: &Case<'_>, function: &Function) -> Option<Finding> {
     let driver = function.driver.as_deref().or(set).unwrap_or("vfio-pci");
     let read = format!("{address} is on {driver}, set by the claim of {}", existing.owner);
     let native = before.and_then(|before| before.driver.as_deref());
-    let back = native.map_or("its state without a driver".to_owned(), |driver| format!("{driver}"));
+    let back = native.unwrap_or("its state without a driver");
     let meaning = if existing.is_wedged() {
         format!("returning it to {back} did not end well; it stays so until the device is cleared")
     } else {

@@ -144,7 +144,7 @@ pub struct ClaimPart {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub title: Option<String>,
-    /// The type of the mediated device or vGPU, if it is one: `nvidia-474`, `NVIDIA L40S-1Q`.
+    /// The type of the mediated device or vGPU, if it is one: `A100-4C`, `L40S-1Q`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub profile: Option<String>,

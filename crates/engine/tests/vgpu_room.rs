@@ -86,6 +86,18 @@ fn a_reserved_size_excludes_others_where_the_driver_does() {
     engine.claims().prepare("job/two", &Access::default()).unwrap();
 }
 
+/// Only the driver knows whether sizes can be mixed while no vGPU exists: within one request it decides.
+#[test]
+fn one_request_can_ask_for_two_sizes() {
+    let wants = ["profile=L40S-4Q", "profile=L40S-8Q"];
+    let (_rig, engine) = rig(false);
+    engine.claims().claim(&request("one", &wants)).unwrap();
+    let (rig, engine) = rig(true);
+    let before = rig.host.snapshot();
+    refused(&engine, "one", &wants);
+    assert_eq!(rig.host.snapshot(), before, "rolled back");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -157,11 +157,11 @@ impl Scene<'_> {
         named
             .iter()
             .filter_map(|named| named.partition.as_ref())
-            .for_each(|partition| rooms.reserve(partition));
+            .for_each(|partition| rooms.ask(partition));
         let (late, _) = chosen.find(|(_, chosen)| {
             let Some(partition) = chosen.partition.as_ref() else { return false };
             let fits = rooms.has_room(partition);
-            rooms.reserve(partition);
+            rooms.ask(partition);
             !fits
         })?;
         Some(late)

@@ -368,7 +368,7 @@ pub fn expect_room<'a>(
         if !rooms.has_room(partition) {
             return Err(no_room_for(partition));
         }
-        rooms.reserve(partition);
+        rooms.ask(partition);
     }
     Ok(())
 }

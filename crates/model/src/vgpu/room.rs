@@ -25,8 +25,19 @@ struct Gpu<'a> {
     reserved: Vec<Reserved>,
     /// Its memory for more vGPUs besides those that exist, in MiB, if that is known.
     free: Option<u64>,
-    /// Whether all its vGPUs must have the same size.
-    is_equal_size: bool,
+    sizes: Sizes,
+}
+
+/// Whether all vGPUs of a GPU must have the same size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sizes {
+    /// They can differ.
+    #[default]
+    Mixed,
+    /// By default they must be equal; no vGPU exists that would show it.
+    EqualByDefault,
+    /// They must be equal.
+    Equal,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +45,8 @@ struct Reserved {
     /// The parent of the mediated device, or the virtual function that becomes a vGPU.
     at: Address,
     size: Size,
+    /// Whether the same request asks for it, and not another claim.
+    same_request: bool,
 }
 
 /// What decides whether a vGPU fits beside others.
@@ -90,17 +103,22 @@ impl<'a> Rooms<'a> {
         let partitions = claims.iter().flat_map(|claim| &claim.parts);
         partitions
             .filter_map(|part| part.partition.as_ref())
-            .for_each(|partition| rooms.reserve(partition));
+            .for_each(|partition| rooms.reserve(partition, false));
         rooms
     }
 
-    /// Counts one more vGPU as reserved, if it does not exist yet.
-    pub fn reserve(&mut self, partition: &Partition) {
+    /// Counts one more vGPU of the same request, if it does not exist yet. If only a default says that its size must be
+    /// that of the others, the driver has the last word: it refuses at once, and the request is rolled back.
+    pub fn ask(&mut self, partition: &Partition) {
+        self.reserve(partition, true);
+    }
+
+    fn reserve(&mut self, partition: &Partition, same_request: bool) {
         let Some(at) = self.to_be_created(partition) else { return };
         let gpu = self.gpu_of(at);
         let Some(gpu) = self.gpus.get_mut(&gpu) else { return };
         let size = gpu.size(partition);
-        gpu.reserved.extend(size.map(|size| Reserved { at, size }));
+        gpu.reserved.extend(size.map(|size| Reserved { at, size, same_request }));
     }
 
     /// Whether there is room for a vGPU that does not exist yet; also if that is not known.
@@ -212,15 +230,15 @@ impl Gpu<'_> {
         let by_default = driver == Some(EQUAL_SIZE_DRIVER)
             || self.functions.iter().any(|function| function.vgpu().is_some());
         let known = sizes.filter(|sizes| !sizes.is_empty());
-        self.is_equal_size = match known {
-            // A second size is there, or is offered beside the first.
+        self.sizes = match known {
+            _ if !by_default => Sizes::Mixed,
+            None => Sizes::EqualByDefault,
             Some(sizes) => {
                 let differs = |one: &Size| sizes.iter().any(|there| !there.equals(one));
-                by_default
-                    && !sizes.iter().any(|one| differs(one))
-                    && !offered.iter().any(|one| differs(one))
+                let mut all = sizes.iter().copied().chain(offered);
+                // A second size is there, or is offered beside the first.
+                if all.any(differs) { Sizes::Mixed } else { Sizes::Equal }
             }
-            None => by_default,
         };
     }
 
@@ -317,11 +335,16 @@ impl Gpu<'_> {
         if size.on_mig {
             return None;
         }
-        let mut reserved = self.reserved.iter().map(|one| &one.size).filter(|one| !one.on_mig);
-        if self.is_equal_size && reserved.clone().any(|one| !one.equals(size)) {
+        let reserved = self.reserved.iter().filter(|one| !one.size.on_mig);
+        let excludes = |one: &Reserved| match self.sizes {
+            Sizes::Mixed => false,
+            Sizes::EqualByDefault => !one.same_request && !one.size.equals(size),
+            Sizes::Equal => !one.size.equals(size),
+        };
+        if reserved.clone().any(excludes) {
             return Some(0);
         }
-        let taken: u64 = reserved.by_ref().filter_map(|one| one.memory).sum();
+        let taken: u64 = reserved.filter_map(|one| one.size.memory).sum();
         self.free?.saturating_sub(taken).checked_div(size.memory?)
     }
 }

@@ -12,7 +12,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["unbind", "reattach", "nodedev-reattach", "unclaim", "free", "unlock"],
-        "`handover release CLAIM` ends a claim and returns its devices, `handover device unbind ADDRESS` what `device bind` bound; \
+        "`handover release CLAIM` ends a claim and returns its devices, `handover device unbind ADDRESS` what was bound by hand; \
          `handover return ADDRESS` returns unclaimed ones",
     ),
     (

@@ -133,13 +133,30 @@ fn the_json_says_the_same() {
 }
 
 #[test]
+fn every_mistake_of_a_file_is_reported() {
+    let wrong = FILE
+        .replace("\"0x2204\"", "\"0x03020\"")
+        .replace("name: rtx3090", "name: rtx/3090")
+        .replace("name: intel", "name: intel\n    nmae: x");
+    let (status, _, err) = check(&wrong, &[]);
+    assert_eq!(status, Some(2));
+    for problem in
+        ["3 mistakes", "\"0x03020\" is neither", "\"rtx/3090\" cannot be", "unknown key `nmae`"]
+    {
+        assert!(err.contains(problem), "{problem}: {err}");
+    }
+}
+
+#[test]
 fn a_wrong_file_is_refused_with_the_place() {
     let (status, out, err) = check(&FILE.replace("\"0x2204\"", "\"0x22\""), &[]);
     assert_eq!((status, out.as_str()), (Some(2), ""));
     snapbox::assert_data_eq!(err, snapbox::file!["catalog/wrong.txt"]);
     let (status, out, err) = check(&FILE.replace("name: rtx3090", "nmae: rtx3090"), &["--json"]);
     let mistakes: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((status, mistakes["mistakes"][0]["line"].as_u64()), (Some(2), Some(9)), "{err}");
+    // The missing key is reported with the misspelt one.
+    let lines: Vec<_> = (0..2).map(|at| mistakes["mistakes"][at]["line"].as_u64()).collect();
+    assert_eq!((status, lines), (Some(2), vec![Some(8), Some(9)]), "{err}");
     let (status, _, err) = check("", &[]);
     assert!(status == Some(2) && err.contains("no `vendors`"), "{err}");
 }

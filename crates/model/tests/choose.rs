@@ -92,7 +92,7 @@ fn the_obstacle_is_named() {
     assert_eq!(given.choose(&["gpu"]).unwrap(), [at(2)]);
     let refusal = given.choose(&["2xgpu"]).unwrap_err();
     assert_eq!(refusal.message, "gpu: 1 of 2 available (0000:01:00.0 is used)");
-    assert_eq!(refusal.remedy, "stop it");
+    assert_eq!(refusal.remedy, "request at most 1, or free another one: stop it");
     assert_eq!(given.choose(&["0000:01:00.0"]).unwrap_err().code, Code::InUse);
     assert_eq!(given.choose(&["nic"]).unwrap_err().message, "nic: this host has none");
     assert_eq!(given.choose(&["0000:01:00.0", "0000:01:00.0"]).unwrap_err().code, Code::InUse);
@@ -118,7 +118,12 @@ fn devices_that_cannot_be_handed_over_are_not_missing_from_the_host() {
     let mut given = Given::new(gpus(&[0, 0]));
     given.bar(1);
     let refusal = given.choose(&["9xgpu"]).unwrap_err();
-    assert_eq!(refusal.remedy, "request at most 2: this host has no more");
+    assert_eq!(refusal.remedy, "request at most 1, or free another one: stop it");
+    given.bar(2);
+    let refusal = given.choose(&["9xgpu"]).unwrap_err();
+    assert_eq!(refusal.remedy, "this host has 2 in all; stop it");
+    let all = Given::new(gpus(&[0, 0])).choose(&["9xgpu"]).unwrap_err();
+    assert_eq!(all.remedy, "request at most 2: this host has no more");
 }
 
 #[test]

@@ -116,8 +116,7 @@ impl Scene<'_> {
     ) -> Option<Refusal> {
         let used = self.is_used(able);
         let place = place(offers.of);
-        let now: BTreeSet<&str> =
-            offers.gpus.values().flat_map(|offer| &offer.now).copied().collect();
+        let now = offers.now();
         let why = if used {
             ": existing and reserved ones take the room, or exclude other sizes"
         } else {
@@ -175,13 +174,14 @@ impl Scene<'_> {
         able: &BTreeSet<Address>,
     ) -> Refusal {
         let hiding: Vec<String> = able.iter().map(ToString::to_string).collect();
+        let now = offers.now();
         let check = "check the name; another GPU, or this one without its vGPUs, lists all";
         Refusal::new(
             Code::InsufficientResources,
             format!(
                 "{} offers only {} now; no {profile:?} is listed, and {} lists only what fits beside its vGPUs",
                 place(offers.of),
-                list(&offers.all()),
+                if now.is_empty() { "no vGPU".to_owned() } else { list(&now) },
                 hiding.join(", ")
             ),
             match self.claimed_partition(able) {
@@ -230,6 +230,10 @@ impl<'a> Offers<'a> {
             offer.known || offer.hides && (offer.all.is_empty() || offer.all.iter().any(same))
         });
         able.map(|(gpu, _)| *gpu).collect()
+    }
+
+    fn now(&self) -> BTreeSet<&'a str> {
+        self.gpus.values().flat_map(|offer| &offer.now).copied().collect()
     }
 
     fn all(&self) -> BTreeSet<&'a str> {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, life, render};
+use crate::{claims, cpu, life, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -168,6 +168,8 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
+    let lost = engine.instances().lost(&instance);
+    let instance = Instance { state_error: lost.or(instance.state_error), ..instance };
     Ok(rendered(engine, instance, attached))
 }
 
@@ -233,7 +235,7 @@ fn accept(
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
     // A list would be read as the fields of the object, in order.
-    for field in ["network", "gpu", "restart_policy", "autostart"] {
+    for field in ["network", "gpu", "cpu", "restart_policy", "autostart"] {
         if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
             return Err(invalid(
                 format!("`{field}` is not an object"),
@@ -262,6 +264,7 @@ fn accept(
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
+        cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         network: network(wanted.network)?,
         first_boot: FirstBoot {

@@ -76,7 +76,8 @@ pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError
     let hits = processes::find(root, &Lookup::of(&nodes))?;
     let has_network = |address: &Address| root.exists(&format!("{DEVICES}/{address}/net"));
     let network = !nodes.interfaces.is_empty() || addresses.iter().any(has_network);
-    let mut holders = all(root, &nodes, &groups, &hits, network);
+    let named: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    let mut holders = all(root, &nodes, &groups, &hits, network.then_some(named.as_slice()));
     holders.retain(|holder| wanted.contains(&holder.address));
     Ok(holders)
 }
@@ -97,7 +98,8 @@ impl Uses {
 
     /// The holders, once the groups are known.
     pub fn holders(&self, root: &Root, groups: &Groups) -> Vec<Holder> {
-        all(root, &self.nodes, groups, &self.hits, true)
+        let named = root.names(DEVICES).unwrap_or_default();
+        all(root, &self.nodes, groups, &self.hits, Some(&named))
     }
 }
 
@@ -125,17 +127,18 @@ fn group_of(root: &Root, address: Address) -> Option<u32> {
     root.link_name(&format!("{DEVICES}/{address}/iommu_group")).ok()?.parse().ok()
 }
 
-/// All users; of the network, if one of the functions can have an interface.
+/// All users; of the network, for these names of functions, if one of them can have an interface.
 fn all(
     root: &Root,
     nodes: &Nodes,
     groups: &Groups,
     hits: &[Hit],
-    with_network: bool,
+    with_network: Option<&[String]>,
 ) -> Vec<Holder> {
     let mut holders = disks::holders(root, &nodes.disks);
-    if with_network {
-        holders.extend(network::holders(root, &nodes.interfaces));
+    if let Some(names) = with_network {
+        let hidden = network::hidden(root, names.iter().map(String::as_str));
+        holders.extend(network::holders(root, &nodes.interfaces, &hidden));
     }
     holders.extend(shared::holders(root, &nodes.shares));
     holders.sort_by_key(|holder| holder.address);

@@ -105,9 +105,8 @@ pub fn holders(root: &Root, interfaces: &[Interface], hidden: &[Address]) -> Vec
 /// made with a function's first interface and removed with its last one (`get_device_parent`, `cleanup_glue_dir` in
 /// drivers/base/core.c), whichever namespaces they are in; it lists those of the namespace of this sysfs.
 pub fn hidden<'a>(root: &Root, names: impl Iterator<Item = &'a str>) -> Vec<Address> {
-    let Ok(bus) = root.dir(DEVICES) else { return Vec::new() };
     let is_hidden = |name: &&str| {
-        let interfaces = bus.names(&format!("{name}/net"));
+        let interfaces = root.names(&format!("{DEVICES}/{name}/net"));
         interfaces.is_ok_and(|names| names.is_empty())
     };
     names.filter(is_hidden).filter_map(|name| name.parse().ok()).collect()

@@ -39,7 +39,7 @@ fn the_installed_files_are_those_that_the_unit_names() {
     std::fs::write(place.path().join("scripts/install"), script).unwrap();
     let packaging = place.path().join("packaging");
     std::fs::create_dir_all(&packaging).unwrap();
-    for file in ["handover.service", "handover.sysusers"] {
+    for file in ["handover.service", "handover-guests.service", "handover.sysusers"] {
         std::fs::copy(tree().join("packaging").join(file), packaging.join(file)).unwrap();
     }
     let root = place.path().join("root");
@@ -59,6 +59,12 @@ fn the_installed_files_are_those_that_the_unit_names() {
     let unit = root.join("etc/systemd/system/handover.service");
     let unit = std::fs::read_to_string(unit).unwrap();
     assert!(unit.contains("ExecStart=/opt/handover/bin/handover serve\n"), "{unit}");
+    let guests = root.join("etc/systemd/system/handover-guests.service");
+    let guests = std::fs::read_to_string(guests).unwrap();
+    assert!(
+        guests.contains("ExecStop=/opt/handover/bin/handover instance stop --all\n"),
+        "{guests}"
+    );
     assert!(root.join("etc/sysusers.d/handover.conf").exists());
     assert!(unit.contains("Documentation=man:handover(1)"));
 }

@@ -55,7 +55,7 @@ fn a_console_passes_bytes_both_ways_to_one_client() {
         second.send("mine".into()).await.unwrap();
         expect(&mut received, "mine").await;
         second.close().await;
-        drop(received);
+        end(&mut received).await;
 
         // It is free again as soon as the daemon has seen the end.
         let mut tries = 0;

@@ -56,7 +56,10 @@ TABLE = [
     ("instances.create", lambda: instances.create(name="b", image=image, ttl="1h"), NOT_OFFERED),
     ("instances.create", lambda: connected(instances.create(name="connected", image=image, network={"enabled": True})), OK),
     ("instances.delete", lambda: instances.delete("connected"), OK),
-    ("instances.create", lambda: instances.create(name="b", image=image, restart_policy={"policy": "always"}), NOT_OFFERED),
+    ("instances.create", lambda: instances.create(name="b", image=image, health_check={"type": "http"}), NOT_OFFERED),
+    ("instances.create", lambda: policed(instances.create(name="policed", image=image, restart_policy={"policy": "always", "backoff": "7s"}), "always", "7s"), OK),
+    ("instances.update", lambda: policed(instances.update("policed", restart_policy={"policy": "on_failure"}), "on_failure", "5s"), OK),
+    ("instances.delete", lambda: instances.delete("policed"), OK),
     ("instances.create", lambda: instances.create(name="b", image=image, volumes=[{"volume_id": "v", "mount_path": "/v"}]), NOT_OFFERED),
     ("instances.create", lambda: warned(instances.create(name="b", image=image, skip_guest_agent=True, ttl="0s")), OK),
     ("instances.get", lambda: instances.get("vm"), OK),
@@ -127,6 +130,12 @@ def connected(instance):
     """An instance with a network card: hypeman's fields tell its address."""
     network = instance.network
     assert network.enabled is True and network.ip == "10.0.2.15" and network.mac.startswith("52:54:00:"), network
+    return instance
+
+
+def policed(instance, policy, backoff):
+    """An instance with a restart policy, in hypeman's words."""
+    assert (instance.restart_policy.policy, instance.restart_policy.backoff) == (policy, backoff), instance
     return instance
 
 

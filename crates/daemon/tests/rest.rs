@@ -201,7 +201,7 @@ fn missing_objects_are_not_found() {
     daemon.get("/nothing").refused(404, "not_found");
     daemon.get("/instances/x/y/z").refused(404, "not_found");
     daemon.ask("PUT", "/devices", "{}").refused(405, "invalid_request");
-    daemon.ask("PATCH", "/instances/vm", "{}").refused(501, "not_implemented");
+    daemon.ask("PATCH", "/instances/vm", "{}").refused(404, "not_found");
     for path in ["/volumes", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"] {
         daemon.ask("POST", path, "{}").refused(501, "not_implemented");
     }

@@ -33,17 +33,17 @@ pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
-pub use instances::Instances;
+pub use instances::{Blocked, Instances, Restarts};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;
 pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
-    AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config, CreateInstance,
-    Device, DeviceState, DeviceWish, FirstBoot, HealthState, Image, ImageSource, ImageStatus,
-    ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT,
-    JournalKept, NetworkWish, RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned,
-    ReturnedDevice, VfConfiguration, WholeGpu,
+    AvailableDevice, AvailableFilter, ChangeInstance, ClaimRequest, ClaimStep, Claimed, Config,
+    CreateInstance, Device, DeviceState, DeviceWish, FirstBoot, HealthState, Image, ImageSource,
+    ImageStatus, ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState,
+    JOURNAL_TIMEOUT, JournalKept, NetworkWish, RecoveryReport, RegisterDevice, ResourceUse,
+    Resources, Returned, ReturnedDevice, VfConfiguration, WholeGpu,
 };
 pub use vf_counts::VfCounts;

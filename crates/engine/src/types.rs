@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use model::choose::{Options, Want};
 use model::{
-    Address, Claim, DiskFormat, Firmware, Forward, Id, Kind, Mac, MachineOptions, Owner, Part,
-    VgpuSlots,
+    Address, Autostart, Claim, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac, MachineOptions,
+    Owner, Part, Restart, VgpuSlots,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -315,8 +315,23 @@ pub struct CreateInstance {
     pub network: NetworkWish,
     /// What configures the guest at its first boot.
     pub first_boot: FirstBoot,
+    /// When it is started without a request.
+    pub life: Life,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+}
+
+/// A change of an instance. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeInstance {
+    /// Virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Whether its machine is started again when it ends.
+    pub restart: Option<Restart>,
+    /// Whether, and when, it is started with the host.
+    pub autostart: Option<Option<Autostart>>,
 }
 
 /// The requested network.

@@ -44,7 +44,7 @@ pub use assembly::{Assembly, Member, VIRTUAL_IOMMU, no_such_function, power_cycl
 pub use attach::Attachment;
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;
-pub use duration::parse_duration;
+pub use duration::{format_duration, parse_duration};
 pub use fingerprint::{AsFound, Fingerprint, LinkBaseline, PowerControl};
 pub use grpc::GrpcStatus;
 pub use host_error::HostError;
@@ -56,9 +56,10 @@ pub use inventory::{
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
 pub use machine::{
-    Availability, DiskFormat, Exit, Firmware, Forward, ForwardError, GuestFunction, GuestSlot,
-    GuestSource, KernelBoot, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
-    NetworkCard, OLDEST_PASST, Presence, Protocol, Seed, VmmProcess, passt_date,
+    Autostart, Availability, DiskFormat, Exit, Firmware, Forward, ForwardError, GuestFunction,
+    GuestSlot, GuestSource, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
+    MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence, Protocol, Restart, RestartPolicy,
+    Seed, VmmProcess, passt_date,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

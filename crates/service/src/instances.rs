@@ -2,25 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{AttachedDevice, CreateInstance, GpuRequest, NetworkRequest, StartInstance, Wish};
-use engine::{DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState, NetworkWish};
+use api::{
+    AttachedDevice, CreateInstance, GpuRequest, NetworkRequest, StartInstance, UpdateInstance, Wish,
+};
+use engine::{
+    ChangeInstance, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState,
+    NetworkWish,
+};
 use model::choose::{Want, WantKind};
 use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, render};
+use crate::{claims, life, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
-const UNSUPPORTED: [&str; 8] = [
+const UNSUPPORTED: [&str; 7] = [
     "auto_standby",
     "credentials",
     "disk_io_bps",
     "expires_at",
     "health_check",
     "hotplug_size",
-    "restart_policy",
     "ttl",
 ];
 
@@ -113,6 +117,29 @@ pub fn start(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..started })
 }
 
+/// Changes an instance. `all` has the fields as sent, `ignored` the names of unknown ones.
+///
+/// # Errors
+/// `not_found`, `invalid_state`; `not_implemented` for a field of hypeman's API that would be ignored.
+pub fn update(
+    engine: &Engine,
+    key: &str,
+    wanted: &UpdateInstance,
+    all: &Map<String, Value>,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    expect_supported(all)?;
+    let change = ChangeInstance {
+        vcpus: wanted.vcpus,
+        memory: wanted.size.as_deref().map(parse_size).transpose()?,
+        restart: wanted.restart_policy.as_ref().map(life::restart).transpose()?,
+        autostart: wanted.autostart.as_ref().map(life::autostart).transpose()?,
+    };
+    let changed = render_one(engine, engine.instances().change(key, change)?)?;
+    let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..changed })
+}
+
 /// Deletes an instance; `gracefully`: its guest is first asked to shut down.
 ///
 /// # Errors
@@ -141,7 +168,14 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
-    Ok(render::instance(instance, attached))
+    Ok(rendered(engine, instance, attached))
+}
+
+/// An instance with its devices, and the attempts to start it again.
+fn rendered(engine: &Engine, instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
+    let restarts = engine.instances().restarts(instance.id);
+    let restart_status = restarts.as_ref().map(life::shown_attempts);
+    api::Instance { restart_status, ..render::instance(instance, attached) }
 }
 
 fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {
@@ -150,7 +184,7 @@ fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Inst
     let shown = |instance: Instance| {
         let own = devices.iter().filter(|device| device.instance == instance.id);
         let attached = own.map(|device| host.attached(device)).collect();
-        render::instance(instance, attached)
+        rendered(engine, instance, attached)
     };
     Ok(instances.into_iter().map(shown).collect())
 }
@@ -199,7 +233,7 @@ fn accept(
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
     // A list would be read as the fields of the object, in order.
-    for field in ["network", "gpu"] {
+    for field in ["network", "gpu", "restart_policy", "autostart"] {
         if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
             return Err(invalid(
                 format!("`{field}` is not an object"),
@@ -215,12 +249,7 @@ fn accept(
     if wanted.env.is_some_and(|env| !env.is_empty()) {
         return Err(for_containers("env"));
     }
-    if let Some(field) = UNSUPPORTED.iter().find(|field| all.get(**field).is_some_and(is_asked)) {
-        return Err(not_implemented(
-            &format!("`{field}` for instances"),
-            format!("omit `{field}`"),
-        ));
-    }
+    expect_supported(all)?;
     let size = |text: Option<String>| {
         text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
     };
@@ -240,7 +269,16 @@ fn accept(
             user_data: wanted.user_data,
             hostname: wanted.hostname,
         },
+        life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),
+    })
+}
+
+/// Refuses fields of hypeman's API that would be ignored.
+fn expect_supported(all: &Map<String, Value>) -> Result<(), Refusal> {
+    let asked = UNSUPPORTED.iter().find(|field| all.get(**field).is_some_and(is_asked));
+    asked.map_or(Ok(()), |field| {
+        Err(not_implemented(&format!("`{field}` for instances"), format!("omit `{field}`")))
     })
 }
 

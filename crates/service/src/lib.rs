@@ -11,6 +11,7 @@ pub mod devices;
 pub mod host;
 pub mod images;
 pub mod instances;
+mod life;
 mod open;
 pub mod pods;
 pub mod reconcile;

@@ -4,6 +4,8 @@ use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, MachineOptions, NetworkCard, format_size};
 
+use crate::life;
+
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
     (InstanceState::Created, "Created"),
@@ -131,6 +133,9 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
             profile: Some(gpu.profile),
             mdev_uuid: gpu.mdev.map(|uuid| uuid.to_string()),
         }),
+        restart_policy: life::shown_restart(&instance.options.life.restart),
+        restart_status: None,
+        autostart: instance.options.life.autostart.as_ref().map(life::shown_autostart),
         tags: instance.tags,
         exit_code: instance.exit_code,
         created_at: instance.created_at.to_string(),

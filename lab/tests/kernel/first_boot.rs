@@ -62,8 +62,10 @@ fn a_person_logs_in_to_a_machine() {
 /// What is typed reaches the guest's shell, Ctrl-] disconnects and restores the terminal, and the log is complete.
 fn the_console_is_a_terminal(host: &Host) {
     let said = host.sh(
-        "(sleep 3; printf 'echo typed-$((40+2))\\r'; sleep 6; printf '\\035'; sleep 3) |
-         socat - EXEC:'bash -c \"stty -g; handover instance console dev; echo status=$?; stty -g\"',pty,setsid,ctty 2>&1",
+        r"printf '%s\n' '#!/bin/bash' 'stty -g' 'handover instance console dev' 'echo status=$?' 'stty -g' >/tmp/session
+          chmod +x /tmp/session
+          (sleep 3; printf 'echo typed-$((40+2))\r'; sleep 6; printf '\035'; sleep 3) |
+          socat - EXEC:/tmp/session,pty,setsid,ctty,stderr 2>&1",
     );
     assert!(said.contains("typed-42") && said.contains("status=0"), "{said}");
     assert!(said.contains("Ctrl-] disconnects") && said.contains("disconnected"), "{said}");

@@ -1,5 +1,8 @@
 //! The unit that `make install` installs, under a real systemd: hardened as it says, and still able to do its work.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use lab::Options;
 use serde_json::Value;
 
@@ -13,10 +16,14 @@ const TOKENS: [&str; 2] = ["first-token-0123456789", "second-token-0123456789"];
 const MOST_EXPOSED: f64 = 5.7;
 
 /// Installs the built executable and the unit as the README says, and starts it.
-fn install() -> Host {
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let options =
-        Options { topology: "systemd".into(), share: Some(repository), ..Options::default() };
+fn install(state: Option<&Path>) -> Host {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let options = Options {
+        topology: "systemd".into(),
+        share: Some(repository),
+        state: state.map(Path::to_owned),
+        ..Options::default()
+    };
     let host = Host::with(&options);
     // The group is the unit's to create. The executable is a link of the lab's.
     host.sh("sed -i /^handover:/d /etc/group; rm /usr/local/bin/handover
@@ -159,7 +166,7 @@ fn the_unit_does_its_work_under_systemd() {
     if !wanted() {
         return;
     }
-    let host = install();
+    let host = install(None);
     let exposure = exposure(&host);
     println!("systemd-analyze security: {exposure}");
     assert!(exposure < MOST_EXPOSED);
@@ -172,5 +179,41 @@ fn the_unit_does_its_work_under_systemd() {
     the_token_is_read_again(&host);
     host.sh("systemctl stop handover");
     assert_eq!(property(&host, "Result"), "success");
+    assert_eq!(driver(&host), "e1000e");
+}
+
+/// A machine is stopped by its power button when the host shuts down, and is started when the host starts.
+#[test]
+fn guests_shut_down_and_start_with_the_host() {
+    if !wanted() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let host = install(Some(&state));
+    host.sh("systemctl enable --now handover-guests");
+    host.register("nic0", NIC);
+    host.import_guest("guest", "handover.stay=1");
+    host.create("/instances", &Host::machine("vm", "guest", &["nic0"]));
+    host.sh("handover instance set vm --start-order 3 --restart always");
+    host.guest_report("vm");
+    // Only a shutdown of the host stops it.
+    host.sh("systemctl restart handover");
+    assert_eq!(instance(&host)["state"], "Running");
+    host.sh("systemctl --no-block poweroff");
+    let until = Instant::now() + Duration::from_secs(120);
+    while host.lab.ended().is_none() {
+        assert!(Instant::now() < until, "the host does not shut down");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    drop(host);
+
+    let host = install(Some(&state));
+    host.wait("the machine's start", 60, || instance(&host)["state"] == "Running");
+    let console = host.sh("handover instance logs vm --tail 1000");
+    assert_eq!(console.matches("GUEST power button").count(), 1, "{console}");
+    assert_eq!(instance(&host)["autostart"]["order"], 3);
+    assert_eq!(driver(&host), "vfio-pci");
+    host.ask("DELETE", "/instances/vm", None).expect(204);
     assert_eq!(driver(&host), "e1000e");
 }

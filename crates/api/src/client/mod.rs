@@ -161,6 +161,18 @@ impl Client {
         read(&self.exchange(Method::POST, path, body).await?)
     }
 
+    /// `PATCH`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Refusal> {
+        self.json(Method::PATCH, path, Some(body)).await
+    }
+
     /// `DELETE`.
     ///
     /// # Errors

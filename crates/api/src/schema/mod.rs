@@ -257,6 +257,10 @@ words! {
     Firmware = ["bios", "uefi"];
     /// How a machine is connected to networks.
     NetworkMode = ["user", "none"];
+    /// After which ends a machine is started again.
+    RestartWord = ["never", "on_failure", "always"];
+    /// Why a machine is not started again.
+    RestartBlocked = ["manual_stop", "max_attempts_exceeded"];
     /// Hypervisor.
     Hypervisor = ["qemu"];
     /// How a pod gets its devices.

@@ -7,6 +7,7 @@ use api::{CreateInstance, Instance as Machine, NetworkRequest, Wish};
 use clap::Args;
 use model::{Code, Refusal};
 
+use super::life::Life;
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
@@ -55,6 +56,8 @@ pub struct Create {
     /// The guest's name; the instance's name by default
     #[arg(long)]
     hostname: Option<String>,
+    #[command(flatten)]
+    life: Life,
     /// Words to append to the kernel command line
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -92,6 +95,8 @@ impl Create {
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,
             hostname: self.hostname,
+            restart_policy: self.life.restart(),
+            autostart: self.life.autostart(),
             ..CreateInstance::default()
         };
         let created = client.post("/instances", Some(&body)).await;

@@ -2,7 +2,10 @@
 
 mod console;
 mod create;
+mod life;
+mod set;
 mod ssh;
+mod stop;
 
 use api::client::{Client, query_value, segment};
 use api::{AttachedDevice, Instance as Machine, WaitOutcome};
@@ -17,7 +20,9 @@ use crate::{age, listing, output, values};
 
 use console::Console;
 use create::Create;
+use set::Set;
 use ssh::Ssh;
+use stop::Stop;
 
 /// Run machines with devices of this host
 #[derive(Debug, Args)]
@@ -50,10 +55,14 @@ enum Command {
         instance: String,
     },
     /// Stop the machine of an instance; it keeps its devices
-    Stop {
+    Stop(Stop),
+    /// Stop the machine of an instance, and start it again
+    Restart {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
+    /// Change an instance
+    Set(Box<Set>),
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
     Rm {
@@ -105,8 +114,24 @@ impl Instance {
                 let what = format!("show the instance {instance}");
                 show_after(&connection, what, async |client| client.get(&path).await)
             }
-            Command::Start { instance } => switch(&connection, &instance, "start"),
-            Command::Stop { instance } => switch(&connection, &instance, "stop"),
+            Command::Start { instance } => {
+                let path = format!("/instances/{}/start", segment(&instance));
+                let what = format!("start the instance {instance}");
+                show_after(&connection, what, async |client| client.post(&path, None::<&()>).await)
+            }
+            Command::Stop(stop) => stop.run(&connection),
+            Command::Restart { instance } => {
+                let what = format!("restart the instance {instance}");
+                let path = format!("/instances/{}/start", segment(&instance));
+                show_after(&connection, what, async |client| {
+                    stop::stop(client, &instance).await?;
+                    client.post(&path, None::<&()>).await
+                })
+            }
+            Command::Set(set) => {
+                let what = set.what();
+                show_after(&connection, what, async |client| set.send(client).await)
+            }
             Command::Rm { instance } => {
                 let path = format!("/instances/{}", segment(&instance));
                 connection
@@ -124,12 +149,6 @@ impl Instance {
             }
         }
     }
-}
-
-fn switch(connection: &Connection, instance: &str, verb: &str) -> Done {
-    let path = format!("/instances/{}/{verb}", segment(instance));
-    let what = format!("{verb} the instance {instance}");
-    show_after(connection, what, async |client| client.post(&path, None::<&()>).await)
 }
 
 /// Shows the instance that the daemon answers.
@@ -252,6 +271,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("hypervisor", machine.hypervisor.clone()),
         ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("exit code", machine.exit_code.map(|code| code.to_string()).unwrap_or_default()),
+        ("restart", life::restart(machine)),
+        ("autostart", life::autostart(machine)),
         ("created", time(Some(&machine.created_at))),
         ("started", time(machine.started_at.as_ref())),
         ("stopped", time(machine.stopped_at.as_ref())),

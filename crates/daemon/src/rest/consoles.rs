@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 use uuid::Uuid;
 
@@ -33,6 +33,9 @@ const MOST_INPUT: usize = 1 << 20;
 
 /// How long a client may take to read output: meanwhile the guest waits at its console.
 const SLOW: Duration = Duration::from_secs(10);
+
+/// How long a client may take to answer that its connection is closed.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How often a client is asked whether it is there.
 const ASK: Duration = Duration::from_secs(30);
@@ -79,17 +82,21 @@ fn open(console: Stream) -> io::Result<UnixStream> {
 /// Passes bytes on until one side ends.
 async fn serve(face: &Face, turn: &Turn, console: UnixStream, socket: WebSocket) {
     let (output, input) = console.into_split();
-    let (mut to_client, from_client) = socket.split();
+    let (mut to_client, mut from_client) = socket.split();
     let end = tokio::select! {
         end = write_out(output, &mut to_client) => end,
-        end = type_in(from_client, input) => end,
+        end = type_in(&mut from_client, input) => end,
         () = turn.taken.notified() => End::Taken,
         () = face.stopped() => End::Stopping,
     };
     debug!(?end, "a console's client was disconnected");
     let frame = CloseFrame { code: close_code::NORMAL, reason: end.reason().into() };
-    // A client that is gone needs no reason.
-    let _ = timeout(SLOW, to_client.send(Message::Close(Some(frame)))).await;
+    // A client that closed gets the answer to that, one that is there answers, and one that is gone fails.
+    let closed = async {
+        let _ = to_client.send(Message::Close(Some(frame))).await;
+        while let Some(Ok(_)) = from_client.next().await {}
+    };
+    let _ = timeout(GOODBYE, closed).await;
 }
 
 /// Why a console's client is disconnected.
@@ -117,7 +124,7 @@ impl End {
 /// Sends the console's output to the client.
 async fn write_out(mut output: OwnedReadHalf, client: &mut SplitSink<WebSocket, Message>) -> End {
     let mut chunk = vec![0; CHUNK];
-    let mut ask = tokio::time::interval(ASK);
+    let mut ask = tokio::time::interval_at(Instant::now() + ASK, ASK);
     loop {
         let message = tokio::select! {
             read = output.read(&mut chunk) => match read {
@@ -137,7 +144,7 @@ async fn write_out(mut output: OwnedReadHalf, client: &mut SplitSink<WebSocket, 
 }
 
 /// Types the client's bytes into the console.
-async fn type_in(mut client: SplitStream<WebSocket>, mut input: OwnedWriteHalf) -> End {
+async fn type_in(client: &mut SplitStream<WebSocket>, mut input: OwnedWriteHalf) -> End {
     while let Some(Ok(message)) = client.next().await {
         let bytes = match message {
             Message::Binary(bytes) => bytes,

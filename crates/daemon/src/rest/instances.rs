@@ -1,6 +1,6 @@
 //! `/instances`: machines.
 
-use api::{CreateInstance, ErrorBody, Instance, StartInstance, schema};
+use api::{CreateInstance, ErrorBody, Instance, StartInstance, UpdateInstance, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -49,12 +49,19 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     face.ask(move |engine| instances::show(engine, &key)).await.map(Json)
 }
 
-/// Update an instance: part of hypeman's API that Handover does not implement (501)
-#[utoipa::path(patch, path = "/instances/{key}", tag = "instances",
+/// Change an instance: processors and memory while it is stopped, when its machine is started at any time
+#[utoipa::path(patch, path = "/instances/{key}", tag = "instances", request_body = UpdateInstance,
     params(("key" = String, Path, description = "id or name")),
-    responses((status = 501, body = ErrorBody, description = "not implemented"), (status = "default", body = ErrorBody)))]
-pub async fn update() -> Problem {
-    Problem::not_implemented("updates of instances", "delete the instance and create it again")
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn update(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (wanted, unknown): (UpdateInstance, _) = body.read_noting()?;
+    let all = body.read()?;
+    let update = move |engine: &Engine| instances::update(engine, &key, &wanted, &all, &unknown);
+    face.ask(update).await.map(Json)
 }
 
 /// Delete an instance: end its machine, and return its devices to their previous drivers

@@ -7,7 +7,7 @@ use engine::{Engine, RecoveryReport, RecoveryTask};
 use model::{Change, Code, Refusal};
 use service::Unrecovered;
 use tokio::sync::{Notify, broadcast, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::notify;
 
@@ -46,6 +46,11 @@ impl Starting {
         started.send_replace(true);
         notify::send("READY=1\nSTATUS=serving");
         tokio::spawn(crate::leases::watch(engine.clone(), leases));
+        let machines = engine.clone();
+        let supervising = std::thread::Builder::new().name("autostart".into());
+        if let Err(error) = supervising.spawn(move || machines.instances().supervise()) {
+            error!(%error, "cannot start the machines that start with the host");
+        }
         tokio::spawn(crate::maintenance::watch(engine, changes));
         std::future::pending().await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::choose::Want;
-use model::{Code, MachineOptions, Refusal, check_instance_name};
+use model::{Code, Life, MachineOptions, Refusal, check_instance_name};
 use uuid::Uuid;
 
 use super::options::WantedOptions;
@@ -37,8 +37,13 @@ impl Instances {
         let claims = self.claims.choose_for_instance(id, &wants)?;
         let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
+        let life = Life {
+            autostart: self.autostart_from_next_boot(request.life.autostart.clone()),
+            ..request.life.clone()
+        };
         let mut row = self.row(id, request, &image, &claims);
         row.instance.options = self.options(&row.instance, &image, wanted)?;
+        row.instance.options.life = life;
         let operation = self.reserve(&mut row, &claims)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
@@ -68,26 +73,9 @@ impl Instances {
     fn check(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         check_instance_name(&request.name)?;
         let vcpus = request.vcpus.unwrap_or(DEFAULT_VCPUS);
-        if !(1..=MAX_VCPUS).contains(&vcpus) {
-            return Err(Refusal::new(
-                Code::InvalidRequest,
-                format!("a machine cannot have {vcpus} virtual CPUs"),
-                format!("ask for 1 to {MAX_VCPUS}"),
-            ));
-        }
         let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
-        if memory < MIN_MEMORY {
-            return Err(Refusal::new(
-                Code::InvalidSize,
-                format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
-                "ask for 1MB or more, such as 1GB",
-            ));
-        }
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
-        let there = self.host_memory()?;
-        if memory > there {
-            return Err(too_large(memory, there));
-        }
+        self.check_size(vcpus, memory)?;
         let (image, taken) = self.store.read(|from| {
             let image = StoredImage::by_name(from, &request.image)?;
             Ok((image, StoredInstance::by_key(from, &request.name)?.is_some()))
@@ -99,6 +87,29 @@ impl Instances {
             .ok_or_else(|| refusals::no_such("image", &request.image, "handover image list"))?;
         expect_usable(&image, request.overlay_size)?;
         Ok(image)
+    }
+
+    /// Checks the processors and the memory of a machine.
+    pub(super) fn check_size(&self, vcpus: u32, memory: u64) -> Result<(), Refusal> {
+        if !(1..=MAX_VCPUS).contains(&vcpus) {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                format!("a machine cannot have {vcpus} virtual CPUs"),
+                format!("ask for 1 to {MAX_VCPUS}"),
+            ));
+        }
+        if memory < MIN_MEMORY {
+            return Err(Refusal::new(
+                Code::InvalidSize,
+                format!("a machine cannot have {} of memory", model::shown::bytes(memory)),
+                "ask for 1MB or more, such as 1GB",
+            ));
+        }
+        let there = self.host_memory()?;
+        if memory > there {
+            return Err(too_large(memory, there));
+        }
+        Ok(())
     }
 
     /// The wants of a request, with registered devices by their addresses.

@@ -19,6 +19,7 @@ impl Instances {
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
+        self.forget_restarts(id);
         let operation = self.journal.open_operation(OperationKind::Delete, id, |_| Ok(()))?;
         self.finish_delete(&operation, self.journal.worker_wait()).map(drop)
     }

@@ -7,8 +7,10 @@ mod first_boot;
 mod options;
 mod read;
 mod recover;
+mod settings;
 mod start;
 mod stop;
+mod supervise;
 mod watch;
 
 use std::sync::{Arc, Mutex, Weak};
@@ -26,6 +28,9 @@ use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, StoredInstance};
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
+use supervise::Supervision;
+pub use supervise::{Blocked, Restarts};
+
 /// Instances: [`Engine::instances`](crate::Engine::instances). Owns the table `instances`; the state machine of an
 /// instance is drawn in `docs/design.md`.
 pub struct Instances {
@@ -40,6 +45,7 @@ pub struct Instances {
     config: Arc<Config>,
     /// The runs of machines that a thread watches.
     watched: Mutex<Vec<MachineHandle>>,
+    supervision: Supervision,
 }
 
 impl Instances {
@@ -62,6 +68,7 @@ impl Instances {
             launchers,
             config,
             watched: Mutex::default(),
+            supervision: Supervision::default(),
         })
     }
 

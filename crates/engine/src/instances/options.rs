@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
-    Code, Firmware, Forward, LaunchError, Mac, MachineOptions, NetworkCard, Protocol, Refusal,
+    Code, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard, Protocol, Refusal,
 };
 use uuid::Uuid;
 
@@ -62,8 +62,12 @@ impl Instances {
         };
         let usual = if image.image.has_kernel { Firmware::Bios } else { Firmware::Uefi };
         let firmware_or_usual = firmware.unwrap_or(usual);
-        let options =
-            MachineOptions { firmware: firmware_or_usual, cards: card.into_iter().collect(), seed };
+        let options = MachineOptions {
+            firmware: firmware_or_usual,
+            cards: card.into_iter().collect(),
+            seed,
+            life: Life::default(),
+        };
         self.expect_installed(&instance.hypervisor, &options, firmware.is_none())?;
         Ok(options)
     }

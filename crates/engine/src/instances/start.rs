@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::{Address, ClaimState, Forward, Refusal};
+use uuid::Uuid;
 
 use super::{Instances, too_large, wrong_state};
 use crate::refusals::{self, interrupted};
@@ -16,6 +17,13 @@ impl Instances {
     /// `not_found`, `invalid_state`, and most errors of [`create`](Self::create).
     pub fn start(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
+        let started = self.start_instance(id)?;
+        self.forget_restarts(id);
+        Ok(started)
+    }
+
+    /// The same, on request or not.
+    pub(super) fn start_instance(&self, id: Uuid) -> Result<Instance, Refusal> {
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;

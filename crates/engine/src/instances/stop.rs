@@ -16,6 +16,7 @@ impl Instances {
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
+        let was_restarting = self.cancel_restart(id);
         match row.instance.state {
             InstanceState::Running | InstanceState::Paused => {}
             InstanceState::Shutdown => {
@@ -23,6 +24,7 @@ impl Instances {
                 self.save(&row)?;
                 return Ok(row.instance);
             }
+            InstanceState::Stopped if was_restarting => return Ok(row.instance),
             _ => {
                 let start = format!(
                     "nothing to stop; to start it: `handover instance start {}`",

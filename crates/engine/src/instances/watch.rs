@@ -79,6 +79,9 @@ impl Instances {
                 },
             }
             self.save(&row)?;
+            if row.instance.state == InstanceState::Shutdown {
+                self.restart_later(&row);
+            }
         }
         // Within the turn: who finds the machine next watches it.
         self.forget_watched(handle);

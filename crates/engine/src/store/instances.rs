@@ -69,6 +69,22 @@ impl StoredInstance {
         Ok(())
     }
 
+    /// Writes what can be changed after the creation.
+    pub fn update_settings(&self, to: &Connection) -> rusqlite::Result<()> {
+        let instance = &self.instance;
+        run(
+            to,
+            "UPDATE instances SET vcpus = ?, memory = ?, options = ? WHERE id = ?",
+            params![
+                instance.vcpus,
+                signed(instance.memory),
+                to_json(&instance.options)?,
+                instance.id.to_string(),
+            ],
+        )?;
+        Ok(())
+    }
+
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached(&format!("{SELECT} ORDER BY instances.created_at, instances.name"))?
             .query_map([], Self::read)?

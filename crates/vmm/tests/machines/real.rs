@@ -72,6 +72,7 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
         firmware: Firmware::Uefi,
         cards: vec![NetworkCard { mac: "52:54:00:12:34:56".parse()?, forwards }],
         seed: Some(Seed { user_data: "#cloud-config\n".into(), ..Seed::default() }),
+        ..MachineOptions::default()
     };
     if let Err(error) = bench.qemu.check(&options) {
         eprintln!("SKIPPED, the part with a network: {error}");

@@ -1,0 +1,171 @@
+//! Machines that are started without a request: with the host, and again when they end; and changes of instances.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use engine::{Blocked, ChangeInstance, CreateInstance, Engine, InstanceState};
+use model::{Autostart, Code, Life, Restart, RestartPolicy};
+use support::{Rig, wish};
+
+/// The shortest pause before another start is 1 s.
+const SOON: Duration = Duration::from_secs(20);
+
+fn restarting(policy: RestartPolicy, max_attempts: u32) -> Life {
+    let restart = Restart { policy, backoff: Duration::ZERO, max_attempts, ..Restart::default() };
+    Life { restart, autostart: None }
+}
+
+fn autostart(order: u32) -> Life {
+    let autostart = Autostart { order, ..Autostart::default() };
+    Life { autostart: Some(autostart), ..Life::default() }
+}
+
+fn create(engine: &Engine, name: &str, life: Life) -> engine::Instance {
+    engine.instances().create(CreateInstance { life, ..wish(name, &[]) }).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < end, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn state(engine: &Engine, name: &str) -> InstanceState {
+    engine.instances().find(name).unwrap().state
+}
+
+#[test]
+fn a_machine_that_failed_is_started_again() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.instances().supervise();
+    let machine = create(&engine, "a", restarting(RestartPolicy::OnFailure, 0));
+    rig.launcher.exit(machine.id, 1);
+    until("the restart", || {
+        let now = engine.instances().find("a").unwrap();
+        now.state == InstanceState::Running && now.started_at != machine.started_at
+    });
+    assert_eq!(engine.instances().restarts(machine.id).unwrap().attempts, 1);
+    rig.launcher.exit(machine.id, 0);
+    until("the end", || state(&engine, "a") == InstanceState::Shutdown);
+    assert_eq!(engine.instances().restarts(machine.id).unwrap().next, None, "it shut down well");
+}
+
+#[test]
+fn there_are_as_many_attempts_as_there_may_be() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.instances().supervise();
+    let machine = create(&engine, "a", restarting(RestartPolicy::Always, 1));
+    rig.launcher.refuse_next("no memory today");
+    rig.launcher.exit(machine.id, 0);
+    let blocked = || engine.instances().restarts(machine.id).and_then(|one| one.blocked);
+    until("the last attempt", || blocked() == Some(Blocked::TooMany));
+    let now = engine.instances().find("a").unwrap();
+    assert_eq!(now.state, InstanceState::Stopped);
+    assert!(now.state_error.unwrap().contains("no memory today"));
+    engine.instances().start("a").unwrap();
+    assert_eq!(engine.instances().restarts(machine.id), None, "a request begins anew");
+}
+
+#[test]
+fn a_stop_on_request_cancels_the_next_attempt() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.instances().supervise();
+    let machine = create(&engine, "a", restarting(RestartPolicy::Always, 0));
+    rig.launcher.exit(machine.id, 0);
+    until("the end", || state(&engine, "a") == InstanceState::Shutdown);
+    engine.instances().stop("a").unwrap();
+    let restarts = engine.instances().restarts(machine.id).unwrap();
+    assert_eq!((restarts.next, restarts.blocked), (None, Some(Blocked::Stopped)));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(state(&engine, "a"), InstanceState::Stopped);
+}
+
+#[test]
+fn without_a_daemon_nothing_is_started() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let machine = create(&engine, "a", restarting(RestartPolicy::Always, 0));
+    rig.launcher.exit(machine.id, 1);
+    until("the end", || state(&engine, "a") == InstanceState::Shutdown);
+    assert_eq!(engine.instances().restarts(machine.id), None);
+    // A daemon that starts later finds it.
+    engine.instances().supervise();
+    until("the restart", || state(&engine, "a") == InstanceState::Running);
+}
+
+#[test]
+fn machines_start_with_the_host_in_their_order() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    for (name, life) in
+        [("web", autostart(20)), ("db", autostart(10)), ("by-hand", Life::default())]
+    {
+        create(&engine, name, life);
+    }
+    engine.instances().stop("db").unwrap();
+    engine.instances().supervise();
+    assert_eq!(state(&engine, "db"), InstanceState::Stopped, "the host was not started again");
+    drop(engine);
+    rig.host.reboot();
+    rig.launcher.reboot();
+    let (engine, _) = rig.open_recovered();
+    assert_eq!(state(&engine, "web"), InstanceState::Stopped);
+    engine.instances().supervise();
+    let started = |name: &str| engine.instances().find(name).unwrap().started_at.unwrap();
+    assert_eq!(["web", "db"].map(|name| state(&engine, name)), [InstanceState::Running; 2]);
+    assert!(started("db") < started("web"));
+    assert_eq!(state(&engine, "by-hand"), InstanceState::Stopped);
+    // Another start of the daemon is no start of the host.
+    engine.instances().stop("web").unwrap();
+    drop(engine);
+    let engine = rig.open();
+    engine.instances().supervise();
+    assert_eq!(state(&engine, "web"), InstanceState::Stopped);
+}
+
+#[test]
+fn a_machine_that_cannot_start_with_the_host_says_why_and_delays_no_other() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    create(&engine, "a", autostart(0));
+    create(&engine, "b", autostart(1));
+    drop(engine);
+    rig.host.reboot();
+    rig.launcher.reboot();
+    rig.launcher.refuse_next("no memory today");
+    let (engine, _) = rig.open_recovered();
+    engine.instances().supervise();
+    let failed = engine.instances().find("a").unwrap();
+    assert_eq!(failed.state, InstanceState::Stopped);
+    assert!(failed.state_error.unwrap().contains("no memory today"));
+    assert_eq!(state(&engine, "b"), InstanceState::Running);
+}
+
+#[test]
+fn processors_and_memory_change_while_it_is_stopped() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    create(&engine, "a", Life::default());
+    let larger =
+        ChangeInstance { vcpus: Some(4), memory: Some(2 << 30), ..ChangeInstance::default() };
+    let refused = engine.instances().change("a", larger.clone()).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidState);
+    let life = restarting(RestartPolicy::Always, 3).restart;
+    let change = ChangeInstance { restart: Some(life.clone()), ..ChangeInstance::default() };
+    engine.instances().change("a", change).unwrap();
+    engine.instances().stop("a").unwrap();
+    engine.instances().change("a", larger).unwrap();
+    let none = ChangeInstance { vcpus: Some(0), ..ChangeInstance::default() };
+    assert_eq!(engine.instances().change("a", none).unwrap_err().code, Code::InvalidRequest);
+    drop(engine);
+    let kept = rig.open().instances().find("a").unwrap();
+    assert_eq!((kept.vcpus, kept.memory, kept.options.life.restart), (4, 2 << 30, life));
+}

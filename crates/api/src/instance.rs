@@ -42,6 +42,13 @@ pub struct CreateInstance {
     /// Words appended to the kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
+    /// How the processors are arranged, and what the guest is told of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// The guest's operating system: `windows` gets Hyper-V's interfaces and a clock of local time; `other` is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::GuestOs>))]
+    pub os: Option<String>,
     /// `uefi` or `bios`; by default `uefi` for a disk image, and `bios` for a kernel, which is loaded directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Firmware>))]
@@ -86,6 +93,29 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>, max_items = 0))]
     pub volumes: Option<Vec<serde_json::Value>>,
+}
+
+/// The processors of a machine, besides their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Cpu {
+    /// Sockets. With any of these three, the others are 1 if they are left out, and the product is the number of virtual CPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 1, maximum = 1024))]
+    pub sockets: Option<u32>,
+    /// Cores of each socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 1, maximum = 1024))]
+    pub cores: Option<u32>,
+    /// Threads of each core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 1, maximum = 1024))]
+    pub threads: Option<u32>,
+    /// Whether the guest is not told that it runs on KVM, for drivers that refuse that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub hide_kvm: Option<bool>,
 }
 
 /// The requested network.
@@ -249,6 +279,14 @@ pub struct Instance {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Firmware))]
     pub firmware: String,
+    /// Its processors; absent if nothing but their number was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub cpu: Option<Cpu>,
+    /// The guest's operating system: `windows` or `other`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::GuestOs>))]
+    pub os: Option<String>,
     /// Its network.
     pub network: Network,
     /// The guest's name, if it was configured at the first boot.

@@ -36,8 +36,8 @@ pub use error::{ErrorBody, ErrorDetails};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
-    AttachedDevice, Autostart, CreateInstance, Gpu, GpuRequest, Instance, Network, NetworkRequest,
-    RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,
+    AttachedDevice, Autostart, Cpu, CreateInstance, Gpu, GpuRequest, Instance, Network,
+    NetworkRequest, RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{

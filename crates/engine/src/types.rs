@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use model::choose::{Options, Want};
 use model::{
-    Address, Autostart, Claim, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac, MachineOptions,
-    Owner, Part, Restart, VgpuSlots,
+    Address, Autostart, Claim, Cpu, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac,
+    MachineOptions, Owner, Part, Restart, VgpuSlots,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -309,6 +309,8 @@ pub struct CreateInstance {
     pub hypervisor: Option<String>,
     /// Text appended to the kernel command line.
     pub cmdline: Option<String>,
+    /// The processors, besides their number. A topology also gives that.
+    pub cpu: Cpu,
     /// Firmware; by default UEFI for a disk image, and the BIOS for a kernel, which is loaded directly.
     pub firmware: Option<Firmware>,
     /// The network.

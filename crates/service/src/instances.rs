@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, life, render};
+use crate::{claims, cpu, life, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -233,7 +233,7 @@ fn accept(
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
     // A list would be read as the fields of the object, in order.
-    for field in ["network", "gpu", "restart_policy", "autostart"] {
+    for field in ["network", "gpu", "cpu", "restart_policy", "autostart"] {
         if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
             return Err(invalid(
                 format!("`{field}` is not an object"),
@@ -262,6 +262,7 @@ fn accept(
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
+        cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         network: network(wanted.network)?,
         first_boot: FirstBoot {

@@ -7,6 +7,7 @@ mod boundaries;
 pub mod cdi;
 pub mod claims;
 pub mod console;
+mod cpu;
 pub mod devices;
 pub mod host;
 pub mod images;

@@ -4,7 +4,7 @@ use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, MachineOptions, NetworkCard, format_size};
 
-use crate::life;
+use crate::{cpu, life};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -125,6 +125,8 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         vcpus: instance.vcpus,
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
+        cpu: cpu::shown(&instance.options.cpu),
+        os: Some(instance.options.cpu.os.as_str().to_owned()),
         firmware: instance.options.firmware.as_str().to_owned(),
         network: network(&instance.options),
         hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),

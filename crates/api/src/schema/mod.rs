@@ -255,6 +255,8 @@ words! {
     GpuMode = ["passthrough", "vgpu"];
     /// Firmware of a machine.
     Firmware = ["bios", "uefi"];
+    /// Operating system of a guest.
+    GuestOs = ["other", "windows"];
     /// How a machine is connected to networks.
     NetworkMode = ["user", "none"];
     /// After which ends a machine is started again.

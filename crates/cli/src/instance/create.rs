@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::client::Client;
-use api::{CreateInstance, Instance as Machine, NetworkRequest, Wish};
+use api::{Cpu, CreateInstance, Instance as Machine, NetworkRequest, Wish};
 use clap::Args;
 use model::{Code, Refusal};
 
@@ -23,9 +23,24 @@ pub struct Create {
     /// Memory, such as 512MB or 4GB (powers of 1024)
     #[arg(long, default_value = "1GB", value_parser = values::size_text)]
     size: String,
-    /// Number of virtual CPUs
-    #[arg(long, default_value_t = 2, value_parser = values::vcpus)]
-    vcpus: u32,
+    /// Number of virtual CPUs; 2 by default
+    #[arg(long, value_parser = values::vcpus)]
+    vcpus: Option<u32>,
+    /// Sockets of the virtual CPUs; with --cores and --threads, this also gives their number
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    sockets: Option<u32>,
+    /// Cores of each socket
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    cores: Option<u32>,
+    /// Threads of each core
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
+    threads: Option<u32>,
+    /// Do not tell the guest that it runs on KVM, for drivers that refuse that
+    #[arg(long)]
+    hide_kvm: bool,
+    /// The guest's operating system: windows (Hyper-V's interfaces, a clock of local time) or other
+    #[arg(long)]
+    os: Option<String>,
     /// Device, as `handover claim` takes it (repeatable): a registered name, an address, gpu, 2xgpu, profile=L40S-1Q
     #[arg(long = "device", value_name = "WANT")]
     devices: Vec<String>,
@@ -79,12 +94,15 @@ impl Create {
             self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
         let user_data = self.user_data.as_deref().map(read).transpose()?;
         let network = self.network();
+        let cpu = self.cpu();
         let progress = Progress::of(client, "create", self.quiet).await;
         let body = CreateInstance {
             name: self.name,
             image: self.image,
             size: Some(self.size),
-            vcpus: Some(self.vcpus),
+            vcpus: self.vcpus,
+            cpu,
+            os: self.os,
             overlay_size: self.disk_size,
             devices: Some(wishes(self.devices, &self.gpus)),
             hypervisor: self.hypervisor,
@@ -102,6 +120,13 @@ impl Create {
         let created = client.post("/instances", Some(&body)).await;
         progress.end().await;
         created
+    }
+
+    /// The processors that the options ask for, besides their number.
+    fn cpu(&self) -> Option<Cpu> {
+        let Self { sockets, cores, threads, hide_kvm, .. } = *self;
+        let cpu = Cpu { sockets, cores, threads, hide_kvm: hide_kvm.then_some(true) };
+        (cpu != Cpu::default()).then_some(cpu)
     }
 
     /// The network that the options ask for; `None` if they ask for nothing.

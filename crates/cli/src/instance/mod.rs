@@ -242,6 +242,26 @@ fn network(machine: &Machine) -> String {
     address.chain(&machine.network.forwards).cloned().collect::<Vec<_>>().join(", ")
 }
 
+/// The processors of an instance: `8 (1 socket, 4 cores, 2 threads; KVM hidden)`.
+fn cpus(machine: &Machine) -> String {
+    let cpu = machine.cpu.clone().unwrap_or_default();
+    let count = |number: Option<u32>, one: &str| {
+        number.map(|number| format!("{number} {one}{}", if number == 1 { "" } else { "s" }))
+    };
+    let parts = [(cpu.sockets, "socket"), (cpu.cores, "core"), (cpu.threads, "thread")];
+    let parts: Vec<String> = parts.into_iter().filter_map(|(n, one)| count(n, one)).collect();
+    let hidden = (cpu.hide_kvm == Some(true)).then(|| "KVM hidden".to_owned());
+    let windows = (machine.os.as_deref() == Some("windows")).then(|| "for Windows".to_owned());
+    let topology = (!parts.is_empty()).then(|| parts.join(", "));
+    let notes: Vec<String> = [topology, windows, hidden].into_iter().flatten().collect();
+    let notes = notes.join("; ");
+    if notes.is_empty() {
+        machine.vcpus.to_string()
+    } else {
+        format!("{} ({notes})", machine.vcpus)
+    }
+}
+
 fn show(connection: &Connection, machine: &Machine) -> Done {
     let (now, zone) = (Timestamp::now(), TimeZone::system());
     let time =
@@ -259,7 +279,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("state", machine.state.clone()),
         ("problem", machine.state_error.clone().unwrap_or_default()),
         ("image", machine.image.clone()),
-        ("vcpus", machine.vcpus.to_string()),
+        ("vcpus", cpus(machine)),
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),

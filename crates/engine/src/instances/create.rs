@@ -41,7 +41,8 @@ impl Instances {
             autostart: self.autostart_from_next_boot(request.life.autostart.clone()),
             ..request.life.clone()
         };
-        let mut row = self.row(id, request, &image, &claims);
+        let vcpus = vcpus(&request)?;
+        let mut row = self.row(id, request, &image, &claims, vcpus);
         row.instance.options = self.options(&row.instance, &image, wanted)?;
         row.instance.options.life = life;
         let operation = self.reserve(&mut row, &claims)?;
@@ -72,7 +73,7 @@ impl Instances {
     /// Checks everything that does not depend on devices.
     fn check(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         check_instance_name(&request.name)?;
-        let vcpus = request.vcpus.unwrap_or(DEFAULT_VCPUS);
+        let vcpus = vcpus(request)?;
         let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
         self.check_size(vcpus, memory)?;
@@ -144,6 +145,7 @@ impl Instances {
         request: CreateInstance,
         image: &StoredImage,
         claims: &[StoredClaim],
+        vcpus: u32,
     ) -> StoredInstance {
         StoredInstance {
             image_id: image.id,
@@ -154,7 +156,7 @@ impl Instances {
                 image: request.image,
                 state: InstanceState::Initializing,
                 state_error: None,
-                vcpus: request.vcpus.unwrap_or(DEFAULT_VCPUS),
+                vcpus,
                 memory: request.memory.unwrap_or(DEFAULT_MEMORY),
                 overlay_size: request.overlay_size,
                 hypervisor: request.hypervisor.unwrap_or_else(|| self.default_launcher().into()),
@@ -275,6 +277,25 @@ fn gpu(claims: &[StoredClaim]) -> Option<InstanceGpu> {
         let mdev = parts.find_map(|part| part.partition.as_ref()?.mdev());
         Some(InstanceGpu { profile, mdev })
     })
+}
+
+/// The number of processors: as asked, or as the topology says.
+fn vcpus(request: &CreateInstance) -> Result<u32, Refusal> {
+    match (request.vcpus, request.cpu.topology) {
+        (asked, None) => Ok(asked.unwrap_or(DEFAULT_VCPUS)),
+        (Some(asked), Some(topology)) if topology.vcpus() != asked => Err(Refusal::new(
+            Code::InvalidRequest,
+            format!(
+                "{} sockets of {} cores of {} threads are {} virtual CPUs, and {asked} are asked for",
+                topology.sockets,
+                topology.cores,
+                topology.threads,
+                topology.vcpus()
+            ),
+            "leave the number out, or correct it",
+        )),
+        (_, Some(topology)) => Ok(topology.vcpus()),
+    }
 }
 
 fn name_taken(name: &str) -> Refusal {

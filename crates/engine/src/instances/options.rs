@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
-    Code, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard, Protocol, Refusal,
+    Code, Cpu, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard, Protocol,
+    Refusal,
 };
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ const SSH: u16 = 22;
 #[derive(Clone, Debug)]
 pub struct WantedOptions {
     firmware: Option<Firmware>,
+    cpu: Cpu,
     network: NetworkWish,
     first_boot: FirstBoot,
 }
@@ -30,6 +32,7 @@ impl WantedOptions {
     pub fn of(request: &CreateInstance) -> Self {
         Self {
             firmware: request.firmware,
+            cpu: request.cpu,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
         }
@@ -45,7 +48,7 @@ impl Instances {
         image: &StoredImage,
         wanted: WantedOptions,
     ) -> Result<MachineOptions, Refusal> {
-        let WantedOptions { firmware, network, first_boot } = wanted;
+        let WantedOptions { firmware, cpu, network, first_boot } = wanted;
         let seed = first_boot::seed(instance, &first_boot)?;
         let wants_ssh = !first_boot.ssh_keys.is_empty();
         let is_asked = network != NetworkWish::Usual || wants_ssh;
@@ -66,6 +69,7 @@ impl Instances {
             firmware: firmware_or_usual,
             cards: card.into_iter().collect(),
             seed,
+            cpu,
             life: Life::default(),
         };
         self.expect_installed(&instance.hypervisor, &options, firmware.is_none())?;

@@ -26,6 +26,10 @@ impl Instances {
             return Err(wrong_state(&row, "given other processors or memory", stop));
         }
         let instance = &mut row.instance;
+        if change.vcpus.is_some_and(|vcpus| vcpus != instance.vcpus) {
+            // It was for the earlier number.
+            instance.options.cpu.topology = None;
+        }
         instance.vcpus = change.vcpus.unwrap_or(instance.vcpus);
         instance.memory = change.memory.unwrap_or(instance.memory);
         if change.vcpus.is_some() || change.memory.is_some() {

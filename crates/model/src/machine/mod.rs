@@ -2,6 +2,7 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod cpu;
 mod life;
 mod options;
 mod passt;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
+pub use cpu::{Cpu, GuestOs, Topology};
 pub use life::{Autostart, Life, Restart, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::{OLDEST_PASST, passt_date};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Life;
+use super::{Cpu, Life};
 use crate::Mac;
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -19,6 +19,8 @@ pub struct MachineOptions {
     pub cards: Vec<NetworkCard>,
     /// The seed for the first boot, if any.
     pub seed: Option<Seed>,
+    /// Its processors, besides their number.
+    pub cpu: Cpu,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
 }

@@ -3,6 +3,8 @@
 //! Options are passed as JSON if possible, so that no comma or equals sign in a name can begin another option;
 //! elsewhere commas are doubled, which is QEMU's way of quoting them.
 
+mod cpu;
+
 use std::path::{Path, PathBuf};
 
 use model::{GuestSlot, GuestSource, MachineSpec, NetworkCard};
@@ -111,11 +113,8 @@ impl Line {
 
 /// The machine without its devices, paused.
 fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
-    let (accelerator, cpu) = match environment.accelerator {
-        // Without the host's physical address bits, large BARs do not fit into 40 of them.
-        Accelerator::Kvm { .. } => ("kvm", "host,host-phys-bits=on"),
-        Accelerator::Tcg => ("tcg", "max"),
-    };
+    let accelerator = environment.accelerator.as_str();
+    let os = spec.options.cpu.os;
     line.option("-name", format!("guest={},debug-threads=on", doubled(&spec.name)));
     line.option("-uuid", spec.id);
     // The variables are not protected against the guest's kernel without Secure Boot, so nothing needs SMM.
@@ -125,10 +124,13 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     };
     line.option(
         "-machine",
-        format!("q35,accel={accelerator},vmport=off,dump-guest-core=off{flash}"),
+        format!(
+            "q35,accel={accelerator},vmport=off,dump-guest-core=off{flash}{}",
+            cpu::machine(os)
+        ),
     );
-    line.option("-cpu", cpu);
-    line.option("-smp", spec.vcpus);
+    cpu::processors(line, spec, environment.accelerator);
+    cpu::clock(line, os);
     line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
     if let Some(size) = environment.mmio_window {
         let megabytes = size.div_ceil(MIB);

@@ -1,7 +1,9 @@
 //! QEMU's command lines, compared with the files in `snapshots/`.
 
 use super::*;
-use model::{Address, DiskFormat, KernelBoot, MachineDisk, MachineOptions, Seed};
+use model::{
+    Address, Cpu, DiskFormat, GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+};
 use uuid::Uuid;
 
 fn machine() -> MachineSpec {
@@ -84,6 +86,25 @@ fn gpu_with_audio_nic_and_nvme() {
     };
     let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
+}
+
+#[test]
+fn windows_with_a_hidden_hypervisor() {
+    let topology = Some(Topology { sockets: 1, cores: 4, threads: 2 });
+    let cpu = Cpu { topology, hide_kvm: true, os: GuestOs::Windows };
+    let options = MachineOptions { cpu, ..MachineOptions::default() };
+    let spec = MachineSpec { vcpus: 8, options, ..machine() };
+    let environment =
+        Environment { accelerator: Accelerator::Kvm { group: None }, ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
+}
+
+#[test]
+fn a_processor_without_kvm_has_nothing_to_hide() {
+    let cpu = Cpu { hide_kvm: true, os: GuestOs::Windows, ..Cpu::default() };
+    let options = MachineOptions { cpu, ..MachineOptions::default() };
+    let text = shown(&MachineSpec { options, ..machine() }, &environment());
+    assert!(text.contains("-cpu max\n") && text.contains("-rtc base=localtime"), "{text}");
 }
 
 fn card() -> NetworkCard {

@@ -145,7 +145,9 @@ impl LinuxHost {
         let mut inventory = inventory?;
         self.examine_idle(&mut inventory);
         let Ok(Ok(uses)) = uses else { return Ok((inventory, Vec::new())) };
-        let holders = uses.holders(&self.root, &Groups::of_all(&inventory));
+        let nics = inventory.functions.values().filter(|function| function.kind() == Kind::Nic);
+        let nics: Vec<Address> = nics.map(|function| function.address).collect();
+        let holders = uses.holders(&self.root, &Groups::of_all(&inventory), &nics);
         Ok((inventory, holders))
     }
 

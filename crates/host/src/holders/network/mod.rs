@@ -104,12 +104,12 @@ pub fn holders(root: &Root, interfaces: &[Interface], hidden: &[Address]) -> Vec
 /// Those of these functions that have network interfaces, all of them in other network namespaces. The directory `net` is
 /// made with a function's first interface and removed with its last one (`get_device_parent`, `cleanup_glue_dir` in
 /// drivers/base/core.c), whichever namespaces they are in; it lists those of the namespace of this sysfs.
-pub fn hidden<'a>(root: &Root, names: impl Iterator<Item = &'a str>) -> Vec<Address> {
-    let is_hidden = |name: &&str| {
-        let interfaces = root.names(&format!("{DEVICES}/{name}/net"));
+pub fn hidden(root: &Root, functions: &[Address]) -> Vec<Address> {
+    let is_hidden = |address: &&Address| {
+        let interfaces = root.names(&format!("{DEVICES}/{address}/net"));
         interfaces.is_ok_and(|names| names.is_empty())
     };
-    names.filter(is_hidden).filter_map(|name| name.parse().ok()).collect()
+    functions.iter().filter(is_hidden).copied().collect()
 }
 
 /// One use of an interface.

@@ -255,6 +255,12 @@ pub trait Launcher: Send + Sync {
     /// `Monitor` if the machine does not run, or the connection fails.
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError>;
 
+    /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
+    fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
+        let _ = (id, options);
+        None
+    }
+
     /// All machines of this launcher with files or a process, also those that no instance has: after a restored backup.
     fn machines(&self) -> Vec<KnownMachine>;
 }

@@ -168,6 +168,8 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
+    let lost = engine.instances().lost(&instance);
+    let instance = Instance { state_error: lost.or(instance.state_error), ..instance };
     Ok(rendered(engine, instance, attached))
 }
 

@@ -141,8 +141,11 @@ fn a_forward_leads_to_the_guest(host: &Host) {
 }
 
 fn the_guest_goes_on_without_passt(host: &Host) {
-    host.sh("pkill -9 passt");
-    assert_eq!(host.get("/instances/dev")["state"], "Running");
+    assert_eq!(host.get("/instances/dev")["state_error"], json!(null));
+    host.sh("pkill -9 passt; while pgrep passt; do sleep 0.02; done");
+    let shown = host.get("/instances/dev");
+    assert_eq!(shown["state"], "Running");
+    assert!(shown["state_error"].as_str().unwrap().starts_with("passt has ended"), "{shown:#}");
     host.sh("sleep 1; pgrep -x qemu-system-x86");
 }
 

@@ -56,7 +56,7 @@ enum Command {
     },
     /// Stop the machine of an instance; it keeps its devices
     Stop(Stop),
-    /// Stop the machine of an instance, and start it again
+    /// Stop the machine of an instance if it runs, and start it
     Restart {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
@@ -122,11 +122,7 @@ impl Instance {
             Command::Stop(stop) => stop.run(&connection),
             Command::Restart { instance } => {
                 let what = format!("restart the instance {instance}");
-                let path = format!("/instances/{}/start", segment(&instance));
-                show_after(&connection, what, async |client| {
-                    stop::stop(client, &instance).await?;
-                    client.post(&path, None::<&()>).await
-                })
+                show_after(&connection, what, async |client| restart(client, &instance).await)
             }
             Command::Set(set) => {
                 let what = set.what();
@@ -149,6 +145,16 @@ impl Instance {
             }
         }
     }
+}
+
+/// Stops the machine of an instance if it runs, and starts it.
+async fn restart(client: &Client, instance: &str) -> Result<Machine, Refusal> {
+    let path = format!("/instances/{}", segment(instance));
+    let machine: Machine = client.get(&path).await?;
+    if matches!(machine.state.as_str(), "Running" | "Paused") {
+        stop::stop(client, instance).await?;
+    }
+    client.post(&format!("{path}/start"), None::<&()>).await
 }
 
 /// Shows the instance that the daemon answers.
@@ -284,6 +290,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
         ("network", network(machine)),
+        ("mac", machine.network.mac.clone().unwrap_or_default()),
+        ("hostname", machine.hostname.clone().unwrap_or_default()),
         ("devices", first),
     ];
     fields.extend(more.into_iter().map(|device| ("", device)));

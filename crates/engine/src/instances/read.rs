@@ -74,6 +74,14 @@ impl Instances {
         }
     }
 
+    /// What the machine of an instance that runs has lost, in words: a program that served it has ended.
+    #[must_use]
+    pub fn lost(&self, instance: &Instance) -> Option<String> {
+        let runs = matches!(instance.state, InstanceState::Running | InstanceState::Paused);
+        let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs)?;
+        launcher.lost(instance.id, &instance.options)
+    }
+
     /// Path of the file with the output of an instance's serial console.
     ///
     /// # Errors

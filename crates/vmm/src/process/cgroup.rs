@@ -45,6 +45,12 @@ pub fn enter(group: &Path) -> Result<(), String> {
         .map_err(|error| format!("cannot enter {}: {error}", group.display()))
 }
 
+/// The processes in a cgroup; `None` if it is gone or cannot be read.
+pub fn processes(group: &Path) -> Option<Vec<u32>> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+    text.lines().map(|line| line.parse().ok()).collect()
+}
+
 /// Removes a cgroup whose VMM has exited. A program that served it and has not ended by itself is killed, where the kernel
 /// has `cgroup.kill` (5.14): it has the machine's user. A missing cgroup is not an error.
 pub fn remove(group: &Path) -> io::Result<()> {

@@ -262,6 +262,20 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         }
     }
 
+    fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
+        if !options.has_user_network() {
+            return None;
+        }
+        let record = self.run_dir(id).record().ok().flatten()?;
+        let vmm = record.handle.pid()?;
+        let others = cgroup::processes(record.cgroup.as_deref()?)?;
+        let others = others.into_iter().filter(|pid| *pid != vmm).count();
+        (others < options.cards.len()).then(|| {
+            "passt has ended: the guest has no network until the machine is stopped and started"
+                .into()
+        })
+    }
+
     fn machines(&self) -> Vec<KnownMachine> {
         let dirs = [&self.config.state_dir, &self.config.run_dir];
         let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir.join("machines")).ok());

@@ -41,6 +41,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "phys-bits too low",
         "the devices' BARs do not fit into the processor's address space; give the machine fewer devices",
     ),
+    (
+        "allow setting HyperV",
+        "the host's kernel has no Hyper-V support in KVM (CONFIG_KVM_HYPERV): create the machine without `--os windows`",
+    ),
     ("PVH ELF Note", "QEMU cannot start this kernel directly; import the distribution's vmlinuz"),
     (
         "Permission denied",

@@ -32,7 +32,8 @@ impl From<Refusal> for ErrorBody {
         let text = if remedy.is_empty() {
             message.clone()
         } else {
-            format!("{message}. What to do: {remedy}")
+            let end = if message.ends_with(['?', '!', '.']) { "" } else { "." };
+            format!("{message}{end} What to do: {remedy}")
         };
         Self {
             code: code.as_str().to_owned(),
@@ -65,6 +66,8 @@ mod tests {
         let refusal = Refusal::new(Code::InUse, "l4-gpu is in use by vm", "delete vm");
         let body = ErrorBody::from(refusal.clone());
         assert_eq!(body.message, "l4-gpu is in use by vm. What to do: delete vm");
+        let asked = ErrorBody::from(Refusal::new(Code::InvalidRequest, "did you mean `a`?", "b"));
+        assert_eq!(asked.message, "did you mean `a`? What to do: b");
         let json = serde_json::to_string(&body).unwrap();
         let back: ErrorBody = serde_json::from_str(&json).unwrap();
         assert_eq!(Refusal::from(back), refusal);

@@ -249,7 +249,7 @@ fn a_script_that_was_stopped_rebuilds_when_it_is_run_again() {
             let edited = tree(host.path());
             // A script that is made anew knows of the earlier one, also where nothing is left to edit.
             let cmdline = fs::read_to_string(host.path().join("proc/cmdline")).unwrap();
-            host.file("proc/cmdline", "root=/dev/sda1 intel_iommu=on\n");
+            host.file("proc/cmdline", &format!("{} intel_iommu=on\n", cmdline.trim_end()));
             let anew = self::script(&host);
             let tool = program.split(' ').next().unwrap();
             assert!(

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use hosts::{Host, run_below};
+use model::boot_list::BootListEntry;
 use model::doctor::{InitramfsTool, Platform, remedy};
 use model::{Address, Function, Id};
 use snapbox::{assert_data_eq, file};
@@ -178,7 +179,7 @@ fn an_address_where_nothing_is_is_an_error() {
 fn the_script_does_the_same_when_it_is_run_twice() {
     let host = hosts::debian_without_iommu();
     let script = text(&doctor(&host, &["--fix-script"]));
-    let drop_in = host.path().join("etc/default/grub.d/handover.cfg");
+    let drop_in = host.path().join("etc/default/grub.d/zz-handover.cfg");
     let mut seen = Vec::new();
     for _ in 0..2 {
         let output = run_below(host.path(), &script, "0");
@@ -213,7 +214,7 @@ fn the_script_takes_options_off_the_command_line() {
 #[test]
 fn a_line_is_appended_as_a_line_of_its_own() {
     let host = hosts::debian_without_iommu();
-    let drop_in = "etc/default/grub.d/handover.cfg";
+    let drop_in = "etc/default/grub.d/zz-handover.cfg";
     host.file(drop_in, "# mine, without an end of the line");
     let script = text(&doctor(&host, &["--fix-script"]));
     for _ in 0..2 {
@@ -245,13 +246,17 @@ fn gpu() -> Function {
 #[test]
 fn boot_list_entries_of_changed_devices_are_reported() {
     let host = Host::new();
-    let platform = Platform { initramfs: InitramfsTool::InitramfsTools, ..Platform::default() };
     let mut other = gpu();
     other.address = Address::new(0, 2, 0, 0).unwrap();
-    let remedy = remedy::boot_list(&platform, &[&gpu(), &other]);
-    for _ in 0..2 {
-        let output = run_below(host.path(), &remedy.commands.join("\n"), "0");
-        assert!(output.status.success(), "{output:?}");
+    let entries = [&gpu(), &other].map(|one| format!("{}\n", BootListEntry::of(one)));
+    let write = |path: &str, text: &str| {
+        let directory = path.rsplit_once('/').unwrap().0;
+        let command = format!("mkdir -p {directory}\ncat > {path} <<'END'\n{text}END\n");
+        assert!(run_below(host.path(), &command, "0").status.success());
+    };
+    write("/etc/handover/reserve", &entries.concat());
+    for file in model::boot_list::files(InitramfsTool::InitramfsTools) {
+        write(file.path, file.text);
     }
     let list = fs::read_to_string(host.path().join("etc/handover/reserve")).unwrap();
     assert_eq!(list, "0000:01:00.0 0x10de 0x20b0 vfio-pci\n0000:02:00.0 0x10de 0x20b0 vfio-pci\n");
@@ -278,23 +283,32 @@ fn every_tools_files_can_be_read_by_a_shell() {
     for initramfs in
         [InitramfsTool::InitramfsTools, InitramfsTool::Dracut, InitramfsTool::Mkinitcpio]
     {
-        let platform = Platform { initramfs, ..Platform::default() };
-        let remedy = remedy::boot_list(&platform, &[&gpu()]);
-        is_shell(&remedy.commands.join("\n"));
-        for file in remedy.commands.iter().filter_map(|command| written(command)) {
-            let output = Command::new("bash").args(["-n", "-c", file]).output().unwrap();
-            assert!(output.status.success(), "{file}");
+        for file in model::boot_list::files(initramfs) {
+            if file.text.starts_with("#!") {
+                let output = Command::new("bash").args(["-n", "-c", file.text]).output().unwrap();
+                assert!(output.status.success(), "{}", file.text);
+            }
         }
-        assert!(
-            remedy.reboot && remedy.commands.last().is_some_and(|last| remedy::is_rebuild(last))
-        );
+        let platform = Platform { initramfs, ..Platform::default() };
+        let gpu = gpu();
+        let remedy = remedy::boot_list(&platform, gpu.address, &[&gpu]);
+        assert!(remedy.reboot);
+        assert_eq!(remedy.commands, ["handover boot-list 0000:01:00.0 --rebuild"]);
     }
 }
 
-/// The script that a command writes.
-fn written(command: &str) -> Option<&str> {
-    let text = command.split_once("<<'END_OF_FILE'\n")?.1.split_once("\nEND_OF_FILE")?.0;
-    text.starts_with("#!").then_some(text)
+/// A file of the administrator that sets the variable again would undo ours if it came after it.
+#[test]
+fn an_option_stays_whatever_other_files_of_grub_set() {
+    let host = hosts::debian_without_iommu();
+    let other = "etc/default/grub.d/local.cfg";
+    host.file(other, "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet splash\"\n");
+    let script = text(&doctor(&host, &["--fix-script"]));
+    assert!(run_below(host.path(), &script, "0").status.success());
+    let sourced = "for file in etc/default/grub.d/*.cfg; do . \"./$file\"; done; echo $GRUB_CMDLINE_LINUX_DEFAULT";
+    let output =
+        Command::new("sh").args(["-c", sourced]).current_dir(host.path()).output().unwrap();
+    assert_eq!(text(&output), "quiet splash intel_iommu=on\n");
 }
 
 #[test]

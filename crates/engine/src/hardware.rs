@@ -1,6 +1,6 @@
 //! The current state of the host's devices, and their users. Read-only; errors of the host become refusals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,12 @@ impl Hardware {
         let holders = self.holders(taken)?;
         let first = users(&holders, Consent::NONE, &Named::default()).into_values().next();
         first.map_or(Ok(()), Err)
+    }
+
+    /// Those of these functions that are in use.
+    pub fn used(&self, functions: &[Address]) -> Result<BTreeSet<Address>, Refusal> {
+        let holders = self.holders(functions)?;
+        Ok(users(&holders, Consent::NONE, &Named::default()).into_keys().collect())
     }
 
     /// Refuses functions in use by anything but the host's network, which can use a function as soon as it is back on

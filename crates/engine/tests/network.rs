@@ -33,6 +33,19 @@ fn a_nic_in_use_is_refused_with_the_reason_and_the_way_out() {
 }
 
 #[test]
+fn a_nic_in_use_is_not_available() {
+    let rig = busy();
+    let (engine, _) = rig.open_recovered();
+    let all = |engine: &engine::Engine| -> Vec<model::Address> {
+        let all = engine.devices().available(&engine::AvailableFilter::All).unwrap();
+        all.into_iter().map(|device| device.address).collect()
+    };
+    assert!(!all(&engine).contains(&at(NIC)));
+    rig.host.end_network(at(NIC));
+    assert!(all(&engine).contains(&at(NIC)));
+}
+
+#[test]
 fn consent_takes_a_nic_that_is_named() {
     let rig = Rig::new();
     let (engine, _) = rig.open_recovered();

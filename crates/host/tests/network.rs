@@ -404,6 +404,33 @@ fn an_interface_in_another_network_namespace_is_in_use() {
     assert_eq!(told("0000:02:00.2"), [""; 0]);
 }
 
+/// The namespace can be one that only an open file keeps, or one that this user may not enter.
+#[test]
+fn a_function_whose_interfaces_are_all_hidden_is_in_use() {
+    let fake = idle();
+    fake.function("0000:02:00.1", "8086:1520", "020000");
+    fake.function("0000:02:00.2", "8086:1520", "020000");
+    std::fs::create_dir(fake.path("sys/bus/pci/devices/0000:02:00.1/net")).unwrap();
+    let told = |address: &str| {
+        let host = LinuxHost::reader(fake.root()).unwrap();
+        let holders = host.holders(&[address.parse().unwrap()]).unwrap();
+        let all = host.overview().unwrap().1;
+        let of_it = |holder: &&model::Holder| holder.address.to_string() == address;
+        let listed: Vec<_> = all.iter().filter(of_it).map(model::Holder::user_and_use).collect();
+        assert_eq!(listed, holders.iter().map(model::Holder::user_and_use).collect::<Vec<_>>());
+        listed
+    };
+    let unread = "a network namespace that cannot be read on an interface there";
+    assert_eq!(told("0000:02:00.1"), [unread]);
+    assert_eq!(told("0000:02:00.2"), [""; 0]);
+    // One that is set down in a namespace that was read is known, and free.
+    let down = r#"{"name":"eth7","function":"0000:02:00.1","at":"/run/netns/vpp","down":true}"#;
+    fake.file("handover/network", format!("{{\"elsewhere\":[{down}]}}"));
+    assert_eq!(told("0000:02:00.1"), [""; 0]);
+    fake.file("handover/network", format!("{{\"elsewhere\":[{}]}}", down.replace("true", "false")));
+    assert_eq!(told("0000:02:00.1"), ["network namespace at /run/netns/vpp on eth7"]);
+}
+
 #[test]
 fn a_damaged_answer_is_read_from_files_instead() {
     let fake = idle();

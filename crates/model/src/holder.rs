@@ -74,6 +74,13 @@ impl Holder {
             HolderKind::Swap => format!(
                 "run `swapoff {by}`, and remove it from /etc/fstab while a machine has the drive"
             ),
+            HolderKind::Network if self.namespace().is_some() => {
+                let at = self.namespace().unwrap_or_default();
+                format!(
+                    "move {by} back with `nsenter --net={at} ip link set {by} netns 1` when nothing there uses it (`nsenter \
+                     --net={at} ip address` and `... ip route show table all` show its uses), or choose another device"
+                )
+            }
             HolderKind::Network => {
                 let shown = self.interface.as_ref().map_or_else(String::new, |at| {
                     format!(
@@ -89,6 +96,15 @@ impl Holder {
                     .into()
             }
         }
+    }
+
+    /// The file of the network namespace that has its physical interface, if only a mount keeps that namespace.
+    fn namespace(&self) -> Option<&str> {
+        let at = self.user.strip_prefix("network namespace at ")?;
+        // Quoting is left to names that need none.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:".contains(&byte);
+        let all_plain = at.bytes().chain(self.by.bytes()).all(plain);
+        (self.kind == HolderKind::Network && all_plain).then_some(at)
     }
 
     /// How to end a mount, unless the host runs from it.
@@ -158,6 +174,11 @@ mod tests {
         // `ip` does not show the interfaces of other network namespaces.
         let elsewhere = holder(HolderKind::Network, "network namespace of nginx (pid 7)", "net1");
         assert!(!elsewhere.how_to_end().contains("`ip "));
+        let named = holder(HolderKind::Network, "network namespace at /run/netns/vpp", "eth0");
+        let back = "`nsenter --net=/run/netns/vpp ip link set eth0 netns 1`";
+        assert!(named.how_to_end().contains(back), "{}", named.how_to_end());
+        let odd = holder(HolderKind::Network, "network namespace at /run/$(x)", "eth0");
+        assert!(!odd.how_to_end().contains("nsenter"));
     }
 
     /// A share is told from a drive by its kind, whatever its names are.

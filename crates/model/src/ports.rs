@@ -78,6 +78,12 @@ pub trait Host: Disk {
     /// a timeout becomes a note. Suspended functions are not woken.
     fn complete(&self, inventory: &mut Inventory, addresses: &[Address]);
 
+    /// Adds to a sketch or listing whether these functions respond: the detail of those that do not says so. Suspended
+    /// functions are not woken.
+    fn answers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        self.complete(inventory, addresses);
+    }
+
     /// Adds at least the detail that choosing needs: the types of mediated devices and vGPUs. A host may leave out what
     /// it would have to ask the devices for.
     fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {

@@ -149,6 +149,15 @@ impl Host for SimHost {
         }
     }
 
+    fn answers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        let inside = self.inside();
+        let silent = addresses.iter().filter(|address| inside.kernel.silent.contains(*address));
+        for address in silent {
+            let Some(function) = inventory.functions.get_mut(address) else { continue };
+            function.detail.get_or_insert_default().silent = true;
+        }
+    }
+
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
         let inside = self.inside();
         inside.expect_readable("the virtual functions", parent)?;

@@ -139,6 +139,11 @@ impl Host for WithWorkers {
         self.kernel(|sim| sim.complete(inventory, addresses));
     }
 
+    fn answers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        let _ = self.trip();
+        self.kernel(|sim| sim.answers(inventory, addresses));
+    }
+
     fn vf_settings(&self, parent: Address, index: u16) -> Result<VfSettings, HostError> {
         self.trip()?;
         self.kernel(|sim| sim.vf_settings(parent, index))

@@ -81,7 +81,9 @@ impl BootList {
         let (verb, preposition) = if self.remove { ("remove", "from") } else { ("add", "to") };
         let action = format!("{verb} {} {preposition} the boot list", self.devices.join(", "));
         let outcome = self.work().map_err(Failure::to(action.clone()))?;
-        if self.rebuild {
+        // An entry is removed also where no tool could have put it into an initial ramdisk.
+        let nothing_to_rebuild = self.remove && outcome.rebuild.is_none();
+        if self.rebuild && !nothing_to_rebuild {
             rebuild(outcome.rebuild).map_err(Failure::to(action))?;
         }
         print::outcome(&self, &outcome)

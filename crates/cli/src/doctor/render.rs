@@ -188,11 +188,12 @@ fn of_one(address: Address, worst: Severity, unseen: usize) -> String {
 
 /// How many of the host's devices can be handed over, and which.
 fn of_host(devices: &Devices, blocked: bool) -> String {
-    let Devices { ready, in_use, barred } = devices;
-    let all = ready.len() + in_use.len() + barred.len();
+    let Devices { ready, in_use, in_parts, barred } = devices;
+    let all = ready.len() + in_use.len() + in_parts.len() + barred.len();
     let mut said = match (ready.len(), all) {
         (_, 0) if blocked => "devices cannot be handed over yet".to_owned(),
         (_, 0) => "this host has no GPU, accelerator, NIC or NVMe drive to hand over".to_owned(),
+        (0, _) if !in_parts.is_empty() => parts_of(in_parts, all),
         (0, 1) => "this host's only device cannot be handed over now".to_owned(),
         (0, _) => format!("none of this host's {all} devices can be handed over now"),
         (count, _) if count == all => format!("{} can be handed over", some(ready)),
@@ -200,6 +201,9 @@ fn of_host(devices: &Devices, blocked: bool) -> String {
             format!("{count} of this host's {all} devices can be handed over: {}", some(ready))
         }
     };
+    if !in_parts.is_empty() && !ready.is_empty() {
+        let _ = write!(said, "; in parts (`handover ls` lists them): {}", some(in_parts));
+    }
     if !in_use.is_empty() {
         let _ = write!(said, "; in use: {}", some(in_use));
     }
@@ -209,6 +213,15 @@ fn of_host(devices: &Devices, blocked: bool) -> String {
         let _ = write!(said, "; not possible: {}", some(barred));
     }
     said
+}
+
+/// The verdict if only partitions can be handed over.
+fn parts_of(in_parts: &[Address], all: usize) -> String {
+    let whole = match all {
+        1 => "this host's only device can be handed over in parts only".to_owned(),
+        _ => format!("none of this host's {all} devices can be handed over as a whole; in parts"),
+    };
+    format!("{whole} (`handover ls` lists them): {}", some(in_parts))
 }
 
 /// At most this many devices are named.

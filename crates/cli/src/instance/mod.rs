@@ -290,6 +290,8 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
         ("network", network(machine)),
+        ("mac", machine.network.mac.clone().unwrap_or_default()),
+        ("hostname", machine.hostname.clone().unwrap_or_default()),
         ("devices", first),
     ];
     fields.extend(more.into_iter().map(|device| ("", device)));

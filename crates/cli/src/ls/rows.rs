@@ -71,6 +71,9 @@ pub struct Row<'a> {
     pub physical_function: Option<Address>,
     /// Whether it can be handed over.
     pub state: State,
+    /// What the host itself shows on it, in words: `host console`, `management display`. A kind of device does not mean it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_display: Option<&'static str>,
     /// Its users, in words.
     pub used_by: Vec<String>,
     /// The owners of the claims that have it or partitions of it, in words.
@@ -214,6 +217,7 @@ impl<'a> Row<'a> {
             driver: head.driver.as_deref(),
             physical_function: head.physical_function,
             state,
+            hosts_display: head.hosts_display(),
             used_by,
             claimed_by,
             is_behind_another: head.behind.is_some(),

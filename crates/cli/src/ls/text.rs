@@ -129,7 +129,10 @@ impl<'a> Rows<'a> {
         match row.state {
             State::Free if users_hidden => "use unknown".to_owned(),
             State::OnVfio if users_hidden => "on vfio, use unknown".to_owned(),
-            State::Free => "free".to_owned(),
+            State::Free => match row.hosts_display {
+                Some(display) => format!("free ({display})"),
+                None => "free".to_owned(),
+            },
             State::OnVfio => "on vfio".to_owned(),
             State::Claimed => format!("claimed: {}", some(&row.claimed_by)),
             State::InUse => format!("in use: {}", some(&row.used_by)),

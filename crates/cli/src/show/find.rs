@@ -10,7 +10,17 @@ const NAMED: usize = 4;
 /// The one function that `text` matches.
 pub fn find(inventory: &Inventory, text: &str) -> Result<Address, Refusal> {
     let Some(pattern) = Pattern::parse(text) else {
-        return text.parse::<Address>().map_err(Refusal::from);
+        return match Address::meant(text) {
+            // An address that is not there is no suggestion.
+            Some(address) if inventory.function(address).is_none() => {
+                let pattern = Pattern::parse(&address.to_string());
+                Err(pattern.map_or_else(
+                    || model::no_such_function(address),
+                    |pattern| nothing_there(inventory, text, pattern),
+                ))
+            }
+            _ => text.parse::<Address>().map_err(Refusal::from),
+        };
     };
     let functions = inventory.functions.values();
     let meant: Vec<Address> = functions
@@ -38,7 +48,9 @@ fn nothing_there(inventory: &Inventory, text: &str, pattern: Pattern) -> Refusal
     } else {
         format!("no PCI function at {text}; the nearest are {}", names(&near))
     };
-    let hint = model::near_miss::hint(text).map(|hint| format!("{hint} ")).unwrap_or_default();
+    let is_there = Address::meant(text).is_none_or(|address| inventory.function(address).is_some());
+    let hint = model::near_miss::hint(text).filter(|_| is_there);
+    let hint = hint.map(|hint| format!("{hint} ")).unwrap_or_default();
     Refusal::new(
         Code::DeviceNotFound,
         message,
@@ -74,6 +86,11 @@ mod tests {
         assert!(error.message.contains("nearest are") && error.message.contains("0000:03:00.0"));
         assert!(at("10de:").unwrap_err().remedy.contains("`handover ls 10de:`"));
         assert!(at("3:0.0").unwrap_err().message.contains("did you mean `0000:03:00.0`?"));
+        for absent in ["0000:99:00.0", "99:00.0", "99:0.0", "99:00"] {
+            let error = at(absent).unwrap_err();
+            assert_eq!(error.code, Code::DeviceNotFound, "{absent}");
+            assert!(!format!("{error:?}").contains("did you mean"), "{absent}: {error:?}");
+        }
         assert_eq!(at("gpu").unwrap_err().code, Code::InvalidPciAddress);
         let error = find(&Inventory::default(), "03:00.0").unwrap_err();
         assert!(error.message.ends_with("this host has none"));

@@ -206,6 +206,10 @@ fn reset(sheet: &Sheet<'_>) -> Section {
         ResetReach::Bus if others.is_empty() => "the bus, with no other function".into(),
         ResetReach::Bus => format!("the bus, with {}", others.join(", ")),
         ResetReach::None => "no reset method known to the kernel".into(),
+        ResetReach::Off => {
+            let on = model::doctor::resets_on(function.address);
+            format!("nothing: resets are switched off (an empty reset_method); `{on}`")
+        }
         ResetReach::Unknown => "unknown (kernel older than Linux 5.15)".into(),
     };
     let methods = function.reset_methods.join(", ");

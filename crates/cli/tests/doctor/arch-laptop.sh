@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
-# Optional fixes are comments: uncomment those that you want.
+# Optional fixes are comments: uncomment those that you want, and with them the comments after the last edit (`Make the
+# edits take effect`).
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -36,82 +37,8 @@ pacman -S --needed --noconfirm qemu-base
 #   grep -qsxF -e '@kvm - memlock unlimited' /etc/security/limits.d/handover.conf || { [ -z "$(tail -c 1 /etc/security/limits.d/handover.conf 2>/dev/null)" ] || echo >> /etc/security/limits.d/handover.conf; printf '%s\n' '@kvm - memlock unlimited' >> /etc/security/limits.d/handover.conf; }
 
 # native-driver (0000:01:00.0): 0000:01:00.0 is on nvidia
-# Optional: add 0000:01:00.0 to the boot list /etc/handover/reserve, as `handover boot-list` does (`--remove` undoes it)
-#   mkdir -p /etc/handover
-#   grep -qsxF -e '0000:01:00.0 0x10de 0x2820 vfio-pci' /etc/handover/reserve || { [ -z "$(tail -c 1 /etc/handover/reserve 2>/dev/null)" ] || echo >> /etc/handover/reserve; printf '%s\n' '0000:01:00.0 0x10de 0x2820 vfio-pci' >> /etc/handover/reserve; }
-#   mkdir -p /etc/handover
-#   cat > /etc/handover/reserve.sh <<'END_OF_FILE'
-#   # Written by Handover (`handover boot-list`): changes are lost.
-#   # Binds the functions on the boot list (/etc/handover/reserve) to their vfio drivers before other drivers are loaded.
-#   # A line of it is ADDRESS VENDOR DEVICE DRIVER. A function with other ids is skipped: addresses can change between boots.
-#   # To undo: `handover boot-list --remove ADDRESS`, and rebuild the initial ramdisk.
-#   functions=/sys/bus/pci/devices
-#   while read -r address vendor device driver; do
-#       case $address in '' | '#'*) continue ;; esac
-#       [ -e "$functions/$address/driver_override" ] || continue
-#       read -r have_vendor < "$functions/$address/vendor" || continue
-#       read -r have_device < "$functions/$address/device" || continue
-#       [ "$have_vendor $have_device" = "$vendor $device" ] || continue
-#       echo "$driver" > "$functions/$address/driver_override" || continue
-#       modprobe "$driver" || continue
-#       [ -e "$functions/$address/driver" ] || echo "$address" > /sys/bus/pci/drivers_probe || continue
-#   done < /etc/handover/reserve
-#   END_OF_FILE
-#   chmod 644 /etc/handover/reserve.sh
-#   mkdir -p /etc/handover
-#   cat > /etc/handover/handover-reserve.service <<'END_OF_FILE'
-#   # Written by Handover (`handover boot-list`): changes are lost.
-#   [Unit]
-#   Description=Bind the PCI functions on Handover's boot list to vfio drivers
-#   DefaultDependencies=no
-#   Before=systemd-udevd.service systemd-modules-load.service sysinit.target
-#
-#   [Service]
-#   Type=oneshot
-#   ExecStart=/usr/bin/sh /etc/handover/reserve.sh
-#   END_OF_FILE
-#   chmod 644 /etc/handover/handover-reserve.service
-#   mkdir -p /etc/initcpio/hooks
-#   cat > /etc/initcpio/hooks/handover <<'END_OF_FILE'
-#   #!/usr/bin/ash
-#   # Written by Handover (`handover boot-list`): changes are lost.
-#   run_earlyhook() {
-#       [ ! -s /etc/handover/reserve ] || . /etc/handover/reserve.sh
-#   }
-#   END_OF_FILE
-#   chmod 644 /etc/initcpio/hooks/handover
-#   mkdir -p /etc/initcpio/install
-#   cat > /etc/initcpio/install/handover <<'END_OF_FILE'
-#   #!/bin/bash
-#   # Written by Handover (`handover boot-list`): changes are lost.
-#   # Adds Handover's boot list to the initial ramdisk, for busybox's init and for systemd.
-#   build() {
-#       [ -s /etc/handover/reserve ] || return 0
-#       while read -r address vendor device driver; do
-#           case $address in '' | '#'*) continue ;; esac
-#           add_module "$driver"
-#       done < /etc/handover/reserve
-#       add_file /etc/handover/reserve
-#       add_file /etc/handover/reserve.sh
-#       add_file /etc/handover/handover-reserve.service /usr/lib/systemd/system/handover-reserve.service
-#       add_symlink /usr/lib/systemd/system/sysinit.target.wants/handover-reserve.service ../handover-reserve.service
-#       add_runscript
-#   }
-#   help() {
-#       echo "Binds the functions on the boot list in /etc/handover/reserve to vfio drivers."
-#   }
-#   END_OF_FILE
-#   chmod 644 /etc/initcpio/install/handover
-#   mkdir -p /etc/mkinitcpio.conf.d
-#   cat > /etc/mkinitcpio.conf.d/handover.conf <<'END_OF_FILE'
-#   # Written by Handover (`handover boot-list`): changes are lost.
-#   # Inserts Handover's hook after the first hook (base) and before udev or systemd.
-#   case " ${HOOKS[*]} " in
-#       *" handover "*) ;;
-#       *) HOOKS=("${HOOKS[0]}" handover "${HOOKS[@]:1}") ;;
-#   esac
-#   END_OF_FILE
-#   chmod 644 /etc/mkinitcpio.conf.d/handover.conf
+# Optional: add 0000:01:00.0 to the boot list /etc/handover/reserve (`--remove` undoes it)
+#   handover boot-list 0000:01:00.0 --rebuild
 
 # ovmf: no OVMF image in the usual places
 # Optional: install OVMF
@@ -120,8 +47,5 @@ pacman -S --needed --noconfirm qemu-base
 # passt: no passt in the usual places
 # Optional: install passt
 #   pacman -S --needed --noconfirm passt
-
-# Make the edits take effect.
-#   mkinitcpio -P
 
 echo 'Done. Reboot this host for all changes to take effect.'

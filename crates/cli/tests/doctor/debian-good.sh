@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
-# Optional fixes are comments: uncomment those that you want.
+# Optional fixes are comments: uncomment those that you want, and with them the comments after the last edit (`Make the
+# edits take effect`).
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2

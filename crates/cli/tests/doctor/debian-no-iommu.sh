@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
-# Optional fixes are comments: uncomment those that you want.
+# Optional fixes are comments: uncomment those that you want, and with them the comments after the last edit (`Make the
+# edits take effect`).
 set -eu
 if [ "$(id -u)" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -15,7 +16,7 @@ mkdir -p /etc/handover
 # iommu: the firmware has DMAR (Intel VT-d); /proc/cmdline has no intel_iommu=on; there are no IOMMU groups
 # boot with intel_iommu=on on the kernel's command line
 mkdir -p /etc/default/grub.d
-grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/handover.cfg || { [ -z "$(tail -c 1 /etc/default/grub.d/handover.cfg 2>/dev/null)" ] || echo >> /etc/default/grub.d/handover.cfg; printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/handover.cfg; }
+grep -qsxF -e 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' /etc/default/grub.d/zz-handover.cfg || { [ -z "$(tail -c 1 /etc/default/grub.d/zz-handover.cfg 2>/dev/null)" ] || echo >> /etc/default/grub.d/zz-handover.cfg; printf '%s\n' 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT intel_iommu=on"' >> /etc/default/grub.d/zz-handover.cfg; }
 
 # Make the edits take effect.
 update-grub

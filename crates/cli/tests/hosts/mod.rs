@@ -93,6 +93,7 @@ impl Host {
         attribute("subsystem_device", "0x0000\n".into());
         attribute("reset_method", "flr bus\n".into());
         attribute("reset", String::new());
+        attribute("config", "\0".repeat(256));
         attribute("power_state", "D0\n".into());
         attribute("power/runtime_status", "active\n".into());
         attribute("power/control", "on\n".into());
@@ -112,6 +113,7 @@ impl Host {
             let groups = format!("sys/kernel/iommu_groups/{group}");
             self.link(&format!("{groups}/devices/{address}"), &format!("/{directory}"));
             self.file(&format!("{groups}/type"), "DMA-FQ\n");
+            self.file(&format!("{groups}/reserved_regions"), "");
         }
     }
 }

@@ -56,7 +56,7 @@ pub const ROWS: &[Row] = &[
         name: "GRUB of Debian and Ubuntu",
         files: &[GRUB, ("usr/sbin/update-grub", "")],
         said: &[],
-        does: Appends("etc/default/grub.d/handover.cfg", "etc/default/grub", "update-grub"),
+        does: Appends("etc/default/grub.d/zz-handover.cfg", "etc/default/grub", "update-grub"),
     },
     Row {
         name: "GRUB of Fedora and derivatives",
@@ -226,6 +226,22 @@ pub const ROWS: &[Row] = &[
         does: Words("refind.conf"),
     },
     Row {
+        name: "GRUB that rEFInd started",
+        files: &[
+            GRUB,
+            ("usr/sbin/update-grub", ""),
+            ("boot/refind_linux.conf", "\"Boot with standard options\"  \"root=/dev/sda1 @\"\n"),
+        ],
+        said: &[("LoaderInfo", "rEFInd 0.14.2")],
+        does: Appends("etc/default/grub.d/zz-handover.cfg", "etc/default/grub", "update-grub"),
+    },
+    Row {
+        name: "another loader, such as ZFSBootMenu",
+        files: &[GRUB, ("usr/sbin/update-grub", "")],
+        said: &[("LoaderInfo", "ZFSBootMenu 3.0")],
+        does: Words("not recognized"),
+    },
+    Row {
         name: "image-based Fedora",
         files: &[OSTREE, BLS, GRUB, ("usr/bin/rpm-ostree", ""), ("usr/bin/bootc", "")],
         said: &[],
@@ -273,7 +289,7 @@ pub const ROWS: &[Row] = &[
         files: &[UUIDS, CMDLINE, GRUB, ("usr/sbin/update-grub", ""), BOOT_CURRENT],
         said: &[],
         does: Appends(
-            "etc/default/grub.d/handover.cfg",
+            "etc/default/grub.d/zz-handover.cfg",
             "etc/default/grub",
             "proxmox-boot-tool refresh",
         ),
@@ -282,7 +298,7 @@ pub const ROWS: &[Row] = &[
         name: "Proxmox without proxmox-boot-tool",
         files: &[GRUB, ("usr/sbin/update-grub", ""), ("usr/sbin/proxmox-boot-tool", "")],
         said: &[],
-        does: Appends("etc/default/grub.d/handover.cfg", "etc/default/grub", "update-grub"),
+        does: Appends("etc/default/grub.d/zz-handover.cfg", "etc/default/grub", "update-grub"),
     },
     Row {
         name: "NixOS",
@@ -378,7 +394,9 @@ impl Row {
         for (name, text) in self.said {
             host.variable(name, text);
         }
-        host.file("proc/cmdline", &format!("BOOT_IMAGE=/vmlinuz root=/dev/sda1 {options}\n"));
+        // GRUB tells the kernel its image; rEFInd does not.
+        let image = if self.name.starts_with("rEFInd") { "" } else { "BOOT_IMAGE=/vmlinuz " };
+        host.file("proc/cmdline", &format!("{image}root=/dev/sda1 {options}\n"));
         host
     }
 }

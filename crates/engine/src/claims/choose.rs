@@ -118,14 +118,7 @@ impl Claims {
                 self.expect_mdevs_unused(&chosen)?;
             }
             let taken: Vec<Address> = chosen.iter().flat_map(Chosen::taken).collect();
-            // No driver would have told that a function on vfio does not respond any more.
-            let idle = taken.iter().copied().filter(|address| {
-                let on_vfio = inventory.function(*address).is_some_and(Function::on_vfio);
-                on_vfio && examined.insert(*address)
-            });
-            let idle: Vec<Address> = idle.collect();
-            if !idle.is_empty() {
-                self.hardware.host.complete(&mut inventory, &idle);
+            if self.examine(&mut inventory, &taken, &mut examined) {
                 continue;
             }
             let lost: Vec<Address> = chosen.iter().flat_map(Chosen::lost).collect();
@@ -142,6 +135,30 @@ impl Claims {
             }
             bar(&mut barred, used)?;
         }
+    }
+
+    /// Reads whether the functions that would be taken respond, those that are new. Whether the choice can change by that.
+    fn examine(
+        &self,
+        inventory: &mut Inventory,
+        taken: &[Address],
+        examined: &mut BTreeSet<Address>,
+    ) -> bool {
+        let new = taken.iter().copied().filter(|address| examined.insert(*address));
+        // On vfio no driver tells what a function is and offers.
+        let (idle, driven): (Vec<Address>, Vec<Address>) =
+            new.partition(|address| inventory.function(*address).is_some_and(Function::on_vfio));
+        if !idle.is_empty() {
+            self.hardware.host.complete(inventory, &idle);
+        }
+        if !driven.is_empty() {
+            self.hardware.host.answers(inventory, &driven);
+        }
+        let silent = |address: &Address| {
+            let detail = inventory.function(*address).and_then(|one| one.detail.as_deref());
+            detail.is_some_and(|detail| detail.silent)
+        };
+        !idle.is_empty() || driven.iter().any(silent)
     }
 
     /// All claims, each with the refusal for others that want the same devices.

@@ -62,6 +62,13 @@ pub fn no_reset(inventory: &Inventory, address: Address) -> Refusal {
         Some(ResetDomain { reach: ResetReach::Unknown, .. }) => {
             format!("this kernel does not tell what a reset of {address} would affect")
         }
+        Some(ResetDomain { reach: ResetReach::Off, .. }) => {
+            return Refusal::new(
+                Code::InvalidState,
+                format!("the resets of {address} are switched off: its reset_method is empty"),
+                format!("switch them on: `{}`", model::doctor::resets_on(address)),
+            );
+        }
         _ => format!("the kernel has no way to reset {address}"),
     };
     Refusal::new(

@@ -58,7 +58,7 @@ impl Devices {
         let inventory = self.hardware.inventory()?;
         let (claims, health) =
             self.store.read(|from| Ok((StoredClaim::all(from)?, Health::all(from)?)))?;
-        let mut available = Vec::new();
+        let (mut available, mut lost) = (Vec::new(), Vec::new());
         for function in inventory.functions.values() {
             let wanted = match filter {
                 AvailableFilter::Gpus => {
@@ -79,6 +79,7 @@ impl Devices {
                 continue;
             }
             let (vendor, device) = (function.vendor, function.device);
+            lost.push(assembly.lost().map(|member| member.address).collect::<Vec<_>>());
             available.push(AvailableDevice {
                 address: function.address,
                 kind: function.kind(),
@@ -90,7 +91,12 @@ impl Devices {
                 driver: function.driver.clone(),
             });
         }
-        Ok(available)
+        // What a claim would refuse is not available: a program, a mount or the host's network uses it.
+        let all: BTreeSet<Address> = lost.iter().flatten().copied().collect();
+        let used = self.hardware.used(&all.into_iter().collect::<Vec<_>>())?;
+        let is_free = |lost: &Vec<Address>| lost.iter().all(|one| !used.contains(one));
+        let free = available.into_iter().zip(lost).filter(|(_, lost)| is_free(lost));
+        Ok(free.map(|(device, _)| device).collect())
     }
 
     /// Registers a device.

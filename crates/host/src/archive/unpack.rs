@@ -50,6 +50,17 @@ pub enum Damage {
         /// The program that undoes it.
         by: &'static str,
     },
+    /// It is compressed with gzip, and what is in it in another way.
+    #[error(
+        "not a valid recording: compressed with {with}, and then with gzip; run `gzip -d` and then `{by}` on it first (plain \
+         archives and those of gzip are read)"
+    )]
+    CompressedTwice {
+        /// The inner compression.
+        with: &'static str,
+        /// The program that undoes it.
+        by: &'static str,
+    },
     /// It is no archive.
     #[error("not a valid recording: it is no tar archive, plain or compressed with gzip")]
     NoArchive,
@@ -115,6 +126,7 @@ pub fn unpack_within(archive: impl Read, limits: Limits) -> Result<Tree, Damage>
 fn unfit(unfit: form::Unfit) -> Damage {
     match unfit {
         form::Unfit::Compressed(with, by) => Damage::Compressed { with, by },
+        form::Unfit::Within(with, by) => Damage::CompressedTwice { with, by },
         form::Unfit::Other => Damage::NoArchive,
         form::Unfit::Empty => Damage::Empty,
         form::Unfit::Unreadable(error) => Damage::Archive { reason: error.to_string(), entries: 0 },
@@ -388,6 +400,18 @@ mod tests {
             let Err(Damage::Compressed { by: told, .. }) = unpack(bytes) else { panic!("{by}") };
             assert_eq!(told, by);
         }
+        let gzip = |bytes: &[u8]| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut packed, bytes).unwrap();
+            packed.finish().unwrap()
+        };
+        for (bytes, by) in [(others[0].0, "xz -d"), (zipped.as_slice(), "gzip -d")] {
+            let refused = unpack(gzip(bytes).as_slice()).unwrap_err();
+            let Damage::CompressedTwice { by: told, .. } = refused else { panic!("{refused}") };
+            assert_eq!(told, by);
+        }
+        let words = unpack(gzip(b"hello").as_slice()).unwrap_err().to_string();
+        assert!(words.starts_with("not a valid recording"), "{words}");
         assert!(matches!(unpack(&b""[..]), Err(Damage::Empty)));
         assert!(matches!(unpack(&b"hello"[..]), Err(Damage::NoArchive)));
     }

@@ -28,8 +28,19 @@ pub use registers::serial_number;
 pub struct DetailRequest {
     /// The function.
     pub address: Address,
-    /// Whether to read its configuration space, which would wake it.
-    pub configuration: bool,
+    /// What to read.
+    pub depth: Depth,
+}
+
+/// How much of a function is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Depth {
+    /// Only whether its configuration space answers: two reads on the bus.
+    Answer,
+    /// The partitions that a device offers, read from its driver.
+    Partitions,
+    /// Everything. Configuration space is a thousand reads of 4 bytes on the bus.
+    All,
 }
 
 /// The detail of a function.
@@ -43,6 +54,12 @@ pub struct Reading {
     pub notes: Vec<String>,
 }
 
+/// The note for a function whose configuration space is all ones.
+const SILENT: &str = "its configuration space reads as all ones: it does not respond";
+
+/// How much shows that: the ids, and the command and status registers.
+const HEADER: usize = 8;
+
 /// The note for a suspended function, which is not woken for detail; `None` if it is awake.
 pub fn asleep(function: &Function) -> Option<String> {
     let status = function.power.runtime_status.as_deref();
@@ -54,10 +71,14 @@ pub fn asleep(function: &Function) -> Option<String> {
 
 /// Reads the detail of a function. It can block in the function's driver.
 pub fn read(root: &Root, request: DetailRequest) -> Reading {
-    let DetailRequest { address, configuration } = request;
+    let DetailRequest { address, depth } = request;
     let mut reading = Reading { address, detail: Detail::default(), notes: Vec::new() };
     match root.dir(&format!("{DEVICES}/{address}")) {
-        Ok(dir) => fill(&dir, configuration, &mut reading),
+        Ok(dir) if depth == Depth::Answer => {
+            answer(&dir, &mut reading);
+            return reading;
+        }
+        Ok(dir) => fill(&dir, depth == Depth::All, &mut reading),
         Err(errno) => reading.notes.push(format!("cannot read its directory: {}", words(errno))),
     }
     reading.detail.mig = mig::instances(root, address);
@@ -82,15 +103,25 @@ fn fill(dir: &Dir, with_configuration: bool, reading: &mut Reading) {
     }
     match dir.bytes("config", WHOLE) {
         Ok(bytes) => configuration(dir, Config::new(&bytes), detail, notes),
-        Err(Errno::NOENT) => {}
+        Err(Errno::NOENT) => notes.push("no config: its configuration space is unknown".into()),
         Err(errno) => notes.push(unreadable("config", errno)),
+    }
+}
+
+/// Only whether it answers. What cannot be read is told where detail is asked for.
+fn answer(dir: &Dir, reading: &mut Reading) {
+    if let Ok(bytes) = dir.first("config", HEADER, WHOLE)
+        && Config::new(&bytes).is_gone()
+    {
+        reading.detail.silent = true;
+        reading.notes.push(SILENT.into());
     }
 }
 
 fn configuration(dir: &Dir, config: Config<'_>, detail: &mut Detail, notes: &mut Vec<String>) {
     if config.is_gone() {
         detail.silent = true;
-        notes.push("its configuration space reads as all ones: it does not respond".into());
+        notes.push(SILENT.into());
         return;
     }
     if config.is_header_only() {

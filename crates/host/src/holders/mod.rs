@@ -76,7 +76,7 @@ pub fn find(root: &Root, addresses: &[Address]) -> Result<Vec<Holder>, HostError
     let hits = processes::find(root, &Lookup::of(&nodes))?;
     let has_network = |address: &Address| root.exists(&format!("{DEVICES}/{address}/net"));
     let network = !nodes.interfaces.is_empty() || addresses.iter().any(has_network);
-    let mut holders = all(root, &nodes, &groups, &hits, network);
+    let mut holders = all(root, &nodes, &groups, &hits, network.then_some(addresses));
     holders.retain(|holder| wanted.contains(&holder.address));
     Ok(holders)
 }
@@ -95,9 +95,9 @@ impl Uses {
         Ok(Self { nodes, hits })
     }
 
-    /// The holders, once the groups are known.
-    pub fn holders(&self, root: &Root, groups: &Groups) -> Vec<Holder> {
-        all(root, &self.nodes, groups, &self.hits, true)
+    /// The holders, once the groups and the NICs are known.
+    pub fn holders(&self, root: &Root, groups: &Groups, nics: &[Address]) -> Vec<Holder> {
+        all(root, &self.nodes, groups, &self.hits, Some(nics))
     }
 }
 
@@ -125,17 +125,19 @@ fn group_of(root: &Root, address: Address) -> Option<u32> {
     root.link_name(&format!("{DEVICES}/{address}/iommu_group")).ok()?.parse().ok()
 }
 
-/// All users; of the network, if one of the functions can have an interface.
+/// All users; of the network, if one of the functions can have an interface: these are looked at for interfaces that are
+/// not here.
 fn all(
     root: &Root,
     nodes: &Nodes,
     groups: &Groups,
     hits: &[Hit],
-    with_network: bool,
+    with_network: Option<&[Address]>,
 ) -> Vec<Holder> {
     let mut holders = disks::holders(root, &nodes.disks);
-    if with_network {
-        holders.extend(network::holders(root, &nodes.interfaces));
+    if let Some(nics) = with_network {
+        let hidden = network::hidden(root, nics);
+        holders.extend(network::holders(root, &nodes.interfaces, &hidden));
     }
     holders.extend(shared::holders(root, &nodes.shares));
     holders.sort_by_key(|holder| holder.address);

@@ -75,6 +75,10 @@ impl Attributes<'_> {
     }
 
     fn place(&mut self, function: &mut Function) {
+        // Only display functions have one (`pci_dev_attrs_are_visible` in drivers/pci/pci-sysfs.c).
+        if matches!(function.class.0 >> 16, 0x03 | 0xff) {
+            function.boot_vga = self.value("boot_vga") == Some(1u8);
+        }
         function.driver = self.link("driver");
         function.iommu_group = self.link_to("iommu_group");
         function.physical_function = self.link_to("physfn");
@@ -83,22 +87,27 @@ impl Attributes<'_> {
     }
 
     fn resources(&mut self, function: &mut Function) {
-        if let Some(text) = self.text("resource") {
-            let (bars, understood) = bars::read(&text);
-            function.bars = bars;
-            if !understood {
-                self.notes.push("resource has malformed lines".into());
+        let noted = self.notes.len();
+        let Some(text) = self.text("resource") else {
+            // Each function has one (`pci_dev_resource_attrs` in drivers/pci/pci-sysfs.c): a copy of a tree can lack it.
+            if self.notes.len() == noted {
+                self.notes.push("no resource, so its BARs are unknown".into());
             }
+            return;
+        };
+        let (bars, understood) = bars::read(&text);
+        function.bars = bars;
+        if !understood {
+            self.notes.push("resource has malformed lines".into());
         }
     }
 
     fn abilities(&mut self, function: &mut Function) {
-        // Only display functions have one (`pci_dev_attrs_are_visible` in drivers/pci/pci-sysfs.c).
-        if matches!(function.class.0 >> 16, 0x03 | 0xff) {
-            function.boot_vga = self.value("boot_vga") == Some(1u8);
-        }
         if let Some(text) = self.text("reset_method") {
             function.reset_methods = text.split_ascii_whitespace().map(str::to_owned).collect();
+            // The file exists only for functions with a method (`pci_dev_reset_method_attr_is_visible` in drivers/pci/pci.c),
+            // and writing an empty line to it removes them all.
+            function.resets_off = function.reset_methods.is_empty();
         }
         function.resettable = !function.reset_methods.is_empty() || self.dir.exists("reset");
         let sriov = Sriov::of(self.dir);

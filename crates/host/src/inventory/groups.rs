@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{Address, Function, Group};
+use rustix::io::Errno;
 
+use super::unreadable;
 use crate::root::Root;
 
 const GROUPS: &str = "sys/kernel/iommu_groups";
@@ -18,6 +20,9 @@ pub fn read(root: &Root, functions: &BTreeMap<Address, Function>) -> BTreeMap<u3
             groups.entry(number).or_default().domain_type = domain_type(root, number).flatten();
         }
     }
+    for group in groups.values_mut() {
+        note_type(group);
+    }
     groups
 }
 
@@ -28,15 +33,37 @@ pub fn with_firmware_memory(
 ) -> BTreeMap<u32, Group> {
     let mut groups = of(functions);
     for (number, group) in &mut groups {
-        group.firmware_memory = firmware_memory(root, *number);
+        add_regions(root, *number, group);
     }
     groups
 }
 
+/// Reads again what a group itself has, for updating.
+pub fn refresh(root: &Root, number: u32, kind: Option<String>, group: &mut Group) {
+    group.domain_type = kind;
+    group.notes.clear();
+    add_regions(root, number, group);
+    note_type(group);
+}
+
+fn add_regions(root: &Root, number: u32, group: &mut Group) {
+    group.firmware_memory.clear();
+    match root.attribute(&format!("{GROUPS}/{number}/reserved_regions")) {
+        Ok(text) => group.firmware_memory = direct_regions(&text),
+        Err(Errno::NOENT) => group.notes.push("no reserved_regions".into()),
+        Err(errno) => group.notes.push(unreadable("reserved_regions", errno)),
+    }
+}
+
+fn note_type(group: &mut Group) {
+    if group.domain_type.is_none() {
+        group.notes.push("no type".into());
+    }
+}
+
 /// The regions of type `direct` of a group: lines `0x7d000000 0x7d0fffff direct` (Documentation/ABI/testing/sysfs-kernel-iommu_groups).
 /// `direct-relaxable` regions, such as those of graphics and USB, are no obstacle.
-pub fn firmware_memory(root: &Root, number: u32) -> Vec<String> {
-    let text = root.attribute(&format!("{GROUPS}/{number}/reserved_regions")).unwrap_or_default();
+fn direct_regions(text: &str) -> Vec<String> {
     let region = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let (start, end) = (words.next()?, words.next()?);

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use model::{Address, Function, Mdev, NumaNode, VfioSupport, VirtualFunctions};
+use model::{Address, Function, Group, Mdev, NumaNode, VfioSupport, VirtualFunctions};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -45,9 +45,9 @@ pub fn group_type(root: &Root, number: u32) -> Option<Option<String>> {
     groups::domain_type(root, number).filter(|_| groups::has_devices(root, number))
 }
 
-/// The memory that the firmware uses through a group.
-pub fn firmware_memory(root: &Root, number: u32) -> Vec<String> {
-    groups::firmware_memory(root, number)
+/// Reads again what a group itself has; its domain type is known.
+pub fn refresh_group(root: &Root, number: u32, kind: Option<String>, group: &mut Group) {
+    groups::refresh(root, number, kind, group);
 }
 
 /// A mediated device with its parent; `None` if it does not exist or its parent is not a PCI function.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{Address, Detail, Inventory, Lock};
 
+pub use crate::detail::Depth;
 use crate::detail::{DetailRequest, Reading, asleep, read};
 use crate::device_lock::Locks;
 use crate::inventory::Catalogs;
@@ -37,15 +38,6 @@ pub enum Reader<'a> {
     },
 }
 
-/// How much is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// The partitions that a device offers, read from its driver.
-    Partitions,
-    /// Everything. Configuration space is a thousand reads of 4 bytes on the bus.
-    All,
-}
-
 /// Adds detail to functions of a listing.
 pub fn complete(
     inventory: &mut Inventory,
@@ -58,20 +50,32 @@ pub fn complete(
     let mut requests = Vec::new();
     for address in wanted {
         let Some(function) = inventory.functions.get_mut(address) else { continue };
+        if depth == Depth::Answer {
+            if asleep(function).is_none() && !reader.is_changing(*address) {
+                requests.push(DetailRequest { address: *address, depth });
+            }
+            continue;
+        }
         if reader.is_changing(*address) {
             function.notes.push("a change is in progress: detail was not read".into());
             continue;
         }
         let asleep = asleep(function);
-        let configuration = depth == Depth::All && asleep.is_none();
-        requests.push(DetailRequest { address: *address, configuration });
+        let depth = if asleep.is_some() { Depth::Partitions } else { depth };
+        requests.push(DetailRequest { address: *address, depth });
         function.notes.extend(asleep);
     }
     let readings = reader.read(&requests);
     for Reading { address, detail, notes } in readings {
         let Some(function) = inventory.functions.get_mut(&address) else { continue };
-        function.detail = Some(Box::new(detail));
         function.notes.extend(notes);
+        if depth == Depth::Answer {
+            if detail.silent {
+                function.detail.get_or_insert_default().silent = true;
+            }
+            continue;
+        }
+        function.detail = Some(Box::new(detail));
         // A virtual function can always reset itself: the specification requires it, and the kernel relies on it
         // (PCI Express Base Specification, 9.2.2.2).
         if let Some(detail) = function.detail.as_mut()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
+    Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
     VfSettings,
 };
 use rustix::fd::OwnedFd;
@@ -145,7 +145,9 @@ impl LinuxHost {
         let mut inventory = inventory?;
         self.examine_idle(&mut inventory);
         let Ok(Ok(uses)) = uses else { return Ok((inventory, Vec::new())) };
-        let holders = uses.holders(&self.root, &Groups::of_all(&inventory));
+        let nics = inventory.functions.values().filter(|function| function.kind() == Kind::Nic);
+        let nics: Vec<Address> = nics.map(|function| function.address).collect();
+        let holders = uses.holders(&self.root, &Groups::of_all(&inventory), &nics);
         Ok((inventory, holders))
     }
 
@@ -183,6 +185,7 @@ impl LinuxHost {
             inventory::add_power(&self.root, inventory, &idle);
             self.add_detail(inventory, &idle, Depth::All);
         }
+        self.examine_driven(inventory);
         // Virtual functions with vGPU types, whatever their class: whether they are vGPUs, or can become one.
         let parts = inventory.functions.values().filter(|function| {
             let own = function.driver.is_some() && !function.on_vfio();
@@ -192,6 +195,20 @@ impl LinuxHost {
         let parts: Vec<Address> = parts.map(|function| function.address).collect();
         if !parts.is_empty() {
             self.add_detail(inventory, &parts, Depth::Partitions);
+        }
+    }
+
+    /// Adds of GPUs and accelerators on another driver or on none whether they respond: a driver does not tell, and they are
+    /// what falls off the bus. Only their header is read, and suspended ones are not woken.
+    fn examine_driven(&self, inventory: &mut Inventory) {
+        let cards = inventory.functions.values().filter(|function| {
+            let gpu = matches!(function.kind(), Kind::Gpu | Kind::Accelerator);
+            gpu && !function.on_vfio() && function.physical_function.is_none()
+        });
+        let cards: Vec<Address> = cards.map(|function| function.address).collect();
+        if !cards.is_empty() {
+            inventory::add_power(&self.root, inventory, &cards);
+            self.add_detail(inventory, &cards, Depth::Answer);
         }
     }
 
@@ -358,6 +375,11 @@ impl Host for LinuxHost {
         // A sketch has no power state.
         inventory::add_power(&self.root, inventory, addresses);
         self.add_detail(inventory, addresses, Depth::All);
+    }
+
+    fn answers(&self, inventory: &mut Inventory, addresses: &[Address]) {
+        inventory::add_power(&self.root, inventory, addresses);
+        self.add_detail(inventory, addresses, Depth::Answer);
     }
 
     fn offers(&self, inventory: &mut Inventory, addresses: &[Address]) {

@@ -288,8 +288,7 @@ impl Update<'_> {
         }
         match kind {
             Some(kind) => {
-                group.domain_type = kind;
-                group.firmware_memory = one::firmware_memory(self.root, number);
+                one::refresh_group(self.root, number, kind, group);
                 if group.members.is_empty() {
                     self.state.emptied.insert(number);
                 }
@@ -297,7 +296,7 @@ impl Update<'_> {
             None if group.members.is_empty() => {
                 inventory.groups.remove(&number);
             }
-            None => group.domain_type = None,
+            None => one::refresh_group(self.root, number, None, group),
         }
     }
 

@@ -114,6 +114,7 @@ impl Fake {
         entry.with("revision", "0x01\n").with("numa_node", "-1\n");
         entry.with("driver_override", "(null)\n").with("power/control", "on\n");
         entry.with("resource", &"0x0 0x0 0x0\n".repeat(17));
+        self.file(&format!("{}/config", entry.path), [0; 256]);
         entry
     }
 }
@@ -172,6 +173,7 @@ impl Entry<'_> {
             &format!("../../../../{}", self.path.trim_start_matches("sys/")),
         );
         self.host.file(&format!("{group}/type"), "DMA-FQ\n");
+        self.host.file(&format!("{group}/reserved_regions"), "");
         self
     }
 

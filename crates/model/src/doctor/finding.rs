@@ -82,8 +82,11 @@ pub struct Verdict {
 pub struct Devices {
     /// Those that can be handed over now.
     pub ready: Vec<Address>,
-    /// Those that could be, but are in use: by the host, by a claim, or by their virtual functions.
+    /// Those that could be, but are in use: by the host, by a claim, or all their partitions are.
     pub in_use: Vec<Address>,
+    /// Those that are split, and of which partitions can be handed over: virtual functions, mediated devices, vGPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_parts: Vec<Address>,
     /// Those that cannot be handed over.
     pub barred: Vec<Address>,
 }
@@ -102,7 +105,8 @@ impl Verdict {
     #[must_use]
     pub fn worst(&self) -> Severity {
         let barred = self.devices.as_ref().is_some_and(|devices| {
-            devices.ready.is_empty() && devices.in_use.is_empty() && !devices.barred.is_empty()
+            let possible = [&devices.ready, &devices.in_use, &devices.in_parts];
+            possible.iter().all(|list| list.is_empty()) && !devices.barred.is_empty()
         });
         if barred {
             return Severity::Impossible;

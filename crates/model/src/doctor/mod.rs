@@ -14,7 +14,7 @@ pub mod remedy;
 mod rules;
 
 pub use boot_loader::BootLoader;
-pub use devices::framebuffers;
+pub use devices::{framebuffers, resets_on};
 pub use finding::{Devices, Finding, Remedy, Severity, Verdict};
 pub use platform::{
     Cpu, FirmwareTables, Framebuffer, HugePages, IommuDevice, MemoryRegion, Module, NodeFacts,

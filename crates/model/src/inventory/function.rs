@@ -63,6 +63,9 @@ pub struct Function {
     pub reset_methods: Vec<String>,
     /// Whether the kernel can reset it (it has a `reset` attribute).
     pub resettable: bool,
+    /// Whether its resets are switched off: `reset_method` exists, and is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resets_off: bool,
     /// Whether it can be unplugged (`removable`, Linux 5.14).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removable: bool,
@@ -172,6 +175,7 @@ impl Function {
             bars: Vec::new(),
             reset_methods: Vec::new(),
             resettable: false,
+            resets_off: false,
             removable: false,
             broken_parity: false,
             power: Power::default(),
@@ -240,6 +244,16 @@ impl Function {
     pub fn is_hosts_display(&self) -> bool {
         let console = self.kind() == Kind::Gpu && self.boot_vga && !self.on_vfio();
         self.physical_function.is_none() && (console || self.is_management_display())
+    }
+
+    /// What the host itself shows on it, in words: then a kind of device does not mean it, only its address.
+    #[must_use]
+    pub fn hosts_display(&self) -> Option<&'static str> {
+        match (self.is_hosts_display(), self.is_management_display()) {
+            (false, _) => None,
+            (true, true) => Some("management display"),
+            (true, false) => Some("host console"),
+        }
     }
 
     /// The vGPU types of a virtual function with NVIDIA's vendor-specific VFIO; only with detail.

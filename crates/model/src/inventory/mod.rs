@@ -50,6 +50,9 @@ pub struct Group {
     /// `reserved_regions`. The kernel attaches such a group to no domain of a machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub firmware_memory: Vec<String>,
+    /// Its attributes that could not be read, in words: `no reserved_regions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One NUMA node (Documentation/ABI/stable/sysfs-devices-node).

@@ -16,6 +16,8 @@ pub enum ResetReach {
     Bus,
     /// The kernel has no reset method for it.
     None,
+    /// Its resets are switched off: `reset_method` is empty.
+    Off,
     /// Unknown (before Linux 5.15).
     Unknown,
 }
@@ -38,7 +40,7 @@ impl ResetDomain {
         let functions = match reach {
             ResetReach::Function => vec![function.address],
             ResetReach::Bus => on_its_bus(inventory, function),
-            ResetReach::None | ResetReach::Unknown => Vec::new(),
+            ResetReach::None | ResetReach::Off | ResetReach::Unknown => Vec::new(),
         };
         Self { reach, functions }
     }
@@ -49,6 +51,7 @@ fn reach(function: &Function) -> ResetReach {
     match function.reset_methods.first().map(String::as_str) {
         Some("bus" | "cxl_bus") => ResetReach::Bus,
         Some(_) => ResetReach::Function,
+        None if function.resets_off => ResetReach::Off,
         None if function.resettable => ResetReach::Unknown,
         None => ResetReach::None,
     }

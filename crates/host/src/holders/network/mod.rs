@@ -20,6 +20,7 @@ pub use routes::{Prefix, Routes, address_v6, route_v4, route_v6};
 use sessions::Session;
 pub use sessions::{socket_address, socket_address_text};
 
+use crate::function_files::DEVICES;
 use crate::nodes::Interface;
 use crate::root::Root;
 
@@ -75,8 +76,8 @@ impl Network {
 }
 
 /// The uses of these interfaces by the host's network; of each interface the one that matters most first. Also the uses
-/// of all functions whose interfaces other network namespaces have.
-pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
+/// of all functions whose interfaces other network namespaces have; `hidden` are those with an interface that is not here.
+pub fn holders(root: &Root, interfaces: &[Interface], hidden: &[Address]) -> Vec<Holder> {
     let network = Network::read(root);
     let sessions = sessions::read(root, &network.routes);
     let mut holders = Vec::new();
@@ -84,11 +85,31 @@ pub fn holders(root: &Root, interfaces: &[Interface]) -> Vec<Holder> {
         let uses = uses(&network, &sessions, name);
         holders.extend(uses.into_iter().map(|using| holder(*address, using, name)));
     }
-    for other in network.elsewhere.iter().filter(|other| !other.name.is_empty()) {
-        let using = Using { words: other.words(), interface: None };
-        holders.extend(other.function.map(|address| holder(address, using, &other.name)));
+    let elsewhere = network.elsewhere.iter().filter(|other| !other.name.is_empty());
+    let mut known = BTreeSet::new();
+    for (other, address) in elsewhere.filter_map(|other| Some((other, other.function?))) {
+        known.insert(address);
+        if !other.down {
+            let using = Using { words: other.words(), interface: None };
+            holders.push(holder(address, using, &other.name));
+        }
+    }
+    for address in hidden.iter().filter(|address| !known.contains(address)) {
+        let words = "a network namespace that cannot be read".to_owned();
+        holders.push(holder(*address, Using { words, interface: None }, "an interface there"));
     }
     holders
+}
+
+/// Those of these functions that have network interfaces, all of them in other network namespaces. The directory `net` is
+/// made with a function's first interface and removed with its last one (`get_device_parent`, `cleanup_glue_dir` in
+/// drivers/base/core.c), whichever namespaces they are in; it lists those of the namespace of this sysfs.
+pub fn hidden(root: &Root, functions: &[Address]) -> Vec<Address> {
+    let is_hidden = |address: &&Address| {
+        let interfaces = root.names(&format!("{DEVICES}/{address}/net"));
+        interfaces.is_ok_and(|names| names.is_empty())
+    };
+    functions.iter().filter(is_hidden).copied().collect()
 }
 
 /// One use of an interface.

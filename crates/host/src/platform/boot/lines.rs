@@ -12,7 +12,7 @@ const LIMINE: [&str; 4] = [
     "efi/limine.conf",
 ];
 const LIMINE_TOOL: &str = "etc/default/limine";
-const REFIND: &str = "boot/refind_linux.conf";
+pub const REFIND: &str = "boot/refind_linux.conf";
 const REFIND_OWN: [&str; 3] = [
     "boot/EFI/refind/refind.conf",
     "efi/EFI/refind/refind.conf",

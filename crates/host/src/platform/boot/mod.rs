@@ -35,10 +35,26 @@ fn boot_loader(root: &Root) -> BootLoader {
     match firmware.said {
         Said::Systemd => systemd::way(root, &firmware),
         Said::Limine => lines::limine(root),
-        Said::Refind => lines::refind(root),
+        Said::Refind => refind(root),
         Said::Grub => grub::way(root).unwrap_or_default(),
-        Said::Other | Said::Nothing | Said::Unknown => by_files(root, &firmware),
+        // What a loader that we do not know reads is not known either, whatever files others have left behind.
+        Said::Other if firmware.stub => systemd::way(root, &firmware),
+        Said::Other => BootLoader::Unknown,
+        Said::Nothing | Said::Unknown => by_files(root, &firmware),
     }
+}
+
+/// rEFInd, or the GRUB that it started: GRUB tells the kernel its image (`grub_cmd_linux` in grub-core/loader/i386/linux.c).
+/// If rEFInd's own file says the same, nothing says which of the two boots.
+fn refind(root: &Root) -> BootLoader {
+    let has_image = |path: &str| root.text(path).is_ok_and(|text| text.contains("BOOT_IMAGE="));
+    if !has_image("proc/cmdline") {
+        return lines::refind(root);
+    }
+    if has_image(lines::REFIND) {
+        return BootLoader::Unknown;
+    }
+    grub::way(root).unwrap_or_default()
 }
 
 /// Systems that set the options of the kernel themselves, whatever the boot loader.

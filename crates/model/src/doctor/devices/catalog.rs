@@ -42,9 +42,9 @@ const SPLITS: [&str; 2] = ["sriov", "vgpu"];
 const ON_REQUEST: [&str; 3] = ["resizable-bar", "vfio-variant", "fabric"];
 
 /// Checks that an overview shows for GPUs and accelerators only: the host's network cards and disks normally have
-/// drivers and users.
-const OF_PRECIOUS: [&str; 6] =
-    ["assignable", "native-driver", "driver-override", "boot-vga", "nouveau", "x11-config"];
+/// drivers.
+const OF_PRECIOUS: [&str; 5] =
+    ["native-driver", "driver-override", "boot-vga", "nouveau", "x11-config"];
 
 /// Whether the check looks for current users of a device.
 pub fn is_use(check: &str) -> bool {
@@ -59,5 +59,5 @@ pub fn is_split(check: &str) -> bool {
 /// Whether an overview of the host shows the check's findings, for a GPU or accelerator (`precious`) or for another
 /// device.
 pub fn in_overview(check: &str, precious: bool) -> bool {
-    !ON_REQUEST.contains(&check) && (precious || !(is_use(check) || OF_PRECIOUS.contains(&check)))
+    !ON_REQUEST.contains(&check) && (precious || !OF_PRECIOUS.contains(&check))
 }

@@ -50,7 +50,7 @@ fn boot_list_remedy(case: &Case<'_>) -> Remedy {
     };
     let host: Vec<_> = members.iter().filter(needed).map(|function| function.address).collect();
     if host.is_empty() {
-        return remedy::boot_list(case.patient.platform, &members);
+        return remedy::boot_list(case.patient.platform, case.head.address, &members);
     }
     Remedy::words(format!(
         "do not put it on the boot list while the host itself needs {}: the host might not boot",
@@ -73,6 +73,8 @@ fn risk(case: &Case<'_>) -> &'static str {
     };
     if on(&["nvidia"]) {
         "because its driver can wait forever for a program that holds the GPU"
+    } else if case.head.kind() == Kind::Accelerator {
+        "because its driver can crash when it is unbound, or wait for a program that uses the device"
     } else if on(&["nouveau", "amdgpu", "radeon", "i915", "xe"]) {
         "because its driver shows the host's console and desktop on it, and can crash when it is unbound"
     } else if case.head.kind() == Kind::Nvme {

@@ -48,10 +48,8 @@ fn finding_for(holder: &Holder, by: &[&str]) -> Finding {
         Some(Purpose::Monitor) => "dcgm",
         Some(Purpose::Fabric | Purpose::VgpuManager) | None => "holder",
     };
-    let read = match holder.kind {
-        HolderKind::Network => format!("{} {}", holder.address, holder.predicate()),
-        _ => format!("{} is used by {} ({})", holder.address, holder.user, super::listed(by)),
-    };
+    let all = Holder { by: super::listed(by), ..holder.clone() };
+    let read = format!("{} {}", holder.address, all.predicate());
     let meaning = match check {
         "display-server" => "the desktop draws with it; without it, the session would end or hang",
         "remote-desktop" => "a remote desktop draws or encodes with it",

@@ -28,6 +28,7 @@ mod tests;
 
 pub use catalog::CHECKS;
 pub use overview::sorted;
+pub use reset::resets_on;
 
 use super::{Finding, Patient, Remedy, Severity};
 use crate::{Address, Assembly, Function, Kind, no_such_function};

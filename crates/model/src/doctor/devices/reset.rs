@@ -64,6 +64,13 @@ fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
                          between two of them";
             Some(with_remedy(finding, words, Vec::new()))
         }
+        ResetReach::Off => {
+            let read = format!("{address} has an empty reset_method: its resets are switched off");
+            let meaning = "a machine gets the device as the previous machine left it, with the contents of its memory";
+            let finding = about(address, "reset", Severity::Warning, read, meaning);
+            let words = "let the kernel choose its methods again, unless they were switched off for a reason";
+            Some(with_remedy(finding, words, vec![resets_on(address)]))
+        }
         ResetReach::Unknown => {
             let read = format!(
                 "{address} can be reset, but the kernel does not show how (reset_method needs Linux 5.15)"
@@ -72,6 +79,12 @@ fn finding_for(case: &Case<'_>, function: &Function) -> Option<Finding> {
             Some(about(address, "reset", Severity::Note, read, meaning))
         }
     }
+}
+
+/// The command that lets the kernel use its own methods again (`reset_method_store` in drivers/pci/pci.c).
+#[must_use]
+pub fn resets_on(address: Address) -> String {
+    format!("echo default > /sys/bus/pci/devices/{address}/reset_method")
 }
 
 /// vfio does a bus reset only if all affected devices belong to the same user (`vfio_pci_dev_set_resettable` in

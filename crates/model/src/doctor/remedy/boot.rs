@@ -7,8 +7,10 @@ use super::super::{BootLoader, InitramfsTool, Platform, Remedy};
 use super::rebuild_initramfs;
 use super::shell::{Lines, append_line, quoted};
 
-/// Debian's and Ubuntu's grub-mkconfig sources these files after `/etc/default/grub`.
-const GRUB_DROP_IN: &str = "/etc/default/grub.d/handover.cfg";
+/// Debian's and Ubuntu's grub-mkconfig sources these files after `/etc/default/grub`, in the order of their names: ours comes
+/// last, so that no other sets the variable again. Options are taken out of all of them, also of `handover.cfg`, which earlier
+/// versions wrote.
+const GRUB_DROP_IN: &str = "/etc/default/grub.d/zz-handover.cfg";
 const GRUB_FILE: &str = "/etc/default/grub";
 /// One line, the whole command line (kernel-install(8)).
 const CMDLINE_FILE: &str = "/etc/kernel/cmdline";

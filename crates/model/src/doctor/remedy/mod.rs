@@ -12,7 +12,7 @@ mod script;
 mod shell;
 
 pub use boot::{kernel_option, other_kernel_option, without_kernel_option};
-pub use boot_list::boot_list;
+pub use boot_list::{added_together, boot_list};
 pub use files::move_aside;
 pub use modules::{
     load_at_boot, memlock_for_group, module_option, unblacklist, without_module_option,

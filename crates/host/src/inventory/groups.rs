@@ -42,7 +42,12 @@ pub fn with_firmware_memory(
 pub fn refresh(root: &Root, number: u32, kind: Option<String>, group: &mut Group) {
     group.domain_type = kind;
     group.notes.clear();
-    add_regions(root, number, group);
+    // As in a fresh reading: of groups without a function, only their type is of interest.
+    if group.members.is_empty() {
+        group.firmware_memory.clear();
+    } else {
+        add_regions(root, number, group);
+    }
     note_type(group);
 }
 

@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::matching::assign;
 use super::sets::{self, Like, Quota};
 use super::shortage::{already_requested, different, too_few};
+use super::wish::{Model, Wish};
 use super::{Chosen, Scene, Want, WantKind};
 use crate::topology::Place;
-use crate::{Address, Assembly, Id, Mechanism, Refusal};
+use crate::{Address, Assembly, Mechanism, Refusal};
 
 /// More ways to combine models are not compared.
 const MOST_COMBINATIONS: usize = 64;
@@ -25,22 +26,6 @@ impl Pool {
         self.all.push(chosen);
         self.all.len() - 1
     }
-}
-
-/// A wish that several candidates can meet.
-pub(super) struct Wish<'a> {
-    place: usize,
-    pub(super) want: &'a Want,
-    /// Each with its rank: those with a lower one are preferred to any nearness.
-    likes: Vec<(usize, u32)>,
-    /// For candidates shared with other wishes: this wish's own form of it.
-    own: BTreeMap<usize, usize>,
-    /// How many candidates fit, available or not.
-    pub(super) fitting: usize,
-    /// Why fitting candidates are not available.
-    pub(super) reasons: Vec<Refusal>,
-    /// Displays of the host that would fit, if the request meant them.
-    pub(super) displays: Vec<(Address, Model)>,
 }
 
 impl Scene<'_> {
@@ -251,9 +236,6 @@ impl Scene<'_> {
         models.into_iter().collect()
     }
 }
-
-/// Vendor and device id.
-pub(super) type Model = (Id, Id);
 
 /// Every way to take one model for each wish; not all if there are very many.
 fn combinations(quotas: &[Vec<Quota>]) -> Vec<Vec<Quota>> {

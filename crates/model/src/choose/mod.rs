@@ -9,6 +9,7 @@ mod profiles;
 mod sets;
 mod shortage;
 mod want;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Why a wish cannot be met, and what would be: fewer devices, others, or those that something has now.
 
-use super::fill::{Model, Wish};
 use super::sets::Like;
+use super::wish::{Model, Wish};
 use super::{Chosen, Options, WantKind};
 use crate::{Code, Refusal};
 

@@ -1,6 +1,7 @@
 //! What the names and descriptions of vGPU profiles tell: the name that requests use, and the memory.
 
 use crate::MdevType;
+use crate::profile_name::own_name;
 
 /// The memory of GPUs with vGPUs on virtual functions, in GiB, by the family of their profiles (NVIDIA, "Virtual GPU
 /// Types for Supported GPUs"): the driver offers no file with it.
@@ -31,23 +32,10 @@ const BOARDS: [(&str, u64); 24] = [
     ("RTXA6000", 48),
 ];
 
-/// The name without the vendor's: requests accept both.
-#[must_use]
-pub fn own_name(name: &str) -> &str {
-    name.rsplit(' ').next().unwrap_or(name)
-}
-
 /// The memory of a type of mediated devices, in MiB: by its description, or by its name.
 pub(super) fn memory_of(kind: &MdevType) -> Option<u64> {
     let described = kind.description.as_deref().and_then(framebuffer_in);
     described.or_else(|| framebuffer_of(kind.name.as_deref().unwrap_or(&kind.id)))
-}
-
-/// Whether a request for `profile` means the one with this name: `NVIDIA L40S-1Q`, or without the vendor's.
-#[must_use]
-pub fn is_named(name: &str, profile: &str) -> bool {
-    !profile.is_empty()
-        && (name.eq_ignore_ascii_case(profile) || own_name(name).eq_ignore_ascii_case(profile))
 }
 
 /// The memory in a description such as `num_heads=4, framebuffer=1024M`, in MiB.

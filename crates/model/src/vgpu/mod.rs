@@ -4,6 +4,6 @@ mod memory;
 mod room;
 mod slots;
 
-pub use memory::{is_named, own_name};
+pub use crate::profile_name::{is_named, own_name};
 pub use room::Rooms;
 pub use slots::{VgpuProfile, VgpuSlots};

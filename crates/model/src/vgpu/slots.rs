@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::memory::{framebuffer_of, memory_of, own_name};
+use super::memory::{framebuffer_of, memory_of};
 use super::room::Rooms;
+use crate::profile_name::own_name;
 use crate::{Address, Claim, Function, Inventory, Kind, MdevType, Mechanism, VgpuType};
 
 /// The vGPUs of a host.

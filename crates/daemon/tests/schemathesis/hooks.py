@@ -44,3 +44,23 @@ schemathesis.openapi.format("cloud-init-user-data", st.sampled_from(["#cloud-con
 schemathesis.openapi.format("forwarded-port", st.sampled_from(["2222:22", "0.0.0.0:8081:80", "5353:53/udp", "127.0.0.1:9000:9000/tcp"]))
 schemathesis.openapi.format("mac-address", st.sampled_from(["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]))
 schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.com", "a-1"]))
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """The number of virtual CPUs is the product of their arrangement, which no schema can say."""
+    body = case.body
+    cpu = body.get("cpu") if isinstance(body, dict) else None
+    if not isinstance(cpu, dict):
+        return
+    parts = [cpu.get(part) for part in ("sockets", "cores", "threads")]
+    parts = [1 if part is None else part for part in parts]
+    if not all(type(part) is int and 1 <= part <= 1024 for part in parts):
+        return
+    sockets, cores, threads = parts
+    if sockets * cores * threads > 1024:
+        cpu.update(sockets=2, cores=4, threads=2)
+        sockets, cores, threads = 2, 4, 2
+    vcpus = body.get("vcpus")
+    if type(vcpus) is int and 1 <= vcpus <= 1024:
+        body["vcpus"] = sockets * cores * threads

@@ -153,7 +153,7 @@ pub struct RestartPolicy {
     /// The pause before the first attempt, 5s by default. It doubles with each further one, to 5 minutes at
     /// most, and is 1 second at least.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::GoDuration>))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
     pub backoff: Option<String>,
     /// The most attempts in a row; 0, the default, for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub struct RestartPolicy {
     pub max_attempts: Option<u32>,
     /// A machine that ran as long as this begins a new row of attempts; 10m by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::GoDuration>))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
     pub stable_after: Option<String>,
 }
 
@@ -180,7 +180,7 @@ pub struct Autostart {
     pub order: Option<u32>,
     /// The pause after its start, before the next machine is started; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::GoDuration>))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::Pause>))]
     pub delay: Option<String>,
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use model::choose::{Options, Want};
 use model::{
-    Address, Autostart, Claim, Cpu, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac,
-    MachineOptions, Owner, Part, Restart, VgpuSlots,
+    Address, AutostartChange, Claim, Cpu, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac,
+    MachineOptions, Owner, Part, RestartChange, VgpuSlots,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -332,9 +332,9 @@ pub struct ChangeInstance {
     /// Memory in bytes.
     pub memory: Option<u64>,
     /// Whether its machine is started again when it ends.
-    pub restart: Option<Restart>,
+    pub restart: Option<RestartChange>,
     /// Whether, and when, it is started with the host.
-    pub autostart: Option<Option<Autostart>>,
+    pub autostart: Option<AutostartChange>,
 }
 
 /// The requested network.

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use engine::{Blocked, ChangeInstance, CreateInstance, Engine, InstanceState};
-use model::{Autostart, Code, Life, Restart, RestartPolicy};
+use model::{Autostart, Code, Life, Restart, RestartChange, RestartPolicy};
 use support::{Rig, wish};
 
 /// The shortest pause before another start is 1 s.
@@ -75,7 +75,7 @@ fn there_are_as_many_attempts_as_there_may_be() {
     let blocked = || engine.instances().restarts(machine.id).and_then(|one| one.blocked);
     until("the last attempt", || blocked() == Some(Blocked::TooMany));
     let now = engine.instances().find("a").unwrap();
-    assert_eq!(now.state, InstanceState::Stopped);
+    assert_eq!(now.state, InstanceState::Shutdown, "it was not stopped on request");
     assert!(now.state_error.unwrap().contains("no memory today"));
     engine.instances().start("a").unwrap();
     assert_eq!(engine.instances().restarts(machine.id), None, "a request begins anew");
@@ -161,7 +161,13 @@ fn processors_and_memory_change_while_it_is_stopped() {
     let refused = engine.instances().change("a", larger.clone()).unwrap_err();
     assert_eq!(refused.code, Code::InvalidState);
     let life = restarting(RestartPolicy::Always, 3).restart;
-    let change = ChangeInstance { restart: Some(life.clone()), ..ChangeInstance::default() };
+    let restart = RestartChange {
+        policy: Some(life.policy),
+        backoff: Some(life.backoff),
+        max_attempts: Some(3),
+        stable_after: None,
+    };
+    let change = ChangeInstance { restart: Some(restart), ..ChangeInstance::default() };
     engine.instances().change("a", change).unwrap();
     engine.instances().stop("a").unwrap();
     engine.instances().change("a", larger).unwrap();
@@ -170,4 +176,42 @@ fn processors_and_memory_change_while_it_is_stopped() {
     drop(engine);
     let kept = rig.open().instances().find("a").unwrap();
     assert_eq!((kept.vcpus, kept.memory, kept.options.life.restart), (4, 2 << 30, life));
+}
+
+#[test]
+fn failed_starts_are_counted_however_long_it_ran_before() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    engine.instances().supervise();
+    let restart = Restart {
+        policy: RestartPolicy::Always,
+        backoff: Duration::ZERO,
+        max_attempts: 2,
+        stable_after: Duration::ZERO,
+    };
+    let machine = create(&engine, "a", Life { restart, autostart: None });
+    rig.launcher.set_missing(Some("no emulator today"));
+    rig.launcher.exit(machine.id, 1);
+    let blocked = || engine.instances().restarts(machine.id).and_then(|one| one.blocked);
+    until("the last attempt", || blocked() == Some(Blocked::TooMany));
+    let now = engine.instances().find("a").unwrap();
+    assert!(now.state_error.unwrap().contains("no emulator today"));
+    // Another policy begins anew.
+    rig.launcher.set_missing(None);
+    let change = RestartChange { max_attempts: Some(0), ..RestartChange::default() };
+    let change = ChangeInstance { restart: Some(change), ..ChangeInstance::default() };
+    engine.instances().change("a", change).unwrap();
+    until("the restart", || state(&engine, "a") == InstanceState::Running);
+}
+
+#[test]
+fn a_machine_that_ended_before_the_host_was_started_stays_ended() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let machine = create(&engine, "a", restarting(RestartPolicy::Always, 0));
+    rig.launcher.exit(machine.id, 0);
+    until("the end", || state(&engine, "a") == InstanceState::Shutdown);
+    let engine = reboot(&rig, engine);
+    engine.instances().supervise();
+    assert_eq!(engine.instances().restarts(machine.id), None);
 }

@@ -153,8 +153,10 @@ texts! {
     /// A requested item as a string: `2xgpu`, `0000:01:00.0`, `4xvf@nic0,vlan=100`.
     WantText = WANT, "2xgpu";
     /// Duration as Go formats it: `30s`, `2m`, `1m30s`.
-    GoDuration = "^(([0-9]{1,9}(\\.[0-9]{0,9})?|\\.[0-9]{1,9})(ns|us|µs|ms|s|m|h)){1,8}$", "30s";
+    GoDuration = DURATION, "30s";
 }
+
+const DURATION: &str = "^(([0-9]{1,9}(\\.[0-9]{0,9})?|\\.[0-9]{1,9})(ns|us|µs|ms|s|m|h)){1,8}$";
 
 macro_rules! formats {
     ($($(#[doc = $doc:literal])* $name:ident = $format:literal, $pattern:expr, $example:expr;)*) => {$(
@@ -180,6 +182,8 @@ macro_rules! formats {
 
 // What no pattern can say is in a format of its own.
 formats! {
+    /// Duration as Go formats it, 24 hours at most: `30s`, `2m`, `1m30s`.
+    Pause = "pause", DURATION, "30s";
     /// Memory: at least 1 MB. `KB`, `MB`, `GB` and `TB` are powers of 1024. Empty for the default.
     MemorySize = "memory-size", SIZE, "4GB";
     /// Size of a disk, at most 16 TB and at least the image's. Empty for the default.

@@ -7,6 +7,7 @@ use api::client::{Message, Receiver, Sender, segment};
 use clap::Args;
 use model::{Code, Refusal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::connection::Connection;
@@ -65,12 +66,18 @@ impl Console {
 /// Passes bytes on until one side ends. Returns the daemon's reason.
 async fn connect(mut sender: Sender, mut receiver: Receiver) -> Result<String, Refusal> {
     let mut typed = typed();
+    let watch = |kind| signal(kind).map_err(|error| unusable(&error));
+    let (mut terminate, mut hangup) =
+        (watch(SignalKind::terminate())?, watch(SignalKind::hangup())?);
     loop {
         tokio::select! {
             message = receiver.next() => match message? {
                 Message::Bytes(bytes) => show(&bytes).map_err(|error| unusable(&error))?,
                 Message::Closed(reason) => return Ok(reason),
             },
+            // The terminal is restored before the process ends.
+            _ = terminate.recv() => return Ok(String::new()),
+            _ = hangup.recv() => return Ok(String::new()),
             Some(typed) = typed.recv() => match typed {
                 Typed::Bytes(bytes) => sender.send(bytes.into()).await?,
                 Typed::Escape => {

@@ -29,7 +29,7 @@ pub struct Life {
     )]
     restart: Option<Policy>,
     /// Most attempts in a row to start it again; 0 for no limit
-    #[arg(long, value_name = "COUNT", requires = "restart", value_parser = values::number::<u32>)]
+    #[arg(long, value_name = "COUNT", value_parser = values::number::<u32>)]
     restart_attempts: Option<u32>,
     /// Start the machine with the host
     #[arg(long, conflicts_with = "no_autostart")]
@@ -48,14 +48,15 @@ pub struct Life {
 impl Life {
     /// The field `restart_policy`; `None` if nothing is asked.
     pub fn restart(&self) -> Option<RestartPolicy> {
-        let policy = match self.restart? {
-            Policy::No => "never",
-            Policy::OnFailure => "on_failure",
-            Policy::Always => "always",
-        };
-        Some(RestartPolicy {
-            policy: Some(policy.into()),
-            max_attempts: self.restart_attempts,
+        let policy = self.restart.map(|policy| match policy {
+            Policy::No => "never".to_owned(),
+            Policy::OnFailure => "on_failure".to_owned(),
+            Policy::Always => "always".to_owned(),
+        });
+        let max_attempts = self.restart_attempts;
+        (policy.is_some() || max_attempts.is_some()).then(|| RestartPolicy {
+            policy,
+            max_attempts,
             ..RestartPolicy::default()
         })
     }

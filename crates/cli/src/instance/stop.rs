@@ -88,7 +88,6 @@ fn groups(machines: Vec<Machine>) -> Vec<Vec<Machine>> {
     let order = |machine: &Machine| {
         machine.autostart.as_ref().map_or(u64::MAX, |one| u64::from(one.order.unwrap_or_default()))
     };
-    let runs = |machine: &Machine| matches!(machine.state.as_str(), "Running" | "Paused");
     let mut running: Vec<Machine> = machines.into_iter().filter(runs).collect();
     running.sort_by_key(|machine| std::cmp::Reverse(order(machine)));
     let mut groups: Vec<Vec<Machine>> = Vec::new();
@@ -99,6 +98,13 @@ fn groups(machines: Vec<Machine>) -> Vec<Vec<Machine>> {
         }
     }
     groups
+}
+
+/// Whether a machine runs or is about to.
+fn runs(machine: &Machine) -> bool {
+    let is_planned =
+        machine.restart_status.as_ref().is_some_and(|status| status.next_attempt_at.is_some());
+    is_planned || matches!(machine.state.as_str(), "Running" | "Paused" | "Initializing")
 }
 
 #[cfg(test)]

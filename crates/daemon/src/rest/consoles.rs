@@ -1,8 +1,6 @@
 //! `/instances/{key}/console`: a guest's serial console as a WebSocket.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::unix::net::UnixStream as Stream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::query::{Key, Query};
@@ -55,7 +53,8 @@ pub async fn connect(
 ) -> Result<Response, Problem> {
     let force = query.flag("force")?;
     let name = key.clone();
-    let (id, console) = face.ask(move |engine| engine.instances().open_console(&key)).await?;
+    let asked = key.clone();
+    let id = face.ask(move |engine| engine.instances().with_console(&asked)).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::invalid(
             format!("this call needs a WebSocket: {}", rejection.body_text().trim_end_matches('.')),
@@ -69,14 +68,17 @@ pub async fn connect(
             "`handover instance console --force` (in REST: force=true) disconnects it",
         )
     })?;
-    let console = open(console).map_err(|error| Problem::unforeseen(&error))?;
+    // Only with a turn: the VMM keeps whoever connects waiting while another client is connected.
+    let console = open(&face, key).await?;
+    info!(instance = %name, "a client is connected to the console");
     let upgrade = upgrade.max_message_size(MOST_INPUT);
     Ok(upgrade.on_upgrade(async move |socket| serve(&face, &turn, console, socket).await))
 }
 
-fn open(console: Stream) -> io::Result<UnixStream> {
-    console.set_nonblocking(true)?;
-    UnixStream::from_std(console)
+async fn open(face: &Face, key: String) -> Result<UnixStream, Problem> {
+    let console = face.ask(move |engine| engine.instances().open_console(&key)).await?;
+    let console = console.set_nonblocking(true).and_then(|()| UnixStream::from_std(console));
+    console.map_err(|error| Problem::unforeseen(&error))
 }
 
 /// Passes bytes on until one side ends.
@@ -145,7 +147,8 @@ async fn write_out(mut output: OwnedReadHalf, client: &mut SplitSink<WebSocket, 
 
 /// Types the client's bytes into the console.
 async fn type_in(client: &mut SplitStream<WebSocket>, mut input: OwnedWriteHalf) -> End {
-    while let Some(Ok(message)) = client.next().await {
+    // A client that is there answers when it is asked.
+    while let Ok(Some(Ok(message))) = timeout(ASK * 2, client.next()).await {
         let bytes = match message {
             Message::Binary(bytes) => bytes,
             Message::Text(text) => text.into(),

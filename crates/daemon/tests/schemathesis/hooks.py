@@ -43,6 +43,7 @@ schemathesis.openapi.format("ssh-public-key", st.sampled_from([KEY, KEY + " me@h
 schemathesis.openapi.format("cloud-init-user-data", st.sampled_from(["#cloud-config", "#cloud-config\nusers: []\n", "#!/bin/sh\ntrue\n"]))
 schemathesis.openapi.format("forwarded-port", st.sampled_from(["2222:22", "0.0.0.0:8081:80", "5353:53/udp", "127.0.0.1:9000:9000/tcp"]))
 schemathesis.openapi.format("mac-address", st.sampled_from(["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]))
+schemathesis.openapi.format("pause", st.sampled_from(["0s", "5s", "1m30s", "500ms", "24h"]))
 schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.com", "a-1"]))
 
 

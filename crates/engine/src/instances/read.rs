@@ -91,25 +91,36 @@ impl Instances {
         Ok(self.launcher(&instance.hypervisor)?.console(instance.id))
     }
 
-    /// Connects to the serial console of an instance that runs, for input and output. The VMM serves one connection at a
-    /// time: others wait in its queue.
+    /// The id of an instance that runs, so that it has a serial console.
     ///
     /// # Errors
-    /// `not_found`; `invalid_state` if it does not run, or an earlier version started its machine.
-    pub fn open_console(&self, key: &str) -> Result<(Uuid, UnixStream), Refusal> {
+    /// `not_found`; `invalid_state` if it does not run.
+    pub fn with_console(&self, key: &str) -> Result<Uuid, Refusal> {
         let row = self.stored_instance(key)?;
         let name = &row.instance.name;
         if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
             let start = format!("`handover instance start {name}` starts it");
             return Err(wrong_state(&row, "connected to", start));
         }
+        Ok(row.instance.id)
+    }
+
+    /// Connects to the serial console of an instance that runs, for input and output. The VMM serves one connection at a
+    /// time: another one gets no answer.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_state` if it does not run, or an earlier version started its machine.
+    pub fn open_console(&self, key: &str) -> Result<UnixStream, Refusal> {
+        self.with_console(key)?;
+        let row = self.stored_instance(key)?;
+        let name = &row.instance.name;
         let launcher = self.launcher(&row.instance.hypervisor)?;
         let stream = launcher.open_console(row.instance.id);
         let stream = stream.map_err(|error| {
             let remedy = format!("`handover instance show {name}` tells whether it runs");
             Refusal::new(Code::InvalidState, format!("no console of {name:?}: {error}"), remedy)
         })?;
-        stream.map(|stream| (row.instance.id, stream)).ok_or_else(|| {
+        stream.ok_or_else(|| {
             Refusal::new(
                 Code::InvalidState,
                 format!("the machine of {name:?} was started by an earlier version, without a console for input"),

@@ -36,14 +36,20 @@ impl Instances {
             self.check_size(instance.vcpus, instance.memory)?;
         }
         let life = &mut instance.options.life;
-        if let Some(restart) = change.restart {
-            life.restart = restart;
-            self.forget_restarts(id);
+        let changes_restart = change.restart.is_some();
+        if let Some(change) = change.restart {
+            life.restart = change.apply(&life.restart);
         }
-        if let Some(autostart) = change.autostart {
-            life.autostart = self.autostart_from_next_boot(autostart);
+        if let Some(change) = change.autostart {
+            life.autostart = self.autostart_from_next_boot(change.apply(life.autostart.take()));
         }
         self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
+        if changes_restart {
+            self.forget_restarts(id);
+            if row.instance.state == InstanceState::Shutdown {
+                self.restart_later(&row, None);
+            }
+        }
         self.journal.notify();
         Ok(row.instance)
     }

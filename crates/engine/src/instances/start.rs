@@ -17,14 +17,14 @@ impl Instances {
     /// `not_found`, `invalid_state`, and most errors of [`create`](Self::create).
     pub fn start(&self, key: &str) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
-        let started = self.start_instance(id)?;
+        let _turn = self.journal.turn_of(id)?;
+        let started = self.start_in_turn(id)?;
         self.forget_restarts(id);
         Ok(started)
     }
 
-    /// The same, on request or not.
-    pub(super) fn start_instance(&self, id: Uuid) -> Result<Instance, Refusal> {
-        let _turn = self.journal.turn_of(id)?;
+    /// The same, on request or not, in the instance's turn.
+    pub(super) fn start_in_turn(&self, id: Uuid) -> Result<Instance, Refusal> {
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {

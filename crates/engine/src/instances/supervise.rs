@@ -1,12 +1,14 @@
 //! What the daemon does with machines without a request: it starts them with the host, and again when they end.
+//!
+//! Each decision is made in the instance's turn, so that a request that waits for the turn, or had it, is not undone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Autostart, Code, Refusal};
+use model::{Autostart, Refusal};
 use uuid::Uuid;
 
 use super::Instances;
@@ -18,6 +20,8 @@ use crate::store::{Durability, StoredInstance};
 #[derive(Debug, Default)]
 pub(super) struct Supervision {
     is_on: AtomicBool,
+    /// The number of the last plan of all.
+    plans: AtomicU64,
     restarts: Mutex<HashMap<Uuid, Restarts>>,
 }
 
@@ -32,8 +36,8 @@ pub struct Restarts {
     pub next: Option<Timestamp>,
     /// Why there is none.
     pub blocked: Option<Blocked>,
-    /// The number of the next one: a thread that waits for another one does nothing.
-    turn: u64,
+    /// The number of the plan for the next one: a thread that waits for another plan does nothing.
+    plan: u64,
 }
 
 /// Why a machine is not started again.
@@ -46,17 +50,27 @@ pub enum Blocked {
 }
 
 impl Instances {
-    /// Begins to supervise machines: those that ended meanwhile are started again as their policy says, then those that
-    /// start with the host, in their order. Returns when the last of these was started. Call it once, in a daemon, after
-    /// recovery.
+    /// Begins to supervise machines: those that ended since the host's start are started again as their policy says; those
+    /// that start with the host are started, in their order. Returns when the last of these was started. Call it once, in a
+    /// daemon, after recovery.
     pub fn supervise(&self) {
         self.supervision.is_on.store(true, Ordering::Relaxed);
         let rows = match self.store.read(StoredInstance::all) {
             Ok(rows) => rows,
             Err(error) => return tracing::error!("cannot start machines: {error}"),
         };
+        let due: BTreeSet<Uuid> =
+            rows.iter().filter(|row| self.due(row).is_some()).map(|row| row.instance.id).collect();
         for row in rows.iter().filter(|row| row.instance.state == InstanceState::Shutdown) {
-            self.restart_later(row);
+            let id = row.instance.id;
+            let boot = match self.store.read(|from| StoredInstance::last_boot(from, id)) {
+                Ok(boot) => boot,
+                Err(error) => return tracing::error!("cannot start machines: {error}"),
+            };
+            let is_of_this_boot = boot.is_none_or(|boot| boot == self.journal.boot);
+            if is_of_this_boot && !due.contains(&id) {
+                self.restart_later(row, None);
+            }
         }
         self.autostart(rows);
     }
@@ -67,22 +81,23 @@ impl Instances {
         lock(&self.supervision.restarts).get(&id).cloned()
     }
 
+    /// How a machine starts with the host, if it does and was not yet started in this boot.
+    fn due(&self, row: &StoredInstance) -> Option<Autostart> {
+        let autostart = row.instance.options.life.autostart.as_ref();
+        autostart.filter(|one| one.boot_id.as_ref() != Some(&self.journal.boot)).cloned()
+    }
+
     /// Starts the machines that start with the host and were not yet started in this boot.
     fn autostart(&self, rows: Vec<StoredInstance>) {
-        let due = |row: &StoredInstance| {
-            let autostart = row.instance.options.life.autostart.as_ref();
-            autostart.filter(|one| one.boot_id.as_ref() != Some(&self.journal.boot)).cloned()
-        };
-        let mut all: Vec<(Autostart, StoredInstance)> =
-            rows.into_iter().filter_map(|row| Some((due(&row)?, row))).collect();
-        all.sort_by(|(a, one), (b, other)| {
-            (a.order, &one.instance.name).cmp(&(b.order, &other.instance.name))
-        });
-        for (autostart, row) in all {
-            let name = row.instance.name;
-            match self.start_with_host(row.instance.id) {
-                Ok(false) => {}
-                Ok(true) => {
+        let mut all: Vec<(u32, String, Uuid)> = rows
+            .into_iter()
+            .filter_map(|row| Some((self.due(&row)?.order, row.instance.name, row.instance.id)))
+            .collect();
+        all.sort();
+        for (_, name, id) in all {
+            match self.start_with_host(id) {
+                Ok(None) => {}
+                Ok(Some(autostart)) => {
                     tracing::info!(instance = %name, "started with the host");
                     std::thread::sleep(autostart.delay);
                 }
@@ -90,43 +105,51 @@ impl Instances {
                     tracing::error!(instance = %name, "cannot start it with the host: {}", refusal.message);
                 }
             }
-        }
-    }
-
-    /// Starts one machine, unless it runs. The instance tells a failure.
-    fn start_with_host(&self, id: Uuid) -> Result<bool, Refusal> {
-        let is_stopped = {
-            let _turn = self.journal.turn_of(id)?;
-            let mut row = self.stored_instance(&id.to_string())?;
-            if let Some(autostart) = &mut row.instance.options.life.autostart {
-                autostart.boot_id = Some(self.journal.boot.clone());
+            // The next daemon starts what is left.
+            if self.journal.turns.is_cancelled(id) {
+                return;
             }
-            self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
-            matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown)
-        };
-        if !is_stopped {
-            return Ok(false);
         }
-        self.start_again(id).map(|()| true)
     }
 
-    /// Starts a machine without a request. The instance tells a failure.
-    fn start_again(&self, id: Uuid) -> Result<(), Refusal> {
-        let started = self.start_instance(id);
-        let Err(refusal) = started else { return Ok(()) };
+    /// Starts one machine, if it is still due and does not run. The instance tells a failure.
+    fn start_with_host(&self, id: Uuid) -> Result<Option<Autostart>, Refusal> {
         let _turn = self.journal.turn_of(id)?;
+        let row = self.stored_instance(&id.to_string())?;
+        let Some(autostart) = self.due(&row) else { return Ok(None) };
+        let is_stopped = is_stopped(&row);
+        let started = if is_stopped { self.start_again(id) } else { Ok(()) };
+        // After the attempt: one that the daemon's end interrupts is made again by the next daemon.
+        if !self.journal.turns.is_cancelled(id) {
+            let mut row = self.stored_instance(&id.to_string())?;
+            let life = &mut row.instance.options.life;
+            life.autostart = self.autostart_from_next_boot(life.autostart.take());
+            self.store.write(Durability::Power, |tx| row.update_settings(tx))?;
+        }
+        started.map(|()| is_stopped.then_some(autostart))
+    }
+
+    /// Starts a machine without a request, in its turn. If that fails, the instance tells why, and there is another attempt
+    /// as its policy says.
+    fn start_again(&self, id: Uuid) -> Result<(), Refusal> {
+        let Err(refusal) = self.start_in_turn(id) else { return Ok(()) };
         let mut row = self.stored_instance(&id.to_string())?;
-        let is_stopped =
-            matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown);
-        if is_stopped && row.instance.state_error.is_none() {
-            row.instance.state_error = Some(refusal.message.clone());
+        if is_stopped(&row) {
+            row.instance.state_error.get_or_insert_with(|| refusal.message.clone());
+            row.instance.exit_code = None;
+            if row.instance.options.life.restart.applies_to(None) {
+                // Not stopped on request: the next daemon tries again, too.
+                row.instance.state = InstanceState::Shutdown;
+            }
             self.save(&row)?;
+            self.restart_later(&row, None);
         }
         Err(refusal)
     }
 
-    /// Plans another start of a machine that ended without a request, as its policy says.
-    pub(super) fn restart_later(&self, row: &StoredInstance) {
+    /// Plans another start of a machine that ended without a request, as its policy says. `ran` is how long it ran, if it did
+    /// since the last attempt. Call it in the machine's turn.
+    pub(super) fn restart_later(&self, row: &StoredInstance, ran: Option<Duration>) {
         let instance = &row.instance;
         let restart = &instance.options.life.restart;
         if !self.supervision.is_on.load(Ordering::Relaxed)
@@ -134,9 +157,8 @@ impl Instances {
         {
             return;
         }
-        let ran = instance.started_at.zip(instance.stopped_at);
-        let ran = ran.and_then(|(from, to)| Duration::try_from(to.duration_since(from)).ok());
-        let (pause, turn) = {
+        let plan = self.supervision.plans.fetch_add(1, Ordering::Relaxed) + 1;
+        let pause = {
             let mut all = lock(&self.supervision.restarts);
             let restarts = all.entry(instance.id).or_default();
             if ran.is_some_and(|ran| ran >= restart.stable_after) {
@@ -150,16 +172,17 @@ impl Instances {
             }
             let pause = restart.pause(restarts.attempts);
             restarts.attempts += 1;
-            restarts.next = Timestamp::now().checked_add(pause).ok();
-            restarts.turn += 1;
-            (pause, restarts.turn)
+            restarts.blocked = None;
+            restarts.next = Some(Timestamp::now().saturating_add(pause).unwrap_or(Timestamp::MAX));
+            restarts.plan = plan;
+            pause
         };
         tracing::info!(instance = %instance.name, "the machine ended; it is started again in {} s", pause.as_secs());
         let (me, id) = (self.me.clone(), instance.id);
         let waiting = std::thread::Builder::new().name("restart".into()).spawn(move || {
             std::thread::sleep(pause);
             if let Some(instances) = me.upgrade() {
-                instances.restart(id, turn);
+                instances.restart(id, plan);
             }
         });
         if let Err(error) = waiting {
@@ -167,37 +190,28 @@ impl Instances {
         }
     }
 
-    /// Starts a machine again, unless something else was done with it meanwhile.
-    fn restart(&self, id: Uuid, turn: u64) {
-        let is_due = {
+    /// Starts a machine again, unless something else was done with it since this was planned.
+    fn restart(&self, id: Uuid, plan: u64) {
+        let Ok(_turn) = self.journal.turn_of(id) else { return };
+        {
             let mut all = lock(&self.supervision.restarts);
-            let due = all.get_mut(&id).filter(|one| one.turn == turn && one.next.is_some());
-            due.map(|restarts| {
-                restarts.next = None;
-                restarts.last = Some(Timestamp::now());
-            })
-        };
-        if is_due.is_none() {
-            return;
+            let due = all.get_mut(&id).filter(|one| one.plan == plan && one.next.is_some());
+            let Some(restarts) = due else { return };
+            restarts.next = None;
+            restarts.last = Some(Timestamp::now());
         }
-        match self.start_again(id) {
-            Ok(()) => {}
-            Err(refusal) if matches!(refusal.code, Code::NotFound | Code::InvalidState) => {}
-            Err(refusal) => {
-                tracing::warn!(machine = %id, "cannot start it again: {}", refusal.message);
-                if let Ok(row) = self.stored_instance(&id.to_string()) {
-                    self.restart_later(&row);
-                }
-            }
+        if let Err(refusal) = self.start_again(id) {
+            tracing::warn!(machine = %id, "cannot start it again: {}", refusal.message);
         }
     }
 
-    /// Forgets the attempts: the machine was started, changed or deleted on request.
+    /// Forgets the attempts: the machine was started, changed or deleted on request. Call it in the machine's turn.
     pub(super) fn forget_restarts(&self, id: Uuid) {
         lock(&self.supervision.restarts).remove(&id);
     }
 
-    /// Cancels the next attempt, if there is one: the machine was stopped on request. Returns whether there was.
+    /// Cancels the next attempt, if there is one: the machine was stopped on request. Returns whether there was. Call it in
+    /// the machine's turn.
     pub(super) fn cancel_restart(&self, id: Uuid) -> bool {
         let mut all = lock(&self.supervision.restarts);
         let planned = all.get_mut(&id).filter(|restarts| restarts.next.is_some());
@@ -207,4 +221,8 @@ impl Instances {
         });
         planned.is_some()
     }
+}
+
+fn is_stopped(row: &StoredInstance) -> bool {
+    matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown)
 }

@@ -80,7 +80,9 @@ impl Instances {
             }
             self.save(&row)?;
             if row.instance.state == InstanceState::Shutdown {
-                self.restart_later(&row);
+                let ran = row.instance.started_at.zip(row.instance.stopped_at);
+                let ran = ran.and_then(|(from, to)| to.duration_since(from).try_into().ok());
+                self.restart_later(&row, ran);
             }
         }
         // Within the turn: who finds the machine next watches it.

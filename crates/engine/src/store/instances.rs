@@ -85,6 +85,12 @@ impl StoredInstance {
         Ok(())
     }
 
+    /// The boot of the host in which the last operation on an instance began, if it is still in the journal.
+    pub fn last_boot(from: &Connection, id: Uuid) -> rusqlite::Result<Option<String>> {
+        let sql = "SELECT boot_id FROM operations WHERE subject = ? ORDER BY id DESC LIMIT 1";
+        from.query_row(sql, [id.to_string()], |row| row.get(0)).optional()
+    }
+
     pub fn all(from: &Connection) -> rusqlite::Result<Vec<Self>> {
         from.prepare_cached(&format!("{SELECT} ORDER BY instances.created_at, instances.name"))?
             .query_map([], Self::read)?

@@ -105,6 +105,56 @@ pub struct Autostart {
     pub boot_id: Option<String>,
 }
 
+/// A change of a [`Restart`]. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestartChange {
+    /// After which ends.
+    pub policy: Option<RestartPolicy>,
+    /// The pause before the first attempt.
+    pub backoff: Option<Duration>,
+    /// The most attempts in a row.
+    pub max_attempts: Option<u32>,
+    /// How long a machine must run to begin a new row of attempts.
+    pub stable_after: Option<Duration>,
+}
+
+impl RestartChange {
+    /// What it makes of this one.
+    #[must_use]
+    pub fn apply(&self, restart: &Restart) -> Restart {
+        Restart {
+            policy: self.policy.unwrap_or(restart.policy),
+            backoff: self.backoff.unwrap_or(restart.backoff),
+            max_attempts: self.max_attempts.unwrap_or(restart.max_attempts),
+            stable_after: self.stable_after.unwrap_or(restart.stable_after),
+        }
+    }
+}
+
+/// A change of an [`Autostart`]. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AutostartChange {
+    /// Whether there is to be none.
+    pub off: bool,
+    /// Its place.
+    pub order: Option<u32>,
+    /// The pause after its start.
+    pub delay: Option<Duration>,
+}
+
+impl AutostartChange {
+    /// What it makes of this one.
+    #[must_use]
+    pub fn apply(&self, autostart: Option<Autostart>) -> Option<Autostart> {
+        let now = autostart.unwrap_or_default();
+        (!self.off).then(|| Autostart {
+            order: self.order.unwrap_or(now.order),
+            delay: self.delay.unwrap_or(now.delay),
+            boot_id: now.boot_id,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +169,20 @@ mod tests {
         assert_eq!(none.pause(3).as_secs(), 1);
         let long = Restart { backoff: Duration::from_secs(900), ..Restart::default() };
         assert_eq!(long.pause(3).as_secs(), 900);
+    }
+
+    #[test]
+    fn a_change_keeps_what_it_does_not_name() {
+        let order = AutostartChange { order: Some(10), ..AutostartChange::default() };
+        let delay =
+            AutostartChange { delay: Some(Duration::from_secs(3)), ..AutostartChange::default() };
+        let both = delay.apply(order.apply(None)).unwrap();
+        assert_eq!((both.order, both.delay.as_secs()), (10, 3));
+        assert_eq!(AutostartChange { off: true, ..order }.apply(Some(both)), None);
+        let always = RestartChange { policy: Some(RestartPolicy::Always), ..Default::default() };
+        let few = RestartChange { max_attempts: Some(3), ..Default::default() };
+        let restart = few.apply(&always.apply(&Restart::default()));
+        assert_eq!((restart.policy, restart.max_attempts), (RestartPolicy::Always, 3));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{Address, Assembly, Part, Partition};
 
 pub use cpu::{Cpu, GuestOs, Topology};
-pub use life::{Autostart, Life, Restart, RestartPolicy};
+pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::{OLDEST_PASST, passt_date};
 

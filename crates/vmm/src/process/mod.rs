@@ -30,6 +30,8 @@ use model::{
     Availability, Exit, Forward, KnownMachine, LaunchError, Launcher, MachineHandle,
     MachineOptions, MachineSpec, Presence,
 };
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use uuid::Uuid;
 
 use files::Files;
@@ -252,9 +254,13 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         if !matches!(self.find(id), Presence::Running(_)) {
             return Err(LaunchError::Monitor { reason: "the machine does not run".into() });
         }
-        match UnixStream::connect(self.run_dir(id).console()) {
+        match reach(&self.run_dir(id).console()) {
             Ok(stream) => Ok(Some(stream)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::AGAIN) => {
+                let reason = "others are waiting for its serial console already".into();
+                Err(LaunchError::Monitor { reason })
+            }
             Err(error) => {
                 let reason = format!("cannot connect to its serial console: {error}");
                 Err(LaunchError::Monitor { reason })
@@ -298,6 +304,14 @@ fn deadline(action: &str, time: Duration) -> LaunchError {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn watching(error: io::Error) -> LaunchError {
     LaunchError::Monitor { reason: format!("cannot watch the VMM's process: {error}") }
+}
+
+/// Connects to a socket without waiting: a VMM that is stuck, or has a client, must not block this process.
+fn reach(path: &Path) -> Result<UnixStream, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// Removes a directory. A missing directory is not an error.

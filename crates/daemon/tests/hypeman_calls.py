@@ -58,7 +58,7 @@ TABLE = [
     ("instances.delete", lambda: instances.delete("connected"), OK),
     ("instances.create", lambda: instances.create(name="b", image=image, health_check={"type": "http"}), NOT_OFFERED),
     ("instances.create", lambda: policed(instances.create(name="policed", image=image, restart_policy={"policy": "always", "backoff": "7s"}), "always", "7s"), OK),
-    ("instances.update", lambda: policed(instances.update("policed", restart_policy={"policy": "on_failure"}), "on_failure", "5s"), OK),
+    ("instances.update", lambda: policed(instances.update("policed", restart_policy={"policy": "on_failure"}), "on_failure", "7s"), OK),
     ("instances.delete", lambda: instances.delete("policed"), OK),
     ("instances.create", lambda: instances.create(name="b", image=image, volumes=[{"volume_id": "v", "mount_path": "/v"}]), NOT_OFFERED),
     ("instances.create", lambda: warned(instances.create(name="b", image=image, skip_guest_agent=True, ttl="0s")), OK),

@@ -42,7 +42,7 @@ pub struct CreateInstance {
     /// Words appended to the kernel's command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
-    /// How the processors are arranged, and what the guest is told of them.
+    /// The topology of the virtual CPUs, and whether the guest can see that it runs on KVM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// The guest's operating system: `windows` gets Hyper-V's interfaces and a clock of local time; `other` is the default.

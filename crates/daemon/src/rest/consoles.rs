@@ -68,7 +68,7 @@ pub async fn connect(
             "`handover instance console --force` (in REST: force=true) disconnects it",
         )
     })?;
-    // Only with a turn: the VMM keeps whoever connects waiting while another client is connected.
+    // Connect only after taking the turn: the VMM accepts one client, and the next would wait in its queue.
     let console = open(&face, key).await?;
     info!(instance = %name, "a client is connected to the console");
     let upgrade = upgrade.max_message_size(MOST_INPUT);

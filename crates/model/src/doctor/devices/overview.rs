@@ -101,7 +101,7 @@ fn is_precious(case: &Case<'_>) -> bool {
 }
 
 /// The finding as an overview shows it, if at all. A single device that cannot be handed over is no obstacle for the
-/// host, and the host's own network card and disk are normally in use; the reason is told of each.
+/// host, and the host's own network card and disk are normally in use: each finding gives its reason.
 fn shown_in_overview(case: &Case<'_>, finding: Finding) -> Option<Finding> {
     let precious = is_precious(case);
     if finding.severity == Severity::Good || !catalog::in_overview(&finding.check, precious) {

@@ -359,9 +359,11 @@ fn images_made_by_qemu_img_are_imported() {
     make("zstd", &["-o", "compression_type=zstd,extended_l2=on"]);
     make("backed", &["-b", "base.img", "-F", "raw"]);
     make("external", &["-o", "data_file=data,data_file_raw=on"]);
+    // Not LUKS: making its header measures the processor, and qemu-img gives up where the clock of processor time is coarse
+    // ("Unable to get accurate CPU usage"). LUKS is the second method in the same field, which the header's own tests read.
     make(
         "secret",
-        &["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s"],
+        &["--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s"],
     );
     for name in ["plain", "old", "zstd"] {
         let imported = place.import_disk(name, DiskFormat::Qcow2).unwrap();

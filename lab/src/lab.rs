@@ -138,7 +138,7 @@ impl Lab {
                 Ok(Self { agent, machine, folder })
             }
             Err(error) => {
-                let lost = Lost { folder: &folder, ended: machine.ended() };
+                let lost = Lost { folder: &folder, machine: &machine };
                 Err(error.context(lost.explain()))
             }
         }
@@ -242,7 +242,7 @@ impl Lab {
 
     /// Explains why L1 is gone or does not answer, from its console; keeps the logs.
     pub fn explain(&self) -> String {
-        Lost { folder: &self.folder, ended: self.ended() }.explain()
+        Lost { folder: &self.folder, machine: &self.machine }.explain()
     }
 
     fn collect(&self, session: &mut Session, deadline: Duration) -> Result<Output> {
@@ -274,14 +274,14 @@ impl Lab {
 /// A machine that is gone or does not answer.
 struct Lost<'a> {
     folder: &'a Folder,
-    ended: Option<ExitStatus>,
+    machine: &'a Machine,
 }
 
 impl Lost<'_> {
     fn explain(&self) -> String {
-        let what = match self.ended {
+        let what = match self.machine.ended() {
             Some(status) => format!("L1 has exited ({status})"),
-            None => "L1 does not answer".to_owned(),
+            None => format!("L1 does not answer; its threads:\n{}", self.machine.threads()),
         };
         let read = |name: &str| {
             let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
@@ -292,7 +292,7 @@ impl Lost<'_> {
             Err(error) => format!("cannot keep the logs: {error:#}"),
         };
         format!(
-            "{what}; {kept}\n--- console\n{}\n--- QEMU\n{}",
+            "{what}\n{kept}\n--- console\n{}\n--- QEMU\n{}",
             read("console.log"),
             read("qemu.log")
         )

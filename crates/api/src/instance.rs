@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Tags, Wish};
+use crate::{Cdrom, NewDisk, Tags, VolumeMount, Wish};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +13,9 @@ pub struct CreateInstance {
     /// Its name.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InstanceName))]
     pub name: String,
-    /// The image's name.
-    pub image: String,
+    /// The image's name. Without one the machine has no root disk, and boots the first of the `cdroms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Memory, such as `4GB`; `1GB` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MemorySize>))]
@@ -53,6 +54,9 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Firmware>))]
     pub firmware: Option<String>,
+    /// Its screen; absent: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display: Option<Display>,
     /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -89,10 +93,18 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 0))]
     pub entrypoint: Option<Vec<String>>,
-    /// Volumes: not implemented.
+    /// New disks, which are deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>, max_items = 0))]
-    pub volumes: Option<Vec<serde_json::Value>>,
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub disks: Option<Vec<NewDisk>>,
+    /// Volumes, after the new disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub volumes: Option<Vec<VolumeMount>>,
+    /// CD-ROMs, which the firmware boots before the disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 6))]
+    pub cdroms: Option<Vec<Cdrom>>,
 }
 
 /// The processors of a machine, besides their number.
@@ -116,6 +128,21 @@ pub struct Cpu {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub hide_kvm: Option<bool>,
+}
+
+/// The screen of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Display {
+    /// The protocol of its viewers: `vnc`, the default, or `spice`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::DisplayProtocol>))]
+    pub protocol: Option<String>,
+    /// The memory of its graphics adapter, a power of two from `1MB` to `512MB`; `16MB` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::VideoMemory>))]
+    pub video_memory: Option<String>,
 }
 
 /// The requested network.
@@ -275,6 +302,12 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub overlay_size: Option<String>,
+    /// Its volumes, in the order in which the guest sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
+    /// Its CD-ROMs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cdroms: Vec<Cdrom>,
     /// `uefi` or `bios`.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Firmware))]
@@ -287,6 +320,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::GuestOs>))]
     pub os: Option<String>,
+    /// Its screen, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub display: Option<Display>,
     /// Its network.
     pub network: Network,
     /// The guest's name, if it was configured at the first boot.

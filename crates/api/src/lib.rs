@@ -17,6 +17,7 @@ mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;
+mod volume;
 mod wish;
 
 #[cfg(feature = "client")]
@@ -36,15 +37,17 @@ pub use error::{ErrorBody, ErrorDetails};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
-    AttachedDevice, Autostart, Cpu, CreateInstance, Gpu, GpuRequest, Instance, Network,
+    AttachedDevice, Autostart, Cpu, CreateInstance, Display, Gpu, GpuRequest, Instance, Network,
     NetworkRequest, RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
-
+pub use volume::{
+    AttachVolume, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
+};
 pub use wish::Wish;
 
-/// Tags of devices, images and instances.
+/// Tags of devices, images, volumes and instances.
 pub type Tags = std::collections::BTreeMap<String, String>;

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::failure::Failure;
 use crate::{
     backup, boot_list, catalog, cdi, claim, device, doctor, generate, image, instance, ls, pod,
-    record, resources, return_devices, serve, show, sriov, topo, watch,
+    record, resources, return_devices, serve, show, sriov, topo, volume, watch,
 };
 
 /// Declares the commands: a variant, its arguments, and its name on the command line.
@@ -63,6 +63,7 @@ commands! {
     Device(device::Device) = "device",
     Instance(instance::Instance) = "instance",
     Image(image::Image) = "image",
+    Volume(volume::Volume) = "volume",
     Pod(Box<pod::Pod>) = "pod",
     Resources(resources::Resources) = "resources",
     Completions(generate::Completions) = "completions",

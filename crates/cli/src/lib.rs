@@ -42,6 +42,7 @@ mod this_host;
 mod topo;
 mod usage;
 mod values;
+mod volume;
 mod watch;
 mod wrap;
 

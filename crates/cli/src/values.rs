@@ -47,6 +47,15 @@ pub fn port(text: &str) -> Result<u16, String> {
     within(text, 1..=u16::MAX, "a port", "8080")
 }
 
+/// Parses a size in whole gigabytes (1024³ bytes).
+pub fn gigabytes(text: &str) -> Result<u64, String> {
+    const GIB: u64 = 1 << 30;
+    match size(text)? {
+        bytes if bytes > 0 && bytes.is_multiple_of(GIB) => Ok(bytes / GIB),
+        _ => Err("expected whole gigabytes, such as 20GB or 2TB".into()),
+    }
+}
+
 fn within<T: FromStr + PartialOrd + Display>(
     text: &str,
     range: RangeInclusive<T>,

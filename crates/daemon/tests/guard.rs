@@ -162,7 +162,7 @@ fn a_refusal_does_not_cut_off_a_client_that_still_writes() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:?}");
     };
     // All on one connection.
-    ask("/volumes", "501");
+    ask("/ingresses", "501");
     ask("/no/such/path", "404");
     ask("/health", "405");
 }

@@ -60,7 +60,18 @@ TABLE = [
     ("instances.create", lambda: policed(instances.create(name="policed", image=image, restart_policy={"policy": "always", "backoff": "7s"}), "always", "7s"), OK),
     ("instances.update", lambda: policed(instances.update("policed", restart_policy={"policy": "on_failure"}), "on_failure", "7s"), OK),
     ("instances.delete", lambda: instances.delete("policed"), OK),
-    ("instances.create", lambda: instances.create(name="b", image=image, volumes=[{"volume_id": "v", "mount_path": "/v"}]), NOT_OFFERED),
+    ("instances.create", lambda: instances.create(name="b", image=image, volumes=[{"volume_id": "none", "mount_path": "/v"}]), (404, "not_found")),
+    ("volumes.create", lambda: client.volumes.create(name="v", size_gb=1, tags={"by": "calls"}), OK),
+    ("volumes.create", lambda: client.volumes.create(name="v", size_gb=1), (409, "already_exists")),
+    ("volumes.create", lambda: client.volumes.create(name="w", size_gb=1, id="bd4aa2b4-9c54-4d10-9c8e-4f4f4b2b3c7d"), OK),
+    ("instances.create", lambda: mounted(instances.create(name="mounted", image=image, volumes=[{"volume_id": "v", "mount_path": "/v"}])), OK),
+    ("volumes.get", lambda: attached(client.volumes.get("v")), OK),
+    ("volumes.delete", lambda: client.volumes.delete("v"), (409, "in_use")),
+    ("instances.volumes.attach", lambda: instances.volumes.attach("w", id="mounted", mount_path="/w"), (409, "invalid_state")),
+    ("instances.stop", lambda: instances.stop("mounted"), OK),
+    ("instances.volumes.attach", lambda: instances.volumes.attach("w", id="mounted", mount_path="/w", readonly=True), OK),
+    ("instances.volumes.detach", lambda: instances.volumes.detach("v", id="mounted"), OK),
+    ("instances.delete", lambda: instances.delete("mounted"), OK),
     ("instances.create", lambda: warned(instances.create(name="b", image=image, skip_guest_agent=True, ttl="0s")), OK),
     ("instances.get", lambda: instances.get("vm"), OK),
     ("instances.get", lambda: instances.get("none"), (404, "not_found")),
@@ -78,8 +89,8 @@ TABLE = [
     ("instances.fork", lambda: instances.fork("vm", name="fork"), NOT_OFFERED),
     ("instances.auto_standby.status", lambda: instances.auto_standby.status("vm"), NOT_OFFERED),
     ("instances.auto_standby.hold", lambda: instances.auto_standby.hold("vm"), NOT_OFFERED),
-    ("instances.volumes.attach", lambda: instances.volumes.attach("v", id="vm", mount_path="/v"), NOT_OFFERED),
-    ("instances.volumes.detach", lambda: instances.volumes.detach("v", id="vm"), NOT_OFFERED),
+    ("instances.volumes.attach", lambda: instances.volumes.attach("none", id="none", mount_path="/v"), (404, "not_found")),
+    ("instances.volumes.detach", lambda: instances.volumes.detach("v", id="none"), (404, "not_found")),
     ("instances.snapshots.create", lambda: instances.snapshots.create("vm", kind="Standby"), NOT_OFFERED),
     ("instances.snapshots.restore", lambda: instances.snapshots.restore("s", id="vm"), NOT_OFFERED),
     ("instances.snapshot_schedule.update", lambda: instances.snapshot_schedule.update("vm", interval="1h", retention=retention), NOT_OFFERED),
@@ -94,11 +105,13 @@ TABLE = [
     ("instances.delete", lambda: instances.delete("b"), OK),
     ("instances.delete", lambda: instances.delete("none"), (404, "not_found")),
     ("devices.delete", lambda: client.devices.delete("calls-gpu"), OK),
-    ("volumes.create", lambda: client.volumes.create(name="v", size_gb=1), NOT_OFFERED),
+    ("volumes.create", lambda: client.volumes.create(name="a b", size_gb=1), (400, "invalid_name")),
+    ("volumes.create", lambda: client.volumes.create(name="x", size_gb=0), (400, "invalid_size")),
     ("volumes.create_from_archive", lambda: client.volumes.create_from_archive(b"x", name="v", size_gb=1), NOT_OFFERED),
-    ("volumes.list", lambda: client.volumes.list(), NOT_OFFERED),
-    ("volumes.get", lambda: client.volumes.get("v"), NOT_OFFERED),
-    ("volumes.delete", lambda: client.volumes.delete("v"), NOT_OFFERED),
+    ("volumes.list", lambda: only(client.volumes.list(tags={"by": "calls"}), "v"), OK),
+    ("volumes.get", lambda: client.volumes.get("none"), (404, "not_found")),
+    ("volumes.delete", lambda: client.volumes.delete("v"), OK),
+    ("volumes.delete", lambda: client.volumes.delete("w"), OK),
     ("snapshots.list", lambda: client.snapshots.list(), NOT_OFFERED),
     ("snapshots.get", lambda: client.snapshots.get("s"), NOT_OFFERED),
     ("snapshots.fork", lambda: client.snapshots.fork("s", name="f"), NOT_OFFERED),
@@ -137,6 +150,15 @@ def policed(instance, policy, backoff):
     """An instance with a restart policy, in hypeman's words."""
     assert (instance.restart_policy.policy, instance.restart_policy.backoff) == (policy, backoff), instance
     return instance
+
+
+def mounted(instance):
+    """An instance with a volume, as hypeman's fields tell it."""
+    assert [(one.mount_path, one.readonly) for one in instance.volumes] == [("/v", False)], instance.volumes
+
+
+def attached(volume):
+    assert [(one.mount_path, one.readonly) for one in volume.attachments] == [("/v", False)], volume
 
 
 def only(found, *names):

@@ -138,7 +138,8 @@ fn bad_instances_are_refused_and_change_nothing() {
     post(json!({ "vcpus": "two" })).refused(400, "invalid_request");
     let profile = json!({ "gpu": { "profile": "L40S-1Q" } });
     post(profile).refused(409, "insufficient_resources");
-    for (field, value) in [("ttl", json!("1h")), ("volumes", json!([{ "id": "v" }]))] {
+    let overlay = json!([{ "volume_id": "v", "mount_path": "/v", "overlay": true }]);
+    for (field, value) in [("ttl", json!("1h")), ("volumes", overlay)] {
         post(json!({ field: value })).refused(501, "not_implemented");
     }
     let words = post(json!({ "env": { "A": "b" } })).refused(400, "invalid_request");
@@ -202,7 +203,9 @@ fn missing_objects_are_not_found() {
     daemon.get("/instances/x/y/z").refused(404, "not_found");
     daemon.ask("PUT", "/devices", "{}").refused(405, "invalid_request");
     daemon.ask("PATCH", "/instances/vm", "{}").refused(404, "not_found");
-    for path in ["/volumes", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"] {
+    for path in
+        ["/volumes/from-archive", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"]
+    {
         daemon.ask("POST", path, "{}").refused(501, "not_implemented");
     }
     daemon.get("/instances/vm/stats").refused(501, "not_implemented");

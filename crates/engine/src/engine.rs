@@ -19,6 +19,7 @@ use crate::refusals;
 use crate::resources;
 use crate::store::Store;
 use crate::vf_counts::VfCounts;
+use crate::volumes::Volumes;
 use crate::{Config, Observer, Operation, RecoveryReport, RecoveryTask, Resources};
 
 /// A handle to all state that must survive a crash. Cloning is cheap; its methods, and those of its parts, block.
@@ -38,6 +39,7 @@ struct Parts {
     claims: Arc<Claims>,
     devices: Arc<Devices>,
     images: Arc<Images>,
+    volumes: Arc<Volumes>,
     instances: Arc<Instances>,
     recovery: Arc<Recovery>,
     config: Arc<Config>,
@@ -58,12 +60,7 @@ impl Parts {
             hardware.clone(),
             &config.state_dir,
         ));
-        let vf_counts = Arc::new(VfCounts::new(
-            store.clone(),
-            journal.clone(),
-            hardware.clone(),
-            marks.clone(),
-        ));
+        let vf_counts = Arc::new(VfCounts::new(journal.clone(), hardware.clone(), marks.clone()));
         let claims = Arc::new(Claims::new(
             store.clone(),
             journal.clone(),
@@ -81,11 +78,13 @@ impl Parts {
         ));
         let images =
             Images::new(store.clone(), journal.clone(), hardware.host.clone(), config.clone());
+        let volumes = Volumes::new(&store, &journal, hardware.host.clone(), &config);
         let instances = Instances::new(
             journal.clone(),
             hardware.clone(),
             claims.clone(),
             images.clone(),
+            volumes.clone(),
             launchers,
             config.clone(),
         );
@@ -106,6 +105,7 @@ impl Parts {
             claims,
             devices,
             images,
+            volumes,
             instances,
             recovery,
             config,
@@ -189,6 +189,12 @@ impl Engine {
     #[must_use]
     pub fn images(&self) -> &Images {
         &self.parts.images
+    }
+
+    /// Volumes.
+    #[must_use]
+    pub fn volumes(&self) -> &Volumes {
+        &self.parts.volumes
     }
 
     /// Instances.

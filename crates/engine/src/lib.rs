@@ -9,6 +9,7 @@ mod devices;
 mod engine;
 mod hardware;
 mod images;
+mod instance_requests;
 mod instances;
 mod journal;
 mod lock;
@@ -25,14 +26,19 @@ mod store;
 mod tags;
 mod types;
 mod vf_counts;
+mod volumes;
 
 pub use action::{Action, MachineStep};
 pub use claims::{Access, Claims};
 pub use consent::Consent;
 pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
+pub use image::NewVolume;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
+pub use instance_requests::{
+    ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, WantedContent,
+};
 pub use instances::{Blocked, Instances, Restarts};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
@@ -40,10 +46,11 @@ pub use own_state::own_state;
 pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
-    AvailableDevice, AvailableFilter, ChangeInstance, ClaimRequest, ClaimStep, Claimed, Config,
-    CreateInstance, Device, DeviceState, DeviceWish, FirstBoot, HealthState, Image, ImageSource,
-    ImageStatus, ImportImage, Instance, InstanceDevice, InstanceGpu, InstanceState,
-    JOURNAL_TIMEOUT, JournalKept, NetworkWish, RecoveryReport, RegisterDevice, ResourceUse,
-    Resources, Returned, ReturnedDevice, VfConfiguration, WholeGpu,
+    Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
+    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage,
+    Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
+    RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
+    VfConfiguration, Volume, WholeGpu,
 };
 pub use vf_counts::VfCounts;
+pub use volumes::Volumes;

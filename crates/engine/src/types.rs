@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use image::NewVolume;
 use jiff::Timestamp;
 use model::choose::{Options, Want};
-use model::{
-    Address, AutostartChange, Claim, Cpu, DiskFormat, Firmware, Forward, Id, Kind, Life, Mac,
-    MachineOptions, Owner, Part, RestartChange, VgpuSlots,
-};
+use model::{Address, Claim, DiskFormat, Id, Kind, MachineOptions, Owner, Part, VgpuSlots};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -282,89 +280,6 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
-/// One device of a new instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceWish {
-    /// A registered device, by name, id or address.
-    Registered(String),
-    /// What a claim could ask for.
-    Wanted(Want),
-}
-
-/// Request to create an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CreateInstance {
-    /// Name.
-    pub name: String,
-    /// Name of the image.
-    pub image: String,
-    /// Memory in bytes; 1 GiB by default.
-    pub memory: Option<u64>,
-    /// Virtual CPUs; 2 by default.
-    pub vcpus: Option<u32>,
-    /// Size of the root disk in bytes; by default the image's size.
-    pub overlay_size: Option<u64>,
-    /// Its devices, in the order in which the guest sees them.
-    pub devices: Vec<DeviceWish>,
-    /// Name of the launcher; the first one by default.
-    pub hypervisor: Option<String>,
-    /// Text appended to the kernel command line.
-    pub cmdline: Option<String>,
-    /// The processors, besides their number. A topology also gives that.
-    pub cpu: Cpu,
-    /// Firmware; by default UEFI for a disk image, and the BIOS for a kernel, which is loaded directly.
-    pub firmware: Option<Firmware>,
-    /// The network.
-    pub network: NetworkWish,
-    /// What configures the guest at its first boot.
-    pub first_boot: FirstBoot,
-    /// When it is started without a request.
-    pub life: Life,
-    /// Labels.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A change of an instance. What is `None` stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChangeInstance {
-    /// Virtual CPUs.
-    pub vcpus: Option<u32>,
-    /// Memory in bytes.
-    pub memory: Option<u64>,
-    /// Whether its machine is started again when it ends.
-    pub restart: Option<RestartChange>,
-    /// Whether, and when, it is started with the host.
-    pub autostart: Option<AutostartChange>,
-}
-
-/// The requested network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NetworkWish {
-    /// A user network if this host can have one; nothing was asked for.
-    #[default]
-    Usual,
-    /// None.
-    Off,
-    /// A user network.
-    User {
-        /// The card's hardware address; one is chosen if there is none.
-        mac: Option<Mac>,
-        /// Ports of the host that lead to the guest.
-        forwards: Vec<Forward>,
-    },
-}
-
-/// What is asked for the first boot. If nothing is, the machine has no seed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirstBoot {
-    /// Public SSH keys that may log in, as in `authorized_keys`.
-    pub ssh_keys: Vec<String>,
-    /// The user's own configuration, for cloud-init.
-    pub user_data: Option<String>,
-    /// The guest's name; the instance's by default.
-    pub hostname: Option<String>,
-}
-
 /// State of an instance, as the API names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum InstanceState {
@@ -437,7 +352,7 @@ pub struct Instance {
     pub devices: Vec<Uuid>,
     /// Its vGPU, if any.
     pub gpu: Option<InstanceGpu>,
-    /// Firmware, network cards, seed.
+    /// Firmware, network cards, other disks, screen, seed.
     pub options: MachineOptions,
     /// Process id of the VMM, while it runs.
     pub pid: Option<u32>,
@@ -591,4 +506,51 @@ impl RecoveryReport {
         self.adopted.extend(other.adopted);
         self.notes.extend(other.notes);
     }
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Id.
+    pub id: Uuid,
+    /// Name: as given, or `INSTANCE/SERIAL` for one that was made with an instance.
+    pub name: String,
+    /// Its size as a guest sees it, in bytes.
+    pub size: u64,
+    /// Format of its file.
+    pub format: DiskFormat,
+    /// Whether its whole size was taken from the disk at once.
+    pub allocated: bool,
+    /// The instance that it was made with, and is deleted with.
+    pub made_with: Option<Uuid>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An instance that has a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The instance's id.
+    pub instance: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Whether its guest cannot write to the volume.
+    pub read_only: bool,
+    /// Where its guest mounts it, if that was asked for.
+    pub mount_path: Option<String>,
+}
+
+/// Request to create a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateVolume {
+    /// Name.
+    pub name: String,
+    /// Id; a random one by default.
+    pub id: Option<Uuid>,
+    /// Its file.
+    pub file: NewVolume,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
 }

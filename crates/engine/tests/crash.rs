@@ -6,8 +6,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use engine::{ClaimRequest, Engine, InstanceState};
-use model::{Address, ClaimState, Holder, Host as _, Step};
+use engine::{
+    ClaimRequest, CreateInstance, CreateVolume, DiskWish, Engine, InstanceState, NewVolume,
+    WantedContent,
+};
+use model::{Address, ClaimState, DiskFormat, Holder, Host as _, Step};
 use rusqlite::OptionalExtension as _;
 use support::{Rig, request, wish};
 
@@ -27,6 +30,13 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     for id in running.iter().chain(&rig.launcher.files()) {
         assert!(instances.iter().any(|i| i.id == *id), "{why}: {id} belongs to no instance");
     }
+    let volumes = engine.volumes().by_id().unwrap();
+    for volume in volumes.values() {
+        let owned = volume.made_with.is_none_or(|id| instances.iter().any(|i| i.id == id));
+        assert!(owned, "{why}: {volume:?} outlasted its instance");
+    }
+    let dirs = std::fs::read_dir(rig.config().state_dir.join("volumes"));
+    assert_eq!(dirs.map_or(0, Iterator::count), volumes.len(), "{why}: files of volumes");
     let claims = engine.claims().all().unwrap();
     for claim in &claims {
         assert!(
@@ -55,8 +65,22 @@ fn assert_usable(rig: &Rig, engine: &Engine, why: &str) {
     rig.assert_untouched(why);
 }
 
+fn disk(content: WantedContent) -> DiskWish {
+    DiskWish { content, bus: None, serial: None, read_only: false, mount_path: None }
+}
+
+/// A machine with a disk of its own and a volume.
+fn with_disks() -> CreateInstance {
+    let file = NewVolume { size: 1 << 20, format: DiskFormat::Raw, allocate: false };
+    let disks = vec![disk(WantedContent::New(file)), disk(WantedContent::Volume("data".into()))];
+    CreateInstance { disks, ..wish("vm", DEVICES) }
+}
+
 fn life(engine: &Engine) {
-    engine.instances().create(wish("vm", DEVICES)).unwrap();
+    let file = NewVolume { size: 1 << 20, format: DiskFormat::Raw, allocate: false };
+    let data = CreateVolume { name: "data".into(), id: None, file, tags: BTreeMap::new() };
+    engine.volumes().create(data).unwrap();
+    engine.instances().create(with_disks()).unwrap();
     engine.instances().stop("vm").unwrap();
     engine.instances().start("vm").unwrap();
     engine.instances().delete("vm").unwrap();

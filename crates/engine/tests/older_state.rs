@@ -8,8 +8,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use engine::{Access, Engine, InstanceState, OperationKind, OperationState};
-use model::{ClaimState, Code};
+use engine::{
+    Access, CreateInstance, DiskWish, Engine, InstanceState, NewVolume, OperationKind,
+    OperationState, WantedContent,
+};
+use model::{ClaimState, Code, DiskFormat};
 use support::{AMD, NIC, Rig, claim, wish};
 
 /// The first format with claims of owners other than machines.
@@ -65,7 +68,16 @@ fn write_state(file: &Path) {
     claim(&engine, "a", &["gpu"]);
     claim(&engine, "b", &[NIC]);
     engine.claims().unprepare("job/b").unwrap();
-    engine.instances().create(wish("vm", &["nvme"])).unwrap();
+    let new = NewVolume { size: 1 << 20, format: DiskFormat::Raw, allocate: false };
+    let disk = DiskWish {
+        content: WantedContent::New(new),
+        bus: None,
+        serial: None,
+        read_only: false,
+        mount_path: None,
+    };
+    let vm = CreateInstance { disks: vec![disk], ..wish("vm", &["nvme"]) };
+    engine.instances().create(vm).unwrap();
     drop(engine);
     let survived = rig.killed_at(9, |engine| {
         claim(engine, "c", &[AMD]);

@@ -35,7 +35,7 @@ fn bad_requests_change_nothing() {
     let large = CreateInstance { memory: Some(1 << 50), ..vm() };
     let none = CreateInstance { vcpus: Some(0), ..vm() };
     let many = CreateInstance { vcpus: Some(1025), ..vm() };
-    let image = CreateInstance { image: "missing".into(), ..vm() };
+    let image = CreateInstance { image: Some("missing".into()), ..vm() };
     let unheard = CreateInstance { hypervisor: Some("bochs".into()), ..vm() };
     let tight = CreateInstance { overlay_size: Some(1), ..vm() };
     let vast = CreateInstance { overlay_size: Some((16 << 40) + 1), ..vm() };
@@ -202,11 +202,14 @@ fn images_are_refused_kept_and_replaced() {
         }
     };
     assert!(failed.error.unwrap().contains("nowhere.raw"));
-    let unready = CreateInstance { image: "gone".into(), ..wish("vm", &["gpu"]) };
+    let unready = CreateInstance { image: Some("gone".into()), ..wish("vm", &["gpu"]) };
     refused(&rig, &engine, unready, Code::ImageNotReady);
     // The name of a failed import can be used again.
     rig.import(&engine, "gone");
-    engine.instances().create(CreateInstance { image: "gone".into(), ..wish("vm", &[]) }).unwrap();
+    engine
+        .instances()
+        .create(CreateInstance { image: Some("gone".into()), ..wish("vm", &[]) })
+        .unwrap();
     assert_eq!(engine.images().delete("gone").unwrap_err().code, Code::InUse);
     engine.instances().delete("vm").unwrap();
     engine.images().delete("gone").unwrap();

@@ -1,7 +1,7 @@
 //! Errors of imports.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{Code, HostError, Refusal, shown};
 
@@ -65,7 +65,7 @@ pub enum ImageError {
     Cancelled,
     /// The budget has not enough space.
     #[error(
-        "not enough space for the image in {}: it needs {} more, and {} are available; {} stay free for the journal",
+        "not enough space in {}: it needs {} more, and {} are available; {} stay free for the journal",
         path.display(), shown::bytes(*need), shown::bytes(*room), shown::bytes(RESERVE)
     )]
     NoRoom {
@@ -76,11 +76,17 @@ pub enum ImageError {
         /// The bytes that could be granted.
         room: u64,
     },
+    /// A program is not installed.
+    #[error("cannot create the disk: {program} is not installed")]
+    NoTool {
+        /// The program.
+        program: &'static str,
+    },
     /// The free space cannot be read.
     #[error(transparent)]
     Disk(HostError),
     /// The file system of the store is full.
-    #[error("not enough space for the image below {}", path.display())]
+    #[error("not enough space below {}", path.display())]
     NoSpace {
         /// The store.
         path: PathBuf,
@@ -147,23 +153,16 @@ impl From<ImageError> for Refusal {
                 message,
                 "retry when one has ended (`handover image list`), or end one: `handover image rm NAME`",
             ),
+            ImageError::NoTool { .. } => {
+                Self::new(Code::HypervisorMissing, message, "install it: `apt install qemu-utils`")
+            }
             ImageError::Cancelled => Self::new(Code::InvalidState, message, "import it again"),
             ImageError::Disk(_) => {
                 Self::new(Code::Internal, message, "check that the directory exists and is mounted")
             }
-            ImageError::NoRoom { path, .. } => Self::new(
-                Code::InsufficientResources,
-                message,
-                format!(
-                    "remove unused images (`handover image list`), or free space (`df -h {}`)",
-                    path.display()
-                ),
-            ),
-            ImageError::NoSpace { path } => Self::new(
-                Code::InsufficientResources,
-                message,
-                format!("free space (`df -h {}`), or delete unused images", path.display()),
-            ),
+            ImageError::NoRoom { path, .. } | ImageError::NoSpace { path } => {
+                Self::new(Code::InsufficientResources, message, more_space(&path))
+            }
             ImageError::Io { source, .. } => Self::new(
                 Code::Internal,
                 format!("{message}: {source}"),
@@ -171,6 +170,14 @@ impl From<ImageError> for Refusal {
             ),
         }
     }
+}
+
+/// The remedy for a full file system.
+fn more_space(path: &Path) -> String {
+    format!(
+        "free space (`df -h {}`), or remove unused images and volumes (`handover image list`, `handover volume list`)",
+        path.display()
+    )
 }
 
 /// The remedy for a path outside the configured directories.

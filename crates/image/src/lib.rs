@@ -16,6 +16,7 @@ pub mod qcow2;
 mod source;
 mod store;
 mod target;
+mod volumes;
 
 pub use budget::{Admission, Allowance, Budget};
 pub use cancel::Cancel;
@@ -24,3 +25,4 @@ pub use limits::{Limits, RESERVE};
 pub use source::Source;
 pub use store::{Files, Imported, Parts, Store};
 pub use target::Received;
+pub use volumes::{NewVolume, Volumes};

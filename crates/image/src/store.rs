@@ -294,19 +294,19 @@ fn digest(parts: &[(&'static str, Copied)]) -> String {
 
 /// Creates a directory that other users, such as those of VMMs, can pass through but not list: images are found only by
 /// their id.
-fn make_dir(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), ImageError> {
     make_own_dir(path, STATE_DIR, Existing::Set)
         .map_err(|error| ImageError::io("create", path, error))
 }
 
-fn sync_dir(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn sync_dir(path: &Path) -> Result<(), ImageError> {
     File::open(path)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| ImageError::io("write", path, error))
 }
 
 /// Removes a directory and its contents. A missing directory is not an error.
-fn remove_tree(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), ImageError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(ImageError::io("remove", path, error))

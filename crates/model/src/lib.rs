@@ -57,16 +57,18 @@ pub use inventory::{
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
 pub use machine::{
-    Autostart, AutostartChange, Availability, Cpu, DiskFormat, Exit, Firmware, Forward,
-    ForwardError, GuestFunction, GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence,
-    Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, VmmProcess, passt_date,
+    Autostart, AutostartChange, Availability, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
+    Display, DisplayProtocol, Exit, Firmware, Forward, ForwardError, GuestDisk, GuestFunction,
+    GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
+    MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence, Protocol, Restart, RestartChange,
+    RestartPolicy, Seed, Topology, VmmProcess, check_serial, is_serial, passt_date,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};
 pub use monitor::HostMonitor;
 pub use names::{
-    check_device_name, check_image_name, check_instance_name, format_size, parse_size,
+    check_device_name, check_image_name, check_instance_name, check_volume_name, format_size,
+    parse_size,
 };
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};

@@ -55,6 +55,23 @@ pub fn check_image_name(name: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// Checks a volume's name: 1 to 63 letters, digits, `_`, `.` and `-`, with a letter or digit first.
+///
+/// # Errors
+/// `invalid_name` with the rule.
+pub fn check_volume_name(name: &str) -> Result<(), Refusal> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.bytes().all(allowed) && name.len() <= 63 {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidName,
+        format!("{name:?} is not a valid volume name"),
+        "use up to 63 letters, digits, '_', '.' and '-', with a letter or digit first",
+    ))
+}
+
 /// Reads a size such as `1GB`, `512MiB`, `2G` or `1073741824`, in bytes. As in hypeman's API and QEMU, `KB`, `MB`,
 /// `GB` and `TB` are powers of 1024.
 ///

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Exit, Forward, HostError, HostLock, HostLockError, Inventory,
-    LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark, MdevDefinition, Moment,
-    NodeAccess, Observed, Presence, Step, VfSettings,
+    Address, AsFound, Availability, Display, Exit, Forward, HostError, HostLock, HostLockError,
+    Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -254,6 +254,12 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// `Monitor` if the machine does not run, or the connection fails.
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError>;
+
+    /// Connects a viewer to the screen of a running machine.
+    ///
+    /// # Errors
+    /// `Monitor` if the machine does not run or has no screen, or the connection fails.
+    fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError>;
 
     /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    AttachedDevice, CreateInstance, GpuRequest, NetworkRequest, StartInstance, UpdateInstance, Wish,
+    AttachVolume, AttachedDevice, Cdrom, CreateInstance, GpuRequest, NetworkRequest, StartInstance,
+    UpdateInstance, Wish,
 };
 use engine::{
     ChangeInstance, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState,
@@ -14,8 +15,9 @@ use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::disks::KnownDisks;
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, life, render};
+use crate::{claims, cpu, disks, display, life, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -140,6 +142,45 @@ pub fn update(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..changed })
 }
 
+/// Attaches a volume to a stopped instance.
+///
+/// # Errors
+/// `not_found`, `in_use`, `invalid_state`, `invalid_request`.
+pub fn attach(
+    engine: &Engine,
+    key: &str,
+    volume: String,
+    how: AttachVolume,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    let wish = disks::attachment(volume, how)?;
+    let attached = render_one(engine, engine.instances().attach(key, &wish)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
+}
+
+/// Gives a stopped instance a CD-ROM.
+///
+/// # Errors
+/// As [`attach`].
+pub fn insert(
+    engine: &Engine,
+    key: &str,
+    cdrom: Cdrom,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    let wish = disks::cdrom(cdrom);
+    let attached = render_one(engine, engine.instances().attach(key, &wish)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
+}
+
+/// Takes a volume or a CD-ROM from a stopped instance.
+///
+/// # Errors
+/// `not_found`, `invalid_state`.
+pub fn detach(engine: &Engine, key: &str, disk: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().detach(key, disk)?)
+}
+
 /// Deletes an instance; `gracefully`: its guest is first asked to shut down.
 ///
 /// # Errors
@@ -168,25 +209,33 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let own: Vec<_> = devices.into_iter().filter(|device| device.instance == id).collect();
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
+    let disks = KnownDisks::of(engine, std::slice::from_ref(&instance))?;
     let lost = engine.instances().lost(&instance);
     let instance = Instance { state_error: lost.or(instance.state_error), ..instance };
-    Ok(rendered(engine, instance, attached))
+    Ok(rendered(engine, instance, attached, &disks))
 }
 
-/// An instance with its devices, and the attempts to start it again.
-fn rendered(engine: &Engine, instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
+/// An instance with its devices and disks, and the attempts to start it again.
+fn rendered(
+    engine: &Engine,
+    instance: Instance,
+    attached: Vec<AttachedDevice>,
+    disks: &KnownDisks,
+) -> api::Instance {
+    let (volumes, cdroms) = disks.shown(&instance);
     let restarts = engine.instances().restarts(instance.id);
     let restart_status = restarts.as_ref().map(life::shown_attempts);
-    api::Instance { restart_status, ..render::instance(instance, attached) }
+    api::Instance { restart_status, volumes, cdroms, ..render::instance(instance, attached) }
 }
 
 fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {
     let devices = engine.instances().devices()?;
     let host = Known::of(engine, &devices)?;
+    let disks = KnownDisks::of(engine, &instances)?;
     let shown = |instance: Instance| {
         let own = devices.iter().filter(|device| device.instance == instance.id);
         let attached = own.map(|device| host.attached(device)).collect();
-        rendered(engine, instance, attached)
+        rendered(engine, instance, attached, &disks)
     };
     Ok(instances.into_iter().map(shown).collect())
 }
@@ -235,16 +284,13 @@ fn accept(
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
     // A list would be read as the fields of the object, in order.
-    for field in ["network", "gpu", "cpu", "restart_policy", "autostart"] {
+    for field in ["network", "gpu", "cpu", "display", "restart_policy", "autostart"] {
         if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
             return Err(invalid(
                 format!("`{field}` is not an object"),
                 "send JSON as described by GET /openapi.json",
             ));
         }
-    }
-    if wanted.volumes.is_some_and(|volumes| !volumes.is_empty()) {
-        return Err(not_implemented("volumes", "put the data on the image's disk"));
     }
     expect_no_words("cmd", wanted.cmd.as_deref())?;
     expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
@@ -257,15 +303,17 @@ fn accept(
     };
     Ok(engine::CreateInstance {
         name: wanted.name,
-        image: wanted.image,
+        image: wanted.image.filter(|name| !name.is_empty()),
         memory: size(wanted.size)?,
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
+        disks: disks::wishes(wanted.disks, wanted.volumes, wanted.cdroms)?,
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,
         cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
+        display: wanted.display.map(display::display).transpose()?,
         network: network(wanted.network)?,
         first_boot: FirstBoot {
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),

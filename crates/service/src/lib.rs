@@ -9,6 +9,8 @@ pub mod claims;
 pub mod console;
 mod cpu;
 pub mod devices;
+mod disks;
+mod display;
 pub mod host;
 pub mod images;
 pub mod instances;
@@ -19,6 +21,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod render;
 pub mod sriov;
+pub mod volumes;
 
 pub use boundaries::Boundaries;
 pub use open::{EngineSetup, Unrecovered};

@@ -4,7 +4,7 @@ use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
 use model::{Kind, MachineOptions, NetworkCard, format_size};
 
-use crate::{cpu, life};
+use crate::{cpu, display, life};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -125,9 +125,12 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         vcpus: instance.vcpus,
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
+        volumes: Vec::new(),
+        cdroms: Vec::new(),
         cpu: cpu::shown(&instance.options.cpu),
         os: Some(instance.options.cpu.os.as_str().to_owned()),
         firmware: instance.options.firmware.as_str().to_owned(),
+        display: instance.options.display.map(display::shown),
         network: network(&instance.options),
         hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),
         ssh_host_key: instance.options.seed.and_then(|seed| seed.host_key),

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, Firmware, Forward, GuestSource, Host, KnownMachine, LaunchError, Launcher,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, Presence, VmmProcess,
+    Availability, Display, Exit, Firmware, Forward, GuestSource, Host, KnownMachine, LaunchError,
+    Launcher, MachineHandle, MachineOptions, MachineRun, MachineSpec, Presence, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -314,6 +314,11 @@ impl Launcher for SimLauncher {
         thread::spawn(move || io::copy(&mut input, &mut output));
         self.inside().consoles.push((id, its));
         Ok(Some(ours))
+    }
+
+    fn open_display(&self, id: Uuid, _display: Display) -> Result<UnixStream, LaunchError> {
+        let reason = "it does not run".to_owned();
+        self.open_console(id)?.ok_or(LaunchError::Monitor { reason })
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

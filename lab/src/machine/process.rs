@@ -1,6 +1,7 @@
 //! QEMU as a child process, with the servers of its GPUs.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::{
         fd::OwnedFd,
@@ -125,10 +126,38 @@ impl Machine {
         }
     }
 
+    /// What each thread of QEMU does: its name, its state, where it waits in the kernel, and the clock ticks that it ran in
+    /// the last second (proc_pid_stat(5)). A processor that runs all the time is one whose guest hangs.
+    pub fn threads(&self) -> String {
+        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
+        let before = thread_times(&tasks);
+        thread::sleep(Duration::from_secs(1));
+        let thread = |(id, (what, ticks)): (String, (String, u64))| {
+            let ran = before.get(&id).map_or(0, |(_, earlier)| ticks.saturating_sub(*earlier));
+            let waits = fs::read_to_string(format!("{tasks}/{id}/wchan")).unwrap_or_default();
+            format!("{what} {waits} ran {ran}")
+        };
+        thread_times(&tasks).into_iter().map(thread).collect::<Vec<_>>().join("\n")
+    }
+
     /// QEMU's process.
     pub fn pid(&self) -> Pid {
         self.pid
     }
+}
+
+/// The threads of a process: name, state and used processor time in clock ticks.
+fn thread_times(tasks: &str) -> BTreeMap<String, (String, u64)> {
+    let entries = fs::read_dir(tasks).into_iter().flatten().flatten();
+    let thread = |entry: fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let time = |field: usize| fields.get(field)?.parse::<u64>().ok();
+        let what = format!("{name} {}", fields.first()?);
+        Some((entry.file_name().into_string().ok()?, (what, time(11)? + time(12)?)))
+    };
+    entries.filter_map(thread).collect()
 }
 
 impl Drop for Machine {

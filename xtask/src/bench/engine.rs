@@ -47,7 +47,7 @@ pub fn create() -> Result<String> {
     image(&engine, &folder.0)?;
     let request = CreateInstance {
         name: "bench".into(),
-        image: "image".into(),
+        image: Some("image".into()),
         devices: vec![DeviceWish::Registered("gpu".into())],
         ..CreateInstance::default()
     };

@@ -26,6 +26,18 @@ impl PartialSchema for Nothing {
 
 impl ToSchema for Nothing {}
 
+/// A flag that may only be off.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
+
+impl PartialSchema for Never {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false])).into()
+    }
+}
+
+impl ToSchema for Never {}
+
 /// Tags in a query.
 #[derive(Clone, Copy, Debug)]
 pub enum QueryTags {}

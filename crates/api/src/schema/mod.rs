@@ -3,7 +3,7 @@
 mod forms;
 mod want;
 
-pub use forms::{Nothing, QueryTags, ServerSentEvent, UploadImage};
+pub use forms::{Never, Nothing, QueryTags, ServerSentEvent, UploadImage};
 pub use want::Wish;
 
 use std::borrow::Cow;
@@ -144,6 +144,12 @@ texts! {
     InstanceName = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "ml-training";
     /// Name of an image: like a container reference, a key and never a path.
     ImageName = r"^(?!.*\.\.)[a-zA-Z0-9][a-zA-Z0-9_.:@/-]{0,254}$", "docker.io/library/debian:13";
+    /// Name of a volume.
+    VolumeName = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$", "data";
+    /// Serial number of a disk.
+    DiskSerial = "^[a-zA-Z0-9_.-]{1,20}$", "disk1";
+    /// Directory at which a guest mounts a disk: an absolute path without spaces; empty for none.
+    MountPath = r"^((/(?!\.\.(/|$))[a-zA-Z0-9_.-]{1,200}){1,5})?$", "/data";
     /// SHA-256 over the parts of an image; empty before it is ready.
     Digest = "^(sha256:[0-9a-f]{64})?$", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     /// UUID.
@@ -188,6 +194,10 @@ formats! {
     MemorySize = "memory-size", SIZE, "4GB";
     /// Size of a disk, at most 16 TB and at least the image's. Empty for the default.
     DiskSize = "disk-size", SIZE, "20GB";
+    /// Size of a new disk: 1 MB to 16 TB.
+    NewDiskSize = "new-disk-size", r"^[0-9]{1,6} ?([mM]|[gG])[iI]?[bB]?$", "20GB";
+    /// Memory of a graphics adapter: a power of two from 1 MB to 512 MB.
+    VideoMemory = "video-memory", "^(1|2|4|8|16|32|64|128|256|512)MB$", "32MB";
     /// `VirtualMachine`s or `VirtualMachineInstance`s of KubeVirt, in YAML or JSON.
     KubevirtMachines = "kubevirt-machines", ".", "{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: web}, \
         spec: {template: {spec: {domain: {memory: {guest: 1Gi}, devices: {gpus: [{name: a, deviceName: nvidia.com/GPU}]}}}}}}";
@@ -251,6 +261,10 @@ words! {
     ImageStatus = ["pending", "pulling", "converting", "ready", "failed"];
     /// Format of a disk.
     DiskFormat = ["raw", "qcow2"];
+    /// How a disk is connected.
+    DiskBus = ["virtio", "scsi", "nvme", "sata"];
+    /// Protocol of a screen's viewers.
+    DisplayProtocol = ["vnc", "spice"];
     /// State of an instance.
     InstanceState = ["Created", "Initializing", "Running", "Paused", "Shutdown", "Stopped", "Standby", "Unknown"];
     /// Kind of a resource.

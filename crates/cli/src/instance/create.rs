@@ -3,23 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use api::client::Client;
-use api::{Cpu, CreateInstance, Instance as Machine, NetworkRequest, Wish};
+use api::{Cpu, CreateInstance, Display, Instance as Machine, NetworkRequest, Wish};
 use clap::Args;
 use model::{Code, Refusal};
 
+use super::disks::Disks;
 use super::life::Life;
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR))]
+#[command(
+    override_usage = "handover instance create [OPTIONS] --image <IMAGE> <NAME>\n       \
+                      handover instance create [OPTIONS] --cdrom <IMAGE> --disk <SIZE> <NAME>",
+    after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR)
+)]
 pub struct Create {
     /// Name of the new instance: small letters, digits and hyphens
     name: String,
     /// Name of the image to boot, as `handover image list` shows it
-    #[arg(long)]
-    image: String,
+    #[arg(long, required_unless_present = "cdroms")]
+    image: Option<String>,
     /// Memory, such as 512MB or 4GB (powers of 1024)
     #[arg(long, default_value = "1GB", value_parser = values::size_text)]
     size: String,
@@ -47,12 +52,20 @@ pub struct Create {
     /// GPUs (repeatable): a number, as --device 2xgpu, or the profile of a vGPU, as --device profile=L40S-1Q
     #[arg(long = "gpu", value_name = "COUNT|PROFILE", value_parser = values::gpus)]
     gpus: Vec<String>,
-    /// Disk size, such as 20GB; the size of the image by default
+    /// Size of the root disk, such as 20GB; the size of the image by default
     #[arg(long, value_name = "SIZE", value_parser = values::size_text)]
     disk_size: Option<String>,
+    #[command(flatten)]
+    disks: Disks,
     /// Firmware: uefi (the usual one for a disk image) or bios (the usual one for a kernel)
     #[arg(long)]
     firmware: Option<String>,
+    /// Give it a screen for `handover instance view`: vnc or spice
+    #[arg(long, value_name = "PROTOCOL")]
+    display: Option<String>,
+    /// Memory of the screen's adapter, such as 64MB, for high resolutions; 16MB by default
+    #[arg(long, value_name = "SIZE", requires = "display", value_parser = values::size_text)]
+    video_memory: Option<String>,
     /// Network: user (by passt, the usual one) or none
     #[arg(long, value_name = "MODE")]
     network: Option<String>,
@@ -95,8 +108,11 @@ impl Create {
         let user_data = self.user_data.as_deref().map(read).transpose()?;
         let network = self.network();
         let cpu = self.cpu();
+        let display = self
+            .display
+            .map(|protocol| Display { protocol: Some(protocol), video_memory: self.video_memory });
         let progress = Progress::of(client, "create", self.quiet).await;
-        let body = CreateInstance {
+        let mut body = CreateInstance {
             name: self.name,
             image: self.image,
             size: Some(self.size),
@@ -109,6 +125,7 @@ impl Create {
             tags: (!self.tags.is_empty()).then(|| self.tags.into_iter().collect()),
             cmdline: self.cmdline,
             firmware: self.firmware,
+            display,
             network,
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,
@@ -117,6 +134,7 @@ impl Create {
             autostart: self.life.autostart(),
             ..CreateInstance::default()
         };
+        self.disks.fill(&mut body);
         let created = client.post("/instances", Some(&body)).await;
         progress.end().await;
         created

@@ -2,10 +2,12 @@
 
 mod console;
 mod create;
+mod disks;
 mod life;
 mod set;
 mod ssh;
 mod stop;
+mod view;
 
 use api::client::{Client, query_value, segment};
 use api::{AttachedDevice, Instance as Machine, WaitOutcome};
@@ -20,9 +22,11 @@ use crate::{age, listing, output, values};
 
 use console::Console;
 use create::Create;
+use disks::{Attach, Detach};
 use set::Set;
 use ssh::Ssh;
 use stop::Stop;
+use view::View;
 
 /// Run machines with devices of this host
 #[derive(Debug, Args)]
@@ -63,6 +67,10 @@ enum Command {
     },
     /// Change an instance
     Set(Box<Set>),
+    /// Attach a volume or a CD-ROM to a stopped instance
+    Attach(Attach),
+    /// Take a volume or a CD-ROM from a stopped instance
+    Detach(Detach),
     /// Delete an instance, and return its devices to their previous drivers
     #[command(visible_alias = "delete")]
     Rm {
@@ -85,6 +93,8 @@ enum Command {
     },
     /// Connect to the guest's serial console; Ctrl-] disconnects
     Console(Console),
+    /// Look at the guest's screen
+    View(View),
     /// Log in to the guest by SSH
     Ssh(Ssh),
     /// Wait until an instance is in a state
@@ -128,6 +138,14 @@ impl Instance {
                 let what = set.what();
                 show_after(&connection, what, async |client| set.send(client).await)
             }
+            Command::Attach(attach) => {
+                let what = attach.what();
+                show_after(&connection, what, async |client| attach.send(client).await)
+            }
+            Command::Detach(detach) => {
+                let what = detach.what();
+                show_after(&connection, what, async |client| detach.send(client).await)
+            }
             Command::Rm { instance } => {
                 let path = format!("/instances/{}", segment(&instance));
                 connection
@@ -139,6 +157,7 @@ impl Instance {
                 logs(&connection, &instance, (follow, tail), raw)
             }
             Command::Console(console) => console.run(&connection),
+            Command::View(view) => view.run(&connection),
             Command::Ssh(ssh) => ssh.run(&connection),
             Command::Wait { instance, state, timeout } => {
                 wait(&connection, &instance, &state, &timeout)
@@ -248,6 +267,16 @@ fn network(machine: &Machine) -> String {
     address.chain(&machine.network.forwards).cloned().collect::<Vec<_>>().join(", ")
 }
 
+/// The screen of an instance: `vnc`, `spice (64MB of video memory)`.
+fn screen(machine: &Machine) -> String {
+    let Some(display) = &machine.display else { return String::new() };
+    let protocol = display.protocol.clone().unwrap_or_default();
+    match &display.video_memory {
+        Some(memory) => format!("{protocol} ({memory} of video memory)"),
+        None => protocol,
+    }
+}
+
 /// The processors of an instance: `8 (1 socket, 4 cores, 2 threads; KVM hidden)`.
 fn cpus(machine: &Machine) -> String {
     let cpu = machine.cpu.clone().unwrap_or_default();
@@ -289,12 +318,15 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
+        ("screen", screen(machine)),
         ("network", network(machine)),
         ("mac", machine.network.mac.clone().unwrap_or_default()),
         ("hostname", machine.hostname.clone().unwrap_or_default()),
         ("devices", first),
     ];
     fields.extend(more.into_iter().map(|device| ("", device)));
+    let disks = disks::lines(machine).into_iter().enumerate();
+    fields.extend(disks.map(|(number, disk)| (if number == 0 { "disks" } else { "" }, disk)));
     fields.extend([
         ("hypervisor", machine.hypervisor.clone()),
         ("process", machine.pid.map(|pid| pid.to_string()).unwrap_or_default()),

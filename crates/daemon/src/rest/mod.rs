@@ -4,6 +4,7 @@ mod body;
 mod claims;
 mod consoles;
 mod devices;
+mod displays;
 mod events;
 pub mod guard;
 mod host;
@@ -19,16 +20,18 @@ mod query;
 pub mod read_ahead;
 mod reconcile;
 mod scans;
+mod sockets;
 mod sriov;
 mod starting;
 mod upload;
+mod volumes;
 mod wait;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use engine::{Engine, JournalEvent};
 use model::{Refusal, Scan};
 use tokio::sync::{Notify, broadcast, watch};
@@ -114,6 +117,10 @@ pub fn router(face: Face) -> Router {
         .route("/start", post(instances::start))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))
+        .route("/display", get(displays::connect))
+        .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
+        .route("/cdroms", post(volumes::insert))
+        .route("/cdroms/{cdrom}", delete(volumes::eject))
         .route("/wait", get(wait::wait));
     Router::new()
         .route("/health", get(host::health))
@@ -148,6 +155,8 @@ pub fn router(face: Face) -> Router {
             "/images/{*name}",
             get(images::show).delete(images::delete).fallback(not_offered::below_images),
         )
+        .route("/volumes", get(volumes::list).post(volumes::create))
+        .route("/volumes/{key}", get(volumes::show).delete(volumes::delete))
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
         .route_layer(from_fn(parameters::expect_known))

@@ -11,7 +11,7 @@ use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 26] = [
+const NOT_OFFERED: [(&str, &str); 24] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -23,10 +23,8 @@ const NOT_OFFERED: [(&str, &str); 26] = [
     ("/instances/{key}/snapshots", "snapshots"),
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
     ("/instances/{key}/snapshot-schedule", "snapshots"),
-    ("/instances/{key}/volumes/{*rest}", "volumes"),
     ("/instances/{key}/devices/{*rest}", "hot-plug of devices yet"),
-    ("/volumes", "volumes"),
-    ("/volumes/{*rest}", "volumes"),
+    ("/volumes/from-archive", "volumes from archives yet"),
     ("/ingresses", "ingresses"),
     ("/ingresses/{*rest}", "ingresses"),
     ("/builds", "builds"),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, consoles, devices, events, host, images, instances, logs, pods, reconcile, scans,
-    sriov, wait,
+    claims, consoles, devices, displays, events, host, images, instances, logs, pods, reconcile,
+    scans, sriov, volumes, wait,
 };
 
 #[derive(OpenApi)]
@@ -17,7 +17,7 @@ use super::{
     info(
         title = "Handover",
         description = "Hands PCI devices to virtual machines, and takes them back. The part of hypeman's API about devices, \
-            images, instances and resources, with additions.",
+            images, volumes, instances and resources, with additions.",
         license(name = "MIT OR Apache-2.0")
     ),
     paths(
@@ -28,8 +28,10 @@ use super::{
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete,
+        volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
+        volumes::eject,
         instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
-        logs::stream, consoles::connect, wait::wait
+        logs::stream, consoles::connect, displays::connect, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(
@@ -37,7 +39,7 @@ use super::{
         schema::PciAddress, schema::AnyOwner
     )),
     security(("token" = [])),
-    tags((name = "host"), (name = "claims"), (name = "devices"), (name = "images"), (name = "instances"))
+    tags((name = "host"), (name = "claims"), (name = "devices"), (name = "images"), (name = "volumes"), (name = "instances"))
 )]
 struct Document;
 

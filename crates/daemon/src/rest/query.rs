@@ -12,12 +12,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let unreadable = || Problem::invalid("invalid path", "encode names as UTF-8");
-        let values =
-            RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
-        let first = values.iter().next().map(|(_, value)| value.to_owned());
-        first.map(Self).ok_or_else(unreadable)
+        let mut names = names_in_path(parts, state).await?.into_iter();
+        names.next().map(Self).ok_or_else(unreadable)
     }
+}
+
+/// Two ids or names in the path, decoded.
+pub struct Keys(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Keys {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut names = names_in_path(parts, state).await?.into_iter();
+        match (names.next(), names.next()) {
+            (Some(first), Some(second)) => Ok(Self(first, second)),
+            _ => Err(unreadable()),
+        }
+    }
+}
+
+async fn names_in_path<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<Vec<String>, Problem> {
+    let values = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
+    Ok(values.iter().map(|(_, value)| value.to_owned()).collect())
+}
+
+fn unreadable() -> Problem {
+    Problem::invalid("invalid path", "encode names as UTF-8")
 }
 
 /// The query of a request.

@@ -37,6 +37,8 @@ schemathesis.openapi.format(
 schemathesis.openapi.format("kubevirt-presets", st.sampled_from(PRESETS))
 schemathesis.openapi.format("memory-size", st.sampled_from(["", "1MB", "1.5 GB", "2g", "64MiB", "1048576"]))
 schemathesis.openapi.format("disk-size", st.sampled_from(["", "1GB", "20 GB", "1.5TiB", "16tb"]))
+schemathesis.openapi.format("new-disk-size", st.sampled_from(["1MB", "64MiB", "1 GB", "2g"]))
+schemathesis.openapi.format("video-memory", st.sampled_from(["1MB", "16MB", "512MB"]))
 schemathesis.openapi.format("memory-quantity", st.sampled_from(["1Gi", "64Mi", "1000000", "4G"]))
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1B8gYKNn"
 schemathesis.openapi.format("ssh-public-key", st.sampled_from([KEY, KEY + " me@host", KEY + " a name"]))
@@ -49,9 +51,48 @@ schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.co
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """The number of virtual CPUs is the product of their arrangement, which no schema can say."""
-    body = case.body
-    cpu = body.get("cpu") if isinstance(body, dict) else None
+    """What is between fields, which no schema can say."""
+    if isinstance(case.body, dict):
+        arrange_cpu(case.body)
+        arrange_file(case.body)
+        arrange_disks(case.body)
+
+
+def arrange_file(disk):
+    """Only a raw disk is allocated, and none here that would fill the disk."""
+    if disk.get("format") == "qcow2" or disk.get("size_gb") != 1:
+        if disk.get("allocate") is True:
+            disk["allocate"] = False
+
+
+def arrange_disks(body):
+    """A few disks, with a serial number for one of them; SATA's cannot be read-only; something can be booted."""
+    serials = 0
+    for field in ("disks", "volumes", "cdroms"):
+        disks = body.get(field)
+        if not isinstance(disks, list):
+            continue
+        del disks[2:]
+        for disk in disks:
+            if not isinstance(disk, dict):
+                continue
+            arrange_file(disk)
+            if disk.get("readonly") is True and disk.get("bus") == "sata":
+                disk["bus"] = "virtio"
+            if type(disk.get("serial")) is str:
+                serials += 1
+                if serials > 1:
+                    del disk["serial"]
+    if "name" in body and "image" in body and not body["image"]:
+        if body.get("cdroms"):
+            body.pop("overlay_size", None)
+        else:
+            body["image"] = "debian"
+
+
+def arrange_cpu(body):
+    """The number of virtual CPUs is the product of their arrangement."""
+    cpu = body.get("cpu")
     if not isinstance(cpu, dict):
         return
     parts = [cpu.get(part) for part in ("sockets", "cores", "threads")]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Availability, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec, Presence,
+    Availability, Display, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec,
+    Presence,
 };
 use sim::SimLauncher;
 use uuid::Uuid;
@@ -60,6 +61,10 @@ impl Launcher for Recorded {
 
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         self.inner.open_console(id)
+    }
+
+    fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError> {
+        self.inner.open_display(id, display)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -237,6 +237,15 @@ impl Images {
         Ok(images.filter(|image| has_tags(&image.tags, tags)).collect())
     }
 
+    /// The names of all images by their ids.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn names(&self) -> Result<BTreeMap<Uuid, String>, Refusal> {
+        let all = self.store.read(StoredImage::all)?;
+        Ok(all.into_iter().map(|stored| (stored.id, stored.image.name)).collect())
+    }
+
     /// An image by name.
     ///
     /// # Errors
@@ -270,7 +279,7 @@ impl Images {
         let _allocation = lock(&self.journal.allocation);
         let stored = self.stored(name)?;
         let instances = self.store.read(StoredInstance::all)?;
-        if let Some(user) = instances.iter().find(|row| row.image_id == stored.id) {
+        if let Some(user) = instances.iter().find(|row| row.uses_image(stored.id)) {
             return Err(Refusal::new(
                 Code::InUse,
                 format!("the instance {:?} uses the image {name:?}", user.instance.name),

@@ -43,7 +43,7 @@ impl Instances {
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let spec = self.spec(row, &image, &claims);
+        let spec = self.spec(row, &image, self.disk_files(row)?, &claims);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;

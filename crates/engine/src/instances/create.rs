@@ -16,7 +16,7 @@ use crate::registrations;
 use crate::store::{OpenOperation, StoredClaim, StoredDevice, StoredImage, StoredInstance};
 use crate::{
     CreateInstance, DeviceWish, ImageStatus, Instance, InstanceGpu, InstanceState, NetworkWish,
-    OperationKind, Outcome,
+    OperationKind, Outcome, Volume, WantedContent,
 };
 
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -35,6 +35,8 @@ impl Instances {
     pub fn create(&self, request: CreateInstance) -> Result<Instance, Refusal> {
         let id = Uuid::new_v4();
         let image = self.check(&request)?;
+        let is_without_root = request.image.is_none();
+        let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
         let (claims, inventory) = self.claims.choose_for_instance(id, &wants)?;
         let _turn = self.journal.turns.take(id);
@@ -45,9 +47,11 @@ impl Instances {
         };
         let vcpus = vcpus(&request)?;
         let mut row = self.row(id, request, &image, &claims, vcpus);
-        row.instance.options = self.options(&row.instance, &image, wanted)?;
+        row.instance.options.is_without_root = is_without_root;
+        let planned = self.plan_disks(&row.instance, &disks)?;
+        row.instance.options = self.options(&row.instance, &image, wanted, &planned)?;
         row.instance.options.life = life;
-        let operation = self.reserve(&mut row, &claims, &inventory)?;
+        let operation = self.reserve(&mut row, &claims, &inventory, &planned.new)?;
         self.bring_up_or_undo(&operation, row, |cause| {
             self.undo_create(&operation, cause, self.journal.worker_wait())
         })
@@ -79,17 +83,37 @@ impl Instances {
         let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
         self.usable_launcher(request.hypervisor.as_deref().unwrap_or(self.default_launcher()))?;
         self.check_size(vcpus, memory)?;
-        let (image, taken) = self.store.read(|from| {
-            let image = StoredImage::by_name(from, &request.image)?;
-            Ok((image, StoredInstance::by_key(from, &request.name)?.is_some()))
-        })?;
-        if taken {
+        if self.store.read(|from| StoredInstance::by_key(from, &request.name))?.is_some() {
             return Err(name_taken(&request.name));
         }
-        let image = image
-            .ok_or_else(|| refusals::no_such("image", &request.image, "handover image list"))?;
+        let Some(name) = &request.image else { return self.cdrom_to_boot(request) };
+        let image = self.store.read(|from| StoredImage::by_name(from, name))?;
+        let image = image.ok_or_else(|| refusals::no_such("image", name, "handover image list"))?;
         expect_usable(&image, request.overlay_size)?;
         Ok(image)
+    }
+
+    /// The image of the first CD-ROM, which a machine without a root disk boots.
+    fn cdrom_to_boot(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
+        let mut images = request.disks.iter().filter_map(|wish| match &wish.content {
+            WantedContent::Cdrom(name) => Some(name),
+            WantedContent::New(_) | WantedContent::Volume(_) => None,
+        });
+        let Some(name) = images.next() else {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "neither an image nor a CD-ROM to boot from is given",
+                "give the name of an image (`handover image list`), or an image as a CD-ROM",
+            ));
+        };
+        if request.overlay_size.is_some() {
+            return Err(Refusal::new(
+                Code::InvalidSize,
+                "the machine has no root disk, so that cannot have a size",
+                "leave the disk size out, and add a disk of that size",
+            ));
+        }
+        self.cdrom_image(name)
     }
 
     /// Checks the processors and the memory of a machine.
@@ -160,7 +184,7 @@ impl Instances {
             instance: Instance {
                 id,
                 name: request.name,
-                image: request.image,
+                image: image.image.name.clone(),
                 state: InstanceState::Initializing,
                 state_error: None,
                 vcpus,
@@ -188,7 +212,10 @@ impl Instances {
         row: &mut StoredInstance,
         claims: &[StoredClaim],
         inventory: &Inventory,
+        new_volumes: &[Volume],
     ) -> Result<OpenOperation, Refusal> {
+        // Slow disks keep no one from allocating.
+        let made = self.volumes.make(new_volumes)?;
         let _allocation = lock(&self.journal.allocation);
         for claim in claims {
             self.claims.expect_available(&claim.claim)?;
@@ -226,10 +253,15 @@ impl Instances {
             )
         })?;
         self.reserve_network(&mut row.instance)?;
-        self.journal.open_operation(OperationKind::Create, row.instance.id, |tx| {
+        self.volumes.expect_free(&row.instance, new_volumes)?;
+        let id = row.instance.id;
+        let operation = self.journal.open_operation(OperationKind::Create, id, |tx| {
             row.insert(tx)?;
+            new_volumes.iter().try_for_each(|volume| volume.insert(tx))?;
             claims.iter().try_for_each(|claim| claim.insert(tx))
-        })
+        })?;
+        made.keep();
+        Ok(operation)
     }
 
     /// Rolls back a create that failed or was interrupted, and removes the instance. If its files cannot be removed,
@@ -262,10 +294,14 @@ impl Instances {
             self.keep_stopped(operation, &mut row, &with_failed_undo(cause, &undo))?;
             return Err(undo);
         }
-        self.claims.close_undone(operation, cause, outcome, |tx| {
+        let made = self.store.read(|from| Volume::made_with(from, id))?;
+        let notes = self.claims.close_undone(operation, cause, outcome, |tx| {
             StoredClaim::release_instance(tx, id)?;
+            made.iter().try_for_each(|volume| Volume::delete(tx, volume.id))?;
             StoredInstance::delete(tx, id)
-        })
+        })?;
+        self.volumes.discard(&made);
+        Ok(notes)
     }
 
     /// The same at recovery.

@@ -7,7 +7,7 @@ use model::{Code, Exit, Refusal};
 use super::{Instances, not_ended};
 use crate::journal::StepError;
 use crate::store::{OpenOperation, StoredClaim, StoredInstance};
-use crate::{InstanceState, MachineStep, OperationKind, Outcome};
+use crate::{InstanceState, MachineStep, OperationKind, Outcome, Volume};
 
 impl Instances {
     /// Deletes an instance and restores its devices.
@@ -50,10 +50,13 @@ impl Instances {
             return Err(refusal);
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
+        let made = self.store.read(|from| Volume::made_with(from, id))?;
         self.journal.close_operation(operation, Outcome::Done, notes.as_deref(), |tx| {
             StoredClaim::release_instance(tx, id)?;
+            made.iter().try_for_each(|volume| Volume::delete(tx, volume.id))?;
             StoredInstance::delete(tx, id)
         })?;
+        self.volumes.discard(&made);
         Ok(outcome.notes)
     }
 

@@ -1,7 +1,7 @@
 //! The seed: what configures the guest at its first boot, in the form that cloud-init reads.
 
-use model::{Code, Refusal, Seed};
-use serde_json::json;
+use model::{Code, GuestDisk, Refusal, Seed};
+use serde_json::{Value, json};
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey, PublicKey};
 
@@ -29,9 +29,38 @@ const FORMATS: [&str; 10] = [
     "rem cmd",
 ];
 
+/// What cloud-init mounts in the guest, and the file systems that it makes before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mounts {
+    mounts: Vec<Value>,
+    file_systems: Vec<Value>,
+}
+
+/// The mounts of disks. cloud-init makes a file system only on a disk that is known to be empty.
+pub fn mounts(disks: &[GuestDisk], empty: &[bool]) -> Mounts {
+    let mut all = Mounts::default();
+    for (disk, is_empty) in disks.iter().zip(empty) {
+        let Some(path) = &disk.mount_path else { continue };
+        let device = disk.guest_path();
+        // The guest starts also if the disk is missing.
+        let access = if disk.read_only { "ro,nofail" } else { "defaults,nofail" };
+        all.mounts.push(json!([device, path, "auto", access]));
+        if *is_empty && !disk.read_only {
+            all.file_systems.push(json!({
+                "device": device, "filesystem": "ext4", "partition": "none", "overwrite": false,
+            }));
+        }
+    }
+    all
+}
+
 /// The seed for a request; `None` if it asks for nothing.
-pub fn seed(instance: &Instance, wanted: &FirstBoot) -> Result<Option<Seed>, Refusal> {
-    if *wanted == FirstBoot::default() {
+pub fn seed(
+    instance: &Instance,
+    wanted: &FirstBoot,
+    mounts: &Mounts,
+) -> Result<Option<Seed>, Refusal> {
+    if *wanted == FirstBoot::default() && *mounts == Mounts::default() {
         return Ok(None);
     }
     let keys =
@@ -52,7 +81,7 @@ pub fn seed(instance: &Instance, wanted: &FirstBoot) -> Result<Option<Seed>, Ref
     Ok(Some(Seed {
         // JSON is YAML.
         meta_data: format!("{meta_data:#}\n"),
-        vendor_data: vendor_data(host_key.as_ref()),
+        vendor_data: vendor_data(host_key.as_ref(), mounts),
         user_data: user_data.to_owned(),
         hostname,
         host_key: host_key.map(|key| key.public),
@@ -60,17 +89,21 @@ pub fn seed(instance: &Instance, wanted: &FirstBoot) -> Result<Option<Seed>, Ref
 }
 
 /// What Handover sets: root may log in with the keys too, because the name of an image's usual user is not known here; the
-/// host key is the one that `handover instance ssh` expects.
-fn vendor_data(host_key: Option<&HostKey>) -> String {
-    let mut config = json!({});
+/// host key is the one that `handover instance ssh` expects; disks are mounted.
+fn vendor_data(host_key: Option<&HostKey>, mounts: &Mounts) -> String {
+    let mut config = serde_json::Map::new();
     if let Some(HostKey { private, public }) = host_key {
-        config = json!({
-            "disable_root": false,
-            "ssh_deletekeys": true,
-            "ssh_keys": {"ed25519_private": private, "ed25519_public": public},
-        });
+        config.insert("disable_root".into(), json!(false));
+        config.insert("ssh_deletekeys".into(), json!(true));
+        let keys = json!({"ed25519_private": private, "ed25519_public": public});
+        config.insert("ssh_keys".into(), keys);
     }
-    format!("#cloud-config\n{config:#}\n")
+    for (name, list) in [("fs_setup", &mounts.file_systems), ("mounts", &mounts.mounts)] {
+        if !list.is_empty() {
+            config.insert(name.into(), json!(list));
+        }
+    }
+    format!("#cloud-config\n{:#}\n", Value::Object(config))
 }
 
 /// A new SSH host key.

@@ -3,6 +3,7 @@
 mod bring_up;
 mod create;
 mod delete;
+mod disks;
 mod first_boot;
 mod options;
 mod read;
@@ -16,8 +17,8 @@ mod watch;
 use std::sync::{Arc, Mutex, Weak};
 
 use model::{
-    Availability, Code, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk, MachineHandle,
-    MachineSpec, Presence, Refusal,
+    Availability, Code, DiskFile, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk,
+    MachineHandle, MachineSpec, Presence, Refusal,
 };
 
 use crate::claims::Claims;
@@ -26,6 +27,7 @@ use crate::images::Images;
 use crate::journal::{Journal, StepError};
 use crate::refusals;
 use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, StoredInstance};
+use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
 use supervise::Supervision;
@@ -41,6 +43,7 @@ pub struct Instances {
     hardware: Arc<Hardware>,
     claims: Arc<Claims>,
     images: Arc<Images>,
+    volumes: Arc<Volumes>,
     launchers: Vec<Arc<dyn Launcher>>,
     config: Arc<Config>,
     /// The runs of machines that a thread watches.
@@ -54,6 +57,7 @@ impl Instances {
         hardware: Arc<Hardware>,
         claims: Arc<Claims>,
         images: Arc<Images>,
+        volumes: Arc<Volumes>,
         launchers: Vec<Arc<dyn Launcher>>,
         config: Arc<Config>,
     ) -> Arc<Self> {
@@ -65,6 +69,7 @@ impl Instances {
             hardware,
             claims,
             images,
+            volumes,
             launchers,
             config,
             watched: Mutex::default(),
@@ -132,10 +137,13 @@ impl Instances {
         &self,
         row: &StoredInstance,
         image: &StoredImage,
+        disks: Vec<DiskFile>,
         claims: &[StoredClaim],
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
         let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
+        let is_without_root = row.instance.options.is_without_root;
+        let root = image.image.disk_format.filter(|_| !is_without_root);
         let cmdline = cmdlines.into_iter().flatten().cloned().collect::<Vec<_>>().join(" ");
         MachineSpec {
             id: row.instance.id,
@@ -143,16 +151,17 @@ impl Instances {
             uid: row.instance.uid,
             vcpus: row.instance.vcpus,
             memory: row.instance.memory,
-            kernel: image.image.has_kernel.then(|| KernelBoot {
+            kernel: (image.image.has_kernel && !is_without_root).then(|| KernelBoot {
                 kernel: files.kernel,
                 initrd: image.has_initrd.then_some(files.initrd),
                 cmdline,
             }),
-            disk: image.image.disk_format.map(|format| MachineDisk {
+            disk: root.map(|format| MachineDisk {
                 base: files.disk,
                 format,
                 size: row.instance.overlay_size,
             }),
+            disks,
             slots: claims
                 .iter()
                 .flat_map(|claim| &claim.claim.parts)

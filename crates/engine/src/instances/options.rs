@@ -1,13 +1,14 @@
-//! The options of a new machine: firmware, network cards, seed.
+//! The options of a new machine: firmware, network cards, other disks, seed.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
-    Code, Cpu, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard, Protocol,
-    Refusal,
+    Code, Cpu, Display, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard,
+    Protocol, Refusal,
 };
 use uuid::Uuid;
 
+use super::disks::Planned;
 use super::{Instances, first_boot};
 use crate::refusals;
 use crate::store::{StoredImage, StoredInstance};
@@ -24,6 +25,7 @@ const SSH: u16 = 22;
 pub struct WantedOptions {
     firmware: Option<Firmware>,
     cpu: Cpu,
+    display: Option<Display>,
     network: NetworkWish,
     first_boot: FirstBoot,
 }
@@ -33,6 +35,7 @@ impl WantedOptions {
         Self {
             firmware: request.firmware,
             cpu: request.cpu,
+            display: request.display,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
         }
@@ -47,9 +50,12 @@ impl Instances {
         instance: &Instance,
         image: &StoredImage,
         wanted: WantedOptions,
+        planned: &Planned,
     ) -> Result<MachineOptions, Refusal> {
-        let WantedOptions { firmware, cpu, network, first_boot } = wanted;
-        let seed = first_boot::seed(instance, &first_boot)?;
+        let WantedOptions { firmware, cpu, display, network, first_boot } = wanted;
+        display.map_or(Ok(()), expect_video_memory)?;
+        let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
+        let seed = first_boot::seed(instance, &first_boot, &mounts)?;
         let wants_ssh = !first_boot.ssh_keys.is_empty();
         let is_asked = network != NetworkWish::Usual || wants_ssh;
         let card = match network {
@@ -63,11 +69,18 @@ impl Instances {
                 (is_asked || why.is_none()).then_some(usual)
             }
         };
-        let usual = if image.image.has_kernel { Firmware::Bios } else { Firmware::Uefi };
+        let usual = if image.image.has_kernel && !instance.options.is_without_root {
+            Firmware::Bios
+        } else {
+            Firmware::Uefi
+        };
         let firmware_or_usual = firmware.unwrap_or(usual);
         let options = MachineOptions {
             firmware: firmware_or_usual,
             cards: card.into_iter().collect(),
+            disks: planned.disks.clone(),
+            display,
+            is_without_root: instance.options.is_without_root,
             seed,
             cpu,
             life: Life::default(),
@@ -174,6 +187,19 @@ fn free_mac(taken: &[Mac]) -> Mac {
             return mac;
         }
     }
+}
+
+/// Refuses an amount of memory that no graphics adapter has.
+fn expect_video_memory(display: Display) -> Result<(), Refusal> {
+    let Some(memory) = display.video_memory else { return Ok(()) };
+    if memory.is_power_of_two() && Display::VIDEO_MEMORY.contains(&memory) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::InvalidSize,
+        format!("a screen cannot have {} of memory", model::shown::bytes(memory)),
+        "ask for a power of two from 1MB to 512MB, such as 32MB",
+    ))
 }
 
 /// Refuses what no single card can have.

@@ -105,6 +105,31 @@ impl Instances {
         Ok(row.instance.id)
     }
 
+    /// Connects a viewer to the screen of an instance that runs. Each viewer has a connection of its own, SPICE's several.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_state` if it does not run, or has no screen.
+    pub fn open_display(&self, key: &str) -> Result<UnixStream, Refusal> {
+        let row = self.stored_instance(key)?;
+        let name = &row.instance.name;
+        let Some(display) = row.instance.options.display else {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!("the instance {name:?} has no screen"),
+                "create it with `--display vnc` or `--display spice`; `handover instance console` needs no screen",
+            ));
+        };
+        if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
+            let start = format!("`handover instance start {name}` starts it");
+            return Err(wrong_state(&row, "looked at", start));
+        }
+        let launcher = self.launcher(&row.instance.hypervisor)?;
+        launcher.open_display(row.instance.id, display).map_err(|error| {
+            let remedy = format!("`handover instance show {name}` tells whether it runs");
+            Refusal::new(Code::InvalidState, format!("no screen of {name:?}: {error}"), remedy)
+        })
+    }
+
     /// Connects to the serial console of an instance that runs, for input and output. The VMM serves one connection at a
     /// time: another one gets no answer.
     ///

@@ -144,6 +144,7 @@ impl Recovery {
         jobs.push(Box::new(|report: &mut RecoveryReport| {
             self.find_machines(|id| !interrupted.contains(&id), report)?;
             report.notes.extend(self.images.recover()?);
+            report.notes.extend(self.instances.recover_volumes()?);
             Ok(())
         }));
         order.perform(jobs, &mut report)?;

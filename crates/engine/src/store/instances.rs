@@ -22,6 +22,12 @@ pub struct StoredInstance {
 }
 
 impl StoredInstance {
+    /// Whether it needs an image: for its root disk, its kernel or a CD-ROM.
+    pub fn uses_image(&self, id: Uuid) -> bool {
+        let disks = &self.instance.options.disks;
+        self.image_id == id || disks.iter().any(|disk| disk.image() == Some(id))
+    }
+
     pub fn insert(&self, to: &Connection) -> rusqlite::Result<()> {
         let instance = &self.instance;
         run(

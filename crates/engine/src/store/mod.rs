@@ -13,6 +13,7 @@ mod lock;
 mod read_only;
 mod schema;
 mod vf_counts;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

@@ -137,6 +137,20 @@ INSERT INTO identity VALUES (lower(hex(randomblob(16))));
     "
 ALTER TABLE instances ADD COLUMN options TEXT;
 ",
+    // Volumes: disks of their own, which instances can have.
+    "
+CREATE TABLE volumes (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    format TEXT NOT NULL,
+    allocated INTEGER NOT NULL,
+    made_with TEXT,
+    tags TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX volumes_by_instance ON volumes (made_with);
+",
 ];
 
 #[cfg(test)]
@@ -147,11 +161,12 @@ mod tests {
 
     /// A migration that was released must never change: files that it was applied to would differ from others of the same
     /// version. Append a new one, and its name here.
-    const FROZEN: [&str; 4] = [
+    const FROZEN: [&str; 5] = [
         "b34ff4db-1bb9-5d1d-a96b-7a0664f301dd",
         "e35e2481-d78c-52ae-933b-13ca2250bdb1",
         "b76e13e9-78fa-5d1b-897f-68918c9f1cd9",
         "474500e4-f53d-521a-9760-d23ab163875a",
+        "230dd7c7-205b-5f25-bda0-b91b69441d00",
     ];
 
     #[test]

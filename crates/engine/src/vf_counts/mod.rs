@@ -29,13 +29,8 @@ pub struct VfCounts {
 }
 
 impl VfCounts {
-    pub(crate) const fn new(
-        store: Arc<Store>,
-        journal: Arc<Journal>,
-        hardware: Arc<Hardware>,
-        marks: Arc<Marks>,
-    ) -> Self {
-        Self { store, journal, hardware, marks }
+    pub(crate) fn new(journal: Arc<Journal>, hardware: Arc<Hardware>, marks: Arc<Marks>) -> Self {
+        Self { store: journal.store.clone(), journal, hardware, marks }
     }
 
     /// Sets the number of virtual functions of a device, now and at each boot, and whether host drivers bind new ones. With

@@ -203,7 +203,7 @@ impl World {
                 });
                 let request = CreateInstance {
                     name: name.clone(),
-                    image: "debian".into(),
+                    image: Some("debian".into()),
                     devices: registered.chain(vgpu).collect(),
                     ..CreateInstance::default()
                 };

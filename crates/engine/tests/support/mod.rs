@@ -119,6 +119,12 @@ impl Rig {
         self.open_with(Killer::never()).unwrap()
     }
 
+    /// Closes an engine, and opens the state again.
+    pub fn open_again(&self, engine: Engine) -> Engine {
+        drop(engine);
+        self.open()
+    }
+
     pub fn open_recovered(&self) -> (Engine, RecoveryReport) {
         let engine = self.open();
         let report = engine.recover().unwrap();
@@ -180,7 +186,7 @@ pub fn register(engine: &Engine, name: &str, address: &str) -> Result<engine::De
 pub fn wish(name: &str, devices: &[&str]) -> CreateInstance {
     CreateInstance {
         name: name.into(),
-        image: "debian".into(),
+        image: Some("debian".into()),
         devices: devices.iter().map(|key| DeviceWish::Registered((*key).to_owned())).collect(),
         ..CreateInstance::default()
     }

@@ -3,6 +3,8 @@
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
 mod cpu;
+mod disks;
+mod display;
 mod life;
 mod options;
 mod passt;
@@ -15,6 +17,8 @@ use uuid::Uuid;
 use crate::{Address, Assembly, Part, Partition};
 
 pub use cpu::{Cpu, GuestOs, Topology};
+pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
+pub use display::{Display, DisplayProtocol};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::{OLDEST_PASST, passt_date};
@@ -36,9 +40,12 @@ pub struct MachineSpec {
     pub kernel: Option<KernelBoot>,
     /// The root disk.
     pub disk: Option<MachineDisk>,
+    /// Its other disks, with their files, in the order of `options.disks`.
+    #[serde(default)]
+    pub disks: Vec<DiskFile>,
     /// The devices handed over, one guest slot each.
     pub slots: Vec<GuestSlot>,
-    /// Firmware, network cards, seed.
+    /// Firmware, network cards, seed, other disks.
     pub options: MachineOptions,
 }
 

@@ -1,4 +1,4 @@
-//! What a machine has besides processors, memory, its root disk and devices: firmware, network cards, a seed.
+//! What a machine has besides processors, memory, its root disk and devices: firmware, network cards, other disks, a seed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Life};
+use super::{Cpu, Display, GuestDisk, Life};
 use crate::Mac;
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -17,6 +17,12 @@ pub struct MachineOptions {
     pub firmware: Firmware,
     /// The network cards, in the order in which the guest sees them.
     pub cards: Vec<NetworkCard>,
+    /// The disks besides the root disk, in the order in which the guest sees them.
+    pub disks: Vec<GuestDisk>,
+    /// Whether there is no root disk: the image is only in a CD-ROM, and the machine boots that or one of `disks`.
+    pub is_without_root: bool,
+    /// Its screen, if any.
+    pub display: Option<Display>,
     /// The seed for the first boot, if any.
     pub seed: Option<Seed>,
     /// Its processors, besides their number.

@@ -2,7 +2,7 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
 //! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
-//! itself is done here, in this order: session, limits, sockets, record, cgroup; then the privileges are dropped,
+//! itself is done here, in this order: session, limits, sockets, files, record, cgroup; then the privileges are dropped,
 //! the helpers are started, and the VMM is executed.
 
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use crate::process::{Helper, Order, Proc, Record, RunDir, cgroup, wait, with_fd};
+use crate::process::{Helper, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd};
 
 /// The longest order.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
@@ -40,6 +40,8 @@ enum Failure {
     Root,
     #[error("{0} did not start: {1}")]
     Helper(String, String),
+    #[error("cannot open {0:?}: {1}")]
+    File(PathBuf, #[source] io::Error),
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
 }
@@ -78,11 +80,14 @@ fn execute(order: &Order) -> Failure {
             for (socket, args) in &inherited.listeners {
                 vmm.args(with_fd(args, socket.as_raw_fd()));
             }
+            for (file, descriptor) in order.files.iter().zip(&inherited.files) {
+                vmm.args(with_fd(&file.vmm_args, descriptor.as_raw_fd()));
+            }
             for (helper, socket) in order.helpers.iter().zip(&inherited.helpers) {
                 vmm.args(with_fd(&helper.vmm_args, socket.as_raw_fd()));
             }
             if let Err(error) = inherited.keep() {
-                return Failure::Step("pass on the sockets", error);
+                return Failure::Step("pass on the sockets and files", error);
             }
             Failure::Step("execute the VMM", vmm.args(&order.args).exec())
         }
@@ -94,6 +99,8 @@ struct Inherited<'a> {
     lock: OwnedFd,
     /// The sockets on which the VMM listens, with its arguments for them.
     listeners: Vec<(UnixListener, &'a [String])>,
+    /// The open files, in the order of those of the order.
+    files: Vec<OwnedFd>,
     /// The VMM's ends of the pairs, in the order of the helpers.
     helpers: Vec<UnixStream>,
 }
@@ -103,6 +110,7 @@ impl Inherited<'_> {
     fn keep(&self) -> io::Result<()> {
         fcntl_setfd(&self.lock, FdFlags::empty())?;
         self.listeners.iter().try_for_each(|(socket, _)| fcntl_setfd(socket, FdFlags::empty()))?;
+        self.files.iter().try_for_each(|file| fcntl_setfd(file, FdFlags::empty()))?;
         Ok(self.helpers.iter().try_for_each(|socket| fcntl_setfd(socket, FdFlags::empty()))?)
     }
 }
@@ -129,6 +137,7 @@ fn prepare(order: &Order) -> Result<Inherited<'_>, Failure> {
     let listeners: io::Result<_> =
         used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();
     let listeners = step("open the VMM's sockets", listeners)?;
+    let files = order.files.iter().map(open).collect::<Result<_, _>>()?;
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before it is created, so that it is always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
@@ -137,7 +146,15 @@ fn prepare(order: &Order) -> Result<Inherited<'_>, Failure> {
     }
     step("drop privileges", drop_privileges(order))?;
     let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
-    Ok(Inherited { lock, listeners, helpers })
+    Ok(Inherited { lock, listeners, files, helpers })
+}
+
+/// Opens a file for the VMM.
+fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
+    let access = if file.writable { OFlags::RDWR } else { OFlags::RDONLY };
+    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(&file.path, flags, Mode::empty())
+        .map_err(|error| Failure::File(file.path.clone(), error.into()))
 }
 
 /// Starts a helper, waits until it is in the background, and returns the VMM's end of the pair. Its messages are in the

@@ -24,10 +24,10 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{
-    Availability, Exit, Forward, KnownMachine, LaunchError, Launcher, MachineHandle,
+    Availability, Display, Exit, Forward, KnownMachine, LaunchError, Launcher, MachineHandle,
     MachineOptions, MachineSpec, Presence,
 };
 use rustix::io::Errno;
@@ -40,7 +40,7 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::{FD, Helper};
+pub use order::{FD, Helper, OpenFile};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;
@@ -51,6 +51,9 @@ pub(crate) use run_dir::{Record, RunDir};
 
 /// How often the sizes of a machine's console and log are checked.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(2);
+
+/// How long a VMM may take to accept a viewer.
+const ADD_VIEWER: Duration = Duration::from_secs(10);
 
 /// The directories of machines, and how they are launched.
 #[derive(Clone, Debug)]
@@ -266,6 +269,19 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
                 Err(LaunchError::Monitor { reason })
             }
         }
+    }
+
+    fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError> {
+        let monitor = |reason: String| LaunchError::Monitor { reason };
+        if !matches!(self.find(id), Presence::Running(_)) {
+            return Err(monitor("the machine does not run".into()));
+        }
+        let (ours, its) = UnixStream::pair().map_err(|error| monitor(error.to_string()))?;
+        let control = Control::running(self.run_dir(id).control());
+        self.vmm
+            .add_viewer(display, its.into(), &control, Instant::now() + ADD_VIEWER)
+            .map_err(|error| monitor(format!("cannot connect to its screen: {error}")))?;
+        Ok(ours)
     }
 
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {

@@ -32,6 +32,9 @@ pub struct Order {
     /// Its arguments for the inherited console socket, like those for the control socket.
     #[serde(default)]
     pub console_args: Vec<String>,
+    /// Files that it inherits, opened by root: its user cannot open them.
+    #[serde(default)]
+    pub files: Vec<OpenFile>,
     /// Programs that serve it. They start before it.
     #[serde(default)]
     pub helpers: Vec<Helper>,
@@ -48,6 +51,17 @@ pub struct Helper {
     /// Its arguments, with [`FD`] for its end of the pair.
     pub args: Vec<String>,
     /// The VMM's arguments, with [`FD`] for the VMM's end.
+    pub vmm_args: Vec<String>,
+}
+
+/// A file that the VMM inherits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// The file. A link in its last component is refused.
+    pub path: PathBuf,
+    /// Whether the VMM writes to it.
+    pub writable: bool,
+    /// The VMM's arguments, with [`FD`] for the descriptor.
     pub vmm_args: Vec<String>,
 }
 
@@ -71,6 +85,11 @@ mod tests {
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
             console_args: vec!["--serial".into(), "fd={fd}".into()],
+            files: vec![OpenFile {
+                path: "/var/lib/handover/volumes/a/disk".into(),
+                writable: true,
+                vmm_args: vec!["-add-fd".into(), "fd={fd},set=0".into()],
+            }],
             helpers: vec![Helper {
                 program: "passt".into(),
                 args: vec!["--fd".into(), FD.into()],

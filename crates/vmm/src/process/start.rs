@@ -78,6 +78,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             program: command.program,
             control_args: command.control_args,
             console_args: command.console_args,
+            files: command.files,
             helpers: command.helpers,
             args: command.args,
         })

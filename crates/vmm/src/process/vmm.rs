@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, LaunchError, MachineOptions, MachineSpec};
+use model::{Availability, Display, LaunchError, MachineOptions, MachineSpec};
+use rustix::fd::OwnedFd;
 
 use super::control::{Control, ControlError};
-use super::order::Helper;
+use super::order::{Helper, OpenFile};
 
 /// A VMM that runs as one process per machine. [`ProcessLauncher`](super::ProcessLauncher) calls the methods and does
 /// everything else.
@@ -60,6 +61,18 @@ pub trait Vmm: Send + Sync {
         deadline: Instant,
     ) -> Result<(), ControlError>;
 
+    /// Passes a viewer's connection to the machine's screen.
+    ///
+    /// # Errors
+    /// If the VMM did not accept it, or has no screens.
+    fn add_viewer(
+        &self,
+        display: Display,
+        viewer: OwnedFd,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError>;
+
     /// Asks the VMM to exit at once, cleanly. If it does not, it is killed.
     ///
     /// # Errors
@@ -97,6 +110,8 @@ pub struct VmmCommand {
     /// Its arguments for the serial console's socket, likewise. It must write the output to the console's file whether a
     /// client is connected or not.
     pub console_args: Vec<String>,
+    /// Files that it inherits: those that its user cannot open.
+    pub files: Vec<OpenFile>,
     /// Programs that serve it.
     pub helpers: Vec<Helper>,
     /// Its other arguments.

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use model::MachineSpec;
+use model::{Display, MachineSpec};
+use rustix::fd::OwnedFd;
 use serde_json::{Value, json};
 
 use super::argv::device_ids;
@@ -30,6 +31,21 @@ pub fn send(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(
         Err(ControlError::Closed) => Ok(()),
         answer => answer.map(|_| ()),
     }
+}
+
+/// Passes a viewer's connection to the display. Only root can connect to the monitor, so the viewer needs no password.
+pub fn add_viewer(
+    control: &Control<'_>,
+    display: Display,
+    viewer: &OwnedFd,
+    deadline: Instant,
+) -> Result<(), ControlError> {
+    const NAME: &str = "viewer";
+    let mut monitor = Monitor::begin(control.connect(deadline)?, deadline)?;
+    monitor.pass(viewer, NAME, deadline)?;
+    let protocol = display.protocol.as_str();
+    let client = json!({"protocol": protocol, "fdname": NAME, "skipauth": true});
+    monitor.execute("add_client", client, deadline).map(drop)
 }
 
 /// Checks the devices: those from the command line are children of `/machine/peripheral`.

@@ -64,6 +64,7 @@ mod tests {
             memory: 1 << 30,
             kernel: None,
             disk: None,
+            disks: Vec::new(),
             slots: addresses.iter().map(|address| GuestSlot::place([*address])).collect(),
             options: model::MachineOptions::default(),
         }

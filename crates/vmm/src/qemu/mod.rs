@@ -11,7 +11,9 @@ pub mod qmp;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, Firmware, LaunchError, MachineOptions, MachineSpec};
+use model::{Availability, Display, Firmware, LaunchError, MachineOptions, MachineSpec};
+
+use rustix::fd::OwnedFd;
 
 use crate::process::{
     Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, is_executable, passt,
@@ -142,6 +144,7 @@ impl Vmm for Qemu {
         }
         Ok(VmmCommand {
             program,
+            files: argv::disk_files(spec),
             helpers,
             control_args: monitor_args(),
             console_args: argv::console_socket(&paths.console).map_err(unfit)?,
@@ -165,6 +168,16 @@ impl Vmm for Qemu {
         deadline: Instant,
     ) -> Result<(), ControlError> {
         bring_up::send(control, "system_powerdown", deadline)
+    }
+
+    fn add_viewer(
+        &self,
+        display: Display,
+        viewer: OwnedFd,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        bring_up::add_viewer(control, display, &viewer, deadline)
     }
 
     fn quit(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError> {

@@ -4,10 +4,13 @@
 //! The peer is a VMM that its guest may have compromised. So the length of an answer is limited, and no answer is
 //! trusted.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use rustix::fd::AsFd;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 
 use crate::process::ControlError;
@@ -48,13 +51,47 @@ impl Monitor {
         arguments: Value,
         deadline: Instant,
     ) -> Result<Value, ControlError> {
+        let (id, line) = self.line(command, &arguments);
+        self.stream.set_write_timeout(Some(left(command, deadline)?))?;
+        self.stream.write_all(&line).map_err(|error| failed(command, error))?;
+        self.answer(command, id, deadline)
+    }
+
+    /// Passes a descriptor, which later commands name.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub fn pass(
+        &mut self,
+        descriptor: &impl AsFd,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<(), ControlError> {
+        const COMMAND: &str = "getfd";
+        let (id, line) = self.line(COMMAND, &json!({"fdname": name}));
+        self.stream.set_write_timeout(Some(left(COMMAND, deadline)?))?;
+        let descriptors = [descriptor.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let sent =
+            sendmsg(&self.stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL);
+        let sent = sent.map_err(|error| failed(COMMAND, error.into()))?;
+        let rest = line.get(sent..).unwrap_or_default();
+        self.stream.write_all(rest).map_err(|error| failed(COMMAND, error))?;
+        self.answer(COMMAND, id, deadline).map(drop)
+    }
+
+    /// The line of the next command, and its id.
+    fn line(&mut self, command: &str, arguments: &Value) -> (u64, Vec<u8>) {
         self.commands += 1;
         let id = self.commands;
         let message = json!({"execute": command, "arguments": arguments, "id": id});
-        self.stream.set_write_timeout(Some(left(command, deadline)?))?;
-        self.stream
-            .write_all(format!("{message}\r\n").as_bytes())
-            .map_err(|error| failed(command, error))?;
+        (id, format!("{message}\r\n").into_bytes())
+    }
+
+    /// Waits for the answer to the command with this id.
+    fn answer(&mut self, command: &str, id: u64, deadline: Instant) -> Result<Value, ControlError> {
         loop {
             let mut answer = self.receive(command, deadline)?;
             // Events carry no id; a late answer to an earlier command carries another.

@@ -159,6 +159,7 @@ pub fn machine(name: &str) -> MachineSpec {
         memory: 128 << 20,
         kernel: None,
         disk: None,
+        disks: Vec::new(),
         slots: Vec::new(),
         options: model::MachineOptions::default(),
     }

@@ -4,13 +4,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use model::{Availability, LaunchError, MachineOptions, MachineSpec};
+use model::{Availability, Display, LaunchError, MachineOptions, MachineSpec};
 use vmm::process::{Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, last_lines};
 
 use crate::bench::executable;
@@ -80,6 +80,7 @@ impl Vmm for Tiny {
                 format!("--name={}", spec.name),
                 format!("--console={}", paths.console.display()),
             ],
+            files: Vec::new(),
             helpers: Vec::new(),
             groups: Vec::new(),
         })
@@ -100,6 +101,16 @@ impl Vmm for Tiny {
         deadline: Instant,
     ) -> Result<(), ControlError> {
         tell(control, "power", deadline)
+    }
+
+    fn add_viewer(
+        &self,
+        _display: Display,
+        _viewer: OwnedFd,
+        _control: &Control<'_>,
+        _deadline: Instant,
+    ) -> Result<(), ControlError> {
+        Err(ControlError::Refused("a viewer".into(), "it has no screen".into()))
     }
 
     fn quit(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError> {

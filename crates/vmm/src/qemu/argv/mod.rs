@@ -4,6 +4,8 @@
 //! elsewhere commas are doubled, which is QEMU's way of quoting them.
 
 mod cpu;
+mod disks;
+mod display;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,8 @@ use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use crate::process::FD;
+
+pub use disks::disk_files;
 
 const MIB: u64 = 1 << 20;
 
@@ -44,8 +48,10 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     });
     let disk = spec.disk.iter().map(|_| DISK.to_owned());
     let seed = spec.options.seed.iter().map(|_| SEED.to_owned());
+    let disks = (0..spec.disks.len()).map(disks::disk_id);
     let cards = (0..spec.options.cards.len()).map(card_id);
-    disk.chain(seed).chain(cards).chain(functions).collect()
+    let video = spec.options.display.iter().map(|_| display::VIDEO.to_owned());
+    disk.chain(disks).chain(seed).chain(video).chain(cards).chain(functions).collect()
 }
 
 /// The command line without the program and the monitor.
@@ -61,8 +67,12 @@ pub fn arguments(
     let mut ports = Ports::default();
     random(&mut line, &mut ports);
     disk(&mut line, &mut ports, spec, environment)?;
+    disks::disks(&mut line, &mut ports, &spec.disks);
     if spec.options.seed.is_some() {
         seed(&mut line, &mut ports, environment)?;
+    }
+    if let Some(display) = spec.options.display {
+        display::display(&mut line, &mut ports, display);
     }
     for (number, card) in spec.options.cards.iter().enumerate() {
         network_card(&mut ports, number, card);
@@ -321,6 +331,11 @@ impl Ports {
     fn port(&mut self, name: &str) -> String {
         self.names.push(name.into());
         name.into()
+    }
+
+    /// Whether a device of this id was added.
+    fn has(&self, id: &str) -> bool {
+        self.devices.iter().any(|device| device.get("id").is_some_and(|known| known == id))
     }
 
     fn device(&mut self, device: Value) {

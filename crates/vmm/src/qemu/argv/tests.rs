@@ -2,7 +2,8 @@
 
 use super::*;
 use model::{
-    Address, Cpu, DiskFormat, GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+    Address, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
+    GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ fn machine() -> MachineSpec {
         memory: 1 << 30,
         kernel: None,
         disk: None,
+        disks: Vec::new(),
         slots: Vec::new(),
         options: MachineOptions::default(),
     }
@@ -132,6 +134,53 @@ fn uefi_with_seed_network_and_a_large_gpu() {
     insta::assert_snapshot!(netdev(0).join(" "));
     for id in device_ids(&spec) {
         assert!(shown(&spec, &environment).contains(&format!("\"id\":\"{id}\"")), "{id}");
+    }
+}
+
+fn data_disk(content: DiskContent, bus: DiskBus, serial: &str, read_only: bool) -> DiskFile {
+    let disk = GuestDisk { content, bus, serial: serial.into(), read_only, mount_path: None };
+    let format = if serial == "thin" { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+    DiskFile { disk, path: format!("/var/lib/handover/volumes/{serial}/disk").into(), format }
+}
+
+#[test]
+fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
+    let volume = DiskContent::Volume(Uuid::from_u128(1));
+    let spec = MachineSpec {
+        disk: root_disk(DiskFormat::Qcow2),
+        disks: vec![
+            data_disk(volume, DiskBus::Virtio, "thin", false),
+            data_disk(volume, DiskBus::Scsi, "disk2", false),
+            data_disk(volume, DiskBus::Scsi, "disk3", true),
+            data_disk(volume, DiskBus::Nvme, "disk4", false),
+            data_disk(volume, DiskBus::Sata, "disk5", false),
+            data_disk(DiskContent::Cdrom(Uuid::from_u128(2)), DiskBus::Sata, "cd1", true),
+        ],
+        ..machine()
+    };
+    let text = shown(&spec, &environment());
+    insta::assert_snapshot!(text);
+    for id in device_ids(&spec) {
+        assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id}");
+    }
+    let files = disk_files(&spec);
+    assert!(!text.contains("volumes"), "no path of a volume");
+    let args = files.iter().map(|file| file.vmm_args.join(" ")).collect::<Vec<_>>();
+    assert_eq!(args[5], "-add-fd fd={fd},set=5");
+    let writable: Vec<bool> = files.iter().map(|file| file.writable).collect();
+    assert_eq!(writable, [true, true, false, true, true, false]);
+}
+
+#[test]
+fn a_screen_listens_nowhere() {
+    for (protocol, video_memory) in
+        [(DisplayProtocol::Vnc, None), (DisplayProtocol::Spice, Some(64 << 20))]
+    {
+        let display = Some(Display { protocol, video_memory });
+        let options = MachineOptions { display, ..MachineOptions::default() };
+        let spec = MachineSpec { options, ..machine() };
+        insta::assert_snapshot!(protocol.as_str(), shown(&spec, &environment()));
+        assert_eq!(device_ids(&spec), ["video"]);
     }
 }
 

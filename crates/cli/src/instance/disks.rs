@@ -1,0 +1,231 @@
+//! The disks of an instance on the command line.
+
+use api::client::{Client, segment};
+use api::{AttachVolume, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount};
+use clap::Args;
+use model::Refusal;
+
+use crate::values;
+
+/// The disks of a new instance besides its root disk.
+#[derive(Debug, Args)]
+pub struct Disks {
+    /// New disk (repeatable), deleted with the instance: 20GB, or 20GB,bus=nvme,serial=scratch,mount=/data,format=qcow2,allocate
+    #[arg(long = "disk", value_name = "SIZE[,OPTION...]", value_parser = new_disk)]
+    disks: Vec<NewDisk>,
+    /// Volume (repeatable), as `handover volume list` shows it: data, or data,ro,bus=scsi,serial=data,mount=/srv
+    #[arg(long = "volume", value_name = "NAME[,OPTION...]", value_parser = volume)]
+    volumes: Vec<VolumeMount>,
+    /// Image of a CD-ROM (repeatable), which is booted before the disks; without --image there is no root disk
+    #[arg(long = "cdrom", value_name = "IMAGE")]
+    cdroms: Vec<String>,
+}
+
+impl Disks {
+    /// Adds the disks to a request.
+    pub fn fill(self, request: &mut CreateInstance) {
+        let cdroms: Vec<Cdrom> =
+            self.cdroms.into_iter().map(|image| Cdrom { image, serial: None }).collect();
+        request.disks = some(self.disks);
+        request.volumes = some(self.volumes);
+        request.cdroms = some(cdroms);
+    }
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// `handover instance attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Name or id of the instance, as `handover instance list` shows it
+    instance: String,
+    /// Volume, as `handover volume list` shows it
+    #[arg(required_unless_present = "cdrom")]
+    volume: Option<String>,
+    /// Image of a CD-ROM instead of a volume
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["volume", "read_only", "bus"])]
+    cdrom: Option<String>,
+    /// The guest cannot write to it; several instances can have a volume so
+    #[arg(long)]
+    read_only: bool,
+    /// How it is connected: virtio (the usual one), scsi, nvme or sata
+    #[arg(long)]
+    bus: Option<String>,
+    /// Serial number by which the guest finds it; the volume's name, or disk1, disk2, ...
+    #[arg(long)]
+    serial: Option<String>,
+}
+
+impl Attach {
+    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let instance = segment(&self.instance);
+        match (self.cdrom, self.volume) {
+            (Some(image), _) => {
+                let body = Cdrom { image, serial: self.serial };
+                client.post(&format!("/instances/{instance}/cdroms"), Some(&body)).await
+            }
+            (None, volume) => {
+                let body = AttachVolume {
+                    mount_path: None,
+                    readonly: self.read_only.then_some(true),
+                    bus: self.bus,
+                    serial: self.serial,
+                };
+                let volume = volume.unwrap_or_default();
+                let path = format!("/instances/{instance}/volumes/{}", segment(&volume));
+                client.post(&path, Some(&body)).await
+            }
+        }
+    }
+
+    /// The action, for messages.
+    pub fn what(&self) -> String {
+        let disk = self.volume.as_ref().or(self.cdrom.as_ref()).map_or("", String::as_str);
+        format!("attach {disk} to {}", self.instance)
+    }
+}
+
+/// `handover instance detach`.
+#[derive(Debug, Args)]
+pub struct Detach {
+    /// Name or id of the instance, as `handover instance list` shows it
+    instance: String,
+    /// Volume, serial number of a disk, or image of a CD-ROM, as `handover instance show` shows them
+    disk: String,
+}
+
+impl Detach {
+    pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        let (instance, disk) = (segment(&self.instance), segment(&self.disk));
+        let path = format!("/instances/{instance}");
+        match client.delete_and_read(&format!("{path}/volumes/{disk}")).await? {
+            Some(machine) => Ok(machine),
+            None => client.get(&path).await,
+        }
+    }
+
+    /// The action, for messages.
+    pub fn what(&self) -> String {
+        format!("detach {} from {}", self.disk, self.instance)
+    }
+}
+
+/// The options after a disk: `bus=nvme,serial=scratch`.
+#[derive(Default)]
+struct Options {
+    bus: Option<String>,
+    serial: Option<String>,
+    mount: Option<String>,
+    format: Option<String>,
+    allocate: bool,
+    read_only: bool,
+}
+
+/// Splits a disk into what it is and its options.
+fn options<'a>(text: &'a str, known: &[&str]) -> Result<(&'a str, Options), String> {
+    let mut words = text.split(',');
+    let what = words.next().unwrap_or_default();
+    let mut options = Options::default();
+    for word in words {
+        let (name, value) =
+            word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let unknown = || format!("unknown option {word:?} of a disk; use {}", known.join(", "));
+        if !known.iter().any(|known| known.trim_end_matches('=') == name) {
+            return Err(unknown());
+        }
+        let value = value.map(str::to_owned);
+        match (name, value) {
+            ("bus", Some(value)) => options.bus = Some(value),
+            ("serial", Some(value)) => options.serial = Some(value),
+            ("mount", Some(value)) => options.mount = Some(value),
+            ("format", Some(value)) => options.format = Some(value),
+            ("allocate", None) => options.allocate = true,
+            ("ro", None) => options.read_only = true,
+            _ => return Err(unknown()),
+        }
+    }
+    Ok((what, options))
+}
+
+/// Reads a new disk: `20GB,bus=nvme`.
+fn new_disk(text: &str) -> Result<NewDisk, String> {
+    let (size, options) = options(text, &["bus=", "serial=", "mount=", "format=", "allocate"])?;
+    Ok(NewDisk {
+        size: values::size_text(size)?,
+        format: options.format,
+        allocate: options.allocate.then_some(true),
+        bus: options.bus,
+        serial: options.serial,
+        mount_path: options.mount,
+    })
+}
+
+/// Reads a volume: `data,ro`.
+fn volume(text: &str) -> Result<VolumeMount, String> {
+    let (name, options) = options(text, &["ro", "bus=", "serial=", "mount="])?;
+    if name.is_empty() {
+        return Err("expected the name of a volume, such as data or data,ro".into());
+    }
+    Ok(VolumeMount {
+        volume_id: name.to_owned(),
+        mount_path: options.mount.unwrap_or_default(),
+        readonly: options.read_only,
+        bus: options.bus,
+        serial: options.serial,
+        ..VolumeMount::default()
+    })
+}
+
+/// The disks of an instance besides its root disk, a line each: `data (20GB, virtio, serial data, read-only)`.
+pub fn lines(machine: &Machine) -> Vec<String> {
+    let volumes = machine.volumes.iter().map(|volume| {
+        let name = volume.name.clone().unwrap_or_else(|| volume.volume_id.clone());
+        let serial = volume.serial.as_ref().map(|serial| format!("serial {serial}"));
+        let mount = Some(&volume.mount_path).filter(|path| !path.is_empty());
+        let details = [
+            volume.size.clone(),
+            volume.bus.clone(),
+            serial,
+            volume.readonly.then(|| "read-only".to_owned()),
+            mount.map(|path| format!("mounted at {path}")),
+        ];
+        let details: Vec<String> = details.into_iter().flatten().collect();
+        format!("{name} ({})", details.join(", "))
+    });
+    let cdroms = machine.cdroms.iter().map(|cdrom| {
+        let serial = cdrom.serial.as_ref().map(|serial| format!(", serial {serial}"));
+        format!("{} (CD-ROM{})", cdrom.image, serial.unwrap_or_default())
+    });
+    volumes.chain(cdroms).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_has_a_size_and_options() {
+        let disk = new_disk("20GB,bus=nvme,serial=scratch,mount=/data,format=qcow2").unwrap();
+        assert_eq!((disk.size.as_str(), disk.bus.as_deref()), ("20GB", Some("nvme")));
+        assert_eq!(disk.serial.as_deref(), Some("scratch"));
+        assert_eq!(disk.mount_path.as_deref(), Some("/data"));
+        assert_eq!((disk.format.as_deref(), disk.allocate), (Some("qcow2"), None));
+        assert_eq!(new_disk("1GB,allocate").unwrap().allocate, Some(true));
+        for wrong in ["", "big", "1GB,ro", "1GB,bus", "1GB,allocate=yes", "1GB,", "1GB,colour=red"]
+        {
+            assert!(new_disk(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_volume_has_a_name_and_options() {
+        let mount = volume("data,ro,mount=/srv").unwrap();
+        assert_eq!((mount.volume_id.as_str(), mount.readonly), ("data", true));
+        assert_eq!(mount.mount_path, "/srv");
+        let error = volume("data,rw").unwrap_err();
+        assert_eq!(error, "unknown option \"rw\" of a disk; use ro, bus=, serial=, mount=");
+        assert!(volume(",ro").is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! `/volumes`: disks that outlast the instances that have them; and the disks of an instance.
+
+use api::{AttachVolume, Cdrom, CreateVolume, ErrorBody, Instance, Volume, schema};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use service::{instances, volumes};
+
+use super::body::JsonBody;
+use super::query::{Key, Keys, Query};
+use super::{Face, Problem};
+
+/// List the volumes
+#[utoipa::path(get, path = "/volumes", tag = "volumes",
+    params(("tags" = Option<schema::QueryTags>, Query, style = DeepObject, explode, description = "only those with these tags, each as `tags[key]=value`")),
+    responses((status = 200, body = Vec<Volume>), (status = "default", body = ErrorBody)))]
+pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Volume>>, Problem> {
+    let tags = query.tags()?;
+    face.ask(move |engine| volumes::list(engine, &tags)).await.map(Json)
+}
+
+/// Create an empty volume
+#[utoipa::path(post, path = "/volumes", tag = "volumes", request_body = CreateVolume,
+    responses((status = 201, body = Volume), (status = "default", body = ErrorBody)))]
+pub async fn create(
+    State(face): State<Face>,
+    body: JsonBody,
+) -> Result<(StatusCode, Json<Volume>), Problem> {
+    let (wanted, unknown): (CreateVolume, _) = body.read_noting()?;
+    let volume = face.ask(move |engine| volumes::create(engine, wanted, &unknown)).await?;
+    Ok((StatusCode::CREATED, Json(volume)))
+}
+
+/// Show a volume
+#[utoipa::path(get, path = "/volumes/{key}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Volume), (status = "default", body = ErrorBody)))]
+pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Volume>, Problem> {
+    face.ask(move |engine| volumes::show(engine, &key)).await.map(Json)
+}
+
+/// Delete a volume that no instance has, and its data
+#[utoipa::path(delete, path = "/volumes/{key}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 204), (status = "default", body = ErrorBody)))]
+pub async fn delete(State(face): State<Face>, Key(key): Key) -> Result<StatusCode, Problem> {
+    face.ask(move |engine| engine.volumes().delete(&key)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Attach a volume to a stopped instance
+#[utoipa::path(post, path = "/instances/{key}/volumes/{volume}", tag = "volumes", request_body = Option<AttachVolume>,
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("volume" = String, Path, description = "id or name of the volume")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach(
+    State(face): State<Face>,
+    Keys(key, volume): Keys,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (how, unknown): (AttachVolume, _) = body.read_noting_or_default()?;
+    let attach =
+        move |engine: &engine::Engine| instances::attach(engine, &key, volume, how, &unknown);
+    face.ask(attach).await.map(Json)
+}
+
+/// Detach a volume from a stopped instance; it keeps its data
+#[utoipa::path(delete, path = "/instances/{key}/volumes/{volume}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("volume" = String, Path, description = "id or name of the volume, or the serial number of a disk")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn detach(
+    State(face): State<Face>,
+    Keys(key, volume): Keys,
+) -> Result<Json<Instance>, Problem> {
+    face.ask(move |engine| instances::detach(engine, &key, &volume)).await.map(Json)
+}
+
+/// Give a stopped instance a CD-ROM
+#[utoipa::path(post, path = "/instances/{key}/cdroms", tag = "volumes", request_body = Cdrom,
+    params(("key" = String, Path, description = "id or name of the instance")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn insert(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (cdrom, unknown): (Cdrom, _) = body.read_noting()?;
+    face.ask(move |engine| instances::insert(engine, &key, cdrom, &unknown)).await.map(Json)
+}
+
+/// Take a CD-ROM from a stopped instance
+#[utoipa::path(delete, path = "/instances/{key}/cdroms/{cdrom}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("cdrom" = String, Path, description = "serial number of the CD-ROM, or name of its image")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn eject(
+    State(face): State<Face>,
+    Keys(key, cdrom): Keys,
+) -> Result<Json<Instance>, Problem> {
+    face.ask(move |engine| instances::detach(engine, &key, &cdrom)).await.map(Json)
+}

@@ -1,0 +1,120 @@
+//! Requests to create and change instances.
+
+use std::collections::BTreeMap;
+
+use image::NewVolume;
+use model::choose::Want;
+use model::{AutostartChange, Cpu, DiskBus, Display, Firmware, Forward, Life, Mac, RestartChange};
+
+/// One device of a new instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceWish {
+    /// A registered device, by name, id or address.
+    Registered(String),
+    /// What a claim could ask for.
+    Wanted(Want),
+}
+
+/// Request to create an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateInstance {
+    /// Name.
+    pub name: String,
+    /// Name of the image; without one, that of the first CD-ROM, and there is no root disk.
+    pub image: Option<String>,
+    /// Memory in bytes; 1 GiB by default.
+    pub memory: Option<u64>,
+    /// Virtual CPUs; 2 by default.
+    pub vcpus: Option<u32>,
+    /// Size of the root disk in bytes; by default the image's size.
+    pub overlay_size: Option<u64>,
+    /// Its other disks, in the order in which the guest sees them.
+    pub disks: Vec<DiskWish>,
+    /// Its devices, in the order in which the guest sees them.
+    pub devices: Vec<DeviceWish>,
+    /// Name of the launcher; the first one by default.
+    pub hypervisor: Option<String>,
+    /// Text appended to the kernel command line.
+    pub cmdline: Option<String>,
+    /// The processors, besides their number. A topology also gives that.
+    pub cpu: Cpu,
+    /// Firmware; by default UEFI for a disk image, and the BIOS for a kernel, which is loaded directly.
+    pub firmware: Option<Firmware>,
+    /// Its screen, if it gets one.
+    pub display: Option<Display>,
+    /// The network.
+    pub network: NetworkWish,
+    /// What configures the guest at its first boot.
+    pub first_boot: FirstBoot,
+    /// When it is started without a request.
+    pub life: Life,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A change of an instance. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeInstance {
+    /// Virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Whether its machine is started again when it ends.
+    pub restart: Option<RestartChange>,
+    /// Whether, and when, it is started with the host.
+    pub autostart: Option<AutostartChange>,
+}
+
+/// The requested network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkWish {
+    /// A user network if this host can have one; nothing was asked for.
+    #[default]
+    Usual,
+    /// None.
+    Off,
+    /// A user network.
+    User {
+        /// The card's hardware address; one is chosen if there is none.
+        mac: Option<Mac>,
+        /// Ports of the host that lead to the guest.
+        forwards: Vec<Forward>,
+    },
+}
+
+/// What is asked for the first boot. If nothing is, the machine has no seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirstBoot {
+    /// Public SSH keys that may log in, as in `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// The user's own configuration, for cloud-init.
+    pub user_data: Option<String>,
+    /// The guest's name; the instance's by default.
+    pub hostname: Option<String>,
+}
+
+/// One disk of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskWish {
+    /// What it shows to the guest.
+    pub content: WantedContent,
+    /// How it is connected; virtio by default, and always SATA for a CD-ROM.
+    pub bus: Option<DiskBus>,
+    /// Its serial number; the name of a volume if that can be one, else `disk1`, `disk2`, ... or `cd1`, `cd2`, ...
+    pub serial: Option<String>,
+    /// Whether the guest cannot write to it.
+    pub read_only: bool,
+    /// Where a guest with cloud-init mounts it.
+    pub mount_path: Option<String>,
+}
+
+/// The content that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedContent {
+    /// A new volume, which is deleted with the instance.
+    New(NewVolume),
+    /// A volume, by id or name.
+    Volume(String),
+    /// An image, by name, as a CD-ROM.
+    Cdrom(String),
+}

@@ -1,0 +1,335 @@
+//! The disks of an instance besides its root disk.
+
+use image::NewVolume;
+use jiff::Timestamp;
+use model::{
+    Code, DiskBus, DiskContent, DiskFile, DiskFormat, GuestDisk, Refusal, check_serial, is_serial,
+};
+use uuid::Uuid;
+
+use super::{Instances, wrong_state};
+use crate::lock::lock;
+use crate::refusals;
+use crate::store::{Durability, StoredImage, StoredInstance};
+use crate::volumes::checked;
+use crate::{DiskWish, ImageStatus, Instance, InstanceState, Volume, WantedContent};
+
+/// The most disks of a machine besides its root disk.
+const MOST_DISKS: usize = 32;
+
+/// The longest path at which a guest mounts a disk.
+const LONGEST_MOUNT_PATH: usize = 1024;
+
+/// The disks of an instance, before they are recorded.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// The disks.
+    pub disks: Vec<GuestDisk>,
+    /// The volumes that are new.
+    pub new: Vec<Volume>,
+}
+
+impl Instances {
+    /// The disks that a request asks for, before anything is made or reserved for them.
+    pub(super) fn plan_disks(
+        &self,
+        instance: &Instance,
+        wishes: &[DiskWish],
+    ) -> Result<Planned, Refusal> {
+        let mut planned = Planned { disks: instance.options.disks.clone(), new: Vec::new() };
+        for wish in wishes {
+            self.plan_disk(instance, wish, &mut planned)?;
+        }
+        expect_places(&planned.disks)?;
+        Ok(planned)
+    }
+
+    fn plan_disk(
+        &self,
+        instance: &Instance,
+        wish: &DiskWish,
+        planned: &mut Planned,
+    ) -> Result<(), Refusal> {
+        let taken = &planned.disks;
+        let serial = match (&wish.serial, &wish.content) {
+            (Some(serial), _) => {
+                check_serial(serial)?;
+                serial.clone()
+            }
+            (None, WantedContent::Volume(key)) => {
+                let name = self.volumes.find(key)?.0.name;
+                if is_serial(&name) { name } else { free_serial("disk", taken) }
+            }
+            (None, WantedContent::New(_)) => free_serial("disk", taken),
+            (None, WantedContent::Cdrom(_)) => free_serial("cd", taken),
+        };
+        if taken.iter().any(|disk| disk.serial == serial) {
+            return Err(invalid(
+                format!("two disks have the serial number {serial}"),
+                "give each disk its own, by which the guest finds it",
+            ));
+        }
+        let content = match &wish.content {
+            WantedContent::Volume(key) => DiskContent::Volume(self.wanted_volume(key, taken)?),
+            WantedContent::Cdrom(name) => DiskContent::Cdrom(self.cdrom_image(name)?.id),
+            WantedContent::New(file) => {
+                let volume = new_volume(instance, &serial, checked(*file)?);
+                planned.new.push(volume);
+                DiskContent::Volume(planned.new.last().map_or(Uuid::nil(), |volume| volume.id))
+            }
+        };
+        let mount_path = wish.mount_path.clone().filter(|path| !path.is_empty());
+        mount_path.as_deref().map_or(Ok(()), check_mount_path)?;
+        let is_cdrom = matches!(content, DiskContent::Cdrom(_));
+        let usual = if is_cdrom { DiskBus::Sata } else { DiskBus::Virtio };
+        let bus = wish.bus.unwrap_or(usual);
+        let read_only = wish.read_only || is_cdrom;
+        if is_cdrom && bus != DiskBus::Sata {
+            return Err(invalid(
+                format!("a CD-ROM cannot be connected by {}", bus.as_str()),
+                "leave the bus out: it is sata",
+            ));
+        }
+        if read_only && !is_cdrom && bus == DiskBus::Sata {
+            return Err(invalid(
+                "a disk connected by sata cannot be read-only",
+                "use virtio, scsi or nvme for a read-only disk",
+            ));
+        }
+        planned.disks.push(GuestDisk { content, bus, serial, read_only, mount_path });
+        Ok(())
+    }
+
+    fn wanted_volume(&self, key: &str, taken: &[GuestDisk]) -> Result<Uuid, Refusal> {
+        let (volume, _) = self.volumes.find(key)?;
+        if taken.iter().any(|disk| disk.volume() == Some(volume.id)) {
+            return Err(invalid(
+                format!("the machine has the volume {:?} twice", volume.name),
+                "list each volume once",
+            ));
+        }
+        Ok(volume.id)
+    }
+
+    /// An image that a machine can have as a CD-ROM.
+    pub(super) fn cdrom_image(&self, name: &str) -> Result<StoredImage, Refusal> {
+        let image = self.store.read(|from| StoredImage::by_name(from, name))?;
+        let image = image.ok_or_else(|| refusals::no_such("image", name, "handover image list"))?;
+        if image.image.status != ImageStatus::Ready {
+            let show = format!("`handover image show {name}` shows its status");
+            let message = format!("the image {name:?} cannot be used yet");
+            return Err(Refusal::new(Code::ImageNotReady, message, show));
+        }
+        if image.image.disk_format != Some(DiskFormat::Raw) {
+            return Err(invalid(
+                format!("the image {name:?} is not one of a CD-ROM"),
+                "import the ISO file: `handover image import NAME --disk FILE --format raw`",
+            ));
+        }
+        Ok(image)
+    }
+
+    /// The files of an instance's disks, for the launcher.
+    pub(super) fn disk_files(&self, row: &StoredInstance) -> Result<Vec<DiskFile>, Refusal> {
+        let file = |disk: &GuestDisk| -> Result<DiskFile, Refusal> {
+            let (path, format) = match disk.content {
+                DiskContent::Cdrom(id) => (self.images.paths(id).disk, DiskFormat::Raw),
+                DiskContent::Volume(id) => {
+                    let volume = self.store.read(|from| Volume::by_id(from, id))?;
+                    let volume = volume.ok_or_else(|| {
+                        refusals::no_such("volume", &id.to_string(), "handover volume list")
+                    })?;
+                    (self.volumes.path(id), volume.format)
+                }
+            };
+            Ok(DiskFile { disk: disk.clone(), path, format })
+        };
+        row.instance.options.disks.iter().map(file).collect()
+    }
+
+    /// Which of the disks are empty, so that a guest may make a file system on them without losing data.
+    pub(super) fn empty_disks(&self, planned: &Planned) -> Result<Vec<bool>, Refusal> {
+        let is_empty = |disk: &GuestDisk| -> Result<bool, Refusal> {
+            let Some(id) = disk.volume() else { return Ok(false) };
+            if planned.new.iter().any(|volume| volume.id == id) {
+                return Ok(true);
+            }
+            let volume = self.store.read(|from| Volume::by_id(from, id))?;
+            Ok(volume.is_some_and(|volume| self.volumes.is_empty(&volume)))
+        };
+        planned.disks.iter().map(is_empty).collect()
+    }
+
+    /// Gives a stopped instance one more disk.
+    ///
+    /// # Errors
+    /// `not_found`; `in_use`; `invalid_state` if it is not stopped.
+    pub fn attach(&self, key: &str, wish: &DiskWish) -> Result<Instance, Refusal> {
+        let id = self.stored_instance(key)?.instance.id;
+        let _turn = self.journal.turn_of(id)?;
+        let mut row = self.stopped_for_disks(id)?;
+        let planned = self.plan_disks(&row.instance, std::slice::from_ref(wish))?;
+        let made = self.volumes.make(&planned.new)?;
+        let _allocation = lock(&self.journal.allocation);
+        row.instance.options.disks = planned.disks;
+        self.volumes.expect_free(&row.instance, &planned.new)?;
+        self.store.write(Durability::Power, |tx| {
+            planned.new.iter().try_for_each(|volume| volume.insert(tx))?;
+            row.update_settings(tx)
+        })?;
+        made.keep();
+        self.journal.notify();
+        Ok(row.instance)
+    }
+
+    /// Takes a disk from a stopped instance: a volume by its name or id, any disk by its serial number, a CD-ROM by the name
+    /// of its image. A volume keeps its data, and is no longer deleted with the instance.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_state` if it is not stopped.
+    pub fn detach(&self, key: &str, disk: &str) -> Result<Instance, Refusal> {
+        let id = self.stored_instance(key)?.instance.id;
+        let _turn = self.journal.turn_of(id)?;
+        let mut row = self.stopped_for_disks(id)?;
+        let (volume, image) = self
+            .store
+            .read(|from| Ok((Volume::by_key(from, disk)?, StoredImage::by_name(from, disk)?)))?;
+        let (volume, image) = (volume.map(|volume| volume.id), image.map(|image| image.id));
+        let named = |one: &GuestDisk| {
+            let by_content = match one.content {
+                DiskContent::Volume(id) => volume == Some(id),
+                DiskContent::Cdrom(id) => image == Some(id),
+            };
+            by_content || one.serial == disk
+        };
+        let disks = &mut row.instance.options.disks;
+        let Some(position) = disks.iter().position(named) else {
+            let name = &row.instance.name;
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("the instance {name:?} has no disk {disk:?}"),
+                format!("`handover instance show {name}` shows its disks"),
+            ));
+        };
+        let detached = disks.remove(position);
+        let _allocation = lock(&self.journal.allocation);
+        self.store.write(Durability::Power, |tx| {
+            detached.volume().map_or(Ok(()), |id| Volume::keep(tx, id))?;
+            row.update_settings(tx)
+        })?;
+        self.journal.notify();
+        Ok(row.instance)
+    }
+
+    /// Removes the files of volumes that are not recorded: the remains of a crash. Returns why, if they could not be
+    /// removed.
+    pub(crate) fn recover_volumes(&self) -> Result<Option<String>, Refusal> {
+        self.volumes.recover()
+    }
+
+    fn stopped_for_disks(&self, id: Uuid) -> Result<StoredInstance, Refusal> {
+        let mut row = self.stored_instance(&id.to_string())?;
+        self.resolve_unknown(&mut row)?;
+        if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
+            let stop = format!("stop it first: `handover instance stop {}`", row.instance.name);
+            return Err(wrong_state(&row, "given or taken a disk", stop));
+        }
+        Ok(row)
+    }
+}
+
+/// A volume that is made with an instance.
+fn new_volume(instance: &Instance, serial: &str, file: NewVolume) -> Volume {
+    Volume {
+        id: Uuid::new_v4(),
+        name: format!("{}/{serial}", instance.name),
+        size: file.size,
+        format: file.format,
+        allocated: file.allocate,
+        made_with: Some(instance.id),
+        created_at: Timestamp::now(),
+        tags: std::collections::BTreeMap::new(),
+    }
+}
+
+/// The first of `disk1`, `disk2`, ... that no disk has.
+fn free_serial(prefix: &str, taken: &[GuestDisk]) -> String {
+    let serials = (1..=taken.len() + 1).map(|number| format!("{prefix}{number}"));
+    let is_free = |serial: &String| taken.iter().all(|disk| disk.serial != *serial);
+    serials.into_iter().find(is_free).unwrap_or_else(|| prefix.to_owned())
+}
+
+/// Checks that the machine has a place for each disk.
+fn expect_places(disks: &[GuestDisk]) -> Result<(), Refusal> {
+    if disks.len() > MOST_DISKS {
+        return Err(invalid(
+            format!("{} disks besides the root disk, more than {MOST_DISKS}", disks.len()),
+            "use fewer, larger disks",
+        ));
+    }
+    let sata = disks.iter().filter(|disk| disk.bus == DiskBus::Sata).count();
+    if sata > DiskBus::SATA_PORTS {
+        return Err(invalid(
+            format!(
+                "{sata} disks and CD-ROMs are connected by sata, which has {} ports",
+                DiskBus::SATA_PORTS
+            ),
+            "connect disks by virtio, scsi or nvme",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a path at which a guest mounts a disk.
+fn check_mount_path(path: &str) -> Result<(), Refusal> {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace();
+    let is_path = path.starts_with('/') && path != "/" && !path.contains(is_odd);
+    if is_path && path.len() <= LONGEST_MOUNT_PATH && !path.split('/').any(|part| part == "..") {
+        return Ok(());
+    }
+    Err(invalid(
+        format!("{path:?} is not a directory at which a guest can mount a disk"),
+        "use an absolute path without spaces, such as /data",
+    ))
+}
+
+fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(serial: &str, bus: DiskBus) -> GuestDisk {
+        let content = DiskContent::Volume(Uuid::new_v4());
+        GuestDisk { content, bus, serial: serial.into(), read_only: false, mount_path: None }
+    }
+
+    #[test]
+    fn a_free_serial_number_is_the_first_one_that_no_disk_has() {
+        assert_eq!(free_serial("disk", &[]), "disk1");
+        let disks = [disk("disk2", DiskBus::Virtio), disk("disk1", DiskBus::Scsi)];
+        assert_eq!(free_serial("disk", &disks), "disk3");
+        assert_eq!(free_serial("cd", &disks), "cd1");
+    }
+
+    #[test]
+    fn places_are_counted() {
+        let many = |count, bus| (0..count).map(|_| disk("a", bus)).collect::<Vec<_>>();
+        assert!(expect_places(&many(6, DiskBus::Sata)).is_ok());
+        assert!(expect_places(&many(7, DiskBus::Sata)).is_err());
+        assert!(expect_places(&many(32, DiskBus::Virtio)).is_ok());
+        assert!(expect_places(&many(33, DiskBus::Virtio)).is_err());
+    }
+
+    #[test]
+    fn a_mount_path_is_absolute_and_plain() {
+        for good in ["/data", "/srv/my-data", "/mnt/ä"] {
+            assert!(check_mount_path(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "data", "/a b", "/a/../b", "/a\nb"] {
+            assert!(check_mount_path(bad).is_err(), "{bad:?}");
+        }
+    }
+}

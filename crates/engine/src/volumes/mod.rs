@@ -1,0 +1,283 @@
+//! Volumes: disks of their own, which outlast the machines that have them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use image::{Budget, NewVolume};
+use jiff::Timestamp;
+use model::{Code, Disk, DiskFormat, Refusal, check_volume_name, shown};
+use uuid::Uuid;
+
+use crate::journal::Journal;
+use crate::lock::lock;
+use crate::refusals;
+use crate::store::{Durability, Store, StoredInstance};
+use crate::tags::has_tags;
+use crate::{Attachment, Config, CreateVolume, Instance, Volume};
+
+/// The smallest and the largest volume, in bytes.
+const LEAST: u64 = 1 << 20;
+const MOST: u64 = 16 << 40;
+
+/// What the size of a volume is a multiple of: the block size of most file systems.
+const BLOCK: u64 = 4096;
+
+/// Volumes: [`Engine::volumes`](crate::Engine::volumes). They own the table `volumes`.
+pub struct Volumes {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    files: image::Volumes,
+}
+
+impl Volumes {
+    pub(crate) fn new(
+        store: &Arc<Store>,
+        journal: &Arc<Journal>,
+        disk: Arc<dyn Disk>,
+        config: &Config,
+    ) -> Arc<Self> {
+        let budget = Budget::new(disk, config.image_limits);
+        let files = image::Volumes::new(config.state_dir.join("volumes"), budget);
+        Arc::new(Self { store: store.clone(), journal: journal.clone(), files })
+    }
+
+    /// Removes files without a volume. Returns why, if they could not be removed.
+    pub(crate) fn recover(&self) -> Result<Option<String>, Refusal> {
+        let known = self.store.read(Volume::all)?;
+        let known: BTreeSet<Uuid> = known.into_iter().map(|volume| volume.id).collect();
+        Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
+    }
+
+    /// Creates a volume.
+    ///
+    /// # Errors
+    /// `invalid_name`, `invalid_size`, `already_exists`, `insufficient_resources`.
+    pub fn create(&self, wanted: CreateVolume) -> Result<Volume, Refusal> {
+        check_volume_name(&wanted.name)?;
+        let file = checked(wanted.file)?;
+        let volume = Volume {
+            id: wanted.id.unwrap_or_else(Uuid::new_v4),
+            name: wanted.name,
+            size: file.size,
+            format: file.format,
+            allocated: file.allocate,
+            made_with: None,
+            created_at: Timestamp::now(),
+            tags: wanted.tags,
+        };
+        self.expect_new(&volume)?;
+        let made = self.make(std::slice::from_ref(&volume))?;
+        let _allocation = lock(&self.journal.allocation);
+        self.expect_new(&volume)?;
+        self.store.write(Durability::Power, |tx| volume.insert(tx))?;
+        made.keep();
+        self.journal.notify();
+        Ok(volume)
+    }
+
+    /// Creates the files of new volumes, which are removed again if they are not kept.
+    pub(crate) fn make(&self, volumes: &[Volume]) -> Result<MadeFiles<'_>, Refusal> {
+        let mut made = MadeFiles { files: &self.files, ids: Vec::new() };
+        for volume in volumes {
+            let Volume { size, format, allocated, .. } = *volume;
+            self.files.create(volume.id, NewVolume { size, format, allocate: allocated })?;
+            made.ids.push(volume.id);
+        }
+        Ok(made)
+    }
+
+    /// Removes the files of volumes that are no longer recorded. Those that stay are removed at the next start.
+    pub(crate) fn discard(&self, volumes: &[Volume]) {
+        for volume in volumes {
+            if let Err(error) = self.files.remove(volume.id) {
+                tracing::warn!(volume = volume.name, "cannot remove its file: {error}");
+            }
+        }
+    }
+
+    /// The file of a volume.
+    pub(crate) fn path(&self, id: Uuid) -> PathBuf {
+        self.files.path(id)
+    }
+
+    /// Whether a volume is known to have no data.
+    pub(crate) fn is_empty(&self, volume: &Volume) -> bool {
+        volume.format == DiskFormat::Raw && self.files.is_empty(volume.id)
+    }
+
+    /// How many bytes a volume takes on the disk.
+    #[must_use]
+    pub fn used(&self, id: Uuid) -> Option<u64> {
+        self.files.used(id)
+    }
+
+    /// The volumes with all these tags, each with the instances that have it.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn all(
+        &self,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Vec<(Volume, Vec<Attachment>)>, Refusal> {
+        let (volumes, instances) =
+            self.store.read(|from| Ok((Volume::all(from)?, StoredInstance::all(from)?)))?;
+        let volumes = volumes.into_iter().filter(|volume| has_tags(&volume.tags, tags));
+        Ok(volumes
+            .map(|volume| {
+                let attachments = attachments(volume.id, &instances);
+                (volume, attachments)
+            })
+            .collect())
+    }
+
+    /// All volumes by their ids.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn by_id(&self) -> Result<BTreeMap<Uuid, Volume>, Refusal> {
+        let all = self.store.read(Volume::all)?;
+        Ok(all.into_iter().map(|volume| (volume.id, volume)).collect())
+    }
+
+    /// A volume by id or name, with the instances that have it.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn find(&self, key: &str) -> Result<(Volume, Vec<Attachment>), Refusal> {
+        let (volume, instances) =
+            self.store.read(|from| Ok((Volume::by_key(from, key)?, StoredInstance::all(from)?)))?;
+        let volume =
+            volume.ok_or_else(|| refusals::no_such("volume", key, "handover volume list"))?;
+        let attachments = attachments(volume.id, &instances);
+        Ok((volume, attachments))
+    }
+
+    /// Deletes a volume and its data.
+    ///
+    /// # Errors
+    /// `not_found`, `in_use`.
+    pub fn delete(&self, key: &str) -> Result<(), Refusal> {
+        let _allocation = lock(&self.journal.allocation);
+        let (volume, attachments) = self.find(key)?;
+        if let Some(user) = attachments.first() {
+            return Err(Refusal::new(
+                Code::InUse,
+                format!("the instance {:?} has the volume {:?}", user.name, volume.name),
+                format!("run `handover instance detach {} {}` first", user.name, volume.name),
+            ));
+        }
+        self.store.write(Durability::Power, |tx| Volume::delete(tx, volume.id))?;
+        self.discard(&[volume]);
+        self.journal.notify();
+        Ok(())
+    }
+
+    /// Checks that an instance can have its volumes: they exist, and no other instance has one of them, unless none of
+    /// them can write to it. Call it under the allocation lock.
+    pub(crate) fn expect_free(&self, instance: &Instance, new: &[Volume]) -> Result<(), Refusal> {
+        let instances = self.store.read(StoredInstance::all)?;
+        for disk in &instance.options.disks {
+            let Some(id) = disk.volume() else { continue };
+            if let Some(volume) = new.iter().find(|volume| volume.id == id) {
+                self.expect_new(volume)?;
+                continue;
+            }
+            let Some(volume) = self.store.read(|from| Volume::by_id(from, id))? else {
+                return Err(refusals::no_such("volume", &id.to_string(), "handover volume list"));
+            };
+            let mut others = attachments(id, &instances)
+                .into_iter()
+                .filter(|other| other.instance != instance.id);
+            if let Some(other) = others.find(|other| !(other.read_only && disk.read_only)) {
+                return Err(taken(&volume, &other));
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_new(&self, volume: &Volume) -> Result<(), Refusal> {
+        let (by_name, by_id) = self.store.read(|from| {
+            Ok((Volume::by_key(from, &volume.name)?, Volume::by_id(from, volume.id)?))
+        })?;
+        if by_name.is_none() && by_id.is_none() {
+            return Ok(());
+        }
+        let what = match by_id {
+            Some(_) => format!("a volume with the id {}", volume.id),
+            None => format!("a volume named {:?}", volume.name),
+        };
+        Err(Refusal::new(
+            Code::AlreadyExists,
+            format!("{what} already exists"),
+            "choose another; `handover volume list` shows those there are",
+        ))
+    }
+}
+
+/// Files that are removed, unless they are kept.
+#[must_use]
+pub struct MadeFiles<'a> {
+    files: &'a image::Volumes,
+    ids: Vec<Uuid>,
+}
+
+impl MadeFiles<'_> {
+    /// Their volumes are recorded: the files stay.
+    pub(crate) fn keep(mut self) {
+        self.ids.clear();
+    }
+}
+
+impl Drop for MadeFiles<'_> {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            // What stays is removed at the next start.
+            let _ = self.files.remove(*id);
+        }
+    }
+}
+
+/// Checks the file of a new volume, and rounds its size up to whole blocks.
+pub fn checked(file: NewVolume) -> Result<NewVolume, Refusal> {
+    if !(LEAST..=MOST).contains(&file.size) {
+        return Err(Refusal::new(
+            Code::InvalidSize,
+            format!("a disk cannot have {}", shown::bytes(file.size)),
+            format!("ask for {} to {}", model::format_size(LEAST), model::format_size(MOST)),
+        ));
+    }
+    if file.allocate && file.format != DiskFormat::Raw {
+        return Err(Refusal::new(
+            Code::InvalidRequest,
+            "only a raw disk can take its whole size from the host's disk at once",
+            "use the format raw, or let the disk grow as it is written",
+        ));
+    }
+    Ok(NewVolume { size: file.size.next_multiple_of(BLOCK), ..file })
+}
+
+/// The instances that have a volume.
+fn attachments(volume: Uuid, instances: &[StoredInstance]) -> Vec<Attachment> {
+    let of = |row: &StoredInstance| {
+        let disk = row.instance.options.disks.iter().find(|disk| disk.volume() == Some(volume))?;
+        Some(Attachment {
+            instance: row.instance.id,
+            name: row.instance.name.clone(),
+            read_only: disk.read_only,
+            mount_path: disk.mount_path.clone(),
+        })
+    };
+    instances.iter().filter_map(of).collect()
+}
+
+fn taken(volume: &Volume, other: &Attachment) -> Refusal {
+    Refusal::new(
+        Code::InUse,
+        format!("the instance {:?} has the volume {:?}", other.name, volume.name),
+        format!(
+            "`handover instance detach {} {}` takes it away; several instances can have a volume only if all have it read-only",
+            other.name, volume.name
+        ),
+    )
+}

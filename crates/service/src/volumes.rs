@@ -1,0 +1,79 @@
+//! Volumes: checks requests, and renders volumes with the instances that have them.
+
+use api::{CreateVolume, VolumeAttachment};
+use engine::{Attachment, Engine, Volume};
+use model::{Refusal, format_size};
+use uuid::Uuid;
+
+use crate::disks::new_file;
+use crate::refusals::{self, invalid};
+
+/// The unit of `size_gb`, in bytes.
+const GIB: u64 = 1 << 30;
+
+/// The volumes with these tags.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn list(engine: &Engine, tags: &api::Tags) -> Result<Vec<api::Volume>, Refusal> {
+    let all = engine.volumes().all(tags)?.into_iter();
+    Ok(all.map(|(volume, attachments)| rendered(engine, volume, attachments)).collect())
+}
+
+/// A volume by id or name.
+///
+/// # Errors
+/// `not_found`.
+pub fn show(engine: &Engine, key: &str) -> Result<api::Volume, Refusal> {
+    let (volume, attachments) = engine.volumes().find(key)?;
+    Ok(rendered(engine, volume, attachments))
+}
+
+/// Creates an empty volume. `ignored` has the names of unknown fields.
+///
+/// # Errors
+/// `invalid_name`, `invalid_size`, `invalid_request`, `already_exists`, `insufficient_resources`.
+pub fn create(
+    engine: &Engine,
+    wanted: CreateVolume,
+    ignored: &[String],
+) -> Result<api::Volume, Refusal> {
+    let id = wanted.id.filter(|id| !id.is_empty()).map(|id| read_id(&id)).transpose()?;
+    let size = wanted.size_gb.saturating_mul(GIB);
+    let volume = engine.volumes().create(engine::CreateVolume {
+        name: wanted.name,
+        id,
+        file: new_file(size, wanted.format.as_deref(), wanted.allocate)?,
+        tags: wanted.tags.unwrap_or_default(),
+    })?;
+    let warnings = refusals::ignored(ignored);
+    Ok(api::Volume { warnings, ..rendered(engine, volume, Vec::new()) })
+}
+
+fn read_id(text: &str) -> Result<Uuid, Refusal> {
+    text.parse().map_err(|_| {
+        invalid(format!("{text:?} is not the id of a volume"), "use a UUID, or leave the id out")
+    })
+}
+
+fn rendered(engine: &Engine, volume: Volume, attachments: Vec<Attachment>) -> api::Volume {
+    let attachment = |one: Attachment| VolumeAttachment {
+        instance_id: one.instance.to_string(),
+        instance_name: one.name,
+        mount_path: one.mount_path.unwrap_or_default(),
+        readonly: one.read_only,
+    };
+    api::Volume {
+        id: volume.id.to_string(),
+        name: volume.name,
+        size_gb: volume.size.div_ceil(GIB),
+        size: format_size(volume.size),
+        used_bytes: engine.volumes().used(volume.id),
+        format: volume.format.as_str().to_owned(),
+        made_with: volume.made_with.map(|id| id.to_string()),
+        created_at: volume.created_at.to_string(),
+        attachments: attachments.into_iter().map(attachment).collect(),
+        tags: volume.tags,
+        warnings: Vec::new(),
+    }
+}

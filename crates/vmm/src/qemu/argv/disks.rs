@@ -1,0 +1,92 @@
+//! The disks besides the root disk. The VMM inherits their files as open descriptors, in a set for each disk (`-add-fd`):
+//! its user cannot open them, and no path of the host is on the command line.
+
+use model::{DiskBus, DiskFile, MachineSpec};
+use serde_json::json;
+
+use super::{Line, Ports, insert};
+use crate::process::{FD, OpenFile};
+
+/// The id of the SCSI controller.
+const SCSI: &str = "scsi0";
+
+/// The id of a disk, such as `data0`.
+pub fn disk_id(number: usize) -> String {
+    format!("data{number}")
+}
+
+/// The files that the VMM inherits.
+pub fn disk_files(spec: &MachineSpec) -> Vec<OpenFile> {
+    let file = |(number, file): (usize, &DiskFile)| OpenFile {
+        path: file.path.clone(),
+        writable: !file.disk.read_only,
+        vmm_args: vec!["-add-fd".into(), format!("fd={FD},set={number}")],
+    };
+    spec.disks.iter().enumerate().map(file).collect()
+}
+
+/// The disks and CD-ROMs.
+pub fn disks(line: &mut Line, ports: &mut Ports, disks: &[DiskFile]) {
+    let mut sata = 0;
+    for (number, file) in disks.iter().enumerate() {
+        backend(line, number, file);
+        let id = disk_id(number);
+        let mut device = json!({"id": id, "drive": id, "serial": file.disk.serial});
+        match file.disk.bus {
+            DiskBus::Virtio => {
+                insert(&mut device, "driver", json!("virtio-blk-pci"));
+                insert(&mut device, "bus", json!(ports.port(&format!("{id}-port"))));
+            }
+            DiskBus::Nvme => {
+                insert(&mut device, "driver", json!("nvme"));
+                insert(&mut device, "bus", json!(ports.port(&format!("{id}-port"))));
+            }
+            DiskBus::Scsi => {
+                scsi_controller(ports);
+                insert(&mut device, "driver", json!("scsi-hd"));
+                insert(&mut device, "bus", json!(format!("{SCSI}.0")));
+            }
+            DiskBus::Sata => {
+                // The ports of the controller that is part of the machine.
+                insert(&mut device, "driver", json!("ide-hd"));
+                insert(&mut device, "bus", json!(format!("ide.{sata}")));
+                sata += 1;
+            }
+        }
+        if file.disk.is_cdrom() {
+            insert(&mut device, "driver", json!("ide-cd"));
+            // Before the root disk: an empty disk, or one whose system is to be mended, boots from it.
+            insert(&mut device, "bootindex", json!(0));
+        }
+        ports.device(device);
+    }
+}
+
+/// What is behind a disk. The format is explicit, and a volume has no other file behind it.
+fn backend(line: &mut Line, number: usize, file: &DiskFile) {
+    let mut backend = json!({
+        "node-name": disk_id(number),
+        "driver": file.format.as_str(),
+        "read-only": file.disk.read_only,
+        "file": {
+            "driver": "file",
+            "filename": format!("/dev/fdset/{number}"),
+            "read-only": file.disk.read_only,
+        },
+    });
+    if !file.disk.read_only {
+        insert(&mut backend, "discard", json!("unmap"));
+    }
+    if file.format == model::DiskFormat::Qcow2 {
+        insert(&mut backend, "backing", json!(null));
+    }
+    line.option("-blockdev", backend);
+}
+
+/// One controller for all SCSI disks.
+fn scsi_controller(ports: &mut Ports) {
+    if !ports.has(SCSI) {
+        let bus = ports.port("scsi-port");
+        ports.device(json!({"driver": "virtio-scsi-pci", "id": SCSI, "bus": bus}));
+    }
+}

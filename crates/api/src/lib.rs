@@ -17,6 +17,7 @@ mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;
+mod stats;
 mod wish;
 
 #[cfg(feature = "client")]
@@ -43,7 +44,7 @@ pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
-
+pub use stats::InstanceStats;
 pub use wish::Wish;
 
 /// Tags of devices, images and instances.

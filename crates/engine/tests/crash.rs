@@ -20,7 +20,7 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     for instance in &instances {
         assert_eq!(
             running.contains(&instance.id),
-            instance.state == InstanceState::Running,
+            matches!(instance.state, InstanceState::Running | InstanceState::Paused),
             "{why}: {instance:?}"
         );
     }
@@ -57,8 +57,10 @@ fn assert_usable(rig: &Rig, engine: &Engine, why: &str) {
 
 fn life(engine: &Engine) {
     engine.instances().create(wish("vm", DEVICES)).unwrap();
+    engine.instances().pause("vm").unwrap();
     engine.instances().stop("vm").unwrap();
     engine.instances().start("vm").unwrap();
+    engine.instances().pause("vm").unwrap();
     engine.instances().delete("vm").unwrap();
 }
 

@@ -57,10 +57,11 @@ pub use inventory::{
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
 pub use machine::{
-    Autostart, AutostartChange, Availability, Cpu, DiskFormat, Exit, Firmware, Forward,
-    ForwardError, GuestFunction, GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence,
-    Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, VmmProcess, passt_date,
+    Autostart, AutostartChange, Availability, Cpu, DiskFormat, DiskUsage, Execution, Exit,
+    Firmware, Forward, ForwardError, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt,
+    KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions, MachineRun, MachineSpec,
+    NetworkCard, NetworkUsage, OLDEST_PASST, Presence, Protocol, Restart, RestartChange,
+    RestartPolicy, Seed, Topology, Usage, VmmProcess, passt_date,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

@@ -19,6 +19,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod render;
 pub mod sriov;
+pub mod stats;
 
 pub use boundaries::Boundaries;
 pub use open::{EngineSetup, Unrecovered};

@@ -3,8 +3,10 @@
 mod console;
 mod create;
 mod life;
+mod pause;
 mod set;
 mod ssh;
+mod stats;
 mod stop;
 
 use api::client::{Client, query_value, segment};
@@ -20,8 +22,10 @@ use crate::{age, listing, output, values};
 
 use console::Console;
 use create::Create;
+use pause::{Several, Verb};
 use set::Set;
 use ssh::Ssh;
+use stats::Stats;
 use stop::Stop;
 
 /// Run machines with devices of this host
@@ -61,6 +65,10 @@ enum Command {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
+    /// Pause guests: their processors stop, and they keep their memory and devices
+    Pause(Several),
+    /// Let paused guests continue, or those that the hypervisor has stopped
+    Resume(Several),
     /// Change an instance
     Set(Box<Set>),
     /// Delete an instance, and return its devices to their previous drivers
@@ -69,6 +77,8 @@ enum Command {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
+    /// Show what instances use: processors, memory, disks
+    Stats(Stats),
     /// Print the guest's console output
     Logs {
         /// Name or id
@@ -124,6 +134,9 @@ impl Instance {
                 let what = format!("restart the instance {instance}");
                 show_after(&connection, what, async |client| restart(client, &instance).await)
             }
+            Command::Pause(several) => several.run(&connection, Verb::Pause),
+            Command::Resume(several) => several.run(&connection, Verb::Resume),
+            Command::Stats(stats) => stats.run(&connection),
             Command::Set(set) => {
                 let what = set.what();
                 show_after(&connection, what, async |client| set.send(client).await)

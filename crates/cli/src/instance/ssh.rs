@@ -49,11 +49,13 @@ impl Ssh {
     /// Becomes ssh; returns only if that fails.
     fn log_in(self, connection: &Connection, machine: &Machine) -> Result<(), Refusal> {
         if machine.state != "Running" {
-            return Err(Refusal::new(
-                Code::InvalidState,
-                format!("{} does not run: it is {}", machine.name, machine.state),
-                format!("`handover instance start {}` starts it", machine.name),
-            ));
+            let Machine { name, state, .. } = machine;
+            let remedy = match state.as_str() {
+                "Paused" => format!("`handover instance resume {name}` lets it continue"),
+                _ => format!("`handover instance start {name}` starts it"),
+            };
+            let message = format!("{name} does not run: it is {state}");
+            return Err(Refusal::new(Code::InvalidState, message, remedy));
         }
         if !connection.is_local() {
             return Err(Refusal::new(

@@ -112,6 +112,9 @@ pub fn router(face: Face) -> Router {
         .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
         .route("/stop", post(instances::stop))
         .route("/start", post(instances::start))
+        .route("/pause", post(instances::pause))
+        .route("/resume", post(instances::resume))
+        .route("/stats", get(instances::usage))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))
         .route("/wait", get(wait::wait));

@@ -29,6 +29,7 @@ use super::{
         devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete,
         instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
+        instances::pause, instances::resume, instances::usage,
         logs::stream, consoles::connect, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.

@@ -3,9 +3,11 @@
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
 mod cpu;
+mod execution;
 mod life;
 mod options;
 mod passt;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -15,9 +17,11 @@ use uuid::Uuid;
 use crate::{Address, Assembly, Part, Partition};
 
 pub use cpu::{Cpu, GuestOs, Topology};
+pub use execution::{Execution, Halt};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::{OLDEST_PASST, passt_date};
+pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -86,22 +86,17 @@ fn pairs(
 }
 
 fn row(before: Option<&InstanceStats>, stats: &InstanceStats) -> [String; 7] {
-    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), bytes);
-    let network = |count: u64| self::count(count, stats.network_measured);
+    let shown = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), bytes);
+    let network = |count: u64| shown(stats.network_measured.then_some(count));
     [
         stats.instance_name.clone(),
         before.and_then(|before| cpu(before, stats)).unwrap_or_else(|| "-".to_owned()),
         format!("{} of {}", bytes(stats.memory_rss_bytes), bytes(stats.allocated_memory_bytes)),
-        count(stats.disk_read_bytes),
-        count(stats.disk_written_bytes),
+        shown(stats.disk_read_bytes),
+        shown(stats.disk_written_bytes),
         network(stats.network_rx_bytes),
         network(stats.network_tx_bytes),
     ]
-}
-
-/// A number of bytes that may not have been measured.
-fn count(count: u64, is_measured: bool) -> String {
-    if is_measured { bytes(count) } else { "-".to_owned() }
 }
 
 /// The use of processors between two answers: 100% is one processor. `None` if the machine was started again meanwhile.

@@ -12,6 +12,9 @@ use crate::process::ControlError;
 const DEVICES: &str = "/machine/peripheral/";
 
 /// Asks the monitor.
+///
+/// # Errors
+/// It does not answer.
 pub fn disk_usage(monitor: &mut Monitor, deadline: Instant) -> Result<DiskUsage, ControlError> {
     let stats = monitor.execute("query-blockstats", json!({}), deadline)?;
     Ok(sum(&stats))

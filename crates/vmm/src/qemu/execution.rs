@@ -15,6 +15,9 @@ const OBSERVED: Duration = Duration::from_millis(500);
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Whether the guest executes.
+///
+/// # Errors
+/// The monitor does not answer, or its answer has no status.
 pub fn execution(monitor: &mut Monitor, deadline: Instant) -> Result<Execution, ControlError> {
     let status = monitor.execute("query-status", json!({}), deadline)?;
     let word = status.get("status").and_then(Value::as_str).unwrap_or_default();
@@ -38,12 +41,18 @@ pub fn execution(monitor: &mut Monitor, deadline: Instant) -> Result<Execution, 
 }
 
 /// Pauses the guest, and returns what it does then.
+///
+/// # Errors
+/// As [`execution`].
 pub fn pause(monitor: &mut Monitor, deadline: Instant) -> Result<Execution, ControlError> {
     monitor.execute("stop", json!({}), deadline)?;
     execution(monitor, deadline)
 }
 
 /// Lets the guest continue, and returns what it does then.
+///
+/// # Errors
+/// As [`execution`], or QEMU refuses.
 pub fn resume(monitor: &mut Monitor, deadline: Instant) -> Result<Execution, ControlError> {
     let before = execution(monitor, deadline)?;
     let command = match &before {

@@ -2,10 +2,10 @@
 
 mod argv;
 mod binary;
-mod blockstats;
+pub mod blockstats;
 mod bring_up;
 mod error_text;
-mod execution;
+pub mod execution;
 mod firmware;
 mod mmio_window;
 pub mod qmp;

@@ -54,7 +54,7 @@ pub(crate) use run_dir::{Record, RunDir};
 const BETWEEN_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long a VMM may take to answer a question that a person waits for.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a VMM may take to pause or resume its guest: it first completes what the disks are doing.
 const PAUSE: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use model::{LaunchError, Presence, Usage, VmmProcess};
+use model::{LaunchError, Launcher as _, Presence, Usage, VmmProcess};
 use uuid::Uuid;
 
 use super::control::Control;

@@ -67,7 +67,7 @@ fn serve(
     for line in BufReader::new(stream.try_clone().unwrap()).lines() {
         let command: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let name = command["execute"].as_str().unwrap();
-        *status = after(name, behaviour, *status);
+        *status = after(name, behaviour, status);
         let is_running = *status == "running";
         let answer = match name {
             "qom-list" => json!(devices),

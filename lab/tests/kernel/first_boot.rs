@@ -45,6 +45,7 @@ fn a_person_logs_in_to_a_machine() {
     assert_eq!(guest(&host, "hostname; id -u").trim(), "dev\n0");
     the_console_is_a_terminal(&host);
     passt_is_a_stranger(&host);
+    it_tells_what_it_uses(&host);
     a_wrong_host_key_is_refused(&host);
     the_guest_cannot_reach_the_hosts_loopback(&host);
     a_forward_leads_to_the_guest(&host);
@@ -74,6 +75,15 @@ fn the_console_is_a_terminal(host: &Host) {
     assert!(settings.len() == 2 && settings[0] == settings[1], "{said}");
     assert!(host.sh("handover instance logs dev").contains("typed-42"));
     assert!(host.sh("handover instance logs dev").contains("GUEST done"));
+}
+
+/// What passt does not count is a dash, not a number.
+fn it_tells_what_it_uses(host: &Host) {
+    let table = host.sh("handover instance stats");
+    let row = table.lines().find(|line| line.starts_with("dev ")).unwrap_or_default();
+    let (used, network) = row.split_at(row.len().saturating_sub(8));
+    assert!(used.contains("% ") && used.contains(" of 256 MB"), "{table}");
+    assert!(network.trim_end().ends_with('-'), "{table}");
 }
 
 /// passt has the machine's user and cgroup, and neither the machine's lock nor its control socket.

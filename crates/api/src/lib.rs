@@ -17,6 +17,7 @@ mod request_forms;
 mod resources;
 #[cfg(feature = "openapi")]
 pub mod schema;
+mod stats;
 mod volume;
 mod wish;
 
@@ -44,6 +45,7 @@ pub use pod::{CreatePods, Pods};
 pub use resources::{
     Allocation, DiskBreakdown, GpuDevice, GpuProfile, GpuResources, Resource, Resources,
 };
+pub use stats::InstanceStats;
 pub use volume::{
     AttachVolume, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
 };

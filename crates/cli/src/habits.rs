@@ -59,7 +59,10 @@ const HABITS: &[(&[&str], &str)] = &[
     (&["register", "add"], "`handover device add ADDRESS` registers a device"),
     (&["unregister"], "`handover device rm NAME` unregisters a device"),
     (
-        &["create", "run", "start", "stop", "ps", "vms", "machines", "console", "logs", "destroy"],
+        &[
+            "create", "run", "start", "stop", "ps", "vms", "machines", "console", "logs",
+            "destroy", "pause", "suspend", "resume", "stats",
+        ],
         "`handover instance` manages machines: `handover instance create`, `handover instance list`, ...",
     ),
     (

@@ -97,7 +97,7 @@ fn has(json: &Value, value: &str) -> bool {
 }
 
 /// What reads of the daemon, with `--json` too.
-const ANSWERS: [&[&str]; 18] = [
+const ANSWERS: [&[&str]; 21] = [
     &["device", "list"],
     &["device", "available"],
     &["device", "show", "x"],
@@ -107,6 +107,9 @@ const ANSWERS: [&[&str]; 18] = [
     &["instance", "show", "x"],
     &["instance", "start", "x"],
     &["instance", "stop", "x"],
+    &["instance", "pause", "x"],
+    &["instance", "resume", "x", "y"],
+    &["instance", "stats", "x"],
     &["instance", "create", "x", "--image", "y", "-q"],
     &["instance", "logs", "x"],
     &["image", "list"],

@@ -83,7 +83,8 @@ TABLE = [
     ("instances.logs", lambda: list(instances.logs("vm", tail=5)), OK),
     ("instances.logs", lambda: list(instances.logs("vm", source="vmm")), NOT_OFFERED),
     ("instances.stat", lambda: instances.stat("vm", path="/etc"), NOT_OFFERED),
-    ("instances.stats", lambda: instances.stats("vm"), NOT_OFFERED),
+    ("instances.stats", lambda: measured(instances.stats("vm")), OK),
+    ("instances.stats", lambda: instances.stats("none"), (404, "not_found")),
     ("instances.standby", lambda: instances.standby("vm"), NOT_OFFERED),
     ("instances.restore", lambda: instances.restore("vm"), NOT_OFFERED),
     ("instances.fork", lambda: instances.fork("vm", name="fork"), NOT_OFFERED),
@@ -99,6 +100,7 @@ TABLE = [
     ("devices.delete", lambda: client.devices.delete("calls-gpu"), (409, "in_use")),
     ("images.delete", lambda: client.images.delete(image), (409, "in_use")),
     ("instances.stop", lambda: instances.stop("vm"), OK),
+    ("instances.stats", lambda: nothing_used(instances.stats("vm")), OK),
     ("instances.start", lambda: instances.start("vm", cmd=["true"]), (400, "invalid_request")),
     ("instances.start", lambda: instances.start("vm"), OK),
     ("instances.delete", lambda: instances.delete("vm", graceful_shutdown=True), OK),
@@ -159,6 +161,16 @@ def mounted(instance):
 
 def attached(volume):
     assert [(one.mount_path, one.readonly) for one in volume.attachments] == [("/v", False)], volume
+def measured(stats):
+    """What an instance uses: a machine that does not run uses nothing."""
+    assert stats.instance_name == "vm" and stats.allocated_memory_bytes == 1 << 30, stats
+    assert stats.memory_utilization_ratio == stats.memory_rss_bytes / stats.allocated_memory_bytes, stats
+    assert stats.model_dump()["network_measured"] is False, stats
+    return stats
+
+
+def nothing_used(stats):
+    assert (stats.cpu_seconds, stats.memory_rss_bytes, stats.network_rx_bytes) == (0, 0, 0), stats
 
 
 def only(found, *names):

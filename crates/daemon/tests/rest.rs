@@ -208,7 +208,69 @@ fn missing_objects_are_not_found() {
     {
         daemon.ask("POST", path, "{}").refused(501, "not_implemented");
     }
-    daemon.get("/instances/vm/stats").refused(501, "not_implemented");
+    daemon.get("/instances/vm/stats").refused(404, "not_found");
+    daemon.post("/instances/vm/pause", &json!({})).refused(404, "not_found");
+}
+
+#[test]
+fn an_instance_is_paused_and_resumed() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    let created =
+        daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    let verb = |verb: &str| daemon.ask("POST", &format!("/instances/vm/{verb}"), "");
+    for _ in 0..2 {
+        assert_eq!(verb("pause").expect(200)["state"], "Paused");
+    }
+    let waited = daemon.get("/instances/vm/wait?state=Paused&timeout=5s").expect(200);
+    assert_eq!(waited["timed_out"], false);
+    assert_eq!(daemon.get("/instances?state=Paused").expect(200)[0]["name"], "vm");
+    verb("start").refused(409, "invalid_state");
+    let force = json!({ "force": true });
+    daemon.post("/instances/vm/resume", &force).refused(400, "invalid_request");
+    for _ in 0..2 {
+        assert_eq!(verb("resume").expect(200)["state"], "Running");
+    }
+    let id = created["id"].as_str().unwrap().parse().unwrap();
+    daemon.launcher.set_halted(id, Some(model::Halt::DiskFull));
+    let shown = daemon.get("/instances/vm").expect(200);
+    let problem = shown["state_error"].as_str().unwrap_or_default();
+    assert!(problem.contains("no space") && problem.contains("instance resume vm"), "{problem}");
+    verb("resume").refused(409, "insufficient_resources");
+    daemon.launcher.set_halted(id, None);
+    assert_eq!(verb("resume").expect(200)["state_error"], Value::Null);
+    verb("pause").expect(200);
+    assert_eq!(verb("stop").expect(200)["state"], "Stopped");
+    verb("pause").refused(409, "invalid_state");
+}
+
+#[test]
+fn an_instance_tells_what_it_uses() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    let created =
+        daemon.post("/instances", &json!({ "name": "vm", "image": "debian" })).expect(201);
+    let id = created["id"].as_str().unwrap();
+    let disks = Some(model::DiskUsage { read: 7, written: 8 });
+    let cpu = Duration::from_millis(1500);
+    let resident = 256 << 20;
+    let usage = model::Usage { cpu, resident, disks, ..model::Usage::default() };
+    daemon.launcher.set_usage(id.parse().unwrap(), usage);
+    let mut stats = daemon.get("/instances/vm/stats").expect(200);
+    let measured_at = stats["measured_at"].take();
+    assert!(measured_at.as_str().unwrap().ends_with('Z'), "{measured_at}");
+    let expected = json!({
+        "instance_id": id, "instance_name": "vm", "measured_at": null, "allocated_vcpus": 2,
+        "allocated_memory_bytes": 1 << 30, "cpu_seconds": 1.5, "memory_rss_bytes": 256 << 20, "memory_vms_bytes": 0,
+        "memory_utilization_ratio": 0.25, "disk_read_bytes": 7, "disk_written_bytes": 8,
+        "network_rx_bytes": 0, "network_tx_bytes": 0, "network_measured": false,
+    });
+    assert_eq!(stats, expected);
+    daemon.post("/instances/vm/stop", &json!({})).expect(200);
+    let stats = daemon.get("/instances/vm/stats").expect(200);
+    assert_eq!((&stats["cpu_seconds"], &stats["disk_read_bytes"]), (&json!(0.0), &json!(0)));
+    assert_eq!(stats["network_measured"], true);
+    daemon.get("/instances/vm/stats?since=yesterday").refused(400, "invalid_request");
 }
 
 #[test]

@@ -25,6 +25,8 @@ fn our_own_calls_refuse_unknown_fields_by_name() {
         ("/devices/0000:01:00.0/unbind", json!({})),
         ("/devices/0000:01:00.0/reset", json!({})),
         ("/devices/0000:01:00.0/clear", json!({})),
+        ("/instances/vm/pause", json!({})),
+        ("/instances/vm/resume", json!({})),
     ] {
         let mut wrong: Value = body;
         wrong["evct"] = json!(true);

@@ -23,7 +23,7 @@ fn assert_consistent(rig: &Rig, engine: &Engine, why: &str) {
     for instance in &instances {
         assert_eq!(
             running.contains(&instance.id),
-            instance.state == InstanceState::Running,
+            matches!(instance.state, InstanceState::Running | InstanceState::Paused),
             "{why}: {instance:?}"
         );
     }
@@ -83,6 +83,7 @@ fn life(engine: &Engine) {
     engine.instances().create(with_disks()).unwrap();
     engine.instances().stop("vm").unwrap();
     engine.instances().start("vm").unwrap();
+    engine.instances().pause("vm").unwrap();
     engine.instances().delete("vm").unwrap();
 }
 

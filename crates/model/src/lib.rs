@@ -58,10 +58,11 @@ pub use inventory::{
 };
 pub use machine::{
     Autostart, AutostartChange, Availability, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
-    Display, DisplayProtocol, Exit, Firmware, Forward, ForwardError, GuestDisk, GuestFunction,
-    GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
-    MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence, Protocol, Restart, RestartChange,
-    RestartPolicy, Seed, Topology, VmmProcess, check_serial, is_serial, passt_date,
+    DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
+    GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, KernelBoot, Life, MachineDisk,
+    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage,
+    OLDEST_PASST, Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage,
+    VmmProcess, check_serial, is_serial, passt_date,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

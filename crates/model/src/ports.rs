@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Display, Exit, Forward, HostError, HostLock, HostLockError,
-    Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, VfSettings,
+    Address, AsFound, Availability, Display, Execution, Exit, Forward, HostError, HostLock,
+    HostLockError, Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
+    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -227,7 +227,34 @@ pub trait Launcher: Send + Sync {
     /// [`launch`](Self::launch) returned.
     fn find(&self, id: Uuid) -> Presence;
 
-    /// Asks the guest to shut down, and kills the machine after `grace`. Returns when its processes have exited.
+    /// Pauses the guest of a running machine: its processors stop, and it keeps its memory and devices. Idempotent.
+    /// Returns what the guest does then; one that the VMM has stopped already is not paused.
+    ///
+    /// # Errors
+    /// `Monitor` or `Deadline`, if the machine does not run or its VMM does not do it.
+    fn pause(&self, id: Uuid) -> Result<Execution, LaunchError>;
+
+    /// Lets the guest of a running machine continue, also one that the VMM has stopped. Idempotent. Returns what the
+    /// guest does then: the VMM may have stopped it again.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    fn resume(&self, id: Uuid) -> Result<Execution, LaunchError>;
+
+    /// Whether the guest of a running machine executes. Asks the VMM, and waits briefly for its answer.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    fn execution(&self, id: Uuid) -> Result<Execution, LaunchError>;
+
+    /// What a running machine uses.
+    ///
+    /// # Errors
+    /// `Monitor` if the machine does not run, or its use cannot be read.
+    fn usage(&self, id: Uuid) -> Result<Usage, LaunchError>;
+
+    /// Asks the guest to shut down, and kills the machine after `grace`. A paused guest is resumed first: it would not
+    /// notice. Returns when its processes have exited.
     ///
     /// # Errors
     /// If it does not exit.

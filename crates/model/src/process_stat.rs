@@ -15,12 +15,20 @@ impl ProcessStat {
     /// has a parenthesis.
     #[must_use]
     pub fn parse(stat: &[u8]) -> Option<Self> {
-        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-        let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-        let mut fields = fields.split_ascii_whitespace();
+        let mut fields = fields(stat)?;
         let state = fields.next()?.chars().next()?;
         let start_time = fields.nth(18)?.parse().ok()?;
         Some(Self { state, start_time })
+    }
+
+    /// The processor time of the process, in clock ticks: fields 14 and 15 of the file (utime, stime); `None` if they are
+    /// missing.
+    #[must_use]
+    pub fn cpu_ticks(stat: &[u8]) -> Option<u64> {
+        let mut fields = fields(stat)?.skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user.saturating_add(system))
     }
 
     /// Whether the process has exited. A zombie has no open files; it only waits to be reaped.
@@ -28,6 +36,13 @@ impl ProcessStat {
     pub const fn has_ended(self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
+}
+
+/// The fields after the program's name, from field 3 on.
+fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    Some(fields.split_ascii_whitespace())
 }
 
 #[cfg(test)]
@@ -60,6 +75,7 @@ mod tests {
         for name in names {
             let shown = String::from_utf8_lossy(name);
             assert_eq!(ProcessStat::parse(&with_name(name)), expected, "{shown:?}");
+            assert_eq!(ProcessStat::cpu_ticks(&with_name(name)), Some(5 + 6), "{shown:?}");
         }
     }
 
@@ -99,6 +115,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "([0-9]{0,25}|\\)|\\(| |[A-Z]|.){0,60}") {
             let _ = ProcessStat::parse(text.as_bytes());
+            let _ = ProcessStat::cpu_ticks(text.as_bytes());
         }
 
         #[test]

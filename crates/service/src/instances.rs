@@ -119,6 +119,22 @@ pub fn start(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..started })
 }
 
+/// Pauses the guest of an instance that runs.
+///
+/// # Errors
+/// `not_found`, `invalid_state`, `step_failed`.
+pub fn pause(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().pause(key)?)
+}
+
+/// Lets the guest of a paused instance continue.
+///
+/// # Errors
+/// `not_found`, `invalid_state`, `insufficient_resources`, `step_failed`.
+pub fn resume(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().resume(key)?)
+}
+
 /// Changes an instance. `all` has the fields as sent, `ignored` the names of unknown ones.
 ///
 /// # Errors
@@ -186,7 +202,8 @@ pub fn detach(engine: &Engine, key: &str, disk: &str) -> Result<api::Instance, R
 /// # Errors
 /// `not_found`, `undo_failed`.
 pub fn delete(engine: &Engine, key: &str, gracefully: bool) -> Result<(), Refusal> {
-    if gracefully && engine.instances().find(key)?.state == InstanceState::Running {
+    let runs = |state| matches!(state, InstanceState::Running | InstanceState::Paused);
+    if gracefully && runs(engine.instances().find(key)?.state) {
         engine.instances().stop(key)?;
     }
     engine.instances().delete(key)
@@ -210,8 +227,10 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
     let disks = KnownDisks::of(engine, std::slice::from_ref(&instance))?;
-    let lost = engine.instances().lost(&instance);
-    let instance = Instance { state_error: lost.or(instance.state_error), ..instance };
+    let problems = [engine.instances().halted(&instance), engine.instances().lost(&instance)];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    let instance = Instance { state_error: problem.or(instance.state_error), ..instance };
     Ok(rendered(engine, instance, attached, &disks))
 }
 

@@ -21,6 +21,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod render;
 pub mod sriov;
+pub mod stats;
 pub mod volumes;
 
 pub use boundaries::Boundaries;

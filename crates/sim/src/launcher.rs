@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use model::{
-    Availability, Display, Exit, Firmware, Forward, GuestSource, Host, KnownMachine, LaunchError,
-    Launcher, MachineHandle, MachineOptions, MachineRun, MachineSpec, Presence, VmmProcess,
+    Availability, Display, Execution, Exit, Firmware, Forward, GuestSource, Halt, Host,
+    KnownMachine, LaunchError, Launcher, MachineHandle, MachineOptions, MachineRun, MachineSpec,
+    Presence, Usage, VmmProcess,
 };
 use uuid::Uuid;
 
@@ -27,6 +28,12 @@ pub struct SimLauncher {
 #[derive(Default)]
 struct Inside {
     running: BTreeMap<Uuid, MachineHandle>,
+    paused: BTreeSet<Uuid>,
+    /// Guests that the VMM has stopped. They do not continue before this is taken back.
+    halted: BTreeMap<Uuid, Halt>,
+    usage: BTreeMap<Uuid, Usage>,
+    /// Whether monitors do not answer.
+    silent: bool,
     /// The machines' ends of the connections to their consoles.
     consoles: Vec<(Uuid, UnixStream)>,
     exits: BTreeMap<(Uuid, MachineRun), Exit>,
@@ -53,6 +60,21 @@ impl Inside {
         }
         let start_time = u64::from(self.started);
         MachineRun::Process(VmmProcess { pid: 1000 + self.started, start_time })
+    }
+
+    /// What the guest of a running machine does, if its monitor answers.
+    fn execution(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        if self.silent {
+            return Err(LaunchError::Deadline { action: "answer".into(), seconds: 2 });
+        }
+        if !self.running.contains_key(&id) {
+            return Err(LaunchError::Monitor { reason: "it does not run".into() });
+        }
+        Ok(match self.halted.get(&id) {
+            Some(halt) => Execution::Halted(halt.clone()),
+            None if self.paused.contains(&id) => Execution::Paused,
+            None => Execution::Running,
+        })
     }
 }
 
@@ -108,6 +130,25 @@ impl SimLauncher {
         }
     }
 
+    /// Lets the VMM stop a guest, or takes back why it did.
+    pub fn set_halted(&self, id: Uuid, halt: Option<Halt>) {
+        let mut inside = self.inside();
+        match halt {
+            Some(halt) => drop(inside.halted.insert(id, halt)),
+            None => drop(inside.halted.remove(&id)),
+        }
+    }
+
+    /// What a machine uses from now on.
+    pub fn set_usage(&self, id: Uuid, usage: Usage) {
+        self.inside().usage.insert(id, usage);
+    }
+
+    /// Makes all monitors silent, or answer again.
+    pub fn set_silent(&self, silent: bool) {
+        self.inside().silent = silent;
+    }
+
     /// The guest shuts itself down.
     pub fn exit(&self, id: Uuid, code: i32) {
         self.end(id, Some(code));
@@ -138,6 +179,8 @@ impl SimLauncher {
         if let Some(handle) = inside.running.remove(&id) {
             inside.exits.insert((id, handle.run), exit);
         }
+        inside.paused.remove(&id);
+        inside.halted.remove(&id);
         for (_, console) in inside.consoles.extract_if(.., |(machine, _)| *machine == id) {
             // A connection that is closed already needs nothing.
             let _ = console.shutdown(Shutdown::Both);
@@ -275,6 +318,31 @@ impl Launcher for SimLauncher {
             return Presence::Unknown("the simulation says so".into());
         }
         inside.running.get(&id).cloned().map_or(Presence::Gone, Presence::Running)
+    }
+
+    fn pause(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        let mut inside = self.inside();
+        if inside.execution(id)? == Execution::Running {
+            inside.paused.insert(id);
+        }
+        inside.execution(id)
+    }
+
+    fn resume(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        let mut inside = self.inside();
+        inside.execution(id)?;
+        inside.paused.remove(&id);
+        inside.execution(id)
+    }
+
+    fn execution(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.inside().execution(id)
+    }
+
+    fn usage(&self, id: Uuid) -> Result<Usage, LaunchError> {
+        let inside = self.inside();
+        inside.execution(id)?;
+        Ok(inside.usage.get(&id).copied().unwrap_or_default())
     }
 
     fn shut_down(&self, id: Uuid, _grace: Duration) -> Result<Exit, LaunchError> {

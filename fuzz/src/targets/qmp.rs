@@ -5,9 +5,12 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use model::Execution;
 use serde_json::json;
 use vmm::process::Vmm;
 use vmm::qemu::Qemu;
+use vmm::qemu::blockstats::disk_usage;
+use vmm::qemu::execution::execution;
 use vmm::qemu::qmp::Monitor;
 
 use crate::{Kind, Target};
@@ -51,7 +54,19 @@ fn read(bytes: &[u8]) -> Kind {
             Err(error) => of_error(&error.to_string()),
         });
     }
-    kind
+    kind = kind.with(match execution(&mut monitor, deadline) {
+        Ok(Execution::Halted(halt)) => {
+            let words = halt.to_string();
+            assert!(words.len() < 8000 && !words.contains(char::is_control), "{words:?}");
+            Kind::of(words)
+        }
+        Ok(runs) => Kind::of(format!("{runs:?}")),
+        Err(error) => of_error(&error.to_string()),
+    });
+    kind.with(match disk_usage(&mut monitor, deadline) {
+        Ok(_) => Kind::of("disks"),
+        Err(error) => of_error(&error.to_string()),
+    })
 }
 
 /// An error is shown on a terminal.

@@ -66,6 +66,7 @@ fn devices_go_to_a_machine_and_come_back() {
     devices_work_in_the_guest(&host.guest_report("ml-training"));
     a_machine_is_a_stranger(&host);
     the_daemon_can_die_meanwhile(&host, &instance["id"]);
+    the_guest_can_reboot(&host);
     stop_and_start(&host);
 
     host.ask("DELETE", "/instances/ml-training", None).expect(204);
@@ -94,15 +95,38 @@ fn a_machine_is_a_stranger(host: &Host) {
     assert!(cgroup.contains("handover-"), "{cgroup}");
 }
 
-/// The daemon is killed and restarted: the machine keeps running, and is managed again.
+/// The daemon is killed and restarted: the machine keeps running, and is managed again. It is paused meanwhile.
 fn the_daemon_can_die_meanwhile(host: &Host, id: &serde_json::Value) {
     let pid = host.sh("pgrep -x qemu-system-x86");
+    let said = host.sh("handover instance pause ml-training");
+    assert_eq!(said.trim(), "Paused the instance ml-training.");
     host.kill_daemon();
     assert_eq!(host.sh("pgrep -x qemu-system-x86"), pid, "the machine died with the daemon");
     host.serve("");
     let instance = host.get("/instances/ml-training");
-    assert_eq!((&instance["state"], &instance["id"]), (&json!("Running"), id));
+    assert_eq!((&instance["state"], &instance["id"]), (&json!("Paused"), id));
     assert_eq!(host.sh("pgrep -x qemu-system-x86"), pid);
+    let used = host.get("/instances/ml-training/stats");
+    // VFIO has pinned all of the guest's memory.
+    let is_pinned = used["memory_rss_bytes"].as_u64() >= used["allocated_memory_bytes"].as_u64();
+    assert!(is_pinned && used["cpu_seconds"].as_f64() > Some(0.0), "{used:#}");
+    let resumed = host.ask("POST", "/instances/ml-training/resume", None).expect(200);
+    assert_eq!((&resumed["state"], &resumed["state_error"]), (&json!("Running"), &json!(null)));
+}
+
+/// The guest restarts from within: the machine goes on, and the devices work again.
+fn the_guest_can_reboot(host: &Host) {
+    let pid = host.sh("pgrep -x qemu-system-x86");
+    host.sh(
+        r"(sleep 2; printf '\rreboot -f\r'; sleep 4; printf '\035'; sleep 1) |
+          socat - EXEC:'handover instance console ml-training',pty,setsid,ctty,stderr >/tmp/session.log 2>&1 || true",
+    );
+    let log = || host.sh("handover instance logs ml-training --tail 2000");
+    host.wait("the second report", 300, || log().matches("GUEST done").count() == 2);
+    let log = log();
+    devices_work_in_the_guest(log.split_once("GUEST done").unwrap().1);
+    assert_eq!(host.sh("pgrep -x qemu-system-x86"), pid);
+    assert_eq!(host.get("/instances/ml-training")["state"], "Running");
 }
 
 /// Stopped, the devices stay with the instance; started, the guest finds them again.

@@ -4,8 +4,10 @@ mod console;
 mod create;
 mod disks;
 mod life;
+mod pause;
 mod set;
 mod ssh;
+mod stats;
 mod stop;
 mod view;
 
@@ -23,8 +25,10 @@ use crate::{age, listing, output, values};
 use console::Console;
 use create::Create;
 use disks::{Attach, Detach};
+use pause::{Several, Verb};
 use set::Set;
 use ssh::Ssh;
+use stats::Stats;
 use stop::Stop;
 use view::View;
 
@@ -65,6 +69,10 @@ enum Command {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
+    /// Pause guests: their processors stop, and they keep their memory and devices
+    Pause(Several),
+    /// Let paused guests continue, or those that the hypervisor has stopped
+    Resume(Several),
     /// Change an instance
     Set(Box<Set>),
     /// Attach a volume or a CD-ROM to a stopped instance
@@ -77,6 +85,8 @@ enum Command {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
     },
+    /// Show what instances use: processors, memory, disks
+    Stats(Stats),
     /// Print the guest's console output
     Logs {
         /// Name or id
@@ -134,6 +144,9 @@ impl Instance {
                 let what = format!("restart the instance {instance}");
                 show_after(&connection, what, async |client| restart(client, &instance).await)
             }
+            Command::Pause(several) => several.run(&connection, Verb::Pause),
+            Command::Resume(several) => several.run(&connection, Verb::Resume),
+            Command::Stats(stats) => stats.run(&connection),
             Command::Set(set) => {
                 let what = set.what();
                 show_after(&connection, what, async |client| set.send(client).await)

@@ -49,11 +49,7 @@ impl Ssh {
     /// Becomes ssh; returns only if that fails.
     fn log_in(self, connection: &Connection, machine: &Machine) -> Result<(), Refusal> {
         if machine.state != "Running" {
-            return Err(Refusal::new(
-                Code::InvalidState,
-                format!("{} does not run: it is {}", machine.name, machine.state),
-                format!("`handover instance start {}` starts it", machine.name),
-            ));
+            return Err(does_not_run(machine));
         }
         if !connection.is_local() {
             return Err(Refusal::new(
@@ -135,7 +131,8 @@ fn wait(
         if let Some(ended) =
             now().filter(|now| !matches!(now.state.as_str(), "Running" | "Unknown"))
         {
-            return Err(has_ended(&ended));
+            let is_paused = ended.state == "Paused";
+            return Err(if is_paused { does_not_run(&ended) } else { has_ended(&ended) });
         }
         if Instant::now() >= until {
             return Err(Refusal::new(
@@ -159,6 +156,16 @@ fn wait(
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// The refusal for a machine that does not run, or whose guest is paused.
+fn does_not_run(machine: &Machine) -> Refusal {
+    let Machine { name, state, .. } = machine;
+    let remedy = match state.as_str() {
+        "Paused" => format!("`handover instance resume {name}` lets it continue"),
+        _ => format!("`handover instance start {name}` starts it"),
+    };
+    Refusal::new(Code::InvalidState, format!("{name} does not run: it is {state}"), remedy)
 }
 
 /// The refusal of a machine that ended while its server was waited for.
@@ -237,6 +244,9 @@ mod tests {
         let refusal = wait(at, Duration::from_secs(60), &dev, || Some(ended.clone())).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert!(refusal.message.contains("it is Shutdown, exit code 1"), "{refusal}");
+        let paused = Machine { state: "Paused".into(), ..dev.clone() };
+        let refusal = wait(at, Duration::from_secs(60), &dev, || Some(paused.clone())).unwrap_err();
+        assert!(refusal.remedy.contains("handover instance resume dev"), "{refusal:?}");
         // A daemon that does not answer says nothing about the machine.
         let silent = wait(at, Duration::from_millis(1), &dev, || None).unwrap_err();
         assert!(silent.message.contains("no SSH server"), "{silent}");

@@ -96,12 +96,16 @@ fn one(text: &str) -> Value {
         // The import of an image has ended.
         "status": "failed", "timed_out": true, "vcpus": 1, "exit_code": 1, "pid": 1, "size_bytes": 1,
         "iommu_group": 1, "expires": 1, "count": 1, "autoprobe": true, "bound_to_vfio": true, "has_kernel": true,
-        "network": { "enabled": false }, "type": "pci", "warnings": [text], "attached": [
+        "network": { "enabled": false }, "allocated_vcpus": 1, "allocated_memory_bytes": 1, "cpu_seconds": 1.5,
+        "memory_rss_bytes": 1, "memory_vms_bytes": 1, "network_rx_bytes": 0, "network_tx_bytes": 0, "type": "pci", "warnings": [text], "attached": [
             { "pci_address": text, "title": text, "name": text, "profile": text, "mdev_uuid": text },
             { "pci_address": text, "title": text, "partition": text }, { "pci_address": text, "title": "" }] });
     let texts = [
         "id",
         "name",
+        "instance_id",
+        "instance_name",
+        "measured_at",
         "image",
         "state",
         "state_error",

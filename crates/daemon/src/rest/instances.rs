@@ -1,12 +1,14 @@
 //! `/instances`: machines.
 
-use api::{CreateInstance, ErrorBody, Instance, StartInstance, UpdateInstance, schema};
+use api::{
+    CreateInstance, ErrorBody, Instance, InstanceStats, StartInstance, UpdateInstance, schema,
+};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use engine::Engine;
 use serde::Deserialize;
-use service::instances;
+use service::{instances, stats};
 
 use super::body::JsonBody;
 use super::query::{Key, Query};
@@ -103,4 +105,41 @@ pub async fn start(
 ) -> Result<Json<Instance>, Problem> {
     let (how, unknown): (StartInstance, _) = body.read_noting_or_default()?;
     face.ask(move |engine| instances::start(engine, &key, how, &unknown)).await.map(Json)
+}
+
+/// Pause the guest of an instance: its processors stop, and it keeps its memory and devices. Idempotent
+#[utoipa::path(post, path = "/instances/{key}/pause", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn pause(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    body.expect_no_fields()?;
+    face.ask(move |engine| instances::pause(engine, &key)).await.map(Json)
+}
+
+/// Let the guest of a paused instance continue, or one that the hypervisor has stopped. Idempotent
+#[utoipa::path(post, path = "/instances/{key}/resume", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn resume(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    body.expect_no_fields()?;
+    face.ask(move |engine| instances::resume(engine, &key)).await.map(Json)
+}
+
+/// Show what the machine of an instance uses: processor time, memory, disks
+#[utoipa::path(get, path = "/instances/{key}/stats", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = InstanceStats), (status = "default", body = ErrorBody)))]
+pub async fn usage(
+    State(face): State<Face>,
+    Key(key): Key,
+) -> Result<Json<InstanceStats>, Problem> {
+    face.ask(move |engine| stats::show(engine, &key)).await.map(Json)
 }

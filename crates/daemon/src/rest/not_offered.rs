@@ -11,14 +11,13 @@ use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 24] = [
+const NOT_OFFERED: [(&str, &str); 23] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
     ("/instances/{key}/exec", "exec"),
     ("/instances/{key}/cp", "cp"),
     ("/instances/{key}/stat", "stat of files in a guest"),
-    ("/instances/{key}/stats", "statistics of instances yet"),
     ("/instances/{key}/auto-standby/{*rest}", "standby"),
     ("/instances/{key}/snapshots", "snapshots"),
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),

@@ -31,6 +31,7 @@ use super::{
         volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject,
         instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
+        instances::pause, instances::resume, instances::usage,
         logs::stream, consoles::connect, displays::connect, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.

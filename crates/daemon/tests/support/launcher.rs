@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Availability, Display, Exit, KnownMachine, LaunchError, Launcher, MachineHandle, MachineSpec,
-    Presence,
+    Availability, Display, Execution, Exit, KnownMachine, LaunchError, Launcher, MachineHandle,
+    MachineSpec, Presence, Usage,
 };
 use sim::SimLauncher;
 use uuid::Uuid;
@@ -41,6 +41,22 @@ impl Launcher for Recorded {
 
     fn find(&self, id: Uuid) -> Presence {
         self.inner.find(id)
+    }
+
+    fn pause(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.inner.pause(id)
+    }
+
+    fn resume(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.inner.resume(id)
+    }
+
+    fn execution(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.inner.execution(id)
+    }
+
+    fn usage(&self, id: Uuid) -> Result<Usage, LaunchError> {
+        self.inner.usage(id)
     }
 
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {

@@ -6,12 +6,14 @@ mod delete;
 mod disks;
 mod first_boot;
 mod options;
+mod pause;
 mod read;
 mod recover;
 mod settings;
 mod start;
 mod stop;
 mod supervise;
+mod usage;
 mod watch;
 
 use std::sync::{Arc, Mutex, Weak};
@@ -203,7 +205,7 @@ impl Instances {
             Presence::Running(handle) => {
                 row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());
-                row.instance.state = InstanceState::Running;
+                row.instance.state = self.state_of_running(row);
                 row.instance.state_error = None;
                 self.watch(&row.instance.hypervisor, handle)?;
             }

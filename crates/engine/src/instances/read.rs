@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use model::{Code, Refusal};
 use uuid::Uuid;
 
+use super::pause::runs;
 use super::{Instances, wrong_state};
 use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
@@ -77,8 +78,7 @@ impl Instances {
     /// What the machine of an instance that runs has lost, in words: a program that served it has ended.
     #[must_use]
     pub fn lost(&self, instance: &Instance) -> Option<String> {
-        let runs = matches!(instance.state, InstanceState::Running | InstanceState::Paused);
-        let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs)?;
+        let launcher = self.launcher(&instance.hypervisor).ok().filter(|_| runs(instance))?;
         launcher.lost(instance.id, &instance.options)
     }
 
@@ -98,7 +98,7 @@ impl Instances {
     pub fn with_console(&self, key: &str) -> Result<Uuid, Refusal> {
         let row = self.stored_instance(key)?;
         let name = &row.instance.name;
-        if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
+        if !runs(&row.instance) {
             let start = format!("`handover instance start {name}` starts it");
             return Err(wrong_state(&row, "connected to", start));
         }

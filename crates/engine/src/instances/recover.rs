@@ -67,7 +67,7 @@ impl Instances {
         }
         match self.launcher(&row.instance.hypervisor)?.find(id) {
             Presence::Running(handle) => {
-                row.instance.state = InstanceState::Running;
+                row.instance.state = self.state_of_running(&row);
                 row.instance.state_error = None;
                 row.instance.pid = handle.pid();
                 row.machine = Some(handle.clone());

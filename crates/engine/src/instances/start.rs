@@ -28,11 +28,14 @@ impl Instances {
         let mut row = self.stored_instance(&id.to_string())?;
         self.resolve_unknown(&mut row)?;
         if !matches!(row.instance.state, InstanceState::Stopped | InstanceState::Shutdown) {
-            let restart = format!(
-                "to restart it, stop it first: `handover instance stop {}`",
-                row.instance.name
-            );
-            return Err(wrong_state(&row, "started", restart));
+            let name = &row.instance.name;
+            let instead = match row.instance.state {
+                InstanceState::Paused => {
+                    format!("`handover instance resume {name}` lets it continue")
+                }
+                _ => format!("to restart it, stop it first: `handover instance stop {name}`"),
+            };
+            return Err(wrong_state(&row, "started", instead));
         }
         self.check_start(&row)?;
         row.instance.state = InstanceState::Initializing;

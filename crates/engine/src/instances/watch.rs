@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::{Exit, LaunchError, Launcher, MachineHandle, Presence, Refusal};
 
 use super::Instances;
+use super::pause::runs;
 use crate::InstanceState;
 use crate::lock::lock;
 use crate::store::StoredInstance;
@@ -63,9 +64,8 @@ impl Instances {
     ) -> Result<bool, Refusal> {
         let _turn = self.journal.turns.take(handle.id);
         let row = self.store.read(|from| StoredInstance::by_id(from, handle.id))?;
-        let is_current = |row: &StoredInstance| {
-            row.machine.as_ref() == Some(handle) && row.instance.state == InstanceState::Running
-        };
+        let is_current =
+            |row: &StoredInstance| row.machine.as_ref() == Some(handle) && runs(&row.instance);
         if let Some(mut row) = row.filter(is_current) {
             match result {
                 Ok(exit) => row.set_ended(InstanceState::Shutdown, *exit),

@@ -5,9 +5,11 @@
 mod cpu;
 mod disks;
 mod display;
+mod execution;
 mod life;
 mod options;
 mod passt;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -19,9 +21,11 @@ use crate::{Address, Assembly, Part, Partition};
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
 pub use display::{Display, DisplayProtocol};
+pub use execution::{Execution, Halt};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::{OLDEST_PASST, passt_date};
+pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,6 +51,17 @@ pub fn processes(group: &Path) -> Option<Vec<u32>> {
     text.lines().map(|line| line.parse().ok()).collect()
 }
 
+/// The processor time of all processes that are or were in a cgroup; `None` if it cannot be read. Every cgroup has it, also
+/// without the controller `cpu` (cgroup-v2.rst, `cpu.stat`).
+pub fn cpu_time(group: &Path) -> Option<Duration> {
+    usage(&fs::read_to_string(group.join("cpu.stat")).ok()?)
+}
+
+fn usage(stat: &str) -> Option<Duration> {
+    let value = stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    Some(Duration::from_micros(value.trim().parse().ok()?))
+}
+
 /// Removes a cgroup whose VMM has exited. A program that served it and has not ended by itself is killed, where the kernel
 /// has `cgroup.kill` (5.14): it has the machine's user. A missing cgroup is not an error.
 pub fn remove(group: &Path) -> io::Result<()> {
@@ -96,6 +107,14 @@ mod tests {
                       40 30 0:39 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n";
         assert_eq!(unified_mount(hybrid).as_deref(), Some("/sys/fs/cgroup/unified"));
         assert_eq!(unified_mount("garbage\n"), None);
+    }
+
+    #[test]
+    fn reads_the_processor_time() {
+        let text = "usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\n";
+        assert_eq!(usage(text), Some(Duration::from_millis(1500)));
+        assert_eq!(usage("usage_usec much\n"), None);
+        assert_eq!(usage(""), None);
     }
 
     #[test]

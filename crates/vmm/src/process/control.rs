@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
+use super::reach;
 use super::watch::Watch;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
@@ -49,25 +52,58 @@ impl<'a> Control<'a> {
         Self { socket, starting: None }
     }
 
-    /// Connects. For a VMM that is being started, waits for the socket while the process lives.
+    /// Connects. For a VMM that is being started, waits for the socket while the process lives. A VMM that is stuck, and
+    /// whose queue of connections is full (`EAGAIN`, unix(7)), is waited for until the deadline.
     ///
     /// # Errors
     /// If the connection fails, or the VMM has exited.
     pub fn connect(&self, deadline: Instant) -> Result<UnixStream, ControlError> {
         loop {
-            match (UnixStream::connect(&self.socket), self.starting) {
-                (Ok(stream), _) => return Ok(stream),
-                (Err(error), None) => return Err(error.into()),
+            match (reach(&self.socket), self.starting) {
+                (Ok(stream), _) => {
+                    stream.set_nonblocking(false)?;
+                    return Ok(stream);
+                }
+                (Err(Errno::AGAIN), None) => {}
+                (Err(error), None) => return Err(io::Error::from(error).into()),
                 (Err(_), Some(watch)) => {
                     if watch.wait(Some(Duration::ZERO))?.is_some() {
                         return Err(ControlError::Closed);
                     }
-                    if Instant::now() > deadline {
-                        return Err(ControlError::Deadline("the connection".into()));
-                    }
-                    thread::sleep(BETWEEN_TRIES);
                 }
             }
+            if Instant::now() > deadline {
+                return Err(ControlError::Deadline("the connection".into()));
+            }
+            thread::sleep(BETWEEN_TRIES);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    use rustix::net::{bind, listen, socket_with};
+
+    #[test]
+    fn a_vmm_whose_queue_is_full_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("monitor");
+        let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+        let listener = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&listener, 1).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(client) = reach(&path) {
+            queue.push(client);
+            assert!(queue.len() < 100);
+        }
+        let soon = Instant::now() + Duration::from_millis(20);
+        let error = Control::running(path.clone()).connect(soon).unwrap_err();
+        assert!(matches!(error, ControlError::Deadline(_)), "{error}");
+        drop(listener);
+        let error = Control::running(path).connect(soon).unwrap_err();
+        assert!(matches!(error, ControlError::Io(_)), "{error}");
     }
 }

@@ -15,6 +15,7 @@ mod programs;
 mod run_dir;
 mod start;
 mod stop;
+mod usage;
 mod vmm;
 mod watch;
 
@@ -27,8 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, Display, Exit, Forward, KnownMachine, LaunchError, Launcher, MachineHandle,
-    MachineOptions, MachineSpec, Presence,
+    Availability, Display, Execution, Exit, Forward, KnownMachine, LaunchError, Launcher,
+    MachineHandle, MachineOptions, MachineSpec, Presence, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -54,6 +55,11 @@ const BETWEEN_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long a VMM may take to accept a viewer.
 const ADD_VIEWER: Duration = Duration::from_secs(10);
+/// How long a VMM may take to answer a question that a person waits for.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a VMM may take to pause or resume its guest: it first completes what the disks are doing.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// The directories of machines, and how they are launched.
 #[derive(Clone, Debug)]
@@ -136,6 +142,24 @@ impl<V: Vmm> ProcessLauncher<V> {
         matches!(ended, Ok(None)).then(|| watch.handle().clone())
     }
 
+    /// Asks a running VMM something.
+    fn ask<T>(
+        &self,
+        id: Uuid,
+        what: &str,
+        patience: Duration,
+        question: impl FnOnce(&Control<'_>, Instant) -> Result<T, ControlError>,
+    ) -> Result<T, LaunchError> {
+        if !matches!(self.find(id), Presence::Running(_)) {
+            return Err(does_not_run());
+        }
+        let control = Control::running(self.run_dir(id).control());
+        question(&control, Instant::now() + patience).map_err(|error| match error {
+            ControlError::Deadline(_) => deadline(what, patience),
+            error => LaunchError::Monitor { reason: printable(&error.to_string()) },
+        })
+    }
+
     /// Watches a process that an earlier daemon started.
     fn adopt(&self, handle: &MachineHandle) -> Result<Option<Arc<Watch>>, LaunchError> {
         let watch = Watch::of_running(&self.proc, handle).map_err(watching)?;
@@ -207,6 +231,23 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         }
     }
 
+    fn pause(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.ask(id, "pause", PAUSE, |control, until| self.vmm.pause(control, until))
+    }
+
+    fn resume(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        self.ask(id, "resume", PAUSE, |control, until| self.vmm.resume(control, until))
+    }
+
+    fn execution(&self, id: Uuid) -> Result<Execution, LaunchError> {
+        let what = "say whether its guest runs";
+        self.ask(id, what, ANSWER, |control, until| self.vmm.execution(control, until))
+    }
+
+    fn usage(&self, id: Uuid) -> Result<Usage, LaunchError> {
+        self.measure(id)
+    }
+
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError> {
         match self.watch(id)? {
             Some(watch) => self.stop(&watch, grace),
@@ -255,7 +296,7 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
 
     fn open_console(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
         if !matches!(self.find(id), Presence::Running(_)) {
-            return Err(LaunchError::Monitor { reason: "the machine does not run".into() });
+            return Err(does_not_run());
         }
         match reach(&self.run_dir(id).console()) {
             Ok(stream) => Ok(Some(stream)),
@@ -311,6 +352,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         let machine = |(id, dir)| KnownMachine { id, uid: self.files(id).user(), dir };
         known.into_iter().map(machine).collect()
     }
+}
+
+fn does_not_run() -> LaunchError {
+    LaunchError::Monitor { reason: "the machine does not run".into() }
 }
 
 fn deadline(action: &str, time: Duration) -> LaunchError {

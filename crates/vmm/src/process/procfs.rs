@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use model::{MachineHandle, ProcessStat};
 use rustix::io::Errno;
 
+/// The memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What is in the host's memory.
+    pub resident: u64,
+    /// Its address space.
+    pub address_space: u64,
+}
+
 /// The procfs of one root.
 #[derive(Clone, Debug)]
 pub struct Proc {
@@ -27,14 +36,24 @@ impl Proc {
     /// The stat of a process, by its pid or `self`; `None` if there is none.
     pub fn stat(&self, pid: &str) -> io::Result<Option<ProcessStat>> {
         match fs::read(self.dir.join(pid).join("stat")) {
-            Ok(text) => ProcessStat::parse(&text)
-                .map(Some)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "malformed stat")),
+            Ok(text) => ProcessStat::parse(&text).map(Some).ok_or_else(|| malformed("stat")),
             // ESRCH: the process exited between open and read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The processor time of a process, in clock ticks.
+    pub fn cpu_ticks(&self, pid: &str) -> io::Result<u64> {
+        let text = fs::read(self.dir.join(pid).join("stat"))?;
+        ProcessStat::cpu_ticks(&text).ok_or_else(|| malformed("stat"))
+    }
+
+    /// The memory of a process.
+    pub fn memory(&self, pid: &str) -> io::Result<Memory> {
+        let text = fs::read(self.dir.join(pid).join("status"))?;
+        memory(&String::from_utf8_lossy(&text)).ok_or_else(|| malformed("status"))
     }
 
     /// Whether exactly this process lives.
@@ -48,9 +67,40 @@ impl Proc {
     }
 }
 
+fn malformed(file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed {file}"))
+}
+
+/// The fields `VmRSS` and `VmSize` (proc_pid_status(5)), which are in KiB. A process that has ended has none. The first
+/// line has the program's name, in which the kernel escapes line ends.
+fn memory(status: &str) -> Option<Memory> {
+    let bytes = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    Some(Memory { resident: bytes("VmRSS:")?, address_space: bytes("VmSize:")? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_of_a_process_is_in_bytes() {
+        let text = "Name:\tVmRSS:\\nVmRSS:\t9 kB\nVmPeak:\t 300 kB\nVmSize:\t    200 kB\nVmRSS:\t  100 kB\n";
+        let expected = Memory { resident: 100 << 10, address_space: 200 << 10 };
+        assert_eq!(memory(text), Some(expected));
+        for broken in [
+            "",
+            "VmRSS: 1 kB\n",
+            "VmRSS: x kB\nVmSize: 1 kB\n",
+            "VmRSS: 18446744073709551615 kB\nVmSize: 1 kB\n",
+        ] {
+            assert_eq!(memory(broken), None, "{broken:?}");
+        }
+    }
+
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 

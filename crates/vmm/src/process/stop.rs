@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{Exit, LaunchError, MachineHandle};
+use model::{Execution, Exit, LaunchError, MachineHandle};
 
 use super::control::{Control, ControlError};
 use super::run_dir::forget;
@@ -38,7 +38,7 @@ impl<V: Vmm> ProcessLauncher<V> {
         let until = Instant::now() + grace;
         let mut pause = PRESS_AGAIN;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            let pressed = self.vmm.press_power_button(&control, Instant::now() + COMMAND);
+            let pressed = self.press(&control, Instant::now() + COMMAND);
             let heard = ask("power button", pressed);
             let patience = left.min(if heard { pause } else { COMMAND });
             if let Some(exit) = watch.wait(Some(patience)).map_err(watching)? {
@@ -55,6 +55,20 @@ impl<V: Vmm> ProcessLauncher<V> {
             return self.settle(watch.handle()).map(|()| exit);
         }
         self.end(watch)
+    }
+
+    /// Presses the power button. A paused guest is resumed before, because it would not notice; one that cannot continue
+    /// will not notice either.
+    fn press(&self, control: &Control<'_>, deadline: Instant) -> Result<(), ControlError> {
+        match self.vmm.resume(control, deadline) {
+            Err(error @ (ControlError::Deadline(_) | ControlError::Closed)) => return Err(error),
+            Ok(Execution::Halted(halt)) if !halt.can_continue() => {
+                return Err(ControlError::Refused("power button".into(), halt.to_string()));
+            }
+            // The guest may notice it nevertheless.
+            Ok(_) | Err(_) => {}
+        }
+        self.vmm.press_power_button(control, deadline)
     }
 
     /// Kills a VMM and waits until it has exited.

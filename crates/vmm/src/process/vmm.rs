@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, Display, LaunchError, MachineOptions, MachineSpec};
+use model::{
+    Availability, DiskUsage, Display, Execution, LaunchError, MachineOptions, MachineSpec,
+};
 use rustix::fd::OwnedFd;
 
 use super::control::{Control, ControlError};
@@ -50,6 +52,49 @@ pub trait Vmm: Send + Sync {
         control: &Control<'_>,
         deadline: Instant,
     ) -> Result<(), ControlError>;
+
+    /// Whether the guest executes. A VMM that cannot pause a guest says that it does.
+    ///
+    /// # Errors
+    /// If the VMM does not tell.
+    fn execution(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Execution, ControlError> {
+        let _ = (control, deadline);
+        Ok(Execution::Running)
+    }
+
+    /// Pauses the guest, and returns what it does then. Idempotent.
+    ///
+    /// # Errors
+    /// If the VMM did not accept it, or cannot do it.
+    fn pause(&self, control: &Control<'_>, deadline: Instant) -> Result<Execution, ControlError> {
+        let _ = (control, deadline);
+        Err(ControlError::Refused("pause".into(), format!("{} cannot pause a guest", self.name())))
+    }
+
+    /// Lets the guest continue, also one that the VMM has stopped, and returns what it does then. Idempotent.
+    ///
+    /// # Errors
+    /// If the VMM did not accept it.
+    fn resume(&self, control: &Control<'_>, deadline: Instant) -> Result<Execution, ControlError> {
+        self.execution(control, deadline)
+    }
+
+    /// What the guest has read from and written to its disks; `None` if the VMM does not count it.
+    ///
+    /// # Errors
+    /// If the VMM does not tell.
+    fn disk_usage(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<DiskUsage>, ControlError> {
+        let _ = (control, deadline);
+        Ok(None)
+    }
 
     /// Asks the guest to shut down. The guest may miss it, so this is repeated.
     ///

@@ -2,8 +2,10 @@
 
 mod argv;
 mod binary;
+pub mod blockstats;
 mod bring_up;
 mod error_text;
+pub mod execution;
 mod firmware;
 mod mmio_window;
 pub mod qmp;
@@ -11,8 +13,9 @@ pub mod qmp;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use model::{Availability, Display, Firmware, LaunchError, MachineOptions, MachineSpec};
-
+use model::{
+    Availability, DiskUsage, Display, Execution, Firmware, LaunchError, MachineOptions, MachineSpec,
+};
 use rustix::fd::OwnedFd;
 
 use crate::process::{
@@ -20,6 +23,7 @@ use crate::process::{
 };
 use argv::Environment;
 use binary::{Accelerator, Finder};
+use qmp::Monitor;
 
 /// The command that installs QEMU and its tools.
 const INSTALL: &str = "apt install qemu-system-x86 qemu-utils";
@@ -162,6 +166,30 @@ impl Vmm for Qemu {
         bring_up::bring_up(spec, control, deadline)
     }
 
+    fn execution(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Execution, ControlError> {
+        execution::execution(&mut monitor(control, deadline)?, deadline)
+    }
+
+    fn pause(&self, control: &Control<'_>, deadline: Instant) -> Result<Execution, ControlError> {
+        execution::pause(&mut monitor(control, deadline)?, deadline)
+    }
+
+    fn resume(&self, control: &Control<'_>, deadline: Instant) -> Result<Execution, ControlError> {
+        execution::resume(&mut monitor(control, deadline)?, deadline)
+    }
+
+    fn disk_usage(
+        &self,
+        control: &Control<'_>,
+        deadline: Instant,
+    ) -> Result<Option<DiskUsage>, ControlError> {
+        blockstats::disk_usage(&mut monitor(control, deadline)?, deadline).map(Some)
+    }
+
     fn press_power_button(
         &self,
         control: &Control<'_>,
@@ -187,6 +215,11 @@ impl Vmm for Qemu {
     fn explain(&self, log: &str) -> String {
         error_text::explain(log)
     }
+}
+
+/// Connects to a machine's monitor.
+fn monitor(control: &Control<'_>, deadline: Instant) -> Result<Monitor, ControlError> {
+    Monitor::begin(control.connect(deadline)?, deadline)
 }
 
 /// The arguments for a monitor on an inherited socket.

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 /// The machine's name is how it behaves:
 /// `good` works; `refuses` exits at once; `short` lacks its devices; `deaf` ignores the power button;
-/// `ends` exits as soon as the guest runs; `mute` never answers.
+/// `ends` exits as soon as the guest runs; `mute` never answers; `full` finds no space for its disk as soon as it is paused;
+/// `broken` fails as soon as it is paused.
 pub fn main(arguments: &[String]) -> ExitCode {
     let behaviour = arguments
         .iter()
@@ -29,16 +30,33 @@ pub fn main(arguments: &[String]) -> ExitCode {
         .collect();
     // The wrapper has made the monitor's socket our standard input.
     let listener = UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let mut status = "prelaunch";
     for stream in listener.incoming() {
-        if let Some(code) = serve(stream.unwrap(), behaviour, &devices) {
+        if let Some(code) = serve(stream.unwrap(), behaviour, &devices, &mut status) {
             return ExitCode::from(code);
         }
     }
     ExitCode::SUCCESS
 }
 
+/// The status of the guest after a command.
+fn after(command: &str, behaviour: &str, status: &'static str) -> &'static str {
+    match (command, behaviour, status) {
+        ("stop", "full", _) | ("cont", _, "io-error") => "io-error",
+        ("stop", "broken", _) => "internal-error",
+        ("stop", _, "running") => "paused",
+        ("cont", _, _) => "running",
+        _ => status,
+    }
+}
+
 /// Speaks to one client, and says with what status to end, if at all.
-fn serve(mut stream: UnixStream, behaviour: &str, devices: &[Value]) -> Option<u8> {
+fn serve(
+    mut stream: UnixStream,
+    behaviour: &str,
+    devices: &[Value],
+    status: &mut &'static str,
+) -> Option<u8> {
     if behaviour == "mute" {
         // Nothing comes before the client leaves.
         let _ = stream.read_to_end(&mut Vec::new());
@@ -49,9 +67,16 @@ fn serve(mut stream: UnixStream, behaviour: &str, devices: &[Value]) -> Option<u
     for line in BufReader::new(stream.try_clone().unwrap()).lines() {
         let command: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let name = command["execute"].as_str().unwrap();
+        *status = after(name, behaviour, status);
+        let is_running = *status == "running";
         let answer = match name {
             "qom-list" => json!(devices),
-            "query-status" => json!({"running": true, "status": "running"}),
+            "query-status" => json!({"running": is_running, "status": *status}),
+            "query-block" => json!([{"device": "", "io-status": "nospace"}]),
+            "query-blockstats" => json!([
+                {"qdev": "/machine/peripheral/disk0/virtio-backend", "stats": {"rd_bytes": 7, "wr_bytes": 8}},
+                {"qdev": "/machine/system.flash1", "stats": {"rd_bytes": 1, "wr_bytes": 1}},
+            ]),
             _ => json!({}),
         };
         let event = json!({"event": "NOISE", "timestamp": {"seconds": 0, "microseconds": 0}});
@@ -60,7 +85,7 @@ fn serve(mut stream: UnixStream, behaviour: &str, devices: &[Value]) -> Option<u
         match (name, behaviour) {
             ("query-status", "ends") => return Some(7),
             ("system_powerdown", "deaf") => {}
-            ("system_powerdown", _) => return Some(0),
+            ("system_powerdown", _) if is_running => return Some(0),
             ("quit", _) => return Some(3),
             _ => {}
         }

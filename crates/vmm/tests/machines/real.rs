@@ -1,18 +1,22 @@
 //! The same with the QEMU that is installed here, if one is.
 
+use std::error::Error;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
-    DiskFormat, Exit, Firmware, Launcher, MachineDisk, MachineOptions, MachineSpec, NetworkCard,
-    Presence, Seed,
+    DiskFormat, Execution, Exit, Firmware, Halt, Launcher, MachineDisk, MachineOptions,
+    MachineSpec, NetworkCard, Presence, Seed,
 };
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use vmm::qemu::Qemu;
 
-use crate::bench::{Bench, machine};
+use crate::bench::{Bench, launcher, machine};
 
 pub fn all() -> Vec<Trial> {
     vec![
@@ -21,6 +25,12 @@ pub fn all() -> Vec<Trial> {
         }),
         Trial::ignorable_test("qemu_passt_and_ovmf_make_a_machine_and_end_with_it", || {
             with(&["qemu-system-x86_64", "qemu-img", "passt"], has_firmware_network_and_seed)
+        }),
+        Trial::ignorable_test("qemu_pauses_and_resumes_a_guest_and_tells_what_it_uses", || {
+            with(&["qemu-system-x86_64", "qemu-img"], is_paused_and_resumed)
+        }),
+        Trial::ignorable_test("qemu_stops_a_guest_whose_disk_is_full_until_it_is_resumed", || {
+            with(&["qemu-system-x86_64", "qemu-img"], is_stopped_by_a_full_disk)
         }),
     ]
 }
@@ -110,5 +120,125 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
     bench.qemu.kill(spec.id)?;
     bench.qemu.remove_files(spec.id)?;
     assert!(!dir.exists());
+    Ok(Completion::Completed)
+}
+
+/// A boot sector that writes 32 KiB to its disk again and again, each time behind the last one, by the BIOS (int 13h,
+/// extended write). Its code, and the packet that says what to write.
+const WRITER: [u8; 44] = [
+    0x31, 0xc0, // xor ax, ax
+    0x8e, 0xd8, // mov ds, ax
+    0xbe, 0x1c, 0x7c, // mov si, packet
+    0xb8, 0x00, 0x43, // again: mov ax, 4300h
+    0xcd, 0x13, // int 13h; dl is the disk that the BIOS booted
+    0x66, 0x81, 0x44, 0x08, 0x40, 0, 0, 0, // add dword [si + 8], 64
+    0xeb, 0xf1, // jmp again
+    0, 0, 0, 0, 0,
+    0, // packet: its size, the number of sectors, the address 1000:0000, the first sector
+    0x10, 0, 0x40, 0, 0, 0, 0, 0x10, 0x80, 0, 0, 0, 0, 0, 0, 0,
+];
+
+/// A machine that boots the writer.
+fn writer(bench: &Bench) -> MachineSpec {
+    let base = bench.path().join("base");
+    let mut image = vec![0; 1 << 20];
+    image[..WRITER.len()].copy_from_slice(&WRITER);
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&base, image).unwrap();
+    let disk = MachineDisk { base, format: DiskFormat::Raw, size: Some(1 << 30) };
+    MachineSpec { disk: Some(disk), ..machine("writer") }
+}
+
+fn written(bench: &Bench, spec: &MachineSpec) -> u64 {
+    bench.qemu.usage(spec.id).unwrap().disks.unwrap().written
+}
+
+/// Waits until the guest has written more than so many bytes.
+fn writes_more(bench: &Bench, spec: &MachineSpec, than: u64) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while written(bench, spec) <= than {
+        assert!(Instant::now() < until, "the guest does not write");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_paused_and_resumed() -> Result<Completion, Failed> {
+    let bench = Bench::real();
+    let spec = writer(&bench);
+    bench.qemu.create_files(&spec)?;
+    bench.qemu.launch(&spec)?;
+    assert_eq!(bench.qemu.execution(spec.id)?, Execution::Running);
+    writes_more(&bench, &spec, 0);
+    for _ in 0..2 {
+        assert_eq!(bench.qemu.pause(spec.id)?, Execution::Paused);
+    }
+    let before = bench.qemu.usage(spec.id)?;
+    assert!(before.disks.is_some_and(|disks| disks.read >= 512), "{before:?}");
+    assert!(before.resident > 1 << 20 && before.address_space > spec.memory, "{before:?}");
+    std::thread::sleep(Duration::from_millis(200));
+    let after = bench.qemu.usage(spec.id)?;
+    assert_eq!(after.disks, before.disks, "a paused guest writes nothing");
+    assert!(after.cpu > Duration::ZERO && after.cpu - before.cpu < Duration::from_millis(150));
+    let next_daemon = launcher(bench.path(), Qemu::new(None));
+    assert_eq!(next_daemon.execution(spec.id)?, Execution::Paused);
+    for _ in 0..2 {
+        assert_eq!(bench.qemu.resume(spec.id)?, Execution::Running);
+    }
+    writes_more(&bench, &spec, before.disks.unwrap_or_default().written);
+    bench.qemu.pause(spec.id)?;
+    // The writer hears no power button.
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?;
+    assert_eq!(exit, Exit { code: Some(0) });
+    bench.qemu.remove_files(spec.id)?;
+    Ok(Completion::Completed)
+}
+
+/// A file system of 8 MiB, mounted for the machines' files; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: PathBuf) -> Result<Self, Box<dyn Error>> {
+        fs::create_dir_all(&path)?;
+        let options = c"size=8m,mode=711";
+        mount("none", &path, "tmpfs", MountFlags::empty(), options)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+fn is_stopped_by_a_full_disk() -> Result<Completion, Failed> {
+    let bench = Bench::real();
+    let _disk = match SmallDisk::at(bench.path().join("state")) {
+        Ok(disk) => disk,
+        Err(error) => {
+            eprintln!("SKIPPED: cannot mount a small file system: {error}");
+            return Ok(Completion::ignored_with("needs to mount"));
+        }
+    };
+    let filler = bench.path().join("state/filler");
+    fs::write(&filler, vec![1; 5 << 20])?;
+    let spec = writer(&bench);
+    bench.qemu.create_files(&spec)?;
+    bench.qemu.launch(&spec)?;
+    let full = Execution::Halted(Halt::DiskFull);
+    let until = Instant::now() + Duration::from_secs(60);
+    while bench.qemu.execution(spec.id)? != full {
+        assert!(Instant::now() < until, "the guest was not stopped");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bench.qemu.pause(spec.id)?, full, "it is stopped already");
+    assert_eq!(bench.qemu.resume(spec.id)?, full, "there is still no space");
+    let before = written(&bench, &spec);
+    fs::remove_file(&filler)?;
+    assert_eq!(bench.qemu.resume(spec.id)?, Execution::Running);
+    writes_more(&bench, &spec, before);
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(100))?;
+    assert_eq!(exit, Exit { code: Some(0) });
+    bench.qemu.remove_files(spec.id)?;
     Ok(Completion::Completed)
 }

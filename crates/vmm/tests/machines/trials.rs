@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use model::{
-    DiskFormat, Exit, LaunchError, Launcher, MachineDisk, MachineHandle, MachineRun, MachineSpec,
-    Presence, VmmProcess,
+    DiskFormat, DiskUsage, Execution, Exit, Halt, LaunchError, Launcher, MachineDisk,
+    MachineHandle, MachineRun, MachineSpec, Presence, VmmProcess,
 };
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
@@ -29,6 +29,9 @@ pub fn all() -> Vec<Trial> {
     trials![
         a_machine_runs_as_a_stranger,
         a_machine_is_shut_down_then_killed,
+        a_paused_machine_is_resumed_before_it_is_shut_down,
+        a_guest_that_its_vmm_has_stopped_tells_why,
+        a_running_machine_tells_what_it_uses,
         a_killed_machine_is_gone_and_can_be_killed_again,
         all_waiters_learn_that_a_machine_has_exited,
         a_machine_outlives_its_daemon_and_is_found_again,
@@ -105,6 +108,47 @@ fn a_machine_is_shut_down_then_killed() {
         assert_eq!(bench.qemu.wait(&handle).unwrap(), exit, "it is still known how it ended");
         assert!(bench.qemu.shut_down(spec.id, Duration::ZERO).is_ok());
     }
+}
+
+fn a_paused_machine_is_resumed_before_it_is_shut_down() {
+    let bench = Bench::new();
+    let (spec, _) = started(&bench, "good");
+    for _ in 0..2 {
+        assert_eq!(bench.qemu.pause(spec.id).unwrap(), Execution::Paused);
+    }
+    assert_eq!(bench.restarted().execution(spec.id).unwrap(), Execution::Paused);
+    for _ in 0..2 {
+        assert_eq!(bench.qemu.resume(spec.id).unwrap(), Execution::Running);
+    }
+    bench.qemu.pause(spec.id).unwrap();
+    let exit = bench.qemu.shut_down(spec.id, Duration::from_secs(30)).unwrap();
+    assert_eq!(exit, Exit { code: Some(0) }, "it heard the power button");
+    assert!(bench.qemu.pause(spec.id).is_err() && bench.qemu.execution(spec.id).is_err());
+}
+
+fn a_guest_that_its_vmm_has_stopped_tells_why() {
+    for (name, halt, code) in [("full", Halt::DiskFull, 3), ("broken", Halt::InternalError, 3)] {
+        let bench = Bench::new();
+        let (spec, _) = started(&bench, name);
+        assert_eq!(bench.qemu.execution(spec.id).unwrap(), Execution::Running);
+        let halted = Execution::Halted(halt);
+        assert_eq!(bench.qemu.pause(spec.id).unwrap(), halted, "{name}");
+        assert_eq!(bench.qemu.execution(spec.id).unwrap(), halted, "{name}");
+        assert_eq!(bench.qemu.resume(spec.id).unwrap(), halted, "{name}");
+        let exit = bench.qemu.shut_down(spec.id, Duration::from_millis(200)).unwrap();
+        assert_eq!(exit, Exit { code: Some(code) }, "{name}");
+    }
+}
+
+fn a_running_machine_tells_what_it_uses() {
+    let bench = Bench::new();
+    let (spec, _) = started(&bench, "good");
+    let usage = bench.qemu.usage(spec.id).unwrap();
+    assert!(usage.resident > 0 && usage.address_space >= usage.resident, "{usage:?}");
+    assert_eq!(usage.disks, Some(DiskUsage { read: 7, written: 8 }));
+    assert_eq!(usage.network, None, "passt does not count");
+    bench.qemu.kill(spec.id).unwrap();
+    assert!(bench.qemu.usage(spec.id).is_err());
 }
 
 fn a_killed_machine_is_gone_and_can_be_killed_again() {

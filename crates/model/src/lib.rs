@@ -21,6 +21,7 @@ mod host_error;
 mod host_lock;
 mod ids;
 mod inventory;
+mod loopback_filter;
 mod machine;
 mod mark;
 mod mistake;
@@ -56,6 +57,7 @@ pub use inventory::{
     MdevType, MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach,
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
+pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, Cpu, DiskFormat, Exit, Firmware, Forward,
     ForwardError, GuestFunction, GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk,

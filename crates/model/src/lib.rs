@@ -61,8 +61,8 @@ pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, Cpu, DiskFormat, Exit, Firmware, Forward,
     ForwardError, GuestFunction, GuestOs, GuestSlot, GuestSource, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, OLDEST_PASST, Presence,
-    Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, VmmProcess, passt_date,
+    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, PasstKind, Presence,
+    Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, VmmProcess,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

@@ -17,7 +17,7 @@ use crate::{Address, Assembly, Part, Partition};
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
-pub use passt::{OLDEST_PASST, passt_date};
+pub use passt::PasstKind;
 
 /// A machine to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

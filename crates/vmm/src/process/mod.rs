@@ -40,7 +40,7 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::{FD, Helper};
+pub use order::{FD, Helper, Loopback};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;

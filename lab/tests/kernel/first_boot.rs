@@ -1,7 +1,9 @@
 //! A machine that a person works in: it gets an address from passt, its name and keys from its seed, and is logged in to by
 //! `handover instance ssh`. The guest's reader of the seed is the lab's own (`guest/checks/firstboot`), a stand-in for
-//! cloud-init; the SSH server is dropbear, the client OpenSSH, and passt is Debian's.
+//! cloud-init; the SSH server is dropbear, the client OpenSSH, and passt is Debian's. Its second start is with the passt of
+//! Debian 12, which needs the kernel's help to keep the guest from the host's loopback.
 
+use lab::images::older;
 use serde_json::json;
 
 use crate::support::{Host, wanted};
@@ -17,9 +19,9 @@ fn a_person_logs_in_to_a_machine() {
         return;
     }
     let host = Host::shared("workstation");
-    host.serve("");
+    host.serve("PATH=/tmp/older:$PATH");
     let before = host.snapshot();
-    host.sh("echo nameserver 127.0.0.1 >/etc/resolv.conf");
+    host.sh("echo nameserver 127.0.0.53 >/etc/resolv.conf");
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
     let created = host.sh(
@@ -49,7 +51,11 @@ fn a_person_logs_in_to_a_machine() {
     the_guest_cannot_reach_the_hosts_loopback(&host);
     a_forward_leads_to_the_guest(&host);
     the_guest_goes_on_without_passt(&host);
-    a_stop_and_a_start_bring_it_back(&host);
+    host.sh("handover instance stop dev");
+    an_older_passt_forwards_no_udp_port(&host);
+    host.sh("handover instance start dev");
+    assert_eq!(guest(&host, "hostname").lines().last(), Some("dev"), "it is back");
+    the_kernel_closes_the_loopback_to_an_older_passt(&host);
 
     host.sh("handover instance rm dev");
     host.wait("passt's end", 10, || host.sh("pgrep passt || true").is_empty());
@@ -108,17 +114,16 @@ fn a_wrong_host_key_is_refused(host: &Host) {
     host.sh(&format!("sqlite3 /var/lib/handover/state.db \"{back}\""));
 }
 
+/// Root in the guest sends packets for the loopback addresses by its network card.
+const LOOPBACK_BY_CARD: &str = "for name in eth0 all; do echo 1 >/proc/sys/net/ipv4/conf/$name/route_localnet; done; \
+     ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0 src 10.0.2.15";
+
 fn the_guest_cannot_reach_the_hosts_loopback(host: &Host) {
     host.sh("socat -u TCP-LISTEN:7777,fork,reuseaddr OPEN:/tmp/reached,creat,append & disown");
     host.wait("the local service", 10, || !host.sh("ss -Hltn 'sport = :7777'").is_empty());
     host.sh("echo here >/dev/tcp/127.0.0.1/7777");
     host.wait("the local service's file", 10, || host.sh("cat /tmp/reached") == "here\n");
-    // Root in the guest also sends packets for the loopback addresses by its network card.
-    guest(
-        host,
-        "for name in eth0 all; do echo 1 >/proc/sys/net/ipv4/conf/$name/route_localnet; done; \
-         ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0 src 10.0.2.15",
-    );
+    guest(host, LOOPBACK_BY_CARD);
     for address in ["10.0.2.2", "10.0.2.3", "127.0.0.1", "127.0.0.2"] {
         guest(host, &format!("echo guest | nc -w 3 {address} 7777 || true"));
     }
@@ -149,8 +154,73 @@ fn the_guest_goes_on_without_passt(host: &Host) {
     host.sh("sleep 1; pgrep -x qemu-system-x86");
 }
 
-fn a_stop_and_a_start_bring_it_back(host: &Host) {
-    host.sh("handover instance stop dev");
-    host.sh("handover instance start dev");
-    assert_eq!(guest(host, "hostname").lines().last(), Some("dev"));
+/// From here on the daemon finds Debian 12's passt. It needs a default route, and refuses forwarded UDP ports.
+fn an_older_passt_forwards_no_udp_port(host: &Host) {
+    let tree = older::passt().unwrap();
+    for name in ["passt", "passt.avx2"] {
+        host.lab
+            .put(&tree.root().join("usr/bin").join(name), &format!("/tmp/older/{name}"))
+            .unwrap();
+    }
+    host.sh("ip link add up0 type veth peer name up1; ip link set up1 up; ip link set up0 up
+         ip addr add 192.0.2.1/24 dev up0; ip route add default via 192.0.2.2");
+    let create = "handover instance create other --image person --size 256MB -p 5353:53/udp 2>&1 || echo refused";
+    let udp =
+        r#"json('{"protocol":"udp","address":"127.0.0.1","host_port":5353,"guest_port":53}')"#;
+    let change = |change: &str| {
+        let update = format!("UPDATE instances SET options = {change} WHERE name = 'dev'");
+        host.sh(&format!("sqlite3 /var/lib/handover/state.db <<'SQL'\n{update};\nSQL"));
+    };
+    let created = host.sh(create);
+    change(&format!("json_insert(options, '$.cards[0].forwards[#]', {udp})"));
+    let started = host.sh("handover instance start dev 2>&1 || echo refused");
+    change("json_remove(options, '$.cards[0].forwards[#-1]')");
+    for said in [created, started] {
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("127.0.0.1:5353:53/udp") && words.contains("loopback"), "{said}");
+        assert!(words.ends_with("refused"), "{said}");
+    }
+}
+
+/// A name server that knows one address.
+const NAME_SERVER: &str = r"#!/bin/bash
+q=$(dd bs=512 count=1 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+a=${q:0:4}81800001000100000000${q:24}c00c000100010000003c0004c0000207
+printf $(sed 's/../\\x&/g' <<<$a)";
+
+/// The guest reaches this host's other addresses and its name server, and nothing else on its loopback. What is outside the
+/// machine's cgroup does, so it is the kernel that refuses.
+fn the_kernel_closes_the_loopback_to_an_older_passt(host: &Host) {
+    host.sh(&format!("cat >/tmp/answer <<'END'\n{NAME_SERVER}\nEND\nchmod +x /tmp/answer"));
+    host.sh("socat -u TCP-LISTEN:7777,fork,reuseaddr OPEN:/tmp/reached,creat,append & disown
+         socat -u UDP-RECV:7777 OPEN:/tmp/reached,creat,append & disown
+         socat UDP-RECVFROM:53,bind=127.0.0.53,fork EXEC:/tmp/answer & disown");
+    host.wait("the local services", 10, || {
+        host.sh("ss -Hlntu | grep -cE ':7777|53:53' || true").trim() == "3"
+    });
+    let answer = guest(
+        host,
+        &format!(
+            "{LOOPBACK_BY_CARD}; cat /etc/resolv.conf; nslookup -type=a name.test; \
+             for ip in 192.0.2.1 127.0.0.1 127.0.0.2 127.0.0.53 10.0.2.2 10.0.2.3; do \
+             (echo tcp-$ip | nc -w 3 $ip 7777) & (timeout 3 nslookup udp-$ip $ip:7777) & done >/dev/null 2>&1; wait"
+        ),
+    );
+    assert!(answer.contains("nameserver 10.0.2.3") && answer.contains("192.0.2.7"), "{answer}");
+    let reached =
+        || host.sh("tr -c 'a-z0-9.-' '\\n' </tmp/reached | grep -oE '(tcp|udp)-.*' | sort -u");
+    assert_eq!(reached(), "tcp-192.0.2.1\nudp-192\n");
+
+    let tries = "for ip in 0.0.0.0 127.0.0.1; do for by in tcp udp; do (echo $by-$ip >/dev/$by/$ip/7777) 2>&1; done; done";
+    let group = "$(dirname $(ls -d /sys/fs/cgroup/*/handover-*/cgroup.procs /sys/fs/cgroup/handover-*/cgroup.procs 2>/dev/null))";
+    let said = host.sh(&format!("bash -c 'echo $$ >{group}/cgroup.procs; {tries}; true'"));
+    let refused =
+        said.lines().filter(|line| line.contains("/dev/") && line.ends_with("not permitted"));
+    assert_eq!(refused.count(), 4, "{said}");
+    assert_eq!(reached(), "tcp-192.0.2.1\nudp-192\n");
+
+    host.sh("for pid in $(pgrep passt); do echo $pid >/sys/fs/cgroup/cgroup.procs; done");
+    guest(host, "timeout 3 nslookup outside 127.0.0.1:7777 >/dev/null 2>&1; true");
+    assert!(host.sh("cat /tmp/reached").contains("outside"), "nothing kept it from reaching that");
+    host.sh("pkill -x socat; ip link del up0; rm -r /tmp/reached /tmp/answer /tmp/older");
 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// The Debian release of L1; newer than Debian 12, whose QEMU lacks features that the lab needs.
 const RELEASE: &str = "trixie";
+/// The release before, which Handover supports too.
+const OLDER: &str = "bookworm";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A set of packages that are resolved and unpacked together.
@@ -33,6 +35,35 @@ pub struct Set {
     pub wanted: &'static [&'static str],
     /// Prefixes of the packages of the closure to unpack; all if empty.
     pub only: &'static [&'static str],
+    /// Where they come from.
+    pub from: Debian,
+}
+
+/// A Debian release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debian {
+    /// That of L1, with its backports.
+    OfL1,
+    /// Debian 12.
+    Twelve,
+}
+
+impl Debian {
+    /// Its name.
+    const fn release(self) -> &'static str {
+        match self {
+            Self::OfL1 => RELEASE,
+            Self::Twelve => OLDER,
+        }
+    }
+
+    /// The suite that apt prefers (`-t`).
+    fn suite(self) -> String {
+        match self {
+            Self::OfL1 => format!("{RELEASE}-backports"),
+            Self::Twelve => OLDER.to_owned(),
+        }
+    }
 }
 
 /// One package file of a resolved set.
@@ -96,7 +127,7 @@ impl<'a> Packages<'a> {
         let output = run(self
             .apt()
             .args(["-qq", "-y", "--no-install-recommends", "--print-uris", "-t"])
-            .arg(format!("{RELEASE}-backports"))
+            .arg(set.from.suite())
             .arg("-o")
             .arg(format!("Dir::Cache::archives={}", self.dir.join("none").display()))
             .arg("install")
@@ -144,7 +175,7 @@ impl<'a> Packages<'a> {
             run(self
                 .apt()
                 .args(["-qq", "-y", "--no-install-recommends", "--download-only", "-t"])
-                .arg(format!("{RELEASE}-backports"))
+                .arg(set.from.suite())
                 .arg("install")
                 .args(set.wanted))
         })
@@ -159,47 +190,27 @@ impl<'a> Packages<'a> {
     }
 
     fn choice_file(&self, set: &Set) -> PathBuf {
-        let key = set.wanted.iter().fold(Key::new("set").text(RELEASE), |key, name| key.text(name));
+        let first = Key::new("set").text(set.from.release());
+        let key = set.wanted.iter().fold(first, |key, name| key.text(name));
         let hash = self.cache.path(&key);
         let hash = hash.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.dir.join("sets").join(format!("{}-{hash}", set.name.replace(' ', "-")))
     }
 
-    /// Downloads the package lists, unless that was done since the last [`Self::forget`].
+    /// Downloads the package lists, unless that was done since the last [`Self::forget`], from the same sources.
     fn update_once(&self) -> Result<()> {
         let stamp = self.dir.join("sets/updated");
-        if stamp.exists() {
+        let sources = sources()?;
+        if fs::read_to_string(&stamp).is_ok_and(|done| done == sources) {
             return Ok(());
         }
-        self.configure()?;
+        fs::write(self.dir.join("sources/lab.sources"), &sources)?;
+        fs::write(self.dir.join("apt.conf"), apt_conf(&self.dir))?;
         progress::step("downloading the package lists", || {
             run(self.apt().args(["-qq", "update"]))
         })?;
-        fs::write(stamp, "")?;
+        fs::write(stamp, sources)?;
         Ok(())
-    }
-
-    fn configure(&self) -> Result<()> {
-        let mirror = Mirror::of_machine(Path::new("/etc/apt"))?;
-        ensure!(
-            Path::new(KEYRING).exists(),
-            "cannot verify packages: {KEYRING} is missing; install debian-archive-keyring"
-        );
-        let paragraph = |uri: &str, suites: &str| {
-            format!(
-                "Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n\n"
-            )
-        };
-        let mut text =
-            paragraph(&mirror.main, &format!("{RELEASE} {RELEASE}-updates {RELEASE}-backports"));
-        match &mirror.security {
-            Some(uri) => text += &paragraph(uri, &format!("{RELEASE}-security")),
-            None => progress::note(
-                "no security archive is configured on this machine; continuing without it",
-            ),
-        }
-        fs::write(self.dir.join("sources/lab.sources"), text)?;
-        Ok(fs::write(self.dir.join("apt.conf"), apt_conf(&self.dir))?)
     }
 
     fn apt(&self) -> Command {
@@ -207,6 +218,29 @@ impl<'a> Packages<'a> {
         command.arg("-c").arg(self.dir.join("apt.conf")).env("LC_ALL", "C.UTF-8");
         command
     }
+}
+
+/// The sources of packages, for apt.
+fn sources() -> Result<String> {
+    let mirror = Mirror::of_machine(Path::new("/etc/apt"))?;
+    ensure!(
+        Path::new(KEYRING).exists(),
+        "cannot verify packages: {KEYRING} is missing; install debian-archive-keyring"
+    );
+    let paragraph = |uri: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n\n"
+        )
+    };
+    let suites = format!("{RELEASE} {RELEASE}-updates {RELEASE}-backports {OLDER}");
+    let mut text = paragraph(&mirror.main, &suites);
+    match &mirror.security {
+        Some(uri) => text += &paragraph(uri, &format!("{RELEASE}-security")),
+        None => progress::note(
+            "no security archive is configured on this machine; continuing without it",
+        ),
+    }
+    Ok(text)
 }
 
 /// The machine's apt settings (such as a proxy) apply, except those that would make apt read or change this machine:

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::{HostConfig, LinuxHost, OWN_EXECUTABLE};
+use host::{HostConfig, KernelFilter, LinuxHost, OWN_EXECUTABLE};
 use model::{Code, Launcher, Refusal};
 use vmm::process::{Config, ProcessLauncher};
 use vmm::qemu::Qemu;
@@ -41,7 +41,7 @@ pub fn launchers(
     state_dir: &Path,
     qemu: Option<PathBuf>,
 ) -> Vec<Arc<dyn Launcher>> {
-    let qemu = Qemu::new(qemu);
+    let qemu = Qemu::new(qemu, &KernelFilter);
     let config = Config {
         run_dir: run_dir.into(),
         state_dir: state_dir.into(),

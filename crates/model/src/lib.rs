@@ -21,6 +21,7 @@ mod host_error;
 mod host_lock;
 mod ids;
 mod inventory;
+mod loopback_filter;
 mod machine;
 mod mark;
 mod mistake;
@@ -56,13 +57,14 @@ pub use inventory::{
     MdevType, MigInstance, Node, Nodes, NumaNode, PortType, Power, ResetDomain, ResetReach,
     ResizableBar, VfioSupport, VgpuType, VgpuTypes, VirtualFunctions, is_vfio, short_titles,
 };
+pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
     DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
     GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage,
-    OLDEST_PASST, Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage,
-    VmmProcess, check_serial, is_serial, passt_date,
+    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind,
+    Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess,
+    check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

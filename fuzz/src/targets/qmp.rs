@@ -36,7 +36,7 @@ pub const TARGET: Target = Target {
 };
 
 fn read(bytes: &[u8]) -> Kind {
-    let log = Qemu::new(None).explain(&String::from_utf8_lossy(bytes));
+    let log = Qemu::new(None, &host::KernelFilter).explain(&String::from_utf8_lossy(bytes));
     assert!(!log.is_empty() && log.len() < 8000 && !log.contains(char::is_control), "{log:?}");
     let Ok((ours, mut theirs)) = UnixStream::pair() else { return Kind::of("no sockets") };
     // Everything is said before it is asked.

@@ -8,6 +8,7 @@ pub mod guest;
 pub mod initrd;
 pub mod kernel;
 pub mod module;
+pub mod older;
 pub mod ramdisk_tools;
 pub mod slim;
 pub mod stock;

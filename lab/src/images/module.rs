@@ -9,7 +9,13 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{Builder, Kernel, kernel::hard_link_tree, sources};
-use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
+use crate::{
+    cache::Key,
+    packages::{Debian, Set},
+    process::run,
+    progress,
+    tree::Tree,
+};
 
 /// The compiler with which Debian built the kernel, and the headers of that kernel.
 pub const TOOLCHAIN: Set = Set {
@@ -48,6 +54,7 @@ pub const TOOLCHAIN: Set = Set {
         "zstd",
     ],
     only: &[],
+    from: Debian::OfL1,
 };
 
 /// The unpacked toolchain.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::sources;
 use crate::{
     cache::{Cache, Key},
-    packages::{Packages, Set},
+    packages::{Debian, Packages, Set},
     tree::Tree,
 };
 
@@ -16,11 +16,16 @@ const INITRAMFS_TOOLS: Set = Set {
     name: "initramfs-tools",
     wanted: &["initramfs-tools"],
     only: &["cpio", "dracut-install", "initramfs-tools", "klibc", "libklibc", "logsave"],
+    from: Debian::OfL1,
 };
 
 /// The same for Fedora's tool.
-const DRACUT: Set =
-    Set { name: "dracut", wanted: &["dracut"], only: &["cpio", "dracut", "logsave"] };
+const DRACUT: Set = Set {
+    name: "dracut",
+    wanted: &["dracut"],
+    only: &["cpio", "dracut", "logsave"],
+    from: Debian::OfL1,
+};
 
 /// A replacement for Debian's `linux-version`, a Perl script: L1 has no Perl.
 const LINUX_VERSION: &str = "#!/bin/sh

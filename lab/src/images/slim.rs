@@ -6,10 +6,20 @@ use std::{fs, path::Path, process::Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::{Builder, Kernel, module, sources};
-use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
+use crate::{
+    cache::Key,
+    packages::{Debian, Set},
+    process::run,
+    progress,
+    tree::Tree,
+};
 
-const SOURCE: Set =
-    Set { name: "kernel source", wanted: &["linux-source"], only: &["linux-source-"] };
+const SOURCE: Set = Set {
+    name: "kernel source",
+    wanted: &["linux-source"],
+    only: &["linux-source-"],
+    from: Debian::OfL1,
+};
 
 /// The emulated processor leaves the type of an exception that it has delivered in the field in which it reports one that it
 /// could not deliver, without the bit that makes the field valid (`do_interrupt_all` in target/i386/tcg/seg_helper.c of

@@ -10,9 +10,20 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{Builder, Kernel};
-use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
+use crate::{
+    cache::Key,
+    packages::{Debian, Set},
+    process::run,
+    progress,
+    tree::Tree,
+};
 
-const SET: Set = Set { name: "stock kernel", wanted: &["linux-image-amd64"], only: &["linux-"] };
+const SET: Set = Set {
+    name: "stock kernel",
+    wanted: &["linux-image-amd64"],
+    only: &["linux-"],
+    from: Debian::OfL1,
+};
 
 /// Modules that no emulated machine can use, below `kernel/`: half of all, which need not be unpacked, indexed and
 /// copied.

@@ -5,7 +5,13 @@ use std::{fs, os::unix::fs::symlink, path::Path, path::PathBuf};
 use anyhow::Result;
 
 use super::{Builder, erofs};
-use crate::{cache::Key, packages::Set, process::run, progress, tree::Tree};
+use crate::{
+    cache::Key,
+    packages::{Debian, Set},
+    process::run,
+    progress,
+    tree::Tree,
+};
 
 /// The packages of a usable host, and the tools for building its images.
 pub const SET: Set = Set {
@@ -66,6 +72,7 @@ pub const SET: Set = Set {
         "zstd",
     ],
     only: &[],
+    from: Debian::OfL1,
 };
 
 /// The unpacked tree and its image.

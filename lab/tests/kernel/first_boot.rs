@@ -13,6 +13,18 @@ fn guest(host: &Host, command: &str) -> String {
     host.sh(&format!("handover instance ssh dev -- -i /root/key '{command}' 2>&1"))
 }
 
+/// The machine, with a screen, and a disk on each bus.
+fn create(host: &Host) -> serde_json::Value {
+    host.sh("handover volume create data --size 1GB");
+    host.sh("printf 'a CD-ROM' >/tmp/cd; truncate -s 1M /tmp/cd; handover image import cd --disk /tmp/cd --format raw");
+    let created = host.sh(
+        "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8081:80 \
+         --display vnc --disk 64MB --volume data,bus=scsi --disk 64MB,bus=nvme,format=qcow2 --disk 64MB,bus=sata \
+         --cdrom cd --json",
+    );
+    serde_json::from_str(&created).unwrap()
+}
+
 #[test]
 fn a_person_logs_in_to_a_machine() {
     if !wanted() {
@@ -24,14 +36,7 @@ fn a_person_logs_in_to_a_machine() {
     host.sh("echo nameserver 127.0.0.53 >/etc/resolv.conf");
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
     host.sh("ssh-keygen -q -t ed25519 -N '' -C me@l1 -f /root/key");
-    host.sh("handover volume create data --size 1GB");
-    host.sh("printf 'a CD-ROM' >/tmp/cd; truncate -s 1M /tmp/cd; handover image import cd --disk /tmp/cd --format raw");
-    let created = host.sh(
-        "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8081:80 \
-         --display vnc --disk 64MB --volume data,bus=scsi --disk 64MB,bus=nvme,format=qcow2 --disk 64MB,bus=sata \
-         --cdrom cd --json",
-    );
-    let created: serde_json::Value = serde_json::from_str(&created).unwrap();
+    let created = create(&host);
     assert_eq!(created["state"], "Running");
     let network = &created["network"];
     assert_eq!((&network["mode"], &network["ip"]), (&json!("user"), &json!("10.0.2.15")));

@@ -124,9 +124,10 @@ fn version_of(path: &str, patience: Duration) -> Option<String> {
     version(&String::from_utf8_lossy(&output))
 }
 
-/// The version in a program's output: the first word that begins with a digit, optionally after a `v`.
+/// The version in the first line of a program's output: the first word that begins with a digit, optionally after a `v`.
+/// Later lines can name other things, such as a licence.
 fn version(output: &str) -> Option<String> {
-    let words = output.split(|c: char| c.is_whitespace() || c == '(' || c == ')');
+    let words = output.lines().next()?.split(|c: char| c.is_whitespace() || c == '(' || c == ')');
     let mut plain = words.map(|word| word.strip_prefix('v').unwrap_or(word));
     let found = plain.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     Some(found.trim_end_matches([',', ';']).to_owned())
@@ -150,6 +151,9 @@ mod tests {
             assert_eq!(version(text).as_deref(), Some(right), "{text}");
         }
         assert_eq!(version("no idea"), None);
+        // Debian 12's.
+        let passt = "passt unknown version\nCopyright Red Hat\nGNU Affero GPL version 3 or later\n";
+        assert_eq!(version(passt), None);
         assert_eq!(version(""), None);
     }
 

@@ -24,7 +24,7 @@ pub use display::{Display, DisplayProtocol};
 pub use execution::{Execution, Halt};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
-pub use passt::{OLDEST_PASST, passt_date};
+pub use passt::PasstKind;
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.

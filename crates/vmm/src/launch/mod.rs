@@ -2,8 +2,8 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
 //! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
-//! itself is done here, in this order: session, limits, sockets, files, record, cgroup; then the privileges are dropped,
-//! the helpers are started, and the VMM is executed.
+//! itself is done here, in this order: session, limits, sockets, files, record, cgroup and its filter; then the privileges
+//! are dropped, the helpers are started, and the VMM is executed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -14,13 +14,15 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use model::shown::escaped;
-use model::{MachineHandle, MachineRun, VmmProcess};
+use model::{LoopbackFilter, MachineHandle, MachineRun, VmmProcess};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use crate::process::{Helper, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd};
+use crate::process::{
+    Helper, Loopback, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd,
+};
 
 /// The longest order.
 const MOST_ORDER_BYTES: u64 = 1 << 20;
@@ -42,16 +44,21 @@ enum Failure {
     Helper(String, String),
     #[error("cannot open {0:?}: {1}")]
     File(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot keep the guest from this host's loopback, as this version of passt requires: {0}"
+    )]
+    Loopback(String),
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
 }
 
 /// Executes the order on standard input and becomes the VMM. Call it first in a process, before any other thread is
-/// started: it sets user and groups for the calling thread only.
+/// started: it sets user and groups for the calling thread only. The filter is for programs that could reach this host's
+/// loopback.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(filter: &dyn LoopbackFilter) -> ExitCode {
     let failure = match read_order() {
-        Ok(order) => execute(&order),
+        Ok(order) => execute(&order, filter),
         Err(failure) => failure,
     };
     report(&failure.to_string());
@@ -71,8 +78,8 @@ fn read_order() -> Result<Order, Failure> {
 }
 
 /// Returns only after a failure.
-fn execute(order: &Order) -> Failure {
-    match prepare(order) {
+fn execute(order: &Order, filter: &dyn LoopbackFilter) -> Failure {
+    match prepare(order, filter) {
         Err(failure) => failure,
         Ok(inherited) => {
             let mut vmm = Command::new(&order.program);
@@ -116,7 +123,7 @@ impl Inherited<'_> {
 }
 
 /// Everything before the VMM is executed.
-fn prepare(order: &Order) -> Result<Inherited<'_>, Failure> {
+fn prepare<'a>(order: &'a Order, filter: &dyn LoopbackFilter) -> Result<Inherited<'a>, Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
@@ -141,9 +148,8 @@ fn prepare(order: &Order) -> Result<Inherited<'_>, Failure> {
     let cgroup = cgroup::place(&order.root, order.id);
     // Recorded before it is created, so that it is always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
-    if let Err(why) = cgroup.and_then(|cgroup| cgroup::enter(&cgroup)) {
-        report(&format!("continuing without a cgroup for the machine: {why}"));
-    }
+    let entered = cgroup.and_then(|cgroup| cgroup::enter(&cgroup).map(|()| cgroup));
+    confine(order, filter, entered)?;
     step("drop privileges", drop_privileges(order))?;
     let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
     Ok(Inherited { lock, listeners, files, helpers })
@@ -155,6 +161,29 @@ fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
     let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(&file.path, flags, Mode::empty())
         .map_err(|error| Failure::File(file.path.clone(), error.into()))
+}
+
+/// Closes this host's loopback to the machine's cgroup, which this process has entered, if a helper requires it.
+fn confine(
+    order: &Order,
+    filter: &dyn LoopbackFilter,
+    entered: Result<PathBuf, String>,
+) -> Result<(), Failure> {
+    let closed = order.helpers.iter().find_map(|helper| match helper.loopback {
+        Loopback::Open => None,
+        Loopback::Closed { name_server } => Some(name_server),
+    });
+    match (closed, entered) {
+        (Some(name_server), Ok(cgroup)) => filter
+            .attach(&cgroup, name_server)
+            .map_err(|error| Failure::Loopback(error.to_string())),
+        (Some(_), Err(why)) => Err(Failure::Loopback(why)),
+        (None, Ok(_)) => Ok(()),
+        (None, Err(why)) => {
+            report(&format!("continuing without a cgroup for the machine: {why}"));
+            Ok(())
+        }
+    }
 }
 
 /// Starts a helper, waits until it is in the background, and returns the VMM's end of the pair. Its messages are in the

@@ -41,7 +41,7 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::{FD, Helper, OpenFile};
+pub use order::{FD, Helper, Loopback, OpenFile};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;

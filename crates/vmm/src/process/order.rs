@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use model::NameServerAlias;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -52,6 +53,24 @@ pub struct Helper {
     pub args: Vec<String>,
     /// The VMM's arguments, with [`FD`] for the VMM's end.
     pub vmm_args: Vec<String>,
+    /// What it may reach of this host's loopback.
+    #[serde(default)]
+    pub loopback: Loopback,
+}
+
+/// What a program that serves a machine may reach of this host's loopback addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loopback {
+    /// Whatever it likes: it decides itself what a guest may reach.
+    #[default]
+    Open,
+    /// Only the host's name server, by its alias. The kernel must refuse everything else, or the machine does not start. This
+    /// then holds for all processes of the machine.
+    Closed {
+        /// The name server, if it has a loopback address.
+        name_server: Option<NameServerAlias>,
+    },
 }
 
 /// A file that the VMM inherits.
@@ -94,6 +113,7 @@ mod tests {
                 program: "passt".into(),
                 args: vec!["--fd".into(), FD.into()],
                 vmm_args: vec!["-netdev".into(), "stream,addr.str={fd}".into()],
+                loopback: Loopback::Closed { name_server: None },
             }],
             args: vec!["-name".into(), "guest=a,,b".into()],
         }

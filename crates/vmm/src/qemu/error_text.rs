@@ -5,6 +5,11 @@ use crate::process::last_lines;
 /// Parts of QEMU's messages, and what they mean or what to do. The first match is used.
 const MEANINGS: &[(&str, &str)] = &[
     (
+        "cannot keep the guest from this host's loopback",
+        "install the passt of a newer release, such as Debian 13's, which needs no help of the kernel; or create the instance \
+         without a network (`--network none`)",
+    ),
+    (
         "is not viable",
         "a device of that IOMMU group is still bound to another driver; `handover show DEVICE` lists the group's members",
     ),
@@ -44,6 +49,11 @@ const MEANINGS: &[(&str, &str)] = &[
     (
         "allow setting HyperV",
         "the host's kernel has no Hyper-V support in KVM (CONFIG_KVM_HYPERV): create the machine without `--os windows`",
+    ),
+    (
+        "External interface not usable",
+        "this version of passt needs a default route on the host (`ip route`): add one, or install the passt of a newer release, \
+         such as Debian 13's",
     ),
     ("PVH ELF Note", "QEMU cannot start this kernel directly; import the distribution's vmlinuz"),
     (

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, Execution, Firmware, LaunchError, MachineOptions, MachineSpec,
+    Availability, DiskUsage, Display, Execution, Firmware, LaunchError, LoopbackFilter,
+    MachineOptions, MachineSpec,
 };
 use rustix::fd::OwnedFd;
 
@@ -37,12 +38,13 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// The emulator in this file, or the one on PATH. It is searched when it is needed.
+    /// The emulator in this file, or the one on PATH. It is searched when it is needed. The filter is for the network of
+    /// machines.
     #[must_use]
-    pub fn new(binary: Option<PathBuf>) -> Self {
+    pub fn new(binary: Option<PathBuf>, filter: &'static dyn LoopbackFilter) -> Self {
         // The VMM has another working directory.
         let binary = binary.map(|path| std::path::absolute(&path).unwrap_or(path));
-        Self { finder: Finder::new(binary.clone()), binary, passt: passt::Passt::default() }
+        Self { finder: Finder::new(binary.clone()), binary, passt: passt::Passt::new(filter) }
     }
 
     /// Checks a configured file: a typing error is noticed when the daemon starts, not when a machine does.
@@ -92,7 +94,7 @@ impl Vmm for Qemu {
             firmware::find(root, None)?;
         }
         if options.has_user_network() {
-            self.passt.program()?;
+            self.passt.usable(root, options.forwards())?;
             self.finder.expect_streams()?;
         }
         Ok(())
@@ -139,12 +141,8 @@ impl Vmm for Qemu {
         let mut helpers = Vec::new();
         for (number, card) in spec.options.cards.iter().enumerate() {
             let name_server = passt::name_server(&paths.root);
-            helpers.push(passt::helper(
-                self.passt.program()?,
-                card,
-                name_server,
-                argv::netdev(number),
-            ));
+            let passt = self.passt.usable(&paths.root, spec.options.forwards())?;
+            helpers.push(passt::helper(passt, card, name_server, argv::netdev(number)));
         }
         Ok(VmmCommand {
             program,

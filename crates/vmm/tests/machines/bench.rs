@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use host::KernelFilter;
 use model::{GuestSlot, Launcher, MachineHandle, MachineSpec};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -49,7 +50,7 @@ impl Bench {
     /// A bench with the QEMU on PATH.
     pub fn real() -> Self {
         let top = top();
-        Self { qemu: launcher(top.path(), Qemu::new(None)), top }
+        Self { qemu: launcher(top.path(), Qemu::new(None, &KernelFilter)), top }
     }
 
     pub fn path(&self) -> &Path {
@@ -99,7 +100,7 @@ pub fn launcher<V: Vmm>(top: &Path, vmm: V) -> ProcessLauncher<V> {
 }
 
 fn fake_qemu(top: &Path) -> ProcessLauncher<Qemu> {
-    launcher(top, Qemu::new(Some(top.join("qemu-system-x86_64"))))
+    launcher(top, Qemu::new(Some(top.join("qemu-system-x86_64")), &KernelFilter))
 }
 
 /// No machine outlives its trial.

@@ -179,7 +179,7 @@ fn is_paused_and_resumed() -> Result<Completion, Failed> {
     let after = bench.qemu.usage(spec.id)?;
     assert_eq!(after.disks, before.disks, "a paused guest writes nothing");
     assert!(after.cpu > Duration::ZERO && after.cpu - before.cpu < Duration::from_millis(150));
-    let next_daemon = launcher(bench.path(), Qemu::new(None));
+    let next_daemon = launcher(bench.path(), Qemu::new(None, &host::KernelFilter));
     assert_eq!(next_daemon.execution(spec.id)?, Execution::Paused);
     for _ in 0..2 {
         assert_eq!(bench.qemu.resume(spec.id)?, Execution::Running);

@@ -23,6 +23,7 @@ pub fn all() -> Vec<Trial> {
         a_second_vmm_that_is_killed_is_gone_and_starts_again,
         a_second_vmm_says_why_it_did_not_start,
         a_vmm_without_a_control_socket_can_be_killed,
+        a_machine_with_a_helper_that_requires_it_cannot_reach_loopback,
     ]
 }
 
@@ -154,4 +155,22 @@ fn a_vmm_without_a_control_socket_can_be_killed() {
     assert!(!socket.exists());
     bench.launcher.kill(spec.id).unwrap();
     assert_eq!(bench.launcher.wait(&handle).unwrap(), Exit { code: Some(137) });
+}
+
+fn a_machine_with_a_helper_that_requires_it_cannot_reach_loopback() {
+    let bench = Bench::new();
+    let spec = machine("closed");
+    bench.launcher.create_files(&spec).unwrap();
+    match bench.launcher.launch(&spec) {
+        Ok(_) => {
+            let console = fs::read_to_string(bench.launcher.console(spec.id)).unwrap();
+            assert!(console.contains("loopback is closed"), "{console}");
+        }
+        // Where there are no cgroups or no BPF.
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("cannot keep the guest from this host's loopback"), "{error}");
+            assert_eq!(bench.launcher.find(spec.id), Presence::Gone);
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! Its control protocol is one word a line, `run`, `power` or `quit`, each answered by a line.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use model::{Availability, Display, LaunchError, MachineOptions, MachineSpec};
-use vmm::process::{Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, last_lines};
+use vmm::process::{
+    Control, ControlError, FD, Helper, Loopback, MachinePaths, Vmm, VmmCommand, last_lines,
+};
 
 use crate::bench::executable;
 
@@ -72,6 +75,12 @@ impl Vmm for Tiny {
 
     fn command(&self, spec: &MachineSpec, paths: &MachinePaths) -> Result<VmmCommand, LaunchError> {
         let control = format!("--control-fd={FD}");
+        let helper = Helper {
+            program: "/bin/true".into(),
+            args: Vec::new(),
+            vmm_args: vec![format!("--helper-fd={FD}")],
+            loopback: Loopback::Closed { name_server: None },
+        };
         Ok(VmmCommand {
             program: self.program.clone(),
             control_args: self.controlled.then_some(control).into_iter().collect(),
@@ -81,7 +90,7 @@ impl Vmm for Tiny {
                 format!("--console={}", paths.console.display()),
             ],
             files: Vec::new(),
-            helpers: Vec::new(),
+            helpers: (spec.name == "closed").then_some(helper).into_iter().collect(),
             groups: Vec::new(),
         })
     }
@@ -138,7 +147,7 @@ fn tell(control: &Control<'_>, command: &str, deadline: Instant) -> Result<(), C
 }
 
 /// The VMM itself. The machine's name is its behavior: `good` works, `refuses` exits at once, `deaf`
-/// ignores the power button, `mute` never answers.
+/// ignores the power button, `mute` never answers, `closed` says whether it reaches this host's loopback.
 pub fn main(arguments: &[String]) -> ExitCode {
     let value = |name: &str| {
         arguments.iter().find_map(|argument| argument.strip_prefix(name)).unwrap_or_default()
@@ -150,6 +159,12 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
     let mut console = File::options().append(true).open(value("--console=")).unwrap();
     writeln!(console, "the guest of {behaviour} is there").unwrap();
+    if behaviour == "closed" {
+        // Connecting a UDP socket sends nothing.
+        let reached = UdpSocket::bind("0.0.0.0:0").unwrap().connect("127.0.0.1:9");
+        let refused = reached.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        writeln!(console, "loopback is {}", if refused { "closed" } else { "open" }).unwrap();
+    }
     if value("--control-fd=").is_empty() {
         loop {
             std::thread::park();

@@ -243,6 +243,15 @@ const CASES: &[Case] = &[
         let old = Tool { path, version };
         host.platform.tools.insert("passt".into(), old);
     }),
+    ("passt", Severity::Note, |host| {
+        let silent = Tool { path: "/usr/bin/passt".into(), version: None };
+        host.platform.tools.insert("passt".into(), silent);
+    }),
+    ("passt", Severity::Note, |host| {
+        let (path, version) = ("/usr/bin/passt".into(), Some("2022_11_16.ace074c".into()));
+        let ancient = Tool { path, version };
+        host.platform.tools.insert("passt".into(), ancient);
+    }),
     ("unfinished", Severity::Warning, |host| host.platform.rebuild_pending = true),
     ("visibility", Severity::Unseen, |host| host.platform.unseen.push("addresses".into())),
 ];

@@ -3,7 +3,7 @@
 use super::super::remedy::{Package, install};
 use super::super::{Finding, Patient, Platform, Remedy, Tool};
 use super::{good, note, warning};
-use crate::{OLDEST_PASST, passt_date};
+use crate::PasstKind;
 
 const QEMUS: [&str; 3] = ["qemu-system-x86_64", "qemu-kvm", "qemu-system-aarch64"];
 
@@ -46,16 +46,18 @@ pub fn passt(patient: Patient<'_>) -> Vec<Finding> {
         let finding = note("no passt in the usual places", meaning);
         return vec![finding.with_remedy(install(platform, Package::Passt))];
     };
-    // In a tree without a running host, no version is read.
-    let Some(version) = &tool.version else {
-        return vec![good(has(tool), "machines can have a network, if it is of May 2025 or newer")];
+    // In a tree without a running host, no version is read; Debian 12's passt does not know its own.
+    let meaning = match PasstKind::of(tool.version.as_deref().unwrap_or_default()) {
+        PasstKind::Confined => return vec![good(has(tool), "machines can have a network")],
+        PasstKind::Open => {
+            "machines can have a network, but unless it is of May 2025 or newer, no UDP port of this host can lead to \
+             them, and the kernel must keep guests from this host's loopback (cgroup v2, BPF)"
+        }
+        PasstKind::TooOld => {
+            "it is older than March 2023, so machines have no network but the NICs that are handed over to them"
+        }
     };
-    if passt_date(version).is_some_and(|date| date >= OLDEST_PASST) {
-        return vec![good(has(tool), "machines can have a network")];
-    }
-    let meaning = "it is not known to be of May 2025 or newer: with older ones a guest reaches services on this host's \
-                   loopback, so machines have no network but the NICs that are handed over to them";
-    let words = "install the passt of a newer release: that of Debian 13 is new enough";
+    let words = "install the passt of a newer release: that of Debian 13 has no such limits";
     vec![note(has(tool), meaning).with_remedy(Remedy::words(words))]
 }
 

@@ -1,11 +1,10 @@
-//! BPF maps by bpf(2), as needed for a lock: create, list, name, read and write one value.
-//!
-//! The structures are prefixes of `union bpf_attr` and `struct bpf_map_info` (include/uapi/linux/bpf.h): the kernel
-//! accepts a shorter structure, and treats missing fields as zeros.
+//! BPF maps, as needed for a lock: create, list, name, read and write one value.
 
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::{NAME, bpf, invalid, number, padded};
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -19,9 +18,6 @@ const LPM_TRIE: u32 = 11;
 const NO_PREALLOC: u32 = 1 << 0;
 /// `BPF_F_RDONLY`.
 const READ_ONLY: u32 = 1 << 3;
-
-/// `BPF_OBJ_NAME_LEN`: the longest name and its zero byte.
-const NAME: usize = 16;
 
 /// The only key: `struct bpf_lpm_trie_key` with one byte and a prefix of 8 bits.
 const KEY: [u8; 5] = {
@@ -210,39 +206,4 @@ pub fn next_map(after: u32) -> io::Result<Option<u32>> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// bpf(2).
-///
-/// # Safety
-/// Buffers that the attributes point to must be as large as the command requires, and live until it returns.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
-    let size = size_of_val(attributes);
-    // SAFETY: the kernel reads and writes at most `size` bytes of the attributes themselves, which are plain numbers;
-    // the caller guarantees the buffers that they point to.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size) };
-    match RawFd::try_from(answer) {
-        Ok(answer) if answer >= 0 => Ok(answer),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A name in the kernel's format.
-fn padded(name: &str) -> io::Result<[u8; NAME]> {
-    let mut padded = [0; NAME];
-    if name.len() >= NAME {
-        return Err(invalid());
-    }
-    padded.iter_mut().zip(name.bytes()).for_each(|(place, byte)| *place = byte);
-    Ok(padded)
-}
-
-fn invalid() -> io::Error {
-    io::Error::from_raw_os_error(libc::EINVAL)
-}
-
-/// A descriptor for the attributes; an open one is never negative.
-fn number(fd: &OwnedFd) -> u32 {
-    fd.as_raw_fd().unsigned_abs()
 }

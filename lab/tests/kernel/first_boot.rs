@@ -137,7 +137,8 @@ fn the_screen_is_not_black(host: &Host) {
            echo "lit $(head -c 200000 <&3 | tr -d '\0' | wc -c)"
            exec 3>&-; kill -INT $view; wait $view; echo "status $?"; cat /tmp/view; rm /tmp/view /tmp/init"#,
     );
-    for part in ["version RFB 003.008", "security   1   1", "result   0   0   0   0", "status 0"] {
+    for part in ["version RFB 003.008", "security    1   1", "result    0   0   0   0", "status 0"]
+    {
         assert!(said.contains(part), "{part}\n{said}");
     }
     assert!(said.contains("connect a viewer of vnc to vnc://127.0.0.1:5901"), "{said}");

@@ -25,10 +25,31 @@ pub fn disk_files(spec: &MachineSpec) -> Vec<OpenFile> {
     spec.disks.iter().enumerate().map(file).collect()
 }
 
+/// The place of the root disk in the firmware's order: after the CD-ROMs, by which a system is installed or mended.
+pub fn root_boot_index(spec: &MachineSpec) -> usize {
+    cdroms(spec) + 1
+}
+
+/// The place of a disk in the firmware's order, from 1 on, if it is booted: CD-ROMs first; the others only if there is no
+/// root disk. A kernel that is loaded directly has the place 0, and nothing else is booted.
+fn boot_index(spec: &MachineSpec, number: usize) -> Option<usize> {
+    let disk = &spec.disks.get(number)?.disk;
+    if spec.kernel.is_some() || (!disk.is_cdrom() && spec.disk.is_some()) {
+        return None;
+    }
+    let before = spec.disks.iter().take(number);
+    let same = before.filter(|other| other.disk.is_cdrom() == disk.is_cdrom()).count();
+    Some(1 + same + if disk.is_cdrom() { 0 } else { cdroms(spec) })
+}
+
+fn cdroms(spec: &MachineSpec) -> usize {
+    spec.disks.iter().filter(|file| file.disk.is_cdrom()).count()
+}
+
 /// The disks and CD-ROMs.
-pub fn disks(line: &mut Line, ports: &mut Ports, disks: &[DiskFile]) {
+pub fn disks(line: &mut Line, ports: &mut Ports, spec: &MachineSpec) {
     let mut sata = 0;
-    for (number, file) in disks.iter().enumerate() {
+    for (number, file) in spec.disks.iter().enumerate() {
         backend(line, number, file);
         let id = disk_id(number);
         let mut device = json!({"id": id, "drive": id, "serial": file.disk.serial});
@@ -55,8 +76,9 @@ pub fn disks(line: &mut Line, ports: &mut Ports, disks: &[DiskFile]) {
         }
         if file.disk.is_cdrom() {
             insert(&mut device, "driver", json!("ide-cd"));
-            // Before the root disk: an empty disk, or one whose system is to be mended, boots from it.
-            insert(&mut device, "bootindex", json!(0));
+        }
+        if let Some(place) = boot_index(spec, number) {
+            insert(&mut device, "bootindex", json!(place));
         }
         ports.device(device);
     }

@@ -65,9 +65,13 @@ pub fn arguments(
     line.option("-serial", format!("chardev:{CONSOLE}"));
     kernel(&mut line, spec)?;
     let mut ports = Ports::default();
+    if spec.kernel.is_none() && !(spec.disk.is_none() && spec.disks.is_empty()) {
+        // The firmware boots only the machine's own disks, never from a passed-through network card or drive.
+        line.option("-boot", "strict=on");
+    }
     random(&mut line, &mut ports);
     disk(&mut line, &mut ports, spec, environment)?;
-    disks::disks(&mut line, &mut ports, &spec.disks);
+    disks::disks(&mut line, &mut ports, spec);
     if spec.options.seed.is_some() {
         seed(&mut line, &mut ports, environment)?;
     }
@@ -233,13 +237,10 @@ fn disk(
             },
         }),
     );
-    if spec.kernel.is_none() {
-        // The firmware boots only this disk, never from a passed-through network card or drive.
-        line.option("-boot", "strict=on");
-    }
     let bus = ports.port("disk-port");
     ports.device(json!({
-        "driver": "virtio-blk-pci", "id": DISK, "drive": DISK, "bus": bus, "bootindex": 1,
+        "driver": "virtio-blk-pci", "id": DISK, "drive": DISK, "bus": bus,
+        "bootindex": disks::root_boot_index(spec),
     }));
     Ok(())
 }

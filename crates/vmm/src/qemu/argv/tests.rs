@@ -172,6 +172,31 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
 }
 
 #[test]
+fn a_machine_without_a_root_disk_boots_its_cdrom_then_its_disks() {
+    let volume = DiskContent::Volume(Uuid::from_u128(1));
+    let cdrom = DiskContent::Cdrom(Uuid::from_u128(2));
+    let spec = MachineSpec {
+        disks: vec![
+            data_disk(volume, DiskBus::Virtio, "disk1", false),
+            data_disk(cdrom, DiskBus::Sata, "cd1", true),
+            data_disk(cdrom, DiskBus::Sata, "cd2", true),
+        ],
+        ..machine()
+    };
+    let text = shown(&spec, &environment());
+    let place = |id: &str| {
+        let line = text.lines().find(|line| line.contains(&format!("\"id\":\"{id}\""))).unwrap();
+        let field = line.split("\"bootindex\":").nth(1).unwrap();
+        field.chars().next().unwrap()
+    };
+    assert_eq!([place("data1"), place("data2"), place("data0")], ['1', '2', '3']);
+    assert!(text.contains("-boot strict=on"), "{text}");
+    // A kernel that is loaded directly has QEMU's first place.
+    let direct = shown(&MachineSpec { kernel: kernel(), ..spec }, &environment());
+    assert!(!direct.contains("bootindex"), "{direct}");
+}
+
+#[test]
 fn a_screen_listens_nowhere() {
     for (protocol, video_memory) in
         [(DisplayProtocol::Vnc, None), (DisplayProtocol::Spice, Some(64 << 20))]

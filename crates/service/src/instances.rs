@@ -11,13 +11,13 @@ use engine::{
     NetworkWish,
 };
 use model::choose::{Want, WantKind};
-use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
+use model::{Address, Code, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::disks::KnownDisks;
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, render};
+use crate::{claims, cpu, disks, display, life, render, templates};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -92,6 +92,34 @@ pub fn create(
     let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
     let warnings = refusals::ignored(ignored);
     Ok(api::Instance { notes, warnings, ..render_one(engine, instance)? })
+}
+
+/// The instance of this name if it is the one that a request asks for, else a new one; with whether it is new.
+///
+/// # Errors
+/// `name_conflict` if it differs; those of [`create`].
+pub fn create_once(
+    engine: &Engine,
+    wanted: CreateInstance,
+    all: &Map<String, Value>,
+    ignored: &[String],
+) -> Result<(api::Instance, bool), Refusal> {
+    let Ok(existing) = engine.instances().find(&wanted.name) else {
+        return create(engine, wanted, all, ignored).map(|instance| (instance, true));
+    };
+    let differences = templates::differences(engine, &wanted, all)?;
+    if differences.is_empty() {
+        return render_one(engine, existing).map(|instance| (instance, false));
+    }
+    let name = &wanted.name;
+    Err(Refusal::new(
+        Code::NameConflict,
+        format!("an instance named {name:?} exists, and differs: {}", differences.join("; ")),
+        format!(
+            "`handover instance set {name}` changes processors, memory and when it is started; for the rest delete it first: \
+             `handover instance rm {name}`"
+        ),
+    ))
 }
 
 /// Stops the machine of an instance.
@@ -210,7 +238,7 @@ pub fn delete(engine: &Engine, key: &str, gracefully: bool) -> Result<(), Refusa
 }
 
 /// A device of a request: a registered one by its name, id or address, or what a claim could ask for.
-fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal> {
+pub(crate) fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal> {
     match wish {
         // Older versions accepted names that are words of the grammar, such as `gpu`.
         Wish::Words(text) if engine.devices().is_registered(&text)? => {
@@ -406,7 +434,7 @@ fn network(wanted: Option<NetworkRequest>) -> Result<NetworkWish, Refusal> {
 }
 
 /// The vGPU that the field `gpu` requests.
-fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
+pub(crate) fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
     let profile = wanted?.profile.filter(|profile| !profile.is_empty())?;
     let kind = WantKind::Profile { profile, of: None, attributes: Vec::new() };
     Some(DeviceWish::Wanted(Want { count: 1, kind }))

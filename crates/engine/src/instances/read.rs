@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use model::choose::{Want, WantKind};
 use model::{Code, Refusal};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use super::pause::runs;
 use super::{Instances, wrong_state};
 use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
-use crate::{Instance, InstanceDevice, InstanceState};
+use crate::{DeviceWish, Instance, InstanceDevice, InstanceState, registrations};
 
 impl Instances {
     /// The instances with all these tags.
@@ -31,6 +32,43 @@ impl Instances {
     /// `not_found`.
     pub fn find(&self, key: &str) -> Result<Instance, Refusal> {
         self.stored_instance(key).map(|row| row.instance)
+    }
+
+    /// What an instance asked for, one for each of its claims: a registered device by its id, or what was wanted.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn wishes(&self, instance: &Instance) -> Result<Vec<DeviceWish>, Refusal> {
+        let claims = self.store.read(|from| StoredClaim::of_instance(from, instance.id))?;
+        let wish = |claim: StoredClaim| {
+            let want = claim.wants.into_iter().next()?;
+            Some(match (claim.device, &want.kind) {
+                (Some(id), WantKind::Device(_)) => DeviceWish::Registered(id.to_string()),
+                _ => DeviceWish::Wanted(want),
+            })
+        };
+        Ok(claims.into_iter().filter_map(wish).collect())
+    }
+
+    /// The same for a request: one wish for each claim that it makes.
+    ///
+    /// # Errors
+    /// `not_found` for a device that is not registered.
+    pub fn each_wish(&self, wishes: &[DeviceWish]) -> Result<Vec<DeviceWish>, Refusal> {
+        let mut each = Vec::new();
+        for wish in wishes {
+            match wish {
+                DeviceWish::Registered(key) => {
+                    let device = registrations::find(&self.store, key)?;
+                    each.push(DeviceWish::Registered(device.id.to_string()));
+                }
+                DeviceWish::Wanted(want) => {
+                    let one = Want { count: 1, kind: want.kind.clone() };
+                    each.extend((0..want.count).map(|_| DeviceWish::Wanted(one.clone())));
+                }
+            }
+        }
+        Ok(each)
     }
 
     /// The devices and partitions of all instances, in the order in which each guest sees its own.

@@ -11,13 +11,13 @@ use engine::{
     NetworkWish,
 };
 use model::choose::{Want, WantKind};
-use model::{Address, Code, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
+use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::disks::KnownDisks;
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, render, templates};
+use crate::{claims, cpu, disks, display, life, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -94,32 +94,9 @@ pub fn create(
     Ok(api::Instance { notes, warnings, ..render_one(engine, instance)? })
 }
 
-/// The instance of this name if it is the one that a request asks for, else a new one; with whether it is new.
-///
-/// # Errors
-/// `name_conflict` if it differs; those of [`create`].
-pub fn create_once(
-    engine: &Engine,
-    wanted: CreateInstance,
-    all: &Map<String, Value>,
-    ignored: &[String],
-) -> Result<(api::Instance, bool), Refusal> {
-    let Ok(existing) = engine.instances().find(&wanted.name) else {
-        return create(engine, wanted, all, ignored).map(|instance| (instance, true));
-    };
-    let differences = templates::differences(engine, &wanted, all)?;
-    if differences.is_empty() {
-        return render_one(engine, existing).map(|instance| (instance, false));
-    }
-    let name = &wanted.name;
-    Err(Refusal::new(
-        Code::NameConflict,
-        format!("an instance named {name:?} exists, and differs: {}", differences.join("; ")),
-        format!(
-            "`handover instance set {name}` changes processors, memory and when it is started; for the rest delete it first: \
-             `handover instance rm {name}`"
-        ),
-    ))
+/// Checks a request for what does not depend on the host.
+pub(crate) fn check(wanted: &CreateInstance, all: &Map<String, Value>) -> Result<(), Refusal> {
+    accept(wanted.clone(), all).map(drop)
 }
 
 /// Stops the machine of an instance.

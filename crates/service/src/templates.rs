@@ -3,11 +3,11 @@
 use api::{Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, Volume};
 use model::choose::{Filter, Want, WantKind};
-use model::{DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
+use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
 
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, life};
+use crate::{cpu, display, instances, life};
 
 /// The ports from which one is chosen for SSH if none was asked for. A template leaves that one out.
 const CHOSEN_FOR_SSH: std::ops::Range<u16> = 22_000..23_000;
@@ -148,6 +148,35 @@ fn keys(meta_data: &str) -> Vec<String> {
     keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
 }
 
+/// The instance of this name if it is the one that a request asks for, else a new one; with whether it is new.
+///
+/// # Errors
+/// `name_conflict` if it differs; those of [`instances::create`].
+pub fn create_once(
+    engine: &Engine,
+    wanted: CreateInstance,
+    all: &Map<String, Value>,
+    ignored: &[String],
+) -> Result<(api::Instance, bool), Refusal> {
+    if engine.instances().find(&wanted.name).is_err() {
+        return instances::create(engine, wanted, all, ignored).map(|instance| (instance, true));
+    }
+    instances::check(&wanted, all)?;
+    let differences = differences(engine, &wanted, all)?;
+    if differences.is_empty() {
+        return instances::show(engine, &wanted.name).map(|instance| (instance, false));
+    }
+    let name = &wanted.name;
+    Err(Refusal::new(
+        Code::NameConflict,
+        format!("an instance named {name:?} exists, and differs: {}", differences.join("; ")),
+        format!(
+            "`handover instance set {name}` changes processors, memory and when it is started; for the rest delete it first: \
+             `handover instance rm {name}`"
+        ),
+    ))
+}
+
 /// Where an existing instance differs from what a request asks for, a line for each field; what the request leaves out may
 /// be anything. `all` has the fields as sent.
 ///
@@ -213,12 +242,15 @@ fn compare(field: &str, asked: &Value, there: &Value, lines: &mut Vec<String>) {
                 compare(&format!("{field}.{number}"), asked, own, lines);
             }
         }
-        (asked, there) if is_same(asked, there) => {}
+        (asked, there) if is_same(field, asked, there) => {}
         _ => lines.push(format!("{field}: {asked} asked for, {there} there")),
     }
 }
 
-fn is_same(asked: &Value, there: &Value) -> bool {
+/// The fields in which an empty text stands for none; in others it is refused.
+const MAY_BE_EMPTY: [&str; 4] = ["size", "overlay_size", "cmdline", "mount_path"];
+
+fn is_same(field: &str, asked: &Value, there: &Value) -> bool {
     if let (Value::String(asked), Value::String(there)) = (asked, there) {
         let size = |text: &str| parse_size(text).ok();
         let duration = |text: &str| parse_duration(text).ok();
@@ -230,7 +262,10 @@ fn is_same(asked: &Value, there: &Value) -> bool {
     }
     let nothing = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => {
+            let name = field.rsplit('.').next().unwrap_or_default();
+            text.is_empty() && MAY_BE_EMPTY.contains(&name)
+        }
         Value::Array(list) => list.is_empty(),
         Value::Object(fields) => fields.is_empty() || *value == json!({"enabled": false}),
         Value::Bool(true) | Value::Number(_) => false,
@@ -255,7 +290,7 @@ mod tests {
             (json!("90s"), json!("1m30s")),
             (json!("2222:22"), json!("127.0.0.1:2222:22/tcp")),
             (json!(false), Value::Null),
-            (json!(""), Value::Null),
+            (json!({"mount_path": ""}), json!({})),
             (json!({"mode": "user"}), json!({"mode": "user", "mac": "52:54:00:00:00:01"})),
             (json!([{"size": "1GB"}]), json!([{"size": "1GB", "serial": "disk1"}])),
         ] {
@@ -272,5 +307,6 @@ mod tests {
         assert_eq!(lines(json!([1, 2]), json!([1])).len(), 1);
         assert_eq!(lines(json!({"x": 1}), Value::Null).len(), 1);
         assert_eq!(lines(json!(true), Value::Null).len(), 1);
+        assert_eq!(lines(json!({"user_data": ""}), json!({})).len(), 1);
     }
 }

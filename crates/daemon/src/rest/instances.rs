@@ -43,7 +43,7 @@ pub async fn create(
     let all = body.read()?;
     let create = move |engine: &Engine| {
         if once {
-            return instances::create_once(engine, wanted, &all, &unknown);
+            return templates::create_once(engine, wanted, &all, &unknown);
         }
         instances::create(engine, wanted, &all, &unknown).map(|instance| (instance, true))
     };

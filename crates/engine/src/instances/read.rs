@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::choose::{Want, WantKind};
-use model::{Code, Refusal};
+use model::{Code, Display, Refusal};
 use uuid::Uuid;
 
 use super::pause::runs;
 use super::{Instances, wrong_state};
+use crate::claims::choose::expect_few;
 use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
 use crate::{DeviceWish, Instance, InstanceDevice, InstanceState, registrations};
@@ -53,7 +54,7 @@ impl Instances {
     /// The same for a request: one wish for each claim that it makes.
     ///
     /// # Errors
-    /// `not_found` for a device that is not registered.
+    /// `not_found` for a device that is not registered; `insufficient_resources` for too many.
     pub fn each_wish(&self, wishes: &[DeviceWish]) -> Result<Vec<DeviceWish>, Refusal> {
         let mut each = Vec::new();
         for wish in wishes {
@@ -63,6 +64,8 @@ impl Instances {
                     each.push(DeviceWish::Registered(device.id.to_string()));
                 }
                 DeviceWish::Wanted(want) => {
+                    want.check()?;
+                    expect_few(std::slice::from_ref(want))?;
                     let one = Want { count: 1, kind: want.kind.clone() };
                     each.extend((0..want.count).map(|_| DeviceWish::Wanted(one.clone())));
                 }
@@ -143,11 +146,11 @@ impl Instances {
         Ok(row.instance.id)
     }
 
-    /// Connects a viewer to the screen of an instance that runs. Each viewer has a connection of its own, SPICE's several.
+    /// The screen of an instance that runs.
     ///
     /// # Errors
     /// `not_found`; `invalid_state` if it does not run, or has no screen.
-    pub fn open_display(&self, key: &str) -> Result<UnixStream, Refusal> {
+    pub fn with_display(&self, key: &str) -> Result<Display, Refusal> {
         let row = self.stored_instance(key)?;
         let name = &row.instance.name;
         let Some(display) = row.instance.options.display else {
@@ -157,10 +160,21 @@ impl Instances {
                 "create it with `--display vnc` or `--display spice`; `handover instance console` needs no screen",
             ));
         };
-        if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
+        if !runs(&row.instance) {
             let start = format!("`handover instance start {name}` starts it");
             return Err(wrong_state(&row, "looked at", start));
         }
+        Ok(display)
+    }
+
+    /// Connects a viewer to the screen of an instance that runs. Each viewer has a connection of its own, SPICE's several.
+    ///
+    /// # Errors
+    /// As [`with_display`](Self::with_display).
+    pub fn open_display(&self, key: &str) -> Result<UnixStream, Refusal> {
+        let display = self.with_display(key)?;
+        let row = self.stored_instance(key)?;
+        let name = &row.instance.name;
         let launcher = self.launcher(&row.instance.hypervisor)?;
         launcher.open_display(row.instance.id, display).map_err(|error| {
             let remedy = format!("`handover instance show {name}` tells whether it runs");

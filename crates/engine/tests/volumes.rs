@@ -226,16 +226,25 @@ fn what_no_disk_can_be_is_refused_and_leaves_nothing() {
     assert_eq!(names(&rig, &engine), ["data"]);
 }
 
+/// A restored backup does not know the volumes of later days.
 #[test]
-fn files_without_a_volume_are_removed_at_the_next_start() {
+fn data_of_a_volume_that_is_not_recorded_stays_and_is_told() {
     let rig = Rig::ready();
     let engine = rig.open();
     volume(&engine, "data").unwrap();
     drop(engine);
-    let orphan = rig.config().state_dir.join("volumes").join(Uuid::new_v4().to_string());
-    std::fs::create_dir(&orphan).unwrap();
-    std::fs::write(orphan.join("disk"), b"half").unwrap();
-    let (engine, _) = rig.open_recovered();
+    let dir = rig.config().state_dir.join("volumes");
+    let [orphan, half] = [Uuid::new_v4().to_string(), format!("pending-{}", Uuid::new_v4())]
+        .map(|name| dir.join(name));
+    for path in [&orphan, &half] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::write(path.join("disk"), b"data").unwrap();
+    }
+    let (engine, report) = rig.open_recovered();
+    let told = format!("{} has the data of a volume that is not recorded", orphan.display());
+    assert!(report.notes.iter().any(|note| note.starts_with(&told)), "{report:?}");
+    assert!(orphan.join("disk").exists() && !half.exists());
+    std::fs::remove_dir_all(&orphan).unwrap();
     assert_eq!(names(&rig, &engine), ["data"]);
 }
 

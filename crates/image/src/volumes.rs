@@ -1,4 +1,8 @@
 //! The files of volumes: disks of their own, one directory for each, named by its id.
+//!
+//! A volume is data that exists nowhere else, so nothing is removed because the store does not know it: a restored backup
+//! does not know the volumes of later days. While a volume is made or deleted, its directory has another name
+//! (`pending-ID`): what the store says after a crash decides about those only.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -18,8 +22,14 @@ use crate::{Budget, ImageError};
 /// The mode of a volume's file: the daemon opens it for a machine, whose user cannot.
 const MODE: u32 = 0o600;
 
+/// The name of a volume's file in its directory.
+const FILE: &str = "disk";
+
 /// The program that writes the header of a qcow2 file.
 const TOOL: &str = "qemu-img";
+
+/// The prefix of the directory of a volume that is being made or deleted.
+const PENDING: &str = "pending-";
 
 /// The volumes of a host.
 #[derive(Clone)]
@@ -49,22 +59,24 @@ impl Volumes {
     /// The file of a volume.
     #[must_use]
     pub fn path(&self, id: Uuid) -> PathBuf {
-        self.volume_dir(id).join("disk")
+        self.volume_dir(id).join(FILE)
     }
 
-    /// Creates the file of a volume. When this returns, it is synced to disk.
+    /// Creates the file of a volume, pending: [`keep`](Self::keep) or [`remove`](Self::remove) follows. When this returns, it
+    /// is synced to disk.
     ///
     /// # Errors
     /// See [`ImageError`]; nothing is left then.
     pub fn create(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
         self.write(id, new).inspect_err(|_| {
             // What stays is removed at the next start.
-            let _ = self.remove(id);
+            let _ = remove_tree(&self.pending(id));
         })
     }
 
     fn write(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
-        let (dir, path) = (self.volume_dir(id), self.path(id));
+        let dir = self.pending(id);
+        let path = dir.join(FILE);
         make_dir(&self.dir)?;
         make_dir(&dir)?;
         let writing = |error| ImageError::io("write", &path, error);
@@ -104,36 +116,74 @@ impl Volumes {
         fs::symlink_metadata(self.path(id)).ok().map(|file| file.blocks().saturating_mul(512))
     }
 
-    /// Removes a volume. A missing one is not an error.
+    /// A pending volume is recorded: it gets its name. Idempotent.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn keep(&self, id: Uuid) -> Result<(), ImageError> {
+        rename(&self.pending(id), &self.volume_dir(id)).and_then(|()| sync_dir(&self.dir))
+    }
+
+    /// A volume is about to be deleted: it is pending until it is removed, or kept. Idempotent.
+    ///
+    /// # Errors
+    /// If it cannot be renamed.
+    pub fn condemn(&self, id: Uuid) -> Result<(), ImageError> {
+        rename(&self.volume_dir(id), &self.pending(id))
+    }
+
+    /// Removes a volume that is no longer recorded, pending or not. A missing one is not an error.
     ///
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self, id: Uuid) -> Result<(), ImageError> {
+        remove_tree(&self.pending(id))?;
         remove_tree(&self.volume_dir(id))
     }
 
-    /// Removes the volumes that are not in `known`: the remains of a crash. Call it while none is being created.
+    /// Ends what a crash interrupted: pending volumes that are `known` are kept, others are removed. Returns the directories
+    /// of volumes that are not known: they stay. Call it while none is being created.
     ///
     /// # Errors
-    /// If the directory cannot be read, or a volume cannot be removed.
-    pub fn sweep(&self, known: &BTreeSet<Uuid>) -> Result<(), ImageError> {
+    /// If the directory cannot be read, or a pending volume cannot be renamed or removed.
+    pub fn sweep(&self, known: &BTreeSet<Uuid>) -> Result<Vec<PathBuf>, ImageError> {
+        let mut unknown = Vec::new();
         let reading = |error| ImageError::io("read", &self.dir, error);
         let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(unknown),
             entries => entries.map_err(reading)?,
         };
         for entry in entries {
-            let id =
-                entry.map_err(reading)?.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(id) = id.filter(|id| !known.contains(id)) {
-                self.remove(id)?;
+            let entry = entry.map_err(reading)?;
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let pending = name.strip_prefix(PENDING).and_then(|id| id.parse::<Uuid>().ok());
+            match (pending, name.parse::<Uuid>()) {
+                (Some(id), _) if known.contains(&id) => self.keep(id)?,
+                (Some(_), _) => remove_tree(&entry.path())?,
+                (None, Ok(id)) if !known.contains(&id) => unknown.push(entry.path()),
+                _ => {}
             }
         }
-        Ok(())
+        Ok(unknown)
+    }
+
+    fn pending(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{PENDING}{id}"))
     }
 
     fn volume_dir(&self, id: Uuid) -> PathBuf {
         self.dir.join(id.to_string())
+    }
+}
+
+/// Renames a directory, if it exists.
+fn rename(from: &Path, to: &Path) -> Result<(), ImageError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ImageError::io("rename", from, error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -185,6 +235,7 @@ mod tests {
         volumes.create(thin, new).unwrap();
         volumes.create(thick, NewVolume { allocate: true, ..new }).unwrap();
         for id in [thin, thick] {
+            volumes.keep(id).unwrap();
             let file = fs::metadata(volumes.path(id)).unwrap();
             assert_eq!((file.len(), file.mode() & 0o7777), (4 << 20, 0o600));
             assert!(volumes.is_empty(id));
@@ -196,18 +247,35 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_without_an_owner_is_swept_and_a_second_one_is_refused() {
+    fn a_crash_while_a_volume_is_made_or_deleted_is_decided_by_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let volumes = volumes(dir.path());
         let new = NewVolume { size: 1 << 20, format: DiskFormat::Raw, allocate: false };
-        let [known, unknown] = [Uuid::from_u128(1), Uuid::from_u128(2)];
-        volumes.sweep(&BTreeSet::new()).unwrap();
-        volumes.create(known, new).unwrap();
-        volumes.create(unknown, new).unwrap();
-        volumes.sweep(&BTreeSet::from([known])).unwrap();
-        assert!(volumes.path(known).exists() && !volumes.path(unknown).exists());
-        volumes.remove(known).unwrap();
-        volumes.remove(known).unwrap();
+        let ids = [1, 2, 3, 4, 5].map(Uuid::from_u128);
+        let [made, never, kept, deleted, strange] = ids;
+        assert!(volumes.sweep(&BTreeSet::new()).unwrap().is_empty());
+        for id in ids {
+            volumes.create(id, new).unwrap();
+            assert!(!volumes.path(id).exists(), "it is pending");
+        }
+        for id in [kept, deleted, strange] {
+            volumes.keep(id).unwrap();
+            volumes.keep(id).unwrap();
+        }
+        for id in [kept, deleted] {
+            volumes.condemn(id).unwrap();
+            volumes.condemn(id).unwrap();
+        }
+        // `made` and `kept` are recorded; `never`, `deleted` and `strange` are not, as after a restored backup.
+        let unknown = volumes.sweep(&BTreeSet::from([made, kept])).unwrap();
+        assert_eq!(unknown, [volumes.volume_dir(strange)], "it is told, not removed");
+        let there = ids.map(|id| volumes.path(id).exists());
+        assert_eq!(there, [true, false, true, false, true], "{never} {deleted}");
+        assert_eq!(fs::read_dir(dir.path().join("volumes")).unwrap().count(), 3);
+        for _ in 0..2 {
+            volumes.remove(strange).unwrap();
+        }
+        assert!(!volumes.path(strange).exists());
     }
 
     #[test]
@@ -221,6 +289,7 @@ mod tests {
         let id = Uuid::from_u128(1);
         let new = NewVolume { size: 3 << 30, format: DiskFormat::Qcow2, allocate: false };
         volumes.create(id, new).unwrap();
+        volumes.keep(id).unwrap();
         let bytes = fs::read(volumes.path(id)).unwrap();
         assert_eq!(crate::qcow2::read(&bytes).unwrap().virtual_size, 3 << 30);
         assert_eq!(fs::metadata(volumes.path(id)).unwrap().mode() & 0o7777, 0o600);

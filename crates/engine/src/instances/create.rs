@@ -295,6 +295,7 @@ impl Instances {
             return Err(undo);
         }
         let made = self.store.read(|from| Volume::made_with(from, id))?;
+        self.volumes.condemn(&made);
         let notes = self.claims.close_undone(operation, cause, outcome, |tx| {
             StoredClaim::release_instance(tx, id)?;
             made.iter().try_for_each(|volume| Volume::delete(tx, volume.id))?;

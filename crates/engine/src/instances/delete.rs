@@ -51,6 +51,7 @@ impl Instances {
         }
         let notes = (!outcome.notes.is_empty()).then(|| outcome.notes.join("; "));
         let made = self.store.read(|from| Volume::made_with(from, id))?;
+        self.volumes.condemn(&made);
         self.journal.close_operation(operation, Outcome::Done, notes.as_deref(), |tx| {
             StoredClaim::release_instance(tx, id)?;
             made.iter().try_for_each(|volume| Volume::delete(tx, volume.id))?;

@@ -221,9 +221,8 @@ impl Instances {
         Ok(row.instance)
     }
 
-    /// Removes the files of volumes that are not recorded: the remains of a crash. Returns why, if they could not be
-    /// removed.
-    pub(crate) fn recover_volumes(&self) -> Result<Option<String>, Refusal> {
+    /// Ends what was interrupted while volumes were made or deleted. Returns notes.
+    pub(crate) fn recover_volumes(&self) -> Result<Vec<String>, Refusal> {
         self.volumes.recover()
     }
 

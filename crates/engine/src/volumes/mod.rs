@@ -42,11 +42,23 @@ impl Volumes {
         Arc::new(Self { store: store.clone(), journal: journal.clone(), files })
     }
 
-    /// Removes files without a volume. Returns why, if they could not be removed.
-    pub(crate) fn recover(&self) -> Result<Option<String>, Refusal> {
+    /// Ends what was interrupted while volumes were made or deleted. Returns notes: files that no volume has, which stay,
+    /// and why something could not be done.
+    pub(crate) fn recover(&self) -> Result<Vec<String>, Refusal> {
         let known = self.store.read(Volume::all)?;
         let known: BTreeSet<Uuid> = known.into_iter().map(|volume| volume.id).collect();
-        Ok(self.files.sweep(&known).err().map(|error| error.to_string()))
+        Ok(match self.files.sweep(&known) {
+            Err(error) => vec![error.to_string()],
+            Ok(unknown) => unknown
+                .iter()
+                .map(|path| {
+                    format!(
+                        "{} has the data of a volume that is not recorded, as after a restored backup; it stays until you remove it",
+                        path.display()
+                    )
+                })
+                .collect(),
+        })
     }
 
     /// Creates a volume.
@@ -85,6 +97,15 @@ impl Volumes {
             made.ids.push(volume.id);
         }
         Ok(made)
+    }
+
+    /// The volumes are about to be deleted: whether a crash leaves their files depends on whether they are still recorded.
+    pub(crate) fn condemn(&self, volumes: &[Volume]) {
+        for volume in volumes {
+            if let Err(error) = self.files.condemn(volume.id) {
+                tracing::warn!(volume = volume.name, "cannot rename its directory: {error}");
+            }
+        }
     }
 
     /// Removes the files of volumes that are no longer recorded. Those that stay are removed at the next start.
@@ -167,8 +188,16 @@ impl Volumes {
                 format!("run `handover instance detach {} {}` first", user.name, volume.name),
             ));
         }
-        self.store.write(Durability::Power, |tx| Volume::delete(tx, volume.id))?;
-        self.discard(&[volume]);
+        let volume = [volume];
+        self.condemn(&volume);
+        let deleted = self.store.write(Durability::Power, |tx| {
+            volume.iter().try_for_each(|volume| Volume::delete(tx, volume.id))
+        });
+        if let Err(refusal) = deleted {
+            let _ = self.files.keep(volume[0].id);
+            return Err(refusal);
+        }
+        self.discard(&volume);
         self.journal.notify();
         Ok(())
     }
@@ -225,7 +254,12 @@ pub struct MadeFiles<'a> {
 impl MadeFiles<'_> {
     /// Their volumes are recorded: the files stay.
     pub(crate) fn keep(mut self) {
-        self.ids.clear();
+        for id in std::mem::take(&mut self.ids) {
+            if let Err(error) = self.files.keep(id) {
+                // The next start does it.
+                tracing::error!(%id, "cannot rename the directory of a volume: {error}");
+            }
+        }
     }
 }
 

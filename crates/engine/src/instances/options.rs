@@ -26,6 +26,7 @@ pub struct WantedOptions {
     firmware: Option<Firmware>,
     cpu: Cpu,
     display: Option<Display>,
+    tpm: bool,
     network: NetworkWish,
     first_boot: FirstBoot,
 }
@@ -36,6 +37,7 @@ impl WantedOptions {
             firmware: request.firmware,
             cpu: request.cpu,
             display: request.display,
+            tpm: request.tpm,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
         }
@@ -52,7 +54,7 @@ impl Instances {
         wanted: WantedOptions,
         planned: &Planned,
     ) -> Result<MachineOptions, Refusal> {
-        let WantedOptions { firmware, cpu, display, network, first_boot } = wanted;
+        let WantedOptions { firmware, cpu, display, tpm, network, first_boot } = wanted;
         display.map_or(Ok(()), expect_video_memory)?;
         let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
         let seed = first_boot::seed(instance, &first_boot, &mounts)?;
@@ -80,6 +82,7 @@ impl Instances {
             cards: card.into_iter().collect(),
             disks: planned.disks.clone(),
             display,
+            tpm,
             is_without_root: instance.options.is_without_root,
             seed,
             cpu,
@@ -98,15 +101,17 @@ impl Instances {
     ) -> Result<(), Refusal> {
         let launcher = self.launcher(hypervisor)?;
         let without_network = MachineOptions { cards: Vec::new(), ..options.clone() };
+        let without_tpm = MachineOptions { tpm: false, ..without_network.clone() };
         let refusal = |error: &LaunchError, instead: &str| {
             let mut refusal = refusals::launch_failed(error);
             refusal.remedy = format!("{}{instead}", refusal.remedy);
             refusal
         };
-        launcher.check(&without_network).map_err(|error| {
+        launcher.check(&without_tpm).map_err(|error| {
             let bios = "; or create the instance with the BIOS (`--firmware bios`), if its image boots with it";
             refusal(&error, if usual_firmware { bios } else { "" })
         })?;
+        launcher.check(&without_network).map_err(|error| refusal(&error, ""))?;
         let without = "; or create the instance without a network (`--network none`)";
         launcher.check(options).map_err(|error| refusal(&error, without))
     }

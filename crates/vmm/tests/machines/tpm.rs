@@ -1,4 +1,4 @@
-//! Secure Boot and a TPM, with the QEMU, the OVMF and the swtpm that are installed here, if they are.
+//! A machine as Windows 11 requires it: Secure Boot and a TPM, with the QEMU, the OVMF and the swtpm that are installed here, if they are.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use model::{
-    DiskFormat, Execution, Firmware, Launcher, MachineDisk, MachineOptions, MachineSpec, Presence,
+    Cpu, DiskFormat, Display, DisplayProtocol, Execution, Firmware, GuestOs, Launcher, MachineDisk,
+    MachineOptions, MachineSpec, Presence,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -44,7 +45,9 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 fn has_secure_boot_and_a_tpm() -> Result<Completion, Failed> {
     let bench = Bench::real();
     let firmware = Firmware::UefiSecure;
-    let options = MachineOptions { firmware, tpm: true, ..MachineOptions::default() };
+    let display = Some(Display { protocol: DisplayProtocol::Vnc, video_memory: None });
+    let cpu = Cpu { os: GuestOs::Windows, ..Cpu::default() };
+    let options = MachineOptions { firmware, tpm: true, display, cpu, ..MachineOptions::default() };
     if let Err(error) = bench.qemu.check(&options) {
         eprintln!("SKIPPED: {error}");
         return Ok(Completion::ignored_with(error.to_string()));

@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod contract;
 pub mod errors;
+#[cfg(feature = "docs")]
+pub mod machine_schema;
 pub mod release;
 #[cfg(feature = "docs")]
 pub mod schema;

@@ -19,7 +19,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Generate documents from the code (docs/errors.md, docs/inventory.schema.json)
+    /// Generate documents from the code (docs/errors.md, docs/inventory.schema.json, docs/machine.schema.json)
     #[cfg(feature = "docs")]
     Docs {
         /// Only check whether they are up to date
@@ -100,6 +100,7 @@ fn main() -> Result<ExitCode> {
         Chore::Docs { check } => {
             xtask::errors::write(check)?;
             xtask::schema::write(check)?;
+            xtask::machine_schema::write(check)?;
         }
         Chore::Inventory { root } => {
             let inventory = LinuxHost::reader(&root)?.detail(None)?;

@@ -130,7 +130,7 @@ def instances(device):
     client.instances.delete(connected.id)
     did("instances.create with a network", connected.network.mac)
     refused(hypeman.InternalServerError, "not_implemented", lambda: client.instances.standby(instance.id))
-    refused(hypeman.InternalServerError, "not_implemented", lambda: client.volumes.list())
+    refused(hypeman.InternalServerError, "not_implemented", lambda: client.ingresses.list())
 
     stopped = client.instances.stop(instance.id)
     assert stopped.state == "Stopped" and isinstance(stopped.stopped_at, datetime)

@@ -94,6 +94,11 @@ pub fn create(
     Ok(api::Instance { notes, warnings, ..render_one(engine, instance)? })
 }
 
+/// Checks a request for what does not depend on the host.
+pub(crate) fn check(wanted: &CreateInstance, all: &Map<String, Value>) -> Result<(), Refusal> {
+    accept(wanted.clone(), all).map(drop)
+}
+
 /// Stops the machine of an instance.
 ///
 /// # Errors
@@ -210,7 +215,7 @@ pub fn delete(engine: &Engine, key: &str, gracefully: bool) -> Result<(), Refusa
 }
 
 /// A device of a request: a registered one by its name, id or address, or what a claim could ask for.
-fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal> {
+pub(crate) fn device(engine: &Engine, wish: Wish) -> Result<DeviceWish, Refusal> {
     match wish {
         // Older versions accepted names that are words of the grammar, such as `gpu`.
         Wish::Words(text) if engine.devices().is_registered(&text)? => {
@@ -407,7 +412,7 @@ fn network(wanted: Option<NetworkRequest>) -> Result<NetworkWish, Refusal> {
 }
 
 /// The vGPU that the field `gpu` requests.
-fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
+pub(crate) fn vgpu(wanted: Option<GpuRequest>) -> Option<DeviceWish> {
     let profile = wanted?.profile.filter(|profile| !profile.is_empty())?;
     let kind = WantKind::Profile { profile, of: None, attributes: Vec::new() };
     Some(DeviceWish::Wanted(Want { count: 1, kind }))

@@ -22,6 +22,7 @@ pub mod refusals;
 pub mod render;
 pub mod sriov;
 pub mod stats;
+pub mod templates;
 pub mod volumes;
 
 pub use boundaries::Boundaries;

@@ -9,21 +9,62 @@ use model::{Code, Refusal};
 
 use super::disks::Disks;
 use super::life::Life;
+use super::template;
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
 
+/// The options that a file has instead.
+const OPTIONS: [&str; 31] = [
+    "image",
+    "size",
+    "vcpus",
+    "sockets",
+    "cores",
+    "threads",
+    "hide_kvm",
+    "os",
+    "devices",
+    "gpus",
+    "disk_size",
+    "disks",
+    "volumes",
+    "cdroms",
+    "firmware",
+    "display",
+    "video_memory",
+    "network",
+    "mac",
+    "publish",
+    "ssh_keys",
+    "user_data",
+    "hostname",
+    "restart",
+    "restart_attempts",
+    "autostart",
+    "start_order",
+    "start_delay",
+    "cmdline",
+    "hypervisor",
+    "tags",
+];
+
 #[derive(Debug, Args)]
 #[command(
     override_usage = "handover instance create [OPTIONS] --image <IMAGE> <NAME>\n       \
-                      handover instance create [OPTIONS] --cdrom <IMAGE> --disk <SIZE> <NAME>",
+                      handover instance create [OPTIONS] --cdrom <IMAGE> --disk <SIZE> <NAME>\n       \
+                      handover instance create [OPTIONS] --file <FILE> [NAME]",
     after_long_help = format!("What can be given to --device:\n{}", model::choose::GRAMMAR)
 )]
 pub struct Create {
     /// Name of the new instance: small letters, digits and hyphens
-    name: String,
+    #[arg(required_unless_present = "file")]
+    name: Option<String>,
+    /// Read the machine from this file, as `handover instance show --yaml` prints it; - for standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = OPTIONS)]
+    file: Option<PathBuf>,
     /// Name of the image to boot, as `handover image list` shows it
-    #[arg(long, required_unless_present = "cdroms")]
+    #[arg(long, required_unless_present_any = ["cdroms", "file"])]
     image: Option<String>,
     /// Memory, such as 512MB or 4GB (powers of 1024)
     #[arg(long, default_value = "1GB", value_parser = values::size_text)]
@@ -106,6 +147,25 @@ pub struct Create {
 impl Create {
     /// Sends the request, and shows its progress.
     pub async fn send(self, client: &Client) -> Result<Machine, Refusal> {
+        match &self.file {
+            Some(file) => self.send_file(client, file).await,
+            None => self.send_options(client).await,
+        }
+    }
+
+    /// Sends the request in a file. An instance that is what the file asks for is the answer.
+    async fn send_file(&self, client: &Client, file: &Path) -> Result<Machine, Refusal> {
+        let (mut fields, _) = template::read(file)?;
+        if let (Some(name), Some(fields)) = (&self.name, fields.as_object_mut()) {
+            fields.insert("name".into(), name.clone().into());
+        }
+        let progress = Progress::of(client, "create", self.quiet).await;
+        let created = client.post("/instances?once=true", Some(&fields)).await;
+        progress.end().await;
+        created
+    }
+
+    async fn send_options(self, client: &Client) -> Result<Machine, Refusal> {
         let ssh_keys =
             self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
         let user_data = self.user_data.as_deref().map(read).transpose()?;
@@ -116,7 +176,7 @@ impl Create {
             .map(|protocol| Display { protocol: Some(protocol), video_memory: self.video_memory });
         let progress = Progress::of(client, "create", self.quiet).await;
         let mut body = CreateInstance {
-            name: self.name,
+            name: self.name.unwrap_or_default(),
             image: self.image,
             size: Some(self.size),
             vcpus: self.vcpus,
@@ -163,7 +223,11 @@ impl Create {
 
     /// The action, for messages.
     pub fn what(&self) -> String {
-        format!("create the instance {}", self.name)
+        match (&self.name, &self.file) {
+            (Some(name), _) => format!("create the instance {name}"),
+            (None, Some(file)) => format!("create the instance of {}", file.display()),
+            (None, None) => "create the instance".into(),
+        }
     }
 }
 

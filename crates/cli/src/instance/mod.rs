@@ -9,6 +9,7 @@ mod set;
 mod ssh;
 mod stats;
 mod stop;
+mod template;
 mod view;
 
 use api::client::{Client, query_value, segment};
@@ -56,6 +57,9 @@ enum Command {
     Show {
         /// Name or id of the instance, as `handover instance list` shows it
         instance: String,
+        /// Print the file that makes an instance like this one: `handover instance create --file`
+        #[arg(long, conflicts_with = "json")]
+        yaml: bool,
     },
     /// Start the machine of a stopped instance
     Start {
@@ -129,7 +133,8 @@ impl Instance {
                 show_after(&connection, what, async |client| create.send(client).await)
             }
             Command::List { tags } => list(&connection, &tags),
-            Command::Show { instance } => {
+            Command::Show { instance, yaml: true } => template::print(&connection, &instance),
+            Command::Show { instance, yaml: false } => {
                 let path = format!("/instances/{}", segment(&instance));
                 let what = format!("show the instance {instance}");
                 show_after(&connection, what, async |client| client.get(&path).await)

@@ -27,6 +27,8 @@ pub async fn connect(
     Key(key): Key,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
+    let asked = key.clone();
+    face.ask(move |engine| engine.instances().with_display(&asked)).await?;
     let upgrade =
         upgrade.map_err(|rejection| sockets::needed(&rejection, "handover instance view"))?;
     let name = key.clone();

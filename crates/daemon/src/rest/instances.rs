@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use engine::Engine;
 use serde::Deserialize;
-use service::{instances, stats};
+use service::{instances, stats, templates};
 
 use super::body::JsonBody;
 use super::query::{Key, Query};
@@ -31,16 +31,36 @@ pub async fn list(State(face): State<Face>, query: Query) -> Result<Json<Vec<Ins
 
 /// Create an instance, hand its devices over, and start it
 #[utoipa::path(post, path = "/instances", tag = "instances", request_body = CreateInstance,
-    responses((status = 201, body = Instance), (status = "default", body = ErrorBody)))]
+    params(("once" = Option<bool>, Query, description = "answer with the instance of this name (200) if it is what the request asks for; if it differs, the error says in what")),
+    responses((status = 201, body = Instance), (status = 200, body = Instance), (status = "default", body = ErrorBody)))]
 pub async fn create(
     State(face): State<Face>,
+    query: Query,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Instance>), Problem> {
+    let once = query.flag("once")?;
     let (wanted, unknown) = body.read_noting()?;
     let all = body.read()?;
-    let create = move |engine: &Engine| instances::create(engine, wanted, &all, &unknown);
-    let instance = face.ask(create).await?;
-    Ok((StatusCode::CREATED, Json(instance)))
+    let create = move |engine: &Engine| {
+        if once {
+            return templates::create_once(engine, wanted, &all, &unknown);
+        }
+        instances::create(engine, wanted, &all, &unknown).map(|instance| (instance, true))
+    };
+    let (instance, is_new) = face.ask(create).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(instance)))
+}
+
+/// Show the request that makes an instance like this one
+#[utoipa::path(get, path = "/instances/{key}/template", tag = "instances",
+    params(("key" = String, Path, description = "id or name")),
+    responses((status = 200, body = CreateInstance), (status = "default", body = ErrorBody)))]
+pub async fn template(
+    State(face): State<Face>,
+    Key(key): Key,
+) -> Result<Json<CreateInstance>, Problem> {
+    face.ask(move |engine| templates::of(engine, &key)).await.map(Json)
 }
 
 /// Show an instance

@@ -113,6 +113,7 @@ pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
 pub fn router(face: Face) -> Router {
     let instance = Router::new()
         .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
+        .route("/template", get(instances::template))
         .route("/stop", post(instances::stop))
         .route("/start", post(instances::start))
         .route("/pause", post(instances::pause))

@@ -30,7 +30,7 @@ use super::{
         images::list, images::import, images::show, images::delete,
         volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject,
-        instances::list, instances::create, instances::show, instances::delete, instances::update, instances::stop, instances::start,
+        instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
         instances::pause, instances::resume, instances::usage,
         logs::stream, consoles::connect, displays::connect, wait::wait
     ),

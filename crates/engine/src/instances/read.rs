@@ -5,14 +5,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::{Code, Refusal};
+use model::choose::{Want, WantKind};
+use model::{Code, Display, Refusal};
 use uuid::Uuid;
 
 use super::pause::runs;
 use super::{Instances, wrong_state};
+use crate::claims::choose::expect_few;
 use crate::store::{StoredClaim, StoredInstance};
 use crate::tags::has_tags;
-use crate::{Instance, InstanceDevice, InstanceState};
+use crate::{DeviceWish, Instance, InstanceDevice, InstanceState, registrations};
 
 impl Instances {
     /// The instances with all these tags.
@@ -31,6 +33,45 @@ impl Instances {
     /// `not_found`.
     pub fn find(&self, key: &str) -> Result<Instance, Refusal> {
         self.stored_instance(key).map(|row| row.instance)
+    }
+
+    /// What an instance asked for, one for each of its claims: a registered device by its id, or what was wanted.
+    ///
+    /// # Errors
+    /// `state_unusable`.
+    pub fn wishes(&self, instance: &Instance) -> Result<Vec<DeviceWish>, Refusal> {
+        let claims = self.store.read(|from| StoredClaim::of_instance(from, instance.id))?;
+        let wish = |claim: StoredClaim| {
+            let want = claim.wants.into_iter().next()?;
+            Some(match (claim.device, &want.kind) {
+                (Some(id), WantKind::Device(_)) => DeviceWish::Registered(id.to_string()),
+                _ => DeviceWish::Wanted(want),
+            })
+        };
+        Ok(claims.into_iter().filter_map(wish).collect())
+    }
+
+    /// The same for a request: one wish for each claim that it makes.
+    ///
+    /// # Errors
+    /// `not_found` for a device that is not registered; `insufficient_resources` for too many.
+    pub fn each_wish(&self, wishes: &[DeviceWish]) -> Result<Vec<DeviceWish>, Refusal> {
+        let mut each = Vec::new();
+        for wish in wishes {
+            match wish {
+                DeviceWish::Registered(key) => {
+                    let device = registrations::find(&self.store, key)?;
+                    each.push(DeviceWish::Registered(device.id.to_string()));
+                }
+                DeviceWish::Wanted(want) => {
+                    want.check()?;
+                    expect_few(std::slice::from_ref(want))?;
+                    let one = Want { count: 1, kind: want.kind.clone() };
+                    each.extend((0..want.count).map(|_| DeviceWish::Wanted(one.clone())));
+                }
+            }
+        }
+        Ok(each)
     }
 
     /// The devices and partitions of all instances, in the order in which each guest sees its own.
@@ -105,11 +146,11 @@ impl Instances {
         Ok(row.instance.id)
     }
 
-    /// Connects a viewer to the screen of an instance that runs. Each viewer has a connection of its own, SPICE's several.
+    /// The screen of an instance that runs.
     ///
     /// # Errors
     /// `not_found`; `invalid_state` if it does not run, or has no screen.
-    pub fn open_display(&self, key: &str) -> Result<UnixStream, Refusal> {
+    pub fn with_display(&self, key: &str) -> Result<Display, Refusal> {
         let row = self.stored_instance(key)?;
         let name = &row.instance.name;
         let Some(display) = row.instance.options.display else {
@@ -119,10 +160,21 @@ impl Instances {
                 "create it with `--display vnc` or `--display spice`; `handover instance console` needs no screen",
             ));
         };
-        if !matches!(row.instance.state, InstanceState::Running | InstanceState::Paused) {
+        if !runs(&row.instance) {
             let start = format!("`handover instance start {name}` starts it");
             return Err(wrong_state(&row, "looked at", start));
         }
+        Ok(display)
+    }
+
+    /// Connects a viewer to the screen of an instance that runs. Each viewer has a connection of its own, SPICE's several.
+    ///
+    /// # Errors
+    /// As [`with_display`](Self::with_display).
+    pub fn open_display(&self, key: &str) -> Result<UnixStream, Refusal> {
+        let display = self.with_display(key)?;
+        let row = self.stored_instance(key)?;
+        let name = &row.instance.name;
         let launcher = self.launcher(&row.instance.hypervisor)?;
         launcher.open_display(row.instance.id, display).map_err(|error| {
             let remedy = format!("`handover instance show {name}` tells whether it runs");

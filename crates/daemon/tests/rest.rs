@@ -131,9 +131,14 @@ fn secure_boot_and_a_tpm_are_shown() {
     };
     let made = post("vm", json!({ "firmware": "uefi-secure", "tpm": true }));
     let shown = daemon.get("/instances/vm").expect(200);
-    for answer in [&made, &shown] {
+    let template = daemon.get("/instances/vm/template").expect(200);
+    for answer in [&made, &shown, &template] {
         assert_eq!((&answer["firmware"], &answer["tpm"]), (&json!("uefi-secure"), &json!(true)));
     }
+    daemon.post("/instances?once=true", &template).expect(200);
+    let without = json!({ "name": "vm", "image": "debian", "tpm": false });
+    let error = daemon.post("/instances?once=true", &without).refused(409, "name_conflict");
+    assert!(error.contains("tpm: false asked for, true there"), "{error}");
     for (name, without) in
         [("none", json!({})), ("null", json!({ "tpm": null })), ("off", json!({ "tpm": false }))]
     {

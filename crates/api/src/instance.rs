@@ -50,13 +50,17 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::GuestOs>))]
     pub os: Option<String>,
-    /// `uefi` or `bios`; by default `uefi` for a disk image, and `bios` for a kernel, which is loaded directly.
+    /// `uefi`, `uefi-secure` (with Secure Boot) or `bios`; by default `uefi` for a disk image, and `bios` for a kernel, which is
+    /// loaded directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Firmware>))]
     pub firmware: Option<String>,
     /// Its screen; absent: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<Display>,
+    /// Whether it has a TPM 2.0, which swtpm emulates; it has none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<bool>,
     /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -308,7 +312,7 @@ pub struct Instance {
     /// Its CD-ROMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cdroms: Vec<Cdrom>,
-    /// `uefi` or `bios`.
+    /// `uefi`, `uefi-secure` or `bios`.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Firmware))]
     pub firmware: String,
@@ -324,6 +328,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub display: Option<Display>,
+    /// Whether it has a TPM 2.0; absent: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub tpm: Option<bool>,
     /// Its network.
     pub network: Network,
     /// The guest's name, if it was configured at the first boot.

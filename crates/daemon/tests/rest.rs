@@ -113,10 +113,37 @@ fn bad_options_of_a_machine_are_refused() {
         post(json!({ "network": network })).refused(400, "invalid_request");
     }
     post(json!({ "firmware": "coreboot" })).refused(400, "invalid_request");
+    post(json!({ "tpm": "2.0" })).refused(400, "invalid_request");
     post(json!({ "ssh_keys": ["me"] })).refused(400, "invalid_request");
     post(json!({ "user_data": "packages: []" })).refused(400, "invalid_request");
     post(json!({ "hostname": "a_b" })).refused(400, "invalid_request");
     assert_eq!(daemon.get("/instances").expect(200), json!([]));
+}
+
+#[test]
+fn secure_boot_and_a_tpm_are_shown() {
+    let daemon = Daemon::start();
+    daemon.import("debian");
+    let post = |name: &str, changes: Value| {
+        let mut body = json!({ "name": name, "image": "debian" });
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        daemon.post("/instances", &body).expect(201)
+    };
+    let made = post("vm", json!({ "firmware": "uefi-secure", "tpm": true }));
+    let shown = daemon.get("/instances/vm").expect(200);
+    let template = daemon.get("/instances/vm/template").expect(200);
+    for answer in [&made, &shown, &template] {
+        assert_eq!((&answer["firmware"], &answer["tpm"]), (&json!("uefi-secure"), &json!(true)));
+    }
+    daemon.post("/instances?once=true", &template).expect(200);
+    let without = json!({ "name": "vm", "image": "debian", "tpm": false });
+    let error = daemon.post("/instances?once=true", &without).refused(409, "name_conflict");
+    assert!(error.contains("tpm: false asked for, true there"), "{error}");
+    for (name, without) in
+        [("none", json!({})), ("null", json!({ "tpm": null })), ("off", json!({ "tpm": false }))]
+    {
+        assert!(post(name, without).get("tpm").is_none());
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct CreateInstance {
     pub firmware: Option<Firmware>,
     /// Its screen, if it gets one.
     pub display: Option<Display>,
+    /// Whether it gets a TPM 2.0.
+    pub tpm: bool,
     /// The network.
     pub network: NetworkWish,
     /// What configures the guest at its first boot.

@@ -144,6 +144,27 @@ fn a_host_without_the_packages_says_which() {
 }
 
 #[test]
+fn secure_boot_and_a_tpm_are_given_on_request() {
+    let rig = Rig::ready();
+    let request = |name: &str| CreateInstance {
+        firmware: Some(Firmware::UefiSecure),
+        tpm: true,
+        ..wish(name, &[])
+    };
+    let options = create(&rig, request("a")).unwrap().options;
+    assert_eq!((options.firmware, options.tpm), (Firmware::UefiSecure, true));
+    assert_eq!(rig.open().instances().find("a").unwrap().options, options, "they are stored");
+    assert!(!create(&rig, wish("b", &[])).unwrap().options.tpm, "not by default");
+    rig.launcher.set_bare();
+    let refusal = create(&rig, request("c")).unwrap_err();
+    assert!(refusal.remedy.ends_with("apt install ovmf"), "no other firmware: {refusal:?}");
+    let bios = CreateInstance { firmware: Some(Firmware::Bios), ..request("c") };
+    let refusal = create(&rig, bios).unwrap_err();
+    assert_eq!(refusal.code, Code::HypervisorMissing);
+    assert!(refusal.remedy.ends_with("apt install swtpm"), "{refusal:?}");
+}
+
+#[test]
 fn what_cannot_configure_a_guest_is_refused() {
     let rig = Rig::ready();
     let refused = |first_boot: FirstBoot| {

@@ -338,6 +338,7 @@ fn accept(
         cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         display: wanted.display.map(display::display).transpose()?,
+        tpm: wanted.tpm.unwrap_or_default(),
         network: network(wanted.network)?,
         first_boot: FirstBoot {
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),

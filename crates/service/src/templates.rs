@@ -46,6 +46,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         os: Some(options.cpu.os.as_str().to_owned()),
         firmware: Some(options.firmware.as_str().to_owned()),
         display: options.display.map(display::shown),
+        tpm: options.tpm.then_some(true),
         network: Some(network(&instance)),
         ssh_keys: seed.and_then(|seed| some(keys(&seed.meta_data))),
         user_data: words(seed.map(|seed| seed.user_data.as_str())),

@@ -48,6 +48,7 @@ struct Inside {
     missing: Option<String>,
     /// What machines cannot have here, and the port that another program listens on.
     no_uefi: bool,
+    no_tpm: bool,
     no_network: bool,
     busy_port: Option<u16>,
 }
@@ -109,10 +110,10 @@ impl SimLauncher {
         self.inside().missing = reason.map(Into::into);
     }
 
-    /// Makes this host one without UEFI firmware and without passt.
+    /// Makes this host one without UEFI firmware, without passt and without swtpm.
     pub fn set_bare(&self) {
         let mut inside = self.inside();
-        (inside.no_uefi, inside.no_network) = (true, true);
+        (inside.no_uefi, inside.no_network, inside.no_tpm) = (true, true, true);
     }
 
     /// Lets another program listen on a port.
@@ -253,7 +254,10 @@ impl Launcher for SimLauncher {
             Err(LaunchError::Unavailable { reason: format!("{what} is not installed"), remedy })
         };
         match options.firmware {
-            Firmware::Uefi if inside.no_uefi => lacking("UEFI firmware", "ovmf"),
+            Firmware::Uefi | Firmware::UefiSecure if inside.no_uefi => {
+                lacking("UEFI firmware", "ovmf")
+            }
+            _ if inside.no_tpm && options.tpm => lacking("swtpm", "swtpm"),
             _ if inside.no_network && options.has_user_network() => lacking("passt", "passt"),
             _ => Ok(()),
         }

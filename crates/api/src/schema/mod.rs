@@ -272,7 +272,7 @@ words! {
     /// How GPUs are given to machines.
     GpuMode = ["passthrough", "vgpu"];
     /// Firmware of a machine.
-    Firmware = ["bios", "uefi"];
+    Firmware = ["bios", "uefi", "uefi-secure"];
     /// Operating system of a guest.
     GuestOs = ["other", "windows"];
     /// How a machine is connected to networks.

@@ -98,9 +98,12 @@ pub struct Create {
     disk_size: Option<String>,
     #[command(flatten)]
     disks: Disks,
-    /// Firmware: uefi (the usual one for a disk image) or bios (the usual one for a kernel)
+    /// Firmware: uefi (the usual one for a disk image), uefi-secure (with Secure Boot) or bios (the usual one for a kernel)
     #[arg(long)]
     firmware: Option<String>,
+    /// Give it a TPM 2.0, which swtpm emulates
+    #[arg(long)]
+    tpm: bool,
     /// Give it a screen for `handover instance view`: vnc or spice
     #[arg(long, value_name = "PROTOCOL")]
     display: Option<String>,
@@ -186,6 +189,7 @@ impl Create {
             cmdline: self.cmdline,
             firmware: self.firmware,
             display,
+            tpm: self.tpm.then_some(true),
             network,
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,

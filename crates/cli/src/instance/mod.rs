@@ -336,6 +336,7 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("size", machine.size.clone()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
+        ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),
         ("screen", screen(machine)),
         ("network", network(machine)),
         ("mac", machine.network.mac.clone().unwrap_or_default()),

@@ -23,6 +23,8 @@ pub struct MachineOptions {
     pub is_without_root: bool,
     /// Its screen, if any.
     pub display: Option<Display>,
+    /// Whether it has a TPM 2.0, which swtpm emulates.
+    pub tpm: bool,
     /// The seed for the first boot, if any.
     pub seed: Option<Seed>,
     /// Its processors, besides their number.
@@ -46,18 +48,20 @@ impl MachineOptions {
 
 /// The program that the virtual processor executes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Firmware {
     /// SeaBIOS, which is part of QEMU's packages.
     #[default]
     Bios,
     /// OVMF, without Secure Boot.
     Uefi,
+    /// OVMF with Secure Boot, which has the usual keys: it starts only what Microsoft has signed.
+    UefiSecure,
 }
 
 impl Firmware {
     /// Every firmware.
-    pub const ALL: [Self; 2] = [Self::Bios, Self::Uefi];
+    pub const ALL: [Self; 3] = [Self::Bios, Self::Uefi, Self::UefiSecure];
 
     /// Its name on the wire.
     #[must_use]
@@ -65,6 +69,7 @@ impl Firmware {
         match self {
             Self::Bios => "bios",
             Self::Uefi => "uefi",
+            Self::UefiSecure => "uefi-secure",
         }
     }
 }
@@ -264,6 +269,13 @@ mod tests {
         let options: MachineOptions = serde_json::from_str("{}").unwrap();
         assert_eq!(options, MachineOptions::default());
         assert_eq!(options.firmware, Firmware::Bios);
-        assert!(!options.has_user_network());
+        assert!(!options.has_user_network() && !options.tpm);
+    }
+
+    #[test]
+    fn a_firmware_is_stored_as_it_is_written() {
+        for firmware in Firmware::ALL {
+            assert_eq!(serde_json::to_value(firmware).unwrap(), firmware.as_str());
+        }
     }
 }

@@ -1,15 +1,17 @@
-//! A machine's files: its disk layer, its console, its VMM's log. They exist from create to delete.
+//! A machine's files: its disk layer, its console, its TPM's state, its VMM's log. They exist from create to delete.
 //!
-//! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others.
+//! The directories belong to root, the files to the machine's user: a VMM can write its files but cannot create others. Only
+//! the directory of the TPM's state is the user's own, because swtpm replaces its files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use model::{LaunchError, MachineDisk, MachineSpec};
 use own_files::{Existing, OwnFile, STATE_DIR, make_dir};
+use rustix::fs::OFlags;
 use uuid::Uuid;
 
 use super::disk_layer;
@@ -56,6 +58,11 @@ impl Files {
         self.dir.join("seed.iso")
     }
 
+    /// The directory of the TPM's state.
+    pub fn tpm(&self) -> PathBuf {
+        self.dir.join("tpm")
+    }
+
     /// The machine's user, if it has files.
     pub fn user(&self) -> Option<u32> {
         fs::symlink_metadata(self.console()).ok().map(|file| file.uid())
@@ -83,6 +90,9 @@ impl Files {
             && let Some(template) = nvram_template()?
         {
             self.create_nvram(&template, spec)?;
+        }
+        if spec.options.tpm {
+            self.create_tpm(spec)?;
         }
         if let Some(seed) = &spec.options.seed
             && !self.seed().exists()
@@ -127,6 +137,27 @@ impl Files {
         }
         let variables = fs::read(template).map_err(failed("read", template))?;
         self.write(&self.nvram(), &variables, 0o600, spec.uid)
+    }
+
+    /// Creates the directory of the TPM's state, empty, or keeps the existing one. Without the old state, a guest cannot
+    /// decrypt what it sealed.
+    fn create_tpm(&self, spec: &MachineSpec) -> Result<(), LaunchError> {
+        let dir = self.tpm();
+        if self.log().exists() && !dir.exists() {
+            tracing::warn!(machine = %spec.id, "the state of the machine's TPM was lost; it starts with an empty one");
+        }
+        let create = || -> io::Result<()> {
+            match fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            // Also of an existing one: the process may have died before it gave it away.
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+            let own = OpenOptions::new().read(true).custom_flags(flags).open(&dir)?;
+            fchown(&own, Some(spec.uid), Some(spec.uid))
+        };
+        create().map_err(failed("create", &dir))
     }
 
     /// Writes a file for the machine's user, and renames it when it is complete.

@@ -8,6 +8,7 @@ mod disk_layer;
 mod files;
 mod kvm;
 mod log;
+mod lost;
 mod order;
 pub(crate) mod passt;
 mod procfs;
@@ -15,6 +16,7 @@ mod programs;
 mod run_dir;
 mod start;
 mod stop;
+pub(crate) mod swtpm;
 mod usage;
 mod vmm;
 mod watch;
@@ -326,17 +328,8 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     }
 
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {
-        if !options.has_user_network() {
-            return None;
-        }
         let record = self.run_dir(id).record().ok().flatten()?;
-        let vmm = record.handle.pid()?;
-        let others = cgroup::processes(record.cgroup.as_deref()?)?;
-        let others = others.into_iter().filter(|pid| *pid != vmm).count();
-        (others < options.cards.len()).then(|| {
-            "passt has ended: the guest has no network until the machine is stopped and started"
-                .into()
-        })
+        lost::lost(&self.proc, &record, options)
     }
 
     fn machines(&self) -> Vec<KnownMachine> {

@@ -44,6 +44,12 @@ impl Proc {
         }
     }
 
+    /// The name of a process, which it can change; `None` if it has ended.
+    pub fn name(&self, pid: u32) -> Option<String> {
+        let name = fs::read(self.dir.join(pid.to_string()).join("comm")).ok()?;
+        Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
+    }
+
     /// The processor time of a process, in clock ticks.
     pub fn cpu_ticks(&self, pid: &str) -> io::Result<u64> {
         let text = fs::read(self.dir.join(pid).join("stat"))?;
@@ -118,8 +124,10 @@ mod tests {
         let proc = Proc::below(Path::new("/"));
         let stat = proc.stat(&child.id().to_string()).unwrap().unwrap();
         assert!(!stat.has_ended());
+        assert_eq!(proc.name(child.id()).unwrap(), "a) \u{fffd} (b");
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(proc.stat(&child.id().to_string()).unwrap(), None);
+        assert_eq!(proc.name(child.id()), None);
     }
 }

@@ -58,6 +58,7 @@ impl<V: Vmm> ProcessLauncher<V> {
             disk: files.disk(),
             nvram: files.nvram(),
             seed: files.seed(),
+            tpm: files.tpm(),
             console: files.console(),
         };
         let command = self.vmm.command(spec, &paths)?;

@@ -140,6 +140,8 @@ pub struct MachinePaths {
     pub nvram: PathBuf,
     /// The disk that configures the guest at its first boot, if the machine has a seed.
     pub seed: PathBuf,
+    /// The directory of its TPM's state, if the machine has one. The machine's user owns it.
+    pub tpm: PathBuf,
     /// The file for the serial console. The VMM must append to it: it is truncated when it gets too long.
     pub console: PathBuf,
 }

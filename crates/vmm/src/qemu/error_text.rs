@@ -55,6 +55,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "this version of passt needs a default route on the host (`ip route`): add one, or install the passt of a newer release, \
          such as Debian 13's",
     ),
+    (
+        "TPM result for CMD_INIT",
+        "swtpm cannot read or write the state of the machine's TPM; `journalctl -k --grep swtpm` shows whether AppArmor refuses it",
+    ),
     ("PVH ELF Note", "QEMU cannot start this kernel directly; import the distribution's vmlinuz"),
     (
         "Permission denied",
@@ -96,6 +100,17 @@ mod tests {
                    qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:01:00.0\"}: vfio 0000:01:00.0: \
                    group 12 is not viable\nPlease ensure all devices within the iommu_group are bound to their vfio bus driver.\n";
         insta::assert_snapshot!(explain(log), @"vfio 0000:01:00.0: group 12 is not viable; Please ensure all devices within the iommu_group are bound to their vfio bus driver. (a device of that IOMMU group is still bound to another driver; `handover show DEVICE` lists the group's members)");
+    }
+
+    #[test]
+    fn a_tpm_without_its_state_gets_a_place_to_look_at() {
+        let log =
+            "qemu-system-x86_64: tpm-emulator: TPM result for CMD_INIT: 0x9 operation failed\n";
+        let text = explain(log);
+        assert!(
+            text.starts_with("tpm-emulator: TPM result") && text.contains("AppArmor"),
+            "{text}"
+        );
     }
 
     #[test]

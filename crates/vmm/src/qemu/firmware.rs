@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::LaunchError;
+use model::{Firmware, LaunchError};
 use serde::Deserialize;
 
 /// The directories of descriptors, the most important first. A file hides those of its name in the later ones.
@@ -26,11 +26,48 @@ pub struct Build {
     pub template: PathBuf,
 }
 
-/// The first suitable build: for q35, without System Management Mode, in raw files. With the length of a machine's NVRAM,
-/// only a build whose template has the same length: another layout would not find the variables.
-pub fn find(root: &Path, nvram: Option<u64>) -> Result<Build, LaunchError> {
+/// What a build is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Without System Management Mode, so without Secure Boot.
+    Plain,
+    /// With Secure Boot and enrolled keys. System Management Mode protects its variables against the guest's kernel.
+    Secure,
+}
+
+impl Kind {
+    /// The kind of UEFI that a machine has; `None` if it has a BIOS.
+    pub fn of(firmware: Firmware) -> Option<Self> {
+        match firmware {
+            Firmware::Bios => None,
+            Firmware::Uefi => Some(Self::Plain),
+            Firmware::UefiSecure => Some(Self::Secure),
+        }
+    }
+
+    /// Whether a build with these features (QEMU's words) is of this kind.
+    fn fits(self, features: &[String]) -> bool {
+        let has = |name: &str| features.iter().any(|feature| feature == name);
+        match self {
+            Self::Plain => !has("requires-smm"),
+            Self::Secure => ["secure-boot", "enrolled-keys", "requires-smm"].into_iter().all(has),
+        }
+    }
+
+    /// Words for messages.
+    fn shown(self) -> &'static str {
+        match self {
+            Self::Plain => "UEFI firmware",
+            Self::Secure => "UEFI firmware with Secure Boot and enrolled keys",
+        }
+    }
+}
+
+/// The first suitable build of this kind: for q35, in raw files. With the length of a machine's NVRAM, only a build whose
+/// template has the same length: another layout would not find the variables.
+pub fn find(root: &Path, kind: Kind, nvram: Option<u64>) -> Result<Build, LaunchError> {
     let builds: Vec<Build> =
-        descriptors(root).iter().filter_map(|text| build(root, text)).collect();
+        descriptors(root).iter().filter_map(|text| build(root, kind, text)).collect();
     let fits = |build: &&Build| {
         let length = fs::metadata(&build.template).map(|file| file.len());
         nvram.is_none_or(|nvram| length.is_ok_and(|length| length == nvram))
@@ -38,14 +75,13 @@ pub fn find(root: &Path, nvram: Option<u64>) -> Result<Build, LaunchError> {
     if let Some(build) = builds.iter().find(fits) {
         return Ok(build.clone());
     }
+    let shown = kind.shown();
     let reason = match nvram.filter(|_| !builds.is_empty()) {
         Some(bytes) => format!(
-            "no installed UEFI firmware has variables of {bytes} bytes, as this machine's NVRAM has; the one it was made \
-             with was removed"
+            "no installed {shown} has variables of {bytes} bytes, as this machine's NVRAM has; the one it was made with \
+             was removed"
         ),
-        None => {
-            "no UEFI firmware is installed (no descriptor in /usr/share/qemu/firmware)".to_owned()
-        }
+        None => format!("no {shown} is installed (no descriptor in /usr/share/qemu/firmware)"),
     };
     Err(LaunchError::Unavailable { reason, remedy: INSTALL.into() })
 }
@@ -101,7 +137,7 @@ struct Target {
 }
 
 /// The build of a descriptor, if it is suitable and its files exist. An empty descriptor hides others and is none.
-fn build(root: &Path, text: &str) -> Option<Build> {
+fn build(root: &Path, kind: Kind, text: &str) -> Option<Build> {
     let descriptor: Descriptor = serde_json::from_str(text).ok()?;
     let Descriptor { interface_types, mapping, targets, features } = descriptor;
     let uefi = interface_types.iter().any(|kind| kind == "uefi");
@@ -112,8 +148,7 @@ fn build(root: &Path, text: &str) -> Option<Build> {
         };
         target.architecture == "x86_64" && target.machines.iter().any(q35)
     });
-    let smm = features.iter().any(|feature| feature == "requires-smm");
-    if !uefi || !split || !q35 || smm {
+    if !uefi || !split || !q35 || !kind.fits(&features) {
         return None;
     }
     let raw = |image: Option<Image>| {
@@ -176,7 +211,7 @@ mod tests {
             (CODE, "code".into()),
             (VARS, "vars".into()),
         ]);
-        let found = find(host.path(), None).unwrap();
+        let found = find(host.path(), Kind::Plain, None).unwrap();
         assert_eq!(found.code, host.path().join(CODE));
         assert_eq!(found.template, host.path().join(VARS));
     }
@@ -191,7 +226,7 @@ mod tests {
             (CODE, "code".into()),
             (VARS, "vars".into()),
         ]);
-        let error = find(host.path(), None).unwrap_err();
+        let error = find(host.path(), Kind::Plain, None).unwrap_err();
         assert!(error.to_string().contains("no UEFI firmware is installed"), "{error}");
     }
 
@@ -208,8 +243,50 @@ mod tests {
             (CODE, "code".into()),
             (VARS, "vars".into()),
         ]);
-        assert_eq!(find(host.path(), Some(4)).unwrap().template, host.path().join(VARS));
-        let error = find(host.path(), Some(9)).unwrap_err();
+        assert_eq!(
+            find(host.path(), Kind::Plain, Some(4)).unwrap().template,
+            host.path().join(VARS)
+        );
+        let error = find(host.path(), Kind::Plain, Some(9)).unwrap_err();
         assert!(error.to_string().contains("variables of 9 bytes"), "{error}");
+    }
+
+    #[test]
+    fn secure_boot_needs_smm_and_enrolled_keys() {
+        let dir = "usr/share/qemu/firmware";
+        let with = |name: &str, features: Value| {
+            let mut one = descriptor(&format!("/{name}.fd"), "/usr/share/OVMF/OVMF_VARS_4M.fd");
+            one["features"] = features;
+            (format!("{dir}/{name}.json"), one.to_string())
+        };
+        let smm = "requires-smm";
+        let all = [
+            with("10-plain", json!(["acpi-s3"])),
+            with("20-no-keys", json!([smm, "secure-boot"])),
+            with("30-no-smm", json!(["enrolled-keys", "secure-boot"])),
+            with("40-right", json!(["acpi-s3", "enrolled-keys", smm, "secure-boot"])),
+        ];
+        let mut files: Vec<(&str, String)> =
+            all.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
+        files.push((VARS, "vars".into()));
+        let names = ["10-plain", "20-no-keys", "30-no-smm", "40-right"];
+        let codes = names.map(|name| format!("{name}.fd"));
+        files.extend(codes.iter().map(|code| (code.as_str(), "code".to_owned())));
+        let host = root(&files);
+        let found = find(host.path(), Kind::Secure, None).unwrap();
+        assert_eq!(found.code, host.path().join("40-right.fd"));
+        let error = find(host.path(), Kind::Secure, Some(9)).unwrap_err().to_string();
+        assert!(error.contains("Secure Boot and enrolled keys has variables of 9"), "{error}");
+        fs::remove_file(host.path().join(&all[3].0)).unwrap();
+        let error = find(host.path(), Kind::Secure, None).unwrap_err();
+        assert!(error.to_string().contains("no UEFI firmware with Secure Boot"), "{error}");
+        assert!(
+            matches!(&error, LaunchError::Unavailable { remedy, .. } if remedy == INSTALL),
+            "{error:?}"
+        );
+        assert_eq!(
+            find(host.path(), Kind::Plain, None).unwrap().code,
+            host.path().join("10-plain.fd")
+        );
     }
 }

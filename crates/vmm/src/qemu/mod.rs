@@ -14,16 +14,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, Execution, Firmware, LaunchError, LoopbackFilter,
-    MachineOptions, MachineSpec,
+    Availability, DiskUsage, Display, Execution, LaunchError, LoopbackFilter, MachineOptions,
+    MachineSpec,
 };
 use rustix::fd::OwnedFd;
 
 use crate::process::{
-    Control, ControlError, FD, MachinePaths, Vmm, VmmCommand, is_executable, passt,
+    Control, ControlError, FD, Helper, MachinePaths, Vmm, VmmCommand, is_executable, passt, swtpm,
 };
 use argv::Environment;
 use binary::{Accelerator, Finder};
+use firmware::Kind;
 use qmp::Monitor;
 
 /// The command that installs QEMU and its tools.
@@ -62,6 +63,24 @@ impl Qemu {
         }
     }
 
+    /// The programs that serve a machine.
+    fn helpers(
+        &self,
+        spec: &MachineSpec,
+        paths: &MachinePaths,
+    ) -> Result<Vec<Helper>, LaunchError> {
+        let mut helpers = Vec::new();
+        for (number, card) in spec.options.cards.iter().enumerate() {
+            let name_server = passt::name_server(&paths.root);
+            let passt = self.passt.usable(&paths.root, spec.options.forwards())?;
+            helpers.push(passt::helper(passt, card, name_server, argv::netdev(number)));
+        }
+        if spec.options.tpm {
+            helpers.push(swtpm::helper(swtpm::usable()?, &paths.tpm, argv::tpm_backend())?);
+        }
+        Ok(helpers)
+    }
+
     /// The directory of the configured file; `qemu-img` is beside it.
     #[must_use]
     pub fn dir(&self) -> Option<&Path> {
@@ -90,8 +109,11 @@ impl Vmm for Qemu {
     }
 
     fn check(&self, root: &Path, options: &MachineOptions) -> Result<(), LaunchError> {
-        if options.firmware == Firmware::Uefi {
-            firmware::find(root, None)?;
+        if let Some(kind) = Kind::of(options.firmware) {
+            firmware::find(root, kind, None)?;
+        }
+        if options.tpm {
+            swtpm::usable()?;
         }
         if options.has_user_network() {
             self.passt.usable(root, options.forwards())?;
@@ -105,9 +127,9 @@ impl Vmm for Qemu {
         root: &Path,
         options: &MachineOptions,
     ) -> Result<Option<PathBuf>, LaunchError> {
-        match options.firmware {
-            Firmware::Bios => Ok(None),
-            Firmware::Uefi => Ok(Some(firmware::find(root, None)?.template)),
+        match Kind::of(options.firmware) {
+            None => Ok(None),
+            Some(kind) => Ok(Some(firmware::find(root, kind, None)?.template)),
         }
     }
 
@@ -117,11 +139,11 @@ impl Vmm for Qemu {
             .path()
             .map_err(|reason| LaunchError::Unavailable { reason, remedy: INSTALL.into() })?;
         let accelerator = Accelerator::here(&paths.root);
-        let firmware = match spec.options.firmware {
-            Firmware::Bios => None,
-            Firmware::Uefi => {
+        let firmware = match Kind::of(spec.options.firmware) {
+            None => None,
+            Some(kind) => {
                 let nvram = std::fs::metadata(&paths.nvram).map(|file| file.len()).ok();
-                Some((firmware::find(&paths.root, nvram)?.code, paths.nvram.clone()))
+                Some((firmware::find(&paths.root, kind, nvram)?.code, paths.nvram.clone()))
             }
         };
         let environment = Environment {
@@ -138,16 +160,10 @@ impl Vmm for Qemu {
             Accelerator::Kvm { group } => group,
             Accelerator::Tcg => None,
         };
-        let mut helpers = Vec::new();
-        for (number, card) in spec.options.cards.iter().enumerate() {
-            let name_server = passt::name_server(&paths.root);
-            let passt = self.passt.usable(&paths.root, spec.options.forwards())?;
-            helpers.push(passt::helper(passt, card, name_server, argv::netdev(number)));
-        }
         Ok(VmmCommand {
             program,
             files: argv::disk_files(spec),
-            helpers,
+            helpers: self.helpers(spec, paths)?,
             control_args: monitor_args(),
             console_args: argv::console_socket(&paths.console).map_err(unfit)?,
             args,

@@ -10,6 +10,7 @@ mod fake;
 mod real;
 mod second_vmm;
 mod tiny;
+mod tpm;
 mod trials;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         Some("tiny-vmm") => tiny::main(&arguments),
         Some("daemon") => bench::daemon(&arguments),
         _ => {
-            let all = [trials::all(), second_vmm::all(), real::all()];
+            let all = [trials::all(), second_vmm::all(), real::all(), tpm::all()];
             let trials = all.into_iter().flatten().collect();
             libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
         }

@@ -37,7 +37,7 @@ pub fn all() -> Vec<Trial> {
 }
 
 /// Runs a trial if these programs are installed.
-fn with(
+pub fn with(
     programs: &[&str],
     trial: impl FnOnce() -> Result<Completion, Failed>,
 ) -> Result<Completion, Failed> {

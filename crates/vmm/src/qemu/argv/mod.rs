@@ -6,16 +6,18 @@
 mod cpu;
 mod disks;
 mod display;
+mod tpm;
 
 use std::path::{Path, PathBuf};
 
-use model::{GuestSlot, GuestSource, MachineSpec, NetworkCard};
+use model::{Firmware, GuestSlot, GuestSource, MachineSpec, NetworkCard};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use crate::process::FD;
 
 pub use disks::disk_files;
+pub use tpm::backend as tpm_backend;
 
 const MIB: u64 = 1 << 20;
 
@@ -51,7 +53,8 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     let disks = (0..spec.disks.len()).map(disks::disk_id);
     let cards = (0..spec.options.cards.len()).map(card_id);
     let video = spec.options.display.iter().map(|_| display::VIDEO.to_owned());
-    disk.chain(disks).chain(seed).chain(video).chain(cards).chain(functions).collect()
+    let tpm = spec.options.tpm.then(|| tpm::TPM.to_owned());
+    disk.chain(disks).chain(seed).chain(video).chain(tpm).chain(cards).chain(functions).collect()
 }
 
 /// The command line without the program and the monitor.
@@ -77,6 +80,9 @@ pub fn arguments(
     }
     if let Some(display) = spec.options.display {
         display::display(&mut line, &mut ports, display);
+    }
+    if spec.options.tpm {
+        tpm::tpm(&mut ports);
     }
     for (number, card) in spec.options.cards.iter().enumerate() {
         network_card(&mut ports, number, card);
@@ -131,9 +137,11 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     let os = spec.options.cpu.os;
     line.option("-name", format!("guest={},debug-threads=on", doubled(&spec.name)));
     line.option("-uuid", spec.id);
+    let secure = spec.options.firmware == Firmware::UefiSecure;
     // The variables are not protected against the guest's kernel without Secure Boot, so nothing needs SMM.
+    let smm = if secure { "on" } else { "off" };
     let flash = match environment.firmware {
-        Some(_) => format!(",smm=off,pflash0={CODE},pflash1={VARIABLES}"),
+        Some(_) => format!(",smm={smm},pflash0={CODE},pflash1={VARIABLES}"),
         None => String::new(),
     };
     line.option(
@@ -143,6 +151,10 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
             cpu::machine(os)
         ),
     );
+    if secure {
+        // Only firmware in System Management Mode writes the variables.
+        line.option("-global", "driver=cfi.pflash01,property=secure,value=on");
+    }
     cpu::processors(line, spec, environment.accelerator);
     cpu::clock(line, os);
     line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));

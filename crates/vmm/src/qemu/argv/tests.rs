@@ -210,6 +210,23 @@ fn a_screen_listens_nowhere() {
 }
 
 #[test]
+fn secure_boot_and_a_tpm() {
+    let firmware = Firmware::UefiSecure;
+    let options = MachineOptions { firmware, tpm: true, ..MachineOptions::default() };
+    let spec = MachineSpec { disk: root_disk(DiskFormat::Qcow2), options, ..machine() };
+    let nvram = "/var/lib/handover/machines/1/nvram.fd".into();
+    let firmware = Some(("/usr/share/OVMF/OVMF_CODE_4M.ms.fd".into(), nvram));
+    let environment =
+        Environment { firmware, accelerator: Accelerator::Kvm { group: None }, ..environment() };
+    insta::assert_snapshot!(shown(&spec, &environment));
+    assert_eq!(device_ids(&spec), ["disk0", "tpm"]);
+    assert_eq!(
+        tpm_backend().join(" "),
+        "-chardev socket,id=swtpm,fd={fd} -tpmdev emulator,id=emulator,chardev=swtpm"
+    );
+}
+
+#[test]
 fn a_domain_of_more_than_four_digits_goes_by_path() {
     let spec = MachineSpec { slots: vec![slot(&["10000:e1:00.0"])], ..machine() };
     insta::assert_snapshot!(shown(&spec, &environment()));

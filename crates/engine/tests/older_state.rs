@@ -56,6 +56,18 @@ fn with_state(bytes: &[u8]) -> Rig {
     let state_dir = rig.config().state_dir;
     std::fs::create_dir_all(&state_dir).unwrap();
     std::fs::write(state_dir.join("state.db"), bytes).unwrap();
+    // The files of its volumes, which were beside it.
+    let store = rig.sqlite();
+    if let Ok(mut volumes) = store.prepare("SELECT id, size FROM volumes") {
+        let rows = volumes.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        for (id, size) in rows.map(|row| row.unwrap()) {
+            let (id, size): (String, i64) = (id, size);
+            let dir = state_dir.join("volumes").join(id);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::File::create(dir.join("disk")).unwrap().set_len(size as u64).unwrap();
+        }
+    }
+    drop(store);
     rig.host.reboot();
     rig
 }

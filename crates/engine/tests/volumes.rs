@@ -129,12 +129,42 @@ fn a_detached_disk_stays_when_its_instance_is_deleted() {
     engine.instances().delete("vm").unwrap();
     assert_eq!(names(&rig, &engine), ["vm/disk1"]);
     // Another instance of that name does not take it over.
-    let refusal = create(&engine, "vm", vec![new(GIB)]).unwrap_err();
-    assert_eq!(refusal.code, Code::AlreadyExists, "{refusal:?}");
-    assert_eq!(names(&rig, &engine), ["vm/disk1"]);
+    create(&engine, "vm", vec![new(GIB)]).unwrap();
+    assert_eq!(names(&rig, &engine), ["vm/disk1", "vm/disk1-2"]);
+    engine.instances().delete("vm").unwrap();
     create(&engine, "vm", vec![existing("vm/disk1")]).unwrap();
     engine.instances().delete("vm").unwrap();
     assert_eq!(names(&rig, &engine), ["vm/disk1"]);
+}
+
+#[test]
+fn a_volume_goes_by_its_name_before_anothers_serial_number() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let keep = volume(&engine, "keep").unwrap();
+    volume(&engine, "other").unwrap();
+    let confusing = DiskWish { serial: Some("other".into()), ..existing("keep") };
+    let plain = DiskWish { serial: Some("zz".into()), ..existing("other") };
+    create(&engine, "vm", vec![confusing, plain]).unwrap();
+    engine.instances().stop("vm").unwrap();
+    let left = engine.instances().detach("vm", "other").unwrap();
+    assert_eq!(left.options.disks[0].volume(), Some(keep.id));
+}
+
+#[test]
+fn a_damaged_volume_is_named_before_anything_is_prepared() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    let data = volume(&engine, "data").unwrap();
+    create(&engine, "vm", vec![existing("data")]).unwrap();
+    engine.instances().stop("vm").unwrap();
+    let file = rig.config().state_dir.join("volumes").join(data.id.to_string()).join("disk");
+    std::fs::write(&file, b"short").unwrap();
+    let refusal = engine.instances().start("vm").unwrap_err();
+    assert!(refusal.message.contains("the volume \"data\" cannot be used"), "{refusal:?}");
+    assert!(refusal.message.contains("has 5 instead of 1073741824 bytes"), "{refusal:?}");
+    engine.instances().detach("vm", "data").unwrap();
+    engine.instances().start("vm").unwrap();
 }
 
 #[test]
@@ -207,6 +237,7 @@ fn what_no_disk_can_be_is_refused_and_leaves_nothing() {
         ),
         (vec![DiskWish { bus: Some(DiskBus::Nvme), ..cdrom("debian") }], Code::InvalidRequest),
         (vec![plain(); 33], Code::InvalidRequest),
+        (vec![DiskWish { serial: Some("seed".into()), ..plain() }], Code::InvalidRequest),
     ];
     for (number, (disks, code)) in cases.into_iter().enumerate() {
         let refusal = create(&engine, "vm", disks).unwrap_err();
@@ -219,7 +250,7 @@ fn what_no_disk_can_be_is_refused_and_leaves_nothing() {
             .create(CreateInstance { memory: Some(u64::MAX), ..with("vm", vec![plain()]) })
             .is_err()
     );
-    for bad in ["", "a b", "a/b", "-a"] {
+    for bad in ["", "a b", "a/b", "-a", "09dbca8e-1111-4222-8333-444455556666"] {
         assert_eq!(volume(&engine, bad).unwrap_err().code, Code::InvalidName, "{bad:?}");
     }
     assert_eq!(volume(&engine, "data").unwrap_err().code, Code::AlreadyExists);
@@ -255,7 +286,8 @@ fn a_guest_mounts_disks_and_formats_only_empty_ones() {
     let used = volume(&engine, "used").unwrap();
     volume(&engine, "empty").unwrap();
     let file = rig.config().state_dir.join("volumes").join(used.id.to_string()).join("disk");
-    std::fs::write(file, b"somebody's data").unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    std::io::Write::write_all(&mut &file, b"somebody's data").unwrap();
     let at = |wish: DiskWish, path: &str| DiskWish { mount_path: Some(path.into()), ..wish };
     let disks = vec![
         at(existing("used"), "/used"),

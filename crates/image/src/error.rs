@@ -76,6 +76,12 @@ pub enum ImageError {
         /// The bytes that could be granted.
         room: u64,
     },
+    /// The volume is being made or deleted by another request.
+    #[error("the volume {id} is being made or deleted by another request")]
+    Exists {
+        /// Its id.
+        id: uuid::Uuid,
+    },
     /// A program is not installed.
     #[error("cannot create the disk: {program} is not installed")]
     NoTool {
@@ -155,6 +161,9 @@ impl From<ImageError> for Refusal {
             ),
             ImageError::NoTool { .. } => {
                 Self::new(Code::HypervisorMissing, message, "install it: `apt install qemu-utils`")
+            }
+            ImageError::Exists { .. } => {
+                Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
             }
             ImageError::Cancelled => Self::new(Code::InvalidState, message, "import it again"),
             ImageError::Disk(_) => {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::store::{make_dir, remove_tree, sync_dir};
-use crate::{Budget, ImageError};
+use crate::{Budget, ImageError, qcow2};
 
 /// The mode of a volume's file: the daemon opens it for a machine, whose user cannot.
 const MODE: u32 = 0o600;
@@ -66,8 +67,16 @@ impl Volumes {
     /// is synced to disk.
     ///
     /// # Errors
-    /// See [`ImageError`]; nothing is left then.
+    /// See [`ImageError`]; nothing is left then. [`ImageError::Exists`] if another request makes or deletes this volume.
     pub fn create(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
+        let dir = self.pending(id);
+        make_dir(&self.dir)?;
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(ImageError::Exists { id });
+            }
+            made => made.map_err(|error| ImageError::io("create", &dir, error))?,
+        }
         self.write(id, new).inspect_err(|_| {
             // What stays is removed at the next start.
             let _ = remove_tree(&self.pending(id));
@@ -77,7 +86,6 @@ impl Volumes {
     fn write(&self, id: Uuid, new: NewVolume) -> Result<(), ImageError> {
         let dir = self.pending(id);
         let path = dir.join(FILE);
-        make_dir(&self.dir)?;
         make_dir(&dir)?;
         let writing = |error| ImageError::io("write", &path, error);
         let mut options = OpenOptions::new();
@@ -98,6 +106,38 @@ impl Volumes {
         file.sync_all().map_err(writing)?;
         sync_dir(&dir)?;
         sync_dir(&self.dir)
+    }
+
+    /// Checks the file of a volume before a machine gets it: another program may have damaged, replaced or removed it.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check(&self, id: Uuid, expected: NewVolume) -> Result<(), String> {
+        let path = self.path(id);
+        let what = |problem: String| format!("its file {} {problem}", path.display());
+        let file = fs::symlink_metadata(&path)
+            .map_err(|error| what(format!("cannot be read: {error}")))?;
+        if !file.is_file() {
+            return Err(what("is not a regular file".into()));
+        }
+        let size = match expected.format {
+            DiskFormat::Raw => file.len(),
+            DiskFormat::Qcow2 => {
+                let mut header = Vec::new();
+                File::open(&path)
+                    .and_then(|file| {
+                        file.take(qcow2::HEADER_LENGTH as u64).read_to_end(&mut header)
+                    })
+                    .map_err(|error| what(format!("cannot be read: {error}")))?;
+                qcow2::read(&header)
+                    .map_err(|error| what(format!("is damaged: {error}")))?
+                    .virtual_size
+            }
+        };
+        if size == expected.size {
+            return Ok(());
+        }
+        Err(what(format!("has {} instead of {} bytes", size, expected.size)))
     }
 
     /// Whether nothing was ever written to a raw volume: it has no data, only a size. A volume that cannot be read is not
@@ -242,7 +282,11 @@ mod tests {
         }
         assert_eq!(volumes.used(thin), Some(0));
         assert!(volumes.used(thick).unwrap() >= 4 << 20);
+        volumes.check(thin, new).unwrap();
         fs::write(volumes.path(thin), b"data").unwrap();
+        assert!(volumes.check(thin, new).unwrap_err().ends_with("has 4 instead of 4194304 bytes"));
+        let missing = volumes.check(Uuid::from_u128(3), new).unwrap_err();
+        assert!(missing.contains("cannot be read"), "{missing}");
         assert!(!volumes.is_empty(thin) && !volumes.is_empty(Uuid::from_u128(3)));
     }
 
@@ -257,6 +301,8 @@ mod tests {
         for id in ids {
             volumes.create(id, new).unwrap();
             assert!(!volumes.path(id).exists(), "it is pending");
+            let second = volumes.create(id, new).unwrap_err();
+            assert!(matches!(second, ImageError::Exists { .. }), "{second}");
         }
         for id in [kept, deleted, strange] {
             volumes.keep(id).unwrap();
@@ -290,8 +336,9 @@ mod tests {
         let new = NewVolume { size: 3 << 30, format: DiskFormat::Qcow2, allocate: false };
         volumes.create(id, new).unwrap();
         volumes.keep(id).unwrap();
-        let bytes = fs::read(volumes.path(id)).unwrap();
-        assert_eq!(crate::qcow2::read(&bytes).unwrap().virtual_size, 3 << 30);
+        volumes.check(id, new).unwrap();
+        fs::write(volumes.path(id), b"garbage").unwrap();
+        assert!(volumes.check(id, new).unwrap_err().contains("is damaged"));
         assert_eq!(fs::metadata(volumes.path(id)).unwrap().mode() & 0o7777, 0o600);
     }
 }

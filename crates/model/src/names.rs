@@ -62,12 +62,13 @@ pub fn check_image_name(name: &str) -> Result<(), Refusal> {
 pub fn check_volume_name(name: &str) -> Result<(), Refusal> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if first && name.bytes().all(allowed) && name.len() <= 63 {
+    let is_id = name.parse::<uuid::Uuid>().is_ok();
+    if first && name.bytes().all(allowed) && name.len() <= 63 && !is_id {
         return Ok(());
     }
     Err(Refusal::new(
         Code::InvalidName,
-        format!("{name:?} is not a valid volume name"),
+        format!("{name:?} is not a valid volume name{}", if is_id { ": it is an id" } else { "" }),
         "use up to 63 letters, digits, '_', '.' and '-', with a letter or digit first",
     ))
 }

@@ -145,7 +145,7 @@ texts! {
     /// Name of an image: like a container reference, a key and never a path.
     ImageName = r"^(?!.*\.\.)[a-zA-Z0-9][a-zA-Z0-9_.:@/-]{0,254}$", "docker.io/library/debian:13";
     /// Name of a volume.
-    VolumeName = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$", "data";
+    VolumeName = concat!("^(?!(", uuid!(), "|[0-9a-fA-F]{32})$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"), "data";
     /// Serial number of a disk.
     DiskSerial = "^[a-zA-Z0-9_.-]{1,20}$", "disk1";
     /// Directory at which a guest mounts a disk: an absolute path without spaces; empty for none.

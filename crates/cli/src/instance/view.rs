@@ -52,6 +52,13 @@ impl View {
         let path = format!("/instances/{}", segment(&self.instance));
         let machine: Machine = client.get(&path).await?;
         let protocol = protocol(&machine)?;
+        if !matches!(machine.state.as_str(), "Running" | "Paused") {
+            return Err(Refusal::new(
+                Code::InvalidState,
+                format!("{} does not run: it is {}", machine.name, machine.state),
+                format!("`handover instance start {}` starts it", machine.name),
+            ));
+        }
         let door = Door::open(self.listen, protocol).await?;
         let at = door.at(protocol);
         if self.listen.is_some_and(|address| !address.ip().is_loopback()) {
@@ -144,7 +151,8 @@ impl Door {
                 Some(Ok(passed)) = viewers.join_next() => match passed {
                     Ok(reason) if reason.is_empty() => {}
                     Ok(reason) => terminal::note(&format!("disconnected: {reason}")),
-                    Err(refusal) => return Err(refusal),
+                    // The others go on.
+                    Err(refusal) => terminal::note(&format!("a viewer was not connected: {}", refusal.message)),
                 },
                 accepted = self.accept() => {
                     let (output, input) = accepted.map_err(|error| lost(&error))?;

@@ -280,10 +280,18 @@ impl Images {
         let stored = self.stored(name)?;
         let instances = self.store.read(StoredInstance::all)?;
         if let Some(user) = instances.iter().find(|row| row.uses_image(stored.id)) {
+            let user_name = &user.instance.name;
+            let remedy = if user.image_id == stored.id {
+                format!("run `handover instance rm {user_name}` first")
+            } else {
+                format!(
+                    "take the CD-ROM out of the stopped instance: `handover instance detach {user_name} {name}`"
+                )
+            };
             return Err(Refusal::new(
                 Code::InUse,
-                format!("the instance {:?} uses the image {name:?}", user.instance.name),
-                format!("run `handover instance rm {}` first", user.instance.name),
+                format!("the instance {user_name:?} uses the image {name:?}"),
+                remedy,
             ));
         }
         self.store.write(Durability::Power, |tx| StoredImage::delete(tx, stored.id))?;

@@ -17,6 +17,9 @@ use crate::{DiskWish, ImageStatus, Instance, InstanceState, Volume, WantedConten
 /// The most disks of a machine besides its root disk.
 const MOST_DISKS: usize = 32;
 
+/// The serial number of the disk that configures a guest at its first boot.
+const SEED: &str = "seed";
+
 /// The longest path at which a guest mounts a disk.
 const LONGEST_MOUNT_PATH: usize = 1024;
 
@@ -51,6 +54,9 @@ impl Instances {
         planned: &mut Planned,
     ) -> Result<(), Refusal> {
         let taken = &planned.disks;
+        if let WantedContent::Volume(key) = &wish.content {
+            self.wanted_volume(key, taken)?;
+        }
         let serial = match (&wish.serial, &wish.content) {
             (Some(serial), _) => {
                 check_serial(serial)?;
@@ -58,11 +64,17 @@ impl Instances {
             }
             (None, WantedContent::Volume(key)) => {
                 let name = self.volumes.find(key)?.0.name;
-                if is_serial(&name) { name } else { free_serial("disk", taken) }
+                if is_serial(&name) && name != SEED { name } else { free_serial("disk", taken) }
             }
             (None, WantedContent::New(_)) => free_serial("disk", taken),
             (None, WantedContent::Cdrom(_)) => free_serial("cd", taken),
         };
+        if serial == SEED {
+            return Err(invalid(
+                format!("the serial number {SEED} is that of the disk for the first boot"),
+                "choose another serial number",
+            ));
+        }
         if taken.iter().any(|disk| disk.serial == serial) {
             return Err(invalid(
                 format!("two disks have the serial number {serial}"),
@@ -73,7 +85,8 @@ impl Instances {
             WantedContent::Volume(key) => DiskContent::Volume(self.wanted_volume(key, taken)?),
             WantedContent::Cdrom(name) => DiskContent::Cdrom(self.cdrom_image(name)?.id),
             WantedContent::New(file) => {
-                let volume = new_volume(instance, &serial, checked(*file)?);
+                let name = self.free_name(&format!("{}/{serial}", instance.name))?;
+                let volume = new_volume(instance, name, checked(*file)?);
                 planned.new.push(volume);
                 DiskContent::Volume(planned.new.last().map_or(Uuid::nil(), |volume| volume.id))
             }
@@ -100,6 +113,15 @@ impl Instances {
         Ok(())
     }
 
+    /// This name for a volume, or with a number if a disk that was detached has it.
+    fn free_name(&self, name: &str) -> Result<String, Refusal> {
+        let all = self.volumes.by_id()?;
+        let is_free = |name: &String| all.values().all(|volume| volume.name != *name);
+        let mut others = (2..).map(|number: u32| format!("{name}-{number}"));
+        let first = Some(name.to_owned()).filter(is_free);
+        Ok(first.or_else(|| others.find(is_free)).unwrap_or_default())
+    }
+
     fn wanted_volume(&self, key: &str, taken: &[GuestDisk]) -> Result<Uuid, Refusal> {
         let (volume, _) = self.volumes.find(key)?;
         if taken.iter().any(|disk| disk.volume() == Some(volume.id)) {
@@ -108,6 +130,7 @@ impl Instances {
                 "list each volume once",
             ));
         }
+        self.volumes.check(&volume)?;
         Ok(volume.id)
     }
 
@@ -139,6 +162,7 @@ impl Instances {
                     let volume = volume.ok_or_else(|| {
                         refusals::no_such("volume", &id.to_string(), "handover volume list")
                     })?;
+                    self.volumes.check(&volume)?;
                     (self.volumes.path(id), volume.format)
                 }
             };
@@ -195,15 +219,12 @@ impl Instances {
             .store
             .read(|from| Ok((Volume::by_key(from, disk)?, StoredImage::by_name(from, disk)?)))?;
         let (volume, image) = (volume.map(|volume| volume.id), image.map(|image| image.id));
-        let named = |one: &GuestDisk| {
-            let by_content = match one.content {
-                DiskContent::Volume(id) => volume == Some(id),
-                DiskContent::Cdrom(id) => image == Some(id),
-            };
-            by_content || one.serial == disk
-        };
         let disks = &mut row.instance.options.disks;
-        let Some(position) = disks.iter().position(named) else {
+        // The name of a volume can be the serial number of another one.
+        let by_volume = disks.iter().position(|one| volume.is_some() && one.volume() == volume);
+        let by_image = || disks.iter().position(|one| image.is_some() && one.image() == image);
+        let by_serial = || disks.iter().position(|one| one.serial == disk);
+        let Some(position) = by_volume.or_else(by_image).or_else(by_serial) else {
             let name = &row.instance.name;
             return Err(Refusal::new(
                 Code::NotFound,
@@ -238,10 +259,10 @@ impl Instances {
 }
 
 /// A volume that is made with an instance.
-fn new_volume(instance: &Instance, serial: &str, file: NewVolume) -> Volume {
+fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
     Volume {
         id: Uuid::new_v4(),
-        name: format!("{}/{serial}", instance.name),
+        name,
         size: file.size,
         format: file.format,
         allocated: file.allocate,

@@ -54,6 +54,7 @@ impl Instances {
         let forwards: Vec<Forward> = options.forwards().copied().collect();
         let free = launcher.expect_free_ports(&forwards);
         free.map_err(|error| refusals::launch_failed(&error))?;
+        self.disk_files(row)?;
         let there = self.host_memory()?;
         if row.instance.memory > there {
             return Err(too_large(row.instance.memory, there));

@@ -117,6 +117,19 @@ impl Volumes {
         }
     }
 
+    /// Checks that the file of a volume is as it was left.
+    pub(crate) fn check(&self, volume: &Volume) -> Result<(), Refusal> {
+        let Volume { size, format, allocated, .. } = *volume;
+        let expected = NewVolume { size, format, allocate: allocated };
+        self.files.check(volume.id, expected).map_err(|problem| {
+            Refusal::new(
+                Code::Internal,
+                format!("the volume {:?} cannot be used: {problem}", volume.name),
+                "restore the file, or take the volume away: `handover instance detach INSTANCE VOLUME`",
+            )
+        })
+    }
+
     /// The file of a volume.
     pub(crate) fn path(&self, id: Uuid) -> PathBuf {
         self.files.path(id)

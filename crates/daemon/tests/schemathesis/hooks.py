@@ -56,6 +56,23 @@ def before_call(context, case, kwargs):
         arrange_cpu(case.body)
         arrange_file(case.body)
         arrange_disks(case.body)
+        arrange_network(case.body)
+        if case.operation.path == "/instances":
+            arrange_boot(case.body)
+
+
+def arrange_network(body):
+    """A network that is off has no card's address and no forwarded ports; one that is `none` is not on."""
+    network = body.get("network")
+    if not isinstance(network, dict):
+        return
+    if network.get("mode") == "none" and network.get("enabled") is True:
+        network["enabled"] = False
+    if network.get("mode") == "user" and network.get("enabled") is False:
+        network["enabled"] = True
+    if network.get("mode") == "none" or network.get("enabled") is False:
+        network.pop("mac", None)
+        network.pop("forwards", None)
 
 
 def arrange_file(disk):
@@ -83,7 +100,11 @@ def arrange_disks(body):
                 serials += 1
                 if serials > 1:
                     del disk["serial"]
-    if "name" in body and "image" in body and not body["image"]:
+
+
+def arrange_boot(body):
+    """A machine boots an image or a CD-ROM. Without an image it has no root disk that could have a size."""
+    if body.get("image") is None or body.get("image") == "":
         if body.get("cdroms"):
             body.pop("overlay_size", None)
         else:

@@ -39,7 +39,7 @@ pub use images::Images;
 pub use instance_requests::{
     ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, WantedContent,
 };
-pub use instances::{Blocked, Instances, Restarts};
+pub use instances::{Blocked, Instances, Restarts, SSH_PORTS};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;

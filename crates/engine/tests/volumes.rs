@@ -197,7 +197,8 @@ fn a_machine_without_an_image_boots_a_cdrom() {
     let refusal = engine.images().delete("installer").unwrap_err();
     assert_eq!(refusal.code, Code::InUse);
     engine.instances().stop("new").unwrap();
-    engine.instances().detach("new", "installer").unwrap();
+    assert_eq!(engine.instances().eject("new", "disk1").unwrap_err().code, Code::NotFound);
+    engine.instances().eject("new", "installer").unwrap();
     engine.instances().start("new").unwrap();
     for request in [
         CreateInstance { image: None, ..with("none", vec![new(GIB)]) },
@@ -287,7 +288,7 @@ fn a_guest_mounts_disks_and_formats_only_empty_ones() {
     volume(&engine, "empty").unwrap();
     let file = rig.config().state_dir.join("volumes").join(used.id.to_string()).join("disk");
     let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
-    std::io::Write::write_all(&mut &file, b"somebody's data").unwrap();
+    std::io::Write::write_all(&mut &file, b"data of a user").unwrap();
     let at = |wish: DiskWish, path: &str| DiskWish { mount_path: Some(path.into()), ..wish };
     let disks = vec![
         at(existing("used"), "/used"),

@@ -194,6 +194,14 @@ pub fn insert(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
 }
 
+/// Takes a CD-ROM from a stopped instance.
+///
+/// # Errors
+/// `not_found`, `invalid_state`.
+pub fn eject(engine: &Engine, key: &str, cdrom: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().eject(key, cdrom)?)
+}
+
 /// Takes a volume or a CD-ROM from a stopped instance.
 ///
 /// # Errors

@@ -1,16 +1,13 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
 use api::{Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
-use engine::{DeviceWish, Engine, Instance, Volume};
+use engine::{DeviceWish, Engine, Instance, SSH_PORTS, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
 
 use crate::instances::{device, vgpu};
 use crate::{cpu, display, instances, life};
-
-/// The ports from which one is chosen for SSH if none was asked for. A template leaves that one out.
-const CHOSEN_FOR_SSH: std::ops::Range<u16> = 22_000..23_000;
 
 /// The request that makes an instance like this one.
 ///
@@ -130,9 +127,9 @@ fn network(instance: &Instance) -> NetworkRequest {
         return NetworkRequest { mode, ..NetworkRequest::default() };
     };
     let has_keys = instance.options.seed.as_ref().is_some_and(|seed| seed.host_key.is_some());
-    let is_chosen = |forward: &&Forward| {
-        has_keys && forward.is_ssh() && CHOSEN_FOR_SSH.contains(&forward.host_port)
-    };
+    // A port that was chosen for SSH is chosen again.
+    let is_chosen =
+        |forward: &&Forward| has_keys && forward.is_ssh() && SSH_PORTS.contains(&forward.host_port);
     let forwards = card.forwards.iter().filter(|forward| !is_chosen(forward));
     NetworkRequest {
         enabled: None,

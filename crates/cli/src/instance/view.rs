@@ -1,7 +1,7 @@
 //! `handover instance view`: the guest's screen in a viewer of VNC or SPICE.
 //!
 //! The viewer connects to a socket of this process, which passes each connection on to the daemon. So the screen has no port
-//! of its own, and whoever may use the daemon may look.
+//! of its own: everyone who may use the daemon can see it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use model::{Code, Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::connection::Connection;
@@ -37,7 +38,7 @@ pub struct View {
     /// Start no viewer
     #[arg(long)]
     no_viewer: bool,
-    /// Listen on this address for viewers, such as 127.0.0.1:5900; without a password: whoever reaches it sees the screen
+    /// Listen on this address for viewers, such as 127.0.0.1:5900; without a password: everyone who can connect to it sees the screen
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::listen_address)]
     listen: Option<SocketAddr>,
 }
@@ -63,7 +64,7 @@ impl View {
         let at = door.at(protocol);
         if self.listen.is_some_and(|address| !address.ip().is_loopback()) {
             terminal::note(
-                "note: this address has no password and no encryption: whoever reaches it sees the screen, and types",
+                "note: this address has no password and no encryption: everyone who can connect to it can see and control the guest",
             );
         }
         let viewer = if self.no_viewer { None } else { start(protocol, &at) };
@@ -71,9 +72,15 @@ impl View {
             terminal::note(&format!("connect a viewer of {protocol} to {at}; Ctrl-C ends this"));
         }
         let ended = async {
-            match viewer {
-                Some(mut viewer) => drop(viewer.wait().await),
-                None => drop(tokio::signal::ctrl_c().await),
+            let closed = async {
+                match viewer {
+                    Some(mut viewer) => drop(viewer.wait().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = closed => {}
+                () = interrupted() => {}
             }
         };
         door.pass_on(Arc::new(client), format!("{path}/display"), ended).await
@@ -237,6 +244,15 @@ fn start(protocol: &str, at: &str) -> Option<tokio::process::Child> {
         command.arg(argument).stdin(Stdio::null()).kill_on_drop(true).spawn()
     };
     is_desktop.then(viewer)?.ok()
+}
+
+/// Returns when this process is asked to end, so that the socket is removed before.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn lost(error: &io::Error) -> Refusal {

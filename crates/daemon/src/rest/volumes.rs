@@ -98,5 +98,5 @@ pub async fn eject(
     State(face): State<Face>,
     Keys(key, cdrom): Keys,
 ) -> Result<Json<Instance>, Problem> {
-    face.ask(move |engine| instances::detach(engine, &key, &cdrom)).await.map(Json)
+    face.ask(move |engine| instances::eject(engine, &key, &cdrom)).await.map(Json)
 }

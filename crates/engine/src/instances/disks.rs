@@ -212,6 +212,23 @@ impl Instances {
     /// # Errors
     /// `not_found`; `invalid_state` if it is not stopped.
     pub fn detach(&self, key: &str, disk: &str) -> Result<Instance, Refusal> {
+        self.take_disk(key, disk, |_| true)
+    }
+
+    /// Takes a CD-ROM from a stopped instance, by its serial number or the name of its image.
+    ///
+    /// # Errors
+    /// As [`detach`](Self::detach).
+    pub fn eject(&self, key: &str, cdrom: &str) -> Result<Instance, Refusal> {
+        self.take_disk(key, cdrom, GuestDisk::is_cdrom)
+    }
+
+    fn take_disk(
+        &self,
+        key: &str,
+        disk: &str,
+        is_meant: fn(&GuestDisk) -> bool,
+    ) -> Result<Instance, Refusal> {
         let id = self.stored_instance(key)?.instance.id;
         let _turn = self.journal.turn_of(id)?;
         let mut row = self.stopped_for_disks(id)?;
@@ -221,9 +238,11 @@ impl Instances {
         let (volume, image) = (volume.map(|volume| volume.id), image.map(|image| image.id));
         let disks = &mut row.instance.options.disks;
         // The name of a volume can be the serial number of another one.
-        let by_volume = disks.iter().position(|one| volume.is_some() && one.volume() == volume);
+        let by_volume = disks
+            .iter()
+            .position(|one| is_meant(one) && volume.is_some() && one.volume() == volume);
         let by_image = || disks.iter().position(|one| image.is_some() && one.image() == image);
-        let by_serial = || disks.iter().position(|one| one.serial == disk);
+        let by_serial = || disks.iter().position(|one| is_meant(one) && one.serial == disk);
         let Some(position) = by_volume.or_else(by_image).or_else(by_serial) else {
             let name = &row.instance.name;
             return Err(Refusal::new(

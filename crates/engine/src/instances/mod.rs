@@ -32,6 +32,7 @@ use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, S
 use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
+pub use options::SSH_PORTS;
 use supervise::Supervision;
 pub use supervise::{Blocked, Restarts};
 

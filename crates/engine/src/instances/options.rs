@@ -15,7 +15,7 @@ use crate::store::{StoredImage, StoredInstance};
 use crate::{CreateInstance, FirstBoot, Instance, NetworkWish};
 
 /// The ports of the host from which one is chosen for SSH.
-const SSH_PORTS: std::ops::Range<u16> = 22_000..23_000;
+pub const SSH_PORTS: std::ops::Range<u16> = 22_000..23_000;
 
 /// The guest's port for SSH.
 const SSH: u16 = 22;

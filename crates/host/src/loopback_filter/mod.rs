@@ -1,7 +1,7 @@
 //! Keeps the processes of a cgroup from this host's loopback addresses, by BPF programs that the kernel runs when their
 //! sockets are connected or send datagrams.
 //!
-//! Versions of passt before May 2025 forward a guest's packets to whatever destination they have. Whoever is root in the guest
+//! Versions of passt before May 2025 forward a guest's packets to any destination. Root in the guest
 //! chooses it, so 127.0.0.1 of the guest's packets was 127.0.0.1 of the host. The kernel knows a socket's cgroup from its
 //! creation on, and the programs go with the cgroup.
 

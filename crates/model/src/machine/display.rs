@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A screen, with the keyboard and the pointer of whoever looks at it.
+/// A screen, which also takes the keyboard and the pointer of its viewers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Display {
     /// The protocol of its viewers.

@@ -61,9 +61,17 @@ pub struct CreateInstance {
     /// Whether it has a TPM 2.0, which swtpm emulates; it has none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<bool>,
+    /// Huge pages for its memory: `never`, the default; `auto`, if enough are free on the NUMA node of its devices; or `required`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
+    pub hugepages: Option<String>,
     /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
+    /// Its network cards instead of `network`, in the order in which the guest sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 8))]
+    pub networks: Option<Vec<NetworkRequest>>,
     /// Public SSH keys that may log in, one line each, for a guest with cloud-init.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::SshKey>>, max_items = 100))]
@@ -156,16 +164,24 @@ pub struct Display {
 pub struct NetworkRequest {
     /// Whether to add a virtual network card; by default it is added.
     pub enabled: Option<bool>,
-    /// `user` (the default): passt connects the guest to the host's networks. `none`: like `enabled: false`.
+    /// `user` (the default): passt connects the guest to the host's networks. `bridge`: the card is a port of a bridge of the
+    /// host. `macvtap`: it is beside an interface of the host. `none`: like `enabled: false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::NetworkMode>))]
     pub mode: Option<String>,
+    /// The bridge or interface of the host, in the modes `bridge` and `macvtap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::InterfaceName>))]
+    pub source: Option<String>,
+    /// In the mode `macvtap`: whether the interface may be the host's only way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
     /// The card's hardware address; one is chosen by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::CardAddress>))]
     pub mac: Option<String>,
     /// Ports of the host that lead to the guest: `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, such as `2222:22`. They
-    /// listen on 127.0.0.1 if there is no address.
+    /// listen on 127.0.0.1 if there is no address. Only in the mode `user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::ForwardedPort>>, max_items = 1024))]
     pub forwards: Option<Vec<String>>,
@@ -249,6 +265,28 @@ pub struct UpdateInstance {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::MemorySize>))]
     pub size: Option<String>,
+    /// `uefi`, `uefi-secure` or `bios`; another one begins with its own variables. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Firmware>))]
+    pub firmware: Option<String>,
+    /// Whether it has a TPM 2.0. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<bool>,
+    /// Huge pages for its memory. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HugePages>))]
+    pub hugepages: Option<String>,
+    /// Its only network card, in place of those that it has. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkRequest>,
+    /// All its network cards, in place of those that it has. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 8))]
+    pub networks: Option<Vec<NetworkRequest>>,
+    /// All its devices, in place of those that it has; one that is asked for by the same words stays. The instance must be stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::schema::Wish>>, max_items = 1024))]
+    pub devices: Option<Vec<Wish>>,
     /// Whether its machine is started again when it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
@@ -332,8 +370,15 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub tpm: Option<bool>,
-    /// Its network.
+    /// Huge pages for its memory: `auto` or `required`; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::HugePages>))]
+    pub hugepages: Option<String>,
+    /// Its network: that of its first card.
     pub network: Network,
+    /// All its network cards, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
     /// The guest's name, if it was configured at the first boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -429,17 +474,26 @@ pub struct AttachedDevice {
 pub struct Network {
     /// Whether it has a virtual network card. Handed-over NICs are devices and do not count.
     pub enabled: bool,
-    /// `user` or `none`.
+    /// `user`, `bridge`, `macvtap` or `none`.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::NetworkMode))]
     pub mode: String,
+    /// The bridge or interface of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub source: Option<String>,
     /// The card's hardware address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub mac: Option<String>,
-    /// The guest's address, which it gets by DHCP.
+    /// The guest's address: what it gets by DHCP in the mode `user`; in others, the last IPv4 address at which this host has
+    /// seen the card, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub ip: Option<String>,
+    /// The card's interface on the host, in the modes `bridge` and `macvtap`, which exists while the machine runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub host_interface: Option<String>,
     /// Ports of the host that lead to the guest: `ADDRESS:HOST_PORT:GUEST_PORT/PROTOCOL`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<String>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::{HostConfig, KernelFilter, LinuxHost, OWN_EXECUTABLE};
+use host::{HostConfig, KernelFilter, KernelLinks, LinuxHost, OWN_EXECUTABLE};
 use model::{Code, Launcher, Refusal};
 use vmm::process::{Config, ProcessLauncher};
 use vmm::qemu::Qemu;
@@ -48,6 +48,7 @@ pub fn launchers(
         image_tool_dir: qemu.dir().map(Path::to_owned),
         launch_command: vec![OWN_EXECUTABLE.into(), "launch".into()],
         root: root.into(),
+        links: &KernelLinks,
     };
     vec![Arc::new(ProcessLauncher::new(config, qemu))]
 }

@@ -1,9 +1,11 @@
 //! The engine's public handle, which opens the state and gives access to its parts.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use model::{Address, Availability, Host, Inventory, Launcher, OwnState, Refusal};
+use model::{Address, Availability, Host, Inventory, Launcher, Mac, OwnState, Refusal};
 
 use crate::claims::Claims;
 use crate::devices::Devices;
@@ -311,6 +313,12 @@ impl Engine {
     /// If they cannot be read.
     pub fn functions(&self, addresses: &[Address]) -> Result<Inventory, Refusal> {
         self.parts.hardware.functions(addresses)
+    }
+
+    /// The addresses of the machines in the host's networks that it has talked to, by hardware address.
+    #[must_use]
+    pub fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
+        self.parts.hardware.host.neighbors()
     }
 
     /// The launchers, each with its availability on this host.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use image::NewVolume;
 use model::choose::Want;
-use model::{AutostartChange, Cpu, DiskBus, Display, Firmware, Forward, Life, Mac, RestartChange};
+use model::{
+    AutostartChange, CardLink, Cpu, DiskBus, Display, Firmware, Forward, HugePagesUse, Life, Mac,
+    RestartChange,
+};
 
 /// One device of a new instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct CreateInstance {
     pub display: Option<Display>,
     /// Whether it gets a TPM 2.0.
     pub tpm: bool,
+    /// Whether its memory is in huge pages.
+    pub huge_pages: HugePagesUse,
     /// The network.
     pub network: NetworkWish,
     /// What configures the guest at its first boot.
@@ -57,14 +62,31 @@ pub struct CreateInstance {
 /// A change of an instance. What is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeInstance {
-    /// Virtual CPUs.
-    pub vcpus: Option<u32>,
-    /// Memory in bytes.
-    pub memory: Option<u64>,
+    /// Its machine.
+    pub machine: ChangeMachine,
     /// Whether its machine is started again when it ends.
     pub restart: Option<RestartChange>,
     /// Whether, and when, it is started with the host.
     pub autostart: Option<AutostartChange>,
+}
+
+/// A change of a stopped instance's machine. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeMachine {
+    /// Virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Firmware. Another one begins with its own variables.
+    pub firmware: Option<Firmware>,
+    /// Whether it has a TPM 2.0. Without one, the old one's state is kept.
+    pub tpm: Option<bool>,
+    /// Whether its memory is in huge pages.
+    pub huge_pages: Option<HugePagesUse>,
+    /// All its network cards.
+    pub network: Option<NetworkWish>,
+    /// All its devices, in the order in which the guest sees them.
+    pub devices: Option<Vec<DeviceWish>>,
 }
 
 /// The requested network.
@@ -73,15 +95,24 @@ pub enum NetworkWish {
     /// A user network if this host can have one; nothing was asked for.
     #[default]
     Usual,
-    /// None.
-    Off,
-    /// A user network.
-    User {
-        /// The card's hardware address; one is chosen if there is none.
-        mac: Option<Mac>,
-        /// Ports of the host that lead to the guest.
-        forwards: Vec<Forward>,
-    },
+    /// These cards, in the order in which the guest sees them; none if the list is empty.
+    Cards(Vec<CardWish>),
+}
+
+impl NetworkWish {
+    /// No card.
+    pub const OFF: Self = Self::Cards(Vec::new());
+}
+
+/// A requested network card.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CardWish {
+    /// How it is connected.
+    pub link: CardLink,
+    /// Its hardware address; one is chosen if there is none.
+    pub mac: Option<Mac>,
+    /// Ports of the host that lead to the guest.
+    pub forwards: Vec<Forward>,
 }
 
 /// What is asked for the first boot. If nothing is, the machine has no seed.

@@ -37,7 +37,8 @@ pub use image::NewVolume;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
 pub use instance_requests::{
-    ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, WantedContent,
+    CardWish, ChangeInstance, ChangeMachine, CreateInstance, DeviceWish, DiskWish, FirstBoot,
+    NetworkWish, WantedContent,
 };
 pub use instances::{Blocked, Instances, Restarts, SSH_PORTS};
 pub use observer::{JournalEvent, Observer, Silent};

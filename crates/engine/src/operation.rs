@@ -54,6 +54,21 @@ impl OperationKind {
         Self::VfCount,
     ];
 
+    /// Whether it only gives something back: devices, a machine's memory, space on the disk. Such operations are possible on a
+    /// full disk.
+    #[must_use]
+    pub const fn gives_back(self) -> bool {
+        matches!(
+            self,
+            Self::Stop
+                | Self::Delete
+                | Self::Unprepare
+                | Self::Release
+                | Self::Restore
+                | Self::Return
+        )
+    }
+
     /// The word by which it is stored and shown.
     #[must_use]
     pub const fn word(self) -> &'static str {

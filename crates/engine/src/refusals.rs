@@ -264,6 +264,9 @@ pub fn launch_failed(error: &LaunchError) -> Refusal {
             error.to_string(),
             "choose another port of the host, 1024 or above, or end what listens on it: `ss -ltnup` shows it",
         ),
+        LaunchError::Network { remedy, .. } => {
+            Refusal::new(Code::NetworkUnavailable, error.to_string(), remedy)
+        }
         _ => Refusal::new(
             Code::LaunchFailed,
             error.to_string(),

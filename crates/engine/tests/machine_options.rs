@@ -4,9 +4,9 @@
 
 mod support;
 
-use engine::{CreateInstance, FirstBoot, Instance, NetworkWish};
-use model::{Code, Firmware, Forward, Mac, Refusal};
-use support::{Rig, wish};
+use engine::{CardWish, CreateInstance, FirstBoot, Instance, NetworkWish};
+use model::{CardLink, Code, Firmware, Forward, HugeMemory, HugePagesUse, HugePool, Mac, Refusal};
+use support::{GPU, Rig, wish};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1B8gYKNn me@here";
@@ -16,10 +16,11 @@ fn ssh() -> FirstBoot {
 }
 
 fn user(mac: Option<&str>, forwards: &[&str]) -> NetworkWish {
-    NetworkWish::User {
+    NetworkWish::Cards(vec![CardWish {
+        link: CardLink::User,
         mac: mac.map(|text| text.parse().unwrap()),
         forwards: forwards.iter().map(|text| text.parse().unwrap()).collect(),
-    }
+    }])
 }
 
 fn create(rig: &Rig, request: CreateInstance) -> Result<Instance, Refusal> {
@@ -46,7 +47,7 @@ fn what_is_asked_for_is_done() {
     let rig = Rig::ready();
     let request = CreateInstance {
         firmware: Some(Firmware::Bios),
-        network: NetworkWish::Off,
+        network: NetworkWish::OFF,
         ..wish("plain", &[])
     };
     let plain = create(&rig, request).unwrap().options;
@@ -109,6 +110,61 @@ fn two_instances_cannot_have_one_port_or_hardware_address() {
     let engine = rig.open();
     assert!(engine.instances().find("b").is_err(), "nothing is left");
     assert_eq!(rig.launcher.files().len(), 1);
+}
+
+#[test]
+fn a_machine_has_cards_on_bridges_that_exist() {
+    let rig = Rig::ready();
+    let card = |name: &str, mac: Option<&str>| CardWish {
+        link: CardLink::Bridge { bridge: name.into() },
+        mac: mac.map(|text| text.parse().unwrap()),
+        forwards: Vec::new(),
+    };
+    let with = |name: &str, cards| {
+        create(&rig, CreateInstance { network: NetworkWish::Cards(cards), ..wish(name, &[]) })
+    };
+    let mac = Some("52:54:00:00:00:01");
+    let user = CardWish::default();
+    let cards = with("a", vec![user, card("br0", mac), card("br0", None)]).unwrap().options.cards;
+    let modes: Vec<&str> = cards.iter().map(|card| card.link.mode()).collect();
+    assert_eq!(modes, ["user", "bridge", "bridge"]);
+    assert_ne!(cards[1].mac, cards[2].mac);
+    let code = |cards| with("b", cards).unwrap_err().code;
+    assert_eq!(code(vec![card("br0", mac)]), Code::Conflict, "another machine has the address");
+    let twice = Some("52:54:00:00:00:02");
+    assert_eq!(code(vec![card("br0", twice), card("br0", twice)]), Code::Conflict);
+    assert_eq!(code(vec![card("br 0", None)]), Code::InvalidRequest);
+    rig.open().instances().stop("a").unwrap();
+    rig.launcher.set_no_bridge();
+    let refusal = rig.open().instances().start("a").unwrap_err();
+    assert_eq!(refusal.code, Code::NetworkUnavailable);
+    assert!(refusal.message.contains("br0"), "{refusal:?}");
+    assert_eq!(code(vec![card("br0", None)]), Code::NetworkUnavailable);
+    assert!(rig.open().instances().find("b").is_err(), "nothing is left");
+}
+
+#[test]
+fn memory_is_in_huge_pages_of_the_devices_node() {
+    let rig = Rig::ready();
+    let request = |name: &str, huge_pages| CreateInstance { huge_pages, ..wish(name, &["gpu"]) };
+    let refusal = create(&rig, request("a", HugePagesUse::Required)).unwrap_err();
+    assert_eq!(refusal.code, Code::InsufficientResources);
+    assert!(refusal.message.contains("huge pages"), "{refusal:?}");
+    assert_eq!(rig.host.snapshot(), rig.before, "nothing was changed");
+    let launched = |instance: &Instance| rig.launcher.launched(instance.id).unwrap().huge_pages;
+    let without = create(&rig, request("a", HugePagesUse::Auto)).unwrap();
+    assert_eq!(launched(&without), None, "auto does without");
+    rig.open().instances().delete("a").unwrap();
+    let node = rig.open().functions(&[GPU.parse().unwrap()]).unwrap();
+    let node = node.functions.values().next().unwrap().numa_node;
+    let pool = HugePool { node, page: 2 << 20, free: 4096 };
+    rig.host.set_huge_pools(vec![pool]);
+    let with = create(&rig, request("a", HugePagesUse::Required)).unwrap();
+    assert_eq!(launched(&with), Some(HugeMemory { page: 2 << 20, node }));
+    rig.host.set_huge_pools(Vec::new());
+    let engine = rig.open();
+    engine.instances().stop("a").unwrap();
+    assert_eq!(engine.instances().start("a").unwrap_err().code, Code::InsufficientResources);
 }
 
 #[test]

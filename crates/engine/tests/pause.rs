@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine::{ChangeInstance, Engine, InstanceState};
+use engine::{ChangeInstance, ChangeMachine, Engine, InstanceState};
 use model::{
     Code, DiskUsage, Execution, Halt, Launcher, Restart, RestartChange, RestartPolicy, Usage,
 };
@@ -65,7 +65,8 @@ fn a_paused_instance_is_stopped_deleted_and_started_like_a_running_one() {
     let refusal = engine.instances().start("vm").unwrap_err();
     assert_eq!(refusal.code, Code::InvalidState);
     assert!(refusal.remedy.contains("handover instance resume vm"), "{refusal:?}");
-    let larger = ChangeInstance { vcpus: Some(4), ..ChangeInstance::default() };
+    let machine = ChangeMachine { vcpus: Some(4), ..ChangeMachine::default() };
+    let larger = ChangeInstance { machine, ..ChangeInstance::default() };
     assert_eq!(engine.instances().change("vm", larger).unwrap_err().code, Code::InvalidState);
     engine.instances().with_console("vm").unwrap();
     let stopped = engine.instances().stop("vm").unwrap();

@@ -82,10 +82,10 @@ fn more_virtual_cpus_than_the_host_has_are_noted() {
         .instances()
         .create(CreateInstance { vcpus: Some(1024), ..wish("large", &[]) })
         .unwrap();
-    let notes = engine.instances().advice(&large, &NetworkWish::Off);
+    let notes = engine.instances().advice(&large, &NetworkWish::OFF);
     assert!(notes.len() == 1 && notes[0].contains("1024 virtual CPUs"), "{notes:?}");
     let usual = engine.instances().create(wish("usual", &[])).unwrap();
-    assert_eq!(engine.instances().advice(&usual, &NetworkWish::Off), Vec::<String>::new());
+    assert_eq!(engine.instances().advice(&usual, &NetworkWish::OFF), Vec::<String>::new());
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use engine::{Blocked, ChangeInstance, CreateInstance, Engine, InstanceState};
+use engine::{Blocked, ChangeInstance, ChangeMachine, CreateInstance, Engine, InstanceState};
 use model::{Autostart, Code, Life, Restart, RestartChange, RestartPolicy};
 use support::{Rig, wish};
 
@@ -156,8 +156,9 @@ fn processors_and_memory_change_while_it_is_stopped() {
     let rig = Rig::ready();
     let engine = rig.open();
     create(&engine, "a", Life::default());
-    let larger =
-        ChangeInstance { vcpus: Some(4), memory: Some(2 << 30), ..ChangeInstance::default() };
+    let machine =
+        ChangeMachine { vcpus: Some(4), memory: Some(2 << 30), ..ChangeMachine::default() };
+    let larger = ChangeInstance { machine, ..ChangeInstance::default() };
     let refused = engine.instances().change("a", larger.clone()).unwrap_err();
     assert_eq!(refused.code, Code::InvalidState);
     let life = restarting(RestartPolicy::Always, 3).restart;
@@ -171,7 +172,8 @@ fn processors_and_memory_change_while_it_is_stopped() {
     engine.instances().change("a", change).unwrap();
     engine.instances().stop("a").unwrap();
     engine.instances().change("a", larger).unwrap();
-    let none = ChangeInstance { vcpus: Some(0), ..ChangeInstance::default() };
+    let machine = ChangeMachine { vcpus: Some(0), ..ChangeMachine::default() };
+    let none = ChangeInstance { machine, ..ChangeInstance::default() };
     assert_eq!(engine.instances().change("a", none).unwrap_err().code, Code::InvalidRequest);
     drop(engine);
     let kept = rig.open().instances().find("a").unwrap();
@@ -214,4 +216,24 @@ fn a_machine_that_ended_before_the_host_was_started_stays_ended() {
     let engine = reboot(&rig, engine);
     engine.instances().supervise();
     assert_eq!(engine.instances().restarts(machine.id), None);
+}
+
+#[test]
+fn a_start_that_the_daemons_end_interrupts_is_made_by_the_next_daemon() {
+    let rig = Rig::ready();
+    let engine = rig.open();
+    create(&engine, "a", restarting(RestartPolicy::Always, 0));
+    create(&engine, "b", Life::default());
+    for name in ["a", "b"] {
+        engine.instances().stop(name).unwrap();
+    }
+    drop(engine);
+    for name in ["a", "b"] {
+        let survived = rig.killed_at(2, |engine| drop(engine.instances().start(name)));
+        assert!(!survived, "the start of {name} was complete");
+    }
+    let engine = rig.open_recovered().0;
+    engine.instances().supervise();
+    until("the start", || state(&engine, "a") == InstanceState::Running);
+    assert_eq!(state(&engine, "b"), InstanceState::Stopped, "it has no policy");
 }

@@ -8,6 +8,7 @@ mod address;
 mod assembly;
 mod attach;
 pub mod boot_list;
+mod card_links;
 pub mod catalog;
 pub mod choose;
 mod claim;
@@ -44,6 +45,7 @@ pub mod vgpu;
 pub use address::{Address, AddressError};
 pub use assembly::{Assembly, Member, VIRTUAL_IOMMU, no_such_function, power_cycle};
 pub use attach::Attachment;
+pub use card_links::{CardLinks, LinkError, OpenCard};
 pub use claim::{Claim, ClaimState, ClaimedMember, Owner, Part, Role};
 pub use clock::Moment;
 pub use duration::{format_duration, parse_duration};
@@ -59,11 +61,12 @@ pub use inventory::{
 };
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
-    Autostart, AutostartChange, Availability, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
-    DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
-    GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind,
-    Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess,
+    Autostart, AutostartChange, Availability, CardLink, Cpu, DiskBus, DiskContent, DiskFile,
+    DiskFormat, DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward,
+    ForwardError, GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HugeMemory,
+    HugePagesUse, HugePool, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
+    MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart,
+    RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess, check_interface_name,
     check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};

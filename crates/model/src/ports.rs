@@ -2,6 +2,7 @@
 //! unchanged on the real kernel, in the lab and on the simulation.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +12,9 @@ use uuid::Uuid;
 
 use crate::{
     Address, AsFound, Availability, Display, Execution, Exit, Forward, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage, VfSettings,
+    HostLockError, HugePool, Inventory, LinkBaseline, Lock, Mac, MachineHandle, MachineOptions,
+    MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage,
+    VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -171,6 +173,16 @@ pub trait Host: Disk {
     /// If the lock cannot be checked.
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError>;
 
+    /// The addresses of the machines in its networks that it has talked to, by hardware address. Empty by default.
+    fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
+        BTreeMap::new()
+    }
+
+    /// The huge pages that the host has reserved, for each NUMA node and for all together. Empty by default.
+    fn huge_pools(&self) -> Vec<HugePool> {
+        Vec::new()
+    }
+
     /// The host's CPUs and memory.
     ///
     /// # Errors
@@ -210,6 +222,15 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// See [`LaunchError`].
     fn create_files(&self, spec: &MachineSpec) -> Result<(), LaunchError>;
+
+    /// Removes the variables of a stopped machine's firmware: another firmware begins with its own. Idempotent.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    fn forget_firmware(&self, id: Uuid) -> Result<(), LaunchError> {
+        let _ = id;
+        Ok(())
+    }
 
     /// Removes what `create_files` created. Idempotent.
     ///
@@ -260,7 +281,8 @@ pub trait Launcher: Send + Sync {
     /// If it does not exit.
     fn shut_down(&self, id: Uuid, grace: Duration) -> Result<Exit, LaunchError>;
 
-    /// Kills the machine. Returns when its processes have exited. Idempotent.
+    /// Kills the machine, and removes what it had on the host besides its files. Returns when its processes have exited.
+    /// Idempotent.
     ///
     /// # Errors
     /// If it does not exit.
@@ -421,6 +443,14 @@ pub enum LaunchError {
         port: String,
         /// Why.
         reason: String,
+    },
+    /// A network card cannot be connected to a bridge or an interface of the host.
+    #[error("the machine cannot have its network card: {reason}")]
+    Network {
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
     },
     /// The VMM did not complete a request in time.
     #[error("the machine did not {action} within {seconds} s")]

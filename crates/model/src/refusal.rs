@@ -109,6 +109,8 @@ codes! {
     InUse = "in_use", 409, 6, FailedPrecondition;
     /// A port of the host that should lead to a guest is taken, or may not be listened on.
     PortInUse = "port_in_use", 409, 6, FailedPrecondition;
+    /// A bridge or an interface of the host, which a guest's network card needs, does not exist or cannot be used.
+    NetworkUnavailable = "network_unavailable", 409, 7, FailedPrecondition;
     /// The state of the instance, the device or the host does not allow this.
     InvalidState = "invalid_state", 409, 6, FailedPrecondition;
     /// The function can never be handed over: it is a bridge or part of the host.

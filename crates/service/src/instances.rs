@@ -1,23 +1,24 @@
 //! Instances: checks requests, and renders instances with their devices.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use api::{
-    AttachVolume, AttachedDevice, Cdrom, CreateInstance, GpuRequest, NetworkRequest, StartInstance,
-    UpdateInstance, Wish,
+    AttachVolume, AttachedDevice, Cdrom, CreateInstance, GpuRequest, StartInstance, UpdateInstance,
+    Wish,
 };
 use engine::{
-    ChangeInstance, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState,
-    NetworkWish,
+    ChangeInstance, ChangeMachine, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice,
+    InstanceState,
 };
 use model::choose::{Want, WantKind};
-use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
+use model::{Address, Firmware, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::disks::KnownDisks;
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, render};
+use crate::{claims, cpu, disks, display, life, memory, networks, render};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -29,9 +30,6 @@ const UNSUPPORTED: [&str; 7] = [
     "hotplug_size",
     "ttl",
 ];
-
-/// The most forwarded ports of a machine.
-const MOST_FORWARDS: usize = 1024;
 
 /// Parses the name of a state.
 ///
@@ -147,20 +145,39 @@ pub fn resume(engine: &Engine, key: &str) -> Result<api::Instance, Refusal> {
 pub fn update(
     engine: &Engine,
     key: &str,
-    wanted: &UpdateInstance,
+    wanted: UpdateInstance,
     all: &Map<String, Value>,
     ignored: &[String],
 ) -> Result<api::Instance, Refusal> {
+    expect_objects(all)?;
     expect_supported(all)?;
-    let change = ChangeInstance {
+    let has_network = wanted.network.is_some() || wanted.networks.is_some();
+    let network = networks::wish(wanted.network, wanted.networks)?;
+    let devices = wanted.devices.map(|wishes| {
+        wishes.into_iter().map(|wish| device(engine, wish)).collect::<Result<Vec<_>, _>>()
+    });
+    let machine = ChangeMachine {
         vcpus: wanted.vcpus,
         memory: wanted.size.as_deref().map(parse_size).transpose()?,
+        firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
+        tpm: wanted.tpm,
+        huge_pages: wanted.hugepages.as_deref().map(memory::huge_pages).transpose()?,
+        network: has_network.then_some(network),
+        devices: devices.transpose()?,
+    };
+    let changes_machine = machine != ChangeMachine::default();
+    let change = ChangeInstance {
+        machine,
         restart: wanted.restart_policy.as_ref().map(life::restart).transpose()?,
         autostart: wanted.autostart.as_ref().map(life::autostart).transpose()?,
     };
     let changed = render_one(engine, engine.instances().change(key, change)?)?;
+    let notes = changes_machine.then(|| {
+        format!("takes effect at the next start: `handover instance start {}`", changed.name)
+    });
     let ignored = ignored.iter().filter(|field| !UNSUPPORTED.contains(&field.as_str()));
-    Ok(api::Instance { warnings: refusals::ignored(ignored), ..changed })
+    let warnings = refusals::ignored(ignored);
+    Ok(api::Instance { notes: notes.into_iter().collect(), warnings, ..changed })
 }
 
 /// Attaches a volume to a stopped instance.
@@ -240,11 +257,12 @@ fn render_one(engine: &Engine, instance: Instance) -> Result<api::Instance, Refu
     let host = Known::of(engine, &own)?;
     let attached = own.iter().map(|device| host.attached(device)).collect();
     let disks = KnownDisks::of(engine, std::slice::from_ref(&instance))?;
+    let neighbors = neighbors(engine, std::slice::from_ref(&instance));
     let problems = [engine.instances().halted(&instance), engine.instances().lost(&instance)];
     let problems: Vec<String> = problems.into_iter().flatten().collect();
     let problem = (!problems.is_empty()).then(|| problems.join("; "));
     let instance = Instance { state_error: problem.or(instance.state_error), ..instance };
-    Ok(rendered(engine, instance, attached, &disks))
+    Ok(rendered(engine, instance, attached, &disks, &neighbors))
 }
 
 /// An instance with its devices and disks, and the attempts to start it again.
@@ -253,23 +271,44 @@ fn rendered(
     instance: Instance,
     attached: Vec<AttachedDevice>,
     disks: &KnownDisks,
+    neighbors: &BTreeMap<Mac, IpAddr>,
 ) -> api::Instance {
     let (volumes, cdroms) = disks.shown(&instance);
+    let cards = networks::shown(instance.id, &instance.options, neighbors);
+    let network = cards.first().cloned().unwrap_or_else(networks::none);
+    let networks = if cards.len() > 1 { cards } else { Vec::new() };
     let restarts = engine.instances().restarts(instance.id);
     let restart_status = restarts.as_ref().map(life::shown_attempts);
-    api::Instance { restart_status, volumes, cdroms, ..render::instance(instance, attached) }
+    api::Instance {
+        restart_status,
+        volumes,
+        cdroms,
+        network,
+        networks,
+        ..render::instance(instance, attached)
+    }
 }
 
 fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {
     let devices = engine.instances().devices()?;
     let host = Known::of(engine, &devices)?;
     let disks = KnownDisks::of(engine, &instances)?;
+    let neighbors = neighbors(engine, &instances);
     let shown = |instance: Instance| {
         let own = devices.iter().filter(|device| device.instance == instance.id);
         let attached = own.map(|device| host.attached(device)).collect();
-        rendered(engine, instance, attached, &disks)
+        rendered(engine, instance, attached, &disks, &neighbors)
     };
     Ok(instances.into_iter().map(shown).collect())
+}
+
+/// The addresses of guests that the host knows, if any of these has a card of which it could know one.
+fn neighbors(engine: &Engine, instances: &[Instance]) -> BTreeMap<Mac, IpAddr> {
+    let mut cards = instances.iter().flat_map(|instance| &instance.options.cards);
+    match cards.any(|card| !card.link.is_user()) {
+        true => engine.neighbors(),
+        false => BTreeMap::new(),
+    }
 }
 
 /// What names the devices of instances.
@@ -315,15 +354,7 @@ fn accept(
     wanted: CreateInstance,
     all: &Map<String, Value>,
 ) -> Result<engine::CreateInstance, Refusal> {
-    // A list would be read as the fields of the object, in order.
-    for field in ["network", "gpu", "cpu", "display", "restart_policy", "autostart"] {
-        if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
-            return Err(invalid(
-                format!("`{field}` is not an object"),
-                "send JSON as described by GET /openapi.json",
-            ));
-        }
-    }
+    expect_objects(all)?;
     expect_no_words("cmd", wanted.cmd.as_deref())?;
     expect_no_words("entrypoint", wanted.entrypoint.as_deref())?;
     if wanted.env.is_some_and(|env| !env.is_empty()) {
@@ -347,7 +378,13 @@ fn accept(
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
         display: wanted.display.map(display::display).transpose()?,
         tpm: wanted.tpm.unwrap_or_default(),
-        network: network(wanted.network)?,
+        huge_pages: wanted
+            .hugepages
+            .as_deref()
+            .map(memory::huge_pages)
+            .transpose()?
+            .unwrap_or_default(),
+        network: networks::wish(wanted.network, wanted.networks)?,
         first_boot: FirstBoot {
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),
             user_data: wanted.user_data,
@@ -356,6 +393,19 @@ fn accept(
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),
     })
+}
+
+/// Refuses a list in the place of an object: it would be read as the object's fields, in order.
+fn expect_objects(all: &Map<String, Value>) -> Result<(), Refusal> {
+    for field in ["network", "gpu", "cpu", "display", "restart_policy", "autostart"] {
+        if all.get(field).is_some_and(|value| !value.is_object() && !value.is_null()) {
+            return Err(invalid(
+                format!("`{field}` is not an object"),
+                "send JSON as described by GET /openapi.json",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses fields of hypeman's API that would be ignored.
@@ -372,51 +422,6 @@ fn firmware(name: &str) -> Result<Firmware, Refusal> {
         let names = Firmware::ALL.map(Firmware::as_str).join(" or ");
         invalid(format!("unknown firmware {name:?}"), format!("use {names}"))
     })
-}
-
-/// The network that the field `network` requests.
-fn network(wanted: Option<NetworkRequest>) -> Result<NetworkWish, Refusal> {
-    let Some(NetworkRequest { enabled, mode, mac, forwards }) = wanted else {
-        return Ok(NetworkWish::Usual);
-    };
-    let details = mac.is_some() || forwards.as_ref().is_some_and(|forwards| !forwards.is_empty());
-    let is_on = match (mode.as_deref(), enabled) {
-        (None | Some("user"), Some(false)) | (Some("none"), None | Some(false)) => false,
-        (None, None) if !details => return Ok(NetworkWish::Usual),
-        (None | Some("user"), _) => true,
-        (Some("none"), Some(true)) => {
-            return Err(invalid(
-                "`network` is enabled and has the mode `none`",
-                "set `enabled` to false, or leave `mode` out",
-            ));
-        }
-        (Some(other), _) => {
-            return Err(invalid(format!("unknown network mode {other:?}"), "use `user` or `none`"));
-        }
-    };
-    if !is_on {
-        if details {
-            return Err(invalid(
-                "`network` is off, and has a hardware address or forwarded ports",
-                "leave `mac` and `forwards` out, or use the mode `user`",
-            ));
-        }
-        return Ok(NetworkWish::Off);
-    }
-    let mac = mac.map(|text| text.parse::<Mac>()).transpose();
-    let mac = mac.map_err(|error| invalid(error.to_string(), "correct `mac`, or leave it out"))?;
-    let forwards = forwards.unwrap_or_default();
-    if forwards.len() > MOST_FORWARDS {
-        return Err(invalid(
-            format!("{} forwarded ports, more than {MOST_FORWARDS}", forwards.len()),
-            "forward fewer, or hand a NIC over",
-        ));
-    }
-    let forwards = forwards.iter().map(|text| text.parse::<Forward>()).collect::<Result<_, _>>();
-    let forwards = forwards.map_err(|error| {
-        invalid(error.to_string(), "write it as [ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]")
-    })?;
-    Ok(NetworkWish::User { mac, forwards })
 }
 
 /// The vGPU that the field `gpu` requests.

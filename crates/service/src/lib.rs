@@ -15,6 +15,8 @@ pub mod host;
 pub mod images;
 pub mod instances;
 mod life;
+mod memory;
+mod networks;
 mod open;
 pub mod pods;
 pub mod reconcile;

@@ -2,9 +2,9 @@
 
 use api::{AttachedDevice, DeviceType};
 use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
-use model::{Kind, MachineOptions, NetworkCard, format_size};
+use model::{Kind, format_size};
 
-use crate::{cpu, display, life};
+use crate::{cpu, display, life, memory};
 
 /// The names of instance states.
 pub(crate) const STATES: [(InstanceState, &str); 8] = [
@@ -99,20 +99,6 @@ pub fn image(image: Image) -> api::Image {
     }
 }
 
-/// The network of a machine: that of its first card.
-fn network(options: &MachineOptions) -> api::Network {
-    let Some(card) = options.cards.first() else {
-        return api::Network { mode: "none".into(), ..api::Network::default() };
-    };
-    api::Network {
-        enabled: true,
-        mode: "user".into(),
-        mac: Some(card.mac.to_string()),
-        ip: Some(NetworkCard::GUEST.to_string()),
-        forwards: card.forwards.iter().map(ToString::to_string).collect(),
-    }
-}
-
 /// An instance with its devices.
 #[must_use]
 pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Instance {
@@ -132,7 +118,9 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         firmware: instance.options.firmware.as_str().to_owned(),
         display: instance.options.display.map(display::shown),
         tpm: instance.options.tpm.then_some(true),
-        network: network(&instance.options),
+        hugepages: memory::shown(instance.options.huge_pages),
+        network: api::Network::default(),
+        networks: Vec::new(),
         hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),
         ssh_host_key: instance.options.seed.and_then(|seed| seed.host_key),
         gpu: instance.gpu.map(|gpu| api::Gpu {

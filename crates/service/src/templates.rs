@@ -1,13 +1,13 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
-use api::{Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
-use engine::{DeviceWish, Engine, Instance, SSH_PORTS, Volume};
+use api::{Cdrom, CreateInstance, GpuRequest, NewDisk, VolumeMount, Wish};
+use engine::{DeviceWish, Engine, Instance, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
 
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life};
+use crate::{cpu, display, instances, life, networks};
 
 /// The request that makes an instance like this one.
 ///
@@ -27,6 +27,9 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
     let devices: Vec<Wish> = devices.into_iter().map(wish).collect();
     let (disks, volumes, cdroms) = disks(engine, &instance)?;
     let options = &instance.options;
+    let mut cards = networks::requests(&instance);
+    let several = (cards.len() > 1).then(|| std::mem::take(&mut cards));
+    let one = several.is_none().then(|| cards.pop().unwrap_or_else(networks::no_card));
     let seed = options.seed.as_ref();
     let words = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     Ok(CreateInstance {
@@ -44,7 +47,9 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         firmware: Some(options.firmware.as_str().to_owned()),
         display: options.display.map(display::shown),
         tpm: options.tpm.then_some(true),
-        network: Some(network(&instance)),
+        hugepages: Some(options.huge_pages.as_str().to_owned()),
+        network: one,
+        networks: several,
         ssh_keys: seed.and_then(|seed| some(keys(&seed.meta_data))),
         user_data: words(seed.map(|seed| seed.user_data.as_str())),
         hostname: words(seed.map(|seed| seed.hostname.as_str())),
@@ -121,24 +126,6 @@ fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
     Ok((new, volumes, cdroms))
 }
 
-fn network(instance: &Instance) -> NetworkRequest {
-    let Some(card) = instance.options.cards.first() else {
-        let mode = Some("none".to_owned());
-        return NetworkRequest { mode, ..NetworkRequest::default() };
-    };
-    let has_keys = instance.options.seed.as_ref().is_some_and(|seed| seed.host_key.is_some());
-    // A port that was chosen for SSH is chosen again.
-    let is_chosen =
-        |forward: &&Forward| has_keys && forward.is_ssh() && SSH_PORTS.contains(&forward.host_port);
-    let forwards = card.forwards.iter().filter(|forward| !is_chosen(forward));
-    NetworkRequest {
-        enabled: None,
-        mode: Some("user".to_owned()),
-        mac: Some(card.mac.to_string()),
-        forwards: some(forwards.map(Forward::to_string).collect()),
-    }
-}
-
 /// The keys in a seed's `meta-data`, which is JSON.
 fn keys(meta_data: &str) -> Vec<String> {
     let data: Value = serde_json::from_str(meta_data).unwrap_or_default();
@@ -186,7 +173,13 @@ pub fn differences(
     all: &Map<String, Value>,
 ) -> Result<Vec<String>, Refusal> {
     let instance = engine.instances().find(&wanted.name)?;
-    let there = serde_json::to_value(of(engine, &wanted.name)?).unwrap_or_default();
+    let mut there = serde_json::to_value(of(engine, &wanted.name)?).unwrap_or_default();
+    if all.contains_key("networks")
+        && let Some(fields) = there.as_object_mut()
+    {
+        // A single card is asked for by either field.
+        fields.insert("networks".into(), json!(networks::requests(&instance)));
+    }
     let mut lines = Vec::new();
     for (field, asked) in all.iter().filter(|(_, asked)| !asked.is_null()) {
         if !matches!(field.as_str(), "devices" | "gpu") {

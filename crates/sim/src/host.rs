@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use model::HugePool;
 use model::boot_list::BootListEntry;
 use model::{
     Address, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides, MdevDefinition,
@@ -67,6 +68,7 @@ pub(crate) struct Inside {
     /// Whether a tool that builds an initial ramdisk is installed.
     pub(crate) has_initramfs_tool: bool,
     pub(crate) capacity: Capacity,
+    pub(crate) huge_pools: Vec<HugePool>,
     /// The directory and the size of a small disk; `None` never becomes full.
     pub(crate) disk: Option<(PathBuf, u64)>,
     /// When the host was created, by both clocks.
@@ -120,6 +122,7 @@ impl SimHost {
             reserved: BTreeSet::new(),
             has_initramfs_tool: true,
             capacity,
+            huge_pools: Vec::new(),
             disk: None,
             started: Instant::now(),
             started_at: 1_800_000_000,
@@ -175,6 +178,11 @@ impl SimHost {
     /// Sets the duration of steps. Steps on different functions run in parallel.
     pub fn set_delay(&self, delay: impl Fn(&Step) -> Duration + Send + Sync + 'static) {
         *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(delay));
+    }
+
+    /// Reserves huge pages, in place of those before.
+    pub fn set_huge_pools(&self, pools: Vec<HugePool>) {
+        self.inside().huge_pools = pools;
     }
 
     /// Takes the lock on the host, or returns its holder.

@@ -50,6 +50,8 @@ struct Inside {
     no_uefi: bool,
     no_tpm: bool,
     no_network: bool,
+    no_bridge: bool,
+    launched: BTreeMap<Uuid, MachineSpec>,
     busy_port: Option<u16>,
 }
 
@@ -114,6 +116,17 @@ impl SimLauncher {
     pub fn set_bare(&self) {
         let mut inside = self.inside();
         (inside.no_uefi, inside.no_network, inside.no_tpm) = (true, true, true);
+    }
+
+    /// What the machine was last started with.
+    #[must_use]
+    pub fn launched(&self, id: Uuid) -> Option<MachineSpec> {
+        self.inside().launched.get(&id).cloned()
+    }
+
+    /// The host loses its bridges.
+    pub fn set_no_bridge(&self) {
+        self.inside().no_bridge = true;
     }
 
     /// Lets another program listen on a port.
@@ -257,6 +270,12 @@ impl Launcher for SimLauncher {
             Firmware::Uefi | Firmware::UefiSecure if inside.no_uefi => {
                 lacking("UEFI firmware", "ovmf")
             }
+            _ if inside.no_bridge && options.cards.iter().any(|card| !card.link.is_user()) => {
+                let sources = options.cards.iter().filter_map(|card| card.link.source());
+                let name = sources.take(1).collect::<String>();
+                let remedy = "`ip link` lists those that it has".into();
+                Err(LaunchError::Network { reason: format!("this host has no {name}"), remedy })
+            }
             _ if inside.no_tpm && options.tpm => lacking("swtpm", "swtpm"),
             _ if inside.no_network && options.has_user_network() => lacking("passt", "passt"),
             _ => Ok(()),
@@ -312,6 +331,7 @@ impl Launcher for SimLauncher {
         }
         inside.started += 1;
         let handle = MachineHandle { id: spec.id, run: inside.current_run(), boot_id };
+        inside.launched.insert(spec.id, spec.clone());
         inside.running.insert(spec.id, handle.clone());
         Ok(handle)
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use model::{
     Address, AsFound, Capacity, Checked, Disk, Fingerprint, Holder, Host, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment,
-    NodeAccess, Observed, Step, VfSettings,
+    HostLockError, HugePool, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition,
+    Moment, NodeAccess, Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -245,6 +245,10 @@ impl Host for SimHost {
 
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError> {
         Ok(self.inside().is_stuck(lock) || self.turns.is_busy(lock))
+    }
+
+    fn huge_pools(&self) -> Vec<HugePool> {
+        self.inside().huge_pools.clone()
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

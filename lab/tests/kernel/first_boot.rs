@@ -13,13 +13,21 @@ fn guest(host: &Host, command: &str) -> String {
     host.sh(&format!("handover instance ssh dev -- -i /root/key '{command}' 2>&1"))
 }
 
-/// The machine, with a screen, and a disk on each bus.
+/// A bridge and an interface, for the machine's other network cards. At the interface's other end is a network of its own.
+fn make_networks(host: &Host) {
+    host.sh("modprobe -aq bridge veth macvtap tun vhost_net
+         ip link add br0 address 52:54:00:ff:00:01 type bridge && ip addr add 10.9.0.1/24 dev br0 && ip link set br0 up
+         ip link add side0 type veth peer name side1 && ip link set side0 up
+         ip addr add 10.9.1.1/24 dev side1 && ip link set side1 up");
+}
+
+/// The machine, with a screen, a disk on each bus, and a network card of each kind.
 fn create(host: &Host) -> serde_json::Value {
     host.sh("handover volume create data --size 1GB");
     host.sh("printf 'a CD-ROM' >/tmp/cd; truncate -s 1M /tmp/cd; handover image import cd --disk /tmp/cd --format raw");
     let created = host.sh(
         "handover instance create dev --image person --size 256MB --vcpus 1 --ssh-key /root/key.pub -p 8081:80 \
-         --display vnc --disk 64MB --volume data,bus=scsi --disk 64MB,bus=nvme,format=qcow2 --disk 64MB,bus=sata \
+         --network user --network bridge=br0 --network macvtap=side0 --display vnc --disk 64MB --volume data,bus=scsi --disk 64MB,bus=nvme,format=qcow2 --disk 64MB,bus=sata \
          --cdrom cd --json",
     );
     serde_json::from_str(&created).unwrap()
@@ -32,6 +40,7 @@ fn a_person_logs_in_to_a_machine() {
     }
     let host = Host::shared("workstation");
     host.serve("PATH=/tmp/older:$PATH");
+    make_networks(&host);
     let before = host.snapshot();
     host.sh("echo nameserver 127.0.0.53 >/etc/resolv.conf");
     host.import_guest_with("person", "ssh.gz", "handover.run=firstboot handover.stay=1");
@@ -54,6 +63,7 @@ fn a_person_logs_in_to_a_machine() {
         assert!(report.contains(line), "{line}\n{report}");
     }
     assert_eq!(guest(&host, "hostname; id -u").trim(), "dev\n0");
+    its_other_cards_reach_their_networks(&host);
     its_disks_are_on_their_buses(&host);
     the_screen_is_not_black(&host);
     the_console_is_a_terminal(&host);
@@ -63,10 +73,11 @@ fn a_person_logs_in_to_a_machine() {
     the_guest_cannot_reach_the_hosts_loopback(&host);
     a_forward_leads_to_the_guest(&host);
     the_guest_goes_on_without_passt(&host);
-    host.sh("handover instance stop dev");
+    its_interfaces_go_with_it(&host);
+    a_missing_bridge_is_told(&host);
     an_older_passt_forwards_no_udp_port(&host);
     host.sh("handover instance detach dev disk3 && handover instance attach dev dev/disk3 --serial disk3");
-    host.sh("handover instance start dev");
+    its_memory_is_in_huge_pages(&host);
     assert_eq!(guest(&host, "hostname").lines().last(), Some("dev"), "it is back");
     let kept =
         guest(&host, "cat /sys/block/vdb/serial; head -c 6 /dev/nvme0n1; head -c 6 /dev/vda");
@@ -81,10 +92,66 @@ fn a_person_logs_in_to_a_machine() {
         "handover volume rm data; handover volume rm dev/disk3; handover image rm cd; rm /tmp/cd",
     );
     host.wait("passt's end", 10, || host.sh("pgrep passt || true").is_empty());
+    assert_eq!(host.sh("ip -br link | grep -c '^ho-' || true").trim(), "0");
     assert_eq!(host.snapshot(), before, "nothing is left");
     assert_eq!(host.sh("ss -Hltn 'sport = :8081'"), "");
     host.ask("DELETE", "/images/person", None).expect(204);
-    host.sh("rm /root/key /root/key.pub /etc/resolv.conf");
+    host.sh("sysctl -q vm.nr_hugepages=0; rm /root/key /root/key.pub /etc/resolv.conf; ip link del br0; ip link del side0");
+}
+
+/// The guest reaches the bridge's network and that at the interface's other end. The host tells the addresses that it has
+/// seen, and counts what the cards carry.
+fn its_other_cards_reach_their_networks(host: &Host) {
+    let said = guest(
+        host,
+        "ip addr add 10.9.0.2/24 dev eth1; ip link set eth1 up; ip addr add 10.9.1.2/24 dev eth2; ip link set eth2 up; \
+         for ip in 10.9.0.1 10.9.1.1; do ping -c 3 -W 5 $ip >/dev/null && echo reached $ip; done",
+    );
+    assert!(said.contains("reached 10.9.0.1") && said.contains("reached 10.9.1.1"), "{said}");
+    let networks = host.get("/instances/dev")["networks"].clone();
+    let field =
+        |card: usize, name: &str| networks[card][name].as_str().unwrap_or("none").to_owned();
+    assert_eq!((field(1, "source"), field(1, "ip")), ("br0".into(), "10.9.0.2".into()));
+    assert_eq!((field(2, "mode"), field(2, "ip")), ("macvtap".into(), "10.9.1.2".into()));
+    assert_eq!(host.sh("cat /sys/class/net/br0/address").trim(), "52:54:00:ff:00:01");
+    let tap = field(1, "host_interface");
+    let link = host.sh(&format!("ip -d link show {tap}"));
+    assert!(link.contains("master br0") && link.contains("link/ether fe:"), "{link}");
+    assert!(host.sh("ls -l /proc/$(pgrep -x qemu-system-x86)/fd").contains("vhost-net"));
+}
+
+/// A machine that ends while no daemon runs leaves a macvtap interface, which the next daemon removes.
+fn its_interfaces_go_with_it(host: &Host) {
+    let count = || host.sh("ip -br link | grep -c '^ho-' || true").trim().to_owned();
+    assert_eq!(count(), "2");
+    host.kill_daemon();
+    host.sh("pkill -9 -x qemu-system-x86; while pgrep -x qemu-system-x86; do sleep 0.05; done");
+    host.wait("the tap's end", 10, || count() == "1");
+    host.serve("PATH=/tmp/older:$PATH");
+    assert_eq!(count(), "0");
+    assert_eq!(host.get("/instances/dev")["state"], "Shutdown");
+}
+
+/// Started without enough huge pages, it says so; with them, its memory is there. It has one network card less.
+fn its_memory_is_in_huge_pages(host: &Host) {
+    host.sh("handover instance set dev --hugepages required --network user --network bridge=br0");
+    let refused = host.sh("handover instance start dev 2>&1 || echo refused");
+    let words = refused.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("256MB of memory must be in huge pages"), "{refused}");
+    host.sh("sysctl -q vm.nr_hugepages=128; handover instance start dev");
+    let status = host.sh("grep HugetlbPages /proc/$(pgrep -x qemu-system-x86)/status");
+    assert_eq!(status.split_whitespace().collect::<Vec<_>>(), ["HugetlbPages:", "262144", "kB"]);
+    assert_eq!(guest(host, "ls -d /sys/class/net/eth* | wc -l").lines().last(), Some("2"));
+}
+
+/// A start without its bridge says so.
+fn a_missing_bridge_is_told(host: &Host) {
+    host.sh("ip link set br0 name br1");
+    let said = host.sh("handover instance start dev 2>&1 || echo refused");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("this host has no bridge br0") && words.ends_with("refused"), "{said}");
+    host.sh("ip link set br1 name br0");
+    assert_eq!(host.sh("ip -br link | grep -c '^ho-' || true").trim(), "0");
 }
 
 /// Each disk is on its bus, with its serial number, and can be written to; QEMU's user cannot open the volumes' files.
@@ -148,13 +215,14 @@ fn the_screen_is_not_black(host: &Host) {
     assert!(refused.contains("there is no instance"), "{refused}");
 }
 
-/// What passt does not count is a dash, not a number.
+/// What its processor, disks and cards did.
 fn it_tells_what_it_uses(host: &Host) {
     let table = host.sh("handover instance stats");
     let row = table.lines().find(|line| line.starts_with("dev ")).unwrap_or_default();
-    let (used, network) = row.split_at(row.len().saturating_sub(8));
-    assert!(used.contains("% ") && used.contains(" of 256 MB"), "{table}");
-    assert!(network.trim_end().ends_with('-'), "{table}");
+    assert!(row.contains("% ") && row.contains(" of 256 MB"), "{table}");
+    let stats = host.get("/instances/dev/stats");
+    assert!(stats["network_tx_bytes"].as_u64().unwrap() > 500, "{stats:#}");
+    assert!(stats["network_rx_bytes"].as_u64().unwrap() > 500, "{stats:#}");
 }
 
 /// What is typed reaches the guest's shell, Ctrl-] disconnects and restores the terminal, and the log is complete.

@@ -112,7 +112,21 @@ pub fn a_claim_is_rolled_back_or_whole(host: &Host) {
             host.kill_daemon();
         }
     }
+    a_full_disk_keeps_no_device(host);
     println!("rolled back {rolled_back} times");
     assert!(rolled_back > 2, "only {rolled_back}");
     host.sh(&format!("umount {STATE}"));
+}
+
+/// With nothing left on the disk, a claim is refused, and one that exists is released.
+fn a_full_disk_keeps_no_device(host: &Host) {
+    host.serve("");
+    host.ask("POST", "/claims", Some(&request())).expect(201);
+    Obstacle::Full.set(host);
+    let other = json!({ "owner": "job/other", "wants": ["nvme"] });
+    host.ask("POST", "/claims", Some(&other)).refused(503, "state_unusable");
+    host.ask("DELETE", "/claims/job%2Fcut", None).expect(204);
+    assert_eq!(host.get("/claims"), json!([]));
+    Obstacle::Full.clear(host);
+    host.kill_daemon();
 }

@@ -152,6 +152,8 @@ texts! {
     MountPath = r"^((/(?!\.\.(/|$))[a-zA-Z0-9_.-]{1,200}){1,5})?$", "/data";
     /// SHA-256 over the parts of an image; empty before it is ready.
     Digest = "^(sha256:[0-9a-f]{64})?$", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// Name of a network interface of the host.
+    InterfaceName = "^[a-zA-Z0-9_@-][a-zA-Z0-9_.@-]{0,14}$", "br0";
     /// UUID.
     Uuid = concat!("^", uuid!(), "$"), "bd4aa2b4-9c54-4d10-9c8e-4f4f4b2b3c7d";
     /// Hardware address.
@@ -275,8 +277,10 @@ words! {
     Firmware = ["bios", "uefi", "uefi-secure"];
     /// Operating system of a guest.
     GuestOs = ["other", "windows"];
+    /// Use of huge pages.
+    HugePages = ["never", "auto", "required"];
     /// How a machine is connected to networks.
-    NetworkMode = ["user", "none"];
+    NetworkMode = ["user", "bridge", "macvtap", "none"];
     /// After which ends a machine is started again.
     RestartWord = ["never", "on_failure", "always"];
     /// Why a machine is not started again.

@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use api::client::Client;
-use api::{Cpu, CreateInstance, Display, Instance as Machine, NetworkRequest, Wish};
+use api::{Cpu, CreateInstance, Display, Instance as Machine, Wish};
 use clap::Args;
 use model::{Code, Refusal};
 
 use super::disks::Disks;
 use super::life::Life;
+use super::networks::Networks;
 use super::template;
 use crate::connection::tag;
 use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 31] = [
+const OPTIONS: [&str; 32] = [
     "image",
     "size",
     "vcpus",
@@ -33,7 +34,8 @@ const OPTIONS: [&str; 31] = [
     "firmware",
     "display",
     "video_memory",
-    "network",
+    "hugepages",
+    "networks",
     "mac",
     "publish",
     "ssh_keys",
@@ -110,15 +112,11 @@ pub struct Create {
     /// Memory of the screen's adapter, such as 64MB, for high resolutions; 16MB by default
     #[arg(long, value_name = "SIZE", requires = "display", value_parser = values::size_text)]
     video_memory: Option<String>,
-    /// Network: user (by passt, the usual one) or none
-    #[arg(long, value_name = "MODE")]
-    network: Option<String>,
-    /// Hardware address of the network card; one is chosen by default
-    #[arg(long)]
-    mac: Option<String>,
-    /// Port of this host that leads to the guest (repeatable): 2222:22, 0.0.0.0:8080:80, 5353:53/udp
-    #[arg(short = 'p', long = "publish", value_name = "[ADDRESS:]PORT:GUEST_PORT")]
-    publish: Vec<String>,
+    /// Huge pages for its memory: never (the usual one), auto (if enough are free on its devices' NUMA node) or required
+    #[arg(long, value_name = "USE")]
+    hugepages: Option<String>,
+    #[command(flatten)]
+    networks: Networks,
     /// File with the public SSH keys that may log in (repeatable), such as ~/.ssh/id_ed25519.pub
     #[arg(long = "ssh-key", value_name = "FILE")]
     ssh_keys: Vec<PathBuf>,
@@ -169,12 +167,11 @@ impl Create {
         let ssh_keys =
             self.ssh_keys.iter().map(|file| keys(file)).collect::<Result<Vec<_>, _>>()?;
         let user_data = self.user_data.as_deref().map(read).transpose()?;
-        let network = self.network();
         let cpu = self.cpu();
         let display = self
             .display
             .map(|protocol| Display { protocol: Some(protocol), video_memory: self.video_memory });
-        let progress = Progress::of(client, "create", self.quiet).await;
+        let quiet = self.quiet;
         let mut body = CreateInstance {
             name: self.name.unwrap_or_default(),
             image: self.image,
@@ -190,7 +187,7 @@ impl Create {
             firmware: self.firmware,
             display,
             tpm: self.tpm.then_some(true),
-            network,
+            hugepages: self.hugepages,
             ssh_keys: (!ssh_keys.is_empty()).then(|| ssh_keys.concat()),
             user_data,
             hostname: self.hostname,
@@ -199,6 +196,8 @@ impl Create {
             ..CreateInstance::default()
         };
         self.disks.fill(&mut body);
+        self.networks.fill(&mut body)?;
+        let progress = Progress::of(client, "create", quiet).await;
         let created = client.post("/instances", Some(&body)).await;
         progress.end().await;
         created
@@ -209,16 +208,6 @@ impl Create {
         let Self { sockets, cores, threads, hide_kvm, .. } = *self;
         let cpu = Cpu { sockets, cores, threads, hide_kvm: hide_kvm.then_some(true) };
         (cpu != Cpu::default()).then_some(cpu)
-    }
-
-    /// The network that the options ask for; `None` if they ask for nothing.
-    fn network(&self) -> Option<NetworkRequest> {
-        let Self { network, mac, publish, .. } = self;
-        if network.is_none() && mac.is_none() && publish.is_empty() {
-            return None;
-        }
-        let forwards = (!publish.is_empty()).then(|| publish.clone());
-        Some(NetworkRequest { enabled: None, mode: network.clone(), mac: mac.clone(), forwards })
     }
 
     /// The action, for messages.
@@ -268,7 +257,7 @@ fn read(path: &Path) -> Result<String, Refusal> {
 }
 
 /// What `--device` and `--gpu` ask for, in the grammar of claims.
-fn wishes(devices: Vec<String>, gpus: &[String]) -> Vec<Wish> {
+pub fn wishes(devices: Vec<String>, gpus: &[String]) -> Vec<Wish> {
     let gpu = |text: &String| match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => format!("{text}xgpu"),
         false => format!("profile={text}"),

@@ -4,6 +4,7 @@ mod console;
 mod create;
 mod disks;
 mod life;
+mod networks;
 mod pause;
 mod set;
 mod ssh;
@@ -217,7 +218,7 @@ fn list(connection: &Connection, tags: &[(String, String)]) -> Done {
         let [name, state, size, image] =
             [&machine.name, &machine.state, &machine.size, &machine.image].map(Clone::clone);
         let (vcpus, tags) = (machine.vcpus.to_string(), output::tags(&machine.tags));
-        let address = machine.network.ip.clone().unwrap_or_default();
+        let address = networks::addresses(machine).join(", ");
         let age = age::age(&machine.created_at, now);
         [name, state, devices(machine), address, vcpus, size, age, image, tags]
     })
@@ -276,15 +277,6 @@ fn device(device: &AttachedDevice) -> String {
     if details.is_empty() { what } else { format!("{what} ({})", details.join(", ")) }
 }
 
-/// The network of an instance in one line: `10.0.2.15, 127.0.0.1:2222:22/tcp`.
-fn network(machine: &Machine) -> String {
-    if !machine.network.enabled {
-        return "none".into();
-    }
-    let address = machine.network.ip.iter();
-    address.chain(&machine.network.forwards).cloned().collect::<Vec<_>>().join(", ")
-}
-
 /// The screen of an instance: `vnc`, `spice (64MB of video memory)`.
 fn screen(machine: &Machine) -> String {
     let Some(display) = &machine.display else { return String::new() };
@@ -334,15 +326,16 @@ fn show(connection: &Connection, machine: &Machine) -> Done {
         ("image", machine.image.clone()),
         ("vcpus", cpus(machine)),
         ("size", machine.size.clone()),
+        ("hugepages", machine.hugepages.clone().unwrap_or_default()),
         ("disk size", machine.overlay_size.clone().unwrap_or_default()),
         ("firmware", machine.firmware.clone()),
         ("tpm", if machine.tpm == Some(true) { "2.0".into() } else { String::new() }),
         ("screen", screen(machine)),
-        ("network", network(machine)),
-        ("mac", machine.network.mac.clone().unwrap_or_default()),
-        ("hostname", machine.hostname.clone().unwrap_or_default()),
-        ("devices", first),
     ];
+    let networks = networks::lines(machine).into_iter().enumerate();
+    fields.extend(networks.map(|(number, one)| (if number == 0 { "network" } else { "" }, one)));
+    fields.push(("hostname", machine.hostname.clone().unwrap_or_default()));
+    fields.push(("devices", first));
     fields.extend(more.into_iter().map(|device| ("", device)));
     let disks = disks::lines(machine).into_iter().enumerate();
     fields.extend(disks.map(|(number, disk)| (if number == 0 { "disks" } else { "" }, disk)));

@@ -12,6 +12,7 @@ use api::client::segment;
 use clap::Args;
 use model::{Code, Forward, Refusal};
 
+use super::networks;
 use crate::connection::Connection;
 use crate::failure::{Done, Failure};
 use crate::{terminal, values};
@@ -19,6 +20,9 @@ use crate::{terminal, values};
 /// How long one try to reach the guest's server may take, and the pause between tries.
 const TRY: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The port of SSH servers.
+const SSH: u16 = 22;
 
 /// Log in to the guest by SSH
 #[derive(Debug, Args)]
@@ -77,23 +81,42 @@ impl Ssh {
     }
 }
 
-/// The address and port of this host that lead to the guest's SSH server.
+/// Where the guest's SSH server is reached: by a forwarded port of this host, or by the guest's own address.
 fn port(machine: &Machine) -> Result<SocketAddr, Refusal> {
-    let forwards = machine.network.forwards.iter().filter_map(|text| text.parse::<Forward>().ok());
-    let forward = forwards.into_iter().find(Forward::is_ssh).ok_or_else(|| {
-        let (why, remedy) = if machine.network.enabled {
-            ("no port of this host leads to the SSH server of", "create the instance with `--ssh-key FILE`, or with `--publish 2222:22`")
-        } else {
-            ("there is no network card of passt in", "log in by the address of a NIC that was handed over, or create the instance without `--network none`")
+    let cards = networks::cards(machine);
+    let forwards = cards.iter().flat_map(|card| &card.forwards);
+    let mut forwards = forwards.filter_map(|text| text.parse::<Forward>().ok());
+    if let Some(forward) = forwards.find(Forward::is_ssh) {
+        let ip = match forward.address {
+            IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            one => one,
         };
-        Refusal::new(Code::InvalidState, format!("{why} {}", machine.name), remedy)
-    })?;
-    let ip = match forward.address {
-        IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        one => one,
+        return Ok(SocketAddr::new(ip, forward.host_port));
+    }
+    // Behind passt, the guest's own address is not reached.
+    let own = cards.iter().filter(|card| card.enabled && card.mode != "user");
+    let mut known = own.clone().filter_map(|card| card.ip.as_ref()?.parse::<IpAddr>().ok());
+    if let Some(ip) = known.next() {
+        return Ok(SocketAddr::new(ip, SSH));
+    }
+    let (why, remedy) = if own.count() > 0 {
+        (
+            "this host does not know an address of",
+            "wait until it has started; or look the address up by its hardware address in your DHCP server, and use ssh itself",
+        )
+    } else if machine.network.enabled {
+        (
+            "no port of this host leads to the SSH server of",
+            "create the instance with `--ssh-key FILE`, or with `--publish 2222:22`",
+        )
+    } else {
+        (
+            "there is no network card in",
+            "log in by the address of a NIC that was handed over, or create the instance without `--network none`",
+        )
     };
-    Ok(SocketAddr::new(ip, forward.host_port))
+    Err(Refusal::new(Code::InvalidState, format!("{why} {}", machine.name), remedy))
 }
 
 /// Options of ssh(1). With a known host key, no other is accepted and no file of known hosts is read or written: the

@@ -71,7 +71,7 @@ pub async fn show(State(face): State<Face>, Key(key): Key) -> Result<Json<Instan
     face.ask(move |engine| instances::show(engine, &key)).await.map(Json)
 }
 
-/// Change an instance: processors and memory while it is stopped, when its machine is started at any time
+/// Change an instance: its machine while it is stopped, when its machine is started at any time
 #[utoipa::path(patch, path = "/instances/{key}", tag = "instances", request_body = UpdateInstance,
     params(("key" = String, Path, description = "id or name")),
     responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
@@ -82,7 +82,7 @@ pub async fn update(
 ) -> Result<Json<Instance>, Problem> {
     let (wanted, unknown): (UpdateInstance, _) = body.read_noting()?;
     let all = body.read()?;
-    let update = move |engine: &Engine| instances::update(engine, &key, &wanted, &all, &unknown);
+    let update = move |engine: &Engine| instances::update(engine, &key, wanted, &all, &unknown);
     face.ask(update).await.map(Json)
 }
 

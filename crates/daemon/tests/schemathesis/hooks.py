@@ -44,7 +44,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEIzSZpMd6Wo7LhbSiXGD6pBJHBVe9pT/PcQ1
 schemathesis.openapi.format("ssh-public-key", st.sampled_from([KEY, KEY + " me@host", KEY + " a name"]))
 schemathesis.openapi.format("cloud-init-user-data", st.sampled_from(["#cloud-config", "#cloud-config\nusers: []\n", "#!/bin/sh\ntrue\n"]))
 schemathesis.openapi.format("forwarded-port", st.sampled_from(["2222:22", "0.0.0.0:8081:80", "5353:53/udp", "127.0.0.1:9000:9000/tcp"]))
-schemathesis.openapi.format("mac-address", st.sampled_from(["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]))
+MACS = ["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]
+schemathesis.openapi.format("mac-address", st.sampled_from(MACS))
 schemathesis.openapi.format("pause", st.sampled_from(["0s", "5s", "1m30s", "500ms", "24h"]))
 schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.com", "a-1"]))
 
@@ -62,17 +63,45 @@ def before_call(context, case, kwargs):
 
 
 def arrange_network(body):
-    """A network that is off has no card's address and no forwarded ports; one that is `none` is not on."""
-    network = body.get("network")
-    if not isinstance(network, dict):
-        return
-    if network.get("mode") == "none" and network.get("enabled") is True:
-        network["enabled"] = False
-    if network.get("mode") == "user" and network.get("enabled") is False:
-        network["enabled"] = True
-    if network.get("mode") == "none" or network.get("enabled") is False:
-        network.pop("mac", None)
-        network.pop("forwards", None)
+    """`network` or `networks`; of several cards, one in the mode `user`, each with its own hardware address."""
+    cards = body.get("networks")
+    if isinstance(cards, list):
+        if isinstance(body.get("network"), dict):
+            body.pop("network")
+        for number, card in enumerate(cards):
+            if isinstance(card, dict):
+                if number > 0 and card.get("mode") in ("user", "none", "macvtap", None):
+                    card["mode"] = "bridge"
+                if number > 0 and card.get("mac") in MACS:
+                    card.pop("mac")
+                if card.get("mode") == "none":
+                    card["mode"] = "user"
+                if card.get("enabled") is False:
+                    card["enabled"] = True
+                arrange_card(card)
+    if isinstance(body.get("network"), dict):
+        arrange_card(body["network"])
+
+
+def arrange_card(card):
+    """Each mode has its own fields."""
+    mode = card.get("mode")
+    if mode == "none" and card.get("enabled") is True:
+        card["enabled"] = False
+    if mode in ("user", "bridge", "macvtap") and card.get("enabled") is False:
+        card["enabled"] = True
+    if mode in ("bridge", "macvtap"):
+        card.pop("forwards", None)
+        if card.get("source") is None:
+            card["source"] = "br0"
+    elif mode in ("user", "none", None):
+        card.pop("source", None)
+    if mode != "macvtap" and type(card.get("force")) is bool:
+        card.pop("force")
+    if mode == "none" or card.get("enabled") is False:
+        card.pop("mac", None)
+        card.pop("forwards", None)
+        card.pop("force", None)
 
 
 def arrange_file(disk):

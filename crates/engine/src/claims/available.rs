@@ -2,16 +2,20 @@
 
 use model::choose::{expect_room, expect_type};
 use model::{Address, Assembly, Claim, Code, Inventory, Mechanism, Refusal};
+use uuid::Uuid;
 
 use super::Claims;
 
 impl Claims {
-    /// Refuses a claim if one of its devices is now claimed by another or needs manual attention.
-    pub(crate) fn expect_available(&self, claim: &Claim) -> Result<(), Refusal> {
+    /// Refuses a claim if one of its devices is now claimed by another or needs manual attention. Claims that are `leaving` do not
+    /// count.
+    pub(crate) fn expect_available(&self, claim: &Claim, leaving: &[Uuid]) -> Result<(), Refusal> {
         self.expect_healthy(&claim.taken().collect::<Vec<_>>())?;
         self.vf_counts.expect_no_change(claim)?;
         let others = self.existing_claims()?;
-        let mut others = others.iter().filter(|other| other.claim.id != claim.id);
+        let mut others = others
+            .iter()
+            .filter(|other| other.claim.id != claim.id && !leaving.contains(&other.claim.id));
         let clash = others.find_map(|other| claim.parts.iter().find_map(|part| other.refuse(part)));
         clash.map_or(Ok(()), Err)
     }

@@ -37,11 +37,12 @@ pub struct HostState {
 
 impl Claims {
     /// New claims of an instance: one per device or partition, in the order of `wants`. Those of registered devices name
-    /// the registration. With the hardware that the choice was based on.
+    /// the registration. With the hardware that the choice was based on. The instance's claims that are `leaving` do not count.
     pub(crate) fn choose_for_instance(
         &self,
         instance: Uuid,
         wants: &[Want],
+        leaving: &[Uuid],
     ) -> Result<(Vec<StoredClaim>, Inventory), Refusal> {
         if wants.is_empty() {
             return Ok((Vec::new(), Inventory::default()));
@@ -50,7 +51,7 @@ impl Claims {
         let id = Uuid::new_v4();
         let options = Options { by_name_only: true, ..Options::default() };
         let (chosen, HostState { inventory, .. }) =
-            self.choose(id, wants, options, Consent::NONE)?;
+            self.choose(id, wants, options, Consent::NONE, leaving)?;
         let registered = self.store.read(StoredDevice::all)?;
         // The chosen devices of each want follow one another.
         let each = wants.iter().flat_map(|want| (0..want.count).map(move |_| want));
@@ -75,13 +76,14 @@ impl Claims {
     }
 
     /// Chooses what `wants` asks for among devices that are not claimed, marked or in use. Users that the
-    /// request consents to do not count.
+    /// request consents to do not count, nor do claims that are `leaving`.
     pub(crate) fn choose(
         &self,
         id: Uuid,
         wants: &[Want],
         options: Options,
         consent: Consent,
+        leaving: &[Uuid],
     ) -> Result<(Vec<Chosen>, HostState), Refusal> {
         let names: BTreeMap<String, Address> = self
             .store
@@ -99,7 +101,8 @@ impl Claims {
         if !detailed.is_empty() {
             self.hardware.host.offers(&mut inventory, &detailed);
         }
-        let claims = self.existing_claims()?;
+        let mut claims = self.existing_claims()?;
+        claims.retain(|claim| !leaving.contains(&claim.claim.id));
         let mut barred = self.unhealthy()?;
         let mut examined = BTreeSet::new();
         // Marks and users are read only for the functions that would be taken: finding users scans all processes.

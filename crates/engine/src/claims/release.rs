@@ -8,7 +8,7 @@ use model::{Address, Claim, ClaimState, Code, Owner, Refusal};
 use super::Claims;
 use crate::consent::{Consent, Named};
 use crate::refusals;
-use crate::store::{Durability, OpenOperation, Recorded, StoredClaim};
+use crate::store::{Durability, Health, OpenOperation, Recorded, StoredClaim};
 use crate::{OperationKind, Outcome};
 
 impl Claims {
@@ -64,6 +64,23 @@ impl Claims {
         self.expect_unused(claim)?;
         let operation = self.begin(OperationKind::Release, id)?;
         self.finish_release(&operation, self.journal.worker_wait())
+    }
+
+    /// Restores the devices of a claim that its stopped instance is to lose: the claim is only reserved then. The caller has
+    /// the instance's turn.
+    pub(crate) fn give_up(&self, claim: &StoredClaim) -> Result<(), Refusal> {
+        if claim.claim.state == ClaimState::Wedged {
+            let head = claim.claim.head().map(|head| head.to_string()).unwrap_or_default();
+            let reason = format!("{head} could not be restored earlier");
+            let health = self.store.read(Health::all)?;
+            return Err(refusals::not_restored_earlier(&claim.claim, &health, &reason));
+        }
+        if self.has_nothing_to_restore(claim)? {
+            return Ok(());
+        }
+        self.expect_unused(claim)?;
+        let operation = self.begin(OperationKind::Unprepare, claim.claim.id)?;
+        self.finish_unprepare(&operation, self.journal.worker_wait()).map(drop)
     }
 
     /// Whether there is nothing to restore: the claim is only reserved, and no change of it outlasted an earlier boot.

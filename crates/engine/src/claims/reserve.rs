@@ -69,7 +69,7 @@ impl Claims {
             }
             tries += 1;
             let available = self
-                .expect_available(&claim.claim)
+                .expect_available(&claim.claim, &[])
                 .and_then(|()| self.expect_room(&state.inventory, [&claim.claim]));
             match available {
                 Ok(()) => {
@@ -135,7 +135,8 @@ impl Claims {
     ) -> Result<(StoredClaim, HostState), Refusal> {
         self.expect_boot_list(request.at_boot)?;
         let consent = Consent::options(request.evict, request.force_network);
-        let (mut chosen, state) = self.choose(id, &request.wants, request.options(), consent)?;
+        let (mut chosen, state) =
+            self.choose(id, &request.wants, request.options(), consent, &[])?;
         if request.define {
             define(&mut chosen)?;
         }

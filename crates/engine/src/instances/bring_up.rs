@@ -1,9 +1,10 @@
 //! What create and start share: from reserved devices to a running machine, and back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{MachineHandle, Refusal};
+use model::{Address, HugeMemory, HugePagesUse, Inventory, MachineHandle, Refusal};
 
 use super::{Instances, not_ended};
 use crate::claims::{Access, Restored};
@@ -42,8 +43,9 @@ impl Instances {
         row: &StoredInstance,
     ) -> Result<MachineHandle, Refusal> {
         let (image, mut claims) = self.parts(row)?;
+        let huge_pages = self.huge_pages(row, &claims)?;
         self.prepare_claims(operation, &mut claims, row.instance.uid)?;
-        let spec = self.spec(row, &image, self.disk_files(row)?, &claims);
+        let spec = self.spec(row, &image, self.disk_files(row)?, &claims, huge_pages);
         let launcher = self.launcher(&row.instance.hypervisor)?;
         self.journal
             .machine(operation, MachineStep::CreateFiles, || launcher.create_files(&spec))?;
@@ -78,6 +80,28 @@ impl Instances {
             refusals::no_such("image", &row.instance.image, "handover image list")
         })?;
         Ok((image, claims))
+    }
+
+    /// The huge pages for a machine's memory: on the NUMA node of its devices, if all are on one.
+    fn huge_pages(
+        &self,
+        row: &StoredInstance,
+        claims: &[StoredClaim],
+    ) -> Result<Option<HugeMemory>, Refusal> {
+        let wanted = row.instance.options.huge_pages;
+        if wanted == HugePagesUse::Never {
+            return Ok(None);
+        }
+        let parts = claims.iter().flat_map(|claim| &claim.claim.parts);
+        let heads: Vec<Address> = parts.map(|part| part.head).collect();
+        let inventory = match heads.as_slice() {
+            [] => Inventory::default(),
+            some => self.hardware.functions(some)?,
+        };
+        let nodes: BTreeSet<Option<u32>> =
+            inventory.functions.values().map(|function| function.numa_node).collect();
+        let node = if nodes.len() == 1 { nodes.into_iter().next().flatten() } else { None };
+        HugeMemory::choose(wanted, row.instance.memory, node, &self.hardware.host.huge_pools())
     }
 
     /// Prepares the claims of an instance in parallel.

@@ -38,7 +38,7 @@ impl Instances {
         let is_without_root = request.image.is_none();
         let disks = request.disks.clone();
         let wants = self.wanted_devices(&request.devices)?;
-        let (claims, inventory) = self.claims.choose_for_instance(id, &wants)?;
+        let (claims, inventory) = self.claims.choose_for_instance(id, &wants, &[])?;
         let _turn = self.journal.turns.take(id);
         let wanted = WantedOptions::of(&request);
         let life = Life {
@@ -145,7 +145,7 @@ impl Instances {
     }
 
     /// The wants of a request, with registered devices by their addresses.
-    fn wanted_devices(&self, wishes: &[DeviceWish]) -> Result<Vec<Want>, Refusal> {
+    pub(super) fn wanted_devices(&self, wishes: &[DeviceWish]) -> Result<Vec<Want>, Refusal> {
         let mut seen = BTreeSet::new();
         let mut wants = Vec::new();
         for wish in wishes {
@@ -218,7 +218,7 @@ impl Instances {
         let made = self.volumes.make(new_volumes)?;
         let _allocation = lock(&self.journal.allocation);
         for claim in claims {
-            self.claims.expect_available(&claim.claim)?;
+            self.claims.expect_available(&claim.claim, &[])?;
         }
         self.claims.expect_room(inventory, claims.iter().map(|stored| &stored.claim))?;
         let (taken, image, devices, uids) = self.store.read(|from| {
@@ -316,7 +316,7 @@ impl Instances {
 }
 
 /// The first vGPU of an instance.
-fn gpu(claims: &[StoredClaim]) -> Option<InstanceGpu> {
+pub(super) fn gpu(claims: &[StoredClaim]) -> Option<InstanceGpu> {
     claims.iter().find_map(|claim| {
         let profile = claim.profile()?.to_owned();
         let mut parts = claim.claim.parts.iter();

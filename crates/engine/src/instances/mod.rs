@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod disks;
 mod first_boot;
+mod networks;
 mod options;
 mod pause;
 mod read;
@@ -19,7 +20,7 @@ mod watch;
 use std::sync::{Arc, Mutex, Weak};
 
 use model::{
-    Availability, Code, DiskFile, Exit, GuestSlot, KernelBoot, Launcher, MachineDisk,
+    Availability, Code, DiskFile, Exit, GuestSlot, HugeMemory, KernelBoot, Launcher, MachineDisk,
     MachineHandle, MachineSpec, Presence, Refusal,
 };
 
@@ -32,7 +33,7 @@ use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, S
 use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
-pub use options::SSH_PORTS;
+pub use networks::SSH_PORTS;
 use supervise::Supervision;
 pub use supervise::{Blocked, Restarts};
 
@@ -142,6 +143,7 @@ impl Instances {
         image: &StoredImage,
         disks: Vec<DiskFile>,
         claims: &[StoredClaim],
+        huge_pages: Option<HugeMemory>,
     ) -> MachineSpec {
         let files = self.images.paths(image.id);
         let cmdlines = [&image.image.cmdline, &row.instance.cmdline];
@@ -154,6 +156,7 @@ impl Instances {
             uid: row.instance.uid,
             vcpus: row.instance.vcpus,
             memory: row.instance.memory,
+            huge_pages,
             kernel: (image.image.has_kernel && !is_without_root).then(|| KernelBoot {
                 kernel: files.kernel,
                 initrd: image.has_initrd.then_some(files.initrd),

@@ -41,14 +41,7 @@ impl Instances {
     /// `state_unusable`.
     pub fn wishes(&self, instance: &Instance) -> Result<Vec<DeviceWish>, Refusal> {
         let claims = self.store.read(|from| StoredClaim::of_instance(from, instance.id))?;
-        let wish = |claim: StoredClaim| {
-            let want = claim.wants.into_iter().next()?;
-            Some(match (claim.device, &want.kind) {
-                (Some(id), WantKind::Device(_)) => DeviceWish::Registered(id.to_string()),
-                _ => DeviceWish::Wanted(want),
-            })
-        };
-        Ok(claims.into_iter().filter_map(wish).collect())
+        Ok(claims.iter().filter_map(wish_of).collect())
     }
 
     /// The same for a request: one wish for each claim that it makes.
@@ -205,4 +198,13 @@ impl Instances {
             )
         })
     }
+}
+
+/// What an instance's claim asked for.
+pub(super) fn wish_of(claim: &StoredClaim) -> Option<DeviceWish> {
+    let want = claim.wants.first()?.clone();
+    Some(match (claim.device, &want.kind) {
+        (Some(id), WantKind::Device(_)) => DeviceWish::Registered(id.to_string()),
+        _ => DeviceWish::Wanted(want),
+    })
 }

@@ -78,6 +78,10 @@ impl Instances {
                 Ok(())
             }
             Presence::Gone => {
+                // What it had on the host, such as interfaces, is left if no daemon saw its end.
+                if let Err(error) = self.launcher(&row.instance.hypervisor)?.kill(id) {
+                    tracing::warn!(machine = %id, %error, "something of the machine is left");
+                }
                 row.set_ended(InstanceState::Shutdown, Exit { code: None });
                 self.save(&row)
             }

@@ -43,7 +43,7 @@ impl Instances {
         let operation =
             self.journal.open_operation(OperationKind::Start, id, |tx| row.update(tx))?;
         self.bring_up_or_undo(&operation, row, |cause| {
-            self.undo_start(&operation, cause, self.journal.worker_wait())
+            self.undo_start(&operation, cause, InstanceState::Stopped, self.journal.worker_wait())
         })
     }
 
@@ -75,12 +75,13 @@ impl Instances {
         Ok(())
     }
 
-    /// Rolls back a start that failed or was interrupted: the instance is stopped, and its devices are as before the
-    /// start.
-    pub(crate) fn undo_start(
+    /// Rolls back a start that failed or was interrupted: the instance is in the state `ended`, and its devices are as before
+    /// the start.
+    fn undo_start(
         &self,
         operation: &OpenOperation,
         cause: &Refusal,
+        ended: InstanceState,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
         let id = operation.subject;
@@ -100,17 +101,20 @@ impl Instances {
                 return Err(undo);
             }
         };
-        row.set_ended(InstanceState::Stopped, model::Exit { code: None });
+        row.set_ended(ended, model::Exit { code: None });
         row.instance.state_error = Some(outcome.message(cause));
         self.claims.close_undone(operation, cause, outcome, |tx| row.update(tx))
     }
 
-    /// The same at recovery.
+    /// The same at recovery. A machine whose policy starts it again was not stopped on request: it is started again.
     pub(crate) fn recover_start(
         &self,
         operation: &OpenOperation,
         patience: Duration,
     ) -> Result<Vec<String>, Refusal> {
-        self.undo_start(operation, &interrupted(OperationKind::Start), patience)
+        let row = self.store.read(|from| StoredInstance::by_id(from, operation.subject))?;
+        let applies = row.is_some_and(|row| row.instance.options.life.restart.applies_to(None));
+        let ended = if applies { InstanceState::Shutdown } else { InstanceState::Stopped };
+        self.undo_start(operation, &interrupted(OperationKind::Start), ended, patience)
     }
 }

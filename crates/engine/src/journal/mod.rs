@@ -212,7 +212,7 @@ impl Journal {
         subject: Uuid,
         mut together: impl FnMut(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<OpenOperation, Refusal> {
-        self.store.expect_room()?;
+        self.store.expect_room(kind)?;
         let operation = self.store.write(durability, |tx| {
             together(tx)?;
             OpenOperation::open(tx, kind, subject, &self.boot)

@@ -55,6 +55,12 @@ impl StoredClaim {
         Ok(())
     }
 
+    /// Writes the place of its devices among those of its instance.
+    pub fn update_position(&self, to: &Connection) -> rusqlite::Result<()> {
+        let values = params![self.position, self.claim.id.to_string()];
+        run(to, "UPDATE claims SET position = ? WHERE id = ?", values).map(drop)
+    }
+
     /// Writes the fields that change during the life of a claim.
     pub fn update(&self, to: &Connection) -> rusqlite::Result<()> {
         let claim = &self.claim;

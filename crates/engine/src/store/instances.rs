@@ -80,10 +80,12 @@ impl StoredInstance {
         let instance = &self.instance;
         run(
             to,
-            "UPDATE instances SET vcpus = ?, memory = ?, options = ? WHERE id = ?",
+            "UPDATE instances SET vcpus = ?, memory = ?, devices = ?, gpu = ?, options = ? WHERE id = ?",
             params![
                 instance.vcpus,
                 signed(instance.memory),
+                to_json(&instance.devices)?,
+                instance.gpu.as_ref().map(to_json).transpose()?,
                 to_json(&instance.options)?,
                 instance.id.to_string(),
             ],

@@ -11,6 +11,7 @@ mod journal;
 mod leftovers;
 mod lock;
 mod read_only;
+mod room;
 mod schema;
 mod vf_counts;
 mod volumes;
@@ -40,6 +41,7 @@ pub use journal::{OpenOperation, PerformedStep, Recorded};
 pub use read_only::read_only;
 pub use vf_counts::VfCount;
 
+use crate::OperationKind;
 use crate::lock::lock;
 use failure::{Defect, broken, is_transient, unfit, unusable};
 use lock::StoreLock;
@@ -150,6 +152,7 @@ impl Store {
         let path = state_dir.join(NAME);
         let mut connection = open_own(&path)?;
         prepare(&mut connection, &path)?;
+        room::reserve(&path);
         let id = connection
             .query_row("SELECT id FROM identity", [], |row| text(row, "id"))
             .map_err(|error| broken(&path, &error))?;
@@ -173,15 +176,12 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses to start an operation if the disk may be full before its end is recorded: unrecorded steps cannot be
-    /// undone. SQLite would fail only in the middle, because it first fills the rest of its log.
+    /// Refuses to start an operation if the disk may be full before its end is recorded.
     ///
     /// # Errors
     /// `state_unusable`.
-    pub fn expect_room(&self) -> Result<(), Refusal> {
-        let failed = |error: std::io::Error| unusable(&self.path, &error.to_string());
-        let disk = rustix::fs::statvfs(&self.path).map_err(|errno| failed(errno.into()))?;
-        enough(&self.path, disk.f_bavail.saturating_mul(disk.f_frsize))
+    pub fn expect_room(&self, kind: OperationKind) -> Result<(), Refusal> {
+        room::expect(&self.connection().connection, &self.path, kind)
     }
 
     /// Reads.
@@ -259,8 +259,9 @@ impl Store {
                 return Err(broken(&self.path, &error));
             }
         }
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
+        // Truncating the log has given its blocks back.
+        room::reserve(&self.path);
+        let log = room::log(&self.path);
         let size = std::fs::metadata(&log).map_or(0, |log| log.len());
         if size > LARGE_LOG {
             let path = self.path.display();
@@ -295,25 +296,6 @@ fn run(
     values: impl rusqlite::Params,
 ) -> rusqlite::Result<usize> {
     connection.prepare_cached(sql)?.execute(values)
-}
-
-/// Free space to require: an operation's records go to SQLite's log, up to 1000 pages of 4 KiB, and then to the file.
-const MIN_FREE: u64 = 8 << 20;
-
-fn enough(path: &Path, free: u64) -> Result<(), Refusal> {
-    if free >= MIN_FREE {
-        return Ok(());
-    }
-    let (left, min_free) = (free >> 10, MIN_FREE >> 20);
-    Err(Refusal::new(
-        Code::StateUnusable,
-        format!(
-            "the disk of {} is full: {left} KiB are left, and Handover needs {min_free} MiB to record its \
-             changes to devices; nothing was changed",
-            path.display()
-        ),
-        format!("free some space: `df -h {}` shows the file system", path.display()),
-    ))
 }
 
 /// Checks the file, and returns its format: the number of migrations that were applied, 0 for a new file.
@@ -426,19 +408,4 @@ fn unreadable(column: &str, error: &dyn Display) -> rusqlite::Error {
 /// A size or count as SQLite's signed integer.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_refused_with_its_path() {
-        let path = Path::new("/var/lib/handover/state.db");
-        assert_eq!(enough(path, MIN_FREE), Ok(()));
-        let refusal = enough(path, MIN_FREE - 1).unwrap_err();
-        assert_eq!(refusal.code, Code::StateUnusable);
-        assert!(refusal.message.contains("8191 KiB are left"), "{refusal}");
-        assert!(refusal.remedy.contains("/var/lib/handover/state.db"), "{refusal:?}");
-    }
 }

@@ -4,14 +4,15 @@ mod detail;
 mod scan;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
     Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
-    VfSettings,
+    HugePool, Inventory, Kind, LinkBaseline, Lock, Mac, Mark, MdevDefinition, Moment, NodeAccess,
+    Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -24,8 +25,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform, problem,
-    step,
+    as_found, boot_list, capacity, disk, health, holders, host_lock, huge_pools, mdevctl,
+    neighbors, platform, problem, step,
 };
 use detail::Depth;
 
@@ -517,6 +518,14 @@ impl Host for LinuxHost {
             reason: error.to_string(),
             errno: error.raw_os_error(),
         })
+    }
+
+    fn neighbors(&self) -> BTreeMap<Mac, IpAddr> {
+        neighbors::read(&self.root)
+    }
+
+    fn huge_pools(&self) -> Vec<HugePool> {
+        huge_pools::read(&self.root)
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

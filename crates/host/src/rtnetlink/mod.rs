@@ -1,7 +1,8 @@
 //! rtnetlink(7): the settings of virtual functions, through the interface of their physical function (`ip link set
-//! DEV vf N ...`), and dumps of the host's interfaces, addresses, routes and rules.
+//! DEV vf N ...`), interfaces of machines, and dumps of the host's interfaces, addresses, routes and rules.
 
 pub mod dump;
+pub mod interfaces;
 mod vf_info;
 
 use std::io;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod tun;
 pub mod vfio;
 
 use std::io;

@@ -6,7 +6,9 @@ mod cpu;
 mod disks;
 mod display;
 mod execution;
+mod huge_pages;
 mod life;
+mod network;
 mod options;
 mod passt;
 mod usage;
@@ -22,8 +24,10 @@ pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
 pub use display::{Display, DisplayProtocol};
 pub use execution::{Execution, Halt};
+pub use huge_pages::{HugeMemory, HugePagesUse, HugePool};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
-pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
+pub use network::{CardLink, NetworkCard, check_interface_name};
+pub use options::{Firmware, Forward, ForwardError, MachineOptions, Protocol, Seed};
 pub use passt::PasstKind;
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
@@ -40,6 +44,9 @@ pub struct MachineSpec {
     pub vcpus: u32,
     /// Guest memory in bytes.
     pub memory: u64,
+    /// The huge pages that it is in, if it is.
+    #[serde(default)]
+    pub huge_pages: Option<HugeMemory>,
     /// The kernel to boot directly; without one, the firmware boots the disk.
     pub kernel: Option<KernelBoot>,
     /// The root disk.

@@ -1,13 +1,12 @@
 //! What a machine has besides processors, memory, its root disk and devices: firmware, network cards, other disks, a seed.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Display, GuestDisk, Life};
-use crate::Mac;
+use super::{Cpu, Display, GuestDisk, HugePagesUse, Life, NetworkCard};
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +28,22 @@ pub struct MachineOptions {
     pub seed: Option<Seed>,
     /// Its processors, besides their number.
     pub cpu: Cpu,
+    /// Whether its memory is in huge pages.
+    pub huge_pages: HugePagesUse,
     /// When it is started without a request. Launchers do not read it.
     pub life: Life,
 }
 
 impl MachineOptions {
-    /// Whether a card is connected to a user network.
+    /// The cards that passt connects.
+    pub fn user_cards(&self) -> impl Iterator<Item = &NetworkCard> {
+        self.cards.iter().filter(|card| card.link.is_user())
+    }
+
+    /// Whether passt connects a card.
     #[must_use]
-    pub const fn has_user_network(&self) -> bool {
-        !self.cards.is_empty()
+    pub fn has_user_network(&self) -> bool {
+        self.user_cards().next().is_some()
     }
 
     /// The forwarded ports of all cards.
@@ -72,27 +78,6 @@ impl Firmware {
             Self::UefiSecure => "uefi-secure",
         }
     }
-}
-
-/// A virtual network card on a user network: passt translates the guest's connections to sockets of this host, without
-/// any privilege (passt(1)).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkCard {
-    /// Its hardware address.
-    pub mac: Mac,
-    /// Ports of the host that lead to ports of the guest.
-    pub forwards: Vec<Forward>,
-}
-
-impl NetworkCard {
-    /// The guest's address in a user network, by DHCP.
-    pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-    /// The length of the network's prefix, in bits.
-    pub const PREFIX: u8 = 24;
-    /// The guest's gateway.
-    pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-    /// The guest's name server, which forwards to the host's.
-    pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 }
 
 /// A forwarded port, written `[ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`.

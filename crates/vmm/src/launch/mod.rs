@@ -2,8 +2,8 @@
 //!
 //! The daemon starts it with the machine's lock as its standard input. The order is in that file, and the VMM inherits
 //! the open file description, so it holds the lock while it lives. Everything that the VMM must not be able to do
-//! itself is done here, in this order: session, limits, sockets, files, record, cgroup and its filter; then the privileges
-//! are dropped, the helpers are started, and the VMM is executed.
+//! itself is done here, in this order: session, limits, sockets, files, record, network cards, cgroup and its filter; then the
+//! privileges are dropped, the helpers are started, and the VMM is executed.
 
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -14,14 +14,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use model::shown::escaped;
-use model::{LoopbackFilter, MachineHandle, MachineRun, VmmProcess};
+use model::{
+    CardLinks, LinkError, LoopbackFilter, MachineHandle, MachineRun, OpenCard, VmmProcess,
+};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
-    Helper, Loopback, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd,
+    Helper, HostCard, Loopback, OpenFile, Order, Proc, Record, RunDir, cgroup, wait, with_fd,
+    with_vhost,
 };
 
 /// The longest order.
@@ -48,17 +51,19 @@ enum Failure {
         "cannot keep the guest from this host's loopback, as this version of passt requires: {0}"
     )]
     Loopback(String),
+    #[error(transparent)]
+    Card(#[from] LinkError),
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
 }
 
 /// Executes the order on standard input and becomes the VMM. Call it first in a process, before any other thread is
 /// started: it sets user and groups for the calling thread only. The filter is for programs that could reach this host's
-/// loopback.
+/// loopback; `links` connect network cards.
 #[must_use]
-pub fn main(filter: &dyn LoopbackFilter) -> ExitCode {
+pub fn main(filter: &dyn LoopbackFilter, links: &dyn CardLinks) -> ExitCode {
     let failure = match read_order() {
-        Ok(order) => execute(&order, filter),
+        Ok(order) => execute(&order, filter, links),
         Err(failure) => failure,
     };
     report(&failure.to_string());
@@ -78,8 +83,8 @@ fn read_order() -> Result<Order, Failure> {
 }
 
 /// Returns only after a failure.
-fn execute(order: &Order, filter: &dyn LoopbackFilter) -> Failure {
-    match prepare(order, filter) {
+fn execute(order: &Order, filter: &dyn LoopbackFilter, links: &dyn CardLinks) -> Failure {
+    match prepare(order, filter, links) {
         Err(failure) => failure,
         Ok(inherited) => {
             let mut vmm = Command::new(&order.program);
@@ -89,6 +94,9 @@ fn execute(order: &Order, filter: &dyn LoopbackFilter) -> Failure {
             }
             for (file, descriptor) in order.files.iter().zip(&inherited.files) {
                 vmm.args(with_fd(&file.vmm_args, descriptor.as_raw_fd()));
+            }
+            for (card, open) in order.cards.iter().zip(&inherited.cards) {
+                vmm.args(card_args(card, open));
             }
             for (helper, socket) in order.helpers.iter().zip(&inherited.helpers) {
                 vmm.args(with_fd(&helper.vmm_args, socket.as_raw_fd()));
@@ -108,6 +116,8 @@ struct Inherited<'a> {
     listeners: Vec<(UnixListener, &'a [String])>,
     /// The open files, in the order of those of the order.
     files: Vec<OwnedFd>,
+    /// The network cards, likewise.
+    cards: Vec<OpenCard>,
     /// The VMM's ends of the pairs, in the order of the helpers.
     helpers: Vec<UnixStream>,
 }
@@ -118,12 +128,18 @@ impl Inherited<'_> {
         fcntl_setfd(&self.lock, FdFlags::empty())?;
         self.listeners.iter().try_for_each(|(socket, _)| fcntl_setfd(socket, FdFlags::empty()))?;
         self.files.iter().try_for_each(|file| fcntl_setfd(file, FdFlags::empty()))?;
+        let cards = self.cards.iter().flat_map(|open| [Some(&open.card), open.vhost.as_ref()]);
+        cards.flatten().try_for_each(|card| fcntl_setfd(card, FdFlags::empty()))?;
         Ok(self.helpers.iter().try_for_each(|socket| fcntl_setfd(socket, FdFlags::empty()))?)
     }
 }
 
 /// Everything before the VMM is executed.
-fn prepare<'a>(order: &'a Order, filter: &dyn LoopbackFilter) -> Result<Inherited<'a>, Failure> {
+fn prepare<'a>(
+    order: &'a Order,
+    filter: &dyn LoopbackFilter,
+    links: &dyn CardLinks,
+) -> Result<Inherited<'a>, Failure> {
     if order.uid == 0 {
         return Err(Failure::Root);
     }
@@ -146,13 +162,24 @@ fn prepare<'a>(order: &'a Order, filter: &dyn LoopbackFilter) -> Result<Inherite
     let listeners = step("open the VMM's sockets", listeners)?;
     let files = order.files.iter().map(open).collect::<Result<_, _>>()?;
     let cgroup = cgroup::place(&order.root, order.id);
-    // Recorded before it is created, so that it is always removed later.
+    // Recorded before they are created, so that they are always removed later.
     step("record the process", record(order, &run, cgroup.as_ref().ok().cloned()))?;
+    let open = |card: &HostCard| links.open(&order.root, &card.interface, &card.link, card.mac);
+    let cards = order.cards.iter().map(open).collect::<Result<_, _>>()?;
     let entered = cgroup.and_then(|cgroup| cgroup::enter(&cgroup).map(|()| cgroup));
     confine(order, filter, entered)?;
     step("drop privileges", drop_privileges(order))?;
     let helpers = order.helpers.iter().map(start_helper).collect::<Result<_, _>>()?;
-    Ok(Inherited { lock, listeners, files, helpers })
+    Ok(Inherited { lock, listeners, files, cards, helpers })
+}
+
+/// The VMM's arguments for a network card.
+fn card_args(card: &HostCard, open: &OpenCard) -> Vec<String> {
+    let fd = open.card.as_raw_fd();
+    match &open.vhost {
+        Some(vhost) => with_vhost(&card.vhost_args, fd, vhost.as_raw_fd()).collect(),
+        None => with_fd(&card.vmm_args, fd).collect(),
+    }
 }
 
 /// Opens a file for the VMM.
@@ -228,7 +255,8 @@ fn record(order: &Order, run: &RunDir, cgroup: Option<PathBuf>) -> io::Result<()
     let process = VmmProcess { pid: std::process::id(), start_time: stat.start_time };
     let handle =
         MachineHandle { id: order.id, run: MachineRun::Process(process), boot_id: proc.boot_id()? };
-    run.write_record(&Record { handle, cgroup })
+    let interfaces = order.cards.iter().map(|card| card.interface.clone()).collect();
+    run.write_record(&Record { handle, cgroup, interfaces })
 }
 
 /// Raises a limit, soft and hard, unless it is high enough.

@@ -175,6 +175,12 @@ impl Files {
         write().map_err(failed("write", path))
     }
 
+    /// Removes the firmware's variables.
+    pub fn remove_nvram(&self) -> Result<(), LaunchError> {
+        let path = self.nvram();
+        remove_file(&path).map_err(failed("remove", &path))
+    }
+
     /// Removes all files.
     pub fn remove(&self) -> Result<(), LaunchError> {
         match fs::remove_dir_all(&self.dir) {

@@ -19,7 +19,7 @@ struct Server {
 /// The programs that serve a machine with these options.
 fn servers(options: &MachineOptions) -> [Server; 2] {
     [
-        Server { name: "passt", count: options.cards.len(), gives: "network" },
+        Server { name: "passt", count: options.user_cards().count(), gives: "network" },
         Server { name: "swtpm", count: usize::from(options.tpm), gives: "TPM" },
     ]
 }
@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn the_program_that_has_ended_is_named() {
         let card = "52:54:00:12:34:56".parse().unwrap();
-        let card = model::NetworkCard { mac: card, forwards: Vec::new() };
+        let card =
+            model::NetworkCard { mac: card, link: model::CardLink::User, forwards: Vec::new() };
         let both = MachineOptions { cards: vec![card], tpm: true, ..MachineOptions::default() };
         let of = |options: &MachineOptions, names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{
-    Availability, Display, Execution, Exit, Forward, KnownMachine, LaunchError, Launcher,
-    MachineHandle, MachineOptions, MachineSpec, Presence, Usage,
+    Availability, CardLinks, Display, Execution, Exit, Forward, KnownMachine, LaunchError,
+    Launcher, LinkError, MachineHandle, MachineOptions, MachineSpec, Presence, Usage,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -43,11 +43,11 @@ use watch::Watch;
 
 pub use control::{Control, ControlError};
 pub use log::{last_lines, printable};
-pub use order::{FD, Helper, Loopback, OpenFile};
+pub use order::{FD, Helper, HostCard, Loopback, OpenFile, VHOST_FD};
 pub use vmm::{MachinePaths, Vmm, VmmCommand};
 
 pub(crate) use kvm::Kvm;
-pub(crate) use order::{Order, with_fd};
+pub(crate) use order::{Order, with_fd, with_vhost};
 pub(crate) use procfs::Proc;
 pub(crate) use programs::{VersionText, is_executable, on_path, wait};
 pub(crate) use run_dir::{Record, RunDir};
@@ -76,6 +76,8 @@ pub struct Config {
     pub launch_command: Vec<OsString>,
     /// The root of sysfs, procfs and devfs.
     pub root: PathBuf,
+    /// What connects network cards to the host's bridges and interfaces.
+    pub links: &'static dyn CardLinks,
 }
 
 impl Config {
@@ -183,7 +185,11 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     }
 
     fn check(&self, options: &MachineOptions) -> Result<(), LaunchError> {
-        self.vmm.check(&self.config.root, options)
+        let Config { root, links, .. } = &self.config;
+        for card in &options.cards {
+            links.check(root, &card.link).map_err(unconnected)?;
+        }
+        self.vmm.check(root, options)
     }
 
     fn expect_free_ports(&self, forwards: &[Forward]) -> Result<(), LaunchError> {
@@ -194,6 +200,10 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         let dir = self.config.image_tool_dir.as_deref();
         let template = || self.vmm.nvram_template(&self.config.root, &spec.options);
         self.files(spec.id).create(spec, || disk_layer::image_tool(dir), template)
+    }
+
+    fn forget_firmware(&self, id: Uuid) -> Result<(), LaunchError> {
+        self.files(id).remove_nvram()
     }
 
     fn remove_files(&self, id: Uuid) -> Result<(), LaunchError> {
@@ -208,7 +218,9 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         self.watches().remove(&id);
         self.files(id).remove()?;
         // The cgroup remains if the machine ended while no daemon was running.
-        run.record().and_then(|record| forget(&run, record.as_ref())).map_err(watching)?;
+        run.record()
+            .and_then(|record| forget(&run, record.as_ref(), &self.config))
+            .map_err(watching)?;
         remove_tree(run.path())
     }
 
@@ -260,7 +272,7 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
     fn kill(&self, id: Uuid) -> Result<(), LaunchError> {
         match self.watch(id)? {
             Some(watch) => self.end(&watch).map(|_| ()),
-            None => Ok(()),
+            None => self.clean(id),
         }
     }
 
@@ -277,7 +289,11 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         let files = self.files(handle.id);
         let run = self.run_dir(handle.id);
         let record = run.record().map_err(watching)?.filter(|record| record.handle == *handle);
-        let record = record.unwrap_or_else(|| Record { handle: handle.clone(), cgroup: None });
+        let record = record.unwrap_or_else(|| Record {
+            handle: handle.clone(),
+            cgroup: None,
+            interfaces: Vec::new(),
+        });
         // The first check is at once, for files that an earlier run or an earlier daemon left.
         loop {
             if let Err(error) = files.limit() {
@@ -344,6 +360,17 @@ impl<V: Vmm> Launcher for ProcessLauncher<V> {
         }
         let machine = |(id, dir)| KnownMachine { id, uid: self.files(id).user(), dir };
         known.into_iter().map(machine).collect()
+    }
+}
+
+/// A network card that cannot be connected.
+fn unconnected(error: LinkError) -> LaunchError {
+    match error {
+        LinkError::Unusable { reason, remedy } => LaunchError::Network { reason, remedy },
+        LinkError::Refused { .. } => {
+            let remedy = "see `ip link` and the kernel's log (`dmesg`)".into();
+            LaunchError::Network { reason: error.to_string(), remedy }
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use model::NameServerAlias;
+use model::{CardLink, Mac, NameServerAlias};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Stands for the number of an inherited descriptor in arguments.
 pub const FD: &str = "{fd}";
+
+/// Stands for the number of the descriptor of vhost-net beside that of a network card.
+pub const VHOST_FD: &str = "{vhost}";
 
 /// A VMM to start, and its environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,11 +39,29 @@ pub struct Order {
     /// Files that it inherits, opened by root: its user cannot open them.
     #[serde(default)]
     pub files: Vec<OpenFile>,
+    /// Its network cards on bridges and interfaces of the host.
+    #[serde(default)]
+    pub cards: Vec<HostCard>,
     /// Programs that serve it. They start before it.
     #[serde(default)]
     pub helpers: Vec<Helper>,
     /// Its other arguments.
     pub args: Vec<String>,
+}
+
+/// A network card that is connected to a bridge or an interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCard {
+    /// The name of its interface on the host.
+    pub interface: String,
+    /// How it is connected.
+    pub link: CardLink,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The VMM's arguments, with [`FD`] for the descriptor.
+    pub vmm_args: Vec<String>,
+    /// The same with vhost-net, whose descriptor is [`VHOST_FD`].
+    pub vhost_args: Vec<String>,
 }
 
 /// A program that serves one machine, such as passt: it runs as the machine's user, and is connected to the VMM by a pair
@@ -89,6 +110,11 @@ pub fn with_fd(args: &[String], fd: i32) -> impl Iterator<Item = String> {
     args.iter().map(move |argument| argument.replace(FD, &fd.to_string()))
 }
 
+/// Arguments with the numbers of the descriptors of a network card and of vhost-net.
+pub fn with_vhost(args: &[String], card: i32, vhost: i32) -> impl Iterator<Item = String> {
+    with_fd(args, card).map(move |argument| argument.replace(VHOST_FD, &vhost.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +134,13 @@ mod tests {
                 path: "/var/lib/handover/volumes/a/disk".into(),
                 writable: true,
                 vmm_args: vec!["-add-fd".into(), "fd={fd},set=0".into()],
+            }],
+            cards: vec![HostCard {
+                interface: "ho-1a2b3c4d-0".into(),
+                link: CardLink::Bridge { bridge: "br0".into() },
+                mac: "52:54:00:12:34:56".parse().unwrap(),
+                vmm_args: vec!["-netdev".into(), "tap,fd={fd}".into()],
+                vhost_args: vec!["-netdev".into(), "tap,fd={fd},vhostfd={vhost}".into()],
             }],
             helpers: vec![Helper {
                 program: "passt".into(),

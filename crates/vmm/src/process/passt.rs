@@ -226,7 +226,8 @@ mod tests {
 
     fn card(forwards: &[&str]) -> NetworkCard {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), forwards }
+        let mac = "52:54:00:12:34:56".parse().unwrap();
+        NetworkCard { mac, link: model::CardLink::User, forwards }
     }
 
     /// A filter that works or not.

@@ -77,7 +77,8 @@ fn malformed(file: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed {file}"))
 }
 
-/// The fields `VmRSS` and `VmSize` (proc_pid_status(5)), which are in KiB. A process that has ended has none. The first
+/// The fields `VmRSS`, `HugetlbPages`, which the first one leaves out, and `VmSize` (proc_pid_status(5)), which are in KiB. A
+/// process that has ended has none. The first
 /// line has the program's name, in which the kernel escapes line ends.
 fn memory(status: &str) -> Option<Memory> {
     let bytes = |name: &str| {
@@ -85,7 +86,8 @@ fn memory(status: &str) -> Option<Memory> {
         let kib: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
-    Some(Memory { resident: bytes("VmRSS:")?, address_space: bytes("VmSize:")? })
+    let resident = bytes("VmRSS:")?.saturating_add(bytes("HugetlbPages:").unwrap_or_default());
+    Some(Memory { resident, address_space: bytes("VmSize:")? })
 }
 
 #[cfg(test)]
@@ -97,6 +99,8 @@ mod tests {
         let text = "Name:\tVmRSS:\\nVmRSS:\t9 kB\nVmPeak:\t 300 kB\nVmSize:\t    200 kB\nVmRSS:\t  100 kB\n";
         let expected = Memory { resident: 100 << 10, address_space: 200 << 10 };
         assert_eq!(memory(text), Some(expected));
+        let huge = format!("{text}HugetlbPages:\t 50 kB\n");
+        assert_eq!(memory(&huge).map(|memory| memory.resident), Some(150 << 10));
         for broken in [
             "",
             "VmRSS: 1 kB\n",

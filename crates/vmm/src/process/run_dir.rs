@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::cgroup;
 use super::procfs::Proc;
+use super::{Config, cgroup};
 
 /// How often the lock and the record are read while they are about to change, and the pause between.
 const CHECKS: u32 = 40;
@@ -43,6 +43,9 @@ pub struct Record {
     pub handle: MachineHandle,
     /// Its cgroup, if one could be created.
     pub cgroup: Option<PathBuf>,
+    /// Its interfaces on the host.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
 }
 
 impl RunDir {
@@ -208,9 +211,14 @@ impl RunDir {
     }
 }
 
-/// Removes the cgroup and the record of a VMM that is gone. The recorded cgroup may be below that of an earlier daemon.
-/// Call it with the lock taken, or when the machine will not start again.
-pub fn forget(run: &RunDir, record: Option<&Record>) -> io::Result<()> {
+/// Removes the cgroup, the interfaces and the record of a VMM that is gone. The recorded cgroup may be below that of an
+/// earlier daemon. Call it with the lock taken, or when the machine will not start again.
+pub fn forget(run: &RunDir, record: Option<&Record>, config: &Config) -> io::Result<()> {
+    for interface in record.iter().flat_map(|record| &record.interfaces) {
+        if let Err(error) = config.links.remove(&config.root, interface) {
+            tracing::warn!(machine = %run.path().display(), %error, "an interface of the machine is left");
+        }
+    }
     let cgroup = record.and_then(|record| record.cgroup.as_deref());
     if let Some(Err(error)) = cgroup.map(cgroup::remove) {
         tracing::warn!(machine = %run.path().display(), %error, "cannot remove the machine's cgroup");
@@ -235,7 +243,7 @@ mod tests {
         let start_time = proc.stat("self").unwrap().unwrap().start_time;
         let boot_id = proc.boot_id().unwrap();
         let run = MachineRun::Process(VmmProcess { pid: std::process::id(), start_time });
-        Record { handle: MachineHandle { id, run, boot_id }, cgroup: None }
+        Record { handle: MachineHandle { id, run, boot_id }, cgroup: None, interfaces: Vec::new() }
     }
 
     #[test]

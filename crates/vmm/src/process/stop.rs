@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::{Execution, Exit, LaunchError, MachineHandle};
+use uuid::Uuid;
 
 use super::control::{Control, ControlError};
 use super::run_dir::forget;
@@ -80,6 +81,14 @@ impl<V: Vmm> ProcessLauncher<V> {
         }
     }
 
+    /// Cleans up after a machine that ended while no daemon was running.
+    pub(super) fn clean(&self, id: Uuid) -> Result<(), LaunchError> {
+        match self.run_dir(id).record().map_err(watching)? {
+            Some(record) => self.settle(&record.handle),
+            None => Ok(()),
+        }
+    }
+
     /// Cleans up after a VMM's process has exited: checks that its lock is free, and removes its record and cgroup.
     /// Does nothing if the machine was started again meanwhile.
     pub(super) fn settle(&self, handle: &MachineHandle) -> Result<(), LaunchError> {
@@ -91,7 +100,7 @@ impl<V: Vmm> ProcessLauncher<V> {
                 return Ok(());
             };
             if let Some(_lock) = run.take().map_err(watching)? {
-                return forget(&run, Some(&record)).map_err(watching);
+                return forget(&run, Some(&record), &self.config).map_err(watching);
             }
             if Instant::now() > until {
                 return Err(deadline("release its lock", QUIT));

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use model::{LaunchError, Launcher as _, Presence, Usage, VmmProcess};
+use model::{LaunchError, Launcher as _, NetworkUsage, Presence, Usage, VmmProcess};
 use uuid::Uuid;
 
 use super::control::Control;
@@ -21,8 +21,9 @@ impl<V: Vmm> ProcessLauncher<V> {
         let process = handle.process().ok_or_else(does_not_run)?;
         let record = self.run_dir(id).record().ok().flatten();
         let record = record.filter(|record| record.handle == handle);
-        let group = record.and_then(|record| record.cgroup);
-        let in_group = group.as_deref().and_then(cgroup::cpu_time);
+        let group = record.as_ref().and_then(|record| record.cgroup.as_deref());
+        let in_group = group.and_then(cgroup::cpu_time);
+        let network = record.and_then(|record| self.network_usage(&record.interfaces));
         let measured = measure(&self.proc, process, in_group).map_err(watching)?;
         // Only now is it certain that the numbers are not those of another process with the same pid.
         if !self.proc.lives(&handle).map_err(watching)? {
@@ -34,7 +35,16 @@ impl<V: Vmm> ProcessLauncher<V> {
             tracing::debug!(machine = %id, %error, "the VMM does not tell what its disks did");
             None
         });
-        Ok(Usage { disks, ..measured })
+        Ok(Usage { disks, network, ..measured })
+    }
+
+    /// What the cards with these interfaces have received and sent; `None` if there are none.
+    fn network_usage(&self, interfaces: &[String]) -> Option<NetworkUsage> {
+        let of = |name: &String| self.config.links.usage(&self.config.root, name);
+        interfaces.iter().filter_map(of).reduce(|all, one| NetworkUsage {
+            received: all.received.saturating_add(one.received),
+            sent: all.sent.saturating_add(one.sent),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use model::{
 use rustix::fd::OwnedFd;
 
 use super::control::{Control, ControlError};
-use super::order::{Helper, OpenFile};
+use super::order::{Helper, HostCard, OpenFile};
 
 /// A VMM that runs as one process per machine. [`ProcessLauncher`](super::ProcessLauncher) calls the methods and does
 /// everything else.
@@ -159,6 +159,8 @@ pub struct VmmCommand {
     pub console_args: Vec<String>,
     /// Files that it inherits: those that its user cannot open.
     pub files: Vec<OpenFile>,
+    /// Its network cards on bridges and interfaces of the host.
+    pub cards: Vec<HostCard>,
     /// Programs that serve it.
     pub helpers: Vec<Helper>,
     /// Its other arguments.

@@ -62,6 +62,7 @@ mod tests {
             uid: 1,
             vcpus: 1,
             memory: 1 << 30,
+            huge_pages: None,
             kernel: None,
             disk: None,
             disks: Vec::new(),

@@ -70,7 +70,8 @@ impl Qemu {
         paths: &MachinePaths,
     ) -> Result<Vec<Helper>, LaunchError> {
         let mut helpers = Vec::new();
-        for (number, card) in spec.options.cards.iter().enumerate() {
+        let cards = spec.options.cards.iter().enumerate();
+        for (number, card) in cards.filter(|(_, card)| card.link.is_user()) {
             let name_server = passt::name_server(&paths.root);
             let passt = self.passt.usable(&paths.root, spec.options.forwards())?;
             helpers.push(passt::helper(passt, card, name_server, argv::netdev(number)));
@@ -163,6 +164,7 @@ impl Vmm for Qemu {
         Ok(VmmCommand {
             program,
             files: argv::disk_files(spec),
+            cards: argv::host_cards(spec),
             helpers: self.helpers(spec, paths)?,
             control_args: monitor_args(),
             console_args: argv::console_socket(&paths.console).map_err(unfit)?,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use host::KernelFilter;
+use host::{KernelFilter, KernelLinks};
 use model::{GuestSlot, Launcher, MachineHandle, MachineSpec};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -95,6 +95,7 @@ pub fn launcher<V: Vmm>(top: &Path, vmm: V) -> ProcessLauncher<V> {
         image_tool_dir: Some(top.into()),
         launch_command: vec![std::env::current_exe().unwrap().into(), "launch".into()],
         root: "/".into(),
+        links: &KernelLinks,
     };
     ProcessLauncher::new(config, vmm)
 }
@@ -158,6 +159,7 @@ pub fn machine(name: &str) -> MachineSpec {
         uid: machine_uid(),
         vcpus: 1,
         memory: 128 << 20,
+        huge_pages: None,
         kernel: None,
         disk: None,
         disks: Vec::new(),

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
-        Some("launch") => vmm::launch::main(&host::KernelFilter),
+        Some("launch") => vmm::launch::main(&host::KernelFilter, &host::KernelLinks),
         Some("fake-qemu") => fake::main(&arguments),
         Some("tiny-vmm") => tiny::main(&arguments),
         Some("daemon") => bench::daemon(&arguments),

@@ -81,7 +81,11 @@ fn has_firmware_network_and_seed() -> Result<Completion, Failed> {
     let forwards = vec![format!("{port}:22").parse()?];
     let mut options = MachineOptions {
         firmware: Firmware::Uefi,
-        cards: vec![NetworkCard { mac: "52:54:00:12:34:56".parse()?, forwards }],
+        cards: vec![NetworkCard {
+            mac: "52:54:00:12:34:56".parse()?,
+            link: model::CardLink::User,
+            forwards,
+        }],
         seed: Some(Seed { user_data: "#cloud-config\n".into(), ..Seed::default() }),
         ..MachineOptions::default()
     };

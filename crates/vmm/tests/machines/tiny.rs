@@ -90,6 +90,7 @@ impl Vmm for Tiny {
                 format!("--console={}", paths.console.display()),
             ],
             files: Vec::new(),
+            cards: Vec::new(),
             helpers: (spec.name == "closed").then_some(helper).into_iter().collect(),
             groups: Vec::new(),
         })

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use model::{Address, Holder, HolderKind};
 use serde::{Deserialize, Serialize};
 
-pub use links::Links;
+pub use links::{IFF_UP, Links};
 use namespaces::Elsewhere;
 pub use routes::{Prefix, Routes, address_v6, route_v4, route_v6};
 use sessions::Session;
@@ -48,7 +48,8 @@ pub struct Network {
 }
 
 impl Network {
-    fn read(root: &Root) -> Self {
+    /// Asks the running kernel, or reads what a recording or another tree has.
+    pub fn read(root: &Root) -> Self {
         if root.is_host()
             && let Ok(network) = Self::ask(root)
         {

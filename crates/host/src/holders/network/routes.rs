@@ -258,6 +258,12 @@ impl Routes {
         words
     }
 
+    /// The interfaces with a default route.
+    pub fn ways_out(&self) -> BTreeSet<&str> {
+        let defaults = self.routes.iter().filter(|route| route.counts() && route.to.length == 0);
+        defaults.flat_map(|route| &route.interfaces).map(String::as_str).collect()
+    }
+
     /// The other routes over an interface, in words.
     pub fn others(&self, name: &str) -> Option<String> {
         let mut others: Vec<&Route> =

@@ -6,17 +6,20 @@
 mod cpu;
 mod disks;
 mod display;
+mod memory;
+mod network;
 mod tpm;
 
 use std::path::{Path, PathBuf};
 
-use model::{Firmware, GuestSlot, GuestSource, MachineSpec, NetworkCard};
+use model::{Firmware, GuestSlot, GuestSource, MachineSpec};
 use serde_json::{Value, json};
 
 use super::binary::Accelerator;
 use crate::process::FD;
 
 pub use disks::disk_files;
+pub use network::{host_cards, netdev};
 pub use tpm::backend as tpm_backend;
 
 const MIB: u64 = 1 << 20;
@@ -51,7 +54,7 @@ pub fn device_ids(spec: &MachineSpec) -> Vec<String> {
     let disk = spec.disk.iter().map(|_| DISK.to_owned());
     let seed = spec.options.seed.iter().map(|_| SEED.to_owned());
     let disks = (0..spec.disks.len()).map(disks::disk_id);
-    let cards = (0..spec.options.cards.len()).map(card_id);
+    let cards = (0..spec.options.cards.len()).map(network::card_id);
     let video = spec.options.display.iter().map(|_| display::VIDEO.to_owned());
     let tpm = spec.options.tpm.then(|| tpm::TPM.to_owned());
     disk.chain(disks).chain(seed).chain(video).chain(tpm).chain(cards).chain(functions).collect()
@@ -85,7 +88,7 @@ pub fn arguments(
         tpm::tpm(&mut ports);
     }
     for (number, card) in spec.options.cards.iter().enumerate() {
-        network_card(&mut ports, number, card);
+        network::card(&mut ports, number, card);
     }
     for (number, slot) in spec.slots.iter().enumerate() {
         devices(&mut ports, number, slot, environment)?;
@@ -96,22 +99,6 @@ pub fn arguments(
 
 const DISK: &str = "disk0";
 const SEED: &str = "seed";
-
-/// The id of a network card, such as `card0`.
-fn card_id(number: usize) -> String {
-    format!("card{number}")
-}
-
-/// The arguments that connect a network card to passt, with [`FD`] for the descriptor.
-pub fn netdev(number: usize) -> Vec<String> {
-    let backend = json!({
-        "type": "stream",
-        "id": format!("net{number}"),
-        "server": false,
-        "addr": {"type": "fd", "str": FD},
-    });
-    vec!["-netdev".into(), backend.to_string()]
-}
 
 /// The id of a function, such as `hd1f0`: the first function of the second passed-through slot.
 fn function_id(slot: usize, function: u8) -> String {
@@ -147,8 +134,9 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     line.option(
         "-machine",
         format!(
-            "q35,accel={accelerator},vmport=off,dump-guest-core=off{flash}{}",
-            cpu::machine(os)
+            "q35,accel={accelerator},vmport=off,dump-guest-core=off{flash}{}{}",
+            cpu::machine(os),
+            memory::machine(spec)
         ),
     );
     if secure {
@@ -157,7 +145,7 @@ fn base(line: &mut Line, spec: &MachineSpec, environment: &Environment<'_>) {
     }
     cpu::processors(line, spec, environment.accelerator);
     cpu::clock(line, os);
-    line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
+    memory::memory(line, spec);
     if let Some(size) = environment.mmio_window {
         let megabytes = size.div_ceil(MIB);
         line.option("-global", format!("q35-pcihost.pci-hole64-size={megabytes}M"));
@@ -273,19 +261,6 @@ fn seed(line: &mut Line, ports: &mut Ports, environment: &Environment<'_>) -> Re
         "driver": "virtio-blk-pci", "id": SEED, "drive": SEED, "bus": bus, "serial": SEED,
     }));
     Ok(())
-}
-
-/// A virtual network card. It has no boot ROM: the firmware boots only the disk.
-fn network_card(ports: &mut Ports, number: usize, card: &NetworkCard) {
-    let bus = ports.port(&format!("card{number}-port"));
-    ports.device(json!({
-        "driver": "virtio-net-pci",
-        "id": card_id(number),
-        "netdev": format!("net{number}"),
-        "mac": card.mac.to_string(),
-        "bus": bus,
-        "romfile": "",
-    }));
 }
 
 /// The functions of one assembly, together in one slot behind their own root port.

@@ -2,8 +2,8 @@
 
 use super::*;
 use model::{
-    Address, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
-    GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+    Address, CardLink, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol,
+    GuestDisk, GuestOs, KernelBoot, MachineDisk, MachineOptions, NetworkCard, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ fn machine() -> MachineSpec {
         uid: 1_900_000_000,
         vcpus: 2,
         memory: 1 << 30,
+        huge_pages: None,
         kernel: None,
         disk: None,
         disks: Vec::new(),
@@ -111,7 +112,47 @@ fn a_processor_without_kvm_has_nothing_to_hide() {
 
 fn card() -> NetworkCard {
     let forwards = vec!["2222:22".parse().unwrap()];
-    NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), forwards }
+    NetworkCard { mac: "52:54:00:12:34:56".parse().unwrap(), link: CardLink::User, forwards }
+}
+
+#[test]
+fn memory_in_huge_pages_of_a_node() {
+    let of = |page, node| {
+        let huge_pages = Some(model::HugeMemory { page, node });
+        let text = shown(&MachineSpec { huge_pages, vcpus: 64, ..machine() }, &environment());
+        let own = ["-machine", "-m ", "-object {\"host", "-object {\"hugetlb"];
+        let lines = text.lines().filter(|line| own.iter().any(|start| line.starts_with(start)));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    insta::assert_snapshot!(format!("{}{}", of(2 << 20, None), of(1 << 30, Some(1))));
+}
+
+#[test]
+fn a_card_of_each_kind() {
+    let link = |link, number: u8| NetworkCard {
+        mac: model::Mac([0x52, 0x54, 0, 0, 0, number]),
+        link,
+        forwards: Vec::new(),
+    };
+    let cards = vec![
+        link(CardLink::Bridge { bridge: "br0".into() }, 1),
+        link(CardLink::User, 2),
+        link(CardLink::Macvtap { interface: "eth0".into(), force: false }, 3),
+    ];
+    let options = MachineOptions { cards, ..MachineOptions::default() };
+    let spec = MachineSpec { options, ..machine() };
+    let text = shown(&spec, &environment());
+    for id in device_ids(&spec) {
+        assert!(text.contains(&format!("\"id\":\"{id}\"")), "{id}");
+    }
+    let lines = host_cards(&spec).into_iter().map(|card| {
+        let (vmm, vhost) = (card.vmm_args.join(" "), card.vhost_args.join(" "));
+        format!("{} {}\n  {vmm}\n  {vhost}\n", card.interface, card.link.mode())
+    });
+    let devices = text.lines().filter(|line| line.contains("virtio-net"));
+    insta::assert_snapshot!(
+        lines.chain(devices.map(|line| format!("{line}\n"))).collect::<String>()
+    );
 }
 
 #[test]

@@ -1,0 +1,40 @@
+//! The guest's memory.
+
+use model::{HugeMemory, MachineSpec};
+use serde_json::json;
+
+use super::{Line, MIB, insert};
+
+const ID: &str = "ram";
+
+/// The most threads that touch huge pages before the start: each clears about 10 GiB a second.
+const MOST_THREADS: u32 = 16;
+
+/// Memory in bytes, in huge pages if they were chosen. They are allocated at once: otherwise a guest would be killed when it
+/// touches one that another process has taken meanwhile.
+pub fn memory(line: &mut Line, spec: &MachineSpec) {
+    line.option("-m", format!("size={}M", spec.memory.div_ceil(MIB)));
+    let Some(HugeMemory { page, node }) = spec.huge_pages else { return };
+    let mut backend = json!({
+        "qom-type": "memory-backend-memfd",
+        "id": ID,
+        "size": spec.memory,
+        "hugetlb": true,
+        "hugetlbsize": page,
+        "prealloc": true,
+        "prealloc-threads": spec.vcpus.min(MOST_THREADS),
+    });
+    if let Some(node) = node {
+        insert(&mut backend, "host-nodes", json!([node]));
+        insert(&mut backend, "policy", json!("bind"));
+    }
+    line.option("-object", backend);
+}
+
+/// The machine's own option for it.
+pub const fn machine(spec: &MachineSpec) -> &'static str {
+    match spec.huge_pages {
+        Some(_) => ",memory-backend=ram",
+        None => "",
+    }
+}

@@ -61,6 +61,10 @@ pub struct CreateInstance {
     /// Whether it has a TPM 2.0, which swtpm emulates; it has none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<bool>,
+    /// What the guest sees as the ROMs of its devices, if not the devices' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub roms: Option<Vec<Rom>>,
     /// Absent: a user network, if passt is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequest>,
@@ -76,6 +80,11 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::HostName>))]
     pub hostname: Option<String>,
+    /// The hash of a password of the image's usual user, for a guest with cloud-init: SHA-512 in the form of crypt(5), as
+    /// `openssl passwd -6` prints it. It is for the console and the screen: SSH takes no password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::PasswordHash>))]
+    pub password_hash: Option<String>,
     /// Whether its machine is started again when it ends; it is not by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
@@ -109,6 +118,20 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 6))]
     pub cdroms: Option<Vec<Cdrom>>,
+}
+
+/// What a guest sees as the ROM of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rom {
+    /// The device: an address, or the id or name of a registered one. The machine has it.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DeviceKey))]
+    pub device: String,
+    /// The ROM in base64, which begins with 55 aa and has 512 B to 2 MB. Absent or `null`: the guest sees no ROM of the device.
+    /// It is in requests and templates only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RomContent>))]
+    pub content: Option<String>,
 }
 
 /// The processors of a machine, besides their number.
@@ -147,6 +170,37 @@ pub struct Display {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::VideoMemory>))]
     pub video_memory: Option<String>,
+    /// The address of the host on which viewers can reach it with a password, `ADDRESS[:PORT]`; by default only the daemon can.
+    /// Without a port, one from 5900 on is chosen. SPICE is encrypted there, VNC is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::ScreenAddress>))]
+    pub listen: Option<String>,
+    /// The password on that address: for VNC up to 8 characters, for SPICE up to 60. One is made by default. It is in requests
+    /// only; `GET /instances/{id}/display/access` shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<crate::schema::ScreenPassword>))]
+    pub password: Option<String>,
+}
+
+/// How viewers reach a screen by its address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DisplayAccess {
+    /// The protocol: `vnc` or `spice`.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisplayProtocol))]
+    pub protocol: String,
+    /// The address and port of the host.
+    pub listen: String,
+    /// The password.
+    pub password: String,
+    /// For SPICE: the certificate, in PEM, which is its own authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub certificate: Option<String>,
+    /// For SPICE: the subject of the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub subject: Option<String>,
 }
 
 /// The requested network.
@@ -332,6 +386,10 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub tpm: Option<bool>,
+    /// The devices whose ROM is not their own for the guest, by address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::PciAddress>))]
+    pub roms: Vec<String>,
     /// Its network.
     pub network: Network,
     /// The guest's name, if it was configured at the first boot.

@@ -8,6 +8,7 @@ mod capabilities;
 mod claim;
 mod device;
 mod error;
+mod exec;
 mod health;
 mod image;
 mod instance;
@@ -35,11 +36,12 @@ pub use device::{
     AvailableDevice, BindDevice, CreateDevice, Device, DeviceType, ResetDevice, UnbindDevice,
 };
 pub use error::{ErrorBody, ErrorDetails};
+pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
-    AttachedDevice, Autostart, Cpu, CreateInstance, Display, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,
+    AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
+    NetworkRequest, RestartPolicy, RestartStatus, Rom, StartInstance, UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{

@@ -84,7 +84,7 @@ fn bad_devices_are_refused_and_change_nothing() {
     let cut = daemon.ask("POST", "/devices", "{\"pci_address\": ");
     assert!(cut.refused(400, "invalid_request").contains("line 1 column 16"));
     daemon.ask("POST", "/devices", "").refused(400, "invalid_request");
-    let large = format!("{{\"pci_address\": \"{}\"}}", "x".repeat(3 << 20));
+    let large = format!("{{\"pci_address\": \"{}\"}}", "x".repeat(5 << 20));
     daemon.ask("POST", "/devices", &large).refused(413, "invalid_request");
     daemon.get("/devices/none").refused(404, "not_found");
     daemon.get("/devices/%FF").refused(400, "invalid_request");
@@ -489,6 +489,8 @@ fn a_path_names_its_methods() {
         let path = path.replace("{key}", "x").replace("{name}", "registry/x");
         let mut methods: Vec<String> =
             methods.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        // hypeman's `GET` is answered 501.
+        methods.extend(path.ends_with("/exec").then(|| "GET".into()));
         if methods.iter().any(|method| method == "GET") {
             methods.push("HEAD".into());
         }

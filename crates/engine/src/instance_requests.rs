@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use image::NewVolume;
 use model::choose::Want;
-use model::{AutostartChange, Cpu, DiskBus, Display, Firmware, Forward, Life, Mac, RestartChange};
+use model::{
+    AutostartChange, Cpu, DiskBus, Display, Firmware, Forward, Life, Mac, RestartChange, Secret,
+};
 
 /// One device of a new instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub struct CreateInstance {
     pub firmware: Option<Firmware>,
     /// Its screen, if it gets one.
     pub display: Option<Display>,
+    /// The password of viewers that reach its screen by an address; one is made by default.
+    pub display_password: Option<Secret>,
+    /// The ROMs of its devices that are not the devices' own.
+    pub roms: Vec<RomWish>,
     /// Whether it gets a TPM 2.0.
     pub tpm: bool,
     /// The network.
@@ -52,6 +58,15 @@ pub struct CreateInstance {
     pub life: Life,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+}
+
+/// What a guest is to see as the ROM of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RomWish {
+    /// The device: an address, or the id or name of a registered one.
+    pub device: String,
+    /// The ROM; without one, the guest sees none.
+    pub content: Option<Vec<u8>>,
 }
 
 /// A change of an instance. What is `None` stays.
@@ -93,6 +108,8 @@ pub struct FirstBoot {
     pub user_data: Option<String>,
     /// The guest's name; the instance's by default.
     pub hostname: Option<String>,
+    /// The hash of a password of the image's usual user.
+    pub password_hash: Option<String>,
 }
 
 /// One disk of a request.

@@ -7,6 +7,7 @@ mod claims;
 mod consent;
 mod devices;
 mod engine;
+pub mod guest_agent;
 mod hardware;
 mod images;
 mod instance_requests;
@@ -37,9 +38,10 @@ pub use image::NewVolume;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
 pub use images::Images;
 pub use instance_requests::{
-    ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, WantedContent,
+    ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, RomWish,
+    WantedContent,
 };
-pub use instances::{Blocked, Instances, Restarts, SSH_PORTS};
+pub use instances::{Blocked, GuestProcess, Instances, Restarts, SSH_PORTS, ScreenAccess};
 pub use observer::{JournalEvent, Observer, Silent};
 pub use operation::{Operation, OperationKind, OperationState, OperationStep, Outcome, StepState};
 pub use own_state::own_state;

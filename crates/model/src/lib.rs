@@ -30,6 +30,7 @@ mod names;
 pub mod near_miss;
 mod own_state;
 mod partition;
+mod password;
 pub mod plan;
 mod ports;
 mod process_stat;
@@ -63,8 +64,8 @@ pub use machine::{
     DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
     GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, KernelBoot, Life, MachineDisk,
     MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind,
-    Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess,
-    check_serial, is_serial,
+    Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, Topology, Usage, VmmProcess,
+    check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};
@@ -75,6 +76,7 @@ pub use names::{
 };
 pub use own_state::{OwnState, Share, Unhealthy};
 pub use partition::{Mac, MacError, MdevDefinition, Mechanism, Partition, VfSettings};
+pub use password::check_password_hash;
 pub use ports::{
     Capacity, Checked, Disk, Holder, HolderKind, Host, KnownMachine, LaunchError, Launcher,
 };

@@ -2,6 +2,7 @@
 //! unchanged on the real kernel, in the lab and on the simulation.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     Address, AsFound, Availability, Display, Execution, Exit, Forward, HostError, HostLock,
     HostLockError, Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage, VfSettings,
+    MdevDefinition, Moment, NodeAccess, Observed, Presence, Rom, Step, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.
@@ -205,6 +206,33 @@ pub trait Launcher: Send + Sync {
         Ok(())
     }
 
+    /// Checks that a screen can listen on this address now. No machine that does may run.
+    ///
+    /// # Errors
+    /// `Port`.
+    fn expect_free_screen(&self, address: SocketAddr) -> Result<(), LaunchError> {
+        let _ = address;
+        Ok(())
+    }
+
+    /// The certificate by which the viewers of a machine's screen know it, in PEM; `None` if it has none.
+    ///
+    /// # Errors
+    /// `File`, if it cannot be read.
+    fn screen_certificate(&self, id: Uuid) -> Result<Option<String>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
+
+    /// The content of the file that a machine has for a device's ROM; `None` if it has none.
+    ///
+    /// # Errors
+    /// `File`, if it cannot be read.
+    fn rom(&self, id: Uuid, rom: &Rom) -> Result<Option<Vec<u8>>, LaunchError> {
+        let _ = (id, rom);
+        Ok(None)
+    }
+
     /// Creates the machine's directory and its disk layer. Idempotent.
     ///
     /// # Errors
@@ -287,6 +315,16 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// `Monitor` if the machine does not run or has no screen, or the connection fails.
     fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError>;
+
+    /// Connects to the port of a running machine that leads to the agent in its guest. One client at a time is connected.
+    /// `None` if the machine has no such port.
+    ///
+    /// # Errors
+    /// `Monitor` if the machine does not run, or its port cannot be reached.
+    fn open_agent(&self, id: Uuid) -> Result<Option<UnixStream>, LaunchError> {
+        let _ = id;
+        Ok(None)
+    }
 
     /// What a running machine has lost, in words: a program that served it has ended, and the guest goes on without.
     fn lost(&self, id: Uuid, options: &MachineOptions) -> Option<String> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::disks::KnownDisks;
 use crate::refusals::{self, invalid, not_implemented};
-use crate::{claims, cpu, disks, display, life, render};
+use crate::{claims, cpu, disks, display, life, render, roms};
 
 /// Fields of hypeman's API that are refused, because ignoring them would be noticed late.
 const UNSUPPORTED: [&str; 7] = [
@@ -333,6 +333,8 @@ fn accept(
     let size = |text: Option<String>| {
         text.filter(|text| !text.is_empty()).map(|text| parse_size(&text)).transpose()
     };
+    let display = wanted.display.map(display::display).transpose()?;
+    let (display, display_password) = display.unzip();
     Ok(engine::CreateInstance {
         name: wanted.name,
         image: wanted.image.filter(|name| !name.is_empty()),
@@ -345,13 +347,16 @@ fn accept(
         cmdline: wanted.cmdline,
         cpu: cpu::cpu(wanted.cpu.as_ref(), wanted.os.as_deref())?,
         firmware: wanted.firmware.as_deref().map(firmware).transpose()?,
-        display: wanted.display.map(display::display).transpose()?,
+        display,
+        display_password: display_password.flatten(),
+        roms: roms::wishes(wanted.roms)?,
         tpm: wanted.tpm.unwrap_or_default(),
         network: network(wanted.network)?,
         first_boot: FirstBoot {
             ssh_keys: wanted.ssh_keys.unwrap_or_default(),
             user_data: wanted.user_data,
             hostname: wanted.hostname,
+            password_hash: wanted.password_hash,
         },
         life: life::life(wanted.restart_policy.as_ref(), wanted.autostart.as_ref())?,
         tags: wanted.tags.unwrap_or_default(),

@@ -132,6 +132,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         firmware: instance.options.firmware.as_str().to_owned(),
         display: instance.options.display.map(display::shown),
         tpm: instance.options.tpm.then_some(true),
+        roms: instance.options.roms.iter().map(|rom| rom.device.to_string()).collect(),
         network: network(&instance.options),
         hostname: instance.options.seed.as_ref().map(|seed| seed.hostname.clone()),
         ssh_host_key: instance.options.seed.and_then(|seed| seed.host_key),

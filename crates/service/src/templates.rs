@@ -1,5 +1,7 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
+use std::net::SocketAddr;
+
 use api::{Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, SSH_PORTS, Volume};
 use model::choose::{Filter, Want, WantKind};
@@ -7,7 +9,7 @@ use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, pa
 use serde_json::{Map, Value, json};
 
 use crate::instances::{device, vgpu};
-use crate::{cpu, display, instances, life};
+use crate::{cpu, display, instances, life, roms};
 
 /// The request that makes an instance like this one.
 ///
@@ -44,10 +46,12 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         firmware: Some(options.firmware.as_str().to_owned()),
         display: options.display.map(display::shown),
         tpm: options.tpm.then_some(true),
+        roms: roms::template(engine, &instance),
         network: Some(network(&instance)),
         ssh_keys: seed.and_then(|seed| some(keys(&seed.meta_data))),
         user_data: words(seed.map(|seed| seed.user_data.as_str())),
         hostname: words(seed.map(|seed| seed.hostname.as_str())),
+        password_hash: seed.and_then(|seed| password_hash(&seed.vendor_data)),
         restart_policy: life::shown_restart(&options.life.restart),
         autostart: options.life.autostart.as_ref().map(life::shown_autostart),
         disks: some(disks),
@@ -146,6 +150,13 @@ fn keys(meta_data: &str) -> Vec<String> {
     keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
 }
 
+/// The hash of the password in a seed's `vendor-data`, which is JSON after its first line.
+fn password_hash(vendor_data: &str) -> Option<String> {
+    let (_, config) = vendor_data.split_once('\n')?;
+    let config: Value = serde_json::from_str(config).ok()?;
+    Some(config.get("password")?.as_str()?.to_owned())
+}
+
 /// The instance of this name if it is the one that a request asks for, else a new one; with whether it is new.
 ///
 /// # Errors
@@ -186,8 +197,15 @@ pub fn differences(
     all: &Map<String, Value>,
 ) -> Result<Vec<String>, Refusal> {
     let instance = engine.instances().find(&wanted.name)?;
-    let there = serde_json::to_value(of(engine, &wanted.name)?).unwrap_or_default();
+    let mut there = serde_json::to_value(of(engine, &wanted.name)?).unwrap_or_default();
+    // It is not shown, but compared.
+    let password = instance.options.display_password.as_ref().map(model::Secret::reveal);
+    if let Some(display) = there.get_mut("display").and_then(Value::as_object_mut) {
+        display.insert("password".into(), json!(password));
+    }
     let mut lines = Vec::new();
+    let mut all = all.clone();
+    by_address(engine, &mut all);
     for (field, asked) in all.iter().filter(|(_, asked)| !asked.is_null()) {
         if !matches!(field.as_str(), "devices" | "gpu") {
             compare(field, asked, there.get(field).unwrap_or(&Value::Null), &mut lines);
@@ -207,6 +225,17 @@ pub fn differences(
         }
     }
     Ok(lines)
+}
+
+/// Names the devices of ROMs by their addresses, as templates do.
+fn by_address(engine: &Engine, fields: &mut Map<String, Value>) {
+    let roms = fields.get_mut("roms").and_then(Value::as_array_mut);
+    for rom in roms.into_iter().flatten() {
+        let Some(device) = rom.get_mut("device") else { continue };
+        if let Some(address) = device.as_str().and_then(|key| engine.devices().address_of(key).ok()) {
+            *device = json!(address.to_string());
+        }
+    }
 }
 
 fn wish_text(wish: &DeviceWish) -> String {
@@ -241,8 +270,16 @@ fn compare(field: &str, asked: &Value, there: &Value, lines: &mut Vec<String>) {
             }
         }
         (asked, there) if is_same(field, asked, there) => {}
+        _ if field.contains("password") || field.ends_with(".content") => lines.push(format!("{field}: another one is there")),
         _ => lines.push(format!("{field}: {asked} asked for, {there} there")),
     }
+}
+
+/// Whether an address is the one of an address and a port: the port was left out.
+fn is_of_address(asked: &str, there: &str) -> bool {
+    let bare = asked.trim_start_matches('[').trim_end_matches(']');
+    let there = there.parse::<SocketAddr>().ok().map(|there| there.ip());
+    there.is_some() && bare.parse().ok() == there
 }
 
 /// The fields in which an empty text stands for none; in others it is refused.
@@ -256,7 +293,8 @@ fn is_same(field: &str, asked: &Value, there: &Value) -> bool {
         return asked.trim() == there.trim()
             || (size(asked).is_some() && size(asked) == size(there))
             || (duration(asked).is_some() && duration(asked) == duration(there))
-            || (forward(asked).is_some() && forward(asked) == forward(there));
+            || (forward(asked).is_some() && forward(asked) == forward(there))
+            || is_of_address(asked, there);
     }
     let nothing = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
@@ -287,6 +325,7 @@ mod tests {
             (json!("1024MB"), json!("1GB")),
             (json!("90s"), json!("1m30s")),
             (json!("2222:22"), json!("127.0.0.1:2222:22/tcp")),
+            (json!("::1"), json!("[::1]:5900")),
             (json!(false), Value::Null),
             (json!({"mount_path": ""}), json!({})),
             (json!({"mode": "user"}), json!({"mode": "user", "mac": "52:54:00:00:00:01"})),

@@ -1,5 +1,6 @@
 //! All targets: a file for each reader, and a line for each here.
 
+mod agent;
 mod archive;
 mod catalog;
 mod cdi;
@@ -28,6 +29,7 @@ use crate::Target;
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    agent::TARGET,
     archive::TARGET,
     catalog::TARGET,
     cdi::TARGET,

@@ -58,6 +58,7 @@ fn a_person_logs_in_to_a_machine() {
     the_screen_is_not_black(&host);
     the_console_is_a_terminal(&host);
     it_tells_what_it_uses(&host);
+    its_agent_runs_commands(&host);
     passt_is_a_stranger(&host);
     a_wrong_host_key_is_refused(&host);
     the_guest_cannot_reach_the_hosts_loopback(&host);
@@ -146,6 +147,41 @@ fn the_screen_is_not_black(host: &Host) {
     assert!(lit.parse::<u32>().unwrap() > 1000, "the picture is black\n{said}");
     let refused = host.sh("handover instance view none 2>&1 || true");
     assert!(refused.contains("there is no instance"), "{refused}");
+}
+
+/// Debian's qemu-guest-agent in the guest runs commands, sets passwords, and is told from a silent one.
+fn its_agent_runs_commands(host: &Host) {
+    let exec = |words: &str| {
+        host.sh(&format!("handover instance exec dev {words} 2>&1; echo \"status=$?\""))
+    };
+    let ran = exec("--wait 60s -- sh -c 'echo out; echo err >&2; exit 7'");
+    assert!(ran.contains("out\nerr\nstatus=7"), "{ran}");
+    assert_eq!(exec("-- hostname"), "dev\nstatus=0\n");
+    let environment = exec("--env A='b c' -- sh -c 'echo $A; which hostname'");
+    assert_eq!(environment, "b c\n/bin/hostname\nstatus=0\n");
+    let sums = host.sh(
+        "head -c 300000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
+         handover instance exec dev --input -- cat </tmp/sent | md5sum; rm /tmp/sent
+         handover instance exec dev -- head -c 3000000 /dev/zero | wc -c",
+    );
+    let lines: Vec<&str> = sums.lines().collect();
+    assert!(lines[0] == lines[1] && lines[2] == "3000000", "{sums}");
+    assert!(exec("-- sh -c 'kill -9 $$'").contains("status=137"), "a signal");
+    let missing = exec("-- nvidia-smi");
+    assert!(missing.contains("(agent_refused)") && missing.contains("nvidia-smi"), "{missing}");
+    let late = exec("--timeout 1s -- sleep 1000");
+    assert!(late.contains("it goes on as process") && late.contains("status=124"), "{late}");
+    let set = host.sh("printf 'secret\\n' | handover instance set-password dev --password-file -");
+    assert!(set.contains("Set the password of root in dev"), "{set}");
+    let hash = guest(host, "cat /etc/passwd /etc/shadow 2>/dev/null | grep ^root");
+    assert!(hash.contains("$6$rounds=") && !hash.contains("secret"), "{hash}");
+    guest(host, "killall qemu-ga sleep");
+    let silent = exec("-- true");
+    assert!(silent.contains("(agent_silent)") && silent.contains("status=6"), "{silent}");
+    guest(host, "(qemu-ga -m virtio-serial -p $(cat /run/agent) -t /run >/dev/null 2>&1 &)");
+    assert_eq!(exec("--wait 60s -- true").lines().last(), Some("status=0"), "it is back");
+    let log = host.sh("cat /tmp/handover.log; handover instance show dev --json");
+    assert!(!log.contains("secret"), "{log}");
 }
 
 /// What passt does not count is a dash, not a number.

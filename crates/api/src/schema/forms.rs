@@ -26,6 +26,25 @@ impl PartialSchema for Nothing {
 
 impl ToSchema for Nothing {}
 
+/// Variables of an environment.
+#[derive(Clone, Copy, Debug)]
+pub enum Environment {}
+
+impl PartialSchema for Environment {
+    fn schema() -> RefOr<Schema> {
+        let text =
+            |pattern: &str| ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .max_properties(Some(1024))
+            .property_names(Some(Schema::Object(text("^[^=\\u0000]+$").build())))
+            .additional_properties(Some(Schema::Object(text("^[^\\u0000]*$").build())))
+            .into()
+    }
+}
+
+impl ToSchema for Environment {}
+
 /// A flag that may only be off.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}

@@ -6,6 +6,7 @@ mod consoles;
 mod devices;
 mod displays;
 mod events;
+mod exec;
 pub mod guard;
 mod host;
 mod images;
@@ -119,9 +120,12 @@ pub fn router(face: Face) -> Router {
         .route("/pause", post(instances::pause))
         .route("/resume", post(instances::resume))
         .route("/stats", get(instances::usage))
+        .route("/exec", post(exec::run).get(not_offered::exec))
+        .route("/password", post(exec::set_password))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))
         .route("/display", get(displays::connect))
+        .route("/display/access", get(displays::access))
         .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
         .route("/cdroms", post(volumes::insert))
         .route("/cdroms/{cdrom}", delete(volumes::eject))

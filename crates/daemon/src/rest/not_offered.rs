@@ -11,11 +11,10 @@ use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 23] = [
+const NOT_OFFERED: [(&str, &str); 22] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
-    ("/instances/{key}/exec", "exec"),
     ("/instances/{key}/cp", "cp"),
     ("/instances/{key}/stat", "stat of files in a guest"),
     ("/instances/{key}/auto-standby/{*rest}", "standby"),
@@ -46,6 +45,11 @@ pub fn routes() -> Router<Face> {
 
 fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
+}
+
+/// hypeman's WebSocket for commands in containers. `POST` of the same path is our own call.
+pub async fn exec() -> Problem {
+    not_offered("commands in containers, by a WebSocket, yet")
 }
 
 /// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, consoles, devices, displays, events, host, images, instances, logs, pods, reconcile,
+    claims, consoles, devices, displays, events, exec, host, images, instances, logs, pods, reconcile,
     scans, sriov, volumes, wait,
 };
 
@@ -31,8 +31,8 @@ use super::{
         volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
-        instances::pause, instances::resume, instances::usage,
-        logs::stream, consoles::connect, displays::connect, wait::wait
+        instances::pause, instances::resume, instances::usage, exec::run, exec::set_password,
+        logs::stream, consoles::connect, displays::connect, displays::access, wait::wait
     ),
     // Those of parameters: the macros collect only those of bodies.
     components(schemas(

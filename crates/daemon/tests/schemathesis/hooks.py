@@ -1,5 +1,7 @@
 """Values of the document's own formats: what is meant by them, no pattern can say."""
 
+import base64
+
 import schemathesis
 from hypothesis import strategies as st
 
@@ -46,6 +48,9 @@ schemathesis.openapi.format("cloud-init-user-data", st.sampled_from(["#cloud-con
 schemathesis.openapi.format("forwarded-port", st.sampled_from(["2222:22", "0.0.0.0:8081:80", "5353:53/udp", "127.0.0.1:9000:9000/tcp"]))
 schemathesis.openapi.format("mac-address", st.sampled_from(["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]))
 schemathesis.openapi.format("pause", st.sampled_from(["0s", "5s", "1m30s", "500ms", "24h"]))
+schemathesis.openapi.format("rom", st.just(base64.b64encode(b"\x55\xaa" + bytes(510)).decode()))
+schemathesis.openapi.format("device-key", st.sampled_from(["0000:01:00.0", "gpu0"]))
+schemathesis.openapi.format("screen-address", st.sampled_from(["127.0.0.1", "0.0.0.0:5902", "[::1]:5901", "::"]))
 schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.com", "a-1"]))
 
 
@@ -57,6 +62,9 @@ def before_call(context, case, kwargs):
         arrange_file(case.body)
         arrange_disks(case.body)
         arrange_network(case.body)
+        arrange_display(case.body)
+        arrange_roms(case.body)
+        arrange_command(case.body)
         if case.operation.path == "/instances":
             arrange_boot(case.body)
 
@@ -73,6 +81,30 @@ def arrange_network(body):
     if network.get("mode") == "none" or network.get("enabled") is False:
         network.pop("mac", None)
         network.pop("forwards", None)
+
+
+def arrange_display(body):
+    """Only a screen on an address has a password; VNC's is short."""
+    display = body.get("display")
+    if not isinstance(display, dict) or type(display.get("password")) is not str:
+        return
+    if type(display.get("listen")) is not str:
+        del display["password"]
+    elif display.get("protocol") != "spice" and len(display["password"]) > 8:
+        display["password"] = display["password"][:8]
+
+
+def arrange_roms(body):
+    """A ROM is for a device that the machine gets: here the machines have none."""
+    if isinstance(body.get("roms"), list):
+        body["roms"] = []
+
+
+def arrange_command(body):
+    """A command has a name."""
+    command = body.get("command")
+    if isinstance(command, list) and command and command[0] == "":
+        command[0] = "true"
 
 
 def arrange_file(disk):

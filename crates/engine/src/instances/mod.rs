@@ -1,5 +1,6 @@
 //! Instances and their life cycle: each verb is an operation in the journal.
 
+mod agent;
 mod bring_up;
 mod create;
 mod delete;
@@ -8,7 +9,9 @@ mod first_boot;
 mod options;
 mod pause;
 mod read;
+mod screen;
 mod recover;
+mod roms;
 mod settings;
 mod start;
 mod stop;
@@ -24,6 +27,7 @@ use model::{
 };
 
 use crate::claims::Claims;
+use crate::guest_agent::Sessions;
 use crate::hardware::Hardware;
 use crate::images::Images;
 use crate::journal::{Journal, StepError};
@@ -32,7 +36,9 @@ use crate::store::{Durability, OpenOperation, Store, StoredClaim, StoredImage, S
 use crate::volumes::Volumes;
 use crate::{Config, InstanceState, MachineStep, Outcome};
 
+pub use agent::GuestProcess;
 pub use options::SSH_PORTS;
+pub use screen::ScreenAccess;
 use supervise::Supervision;
 pub use supervise::{Blocked, Restarts};
 
@@ -52,6 +58,7 @@ pub struct Instances {
     /// The runs of machines that a thread watches.
     watched: Mutex<Vec<MachineHandle>>,
     supervision: Supervision,
+    agents: Sessions,
 }
 
 impl Instances {
@@ -77,6 +84,7 @@ impl Instances {
             config,
             watched: Mutex::default(),
             supervision: Supervision::default(),
+            agents: Sessions::default(),
         })
     }
 

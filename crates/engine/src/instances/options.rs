@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
     Code, Cpu, Display, Firmware, Forward, LaunchError, Life, Mac, MachineOptions, NetworkCard,
-    Protocol, Refusal,
+    Protocol, Refusal, Secret,
 };
 use uuid::Uuid;
 
 use super::disks::Planned;
-use super::{Instances, first_boot};
+use super::{Instances, first_boot, screen};
 use crate::refusals;
 use crate::store::{StoredImage, StoredInstance};
 use crate::{CreateInstance, FirstBoot, Instance, NetworkWish};
@@ -26,6 +26,7 @@ pub struct WantedOptions {
     firmware: Option<Firmware>,
     cpu: Cpu,
     display: Option<Display>,
+    display_password: Option<Secret>,
     tpm: bool,
     network: NetworkWish,
     first_boot: FirstBoot,
@@ -37,6 +38,7 @@ impl WantedOptions {
             firmware: request.firmware,
             cpu: request.cpu,
             display: request.display,
+            display_password: request.display_password.clone(),
             tpm: request.tpm,
             network: request.network.clone(),
             first_boot: request.first_boot.clone(),
@@ -54,8 +56,9 @@ impl Instances {
         wanted: WantedOptions,
         planned: &Planned,
     ) -> Result<MachineOptions, Refusal> {
-        let WantedOptions { firmware, cpu, display, tpm, network, first_boot } = wanted;
-        display.map_or(Ok(()), expect_video_memory)?;
+        let WantedOptions { firmware, cpu, display, display_password, tpm, network, first_boot } =
+            wanted;
+        let display_password = screen::checked(display, display_password)?;
         let mounts = first_boot::mounts(&planned.disks, &self.empty_disks(planned)?);
         let seed = first_boot::seed(instance, &first_boot, &mounts)?;
         let wants_ssh = !first_boot.ssh_keys.is_empty();
@@ -78,7 +81,10 @@ impl Instances {
             cards: card.into_iter().collect(),
             disks: planned.disks.clone(),
             display,
+            display_password,
             tpm,
+            agent: true,
+            roms: Vec::new(),
             is_without_root: instance.options.is_without_root,
             seed,
             cpu,
@@ -202,19 +208,6 @@ fn expect_tables(options: &MachineOptions, has_kernel: bool) -> Result<(), Refus
         "a machine whose kernel the BIOS loads directly cannot have a TPM: QEMU would place the initial RAM disk over the \
          tables by which a guest finds it",
         "create the instance from a disk image",
-    ))
-}
-
-/// Refuses an amount of memory that no graphics adapter has.
-fn expect_video_memory(display: Display) -> Result<(), Refusal> {
-    let Some(memory) = display.video_memory else { return Ok(()) };
-    if memory.is_power_of_two() && Display::VIDEO_MEMORY.contains(&memory) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        Code::InvalidSize,
-        format!("a screen cannot have {} of memory", model::shown::bytes(memory)),
-        "ask for a power of two from 1MB to 512MB, such as 32MB",
     ))
 }
 

@@ -9,6 +9,7 @@ mod execution;
 mod life;
 mod options;
 mod passt;
+mod rom;
 mod usage;
 
 use std::path::PathBuf;
@@ -20,11 +21,12 @@ use crate::{Address, Assembly, Part, Partition};
 
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
-pub use display::{Display, DisplayProtocol};
+pub use display::{Display, DisplayProtocol, Secret};
 pub use execution::{Execution, Halt};
 pub use life::{Autostart, AutostartChange, Life, Restart, RestartChange, RestartPolicy};
 pub use options::{Firmware, Forward, ForwardError, MachineOptions, NetworkCard, Protocol, Seed};
 pub use passt::PasstKind;
+pub use rom::{Rom, check_rom};
 pub use usage::{DiskUsage, NetworkUsage, Usage};
 
 /// A machine to start.
@@ -158,6 +160,11 @@ impl GuestSlot {
     #[must_use]
     pub fn for_assembly(assembly: &Assembly) -> Self {
         Self::place(assembly.guests().map(|member| member.address))
+    }
+
+    /// The host's functions in it.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.functions.iter().filter_map(|function| function.source.function())
     }
 
     /// The slot for a part of a claim.

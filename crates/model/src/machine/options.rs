@@ -1,12 +1,12 @@
 //! What a machine has besides processors, memory, its root disk and devices: firmware, network cards, other disks, a seed.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Display, GuestDisk, Life};
+use super::{Cpu, Display, GuestDisk, Life, Rom, Secret};
 use crate::Mac;
 
 /// The options of a machine. The default is what machines of earlier versions have: a BIOS, and nothing else.
@@ -23,8 +23,16 @@ pub struct MachineOptions {
     pub is_without_root: bool,
     /// Its screen, if any.
     pub display: Option<Display>,
+    /// The password of viewers that reach the screen by its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_password: Option<Secret>,
     /// Whether it has a TPM 2.0, which swtpm emulates.
     pub tpm: bool,
+    /// Whether it has a port for an agent in the guest. Machines of earlier versions have none.
+    pub agent: bool,
+    /// The ROMs of devices that are not the devices' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roms: Vec<Rom>,
     /// The seed for the first boot, if any.
     pub seed: Option<Seed>,
     /// Its processors, besides their number.
@@ -38,6 +46,12 @@ impl MachineOptions {
     #[must_use]
     pub const fn has_user_network(&self) -> bool {
         !self.cards.is_empty()
+    }
+
+    /// The address on which the screen listens, if it does.
+    #[must_use]
+    pub fn screen(&self) -> Option<SocketAddr> {
+        self.display.and_then(|display| display.listen)
     }
 
     /// The forwarded ports of all cards.
@@ -269,7 +283,7 @@ mod tests {
         let options: MachineOptions = serde_json::from_str("{}").unwrap();
         assert_eq!(options, MachineOptions::default());
         assert_eq!(options.firmware, Firmware::Bios);
-        assert!(!options.has_user_network() && !options.tpm);
+        assert!(!options.has_user_network() && !options.tpm && !options.agent);
     }
 
     #[test]

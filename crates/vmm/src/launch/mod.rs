@@ -139,7 +139,11 @@ fn prepare<'a>(order: &'a Order, filter: &dyn LoopbackFilter) -> Result<Inherite
         report(&format!("cannot raise the limit of open files: {error}"));
     }
     let run = RunDir::of(&order.run_dir, order.id);
-    let sockets = [(run.control(), &order.control_args), (run.console(), &order.console_args)];
+    let sockets = [
+        (run.control(), &order.control_args),
+        (run.console(), &order.console_args),
+        (run.agent(), &order.agent_args),
+    ];
     let used = sockets.iter().filter(|(_, args)| !args.is_empty());
     let listeners: io::Result<_> =
         used.map(|(path, args)| Ok((listen(path)?, args.as_slice()))).collect();

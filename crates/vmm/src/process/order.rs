@@ -33,6 +33,9 @@ pub struct Order {
     /// Its arguments for the inherited console socket, like those for the control socket.
     #[serde(default)]
     pub console_args: Vec<String>,
+    /// Its arguments for the inherited socket that leads to the agent in the guest, likewise.
+    #[serde(default)]
+    pub agent_args: Vec<String>,
     /// Files that it inherits, opened by root: its user cannot open them.
     #[serde(default)]
     pub files: Vec<OpenFile>,
@@ -104,6 +107,7 @@ mod tests {
             program: "qemu-system-x86_64".into(),
             control_args: vec!["--api-socket".into(), "fd={fd}".into()],
             console_args: vec!["--serial".into(), "fd={fd}".into()],
+            agent_args: vec!["--agent".into(), "fd={fd}".into()],
             files: vec![OpenFile {
                 path: "/var/lib/handover/volumes/a/disk".into(),
                 writable: true,

@@ -3,7 +3,7 @@
 use super::*;
 use model::{
     Address, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
-    GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+    GuestOs, KernelBoot, MachineDisk, MachineOptions, Secret, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -44,6 +44,8 @@ fn environment() -> Environment<'static> {
         accelerator: Accelerator::Tcg,
         disk: "/var/lib/handover/machines/1/disk.qcow2".into(),
         seed: "/var/lib/handover/machines/1/seed.iso".into(),
+        roms: "/var/lib/handover/machines/1/roms".into(),
+        screen: "/var/lib/handover/machines/1/screen".into(),
         firmware: None,
         mmio_window: None,
     }
@@ -88,6 +90,22 @@ fn gpu_with_audio_nic_and_nvme() {
     };
     let environment = Environment { mmio_window: Some(1 << 40), ..environment() };
     insta::assert_snapshot!(shown(&spec, &environment));
+}
+
+#[test]
+fn a_device_has_a_rom_of_a_file_or_none() {
+    let rom = |device: &str, bar, has_file| Rom {
+        device: device.parse().unwrap(),
+        bar,
+        has_file,
+        content: Vec::new(),
+    };
+    let roms = vec![rom("0000:01:00.0", true, true), rom("0000:02:00.0", false, false)];
+    let options = MachineOptions { roms, ..MachineOptions::default() };
+    let slots = vec![slot(&["0000:01:00.0", "0000:01:00.1"]), slot(&["0000:02:00.0"])];
+    let text = shown(&MachineSpec { slots, options, ..machine() }, &environment());
+    let devices: Vec<&str> = text.lines().filter(|line| line.contains("vfio-pci")).collect();
+    insta::assert_snapshot!(devices.join("\n"));
 }
 
 #[test]
@@ -201,12 +219,49 @@ fn a_screen_listens_nowhere() {
     for (protocol, video_memory) in
         [(DisplayProtocol::Vnc, None), (DisplayProtocol::Spice, Some(64 << 20))]
     {
-        let display = Some(Display { protocol, video_memory });
+        let display = Some(Display { protocol, video_memory, listen: None });
         let options = MachineOptions { display, ..MachineOptions::default() };
         let spec = MachineSpec { options, ..machine() };
         insta::assert_snapshot!(protocol.as_str(), shown(&spec, &environment()));
         assert_eq!(device_ids(&spec), ["video"]);
     }
+}
+
+#[test]
+fn a_screen_on_an_address_has_a_password_and_spice_is_encrypted() {
+    let of = |protocol, listen: &str| {
+        let listen = Some(listen.parse().unwrap());
+        let display = Some(Display { protocol, video_memory: None, listen });
+        let display_password = Some(Secret::new("s3cret".into()));
+        let options = MachineOptions { display, display_password, ..MachineOptions::default() };
+        let text = shown(&MachineSpec { options, ..machine() }, &environment());
+        assert!(!text.contains("s3cret"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("-vnc") || line.starts_with("-spice"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(of(DisplayProtocol::Vnc, "192.0.2.1:5902"), "-vnc 192.0.2.1:2,password=on");
+    assert_eq!(of(DisplayProtocol::Vnc, "[::]:5900"), "-vnc [::]:0,password=on");
+    assert_eq!(
+        of(DisplayProtocol::Spice, "[::1]:5902"),
+        "-spice addr=::1,tls-port=5902,x509-dir=/var/lib/handover/machines/1/screen,seamless-migration=off"
+    );
+}
+
+#[test]
+fn the_agents_of_the_guest_and_of_spice_share_a_controller() {
+    let display = Some(Display { protocol: DisplayProtocol::Spice, video_memory: None, listen: None });
+    let plain = MachineOptions { agent: true, ..MachineOptions::default() };
+    let spec = MachineSpec { options: plain.clone(), ..machine() };
+    insta::assert_snapshot!(shown(&spec, &environment()));
+    assert_eq!(device_ids(&spec), ["agent0"]);
+    let spec = MachineSpec { options: MachineOptions { display, ..plain }, ..machine() };
+    let text = shown(&spec, &environment());
+    assert_eq!(text.matches("virtio-serial-pci").count(), 1, "{text}");
+    assert_eq!(text.matches("\"driver\":\"virtserialport\"").count(), 2, "{text}");
+    assert_eq!(
+        agent_socket().join(" "),
+        "-chardev socket,id=guest-agent,fd={fd},server=on,wait=off"
+    );
 }
 
 #[test]

@@ -40,8 +40,9 @@ pub use exec::{Exec, ExecResult, SetPassword};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
 pub use image::{Image, ImportImage};
 pub use instance::{
-    AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest, Instance, Network,
-    NetworkRequest, RestartPolicy, RestartStatus, Rom, StartInstance, UpdateInstance, WaitOutcome,
+    AttachedDevice, Autostart, Cpu, CreateInstance, Display, DisplayAccess, Gpu, GpuRequest,
+    Instance, Network, NetworkRequest, RestartPolicy, RestartStatus, Rom, StartInstance,
+    UpdateInstance, WaitOutcome,
 };
 pub use pod::{CreatePods, Pods};
 pub use resources::{

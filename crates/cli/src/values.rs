@@ -90,7 +90,8 @@ pub fn rom(text: &str) -> Result<(String, PathBuf), String> {
 pub fn display(text: &str) -> Result<(String, Option<String>), String> {
     let Some((protocol, option)) = text.split_once(',') else { return Ok((text.to_owned(), None)) };
     let address = option.strip_prefix("listen=").filter(|address| !address.is_empty());
-    let address = address.ok_or("expected vnc, spice or an address too, such as vnc,listen=192.168.1.103:5902")?;
+    let address = address
+        .ok_or("expected vnc, spice or an address too, such as vnc,listen=192.168.1.103:5902")?;
     Ok((protocol.to_owned(), Some(address.to_owned())))
 }
 

@@ -32,7 +32,8 @@ fn a_command_answers_its_output_and_status() {
     assert_eq!(answer.json(), expected);
     let endless = exec(&json!({ "command": ["yes"], "timeout": "50ms" })).json();
     assert_eq!((&endless["timed_out"], &endless["exit_code"]), (&json!(true), &Value::Null));
-    let echoed = exec(&json!({ "command": ["cat"], "input": "AP8=", "env": { "LANG": "C" } })).json();
+    let echoed =
+        exec(&json!({ "command": ["cat"], "input": "AP8=", "env": { "LANG": "C" } })).json();
     assert_eq!(echoed["stdout"], "AP8=");
     for (wrong, status, code) in [
         (json!({ "command": [] }), 400, "invalid_request"),
@@ -42,7 +43,11 @@ fn a_command_answers_its_output_and_status() {
         (json!({ "command": ["nvidia-smi"] }), 409, "agent_refused"),
     ] {
         let answer = exec(&wrong);
-        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{wrong}");
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (status, Some(code)),
+            "{wrong}"
+        );
     }
     // hypeman's call, a WebSocket.
     assert_eq!(daemon.get("/instances/dev/exec").status, 501);

@@ -4,9 +4,10 @@
 
 mod support;
 
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use engine::guest_agent::{GuestCommand, GuestExit};
+use engine::guest_agent::{self, AgentError, Channel, GuestCommand, GuestExit};
 use engine::{Engine, GuestProcess};
 use model::{Code, Halt, Launcher, Refusal};
 use sim::SimAgent;
@@ -40,7 +41,10 @@ fn a_command_runs_and_tells_how_it_ended() {
     let (engine, _) = with_agent(&rig);
     assert_eq!(end(&engine, &["true"]).status, Some(0));
     let warned = end(&engine, &["warn"]);
-    assert_eq!((warned.status, warned.stdout, warned.stderr), (Some(3), b"no".into(), b"warned".into()));
+    assert_eq!(
+        (warned.status, warned.stdout, warned.stderr),
+        (Some(3), b"no".into(), b"warned".into())
+    );
     assert!(warned.stderr_truncated && !warned.stdout_truncated);
     assert_eq!(end(&engine, &["segfault"]).signal, Some(11));
     let input = GuestCommand { input: b"\0\xff".into(), ..command(&["cat"]) };
@@ -124,4 +128,55 @@ fn passwords_and_addresses_go_through_the_agent() {
     let found = engine.instances().guest_interfaces(&instance);
     assert_eq!(found[0].mac.as_deref(), Some("52:54:00:00:00:01"));
     assert_eq!(found[0].addresses, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+/// qemu-guest-agent itself, if it is installed, on a socket of its own and without a guest.
+#[test]
+fn the_real_agent_understands_the_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent");
+    let agent = std::process::Command::new("qemu-ga")
+        .args(["-m", "unix-listen", "-p"])
+        .arg(&path)
+        .arg("-t")
+        .arg(dir.path())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let Ok(mut agent) = agent else {
+        println!("SKIPPED: qemu-guest-agent is not installed");
+        return;
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    let stream = loop {
+        match UnixStream::connect(&path) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut channel = Channel::begin(stream, 7, until).unwrap();
+    let mut end = |command: &GuestCommand| {
+        let pid = guest_agent::run(&mut channel, command, until).unwrap();
+        loop {
+            if let Some(exit) = guest_agent::exited(&mut channel, pid, until).unwrap() {
+                return exit;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let script = "cat; echo \"$A\" >&2; exit 7";
+    let environment = vec!["A=b c".to_owned()];
+    let command =
+        GuestCommand { input: b"\0\xff".into(), environment, ..command(&["sh", "-c", script]) };
+    let exit = end(&command);
+    assert_eq!(
+        (exit.status, exit.stdout, exit.stderr),
+        (Some(7), b"\0\xff".into(), b"b c\n".into())
+    );
+    assert_eq!(end(&self::command(&["sh", "-c", "kill -9 $$"])).signal, Some(9));
+    let missing = guest_agent::run(&mut channel, &self::command(&["/no/such/program"]), until);
+    assert!(matches!(missing, Err(AgentError::Refused { is_unknown: false, .. })), "{missing:?}");
+    guest_agent::interfaces(&mut channel, until).unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }

@@ -282,7 +282,9 @@ fn screens_on_addresses_get_ports_and_passwords_of_their_own() {
     let engine = rig.open();
     let access = engine.instances().screen_access("a").unwrap();
     assert_eq!(access.password.reveal().len(), 8);
-    assert!(!format!("{:?}", engine.instances().find("a").unwrap()).contains(access.password.reveal()));
+    assert!(
+        !format!("{:?}", engine.instances().find("a").unwrap()).contains(access.password.reveal())
+    );
     drop(engine);
     create(&rig, wish("d", &[])).unwrap();
     assert_eq!(rig.open().instances().screen_access("d").unwrap_err().code, Code::InvalidState);

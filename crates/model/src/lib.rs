@@ -64,8 +64,8 @@ pub use machine::{
     DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
     GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, KernelBoot, Life, MachineDisk,
     MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind,
-    Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, Topology, Usage, VmmProcess,
-    check_rom, check_serial, is_serial,
+    Presence, Protocol, Restart, RestartChange, RestartPolicy, Rom, Secret, Seed, Topology, Usage,
+    VmmProcess, check_rom, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

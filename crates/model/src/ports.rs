@@ -316,7 +316,8 @@ pub trait Launcher: Send + Sync {
     /// `Monitor` if the machine does not run or has no screen, or the connection fails.
     fn open_display(&self, id: Uuid, display: Display) -> Result<UnixStream, LaunchError>;
 
-    /// Connects to the port of a running machine that leads to the agent in its guest. One client at a time is connected.
+    /// Connects to the port of a running machine that leads to the agent in its guest. One client at a time is connected. The
+    /// stream may be non-blocking.
     /// `None` if the machine has no such port.
     ///
     /// # Errors

@@ -95,7 +95,10 @@ pub fn set_password(engine: &Engine, key: &str, wanted: &SetPassword) -> Result<
     let is_name = user.starts_with(is_first) && user.chars().all(is_of_name) && user.len() <= 32;
     if !is_name {
         let message = format!("{user:?} is not the name of a user");
-        return Err(invalid(message, "use letters, digits, `_`, `.` and `-`, 32 characters at most"));
+        return Err(invalid(
+            message,
+            "use letters, digits, `_`, `.` and `-`, 32 characters at most",
+        ));
     }
     model::check_password_hash(password_hash)?;
     engine.instances().set_guest_password(key, user, password_hash)
@@ -106,8 +109,7 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
     if words.first().is_none_or(String::is_empty) {
         return Err(invalid("the command is empty", "give a program, and its arguments"));
     }
-    let is_fine =
-        |word: &String| !word.contains('\0') && word.chars().count() <= LONGEST_WORD;
+    let is_fine = |word: &String| !word.contains('\0') && word.chars().count() <= LONGEST_WORD;
     if words.len() > MOST_WORDS || !words.iter().all(is_fine) {
         return Err(invalid(
             format!(
@@ -123,7 +125,9 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
     };
     if env.len() > MOST_VARIABLES || !env.iter().all(is_variable) {
         return Err(invalid(
-            format!("more than {MOST_VARIABLES} variables, or one with an empty name, a `=` in its name or a zero byte"),
+            format!(
+                "more than {MOST_VARIABLES} variables, or one with an empty name, a `=` in its name or a zero byte"
+            ),
             "give each variable as a name and a value",
         ));
     }
@@ -131,7 +135,10 @@ fn command(wanted: Exec) -> Result<GuestCommand, Refusal> {
         env.entry("PATH".into()).or_insert_with(|| PATH.into());
     }
     let input = BASE64.decode(input.unwrap_or_default()).map_err(|error| {
-        invalid(format!("`input` is not base64: {error}"), "encode it with padding, as base64(1) does")
+        invalid(
+            format!("`input` is not base64: {error}"),
+            "encode it with padding, as base64(1) does",
+        )
     })?;
     let environment = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     Ok(GuestCommand { words, environment, input })

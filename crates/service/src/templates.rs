@@ -232,7 +232,8 @@ fn by_address(engine: &Engine, fields: &mut Map<String, Value>) {
     let roms = fields.get_mut("roms").and_then(Value::as_array_mut);
     for rom in roms.into_iter().flatten() {
         let Some(device) = rom.get_mut("device") else { continue };
-        if let Some(address) = device.as_str().and_then(|key| engine.devices().address_of(key).ok()) {
+        if let Some(address) = device.as_str().and_then(|key| engine.devices().address_of(key).ok())
+        {
             *device = json!(address.to_string());
         }
     }
@@ -270,7 +271,9 @@ fn compare(field: &str, asked: &Value, there: &Value, lines: &mut Vec<String>) {
             }
         }
         (asked, there) if is_same(field, asked, there) => {}
-        _ if field.contains("password") || field.ends_with(".content") => lines.push(format!("{field}: another one is there")),
+        _ if field.contains("password") || field.ends_with(".content") => {
+            lines.push(format!("{field}: another one is there"))
+        }
         _ => lines.push(format!("{field}: {asked} asked for, {there} there")),
     }
 }

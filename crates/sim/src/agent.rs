@@ -73,7 +73,10 @@ impl SimAgent {
                 "name": "eth0", "hardware-address": "52:54:00:00:00:01",
                 "ip-addresses": [{"ip-address": "192.0.2.7", "ip-address-type": "ipv4", "prefix": 24}],
             }]})),
-            other => Answer::refusal("CommandNotFound", &format!("The command {other} has not been found")),
+            other => Answer::refusal(
+                "CommandNotFound",
+                &format!("The command {other} has not been found"),
+            ),
         }
     }
 }
@@ -93,7 +96,9 @@ impl Inside {
             "segfault" => Some(json!({"exited": true, "signal": 11})),
             "yes" => None,
             other => {
-                let reason = format!("Failed to execute child process “{other}” (No such file or directory)");
+                let reason = format!(
+                    "Failed to execute child process “{other}” (No such file or directory)"
+                );
                 return Answer::refusal("GenericError", &reason);
             }
         };

@@ -430,6 +430,8 @@ impl Launcher for SimLauncher {
         let failed = |error: io::Error| LaunchError::Monitor { reason: error.to_string() };
         let (ours, its) = UnixStream::pair().map_err(failed)?;
         let serves = its.try_clone().map_err(failed)?;
+        // As that of a process.
+        ours.set_nonblocking(true).map_err(failed)?;
         inside.consoles.push((id, its));
         if let Some(agent) = inside.agents.get(&id).cloned() {
             thread::spawn(move || agent.serve(&serves));

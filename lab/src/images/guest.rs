@@ -102,8 +102,7 @@ pub fn ready(builder: &Builder, tools: &Tree, kernel: &Kernel) -> Result<PathBuf
             for dir in ["lib", "lib/x86_64-linux-gnu", "lib64"] {
                 archive.folder(dir)?;
             }
-            SSH.iter()
-                .try_for_each(|(name, file)| archive.file(name, &tools.root().join(file)))?;
+            SSH.iter().try_for_each(|(name, file)| archive.file(name, &tools.root().join(file)))?;
             let dir = Path::new("lib/x86_64-linux-gnu");
             OF_AGENT.iter().try_for_each(|name| {
                 let name = dir.join(name);

@@ -58,7 +58,10 @@ fn devices_go_to_a_machine_and_come_back() {
 
     let mut machine = Host::machine("ml-training", "guest", &["l4-gpu", "nic0", "drive"]);
     // A ROM that is no program for this card, with a text in it; and none for the NIC.
-    let rom = format!("VaoBAAAAAAAAAAAAAAAAAAAAAAAAAAAAHAAAAFBDSVL/////AAAcAAAAAAABAAAAAIAAAAAAAAAAAAAAAAAAAAAAUk9NIGZyb20gYSBmaWxl{}AAA=", "A".repeat(572));
+    let rom = format!(
+        "VaoBAAAAAAAAAAAAAAAAAAAAAAAAAAAAHAAAAFBDSVL/////AAAcAAAAAAABAAAAAIAAAAAAAAAAAAAAAAAAAAAAUk9NIGZyb20gYSBmaWxl{}AAA=",
+        "A".repeat(572)
+    );
     machine["roms"] = json!([{ "device": "l4-gpu", "content": rom }, { "device": "nic0" }]);
     let instance = host.create("/instances", &machine);
     assert_eq!(instance["state"], "Running", "{instance:#}");

@@ -19,7 +19,9 @@ pub fn run(connection: &Connection, instance: &str, as_file: bool) -> Done {
         return output::file(&viewer_file(&access));
     }
     if access.protocol == "vnc" {
-        output::warning("VNC is not encrypted: others on the network can read what is typed and shown");
+        output::warning(
+            "VNC is not encrypted: others on the network can read what is typed and shown",
+        );
     }
     let fields = [
         ("address", address(&access)),

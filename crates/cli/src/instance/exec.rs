@@ -111,7 +111,11 @@ fn print(result: &ExecResult) -> Done {
         ("error output", &result.stderr, result.stderr_truncated),
     ] {
         let bytes = BASE64.decode(text).unwrap_or_default();
-        if name == "output" { output::raw(&bytes)? } else { terminal::raw_error(&bytes) }
+        if name == "output" {
+            output::raw(&bytes)?
+        } else {
+            terminal::raw_error(&bytes)
+        }
         if is_cut {
             let kept = model::shown::bytes(bytes.len() as u64);
             output::warning(&format!("the command's {name} is cut off after {kept}"));
@@ -133,7 +137,8 @@ fn status(result: &ExecResult) -> u8 {
 }
 
 fn input() -> Result<Vec<u8>, Refusal> {
-    let refused = |message: String, remedy: &str| Refusal::new(Code::InvalidRequest, message, remedy);
+    let refused =
+        |message: String, remedy: &str| Refusal::new(Code::InvalidRequest, message, remedy);
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         terminal::note("note: type the command's input; Ctrl-D ends it");

@@ -48,7 +48,10 @@ impl SetPassword {
             connection.talk(async |client| client.post_quietly(&path, Some(&request)).await)
         };
         set().map_err(Failure::to(what))?;
-        output::changed(connection, &format!("Set the password of {} in {}.", self.user, self.instance))
+        output::changed(
+            connection,
+            &format!("Set the password of {} in {}.", self.user, self.instance),
+        )
     }
 }
 
@@ -109,7 +112,8 @@ fn hash(password: &str) -> Result<String, Refusal> {
         return Err(refused("the password has control characters"));
     }
     // 64 characters for 6 bits of each byte.
-    const CHARACTERS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const CHARACTERS: &[u8; 64] =
+        b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let random = Uuid::new_v4();
     let salt: String = random
         .as_bytes()
@@ -166,7 +170,10 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         for wrong in [&b""[..], b"\nsecret", b"sec\x1bret", b"sec\xffret", long.as_bytes()] {
             let refusal = file(wrong).unwrap_err();
-            assert!(!refusal.message.contains("sec") && !refusal.message.contains("xx"), "{refusal}");
+            assert!(
+                !refusal.message.contains("sec") && !refusal.message.contains("xx"),
+                "{refusal}"
+            );
         }
         assert!(of_file(Path::new("/nowhere")).unwrap_err().message.contains("/nowhere"));
     }

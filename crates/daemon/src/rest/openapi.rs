@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    claims, consoles, devices, displays, events, exec, host, images, instances, logs, pods, reconcile,
-    scans, sriov, volumes, wait,
+    claims, consoles, devices, displays, events, exec, host, images, instances, logs, pods,
+    reconcile, scans, sriov, volumes, wait,
 };
 
 #[derive(OpenApi)]

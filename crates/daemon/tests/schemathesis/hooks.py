@@ -1,6 +1,7 @@
 """Values of the document's own formats: what is meant by them, no pattern can say."""
 
 import base64
+import re
 
 import schemathesis
 from hypothesis import strategies as st
@@ -48,7 +49,8 @@ schemathesis.openapi.format("cloud-init-user-data", st.sampled_from(["#cloud-con
 schemathesis.openapi.format("forwarded-port", st.sampled_from(["2222:22", "0.0.0.0:8081:80", "5353:53/udp", "127.0.0.1:9000:9000/tcp"]))
 schemathesis.openapi.format("mac-address", st.sampled_from(["52:54:00:12:34:56", "52-54-00-ab-cd-ef", "02:00:00:00:00:01"]))
 schemathesis.openapi.format("pause", st.sampled_from(["0s", "5s", "1m30s", "500ms", "24h"]))
-schemathesis.openapi.format("rom", st.just(base64.b64encode(b"\x55\xaa" + bytes(510)).decode()))
+ROM = base64.b64encode(b"\x55\xaa" + bytes(510)).decode()
+schemathesis.openapi.format("rom", st.just(ROM))
 schemathesis.openapi.format("device-key", st.sampled_from(["0000:01:00.0", "gpu0"]))
 schemathesis.openapi.format("screen-address", st.sampled_from(["127.0.0.1", "0.0.0.0:5902", "[::1]:5901", "::"]))
 schemathesis.openapi.format("host-name", st.sampled_from(["dev", "dev.example.com", "a-1"]))
@@ -86,9 +88,12 @@ def arrange_network(body):
 def arrange_display(body):
     """Only a screen on an address has a password; VNC's is short."""
     display = body.get("display")
-    if not isinstance(display, dict) or type(display.get("password")) is not str:
+    if not isinstance(display, dict):
         return
-    if type(display.get("listen")) is not str:
+    password = display.get("password")
+    if type(password) is not str or not re.fullmatch("[!-~]{1,60}", password):
+        return
+    if display.get("listen") is None:
         del display["password"]
     elif display.get("protocol") != "spice" and len(display["password"]) > 8:
         display["password"] = display["password"][:8]
@@ -96,8 +101,12 @@ def arrange_display(body):
 
 def arrange_roms(body):
     """A ROM is for a device that the machine gets: here the machines have none."""
-    if isinstance(body.get("roms"), list):
-        body["roms"] = []
+    def is_rom(rom):
+        return isinstance(rom, dict) and type(rom.get("device")) is str and rom.get("content") in (None, ROM)
+
+    roms = body.get("roms")
+    if isinstance(roms, list) and all(is_rom(rom) for rom in roms):
+        roms.clear()
 
 
 def arrange_command(body):

@@ -79,6 +79,8 @@ impl Channel {
     /// There is no agent, or it does not answer in time.
     pub fn begin(stream: UnixStream, number: u32, deadline: Instant) -> Result<Self, AgentError> {
         const COMMAND: &str = "guest-sync-delimited";
+        // Launchers connect without waiting.
+        stream.set_nonblocking(false)?;
         let mut channel = Self { stream, received: Vec::new() };
         let message = json!({"execute": COMMAND, "arguments": {"id": number}});
         // The delimiter ends what an earlier client has not finished.
@@ -273,7 +275,8 @@ mod tests {
     #[test]
     fn a_silent_agent_ends_with_the_deadline() {
         let (ours, _its) = UnixStream::pair().unwrap();
-        let error = Channel::begin(ours, 7, Instant::now() + Duration::from_millis(20)).unwrap_err();
+        let error =
+            Channel::begin(ours, 7, Instant::now() + Duration::from_millis(20)).unwrap_err();
         assert!(matches!(error, AgentError::Silent(_)), "{error}");
     }
 
@@ -297,7 +300,8 @@ mod tests {
             let (mut channel, _its) = said(&bytes).unwrap();
             channel.call::<u32>("guest-x", &json!({}), 100, soon()).unwrap_err()
         };
-        let refused = answer("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"a\\u001bb\"}}\n");
+        let refused =
+            answer("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"a\\u001bb\"}}\n");
         let AgentError::Refused { is_unknown, reason, .. } = refused else { panic!("{refused}") };
         assert_eq!((is_unknown, reason.as_str()), (true, "a\\u001bb"));
         let long = format!("{{\"return\": \"{}\"}}\n", "x".repeat(CHUNK * 2));

@@ -247,7 +247,9 @@ mod tests {
             end
         };
         assert_eq!(end(r#"{"exited": false}"#).unwrap(), None);
-        let written = end(r#"{"exited": true, "exitcode": 3, "out-data": "/wo=", "err-data": "ZQ==", "out-truncated": true}"#);
+        let written = end(
+            r#"{"exited": true, "exitcode": 3, "out-data": "/wo=", "err-data": "ZQ==", "out-truncated": true}"#,
+        );
         let expected = GuestExit {
             status: Some(3),
             stdout: vec![0xff, b'\n'],

@@ -73,9 +73,8 @@ impl Instances {
     /// `agent_silent`, `agent_refused`.
     pub fn guest_exit(&self, process: &GuestProcess) -> Result<Option<GuestExit>, Refusal> {
         let GuestProcess { instance, pid, session, .. } = process;
-        let told = self.ask_agent(instance, session, OUTPUT, |channel, until| {
-            exited(channel, *pid, until)
-        });
+        let told = self
+            .ask_agent(instance, session, OUTPUT, |channel, until| exited(channel, *pid, until));
         told.map_err(|error| {
             let refusal = self.unanswered(instance, &error);
             lost(refusal, &format!("the command had started as process {pid} of the guest"))
@@ -131,7 +130,9 @@ impl Instances {
         }
         if !row.instance.options.agent {
             return invalid(
-                format!("the machine of {name:?} has no port for an agent: an earlier version created it"),
+                format!(
+                    "the machine of {name:?} has no port for an agent: an earlier version created it"
+                ),
                 format!(
                     "use `handover instance ssh {name}` or `handover instance console {name}`, or create it again"
                 ),
@@ -159,7 +160,9 @@ impl Instances {
         if let AgentError::Refused { command, is_unknown, reason } = error {
             let (message, remedy) = if *is_unknown {
                 (
-                    format!("the agent in the guest of {name:?} does not allow `{command}`: {reason}"),
+                    format!(
+                        "the agent in the guest of {name:?} does not allow `{command}`: {reason}"
+                    ),
                     format!(
                         "allow it in the guest: some distributions block it in /etc/sysconfig/qemu-ga or \
                          /etc/qemu/qemu-ga.conf; or use `handover instance ssh {name}`"
@@ -168,7 +171,7 @@ impl Instances {
             } else {
                 (
                     format!("the agent in the guest of {name:?} refused: {reason}"),
-                    "check the command's name, and that the guest has it".into(),
+                    "check the name of the command or user, and that the guest has it".into(),
                 )
             };
             return Refusal::new(Code::AgentRefused, message, remedy);
@@ -201,11 +204,9 @@ fn lost(refusal: Refusal, what: &str) -> Refusal {
 }
 
 /// Connects to the port of a machine.
-fn port(
-    launcher: &dyn Launcher,
-    id: Uuid,
-) -> Result<std::os::unix::net::UnixStream, AgentError> {
-    let opened = launcher.open_agent(id).map_err(|error| std::io::Error::other(error.to_string()))?;
+fn port(launcher: &dyn Launcher, id: Uuid) -> Result<std::os::unix::net::UnixStream, AgentError> {
+    let opened =
+        launcher.open_agent(id).map_err(|error| std::io::Error::other(error.to_string()))?;
     let missing = || std::io::Error::other("the machine was started without a port for an agent");
     Ok(opened.ok_or_else(missing)?)
 }

@@ -104,13 +104,13 @@ impl Instances {
     ) -> Result<(), Refusal> {
         let launcher = self.launcher(hypervisor)?;
         let without_network = MachineOptions { cards: Vec::new(), ..options.clone() };
-        let without_tpm = MachineOptions { tpm: false, ..without_network.clone() };
+        let bare = MachineOptions { tpm: false, display: None, ..without_network.clone() };
         let refusal = |error: &LaunchError, instead: &str| {
             let mut refusal = refusals::launch_failed(error);
             refusal.remedy = format!("{}{instead}", refusal.remedy);
             refusal
         };
-        launcher.check(&without_tpm).map_err(|error| {
+        launcher.check(&bare).map_err(|error| {
             let bios = "; or create the instance with the BIOS (`--firmware bios`), if its image boots with it";
             refusal(&error, if usual_firmware { bios } else { "" })
         })?;

@@ -23,14 +23,17 @@ impl Instances {
             return invalid(format!("more than {MOST} ROMs"), "leave some out");
         }
         let parts = claims.iter().flat_map(|claim| &claim.claim.parts);
-        let devices: Vec<Address> =
-            parts.flat_map(|part| GuestSlot::for_part(part).addresses().collect::<Vec<_>>()).collect();
+        let devices: Vec<Address> = parts
+            .flat_map(|part| GuestSlot::for_part(part).addresses().collect::<Vec<_>>())
+            .collect();
         let mut roms: Vec<Rom> = Vec::new();
         for wish in wishes {
             let device = registrations::address_of(&self.store, &wish.device)?;
             if !devices.contains(&device) {
                 return invalid(
-                    format!("{device} is not among the devices of the machine, so it has no ROM there"),
+                    format!(
+                        "{device} is not among the devices of the machine, so it has no ROM there"
+                    ),
                     "name a device that the machine gets, by its address: `handover ls` shows the addresses",
                 );
             }

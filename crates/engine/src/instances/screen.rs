@@ -6,9 +6,9 @@ use model::{Code, Display, DisplayProtocol, Forward, Protocol, Refusal, Secret};
 use uuid::Uuid;
 
 use super::Instances;
+use crate::Instance;
 use crate::refusals;
 use crate::store::StoredInstance;
-use crate::Instance;
 
 /// The ports from which one is chosen. VNC counts its screens from the first one.
 const PORTS: std::ops::Range<u16> = 5900..6000;
@@ -70,7 +70,9 @@ pub fn checked(
     if !is_printable || !(1..=longest).contains(&length) {
         return Err(invalid(
             format!("a screen of {name} cannot have this password"),
-            format!("use 1 to {longest} letters, digits and signs of ASCII, or leave it out: then one is made"),
+            format!(
+                "use 1 to {longest} letters, digits and signs of ASCII, or leave it out: then one is made"
+            ),
         ));
     }
     Ok(Some(password))
@@ -101,7 +103,9 @@ impl Instances {
         if is_taken(chosen) {
             return Err(Refusal::new(
                 Code::PortInUse,
-                format!("{chosen} is taken by a screen or a forwarded port of this or another instance"),
+                format!(
+                    "{chosen} is taken by a screen or a forwarded port of this or another instance"
+                ),
                 "choose another port, or leave it out",
             ));
         }
@@ -136,9 +140,11 @@ impl Instances {
         let launcher = self.launcher(&instance.hypervisor)?;
         let certificate = match display.protocol {
             DisplayProtocol::Vnc => None,
-            DisplayProtocol::Spice => launcher.screen_certificate(instance.id).map_err(|error| {
-                Refusal::new(Code::Internal, error.to_string(), "stop and start the instance")
-            })?,
+            DisplayProtocol::Spice => {
+                launcher.screen_certificate(instance.id).map_err(|error| {
+                    Refusal::new(Code::Internal, error.to_string(), "stop and start the instance")
+                })?
+            }
         };
         Ok(ScreenAccess { name, protocol: display.protocol, listen, password, certificate })
     }
@@ -199,9 +205,8 @@ mod tests {
     fn a_screen_on_an_address_has_a_password() {
         use DisplayProtocol::{Spice, Vnc};
         assert_eq!(asked(Vnc, None, None).unwrap(), None);
-        let length = |protocol| {
-            asked(protocol, Some("127.0.0.1:0"), None).unwrap().unwrap().reveal().len()
-        };
+        let length =
+            |protocol| asked(protocol, Some("127.0.0.1:0"), None).unwrap().unwrap().reveal().len();
         assert_eq!((length(Vnc), length(Spice)), (8, 16));
         assert_ne!(generated(8), generated(8));
         for (protocol, listen, password) in [

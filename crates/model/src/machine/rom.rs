@@ -37,9 +37,8 @@ impl Rom {
 /// # Errors
 /// `invalid_request`.
 pub fn check_rom(bytes: &[u8]) -> Result<(), Refusal> {
-    let invalid = |message: String, remedy: &str| {
-        Err(Refusal::new(Code::InvalidRequest, message, remedy))
-    };
+    let invalid =
+        |message: String, remedy: &str| Err(Refusal::new(Code::InvalidRequest, message, remedy));
     if !Rom::SIZE.contains(&bytes.len()) {
         let size = crate::shown::bytes(bytes.len() as u64);
         return invalid(

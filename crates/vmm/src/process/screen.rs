@@ -74,11 +74,7 @@ pub fn files(name: &str) -> io::Result<[(&'static str, String); 3]> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params.self_signed(&key).map_err(io::Error::other)?.pem();
     let private = key.private.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
-    Ok([
-        (KEY, private.to_string()),
-        (AUTHORITY, certificate.clone()),
-        (CERTIFICATE, certificate),
-    ])
+    Ok([(KEY, private.to_string()), (AUTHORITY, certificate.clone()), (CERTIFICATE, certificate)])
 }
 
 /// A key that signs a certificate.
@@ -134,7 +130,9 @@ mod tests {
     fn a_certificate_has_the_machines_name_and_a_key_of_its_own() {
         let [key, authority, certificate] = files("dev").unwrap();
         assert!(key.1.starts_with("-----BEGIN PRIVATE KEY-----"));
-        assert!(authority.1 == certificate.1 && certificate.1.starts_with("-----BEGIN CERTIFICATE"));
+        assert!(
+            authority.1 == certificate.1 && certificate.1.starts_with("-----BEGIN CERTIFICATE")
+        );
         assert_ne!(files("dev").unwrap()[0].1, key.1);
         assert_eq!(certificate.0, CERTIFICATE, "the last one");
     }

@@ -108,8 +108,12 @@ impl Finder {
             return Ok(());
         }
         Err(LaunchError::Unavailable {
-            reason: "the machine cannot have a screen of SPICE: QEMU's module for it is not installed".into(),
-            remedy: "apt install qemu-system-modules-spice (Debian 13 or newer), or use `--display vnc`".into(),
+            reason:
+                "the machine cannot have a screen of SPICE: QEMU's module for it is not installed"
+                    .into(),
+            remedy:
+                "apt install qemu-system-modules-spice (Debian 13 or newer), or use `--display vnc`"
+                    .into(),
         })
     }
 
@@ -177,9 +181,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let said = |text: &str| {
             let path = dir.path().join("qemu");
-            let script = format!("#!/bin/sh\n[ \"$1 $2\" = '-spice help' ] && echo '{text}'\nexit 1\n");
+            let script =
+                format!("#!/bin/sh\n[ \"$1 $2\" = '-spice help' ] && echo '{text}'\nexit 1\n");
             std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap();
             Finder::new(Some(path)).expect_spice()
         };
         said("spice options:").unwrap();

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use model::{
-    Availability, DiskUsage, Display, DisplayProtocol, Execution, LaunchError, LoopbackFilter, MachineOptions,
-    MachineSpec,
+    Availability, DiskUsage, Display, DisplayProtocol, Execution, LaunchError, LoopbackFilter,
+    MachineOptions, MachineSpec,
 };
 use rustix::fd::OwnedFd;
 

@@ -11,9 +11,7 @@ use std::time::Duration;
 use des::Des;
 use des::cipher::{BlockEncrypt as _, KeyInit as _};
 use libtest_mimic::{Completion, Failed, Trial};
-use model::{
-    Display, DisplayProtocol, LaunchError, Launcher, MachineOptions, MachineSpec, Secret,
-};
+use model::{Display, DisplayProtocol, LaunchError, Launcher, MachineOptions, MachineSpec, Secret};
 
 use crate::bench::{Bench, machine};
 use crate::real::with;

@@ -66,7 +66,8 @@ pub fn swtpm(patient: Patient<'_>) -> Vec<Finding> {
     if let Some(tool) = platform.tools.get("swtpm") {
         return vec![good(has(tool), "machines can have a TPM")];
     }
-    let meaning = "machines cannot have a TPM (`handover instance create --tpm`), which Windows 11 requires";
+    let meaning =
+        "machines cannot have a TPM (`handover instance create --tpm`), which Windows 11 requires";
     let finding = note("no swtpm in the usual places", meaning);
     vec![finding.with_remedy(install(platform, Package::Swtpm))]
 }

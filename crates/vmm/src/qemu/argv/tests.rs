@@ -249,7 +249,8 @@ fn a_screen_on_an_address_has_a_password_and_spice_is_encrypted() {
 
 #[test]
 fn the_agents_of_the_guest_and_of_spice_share_a_controller() {
-    let display = Some(Display { protocol: DisplayProtocol::Spice, video_memory: None, listen: None });
+    let display =
+        Some(Display { protocol: DisplayProtocol::Spice, video_memory: None, listen: None });
     let plain = MachineOptions { agent: true, ..MachineOptions::default() };
     let spec = MachineSpec { options: plain.clone(), ..machine() };
     insta::assert_snapshot!(shown(&spec, &environment()));

@@ -3,6 +3,8 @@
 
 mod support;
 
+use api::client::{Client, Endpoint};
+use model::Code;
 use serde_json::{Value, json};
 use sim::SimAgent;
 use support::Daemon;
@@ -50,7 +52,10 @@ fn a_command_answers_its_output_and_status() {
         );
     }
     // hypeman's call, a WebSocket.
-    assert_eq!(daemon.get("/instances/dev/exec").status, 501);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = Client::new(Endpoint::Unix(daemon.socket()), None);
+    let refused = runtime.block_on(client.socket("/instances/dev/exec")).unwrap_err();
+    assert_eq!(refused.code, Code::NotImplemented, "{refused}");
 }
 
 #[test]

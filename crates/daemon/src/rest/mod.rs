@@ -120,7 +120,7 @@ pub fn router(face: Face) -> Router {
         .route("/pause", post(instances::pause))
         .route("/resume", post(instances::resume))
         .route("/stats", get(instances::usage))
-        .route("/exec", post(exec::run).get(not_offered::exec))
+        .route("/exec", post(exec::run).fallback(not_offered::exec))
         .route("/password", post(exec::set_password))
         .route("/logs", get(logs::stream))
         .route("/console", get(consoles::connect))

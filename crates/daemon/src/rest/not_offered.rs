@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
@@ -47,9 +47,12 @@ fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
-/// hypeman's WebSocket for commands in containers. `POST` of the same path is our own call.
-pub async fn exec() -> Problem {
-    not_offered("commands in containers, by a WebSocket, yet")
+/// Other methods of a call that is ours: hypeman has a WebSocket there, for commands in containers.
+pub async fn exec(method: Method, headers: HeaderMap, uri: Uri) -> Response {
+    if method == Method::GET && headers.contains_key(header::UPGRADE) {
+        return not_offered("commands in containers, by a WebSocket, yet").into_response();
+    }
+    no_such_method(method, uri).await.into_response()
 }
 
 /// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.

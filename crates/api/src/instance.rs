@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cdrom, NewDisk, Tags, VolumeMount, Wish};
+use crate::{BlockDisk, Cdrom, NewDisk, Tags, VolumeMount, Wish};
 
 /// A request to create an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,10 @@ pub struct CreateInstance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 32))]
     pub volumes: Option<Vec<VolumeMount>>,
+    /// Block devices of the host, after the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 32))]
+    pub blocks: Option<Vec<BlockDisk>>,
     /// CD-ROMs, which the firmware boots before the disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_items = 6))]
@@ -309,6 +313,9 @@ pub struct Instance {
     /// Its volumes, in the order in which the guest sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// Its block devices of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockDisk>,
     /// Its CD-ROMs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cdroms: Vec<Cdrom>,

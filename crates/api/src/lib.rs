@@ -47,7 +47,7 @@ pub use resources::{
 };
 pub use stats::InstanceStats;
 pub use volume::{
-    AttachVolume, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
+    AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
 };
 pub use wish::Wish;
 

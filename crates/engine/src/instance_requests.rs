@@ -119,4 +119,11 @@ pub enum WantedContent {
     Volume(String),
     /// An image, by name, as a CD-ROM.
     Cdrom(String),
+    /// A block device of the host.
+    Block {
+        /// Its name below a directory of block devices, or the whole path of that name.
+        name: String,
+        /// Whether it may have data.
+        allow_data: bool,
+    },
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod as_found;
+mod block;
 pub mod boot_list;
 mod bus_path;
 mod capacity;
@@ -46,6 +47,7 @@ pub mod worker;
 pub mod worker_pool;
 mod xen;
 
+pub use block::signatures;
 pub use device_lock::Locks;
 pub use linux_host::{HostConfig, LinuxHost};
 pub use live::{Follower, Live};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, Display, Execution, Exit, Forward, HostError, HostLock,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Display, Execution, Exit, Forward, HostError, HostLock,
     HostLockError, Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
     MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage, VfSettings,
 };
@@ -170,6 +170,25 @@ pub trait Host: Disk {
     /// # Errors
     /// If the lock cannot be checked.
     fn is_locked(&self, lock: &Lock) -> Result<bool, HostError>;
+
+    /// Finds a block device by its name below one of these directories, or by the whole path of such a name. It reads what
+    /// the kernel knows, and does not open the device. A host without block devices has none of that name.
+    ///
+    /// # Errors
+    /// See [`BlockError`].
+    fn block_device(&self, allowed: &[PathBuf], name: &str) -> Result<BlockDevice, BlockError> {
+        Err(BlockError::Missing { name: name.to_owned(), allowed: allowed.to_vec() })
+    }
+
+    /// Finds out who uses a block device or a part of it, and what data is on it. A worker opens and reads it, with a
+    /// deadline.
+    ///
+    /// # Errors
+    /// If it cannot be read, or reading times out.
+    fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
+        let _ = device;
+        Ok(BlockUse::default())
+    }
 
     /// The host's CPUs and memory.
     ///

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    AttachVolume, AttachedDevice, Cdrom, CreateInstance, GpuRequest, NetworkRequest, StartInstance,
+    AttachVolume, AttachedDevice, BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest, StartInstance,
     UpdateInstance, Wish,
 };
 use engine::{
@@ -15,7 +15,7 @@ use model::{Address, Firmware, Forward, Inventory, Mac, Refusal, parse_size};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::disks::KnownDisks;
+use crate::disks::{KnownDisks, ShownDisks};
 use crate::refusals::{self, invalid, not_implemented};
 use crate::{claims, cpu, disks, display, life, render};
 
@@ -194,6 +194,29 @@ pub fn insert(
     Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
 }
 
+/// Gives a stopped instance a block device of the host.
+///
+/// # Errors
+/// As [`attach`], and `device_not_found`, `not_assignable`.
+pub fn attach_block(
+    engine: &Engine,
+    key: &str,
+    block: BlockDisk,
+    ignored: &[String],
+) -> Result<api::Instance, Refusal> {
+    let wish = disks::block(block)?;
+    let attached = render_one(engine, engine.instances().attach(key, &wish)?)?;
+    Ok(api::Instance { warnings: refusals::ignored(ignored), ..attached })
+}
+
+/// Takes a block device from a stopped instance.
+///
+/// # Errors
+/// `not_found`, `invalid_state`.
+pub fn detach_block(engine: &Engine, key: &str, block: &str) -> Result<api::Instance, Refusal> {
+    render_one(engine, engine.instances().detach_block(key, block)?)
+}
+
 /// Takes a CD-ROM from a stopped instance.
 ///
 /// # Errors
@@ -254,10 +277,10 @@ fn rendered(
     attached: Vec<AttachedDevice>,
     disks: &KnownDisks,
 ) -> api::Instance {
-    let (volumes, cdroms) = disks.shown(&instance);
+    let ShownDisks { volumes, blocks, cdroms } = disks.shown(&instance);
     let restarts = engine.instances().restarts(instance.id);
     let restart_status = restarts.as_ref().map(life::shown_attempts);
-    api::Instance { restart_status, volumes, cdroms, ..render::instance(instance, attached) }
+    api::Instance { restart_status, volumes, blocks, cdroms, ..render::instance(instance, attached) }
 }
 
 fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {
@@ -339,7 +362,7 @@ fn accept(
         memory: size(wanted.size)?,
         vcpus: wanted.vcpus,
         overlay_size: size(wanted.overlay_size)?,
-        disks: disks::wishes(wanted.disks, wanted.volumes, wanted.cdroms)?,
+        disks: disks::wishes(wanted.disks, wanted.volumes, wanted.blocks, wanted.cdroms)?,
         devices: vgpu(wanted.gpu).into_iter().collect(),
         hypervisor: wanted.hypervisor,
         cmdline: wanted.cmdline,

@@ -126,6 +126,7 @@ pub fn instance(instance: Instance, attached: Vec<AttachedDevice>) -> api::Insta
         size: format_size(instance.memory),
         overlay_size: instance.overlay_size.map(format_size),
         volumes: Vec::new(),
+        blocks: Vec::new(),
         cdroms: Vec::new(),
         cpu: cpu::shown(&instance.options.cpu),
         os: Some(instance.options.cpu.os.as_str().to_owned()),

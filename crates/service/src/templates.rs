@@ -1,11 +1,12 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
-use api::{Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
+use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
 use engine::{DeviceWish, Engine, Instance, SSH_PORTS, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};
 use serde_json::{Map, Value, json};
 
+use crate::disks::shown_block;
 use crate::instances::{device, vgpu};
 use crate::{cpu, display, instances, life};
 
@@ -25,7 +26,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         DeviceWish::Wanted(want) => spelt(want),
     };
     let devices: Vec<Wish> = devices.into_iter().map(wish).collect();
-    let (disks, volumes, cdroms) = disks(engine, &instance)?;
+    let (disks, volumes, blocks, cdroms) = disks(engine, &instance)?;
     let options = &instance.options;
     let seed = options.seed.as_ref();
     let words = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
@@ -52,6 +53,7 @@ pub fn of(engine: &Engine, key: &str) -> Result<CreateInstance, Refusal> {
         autostart: options.life.autostart.as_ref().map(life::shown_autostart),
         disks: some(disks),
         volumes: some(volumes),
+        blocks: some(blocks),
         cdroms: some(cdroms),
         ..CreateInstance::default()
     })
@@ -79,22 +81,23 @@ fn spelt(want: Want) -> Wish {
     }
 }
 
-type Disks = (Vec<NewDisk>, Vec<VolumeMount>, Vec<Cdrom>);
+type Disks = (Vec<NewDisk>, Vec<VolumeMount>, Vec<BlockDisk>, Vec<Cdrom>);
 
 fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
-    let (mut new, mut volumes, mut cdroms) = Disks::default();
+    let (mut new, mut volumes, mut blocks, mut cdroms) = Disks::default();
     if instance.options.disks.is_empty() {
-        return Ok((new, volumes, cdroms));
+        return Ok((new, volumes, blocks, cdroms));
     }
     let (known, images) = (engine.volumes().by_id()?, engine.images().names()?);
     for disk in &instance.options.disks {
         let (bus, serial) = (Some(disk.bus.as_str().to_owned()), Some(disk.serial.clone()));
-        match disk.content {
+        match &disk.content {
+            DiskContent::Block(block) => blocks.push(shown_block(disk, block)),
             DiskContent::Cdrom(id) => {
-                let image = images.get(&id).cloned().unwrap_or_else(|| id.to_string());
+                let image = images.get(id).cloned().unwrap_or_else(|| id.to_string());
                 cdroms.push(Cdrom { image, serial });
             }
-            DiskContent::Volume(id) => match known.get(&id) {
+            DiskContent::Volume(id) => match known.get(id) {
                 Some(Volume { made_with: Some(with), size, format, allocated, .. })
                     if *with == instance.id =>
                 {
@@ -118,7 +121,7 @@ fn disks(engine: &Engine, instance: &Instance) -> Result<Disks, Refusal> {
             },
         }
     }
-    Ok((new, volumes, cdroms))
+    Ok((new, volumes, blocks, cdroms))
 }
 
 fn network(instance: &Instance) -> NetworkRequest {

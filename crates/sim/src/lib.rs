@@ -18,6 +18,6 @@ mod world;
 pub use build::{Card, gpus, server, workstation};
 pub use fault::{Fault, When};
 pub use hardware::{Hardware, MdevKind, MdevParent, PhysicalFunction, VgpuBoard};
-pub use host::{SimHost, Snapshot};
+pub use host::{BLOCKS, SimHost, Snapshot};
 pub use kernel::{FunctionState, MdevState, ResetDone};
 pub use launcher::SimLauncher;

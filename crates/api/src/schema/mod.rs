@@ -148,6 +148,8 @@ texts! {
     VolumeName = concat!("^(?!(", uuid!(), "|[0-9a-fA-F]{32})$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$"), "data";
     /// Serial number of a disk.
     DiskSerial = "^[a-zA-Z0-9_.-]{1,20}$", "disk1";
+    /// Name of a block device of the host: a path of plain parts.
+    BlockName = r"^/?(?!\.{1,2}(/|$))[a-zA-Z0-9_.:+-]{1,200}(/(?!\.{1,2}(/|$))[a-zA-Z0-9_.:+-]{1,200}){0,4}$", "ata-WDC_WD40EFRX_1";
     /// Directory at which a guest mounts a disk: an absolute path without spaces; empty for none.
     MountPath = r"^((/(?!\.\.(/|$))[a-zA-Z0-9_.-]{1,200}){1,5})?$", "/data";
     /// SHA-256 over the parts of an image; empty before it is ready.

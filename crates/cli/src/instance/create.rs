@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::values;
 
 /// The options that a file has instead.
-const OPTIONS: [&str; 31] = [
+const OPTIONS: [&str; 32] = [
     "image",
     "size",
     "vcpus",
@@ -29,6 +29,7 @@ const OPTIONS: [&str; 31] = [
     "disk_size",
     "disks",
     "volumes",
+    "blocks",
     "cdroms",
     "firmware",
     "display",

@@ -123,6 +123,8 @@ pub fn router(face: Face) -> Router {
         .route("/console", get(consoles::connect))
         .route("/display", get(displays::connect))
         .route("/volumes/{volume}", post(volumes::attach).delete(volumes::detach))
+        .route("/blocks", post(volumes::attach_block))
+        .route("/blocks/{block}", delete(volumes::detach_block))
         .route("/cdroms", post(volumes::insert))
         .route("/cdroms/{cdrom}", delete(volumes::eject))
         .route("/wait", get(wait::wait));

@@ -29,7 +29,7 @@ use super::{
         devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete,
         volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
-        volumes::eject,
+        volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
         instances::pause, instances::resume, instances::usage,
         logs::stream, consoles::connect, displays::connect, wait::wait

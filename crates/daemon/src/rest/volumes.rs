@@ -1,6 +1,6 @@
 //! `/volumes`: disks that outlast the instances that have them; and the disks of an instance.
 
-use api::{AttachVolume, Cdrom, CreateVolume, ErrorBody, Instance, Volume, schema};
+use api::{AttachVolume, BlockDisk, Cdrom, CreateVolume, ErrorBody, Instance, Volume, schema};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -99,4 +99,31 @@ pub async fn eject(
     Keys(key, cdrom): Keys,
 ) -> Result<Json<Instance>, Problem> {
     face.ask(move |engine| instances::eject(engine, &key, &cdrom)).await.map(Json)
+}
+
+/// Give a stopped instance a block device of the host
+#[utoipa::path(post, path = "/instances/{key}/blocks", tag = "volumes", request_body = BlockDisk,
+    params(("key" = String, Path, description = "id or name of the instance")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn attach_block(
+    State(face): State<Face>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Instance>, Problem> {
+    let (block, unknown): (BlockDisk, _) = body.read_noting()?;
+    let attach =
+        move |engine: &engine::Engine| instances::attach_block(engine, &key, block, &unknown);
+    face.ask(attach).await.map(Json)
+}
+
+/// Take a block device from a stopped instance; its data stays
+#[utoipa::path(delete, path = "/instances/{key}/blocks/{block}", tag = "volumes",
+    params(("key" = String, Path, description = "id or name of the instance"),
+        ("block" = String, Path, description = "serial number, name or path of the block device")),
+    responses((status = 200, body = Instance), (status = "default", body = ErrorBody)))]
+pub async fn detach_block(
+    State(face): State<Face>,
+    Keys(key, block): Keys,
+) -> Result<Json<Instance>, Problem> {
+    face.ask(move |engine| instances::detach_block(engine, &key, &block)).await.map(Json)
 }

@@ -97,7 +97,9 @@ impl Instances {
     fn cdrom_to_boot(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         let mut images = request.disks.iter().filter_map(|wish| match &wish.content {
             WantedContent::Cdrom(name) => Some(name),
-            WantedContent::New(_) | WantedContent::Volume(_) => None,
+            WantedContent::New(_)
+            | WantedContent::Volume(_)
+            | WantedContent::Block { .. } => None,
         });
         let Some(name) = images.next() else {
             return Err(Refusal::new(
@@ -254,6 +256,7 @@ impl Instances {
         })?;
         self.reserve_network(&mut row.instance)?;
         self.volumes.expect_free(&row.instance, new_volumes)?;
+        self.expect_free_blocks(&row.instance)?;
         let id = row.instance.id;
         let operation = self.journal.open_operation(OperationKind::Create, id, |tx| {
             row.insert(tx)?;

@@ -1,5 +1,6 @@
 //! Instances and their life cycle: each verb is an operation in the journal.
 
+mod blocks;
 mod bring_up;
 mod create;
 mod delete;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
     Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
     VfSettings,
 };
@@ -24,7 +24,7 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform, problem,
+    as_found, block, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform, problem,
     step,
 };
 use detail::Depth;
@@ -517,6 +517,21 @@ impl Host for LinuxHost {
             reason: error.to_string(),
             errno: error.raw_os_error(),
         })
+    }
+
+    fn block_device(&self, allowed: &[PathBuf], name: &str) -> Result<BlockDevice, BlockError> {
+        block::find(&self.root, allowed, name)
+    }
+
+    fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {
+        if self.working.is_none() {
+            return block::examine(&self.root, device);
+        }
+        let job = Job::ExamineBlock(device.clone());
+        match self.call(job.clone(), None, READING)? {
+            Answer::Block(found) => Ok(found),
+            other => Err(unexpected(&job, &other)),
+        }
     }
 
     fn capacity(&self) -> Result<Capacity, HostError> {

@@ -2,6 +2,7 @@
 //!
 //! A [`MachineSpec`] describes the machine independently of the VMM: each launcher translates it.
 
+mod block;
 mod cpu;
 mod disks;
 mod display;
@@ -18,6 +19,10 @@ use uuid::Uuid;
 
 use crate::{Address, Assembly, Part, Partition};
 
+pub use block::{
+    BlockDevice, BlockError, BlockFile, BlockNumber, BlockUse, HostBlock, block_has_data, block_in_use,
+    check_block_name,
+};
 pub use cpu::{Cpu, GuestOs, Topology};
 pub use disks::{DiskBus, DiskContent, DiskFile, GuestDisk, check_serial, is_serial};
 pub use display::{Display, DisplayProtocol};

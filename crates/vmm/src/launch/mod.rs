@@ -16,8 +16,8 @@ use std::time::Duration;
 use model::shown::escaped;
 use model::{LoopbackFilter, MachineHandle, MachineRun, VmmProcess};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{FileType, Mode, OFlags, major, minor};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use crate::process::{
@@ -44,6 +44,10 @@ enum Failure {
     Helper(String, String),
     #[error("cannot open {0:?}: {1}")]
     File(PathBuf, #[source] io::Error),
+    #[error("{0:?} is in use by this host or another machine")]
+    Busy(PathBuf),
+    #[error("{0:?} is another device now")]
+    OtherDevice(PathBuf),
     #[error(
         "cannot keep the guest from this host's loopback, as this version of passt requires: {0}"
     )]
@@ -155,12 +159,24 @@ fn prepare<'a>(order: &'a Order, filter: &dyn LoopbackFilter) -> Result<Inherite
     Ok(Inherited { lock, listeners, files, helpers })
 }
 
-/// Opens a file for the VMM.
+/// Opens a file for the VMM. A block device is opened exclusively: while the VMM has it, the host can neither mount it nor use it
+/// otherwise.
 fn open(file: &OpenFile) -> Result<OwnedFd, Failure> {
     let access = if file.writable { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(&file.path, flags, Mode::empty())
-        .map_err(|error| Failure::File(file.path.clone(), error.into()))
+    let kind = if file.block.is_some() { OFlags::EXCL } else { OFlags::NOFOLLOW };
+    let failed = |error: Errno| match error {
+        Errno::BUSY if file.block.is_some() => Failure::Busy(file.path.clone()),
+        error => Failure::File(file.path.clone(), error.into()),
+    };
+    let flags = access | kind | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(&file.path, flags, Mode::empty()).map_err(failed)?;
+    let Some(number) = file.block else { return Ok(opened) };
+    let found = rustix::fs::fstat(&opened).map_err(failed)?;
+    let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
+    if is_block && (major(found.st_rdev), minor(found.st_rdev)) == number {
+        return Ok(opened);
+    }
+    Err(Failure::OtherDevice(file.path.clone()))
 }
 
 /// Closes this host's loopback to the machine's cgroup, which this process has entered, if a helper requires it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::NameServerAlias;
+use model::{BlockNumber, NameServerAlias};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -76,8 +76,11 @@ pub enum Loopback {
 /// A file that the VMM inherits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFile {
-    /// The file. A link in its last component is refused.
+    /// The file. A link in its last component is refused, unless it is a block device.
     pub path: PathBuf,
+    /// If it is a block device: the number that it must have. It is opened exclusively.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockNumber>,
     /// Whether the VMM writes to it.
     pub writable: bool,
     /// The VMM's arguments, with [`FD`] for the descriptor.
@@ -106,6 +109,7 @@ mod tests {
             console_args: vec!["--serial".into(), "fd={fd}".into()],
             files: vec![OpenFile {
                 path: "/var/lib/handover/volumes/a/disk".into(),
+                block: Some((8, 16)),
                 writable: true,
                 vmm_args: vec!["-add-fd".into(), "fd={fd},set=0".into()],
             }],

@@ -2,8 +2,8 @@
 
 use super::*;
 use model::{
-    Address, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
-    GuestOs, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+    Address, BlockFile, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
+    GuestOs, HostBlock, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -140,7 +140,9 @@ fn uefi_with_seed_network_and_a_large_gpu() {
 fn data_disk(content: DiskContent, bus: DiskBus, serial: &str, read_only: bool) -> DiskFile {
     let disk = GuestDisk { content, bus, serial: serial.into(), read_only, mount_path: None };
     let format = if serial == "thin" { DiskFormat::Qcow2 } else { DiskFormat::Raw };
-    DiskFile { disk, path: format!("/var/lib/handover/volumes/{serial}/disk").into(), format }
+    let path = format!("/var/lib/handover/volumes/{serial}/disk").into();
+    let block = disk.block().map(|_| BlockFile { number: (259, 1), sector: 4096 });
+    DiskFile { disk, path, format, block }
 }
 
 #[test]
@@ -149,11 +151,11 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
     let spec = MachineSpec {
         disk: root_disk(DiskFormat::Qcow2),
         disks: vec![
-            data_disk(volume, DiskBus::Virtio, "thin", false),
-            data_disk(volume, DiskBus::Scsi, "disk2", false),
-            data_disk(volume, DiskBus::Scsi, "disk3", true),
-            data_disk(volume, DiskBus::Nvme, "disk4", false),
-            data_disk(volume, DiskBus::Sata, "disk5", false),
+            data_disk(volume.clone(), DiskBus::Virtio, "thin", false),
+            data_disk(volume.clone(), DiskBus::Scsi, "disk2", false),
+            data_disk(volume.clone(), DiskBus::Scsi, "disk3", true),
+            data_disk(volume.clone(), DiskBus::Nvme, "disk4", false),
+            data_disk(volume.clone(), DiskBus::Sata, "disk5", false),
             data_disk(DiskContent::Cdrom(Uuid::from_u128(2)), DiskBus::Sata, "cd1", true),
         ],
         ..machine()
@@ -172,14 +174,30 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
 }
 
 #[test]
+fn a_block_device_of_the_host_is_opened_as_one() {
+    let path = "/dev/disk/by-id/nvme-1".into();
+    let block = DiskContent::Block(HostBlock { path, allow_data: false });
+    let spec = MachineSpec {
+        disks: vec![data_disk(block, DiskBus::Virtio, "nvme-1", true)],
+        ..machine()
+    };
+    let text = shown(&spec, &environment());
+    insta::assert_snapshot!(
+        text.lines().filter(|line| line.contains("data0")).collect::<Vec<_>>().join("\n")
+    );
+    let files = disk_files(&spec);
+    assert_eq!((files[0].block, files[0].writable), (Some((259, 1)), false));
+}
+
+#[test]
 fn a_machine_without_a_root_disk_boots_its_cdrom_then_its_disks() {
     let volume = DiskContent::Volume(Uuid::from_u128(1));
     let cdrom = DiskContent::Cdrom(Uuid::from_u128(2));
     let spec = MachineSpec {
         disks: vec![
-            data_disk(volume, DiskBus::Virtio, "disk1", false),
-            data_disk(cdrom, DiskBus::Sata, "cd1", true),
-            data_disk(cdrom, DiskBus::Sata, "cd2", true),
+            data_disk(volume.clone(), DiskBus::Virtio, "disk1", false),
+            data_disk(cdrom.clone(), DiskBus::Sata, "cd1", true),
+            data_disk(cdrom.clone(), DiskBus::Sata, "cd2", true),
         ],
         ..machine()
     };

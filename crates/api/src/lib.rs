@@ -36,7 +36,7 @@ pub use device::{
 };
 pub use error::{ErrorBody, ErrorDetails};
 pub use health::{Health, HealthStatus, Recovering, RecoveringState};
-pub use image::{Image, ImportImage};
+pub use image::{Image, ImportImage, MakeImage, ResizeImage};
 pub use instance::{
     AttachedDevice, Autostart, Cpu, CreateInstance, Display, Gpu, GpuRequest, Instance, Network,
     NetworkRequest, RestartPolicy, RestartStatus, StartInstance, UpdateInstance, WaitOutcome,

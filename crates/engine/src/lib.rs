@@ -47,7 +47,7 @@ pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
     Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
-    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage,
+    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImageDisk, ImportImage, MadeOf, MakeImage,
     Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
     RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
     VfConfiguration, Volume, WholeGpu,

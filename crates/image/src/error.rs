@@ -83,10 +83,18 @@ pub enum ImageError {
         id: uuid::Uuid,
     },
     /// A program is not installed.
-    #[error("cannot create the disk: {program} is not installed")]
+    #[error("cannot make the disk: {program} is not installed")]
     NoTool {
         /// The program.
         program: &'static str,
+    },
+    /// A program failed.
+    #[error("{program} failed: {said}")]
+    Tool {
+        /// The program.
+        program: &'static str,
+        /// What it said.
+        said: String,
     },
     /// The free space cannot be read.
     #[error(transparent)]
@@ -159,9 +167,20 @@ impl From<ImageError> for Refusal {
                 message,
                 "retry when one has ended (`handover image list`), or end one: `handover image rm NAME`",
             ),
-            ImageError::NoTool { .. } => {
-                Self::new(Code::HypervisorMissing, message, "install it: `apt install qemu-utils`")
+            ImageError::NoTool { program } => {
+                let package = match program {
+                    "prlimit" | "setpriv" => "util-linux",
+                    "mke2fs" => "e2fsprogs",
+                    _ => "qemu-utils",
+                };
+                let remedy = format!("install it: `apt install {package}`");
+                Self::new(Code::HypervisorMissing, message, remedy)
             }
+            ImageError::Tool { .. } => Self::new(
+                Code::InvalidImage,
+                message,
+                "check the image with `qemu-img check`, and the free space with `df`",
+            ),
             ImageError::Exists { .. } => {
                 Self::new(Code::AlreadyExists, message, "use another id, or leave it out")
             }

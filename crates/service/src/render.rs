@@ -1,7 +1,7 @@
 //! Renders the engine's values in the types of the API.
 
 use api::{AttachedDevice, DeviceType};
-use engine::{AvailableDevice, Device, DeviceState, Image, ImageStatus, Instance, InstanceState};
+use engine::{AvailableDevice, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance, InstanceState};
 use model::{Kind, MachineOptions, NetworkCard, format_size};
 
 use crate::{cpu, display, life};
@@ -77,7 +77,7 @@ pub fn device(device: Device) -> api::Device {
 
 /// An image.
 #[must_use]
-pub fn image(image: Image) -> api::Image {
+pub fn image(image: Image, disk: ImageDisk) -> api::Image {
     let status = match image.status {
         ImageStatus::Pending => "pending",
         ImageStatus::Converting => "converting",
@@ -93,6 +93,9 @@ pub fn image(image: Image) -> api::Image {
         created_at: image.created_at.to_string(),
         tags: image.tags,
         disk_format: image.disk_format.map(|format| format.as_str().to_owned()),
+        virtual_size: disk.virtual_size,
+        used_bytes: disk.used,
+        base: disk.base,
         has_kernel: image.has_kernel,
         cmdline: image.cmdline,
         warnings: Vec::new(),

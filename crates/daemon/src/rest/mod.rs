@@ -159,7 +159,7 @@ pub fn router(face: Face) -> Router {
         .route("/images", get(images::list).post(images::import))
         .route(
             "/images/{*name}",
-            get(images::show).delete(images::delete).fallback(not_offered::below_images),
+            get(images::show).delete(images::delete).post(images::make).patch(images::resize),
         )
         .route("/volumes", get(volumes::list).post(volumes::create))
         .route("/volumes/{key}", get(volumes::show).delete(volumes::delete))

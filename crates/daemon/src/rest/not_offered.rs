@@ -2,12 +2,8 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{Method, Uri, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
-use super::problem::no_such_method;
-use super::query::Key;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
@@ -48,15 +44,7 @@ fn not_offered(what: &str) -> Problem {
     Problem::not_implemented(what, "GET /openapi.json lists the supported calls")
 }
 
-/// Other methods below `/images/`, where names have slashes: `POST /images/{name}/tag` exists in hypeman's API.
-pub async fn below_images(Key(path): Key, method: Method, uri: Uri) -> Response {
-    if !path.ends_with("/tag") {
-        // The router adds the methods of an image.
-        return no_such_method(method, uri).await.into_response();
-    }
-    let problem = match method {
-        Method::POST => not_offered("tagging images"),
-        _ => no_such_method(method, uri).await,
-    };
-    ([(header::ALLOW, "GET,HEAD,DELETE,POST")], problem).into_response()
+/// `POST /images/{name}/tag`, which exists in hypeman's API: names of images have slashes, so it has no route of its own.
+pub fn tagging() -> Problem {
+    not_offered("tagging images")
 }

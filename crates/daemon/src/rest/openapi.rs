@@ -27,7 +27,7 @@ use super::{
         pods::create, sriov::list, sriov::set, reconcile::last, reconcile::again, reconcile::return_devices,
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         devices::bind, devices::unbind, devices::reset,
-        images::list, images::import, images::show, images::delete,
+        images::list, images::import, images::show, images::delete, images::make, images::resize,
         volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,

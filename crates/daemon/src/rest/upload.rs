@@ -177,7 +177,7 @@ impl Form {
         for file in [self.disk, self.kernel, self.initrd].into_iter().flatten() {
             file.hand_over();
         }
-        Ok(render::image(image))
+        Ok(render::image(image, engine::ImageDisk::default()))
     }
 }
 

@@ -47,7 +47,8 @@ pub use resources::{
 };
 pub use stats::InstanceStats;
 pub use volume::{
-    AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, Volume, VolumeAttachment, VolumeMount,
+    AttachVolume, BlockDisk, Cdrom, CreateVolume, NewDisk, ResizeVolume, Volume, VolumeAttachment,
+    VolumeMount,
 };
 pub use wish::Wish;
 

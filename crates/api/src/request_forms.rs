@@ -166,7 +166,9 @@ impl PartialSchema for MakeImage {
             .required("format")
             .required("compress");
         OneOfBuilder::new()
-            .description(Some("How an image is made: empty, over another one, or as a copy of another one."))
+            .description(Some(
+                "How an image is made: empty, over another one, or as a copy of another one.",
+            ))
             .item(empty)
             .item(allocated)
             .item(layer)

@@ -30,6 +30,16 @@ pub struct CreateVolume {
     pub tags: Option<Tags>,
 }
 
+/// A change of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// Its new size in gigabytes (1024³ bytes): it can only become larger.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 16384))]
+    pub size_gb: u64,
+}
+
 /// A volume: a disk that outlasts the instances that have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -92,10 +92,8 @@ struct Import {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    override_usage = "handover image create [OPTIONS] --size <SIZE> <NAME>\n       \
-                      handover image create [OPTIONS] --base <IMAGE> [--size <SIZE>] <NAME>"
-)]
+#[command(override_usage = "handover image create [OPTIONS] --size <SIZE> <NAME>\n       \
+                      handover image create [OPTIONS] --base <IMAGE> [--size <SIZE>] <NAME>")]
 struct Create {
     /// Name of the new image
     name: String,

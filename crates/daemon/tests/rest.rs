@@ -496,8 +496,10 @@ fn a_path_names_its_methods() {
     }
     paths.push(("/recover".into(), vec!["POST".into()]));
     // Part of hypeman's API: answered 501.
-    paths
-        .push(("/images/x/tag".into(), ["GET", "HEAD", "DELETE", "POST", "PATCH"].map(String::from).into()));
+    paths.push((
+        "/images/x/tag".into(),
+        ["GET", "HEAD", "DELETE", "POST", "PATCH"].map(String::from).into(),
+    ));
     for (path, mut methods) in paths {
         methods.sort();
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"]

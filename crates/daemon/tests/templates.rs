@@ -74,5 +74,7 @@ fn a_block_device_is_shown_with_its_name_and_size() {
     let attached = json!({ "device": "ata-1", "allow_data": true, "readonly": true });
     let with = daemon.post("/instances/vm/blocks", &attached).expect(200);
     assert_eq!(with["blocks"][0]["readonly"], true);
-    daemon.post("/instances/vm/blocks", &json!({ "device": "none" })).refused(404, "device_not_found");
+    daemon
+        .post("/instances/vm/blocks", &json!({ "device": "none" }))
+        .refused(404, "device_not_found");
 }

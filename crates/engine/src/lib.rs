@@ -8,6 +8,7 @@ mod consent;
 mod devices;
 mod engine;
 mod hardware;
+mod image_requests;
 mod images;
 mod instance_requests;
 mod instances;
@@ -35,6 +36,7 @@ pub use devices::Devices;
 pub use engine::{Engine, WeakEngine};
 pub use image::NewVolume;
 pub use image::{Admission, Allowance, Limits as ImageLimits, RESERVE as DISK_RESERVE, Received};
+pub use image_requests::{ImageDisk, MadeOf, MakeImage};
 pub use images::Images;
 pub use instance_requests::{
     ChangeInstance, CreateInstance, DeviceWish, DiskWish, FirstBoot, NetworkWish, WantedContent,
@@ -47,7 +49,7 @@ pub use recovery::{RecoveryTask, RecoveryTaskState};
 pub use store::backup::{Restored, backup, restore};
 pub use types::{
     Attachment, AvailableDevice, AvailableFilter, ClaimRequest, ClaimStep, Claimed, Config,
-    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImageDisk, ImportImage, MadeOf, MakeImage,
+    CreateVolume, Device, DeviceState, HealthState, Image, ImageSource, ImageStatus, ImportImage,
     Instance, InstanceDevice, InstanceGpu, InstanceState, JOURNAL_TIMEOUT, JournalKept,
     RecoveryReport, RegisterDevice, ResourceUse, Resources, Returned, ReturnedDevice,
     VfConfiguration, Volume, WholeGpu,

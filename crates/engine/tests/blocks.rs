@@ -37,7 +37,10 @@ fn block(name: &str) -> DiskWish {
 }
 
 fn with_consent(name: &str) -> DiskWish {
-    DiskWish { content: WantedContent::Block { name: name.into(), allow_data: true }, ..block(name) }
+    DiskWish {
+        content: WantedContent::Block { name: name.into(), allow_data: true },
+        ..block(name)
+    }
 }
 
 fn create(engine: &Engine, name: &str, disks: Vec<DiskWish>) -> Result<Instance, Refusal> {

@@ -88,7 +88,9 @@ fn a_size_grows_and_shrinks_only_with_consent() {
     assert_eq!(engine.images().disks().unwrap()["empty"].virtual_size, Some(8 * MIB));
     drop(engine);
     // A crash after the file was changed and before that was recorded.
-    rig.sqlite().execute("UPDATE images SET virtual_size = 1048576 WHERE name = 'empty'", []).unwrap();
+    rig.sqlite()
+        .execute("UPDATE images SET virtual_size = 1048576 WHERE name = 'empty'", [])
+        .unwrap();
     let (engine, _) = rig.open_recovered();
     assert_eq!(engine.images().disks().unwrap()["empty"].virtual_size, Some(8 * MIB));
 }

@@ -88,6 +88,18 @@ pub enum ImageError {
         /// The program.
         program: &'static str,
     },
+    /// The archive is not accepted.
+    #[error("cannot accept the archive: {problem}")]
+    Archive {
+        /// The problem.
+        problem: String,
+    },
+    /// The archive has more than fits.
+    #[error("the archive has more than {}, which is the size of the volume", shown::bytes(*most))]
+    ArchiveTooLarge {
+        /// The size in bytes.
+        most: u64,
+    },
     /// A program failed.
     #[error("{program} failed: {said}")]
     Tool {
@@ -175,6 +187,14 @@ impl From<ImageError> for Refusal {
                 };
                 let remedy = format!("install it: `apt install {package}`");
                 Self::new(Code::HypervisorMissing, message, remedy)
+            }
+            ImageError::Archive { .. } => Self::new(
+                Code::InvalidRequest,
+                message,
+                "make it with `tar czf FILE.tar.gz -C DIR .`; it may have files, directories and links",
+            ),
+            ImageError::ArchiveTooLarge { .. } => {
+                Self::new(Code::InvalidSize, message, "ask for a larger volume")
             }
             ImageError::Tool { .. } => Self::new(
                 Code::InvalidImage,

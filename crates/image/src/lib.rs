@@ -18,6 +18,7 @@ mod source;
 mod store;
 mod target;
 mod tool;
+mod unpack;
 mod volumes;
 
 pub use budget::{Admission, Allowance, Budget};

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::copy::{Bounds, MODE, hash};
 use crate::store::{Files, check_disk, digest, make_dir, read_start, remove_tree, sync_dir};
-use crate::tool::{QEMU_IMG, words};
+use crate::tool::{QEMU_IMG, below, words};
 use crate::{Cancel, ImageError, Imported, Store, qcow2};
 
 /// What a file of a disk image needs besides its data: tables, and clusters that are not full.
@@ -165,17 +165,8 @@ impl Store {
                 // Relative to the layer's directory: the state directory may be moved.
                 let base = format!("../{base}/disk");
                 let format = base_format.as_str();
-                let mut arguments = words([
-                    &"create",
-                    &"-q",
-                    &"-f",
-                    &"qcow2",
-                    &"-F",
-                    &format,
-                    &"-b",
-                    &base,
-                    &path,
-                ]);
+                let mut arguments =
+                    words([&"create", &"-q", &"-f", &"qcow2", &"-F", &format, &"-b", &base, &path]);
                 arguments.extend(size.map(|size| size.to_string().into()));
                 self.lent(path, file, &arguments, MARGIN, cancel)
             }
@@ -213,7 +204,7 @@ impl Store {
         self.tool.lend(file).map_err(lending)?;
         let result = self.tool.run(QEMU_IMG, arguments, largest, cancel);
         self.tool.take_back(file).map_err(lending)?;
-        result.map(drop)
+        result.map(drop).map_err(|error| below(error, &self.dir))
     }
 
     /// Changes the size of an image's disk, in place. No one may use the image. Returns its length.
@@ -319,7 +310,8 @@ mod tests {
 
     #[test]
     fn the_needed_space_is_read() {
-        let text = "{\n    \"bitmaps\": 0,\n    \"required\": 327680,\n    \"fully-allocated\": 1}\n";
+        let text =
+            "{\n    \"bitmaps\": 0,\n    \"required\": 327680,\n    \"fully-allocated\": 1}\n";
         assert_eq!(required(text), Some(327_680));
         assert_eq!(required("{}"), None);
         assert_eq!(required("\"required\": x"), None);

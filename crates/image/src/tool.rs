@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -67,9 +68,40 @@ impl Tool {
     /// Runs a program until it ends, and returns what it printed. It can write files of at most `largest` bytes.
     ///
     /// # Errors
-    /// [`ImageError::NoTool`], [`ImageError::Tool`] with what it said, [`ImageError::Cancelled`].
+    /// [`ImageError::NoTool`], [`ImageError::Tool`] with what it said, [`ImageError::NoSpace`], [`ImageError::Cancelled`].
     pub fn run(
         &self,
+        program: &'static str,
+        arguments: &[OsString],
+        largest: u64,
+        cancel: &Cancel,
+    ) -> Result<String, ImageError> {
+        self.run_with(&[], program, arguments, largest, cancel)
+    }
+
+    /// The same for a program that may read all files, and write only its own.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_reading(
+        &self,
+        program: &'static str,
+        arguments: &[OsString],
+        largest: u64,
+        cancel: &Cancel,
+    ) -> Result<String, ImageError> {
+        let reading: &[&str] = match self.user {
+            Some(_) => {
+                &["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+            }
+            None => &[],
+        };
+        self.run_with(reading, program, arguments, largest, cancel)
+    }
+
+    fn run_with(
+        &self,
+        privileges: &[&str],
         program: &'static str,
         arguments: &[OsString],
         largest: u64,
@@ -79,7 +111,8 @@ impl Tool {
         let output = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC);
         let mut output = output.map(File::from).map_err(|error| failed(error.into()))?;
         let shared = || output.try_clone().map(Stdio::from).map_err(failed);
-        let mut command = self.command(program, arguments, largest);
+        let mut command = self.command(privileges, largest);
+        command.arg(program).args(arguments);
         command.stdin(Stdio::null()).stdout(shared()?).stderr(shared()?);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ImageError::NoTool { program: "prlimit" },
@@ -97,7 +130,7 @@ impl Tool {
         Err(explain(program, status, &text))
     }
 
-    fn command(&self, program: &str, arguments: &[OsString], largest: u64) -> Command {
+    fn command(&self, privileges: &[&str], largest: u64) -> Command {
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--as={MEMORY}"))
@@ -107,10 +140,14 @@ impl Tool {
             .args(["--core=0", "--nofile=64", "setpriv", "--no-new-privs", "--pdeathsig", "KILL"]);
         if let Some(user) = self.user {
             let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
-            command.args([uid, gid, "--clear-groups".into(), "--inh-caps=-all".into()]);
+            command.args([uid, gid, "--clear-groups".into()]);
+            match privileges {
+                [] => command.arg("--inh-caps=-all"),
+                some => command.args(some),
+            };
         }
-        command.arg(program).args(arguments);
-        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+        let path =
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
         command.env_clear().env("PATH", path).env("LC_ALL", "C").current_dir("/");
         command
     }
@@ -143,7 +180,7 @@ fn explain(program: &'static str, status: ExitStatus, text: &str) -> ImageError 
         return ImageError::NoTool { program };
     }
     if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
-        return ImageError::NoSpace { path: "the state directory".into() };
+        return ImageError::NoSpace { path: PathBuf::new() };
     }
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let said = match lines.as_slice() {
@@ -151,6 +188,16 @@ fn explain(program: &'static str, status: ExitStatus, text: &str) -> ImageError 
         lines => lines.join("; "),
     };
     ImageError::Tool { program, said }
+}
+
+/// The error of a program that wrote below a directory.
+pub fn below(error: ImageError, dir: &Path) -> ImageError {
+    match error {
+        ImageError::NoSpace { path } if path.as_os_str().is_empty() => {
+            ImageError::NoSpace { path: dir.to_owned() }
+        }
+        error => error,
+    }
 }
 
 /// Arguments for a program.

@@ -144,11 +144,7 @@ fn an_empty_image_has_its_size() {
 fn a_layer_shows_its_base_and_may_be_larger() {
     let Some(dirs) = Dirs::new() else { return };
     dirs.import(1);
-    let over = |size| Recipe::Over {
-        base: Uuid::from_u128(1),
-        base_format: DiskFormat::Raw,
-        size,
-    };
+    let over = |size| Recipe::Over { base: Uuid::from_u128(1), base_format: DiskFormat::Raw, size };
     assert_eq!(dirs.make(2, &over(None)).unwrap().disk_virtual_size, Some(8 * MIB));
     assert_eq!(dirs.make(3, &over(Some(32 * MIB))).unwrap().disk_virtual_size, Some(32 * MIB));
     assert_eq!(dirs.content(2, "qcow2"), fs::read(dirs.disk(1)).unwrap());

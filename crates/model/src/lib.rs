@@ -60,12 +60,12 @@ pub use inventory::{
 pub use loopback_filter::{FilterError, LoopbackFilter, NameServerAlias};
 pub use machine::{
     Autostart, AutostartChange, Availability, BlockDevice, BlockError, BlockFile, BlockNumber,
-    BlockUse, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat,
-    DiskUsage, Display, DisplayProtocol, Execution, Exit, Firmware, Forward, ForwardError,
-    GuestDisk, GuestFunction, GuestOs, GuestSlot, GuestSource, Halt, HostBlock, KernelBoot, Life, MachineDisk,
-    MachineHandle, MachineOptions, MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind,
-    Presence, Protocol, Restart, RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess,
-    block_has_data, block_in_use, check_block_name, check_serial, is_serial,
+    BlockUse, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, DiskUsage, Display, DisplayProtocol,
+    Execution, Exit, Firmware, Forward, ForwardError, GuestDisk, GuestFunction, GuestOs, GuestSlot,
+    GuestSource, Halt, HostBlock, KernelBoot, Life, MachineDisk, MachineHandle, MachineOptions,
+    MachineRun, MachineSpec, NetworkCard, NetworkUsage, PasstKind, Presence, Protocol, Restart,
+    RestartChange, RestartPolicy, Seed, Topology, Usage, VmmProcess, block_has_data, block_in_use,
+    check_block_name, check_serial, is_serial,
 };
 pub use mark::{Mark, MarkError};
 pub use mistake::{Mistake, Mistakes, TextSpan};

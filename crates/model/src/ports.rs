@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Display, Execution, Exit, Forward, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, MachineHandle, MachineOptions, MachineSpec, Mark,
-    MdevDefinition, Moment, NodeAccess, Observed, Presence, Step, Usage, VfSettings,
+    Address, AsFound, Availability, BlockDevice, BlockError, BlockUse, Display, Execution, Exit,
+    Forward, HostError, HostLock, HostLockError, Inventory, LinkBaseline, Lock, MachineHandle,
+    MachineOptions, MachineSpec, Mark, MdevDefinition, Moment, NodeAccess, Observed, Presence,
+    Step, Usage, VfSettings,
 };
 
 /// The file systems that Handover writes to.

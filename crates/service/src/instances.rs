@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    AttachVolume, AttachedDevice, BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest, StartInstance,
-    UpdateInstance, Wish,
+    AttachVolume, AttachedDevice, BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest,
+    StartInstance, UpdateInstance, Wish,
 };
 use engine::{
     ChangeInstance, DeviceWish, Engine, FirstBoot, Instance, InstanceDevice, InstanceState,
@@ -280,7 +280,13 @@ fn rendered(
     let ShownDisks { volumes, blocks, cdroms } = disks.shown(&instance);
     let restarts = engine.instances().restarts(instance.id);
     let restart_status = restarts.as_ref().map(life::shown_attempts);
-    api::Instance { restart_status, volumes, blocks, cdroms, ..render::instance(instance, attached) }
+    api::Instance {
+        restart_status,
+        volumes,
+        blocks,
+        cdroms,
+        ..render::instance(instance, attached)
+    }
 }
 
 fn render_all(engine: &Engine, instances: Vec<Instance>) -> Result<Vec<api::Instance>, Refusal> {

@@ -1,7 +1,9 @@
 //! Renders the engine's values in the types of the API.
 
 use api::{AttachedDevice, DeviceType};
-use engine::{AvailableDevice, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance, InstanceState};
+use engine::{
+    AvailableDevice, Device, DeviceState, Image, ImageDisk, ImageStatus, Instance, InstanceState,
+};
 use model::{Kind, MachineOptions, NetworkCard, format_size};
 
 use crate::{cpu, display, life};

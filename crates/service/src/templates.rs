@@ -1,6 +1,8 @@
 //! Templates: the request that makes an instance like one that exists, and whether a request would make the same one.
 
-use api::{BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish};
+use api::{
+    BlockDisk, Cdrom, CreateInstance, GpuRequest, NetworkRequest, NewDisk, VolumeMount, Wish,
+};
 use engine::{DeviceWish, Engine, Instance, SSH_PORTS, Volume};
 use model::choose::{Filter, Want, WantKind};
 use model::{Code, DiskContent, Forward, Refusal, format_size, parse_duration, parse_size};

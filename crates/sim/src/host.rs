@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use model::boot_list::BootListEntry;
 use model::{
-    Address, BlockDevice, BlockUse, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides, MdevDefinition,
-    NodeAccess, Step,
+    Address, BlockDevice, BlockUse, Capacity, HostError, HostLock, Lock, LockHolder, LocksBesides,
+    MdevDefinition, NodeAccess, Step,
 };
 use uuid::Uuid;
 

@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::{
-    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Fingerprint, Holder, Host, HostError, HostLock,
-    HostLockError, Inventory, LinkBaseline, Lock, LockHolder, Mark, MdevDefinition, Moment,
-    NodeAccess, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Fingerprint,
+    Holder, Host, HostError, HostLock, HostLockError, Inventory, LinkBaseline, Lock, LockHolder,
+    Mark, MdevDefinition, Moment, NodeAccess, Observed, Step, VfSettings,
 };
 
 use crate::fault::{self, Fault};
@@ -252,10 +252,9 @@ impl Host for SimHost {
         let is = |device: &BlockDevice| allowed.iter().any(|dir| device.path == dir.join(name));
         let inside = self.inside();
         let found = inside.blocks.iter().find(|(device, _)| is(device));
-        found.map(|(device, _)| device.clone()).ok_or_else(|| BlockError::Missing {
-            name: name.to_owned(),
-            allowed: allowed.to_vec(),
-        })
+        found
+            .map(|(device, _)| device.clone())
+            .ok_or_else(|| BlockError::Missing { name: name.to_owned(), allowed: allowed.to_vec() })
     }
 
     fn block_use(&self, device: &BlockDevice) -> Result<BlockUse, HostError> {

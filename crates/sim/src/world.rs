@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{Address, BlockDevice, BlockUse, Holder, HolderKind, HostError, LinkBaseline, Step, is_vfio};
+use model::{
+    Address, BlockDevice, BlockUse, Holder, HolderKind, HostError, LinkBaseline, Step, is_vfio,
+};
 use uuid::Uuid;
 
 use crate::fault::{Fault, When};

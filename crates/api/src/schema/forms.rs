@@ -79,6 +79,22 @@ impl PartialSchema for ServerSentEvent {
 
 impl ToSchema for ServerSentEvent {}
 
+/// The bytes of an archive.
+#[derive(Clone, Copy, Debug)]
+pub enum GzipArchive {}
+
+impl PartialSchema for GzipArchive {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A tar archive, compressed by gzip."))
+            .content_media_type("application/gzip")
+            .into()
+    }
+}
+
+impl ToSchema for GzipArchive {}
+
 /// An image that is uploaded: a disk, a kernel bundle, or both.
 #[derive(Clone, Copy, Debug)]
 pub enum UploadImage {}

@@ -3,7 +3,7 @@
 mod forms;
 mod want;
 
-pub use forms::{Never, Nothing, QueryTags, ServerSentEvent, UploadImage};
+pub use forms::{GzipArchive, Never, Nothing, QueryTags, ServerSentEvent, UploadImage};
 pub use want::Wish;
 
 use std::borrow::Cow;

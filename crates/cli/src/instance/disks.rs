@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use api::client::{Client, segment};
-use api::{AttachVolume, BlockDisk, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount};
+use api::{
+    AttachVolume, BlockDisk, Cdrom, CreateInstance, Instance as Machine, NewDisk, VolumeMount,
+};
 use clap::Args;
 use model::Refusal;
 

@@ -162,7 +162,8 @@ pub fn router(face: Face) -> Router {
             get(images::show).delete(images::delete).post(images::make).patch(images::resize),
         )
         .route("/volumes", get(volumes::list).post(volumes::create))
-        .route("/volumes/{key}", get(volumes::show).delete(volumes::delete))
+        .route("/volumes/from-archive", post(volumes::create_from_archive))
+        .route("/volumes/{key}", get(volumes::show).delete(volumes::delete).patch(volumes::resize))
         .route("/instances", get(instances::list).post(instances::create))
         .nest("/instances/{key}", instance)
         .route_layer(from_fn(parameters::expect_known))

@@ -7,7 +7,7 @@ use axum::routing::any;
 use super::{Face, Problem};
 
 /// Paths, and what they would do.
-const NOT_OFFERED: [(&str, &str); 23] = [
+const NOT_OFFERED: [(&str, &str); 22] = [
     ("/instances/{key}/standby", "standby"),
     ("/instances/{key}/restore", "restore"),
     ("/instances/{key}/fork", "fork"),
@@ -19,7 +19,6 @@ const NOT_OFFERED: [(&str, &str); 23] = [
     ("/instances/{key}/snapshots/{*rest}", "snapshots"),
     ("/instances/{key}/snapshot-schedule", "snapshots"),
     ("/instances/{key}/devices/{*rest}", "hot-plug of devices yet"),
-    ("/volumes/from-archive", "volumes from archives yet"),
     ("/ingresses", "ingresses"),
     ("/ingresses/{*rest}", "ingresses"),
     ("/builds", "builds"),

@@ -28,7 +28,7 @@ use super::{
         devices::available, devices::list, devices::create, devices::show, devices::delete, devices::clear,
         devices::bind, devices::unbind, devices::reset,
         images::list, images::import, images::show, images::delete, images::make, images::resize,
-        volumes::list, volumes::create, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
+        volumes::list, volumes::create, volumes::create_from_archive, volumes::resize, volumes::show, volumes::delete, volumes::attach, volumes::detach, volumes::insert,
         volumes::eject, volumes::attach_block, volumes::detach_block,
         instances::list, instances::create, instances::show, instances::template, instances::delete, instances::update, instances::stop, instances::start,
         instances::pause, instances::resume, instances::usage,

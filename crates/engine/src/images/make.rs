@@ -56,8 +56,7 @@ impl Images {
         }
         self.accept(&stored)?;
         let id = stored.id;
-        let work =
-            move |files: &image::Store, cancel: &Cancel| files.make(id, &recipe, cancel);
+        let work = move |files: &image::Store, cancel: &Cancel| files.make(id, &recipe, cancel);
         self.in_thread(stored, work, import, admission)
     }
 
@@ -154,7 +153,8 @@ impl Images {
     /// Checks that no other image is made from this one, or is a layer over it.
     pub(super) fn expect_unread(&self, stored: &StoredImage) -> Result<(), Refusal> {
         let all = self.store.read(StoredImage::all)?;
-        let name = |id: Uuid| all.iter().find(|other| other.id == id).map(|other| &other.image.name);
+        let name =
+            |id: Uuid| all.iter().find(|other| other.id == id).map(|other| &other.image.name);
         let layer = all.iter().find(|other| {
             other.base == Some(stored.id) && other.image.status != ImageStatus::Failed
         });

@@ -52,7 +52,8 @@ impl Images {
     ) -> Arc<Self> {
         let budget = Budget::new(disk, config.image_limits);
         let dir = config.state_dir.join("images");
-        let files = image::Store::new(dir, config.image_dirs.clone(), budget.clone(), tool(&config));
+        let files =
+            image::Store::new(dir, config.image_dirs.clone(), budget.clone(), tool(&config));
         let running = Arc::default();
         Arc::new_cyclic(|me| Self {
             me: me.clone(),

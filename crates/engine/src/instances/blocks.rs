@@ -88,7 +88,11 @@ impl Instances {
     }
 
     /// The device of a disk, for the launcher, which opens it exclusively. It must be there, and unused.
-    pub(super) fn block_file(&self, disk: &GuestDisk, block: &HostBlock) -> Result<DiskFile, Refusal> {
+    pub(super) fn block_file(
+        &self,
+        disk: &GuestDisk,
+        block: &HostBlock,
+    ) -> Result<DiskFile, Refusal> {
         let device = self.recorded_block(&block.path)?;
         self.unused(&device)?;
         let BlockDevice { path, number, sector, .. } = device;
@@ -146,11 +150,15 @@ fn taken(device: &BlockDevice, instance: &str, other: &HostBlock) -> Refusal {
     let what = if device.path.as_os_str() == other.to_string().as_str() {
         format!("the instance {instance:?} has {other}")
     } else {
-        format!("the instance {instance:?} has {other}, which is {own} or a part of it, or has it as a part")
+        format!(
+            "the instance {instance:?} has {other}, which is {own} or a part of it, or has it as a part"
+        )
     };
     Refusal::new(
         Code::InUse,
         what,
-        format!("`handover instance detach {instance} {other}` takes it away from the stopped instance"),
+        format!(
+            "`handover instance detach {instance} {other}` takes it away from the stopped instance"
+        ),
     )
 }

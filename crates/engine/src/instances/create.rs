@@ -97,9 +97,7 @@ impl Instances {
     fn cdrom_to_boot(&self, request: &CreateInstance) -> Result<StoredImage, Refusal> {
         let mut images = request.disks.iter().filter_map(|wish| match &wish.content {
             WantedContent::Cdrom(name) => Some(name),
-            WantedContent::New(_)
-            | WantedContent::Volume(_)
-            | WantedContent::Block { .. } => None,
+            WantedContent::New(_) | WantedContent::Volume(_) | WantedContent::Block { .. } => None,
         });
         let Some(name) = images.next() else {
             return Err(Refusal::new(

@@ -54,8 +54,7 @@ pub fn examine(root: &Root, device: &BlockDevice) -> Result<BlockUse, HostError>
         errno: error.raw_os_error(),
     };
     let data = signatures::find(&file, device.size, device.sector).map_err(reading)?;
-    let is_blank =
-        data.is_empty() && signatures::is_blank(&file, device.size).map_err(reading)?;
+    let is_blank = data.is_empty() && signatures::is_blank(&file, device.size).map_err(reading)?;
     Ok(BlockUse { users, data: data.into_iter().map(str::to_owned).collect(), is_blank })
 }
 

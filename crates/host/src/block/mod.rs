@@ -7,9 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use model::{BlockDevice, BlockError, BlockNumber, check_block_name};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, major, minor, openat, openat2,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, major, minor, openat, openat2};
 use rustix::io::Errno;
 
 use crate::nodes::device_number;
@@ -66,20 +64,14 @@ fn node(
     allowed: &[PathBuf],
 ) -> Result<Option<(PathBuf, BlockNumber)>, BlockError> {
     let path = dir.join(relative);
-    let failed = |errno: Errno| BlockError::Unreadable {
-        path: path.clone(),
-        reason: problem::words(errno),
-    };
-    let top = match openat(
-        CWD,
-        dir,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
-        // udev makes the directory with its first link.
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        opened => opened.map_err(failed)?,
-    };
+    let failed =
+        |errno: Errno| BlockError::Unreadable { path: path.clone(), reason: problem::words(errno) };
+    let top =
+        match openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            // udev makes the directory with its first link.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(&top, relative, itself, Mode::empty(), resolve) {

@@ -72,8 +72,16 @@ const AT: &[(&str, u64, &[u8])] = &[
     ("a UDF file system", 0x8001, b"BEA01"),
     ("a squashfs file system", 0, b"hsqs"),
     ("an EROFS file system", 0x400, b"\xe2\xe1\xf5\xe0"),
-    ("a bcache device", 0x1018, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"),
-    ("a bcachefs file system", 0x1018, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef"),
+    (
+        "a bcache device",
+        0x1018,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+    ),
+    (
+        "a bcachefs file system",
+        0x1018,
+        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
+    ),
     ("LUKS encryption", 0, b"LUKS\xba\xbe"),
     ("an LVM physical volume", 0x018, b"LVM2 001"),
     ("an LVM physical volume", 0x218, b"LVM2 001"),
@@ -91,9 +99,8 @@ const AT: &[(&str, u64, &[u8])] = &[
 ];
 
 /// Where the second header of LUKS2 can be (cryptsetup, `LUKS2_HDR2_OFFSETS`).
-const SECOND_LUKS: [u64; 9] = [
-    0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000,
-];
+const SECOND_LUKS: [u64; 9] =
+    [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
 
 /// The signatures on a device of this size, each once.
 ///
@@ -189,8 +196,7 @@ impl<B: Bytes + ?Sized> Reader<'_, B> {
     fn is_swap(&self) -> io::Result<bool> {
         for page in [4096, 8192, 16384, 32768, 65536] {
             let Some(magic) = self.bytes::<10>(page - 10)? else { continue };
-            let is_suspended =
-                [&b"S1SUSPEND"[..], b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
+            let is_suspended = [&b"S1SUSPEND"[..], b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
             if &magic == b"SWAPSPACE2"
                 || &magic == b"SWAP-SPACE"
                 || is_suspended.iter().any(|word| magic.starts_with(word))

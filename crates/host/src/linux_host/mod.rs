@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Holder, Host, HostError, HostLock, HostLockError,
-    Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition, Moment, NodeAccess, Observed, Step,
-    VfSettings,
+    Address, AsFound, BlockDevice, BlockError, BlockUse, Capacity, Checked, Disk, Holder, Host,
+    HostError, HostLock, HostLockError, Inventory, Kind, LinkBaseline, Lock, Mark, MdevDefinition,
+    Moment, NodeAccess, Observed, Step, VfSettings,
 };
 use rustix::fd::OwnedFd;
 use rustix::time::ClockId;
@@ -24,8 +24,8 @@ use crate::worker_pool::{
     Answer, Failure, Job, Missed, PoolConfig, Request, WorkerCommand, WorkerPool,
 };
 use crate::{
-    as_found, block, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform, problem,
-    step,
+    as_found, block, boot_list, capacity, disk, health, holders, host_lock, mdevctl, platform,
+    problem, step,
 };
 use detail::Depth;
 

@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use model::{
-    Address, AsFound, BlockDevice, BlockUse, Checked, Holder, HostError, LinkBaseline, Observed, Step, VfSettings,
+    Address, AsFound, BlockDevice, BlockUse, Checked, Holder, HostError, LinkBaseline, Observed,
+    Step, VfSettings,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;

@@ -151,12 +151,16 @@ impl From<BlockError> for Refusal {
                     format!("connect it, or choose another one: `ls {dir}`"),
                 )
             }
-            BlockError::NotBlock(_) => {
-                Self::new(Code::InvalidRequest, message, "name a disk, a partition or a logical volume")
-            }
-            BlockError::Unfit { .. } => {
-                Self::new(Code::NotAssignable, message, "choose a disk, a partition or a logical volume")
-            }
+            BlockError::NotBlock(_) => Self::new(
+                Code::InvalidRequest,
+                message,
+                "name a disk, a partition or a logical volume",
+            ),
+            BlockError::Unfit { .. } => Self::new(
+                Code::NotAssignable,
+                message,
+                "choose a disk, a partition or a logical volume",
+            ),
             BlockError::Unreadable { .. } => {
                 Self::new(Code::Internal, message, "see the daemon's log and `dmesg`")
             }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Completion, Failed, Trial};
 use host::LinuxHost;
+use libtest_mimic::{Completion, Failed, Trial};
 use model::{
     BlockFile, BlockUse, DiskBus, DiskContent, DiskFile, DiskFormat, Execution, Exit, Firmware,
     GuestDisk, Halt, Host, HostBlock, Launcher, MachineDisk, MachineOptions, MachineSpec,
@@ -237,8 +237,7 @@ fn has_a_block_device() -> Result<Completion, Failed> {
     assert_eq!((found.size, found.disk), (64 << 20, None), "{found:?}");
     let used = host.block_use(&found)?;
     assert_eq!(used, BlockUse { is_blank: false, ..BlockUse::default() });
-    let content =
-        DiskContent::Block(HostBlock { path: found.path.clone(), allow_data: false });
+    let content = DiskContent::Block(HostBlock { path: found.path.clone(), allow_data: false });
     let disk = GuestDisk {
         content,
         bus: DiskBus::Virtio,

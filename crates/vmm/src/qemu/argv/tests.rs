@@ -2,8 +2,8 @@
 
 use super::*;
 use model::{
-    Address, BlockFile, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol, GuestDisk,
-    GuestOs, HostBlock, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
+    Address, BlockFile, Cpu, DiskBus, DiskContent, DiskFile, DiskFormat, Display, DisplayProtocol,
+    GuestDisk, GuestOs, HostBlock, KernelBoot, MachineDisk, MachineOptions, Seed, Topology,
 };
 use uuid::Uuid;
 
@@ -177,10 +177,8 @@ fn each_disk_is_on_its_bus_by_an_inherited_descriptor() {
 fn a_block_device_of_the_host_is_opened_as_one() {
     let path = "/dev/disk/by-id/nvme-1".into();
     let block = DiskContent::Block(HostBlock { path, allow_data: false });
-    let spec = MachineSpec {
-        disks: vec![data_disk(block, DiskBus::Virtio, "nvme-1", true)],
-        ..machine()
-    };
+    let spec =
+        MachineSpec { disks: vec![data_disk(block, DiskBus::Virtio, "nvme-1", true)], ..machine() };
     let text = shown(&spec, &environment());
     insta::assert_snapshot!(
         text.lines().filter(|line| line.contains("data0")).collect::<Vec<_>>().join("\n")

@@ -230,9 +230,7 @@ fn missing_objects_are_not_found() {
     daemon.get("/instances/x/y/z").refused(404, "not_found");
     daemon.ask("PUT", "/devices", "{}").refused(405, "invalid_request");
     daemon.ask("PATCH", "/instances/vm", "{}").refused(404, "not_found");
-    for path in
-        ["/volumes/from-archive", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"]
-    {
+    for path in ["/builders", "/ingresses", "/builds/b1", "/snapshots", "/instances/vm/standby"] {
         daemon.ask("POST", path, "{}").refused(501, "not_implemented");
     }
     daemon.get("/instances/vm/stats").refused(404, "not_found");
@@ -495,11 +493,6 @@ fn a_path_names_its_methods() {
         paths.push((path, methods));
     }
     paths.push(("/recover".into(), vec!["POST".into()]));
-    // Part of hypeman's API: answered 501.
-    paths.push((
-        "/images/x/tag".into(),
-        ["GET", "HEAD", "DELETE", "POST", "PATCH"].map(String::from).into(),
-    ));
     for (path, mut methods) in paths {
         methods.sort();
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"]

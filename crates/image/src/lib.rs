@@ -18,7 +18,7 @@ mod source;
 mod store;
 mod target;
 mod tool;
-mod unpack;
+pub mod unpack;
 mod volumes;
 
 pub use budget::{Admission, Allowance, Budget};

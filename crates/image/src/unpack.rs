@@ -66,6 +66,7 @@ pub struct Bounds<'a> {
     pub most: u64,
     /// What it may take of the disk.
     pub allowance: &'a mut Allowance,
+    /// What ends it early.
     pub cancel: &'a Cancel,
 }
 
@@ -103,36 +104,10 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
             continue;
         }
         bounds.allowance.take(ENTRY)?;
-        let named = |error: io::Error| failed(&path, &error);
-        match entry.header().entry_type() {
-            EntryType::Directory => {
-                top.dir(&path).map_err(named)?;
-                dirs.push((path, entry.header().clone()));
-            }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let file = top.file(&path).map_err(named)?;
-                copy(&mut entry, &file, &path, bounds, &left)?;
-                settle(&file, entry.header()).map_err(named)?;
-            }
-            EntryType::Symlink => {
-                let target = link_target(&entry, &path)?;
-                top.symlink(&path, &target, entry.header()).map_err(named)?;
-            }
-            EntryType::Link => {
-                let target = plain(link_target(&entry, &path)?.as_os_str().as_bytes())?;
-                top.link(&target, &path).map_err(named)?;
-            }
-            // What describes others.
-            EntryType::XGlobalHeader | EntryType::XHeader => {}
-            kind => {
-                let what = match kind {
-                    EntryType::Char | EntryType::Block => "a device node",
-                    EntryType::Fifo => "a FIFO",
-                    _ => "an entry of an unknown type",
-                };
-                return Err(refused(format!("{} is {what}", path.display())));
-            }
+        if entry.header().entry_type() == EntryType::Directory {
+            dirs.push((path.clone(), entry.header().clone()));
         }
+        make(&top, &mut entry, &path, bounds, &left)?;
         bounds.allowance.wrote();
         left.set(MOST_HEADERS);
     }
@@ -142,6 +117,39 @@ pub fn unpack(archive: impl Read, into: &Path, bounds: &mut Bounds<'_>) -> Resul
         settled.map_err(|error| failed(path, &error))?;
     }
     Ok(())
+}
+
+/// Makes what an entry describes. A directory gets its owner and mode later.
+fn make<R: Read>(
+    top: &Top,
+    entry: &mut Entry<'_, R>,
+    path: &Path,
+    bounds: &mut Bounds<'_>,
+    left: &Cell<u64>,
+) -> Result<(), ImageError> {
+    let named = |error: io::Error| failed(path, &error);
+    let what = match entry.header().entry_type() {
+        EntryType::Directory => return top.dir(path).map_err(named),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let file = top.file(path).map_err(named)?;
+            copy(entry, &file, path, bounds, left)?;
+            return settle(&file, entry.header()).map_err(named);
+        }
+        EntryType::Symlink => {
+            let target = link_target(entry, path)?;
+            return top.symlink(path, &target, entry.header()).map_err(named);
+        }
+        EntryType::Link => {
+            let target = plain(link_target(entry, path)?.as_os_str().as_bytes())?;
+            return top.link(&target, path).map_err(named);
+        }
+        // What describes others.
+        EntryType::XGlobalHeader | EntryType::XHeader => return Ok(()),
+        EntryType::Char | EntryType::Block => "a device node",
+        EntryType::Fifo => "a FIFO",
+        _ => "an entry of an unknown type",
+    };
+    Err(refused(format!("{} is {what}", path.display())))
 }
 
 /// Copies the data of an entry.

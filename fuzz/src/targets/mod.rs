@@ -20,8 +20,10 @@ mod qmp;
 mod recording;
 mod requests;
 mod scratch;
+mod signatures;
 mod store;
 mod uevent;
+mod volume_archive;
 mod worker;
 
 use crate::Target;
@@ -46,7 +48,9 @@ pub const TARGETS: &[Target] = &[
     qmp::TARGET,
     recording::TARGET,
     requests::TARGET,
+    signatures::TARGET,
     store::TARGET,
     uevent::TARGET,
+    volume_archive::TARGET,
     worker::TARGET,
 ];

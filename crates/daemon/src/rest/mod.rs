@@ -109,9 +109,9 @@ pub fn offline(engine: Engine, scan: Arc<dyn Scan>) -> Router {
     router(Face::new(engine, events, None, scan, Arc::default(), Gate::open(), stopping))
 }
 
-/// All routes, without the guard of a listener.
-pub fn router(face: Face) -> Router {
-    let instance = Router::new()
+/// The routes below an instance.
+fn instance() -> Router<Face> {
+    Router::new()
         .route("/", get(instances::show).delete(instances::delete).patch(instances::update))
         .route("/template", get(instances::template))
         .route("/stop", post(instances::stop))
@@ -127,7 +127,11 @@ pub fn router(face: Face) -> Router {
         .route("/blocks/{block}", delete(volumes::detach_block))
         .route("/cdroms", post(volumes::insert))
         .route("/cdroms/{cdrom}", delete(volumes::eject))
-        .route("/wait", get(wait::wait));
+        .route("/wait", get(wait::wait))
+}
+
+/// All routes, without the guard of a listener.
+pub fn router(face: Face) -> Router {
     Router::new()
         .route("/health", get(host::health))
         .route("/resources", get(host::resources))
@@ -165,7 +169,7 @@ pub fn router(face: Face) -> Router {
         .route("/volumes/from-archive", post(volumes::create_from_archive))
         .route("/volumes/{key}", get(volumes::show).delete(volumes::delete).patch(volumes::resize))
         .route("/instances", get(instances::list).post(instances::create))
-        .nest("/instances/{key}", instance)
+        .nest("/instances/{key}", instance())
         .route_layer(from_fn(parameters::expect_known))
         .route_layer(from_fn_with_state(face.clone(), starting::hold))
         .merge(not_offered::routes())

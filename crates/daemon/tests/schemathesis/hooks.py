@@ -77,16 +77,25 @@ def before_call(context, case, kwargs):
         arrange_file(case.body)
         arrange_disks(case.body)
         arrange_network(case.body)
-        if case.operation.path == "/images/{name}" and "size" in case.body and case.method == "POST":
-            arrange_image(case.body)
+        if case.operation.path == "/images/{name}":
+            arrange_image(case.body, case.method)
         if case.operation.path == "/instances":
             arrange_boot(case.body)
 
 
-def arrange_image(body):
-    """Small images: others are computed for long, and only some at a time."""
-    if type(body["size"]) is str and body["size"][-1:].isalpha():
+def arrange_image(body, method):
+    """Small images: others are computed for long, and only some at a time. A layer is as large as its base. The image in a
+    body is there: that it is not would be taken for the one in the path. A size may become smaller."""
+    size = body.get("size")
+    if type(size) is str and size[-1:].isalpha():
         body["size"] = "1MB"
+    for other in ("base", "from"):
+        if type(body.get(other)) is str and body[other][:1].isalnum() and ".." not in body[other]:
+            body[other] = "debian"
+    if body.get("base") == "debian" and body.get("size") == "1MB":
+        del body["size"]
+    if method == "PATCH" and body.get("shrink", False) is False and body.get("size") == "1MB":
+        body["shrink"] = True
 
 
 def arrange_network(body):

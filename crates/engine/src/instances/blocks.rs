@@ -4,11 +4,10 @@ use std::path::Path;
 
 use model::{
     BlockDevice, BlockFile, BlockUse, Code, DiskBus, DiskContent, DiskFile, DiskFormat, GuestDisk,
-    HostBlock, Refusal, block_has_data, block_in_use, is_serial,
+    HostBlock, Refusal, block_has_data, block_in_use,
 };
 
 use super::Instances;
-use super::disks::{SEED, free_serial, invalid};
 use crate::refusals;
 use crate::store::StoredInstance;
 use crate::{DiskWish, Instance};
@@ -129,20 +128,14 @@ impl Instances {
     }
 }
 
-/// The serial number of a block device, if none is asked for: its name, if that can be one.
-pub fn block_serial(path: &Path, taken: &[GuestDisk]) -> String {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_free = |name: &str| taken.iter().all(|disk| disk.serial != name);
-    if is_serial(name) && name != SEED && is_free(name) {
-        return name.to_owned();
-    }
-    free_serial("disk", taken)
-}
-
 /// Whether a disk is the block device of this name.
 pub fn is_block(disk: &GuestDisk, name: &str) -> bool {
     matches!(&disk.content, DiskContent::Block(block)
         if block.path == Path::new(name) || block.path.file_name() == Some(name.as_ref()))
+}
+
+pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message, remedy)
 }
 
 fn taken(device: &BlockDevice, instance: &str, other: &HostBlock) -> Refusal {

@@ -1,5 +1,7 @@
 //! The disks of an instance besides its root disk.
 
+use std::path::Path;
+
 use image::NewVolume;
 use jiff::Timestamp;
 use model::{
@@ -7,7 +9,7 @@ use model::{
 };
 use uuid::Uuid;
 
-use super::blocks::{block_serial, is_block};
+use super::blocks::{invalid, is_block};
 use super::{Instances, wrong_state};
 use crate::lock::lock;
 use crate::refusals;
@@ -19,7 +21,7 @@ use crate::{DiskWish, ImageStatus, Instance, InstanceState, Volume, WantedConten
 const MOST_DISKS: usize = 32;
 
 /// The serial number of the disk that configures a guest at its first boot.
-pub(super) const SEED: &str = "seed";
+const SEED: &str = "seed";
 
 /// The longest path at which a guest mounts a disk.
 const LONGEST_MOUNT_PATH: usize = 1024;
@@ -324,8 +326,18 @@ fn new_volume(instance: &Instance, name: String, file: NewVolume) -> Volume {
     }
 }
 
+/// The serial number of a block device, if none is asked for: its name, if that can be one.
+fn block_serial(path: &Path, taken: &[GuestDisk]) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_free = |name: &str| taken.iter().all(|disk| disk.serial != name);
+    if is_serial(name) && name != SEED && is_free(name) {
+        return name.to_owned();
+    }
+    free_serial("disk", taken)
+}
+
 /// The first of `disk1`, `disk2`, ... that no disk has.
-pub(super) fn free_serial(prefix: &str, taken: &[GuestDisk]) -> String {
+fn free_serial(prefix: &str, taken: &[GuestDisk]) -> String {
     let serials = (1..=taken.len() + 1).map(|number| format!("{prefix}{number}"));
     let is_free = |serial: &String| taken.iter().all(|disk| disk.serial != *serial);
     serials.into_iter().find(is_free).unwrap_or_else(|| prefix.to_owned())
@@ -378,10 +390,6 @@ fn check_mount_path(path: &str) -> Result<(), Refusal> {
         format!("{path:?} is not a directory at which a guest can mount a disk"),
         "use an absolute path without spaces, such as /data",
     ))
-}
-
-pub(super) fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal::new(Code::InvalidRequest, message, remedy)
 }
 
 #[cfg(test)]

@@ -268,18 +268,28 @@ fn has_a_block_device() -> Result<Completion, Failed> {
     bench.qemu.remove_files(spec.id)?;
     let data = fs::read(&file)?;
     assert!(data != image, "the guest wrote to the device");
+    a_file_system_on_it_is_found(&bench, &host, &found)?;
+    Ok(Completion::Completed)
+}
+
+/// A file system on the device is data, and in use while it is mounted.
+fn a_file_system_on_it_is_found(
+    bench: &Bench,
+    host: &LinuxHost,
+    found: &model::BlockDevice,
+) -> Result<(), Failed> {
     let mounted = format!("{} is mounted at", found.name);
-    if Command::new("mke2fs").args(["-q", "-F"]).arg(&device.0).status()?.success() {
-        assert_eq!(host.block_use(&found)?.data, ["an ext2, ext3 or ext4 file system"]);
+    if Command::new("mke2fs").args(["-q", "-F"]).arg(&found.path).status()?.success() {
+        assert_eq!(host.block_use(found)?.data, ["an ext2, ext3 or ext4 file system"]);
         let at = bench.path().join("mnt");
         fs::create_dir(&at)?;
-        if mount(&device.0, &at, "ext4", MountFlags::empty(), None::<&std::ffi::CStr>).is_ok() {
-            let used = host.block_use(&found);
+        if mount(&found.path, &at, "ext4", MountFlags::empty(), None::<&std::ffi::CStr>).is_ok() {
+            let used = host.block_use(found);
             unmount(&at, UnmountFlags::DETACH)?;
             assert!(used?.users[0].starts_with(&mounted));
         }
     }
-    Ok(Completion::Completed)
+    Ok(())
 }
 
 /// A file system of 256 MiB, mounted for the machines' files; unmounted when dropped.
